@@ -1,0 +1,55 @@
+import { CorralError, shown } from '../../src/errors.js'
+
+/** How a store of objects keeps callers from changing what others will be served. */
+export type CopyMode = 'share' | 'clone' | 'freeze'
+
+interface Copier {
+  in(value: unknown): unknown
+  out(value: unknown): unknown
+}
+
+/** @throws CorralError `ERR_OPTION` on an unknown mode. */
+export function copier(mode: CopyMode): Copier {
+  const found = Object.hasOwn(MODES, mode) ? MODES[mode] : undefined
+  if (found === undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`copy\` to be 'share', 'clone' or 'freeze', got ${shown(mode)}.`,
+    )
+  return found
+}
+
+const same = (value: unknown) => value
+
+const MODES: Readonly<Record<CopyMode, Copier>> = {
+  share: { in: same, out: same },
+  clone: { in: clone, out: clone },
+  freeze: { in: freeze, out: same },
+}
+
+function clone(value: unknown): unknown {
+  try {
+    return structuredClone(value)
+  } catch (cause) {
+    throw new CorralError(
+      'ERR_UNENCODABLE',
+      `Expected a value that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : shown(cause)}`,
+      { cause },
+    )
+  }
+}
+
+/** Freezes objects through and through. Bytes cannot be frozen, and are left as they are. */
+function freeze(root: unknown): unknown {
+  const open = [root]
+  for (let value = open.pop(); value !== undefined || open.length > 0; value = open.pop()) {
+    if (typeof value !== 'object' || value === null || Object.isFrozen(value) || ArrayBuffer.isView(value))
+      continue
+    Object.freeze(value)
+    for (const name of Reflect.ownKeys(value)) {
+      const part = Object.getOwnPropertyDescriptor(value, name)
+      if (part !== undefined && 'value' in part) open.push(part.value)
+    }
+  }
+  return root
+}

@@ -1,0 +1,163 @@
+import type { Backend, Outcome, Write, WriteOptions } from '../../src/backend.js'
+import type { Bytes, CachedValue } from '../../src/cached-value.js'
+import { type Clock, coarseClock } from '../../src/clock.js'
+import { defineBackend } from '../../src/define-backend.js'
+import { report } from '../../src/diagnostics.js'
+import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
+import { localLeases } from '../../src/lease.js'
+import { memoryLedger } from '../../src/ledger.js'
+import { type CopyMode, copier } from './copy.js'
+import { makeBounded } from './s3fifo.js'
+import { estimate } from './size.js'
+
+export interface MemoryOptions {
+  /** How many entries to hold at most. @default Infinity */
+  readonly maxEntries?: number
+  /** How many bytes to hold at most, by `sizeOf`. @default Infinity */
+  readonly maxBytes?: number
+  /** The size of an entry in bytes. @default an estimate of its heap; the exact length for bytes */
+  readonly sizeOf?: (value: never, key: string) => number
+  /**
+   * `'share'`: callers get the stored object itself. `'clone'`: a structured clone on the way in and out. `'freeze'`:
+   * the stored object, deeply frozen. @default 'share'
+   */
+  readonly copy?: CopyMode
+  /** `'bytes'` makes a store for chains with an encoding. @default 'values' */
+  readonly stores?: 'values' | 'bytes'
+  /** Where expiry reads the time. @default the time of day */
+  readonly clock?: Clock
+}
+
+const KNOWN = ['maxEntries', 'maxBytes', 'sizeOf', 'copy', 'stores', 'clock']
+
+/** Expired entries are looked for after so many writes, so that what nobody reads any more leaves too. */
+const SWEEP_EVERY = 64
+const SWEEP_LIMIT = 128
+/** And at this interval in ms while nobody writes. */
+const SWEEP_INTERVAL = 30_000
+
+/**
+ * A backend in this process's memory: synchronous, so that `peek` works and a hit costs one tick. Bounded by entries, by
+ * bytes or not at all; evicts by S3-FIFO, which keeps what is asked for again and lets scans pass through.
+ * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
+ */
+export function memory(options?: MemoryOptions & { readonly stores?: 'values' }): Backend<CachedValue>
+export function memory(options: MemoryOptions & { readonly stores: 'bytes' }): Backend<Bytes>
+export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Backend<Bytes> {
+  refuseUnknown(options, KNOWN, 'memory()')
+  const {
+    maxEntries = Number.POSITIVE_INFINITY,
+    maxBytes = Number.POSITIVE_INFINITY,
+    copy = 'share',
+    stores = 'values',
+    clock = coarseClock,
+  } = options
+  atLeastOne('maxEntries', maxEntries)
+  atLeastOne('maxBytes', maxBytes)
+  if (stores !== 'values' && stores !== 'bytes')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`stores\` to be 'values' or 'bytes', got ${shown(stores)}.`,
+    )
+  if (options.sizeOf !== undefined && typeof options.sizeOf !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`sizeOf\` to be a function of value and key, got ${shown(options.sizeOf)}.`,
+    )
+  const copies = copier(copy)
+  const sizeOf =
+    maxBytes === Number.POSITIVE_INFINITY
+      ? () => 0
+      : ((options.sizeOf ?? estimate) as (value: unknown, key: string) => number)
+
+  const store = makeBounded<unknown>({
+    maxEntries,
+    maxWeight: maxBytes,
+    onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
+  })
+  const leases = localLeases(clock)
+  const ledger = memoryLedger()
+
+  let untilSweep = SWEEP_EVERY
+  let sweeper: NodeJS.Timeout | undefined
+  let expiring = false
+  const sweep = (): void => {
+    untilSweep = SWEEP_EVERY
+    store.sweep(clock.now(), SWEEP_LIMIT)
+    if (store.size === 0) {
+      clearInterval(sweeper)
+      sweeper = undefined
+      expiring = false
+    }
+  }
+  const put = (key: string, value: unknown, { ttl }: WriteOptions): void => {
+    const kept = copies.in(value)
+    const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now() + ttl
+    if (!store.set(key, kept, expiresAt, sizeOf(kept, key)))
+      report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
+    if (ttl !== undefined && !expiring) {
+      expiring = true
+      sweeper = setInterval(sweep, SWEEP_INTERVAL)
+      sweeper.unref()
+    }
+    if (--untilSweep === 0) sweep()
+  }
+
+  const get = (key: string): unknown => {
+    const entry = store.get(key)
+    if (entry === undefined) return undefined
+    if (entry.expiresAt !== Number.POSITIVE_INFINITY && entry.expiresAt <= clock.now()) {
+      store.delete(key)
+      return undefined
+    }
+    return copies.out(entry.value)
+  }
+  const set = (key: string, value: unknown, options: WriteOptions): Outcome => {
+    const { token, ifCurrent } = options
+    if (token === undefined) leases.revoke(key)
+    else if (!leases.owns(key, token)) return 'lost'
+    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.basis) !== 'fresh') {
+      if (token === undefined) store.delete(key)
+      else leases.revoke(key)
+      return 'refused'
+    }
+    put(key, value, options)
+    if (token !== undefined) leases.release(key, token)
+    return 'stored'
+  }
+  const remove = (key: string): void => {
+    leases.revoke(key)
+    store.delete(key)
+  }
+
+  // One store serves both: it never looks into a value.
+  const backend: unknown = defineBackend<unknown>({
+    name: 'memory',
+    stores,
+    get,
+    set,
+    delete: remove,
+    getMulti: (keys) => keys.map(get),
+    setMulti: (writes: readonly Write<unknown>[]) =>
+      writes.map(([key, value, options]) => set(key, value, options)),
+    deleteMulti: (keys) => keys.forEach(remove),
+    acquire: leases.acquire,
+    renew: leases.renew,
+    release: leases.release,
+    held: leases.held,
+    close: () => {
+      clearInterval(sweeper)
+      expiring = false
+    },
+    ledger,
+  })
+  return backend as Backend<CachedValue>
+}
+
+function atLeastOne(option: string, value: unknown): void {
+  if (value !== Number.POSITIVE_INFINITY && !(Number.isInteger(value) && (value as number) >= 1))
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`${option}\` to be an integer from 1 up, or Infinity, got ${shown(value)}.`,
+    )
+}

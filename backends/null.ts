@@ -1,0 +1,24 @@
+import type { Backend } from '../src/backend.js'
+import type { CachedValue } from '../src/cached-value.js'
+import { defineBackend } from '../src/define-backend.js'
+import { localLeases } from '../src/lease.js'
+
+/** Stores nothing: switches a region off without touching its callers, who still share one creation at a time. */
+export function nullBackend(): Backend<CachedValue> {
+  const leases = localLeases()
+  return defineBackend<CachedValue>({
+    name: 'null',
+    stores: 'values',
+    get: () => undefined,
+    set(key, _, { token }) {
+      if (token === undefined) leases.revoke(key)
+      else if (!leases.release(key, token)) return 'lost'
+      return 'stored'
+    },
+    delete: (key) => leases.revoke(key),
+    acquire: leases.acquire,
+    renew: leases.renew,
+    release: leases.release,
+    held: leases.held,
+  })
+}

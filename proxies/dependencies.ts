@@ -1,0 +1,41 @@
+import type { Backend } from '../src/backend.js'
+import type { CachedValue } from '../src/cached-value.js'
+import { track } from '../src/dependencies/track.js'
+import { CorralError, refuseUnknown, shown } from '../src/errors.js'
+import type { Ledger } from '../src/ledger.js'
+import type { BackendProxy } from '../src/proxy.js'
+
+/**
+ * Makes entries die with anything that they were made from: names declared inside the creator, with the value, or
+ * handed up by cached values that went into it. Layers below map the names, layers above do not: regions that nest
+ * share a ledger only if what is below `dependencies()` is the same.
+ * @param options.ledger another backend's ledger, for a store that has none.
+ * @throws CorralError `ERR_NO_LEDGER` when wrapped around a backend without a ledger; `ERR_CHAIN` over another dependencies().
+ */
+export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
+  refuseUnknown(options, ['ledger'], 'dependencies()')
+  if (options.ledger !== undefined && typeof options.ledger?.judge !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`ledger\` to be a ledger, such as memoryLedger() or another backend's, got ${shown(options.ledger)}.`,
+    )
+  return (next: Backend<CachedValue>) => {
+    if (next.stores === 'bytes')
+      throw new CorralError(
+        'ERR_CHAIN',
+        'dependencies() works on values, but below it are bytes: put an encoding such as msgpack() below it.',
+      )
+    if (next.tracker !== undefined)
+      throw new CorralError(
+        'ERR_CHAIN',
+        'The chain tracks dependencies already: drop the second dependencies().',
+      )
+    const ledger = options.ledger ?? next.ledger
+    if (ledger === undefined)
+      throw new CorralError(
+        'ERR_NO_LEDGER',
+        `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
+      )
+    return track(next, ledger, { lent: options.ledger !== undefined, explicit: true })
+  }
+}

@@ -1,0 +1,302 @@
+import type {
+  CachedFunction,
+  CachedMultiFunction,
+  CacheMultiOptions,
+  CacheOptions,
+} from './cached-function-types.js'
+import { NO_VALUE, type NoValue } from './cached-value.js'
+import { type Duration, milliseconds } from './duration.js'
+import { CorralError, refuseUnknown, shown } from './errors.js'
+import {
+  checkNamespace,
+  type FunctionKeyGenerator,
+  type FunctionMultiKeyGenerator,
+  functionKeyGenerator,
+  functionMultiKeyGenerator,
+  type KeyPart,
+} from './keys.js'
+import { andThen, type MaybePromise } from './maybe-promise.js'
+import type {
+  CacheMultiOnArguments,
+  CacheOnArguments,
+  CreateOptions,
+  Creator,
+  Region,
+} from './region-types.js'
+
+/** What a cached function needs of its region. */
+export interface RegionAccess<V> {
+  readonly region: Region<V>
+  refresh<T extends V>(key: string, creator: Creator<T>, options?: CreateOptions<T>): Promise<T>
+}
+
+type AnyFunction = (...args: never[]) => unknown
+
+const COMMON = ['namespace', 'expirationTime', 'shouldCache', 'wait'] as const
+
+/** Builds `region.cacheOnArguments(options)`. */
+export function makeCacheOnArguments<V>(
+  access: RegionAccess<V>,
+  options: CacheOptions,
+  regional: FunctionKeyGenerator,
+): CacheOnArguments<V> {
+  checkOptions('cacheOnArguments()', options, [...COMMON, 'functionKeyGenerator', 'self'], 'function')
+  const generator = options.functionKeyGenerator ?? regional
+  const namespace = namespaceFor(options.namespace, generator === functionKeyGenerator)
+
+  const decorate = (fn: unknown, context?: ClassMethodDecoratorContext): unknown => {
+    mustBeFunction('cacheOnArguments()', fn)
+    if (context === undefined) return cached(access, options, fn, generator(namespace, fn))
+    if (context.kind !== 'method')
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected cacheOnArguments() to decorate a method, got a ${context.kind as string}.`,
+      )
+    return cachedMethod(access, options, fn, generator(namespace, fn), context)
+  }
+  return decorate as CacheOnArguments<V>
+}
+
+/** Builds `region.cacheMultiOnArguments(options)`. */
+export function makeCacheMultiOnArguments<V>(
+  access: RegionAccess<V>,
+  options: CacheMultiOptions,
+  regional: FunctionMultiKeyGenerator,
+): CacheMultiOnArguments<V> {
+  checkOptions(
+    'cacheMultiOnArguments()',
+    options,
+    [...COMMON, 'functionMultiKeyGenerator', 'asMap'],
+    'duration',
+  )
+  const generator = options.functionMultiKeyGenerator ?? regional
+  const namespace = namespaceFor(options.namespace, generator === functionMultiKeyGenerator)
+  const decorate = (fn: unknown): unknown => {
+    mustBeFunction('cacheMultiOnArguments()', fn)
+    return cachedMulti(access, options, fn, generator(namespace, fn))
+  }
+  return decorate as CacheMultiOnArguments<V>
+}
+
+function cached<V>(
+  { region, refresh }: RegionAccess<V>,
+  options: CacheOptions,
+  fn: AnyFunction,
+  keyOf: (...args: readonly unknown[]) => string,
+  self?: unknown,
+): CachedFunction<readonly unknown[], V> {
+  const run = (args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
+  const create = (args: readonly unknown[]): CreateOptions<V> => ({
+    expirationTime: lifetime(options, args),
+    ...(options.shouldCache !== undefined && {
+      shouldCache: options.shouldCache as (value: V, key: string) => boolean,
+    }),
+    ...(options.wait !== undefined && { wait: options.wait }),
+  })
+  // Built once where nothing depends on the arguments: a hit must not pay for it.
+  const constant = typeof options.expirationTime === 'function' ? undefined : create([])
+  const call = (...args: unknown[]) =>
+    attempt(() => region.getOrCreate(keyOf(...args), () => run(args), constant ?? create(args)))
+  const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
+  return dress(call, fn, {
+    original: (...args: readonly unknown[]) => run(args),
+    key: (...args: readonly unknown[]) => keyOf(...args),
+    get: (...args: readonly unknown[]) =>
+      attempt(() => region.get(keyOf(...args), { expirationTime: lifetime(options, args) })),
+    set: (value: V, ...args: readonly unknown[]) =>
+      attempt(async () => {
+        const key = keyOf(...args)
+        const keep =
+          (options.shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
+        if (keep) await region.set(key, value, { expirationTime: lifetime(options, args) })
+        else await region.delete(key)
+      }),
+    refresh: (...args: readonly unknown[]) =>
+      attempt(() => refresh(keyOf(...args), () => run(args), constant ?? create(args))),
+    invalidate: Object.assign(invalidate, {
+      soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
+    }),
+  }) as CachedFunction<readonly unknown[], V>
+}
+
+/** The members of a cached method need its instance: `cachedMethod.call`-like access goes through `methodOf`. */
+const methods = new WeakMap<object, (self: object) => unknown>()
+
+function cachedMethod<V>(
+  access: RegionAccess<V>,
+  options: CacheOptions,
+  fn: AnyFunction,
+  keyOf: (...args: readonly unknown[]) => string,
+  context: ClassMethodDecoratorContext,
+): unknown {
+  const { self } = options
+  if (self === undefined && !context.static)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`self\` for the method '${String(context.name)}': all instances would share its entries. Give self: (instance) => instance.id, or self: 'shared'.`,
+    )
+  const part = typeof self === 'function' ? (self as (instance: unknown) => KeyPart) : undefined
+  const bound = new WeakMap<object, CachedFunction<readonly unknown[], V>>()
+  const bind = (instance: object): CachedFunction<readonly unknown[], V> => {
+    let found = bound.get(instance)
+    if (found === undefined) {
+      const key = part === undefined ? keyOf : (...args: readonly unknown[]) => keyOf(part(instance), ...args)
+      bound.set(instance, (found = cached(access, options, fn, key, instance)))
+    }
+    return found
+  }
+  const method = function (this: object, ...args: readonly unknown[]) {
+    return bind(this)(...args)
+  }
+  methods.set(method, bind as (self: object) => unknown)
+  return dress(method, fn, {})
+}
+
+/**
+ * The cached function behind a decorated method, bound to its instance, with `.get .set .invalidate .refresh` and so on.
+ * @throws CorralError `ERR_OPTION` when the method is not a cached one.
+ */
+export function methodOf<I extends object, N extends keyof I>(
+  instance: I,
+  name: N,
+): I[N] extends (...args: infer A) => Promise<infer T> ? CachedFunction<A, T> : never {
+  const bind = methods.get(instance[name] as object)
+  if (bind === undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected '${String(name)}' to be a method decorated with cacheOnArguments().`,
+    )
+  return bind(instance) as never
+}
+
+function cachedMulti<V>(
+  { region, refresh }: RegionAccess<V>,
+  options: CacheMultiOptions,
+  fn: AnyFunction,
+  keysOf: (...ids: readonly unknown[]) => readonly string[],
+): CachedMultiFunction<unknown, V> {
+  const { asMap = false, wait, shouldCache, expirationTime } = options
+  const create: CreateOptions<V> = {
+    expirationTime,
+    ...(shouldCache !== undefined && { shouldCache: shouldCache as (value: V, key: string) => boolean }),
+    ...(wait !== undefined && { wait }),
+  }
+  const keysFor = (ids: readonly unknown[]): readonly string[] => {
+    const keys = keysOf(...ids)
+    if (keys.length === ids.length) return keys
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}.`,
+    )
+  }
+  /** Calls the function for some ids; an id without a value answers NO_VALUE. */
+  const values = (ids: readonly unknown[]): MaybePromise<readonly (V | NoValue)[]> =>
+    andThen(Reflect.apply(fn, undefined, ids) as MaybePromise<unknown>, (result) => {
+      if (!asMap) return result as readonly V[]
+      if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+      throw new CorralError(
+        'ERR_CREATOR',
+        `Expected the function to return a Map from id to value, as asMap says, got ${shown(result)}.`,
+      )
+    })
+  const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
+    asMap
+      ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
+      : results
+  const call = (...ids: unknown[]) =>
+    attempt(async () => {
+      const keys = keysFor(ids)
+      const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
+      const results = await region.getOrCreateMulti(
+        keys,
+        (missing) => values(missing.map((key) => idOf.get(key))) as never,
+        create,
+      )
+      return answer(ids, results)
+    })
+  const invalidate = (...ids: readonly unknown[]) => attempt(() => region.deleteMulti(keysFor(ids)))
+  return dress(call, fn, {
+    original: (...ids: readonly unknown[]) => Reflect.apply(fn, undefined, ids) as unknown,
+    keys: (...ids: readonly unknown[]) => keysFor(ids),
+    get: (...ids: readonly unknown[]) => attempt(() => region.getMulti(keysFor(ids), { expirationTime })),
+    set: (entries: ReadonlyMap<unknown, V>) =>
+      attempt(async () => {
+        const ids = [...entries.keys()]
+        const keys = keysFor(ids)
+        const pairs = ids.map((id, i) => [keys[i] as string, entries.get(id) as V] as const)
+        const keep = (key: string, value: V) =>
+          (shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
+        await region.setMulti(
+          pairs.filter(([key, value]) => keep(key, value)),
+          { expirationTime },
+        )
+        await region.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
+      }),
+    refresh: (...ids: readonly unknown[]) =>
+      attempt(async () => {
+        const keys = keysFor(ids)
+        // One call of the function for all; each key is fenced on its own.
+        let batch: Promise<readonly (V | NoValue)[]> | undefined
+        const all = () => (batch ??= Promise.resolve().then(() => values(ids)))
+        const results = await Promise.all(
+          keys.map((key, i) => refresh(key, async () => (await all())[i] as V, create)),
+        )
+        return answer(ids, results)
+      }),
+    invalidate: Object.assign(invalidate, {
+      soft: (...ids: readonly unknown[]) =>
+        attempt(async () => {
+          await Promise.all(keysFor(ids).map((key) => region.invalidateKey(key, 'soft')))
+        }),
+    }),
+  }) as unknown as CachedMultiFunction<unknown, V>
+}
+
+function lifetime({ expirationTime }: CacheOptions, args: readonly unknown[]): Duration | undefined {
+  return typeof expirationTime === 'function'
+    ? (expirationTime as (...args: readonly unknown[]) => Duration | undefined)(...args)
+    : expirationTime
+}
+
+/** Unencodable arguments reject like everything else that goes wrong in a call. */
+function attempt<R>(work: () => Promise<R>): Promise<R> {
+  try {
+    return work()
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+/** Gives a wrapper its members, and the name and length of what it wraps. */
+function dress(wrapper: (...args: never[]) => unknown, fn: AnyFunction, members: object): unknown {
+  for (const property of ['name', 'length'] as const)
+    Object.defineProperty(wrapper, property, { value: fn[property], configurable: true })
+  return Object.assign(wrapper, members)
+}
+
+function namespaceFor(namespace: unknown, needed: boolean): string {
+  return namespace === undefined && !needed ? '' : checkNamespace(namespace)
+}
+
+function mustBeFunction(where: string, fn: unknown): asserts fn is AnyFunction {
+  if (typeof fn !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected ${where} to wrap a function, got ${shown(fn)}.`)
+}
+
+function checkOptions(
+  where: string,
+  options: CacheOptions | CacheMultiOptions,
+  known: readonly string[],
+  time: 'function' | 'duration',
+): void {
+  refuseUnknown(options ?? {}, known, where)
+  const { expirationTime, shouldCache, wait } = options ?? {}
+  if (expirationTime !== undefined && !(time === 'function' && typeof expirationTime === 'function'))
+    milliseconds(expirationTime, 'expirationTime')
+  if (wait !== undefined) milliseconds(wait, 'wait')
+  if (shouldCache !== undefined && typeof shouldCache !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
+    )
+}

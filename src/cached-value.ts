@@ -1,0 +1,52 @@
+/** A moment on a ledger's clock. Moments of different epochs cannot be compared: the clock was lost in between. */
+export interface Instant {
+  readonly epoch: string
+  readonly at: number
+}
+
+/** Names that a part of an entry was made from, and the clock `a` as it stood before that part was made. */
+export interface Group {
+  readonly a: number
+  readonly names: readonly string[]
+}
+
+/** Everything that an entry was made from. It is current while no name was invalidated after its group's `a`. */
+export interface Basis {
+  readonly epoch: string
+  readonly groups: readonly Group[]
+}
+
+export interface Metadata {
+  /** Epoch ms, taken before the creator ran; decides every question of invalidation where no ledger does. */
+  readonly startedAt: number
+  /** Epoch ms, taken when the creator returned; decides age and expiry only. */
+  readonly createdAt: number
+  /** The entry's own expiration time in ms; absent: the region's. */
+  readonly expiresIn?: number
+  /** What the entry was made from, when its chain keeps a ledger. */
+  readonly basis?: Basis
+  /** A soft invalidation is newer: serve only while one caller renews. */
+  readonly stale?: boolean
+}
+
+/** What a backend that holds objects stores, and what every chain hands to its region. */
+export interface CachedValue<V = unknown> {
+  readonly payload: V
+  readonly metadata: Metadata
+}
+
+/** What a backend that holds encoded values stores. A name of its own keeps compile errors readable. */
+export interface Bytes extends Uint8Array {}
+
+/** A miss at the region, where `undefined` and `null` are legitimate payloads. Compare with `===`. */
+export const NO_VALUE: unique symbol = Symbol.for('corral.NO_VALUE') as never
+export type NoValue = typeof NO_VALUE
+
+/** Guards against what a foreign writer or a hand-made codec may have left in the store. */
+export function isCachedValue(value: unknown): value is CachedValue {
+  if (typeof value !== 'object' || value === null || !('payload' in value)) return false
+  const metadata = (value as { metadata?: unknown }).metadata
+  if (typeof metadata !== 'object' || metadata === null) return false
+  const { startedAt, createdAt } = metadata as Partial<Metadata>
+  return typeof startedAt === 'number' && typeof createdAt === 'number'
+}

@@ -1,0 +1,112 @@
+import type { Backend, BackendSpec, WriteOptions } from './backend.js'
+import { milliseconds } from './duration.js'
+import { CorralError, refuseUnknown, shown } from './errors.js'
+import { fence } from './fence.js'
+import { all, isPromise, type MaybePromise } from './maybe-promise.js'
+
+const REQUIRED = ['get', 'set', 'delete'] as const
+const LEASE = ['acquire', 'renew', 'release', 'held'] as const
+const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'close', 'mutex'] as const
+const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 'timeout', 'stores']
+
+/**
+ * Completes what an author wrote: batch forms, an answer to empty batches, a deadline for every operation, and a lease
+ * of this process where the store has none.
+ * @throws CorralError `ERR_OPTION` when a method is missing, is no function, or only part of the lease is there.
+ */
+export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
+  check(spec)
+  const limit = milliseconds(spec.timeout ?? '10s', 'timeout')
+  const { set, deleteOne, lease, reach } = fence(spec)
+  const timely = <R>(operation: string, work: MaybePromise<R>): MaybePromise<R> =>
+    isPromise(work) && limit !== Number.POSITIVE_INFINITY
+      ? within(limit, work, `${spec.name}.${operation}`)
+      : work
+
+  const get = (key: string) => timely('get', spec.get(key))
+  const write = (key: string, value: T, options: WriteOptions) => timely('set', set(key, value, options))
+  const remove = (key: string) => timely('delete', deleteOne(key))
+  const ownBatches = reach === 'store'
+  return {
+    name: spec.name,
+    get,
+    set: write,
+    delete: remove,
+    getMulti: (keys) => {
+      if (keys.length === 0) return []
+      return spec.getMulti === undefined ? all(keys.map(get)) : timely('getMulti', spec.getMulti(keys))
+    },
+    setMulti: (writes) => {
+      if (writes.length === 0) return []
+      // Without a lease of the store's own each write is fenced here, one by one.
+      return spec.setMulti !== undefined && ownBatches
+        ? timely('setMulti', spec.setMulti(writes))
+        : all(writes.map(([key, value, options]) => write(key, value, options)))
+    },
+    deleteMulti: (keys) => {
+      if (keys.length === 0) return
+      if (spec.deleteMulti !== undefined && ownBatches) return timely('deleteMulti', spec.deleteMulti(keys))
+      const done = all(keys.map(remove))
+      return isPromise(done) ? done.then(() => {}) : undefined
+    },
+    acquire: (key, ms, options) => timely('acquire', lease.acquire(key, ms, options)),
+    renew: (key, token, ms) => timely('renew', lease.renew(key, token, ms)),
+    release: (key, token) => timely('release', lease.release(key, token)),
+    held: (key) => timely('held', lease.held(key)),
+    close: () => spec.close?.(),
+    ledger: spec.ledger,
+    tracker: spec.tracker,
+    reach,
+    stores: spec.stores,
+    actual: spec,
+  }
+}
+
+function check<T>(spec: BackendSpec<T>): void {
+  if (typeof spec !== 'object' || spec === null)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected defineBackend() to receive an object of methods, got ${shown(spec)}.`,
+    )
+  if (Object.getPrototypeOf(spec) === Object.prototype) refuseUnknown(spec, KNOWN, 'defineBackend()')
+  if (typeof spec.name !== 'string' || spec.name === '')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected a backend's \`name\` to be a non-empty string, got ${shown(spec.name)}.`,
+    )
+  const members = spec as unknown as Record<string, unknown>
+  const wrong = (name: string) => {
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`${name}\` of backend '${spec.name}' to be a function, got ${shown(members[name])}.`,
+    )
+  }
+  for (const name of REQUIRED) if (typeof members[name] !== 'function') wrong(name)
+  for (const name of [...LEASE, ...OPTIONAL])
+    if (members[name] !== undefined && typeof members[name] !== 'function') wrong(name)
+  const missing = LEASE.filter((name) => members[name] === undefined)
+  if (missing.length > 0 && missing.length < LEASE.length)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Backend '${spec.name}' has only part of a lease: \`${missing.join('`, `')}\` missing. Give all of ${LEASE.join(', ')}, or none.`,
+    )
+}
+
+async function within<R>(ms: number, work: Promise<R>, operation: string): Promise<R> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(
+        new CorralError(
+          'ERR_TIMEOUT',
+          `${operation} did not answer within ${ms} ms. Check the store, or raise \`timeout\` of the backend.`,
+        ),
+      )
+    }, ms)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

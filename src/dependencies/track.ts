@@ -1,0 +1,168 @@
+import type { Backend } from '../backend.js'
+import type { Basis, CachedValue } from '../cached-value.js'
+import { compare, type Freshness, type Ledger, namesOf, type Reading } from '../ledger.js'
+import { andThen, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
+import { delegate } from '../proxy.js'
+
+/** The clock of a ledger, under the prefix of the layers below. */
+const CLOCK = '~clock'
+
+/** How many keys' names a process remembers, to ask for their stamps in the same round trip as for the entry. */
+const REMEMBERED = 50_000
+
+/**
+ * Makes entries die with what they were made from. An entry carries its basis; a read compares it with the ledger, a
+ * write is checked against it. With a `lent` ledger, which is not the store's own, checking and writing are two steps:
+ * what slips in between is caught by the next read.
+ */
+export function track(
+  next: Backend<CachedValue>,
+  ledger: Ledger,
+  { lent = false, explicit = false }: { readonly lent?: boolean; readonly explicit?: boolean } = {},
+): Backend<CachedValue> {
+  const remembered = memory()
+  const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
+    if (freshness === 'fresh' || found === undefined) return found
+    return freshness === 'dead'
+      ? undefined
+      : { payload: found.payload, metadata: { ...found.metadata, stale: true } }
+  }
+  /** Judges what is here already against a ledger that answers whenever it does. */
+  const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
+    if (found === undefined) return undefined
+    const { basis } = found.metadata
+    // What was written without a ledger cannot be vouched for.
+    if (basis === undefined) return undefined
+    const freshness = ledger.judge(CLOCK, basis)
+    if (freshness === 'fresh') return found
+    return isPromise(freshness) ? freshness.then((later) => judged(found, later)) : judged(found, freshness)
+  }
+  /** Judges an entry by a reading that was asked for together with it, if that covers its names. */
+  const judgeBy = (
+    key: string,
+    found: CachedValue | undefined,
+    reading: Reading,
+    asked: readonly string[],
+  ) => {
+    const basis = found?.metadata.basis
+    if (found === undefined || basis === undefined) return undefined
+    const names = namesOf(basis)
+    remembered.learn(key, names)
+    if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
+      return found
+    return covers(asked, names)
+      ? judged(found, compare(basis, reading))
+      : andThen(ledger.read(CLOCK, names), (later) => judged(found, compare(basis, later)))
+  }
+
+  const admit = (basis: Basis | undefined) =>
+    basis === undefined
+      ? ({ go: true } as const)
+      : andThen(ledger.judge(CLOCK, basis), (freshness) => ({ go: freshness === 'fresh' }))
+
+  return delegate(next, {
+    get(key) {
+      const found = next.get(key)
+      if (!isPromise(found)) return judge(found)
+      const asked = remembered.expected(key)
+      const reading = handled(ledger.read(CLOCK, asked))
+      return found.then((entry) => andThen(reading, (read) => judgeBy(key, entry, read, asked)))
+    },
+    getMulti(keys) {
+      const found = next.getMulti(keys)
+      if (!isPromise(found)) {
+        const judgements = found.map(judge)
+        return judgements.some(isPromise)
+          ? Promise.all(judgements)
+          : (judgements as (CachedValue | undefined)[])
+      }
+      const asked = keys.map((key) => remembered.expected(key))
+      const readings = asked.map((names) => handled(ledger.read(CLOCK, names)))
+      return found.then((entries) =>
+        Promise.all(
+          entries.map((entry, i) =>
+            andThen(readings[i] as Reading, (read) =>
+              judgeBy(keys[i] as string, entry, read, asked[i] as readonly string[]),
+            ),
+          ),
+        ),
+      )
+    },
+    set(key, value, options) {
+      const { basis } = value.metadata
+      if (basis !== undefined) remembered.learn(key, namesOf(basis))
+      if (basis === undefined) return next.set(key, value, options)
+      if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, basis } })
+      return andThen(admit(basis), ({ go }) => {
+        if (go) return next.set(key, value, options)
+        // A refused fill gives its lease back; a refused write leaves nothing older behind.
+        const { token } = options
+        const cleared = token === undefined ? next.delete(key) : next.release(key, token)
+        return andThen<unknown, 'refused'>(cleared, () => 'refused')
+      })
+    },
+    ...(lent
+      ? {}
+      : {
+          setMulti: (writes) =>
+            next.setMulti(
+              writes.map(([key, value, options]) => {
+                const { basis } = value.metadata
+                if (basis !== undefined) remembered.learn(key, namesOf(basis))
+                return [
+                  key,
+                  value,
+                  basis === undefined ? options : { ...options, ifCurrent: { clock: CLOCK, basis } },
+                ]
+              }),
+            ),
+        }),
+    ledger: undefined,
+    tracker: {
+      explicit,
+      shared: ledger.shared,
+      judge: (basis) => ledger.judge(CLOCK, basis),
+      asOf: (names) => ledger.begin(CLOCK, names),
+      invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
+      blame(basis) {
+        const names = namesOf(basis)
+        return andThen(ledger.read(CLOCK, names), ({ now, stamps }) => {
+          if (now === undefined || now.epoch !== basis.epoch) return ['the clock itself, which was lost']
+          let position = 0
+          return basis.groups.flatMap(({ a, names: own }) =>
+            own.filter(() => {
+              const stamp = stamps[position++]
+              return stamp === undefined || stamp.hard > a || stamp.soft > a
+            }),
+          )
+        })
+      },
+    },
+  })
+}
+
+function covers(asked: readonly string[], names: readonly string[]): boolean {
+  return asked === names || (asked.length === names.length && asked.every((name, i) => name === names[i]))
+}
+
+/** What each key was last made from; two generations, so that forgetting costs nothing. */
+function memory() {
+  let young = new Map<string, readonly string[]>()
+  let old = new Map<string, readonly string[]>()
+  let common: readonly string[] = []
+  const known = (key: string): readonly string[] | undefined => young.get(key) ?? old.get(key)
+  return {
+    expected: (key: string): readonly string[] => known(key) ?? common,
+    learn(key: string, names: readonly string[]): void {
+      const before = known(key)
+      // An unknown key is most likely made from what all are made from, such as its region.
+      if (before === undefined && names.length <= 1) {
+        if (!covers(common, names)) common = names
+        return
+      }
+      if (before !== undefined && covers(before, names)) return
+      if (young.size >= REMEMBERED / 2) [old, young] = [young, new Map()]
+      young.set(key, names)
+    },
+  }
+}

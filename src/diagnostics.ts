@@ -1,0 +1,81 @@
+import { type Channel, channel } from 'node:diagnostics_channel'
+
+/** What each channel carries; the channel's name is `corral:` and the key. Nothing is built unless somebody listens. */
+export interface Messages {
+  /** A read at a region. */
+  read: {
+    readonly region: string | undefined
+    readonly key: string
+    readonly result: 'hit' | 'stale' | 'miss'
+  }
+  /** A creation that ended. What could not be stored is told by `unstored`. */
+  create: {
+    readonly region: string | undefined
+    readonly keys: readonly string[]
+    readonly milliseconds: number
+    readonly outcome: 'made' | 'failed'
+    readonly error?: unknown
+  }
+  /** An invalidation that was acknowledged. */
+  invalidate: {
+    readonly region: string | undefined
+    readonly what: 'key' | 'region' | 'dependencies'
+    readonly names: readonly string[]
+    readonly mode: 'hard' | 'soft'
+  }
+  /** A stored value that could not be used and counts as a miss. */
+  undecodable: {
+    readonly layer: string
+    readonly key: string
+    readonly reason: string
+    readonly error?: unknown
+    readonly total: number
+  }
+  /** An entry that left a bounded backend. */
+  evict: {
+    readonly backend: string
+    readonly key: string
+    readonly reason: 'evicted' | 'expired' | 'oversized'
+  }
+  /** A value that was made but not stored, and why. */
+  unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
+  /** A failure that had no caller to be thrown at. */
+  failure: { readonly where: string; readonly key?: string | undefined; readonly error: unknown }
+  /** What a configured region promises, and what its backend keeps it from promising. */
+  configure: {
+    readonly region: string | undefined
+    readonly backend: string
+    readonly limits: readonly string[]
+  }
+  /** Something worth a look that is not a failure, such as a clock or a lease that was lost. */
+  notice: { readonly where: string; readonly key?: string | undefined; readonly message: string }
+}
+
+const channels = new Map<keyof Messages, Channel>()
+
+/** The channel of a kind of message, to subscribe to or to ask for listeners. */
+export function diagnostics<K extends keyof Messages>(kind: K): Channel<unknown, Messages[K]> {
+  let found = channels.get(kind)
+  if (found === undefined) channels.set(kind, (found = channel(`corral:${kind}`)))
+  return found as Channel<unknown, Messages[K]>
+}
+
+/** Publishes a message if anybody listens; `make` runs only then. */
+export function report<K extends keyof Messages>(kind: K, make: () => Messages[K]): void {
+  const target = diagnostics(kind)
+  if (target.hasSubscribers) target.publish(make())
+}
+
+let undecodable = 0
+
+/** Counts a stored value that is of no use and reports it. Returns the miss that it is. */
+export function reportUndecodable(layer: string, key: string, reason: string, error?: unknown): undefined {
+  const total = ++undecodable
+  report('undecodable', () => ({ layer, key, reason, error, total }))
+  return undefined
+}
+
+/** How many stored values this process found to be of no use. */
+export function undecodableCount(): number {
+  return undecodable
+}

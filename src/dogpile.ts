@@ -1,0 +1,432 @@
+import { report } from './diagnostics.js'
+import { type Duration, milliseconds } from './duration.js'
+import { CorralError, refuseUnknown } from './errors.js'
+import { type Flight, type Limits, takeOff, within } from './flight.js'
+import type { Acquired } from './lease.js'
+import { handled, type MaybePromise } from './maybe-promise.js'
+import type { AsyncCreationRunner } from './runner.js'
+import {
+  closesCycle,
+  currentScope,
+  enterScope,
+  leaveScope,
+  makesAlready,
+  noteWait,
+  repeatsItself,
+  type Work,
+} from './scope.js'
+
+/** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
+export type Found<V> =
+  | { readonly state: 'fresh' | 'stale'; readonly value: V }
+  | { readonly state: 'missing'; readonly value?: undefined }
+
+/** What becomes of a fill; `kept` back by choice while the lease still held counts as `stored`. */
+export type Filled = 'stored' | 'lost' | 'refused'
+
+/** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
+export interface Steps<V> {
+  /** Looks at the store; never waits for a creation. */
+  look(keys: readonly string[]): MaybePromise<readonly Found<V>[]>
+  /** Does the expensive work for all of the keys, in their order. */
+  create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
+  /** Asks for the lease of a key; never waits. Without leases there is only this process. */
+  acquire?(key: string, steal: boolean): MaybePromise<Acquired>
+  /** Stores what was made, each under its token. The first thing it does must be to send it. */
+  fill?(fills: readonly (readonly [key: string, value: V, token: string])[]): MaybePromise<readonly Filled[]>
+  renew?(key: string, token: string): MaybePromise<boolean>
+  release?(key: string, token: string): MaybePromise<boolean>
+}
+
+export interface PileOptions {
+  /** How long a caller waits for another one's creation. @default '60s' */
+  readonly wait?: Duration
+  /** How often leases are renewed while a creator runs. @default '3s' */
+  readonly renewEvery?: Duration
+  /** Takes renewals off the caller's hands when a stale value can be served. */
+  readonly runner?: AsyncCreationRunner | undefined
+  /** Passed on to the runner's jobs: aborted when nobody wants them any more. */
+  readonly signal?: AbortSignal
+}
+
+export interface RunOptions<V> {
+  /** ms. @default the pile's */
+  readonly wait?: number | undefined
+  readonly signal?: AbortSignal | undefined
+  /** What the caller has found already, to spare the first look; one for each key. */
+  readonly seen?: readonly Found<V>[]
+}
+
+/** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
+export interface Dogpile<V> {
+  run(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<V>
+  /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
+  runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
+  /** Creates anew whatever is there, voiding a creation under way. Tells whether the value was stored. */
+  renew(
+    key: string,
+    steps: Steps<V>,
+    options?: RunOptions<V>,
+  ): Promise<{ readonly value: V; readonly stored: boolean }>
+}
+
+/** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
+const ROUNDS = 3
+
+/**
+ * Makes a dogpile, usable without any cache: hand it how to look and how to create.
+ *
+ * The algorithm is dogpile.cache's, with three things added. Creations are fenced by a token, so that what an
+ * invalidation overtook is not stored. The callers of this process share a flight, which takes no joiners once its fill
+ * is sent. And nobody waits in a cycle: a creator that would wait for itself creates alone, without storing.
+ * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
+ */
+export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
+  refuseUnknown(options, ['wait', 'renewEvery', 'runner', 'signal'], 'dogpile()')
+  const defaultWait = milliseconds(options.wait ?? '60s', 'wait')
+  const renewEvery = milliseconds(options.renewEvery ?? '3s', 'renewEvery')
+  const { runner, signal: closing = never } = options
+  const flights = new Map<string, Flight<V>>()
+  const pile = flights
+
+  const limitsOf = ({ wait, signal }: RunOptions<V>): Limits => ({ wait: wait ?? defaultWait, signal })
+  const workFor = (keys: readonly string[], alone = false): Work => ({ pile, keys, alone, waits: new Set() })
+
+  const launch = (key: string, work: Work): Flight<V> => {
+    const former = flights.get(key)
+    if (former !== undefined) former.open = false
+    const flight = takeOff<V>(work)
+    flights.set(key, flight)
+    return flight
+  }
+  const ground = (key: string, flight: Flight<V>) => {
+    flight.open = false
+    if (flights.get(key) === flight) flights.delete(key)
+  }
+
+  /** Keeps the leases of a creation alive until it is called off. */
+  const hold = (held: readonly Claim<V>[], steps: Steps<V>): (() => void) => {
+    if (steps.renew === undefined) return () => {}
+    const timer = setInterval(
+      () => {
+        for (const { key, token } of held)
+          void (async () => {
+            try {
+              if (!(await steps.renew?.(key, token)))
+                report('notice', () => ({
+                  where: 'dogpile',
+                  key,
+                  message: 'the lease was lost while the creator ran',
+                }))
+            } catch (error) {
+              report('failure', () => ({ where: 'renew', key, error }))
+            }
+          })()
+      },
+      Math.min(renewEvery, 2 ** 31 - 1),
+    )
+    timer.unref()
+    return () => clearInterval(timer)
+  }
+
+  /** Gives a lease back after a failure, which is then the failure that counts. */
+  const giveBack = async (key: string, token: string, steps: Steps<V>): Promise<void> => {
+    try {
+      await steps.release?.(key, token)
+    } catch (error) {
+      report('failure', () => ({ where: 'release', key, error }))
+    }
+  }
+
+  /** Creates and fills under leases that are held; lands every flight of the batch. Never rejects. */
+  const makeAndLand = async (claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void> => {
+    const stop = hold(claims, steps)
+    try {
+      const keys = claims.map(({ key }) => key)
+      for (const { flight } of claims) flight.creating = true
+      const values = await create(steps, keys, work, (claims[0] as Claim<V>).flight.abandoned)
+      for (const { flight } of claims) flight.open = false
+      const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
+      const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
+      claims.forEach(({ key, flight }, i) => {
+        ground(key, flight)
+        flight.land({
+          kind: 'value',
+          value: values[i] as V,
+          stored: outcomes[i] === 'stored',
+          look: flight.looks,
+        })
+      })
+    } catch (error) {
+      for (const { key, flight } of claims) ground(key, flight)
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { flight } of claims) flight.fail(error)
+    } finally {
+      stop()
+    }
+  }
+
+  /** Hands stale keys to the runner. Its job holds the leases on its own: flights are for callers who wait. */
+  const handOver = (run: AsyncCreationRunner, claims: readonly Claim<V>[], steps: Steps<V>): void => {
+    for (const { key, flight } of claims) {
+      ground(key, flight)
+      flight.land({ kind: 'again' })
+    }
+    const keys = claims.map(({ key }) => key)
+    const background = async (): Promise<void> => {
+      // A job may have waited in a queue for longer than its leases lived.
+      const still = await Promise.all(claims.map(({ key, token }) => steps.renew?.(key, token) ?? true))
+      const live = claims.filter((_, i) => still[i])
+      if (live.length === 0) return
+      const work = workFor(live.map(({ key }) => key))
+      const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
+      await leaveScope(() => makeAndLand(jobs, work, steps))
+      await Promise.all(jobs.map(({ flight }) => flight.landed))
+    }
+    const failed = async (error: unknown): Promise<void> => {
+      report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+    }
+    try {
+      run({ key: keys[0] as string, keys, signal: closing, run: () => background().catch(failed) })
+    } catch (error) {
+      void failed(error)
+    }
+  }
+
+  /** Sees a missing key through to a landing: waits for its lease, looks again, creates. Never rejects. */
+  const drive = async (key: string, flight: Flight<V>, steps: Steps<V>, busy?: Acquired): Promise<void> => {
+    let token: string | undefined
+    try {
+      let acquired = busy ?? (await acquire(steps, key, false))
+      while (acquired.token === undefined) {
+        void handled(acquired.settled)
+        await Promise.race([acquired.settled, whenAborted(flight.abandoned)])
+        if (flight.abandoned.aborted) throw flight.abandoned.reason
+        if (await landIfFresh(key, flight, steps)) return
+        acquired = await acquire(steps, key, false)
+      }
+      token = acquired.token
+      if (await landIfFresh(key, flight, steps, token)) return
+    } catch (error) {
+      ground(key, flight)
+      if (token !== undefined) await giveBack(key, token, steps)
+      flight.fail(error)
+      return
+    }
+    await makeAndLand([{ key, flight, token }], flight.work, steps)
+  }
+
+  /** Looks again; whoever joined before this look may have what it finds. */
+  const landIfFresh = async (
+    key: string,
+    flight: Flight<V>,
+    steps: Steps<V>,
+    token?: string,
+  ): Promise<boolean> => {
+    const look = ++flight.looks
+    const [found] = await steps.look([key])
+    if (found?.state !== 'fresh') return false
+    if (token !== undefined) await giveBack(key, token, steps)
+    ground(key, flight)
+    flight.land({ kind: 'value', value: found.value, stored: false, look })
+    return true
+  }
+
+  /** For a caller that may not wait, or has waited often enough: makes the value for itself. */
+  const alone = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V>,
+  ): Promise<readonly V[]> => {
+    const key = keys.find((one) => repeatsItself(pile, one))
+    if (key !== undefined) throw endless(key)
+    const work = workFor(keys, true)
+    const endWait = noteWait(work)
+    try {
+      return await create(steps, keys, work, options.signal ?? never)
+    } finally {
+      endWait()
+    }
+  }
+
+  /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
+  const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
+    const answers = await Promise.allSettled(mine.map(async ({ key }) => acquire(steps, key, false)))
+    const claims: Claim<V>[] = []
+    answers.forEach((answer, i) => {
+      const { key, flight, stale } = mine[i] as Mine<V>
+      if (answer.status === 'rejected') {
+        ground(key, flight)
+        flight.fail(answer.reason)
+      } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
+      else if (stale) {
+        void handled(answer.value.settled)
+        ground(key, flight)
+        flight.land({ kind: 'again' })
+      } else void drive(key, flight, steps, answer.value)
+    })
+    if (claims.length === 0) return
+    const free: Claim<V>[] = []
+    const renewals: Claim<V>[] = []
+    try {
+      const looks = claims.map(({ flight }) => ++flight.looks)
+      const founds = await steps.look(claims.map(({ key }) => key))
+      for (const [i, claim] of claims.entries()) {
+        const found = founds[i] as Found<V>
+        if (found.state === 'fresh') {
+          await giveBack(claim.key, claim.token, steps)
+          ground(claim.key, claim.flight)
+          claim.flight.land({ kind: 'value', value: found.value, stored: false, look: looks[i] as number })
+        } else if (
+          found.state === 'stale' &&
+          runner !== undefined &&
+          mine.some((m) => m.key === claim.key && m.stale)
+        )
+          renewals.push(claim)
+        else free.push(claim)
+      }
+    } catch (error) {
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { key, flight } of claims) {
+        ground(key, flight)
+        flight.fail(error)
+      }
+      return
+    }
+    if (runner !== undefined && renewals.length > 0) handOver(runner, renewals, steps)
+    if (free.length > 0) await makeAndLand(free, work, steps)
+  }
+
+  const runMulti = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V> = {},
+  ): Promise<Map<string, V>> => {
+    const limits = limitsOf(options)
+    const results = new Map<string, V>()
+    let pending = keys
+    for (let round = 1; pending.length > 0; round++) {
+      const founds = round === 1 && options.seen !== undefined ? options.seen : await steps.look(pending)
+      const waits: Wait<V>[] = []
+      const mine: Mine<V>[] = []
+      const own: string[] = []
+      const work = workFor(pending)
+      // No await from here to the launch of the last flight: a key has one flight at a time.
+      pending.forEach((key, i) => {
+        const found = founds[i] as Found<V>
+        const current = flights.get(key)
+        if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
+          results.set(key, found.value)
+        else if (round > ROUNDS || (current?.open && closesCycle(current.work))) own.push(key)
+        else if (current?.open) waits.push({ key, flight: current, joined: current.looks })
+        else {
+          const flight = launch(key, work)
+          mine.push({ key, flight, stale: found.state === 'stale' })
+          waits.push({ key, flight, joined: 0, ...(found.state === 'stale' && { instead: found.value }) })
+        }
+      })
+      const landings = waits.map((wait) => {
+        const landing = wait.flight.wait(
+          limits,
+          wait.joined === 0 && mine.some(({ flight }) => flight === wait.flight),
+        )
+        landing.catch(() => {})
+        return landing
+      })
+      if (mine.length > 0) void makeWhatIsFree(mine, work, steps)
+      if (own.length > 0) {
+        const values = await within(limits, alone(own, steps, options), own[0] as string)
+        own.forEach((key, i) => results.set(key, values[i] as V))
+      }
+      const landed = await Promise.all(landings)
+      pending = waits.flatMap((wait, i) => {
+        const landing = landed[i] as Awaited<(typeof landings)[number]>
+        if (landing.kind === 'value' && (landing.stored || wait.joined < landing.look))
+          results.set(wait.key, landing.value)
+        else if ('instead' in wait) results.set(wait.key, wait.instead as V)
+        else return [wait.key]
+        return []
+      })
+    }
+    return results
+  }
+
+  return {
+    runMulti,
+    async run(key, steps, options) {
+      const results = await runMulti([key], steps, options)
+      return results.get(key) as V
+    },
+    async renew(key, steps, options = {}) {
+      if (makesAlready(pile, key)) throw endless(key)
+      const flight = launch(key, workFor([key]))
+      const landing = flight.wait(limitsOf(options), true)
+      void (async () => {
+        try {
+          const { token } = await acquire(steps, key, true)
+          flight.looks++
+          if (token === undefined)
+            throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
+          await makeAndLand([{ key, flight, token }], flight.work, steps)
+        } catch (error) {
+          ground(key, flight)
+          flight.fail(error)
+        }
+      })()
+      const landed = await landing
+      if (landed.kind !== 'value')
+        throw new CorralError('ERR_BACKEND', `The renewal of '${key}' ended without a value.`)
+      return { value: landed.value, stored: landed.stored }
+    },
+  }
+}
+
+interface Mine<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly stale: boolean
+}
+
+interface Claim<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly token: string
+}
+
+interface Wait<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly joined: number
+  readonly instead?: V
+}
+
+/** For those who cannot be called off. */
+const never = new AbortController().signal
+
+function create<V>(
+  steps: Steps<V>,
+  keys: readonly string[],
+  work: Work,
+  signal: AbortSignal,
+): MaybePromise<readonly V[]> {
+  return enterScope({ parent: currentScope(), work, gathering: undefined }, () => steps.create(keys, signal))
+}
+
+function endless(key: string): CorralError {
+  return new CorralError(
+    'ERR_CREATION_CYCLE',
+    `The creator of '${key}' asks for '${key}' again, endlessly. Break the recursion, or use other keys.`,
+  )
+}
+
+function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired> {
+  return steps.acquire?.(key, steal) ?? { token: '' }
+}
+
+function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

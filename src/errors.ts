@@ -1,0 +1,72 @@
+/** Every code that a CorralError carries. Documented in docs/errors.md. */
+export type CorralErrorCode =
+  | 'ERR_OPTION'
+  | 'ERR_KEY'
+  | 'ERR_KEY_ARGUMENT'
+  | 'ERR_NAMESPACE'
+  | 'ERR_CHAIN'
+  | 'ERR_NOT_CONFIGURED'
+  | 'ERR_ALREADY_CONFIGURED'
+  | 'ERR_UNKNOWN_NAME'
+  | 'ERR_ASYNC_BACKEND'
+  | 'ERR_BATCH_LENGTH'
+  | 'ERR_CREATOR'
+  | 'ERR_CREATION_CYCLE'
+  | 'ERR_WAIT_TIMEOUT'
+  | 'ERR_UNENCODABLE'
+  | 'ERR_VALUE_TOO_LARGE'
+  | 'ERR_NO_LEDGER'
+  | 'ERR_AS_OF_MISSING'
+  | 'ERR_BACKEND'
+  | 'ERR_TIMEOUT'
+  | 'ERR_UNAVAILABLE'
+  | 'ERR_UNSUPPORTED'
+  | 'ERR_CLOSED'
+
+const BRAND = Symbol.for('corral.error')
+
+/**
+ * The one error class. Tell errors apart by `code`, with `CorralError.is`: it also knows the errors of another copy
+ * of the package and of the other module format, which `instanceof` does not.
+ */
+export class CorralError extends Error {
+  readonly code: CorralErrorCode
+  override readonly name = 'CorralError'
+  readonly [BRAND] = true
+
+  constructor(code: CorralErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+
+  static is(error: unknown, code?: CorralErrorCode): error is CorralError {
+    if (typeof error !== 'object' || error === null || !(BRAND in error)) return false
+    return code === undefined || (error as { code?: unknown }).code === code
+  }
+}
+
+/** Shows a value in a message, briefly. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}...` : value}'`
+  if (typeof value === 'function') return `a function`
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object'
+  return `\`${String(value)}\``
+}
+
+/**
+ * Refuses options that nobody reads: a misspelt name must not be silently ignored.
+ * @throws CorralError `ERR_OPTION` naming the unknown option and the known ones.
+ */
+export function refuseUnknown(options: object, known: readonly string[], where: string): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the options of ${where} to be an object, got ${shown(options)}.`,
+    )
+  for (const name of Object.keys(options))
+    if (!known.includes(name))
+      throw new CorralError(
+        'ERR_OPTION',
+        `Unknown option \`${name}\` of ${where}. It takes: ${known.join(', ')}.`,
+      )
+}

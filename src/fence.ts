@@ -1,0 +1,122 @@
+import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
+import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
+import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+
+interface Fence<T> {
+  readonly set: (key: string, value: T, options: WriteOptions) => MaybePromise<Outcome>
+  readonly deleteOne: (key: string) => MaybePromise<void>
+  readonly lease: LeaseOperations
+  readonly reach: LeaseReach
+}
+
+/**
+ * The lease of a backend: the store's own, or else one for this process, with the writes of a key one after another,
+ * so that a fill cannot overtake the deletion that revoked it.
+ */
+export function fence<T>(spec: BackendSpec<T>): Fence<T> {
+  const { acquire, renew, release, held } = spec
+  const store = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
+    andThen(spec.set(key, value, options), (outcome) => outcome ?? 'stored')
+  if (acquire !== undefined && renew !== undefined && release !== undefined && held !== undefined)
+    return {
+      set: store,
+      deleteOne: (key) => spec.delete(key),
+      lease: {
+        acquire: acquire.bind(spec),
+        renew: renew.bind(spec),
+        release: release.bind(spec),
+        held: held.bind(spec),
+      },
+      reach: 'store',
+    }
+
+  const leases = localLeases()
+  const inTurn = turns()
+  const { lease, done } =
+    spec.mutex === undefined
+      ? { lease: leases, done: nothing }
+      : withMutex(leases, (key) => mutexOf(spec, key))
+  return {
+    set(key, value, { token, ...rest }) {
+      if (token === undefined) {
+        leases.revoke(key)
+        return inTurn(key, () => store(key, value, rest))
+      }
+      const filled = inTurn(key, () =>
+        leases.owns(key, token)
+          ? andThen(store(key, value, rest), (outcome) => (leases.release(key, token) ? outcome : 'lost'))
+          : 'lost',
+      )
+      return andThen(filled, (outcome) => andThen(done(token), () => outcome))
+    },
+    deleteOne(key) {
+      leases.revoke(key)
+      return inTurn(key, () => spec.delete(key))
+    },
+    lease,
+    reach: spec.mutex === undefined ? 'process' : 'mutex',
+  }
+}
+
+function nothing(): void {}
+
+function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
+  if (spec.mutex === undefined) throw new TypeError('unreachable')
+  return spec.mutex(key)
+}
+
+/** Runs what concerns one key in the order of the calls; at once when nobody is before it and it answers at once. */
+function turns(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<R> {
+  const tails = new Map<string, Promise<unknown>>()
+  return (key, work) => {
+    const before = tails.get(key)
+    const result = before === undefined ? work() : before.then(work, work)
+    if (!isPromise(result)) return result
+    const tail = result.then(nothing, nothing).then(() => {
+      if (tails.get(key) === tail) tails.delete(key)
+    })
+    tails.set(key, tail)
+    return result
+  }
+}
+
+/** Joins a foreign mutex to the local lease: the token that holds the one also holds the other. */
+function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
+  const holders = new Map<string, { readonly key: string; readonly mutex: PlainMutex }>()
+  const done = (token: string): MaybePromise<void> => {
+    const holder = holders.get(token)
+    holders.delete(token)
+    return andThen<unknown, void>(holder?.mutex.release(), nothing)
+  }
+  const lease: LeaseOperations = {
+    acquire(key, ms, options) {
+      const foreign = mutex(key)
+      const acquired = leases.acquire(key, ms, options)
+      const { token } = acquired
+      if (token === undefined) return acquired
+      for (const [former, holder] of holders)
+        if (holder.key === key) {
+          // A thief inherits the mutex that this process holds already; taking it anew would wait for ourselves.
+          holders.delete(former)
+          holders.set(token, holder)
+          return acquired
+        }
+      return andThen(foreign.acquire(false), (taken) => {
+        if (taken) holders.set(token, { key, mutex: foreign })
+        if (taken || options?.steal === true) return { token }
+        leases.release(key, token)
+        const settled = Promise.resolve(foreign.acquire(true)).then(async (free) => {
+          if (free) await foreign.release()
+        })
+        return { remaining: ms, settled }
+      })
+    },
+    renew: (key, token, ms) => leases.renew(key, token, ms),
+    release: (key, token) => {
+      const owned = leases.release(key, token)
+      return andThen(done(token), () => owned)
+    },
+    held: (key) => leases.held(key) || (mutex(key).locked?.() ?? false),
+  }
+  return { lease, done }
+}

@@ -1,0 +1,65 @@
+import type { Basis, Group, Instant } from './cached-value.js'
+
+/** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
+export interface Gathering {
+  declare(names: readonly string[]): void
+  /**
+   * A cached value went into the creation: it hands up its groups, each with its own `a`. `explicit`: its region was
+   * asked to track dependencies, so that losing them would lose an invalidation.
+   */
+  handUp(basis: Basis, explicit: boolean): void
+  /** A part expires then (epoch ms); 0: it was stale already. */
+  liveUntil(at: number): void
+  until(): number
+  /** A part that no ledger vouches for; the reason keeps the result from being stored. */
+  taint(reason: string): void
+  /** The basis so far, or why there is none. */
+  basis(): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
+}
+
+/** Starts a gathering as of the moment before the creator ran. */
+export function gather(asOf: Instant, own: readonly string[]): Gathering {
+  const names = new Set(own)
+  // The smallest `a` per name decides; equal moments share a group.
+  const handed = new Map<number, Set<string>>()
+  let tainted: string | undefined
+  let until = Number.POSITIVE_INFINITY
+  return {
+    declare(more) {
+      for (const name of more) names.add(name)
+    },
+    liveUntil(at) {
+      until = Math.min(until, at)
+    },
+    until: () => until,
+    handUp({ epoch, groups }, explicit) {
+      if (epoch !== asOf.epoch) {
+        if (explicit)
+          tainted ??=
+            'it was made from an entry of another ledger, or of a ledger whose clock was lost meanwhile'
+        return
+      }
+      for (const group of groups) {
+        let set = handed.get(group.a)
+        if (set === undefined) handed.set(group.a, (set = new Set()))
+        for (const name of group.names) set.add(name)
+      }
+    },
+    taint(reason) {
+      tainted ??= reason
+    },
+    basis() {
+      if (tainted !== undefined) return { unstorable: tainted }
+      const groups: Group[] = []
+      const earlier = new Set<string>()
+      const at = new Map(handed)
+      at.set(asOf.at, new Set([...(at.get(asOf.at) ?? []), ...names]))
+      for (const [a, set] of [...at].sort(([one], [other]) => one - other)) {
+        const left = [...set].filter((name) => !earlier.has(name))
+        for (const name of left) earlier.add(name)
+        if (left.length > 0) groups.push({ a, names: left })
+      }
+      return { basis: { epoch: asOf.epoch, groups } }
+    },
+  }
+}

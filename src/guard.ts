@@ -1,0 +1,51 @@
+import type { Backend } from './backend.js'
+import { CorralError, shown } from './errors.js'
+import { isPromise, type MaybePromise } from './maybe-promise.js'
+import { delegate } from './proxy.js'
+
+/** Foreign failures of a chain as one typed error with the foreign one as its cause, thrown or rejected alike. */
+export function guard<T>(next: Backend<T>): Backend<T> {
+  const fail = (error: unknown): never => {
+    if (CorralError.is(error)) throw error
+    throw new CorralError(
+      'ERR_BACKEND',
+      `Backend '${next.name}' failed: ${error instanceof Error ? error.message : shown(error)}. See \`cause\`.`,
+      { cause: error },
+    )
+  }
+  const tried = <R>(work: () => MaybePromise<R>): MaybePromise<R> => {
+    try {
+      const result = work()
+      return isPromise(result) ? result.catch(fail) : result
+    } catch (error) {
+      return fail(error)
+    }
+  }
+  return delegate(next, {
+    get(key) {
+      // The hot path: no closure for a hit.
+      try {
+        const found = next.get(key)
+        return isPromise(found) ? found.catch(fail) : found
+      } catch (error) {
+        return fail(error)
+      }
+    },
+    set: (key, value, options) => tried(() => next.set(key, value, options)),
+    delete: (key) => tried(() => next.delete(key)),
+    getMulti: (keys) => tried(() => next.getMulti(keys)),
+    setMulti: (writes) => tried(() => next.setMulti(writes)),
+    deleteMulti: (keys) => tried(() => next.deleteMulti(keys)),
+    acquire: (key, ms, options) => tried(() => next.acquire(key, ms, options)),
+    renew: (key, token, ms) => tried(() => next.renew(key, token, ms)),
+    release: (key, token) => tried(() => next.release(key, token)),
+    held: (key) => tried(() => next.held(key)),
+    close: () => tried(() => next.close()),
+    tracker: next.tracker && {
+      ...next.tracker,
+      asOf: (names) => tried(() => next.tracker?.asOf(names) as never),
+      invalidate: (names, mode) => tried(() => next.tracker?.invalidate(names, mode)),
+      judge: (basis) => tried(() => next.tracker?.judge(basis) as never),
+    },
+  })
+}

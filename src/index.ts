@@ -1,0 +1,94 @@
+export type {
+  Backend,
+  BackendSpec,
+  LeaseReach,
+  Outcome,
+  Representation,
+  Write,
+  WriteOptions,
+} from './backend.js'
+export { methodOf } from './cached-function.js'
+export type {
+  CachedFunction,
+  CachedMultiFunction,
+  CacheMultiOptions,
+  CacheOptions,
+  Invalidate,
+} from './cached-function-types.js'
+export {
+  type Basis,
+  type Bytes,
+  type CachedValue,
+  type Group,
+  type Instant,
+  type Metadata,
+  NO_VALUE,
+  type NoValue,
+} from './cached-value.js'
+export type { Clock } from './clock.js'
+export { defineBackend } from './define-backend.js'
+export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
+export {
+  type Dogpile,
+  dogpile,
+  type Filled,
+  type Found,
+  type PileOptions,
+  type RunOptions,
+  type Steps,
+} from './dogpile.js'
+export type { Duration } from './duration.js'
+export { CorralError, type CorralErrorCode } from './errors.js'
+export { localInvalidation, type RegionInvalidator } from './invalidation.js'
+export {
+  type FunctionKeyGenerator,
+  type FunctionMultiKeyGenerator,
+  functionKeyGenerator,
+  functionMultiKeyGenerator,
+  type KeyPart,
+  optionsKeyGenerator,
+} from './keys.js'
+export type { Acquired, LeaseOperations, PlainMutex } from './lease.js'
+export {
+  type Freshness,
+  type InvalidationMode,
+  type Ledger,
+  memoryLedger,
+  type Reading,
+  type Stamp,
+  type Tracker,
+} from './ledger.js'
+export { sha1, sha256, whenLongerThan } from './manglers.js'
+export type { MaybePromise } from './maybe-promise.js'
+export {
+  type BackendProxy,
+  type Codec,
+  delegate,
+  intercept,
+  type KeyMangler,
+  mapKeys,
+  mapValues,
+  type Operation,
+  type OperationName,
+  type Overrides,
+  type TransparentProxy,
+} from './proxy.js'
+export { makeRegion } from './region.js'
+export type {
+  CacheMultiOnArguments,
+  CacheOnArguments,
+  ConfigureOptions,
+  CreateOptions,
+  Creation,
+  Creator,
+  LeaseOptions,
+  MultiCreator,
+  ReadOptions,
+  Region,
+  RegionOptions,
+  SetOptions,
+  ValueMetadata,
+} from './region-types.js'
+export { registerBackend, registerProxy, type SettingKind, type Settings } from './registry.js'
+export { type AsyncCreationRunner, type BackgroundRunner, type CreationJob, inBackground } from './runner.js'
+export { wrap } from './wrap.js'

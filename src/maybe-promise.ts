@@ -1,0 +1,39 @@
+/** A value now, or later. Storage answers at once where it can, so that a memory chain costs one tick at any depth. */
+export type MaybePromise<T> = T | Promise<T>
+
+/** Tells whether a value is still to come. Thenables of other libraries count, cached payloads never reach this test. */
+export function isPromise<T>(value: MaybePromise<T>): value is Promise<T> {
+  return (
+    typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+  )
+}
+
+/** Continues with a value, at once when it is here. Not named `then`: `import()` of such a module would call it. */
+export function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybePromise<R>): MaybePromise<R> {
+  return isPromise(value) ? value.then(next) : next(value)
+}
+
+/** Runs an attempt and recovers from its failure, whether it throws or rejects. */
+export function orElse<T, R>(
+  attempt: () => MaybePromise<T>,
+  recover: (error: unknown) => MaybePromise<R>,
+): MaybePromise<T | R> {
+  try {
+    const value = attempt()
+    return isPromise(value) ? value.catch(recover) : value
+  } catch (error) {
+    return recover(error)
+  }
+}
+
+/** All values, in order; a plain array when every one is here. */
+export function all<T>(values: readonly MaybePromise<T>[]): MaybePromise<T[]> {
+  for (const value of values) if (isPromise(value)) return Promise.all(values)
+  return values as T[]
+}
+
+/** Swallows the failure of a promise that somebody else already answers for. */
+export function handled<T>(value: MaybePromise<T>): MaybePromise<T> {
+  if (isPromise(value)) value.catch(() => {})
+  return value
+}

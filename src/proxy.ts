@@ -1,0 +1,246 @@
+import type { Backend, Outcome, Representation, Write, WriteOptions } from './backend.js'
+import type { Basis } from './cached-value.js'
+import { reportUndecodable } from './diagnostics.js'
+import { CorralError, shown } from './errors.js'
+import type { Ledger } from './ledger.js'
+import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+
+/** A layer around a backend. `wrap` applies them from the backend outwards. */
+export type BackendProxy<Outer, Inner = Outer> = (next: Backend<Inner>) => Backend<Outer>
+
+/** A layer that does not look at values, and so fits above and below an encoding. */
+export type TransparentProxy = <T>(next: Backend<T>) => Backend<T>
+
+export type KeyMangler = (key: string) => string
+
+/** Both directions of a change of representation. The key comes along so that a layer can bind a value to it. */
+export interface Codec<Outer, Inner> {
+  /** Names the layer in reports. @default 'codec' */
+  readonly name?: string
+  /** What stands below and above this layer; checked when the chain is built, for callers without types. */
+  readonly inner?: Representation
+  readonly outer?: Representation
+  /** May throw: a value that cannot be kept is refused before anything is stored. */
+  encode(value: Outer, key: string): MaybePromise<Inner>
+  /** `undefined`, or a throw: the stored value is of no use, which is a miss and is reported. */
+  decode(stored: Inner, key: string): MaybePromise<Outer | undefined>
+}
+
+export type OperationName =
+  | 'get'
+  | 'set'
+  | 'delete'
+  | 'getMulti'
+  | 'setMulti'
+  | 'deleteMulti'
+  | 'acquire'
+  | 'renew'
+  | 'release'
+  | 'held'
+
+export interface Operation {
+  readonly name: OperationName
+  readonly keys: readonly string[]
+}
+
+/** The members that a proxy may replace. Replacing a single form also governs its multi form. */
+export type Overrides<T> = Partial<Omit<Backend<T>, '~stores' | 'actual'>>
+
+/**
+ * A backend that does what `next` does but for the overrides. A multi form that is not overridden itself follows the
+ * overridden single form, so that no operation goes past a proxy.
+ */
+export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<T> {
+  const get = overrides.get ?? ((key) => next.get(key))
+  const set = overrides.set ?? ((key, value, options) => next.set(key, value, options))
+  const remove = overrides.delete ?? ((key) => next.delete(key))
+  return {
+    name: overrides.name ?? next.name,
+    get,
+    set,
+    delete: remove,
+    getMulti:
+      overrides.getMulti ??
+      (overrides.get ? (keys) => all(keys.map((key) => get(key))) : (keys) => next.getMulti(keys)),
+    setMulti:
+      overrides.setMulti ??
+      (overrides.set
+        ? (writes) => all(writes.map(([key, value, options]) => set(key, value, options)))
+        : (writes) => next.setMulti(writes)),
+    deleteMulti:
+      overrides.deleteMulti ??
+      (overrides.delete
+        ? (keys) => andThen(all(keys.map((key) => remove(key))), () => undefined)
+        : (keys) => next.deleteMulti(keys)),
+    acquire: overrides.acquire ?? ((key, ms, options) => next.acquire(key, ms, options)),
+    renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
+    release: overrides.release ?? ((key, token) => next.release(key, token)),
+    held: overrides.held ?? ((key) => next.held(key)),
+    close: overrides.close ?? (() => next.close()),
+    ledger: 'ledger' in overrides ? overrides.ledger : next.ledger,
+    tracker: 'tracker' in overrides ? overrides.tracker : next.tracker,
+    reach: overrides.reach ?? next.reach,
+    stores: 'stores' in overrides ? overrides.stores : next.stores,
+    actual: next.actual,
+  }
+}
+
+/** Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed. */
+export function mapKeys(mangle: KeyMangler): TransparentProxy {
+  if (typeof mangle !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected mapKeys() to receive a function from key to key, got ${shown(mangle)}.`,
+    )
+  return (next) => {
+    const ledger = next.ledger && mapNames(next.ledger, mangle)
+    const down = (options: WriteOptions): WriteOptions =>
+      ledger === undefined || options.ifCurrent === undefined
+        ? options
+        : { ...options, ifCurrent: ledger.down(options.ifCurrent.clock, options.ifCurrent.basis) }
+    return delegate(next, {
+      get: (key) => next.get(mangle(key)),
+      set: (key, value, options) => next.set(mangle(key), value, down(options)),
+      delete: (key) => next.delete(mangle(key)),
+      getMulti: (keys) => next.getMulti(keys.map(mangle)),
+      setMulti: (writes) =>
+        next.setMulti(writes.map(([key, value, options]) => [mangle(key), value, down(options)])),
+      deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
+      acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
+      renew: (key, token, ms) => next.renew(mangle(key), token, ms),
+      release: (key, token) => next.release(mangle(key), token),
+      held: (key) => next.held(mangle(key)),
+      ledger: ledger?.ledger,
+    })
+  }
+}
+
+/** A ledger seen through a key mangler. What is asked again and again is mapped once, by identity. */
+function mapNames(ledger: Ledger, mangle: KeyMangler) {
+  const lists = new WeakMap<readonly string[], readonly string[]>()
+  const names = (list: readonly string[]): readonly string[] => {
+    let mapped = lists.get(list)
+    if (mapped === undefined) lists.set(list, (mapped = list.map(mangle)))
+    return mapped
+  }
+  const bases = new WeakMap<Basis, Basis>()
+  const mapBasis = (basis: Basis): Basis => {
+    let mapped = bases.get(basis)
+    if (mapped === undefined) {
+      mapped = {
+        epoch: basis.epoch,
+        groups: basis.groups.map((group) => ({ a: group.a, names: names(group.names) })),
+      }
+      bases.set(basis, mapped)
+    }
+    return mapped
+  }
+  let lastClock: string | undefined
+  let lastMapped = ''
+  const mapClock = (clock: string): string => {
+    if (clock !== lastClock) [lastClock, lastMapped] = [clock, mangle(clock)]
+    return lastMapped
+  }
+  return {
+    down: (clock: string, basis: Basis) => ({ clock: mapClock(clock), basis: mapBasis(basis) }),
+    ledger: {
+      shared: ledger.shared,
+      read: (clock, list) => ledger.read(mapClock(clock), names(list)),
+      begin: (clock, list) => ledger.begin(mapClock(clock), names(list)),
+      judge: (clock, basis) => ledger.judge(mapClock(clock), mapBasis(basis)),
+      invalidate: (clock, list, mode) => ledger.invalidate(mapClock(clock), names(list), mode),
+    } satisfies Ledger,
+  }
+}
+
+/** Changes every value on its way down and back up. What cannot be decoded is a miss, counted and reported. */
+export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProxy<Outer, Inner> {
+  if (typeof codec?.encode !== 'function' || typeof codec.decode !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected mapValues() to receive { encode, decode }, got ${shown(codec)}.`,
+    )
+  const layer = codec.name ?? 'codec'
+  const decode = (stored: Inner | undefined, key: string): MaybePromise<Outer | undefined> => {
+    if (stored === undefined) return undefined
+    try {
+      const value = codec.decode(stored, key)
+      if (value === undefined) return reportUndecodable(layer, key, 'not in the form that this layer writes')
+      if (!isPromise(value)) return value
+      return value.then(
+        (later) => later ?? reportUndecodable(layer, key, 'not in the form that this layer writes'),
+        (error) => reportUndecodable(layer, key, 'decoding failed', error),
+      )
+    } catch (error) {
+      return reportUndecodable(layer, key, 'decoding failed', error)
+    }
+  }
+  return (next) => {
+    checkFit(layer, codec.inner, next.stores)
+    const encode = ([key, value, options]: Write<Outer>): MaybePromise<Write<Inner>> =>
+      andThen(codec.encode(value, key), (inner) => [key, inner, options])
+    return {
+      name: next.name,
+      get(key) {
+        const stored = next.get(key)
+        return isPromise(stored) ? stored.then((later) => decode(later, key)) : decode(stored, key)
+      },
+      set: (key, value, options) =>
+        andThen(codec.encode(value, key), (inner) => next.set(key, inner, options)),
+      getMulti: (keys) =>
+        andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
+      setMulti: (writes) => andThen(all(writes.map(encode)), (encoded) => next.setMulti(encoded)),
+      delete: (key) => next.delete(key),
+      deleteMulti: (keys) => next.deleteMulti(keys),
+      acquire: (key, ms, options) => next.acquire(key, ms, options),
+      renew: (key, token, ms) => next.renew(key, token, ms),
+      release: (key, token) => next.release(key, token),
+      held: (key) => next.held(key),
+      close: () => next.close(),
+      ledger: next.ledger,
+      tracker: next.tracker,
+      reach: next.reach,
+      stores: codec.outer,
+      actual: next.actual,
+    }
+  }
+}
+
+function checkFit(
+  layer: string,
+  expected: Representation | undefined,
+  found: Representation | undefined,
+): void {
+  if (expected === undefined || found === undefined || expected === found) return
+  throw new CorralError(
+    'ERR_CHAIN',
+    expected === 'values'
+      ? `${layer} works on values, but below it are bytes: put an encoding such as msgpack() below it.`
+      : `${layer} works on bytes, but below it are values already: move it below the encoding, or drop it.`,
+  )
+}
+
+/** Goes around every operation: to time, log, count, retry or refuse it. `proceed` may be called again. */
+export function intercept(
+  around: <R>(operation: Operation, proceed: () => MaybePromise<R>) => MaybePromise<R>,
+): TransparentProxy {
+  if (typeof around !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected intercept() to receive a function, got ${shown(around)}.`)
+  return (next) => {
+    const one = <R>(name: OperationName, key: string, proceed: () => MaybePromise<R>) =>
+      around({ name, keys: [key] }, proceed)
+    return delegate(next, {
+      get: (key) => one('get', key, () => next.get(key)),
+      set: (key, value, options) => one<Outcome>('set', key, () => next.set(key, value, options)),
+      delete: (key) => one('delete', key, () => next.delete(key)),
+      getMulti: (keys) => around({ name: 'getMulti', keys }, () => next.getMulti(keys)),
+      setMulti: (writes) =>
+        around({ name: 'setMulti', keys: writes.map(([key]) => key) }, () => next.setMulti(writes)),
+      deleteMulti: (keys) => around({ name: 'deleteMulti', keys }, () => next.deleteMulti(keys)),
+      acquire: (key, ms, options) => one('acquire', key, () => next.acquire(key, ms, options)),
+      renew: (key, token, ms) => one('renew', key, () => next.renew(key, token, ms)),
+      release: (key, token) => one('release', key, () => next.release(key, token)),
+      held: (key) => one('held', key, () => next.held(key)),
+    })
+  }
+}

@@ -1,0 +1,342 @@
+import type { Backend, Outcome, Write } from './backend.js'
+import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
+import { type Clock, stamp } from './clock.js'
+import { report, reportUndecodable } from './diagnostics.js'
+import type { Dogpile, Filled, Found, Steps } from './dogpile.js'
+import { milliseconds } from './duration.js'
+import { CorralError, shown } from './errors.js'
+import { type Gathering, gather } from './gathering.js'
+import type { RegionInvalidator } from './invalidation.js'
+import type { Freshness, Tracker } from './ledger.js'
+import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+import type { Creation } from './region-types.js'
+import { currentScope, enterScope } from './scope.js'
+
+/** What a creation made: the entry, and whether it may be stored. */
+export interface Made {
+  readonly entry: CachedValue
+  readonly withheld?: string | undefined
+}
+
+/** A configured region, validated: everything that its operations need. */
+export interface Configured {
+  readonly name: string | undefined
+  /** The name by which everything in the region is invalidated. */
+  readonly own: string
+  readonly backend: Backend<CachedValue>
+  readonly tracker: Tracker | undefined
+  readonly invalidator: RegionInvalidator | undefined
+  readonly expiration: number
+  /** For hits: may stand still while only microtasks run. */
+  readonly clock: Clock
+  /** For stamps. */
+  readonly precise: Clock
+  readonly leaseMs: number
+  readonly pile: Dogpile<Made>
+}
+
+/** What a creation is told to do, already validated. */
+export interface Plan {
+  readonly create: (keys: readonly string[], creation: Creation) => MaybePromise<readonly unknown[]>
+  readonly expiration: number | undefined
+  readonly shouldCache: ((value: never, key: string) => boolean) | undefined
+}
+
+const MISSING = { state: 'missing' } as const
+
+/** Whether an entry is fresh, stale or as good as missing, by its age and by what was invalidated. */
+export function assess(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Freshness> {
+  if (found === undefined) return 'dead'
+  if (!isCachedValue(found)) {
+    reportUndecodable(region.backend.name, key, 'not a cached value')
+    return 'dead'
+  }
+  const { metadata } = found
+  const limit = expiration ?? metadata.expiresIn ?? region.expiration
+  const stale =
+    metadata.stale === true ||
+    (limit !== Number.POSITIVE_INFINITY && region.clock.now() - metadata.createdAt > limit)
+  if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
+  return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
+    verdict === 'fresh' && stale ? 'stale' : verdict,
+  )
+}
+
+/** A look at the store in the dogpile's terms. */
+export function seen(
+  region: Configured,
+  key: string,
+  entry: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Found<Made>> {
+  return andThen(assess(region, key, entry, expiration), (freshness) =>
+    freshness === 'dead' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
+  )
+}
+
+/** The entry goes to a caller: a creation around that caller is now made from it too. */
+export function handOut(
+  region: Configured,
+  key: string,
+  entry: CachedValue,
+  stale: boolean,
+  expiration: number | undefined,
+): void {
+  const gathering = nearestGathering()
+  if (gathering === undefined) return
+  const { basis, createdAt, expiresIn } = entry.metadata
+  const explicit = region.tracker?.explicit ?? false
+  if (basis === undefined) {
+    if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
+    return
+  }
+  gathering.handUp(basis, explicit)
+  const limit = expiration ?? expiresIn ?? region.expiration
+  gathering.liveUntil(stale ? 0 : createdAt + limit)
+}
+
+/** The gathering of the innermost creation around the caller that tracks what it is made from. */
+export function nearestGathering(): Gathering | undefined {
+  return currentScope()?.gathering
+}
+
+/** How long the store keeps a value: twice as long as it is fresh, and at least a minute more, to be served stale. */
+export function physicalLifetime(freshFor: number): { readonly ttl?: number } {
+  return freshFor === Number.POSITIVE_INFINITY ? {} : { ttl: freshFor + Math.max(freshFor, 60_000) }
+}
+
+/** The steps of a dogpile over a region's backend. */
+export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
+  const { backend, tracker, invalidator, leaseMs } = region
+  const { expiration, shouldCache } = plan
+
+  /** What was not stored may be shared only if nothing invalidated it while it was made. */
+  const keptBack = async (key: string, { entry }: Made, token: string): Promise<Filled> => {
+    if (!(await backend.release(key, token))) return 'lost'
+    return standing(region, key, entry.metadata)
+  }
+  const write = ([key, { entry }, token]: readonly [string, Made, string]): Write<CachedValue> => [
+    key,
+    entry,
+    { ...physicalLifetime(freshness(region, entry.metadata, expiration)), token },
+  ]
+
+  return {
+    look: (keys) => {
+      if (keys.length === 1) {
+        const [key] = keys as [string]
+        return andThen(backend.get(key), (entry) =>
+          andThen(seen(region, key, entry, expiration), (found) => [found]),
+        )
+      }
+      return andThen(backend.getMulti(keys), (entries) =>
+        all(entries.map((entry, i) => seen(region, keys[i] as string, entry, expiration))),
+      )
+    },
+    acquire: (key, steal) => backend.acquire(key, leaseMs, { steal }),
+    renew: (key, token) => backend.renew(key, token, leaseMs),
+    release: (key, token) => backend.release(key, token),
+    create: (keys, signal) => make(region, plan, keys, signal),
+    fill(fills) {
+      const outcomes: MaybePromise<Filled>[] = []
+      const writes: Write<CachedValue>[] = []
+      const places: number[] = []
+      fills.forEach((fill, i) => {
+        const [key, made, token] = fill
+        const reason =
+          made.withheld ??
+          (shouldCache?.(made.entry.payload as never, key) === false ? 'shouldCache said no' : undefined)
+        if (reason === undefined) {
+          places.push(i)
+          writes.push(write(fill))
+        } else {
+          report('unstored', () => ({ region: region.name, key, reason }))
+          outcomes[i] = keptBack(key, made, token)
+        }
+      })
+      const [only] = writes
+      const written =
+        writes.length === 1 && only !== undefined
+          ? andThen(backend.set(...only), (outcome) => [outcome])
+          : backend.setMulti(writes)
+      const done = andThen(written, (results) => {
+        results.forEach((outcome, i) => {
+          const place = places[i] as number
+          const [key, { entry }] = fills[place] as (typeof fills)[number]
+          outcomes[place] =
+            outcome === 'stored' && invalidator !== undefined
+              ? standing(region, key, entry.metadata)
+              : outcome
+        })
+        return all(outcomes)
+      })
+      return done
+    },
+  }
+
+  /** Where no ledger refuses a late fill, its value is judged once more after it was stored. */
+  function standing(of: Configured, key: string, metadata: Metadata): MaybePromise<Filled> {
+    const byLedger =
+      metadata.basis === undefined || tracker === undefined ? 'fresh' : tracker.judge(metadata.basis)
+    return andThen(byLedger, (one) =>
+      andThen(of.invalidator?.judge(metadata.startedAt, key) ?? 'fresh', (other) =>
+        one === 'fresh' && other === 'fresh' ? 'stored' : 'refused',
+      ),
+    )
+  }
+}
+
+function freshness(region: Configured, metadata: Metadata, expiration: number | undefined): number {
+  return Math.max(expiration ?? 0, metadata.expiresIn ?? region.expiration)
+}
+
+/** Runs the creator as of a moment that was taken before, and makes entries of what it returns. */
+async function make(
+  region: Configured,
+  plan: Plan,
+  keys: readonly string[],
+  signal: AbortSignal,
+): Promise<Made[]> {
+  const { precise, tracker } = region
+  const asOf = await tracker?.asOf([region.own])
+  const startedAt = stamp(precise.now())
+  const gathering = asOf && gather(asOf, [region.own])
+  let expiresIn: number | undefined
+  const creation: Creation = {
+    key: keys[0] as string,
+    keys,
+    startedAt,
+    signal,
+    expireIn(duration) {
+      expiresIn = milliseconds(duration, 'expireIn')
+    },
+  }
+  const scope = currentScope()
+  const run = () => plan.create(keys, creation)
+  const began = performance.now()
+  let outcome: 'stored' | 'failed' = 'failed'
+  let failure: unknown
+  try {
+    const values = await (scope === undefined
+      ? run()
+      : enterScope(
+          { parent: scope, work: scope.work, gathering: tracker?.explicit === true ? gathering : undefined },
+          run,
+        ))
+    if (!Array.isArray(values) || values.length !== keys.length)
+      throw new CorralError(
+        'ERR_BATCH_LENGTH',
+        `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
+          Array.isArray(values) ? `${values.length} values` : shown(values)
+        }. Answer NO_VALUE for a key that has none.`,
+      )
+    outcome = 'stored'
+    const createdAt = Math.max(precise.now(), startedAt)
+    const gathered = gathering?.basis()
+    const until = gathering?.until() ?? Number.POSITIVE_INFINITY
+    const limit = expiresIn ?? plan.expiration ?? region.expiration
+    // A parent lives no longer than what it was made from; made from something stale it is stale at once.
+    const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
+    return values.map(
+      (payload: unknown): Made => ({
+        entry: {
+          payload,
+          metadata: {
+            startedAt,
+            createdAt,
+            ...(shortened !== undefined && { expiresIn: shortened }),
+            ...(gathered !== undefined && 'basis' in gathered && { basis: gathered.basis }),
+            ...(until <= createdAt && { stale: true }),
+          },
+        },
+        withheld: payload === NO_VALUE ? 'the creator answered NO_VALUE' : gathered?.unstorable,
+      }),
+    )
+  } catch (error) {
+    failure = error
+    throw error
+  } finally {
+    report('create', () => ({
+      region: region.name,
+      keys,
+      milliseconds: performance.now() - began,
+      outcome: outcome === 'failed' ? ('failed' as const) : ('made' as const),
+      ...(outcome === 'failed' && { error: failure }),
+    }))
+  }
+}
+
+/** Reads one entry and hands its payload out if it is fresh enough. */
+export function deliver<V>(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+  staleToo: boolean,
+): MaybePromise<V | NoValue> {
+  const freshness = assess(region, key, found, expiration)
+  return isPromise(freshness)
+    ? freshness.then((later) => settle<V>(region, key, found, expiration, staleToo, later))
+    : settle<V>(region, key, found, expiration, staleToo, freshness)
+}
+
+function settle<V>(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+  staleToo: boolean,
+  freshness: Freshness,
+): V | NoValue {
+  const served = freshness === 'fresh' || (freshness === 'stale' && staleToo)
+  report('read', () => ({
+    region: region.name,
+    key,
+    result: freshness === 'fresh' ? 'hit' : freshness === 'stale' ? 'stale' : 'miss',
+  }))
+  if (!served) return NO_VALUE
+  handOut(region, key, found as CachedValue, freshness === 'stale', expiration)
+  return (found as CachedValue).payload as V
+}
+
+/** How often a soft invalidation tries to mark an entry before it removes it instead. */
+const MARKINGS = 3
+
+/**
+ * Marks one key stale: takes its lease, which voids creations under way, and rewrites its metadata under that token.
+ * Whatever voids the token meanwhile is newer than the mark, unless the lease merely expired: hence the repetition.
+ */
+export async function softenKey(region: Configured, key: string): Promise<void> {
+  for (let attempt = 0; attempt < MARKINGS; attempt++) if ((await markStale(region, key)) !== 'lost') return
+  await region.backend.delete(key)
+}
+
+async function markStale(region: Configured, key: string): Promise<Outcome> {
+  const { backend } = region
+  const { token } = await backend.acquire(key, region.leaseMs, { steal: true })
+  if (token === undefined)
+    throw new CorralError('ERR_BACKEND', `Backend '${backend.name}' did not hand over the lease of '${key}'.`)
+  let outcome: Outcome | undefined
+  try {
+    const found = await backend.get(key)
+    if (isCachedValue(found)) {
+      const { payload, metadata } = found
+      const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
+      const left =
+        ttl === undefined ? {} : { ttl: Math.max(1, ttl - (region.precise.now() - metadata.createdAt)) }
+      outcome = await backend.set(
+        key,
+        { payload, metadata: { ...metadata, stale: true } },
+        { ...left, token },
+      )
+    }
+  } finally {
+    if (outcome === undefined) await backend.release(key, token)
+  }
+  return outcome ?? 'stored'
+}

@@ -1,0 +1,413 @@
+import type { Outcome } from './backend.js'
+import { makeCacheMultiOnArguments, makeCacheOnArguments } from './cached-function.js'
+import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
+import { stamp } from './clock.js'
+import { type Assembled, assemble, checkRegionOptions } from './configure.js'
+import { diagnostics, report } from './diagnostics.js'
+import type { Found } from './dogpile.js'
+import { milliseconds } from './duration.js'
+import { CorralError, shown } from './errors.js'
+import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
+import type { InvalidationMode } from './ledger.js'
+import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
+import {
+  assess,
+  deliver,
+  handOut,
+  type Made,
+  type Plan,
+  physicalLifetime,
+  seen,
+  softenKey,
+  stepsOf,
+} from './region-core.js'
+import type {
+  CreateOptions,
+  Creation,
+  Creator,
+  MultiCreator,
+  ReadOptions,
+  Region,
+  RegionOptions,
+  SetOptions,
+} from './region-types.js'
+import { fromSettings } from './registry.js'
+
+/**
+ * Makes a region, configured at once when a `backend` is given, else later by `configure`.
+ * Functions may be decorated before that; using the region throws `ERR_NOT_CONFIGURED`.
+ * @throws CorralError `ERR_OPTION` or `ERR_CHAIN` when an option cannot be right.
+ */
+export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
+  checkRegionOptions(options)
+  const { name } = options
+  let configured: Assembled | undefined
+
+  const use = (): Assembled => {
+    if (configured !== undefined) return configured
+    throw new CorralError(
+      'ERR_NOT_CONFIGURED',
+      `Region ${name === undefined ? '' : `'${name}' `}is used before it is configured. Call region.configure({ backend }) at start-up.`,
+    )
+  }
+  /** Whatever goes wrong in an operation of a region is a rejection. */
+  const operation = <R>(work: (region: Assembled) => MaybePromise<R>): Promise<R> => {
+    try {
+      const result = work(use())
+      return isPromise(result) ? result : Promise.resolve(result)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  const limitOf = (given: CreateOptions<never>['expirationTime']) =>
+    given === undefined
+      ? undefined
+      : typeof given === 'number' && given > 0
+        ? given
+        : milliseconds(given, 'expirationTime')
+
+  const getOne = (key: string, read?: ReadOptions): Promise<V | NoValue> => {
+    try {
+      const region = use()
+      checkKey(key)
+      const limit = limitOf(read?.expirationTime)
+      const staleToo = read?.ignoreExpiration === true
+      const found = region.backend.get(key)
+      if (isPromise(found)) return found.then((entry) => deliver<V>(region, key, entry, limit, staleToo))
+      return Promise.resolve(deliver<V>(region, key, found, limit, staleToo))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  const getMany = (keys: readonly string[], read: ReadOptions = {}): Promise<(V | NoValue)[]> =>
+    operation((region) => {
+      keys.forEach(checkKey)
+      const limit = limitOf(read.expirationTime)
+      return andThen(region.backend.getMulti(keys), (entries) =>
+        Promise.all(
+          entries.map((entry, i) =>
+            deliver<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
+          ),
+        ),
+      )
+    })
+
+  const planOf = (create: Plan['create'], { expirationTime, shouldCache }: CreateOptions<never>): Plan => ({
+    create,
+    expiration: limitOf(expirationTime),
+    shouldCache,
+  })
+  const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
+    wait: wait === undefined ? undefined : milliseconds(wait, 'wait'),
+    signal,
+  })
+
+  /** The slow half of getOrCreate: what was found first is not looked up again. */
+  const createOne = async <T>(
+    region: Assembled,
+    key: string,
+    plan: Plan,
+    run: ReturnType<typeof runOptions>,
+    first: Found<Made>,
+  ): Promise<T> => {
+    const { entry } = await region.pile.run(key, stepsOf(region, plan), { ...run, seen: [first] })
+    handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
+    return entry.payload as T
+  }
+
+  const getOrCreate = <T extends V>(
+    key: string,
+    creator: Creator<T>,
+    create?: CreateOptions<T>,
+  ): Promise<T> => {
+    try {
+      const region = use()
+      checkKey(key)
+      checkCreator(creator)
+      const limit = limitOf(create?.expirationTime)
+      const found = region.backend.get(key)
+      if (!isPromise(found) && assess(region, key, found, limit) === 'fresh')
+        return Promise.resolve(give<T>(region, key, found, limit))
+      const options = (create ?? {}) as CreateOptions<never>
+      const run = runOptions(options)
+      const plan = planOf((_, creation) => one(creator(creation)), options)
+      const go = (entry: CachedValue | undefined): MaybePromise<T> =>
+        andThen(seen(region, key, entry, limit), (first) =>
+          first.state === 'fresh'
+            ? give<T>(region, key, entry, limit)
+            : createOne<T>(region, key, plan, run, tell(region, key, first)),
+        )
+      return isPromise(found) ? found.then(go) : Promise.resolve(go(found))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  const give = <T>(
+    region: Assembled,
+    key: string,
+    entry: CachedValue | undefined,
+    limit: number | undefined,
+  ): T => {
+    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+    handOut(region, key, entry as CachedValue, false, limit)
+    return (entry as CachedValue).payload as T
+  }
+  const tell = (region: Assembled, key: string, first: Found<Made>): Found<Made> => {
+    if (reads.hasSubscribers)
+      reads.publish({ region: region.name, key, result: first.state === 'missing' ? 'miss' : 'stale' })
+    return first
+  }
+
+  const getOrCreateMulti = <T extends V>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    create: CreateOptions<T> = {},
+  ): Promise<(T | NoValue)[]> =>
+    operation(async (region) => {
+      keys.forEach(checkKey)
+      checkCreator(creator)
+      if (keys.length === 0) return []
+      const options = create as CreateOptions<never>
+      const plan = planOf(creator, options)
+      const unique = [...new Set(keys)].sort()
+      const made = await region.pile.runMulti(unique, stepsOf(region, plan), runOptions(options))
+      for (const [key, { entry }] of made)
+        handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
+      return keys.map((key) => made.get(key)?.entry.payload as T)
+    })
+
+  /** Creates anew. What could not be stored leaves nothing behind: an older value must not outlive a refresh. */
+  const refresh = <T>(key: string, creator: Creator<T>, create: CreateOptions<T> = {}): Promise<T> =>
+    operation(async (region) => {
+      checkKey(key)
+      const options = create as CreateOptions<never>
+      const plan = planOf((_, creation) => one(creator(creation)), options)
+      const { value, stored } = await region.pile.renew(key, stepsOf(region, plan), runOptions(options))
+      if (
+        !stored ||
+        value.withheld !== undefined ||
+        plan.shouldCache?.(value.entry.payload as never, key) === false
+      )
+        await region.backend.delete(key)
+      handOut(region, key, value.entry, false, plan.expiration)
+      return value.entry.payload as T
+    })
+
+  const setMany = (
+    values: readonly (readonly [key: string, value: V])[],
+    set: SetOptions = {},
+  ): Promise<readonly Outcome[]> =>
+    operation(async (region) => {
+      const expiresIn = limitOf(set.expirationTime)
+      const { dependencies = [] } = set
+      for (const [key] of values) checkKey(key)
+      if (dependencies.length > 0) requireAsOf(region, set)
+      if (values.length === 0) return []
+      const { tracker } = region
+      const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
+      const startedAt = stamp(region.precise.now())
+      const metadata: Metadata = {
+        startedAt,
+        createdAt: startedAt,
+        ...(expiresIn !== undefined && { expiresIn }),
+        ...(asOf !== undefined && {
+          basis: { epoch: asOf.epoch, groups: [{ a: asOf.at, names: [region.own, ...dependencies] }] },
+        }),
+      }
+      const life = physicalLifetime(expiresIn ?? region.expiration)
+      const writes = values.map(
+        ([key, payload]) => [key, { payload, metadata } as CachedValue, life] as const,
+      )
+      const [only] = writes
+      return writes.length === 1 && only !== undefined
+        ? [await region.backend.set(...only)]
+        : region.backend.setMulti(writes)
+    })
+
+  const told = (what: 'key' | 'region' | 'dependencies', names: readonly string[], mode: InvalidationMode) =>
+    report('invalidate', () => ({ region: name, what, names, mode }))
+
+  const removeMany = (keys: readonly string[]): Promise<void> =>
+    operation(async (region) => {
+      keys.forEach(checkKey)
+      const [only] = keys
+      if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
+      else if (keys.length > 0) await region.backend.deleteMulti(keys)
+      told('key', keys, 'hard')
+    })
+
+  const region: Region<V> = {
+    name,
+    get isConfigured() {
+      return configured !== undefined
+    },
+    get actualBackend() {
+      return use().backend.actual
+    },
+    get lease() {
+      const { backend, limits } = use()
+      return { reach: backend.reach, limits }
+    },
+    configure(more) {
+      if (configured !== undefined && more?.replaceExistingBackend !== true)
+        throw new CorralError(
+          'ERR_ALREADY_CONFIGURED',
+          `Region ${name === undefined ? '' : `'${name}' `}is configured already, with backend '${configured.backend.name}'. Say replaceExistingBackend: true to replace it.`,
+        )
+      const next = assemble(options, more)
+      configured?.release()
+      configured = next
+      return region
+    },
+    configureFromConfig: (settings, prefix) => region.configure(fromSettings(settings, prefix)),
+
+    get: getOne,
+    getMulti: getMany,
+    peek(key, read = {}) {
+      const at = use()
+      checkKey(key)
+      const found = at.backend.get(key)
+      const answer: MaybePromise<V | NoValue> = isPromise(found)
+        ? found.then(() => NO_VALUE)
+        : deliver<V>(at, key, found, limitOf(read.expirationTime), read.ignoreExpiration === true)
+      if (!isPromise<V | NoValue>(answer)) return answer as V | NoValue
+      void handled(answer)
+      throw new CorralError(
+        'ERR_ASYNC_BACKEND',
+        `peek() needs a chain that answers at once; '${at.backend.name}' or a layer around it answers later. Use get().`,
+      )
+    },
+    has: async (key, read) => (await getOne(key, read)) !== NO_VALUE,
+    getValueMetadata: (key, read = {}) =>
+      operation(async (at) => {
+        checkKey(key)
+        const found = await at.backend.get(key)
+        const freshness = await assess(at, key, found, limitOf(read.expirationTime))
+        if (
+          found === undefined ||
+          freshness === 'dead' ||
+          (freshness === 'stale' && read.ignoreExpiration !== true)
+        )
+          return undefined
+        return {
+          payload: found.payload as V,
+          metadata: found.metadata,
+          age: at.precise.now() - found.metadata.createdAt,
+        }
+      }),
+    getOrCreate,
+    getOrCreateMulti,
+
+    set: async (key, value, set) => (await setMany([[key, value]], set))[0] ?? 'lost',
+    setMulti: (values, set) => setMany([...values], set),
+    delete: (key) => removeMany([key]),
+    deleteMulti: removeMany,
+    invalidateKey(key, mode = 'hard') {
+      if (checkMode(mode) === 'hard') return removeMany([key])
+      return operation(async (at) => {
+        checkKey(key)
+        await softenKey(at, key)
+        told('key', [key], 'soft')
+      })
+    },
+    invalidate: (mode = 'hard') =>
+      operation(async (at) => {
+        checkMode(mode)
+        if (at.invalidator !== undefined) await at.invalidator.invalidate(mode)
+        else await at.tracker?.invalidate([at.own], mode)
+        told('region', [at.own], mode)
+      }),
+    invalidateDependencies: (names, mode = 'hard') =>
+      operation(async (at) => {
+        checkMode(mode)
+        const list = typeof names === 'string' ? [names] : names
+        checkNames(list)
+        await explicitTracker(at).invalidate(list, mode)
+        told('dependencies', list, mode)
+      }),
+    asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
+
+    keyIsLocked: (key) =>
+      operation((at) => {
+        checkKey(key)
+        return at.backend.held(key)
+      }),
+
+    cacheOnArguments: (cache) =>
+      makeCacheOnArguments<V>(access, cache, options.functionKeyGenerator ?? functionKeyGenerator),
+    cacheMultiOnArguments: (cache) =>
+      makeCacheMultiOnArguments<V>(
+        access,
+        cache,
+        options.functionMultiKeyGenerator ?? functionMultiKeyGenerator,
+      ),
+
+    close: async () => {
+      const former = configured
+      configured = undefined
+      await former?.release()
+    },
+  }
+  const access = { region, refresh }
+  if (options.backend !== undefined) configured = assemble(options, { backend: options.backend })
+  return region
+}
+
+const reads = diagnostics('read')
+
+function one(value: unknown): MaybePromise<readonly unknown[]> {
+  return isPromise(value) ? value.then((later: unknown) => [later]) : [value]
+}
+
+function checkCreator(creator: unknown): void {
+  if (typeof creator !== 'function')
+    throw new CorralError(
+      'ERR_CREATOR',
+      `Expected the creator to be a function that makes the value, got ${shown(creator)}.`,
+    )
+}
+
+function checkMode(mode: unknown): InvalidationMode {
+  if (mode === 'hard' || mode === 'soft') return mode
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${shown(mode)}.`,
+  )
+}
+
+function checkNames(names: readonly unknown[]): void {
+  if (
+    Array.isArray(names) &&
+    names.length > 0 &&
+    names.every((name) => typeof name === 'string' && name !== '')
+  )
+    return
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the names of dependencies, such as dep.id('user', 5), got ${Array.isArray(names) && names.length === 0 ? 'none' : shown(names)}. For everything use region.invalidate().`,
+  )
+}
+
+function explicitTracker(region: Assembled) {
+  const { tracker } = region
+  if (tracker?.explicit) return tracker
+  throw new CorralError(
+    'ERR_NO_LEDGER',
+    `Region ${region.name === undefined ? '' : `'${region.name}' `}does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
+  )
+}
+
+function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions): void {
+  explicitTracker(region)
+  checkNames(dependencies)
+  if (asOf === undefined)
+    throw new CorralError(
+      'ERR_AS_OF_MISSING',
+      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
+    )
+}
+
+export type { Creation }

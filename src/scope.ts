@@ -1,0 +1,80 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Gathering } from './gathering.js'
+
+/** One creation as a node of the graph of who waits for whom in this process. */
+export interface Work {
+  /** The pile and the keys that it works for, to recognise a creation that asks for itself. */
+  readonly pile: object
+  readonly keys: readonly string[]
+  /** Without a lease, because waiting would have closed a cycle. */
+  readonly alone: boolean
+  /** What code inside this creation waits for right now; an entry per wait. */
+  readonly waits: Set<{ readonly on: Work }>
+}
+
+/** A creation in progress, as the code that runs inside it sees it. */
+export interface Scope {
+  readonly parent: Scope | undefined
+  readonly work: Work
+  /** What the creation is made from; absent where nothing tracks it. */
+  readonly gathering: Gathering | undefined
+}
+
+const scopes = new AsyncLocalStorage<Scope>()
+let entered = false
+
+/** The innermost creation around the caller. Costs nothing until the first creation of this process. */
+export function currentScope(): Scope | undefined {
+  return entered ? scopes.getStore() : undefined
+}
+
+/** Runs a creator inside its scope. */
+export function enterScope<R>(scope: Scope, run: () => R): R {
+  entered = true
+  return scopes.run(scope, run)
+}
+
+/** Runs what nobody waits for, and so is part of no creation. */
+export function leaveScope<R>(run: () => R): R {
+  return entered ? scopes.exit(run) : run()
+}
+
+/** Notes that the creation around the caller waits for `on`; the answer ends the wait. */
+export function noteWait(on: Work): () => void {
+  const waits = currentScope()?.work.waits
+  if (waits === undefined) return nothing
+  const edge = { on }
+  waits.add(edge)
+  return () => waits.delete(edge)
+}
+
+function nothing(): void {}
+
+/** Whether the caller, waiting for `target`, would wait for itself. */
+export function closesCycle(target: Work): boolean {
+  const asking = currentScope()?.work
+  if (asking === undefined) return false
+  const seen = new Set<Work>()
+  const open = [target]
+  for (let work = open.pop(); work !== undefined; work = open.pop()) {
+    if (work === asking) return true
+    if (seen.has(work)) continue
+    seen.add(work)
+    for (const { on } of work.waits) open.push(on)
+  }
+  return false
+}
+
+/** Whether the caller is part of a creation of the same key. */
+export function makesAlready(pile: object, key: string): boolean {
+  for (let scope = currentScope(); scope !== undefined; scope = scope.parent)
+    if (scope.work.pile === pile && scope.work.keys.includes(key)) return true
+  return false
+}
+
+/** Whether a creation without a lease is under way around the caller for the same key: its creator asks for itself. */
+export function repeatsItself(pile: object, key: string): boolean {
+  for (let scope = currentScope(); scope !== undefined; scope = scope.parent)
+    if (scope.work.alone && scope.work.pile === pile && scope.work.keys.includes(key)) return true
+  return false
+}
