@@ -97,9 +97,9 @@ export function assemble(base: RegionOptions, more: ConfigureOptions): Assembled
       'ERR_OPTION',
       `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
     )
-  const backend = guard(
-    chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain,
-  )
+  const tracked =
+    chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
+  const backend = guard(tracked)
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)
@@ -110,6 +110,7 @@ export function assemble(base: RegionOptions, more: ConfigureOptions): Assembled
     name,
     own: `region:${name ?? `~${++unnamed}`}`,
     backend,
+    chain: tracked,
     tracker: backend.tracker,
     invalidator:
       options.regionInvalidator ?? (backend.tracker === undefined ? localInvalidation() : undefined),

@@ -1,7 +1,7 @@
 import { report } from './diagnostics.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown } from './errors.js'
-import { type Flight, type Limits, takeOff, within } from './flight.js'
+import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import type { Acquired } from './lease.js'
 import { handled, type MaybePromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
@@ -59,7 +59,8 @@ export interface RunOptions<V> {
 
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
 export interface Dogpile<V> {
-  run(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<V>
+  /** `steps` may be a function that makes them: whoever joins another caller's creation does not need them. */
+  run(key: string, steps: Steps<V> | (() => Steps<V>), options?: RunOptions<V>): Promise<V>
   /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
   runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
   /** Creates anew whatever is there, voiding a creation under way. Tells whether the value was stored. */
@@ -180,8 +181,9 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       if (live.length === 0) return
       const work = workFor(live.map(({ key }) => key))
       const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
+      const landings = jobs.map(({ flight }) => silent(flight.wait({ wait: Number.POSITIVE_INFINITY }, true)))
       await leaveScope(() => makeAndLand(jobs, work, steps))
-      await Promise.all(jobs.map(({ flight }) => flight.landed))
+      await Promise.all(landings)
     }
     const failed = async (error: unknown): Promise<void> => {
       report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
@@ -246,7 +248,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     try {
       return await create(steps, keys, work, options.signal ?? never)
     } finally {
-      endWait()
+      endWait?.()
     }
   }
 
@@ -319,31 +321,29 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
           results.set(key, found.value)
         else if (round > ROUNDS || (current?.open && closesCycle(current.work))) own.push(key)
-        else if (current?.open) waits.push({ key, flight: current, joined: current.looks })
+        else if (current?.open) waits.push({ key, flight: current, joined: current.looks, leads: false })
         else {
           const flight = launch(key, work)
           mine.push({ key, flight, stale: found.state === 'stale' })
-          waits.push({ key, flight, joined: 0, ...(found.state === 'stale' && { instead: found.value }) })
+          waits.push({
+            key,
+            flight,
+            joined: 0,
+            leads: true,
+            ...(found.state === 'stale' && { instead: found.value }),
+          })
         }
       })
-      const landings = waits.map((wait) => {
-        const landing = wait.flight.wait(
-          limits,
-          wait.joined === 0 && mine.some(({ flight }) => flight === wait.flight),
-        )
-        landing.catch(() => {})
-        return landing
-      })
+      const landings = waits.map(({ flight, leads }) => silent(flight.wait(limits, leads)))
       if (mine.length > 0) void makeWhatIsFree(mine, work, steps)
       if (own.length > 0) {
-        const values = await within(limits, alone(own, steps, options), own[0] as string)
+        const values = await alone(own, steps, options)
         own.forEach((key, i) => results.set(key, values[i] as V))
       }
       const landed = await Promise.all(landings)
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
-        if (landing.kind === 'value' && (landing.stored || wait.joined < landing.look))
-          results.set(wait.key, landing.value)
+        if (mayHave(landing, wait.joined)) results.set(wait.key, landing.value)
         else if ('instead' in wait) results.set(wait.key, wait.instead as V)
         else return [wait.key]
         return []
@@ -352,11 +352,25 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     return results
   }
 
+  const run = async (key: string, steps: Steps<V>, options: RunOptions<V>): Promise<V> =>
+    (await runMulti([key], steps, options)).get(key) as V
+
   return {
     runMulti,
-    async run(key, steps, options) {
-      const results = await runMulti([key], steps, options)
-      return results.get(key) as V
+    run(key, steps, options = {}) {
+      const current = flights.get(key)
+      // What a stampede mostly consists of, without the book-keeping of many keys.
+      if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
+        const joined = current.looks
+        return current
+          .wait(limitsOf(options), false)
+          .then((landing) =>
+            mayHave(landing, joined)
+              ? landing.value
+              : run(key, handed(steps), { wait: options.wait, signal: options.signal }),
+          )
+      }
+      return run(key, handed(steps), options)
     },
     async renew(key, steps, options = {}) {
       if (makesAlready(pile, key)) throw endless(key)
@@ -398,6 +412,7 @@ interface Wait<V> {
   readonly key: string
   readonly flight: Flight<V>
   readonly joined: number
+  readonly leads: boolean
   readonly instead?: V
 }
 
@@ -411,6 +426,21 @@ function create<V>(
   signal: AbortSignal,
 ): MaybePromise<readonly V[]> {
   return enterScope({ parent: currentScope(), work, gathering: undefined }, () => steps.create(keys, signal))
+}
+
+function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
+  return typeof steps === 'function' ? steps() : steps
+}
+
+/** Whether a landing's value is new enough for who joined after so many looks. */
+function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> & { readonly kind: 'value' } {
+  return landing.kind === 'value' && (landing.stored || joined < landing.look)
+}
+
+/** Will be awaited, but maybe only after something else has failed. */
+function silent<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
 }
 
 function endless(key: string): CorralError {

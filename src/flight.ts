@@ -13,7 +13,6 @@ export type Landing<V> =
 /** A creation that the callers of this process share. */
 export interface Flight<V> {
   readonly work: Work
-  readonly landed: Promise<Landing<V>>
   /** Takes joiners: until its fill is sent. After that an invalidation could be acknowledged unseen. */
   open: boolean
   /** Its creator runs. */
@@ -24,7 +23,10 @@ export interface Flight<V> {
   readonly abandoned: AbortSignal
   land(landing: Landing<V>): void
   fail(error: unknown): void
-  /** Resolves with the landing, within the caller's limits; the deadline does not run against the caller's own creator. */
+  /**
+   * Resolves with the landing, within the caller's limits. The deadline does not run against a caller's own creator.
+   * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
+   */
   wait(limits: Limits, leads: boolean): Promise<Landing<V>>
 }
 
@@ -35,87 +37,106 @@ export interface Limits {
   readonly signal?: AbortSignal | undefined
 }
 
+interface Waiter<V> {
+  readonly resolve: (landing: Landing<V>) => void
+  readonly reject: (error: unknown) => void
+  readonly limits: Limits
+  readonly leads: boolean
+  readonly deadline: number
+  readonly endWait: (() => void) | undefined
+  readonly abort: (() => void) | undefined
+}
+
+/** The longest delay that a timer can hold; what is longer is looked at again then. */
+const LONGEST = 2 ** 31 - 1
+
 export function takeOff<V>(work: Work): Flight<V> {
-  let land!: (landing: Landing<V>) => void
-  let fail!: (error: unknown) => void
-  const landed = new Promise<Landing<V>>((resolve, reject) => {
-    land = resolve
-    fail = reject
-  })
-  // Its leader may have gone: a failure then has nobody to tell, which is not an unhandled one.
-  landed.catch(() => {})
+  const waiters = new Set<Waiter<V>>()
   const abandoned = new AbortController()
-  let waiting = 0
+  // One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers.
+  let timer: NodeJS.Timeout | undefined
+  let armedFor = Number.POSITIVE_INFINITY
+  let ended: { readonly landing: Landing<V> } | { readonly error: unknown } | undefined
+
+  const giveUp = (waiter: Waiter<V>, error: unknown): void => {
+    part(waiter)
+    waiters.delete(waiter)
+    waiter.reject(error)
+    if (waiters.size === 0) {
+      clearTimeout(timer)
+      abandoned.abort(error)
+    }
+  }
+  const arm = (deadline: number): void => {
+    if (deadline >= armedFor) return
+    clearTimeout(timer)
+    armedFor = deadline
+    timer = setTimeout(expire, Math.min(Math.max(deadline - performance.now(), 0), LONGEST))
+  }
+  const expire = (): void => {
+    armedFor = Number.POSITIVE_INFINITY
+    const now = performance.now()
+    let next = Number.POSITIVE_INFINITY
+    for (const waiter of [...waiters])
+      if (waiter.deadline > now) next = Math.min(next, waiter.deadline)
+      else if (!(waiter.leads && flight.creating))
+        giveUp(waiter, late(work.keys[0] ?? '', waiter.limits.wait))
+    arm(next)
+  }
+  const end = (how: { readonly landing: Landing<V> } | { readonly error: unknown }): void => {
+    if (ended !== undefined) return
+    ended = how
+    clearTimeout(timer)
+    for (const waiter of waiters) {
+      part(waiter)
+      if ('landing' in how) waiter.resolve(how.landing)
+      else waiter.reject(how.error)
+    }
+    waiters.clear()
+  }
+
   const flight: Flight<V> = {
     work,
-    landed,
     open: true,
     creating: false,
     looks: 0,
     abandoned: abandoned.signal,
-    land,
-    fail,
-    async wait(limits, leads) {
-      waiting++
-      const endWait = noteWait(work)
-      try {
-        return await within(limits, landed, work.keys[0] ?? '', () => leads && flight.creating)
-      } catch (error) {
-        if (waiting === 1) abandoned.abort(error)
-        throw error
-      } finally {
-        waiting--
-        endWait()
-      }
-    },
+    land: (landing) => end({ landing }),
+    fail: (error) => end({ error }),
+    wait: (limits, leads) =>
+      new Promise((resolve, reject) => {
+        if (ended !== undefined) return 'landing' in ended ? resolve(ended.landing) : reject(ended.error)
+        const { wait, signal } = limits
+        if (signal?.aborted) {
+          reject(signal.reason)
+          if (waiters.size === 0) abandoned.abort(signal.reason)
+          return
+        }
+        const waiter: Waiter<V> = {
+          resolve,
+          reject,
+          limits,
+          leads,
+          deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
+          endWait: noteWait(work),
+          abort: signal && (() => giveUp(waiter, signal.reason)),
+        }
+        if (waiter.abort !== undefined) signal?.addEventListener('abort', waiter.abort, { once: true })
+        waiters.add(waiter)
+        arm(waiter.deadline)
+      }),
   }
   return flight
 }
 
-/**
- * Waits for a promise within the caller's limits.
- * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
- */
-export function within<T>(
-  limits: Limits,
-  promise: Promise<T>,
-  key: string,
-  exempt = () => false,
-): Promise<T> {
-  const { wait, signal } = limits
-  if (wait === Number.POSITIVE_INFINITY && signal === undefined) return promise
-  return new Promise((resolve, reject) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', abort)
-    }
-    const abort = () => {
-      done()
-      reject(signal?.reason)
-    }
-    const late = () => {
-      if (exempt()) return
-      done()
-      reject(
-        new CorralError(
-          'ERR_WAIT_TIMEOUT',
-          `Waited ${wait} ms for another caller to create '${key}'. Raise \`wait\`, or look why its creator takes so long.`,
-        ),
-      )
-    }
-    // Longer delays than a timer can hold are as good as none.
-    const timer = wait < 2 ** 31 ? setTimeout(late, wait) : undefined
-    if (signal?.aborted) return abort()
-    signal?.addEventListener('abort', abort, { once: true })
-    promise.then(
-      (value) => {
-        done()
-        resolve(value)
-      },
-      (error) => {
-        done()
-        reject(error)
-      },
-    )
-  })
+function part<V>({ endWait, abort, limits }: Waiter<V>): void {
+  endWait?.()
+  if (abort !== undefined) limits.signal?.removeEventListener('abort', abort)
+}
+
+function late(key: string, wait: number): CorralError {
+  return new CorralError(
+    'ERR_WAIT_TIMEOUT',
+    `Waited ${wait} ms for another caller to create '${key}'. Raise \`wait\`, or look why its creator takes so long.`,
+  )
 }

@@ -6,12 +6,7 @@ import { delegate } from './proxy.js'
 /** Foreign failures of a chain as one typed error with the foreign one as its cause, thrown or rejected alike. */
 export function guard<T>(next: Backend<T>): Backend<T> {
   const fail = (error: unknown): never => {
-    if (CorralError.is(error)) throw error
-    throw new CorralError(
-      'ERR_BACKEND',
-      `Backend '${next.name}' failed: ${error instanceof Error ? error.message : shown(error)}. See \`cause\`.`,
-      { cause: error },
-    )
+    throw typed(next.name, error)
   }
   const tried = <R>(work: () => MaybePromise<R>): MaybePromise<R> => {
     try {
@@ -22,15 +17,7 @@ export function guard<T>(next: Backend<T>): Backend<T> {
     }
   }
   return delegate(next, {
-    get(key) {
-      // The hot path: no closure for a hit.
-      try {
-        const found = next.get(key)
-        return isPromise(found) ? found.catch(fail) : found
-      } catch (error) {
-        return fail(error)
-      }
-    },
+    get: (key) => tried(() => next.get(key)),
     set: (key, value, options) => tried(() => next.set(key, value, options)),
     delete: (key) => tried(() => next.delete(key)),
     getMulti: (keys) => tried(() => next.getMulti(keys)),
@@ -48,4 +35,14 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       judge: (basis) => tried(() => next.tracker?.judge(basis) as never),
     },
   })
+}
+
+/** A foreign failure as a typed one. */
+export function typed(backend: string, error: unknown): CorralError {
+  if (CorralError.is(error)) return error
+  return new CorralError(
+    'ERR_BACKEND',
+    `Backend '${backend}' failed: ${error instanceof Error ? error.message : shown(error)}. See \`cause\`.`,
+    { cause: error },
+  )
 }

@@ -1,4 +1,4 @@
-import type { Basis, Instant } from './cached-value.js'
+import type { Basis, Group, Instant } from './cached-value.js'
 import type { MaybePromise } from './maybe-promise.js'
 
 /** Hard: every older value is as good as missing. Soft: it may be served while one caller renews it. */
@@ -86,9 +86,16 @@ const MAX_STAMPS = 100_000
  */
 export function memoryLedger({ maxStamps = MAX_STAMPS }: { readonly maxStamps?: number } = {}): Ledger {
   const clocks = new Map<string, Account>()
+  let recent = ''
+  let last = openAccount(maxStamps)
+  clocks.set(recent, last)
+  // A chain asks for the same clock on every hit.
   const account = (clock: string): Account => {
+    if (clock === recent) return last
     let found = clocks.get(clock)
     if (found === undefined) clocks.set(clock, (found = openAccount(maxStamps)))
+    recent = clock
+    last = found
     return found
   }
   return {
@@ -124,7 +131,9 @@ function openAccount(maxStamps: number): Account {
     judge(basis) {
       if (basis.epoch !== account.epoch) return 'dead'
       let verdict: Freshness = 'fresh'
-      for (const { a, names } of basis.groups) {
+      const { groups } = basis
+      for (let i = 0; i < groups.length; i++) {
+        const { a, names } = groups[i] as Group
         if (account.at <= a) continue
         for (const name of names) {
           const stamp = stamps.get(name) ?? floor

@@ -7,6 +7,7 @@ import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
+import { typed } from './guard.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
 import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
@@ -17,6 +18,7 @@ import {
   type Made,
   type Plan,
   physicalLifetime,
+  plainlyFresh,
   seen,
   softenKey,
   stepsOf,
@@ -67,15 +69,36 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         ? given
         : milliseconds(given, 'expirationTime')
 
+  const give = <T>(region: Assembled, key: string, entry: CachedValue, limit: number | undefined): T => {
+    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+    handOut(region, key, entry, false, limit)
+    return entry.payload as T
+  }
+
+  /** A single read of the chain, its failures typed. */
+  const readOne = ({ chain }: Assembled, key: string): MaybePromise<CachedValue | undefined> => {
+    try {
+      return chain.get(key)
+    } catch (error) {
+      throw typed(chain.name, error)
+    }
+  }
+
   const getOne = (key: string, read?: ReadOptions): Promise<V | NoValue> => {
     try {
       const region = use()
       checkKey(key)
       const limit = limitOf(read?.expirationTime)
+      const found = readOne(region, key)
+      if (plainlyFresh(region, found, limit)) return Promise.resolve(give<V>(region, key, found, limit))
       const staleToo = read?.ignoreExpiration === true
-      const found = region.backend.get(key)
-      if (isPromise(found)) return found.then((entry) => deliver<V>(region, key, entry, limit, staleToo))
-      return Promise.resolve(deliver<V>(region, key, found, limit, staleToo))
+      if (!isPromise(found)) return Promise.resolve(deliver<V>(region, key, found, limit, staleToo))
+      return found.then(
+        (entry) => deliver<V>(region, key, entry, limit, staleToo),
+        (error) => {
+          throw typed(region.chain.name, error)
+        },
+      )
     } catch (error) {
       return Promise.reject(error)
     }
@@ -104,17 +127,27 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     signal,
   })
 
-  /** The slow half of getOrCreate: what was found first is not looked up again. */
-  const createOne = async <T>(
+  /** The slow half of getOrCreate. Of a thousand callers one needs the steps, so the others do not build them. */
+  const createOne = <T>(
     region: Assembled,
     key: string,
-    plan: Plan,
-    run: ReturnType<typeof runOptions>,
-    first: Found<Made>,
+    creator: Creator<T>,
+    options: CreateOptions<never>,
+    expiration: number | undefined,
+    seen: readonly Found<Made>[],
   ): Promise<T> => {
-    const { entry } = await region.pile.run(key, stepsOf(region, plan), { ...run, seen: [first] })
-    handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
-    return entry.payload as T
+    if (reads.hasSubscribers)
+      reads.publish({ region: region.name, key, result: seen === NOTHING ? 'miss' : 'stale' })
+    const steps = () =>
+      stepsOf(
+        region,
+        planOf((_, creation) => one(creator(creation)), options),
+      )
+    const wait = options.wait === undefined ? undefined : milliseconds(options.wait, 'wait')
+    return region.pile.run(key, steps, { wait, signal: options.signal, seen }).then(({ entry }) => {
+      handOut(region, key, entry, entry.metadata.stale === true, expiration)
+      return entry.payload as T
+    })
   }
 
   const getOrCreate = <T extends V>(
@@ -127,38 +160,30 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       checkKey(key)
       checkCreator(creator)
       const limit = limitOf(create?.expirationTime)
-      const found = region.backend.get(key)
-      if (!isPromise(found) && assess(region, key, found, limit) === 'fresh')
-        return Promise.resolve(give<T>(region, key, found, limit))
-      const options = (create ?? {}) as CreateOptions<never>
-      const run = runOptions(options)
-      const plan = planOf((_, creation) => one(creator(creation)), options)
+      const found = readOne(region, key)
+      if (plainlyFresh(region, found, limit)) return Promise.resolve(give<T>(region, key, found, limit))
+      const options = (create ?? NO_OPTIONS) as CreateOptions<never>
+      if (found === undefined) return createOne<T>(region, key, creator, options, limit, NOTHING)
       const go = (entry: CachedValue | undefined): MaybePromise<T> =>
         andThen(seen(region, key, entry, limit), (first) =>
           first.state === 'fresh'
-            ? give<T>(region, key, entry, limit)
-            : createOne<T>(region, key, plan, run, tell(region, key, first)),
+            ? give<T>(region, key, entry as CachedValue, limit)
+            : createOne<T>(
+                region,
+                key,
+                creator,
+                options,
+                limit,
+                first.state === 'missing' ? NOTHING : [first],
+              ),
         )
-      return isPromise(found) ? found.then(go) : Promise.resolve(go(found))
+      if (!isPromise(found)) return Promise.resolve(go(found))
+      return found.then(go, (error) => {
+        throw typed(region.chain.name, error)
+      })
     } catch (error) {
       return Promise.reject(error)
     }
-  }
-
-  const give = <T>(
-    region: Assembled,
-    key: string,
-    entry: CachedValue | undefined,
-    limit: number | undefined,
-  ): T => {
-    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
-    handOut(region, key, entry as CachedValue, false, limit)
-    return (entry as CachedValue).payload as T
-  }
-  const tell = (region: Assembled, key: string, first: Found<Made>): Found<Made> => {
-    if (reads.hasSubscribers)
-      reads.publish({ region: region.name, key, result: first.state === 'missing' ? 'miss' : 'stale' })
-    return first
   }
 
   const getOrCreateMulti = <T extends V>(
@@ -208,10 +233,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       if (values.length === 0) return []
       const { tracker } = region
       const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
-      const startedAt = stamp(region.precise.now())
+      const createdAt = region.precise.now()
       const metadata: Metadata = {
-        startedAt,
-        createdAt: startedAt,
+        startedAt: stamp(createdAt),
+        createdAt,
         ...(expiresIn !== undefined && { expiresIn }),
         ...(asOf !== undefined && {
           basis: { epoch: asOf.epoch, groups: [{ a: asOf.at, names: [region.own, ...dependencies] }] },
@@ -266,13 +291,15 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
     get: getOne,
     getMulti: getMany,
-    peek(key, read = {}) {
+    peek(key, read) {
       const at = use()
       checkKey(key)
-      const found = at.backend.get(key)
+      const found = readOne(at, key)
+      const limit = limitOf(read?.expirationTime)
+      if (plainlyFresh(at, found, limit)) return give<V>(at, key, found, limit)
       const answer: MaybePromise<V | NoValue> = isPromise(found)
         ? found.then(() => NO_VALUE)
-        : deliver<V>(at, key, found, limitOf(read.expirationTime), read.ignoreExpiration === true)
+        : deliver<V>(at, key, found, limit, read?.ignoreExpiration === true)
       if (!isPromise<V | NoValue>(answer)) return answer as V | NoValue
       void handled(answer)
       throw new CorralError(
@@ -357,6 +384,9 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 }
 
 const reads = diagnostics('read')
+const NO_OPTIONS = {}
+/** What most callers have found before they create. */
+const NOTHING: readonly Found<Made>[] = [{ state: 'missing' }]
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {
   return isPromise(value) ? value.then((later: unknown) => [later]) : [value]

@@ -39,16 +39,14 @@ export function leaveScope<R>(run: () => R): R {
   return entered ? scopes.exit(run) : run()
 }
 
-/** Notes that the creation around the caller waits for `on`; the answer ends the wait. */
-export function noteWait(on: Work): () => void {
+/** Notes that the creation around the caller, if there is one, waits for `on`; the answer ends the wait. */
+export function noteWait(on: Work): (() => void) | undefined {
   const waits = currentScope()?.work.waits
-  if (waits === undefined) return nothing
+  if (waits === undefined) return undefined
   const edge = { on }
   waits.add(edge)
   return () => waits.delete(edge)
 }
-
-function nothing(): void {}
 
 /** Whether the caller, waiting for `target`, would wait for itself. */
 export function closesCycle(target: Work): boolean {

@@ -1,0 +1,116 @@
+import type { Basis, Group } from '../cached-value.js'
+import { CorralError, shown } from '../errors.js'
+import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './numbers.js'
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const UUID_BYTES = 16
+
+// Nearly every entry of a process has the same epoch.
+let lastEpoch: string | undefined
+let lastEpochBytes: Buffer = Buffer.alloc(0)
+
+/** The bytes of an epoch: 0 and 16 bytes for a UUID, else length + 1 and its UTF-8 form. */
+function epochBytes(epoch: string): Buffer {
+  if (epoch !== lastEpoch) {
+    lastEpochBytes = UUID.test(epoch)
+      ? Buffer.concat([Buffer.of(0), Buffer.from(epoch.replaceAll('-', ''), 'hex')])
+      : withLength(epoch, 1)
+    lastEpoch = epoch
+  }
+  return lastEpochBytes
+}
+
+function withLength(text: string, extra: number): Buffer {
+  const bytes = Buffer.from(text)
+  const size = varintSize(bytes.length + extra)
+  const all = Buffer.allocUnsafe(size + bytes.length)
+  writeVarint(all, 0, bytes.length + extra)
+  all.set(bytes, size)
+  return all
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/u
+
+/**
+ * The bytes of what an entry was made from.
+ * @throws CorralError `ERR_UNENCODABLE` for a name that UTF-8 cannot hold: under a changed name the entry would
+ *   survive the invalidation of the true one.
+ */
+export function basisBytes(basis: Basis): Buffer {
+  const epoch = epochBytes(basis.epoch)
+  let room = epoch.length + 9
+  for (const { names } of basis.groups) {
+    room += 18
+    for (const name of names) room += 9 + name.length * 3
+  }
+  const into = Buffer.allocUnsafe(room)
+  into.set(epoch, 0)
+  let at = writeVarint(into, epoch.length, basis.groups.length)
+  for (const { a, names } of basis.groups) {
+    if (isCount(a) && a < Number.MAX_SAFE_INTEGER) at = writeVarint(into, at, a + 1)
+    else {
+      into[at++] = 0
+      at = into.writeDoubleLE(a, at)
+    }
+    at = writeVarint(into, at, names.length)
+    for (const name of names) {
+      if (LONE_SURROGATE.test(name))
+        throw new CorralError(
+          'ERR_UNENCODABLE',
+          `Expected the names of dependencies to be well-formed text, got ${shown(name)} with half a surrogate pair. Encode or hash that part of the name.`,
+        )
+      const length = Buffer.byteLength(name)
+      at = writeVarint(into, at, length)
+      at += into.write(name, at)
+    }
+  }
+  return into.subarray(0, at)
+}
+
+let seenEpoch: Buffer = Buffer.alloc(0)
+let seenText = ''
+
+/** Reads what `basisBytes` wrote. Whatever is not that leaves `from.failed` set. */
+export function readBasis(from: Reader): Basis {
+  const epoch = readEpoch(from)
+  const count = readVarint(from)
+  const groups: Group[] = []
+  // Every group and every name takes a byte at least: a count beyond what is left is a lie, and nothing is allocated.
+  for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from))
+  return { epoch, groups }
+}
+
+function readEpoch(from: Reader): string {
+  const length = readVarint(from)
+  if (length > 0) return readText(from, length - 1)
+  const start = from.at
+  if (from.end - start < UUID_BYTES) {
+    from.failed = true
+    return ''
+  }
+  from.at = start + UUID_BYTES
+  if (seenEpoch.length > 0 && from.bytes.compare(seenEpoch, 0, UUID_BYTES, start, from.at) === 0)
+    return seenText
+  seenEpoch = Buffer.from(from.bytes.subarray(start, from.at))
+  seenText = seenEpoch.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+  return seenText
+}
+
+function readGroup(from: Reader): Group {
+  const stamped = readVarint(from)
+  const a = stamped === 0 ? readFloat64(from) : stamped - 1
+  const count = readVarint(from)
+  const names: string[] = []
+  for (let i = 0; i < count && !from.failed; i++) names.push(readText(from, readVarint(from)))
+  return { a, names }
+}
+
+function readText(from: Reader, length: number): string {
+  if (from.failed || length > from.end - from.at) {
+    from.failed = true
+    return ''
+  }
+  const start = from.at
+  from.at += length
+  return from.bytes.toString('utf8', start, from.at)
+}

@@ -1,0 +1,41 @@
+import * as zlib from 'node:zlib'
+
+/** The CRC-32 of zlib and PNG (reflected, polynomial 0xEDB88320), continued from the CRC of what comes before. */
+export type Crc32 = (data: Uint8Array | string, before?: number) => number
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1
+  return crc
+})
+
+/** For a Node older than 20.15, whose zlib has none. */
+export const tableCrc32: Crc32 = (data, before = 0) => {
+  const bytes = typeof data === 'string' ? Buffer.from(data) : data
+  let crc = ~before
+  for (let i = 0; i < bytes.length; i++)
+    crc = (TABLE[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8)
+  return ~crc >>> 0
+}
+
+const native = (zlib as { readonly crc32?: Crc32 }).crc32
+
+/** The CRC of bytes, or of a text's UTF-8 form. */
+export const crc32: Crc32 = native ?? tableCrc32
+
+/** What the CRC of data followed by its own CRC, lowest byte first, always is: checking needs no second view. */
+export const RESIDUE = 0x2144df1c
+
+const SHORT = 64
+
+/** The CRC of a key. A call out of JavaScript costs more than the few bytes that most keys have. */
+export function crcOfKey(key: string): number {
+  if (key.length > SHORT) return crc32(key)
+  let crc = -1
+  for (let i = 0; i < key.length; i++) {
+    const unit = key.charCodeAt(i)
+    if (unit > 0x7f) return crc32(key)
+    crc = (TABLE[(crc ^ unit) & 0xff] as number) ^ (crc >>> 8)
+  }
+  return ~crc >>> 0
+}

@@ -1,0 +1,155 @@
+import type { Bytes, Metadata } from '../cached-value.js'
+import { basisBytes, readBasis } from './basis.js'
+import { crc32, crcOfKey, RESIDUE } from './crc.js'
+import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './numbers.js'
+
+/** First byte of an entry of version 1. Occurs nowhere in UTF-8; the two lowest bits are the version. */
+const ENTRY_V1 = 0xf9
+
+const EXPIRES = 0x01
+const STALE = 0x02
+const BASIS = 0x04
+/** The numbers stand as float64: one of them does not fit the compact form. */
+const WIDE = 0x08
+const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE
+
+const HEAD = 3
+const STARTED = 7
+const CRC = 4
+/** Less than this is no entry: head, started, duration, CRC. */
+const SMALLEST = HEAD + STARTED + 1 + CRC
+
+/** Until 2039 every epoch ms that a float64 can hold is a whole number of these. */
+const TICKS = 4096
+const LOW = 2 ** 32
+const STARTED_LIMIT = 2 ** 56
+
+/** An entry whose payload is still to be written, from `at` on, `size` bytes long. */
+export interface OpenFrame {
+  readonly bytes: Buffer
+  readonly at: number
+}
+
+/** An entry that was read. The payload stands in `bytes` from `start` up to `end`. */
+export interface Entry {
+  readonly codec: number
+  readonly metadata: Metadata
+  readonly bytes: Buffer
+  readonly start: number
+  readonly end: number
+}
+
+/**
+ * Makes room for an entry and writes all but its payload and CRC. The memory is its own: it pins no slab.
+ * @param codec - the id of what encodes the payload
+ * @param size - of the payload, in bytes
+ * @throws CorralError `ERR_UNENCODABLE` for a dependency's name that is no well-formed text
+ */
+export function openFrame(codec: number, metadata: Metadata, size: number): OpenFrame {
+  const { startedAt, createdAt, expiresIn, basis, stale } = metadata
+  const ticks = startedAt * TICKS
+  const duration = createdAt * TICKS - ticks
+  const compact =
+    isCount(ticks) === ticks < 2 ** 53 &&
+    ticks >= 0 &&
+    ticks < STARTED_LIMIT &&
+    Number.isInteger(ticks) &&
+    !Object.is(ticks, -0) &&
+    isCount(duration) &&
+    (ticks + duration) / TICKS === createdAt &&
+    (expiresIn === undefined ||
+      expiresIn === Number.POSITIVE_INFINITY ||
+      (isCount(expiresIn) && expiresIn < Number.MAX_SAFE_INTEGER))
+  const grounds = basis === undefined ? undefined : basisBytes(basis)
+  const expires = expiresIn === undefined || expiresIn === Number.POSITIVE_INFINITY ? 0 : expiresIn + 1
+  let length = HEAD + (grounds === undefined ? 0 : grounds.length)
+  if (compact) length += STARTED + varintSize(duration) + (expiresIn === undefined ? 0 : varintSize(expires))
+  else length += expiresIn === undefined ? 16 : 24
+
+  // Not from Node's shared slab: an entry of 50 bytes kept in memory would hold 8 KiB.
+  const bytes = Buffer.allocUnsafeSlow(length + size + CRC)
+  bytes[0] = ENTRY_V1
+  bytes[1] = codec
+  bytes[2] =
+    (expiresIn === undefined ? 0 : EXPIRES) |
+    (stale === true ? STALE : 0) |
+    (grounds === undefined ? 0 : BASIS) |
+    (compact ? 0 : WIDE)
+  let at = HEAD
+  if (compact) {
+    const high = Math.floor(ticks / LOW)
+    at = bytes.writeUIntLE(ticks - high * LOW, at, 4)
+    at = bytes.writeUIntLE(high, at, 3)
+    at = writeVarint(bytes, at, duration)
+    if (expiresIn !== undefined) at = writeVarint(bytes, at, expires)
+  } else {
+    at = bytes.writeDoubleLE(startedAt, at)
+    at = bytes.writeDoubleLE(createdAt, at)
+    if (expiresIn !== undefined) at = bytes.writeDoubleLE(expiresIn, at)
+  }
+  if (grounds !== undefined) {
+    bytes.set(grounds, at)
+    at += grounds.length
+  }
+  return { bytes, at }
+}
+
+/** Completes an entry with the CRC over the key and everything before it. */
+export function closeFrame(bytes: Buffer, key: string): Bytes {
+  const end = bytes.length - CRC
+  const crc = crc32(bytes.subarray(0, end), crcOfKey(key))
+  bytes[end] = crc
+  bytes[end + 1] = crc >>> 8
+  bytes[end + 2] = crc >>> 16
+  bytes[end + 3] = crc >>> 24
+  return bytes
+}
+
+/** A complete entry from a payload that stands elsewhere, which is copied. */
+export function frame(codec: number, metadata: Metadata, payload: Uint8Array, key: string): Bytes {
+  const { bytes, at } = openFrame(codec, metadata, payload.length)
+  bytes.set(payload, at)
+  return closeFrame(bytes, key)
+}
+
+/**
+ * Reads an entry. `undefined` means a miss: it was damaged, belongs to another key, or is of an unknown version. The
+ * CRC is checked before any length is believed.
+ */
+export function readFrame(stored: Uint8Array, key: string): Entry | undefined {
+  if (!(stored instanceof Uint8Array) || stored.length < SMALLEST || stored[0] !== ENTRY_V1) return undefined
+  const flags = stored[2] as number
+  if ((flags & ~KNOWN_FLAGS) !== 0 || crc32(stored, crcOfKey(key)) !== RESIDUE) return undefined
+  const bytes = Buffer.isBuffer(stored)
+    ? stored
+    : Buffer.from(stored.buffer, stored.byteOffset, stored.length)
+  const from: Reader = { bytes, at: HEAD, end: stored.length - CRC, failed: false }
+  const metadata = readMetadata(from, flags)
+  if (from.failed) return undefined
+  return { codec: stored[1] as number, metadata, bytes, start: from.at, end: from.end }
+}
+
+type Draft = { -readonly [K in keyof Metadata]: Metadata[K] }
+
+function readMetadata(from: Reader, flags: number): Metadata {
+  const metadata: Draft =
+    (flags & WIDE) === 0 ? readTimes(from) : { startedAt: readFloat64(from), createdAt: readFloat64(from) }
+  if ((flags & EXPIRES) !== 0)
+    metadata.expiresIn = (flags & WIDE) === 0 ? readExpiry(from) : readFloat64(from)
+  if ((flags & BASIS) !== 0) metadata.basis = readBasis(from)
+  if ((flags & STALE) !== 0) metadata.stale = true
+  return metadata
+}
+
+function readTimes(from: Reader): Draft {
+  // The shortest entry has these seven bytes, so there is no end to run over.
+  const { bytes, at } = from
+  const ticks = bytes.readUIntLE(at, 4) + bytes.readUIntLE(at + 4, 3) * LOW
+  from.at = at + STARTED
+  return { startedAt: ticks / TICKS, createdAt: (ticks + readVarint(from)) / TICKS }
+}
+
+function readExpiry(from: Reader): number {
+  const expires = readVarint(from)
+  return expires === 0 ? Number.POSITIVE_INFINITY : expires - 1
+}
