@@ -2,7 +2,7 @@ import type { Backend, BackendSpec, WriteOptions } from './backend.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { fence } from './fence.js'
-import { all, isPromise, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
 
 const REQUIRED = ['get', 'set', 'delete'] as const
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
@@ -23,6 +23,18 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
       ? within(limit, work, `${spec.name}.${operation}`)
       : work
 
+  /** An answer of another length would give callers each other's values. */
+  const complete = <R>(operation: string, count: number, answer: MaybePromise<readonly R[]>) =>
+    andThen(answer, (results) => {
+      if (Array.isArray(results) && results.length === count) return results as readonly R[]
+      throw new CorralError(
+        'ERR_BACKEND',
+        `Expected ${spec.name}.${operation} to answer an array of ${count}, one for each key in their order, got ${
+          Array.isArray(results) ? `one of ${results.length}` : shown(results)
+        }.`,
+      )
+    })
+
   // A store that cannot be late is spared the question.
   const get =
     limit === Number.POSITIVE_INFINITY
@@ -38,13 +50,15 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
     delete: remove,
     getMulti: (keys) => {
       if (keys.length === 0) return []
-      return spec.getMulti === undefined ? all(keys.map(get)) : timely('getMulti', spec.getMulti(keys))
+      return spec.getMulti === undefined
+        ? all(keys.map(get))
+        : complete('getMulti', keys.length, timely('getMulti', spec.getMulti(keys)))
     },
     setMulti: (writes) => {
       if (writes.length === 0) return []
       // Without a lease of the store's own each write is fenced here, one by one.
       return spec.setMulti !== undefined && ownBatches
-        ? timely('setMulti', spec.setMulti(writes))
+        ? complete('setMulti', writes.length, timely('setMulti', spec.setMulti(writes)))
         : all(writes.map(([key, value, options]) => write(key, value, options)))
     },
     deleteMulti: (keys) => {

@@ -189,8 +189,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
       await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
     }
+    let running: Promise<void> | undefined
     try {
-      run({ key: keys[0] as string, keys, signal: closing, run: () => background().catch(failed) })
+      run({
+        key: keys[0] as string,
+        keys,
+        signal: closing,
+        run: () => (running ??= background().catch(failed)),
+      })
     } catch (error) {
       void failed(error)
     }
@@ -201,9 +207,10 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     let token: string | undefined
     try {
       let acquired = busy ?? (await acquire(steps, key, false))
+      const abandoned = acquired.token === undefined ? whenAborted(flight.abandoned) : undefined
       while (acquired.token === undefined) {
         void handled(acquired.settled)
-        await Promise.race([acquired.settled, whenAborted(flight.abandoned)])
+        await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
         if (await landIfFresh(key, flight, steps)) return
         acquired = await acquire(steps, key, false)

@@ -1,6 +1,7 @@
 import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
+import { report } from './diagnostics.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
-import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 
 interface Fence<T> {
   readonly set: (key: string, value: T, options: WriteOptions) => MaybePromise<Outcome>
@@ -53,7 +54,14 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
       leases.revoke(key)
       return inTurn(key, () => spec.delete(key))
     },
-    lease,
+    lease: {
+      ...lease,
+      // Whoever is granted the lease reads next, and must see what a write under way, now voided, leaves behind.
+      acquire: (key, ms, options) =>
+        andThen(lease.acquire(key, ms, options), (acquired) =>
+          acquired.token === undefined ? acquired : inTurn(key, () => acquired),
+        ),
+    },
     reach: spec.mutex === undefined ? 'process' : 'mutex',
   }
 }
@@ -83,10 +91,14 @@ function turns(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<
 /** Joins a foreign mutex to the local lease: the token that holds the one also holds the other. */
 function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
   const holders = new Map<string, { readonly key: string; readonly mutex: PlainMutex }>()
+  /** That a mutex cannot be released must not cost anybody the value: it ends by itself, or somebody must be told. */
   const done = (token: string): MaybePromise<void> => {
     const holder = holders.get(token)
     holders.delete(token)
-    return andThen<unknown, void>(holder?.mutex.release(), nothing)
+    return orElse(
+      () => andThen<unknown, void>(holder?.mutex.release(), nothing),
+      (error) => report('failure', () => ({ where: 'mutex', key: holder?.key, error })),
+    )
   }
   const lease: LeaseOperations = {
     acquire(key, ms, options) {
@@ -101,7 +113,11 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
           holders.set(token, holder)
           return acquired
         }
-      return andThen(foreign.acquire(false), (taken) => {
+      const refused = (error: unknown): never => {
+        leases.release(key, token)
+        throw error
+      }
+      return andThen(orElse(() => foreign.acquire(false), refused), (taken) => {
         if (taken) holders.set(token, { key, mutex: foreign })
         if (taken || options?.steal === true) return { token }
         leases.release(key, token)

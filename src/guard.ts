@@ -1,6 +1,6 @@
 import type { Backend } from './backend.js'
 import { CorralError, shown } from './errors.js'
-import { isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
 import { delegate } from './proxy.js'
 
 /** Foreign failures of a chain as one typed error with the foreign one as its cause, thrown or rejected alike. */
@@ -23,7 +23,12 @@ export function guard<T>(next: Backend<T>): Backend<T> {
     getMulti: (keys) => tried(() => next.getMulti(keys)),
     setMulti: (writes) => tried(() => next.setMulti(writes)),
     deleteMulti: (keys) => tried(() => next.deleteMulti(keys)),
-    acquire: (key, ms, options) => tried(() => next.acquire(key, ms, options)),
+    acquire: (key, ms, options) =>
+      andThen(
+        tried(() => next.acquire(key, ms, options)),
+        (acquired) =>
+          acquired.token === undefined ? { ...acquired, settled: acquired.settled.catch(fail) } : acquired,
+      ),
     renew: (key, token, ms) => tried(() => next.renew(key, token, ms)),
     release: (key, token) => tried(() => next.release(key, token)),
     held: (key) => tried(() => next.held(key)),

@@ -79,7 +79,7 @@ export function plainlyFresh(
   expiration: number | undefined,
 ): found is CachedValue {
   const metadata = (found as CachedValue | null | undefined)?.metadata
-  if (metadata === undefined || region.invalidator !== undefined || metadata.stale === true) return false
+  if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
   const limit = expiration ?? metadata.expiresIn ?? region.expiration
   return limit === Number.POSITIVE_INFINITY
     ? typeof metadata.createdAt === 'number'
@@ -124,6 +124,11 @@ export function physicalLifetime(freshFor: number): { readonly ttl?: number } {
   return freshFor === Number.POSITIVE_INFINITY ? {} : { ttl: freshFor + Math.max(freshFor, 60_000) }
 }
 
+const REASONS = {
+  lost: 'its lease was revoked, was stolen or has expired',
+  refused: 'something that it was made from was invalidated',
+} as const
+
 /** The steps of a dogpile over a region's backend. */
 export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
   const { backend, tracker, invalidator, leaseMs } = region
@@ -131,7 +136,13 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
 
   /** What was not stored may be shared only if nothing invalidated it while it was made. */
   const keptBack = async (key: string, { entry }: Made, token: string): Promise<Filled> => {
-    if (!(await backend.release(key, token))) return 'lost'
+    try {
+      if (!(await backend.release(key, token))) return 'lost'
+    } catch (error) {
+      // The caller may still have what was made for it.
+      report('failure', () => ({ where: 'release', key, error }))
+      return 'lost'
+    }
     return standing(region, key, entry.metadata)
   }
   const write = ([key, { entry }, token]: readonly [string, Made, string]): Write<CachedValue> => [
@@ -182,6 +193,8 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
         results.forEach((outcome, i) => {
           const place = places[i] as number
           const [key, { entry }] = fills[place] as (typeof fills)[number]
+          if (outcome !== 'stored')
+            report('unstored', () => ({ region: region.name, key, reason: REASONS[outcome] }))
           outcomes[place] =
             outcome === 'stored' && invalidator !== undefined
               ? standing(region, key, entry.metadata)

@@ -283,8 +283,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
           `Region ${name === undefined ? '' : `'${name}' `}is configured already, with backend '${configured.backend.name}'. Say replaceExistingBackend: true to replace it.`,
         )
       const next = assemble(options, more)
-      configured?.release()
+      const former = configured
       configured = next
+      // Creations under way still use the former backend; that it cannot be closed is nobody's to catch.
+      former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
     },
     configureFromConfig: (settings, prefix) => region.configure(fromSettings(settings, prefix)),

@@ -1,5 +1,5 @@
 import type { Backend } from '../backend.js'
-import type { Basis, CachedValue } from '../cached-value.js'
+import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading } from '../ledger.js'
 import { andThen, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
@@ -30,9 +30,8 @@ export function track(
   /** Judges what is here already against a ledger that answers whenever it does. */
   const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
     if (found === undefined) return undefined
-    const { basis } = found.metadata
-    // What was written without a ledger cannot be vouched for.
-    if (basis === undefined) return undefined
+    const basis = basisOf(found)
+    if (basis === undefined) return unvouched(found)
     const freshness = ledger.judge(CLOCK, basis)
     if (freshness === 'fresh') return found
     return isPromise(freshness) ? freshness.then((later) => judged(found, later)) : judged(found, freshness)
@@ -44,8 +43,9 @@ export function track(
     reading: Reading,
     asked: readonly string[],
   ) => {
-    const basis = found?.metadata.basis
-    if (found === undefined || basis === undefined) return undefined
+    if (found === undefined) return undefined
+    const basis = basisOf(found)
+    if (basis === undefined) return unvouched(found)
     const names = namesOf(basis)
     remembered.learn(key, names)
     if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
@@ -139,6 +139,16 @@ export function track(
       },
     },
   })
+}
+
+/** A foreign writer may have left anything. */
+function basisOf(found: CachedValue | null): Basis | undefined {
+  return (found as Partial<CachedValue> | null)?.metadata?.basis
+}
+
+/** What was written without a ledger cannot be vouched for. What is no cached value at all is the reader's to report. */
+function unvouched(found: CachedValue): CachedValue | undefined {
+  return isCachedValue(found) ? undefined : found
 }
 
 function covers(asked: readonly string[], names: readonly string[]): boolean {

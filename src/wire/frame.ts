@@ -50,11 +50,9 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
   const ticks = startedAt * TICKS
   const duration = createdAt * TICKS - ticks
   const compact =
-    isCount(ticks) === ticks < 2 ** 53 &&
-    ticks >= 0 &&
-    ticks < STARTED_LIMIT &&
     Number.isInteger(ticks) &&
-    !Object.is(ticks, -0) &&
+    ticks > 0 &&
+    ticks < STARTED_LIMIT &&
     isCount(duration) &&
     (ticks + duration) / TICKS === createdAt &&
     (expiresIn === undefined ||

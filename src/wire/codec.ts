@@ -1,0 +1,106 @@
+import type { Bytes, CachedValue } from '../cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../errors.js'
+import { andThen, type MaybePromise } from '../maybe-promise.js'
+import { type BackendProxy, mapValues } from '../proxy.js'
+import { frame, readFrame } from './frame.js'
+
+/** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */
+export const CODEC_JSON = 1
+export const CODEC_MSGPACK = 2
+/** MessagePack whose record definitions stand in a table of their own. */
+export const CODEC_MSGPACK_SHARED = 3
+export const CODEC_V8 = 4
+
+/** The first id that belongs to users. */
+export const FIRST_USER_CODEC = 128
+const LAST_USER_CODEC = 255
+
+/** @default maxBytes of every encoding: 16 MiB */
+export const MAX_BYTES = 16 * 1024 * 1024
+/** @default maxDepth of every encoding */
+export const MAX_DEPTH = 500
+
+/**
+ * A user's own encoding of payloads. Corral frames what it makes: metadata, the codec's id and a CRC.
+ */
+export interface PayloadCodec<Payload = unknown> {
+  /** 128 to 255; stands in every stored entry, so that it must never change its meaning. */
+  readonly id: number
+  /** For reports and messages. */
+  readonly name: string
+  /** Throws what it cannot keep: nothing is stored then. */
+  encode(payload: Payload): MaybePromise<Uint8Array>
+  /** Gets bytes of its own, which it may keep. A throw is a miss. `undefined` is a payload like any other. */
+  decode(bytes: Uint8Array): MaybePromise<Payload>
+  /** Larger entries are refused at `set`, and a miss when read. In bytes. @default 16 MiB */
+  readonly maxBytes?: number
+}
+
+const registered = new Map<number, string>()
+
+/**
+ * Makes a proxy of an encoding of your own: a schema codec such as Protocol Buffers or Avro, or one that encrypts
+ * fields. Entries of other codecs are misses to it, and its entries are misses to them.
+ * @throws CorralError `ERR_OPTION` for an id out of range, or one that another name has in this process.
+ */
+export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy<CachedValue, Bytes> {
+  refuseUnknown(codec, ['id', 'name', 'encode', 'decode', 'maxBytes'], 'defineCodec()')
+  register(codec.id, codec.name)
+  if (typeof codec.encode !== 'function' || typeof codec.decode !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected defineCodec() to receive encode and decode functions, got ${shown(codec.encode)} and ${shown(codec.decode)}.`)
+  const { id, name } = codec
+  const maxBytes = limit(codec.maxBytes ?? MAX_BYTES, 'maxBytes', name)
+  return mapValues<CachedValue, Bytes>({
+    name,
+    inner: 'bytes',
+    outer: 'values',
+    encode: ({ payload, metadata }, key) =>
+      andThen(codec.encode(payload as Payload), (bytes) => {
+        if (!(bytes instanceof Uint8Array))
+          throw new CorralError('ERR_UNENCODABLE', `Expected encode() of the codec '${name}' to return a Uint8Array, got ${shown(bytes)}.`)
+        refuseLarge(bytes.length, maxBytes, name)
+        return frame(id, metadata, bytes, key)
+      }),
+    decode(stored, key) {
+      const entry = readFrame(stored, key)
+      if (entry === undefined || entry.codec !== id || stored.length > maxBytes + entry.start + 4) return undefined
+      const { bytes, start, end, metadata } = entry
+      // A copy: what the codec returns may be views on it, and the stored bytes belong to the backend.
+      const own = new Uint8Array(end - start)
+      own.set(bytes.subarray(start, end))
+      return andThen(codec.decode(own), (payload) => ({ payload, metadata }))
+    },
+  })
+}
+
+function register(id: number, name: string): void {
+  if (!Number.isInteger(id) || id < FIRST_USER_CODEC || id > LAST_USER_CODEC)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}, got ${shown(id)}. Lower ids belong to Corral.`,
+    )
+  if (typeof name !== 'string' || name === '')
+    throw new CorralError('ERR_OPTION', `Expected the \`name\` of a codec to be a non-empty text, got ${shown(name)}.`)
+  const holder = registered.get(id) ?? name
+  if (holder !== name)
+    throw new CorralError('ERR_OPTION', `Expected an id that is free, got ${id} for '${name}', which '${holder}' has. Entries of one would be taken for the other's: choose another id.`)
+  registered.set(id, name)
+}
+
+/**
+ * Checks an option that bounds something.
+ * @throws CorralError `ERR_OPTION` unless it is a whole number above 0.
+ */
+export function limit(value: number, option: string, where: string): number {
+  if (Number.isSafeInteger(value) && value > 0) return value
+  throw new CorralError('ERR_OPTION', `Expected \`${option}\` of ${where} to be a whole number above 0, got ${shown(value)}.`)
+}
+
+/** @throws CorralError `ERR_VALUE_TOO_LARGE` for an encoded payload beyond `maxBytes`. */
+export function refuseLarge(size: number, maxBytes: number, encoding: string): void {
+  if (size > maxBytes)
+    throw new CorralError(
+      'ERR_VALUE_TOO_LARGE',
+      `Expected at most ${maxBytes} bytes from ${encoding}, got ${size}. Store less, or raise maxBytes.`,
+    )
+}

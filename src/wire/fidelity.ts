@@ -1,0 +1,151 @@
+import { CorralError } from '../errors.js'
+import { explainLoss, type Loss } from './loss.js'
+
+/** How the inside of a kept object is visited; `whole` has nothing inside that could be lost. */
+export type Shape = 'whole' | 'map' | 'set' | 'error'
+
+/** What an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
+export interface Keeps {
+  /** Who encodes, as users write it, such as `json()`. */
+  readonly encoding: string
+  readonly undefined: boolean
+  readonly nonFinite: boolean
+  readonly bigint: boolean
+  readonly holes: boolean
+  readonly loneSurrogates: boolean
+  readonly cycles: boolean
+  /** By prototype: an instance of a subclass is not an instance of the class that comes back. */
+  readonly classes: ReadonlyMap<object, Shape>
+  /** Objects nested deeper than this are refused. */
+  readonly maxDepth: number
+}
+
+/** Kept · kept, but a −0 is in there · has to be looked at with care. */
+export const FITS = 0
+export const NEGATIVE_ZERO = 1
+export const UNSURE = 2
+export type Fit = typeof FITS | typeof NEGATIVE_ZERO | typeof UNSURE
+
+/**
+ * Answers whether an encoding keeps all of a value, fast: no path, no memory of what was seen. Looking at more parts
+ * than there are bytes in the encoded value means that parts are shared or cyclic; that is unsure too.
+ */
+export type QuickCheck = (value: unknown, encodedBytes: number) => Fit
+
+const PLAIN = Object.prototype
+
+/** A quick check for an encoding. Strings and `__proto__` keys are judged by the encoded bytes, not here. */
+export function quickCheck(keeps: Keeps): QuickCheck {
+  const { classes, maxDepth } = keeps
+  let left = 0
+  let negativeZero = false
+
+  const keepsNumber = (value: number): boolean => {
+    if (value === 0) {
+      if (1 / value < 0) negativeZero = true
+      return true
+    }
+    return keeps.nonFinite || Number.isFinite(value)
+  }
+  const keepsScalar = (value: unknown): boolean => {
+    switch (typeof value) {
+      case 'string':
+      case 'boolean':
+        return true
+      case 'number':
+        return keepsNumber(value)
+      case 'undefined':
+        return keeps.undefined
+      case 'bigint':
+        return keeps.bigint
+      default:
+        return false
+    }
+  }
+  const keepsAny = (value: unknown, depth: number): boolean =>
+    typeof value === 'object' ? value === null || keepsObject(value, depth) : keepsScalar(value)
+
+  const keepsObject = (value: object, depth: number): boolean => {
+    if (depth > maxDepth || left < 0) return false
+    const prototype = Object.getPrototypeOf(value)
+    if (prototype === PLAIN || prototype === null) {
+      let parts = 1
+      for (const key in value) {
+        const part = (value as Record<string, unknown>)[key]
+        parts++
+        if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
+          return false
+      }
+      left -= parts
+      return true
+    }
+    return Array.isArray(value) ? keepsArray(value, prototype, depth) : keepsInstance(value, prototype, depth)
+  }
+  const keepsArray = (value: readonly unknown[], prototype: object, depth: number): boolean => {
+    if (prototype !== Array.prototype) return false
+    left -= value.length + 1
+    for (let i = 0; i < value.length; i++) {
+      const part = value[i]
+      if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part)) return false
+      if (part === undefined && !keeps.holes && !(i in value)) return false
+    }
+    return true
+  }
+  const keepsInstance = (value: object, prototype: object, depth: number): boolean => {
+    left--
+    switch (classes.get(prototype)) {
+      case 'whole':
+        return true
+      case 'map':
+        for (const [key, part] of value as Map<unknown, unknown>) {
+          left -= 2
+          if (!keepsAny(key, depth + 1) || !keepsAny(part, depth + 1)) return false
+        }
+        return true
+      case 'set':
+        for (const part of value as Set<unknown>) {
+          left--
+          if (!keepsAny(part, depth + 1)) return false
+        }
+        return true
+      default:
+        return false
+    }
+  }
+  return (value, encodedBytes) => {
+    left = encodedBytes
+    negativeZero = false
+    if (!keepsAny(value, 1) || left < 0) return UNSURE
+    return negativeZero ? NEGATIVE_ZERO : FITS
+  }
+}
+
+/**
+ * Looks at a value with care: sees each object once and knows where it is.
+ * @throws CorralError `ERR_UNENCODABLE` naming the path of the first part that the encoding would not keep.
+ */
+export function carefulCheck(keeps: Keeps, value: unknown): typeof FITS | typeof NEGATIVE_ZERO {
+  const { loss, negativeZero } = explainLoss(keeps, value)
+  if (loss !== undefined) refuseLoss(keeps, loss)
+  return negativeZero ? NEGATIVE_ZERO : FITS
+}
+
+const ADVICE = 'Store plain data, choose an encoding that keeps it (docs/encodings.md), or pass lossy: true.'
+
+/** @throws CorralError `ERR_UNENCODABLE` naming the path of a part that an encoding would not keep. */
+export function refuseLoss(keeps: Keeps, { path, what, advice = ADVICE }: Loss): never {
+  throw new CorralError(
+    'ERR_UNENCODABLE',
+    `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${path}\`. ${advice}`,
+  )
+}
+
+/** What to throw when an encoder failed on a value in which nothing was found that it cannot keep. */
+export function encoderFailed(keeps: Keeps, error: unknown): CorralError {
+  if (CorralError.is(error)) return error
+  return new CorralError(
+    'ERR_UNENCODABLE',
+    `Expected a value that ${keeps.encoding} can encode, got one on which it failed: ${error instanceof Error ? error.message : String(error)}. Store plainer or smaller data.`,
+    { cause: error },
+  )
+}

@@ -1,0 +1,50 @@
+/**
+ * Whether an own key `__proto__` is anywhere in decoded data. It would be harmless where it is, but `Object.assign` and
+ * every hand-written merge turn it into a prototype.
+ */
+export function hasProtoKey(value: unknown, name = '__proto__'): boolean {
+  return someObject(value, (part) => Object.hasOwn(part, name))
+}
+
+/** Whether a RegExp is anywhere in data. One from a hostile writer can hang whoever matches with it. */
+export function hasRegExp(value: unknown): boolean {
+  return someObject(value, (part) => part instanceof RegExp)
+}
+
+/** Looks at every object once, without recursion: the data may be deep, cyclic, or shared a thousand times. */
+function someObject(value: unknown, test: (part: object) => boolean): boolean {
+  const seen = new Set<object>()
+  const waiting: unknown[] = [value]
+  while (waiting.length > 0) {
+    const part = waiting.pop()
+    if (typeof part !== 'object' || part === null || seen.has(part)) continue
+    if (test(part)) return true
+    seen.add(part)
+    if (part instanceof Map) for (const [key, item] of part) waiting.push(key, item)
+    else if (part instanceof Set || Array.isArray(part)) for (const item of part) waiting.push(item)
+    else if (part instanceof Error) waiting.push(part.cause)
+    else if (!ArrayBuffer.isView(part)) for (const key of Object.keys(part)) waiting.push((part as Record<string, unknown>)[key])
+  }
+  return false
+}
+
+/** Whether data without cycles, fresh from a parser, is nested deeper than `levels`. */
+export function isDeeper(value: unknown, levels: number): boolean {
+  return typeof value === 'object' && value !== null && objectIsDeeper(value, levels)
+}
+
+function objectIsDeeper(value: object, levels: number): boolean {
+  if (levels === 0) return true
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      const part: unknown = value[i]
+      if (typeof part === 'object' && part !== null && objectIsDeeper(part, levels - 1)) return true
+    }
+    return false
+  }
+  for (const key in value) {
+    const part = (value as Record<string, unknown>)[key]
+    if (typeof part === 'object' && part !== null && objectIsDeeper(part, levels - 1)) return true
+  }
+  return false
+}

@@ -1,0 +1,180 @@
+import { afterAll, describe, expect, it } from 'vitest'
+import type { Backend } from '../../src/backend.js'
+import { type CachedValue, makeRegion, NO_VALUE, type Region } from '../../src/index.js'
+import { explore, type Schedule } from './explore.js'
+import { humble, stepped } from './stepped.js'
+
+const LONG = process.env.LONG === '1'
+const BUDGET = LONG ? 200_000 : 600
+const SAMPLES = LONG ? 100_000 : 600
+
+/** What a scenario plays with: a region, the truth that it caches, and the newest version whose invalidation was acknowledged. */
+interface World {
+  readonly region: Region<number>
+  readonly schedule: Schedule
+  truth: number
+  acknowledged: number
+  readonly find: ReturnType<typeof finder>
+}
+
+/** The expensive work: it reads the truth, and only later returns what it read. */
+function finder(world: () => World) {
+  return async () => {
+    const seen = await world().schedule.step('read the truth', () => world().truth)
+    return world().schedule.step('return it', () => seen)
+  }
+}
+
+const backends: Record<string, (schedule: Schedule) => Backend<CachedValue>> = {
+  'a backend with lease and ledger': stepped,
+  'a backend of three methods': humble,
+}
+
+/** Ways to make every older value invalid. Each first changes the truth, as an application does. */
+const hard: Record<string, (world: World) => Promise<unknown>> = {
+  delete: ({ region }) => region.delete('k'),
+  deleteMulti: ({ region }) => region.deleteMulti(['k', 'other']),
+  set: ({ region, truth }) => region.set('k', truth),
+  setMulti: ({ region, truth }) =>
+    region.setMulti([
+      ['k', truth],
+      ['other', truth],
+    ]),
+  refresh: ({ region, find }) =>
+    region
+      .cacheOnArguments({ functionKeyGenerator: () => () => 'k' })(find)
+      .refresh(),
+  'invalidateKey hard': ({ region }) => region.invalidateKey('k', 'hard'),
+  'invalidate hard': ({ region }) => region.invalidate('hard'),
+}
+const soft: Record<string, (world: World) => Promise<unknown>> = {
+  'invalidateKey soft': ({ region }) => region.invalidateKey('k', 'soft'),
+  'invalidate soft': ({ region }) => region.invalidate('soft'),
+}
+
+/** Ways to ask for the value. */
+const reads: Record<string, (world: World) => Promise<number>> = {
+  getOrCreate: ({ region, find }) => region.getOrCreate('k', find),
+  getOrCreateMulti: async ({ region, find }) =>
+    (await region.getOrCreateMulti(['k'], async () => [await find()]))[0] as number,
+}
+
+async function changeAnd(world: World, invalidate: (world: World) => Promise<unknown>): Promise<void> {
+  const version = await world.schedule.step('change the truth', () => ++world.truth)
+  await invalidate(world)
+  world.acknowledged = Math.max(world.acknowledged, version)
+}
+
+function newWorld(schedule: Schedule, backend: Backend<CachedValue>, options: object = {}): World {
+  const world: World = {
+    region: makeRegion<number>({ backend, clock: { now: () => 1_000 }, expirationTime: 100, ...options }),
+    schedule,
+    truth: 1,
+    acknowledged: 0,
+    find: finder(() => world),
+  }
+  return world
+}
+
+/** A read that starts now must not answer less than what was acknowledged before it started. */
+async function checked(world: World, read: (world: World) => Promise<number>): Promise<void> {
+  const floor = world.acknowledged
+  const value = await read(world)
+  if (!(value >= floor))
+    throw new Error(`A read that began after the invalidation of version ${floor} returned ${value}.`)
+}
+
+let runs = 0
+let scenarios = 0
+let complete = 0
+async function all(scenario: (schedule: Schedule) => Promise<void>): Promise<void> {
+  const explored = await explore(scenario, { budget: BUDGET, samples: SAMPLES, seed: ++scenarios })
+  runs += explored.runs
+  if (explored.exhausted) complete++
+  expect(explored.runs).toBeGreaterThan(1)
+}
+afterAll(() =>
+  console.log(
+    `interleavings: ${runs} schedules of ${scenarios} scenarios, ${complete} of them exhaustively; 0 stale`,
+  ),
+)
+
+for (const [kind, backend] of Object.entries(backends))
+  describe(`no invalidation is lost on ${kind}`, () => {
+    for (const [asking, read] of Object.entries(reads))
+      for (const [how, invalidate] of Object.entries(hard)) {
+        it(`when ${how} lands during ${asking}, and a reader follows it`, () =>
+          all(async (schedule) => {
+            const world = newWorld(schedule, backend(schedule))
+            const first = checked(world, read)
+            await changeAnd(world, invalidate)
+            await Promise.all([first, checked(world, read)])
+            // What is stored when all is over is what later readers see.
+            const left = await world.region.get('k')
+            if (left !== NO_VALUE && left < world.acknowledged)
+              throw new Error(`${left} was stored for good.`)
+          }))
+
+        it(`when ${how} lands during ${asking} that others have joined`, () =>
+          all(async (schedule) => {
+            const world = newWorld(schedule, backend(schedule))
+            const callers = [checked(world, read), checked(world, read)]
+            const change = changeAnd(world, invalidate).then(() => checked(world, read))
+            await Promise.all([...callers, change])
+            const left = await world.region.get('k')
+            if (left !== NO_VALUE && left < world.acknowledged)
+              throw new Error(`${left} was stored for good.`)
+          }))
+      }
+
+    for (const [how, invalidate] of Object.entries(hard))
+      it(`when ${how} lands while a runner renews a stale value`, () =>
+        all(async (schedule) => {
+          let now = 1_000
+          const jobs: Promise<void>[] = []
+          const world = newWorld(schedule, backend(schedule), {
+            clock: { now: () => now },
+            asyncCreationRunner: (job: { run(): Promise<void> }) => jobs.push(job.run()),
+          })
+          await world.region.set('k', world.truth)
+          now += 101
+          const first = checked(world, reads.getOrCreate as (typeof reads)[string])
+          await changeAnd(world, invalidate)
+          await Promise.all([first, checked(world, reads.getOrCreate as (typeof reads)[string])])
+          await Promise.all(jobs)
+          const left = await world.region.get('k')
+          if (left !== NO_VALUE && left < world.acknowledged) throw new Error(`${left} was stored for good.`)
+        }))
+
+    for (const [asking, read] of Object.entries(reads))
+      for (const [how, invalidate] of Object.entries(soft))
+        it(`after ${how} during ${asking} the older value is never fresh again`, () =>
+          all(async (schedule) => {
+            const world = newWorld(schedule, backend(schedule))
+            await world.region.set('k', world.truth)
+            const first = world.region.delete('k').then(() => checked(world, read))
+            await changeAnd(world, invalidate)
+            const floor = world.acknowledged
+            const fresh = await world.region.get('k')
+            if (fresh !== NO_VALUE && fresh < floor)
+              throw new Error(`${fresh} is served as fresh after a soft invalidation.`)
+            await first
+            await read(world)
+            const left = await world.region.get('k')
+            if (left !== NO_VALUE && left < floor) throw new Error(`${left} was stored as fresh.`)
+          }))
+  })
+
+describe('a soft invalidation after a hard one', () => {
+  it('never revives what the hard one buried', () =>
+    all(async (schedule) => {
+      const world = newWorld(schedule, stepped(schedule))
+      await world.region.set('k', world.truth)
+      await changeAnd(world, ({ region }) => region.invalidate('hard'))
+      await world.region.invalidate('soft')
+      await Promise.all([
+        checked(world, reads.getOrCreate as (typeof reads)[string]),
+        checked(world, reads.getOrCreate as (typeof reads)[string]),
+      ])
+    }))
+})
