@@ -27,6 +27,8 @@ export {
 } from './cached-value.js'
 export type { Clock } from './clock.js'
 export { defineBackend } from './define-backend.js'
+export { dep, type IdPart } from './dependencies/dep.js'
+export { dependsOn } from './dependencies/depends-on.js'
 export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
 export {
   type Dogpile,

@@ -9,16 +9,23 @@ import type { Schedule } from './explore.js'
 export function stepped(schedule: Schedule, inner: Backend<CachedValue> = memory()): Backend<CachedValue> {
   const { step } = schedule
   const ledger = inner.ledger as Ledger
+  /** The store has done it, but the answer is still on its way: an invalidation may be acknowledged in between. */
+  const answered = async <R>(label: string, run: () => R | Promise<R>): Promise<R> => {
+    const answer = await step(label, run)
+    return step(`${label} answered`, () => answer)
+  }
   return defineBackend<CachedValue>({
     name: 'stepped',
     stores: 'values',
     timeout: Number.POSITIVE_INFINITY,
     get: (key) => step(`get ${key}`, () => inner.get(key)),
     set: (key, value, options) =>
-      step(`${options.token === undefined ? 'set' : 'fill'} ${key}`, () => inner.set(key, value, options)),
+      options.token === undefined
+        ? step(`set ${key}`, () => inner.set(key, value, options))
+        : answered(`fill ${key}`, () => inner.set(key, value, options)),
     delete: (key) => step(`delete ${key}`, () => inner.delete(key)),
     getMulti: (keys) => step(`getMulti ${keys}`, () => inner.getMulti(keys)),
-    setMulti: (writes) => step(`setMulti ${writes.map(([key]) => key)}`, () => inner.setMulti(writes)),
+    setMulti: (writes) => answered(`setMulti ${writes.map(([key]) => key)}`, () => inner.setMulti(writes)),
     deleteMulti: (keys) => step(`deleteMulti ${keys}`, () => inner.deleteMulti(keys)),
     acquire: (key, ms, options) => step(`acquire ${key}`, () => inner.acquire(key, ms, options)),
     renew: (key, token, ms) => step(`renew ${key}`, () => inner.renew(key, token, ms)),

@@ -1,0 +1,18 @@
+import { CorralError } from '../errors.js'
+import { currentScope } from '../scope.js'
+
+/**
+ * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the
+ * rows that a query returned. Outside of any creation it does nothing, so that a function can be called uncached.
+ * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies.
+ */
+export function dependsOn(...names: readonly (string | readonly string[])[]): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  if (scope.gathering === undefined)
+    throw new CorralError(
+      'ERR_NO_LEDGER',
+      `dependsOn() inside the creator of '${scope.work.keys[0]}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
+    )
+  scope.gathering.declare(names.flat())
+}
