@@ -21,6 +21,7 @@ import type {
   CacheOnArguments,
   CreateOptions,
   Creator,
+  MultiCreator,
   Region,
 } from './region-types.js'
 
@@ -28,6 +29,11 @@ import type {
 export interface RegionAccess<V> {
   readonly region: Region<V>
   refresh<T extends V>(key: string, creator: Creator<T>, options?: CreateOptions<T>): Promise<T>
+  refreshMulti<T extends V>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    options?: CreateOptions<T>,
+  ): Promise<(T | NoValue)[]>
 }
 
 type AnyFunction = (...args: never[]) => unknown
@@ -41,7 +47,15 @@ export function makeCacheOnArguments<V>(
   regional: FunctionKeyGenerator,
 ): CacheOnArguments<V> {
   checkOptions('cacheOnArguments()', options, [...COMMON, 'functionKeyGenerator', 'self'], 'function')
-  const generator = options.functionKeyGenerator ?? regional
+  const { functionKeyGenerator: own, self } = options
+  mustBeOption('functionKeyGenerator', own, 'a function', own === undefined || typeof own === 'function')
+  mustBeOption(
+    'self',
+    self,
+    "a function of the instance, or 'shared'",
+    self === undefined || self === 'shared' || typeof self === 'function',
+  )
+  const generator = own ?? regional
   const namespace = namespaceFor(options.namespace, generator === functionKeyGenerator)
 
   const decorate = (fn: unknown, context?: ClassMethodDecoratorContext): unknown => {
@@ -69,7 +83,10 @@ export function makeCacheMultiOnArguments<V>(
     [...COMMON, 'functionMultiKeyGenerator', 'asMap'],
     'duration',
   )
-  const generator = options.functionMultiKeyGenerator ?? regional
+  const { functionMultiKeyGenerator: own, asMap } = options
+  mustBeOption('functionMultiKeyGenerator', own, 'a function', own === undefined || typeof own === 'function')
+  mustBeOption('asMap', asMap, 'true or false', asMap === undefined || typeof asMap === 'boolean')
+  const generator = own ?? regional
   const namespace = namespaceFor(options.namespace, generator === functionMultiKeyGenerator)
   const decorate = (fn: unknown): unknown => {
     mustBeFunction('cacheMultiOnArguments()', fn)
@@ -170,7 +187,7 @@ export function methodOf<I extends object, N extends keyof I>(
 }
 
 function cachedMulti<V>(
-  { region, refresh }: RegionAccess<V>,
+  { region, refreshMulti }: RegionAccess<V>,
   options: CacheMultiOptions,
   fn: AnyFunction,
   keysOf: (...ids: readonly unknown[]) => readonly string[],
@@ -199,6 +216,10 @@ function cachedMulti<V>(
         `Expected the function to return a Map from id to value, as asMap says, got ${shown(result)}.`,
       )
     })
+  const creatorFor = (keys: readonly string[], ids: readonly unknown[]): MultiCreator<V> => {
+    const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
+    return (missing) => values(missing.map((key) => idOf.get(key)))
+  }
   const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
     asMap
       ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
@@ -206,12 +227,7 @@ function cachedMulti<V>(
   const call = (...ids: unknown[]) =>
     attempt(async () => {
       const keys = keysFor(ids)
-      const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
-      const results = await region.getOrCreateMulti(
-        keys,
-        (missing) => values(missing.map((key) => idOf.get(key))) as never,
-        create,
-      )
+      const results = await region.getOrCreateMulti(keys, creatorFor(keys, ids), create)
       return answer(ids, results)
     })
   const invalidate = (...ids: readonly unknown[]) => attempt(() => region.deleteMulti(keysFor(ids)))
@@ -235,12 +251,7 @@ function cachedMulti<V>(
     refresh: (...ids: readonly unknown[]) =>
       attempt(async () => {
         const keys = keysFor(ids)
-        // One call of the function for all; each key is fenced on its own.
-        let batch: Promise<readonly (V | NoValue)[]> | undefined
-        const all = () => (batch ??= Promise.resolve().then(() => values(ids)))
-        const results = await Promise.all(
-          keys.map((key, i) => refresh(key, async () => (await all())[i] as V, create)),
-        )
+        const results = await refreshMulti(keys, creatorFor(keys, ids), create)
         return answer(ids, results)
       }),
     invalidate: Object.assign(invalidate, {
@@ -289,14 +300,20 @@ function checkOptions(
   known: readonly string[],
   time: 'function' | 'duration',
 ): void {
-  refuseUnknown(options ?? {}, known, where)
-  const { expirationTime, shouldCache, wait } = options ?? {}
+  refuseUnknown(options, known, where)
+  const { expirationTime, shouldCache, wait } = options
   if (expirationTime !== undefined && !(time === 'function' && typeof expirationTime === 'function'))
     milliseconds(expirationTime, 'expirationTime')
   if (wait !== undefined) milliseconds(wait, 'wait')
-  if (shouldCache !== undefined && typeof shouldCache !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
-    )
+  mustBeOption(
+    'shouldCache',
+    shouldCache,
+    'a function of value and key',
+    shouldCache === undefined || typeof shouldCache === 'function',
+  )
+}
+
+function mustBeOption(option: string, value: unknown, expected: string, fits: boolean): void {
+  if (!fits)
+    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be ${expected}, got ${shown(value)}.`)
 }

@@ -64,11 +64,18 @@ export interface Dogpile<V> {
   /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
   runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
   /** Creates anew whatever is there, voiding a creation under way. Tells whether the value was stored. */
-  renew(
-    key: string,
+  renew(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<Renewed<V>>
+  /** The same for many keys, in one creation. */
+  renewMulti(
+    keys: readonly string[],
     steps: Steps<V>,
     options?: RunOptions<V>,
-  ): Promise<{ readonly value: V; readonly stored: boolean }>
+  ): Promise<Map<string, Renewed<V>>>
+}
+
+export interface Renewed<V> {
+  readonly value: V
+  readonly stored: boolean
 }
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
@@ -362,6 +369,52 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   const run = async (key: string, steps: Steps<V>, options: RunOptions<V>): Promise<V> =>
     (await runMulti([key], steps, options)).get(key) as V
 
+  const renewMulti = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V> = {},
+  ): Promise<Map<string, Renewed<V>>> => {
+    const repeated = keys.find((key) => makesAlready(pile, key))
+    if (repeated !== undefined) throw endless(repeated)
+    const work = workFor(keys)
+    const limits = limitsOf(options)
+    const mine = keys.map((key) => ({ key, flight: launch(key, work) }))
+    const landings = mine.map(({ flight }) => {
+      const landing = flight.wait(limits, true)
+      landing.catch(() => {})
+      return landing
+    })
+    void (async () => {
+      // Every lease first, then one creation: what an invalidation voids must have been begun after it was fenced.
+      const answers = await Promise.allSettled(mine.map(async ({ key }) => acquire(steps, key, true)))
+      const claims: Claim<V>[] = []
+      let failure: unknown
+      answers.forEach((answer, i) => {
+        const { key, flight } = mine[i] as (typeof mine)[number]
+        flight.looks++
+        if (answer.status === 'rejected') failure ??= answer.reason
+        else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
+        else
+          failure ??= new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
+      })
+      if (claims.length === mine.length) return makeAndLand(claims, work, steps)
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { key, flight } of mine) {
+        ground(key, flight)
+        flight.fail(failure)
+      }
+    })()
+    const landed = await Promise.all(landings)
+    return new Map(
+      landed.map((landing, i) => {
+        const key = keys[i] as string
+        if (landing.kind !== 'value')
+          throw new CorralError('ERR_BACKEND', `The renewal of '${key}' ended without a value.`)
+        return [key, { value: landing.value, stored: landing.stored }]
+      }),
+    )
+  }
+
   return {
     runMulti,
     run(key, steps, options = {}) {
@@ -379,26 +432,10 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       }
       return run(key, handed(steps), options)
     },
-    async renew(key, steps, options = {}) {
-      if (makesAlready(pile, key)) throw endless(key)
-      const flight = launch(key, workFor([key]))
-      const landing = flight.wait(limitsOf(options), true)
-      void (async () => {
-        try {
-          const { token } = await acquire(steps, key, true)
-          flight.looks++
-          if (token === undefined)
-            throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
-          await makeAndLand([{ key, flight, token }], flight.work, steps)
-        } catch (error) {
-          ground(key, flight)
-          flight.fail(error)
-        }
-      })()
-      const landed = await landing
-      if (landed.kind !== 'value')
-        throw new CorralError('ERR_BACKEND', `The renewal of '${key}' ended without a value.`)
-      return { value: landed.value, stored: landed.stored }
+    renewMulti,
+    async renew(key, steps, options) {
+      const renewed = await renewMulti([key], steps, options)
+      return renewed.get(key) as Renewed<V>
     },
   }
 }

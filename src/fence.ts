@@ -117,15 +117,18 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
         leases.release(key, token)
         throw error
       }
-      return andThen(orElse(() => foreign.acquire(false), refused), (taken) => {
-        if (taken) holders.set(token, { key, mutex: foreign })
-        if (taken || options?.steal === true) return { token }
-        leases.release(key, token)
-        const settled = Promise.resolve(foreign.acquire(true)).then(async (free) => {
-          if (free) await foreign.release()
-        })
-        return { remaining: ms, settled }
-      })
+      return andThen(
+        orElse(() => foreign.acquire(false), refused),
+        (taken) => {
+          if (taken) holders.set(token, { key, mutex: foreign })
+          if (taken || options?.steal === true) return { token }
+          leases.release(key, token)
+          const settled = Promise.resolve(foreign.acquire(true)).then(async (free) => {
+            if (free) await foreign.release()
+          })
+          return { remaining: ms, settled }
+        },
+      )
     },
     renew: (key, token, ms) => leases.renew(key, token, ms),
     release: (key, token) => {

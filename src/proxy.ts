@@ -21,9 +21,9 @@ export interface Codec<Outer, Inner> {
   readonly inner?: Representation
   readonly outer?: Representation
   /** May throw: a value that cannot be kept is refused before anything is stored. */
-  encode(value: Outer, key: string): MaybePromise<Inner>
+  encode(value: Outer, key: string): MaybePromise<NoInfer<Inner>>
   /** `undefined`, or a throw: the stored value is of no use, which is a miss and is reported. */
-  decode(stored: Inner, key: string): MaybePromise<Outer | undefined>
+  decode(stored: Inner, key: string): MaybePromise<NoInfer<Outer> | undefined>
 }
 
 export type OperationName =

@@ -169,7 +169,9 @@ export interface Region<V = unknown> {
 
 /** Wraps a function, or replaces a method of a class. */
 export interface CacheOnArguments<V> {
-  <A extends readonly unknown[], T extends V>(fn: (...args: A) => MaybePromise<T>): CachedFunction<A, T>
+  <F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+  ): CachedFunction<Parameters<F>, Awaited<ReturnType<F>>>
   <This, A extends readonly unknown[], T extends V>(
     method: (this: This, ...args: A) => Promise<T>,
     context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,

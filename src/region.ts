@@ -204,22 +204,37 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       return keys.map((key) => made.get(key)?.entry.payload as T)
     })
 
-  /** Creates anew. What could not be stored leaves nothing behind: an older value must not outlive a refresh. */
-  const refresh = <T>(key: string, creator: Creator<T>, create: CreateOptions<T> = {}): Promise<T> =>
+  /** Creates anew, in one creation. What could not be stored leaves nothing behind: an older value must not outlive it. */
+  const refreshMulti = <T>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    create: CreateOptions<T> = {},
+  ): Promise<(T | NoValue)[]> =>
     operation(async (region) => {
-      checkKey(key)
+      keys.forEach(checkKey)
+      if (keys.length === 0) return []
       const options = create as CreateOptions<never>
-      const plan = planOf((_, creation) => one(creator(creation)), options)
-      const { value, stored } = await region.pile.renew(key, stepsOf(region, plan), runOptions(options))
-      if (
-        !stored ||
-        value.withheld !== undefined ||
-        plan.shouldCache?.(value.entry.payload as never, key) === false
+      const plan = planOf(creator, options)
+      const renewed = await region.pile.renewMulti(
+        [...new Set(keys)],
+        stepsOf(region, plan),
+        runOptions(options),
       )
-        await region.backend.delete(key)
-      handOut(region, key, value.entry, false, plan.expiration)
-      return value.entry.payload as T
+      for (const [key, { value, stored }] of renewed) {
+        if (
+          !stored ||
+          value.withheld !== undefined ||
+          plan.shouldCache?.(value.entry.payload as never, key) === false
+        )
+          await region.backend.delete(key)
+        handOut(region, key, value.entry, false, plan.expiration)
+      }
+      return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
     })
+  const refresh = async <T>(key: string, creator: Creator<T>, create?: CreateOptions<T>): Promise<T> => {
+    const [value] = await refreshMulti<T>([key], (_, creation) => one(creator(creation)) as never, create)
+    return value as T
+  }
 
   const setMany = (
     values: readonly (readonly [key: string, value: V])[],
@@ -380,7 +395,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await former?.release()
     },
   }
-  const access = { region, refresh }
+  const access = { region, refresh, refreshMulti }
   if (options.backend !== undefined) configured = assemble(options, { backend: options.backend })
   return region
 }

@@ -47,7 +47,10 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
   refuseUnknown(codec, ['id', 'name', 'encode', 'decode', 'maxBytes'], 'defineCodec()')
   register(codec.id, codec.name)
   if (typeof codec.encode !== 'function' || typeof codec.decode !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected defineCodec() to receive encode and decode functions, got ${shown(codec.encode)} and ${shown(codec.decode)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected defineCodec() to receive encode and decode functions, got ${shown(codec.encode)} and ${shown(codec.decode)}.`,
+    )
   const { id, name } = codec
   const maxBytes = limit(codec.maxBytes ?? MAX_BYTES, 'maxBytes', name)
   return mapValues<CachedValue, Bytes>({
@@ -57,13 +60,17 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
     encode: ({ payload, metadata }, key) =>
       andThen(codec.encode(payload as Payload), (bytes) => {
         if (!(bytes instanceof Uint8Array))
-          throw new CorralError('ERR_UNENCODABLE', `Expected encode() of the codec '${name}' to return a Uint8Array, got ${shown(bytes)}.`)
+          throw new CorralError(
+            'ERR_UNENCODABLE',
+            `Expected encode() of the codec '${name}' to return a Uint8Array, got ${shown(bytes)}.`,
+          )
         refuseLarge(bytes.length, maxBytes, name)
         return frame(id, metadata, bytes, key)
       }),
     decode(stored, key) {
       const entry = readFrame(stored, key)
-      if (entry === undefined || entry.codec !== id || stored.length > maxBytes + entry.start + 4) return undefined
+      if (entry === undefined || entry.codec !== id || stored.length > maxBytes + entry.start + 4)
+        return undefined
       const { bytes, start, end, metadata } = entry
       // A copy: what the codec returns may be views on it, and the stored bytes belong to the backend.
       const own = new Uint8Array(end - start)
@@ -80,10 +87,16 @@ function register(id: number, name: string): void {
       `Expected the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}, got ${shown(id)}. Lower ids belong to Corral.`,
     )
   if (typeof name !== 'string' || name === '')
-    throw new CorralError('ERR_OPTION', `Expected the \`name\` of a codec to be a non-empty text, got ${shown(name)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the \`name\` of a codec to be a non-empty text, got ${shown(name)}.`,
+    )
   const holder = registered.get(id) ?? name
   if (holder !== name)
-    throw new CorralError('ERR_OPTION', `Expected an id that is free, got ${id} for '${name}', which '${holder}' has. Entries of one would be taken for the other's: choose another id.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected an id that is free, got ${id} for '${name}', which '${holder}' has. Entries of one would be taken for the other's: choose another id.`,
+    )
   registered.set(id, name)
 }
 
@@ -93,7 +106,10 @@ function register(id: number, name: string): void {
  */
 export function limit(value: number, option: string, where: string): number {
   if (Number.isSafeInteger(value) && value > 0) return value
-  throw new CorralError('ERR_OPTION', `Expected \`${option}\` of ${where} to be a whole number above 0, got ${shown(value)}.`)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected \`${option}\` of ${where} to be a whole number above 0, got ${shown(value)}.`,
+  )
 }
 
 /** @throws CorralError `ERR_VALUE_TOO_LARGE` for an encoded payload beyond `maxBytes`. */

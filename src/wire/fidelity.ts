@@ -86,7 +86,8 @@ export function quickCheck(keeps: Keeps): QuickCheck {
     left -= value.length + 1
     for (let i = 0; i < value.length; i++) {
       const part = value[i]
-      if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part)) return false
+      if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
+        return false
       if (part === undefined && !keeps.holes && !(i in value)) return false
     }
     return true

@@ -23,7 +23,8 @@ function someObject(value: unknown, test: (part: object) => boolean): boolean {
     if (part instanceof Map) for (const [key, item] of part) waiting.push(key, item)
     else if (part instanceof Set || Array.isArray(part)) for (const item of part) waiting.push(item)
     else if (part instanceof Error) waiting.push(part.cause)
-    else if (!ArrayBuffer.isView(part)) for (const key of Object.keys(part)) waiting.push((part as Record<string, unknown>)[key])
+    else if (!ArrayBuffer.isView(part))
+      for (const key of Object.keys(part)) waiting.push((part as Record<string, unknown>)[key])
   }
   return false
 }

@@ -31,7 +31,9 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
   const look = (part: unknown): Loss | undefined => {
     switch (typeof part) {
       case 'string':
-        return !keeps.loneSurrogates && LONE_SURROGATE.test(part) ? lost('text with half a surrogate pair') : undefined
+        return !keeps.loneSurrogates && LONE_SURROGATE.test(part)
+          ? lost('text with half a surrogate pair')
+          : undefined
       case 'number':
         if (Object.is(part, -0)) negativeZero = true
         return keeps.nonFinite || Number.isFinite(part) ? undefined : lost(String(part))
@@ -48,7 +50,8 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
     }
   }
   const lookInside = (part: object): Loss | undefined => {
-    if (open.has(part)) return keeps.cycles ? undefined : lost('a reference back to an object that contains it')
+    if (open.has(part))
+      return keeps.cycles ? undefined : lost('a reference back to an object that contains it')
     if (done.has(part)) return undefined
     if (open.size >= keeps.maxDepth)
       return lost(`objects nested deeper than ${keeps.maxDepth}`, 'Store flatter data, or raise maxDepth.')
@@ -105,7 +108,10 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
     for (const [key, item] of part) {
       const found =
         step(`.keys()[${i}]`, key) ??
-        step(typeof key === 'string' || typeof key === 'number' ? `.get(${quoted(key)})` : `.values()[${i}]`, item)
+        step(
+          typeof key === 'string' || typeof key === 'number' ? `.get(${quoted(key)})` : `.values()[${i}]`,
+          item,
+        )
       if (found !== undefined) return found
       i++
     }

@@ -25,9 +25,12 @@ export function replaceNegativeZeros(value: unknown, standIn: number | string): 
     copies.set(part, into)
     if (into === part) return part
     if (Array.isArray(part)) for (const item of part) (into as unknown[]).push(replace(item))
-    else if (part instanceof Map) for (const [key, item] of part) (into as Map<unknown, unknown>).set(replace(key), replace(item))
+    else if (part instanceof Map)
+      for (const [key, item] of part) (into as Map<unknown, unknown>).set(replace(key), replace(item))
     else if (part instanceof Set) for (const item of part) (into as Set<unknown>).add(replace(item))
-    else for (const key in part) (into as Record<string, unknown>)[key] = replace((part as Record<string, unknown>)[key])
+    else
+      for (const key in part)
+        (into as Record<string, unknown>)[key] = replace((part as Record<string, unknown>)[key])
     return into
   }
   return { copy: replace(value), count }

@@ -38,12 +38,19 @@ export function strictReplacer(keeps: Keeps, replacer: JsonTransform, standIn: s
   }
 }
 
-function lossOf(holder: object, key: string, original: unknown, value: unknown, made: unknown): string | undefined {
+function lossOf(
+  holder: object,
+  key: string,
+  original: unknown,
+  value: unknown,
+  made: unknown,
+): string | undefined {
   if (made === value) {
     // JSON.stringify has asked toJSON before it asks the replacer.
     if (value !== original && !Number.isNaN(value)) return kindOf(original)
     if (made === undefined) return key in holder ? 'undefined' : 'a hole in an array'
-  } else if (made === undefined) return key === '' && original !== undefined ? 'a whole value replaced by undefined' : undefined
+  } else if (made === undefined)
+    return key === '' && original !== undefined ? 'a whole value replaced by undefined' : undefined
   return jsonKeeps(made) ? undefined : kindOf(made)
 }
 
@@ -66,7 +73,9 @@ function jsonKeeps(value: unknown): boolean {
 
 function kindOf(value: unknown): string {
   if (typeof value === 'number' || value === undefined) return String(value)
-  return typeof value === 'object' && value !== null ? `an instance of ${nameOf(Object.getPrototypeOf(value))}` : `a ${typeof value}`
+  return typeof value === 'object' && value !== null
+    ? `an instance of ${nameOf(Object.getPrototypeOf(value))}`
+    : `a ${typeof value}`
 }
 
 function pathOf(place: Place): string {

@@ -31,7 +31,8 @@ const CODEC_SHAPES = 5
 /** Where a table stands, as the layer below the encoding sees keys. */
 export const SHAPES_KEY = 'corral:shapes'
 export const ID_BYTES = 8
-const MAX_SHAPES = 32
+/** Ids of one byte: half of those that MessagePack leaves free; the other half is for records written out. */
+export const MAX_SHAPES = 32
 const MAX_FIELDS = 256
 const MAX_TABLE_BYTES = 1 << 20
 const LEASE_MS = 5000
@@ -74,7 +75,8 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): 
     const ids: string[] = []
     let id = EMPTY.id
     for (const shape of shapes) ids.push((id = grow(id, shape)))
-    const table = known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : { id, shapes }
+    const table =
+      known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : { id, shapes }
     for (const one of ids) known.set(one, table)
     return table
   }
@@ -151,7 +153,10 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): 
       if (current === EMPTY) current = table
     }
     if (loading === undefined) {
-      const got = orElse(() => andThen(next.get(SHAPES_KEY), arrived), () => undefined)
+      const got = orElse(
+        () => andThen(next.get(SHAPES_KEY), arrived),
+        () => undefined,
+      )
       if (!(got instanceof Promise)) return concluded()
       loading = got.finally(() => {
         loading = undefined
@@ -184,12 +189,18 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): 
 }
 
 function writeShapes(shapes: readonly Shape[], at: number): Bytes {
-  return frame(CODEC_SHAPES, { startedAt: at, createdAt: at }, Buffer.from(JSON.stringify(shapes)), SHAPES_KEY)
+  return frame(
+    CODEC_SHAPES,
+    { startedAt: at, createdAt: at },
+    Buffer.from(JSON.stringify(shapes)),
+    SHAPES_KEY,
+  )
 }
 
 function readShapes(stored: Bytes): readonly Shape[] | undefined {
   const entry = readFrame(stored, SHAPES_KEY)
-  if (entry === undefined || entry.codec !== CODEC_SHAPES || entry.end - entry.start > MAX_TABLE_BYTES) return undefined
+  if (entry === undefined || entry.codec !== CODEC_SHAPES || entry.end - entry.start > MAX_TABLE_BYTES)
+    return undefined
   try {
     const shapes: unknown = JSON.parse(entry.bytes.toString('utf8', entry.start, entry.end))
     return Array.isArray(shapes) && shapes.length <= MAX_SHAPES && shapes.every(isShape) ? shapes : undefined
