@@ -1,7 +1,7 @@
 import { report } from './diagnostics.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown } from './errors.js'
-import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
+import { type Filled, type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import type { Acquired } from './lease.js'
 import { handled, type MaybePromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
@@ -20,9 +20,6 @@ import {
 export type Found<V> =
   | { readonly state: 'fresh' | 'stale'; readonly value: V }
   | { readonly state: 'missing'; readonly value?: undefined }
-
-/** What becomes of a fill; `kept` back by choice while the lease still held counts as `stored`. */
-export type Filled = 'stored' | 'lost' | 'refused'
 
 /** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
 export interface Steps<V> {
@@ -63,7 +60,7 @@ export interface Dogpile<V> {
   run(key: string, steps: Steps<V> | (() => Steps<V>), options?: RunOptions<V>): Promise<V>
   /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
   runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
-  /** Creates anew whatever is there, voiding a creation under way. Tells whether the value was stored. */
+  /** Creates anew whatever is there, voiding a creation under way. Tells what became of the fill. */
   renew(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<Renewed<V>>
   /** The same for many keys, in one creation. */
   renewMulti(
@@ -75,7 +72,7 @@ export interface Dogpile<V> {
 
 export interface Renewed<V> {
   readonly value: V
-  readonly stored: boolean
+  readonly filled: Filled
 }
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
@@ -161,7 +158,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         flight.land({
           kind: 'value',
           value: values[i] as V,
-          stored: outcomes[i] === 'stored',
+          filled: outcomes[i] as Filled,
           look: flight.looks,
         })
       })
@@ -245,7 +242,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     if (found?.state !== 'fresh') return false
     if (token !== undefined) await giveBack(key, token, steps)
     ground(key, flight)
-    flight.land({ kind: 'value', value: found.value, stored: false, look })
+    flight.land({ kind: 'value', value: found.value, filled: 'lost', look })
     return true
   }
 
@@ -293,7 +290,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         if (found.state === 'fresh') {
           await giveBack(claim.key, claim.token, steps)
           ground(claim.key, claim.flight)
-          claim.flight.land({ kind: 'value', value: found.value, stored: false, look: looks[i] as number })
+          claim.flight.land({ kind: 'value', value: found.value, filled: 'lost', look: looks[i] as number })
         } else if (
           found.state === 'stale' &&
           runner !== undefined &&
@@ -410,7 +407,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         const key = keys[i] as string
         if (landing.kind !== 'value')
           throw new CorralError('ERR_BACKEND', `The renewal of '${key}' ended without a value.`)
-        return [key, { value: landing.value, stored: landing.stored }]
+        return [key, { value: landing.value, filled: landing.filled }]
       }),
     )
   }
@@ -476,9 +473,13 @@ function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
   return typeof steps === 'function' ? steps() : steps
 }
 
+function shareable(filled: Filled): boolean {
+  return filled === 'stored' || filled === 'kept'
+}
+
 /** Whether a landing's value is new enough for who joined after so many looks. */
 function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> & { readonly kind: 'value' } {
-  return landing.kind === 'value' && (landing.stored || joined < landing.look)
+  return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
 }
 
 /** Will be awaited, but maybe only after something else has failed. */

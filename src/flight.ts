@@ -2,12 +2,18 @@ import { CorralError } from './errors.js'
 import { noteWait, type Work } from './scope.js'
 
 /**
+ * What becomes of a fill. `kept`: held back by choice, but nothing invalidated it while the lease was held, so that it may
+ * be shared like a stored one.
+ */
+export type Filled = 'stored' | 'kept' | 'lost' | 'refused'
+
+/**
  * How a creation ended for those who wait for it. A value that was stored is for everybody who joined. Any other is only
  * for those who joined before the flight last looked at the store: what was made after that look is new enough for them,
  * while for a later joiner an invalidation may have come in between.
  */
 export type Landing<V> =
-  | { readonly kind: 'value'; readonly value: V; readonly stored: boolean; readonly look: number }
+  | { readonly kind: 'value'; readonly value: V; readonly filled: Filled; readonly look: number }
   | { readonly kind: 'again' }
 
 /** A creation that the callers of this process share. */

@@ -33,7 +33,6 @@ export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
 export {
   type Dogpile,
   dogpile,
-  type Filled,
   type Found,
   type PileOptions,
   type RunOptions,
@@ -41,6 +40,7 @@ export {
 } from './dogpile.js'
 export type { Duration } from './duration.js'
 export { CorralError, type CorralErrorCode } from './errors.js'
+export type { Filled } from './flight.js'
 export { localInvalidation, type RegionInvalidator } from './invalidation.js'
 export {
   type FunctionKeyGenerator,

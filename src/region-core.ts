@@ -2,9 +2,10 @@ import type { Backend, Outcome, Write } from './backend.js'
 import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { type Clock, stamp } from './clock.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
-import type { Dogpile, Filled, Found, Steps } from './dogpile.js'
+import type { Dogpile, Found, Steps } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
+import type { Filled } from './flight.js'
 import { gather } from './gathering.js'
 import type { RegionInvalidator } from './invalidation.js'
 import type { Freshness, Tracker } from './ledger.js'
@@ -143,7 +144,7 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
       report('failure', () => ({ where: 'release', key, error }))
       return 'lost'
     }
-    return standing(region, key, entry.metadata)
+    return (await standing(region, key, entry.metadata)) === 'stored' ? 'kept' : 'refused'
   }
   const write = ([key, { entry }, token]: readonly [string, Made, string]): Write<CachedValue> => [
     key,

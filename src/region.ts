@@ -220,13 +220,8 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         stepsOf(region, plan),
         runOptions(options),
       )
-      for (const [key, { value, stored }] of renewed) {
-        if (
-          !stored ||
-          value.withheld !== undefined ||
-          plan.shouldCache?.(value.entry.payload as never, key) === false
-        )
-          await region.backend.delete(key)
+      for (const [key, { value, filled }] of renewed) {
+        if (filled !== 'stored') await region.backend.delete(key)
         handOut(region, key, value.entry, false, plan.expiration)
       }
       return keys.map((key) => renewed.get(key)?.value.entry.payload as T)

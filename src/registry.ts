@@ -61,17 +61,27 @@ function check(where: string, name: unknown, make: unknown): void {
  * Options of `configure` from flat settings. Known are, each after `prefix`: `backend`, `backend.<option>`,
  * `proxies` (names from the backend outwards, separated by commas), `proxies.<name>.<option>`, `expiration_time`,
  * `lease.ms`, `lease.wait`, `replace_existing_backend`. Settings without the prefix are not looked at.
+ * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
 export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ConfigureOptions {
-  const left = new Map<string, unknown>()
-  for (const [name, value] of Object.entries(settings))
-    if (name.startsWith(prefix) && value !== undefined && value !== null)
-      left.set(name.slice(prefix.length), value)
+  const left = new Map<string, { readonly name: string; readonly value: unknown }>()
+  for (const [name, value] of Object.entries(settings)) {
+    if (!name.startsWith(prefix) || value === undefined || value === null) continue
+    const canonical = canonicalOf(name.slice(prefix.length))
+    const twin = left.get(canonical)
+    if (twin !== undefined)
+      throw new CorralError(
+        'ERR_OPTION',
+        `The settings \`${twin.name}\` and \`${name}\` say the same thing. Keep one.`,
+      )
+    left.set(canonical, { name, value })
+  }
   const take = (name: string, kind: SettingKind): SettingValue | undefined => {
-    const value = left.get(name)
-    left.delete(name)
-    return value === undefined ? undefined : read(prefix + name, value, kind)
+    const canonical = canonicalOf(name)
+    const found = left.get(canonical)
+    left.delete(canonical)
+    return found === undefined ? undefined : read(found.name, found.value, kind)
   }
   const takeAll = (group: string, kinds: Readonly<Record<string, SettingKind>>): Settings =>
     Object.fromEntries(
@@ -97,11 +107,11 @@ export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix
   const ms = take('lease.ms', 'duration') as number | undefined
   const wait = take('lease.wait', 'duration') as number | undefined
   const replace = take('replace_existing_backend', 'boolean') as boolean | undefined
-  const [unknown] = left.keys()
+  const [unknown] = left.values()
   if (unknown !== undefined)
     throw new CorralError(
       'ERR_OPTION',
-      `Unknown setting \`${prefix}${unknown}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend.`,
+      `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend.`,
     )
   // Everything is read before anything is made: a wrong setting must not leave a connection open.
   let backend = chosen.make(backendOptions) as Backend<CachedValue>
@@ -114,6 +124,11 @@ export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix
     }),
     ...(replace !== undefined && { replaceExistingBackend: replace }),
   }
+}
+
+/** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
+function canonicalOf(name: string): string {
+  return name.replaceAll('__', '.').replaceAll('_', '').toLowerCase()
 }
 
 function registered<T>(

@@ -7,7 +7,7 @@ import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
 import { localLeases } from '../../src/lease.js'
 import { memoryLedger } from '../../src/ledger.js'
 import { type CopyMode, copier } from './copy.js'
-import { makeBounded } from './s3fifo.js'
+import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
 
 export interface MemoryOptions {
@@ -70,7 +70,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
       ? () => 0
       : ((options.sizeOf ?? estimate) as (value: unknown, key: string) => number)
 
-  const store = makeBounded<unknown>({
+  const store = bounded<unknown>({
     maxEntries,
     maxWeight: maxBytes,
     onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
@@ -133,6 +133,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   // One store serves both: it never looks into a value.
   const backend: unknown = defineBackend<unknown>({
     name: 'memory',
+    timeout: Number.POSITIVE_INFINITY,
     stores,
     get,
     set,

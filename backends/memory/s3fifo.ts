@@ -39,7 +39,7 @@ export interface Bounded<T> {
   entries(): IterableIterator<Entry<T>>
 }
 
-/** Where an entry stands. Those up to `MAIN` are alive; a `GONE` one is at most a hole in a queue. */
+/** Where an entry stands: in no queue, in one of the two, in a queue of ghosts, or removed. Up to `MAIN` it lives. */
 const LOOSE = 0
 const SMALL = 1
 const MAIN = 2
@@ -47,11 +47,27 @@ const GHOST_OF_SMALL = 3
 const GHOST_OF_MAIN = 4
 const GONE = 5
 
-/** `mark` counts the hits of a live entry, and is the number of its eviction in a ghost. */
-type Node<T> = Entry<T> & { place: number; mark: number }
+/**
+ * `state` is the place and, above it, the hits of a live entry or the number of a ghost's eviction: in one field, because
+ * the size of a node is what an operation costs most.
+ */
+type Node<T> = Entry<T> & { state: number }
+const PLACE = 7
+const ABOVE = 3
+const HIT = 1 << ABOVE
 
-/** Hits are counted no further than this, so that a hot entry is read without being written. */
-const MOST_HITS = 3
+function makeNode<T>(key: string, value: T | undefined, expiresAt: number, weight: number, place: number): Node<T> {
+  return { state: place, value, expiresAt, key, weight }
+}
+
+/**
+ * Fills the slots of a queue that hold nothing. Its `expiresAt` is no number, so that V8 keeps the field as a pointer in
+ * all nodes: a field of doubles only is boxed anew in each of them.
+ */
+const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as number, 0, GONE)
+
+/** Hits are counted no further than three, so that a hot entry is read without being written. */
+const HOT = 3 * HIT
 
 /** The small queue's share of the store: where it starts, and how far it may go. */
 const SHARE = 0.1
@@ -68,8 +84,8 @@ const MARGIN = 0.1
 /** The ghosts of the small queue, as a part of the live entries; those of the main queue fill the margin. */
 const GHOSTS = 0.8
 
-/** Eviction numbers wrap here, within V8's small integers. */
-const WRAP = 0x3fffffff
+/** Eviction numbers wrap here: with the place they stay within V8's small integers. */
+const WRAP = 0x7ffffff
 
 /**
  * A map of bounded size and weight that keeps what is likely to be read again: S3-FIFO, whose small queue grows
@@ -79,285 +95,325 @@ const WRAP = 0x3fffffff
  * key without a value; a key that returns while it is a ghost goes to the main queue at once. So a scan never pushes
  * out what is in use, and a hit writes a counter and moves nothing.
  *
- * A fixed small queue loses to LRU wherever keys are read again after leaving it (sessions, moving windows). So the
- * share follows the ghosts as ARC's does: a return just after leaving the small queue asks for a larger one, a return
+ * A fixed small queue loses to LRU wherever keys are read again after leaving it (sessions, moving windows). So its
+ * share follows the ghosts, as ARC's does: a return just after leaving the small queue asks for a larger one, a return
  * just after leaving the main queue for a smaller one.
  *
  * Ghosts stay in the one map, so that each operation looks a key up once. The order of the map is never used: taking
  * the first key of a JavaScript map again and again costs the number of deleted ones.
  */
-export function bounded<T>({ maxEntries, maxWeight, onEvict }: BoundedOptions): Bounded<T> {
-  const limited = maxEntries !== Infinity || maxWeight !== Infinity
-  const weighed = maxWeight !== Infinity
-  const nodes = new Map<string, Node<T>>()
-  // Without limits nothing is evicted and the main queue holds what expires, for the sweep alone.
-  const small = makeRing<Node<T>>()
-  const main = makeRing<Node<T>>()
-  const ghostsOfSmall = makeRing<Node<T>>()
-  const ghostsOfMain = makeRing<Node<T>>()
-  let size = 0
-  let weight = 0
+export function bounded<T>(options: BoundedOptions): Bounded<T> {
+  return new Store(options)
+}
+
+/** A class, because closures over the same state measure a quarter slower. */
+class Store<T> implements Bounded<T> {
+  size = 0
+  weight = 0
+  private readonly nodes = new Map<string, Node<T>>()
+  // Without limits nothing is evicted, and the main queue holds what expires, for the sweep alone.
+  private readonly small = new Ring<T>(SMALL)
+  private readonly main = new Ring<T>(MAIN)
+  private readonly ghostsOfSmall = new Ring<T>(GHOST_OF_SMALL)
+  private readonly ghostsOfMain = new Ring<T>(GHOST_OF_MAIN)
   /** What the small queue holds, in the unit that is limited: bytes, else entries. */
-  let smallLoad = 0
-  let share = SHARE
-  let evictions = 0
-  let swept = small
+  private smallLoad = 0
+  private share = SHARE
+  private evictions = 0
+  private swept = this.small
+  private readonly maxEntries: number
+  private readonly maxWeight: number
+  private readonly limited: boolean
+  private readonly weighed: boolean
+  private readonly onEvict: BoundedOptions['onEvict']
 
-  function margin(): number {
-    return Math.max(1, size * MARGIN)
+  constructor({ maxEntries, maxWeight, onEvict }: BoundedOptions) {
+    this.maxEntries = maxEntries
+    this.maxWeight = maxWeight
+    this.weighed = maxWeight !== Infinity
+    this.limited = this.weighed || maxEntries !== Infinity
+    this.onEvict = onEvict
   }
 
-  /** Takes a live node out of the sums, not out of the map. */
-  function retire(node: Node<T>, place: number): void {
-    size--
-    weight = size === 0 ? 0 : weight - node.weight
-    if (node.place === SMALL) smallLoad -= weighed ? node.weight : 1
-    node.place = place
-    node.value = undefined
+  get(key: string): Entry<T> | undefined {
+    const node = this.nodes.get(key)
+    if (node === undefined) return undefined
+    const { state } = node
+    if ((state & PLACE) > MAIN) return undefined
+    if (state < HOT) node.state = state + HIT
+    return node
   }
 
-  /** Takes a live node out before its turn: its place in the queue becomes a hole. */
-  function remove(node: Node<T>): void {
-    const { place } = node
-    retire(node, GONE)
-    nodes.delete(node.key)
-    if (place === SMALL) small.hole()
-    else if (place === MAIN) main.hole()
+  peek(key: string): Entry<T> | undefined {
+    return this.live(key)
   }
 
-  function trim(ghosts: Ring<Node<T>>, most: number): void {
+  set(key: string, value: T, expiresAt: number, weight: number): boolean {
+    const node = this.nodes.get(key)
+    if (weight > this.maxWeight) {
+      this.delete(key)
+      return false
+    }
+    if (node === undefined) this.insert(key, value, expiresAt, weight)
+    else if ((node.state & PLACE) > MAIN) this.revive(node, value, expiresAt, weight)
+    else this.replace(node, value, expiresAt, weight)
+    return true
+  }
+
+  delete(key: string): boolean {
+    const node = this.live(key)
+    if (node === undefined) return false
+    this.remove(node)
+    return true
+  }
+
+  sweep(now: number, limit: number): number {
+    let freed = 0
+    let ends = 0
+    for (let looks = limit * 8; looks > 0 && freed < limit; looks--) {
+      const node = this.swept.next()
+      if (node === undefined) {
+        // Three ends: the rest of this queue, all of the other, and this one from its beginning.
+        if (++ends === 3) break
+        this.swept = this.swept === this.small ? this.main : this.small
+      } else if (node.expiresAt <= now) {
+        this.remove(node)
+        freed++
+        this.onEvict?.(node.key, 'expired')
+      }
+    }
+    return freed
+  }
+
+  *entries(): IterableIterator<Entry<T>> {
+    for (const node of this.nodes.values()) if ((node.state & PLACE) <= MAIN) yield node
+  }
+
+  private live(key: string): Node<T> | undefined {
+    const node = this.nodes.get(key)
+    return node === undefined || (node.state & PLACE) > MAIN ? undefined : node
+  }
+
+  private insert(key: string, value: T, expiresAt: number, weight: number): void {
+    const spare = this.makeRoom(weight)
+    const place = this.limited ? SMALL : expiresAt === Infinity ? LOOSE : MAIN
+    const node = makeNode(key, value, expiresAt, weight, place)
+    this.nodes.set(key, node)
+    this.enter(node, spare)
+  }
+
+  /** Brings a ghost back, which teaches: see `bounded`. */
+  private revive(node: Node<T>, value: T, expiresAt: number, weight: number): void {
+    const { state } = node
+    node.state = GONE
+    let place = MAIN
+    if ((state & PLACE) === GHOST_OF_SMALL) {
+      this.ghostsOfSmall.hole()
+      const near = ((this.evictions - (state >> ABOVE)) & WRAP) <= this.size * MARGIN
+      this.share = Math.min(GREATEST_SHARE, this.share + (near ? STEP : FAR_STEP))
+    } else {
+      // Every ghost of the main queue is within the margin.
+      this.ghostsOfMain.hole()
+      this.share = Math.max(LEAST_SHARE, this.share - STEP)
+      place = SMALL
+    }
+    const spare = this.makeRoom(weight)
+    node.state = place
+    node.value = value
+    node.expiresAt = expiresAt
+    node.weight = weight
+    this.enter(node, spare)
+  }
+
+  private replace(node: Node<T>, value: T, expiresAt: number, weight: number): void {
+    const more = weight - node.weight
+    if (this.weight + more > this.maxWeight) {
+      // Making room could pick this very entry, so it leaves first.
+      this.remove(node)
+      this.insert(node.key, value, expiresAt, weight)
+      return
+    }
+    this.weight += more
+    const place = node.state & PLACE
+    if (this.weighed && place === SMALL) this.smallLoad += more
+    node.value = value
+    node.expiresAt = expiresAt
+    node.weight = weight
+    if (place === LOOSE && expiresAt !== Infinity) {
+      node.state = MAIN
+      this.main.push(node)
+    }
+  }
+
+  /** Adds a node to the sums and to its queue. */
+  private enter(node: Node<T>, spare: boolean): void {
+    this.size++
+    this.weight += node.weight
+    if (node.state === MAIN) this.main.push(node)
+    else if (node.state === SMALL) {
+      this.small.push(node)
+      this.smallLoad += this.weighed ? node.weight : 1
+      // While there is room to spare, what is too much for the small queue goes to the main one and not out.
+      if (!spare || this.smallLoad <= this.share * (this.weighed ? this.weight : this.size)) return
+      const oldest = this.small.shift()
+      if (oldest !== undefined) this.promote(oldest, oldest.state - SMALL + MAIN)
+    }
+  }
+
+  /** Evicts until one more entry of this weight fits in; answers whether none had to go. */
+  private makeRoom(weight: number): boolean {
+    let spare = true
+    while (this.size > 0 && (this.size >= this.maxEntries || this.weight + weight > this.maxWeight)) {
+      this.evict()
+      spare = false
+    }
+    return spare
+  }
+
+  private promote(node: Node<T>, state: number): void {
+    this.smallLoad -= this.weighed ? node.weight : 1
+    node.state = state
+    this.main.push(node)
+  }
+
+  /** Evicts one entry. It ends, because each turn lowers a count of hits. */
+  private evict(): void {
+    for (;;) {
+      const node =
+        this.smallLoad >= this.share * (this.weighed ? this.weight : this.size)
+          ? (this.small.shift() ?? this.main.shift())
+          : (this.main.shift() ?? this.small.shift())
+      if (node === undefined) return
+      const { state } = node
+      if (state < HIT) {
+        this.bury(node)
+        return
+      }
+      if ((state & PLACE) === SMALL) this.promote(node, MAIN)
+      else {
+        node.state = this.share > RECENT ? MAIN : state - HIT
+        this.main.push(node)
+      }
+    }
+  }
+
+  /** Makes a ghost of an entry that has left its queue. */
+  private bury(node: Node<T>): void {
+    const ofSmall = node.state === SMALL
+    this.retire(node)
+    if (ofSmall) {
+      this.evictions = (this.evictions + 1) & WRAP
+      node.state = GHOST_OF_SMALL | (this.evictions << ABOVE)
+      this.ghostsOfSmall.push(node)
+      this.forget(this.ghostsOfSmall, this.size * GHOSTS)
+    } else {
+      node.state = GHOST_OF_MAIN
+      this.ghostsOfMain.push(node)
+      this.forget(this.ghostsOfMain, this.size * MARGIN)
+    }
+    this.onEvict?.(node.key, 'evicted')
+  }
+
+  private forget(ghosts: Ring<T>, most: number): void {
     while (ghosts.length > most) {
       const ghost = ghosts.shift()
       if (ghost === undefined) return
-      ghost.place = GONE
-      nodes.delete(ghost.key)
+      ghost.state = GONE
+      this.nodes.delete(ghost.key)
     }
   }
 
-  /** Evicts one entry. Ends, because each turn lowers a count of hits or moves an entry to the main queue. */
-  function evict(): void {
-    for (;;) {
-      const fromSmall = smallLoad >= share * (weighed ? weight : size)
-      const node = fromSmall ? (small.shift() ?? main.shift()) : (main.shift() ?? small.shift())
-      if (node === undefined) return
-      if (node.mark > 0) {
-        if (node.place === SMALL) {
-          smallLoad -= weighed ? node.weight : 1
-          node.place = MAIN
-          node.mark = 0
-        } else node.mark = share > RECENT ? 0 : node.mark - 1
-        main.push(node)
-        continue
-      }
-      if (node.place === SMALL) {
-        retire(node, GHOST_OF_SMALL)
-        evictions = (evictions + 1) & WRAP
-        node.mark = evictions
-        ghostsOfSmall.push(node)
-        trim(ghostsOfSmall, size * GHOSTS)
-      } else {
-        retire(node, GHOST_OF_MAIN)
-        ghostsOfMain.push(node)
-        trim(ghostsOfMain, margin())
-      }
-      onEvict?.(node.key, 'evicted')
-      return
-    }
+  /** Takes a live node out before its turn: its slot in the queue becomes a hole. */
+  private remove(node: Node<T>): void {
+    const place = node.state & PLACE
+    this.retire(node)
+    node.state = GONE
+    this.nodes.delete(node.key)
+    if (place === SMALL) this.small.hole()
+    else if (place === MAIN) this.main.hole()
   }
 
-  /** Draws the lesson of a ghost's return. Every ghost of the main queue is within the margin. */
-  function learn(ghost: Node<T>): void {
-    if (ghost.place === GHOST_OF_MAIN) share = Math.max(LEAST_SHARE, share - STEP)
-    else {
-      const near = ((evictions - ghost.mark) & WRAP) <= margin()
-      share = Math.min(GREATEST_SHARE, share + (near ? STEP : FAR_STEP))
-    }
+  /** Takes a live node out of the sums. */
+  private retire(node: Node<T>): void {
+    this.size--
+    this.weight = this.size === 0 ? 0 : this.weight - node.weight
+    if ((node.state & PLACE) === SMALL) this.smallLoad -= this.weighed ? node.weight : 1
+    node.value = undefined
   }
-
-  /** Puts a new node into a queue. While there is room to spare, the small queue's surplus goes to the main one. */
-  function enqueue(node: Node<T>, spare: boolean): void {
-    if (node.place === MAIN) main.push(node)
-    else {
-      smallLoad += weighed ? node.weight : 1
-      small.push(node)
-      if (!spare || smallLoad <= share * (weighed ? weight : size)) return
-      const oldest = small.shift()
-      if (oldest === undefined) return
-      smallLoad -= weighed ? oldest.weight : 1
-      oldest.place = MAIN
-      main.push(oldest)
-    }
-  }
-
-  function insert(key: string, value: T, expiresAt: number, itsWeight: number, place: number): void {
-    let spare = true
-    while (size > 0 && (size >= maxEntries || weight + itsWeight > maxWeight)) {
-      evict()
-      spare = false
-    }
-    const node: Node<T> = { value, key, expiresAt, weight: itsWeight, place, mark: 0 }
-    nodes.set(key, node)
-    size++
-    weight += itsWeight
-    if (place !== LOOSE) enqueue(node, spare)
-  }
-
-  function replace(node: Node<T>, value: T, expiresAt: number, itsWeight: number): void {
-    const more = itsWeight - node.weight
-    if (weight + more > maxWeight) {
-      // Making room could pick this very entry: it leaves first, and returns to the end of its queue.
-      const { place } = node
-      remove(node)
-      insert(node.key, value, expiresAt, itsWeight, place)
-      return
-    }
-    weight += more
-    if (weighed && node.place === SMALL) smallLoad += more
-    node.value = value
-    node.expiresAt = expiresAt
-    node.weight = itsWeight
-    if (node.place === LOOSE && expiresAt !== Infinity) {
-      node.place = MAIN
-      main.push(node)
-    }
-  }
-
-  return {
-    get(key) {
-      const node = nodes.get(key)
-      if (node === undefined || node.place > MAIN) return undefined
-      if (node.mark < MOST_HITS) node.mark++
-      return node
-    },
-    peek(key) {
-      const node = nodes.get(key)
-      return node === undefined || node.place > MAIN ? undefined : node
-    },
-    set(key, value, expiresAt, itsWeight) {
-      const node = nodes.get(key)
-      if (itsWeight > maxWeight) {
-        if (node !== undefined && node.place <= MAIN) remove(node)
-        return false
-      }
-      if (node === undefined)
-        insert(key, value, expiresAt, itsWeight, limited ? SMALL : expiresAt === Infinity ? LOOSE : MAIN)
-      else if (node.place <= MAIN) replace(node, value, expiresAt, itsWeight)
-      else {
-        learn(node)
-        const place = node.place === GHOST_OF_SMALL ? MAIN : SMALL
-        node.place = GONE
-        insert(key, value, expiresAt, itsWeight, place)
-      }
-      return true
-    },
-    delete(key) {
-      const node = nodes.get(key)
-      if (node === undefined || node.place > MAIN) return false
-      remove(node)
-      return true
-    },
-    sweep(now, limit) {
-      let freed = 0
-      let ends = 0
-      for (let looks = limit * 8; looks > 0 && freed < limit; looks--) {
-        const node = swept.next()
-        if (node === undefined) {
-          // Three ends: the rest of this queue, all of the other, and this one from its beginning.
-          if (++ends === 3) break
-          swept = swept === small ? main : small
-        } else if (node.expiresAt <= now) {
-          remove(node)
-          freed++
-          onEvict?.(node.key, 'expired')
-        }
-      }
-      return freed
-    },
-    get size() {
-      return size
-    },
-    get weight() {
-      return weight
-    },
-    *entries() {
-      for (const node of nodes.values()) if (node.place <= MAIN) yield node
-    },
-  }
-}
-
-interface Ring<N> {
-  readonly length: number
-  push(node: N): void
-  /** The oldest node that is not gone. */
-  shift(): N | undefined
-  /** Says that a node of this queue is gone. */
-  hole(): void
-  /** The next node of a walk that begins again after its end, where it answers undefined. */
-  next(): N | undefined
 }
 
 const LEAST_SLOTS = 16
 
-/** A queue in a circular buffer of a power of two. Nodes that are gone stay as holes until they are half of it. */
-function makeRing<N extends { place: number }>(): Ring<N> {
-  let slots: (N | undefined)[] = new Array(LEAST_SLOTS)
-  let mask = LEAST_SLOTS - 1
-  let head = 0
-  let length = 0
-  let holes = 0
-  let walk = 0 // counted from the head
+/**
+ * A queue in a circular buffer of a power of two. A node whose state names another place has left: its slot is a hole,
+ * passed over, and taken out when holes are half of the queue.
+ */
+class Ring<T> {
+  length = 0
+  private slots: Node<T>[] = new Array(LEAST_SLOTS).fill(HOLE)
+  private mask = LEAST_SLOTS - 1
+  private head = 0
+  private holes = 0
+  private walked = 0 // the slot at which the walk of `next` goes on, counted from the head
+  private readonly place: number
 
-  function rebuild(): void {
-    let capacity = LEAST_SLOTS
-    while (capacity < (length - holes) * 2) capacity *= 2
-    const kept: (N | undefined)[] = new Array(capacity)
-    let count = 0
-    let walked = 0
-    for (let i = 0; i < length; i++) {
-      if (i === walk) walked = count
-      const node = slots[(head + i) & mask]
-      if (node !== undefined && node.place !== GONE) kept[count++] = node
-    }
-    slots = kept
-    mask = capacity - 1
-    head = 0
-    walk = walked
-    length = count
-    holes = 0
+  constructor(place: number) {
+    this.place = place
   }
 
-  return {
-    get length() {
-      return length
-    },
-    push(node) {
-      if (length > mask) rebuild()
-      slots[(head + length) & mask] = node
-      length++
-    },
-    shift() {
-      while (length > 0) {
-        const node = slots[head]
-        slots[head] = undefined
-        head = (head + 1) & mask
-        length--
-        if (walk > 0) walk--
-        if (node !== undefined && node.place !== GONE) return node
-        holes--
-      }
-      return undefined
-    },
-    hole() {
-      if (++holes > LEAST_SLOTS && holes * 2 > length) rebuild()
-    },
-    next() {
-      while (walk < length) {
-        const node = slots[(head + walk) & mask]
-        walk++
-        if (node !== undefined && node.place !== GONE) return node
-      }
-      walk = 0
-      return undefined
-    },
+  push(node: Node<T>): void {
+    if (this.length > this.mask) this.rebuild()
+    this.slots[(this.head + this.length) & this.mask] = node
+    this.length++
+  }
+
+  /** The oldest node. */
+  shift(): Node<T> | undefined {
+    while (this.length > 0) {
+      const node = this.slots[this.head] as Node<T>
+      this.slots[this.head] = HOLE
+      this.head = (this.head + 1) & this.mask
+      this.length--
+      if (this.walked > 0) this.walked--
+      if ((node.state & PLACE) === this.place) return node
+      this.holes--
+    }
+    return undefined
+  }
+
+  /** Says that a node of this queue has left it. */
+  hole(): void {
+    this.holes++
+    if (this.holes > LEAST_SLOTS && this.holes * 2 > this.length) this.rebuild()
+  }
+
+  /** The next node of a walk that begins again after its end, where it answers undefined. */
+  next(): Node<T> | undefined {
+    while (this.walked < this.length) {
+      const node = this.slots[(this.head + this.walked) & this.mask] as Node<T>
+      this.walked++
+      if ((node.state & PLACE) === this.place) return node
+    }
+    this.walked = 0
+    return undefined
+  }
+
+  private rebuild(): void {
+    let capacity = LEAST_SLOTS
+    while (capacity < (this.length - this.holes) * 2) capacity *= 2
+    const slots: Node<T>[] = new Array(capacity).fill(HOLE)
+    let count = 0
+    let walked = 0
+    for (let i = 0; i < this.length; i++) {
+      if (i === this.walked) walked = count
+      const node = this.slots[(this.head + i) & this.mask] as Node<T>
+      if ((node.state & PLACE) === this.place) slots[count++] = node
+    }
+    this.slots = slots
+    this.mask = capacity - 1
+    this.head = 0
+    this.walked = walked
+    this.length = count
+    this.holes = 0
   }
 }

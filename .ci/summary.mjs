@@ -1,0 +1,25 @@
+/**
+ * The closing line of a run: what vitest reported, and the lines `passed failed` that the other parts left.
+ * `node .ci/summary.mjs <vitest.json> <tally>`
+ */
+import { existsSync, readFileSync } from 'node:fs'
+
+const [report = '', tally = ''] = process.argv.slice(2)
+// A part that left nothing behind did not get as far as counting.
+const counts = existsSync(tally)
+  ? readFileSync(tally, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' ').map(Number))
+  : [[0, 1]]
+
+if (existsSync(report)) {
+  const { numPassedTests, numFailedTests, numFailedTestSuites, success } = JSON.parse(
+    readFileSync(report, 'utf8'),
+  )
+  counts.push([numPassedTests, success ? 0 : Math.max(1, numFailedTests, numFailedTestSuites)])
+} else counts.push([0, 1])
+
+const sum = (/** @type {number} */ column) => counts.reduce((total, row) => total + (row[column] ?? 0), 0)
+console.log(`${sum(0)} passed, ${sum(1)} failed`)
+process.exitCode = sum(1) > 0 ? 1 : 0

@@ -1,0 +1,28 @@
+import { type EntryHead, orderKeys, readHead, TAG, type TreeKey, taggedKey } from './layout.js'
+import type { Change, Look, Seen } from './store.js'
+
+/** An entry as a snapshot shows it. */
+export interface FoundEntry {
+  readonly seen: Seen
+  readonly head?: EntryHead
+}
+
+export function readEntry(look: (key: TreeKey, found?: Look) => Seen, key: TreeKey): FoundEntry {
+  let head: EntryHead | undefined
+  const seen = look(key, (bytes) => {
+    head = readHead(bytes)
+  })
+  return head === undefined ? { seen } : { seen, head }
+}
+
+/** What removes an entry, its places in the orders included. */
+export function removal({ seen, head }: FoundEntry): readonly Change[] {
+  if (head === undefined) return []
+  return [[seen.key], ...orderKeys(head).map((order): Change => [order])]
+}
+
+/** What writes an entry and its places in the orders. */
+export function addition(key: TreeKey, head: EntryHead, record: Buffer): readonly Change[] {
+  const target = typeof key === 'string' ? taggedKey(TAG.entry, key) : key
+  return [[key, record], ...orderKeys(head).map((order): Change => [order, target])]
+}

@@ -1,0 +1,187 @@
+import { createHash, randomInt } from 'node:crypto'
+
+/**
+ * What the file holds. A key starts with a byte that says what it is; every record but those of the two
+ * orders starts with its version, a number that no other write of the record has, so that a write can depend on it.
+ */
+export const TAG = {
+  /** `entry key` → version, expiry, time of writing, the key itself if the tree's is a digest, payload. */
+  entry: 0x65,
+  /** `entry key` → version, expiry, token. */
+  lease: 0x6c,
+  /** `clock` → version, epoch, floors. */
+  account: 0x63,
+  /** `clock` → version, the stamp of the latest invalidation. */
+  now: 0x6e,
+  /** `clock, name` → version, hard, soft. */
+  stamp: 0x73,
+  /** expiry, version → key of the entry. */
+  byExpiry: 0x78,
+  /** time of writing, version → key of the entry. */
+  byAge: 0x77,
+} as const
+
+/** Marks a tag whose text was too long for a key of the tree, or not well formed, and stands there as a digest. */
+const DIGESTED = 0x80
+
+/** Text of at most this many UTF-16 units fits into a key of the tree (1,978 bytes) as UTF-8. */
+const FITS = 600
+
+/** A key of the tree: text goes in as an entry's key without a buffer of its own, which is what a hit pays. */
+export type TreeKey = string | Buffer
+
+/** How lmdb writes our keys: text as an entry's, bytes as they are. */
+export const keyEncoder = {
+  writeKey(key: TreeKey, target: Buffer, at: number): number {
+    if (typeof key === 'string') {
+      target[at] = TAG.entry
+      return at + 1 + target.write(key, at + 1)
+    }
+    target.set(key, at)
+    return at + key.length
+  },
+  readKey: (target: Uint8Array, start: number, end: number): Buffer =>
+    Buffer.from(target.subarray(start, end)),
+}
+
+/** Whether a key belongs into the tree of the bookkeeping. */
+export function isBookkeeping(key: TreeKey): boolean {
+  if (typeof key === 'string') return false
+  const tag = (key[0] as number) & ~DIGESTED
+  return tag === TAG.account || tag === TAG.now || tag === TAG.stamp
+}
+
+/** The tree's key for an entry. */
+export function entryKey(key: string): TreeKey {
+  return fits(key) ? key : digest(TAG.entry, key)
+}
+
+/** The tree's key for text under any tag. */
+export function taggedKey(tag: number, text: string): Buffer {
+  if (!fits(text)) return digest(tag, text)
+  const size = Buffer.byteLength(text)
+  const bytes = Buffer.allocUnsafe(1 + size)
+  bytes[0] = tag
+  bytes.write(text, 1)
+  return bytes
+}
+
+/** The tree's key for the stamp of a name on a clock. */
+export function stampKey(clock: string, name: string): Buffer {
+  return taggedKey(TAG.stamp, `${clock.length}:${clock}${name}`)
+}
+
+/** An entry's key as it came from the tree, if it is written out there. */
+export function keyText(key: Buffer): string | undefined {
+  return key[0] === TAG.entry ? key.toString('utf8', 1) : undefined
+}
+
+/** The ranges of a tag: with their text, and with a digest of it. */
+export function rangesOf(tag: number): readonly (readonly [start: Buffer, end: Buffer])[] {
+  return [tag, tag | DIGESTED].map((first) => [Buffer.of(first), Buffer.of(first + 1)])
+}
+
+/** The same text under another tag. */
+export function retagged(key: Buffer, tag: number): Buffer {
+  const other = Buffer.from(key)
+  other[0] = tag | ((key[0] as number) & DIGESTED)
+  return other
+}
+
+/** The first key that comes after another. */
+export function after(key: Buffer): Buffer {
+  return Buffer.concat([key, Buffer.of(0)])
+}
+
+// UTF-8 has no form for half a surrogate pair: two such keys would become one.
+function fits(text: string): boolean {
+  return text.length <= FITS && (text as string & { isWellFormed(): boolean }).isWellFormed()
+}
+
+function digest(tag: number, text: string): Buffer {
+  const bytes = Buffer.allocUnsafe(33)
+  bytes[0] = tag | DIGESTED
+  createHash('sha256').update(Buffer.from(text, 'utf16le')).digest().copy(bytes, 1)
+  return bytes
+}
+
+/** A version that no record has had: 48 random bits, against a write of the same record between reading and writing. */
+export function newVersion(): number {
+  return randomInt(1, 2 ** 48 - 1)
+}
+
+export interface EntryHead {
+  readonly version: number
+  /** Epoch ms; Infinity: never. */
+  readonly expiresAt: number
+  readonly writtenAt: number
+}
+
+const HEAD = 28
+
+/** An entry as bytes of its own: lmdb writes them later, when the caller's may have changed. */
+export function encodeEntry(head: EntryHead, key: string, payload: Uint8Array): Buffer {
+  const name = fits(key) ? 0 : key.length * 2
+  const bytes = Buffer.allocUnsafe(HEAD + name + payload.length)
+  writeHead(bytes, head)
+  bytes.writeUInt32LE(name, 24)
+  if (name > 0) bytes.write(key, HEAD, 'utf16le')
+  bytes.set(payload, HEAD + name)
+  return bytes
+}
+
+export function writeHead(bytes: Buffer, { version, expiresAt, writtenAt }: EntryHead): void {
+  bytes.writeDoubleLE(version, 0)
+  bytes.writeDoubleLE(expiresAt, 8)
+  bytes.writeDoubleLE(writtenAt, 16)
+}
+
+export function readHead(bytes: Buffer): EntryHead {
+  return {
+    version: bytes.readDoubleLE(0),
+    expiresAt: bytes.readDoubleLE(8),
+    writtenAt: bytes.readDoubleLE(16),
+  }
+}
+
+/** The key that a digested entry carries. */
+export function carriedKey(bytes: Buffer): string {
+  return bytes.toString('utf16le', HEAD, HEAD + bytes.readUInt32LE(24))
+}
+
+/** A copy of the payload, if the entry has not expired and is this key's. */
+export function payloadOf(
+  bytes: Buffer,
+  size: number,
+  key: TreeKey,
+  text: string,
+  now: number,
+): Buffer | undefined {
+  if (bytes.readDoubleLE(8) <= now) return undefined
+  const name = bytes.readUInt32LE(24)
+  if (typeof key !== 'string' && carriedKey(bytes) !== text) return undefined
+  const payload = Buffer.allocUnsafe(size - HEAD - name)
+  bytes.copy(payload, 0, HEAD + name, size)
+  return payload
+}
+
+/** Where an entry stands in the two orders: by age, and by expiry if it ever does. */
+export function orderKeys({ version, expiresAt, writtenAt }: EntryHead): readonly Buffer[] {
+  const byAge = orderKey(TAG.byAge, writtenAt, version)
+  return expiresAt === Number.POSITIVE_INFINITY
+    ? [byAge]
+    : [byAge, orderKey(TAG.byExpiry, expiresAt, version)]
+}
+
+/** Positive doubles, big end first, sort as they should. */
+export function orderKey(tag: number, time: number, version: number): Buffer {
+  const bytes = Buffer.allocUnsafe(17)
+  bytes[0] = tag
+  bytes.writeDoubleBE(time, 1)
+  bytes.writeDoubleBE(version, 9)
+  return bytes
+}
+
+export function versionInOrder(key: Buffer): number {
+  return key.readDoubleBE(9)
+}

@@ -1,0 +1,153 @@
+import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import { dirname, extname, join } from 'node:path'
+import { open, type RootDatabase } from 'lmdb'
+import { CorralError, shown } from '../../src/errors.js'
+import { named } from './failure.js'
+import { keyEncoder } from './layout.js'
+import type { Tree } from './store.js'
+
+/** The form of what we write. A file of a later one is refused, one of an earlier one is emptied. */
+export const FORMAT = 1
+
+const FORMAT_KEY = Buffer.from([0])
+/** LMDB's first page after 16 or 24 bytes of page header. */
+const MAGIC = Buffer.from([0xde, 0xc0, 0xef, 0xbe])
+/** What LMDB's lock file takes, and more. */
+const LOCK_BYTES = 65_536
+
+export interface OpenFile {
+  readonly entries: Tree
+  readonly bookkeeping: Tree
+  /** What lmdb writes every commit to. */
+  readonly dataFile: string
+  close(): Promise<void>
+}
+
+interface FileOptions {
+  readonly mapSize?: number | undefined
+  readonly maxReaders?: number | undefined
+}
+
+/**
+ * Opens or creates the file at a path and what we keep in it.
+ * @throws CorralError `ERR_UNAVAILABLE` when it cannot be written, `ERR_UNSUPPORTED` when it is of a newer format or no LMDB file.
+ */
+export function openPath(path: string, { mapSize, maxReaders }: FileOptions): OpenFile {
+  const inFolder = extname(path) === ''
+  const dataFile = inFolder ? join(path, 'data.mdb') : path
+  checkFile(dataFile, inFolder ? join(path, 'lock.mdb') : `${path}-lock`)
+  let root: RootDatabase<Buffer>
+  try {
+    root = open<Buffer, string>(path, {
+      encoding: 'binary',
+      // Commits are acknowledged when they are visible; what must survive a power failure waits for the disk.
+      separateFlushed: true,
+      ...(mapSize !== undefined && { mapSize }),
+      ...(maxReaders !== undefined && { maxReaders }),
+    })
+  } catch (error) {
+    throw unavailable(path, error)
+  }
+  try {
+    return { ...openTrees(root, path), dataFile, close: () => root.close() }
+  } catch (error) {
+    void root.close()
+    throw error
+  }
+}
+
+/** Keeps ours beside what else a database of the caller's holds. */
+export function openDatabase(root: RootDatabase): OpenFile {
+  const { path = '' } = root as RootDatabase & { readonly path?: string }
+  const dataFile = existsSync(join(path, 'data.mdb')) ? join(path, 'data.mdb') : path
+  return { ...openTrees(root, path), dataFile, close: async () => {} }
+}
+
+function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' | 'bookkeeping'> {
+  const tree = (name: string): Tree => {
+    const options = { name, encoding: 'binary', useVersions: true, keyEncoder } as const
+    return root.openDB<Buffer, string | Buffer>(options)
+  }
+  let entries: Tree
+  let bookkeeping: Tree
+  try {
+    entries = tree('corral')
+    bookkeeping = tree('corral-ledger')
+    const record = entries.getBinary(FORMAT_KEY)
+    if (record === undefined) {
+      const first = Buffer.alloc(16)
+      first.writeDoubleLE(1, 0)
+      first.writeDoubleLE(FORMAT, 8)
+      entries.putSync(FORMAT_KEY, first, 1)
+      return { entries, bookkeeping }
+    }
+    const format = record.length >= 16 ? record.readDoubleLE(8) : Number.NaN
+    if (format === FORMAT) return { entries, bookkeeping }
+    throw new CorralError(
+      'ERR_UNSUPPORTED',
+      `Expected ${shown(path)} to be a cache file of format ${FORMAT}, got format ${format}, which a newer version of corral wrote. Upgrade corral here too, or use another file.`,
+    )
+  } catch (error) {
+    if (CorralError.is(error)) throw error
+    throw unavailable(path, error)
+  }
+}
+
+/** lmdb crashes on a file that is none of its own, and on a disk that has no room for its lock file. */
+function checkFile(dataFile: string, lockFile: string): void {
+  try {
+    mkdirSync(dirname(dataFile), { recursive: true })
+    const file = existsSync(dataFile) ? openSync(dataFile, 'r+') : undefined
+    if (file !== undefined)
+      try {
+        checkMagic(dataFile, file)
+      } finally {
+        closeSync(file)
+      }
+    if (existsSync(lockFile)) return
+    const probe = `${lockFile}-${process.pid}`
+    const room = openSync(probe, 'w')
+    try {
+      // A write that finds a little room ends short and says nothing.
+      for (let done = 0; done < LOCK_BYTES; ) done += writeSync(room, Buffer.alloc(LOCK_BYTES - done))
+    } finally {
+      closeSync(room)
+      rmSync(probe, { force: true })
+    }
+  } catch (error) {
+    if (CorralError.is(error)) throw error
+    throw unavailable(dataFile, error)
+  }
+}
+
+function checkMagic(dataFile: string, file: number): void {
+  const head = Buffer.alloc(32)
+  const size = readSync(file, head, 0, head.length, 0)
+  if (size === 0 && statSync(dataFile).size === 0) return
+  if (head.subarray(16, 20).equals(MAGIC) || head.subarray(24, 28).equals(MAGIC)) return
+  throw new CorralError(
+    'ERR_UNSUPPORTED',
+    `Expected ${shown(dataFile)} to be an LMDB file, got something else. Choose another path, or remove the file.`,
+  )
+}
+
+const UNWRITABLE = new Set(['EROFS', 'EACCES', 'EPERM'])
+
+function unavailable(path: string, error: unknown): CorralError {
+  const { code, message } = error as { readonly code?: unknown; readonly message?: unknown }
+  if ((typeof code === 'string' && UNWRITABLE.has(code)) || code === 30 || code === 13)
+    return new CorralError(
+      'ERR_UNAVAILABLE',
+      `Expected to write to ${shown(path)}, got ${String(message)}. Every process writes to its cache file: mount it writable, or choose another path.`,
+      { cause: error },
+    )
+  const full = named(error)
+  if (code === 'ENOSPC' || code === 28) return full
+  return new CorralError(
+    'ERR_UNAVAILABLE',
+    `Could not open ${shown(path)}: ${String(message)}. Check the path, or choose another.`,
+    {
+      cause: error,
+    },
+  )
+}

@@ -1,0 +1,133 @@
+import { CorralError } from '../../src/errors.js'
+import { type Command, OP, type Reply, STATUS } from './frames.js'
+import { ring } from './ring.js'
+import type { Server } from './server.js'
+
+/**
+ * The version of an item. memcached counts versions anew after a restart, so one is compared only over the connection
+ * that it was read from: while that stands, the server has not restarted.
+ */
+export interface Version {
+  readonly connection: string
+  readonly cas: bigint
+}
+
+export interface Item {
+  /** A view of what was received: copy what is kept. */
+  readonly value: Buffer
+  readonly version: Version
+}
+
+/** What must hold for a write: the item is still of this version, or there is none. */
+export type Guard = Version | 'absent'
+
+/** What is asked of memcached. Keys are in their encoded form; `seconds` as memcached takes them, 0 for ever. */
+export interface Commands {
+  get(key: string): Promise<Item | undefined>
+  /** Answers the new version; `undefined` when the guard did not hold. */
+  set(key: string, value: Uint8Array, seconds: number, guard?: Guard): Promise<Version | undefined>
+  /** False: the guard did not hold. */
+  delete(key: string, guard?: Version): Promise<boolean>
+  /** Adds one to a counter, or starts it; answers what it is then. */
+  increment(key: string, start: bigint): Promise<bigint>
+  close(): void
+}
+
+/** Puts commands to the servers that have the keys. */
+export function commandsOf(servers: readonly Server[]): Commands {
+  const serverOf = ring(servers)
+  const limits = new Map<Server, string>()
+
+  const ask = async (server: Server, command: Command, repeatable: boolean) => {
+    const { replies, connection } = await server.call(command, repeatable)
+    return { reply: replies[0] as Reply, connection }
+  }
+  const tooLarge = async (server: Server, bytes: number): Promise<CorralError> => {
+    let limit = limits.get(server)
+    if (limit === undefined) {
+      limit = await itemLimit(server)
+      limits.set(server, limit)
+    }
+    return new CorralError(
+      'ERR_VALUE_TOO_LARGE',
+      `Expected a value that fits into an item of memcached at ${server.name}, whose limit is ${limit} for key, value and memcached's own header together, ` +
+        `got ${bytes} bytes. Compress values, cache smaller ones, or start memcached with a larger \`-I\`.`,
+    )
+  }
+
+  return {
+    async get(key) {
+      const { reply, connection } = await ask(serverOf(key), { op: OP.get, key }, true)
+      if (reply.status === STATUS.notFound) return undefined
+      if (reply.status !== STATUS.ok) throw unexpected('get', reply)
+      return { value: reply.value, version: { connection, cas: reply.cas } }
+    },
+    async set(key, value, seconds, guard) {
+      const server = serverOf(key)
+      if (movedOn(server, guard)) return undefined
+      const extras = Buffer.allocUnsafe(8)
+      extras.writeUInt32BE(0, 0)
+      extras.writeUInt32BE(seconds, 4)
+      const command =
+        guard === 'absent'
+          ? { op: OP.add, key, extras, value }
+          : { op: OP.set, key, extras, value, cas: guard?.cas ?? 0n }
+      // Never repeated: whether it was done cannot be known, and what came after it must not be undone.
+      const { reply, connection } = await ask(server, command, false)
+      switch (reply.status) {
+        case STATUS.ok:
+          return { connection, cas: reply.cas }
+        case STATUS.exists:
+        case STATUS.notFound:
+        case STATUS.notStored:
+          return undefined
+        case STATUS.tooLarge:
+          throw await tooLarge(server, value.length)
+        default:
+          throw unexpected('set', reply)
+      }
+    },
+    async delete(key, guard) {
+      const server = serverOf(key)
+      if (movedOn(server, guard)) return false
+      const { reply } = await ask(server, { op: OP.delete, key, cas: guard?.cas ?? 0n }, guard === undefined)
+      if (reply.status === STATUS.ok) return true
+      if (reply.status === STATUS.notFound || reply.status === STATUS.exists) return guard === undefined
+      throw unexpected('delete', reply)
+    },
+    async increment(key, start) {
+      const extras = Buffer.alloc(20)
+      extras.writeBigUInt64BE(1n, 0)
+      extras.writeBigUInt64BE(start, 8)
+      const { reply } = await ask(serverOf(key), { op: OP.increment, key, extras }, false)
+      if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
+      return reply.value.readBigUInt64BE()
+    },
+    close() {
+      for (const server of servers) server.close()
+    },
+  }
+}
+
+/** A guard read over an earlier connection proves nothing any more. Sent commands stay on the connection they chose. */
+function movedOn(server: Server, guard: Guard | undefined): boolean {
+  return typeof guard === 'object' && !server.isOn(guard.connection)
+}
+
+async function itemLimit(server: Server): Promise<string> {
+  try {
+    const { replies } = await server.call({ op: OP.stat, key: 'settings' }, true)
+    const limit = replies.find(({ key }) => key === 'item_size_max')?.value.toString()
+    if (limit !== undefined) return `${limit} bytes`
+  } catch {
+    // The value is too large all the same.
+  }
+  return 'unknown (1 MiB unless the server was started with `-I`)'
+}
+
+function unexpected(command: string, { status, value }: Reply): CorralError {
+  return new CorralError(
+    'ERR_BACKEND',
+    `memcached refused a ${command} with status 0x${status.toString(16).padStart(4, '0')}: ${value.toString('latin1') || 'no reason given'}`,
+  )
+}

@@ -1,0 +1,28 @@
+import type { Backend } from '../../src/backend.js'
+import type { Bytes } from '../../src/cached-value.js'
+import { backendOver } from './backend.js'
+import { commandsOf } from './commands.js'
+import { type MemcachedOptions, type MemjsClient, settingsOf } from './options.js'
+import { openServer } from './server.js'
+
+export type { MemcachedOptions, MemjsClient }
+
+/**
+ * A backend over one or more memcached servers: bytes, a fenced lease, and a ledger of invalidations that all
+ * processes share. Speaks the binary protocol itself, over one connection to each server, and connects when first used.
+ *
+ * @param given servers as `'host:port'`, several in a list; a client of memjs, whose servers and credentials are used;
+ * or options: `servers`, `username` and `password` (SASL), `tls`, `timeout` of an operation (default 1 s), longest
+ * pause between two `probe`s of a dead server (default 2 s).
+ * @throws CorralError `ERR_OPTION` at once. Operations reject with `ERR_UNAVAILABLE` (a server is down), `ERR_TIMEOUT`,
+ * `ERR_VALUE_TOO_LARGE`, `ERR_BACKEND` (the server refused) or `ERR_CLOSED`.
+ *
+ * @example
+ * const backend = wrap(memcached(['cache1:11211', 'cache2:11211']), msgpack())
+ */
+export function memcached(
+  given: string | readonly string[] | MemjsClient | MemcachedOptions,
+): Backend<Bytes> {
+  const { addresses, timeout, probe } = settingsOf(given)
+  return backendOver(commandsOf(addresses.map((address) => openServer(address, probe))), timeout)
+}

@@ -1,0 +1,151 @@
+import { randomBytes } from 'node:crypto'
+import type { Outcome } from '../../src/backend.js'
+import { CorralError } from '../../src/errors.js'
+import type { LeaseOperations } from '../../src/lease.js'
+import type { Version } from './commands.js'
+import { LEASE_ID, type Lease } from './entry.js'
+import { liveValue, type Slot, type Slots } from './slots.js'
+import { type Waiters, waitersOf } from './waiters.js'
+
+/** After so many writes of others in between an operation is given up. */
+const ATTEMPTS = 16
+
+export interface Leases extends LeaseOperations {
+  /** Stores a value if the token still holds, in one step of the store. */
+  fill(key: string, value: Uint8Array, livesUntil: number, token: string): Promise<Outcome>
+  /** Stores a value, voiding whatever lease there is. */
+  replace(key: string, value: Uint8Array, livesUntil: number, patience: number): Promise<Outcome>
+  /** Removes the entry, and with it the lease. */
+  remove(key: string): Promise<void>
+  close(): void
+}
+
+/**
+ * The lease of a key is in the key's own item, and every write under it compares the version of that item: whatever
+ * came in between (a deletion, another value, another lease, the loss of the item) has changed the version, and the
+ * fill does nothing. For the same reason none of these writes can do harm when a frozen server executes it late.
+ */
+export function leasesOf(slots: Slots): Leases {
+  const waiters: Waiters = waitersOf(async (key) => standing(await slots.get(key)))
+
+  /** Does something under a lease that still holds. */
+  const under = async <R>(
+    key: string,
+    id: Buffer,
+    act: (slot: Slot, lease: Lease) => Promise<R | undefined>,
+  ): Promise<R | undefined> => {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const slot = await slots.get(key)
+      const lease = standing(slot)
+      if (slot === undefined || !lease?.id.equals(id)) return undefined
+      const done = await act(slot, lease)
+      if (done !== undefined) return done
+    }
+    return undefined
+  }
+
+  return {
+    async acquire(key, ms, { steal = false } = {}) {
+      const id = randomBytes(LEASE_ID)
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const lease: Lease = { id, until: Date.now() + ms }
+        // Both travel together: a missing key, the usual case, is leased in one round trip.
+        const [added, slot] = await Promise.all([slots.put(key, { lease }, 'absent'), slots.get(key)])
+        if (added !== undefined) return { token: tokenOf(lease, added) }
+        if (slot === undefined) continue
+        const holder = standing(slot)
+        if (holder !== undefined && !steal)
+          return { remaining: Math.max(0, holder.until - Date.now()), settled: waiters.watch(key, holder) }
+        const written = await slots.put(
+          key,
+          { ...slot.entry, value: liveValue(slot.entry), lease },
+          slot.version,
+        )
+        if (written === undefined) continue
+        waiters.wake(key)
+        return { token: tokenOf(lease, written) }
+      }
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        `memcached: the lease of a key could not be taken in ${ATTEMPTS} attempts, because others wrote the key each time. Try again.`,
+      )
+    },
+
+    async renew(key, token, ms) {
+      const { id } = parse(token)
+      const renewed = await under(key, id, ({ entry, version }) =>
+        slots.put(key, { ...entry, value: liveValue(entry), lease: { id, until: Date.now() + ms } }, version),
+      )
+      return renewed !== undefined
+    },
+
+    async release(key, token) {
+      const { id } = parse(token)
+      const released = await under(key, id, async ({ entry, version }) => {
+        const value = liveValue(entry)
+        if (value === undefined) return (await slots.delete(key, version)) || undefined
+        return slots.put(key, { ...entry, value, lease: undefined }, version)
+      })
+      if (released === undefined) return false
+      waiters.wake(key)
+      return true
+    },
+
+    held: async (key) => standing(await slots.get(key)) !== undefined,
+
+    async fill(key, value, livesUntil, token) {
+      const { id, until, version } = parse(token)
+      let stored: Version | undefined
+      // Nothing was written since the lease was granted if the version still stands: one round trip.
+      if (Date.now() < until) stored = await slots.put(key, { value, livesUntil }, version)
+      // Or the lease was renewed, or the connection is another one: then the id decides.
+      stored ??= await under(key, id, (slot) => slots.put(key, { value, livesUntil }, slot.version))
+      if (stored === undefined) return 'lost'
+      waiters.wake(key)
+      return 'stored'
+    },
+
+    async replace(key, value, livesUntil, patience) {
+      // A plain write of the value that a frozen server executes late would undo a later deletion. A stub cannot.
+      const lease: Lease = { id: randomBytes(LEASE_ID), until: Date.now() + patience }
+      const cleared = await slots.put(key, { lease })
+      if (cleared === undefined) return 'lost'
+      try {
+        return (await slots.put(key, { value, livesUntil }, cleared)) === undefined ? 'lost' : 'stored'
+      } catch (error) {
+        // What could not be stored must not keep others waiting; if this fails too, the stub's time is short.
+        await slots.delete(key, cleared).catch(() => {})
+        throw error
+      } finally {
+        waiters.wake(key)
+      }
+    },
+
+    async remove(key) {
+      await slots.delete(key)
+      waiters.wake(key)
+    },
+
+    close: () => waiters.close(),
+  }
+}
+
+/** The lease of a slot, while its time is not up. */
+function standing(slot: Slot | undefined): Lease | undefined {
+  const lease = slot?.entry?.lease
+  return lease !== undefined && Date.now() < lease.until ? lease : undefined
+}
+
+/** The id is what counts. The rest tells how the item looked when the lease was granted, and spares reading it again. */
+function tokenOf({ id, until }: Lease, { connection, cas }: Version): string {
+  return `${id.toString('hex')}.${until}.${connection}.${cas}`
+}
+
+function parse(token: string): { readonly id: Buffer; readonly until: number; readonly version: Version } {
+  const [id = '', until, connection = '', cas = ''] = token.split('.')
+  return {
+    id: Buffer.from(id, 'hex'),
+    until: Number(until) || 0,
+    version: { connection, cas: /^\d+$/.test(cas) ? BigInt(cas) : 0n },
+  }
+}

@@ -1,0 +1,188 @@
+import { randomInt } from 'node:crypto'
+import type { Basis, Instant } from '../../src/cached-value.js'
+import { compare, type Ledger, namesOf, type Reading, type Stamp } from '../../src/ledger.js'
+import type { Commands, Item } from './commands.js'
+import { CLOCK, STAMP, wireName } from './keys.js'
+
+/**
+ * Of the clock's counter the lower 34 bits count, the upper 29 are its epoch, drawn at random; an overflow begins a new
+ * epoch. The highest bit stays zero: memcached (1.6.18) calls a counter from 2^63 on no number if a minus sign happens
+ * to stand behind it in memory.
+ */
+const EPOCHS = 2 ** 29
+const COUNTED_BITS = 34n
+const COUNTED = (1n << COUNTED_BITS) - 1n
+
+/** What a stamp is before its creator has read the clock: as good as absent. */
+const PENDING = Buffer.from('pending')
+
+/** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */
+const MARKINGS = 8
+
+export interface MemcachedLedger extends Ledger {
+  /** Whether what was made from a basis may be stored; creates the stamps of names that were learnt late. */
+  admit(clock: string, basis: Basis): Promise<boolean>
+}
+
+/** A reading together with the items that it was read from. */
+interface Look {
+  readonly now: Instant | undefined
+  readonly stamps: readonly (Stamp | undefined)[]
+  readonly items: readonly (Item | undefined)[]
+}
+
+/**
+ * The bookkeeping of invalidations in memcached. The clock is a counter; a stamp is the clock as it stood after its
+ * placeholder was in place, so that no invalidation in between goes unnoticed. A hard invalidation moves the clock
+ * first and then removes the stamps. In that order; every other one lets stale entries through.
+ */
+export function ledgerOf(commands: Commands): MemcachedLedger {
+  const readShared = sharedReads(commands)
+  const parseClock = clockParser()
+
+  const look = async (
+    clock: string,
+    names: readonly string[],
+    read: (key: string) => Promise<Item | undefined>,
+  ): Promise<Look> => {
+    const [found, ...items] = await Promise.all([
+      read(wireName(CLOCK, clock)),
+      ...names.map((name) => read(wireName(STAMP, name))),
+    ])
+    const now = found && parseClock(found.value)
+    return {
+      now,
+      items,
+      stamps: items.map((item) => (now === undefined ? undefined : parseStamp(item, now.epoch))),
+    }
+  }
+
+  /** Moves the clock; starts it in a new epoch where there is none. */
+  const advance = async (clock: string): Promise<Instant> =>
+    instantOf(
+      await commands.increment(wireName(CLOCK, clock), (BigInt(randomInt(EPOCHS)) << COUNTED_BITS) | 1n),
+    )
+
+  /** Creates the stamps that a look found to be absent, pending or of an earlier epoch. Answers the clock, read after that. */
+  const establish = async (
+    clock: string,
+    names: readonly string[],
+    { stamps, items }: Look,
+  ): Promise<Instant> => {
+    const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
+    const places = await Promise.all(
+      lacking
+        .filter(({ stamp }) => stamp === undefined)
+        .map(async ({ key, item }) => ({
+          key,
+          version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')),
+        })),
+    )
+    // Only now: an invalidation that this reading misses will find, and remove, what is in place.
+    const { now } = await look(clock, [], (key) => commands.get(key))
+    const at = now ?? (await advance(clock))
+    await Promise.all(
+      places.map(
+        ({ key, version }) =>
+          version && commands.set(key, stampBytes(at.epoch, { hard: at.at, soft: 0 }), 0, version),
+      ),
+    )
+    return at
+  }
+
+  const begin = async (clock: string, names: readonly string[]): Promise<Instant> => {
+    const found = await look(clock, names, (key) => commands.get(key))
+    const { now, stamps } = found
+    return now === undefined || stamps.includes(undefined) ? establish(clock, names, found) : now
+  }
+
+  const read = async (clock: string, names: readonly string[]): Promise<Reading> =>
+    look(clock, names, readShared)
+
+  const soften = async (name: string, { epoch, at }: Instant): Promise<void> => {
+    const key = wireName(STAMP, name)
+    for (let attempt = 0; attempt < MARKINGS; attempt++) {
+      const item = await commands.get(key)
+      // Whatever rests on an absent stamp is as good as missing already.
+      if (item === undefined) return
+      const stamp = parseStamp(item, epoch)
+      const done =
+        stamp === undefined
+          ? await commands.delete(key, item.version)
+          : stamp.soft >= at ||
+            (await commands.set(key, stampBytes(epoch, { hard: stamp.hard, soft: at }), 0, item.version)) !==
+              undefined
+      if (done) return
+    }
+    await commands.delete(key)
+  }
+
+  return {
+    shared: true,
+    read,
+    begin,
+    judge: async (clock, basis) => compare(basis, await read(clock, namesOf(basis))),
+    async invalidate(clock, names, mode) {
+      const at = await advance(clock)
+      await Promise.all(
+        names.map((name) => (mode === 'soft' ? soften(name, at) : commands.delete(wireName(STAMP, name)))),
+      )
+    },
+    async admit(clock, basis) {
+      const names = namesOf(basis)
+      const fresh = (key: string) => commands.get(key)
+      let found = await look(clock, names, fresh)
+      if (found.now?.epoch !== basis.epoch) return false
+      if (found.stamps.includes(undefined)) {
+        await establish(clock, names, found)
+        found = await look(clock, names, fresh)
+      }
+      return compare(basis, found) === 'fresh'
+    },
+  }
+}
+
+/** Reads of one turn of the event loop that ask for the same share an answer: nothing was sent yet when they join. */
+function sharedReads(commands: Commands): (key: string) => Promise<Item | undefined> {
+  const turn = new Map<string, Promise<Item | undefined>>()
+  return (key) => {
+    let reading = turn.get(key)
+    if (reading === undefined) {
+      if (turn.size === 0) process.nextTick(() => turn.clear())
+      turn.set(key, (reading = commands.get(key)))
+    }
+    return reading
+  }
+}
+
+function instantOf(counter: bigint): Instant {
+  return { epoch: (counter >> COUNTED_BITS).toString(36), at: Number(counter & COUNTED) }
+}
+
+/** memcached keeps counters as decimal text. The latest one is remembered: most readings find it unmoved. */
+function clockParser(): (bytes: Buffer) => Instant | undefined {
+  let last = ''
+  let parsed: Instant | undefined
+  return (bytes) => {
+    const text = bytes.toString('latin1')
+    if (text === last) return parsed
+    // memcached pads with spaces what has become shorter.
+    if (!/^\d{1,20} *$/.test(text)) return undefined
+    last = text
+    parsed = instantOf(BigInt(text.trim()))
+    return parsed
+  }
+}
+
+function stampBytes(epoch: string, { hard, soft }: Stamp): Buffer {
+  return Buffer.from(`${epoch} ${hard} ${soft}`, 'latin1')
+}
+
+/** `undefined`: absent, pending, or of another epoch, which proves nothing about this one. */
+function parseStamp(item: Item | undefined, epoch: string): Stamp | undefined {
+  if (item === undefined) return undefined
+  const [of, hard, soft, ...more] = item.value.toString('latin1').split(' ')
+  if (of !== epoch || more.length > 0 || !/^\d+$/.test(hard ?? '') || !/^\d+$/.test(soft ?? ''))
+    return undefined
+  return { hard: Number(hard), soft: Number(soft) }
+}

@@ -1,0 +1,182 @@
+import type { ClusterOptions, RedisOptions } from 'ioredis'
+import { CorralError, shown } from '../../src/errors.js'
+
+/** What this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
+export interface RedisClient {
+  readonly status: string
+  // biome-ignore lint/suspicious/noExplicitAny: listeners of an EventEmitter
+  on(event: string, listener: (...args: any[]) => void): unknown
+  // biome-ignore lint/suspicious/noExplicitAny: listeners of an EventEmitter
+  off(event: string, listener: (...args: any[]) => void): unknown
+  getBuffer(key: string): Promise<Buffer | null>
+  mgetBuffer(keys: string[]): Promise<(Buffer | null)[]>
+  evalsha(sha: string, count: number, ...args: (string | Buffer)[]): Promise<unknown>
+  eval(lua: string, count: number, ...args: (string | Buffer)[]): Promise<unknown>
+  info(section: string): Promise<string>
+  subscribe(channel: string): Promise<unknown>
+  unsubscribe(channel: string): Promise<unknown>
+  pipeline(): RedisPipeline
+  connect(): Promise<void>
+  quit(): Promise<unknown>
+  disconnect(): void
+}
+
+export interface RedisPipeline {
+  evalsha(sha: string, count: number, ...args: (string | Buffer)[]): unknown
+  eval(lua: string, count: number, ...args: (string | Buffer)[]): unknown
+  wait(replicas: number, ms: number): unknown
+  exec(): Promise<[error: Error | null, result: unknown][] | null>
+}
+
+/** What `new Redis(…)` takes; without `replyMapping`, which `exactOptionalPropertyTypes` cannot pass on, and which nothing here needs. */
+export type Connection = Omit<RedisOptions, 'replyMapping'>
+export type { ClusterOptions }
+
+/** A start-up node of a cluster: `redis://host:port`, `host:port`, or both apart. */
+export type ClusterNode = string | { readonly host: string; readonly port: number }
+
+/** What a client was made with, as far as it matters here. */
+interface Known {
+  readonly db?: number
+  readonly keyPrefix?: string | Buffer
+  readonly scaleReads?: unknown
+  readonly role?: string
+  readonly readOnly?: boolean
+  readonly shardedSubscribers?: boolean
+  readonly redisOptions?: { readonly keyPrefix?: string | Buffer }
+}
+
+export function optionsOf(client: RedisClient): Known {
+  return (client as unknown as { readonly options?: Known }).options ?? {}
+}
+
+export function isCluster(client: RedisClient): boolean {
+  return (client as unknown as { readonly isCluster?: unknown }).isCluster === true
+}
+
+/** Knows an ioredis client by what it can do: the application's ioredis may be another copy than ours. */
+export function isRedisClient(value: unknown): value is RedisClient {
+  if (typeof value !== 'object' || value === null) return false
+  const client = value as Record<string, unknown>
+  return ['getBuffer', 'mgetBuffer', 'evalsha', 'on', 'duplicate', 'pipeline'].every((name) => typeof client[name] === 'function')
+}
+
+/** @throws CorralError `ERR_OPTION` for a client that reads from replicas, which would bring back what was invalidated. */
+export function refuseReplicas(client: RedisClient): void {
+  const { scaleReads = 'master', role = 'master', readOnly = false } = optionsOf(client)
+  if (scaleReads !== 'master' || role !== 'master' || readOnly)
+    throw new CorralError(
+      'ERR_OPTION',
+      'Expected a client that reads from primaries: a replica may still have what was invalidated. Drop `scaleReads`, `role` and `readOnly` from its options.',
+    )
+}
+
+/** A second connection like the first, for subscriptions. It waits as long as it takes, and knows no prefix. */
+export function listenerLike(client: RedisClient): RedisClient {
+  const { duplicate } = client as unknown as { duplicate(override: object): RedisClient }
+  return duplicate.call(client, {
+    enableOfflineQueue: true,
+    enableReadyCheck: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: null,
+    commandTimeout: undefined,
+    lazyConnect: true,
+    keyPrefix: '',
+  })
+}
+
+async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>> {
+  try {
+    return await import('ioredis')
+  } catch (error) {
+    throw new CorralError('ERR_OPTION', 'redis() makes its connections with the package ioredis, which is not installed: npm install ioredis.', {
+      cause: error,
+    })
+  }
+}
+
+/**
+ * What differs from ioredis' own defaults: commands are queued and sent again by us, who know which of them may be, so
+ * that none is executed long after its caller was told that it failed. No retries is the one way to be told of a lost
+ * connection at once: without `autoResendUnfulfilledCommands` alone ioredis drops what was under way unsettled.
+ */
+const OURS = {
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  retryStrategy: (times: number) => Math.min(times * 50, 1_000) * (0.5 + Math.random() / 2),
+  // A demoted primary keeps its connections: find the new one.
+  reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+} as const
+
+export async function openStandalone(url: string | undefined, connection: Connection): Promise<RedisClient> {
+  const { Redis } = await load()
+  const options = { ...OURS, ...connection }
+  return url === undefined ? new Redis(options) : new Redis(url, options)
+}
+
+export async function openCluster(nodes: readonly ClusterNode[], connection: Connection, options: ClusterOptions): Promise<RedisClient> {
+  const { Cluster } = await load()
+  const { autoResendUnfulfilledCommands, reconnectOnError } = OURS
+  const places = nodes.map(place)
+  const nodeOptions = {
+    autoResendUnfulfilledCommands,
+    reconnectOnError,
+    ...places[0]?.login,
+    ...connection,
+    ...options.redisOptions,
+    // ioredis declares them in a way that exactOptionalPropertyTypes cannot take apart.
+  } as NonNullable<ConstructorParameters<typeof Cluster>[1]>['redisOptions'] & object
+  return new Cluster(
+    places.map(({ host, port }) => ({ host, port })),
+    {
+      lazyConnect: true,
+      slotsRefreshTimeout: 2_000,
+      shardedSubscribers: true,
+      clusterRetryStrategy: (times) => Math.min(times * 50, 1_000),
+      ...options,
+      redisOptions: nodeOptions,
+    },
+  )
+}
+
+interface Place {
+  readonly host: string
+  readonly port: number
+  readonly login: Connection
+}
+
+/** All nodes of a cluster have the same users, so that the first URL speaks for all of them. */
+function place(node: ClusterNode): Place {
+  if (typeof node !== 'string') return { ...node, login: {} }
+  const { protocol, hostname, port, username, password } = new URL(node.includes('://') ? node : `redis://${node}`)
+  return {
+    host: hostname.replace(/^\[|\]$/g, ''),
+    port: Number(port || 6_379),
+    login: {
+      ...(username !== '' && { username: decodeURIComponent(username) }),
+      ...(password !== '' && { password: decodeURIComponent(password) }),
+      ...(protocol === 'rediss:' && { tls: {} }),
+    },
+  }
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a URL that ioredis understands. */
+export function checkUrl(url: unknown): void {
+  const wrong = (why: string): never => {
+    // The URL itself may carry a password: it is not shown.
+    throw new CorralError('ERR_OPTION', `Expected the URL of a Redis server such as 'redis://user:password@host:6379/0' or 'rediss://…', got ${why}.`)
+  }
+  if (typeof url !== 'string') return wrong(shown(url))
+  if (url.startsWith('/') || url.startsWith('unix://')) return
+  let parsed: URL
+  try {
+    parsed = new URL(url)
+  } catch {
+    return wrong('text that is no URL')
+  }
+  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') wrong(`the protocol '${parsed.protocol}'`)
+  if (parsed.hostname === '') wrong('one without a host')
+  if (!/^\/?\d*$/.test(parsed.pathname)) wrong(`the database '${parsed.pathname.slice(1)}', which is no number`)
+}

@@ -1,0 +1,167 @@
+import { CorralError } from '../../src/errors.js'
+import { report } from '../../src/diagnostics.js'
+import { handled } from '../../src/maybe-promise.js'
+import { type Breaker } from './breaker.js'
+import { isCluster, type RedisClient } from './client.js'
+import { isCredentials, kindOf, neverSent, typed } from './failures.js'
+
+export interface GatewayOptions {
+  /** Makes the client at the first use, unless one was passed in, which then stays the caller's. */
+  readonly open: () => Promise<RedisClient>
+  readonly ours: boolean
+  /** ms for a command, waiting for a connection included. */
+  readonly timeout: number
+  /** How many commands may be under way. */
+  readonly maxPending: number
+  readonly breaker: Breaker | undefined
+}
+
+/** The one way to the server: opens the connection, bounds every command in time and number, and names its failures. */
+export interface Gateway {
+  /**
+   * Does something with the client. Unless `once`, it is done again after a lost connection: it must then be harmless
+   * to do twice.
+   * @throws CorralError `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_CLOSED` or `ERR_BACKEND`.
+   */
+  run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean): Promise<T>
+  client(): Promise<RedisClient>
+  /** Called whenever the connection is there (again). */
+  onReady(listener: () => void): void
+  close(): Promise<void>
+}
+
+/** Between attempts on a server that is there but cannot answer yet. */
+const PAUSE = 50
+
+export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOptions): Gateway {
+  let opening: Promise<RedisClient> | undefined
+  let verified: RedisClient | undefined
+  let verifying: Promise<void> | undefined
+  let lastError: Error | undefined
+  let pending = 0
+  let closed = false
+  let drained: (() => void) | undefined
+  const readyListeners: (() => void)[] = []
+  let waiting: { resolve(): void; reject(error: unknown): void }[] = []
+
+  const client = (): Promise<RedisClient> => {
+    opening ??= open().then((made) => {
+      made.on('ready', () => {
+        for (const { resolve } of waiting.splice(0)) resolve()
+        for (const listener of readyListeners) listener()
+      })
+      if (ours) {
+        const failed = (error: Error) => {
+          lastError = error
+          report('failure', () => ({ where: 'redis connection', error }))
+          if (isCredentials(error)) for (const { reject } of waiting.splice(0)) reject(error)
+        }
+        made.on('error', failed)
+        made.on('node error', failed)
+      }
+      return made
+    })
+    // A missing package or a wrong option does not get better; a caller is told each time.
+    return opening
+  }
+
+  /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
+  const connected = async (made: RedisClient): Promise<void> => {
+    if (!ours || isCluster(made) || made.status === 'ready') return
+    if (made.status === 'wait' || made.status === 'end') handled(made.connect())
+    await new Promise<void>((resolve, reject) => waiting.push({ resolve, reject }))
+  }
+
+  const verify = async (made: RedisClient): Promise<void> => {
+    let info: string
+    try {
+      info = await made.info('server')
+    } catch (error) {
+      if (kindOf(error) === 'absence' || isCredentials(error)) throw error
+      // An ACL may forbid INFO: then the server is taken at its word.
+      verified = made
+      return
+    }
+    const [, text = ''] = /^redis_version:(\S+)/m.exec(info) ?? []
+    const [major = 0, minor = 0] = text.split('.').map(Number)
+    if (major < 6 || (major === 6 && minor < 2))
+      throw new CorralError('ERR_UNSUPPORTED', `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`)
+    verified = made
+  }
+
+  const attempt = async <T>(work: (client: RedisClient) => Promise<T>, once: boolean, expired: () => boolean): Promise<T> => {
+    for (;;) {
+      try {
+        const made = await client()
+        await connected(made)
+        if (verified !== made) {
+          verifying ??= verify(made).finally(() => {
+            verifying = undefined
+          })
+          await verifying
+        }
+        if (expired()) throw new Error('expired')
+        return await work(made)
+      } catch (error) {
+        if ((once && !neverSent(error)) || !ours || closed || expired() || kindOf(error) !== 'absence') throw error
+        await new Promise((resolve) => setTimeout(resolve, PAUSE))
+      }
+    }
+  }
+
+  return {
+    client,
+    onReady: (listener) => readyListeners.push(listener),
+    async run(work, once = false) {
+      if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
+      if (pending >= maxPending)
+        throw new CorralError('ERR_UNAVAILABLE', `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`)
+      breaker?.admit()
+      pending++
+      let late = false
+      let timer: NodeJS.Timeout | undefined
+      try {
+        const deadline = new Promise<never>((_, reject) => {
+          timer = setTimeout(() => {
+            late = true
+            const why = lastError === undefined ? '' : ` The last error of the connection: ${lastError.message}`
+            reject(
+              new CorralError('ERR_TIMEOUT', `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`, {
+                cause: lastError,
+              }),
+            )
+          }, timeout)
+        })
+        const result = await Promise.race([attempt(work, once, () => late), deadline])
+        breaker?.succeeded()
+        return result
+      } catch (error) {
+        if (kindOf(error) === 'absence') breaker?.failed()
+        else breaker?.succeeded()
+        throw typed(error, lastError)
+      } finally {
+        clearTimeout(timer)
+        pending--
+        if (pending === 0) drained?.()
+      }
+    },
+    async close() {
+      if (closed) return
+      closed = true
+      if (pending > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
+      for (const { reject } of waiting.splice(0)) reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+      if (!ours || opening === undefined) return
+      const made = await opening.catch(() => undefined)
+      if (made === undefined) return
+      if (made.status === 'ready') await soon(500, made.quit())
+      made.disconnect()
+    },
+  }
+}
+
+/** Waits for something, but not for long, and not for its failure. */
+export async function soon(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  await Promise.race([work.catch(() => {}), new Promise((resolve) => (timer = setTimeout(resolve, ms)))])
+  clearTimeout(timer)
+}

@@ -1,0 +1,136 @@
+import type { Backend } from '../../src/backend.js'
+import type { Bytes } from '../../src/cached-value.js'
+import { defineBackend } from '../../src/define-backend.js'
+import { breaker } from './breaker.js'
+import { isCluster, openCluster, openStandalone, optionsOf, type RedisClient, refuseReplicas } from './client.js'
+import { clusterLedger } from './cluster-ledger.js'
+import { coalescer } from './coalescer.js'
+import { gateway, soon } from './gateway.js'
+import { leases } from './lease.js'
+import { ledger } from './ledger.js'
+import { channelListener, shardListener } from './listeners.js'
+import { clockKeys, RESERVED, valueKey } from './names.js'
+import { type RedisBackendOptions, type Settled, settle } from './options.js'
+import { failurePolicy } from './policy.js'
+import { fetcher } from './reading.js'
+import { recovery } from './recovery.js'
+import { runner } from './runner.js'
+import * as scripts from './scripts.js'
+import { wakes } from './wakes.js'
+import { writes } from './writes.js'
+
+export type { ClusterNode, Connection, RedisClient } from './client.js'
+export type { RedisBackendOptions } from './options.js'
+
+/** Bytes expected in one reply to an `MGET`. */
+const REPLY = 1_024 * 1_024
+
+/**
+ * A backend on Redis 6.2 or later, or Valkey: standalone, behind Sentinel, or a Cluster. It stores bytes, so an encoding
+ * goes around it: `wrap(redis(url), msgpack())`. Leases are fenced by the server, waiters are woken by a message, the
+ * ledger of invalidations is shared by all processes, and reads of the same tick are one `MGET`.
+ *
+ * Connects at the first use. A client that was passed in is never closed, and keeps its own ideas about queues and
+ * reconnection.
+ * @param given a URL, a client of ioredis 5 or 6, or options.
+ * @throws CorralError `ERR_OPTION` for options that cannot be right. Operations reject with `ERR_UNAVAILABLE`,
+ * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (an error that Redis answered) or `ERR_CLOSED`.
+ */
+export function redis(given: string | RedisClient | RedisBackendOptions): Backend<Bytes> {
+  const options = settle(given)
+  const { source, timeout, failOpen } = options
+  const passed = 'client' in source ? source.client : undefined
+  const clustered = passed === undefined ? 'nodes' in source : isCluster(passed)
+  const prefix = `${keyPrefixOf(source)}`
+  const channel = `${RESERVED}wake:${clustered ? 0 : databaseOf(source)}`
+  const gate = gateway({
+    open: async () => {
+      const client = passed ?? (await connect(source))
+      refuseReplicas(client)
+      return client
+    },
+    ours: passed === undefined,
+    timeout,
+    maxPending: options.maxPending,
+    breaker: options.breaker && breaker(options.breaker.failures, options.breaker.cooldown),
+  })
+  const reads = coalescer({ send: fetcher(gate, clustered, prefix), maxKeys: options.maxBatch, maxBytes: REPLY })
+  const scripted = runner(gate, options.replicas, clustered)
+  const parts = { reads, runner: scripted, lifetime: options.stampLifetime }
+  const split = clustered ? clusterLedger(parts) : undefined
+  const book = split ?? ledger(parts)
+  const written = writes({
+    runner: scripted,
+    channel,
+    lifetime: options.stampLifetime,
+    maxValueBytes: options.maxValueBytes,
+    clustered: split,
+  })
+
+  const waiting = wakes(
+    (lease) => listener.live(lease),
+    async (lease) => (await reads.one(lease.slice(prefix.length)))?.toString('latin1'),
+  )
+  const channels = channelListener(gate.client, channel, waiting)
+  const listener = clustered ? shardListener(gate.client, prefix, waiting, channels) : channels
+  const lease = leases({ gate, runner: scripted, wakes: waiting, listener, channel, prefix, look: reads.one })
+
+  const clocks = new Set<string>()
+  const unfinished =
+    options.recovery === undefined
+      ? undefined
+      : recovery(options.recovery, clocks, {
+          remove: written.remove,
+          invalidate: async (clock, names, mode) => book.invalidate(clock, names, mode),
+          forget: async (clock) => {
+            const { clock: at, ring } = clockKeys(clock)
+            await scripted.durable({ script: scripts.forget, keys: [at, ring], args: [] })
+          },
+        })
+  gate.onReady(() => void unfinished?.replay())
+
+  return defineBackend<Bytes>({
+    name: 'redis',
+    stores: 'bytes',
+    // Every command has its deadline already; a second timer for each read would cost more than the read.
+    timeout: Number.POSITIVE_INFINITY,
+    ...failurePolicy({
+      get: (key) => reads.one(valueKey(key)),
+      getMulti: (keys) => reads.many(keys.map(valueKey)),
+      writes: written,
+      lease,
+      ledger: book,
+      recovery: unfinished,
+      clocks,
+      failOpen,
+    }),
+    async close() {
+      unfinished?.close()
+      if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
+      waiting.close()
+      await listener.close()
+      await gate.close()
+    },
+  })
+}
+
+function connect(source: Settled['source']): Promise<RedisClient> {
+  if ('client' in source) return Promise.resolve(source.client)
+  return 'nodes' in source
+    ? openCluster(source.nodes, source.connection, source.clusterOptions)
+    : openStandalone(source.url, source.connection)
+}
+
+function keyPrefixOf(source: Settled['source']): string {
+  if (!('client' in source)) return `${source.connection.keyPrefix ?? ''}`
+  const { keyPrefix, redisOptions } = optionsOf(source.client)
+  return `${keyPrefix ?? redisOptions?.keyPrefix ?? ''}`
+}
+
+/** As ioredis sees it: what the URL says goes before the options. */
+function databaseOf(source: Settled['source']): number {
+  if ('client' in source) return optionsOf(source.client).db ?? 0
+  if ('nodes' in source) return 0
+  const inUrl = /^rediss?:\/\/[^/]+\/(\d+)/.exec(source.url ?? '')?.[1]
+  return inUrl === undefined ? (source.connection.db ?? 0) : Number(inUrl)
+}

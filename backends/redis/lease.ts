@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto'
+import type { LeaseOperations } from '../../src/lease.js'
+import type { Gateway } from './gateway.js'
+import { companion, valueKey } from './names.js'
+import type { Runner } from './runner.js'
+import * as scripts from './scripts.js'
+import type { Listener, Wakes } from './wakes.js'
+
+export interface LeaseParts {
+  readonly gate: Gateway
+  readonly runner: Runner
+  readonly wakes: Wakes
+  readonly listener: Listener
+  readonly channel: string
+  /** What the client puts before every key. */
+  readonly prefix: string
+  /** The bytes of a key, for `held`. */
+  readonly look: (key: string) => Promise<Buffer | undefined>
+}
+
+export function leaseKey(key: string): string {
+  return companion('lease', valueKey(key))
+}
+
+/** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
+export function leases({ runner, wakes, listener, channel, prefix, look }: LeaseParts): LeaseOperations {
+  return {
+    async acquire(key, ms, { steal = false } = {}) {
+      const lease = leaseKey(key)
+      const token = randomUUID()
+      const preparing = listener.prepare()
+      if (preparing !== undefined) await preparing
+      const watch = steal ? undefined : wakes.watch(prefix + lease)
+      let answer: unknown
+      try {
+        const args = [token, lasting(ms), steal ? '1' : '0', listener.mark, channel]
+        answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
+      } catch (error) {
+        watch?.drop()
+        throw error
+      }
+      if (!Array.isArray(answer) || watch === undefined) {
+        watch?.drop()
+        return { token }
+      }
+      const [remaining, holder] = answer as [number, string]
+      const stop = listener.listen(prefix + lease)
+      return { remaining, settled: watch.settled(remaining, holder).finally(stop) }
+    },
+    async renew(key, token, ms) {
+      return (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args: [token, lasting(ms)] })) === 1
+    },
+    async release(key, token) {
+      return (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
+    },
+    held: async (key) => (await look(leaseKey(key))) !== undefined,
+  }
+}
+
+/** Redis takes whole milliseconds above zero; what is beyond counting is a hundred years. */
+export function lasting(ms: number): string {
+  return `${Math.min(Math.max(1, Math.ceil(ms)), 3_153_600_000_000)}`
+}

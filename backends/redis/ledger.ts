@@ -1,0 +1,85 @@
+import { randomUUID } from 'node:crypto'
+import type { Basis, Instant } from '../../src/cached-value.js'
+import { CorralError } from '../../src/errors.js'
+import { compare, type Freshness, type Ledger, namesOf } from '../../src/ledger.js'
+import type { Reads } from './coalescer.js'
+import { parseClock } from './moments.js'
+import { clockKeys, stampKey } from './names.js'
+import type { Runner } from './runner.js'
+import * as scripts from './scripts.js'
+
+/** What writes need of a ledger beside its public face. */
+export interface RedisLedger extends Ledger {
+  /** Reads clock and stamps by the tick's `MGET`. */
+  readonly read: (clock: string, names: readonly string[]) => ReturnType<Reads['reading']>
+}
+
+export interface LedgerParts {
+  readonly reads: Reads
+  readonly runner: Runner
+  /** ms that a stamp lives after it was last needed. */
+  readonly lifetime: number
+}
+
+const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'dead']
+
+/** A ledger on one primary: every change is one script, hence one step. */
+export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
+  const read = readingOf(reads)
+  return {
+    shared: true,
+    read,
+    async begin(clock, names) {
+      const call = { script: scripts.begin, keys: [clockKeys(clock).clock, ...names.map(stampKey)], args: [randomUUID(), `${lifetime}`] }
+      return instant(await runner.run(call))
+    },
+    async judge(clock, basis) {
+      const reading = await read(clock, namesOf(basis))
+      // Only a missing stamp is worth the script, which makes it, and may find its name provably unharmed.
+      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined)) return compare(basis, reading)
+      const { keys, as } = basisKeys(clock, basis)
+      const answer = await runner.run({ script: scripts.judge, keys, args: [basis.epoch, `${lifetime}`, ...as] })
+      return VERDICTS[Number(answer)] ?? 'dead'
+    },
+    async invalidate(clock, names, mode) {
+      const { clock: at, ring } = clockKeys(clock)
+      await runner.durable({ script: scripts.invalidate, keys: [at, ring, ...names.map(stampKey)], args: [randomUUID(), mode] })
+    },
+  }
+}
+
+/** Reads joined with those of entries. Name lists are mapped once, by identity: they come again and again. */
+export function readingOf(reads: Reads): RedisLedger['read'] {
+  const stamps = new WeakMap<readonly string[], readonly string[]>()
+  let lastClock: string | undefined
+  let lastKey = ''
+  return (clock, names) => {
+    let keys = stamps.get(names)
+    if (keys === undefined) stamps.set(names, (keys = names.map(stampKey)))
+    if (clock !== lastClock) {
+      lastKey = clockKeys(clock).clock
+      lastClock = clock
+    }
+    return reads.reading(lastKey, keys)
+  }
+}
+
+/** The keys of a basis, and the moment that each of its stamps must not be newer than. */
+export function basisKeys(clock: string, basis: Basis): { readonly keys: readonly string[]; readonly as: readonly string[] } {
+  const { clock: at, ring } = clockKeys(clock)
+  const keys = [at, ring]
+  const as: string[] = []
+  for (const { a, names } of basis.groups)
+    for (const name of names) {
+      keys.push(stampKey(name))
+      as.push(`${a}`)
+    }
+  return { keys, as }
+}
+
+export function instant(answer: unknown): Instant {
+  const found = parseClock(typeof answer === 'string' ? answer : undefined)
+  if (found === undefined)
+    throw new CorralError('ERR_BACKEND', 'Expected the clock of the ledger, got something else: another program writes to its key.')
+  return found
+}

@@ -1,0 +1,173 @@
+import { report } from '../../src/diagnostics.js'
+import { isCluster, listenerLike, optionsOf, type RedisClient } from './client.js'
+import { BY_CHANNEL, BY_SHARD } from './scripts.js'
+import type { Listener } from './wakes.js'
+
+/** What a listener reports to. */
+interface Sink {
+  woken(lease: string): void
+  recheck(lease?: string): void
+}
+
+/** ms before a refused subscription is tried again; until then waiters poll. */
+const RETRY = 5_000
+
+/**
+ * One connection of its own for all leases of a database, opened at the first lease. Pub/sub knows no databases, so the
+ * channel carries the number. Where it cannot subscribe (an ACL may forbid it), nobody is woken and waiters poll.
+ */
+export function channelListener(client: () => Promise<RedisClient>, channel: string, sink: Sink): Listener {
+  let connection: RedisClient | undefined
+  let subscribed = false
+  let begun = false
+  let closed = false
+  let retry: NodeJS.Timeout | undefined
+
+  const failed = (error: unknown) => report('failure', () => ({ where: 'redis subscription', error }))
+  const subscribe = async () => {
+    if (closed || connection === undefined) return
+    try {
+      await connection.subscribe(channel)
+      subscribed = true
+      sink.recheck()
+    } catch (error) {
+      failed(error)
+      if (closed) return
+      retry = setTimeout(subscribe, RETRY)
+      retry.unref()
+    }
+  }
+  const message = (on: string, lease: string) => {
+    if (on === channel) sink.woken(lease)
+  }
+  const gone = () => {
+    subscribed = false
+    clearTimeout(retry)
+    // Waiters turn to polling at once.
+    sink.recheck()
+  }
+
+  const open = async (): Promise<void> => {
+    try {
+      const made = await client()
+      if (closed) return
+      if (isCluster(made)) {
+        // The client keeps a subscriber of its own and moves it when its node goes.
+        connection = made
+        made.on('message', message)
+        made.on('ready', subscribe)
+        if (made.status === 'ready') await subscribe()
+        return
+      }
+      connection = listenerLike(made)
+      connection.on('error', failed)
+      connection.on('message', message)
+      connection.on('ready', subscribe)
+      connection.on('close', gone)
+      await connection.connect()
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  return {
+    mark: BY_CHANNEL,
+    live: () => subscribed,
+    prepare() {
+      if (begun) return
+      begun = true
+      void open()
+    },
+    listen: () => () => {},
+    async close() {
+      closed = true
+      clearTimeout(retry)
+      if (connection === undefined) return
+      connection.off('message', message)
+      connection.off('ready', subscribe)
+      if (isCluster(connection)) await connection.unsubscribe(channel).catch(() => {})
+      else connection.disconnect()
+    },
+  }
+}
+
+/** The calls of an ioredis cluster client that has sharded subscribers. */
+interface ShardedClient extends RedisClient {
+  ssubscribe(channel: string): Promise<unknown>
+  sunsubscribe(channel: string): Promise<unknown>
+}
+
+/** Whether the client can listen to one shard: the message then does not go through every node of the cluster. */
+function canShard(client: RedisClient): client is ShardedClient {
+  return (
+    isCluster(client) &&
+    optionsOf(client).shardedSubscribers === true &&
+    typeof (client as Partial<ShardedClient>).ssubscribe === 'function'
+  )
+}
+
+/**
+ * On Redis Cluster: a sharded channel for each lease that somebody waits for, on the node that has the lease. Where
+ * that is not to be had (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
+ */
+export function shardListener(client: () => Promise<RedisClient>, prefix: string, sink: Sink, fallback: Listener): Listener {
+  let sharded: ShardedClient | undefined
+  let preparing: Promise<void> | undefined
+  let known = false
+  const counts = new Map<string, number>()
+  const live = new Set<string>()
+
+  const message = (lease: string) => sink.woken(lease)
+  const fallBack = () => {
+    sharded?.off('smessage', message)
+    sharded = undefined
+    return fallback.prepare()
+  }
+  const open = async (): Promise<void> => {
+    const made = await client().catch(() => undefined)
+    known = made !== undefined
+    preparing = undefined
+    if (made === undefined) return
+    if (!canShard(made)) return fallBack()
+    sharded = made
+    made.on('smessage', message)
+  }
+  const subscribe = async (to: ShardedClient, lease: string): Promise<void> => {
+    try {
+      // ioredis takes the channel for a key, and puts its prefix before it.
+      await to.ssubscribe(lease.slice(prefix.length))
+      if (!counts.has(lease)) return
+      live.add(lease)
+      sink.recheck(lease)
+    } catch (error) {
+      report('failure', () => ({ where: 'redis subscription', error }))
+      if (sharded === to) await fallBack()
+    }
+  }
+
+  return {
+    get mark() {
+      return sharded === undefined ? fallback.mark : BY_SHARD
+    },
+    live: (lease) => (sharded === undefined ? fallback.live(lease) : live.has(lease)),
+    prepare: () => (known ? undefined : (preparing ??= open())),
+    listen(lease) {
+      if (sharded === undefined) return fallback.listen(lease)
+      const to = sharded
+      const count = counts.get(lease) ?? 0
+      counts.set(lease, count + 1)
+      if (count === 0) void subscribe(to, lease)
+      return () => {
+        const left = (counts.get(lease) ?? 1) - 1
+        if (left > 0) return void counts.set(lease, left)
+        counts.delete(lease)
+        live.delete(lease)
+        to.sunsubscribe(lease.slice(prefix.length)).catch(() => {})
+      }
+    },
+    async close() {
+      sharded?.off('smessage', message)
+      await fallback.close()
+    },
+  }
+}

@@ -1,0 +1,68 @@
+import { CorralError, shown } from '../../src/errors.js'
+
+/**
+ * Everything that this backend writes beside the values has this prefix: `~corral:<kind>:…`, or `~corral:<kind>={…}`
+ * where the name has no hash tag of its own. Keys of users may not begin with it.
+ */
+export const RESERVED = '~corral:'
+
+const TILDE = RESERVED.charCodeAt(0)
+const ILL_FORMED = /[\ud800-\udfff]/u
+
+/**
+ * The key under which a value is stored: nearly always the caller's own. A key whose braces no other key can be
+ * made to share a slot with (`a}b`, `{}a`) is escaped.
+ * @throws CorralError `ERR_KEY` for keys that begin like bookkeeping, and for strings that have no bytes of their own.
+ */
+export function valueKey(key: string): string {
+  if (key.charCodeAt(0) === TILDE && key.startsWith(RESERVED))
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected a key that does not begin with '${RESERVED}', which the Redis backend keeps its leases and stamps under, got ${shown(key)}.`,
+    )
+  // Two such keys would become the same bytes.
+  if (ILL_FORMED.test(key))
+    throw new CorralError('ERR_KEY', `Expected a key of well-formed text, got ${shown(key)} with half of a surrogate pair in it.`)
+  return key.includes('}') && hashTag(key) === undefined ? escaped('v', key) : key
+}
+
+/** A key that sits in the slot of another one: the lease of a value, the ring of a clock. Different names, different keys. */
+export function companion(kind: string, name: string): string {
+  return name.includes('}') ? `${RESERVED}${kind}:${name}` : `${RESERVED}${kind}={${name}}`
+}
+
+/** The clock and its ring, which share a slot. */
+export function clockKeys(clock: string): { readonly clock: string; readonly ring: string } {
+  const name = clock.includes('}') && hashTag(clock) === undefined ? escaped('n', clock) : clock
+  return { clock: companion('clock', name), ring: companion('ring', name) }
+}
+
+/** A stamp lies wherever its name puts it. */
+export function stampKey(name: string): string {
+  return `${RESERVED}stamp:${name}`
+}
+
+function escaped(kind: string, text: string): string {
+  return `${RESERVED}${kind}:${text.replace(/[%}]/g, (found) => (found === '%' ? '%25' : '%7D'))}`
+}
+
+/** What Redis Cluster hashes instead of the whole key, if the key has it. */
+function hashTag(key: string): string | undefined {
+  const open = key.indexOf('{')
+  if (open < 0) return undefined
+  const end = key.indexOf('}', open + 1)
+  return end > open + 1 ? key.slice(open + 1, end) : undefined
+}
+
+const TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte << 8
+  for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1
+  return crc
+})
+
+/** The slot of a key in Redis Cluster: CRC-16/XMODEM of its hash tag, modulo 16384. */
+export function slotOf(key: string): number {
+  let crc = 0
+  for (const byte of Buffer.from(hashTag(key) ?? key)) crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
+  return crc % 16_384
+}

@@ -1,0 +1,140 @@
+import { type Duration, milliseconds } from '../../src/duration.js'
+import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
+import { checkUrl, type ClusterNode, type ClusterOptions, type Connection, isRedisClient, refuseReplicas, type RedisClient } from './client.js'
+
+/** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
+export interface RedisBackendOptions {
+  /** `redis://user:password@host:6379/0`, `rediss://…` for TLS, or the path of a socket. */
+  readonly url?: string
+  /** What ioredis' `new Redis(…)` takes: `host`, `tls`, `username`, `sentinels` and `name`, … Goes together with `url` and `cluster`. */
+  readonly connection?: Connection
+  /** Start-up nodes of Redis Cluster: `'host:port'`, `'rediss://…'`, or both apart. */
+  readonly cluster?: readonly ClusterNode[]
+  /** What ioredis' `new Cluster(…)` takes beside `redisOptions`. */
+  readonly clusterOptions?: ClusterOptions
+  /** A client of yours, ioredis 5 or 6. It is never closed here. */
+  readonly client?: RedisClient
+  /** For a command, waiting for a connection included. @default '2s' */
+  readonly timeout?: Duration
+  /** Commands under way; more are refused at once. @default 10_000 */
+  readonly maxPending?: number
+  /** Keys in one `MGET`. @default 512 */
+  readonly maxBatch?: number
+  /** Larger values are refused before they are sent. @default 512 MiB, the server's own limit */
+  readonly maxValueBytes?: number
+  /** A failing read is a miss, and a creation goes on without the store. @default false: it rejects */
+  readonly failOpen?: boolean
+  /**
+   * Invalidations that failed are done again when Redis is back; until then their keys are misses in this process. How
+   * many are kept: `max`. They reject all the same. @default { max: 10_000 }
+   */
+  readonly recovery?: boolean | { readonly max: number }
+  /** After so many failures in a row nothing is sent until a probe succeeds. @default { failures: 5, cooldown: '1s' } */
+  readonly breaker?: false | { readonly failures?: number; readonly cooldown?: Duration }
+  /** Invalidations and plain writes count only when so many replicas have them (`WAIT`). @default none */
+  readonly replicas?: { readonly count: number; readonly timeout?: Duration }
+  /** How long the stamp of a dependency is kept after it was last needed; entries that live longer keep theirs longer. @default '1d' */
+  readonly stampLifetime?: Duration
+}
+
+/** The options, read and checked. */
+export interface Settled {
+  readonly source:
+    | { readonly client: RedisClient }
+    | { readonly url: string | undefined; readonly connection: Connection }
+    | { readonly nodes: readonly ClusterNode[]; readonly connection: Connection; readonly clusterOptions: ClusterOptions }
+  readonly timeout: number
+  readonly maxPending: number
+  readonly maxBatch: number
+  readonly maxValueBytes: number
+  readonly failOpen: boolean
+  readonly recovery: number | undefined
+  readonly breaker: { readonly failures: number; readonly cooldown: number } | undefined
+  readonly replicas: { readonly count: number; readonly timeout: number } | undefined
+  readonly stampLifetime: number
+}
+
+const KNOWN: readonly (keyof RedisBackendOptions)[] = [
+  'url',
+  'connection',
+  'cluster',
+  'clusterOptions',
+  'client',
+  'timeout',
+  'maxPending',
+  'maxBatch',
+  'maxValueBytes',
+  'failOpen',
+  'recovery',
+  'breaker',
+  'replicas',
+  'stampLifetime',
+]
+
+/** @throws CorralError `ERR_OPTION` for anything that cannot be right. */
+export function settle(given: string | RedisClient | RedisBackendOptions): Settled {
+  const options: RedisBackendOptions = typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
+  refuseUnknown(options, KNOWN, 'redis()')
+  const { recovery = true, breaker = {}, replicas } = options
+  return {
+    source: sourceOf(options),
+    timeout: milliseconds(options.timeout ?? '2s', 'timeout'),
+    maxPending: count(options.maxPending ?? 10_000, 'maxPending'),
+    maxBatch: count(options.maxBatch ?? 512, 'maxBatch'),
+    maxValueBytes: count(options.maxValueBytes ?? 512 * 1_024 * 1_024, 'maxValueBytes'),
+    failOpen: flag(options.failOpen ?? false, 'failOpen'),
+    recovery: typeof recovery === 'object' ? count(recovery.max, 'recovery.max') : flag(recovery, 'recovery') ? 10_000 : undefined,
+    breaker:
+      breaker === false
+        ? undefined
+        : {
+            failures: count(breaker.failures ?? 5, 'breaker.failures'),
+            cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
+          },
+    replicas: replicas && {
+      count: count(replicas.count, 'replicas.count'),
+      timeout: milliseconds(replicas.timeout ?? '500ms', 'replicas.timeout'),
+    },
+    stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
+  }
+}
+
+function sourceOf({ url, connection, cluster, clusterOptions = {}, client }: RedisBackendOptions): Settled['source'] {
+  if (client !== undefined) {
+    if (!isRedisClient(client))
+      throw new CorralError('ERR_OPTION', `Expected \`client\` to be a client of ioredis 5 or 6, got ${shown(client)}.`)
+    const other = url ?? connection ?? cluster
+    if (other !== undefined)
+      throw new CorralError('ERR_OPTION', 'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.')
+    refuseReplicas(client)
+    return { client }
+  }
+  if (connection !== undefined && (typeof connection !== 'object' || connection === null))
+    throw new CorralError('ERR_OPTION', `Expected \`connection\` to be options of ioredis, got ${shown(connection)}.`)
+  if (cluster !== undefined) {
+    if (!Array.isArray(cluster) || cluster.length === 0)
+      throw new CorralError('ERR_OPTION', `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${shown(cluster)}.`)
+    for (const node of cluster) checkNode(node)
+    return { nodes: cluster, connection: connection ?? {}, clusterOptions }
+  }
+  if (url !== undefined) checkUrl(url)
+  if (url === undefined && connection === undefined)
+    throw new CorralError('ERR_OPTION', "Expected redis() to be told where Redis is: a URL, a client, `connection` or `cluster`. Got neither.")
+  return { url, connection: connection ?? {} }
+}
+
+function checkNode(node: ClusterNode): void {
+  if (typeof node === 'string') return checkUrl(node.includes('://') ? node : `redis://${node}`)
+  if (typeof node?.host !== 'string' || !Number.isInteger(node.port))
+    throw new CorralError('ERR_OPTION', `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${shown(node)}.`)
+}
+
+function count(value: unknown, option: string): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value
+  throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a whole number above zero, got ${shown(value)}.`)
+}
+
+function flag(value: unknown, option: string): boolean {
+  if (typeof value === 'boolean') return value
+  throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be true or false, got ${shown(value)}.`)
+}

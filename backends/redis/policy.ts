@@ -1,0 +1,172 @@
+import { randomUUID } from 'node:crypto'
+import type { BackendSpec, Outcome } from '../../src/backend.js'
+import type { Bytes } from '../../src/cached-value.js'
+import { report } from '../../src/diagnostics.js'
+import { CorralError } from '../../src/errors.js'
+import type { Acquired, LeaseOperations } from '../../src/lease.js'
+import type { Ledger, Reading } from '../../src/ledger.js'
+import { isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+import { valueKey } from './names.js'
+import type { Recovery } from './recovery.js'
+import type { Writes } from './writes.js'
+
+export interface PolicyParts {
+  readonly get: (key: string) => Promise<Bytes | undefined>
+  readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
+  readonly writes: Writes
+  readonly lease: LeaseOperations
+  readonly ledger: Ledger
+  readonly recovery: Recovery | undefined
+  /** Every clock that was ever asked for. */
+  readonly clocks: Set<string>
+  readonly failOpen: boolean
+}
+
+type Policed = Required<Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti' | keyof LeaseOperations>> & {
+  readonly ledger: Ledger
+}
+
+/** A lease that no store knows of: its holder creates for itself, and for who joined it in this process. */
+const UNFENCED = 'unfenced:'
+const UNKNOWN: Reading = { now: undefined, stamps: [] }
+
+/**
+ * What happens when an operation fails. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
+ * always rejects, is remembered until it could be done, and hides its keys from this process meanwhile.
+ */
+export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, clocks, failOpen }: PolicyParts): Policed {
+  const tell = (where: string, key: string | undefined, error: unknown) => report('failure', () => ({ where: `redis ${where}`, key, error }))
+  /** With `failOpen`, what to answer instead of a failure that is not the caller's own mistake. */
+  const open = <T>(where: string, key: string | undefined, work: MaybePromise<T>, instead: () => T): MaybePromise<T> => {
+    if (!failOpen || !isPromise(work)) return work
+    return work.catch((error: unknown) => {
+      if (CorralError.is(error, 'ERR_CLOSED') || CorralError.is(error, 'ERR_KEY')) throw error
+      tell(where, key, error)
+      return instead()
+    })
+  }
+  const hidden = (key: string) => recovery !== undefined && recovery.size > 0 && recovery.hides(key)
+
+  /** Does something that makes older values of the keys unreachable, or remembers that it has failed. */
+  const invalidating = async <T>(keys: readonly string[], work: () => Promise<T>): Promise<T> => {
+    const since = recovery?.now() ?? 0
+    try {
+      const done = await work()
+      for (const key of keys) recovery?.reached(key, since)
+      return done
+    } catch (error) {
+      for (const key of keys) recovery?.failedKey(key)
+      throw error
+    }
+  }
+  const remove = async (keys: readonly string[]): Promise<void> => {
+    keys.forEach(valueKey)
+    await invalidating(keys, () => writes.remove(keys))
+  }
+
+  /**
+   * Keys whose lease this process stole, to renew them or to mark them stale. Both are invalidations: what they find must
+   * be true, so that nothing stands in for a read that failed.
+   */
+  const stolen = new Map<string, string>()
+  const isStolen = (key: string) => stolen.size > 0 && [...stolen.values()].includes(key)
+  const steal = async (key: string, ms: number): Promise<Acquired> => {
+    // An older value that this process only pretends not to see would go unmarked.
+    if (hidden(key)) await remove([key])
+    const acquired = await lease.acquire(key, ms, { steal: true })
+    if (acquired.token !== undefined) stolen.set(acquired.token, key)
+    return acquired
+  }
+
+  let lastClock: string | undefined
+  const saw = (clock: string) => {
+    if (clock !== lastClock) clocks.add((lastClock = clock))
+  }
+
+  return {
+    get(key) {
+      if (hidden(key)) return undefined
+      return failOpen && !isStolen(key) ? open('get', key, get(key), () => undefined) : get(key)
+    },
+    getMulti(keys) {
+      const found = open<readonly (Bytes | undefined)[]>('getMulti', keys[0], getMulti(keys), () => keys.map(() => undefined))
+      if (recovery === undefined || recovery.size === 0 || !isPromise(found)) return found
+      const hide = keys.map(hidden)
+      return found.then((values) => values.map((value, i) => (hide[i] ? undefined : value)))
+    },
+    async set(key, value, options) {
+      const { token } = options
+      if (options.ifCurrent !== undefined) saw(options.ifCurrent.clock)
+      if (token === undefined) {
+        writes.check(key, value)
+        return invalidating([key], () => writes.set(key, value, options))
+      }
+      if (token.startsWith(UNFENCED)) return 'stored'
+      stolen.delete(token)
+      return open<Outcome>('set', key, writes.set(key, value, options), () => 'lost')
+    },
+    async setMulti(all) {
+      for (const [key, value, { ifCurrent }] of all) {
+        writes.check(key, value)
+        if (ifCurrent !== undefined) saw(ifCurrent.clock)
+      }
+      const sent = all.filter(([, , { token }]) => token?.startsWith(UNFENCED) !== true)
+      const since = recovery?.now() ?? 0
+      const answers = await writes.setMulti(sent).catch((error: unknown) => sent.map(() => error as Error))
+      let failure: Error | undefined
+      const outcomes = new Map<string, Outcome>()
+      sent.forEach(([key, , { token }], i) => {
+        const answer = answers[i] ?? new CorralError('ERR_BACKEND', 'Redis answered fewer outcomes than there were writes.')
+        if (!(answer instanceof Error)) {
+          if (token === undefined) recovery?.reached(key, since)
+          outcomes.set(key, answer)
+          return
+        }
+        if (token === undefined) recovery?.failedKey(key)
+        if (token !== undefined && failOpen) {
+          tell('setMulti', key, answer)
+          outcomes.set(key, 'lost')
+        } else failure ??= answer
+      })
+      if (failure !== undefined) throw failure
+      return all.map(([key]) => outcomes.get(key) ?? 'stored')
+    },
+    delete: (key) => remove([key]),
+    deleteMulti: remove,
+    acquire: (key, ms, options) =>
+      options?.steal === true
+        ? steal(key, ms)
+        : open('acquire', key, lease.acquire(key, ms, options), () => ({ token: UNFENCED + randomUUID() })),
+    renew: (key, token, ms) => token.startsWith(UNFENCED) || open('renew', key, lease.renew(key, token, ms), () => false),
+    release(key, token) {
+      stolen.delete(token)
+      return token.startsWith(UNFENCED) || open('release', key, lease.release(key, token), () => false)
+    },
+    held: (key) => open('held', key, lease.held(key), () => false),
+    ledger: {
+      shared: ledger.shared,
+      read(clock, names) {
+        saw(clock)
+        return open('ledger.read', undefined, ledger.read(clock, names), () => UNKNOWN)
+      },
+      begin(clock, names) {
+        saw(clock)
+        // An epoch that no clock will ever have: what is made from it is never stored.
+        return open('ledger.begin', undefined, ledger.begin(clock, names), () => ({ epoch: `unreachable:${randomUUID()}`, at: 0 }))
+      },
+      judge(clock, basis) {
+        saw(clock)
+        return open('ledger.judge', undefined, ledger.judge(clock, basis), () => 'dead' as const)
+      },
+      async invalidate(clock, names, mode) {
+        saw(clock)
+        try {
+          await ledger.invalidate(clock, names, mode)
+        } catch (error) {
+          recovery?.failedNames(clock, names, mode)
+          throw error
+        }
+      },
+    },
+  }
+}

@@ -1,0 +1,84 @@
+import { CorralError } from '../../src/errors.js'
+import type { RedisClient } from './client.js'
+import type { Gateway } from './gateway.js'
+import type { Script } from './scripts.js'
+
+export interface Call {
+  readonly script: Script
+  readonly keys: readonly string[]
+  readonly args: readonly (string | Buffer)[]
+}
+
+/** Copies of a write that must have arrived before it counts as done. */
+export interface Replicas {
+  readonly count: number
+  readonly timeout: number
+}
+
+export interface Runner {
+  run(call: Call, once?: boolean): Promise<unknown>
+  /** The same, and then waits for the replicas that the options ask for. */
+  durable(call: Call, once?: boolean): Promise<unknown>
+  /** All in one round trip; what failed is an Error in its place. */
+  pipeline(calls: readonly Call[], once?: boolean): Promise<readonly unknown[]>
+}
+
+/** Runs scripts by their hash, and sends the text to a server that does not know it (any more). */
+export function runner(gate: Gateway, replicas: Replicas | undefined, clustered: boolean): Runner {
+  const plain = async (client: RedisClient, { script, keys, args }: Call): Promise<unknown> => {
+    try {
+      return await client.evalsha(script.sha, keys.length, ...keys, ...args)
+    } catch (error) {
+      if (!isUnknown(error)) throw error
+      return client.eval(script.lua, keys.length, ...keys, ...args)
+    }
+  }
+  const waited = async (client: RedisClient, { script, keys, args }: Call, { count, timeout }: Replicas): Promise<unknown> => {
+    const answers = async (byText: boolean) => {
+      const pipe = client.pipeline()
+      if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
+      else pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+      pipe.wait(count, timeout)
+      return (await pipe.exec()) ?? []
+    }
+    let [answer, copies] = await answers(false)
+    if (isUnknown(answer?.[0])) [answer, copies] = await answers(true)
+    const error = answer?.[0] ?? copies?.[0]
+    if (error !== null && error !== undefined) throw error
+    const reached = Number(copies?.[1] ?? 0)
+    if (reached < count)
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        `Expected ${count} replicas to have the write within ${timeout} ms, ${reached} had it. It may be lost if the primary fails now.`,
+      )
+    return answer?.[1]
+  }
+  const run = (call: Call, once?: boolean) => gate.run((client) => plain(client, call), once)
+  return {
+    run,
+    durable: (call, once) => (replicas === undefined ? run(call, once) : gate.run((client) => waited(client, call, replicas), once)),
+    async pipeline(calls, once) {
+      if (clustered) return Promise.all(calls.map((call) => run(call, once).catch(asError)))
+      return gate.run(async (client) => {
+        const pipe = client.pipeline()
+        for (const { script, keys, args } of calls) pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+        const answers = (await pipe.exec()) ?? []
+        return Promise.all(
+          calls.map((call, i) => {
+            const [error, result] = answers[i] ?? [new Error('Connection is closed.'), undefined]
+            if (error === null) return result
+            return isUnknown(error) ? plain(client, call).catch(asError) : error
+          }),
+        )
+      }, once)
+    },
+  }
+}
+
+function isUnknown(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

@@ -1,0 +1,301 @@
+import { createHash } from 'node:crypto'
+
+/** Leases hold a token of this length, then a mark for each way in which somebody waits to be woken. */
+export const TOKEN_LENGTH = 36
+/** Wake by a message on the channel that all waiters of a database share. */
+export const BY_CHANNEL = '!'
+/** Wake by a message on the sharded channel named like the lease. */
+export const BY_SHARD = '*'
+
+/** How many recent invalidations the ledger can tell one by one. */
+export const RING = 1_024
+
+export interface Script {
+  readonly lua: string
+  readonly sha: string
+}
+
+function script(...parts: readonly string[]): Script {
+  const lua = parts.join('\n')
+  return { lua, sha: createHash('sha1').update(lua).digest('hex') }
+}
+
+/** Publishing may be forbidden by an ACL: a lost wake-up costs a waiter time, a failed write costs more. */
+const WAKE = `
+local function wake(lease, held, channel)
+  if string.find(held, '${BY_CHANNEL}', ${TOKEN_LENGTH + 1}, true) then redis.pcall('PUBLISH', channel, lease) end
+  if string.find(held, '${BY_SHARD}', ${TOKEN_LENGTH + 1}, true) then redis.pcall('SPUBLISH', lease, lease) end
+end
+local function holds(held, token)
+  return held and string.sub(held, 1, ${TOKEN_LENGTH}) == token
+end`
+
+const TIME = `
+local function microseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+local function read_clock(key)
+  local clock = redis.call('GET', key)
+  if not clock then return nil end
+  local epoch, n = string.match(clock, '^(.+):(%d+)$')
+  return epoch, tonumber(n)
+end
+local function write_clock(key, epoch, n)
+  local clock = epoch .. ':' .. string.format('%.0f', n)
+  redis.call('SET', key, clock)
+  return clock
+end
+local function ensure_clock(key, fresh)
+  local epoch, n = read_clock(key)
+  if epoch then return epoch, n end
+  n = microseconds()
+  write_clock(key, fresh, n)
+  return fresh, n
+end`
+
+/** A stamp is "hard" or "hard soft"; anything else in its place counts as absent. */
+const STAMPS = `
+local function read_stamp(key)
+  local text = redis.call('GET', key)
+  if not text then return nil end
+  local hard, soft = string.match(text, '^(%d+) ?(%d*)$')
+  return tonumber(hard), tonumber(soft) or 0
+end
+local function write_stamp(key, hard, px)
+  if px == '' then redis.call('SET', key, string.format('%.0f', hard))
+  else redis.call('SET', key, string.format('%.0f', hard), 'PX', px) end
+end
+local function keep_stamp(key, px)
+  if px == '' then redis.call('PERSIST', key) return end
+  local left = redis.call('PTTL', key)
+  if left >= 0 and left < tonumber(px) then redis.call('PEXPIRE', key, px) end
+end`
+
+/** An absent stamp may be put back as \`a\` only where the ring proves that nothing invalidated the name since. */
+const RINGS = `
+local function origin(ring, member, a, n)
+  if a >= n then return n end
+  local floor = tonumber(redis.call('ZSCORE', ring, ''))
+  local last = tonumber(redis.call('ZSCORE', ring, member))
+  if floor and floor <= a and (not last or last <= a) then return a end
+  return n
+end
+local function advance(clock, ring, fresh)
+  local epoch, before = read_clock(clock)
+  local now = microseconds()
+  if not epoch then epoch, before = fresh, now end
+  local n = math.max(before + 1, now)
+  write_clock(clock, epoch, n)
+  if not redis.call('ZSCORE', ring, '') then redis.call('ZADD', ring, string.format('%.0f', before), '') end
+  return n
+end
+local function remember(ring, member, n)
+  redis.call('ZADD', ring, string.format('%.0f', n), member)
+end
+local function trim(ring)
+  local excess = redis.call('ZCARD', ring) - ${RING + 1}
+  if excess <= 0 then return end
+  local gone = redis.call('ZPOPMIN', ring, excess)
+  redis.call('ZADD', ring, 'GT', gone[#gone], '')
+end`
+
+/** 0: it stands · 1: something was invalidated softly · 2: hard, or bookkeeping was lost. */
+const STANDING = `
+local function standing(clock, ring, first, epoch, px, offset)
+  local now, n = read_clock(clock)
+  if now ~= epoch then return 2 end
+  local verdict = 0
+  for i = first, #KEYS do
+    local a = tonumber(ARGV[i + offset])
+    local hard, soft = read_stamp(KEYS[i])
+    if hard then keep_stamp(KEYS[i], px)
+    else
+      hard, soft = origin(ring, KEYS[i], a, n), 0
+      write_stamp(KEYS[i], hard, px)
+    end
+    if hard > a then return 2 end
+    if soft > a then verdict = 1 end
+  end
+  return verdict
+end`
+
+/** KEYS lease; ARGV token, ms, steal (0|1), mark, channel. Answers 0 when granted, else {ms left, holder}. */
+export const acquire = script(
+  WAKE,
+  `
+local held = redis.call('GET', KEYS[1])
+if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
+  if ARGV[4] ~= '' and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then redis.call('APPEND', KEYS[1], ARGV[4]) end
+  local left = redis.call('PTTL', KEYS[1])
+  if left < 0 then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    left = tonumber(ARGV[2])
+  end
+  return { left, string.sub(held, 1, ${TOKEN_LENGTH}) }
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if held then wake(KEYS[1], held, ARGV[5]) end
+return 0`,
+)
+
+/** KEYS lease; ARGV token, ms. */
+export const renew = script(
+  WAKE,
+  `
+if not holds(redis.call('GET', KEYS[1]), ARGV[1]) then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
+)
+
+/** KEYS lease; ARGV token, channel. */
+export const release = script(
+  WAKE,
+  `
+local held = redis.call('GET', KEYS[1])
+if not holds(held, ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+wake(KEYS[1], held, ARGV[2])
+return 1`,
+)
+
+/**
+ * KEYS value, lease, and if it has a basis clock, ring, stamps…; ARGV token or '', channel, value, ms or '', epoch,
+ * lifetime of stamps, then \`a\` of each stamp. Answers 0 stored, 1 lost, 2 refused.
+ */
+export const write = script(
+  WAKE,
+  TIME,
+  STAMPS,
+  RINGS,
+  STANDING,
+  `
+local token = ARGV[1]
+local held = redis.call('GET', KEYS[2])
+if token ~= '' and not holds(held, token) then return 1 end
+local outcome = 0
+if #KEYS > 2 and standing(KEYS[3], KEYS[4], 5, ARGV[5], ARGV[6], 2) ~= 0 then outcome = 2 end
+if outcome == 0 then
+  if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+elseif token == '' then redis.call('UNLINK', KEYS[1]) end
+if held then
+  redis.call('DEL', KEYS[2])
+  wake(KEYS[2], held, ARGV[2])
+end
+return outcome`,
+)
+
+/** KEYS value and lease of each key; ARGV channel. */
+export const remove = script(
+  WAKE,
+  `
+for i = 1, #KEYS, 2 do
+  local held = redis.call('GET', KEYS[i + 1])
+  redis.call('UNLINK', KEYS[i], KEYS[i + 1])
+  if held then wake(KEYS[i + 1], held, ARGV[1]) end
+end
+return 0`,
+)
+
+/** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Answers the clock. */
+export const begin = script(
+  TIME,
+  STAMPS,
+  `
+local epoch, n = ensure_clock(KEYS[1], ARGV[1])
+for i = 2, #KEYS do
+  if read_stamp(KEYS[i]) then keep_stamp(KEYS[i], ARGV[2]) else write_stamp(KEYS[i], n, ARGV[2]) end
+end
+return epoch .. ':' .. string.format('%.0f', n)`,
+)
+
+/** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
+export const judge = script(TIME, STAMPS, RINGS, STANDING, `return standing(KEYS[1], KEYS[2], 3, ARGV[1], ARGV[2], 0)`)
+
+/** KEYS clock, ring, stamps…; ARGV epoch for a new clock, mode. An absent stamp stays absent: it is a miss already. */
+export const invalidate = script(
+  TIME,
+  STAMPS,
+  RINGS,
+  `
+local n = advance(KEYS[1], KEYS[2], ARGV[1])
+for i = 3, #KEYS do
+  local hard, soft = read_stamp(KEYS[i])
+  if hard then
+    if ARGV[2] == 'hard' then hard = n else soft = n end
+    local text = string.format('%.0f', hard)
+    if soft > 0 then text = text .. ' ' .. string.format('%.0f', soft) end
+    redis.call('SET', KEYS[i], text, 'KEEPTTL')
+  end
+  remember(KEYS[2], KEYS[i], n)
+end
+trim(KEYS[2])
+return string.format('%.0f', n)`,
+)
+
+/** KEYS clock, ring. */
+export const forget = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
+
+/*
+ * Redis Cluster: clock and stamps lie on different nodes, so that what is one step above becomes several. The clock
+ * always moves before the stamps; a stamp that is being made is a placeholder, which counts as absent.
+ */
+
+/** KEYS clock, ring; ARGV epoch for a new clock, then stamp and \`a\` in turns. Answers the clock and each stamp's origin. */
+export const consult = script(
+  TIME,
+  RINGS,
+  `
+local epoch, n = ensure_clock(KEYS[1], ARGV[1])
+local answer = { epoch .. ':' .. string.format('%.0f', n) }
+for i = 2, #ARGV, 2 do
+  answer[#answer + 1] = string.format('%.0f', origin(KEYS[2], ARGV[i], tonumber(ARGV[i + 1]), n))
+end
+return answer`,
+)
+
+/** KEYS clock, ring; ARGV epoch for a new clock, then the stamps. Answers the new moment. */
+export const tick = script(
+  TIME,
+  RINGS,
+  `
+local n = advance(KEYS[1], KEYS[2], ARGV[1])
+for i = 2, #ARGV do remember(KEYS[2], ARGV[i], n) end
+trim(KEYS[2])
+return string.format('%.0f', n)`,
+)
+
+/** KEYS stamp; ARGV moment, mode. An overtaken invalidation must not set a stamp back; a placeholder must not survive one. */
+export const stamp = script(
+  STAMPS,
+  `
+local n = tonumber(ARGV[1])
+local hard, soft = read_stamp(KEYS[1])
+if not hard then return redis.call('DEL', KEYS[1]) end
+if ARGV[2] == 'hard' then hard = math.max(hard, n) else soft = math.max(soft, n) end
+local text = string.format('%.0f', hard)
+if soft > 0 then text = text .. ' ' .. string.format('%.0f', soft) end
+redis.call('SET', KEYS[1], text, 'KEEPTTL')
+return 1`,
+)
+
+/** KEYS stamp; ARGV lifetime, placeholder. Answers the stamp and keeps it alive, or puts the placeholder where nothing is. */
+export const sight = script(
+  STAMPS,
+  `
+local text = redis.call('GET', KEYS[1])
+if text then
+  if read_stamp(KEYS[1]) then keep_stamp(KEYS[1], ARGV[1]) end
+  return text
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', 10000)
+return false`,
+)
+
+/** KEYS stamp; ARGV placeholder, moment, lifetime. Only who still has the placeholder may name the moment. */
+export const settle = script(
+  STAMPS,
+  `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+write_stamp(KEYS[1], tonumber(ARGV[2]), ARGV[3])
+return 1`,
+)

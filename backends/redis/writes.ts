@@ -1,0 +1,113 @@
+import type { Outcome, Write, WriteOptions } from '../../src/backend.js'
+import type { Bytes } from '../../src/cached-value.js'
+import { CorralError, shown } from '../../src/errors.js'
+import type { ClusterLedger } from './cluster-ledger.js'
+import { basisKeys } from './ledger.js'
+import { lasting, leaseKey } from './lease.js'
+import { valueKey } from './names.js'
+import type { Call, Runner } from './runner.js'
+import * as scripts from './scripts.js'
+
+export interface WriteParts {
+  readonly runner: Runner
+  readonly channel: string
+  /** ms that a stamp lives at least. */
+  readonly lifetime: number
+  readonly maxValueBytes: number
+  /** Where check and write cannot be one step. */
+  readonly clustered: ClusterLedger | undefined
+}
+
+export interface Writes {
+  /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
+  check(key: string, value: Bytes): void
+  set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
+  /** What failed is an Error in its place. */
+  setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
+  remove(keys: readonly string[]): Promise<void>
+}
+
+const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
+
+/** Keys removed by one script: enough to be cheap, few enough not to hold up the server. */
+const TOGETHER = 500
+
+/** The writes of values, each of which also ends the lease of its key. */
+export function writes({ runner, channel, lifetime, maxValueBytes, clustered }: WriteParts): Writes {
+  const lifeOfStamps = (ttl: number | undefined) => (ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(Math.max(ttl, lifetime)))
+
+  const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): Call => {
+    const own = [valueKey(key), leaseKey(key)]
+    const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(ttl)
+    const args = [token, channel, bytes(key, value, maxValueBytes), life]
+    if (ifCurrent === undefined || clustered !== undefined) return { script: scripts.write, keys: own, args }
+    const { keys, as } = basisKeys(ifCurrent.clock, ifCurrent.basis)
+    return { script: scripts.write, keys: [...own, ...keys], args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as] }
+  }
+  const outcome = (answer: unknown): Outcome => {
+    const found = OUTCOMES[Number(answer)]
+    if (found === undefined) throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${shown(answer)}.`)
+    return found
+  }
+
+  /** On a cluster: judge, then write. What is invalidated in between is stored, and found dead by every read. */
+  const refused = async (key: string, { token, ttl, ifCurrent }: WriteOptions): Promise<Outcome | undefined> => {
+    if (clustered === undefined || ifCurrent === undefined) return undefined
+    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.basis, lifeOfStamps(ttl))) === 'fresh') return undefined
+    if (token === undefined) {
+      await remove([key])
+      return 'refused'
+    }
+    const given = await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })
+    return given === 1 ? 'refused' : 'lost'
+  }
+
+  const remove = async (keys: readonly string[]): Promise<void> => {
+    const pairs = keys.map((key) => [valueKey(key), leaseKey(key)])
+    if (clustered !== undefined) {
+      await Promise.all(pairs.map((pair) => runner.durable({ script: scripts.remove, keys: pair, args: [channel] })))
+      return
+    }
+    const calls: Promise<unknown>[] = []
+    for (let i = 0; i < pairs.length; i += TOGETHER)
+      calls.push(runner.durable({ script: scripts.remove, keys: pairs.slice(i, i + TOGETHER).flat(), args: [channel] }))
+    await Promise.all(calls)
+  }
+
+  return {
+    check(key, value) {
+      valueKey(key)
+      bytes(key, value, maxValueBytes)
+    },
+    remove,
+    async set(key, value, options) {
+      const call = callOf(key, value, options)
+      // A write that no token fences must not be done again later: somebody may have invalidated it by then.
+      const once = options.token === undefined
+      const verdict = await refused(key, options)
+      return verdict ?? outcome(await (once ? runner.durable(call, true) : runner.run(call)))
+    },
+    async setMulti(all) {
+      const calls = all.map(([key, value, options]) => callOf(key, value, options))
+      const verdicts = await Promise.all(all.map(([key, , options]) => refused(key, options).catch((error: Error) => error)))
+      const left = calls.filter((_, i) => verdicts[i] === undefined)
+      const once = all.some(([, , options]) => options.token === undefined)
+      const answers = left.length === 0 ? [] : await runner.pipeline(left, once)
+      let at = 0
+      return verdicts.map((verdict) => {
+        if (verdict !== undefined) return verdict
+        const answer = answers[at++]
+        return answer instanceof Error ? answer : outcome(answer)
+      })
+    },
+  }
+}
+
+/** ioredis writes any other array of bytes as a list of numbers. */
+function bytes(key: string, value: Bytes, limit: number): Buffer {
+  if (!(value instanceof Uint8Array))
+    throw new CorralError('ERR_CHAIN', `Expected bytes for '${key}', got ${shown(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`)
+  if (value.byteLength > limit)
+    throw new CorralError('ERR_VALUE_TOO_LARGE', `Expected at most ${limit} bytes for '${key}', got ${value.byteLength}: see \`maxValueBytes\`.`)
+  return Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+}

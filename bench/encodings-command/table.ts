@@ -1,0 +1,64 @@
+import { hasColors } from './terminal.js'
+import { money, percent, type Rated, type Verdict } from './verdict.js'
+
+interface Column {
+  readonly title: string
+  readonly unit: string
+  readonly left?: boolean
+  readonly cell: (one: Rated) => string
+}
+
+export function number(value: number): string {
+  if (value >= 100) return Math.round(value).toLocaleString('en')
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+export function kept({ fidelity }: Rated): string {
+  const { kept: whole, changed, refused, missed } = fidelity
+  if (changed + refused + missed === 0) return 'all'
+  const parts = [
+    changed > 0 && `${changed} changed`,
+    refused > 0 && `${refused} refused`,
+    missed > 0 && `${missed} unread`,
+  ]
+  return `${whole > 0 ? '' : 'none: '}${parts.filter(Boolean).join(', ')}`
+}
+
+const columns: readonly Column[] = [
+  { title: 'encoding', unit: '', left: true, cell: ({ encoding }) => encoding },
+  {
+    title: 'compression',
+    unit: '',
+    left: true,
+    cell: ({ compression }) => (compression === 'none' ? '' : compression),
+  },
+  { title: 'size', unit: 'bytes', cell: ({ bytes }) => number(bytes) },
+  { title: '', unit: '×', cell: ({ ratio }) => ratio.toFixed(2) },
+  { title: 'encode', unit: 'µs', cell: ({ encode }) => number(encode.median) },
+  { title: '', unit: '±', cell: ({ encode }) => percent(encode.spread) },
+  { title: 'decode', unit: 'µs', cell: ({ decode }) => number(decode.median) },
+  { title: '', unit: '±', cell: ({ decode }) => percent(decode.spread) },
+  { title: 'read', unit: 'µs', cell: ({ read }) => number(read) },
+  { title: 'memory', unit: 'per month', cell: ({ memory }) => money(memory) },
+  { title: 'keeps', unit: '', left: true, cell: kept },
+]
+
+/** The table for a terminal. Rows are marked: → recommended, ∘ nothing is both smaller and faster to decode. */
+export function table({ rated, recommended }: Verdict, color = hasColors): string {
+  const head = [columns.map(({ title }) => title), columns.map(({ unit }) => unit)]
+  const body = rated.map((one) => columns.map(({ cell }) => cell(one)))
+  const widths = columns.map((_, i) => Math.max(...[...head, ...body].map((row) => row[i]?.length ?? 0)))
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, i) => (columns[i]?.left ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
+      .join('  ')
+      .trimEnd()
+  const paint = (code: number, text: string) => (color ? `\u001b[${code}m${text}\u001b[0m` : text)
+  return [
+    ...head.map((cells) => paint(2, `  ${line(cells)}`)),
+    ...rated.map((one, i) => {
+      const text = `${one === recommended ? '→' : one.frontDecode ? '∘' : ' '} ${line(body[i] ?? [])}`
+      return one === recommended ? paint(1, text) : one.faithful ? text : paint(2, text)
+    }),
+  ].join('\n')
+}

@@ -1,0 +1,230 @@
+/**
+ * LMDB beside bare lmdb and beside other caches in files: `node .ci/run-ts.mjs bench/lmdb.ts`. The caches in files come
+ * from bench/peers (`npm install --prefix bench/peers`); without them that part is left out.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { open } from 'lmdb'
+import { root } from '../.ci/entries.mjs'
+import { lmdb } from '../backends/lmdb/index.js'
+import { mangle } from '../proxies/mangle.js'
+import { msgpack } from '../proxies/msgpack.js'
+import { prefix } from '../proxies/prefix.js'
+import type { Bytes, CachedValue } from '../src/cached-value.js'
+import { defineBackend } from '../src/define-backend.js'
+import { makeRegion } from '../src/region.js'
+import { wrap } from '../src/wrap.js'
+
+const KEYS = 500
+const ROUNDS = 15
+const READS = 5_000
+const WRITES = 100
+
+const payload = {
+  id: 5,
+  name: 'Some Person',
+  email: 'person@example.org',
+  roles: ['admin', 'editor'],
+  address: { street: 'Main Street 5', city: 'Springfield', zip: '12345' },
+  tags: Array.from({ length: 20 }, (_, i) => `tag ${i}`),
+  text: 'x'.repeat(400),
+}
+
+interface Contender {
+  readonly name: string
+  read(key: string): unknown
+  write?(key: string, value: unknown): unknown
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'corral-bench-'))
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const key = (i: number) => `key ${i % KEYS}`
+
+/** ns per call: calls are made one after another, in turns of the event loop of fifty. */
+async function time(calls: number, call: (i: number) => unknown): Promise<number> {
+  const start = process.hrtime.bigint()
+  for (let i = 0; i < calls; i++) {
+    const answer = call(i)
+    if (answer instanceof Promise) await answer
+    if (i % 50 === 49) await turn()
+  }
+  return Number(process.hrtime.bigint() - start) / calls
+}
+
+function quantile(values: readonly number[], part: number): number {
+  return [...values].sort((one, other) => one - other)[Math.floor((values.length - 1) * part)] as number
+}
+
+/** Interleaved rounds, and the ratio to the first contender within each of them: noise that lasts hits both. */
+async function compare(
+  title: string,
+  calls: number,
+  contenders: readonly Contender[],
+  pick: 'read' | 'write',
+): Promise<void> {
+  const taken = contenders.map((): number[] => [])
+  for (let round = 0; round <= ROUNDS; round++)
+    for (const [n, contender] of contenders.entries()) {
+      const call = (i: number) =>
+        pick === 'read' ? contender.read(key(i)) : contender.write?.(key(i), payload)
+      const ns = await time(calls, call)
+      // The first round warms up.
+      if (round > 0) taken[n]?.push(ns)
+    }
+  console.log(
+    `\n${title}, ${ROUNDS} rounds of ${calls} (µs: median, quartiles; × : median of the rounds' ratios to the first)`,
+  )
+  for (const [n, { name }] of contenders.entries()) {
+    const own = taken[n] as number[]
+    const ratios = own.map((ns, i) => ns / (taken[0]?.[i] as number))
+    const cells = [quantile(own, 0.5), quantile(own, 0.25), quantile(own, 0.75)].map((ns) =>
+      (ns / 1000).toFixed(2),
+    )
+    console.log(
+      `  ${name.padEnd(58)} ${cells[0]?.padStart(8)} (${cells[1]}–${cells[2]})  × ${quantile(ratios, 0.5).toFixed(2)}`,
+    )
+  }
+}
+
+const store = lmdb(join(folder, 'corral.mdb'))
+const chain = wrap(
+  store,
+  msgpack(),
+  prefix('users:'),
+  mangle((text) => `${text}!`),
+)
+const region = makeRegion({ name: 'bench', backend: chain, expirationTime: '5m' })
+for (let i = 0; i < KEYS; i++) await region.set(key(i), payload)
+
+/** The same bytes under the same keys, in lmdb alone; read again by the same decoder. */
+const bare = open<Buffer, string>(join(folder, 'bare.mdb'), { encoding: 'binary' })
+for (let i = 0; i < KEYS; i++)
+  await bare.put(`users:${key(i)}!`, Buffer.from((await store.get(`users:${key(i)}!`)) as Bytes))
+const decoding = wrap(
+  defineBackend<Bytes>({
+    name: 'bare',
+    stores: 'bytes',
+    get: (text) => bare.getBinary(text),
+    set() {},
+    delete() {},
+  }),
+  msgpack(),
+)
+const baseLine: Contender = {
+  name: 'bare lmdb get + the same decoder',
+  read: (text) => decoding.get(`users:${text}!`),
+  write: (text, value) => bare.put(`users:${text}!`, Buffer.from(JSON.stringify(value))),
+}
+
+await compare(
+  'a hit',
+  READS,
+  [
+    baseLine,
+    { ...baseLine, name: 'the base line against itself' },
+    { name: 'bare lmdb get, not decoded', read: (text) => bare.getBinary(`users:${text}!`) },
+    { name: 'lmdb(), not decoded', read: (text) => store.get(`users:${text}!`) },
+    { name: 'lmdb() through three proxies', read: (text) => chain.get(text) as CachedValue },
+    { name: 'region.peek over it, invalidation judged', read: (text) => region.peek(text) },
+    { name: 'region.get over it', read: (text) => region.get(text) },
+  ],
+  'read',
+)
+await compare(
+  'a write, one after another',
+  WRITES,
+  [
+    { ...baseLine, name: 'bare lmdb put' },
+    { name: 'lmdb() set', read: () => undefined, write: (text) => store.set(text, Buffer.alloc(700), {}) },
+    { name: 'region.set over it', read: () => undefined, write: (text, value) => region.set(text, value) },
+  ],
+  'write',
+)
+
+const others = await caches()
+if (others.length === 0) console.log('\nNo other caches in files: npm install --prefix bench/peers')
+else {
+  const own: Contender = {
+    name: 'corral over lmdb()',
+    read: (text) => region.get(text),
+    write: (text, value) => region.set(text, value),
+  }
+  for (const { write } of others) for (let i = 0; i < KEYS; i++) await write?.(key(i), payload)
+  const memory = 'holds everything in memory'
+  await compare(
+    `a hit beside other caches in files (flat-cache and keyv-file: ${memory}, one process)`,
+    300,
+    [own, ...others],
+    'read',
+  )
+  await compare('a write beside them', 20, [own, ...others], 'write')
+}
+await region.close()
+await bare.close()
+rmSync(folder, { recursive: true, force: true })
+
+/** What each of them offers for keeping an object under a key in files. */
+async function caches(): Promise<readonly Contender[]> {
+  const require = createRequire(join(root, 'bench/peers/package.json'))
+  const load = async (name: string) =>
+    (await import(pathToFileURL(require.resolve(name)).href)) as Record<string, unknown>
+  try {
+    const [flat, keyvFile, keyv, system, content] = await Promise.all(
+      ['flat-cache', 'keyv-file', 'keyv', 'file-system-cache', 'cacache'].map(load),
+    )
+    const member = <T>(module: Record<string, unknown> | undefined, name: string): T =>
+      (module?.[name] ??
+        (module?.default as Record<string, unknown> | undefined)?.[name] ??
+        module?.default) as T
+    type Made<T> = new (options: object) => T
+    interface Plain {
+      getKey(key: string): unknown
+      setKey(key: string, value: unknown): void
+      save(): void
+    }
+    interface Async {
+      get(key: string): Promise<unknown>
+      set(key: string, value: unknown): Promise<unknown>
+    }
+    interface Content {
+      get(path: string, key: string): Promise<{ readonly data: Buffer }>
+      put(path: string, key: string, data: string): Promise<unknown>
+    }
+    const Flat = member<Made<Plain>>(flat, 'FlatCache')
+    const plain = new Flat({ cacheDir: join(folder, 'flat'), cacheId: 'bench' })
+    const File = member<Made<object>>(keyvFile, 'KeyvFile')
+    const Keyv = member<Made<Async>>(keyv, 'Keyv')
+    const inFile = new Keyv({ store: new File({ filename: join(folder, 'keyv.json'), writeDelay: 0 }) })
+    const files = new (member<Made<Async>>(system, 'FileSystemCache'))({ basePath: join(folder, 'files') })
+    const contents = ((content?.default as object | undefined) ?? content) as unknown as Content
+    const place = join(folder, 'cacache')
+    return [
+      {
+        name: 'flat-cache, saved with every write',
+        read: (text) => plain.getKey(text),
+        write: (text, value) => (plain.setKey(text, value), plain.save()),
+      },
+      {
+        name: 'keyv-file',
+        read: (text) => inFile.get(text),
+        write: (text, value) => inFile.set(text, value),
+      },
+      {
+        name: 'file-system-cache',
+        read: (text) => files.get(text),
+        write: (text, value) => files.set(text, value),
+      },
+      {
+        name: 'cacache',
+        read: async (text) => JSON.parse((await contents.get(place, text)).data.toString()) as unknown,
+        write: (text, value) => contents.put(place, text, JSON.stringify(value)),
+      },
+    ]
+  } catch (error) {
+    if ((error as { readonly code?: unknown }).code === 'MODULE_NOT_FOUND') return []
+    throw error
+  }
+}

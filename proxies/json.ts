@@ -1,0 +1,154 @@
+import { randomUUID } from 'node:crypto'
+import type { Bytes, CachedValue } from '../src/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/errors.js'
+import { type BackendProxy, mapValues } from '../src/proxy.js'
+import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
+import {
+  carefulCheck,
+  encoderFailed,
+  type Keeps,
+  NEGATIVE_ZERO,
+  quickCheck,
+  UNSURE,
+} from '../src/wire/fidelity.js'
+import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
+import { hasProtoKey, isDeeper } from '../src/wire/guards.js'
+import { type JsonTransform, strictReplacer } from '../src/wire/replacer.js'
+
+export interface JsonOptions {
+  /** As the function of `JSON.stringify`. Together with `reviver` it keeps what JSON alone does not. */
+  readonly replacer?: JsonTransform
+  /** As the function of `JSON.parse`. */
+  readonly reviver?: JsonTransform
+  /** Store what JSON makes of a value, without asking whether all of it is kept. @default false */
+  readonly lossy?: boolean
+  /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
+  readonly maxBytes?: number
+  /** Deeper nesting is refused at `set` and a miss when read. @default 500 */
+  readonly maxDepth?: number
+}
+
+const OPTIONS = ['replacer', 'reviver', 'lossy', 'maxBytes', 'maxDepth']
+
+/** `JSON.stringify` writes −0 as 0, although `JSON.parse` reads it. No value has this text by chance. */
+const STAND_IN = `-0:${randomUUID()}`
+
+/**
+ * Encodes values as JSON text: other tools and languages read it. Keeps what JSON has, and −0, and `undefined` as a
+ * whole payload; a `replacer` and its `reviver` keep more.
+ * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
+ *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
+ */
+export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes> {
+  refuseUnknown(options, OPTIONS, 'json()')
+  const { replacer, reviver, lossy = false } = options
+  refuseNonFunction(replacer, 'replacer')
+  refuseNonFunction(reviver, 'reviver')
+  const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'json()')
+  const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'json()')
+  const textOf = lossy ? lossyText(replacer, maxDepth) : strictText(replacer, maxDepth)
+
+  return mapValues<CachedValue, Bytes>({
+    name: 'json',
+    inner: 'bytes',
+    outer: 'values',
+    encode({ payload, metadata }, key) {
+      const text = payload === undefined ? '' : textOf(payload)
+      const size = Buffer.byteLength(text)
+      refuseLarge(size, maxBytes, 'json()')
+      const { bytes, at } = openFrame(CODEC_JSON, metadata, size)
+      bytes.write(text, at, size)
+      return closeFrame(bytes, key)
+    },
+    decode(stored, key) {
+      const entry = readFrame(stored, key)
+      if (entry === undefined || entry.codec !== CODEC_JSON) return undefined
+      const { bytes, start, end, metadata } = entry
+      if (end - start > maxBytes) return undefined
+      // JSON has no text without a value, so that none stands for a payload that is undefined.
+      if (start === end) return { payload: undefined, metadata }
+      const text = bytes.toString('utf8', start, end)
+      if (mayHideProto(text) && hasProtoKey(JSON.parse(text))) return undefined
+      const payload: unknown = JSON.parse(text, reviver)
+      // A level takes two characters at least. A reviver has walked the value already, and stops at the stack's end.
+      if (reviver === undefined && text.length >= maxDepth * 2 && isDeeper(payload, maxDepth)) return undefined
+      return { payload, metadata }
+    },
+  })
+}
+
+/** The key itself, or an escape for one of the letters it is made of, which `JSON.stringify` never writes. */
+function mayHideProto(text: string): boolean {
+  return text.includes('__proto__') || (text.includes('\\u00') && /\\u00(?:5f|70|72|6f|74)/i.test(text))
+}
+
+/** As it stands in text that JSON.stringify wrote: inside a string the quotes would be escaped. */
+const PROTO_KEY = '"__proto__":'
+
+function keepsOf(maxDepth: number): Keeps {
+  return {
+    encoding: 'json()',
+    undefined: false,
+    nonFinite: false,
+    bigint: false,
+    holes: false,
+    loneSurrogates: true,
+    cycles: false,
+    classes: new Map(),
+    maxDepth,
+  }
+}
+
+function strictText(replacer: JsonTransform | undefined, maxDepth: number): (payload: unknown) => string {
+  const keeps = keepsOf(maxDepth)
+  const check = quickCheck(keeps)
+  const mend = (payload: unknown, transform: JsonTransform): string =>
+    (JSON.stringify(payload, transform) ?? '').replaceAll(`"${STAND_IN}"`, '-0')
+
+  if (replacer !== undefined)
+    return (payload) => {
+      try {
+        return refuseProto(mend(payload, strictReplacer(keeps, replacer, STAND_IN)))
+      } catch (error) {
+        throw encoderFailed(keeps, error)
+      }
+    }
+  return (payload) => {
+    let text: string | undefined
+    try {
+      text = JSON.stringify(payload)
+    } catch (error) {
+      carefulCheck(keeps, payload)
+      throw encoderFailed(keeps, error)
+    }
+    let fit = text === undefined ? UNSURE : check(payload, text.length + 1)
+    if (fit === UNSURE || text?.includes(PROTO_KEY)) fit = carefulCheck(keeps, payload)
+    if (fit === NEGATIVE_ZERO) text = mend(payload, (_, part) => (Object.is(part, -0) ? STAND_IN : part))
+    return text ?? ''
+  }
+}
+
+function lossyText(replacer: JsonTransform | undefined, maxDepth: number): (payload: unknown) => string {
+  const keeps = keepsOf(maxDepth)
+  return (payload) => {
+    try {
+      return refuseProto(JSON.stringify(payload, replacer) ?? '')
+    } catch (error) {
+      throw encoderFailed(keeps, error)
+    }
+  }
+}
+
+/** What no read would accept is not stored, even where losses are allowed. */
+function refuseProto(text: string): string {
+  if (!text.includes(PROTO_KEY)) return text
+  throw new CorralError(
+    'ERR_UNENCODABLE',
+    'Expected no key named __proto__, got one in the text that JSON made of the value: no encoding takes it. Rename the key.',
+  )
+}
+
+function refuseNonFunction(value: unknown, option: string): void {
+  if (value !== undefined && typeof value !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected \`${option}\` of json() to be a function, got ${shown(value)}.`)
+}

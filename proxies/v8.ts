@@ -1,0 +1,175 @@
+import { DefaultDeserializer, serialize } from 'node:v8'
+import type { Bytes, CachedValue } from '../src/cached-value.js'
+import { CorralError, refuseUnknown } from '../src/errors.js'
+import { type BackendProxy, mapValues } from '../src/proxy.js'
+import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
+import {
+  carefulCheck,
+  encoderFailed,
+  type Keeps,
+  quickCheck,
+  type Shape,
+  UNSURE,
+} from '../src/wire/fidelity.js'
+import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
+import { hasProtoKey, hasRegExp } from '../src/wire/guards.js'
+
+export interface V8Options {
+  /** Store what the structured clone makes of a value, without asking whether all of it is kept. @default false */
+  readonly lossy?: boolean
+  /** Keep RegExps. One that a hostile writer made can hang whoever matches with it. @default false: refused, and a miss */
+  readonly regExp?: boolean
+  /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
+  readonly maxBytes?: number
+  /** Deeper nesting is refused at `set`. @default 500 */
+  readonly maxDepth?: number
+}
+
+/** V8 changes its format between major versions of Node, and promises nothing. */
+const MAJOR = Number.parseInt(process.versions.node, 10) & 0xff
+const MAJOR_BYTES = 1
+
+/**
+ * Encodes values with V8's structured clone: keeps the most, errors and half surrogates included, and is read by the
+ * same major version of Node only. V8 does not harden its reader against hostile bytes: where others can write to
+ * the store, put `seal()` below.
+ * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
+ *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
+ */
+export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
+  refuseUnknown(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
+  const { lossy = false, regExp = false } = options
+  const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'v8()')
+  const keeps = keepsOf(regExp, limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'v8()'))
+  const check = quickCheck(keeps)
+
+  const written = (payload: unknown): Buffer => {
+    let clone: Buffer
+    try {
+      clone = serialize(payload)
+    } catch (error) {
+      if (!lossy) carefulCheck(keeps, payload)
+      throw encoderFailed(keeps, error)
+    }
+    refuseLarge(clone.length, maxBytes, 'v8()')
+    if (lossy) refuseUnreadable(clone, payload, regExp)
+    else if (check(payload, clone.length + 1) === UNSURE || mentionsProto(clone)) carefulCheck(keeps, payload)
+    return clone
+  }
+  return mapValues<CachedValue, Bytes>({
+    name: 'v8',
+    inner: 'bytes',
+    outer: 'values',
+    encode({ payload, metadata }, key) {
+      const clone = written(payload)
+      const { bytes, at } = openFrame(CODEC_V8, metadata, clone.length + MAJOR_BYTES)
+      bytes[at] = MAJOR
+      bytes.set(clone, at + MAJOR_BYTES)
+      return closeFrame(bytes, key)
+    },
+    decode(stored, key) {
+      const entry = readFrame(stored, key)
+      if (entry === undefined || entry.codec !== CODEC_V8) return undefined
+      const { bytes, start, end, metadata } = entry
+      if (end - start > maxBytes + MAJOR_BYTES || bytes[start] !== MAJOR) return undefined
+      const clone = bytes.subarray(start + MAJOR_BYTES, end)
+      const payload = read(clone)
+      if (mentionsProto(clone) && hasProtoKey(payload)) return undefined
+      if (!regExp && mayHoldRegExp(clone) && hasRegExp(payload)) return undefined
+      return { payload, metadata }
+    },
+  })
+}
+
+function refuseUnreadable(clone: Buffer, payload: unknown, regExp: boolean): void {
+  const what =
+    mentionsProto(clone) && hasProtoKey(payload)
+      ? 'a key named __proto__'
+      : !regExp && mayHoldRegExp(clone) && hasRegExp(payload)
+        ? 'a RegExp'
+        : undefined
+  if (what !== undefined)
+    throw new CorralError(
+      'ERR_UNENCODABLE',
+      `Expected a value that v8() can read back, got one with ${what} in it. Rename the key, or allow RegExps: regExp: true.`,
+    )
+}
+
+/** Node's index of each kind of view; its own deserializer would make views on the stored bytes. */
+const VIEWS = [
+  Int8Array,
+  Uint8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  DataView,
+  Buffer,
+  BigInt64Array,
+  BigUint64Array,
+] as const
+
+/** Copies the bytes of every view, so that none of them shares memory with the entry or keeps it alive. */
+class CopyingDeserializer extends DefaultDeserializer {
+  /** Called by V8 for what Node writes its own way, which is every view. */
+  _readHostObject(): ArrayBufferView {
+    const View = VIEWS[this.readUint32()]
+    const bytes = new Uint8Array(this.readRawBytes(this.readUint32()))
+    if (View === undefined) throw new RangeError('a kind of view that this Node does not have')
+    if (View === Buffer) return Buffer.from(bytes.buffer)
+    return new (View as Uint8ArrayConstructor)(bytes.buffer)
+  }
+}
+
+function read(clone: Buffer): unknown {
+  const deserializer = new CopyingDeserializer(clone)
+  deserializer.readHeader()
+  return deserializer.readValue()
+}
+
+const PROTO = [Buffer.from('__proto__', 'latin1'), Buffer.from('__proto__', 'utf16le')] as const
+
+function mentionsProto(clone: Buffer): boolean {
+  return clone.includes(PROTO[0]) || clone.includes(PROTO[1])
+}
+
+const REGEXP = 0x52
+const PADDING = 0
+/** V8's tags of the text that follows: UTF-8, one byte a character, two bytes a character. */
+const TEXTS = new Set([0x53, 0x22, 0x63])
+
+/** Whether V8's tag of a RegExp, with the text that has to follow it, occurs. Text can look the same: check a yes. */
+function mayHoldRegExp(clone: Buffer): boolean {
+  for (let at = clone.indexOf(REGEXP); at >= 0; at = clone.indexOf(REGEXP, at + 1)) {
+    let next = at + 1
+    while (clone[next] === PADDING) next++
+    if (TEXTS.has(clone[next] as number)) return true
+  }
+  return false
+}
+
+function keepsOf(regExp: boolean, maxDepth: number): Keeps {
+  return {
+    encoding: 'v8()',
+    undefined: true,
+    nonFinite: true,
+    bigint: true,
+    holes: true,
+    loneSurrogates: true,
+    cycles: true,
+    classes: regExp ? new Map([...CLASSES, [RegExp.prototype, 'whole']]) : CLASSES,
+    maxDepth,
+  }
+}
+
+const CLASSES: ReadonlyMap<object, Shape> = new Map<object, Shape>([
+  [Map.prototype, 'map'],
+  [Set.prototype, 'set'],
+  ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError].map(
+    ({ prototype }): [object, Shape] => [prototype, 'error'],
+  ),
+  ...[Date, ArrayBuffer, Boolean, Number, String, ...VIEWS].map(({ prototype }): [object, Shape] => [prototype, 'whole']),
+])

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import type { Backend } from '../backend.js'
+import { CorralError } from '../errors.js'
+import type { MaybePromise } from '../maybe-promise.js'
+import { backendCases } from './cases.js'
+import { applies, type Case, type Context, type Need } from './context.js'
+import { proxyCases } from './proxy-cases.js'
+
+export type { Case, Context, Need }
+export { backendCases }
+
+/** What registers tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own. */
+export interface ContractRunner {
+  describe(name: string, body: () => void): unknown
+  it(name: string, body: () => Promise<void>): unknown
+}
+
+/** A case that a backend is known not to meet, and why. The suite fails when it would pass. */
+export interface Skip {
+  readonly case: string
+  readonly reason: string
+}
+
+type Values<T> = readonly [T, T, ...T[]]
+
+interface CommonOptions<T> {
+  /** Two or more different values to store, or a function that makes them for a fresh chain. */
+  readonly values: Values<T> | ((chain: Backend<T>) => MaybePromise<Values<T>>)
+  /** @default the global `describe` and `it` */
+  readonly runner?: ContractRunner
+  /** How exact the expiry of the store is, in ms. @default 20 */
+  readonly ttlResolution?: number
+  /** Callers share the stored objects, as the backend documents: cases about copies do not apply. @default false */
+  readonly shares?: boolean
+  readonly skip?: readonly Skip[]
+}
+
+export interface BackendContractOptions<T> extends CommonOptions<T> {}
+
+export interface ProxyContractOptions<Outer, Inner> extends CommonOptions<Outer> {
+  /** Makes a fresh backend for the proxy to be put around. */
+  readonly over: () => MaybePromise<Backend<Inner>>
+  /** The chain answers at once where what is below does. @default false */
+  readonly synchronous?: boolean
+}
+
+/**
+ * Tests that a backend does what every region relies on. `factory` makes a fresh and empty one for each case, which is
+ * closed afterwards.
+ * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
+ */
+export function backendContract<T>(
+  name: string,
+  factory: () => MaybePromise<Backend<T>>,
+  options: BackendContractOptions<T>,
+): void {
+  const runner = runnerOf(options)
+  const reasons = reasonsOf(
+    options,
+    backendCases.map((one) => one.name),
+  )
+  runner.describe(`${name} keeps the backend contract`, () => {
+    registerBackendCases(runner, factory, options, reasons)
+  })
+}
+
+/**
+ * Tests that a proxy keeps the contract of what it is put around, and that no operation goes past it.
+ * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
+ */
+export function proxyContract<Outer, Inner>(
+  name: string,
+  proxy: (next: Backend<Inner>) => Backend<Outer>,
+  options: ProxyContractOptions<Outer, Inner>,
+): void {
+  const runner = runnerOf(options)
+  const reasons = reasonsOf(
+    options,
+    [...backendCases, ...proxyCases].map((one) => one.name),
+  )
+  const { over, synchronous = false } = options
+  const values = valuesOf(options)
+  runner.describe(`${name} keeps the proxy contract`, () => {
+    for (const one of proxyCases)
+      register(runner, one.name, reasons, async () => {
+        await one.run({ proxy, over, values, synchronous })
+        return true
+      })
+    registerBackendCases(runner, async () => proxy(await over()), options, reasons)
+  })
+}
+
+function registerBackendCases<T>(
+  runner: ContractRunner,
+  factory: () => MaybePromise<Backend<T>>,
+  options: CommonOptions<T>,
+  reasons: ReadonlyMap<string, string>,
+): void {
+  const { ttlResolution = 20, shares = false } = options
+  const values = valuesOf(options)
+  for (const one of backendCases)
+    register(runner, one.name, reasons, async () => {
+      const backend = await factory()
+      try {
+        if (!applies(one.needs, backend, shares)) return false
+        await one.run({ backend, values: await values(backend), ttlResolution })
+        return true
+      } finally {
+        await backend.close()
+      }
+    })
+}
+
+/** `run` answers false when the case does not apply. */
+function register(
+  { it }: ContractRunner,
+  name: string,
+  reasons: ReadonlyMap<string, string>,
+  run: () => Promise<boolean>,
+): void {
+  const reason = reasons.get(name)
+  if (reason === undefined)
+    it(name, async () => {
+      await run()
+    })
+  else
+    it(`${name} (not met: ${reason})`, async () => {
+      let applied = true
+      try {
+        applied = await run()
+      } catch {
+        return
+      }
+      assert.fail(
+        `Expected the case '${name}' to fail, as \`skip\` says, but it ${applied ? 'passes' : 'does not apply'}: take it out of \`skip\`.`,
+      )
+    })
+}
+
+function valuesOf<T>({ values }: CommonOptions<T>): (chain: Backend<T>) => MaybePromise<Values<T>> {
+  return typeof values === 'function' ? values : () => values
+}
+
+function runnerOf<T>({ runner }: CommonOptions<T>): ContractRunner {
+  const found = runner ?? (globalThis as Partial<ContractRunner>)
+  if (typeof found.describe === 'function' && typeof found.it === 'function') return found as ContractRunner
+  throw new CorralError(
+    'ERR_OPTION',
+    'Expected a test runner: pass { runner: { describe, it } } from yours, such as vitest or node:test, or make them global.',
+  )
+}
+
+function reasonsOf<T>(
+  { skip = [] }: CommonOptions<T>,
+  known: readonly string[],
+): ReadonlyMap<string, string> {
+  for (const { case: name, reason } of skip) {
+    if (!known.includes(name))
+      throw new CorralError('ERR_OPTION', `Expected \`skip\` to name a case of the contract, got '${name}'.`)
+    if (typeof reason !== 'string' || reason === '')
+      throw new CorralError('ERR_OPTION', `Expected \`skip\` to give a reason for '${name}'.`)
+  }
+  return new Map(skip.map(({ case: name, reason }) => [name, reason]))
+}

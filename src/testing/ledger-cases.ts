@@ -1,0 +1,297 @@
+import assert from 'node:assert/strict'
+import type { Basis, Instant } from '../cached-value.js'
+import { compare, namesOf } from '../ledger.js'
+import { busy, type Case, granted, inTime, ledgerOf, same } from './context.js'
+
+const basis = ({ epoch, at }: Instant, ...names: string[]): Basis => ({ epoch, groups: [{ a: at, names }] })
+
+const cases: readonly Case[] = [
+  {
+    name: 'a ledger’s moments do not go back, and share an epoch',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const before = await ledger.begin('clock', ['a'])
+      await ledger.invalidate('clock', ['a'], 'hard')
+      const after = await ledger.begin('clock', ['a', 'b'])
+      assert.equal(after.epoch, before.epoch)
+      assert.ok(after.at > before.at, `Expected a later moment than ${before.at}, got ${after.at}.`)
+    },
+  },
+  {
+    name: 'what was made from names is fresh until one of them is invalidated',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const made = basis(await ledger.begin('clock', ['a', 'b']), 'a', 'b')
+      assert.equal(await ledger.judge('clock', made), 'fresh')
+      await ledger.invalidate('clock', ['c'], 'hard')
+      assert.equal(await ledger.judge('clock', made), 'fresh', 'another name')
+      await ledger.invalidate('clock', ['b'], 'hard')
+      assert.equal(await ledger.judge('clock', made), 'dead')
+    },
+  },
+  {
+    name: 'a soft invalidation makes stale, a hard one dead',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const made = basis(await ledger.begin('clock', ['a']), 'a')
+      await ledger.invalidate('clock', ['a'], 'soft')
+      assert.equal(await ledger.judge('clock', made), 'stale')
+      await ledger.invalidate('clock', ['a'], 'hard')
+      assert.equal(await ledger.judge('clock', made), 'dead')
+    },
+  },
+  {
+    name: 'a soft invalidation never revives what a hard one buried',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const made = basis(await ledger.begin('clock', ['a', 'b']), 'a', 'b')
+      await ledger.invalidate('clock', ['a'], 'hard')
+      await ledger.invalidate('clock', ['a'], 'soft')
+      assert.equal(await ledger.judge('clock', made), 'dead')
+      await ledger.invalidate('clock', ['b'], 'soft')
+      assert.equal(await ledger.judge('clock', made), 'dead')
+    },
+  },
+  {
+    name: 'what begins after an invalidation is fresh',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      for (const mode of ['hard', 'soft'] as const) {
+        await ledger.invalidate('clock', ['a'], mode)
+        assert.equal(await ledger.judge('clock', basis(await ledger.begin('clock', ['a']), 'a')), 'fresh')
+      }
+    },
+  },
+  {
+    name: 'every invalidation counts, however quickly they follow',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      for (let round = 0; round < 50; round++) {
+        const made = basis(await ledger.begin('clock', ['a']), 'a')
+        assert.equal(await ledger.judge('clock', made), 'fresh')
+        await ledger.invalidate('clock', ['a'], 'hard')
+        assert.equal(await ledger.judge('clock', made), 'dead')
+      }
+    },
+  },
+  {
+    name: 'one invalidation reaches many names',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const names = Array.from({ length: 1_000 }, (_, i) => `name ${i}`)
+      const instant = await ledger.begin('clock', names)
+      assert.equal(await ledger.judge('clock', basis(instant, ...names)), 'fresh')
+      await ledger.invalidate('clock', names.slice(0, 500), 'hard')
+      assert.equal(await ledger.judge('clock', basis(instant, 'name 0')), 'dead')
+      assert.equal(await ledger.judge('clock', basis(instant, 'name 499')), 'dead')
+      assert.equal(await ledger.judge('clock', basis(instant, 'name 500')), 'fresh')
+      assert.equal(await ledger.judge('clock', basis(instant, ...names)), 'dead')
+    },
+  },
+  {
+    name: 'two clocks are independent',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const one = basis(await ledger.begin('one', ['a']), 'a')
+      const other = basis(await ledger.begin('other', ['a']), 'a')
+      await ledger.invalidate('one', ['a'], 'hard')
+      assert.equal(await ledger.judge('one', one), 'dead')
+      const again = await ledger.begin('other', ['b'])
+      assert.equal(again.epoch, other.epoch)
+      assert.equal(await ledger.judge('other', basis(again, 'b')), 'fresh')
+    },
+  },
+  {
+    name: 'each group is judged by its own moment',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const before = await ledger.begin('clock', ['a', 'b'])
+      await ledger.invalidate('clock', ['a'], 'hard')
+      const after = await ledger.begin('clock', ['a', 'b'])
+      const { epoch } = after
+      const groups = (a: number, b: number): Basis => ({
+        epoch,
+        groups: [
+          { a, names: ['a'] },
+          { a: b, names: ['b'] },
+        ],
+      })
+      assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'fresh')
+      assert.equal(await ledger.judge('clock', groups(before.at, after.at)), 'dead')
+      await ledger.invalidate('clock', ['b'], 'soft')
+      assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'stale')
+    },
+  },
+  {
+    name: 'a moment of another epoch is as good as none',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const { at } = await ledger.begin('clock', ['a'])
+      assert.equal(await ledger.judge('clock', basis({ epoch: 'another', at: at + 1_000 }, 'a')), 'dead')
+    },
+  },
+  {
+    name: 'what rests on nothing at all is fresh within its epoch',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const { epoch } = await ledger.begin('clock', ['a'])
+      assert.equal(await ledger.judge('clock', { epoch, groups: [] }), 'fresh')
+    },
+  },
+  {
+    name: 'a reading answers in the order of its names, and leads to the same judgement',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const names = ['a', 'b', 'c', 'd']
+      const made = basis(await ledger.begin('clock', names), ...names)
+      const check = async (of: Basis, expected: string) => {
+        const reading = await ledger.read('clock', namesOf(of))
+        assert.equal(reading.stamps.length, namesOf(of).length)
+        assert.equal(compare(of, reading), expected)
+        assert.equal(await ledger.judge('clock', of), expected)
+      }
+      await check(made, 'fresh')
+      await ledger.invalidate('clock', ['c'], 'soft')
+      await check(made, 'stale')
+      const only = (...some: string[]): Basis => ({
+        ...made,
+        groups: [{ a: made.groups[0]?.a ?? 0, names: some }],
+      })
+      await check(only('a', 'b', 'd'), 'fresh')
+      await check(only('c'), 'stale')
+      await ledger.invalidate('clock', ['a'], 'hard')
+      await check(only('b', 'd'), 'fresh')
+      await check(only('d', 'c', 'b', 'a'), 'dead')
+      await check(only('d', 'c', 'b'), 'stale')
+    },
+  },
+  {
+    name: 'a name that was never begun is never fresh by a moment that is older than an invalidation of it',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const before = await ledger.begin('clock', ['a'])
+      await ledger.invalidate('clock', ['unheard of'], 'hard')
+      assert.equal(await ledger.judge('clock', basis(before, 'unheard of')), 'dead')
+      assert.equal(await ledger.judge('clock', basis(before, 'a', 'unheard of')), 'dead')
+    },
+  },
+  {
+    name: 'odd names are names like any other',
+    async run({ backend }) {
+      const ledger = ledgerOf(backend)
+      const names = [
+        '__proto__',
+        'constructor',
+        ' ',
+        'a b',
+        'a\nb',
+        'a\0b',
+        'é',
+        'e\u0301',
+        '{a}',
+        'n'.repeat(1_024),
+      ]
+      const instant = await ledger.begin('clock', names)
+      for (const name of names) {
+        assert.equal(await ledger.judge('clock', basis(instant, name)), 'fresh', name)
+        await ledger.invalidate('clock', [name], 'hard')
+        assert.equal(await ledger.judge('clock', basis(instant, name)), 'dead', name)
+      }
+    },
+  },
+  {
+    name: 'a write that is current is stored, with a token and without',
+    async run({ backend, values: [one, other] }) {
+      const ledger = ledgerOf(backend)
+      const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+      assert.equal(await backend.set('plain', one, { ifCurrent }), 'stored')
+      const token = await granted(backend, 'filled')
+      await ledger.invalidate('clock', ['another'], 'hard')
+      assert.equal(await backend.set('filled', other, { token, ifCurrent }), 'stored')
+      same(await backend.getMulti(['plain', 'filled']), [one, other])
+    },
+  },
+  {
+    name: 'a write is refused after an invalidation, hard or soft, and leaves nothing older',
+    async run({ backend, values: [one, other] }) {
+      const ledger = ledgerOf(backend)
+      for (const mode of ['hard', 'soft'] as const) {
+        await backend.set('key', one, {})
+        const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+        await ledger.invalidate('clock', ['a'], mode)
+        assert.equal(await backend.set('key', other, { ifCurrent }), 'refused', mode)
+        same(await backend.get('key'), undefined, mode)
+      }
+    },
+  },
+  {
+    name: 'a fill is refused after an invalidation, hard or soft, and gives its lease back',
+    async run({ backend, values: [value] }) {
+      const ledger = ledgerOf(backend)
+      for (const mode of ['hard', 'soft'] as const) {
+        const token = await granted(backend, 'key')
+        const { settled } = await busy(backend, 'key')
+        const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+        await ledger.invalidate('clock', ['a'], mode)
+        assert.equal(await backend.set('key', value, { token, ifCurrent }), 'refused', mode)
+        same(await backend.get('key'), undefined, mode)
+        assert.equal(await backend.held('key'), false, mode)
+        await inTime(settled, 'waking up after a refused fill')
+      }
+    },
+  },
+  {
+    name: 'a fill whose lease was lost is lost, current or not, and leaves the lease of others',
+    async run({ backend, values: [value] }) {
+      const ledger = ledgerOf(backend)
+      const token = await granted(backend, 'key')
+      const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+      const thief = await granted(backend, 'key', 10_000, true)
+      assert.equal(await backend.set('key', value, { token, ifCurrent }), 'lost')
+      await ledger.invalidate('clock', ['a'], 'hard')
+      assert.notEqual(await backend.set('key', value, { token, ifCurrent }), 'stored')
+      same(await backend.get('key'), undefined)
+      assert.equal(await backend.release('key', thief), true)
+    },
+  },
+  {
+    name: 'a write by another epoch is refused',
+    async run({ backend, values: [value] }) {
+      const ledger = ledgerOf(backend)
+      const { at } = await ledger.begin('clock', ['a'])
+      const ifCurrent = { clock: 'clock', basis: basis({ epoch: 'another', at }, 'a') }
+      assert.equal(await backend.set('key', value, { ifCurrent }), 'refused')
+      same(await backend.get('key'), undefined)
+    },
+  },
+  {
+    name: 'a batch of writes is checked one by one',
+    async run({ backend, values: [one, other] }) {
+      const ledger = ledgerOf(backend)
+      const instant = await ledger.begin('clock', ['a', 'b'])
+      await backend.set('refused', one, {})
+      const token = await granted(backend, 'lost')
+      await backend.delete('lost')
+      const current = { clock: 'clock', basis: basis(instant, 'b') }
+      const outdated = { clock: 'clock', basis: basis(instant, 'a', 'b') }
+      await ledger.invalidate('clock', ['a'], 'hard')
+      same(
+        await backend.setMulti([
+          ['stored', other, { ifCurrent: current }],
+          ['refused', other, { ifCurrent: outdated }],
+          ['lost', other, { token, ifCurrent: current }],
+          ['plain', other, {}],
+        ]),
+        ['stored', 'refused', 'lost', 'stored'],
+      )
+      same(await backend.getMulti(['stored', 'refused', 'lost', 'plain']), [
+        other,
+        undefined,
+        undefined,
+        other,
+      ])
+    },
+  },
+]
+
+export const ledgerCases: readonly Case[] = cases.map((one) => ({ ...one, needs: 'ledger' }))

@@ -1,0 +1,35 @@
+import { describe, it } from 'vitest'
+import { nullBackend } from '../../backends/null.js'
+import { backendCases, backendContract, type Skip } from '../../src/testing/index.js'
+import { entries } from './values.js'
+
+/** What can be said of a store that keeps nothing. Everything else needs a value that is read back. */
+const MET = new Set([
+  'a key that was never written is a miss',
+  'setMulti leaves the writes that it was given as they were',
+  'it closes, twice without complaint',
+  'once closed every operation settles, with an answer or an error',
+  'a free lease is granted, with a token',
+  'a token is unique for each grant',
+  'a lease has one holder at a time',
+  'of many who ask for a lease at once, one is granted it',
+  'leases of different keys do not meet',
+  'asking whether a lease is held does not take it',
+  'a lease is released once, by its token only',
+  'a lease is renewed by its token only',
+  'who waits for a lease is woken when it expires',
+  'a fill is lost after a deletion, and leaves a miss',
+  'a fill is lost after a deletion in a batch, and leaves a miss',
+  'releasing one’s lease and asking again can be done over and over',
+])
+
+const skip: readonly Skip[] = backendCases
+  .filter(({ name, needs }) => needs === undefined && !MET.has(name) && !name.startsWith('who waits'))
+  .map(({ name }) => ({ case: name, reason: 'it keeps nothing' }))
+
+backendContract('the null backend', () => nullBackend(), {
+  values: entries(),
+  runner: { describe, it },
+  shares: true,
+  skip,
+})

@@ -1,0 +1,109 @@
+import { describe, it } from 'vitest'
+import { type CachedValue, defineBackend, type PlainMutex } from '../../src/index.js'
+import { backendContract, type Skip } from '../../src/testing/index.js'
+import { entries } from './values.js'
+
+const runner = { describe, it }
+
+const forgets = 'it does not expire entries, which is the store’s own decision'
+const endless: readonly Skip[] = [
+  { case: 'a value with a lifetime leaves at its end, and not before', reason: forgets },
+  { case: 'values of one batch have their own lifetimes', reason: forgets },
+  { case: 'a second write sets the lifetime anew, or takes it away', reason: forgets },
+  { case: 'a fill keeps its lifetime', reason: forgets },
+]
+
+backendContract(
+  'a backend of three methods',
+  () => {
+    const map = new Map<string, CachedValue>()
+    return defineBackend<CachedValue>({
+      name: 'map',
+      get: (key) => map.get(key),
+      set: (key, value) => {
+        map.set(key, value)
+      },
+      delete: (key) => {
+        map.delete(key)
+      },
+    })
+  },
+  { values: entries(), runner, shares: true, skip: endless },
+)
+
+/** A store that expires entries and answers every operation after another time. */
+function slowStore() {
+  const map = new Map<string, { readonly value: string; readonly expiresAt: number }>()
+  let calls = 0
+  const turn = () => new Promise<void>((resolve) => setTimeout(resolve, (++calls * 7) % 3))
+  return {
+    async get(key: string): Promise<CachedValue | undefined> {
+      await turn()
+      const found = map.get(key)
+      return found === undefined || found.expiresAt <= Date.now()
+        ? undefined
+        : (JSON.parse(found.value) as CachedValue)
+    },
+    async set(key: string, value: CachedValue, { ttl }: { readonly ttl?: number }): Promise<void> {
+      const text = JSON.stringify(value)
+      await turn()
+      map.set(key, { value: text, expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : Date.now() + ttl })
+    },
+    async delete(key: string): Promise<void> {
+      await turn()
+      map.delete(key)
+    },
+  }
+}
+
+backendContract('a backend that answers later', () => defineBackend({ name: 'slow', ...slowStore() }), {
+  values: entries(),
+  runner,
+})
+
+backendContract(
+  'a backend that answers later, with batches',
+  () => {
+    const store = slowStore()
+    return defineBackend<CachedValue>({
+      name: 'slow',
+      ...store,
+      getMulti: (keys) => Promise.all(keys.map((key) => store.get(key))),
+      deleteMulti: async (keys) => {
+        await Promise.all(keys.map((key) => store.delete(key)))
+      },
+    })
+  },
+  { values: entries(), runner },
+)
+
+backendContract(
+  'a backend with a plain mutex',
+  () => {
+    const locked = new Set<string>()
+    const queues = new Map<string, (() => void)[]>()
+    const mutex = (key: string): PlainMutex => ({
+      async acquire(wait) {
+        for (;;) {
+          if (!locked.has(key)) {
+            locked.add(key)
+            return true
+          }
+          if (!wait) return false
+          await new Promise<void>((resolve) => {
+            queues.set(key, [...(queues.get(key) ?? []), resolve])
+          })
+        }
+      },
+      release() {
+        locked.delete(key)
+        const [first, ...rest] = queues.get(key) ?? []
+        queues.set(key, rest)
+        first?.()
+      },
+      locked: () => locked.has(key),
+    })
+    return defineBackend({ name: 'locked', ...slowStore(), mutex })
+  },
+  { values: entries(), runner },
+)

@@ -1,0 +1,306 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { type CreationJob, makeRegion, NO_VALUE } from '../../src/index.js'
+import { counting, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
+
+inEveryRegion('a cached function', (open) => {
+  it('is called on a miss, not on a hit, and again after expiration', async () => {
+    const { region, clock } = open<number>({ expirationTime: 250 })
+    const calls = counting()
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number, b: number) => calls.next() + a + b)
+    expect(await go(1, 2)).toBe(4)
+    expect(await go(3, 4)).toBe(9)
+    expect(await go(1, 2)).toBe(4)
+    clock.tick(251)
+    expect(await go(3, 4)).toBe(10)
+    expect(await go(1, 2)).toBe(7)
+    expect(calls.runs).toBe(4)
+  })
+
+  it('has an expiration time of its own', async () => {
+    const { region, clock } = open<number>({ expirationTime: 250 })
+    const calls = counting()
+    const go = region.cacheOnArguments({ namespace: 'go', expirationTime: 500 })(calls.next)
+    expect(await go()).toBe(1)
+    clock.tick(300)
+    expect(await go()).toBe(1)
+    expect(await go.get()).toBe(1)
+    clock.tick(201)
+    expect(await go.get()).toBe(NO_VALUE)
+    expect(await go()).toBe(2)
+  })
+
+  it('may compute its expiration time from its arguments, at every call', async () => {
+    const { region, clock } = open<number>({ expirationTime: 250 })
+    const calls = counting()
+    let asked = 0
+    const go = region.cacheOnArguments({
+      namespace: 'go',
+      expirationTime: (slow: boolean) => {
+        asked++
+        return slow ? 1_000 : undefined
+      },
+    })((_: boolean) => calls.next())
+    expect(await go(true)).toBe(1)
+    expect(await go(false)).toBe(2)
+    clock.tick(300)
+    expect(await go(true)).toBe(1)
+    expect(await go.get(true)).toBe(1)
+    expect(await go(false)).toBe(3)
+    expect(asked).toBeGreaterThanOrEqual(5)
+  })
+
+  it('rejects when the computed expiration time cannot be', async () => {
+    const { region } = open<number>()
+    const go = region.cacheOnArguments({ namespace: 'go', expirationTime: () => 0 })(
+      (): number => expect.unreachable(),
+    )
+    await expect(go()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(go.get()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(go.set(1)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(go.refresh()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
+  it('forgets a value when it is invalidated', async () => {
+    const { region } = open<number>()
+    const calls = counting()
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number) => calls.next() + a)
+    expect(await go(1)).toBe(2)
+    expect(await go(1)).toBe(2)
+    expect(await go(10)).toBe(12)
+    await go.invalidate(1)
+    expect(await go.get(1)).toBe(NO_VALUE)
+    expect(await go(1)).toBe(4)
+    expect(await go(10)).toBe(12)
+    await go.invalidate(99)
+  })
+
+  it('serves an old value while it is renewed when it is invalidated softly', async () => {
+    const { region } = open<string>()
+    const calls = counting()
+    const gate = held<string>()
+    const go = region.cacheOnArguments({ namespace: 'go' })(() =>
+      calls.next() === 1 ? 'old' : gate.create(),
+    )
+    expect(await go()).toBe('old')
+    await go.invalidate.soft()
+    const leader = go()
+    await gate.started
+    expect(await go()).toBe('old')
+    gate.resolve('new')
+    expect(await leader).toBe('new')
+  })
+
+  it('can be given a value, also a falsy one', async () => {
+    const { region } = open<number>()
+    const go = region.cacheOnArguments({ namespace: 'go' })((_: number) => expect.unreachable() as number)
+    await go.set(25, 1)
+    expect(await go(1)).toBe(25)
+    await go.set(0, 2)
+    expect(await go(2)).toBe(0)
+    expect(await go.get(2)).toBe(0)
+  })
+
+  it('can be asked for its value without being called', async () => {
+    const { region } = open<number>()
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number) => a * 2)
+    expect(await go.get(1)).toBe(NO_VALUE)
+    expect(await go(1)).toBe(2)
+    expect(await go.get(1)).toBe(2)
+    expect(await go.get(2)).toBe(NO_VALUE)
+  })
+
+  it('can be refreshed, which always calls it', async () => {
+    const { region } = open<number>()
+    const calls = counting()
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number) => calls.next() + a)
+    expect(await go.refresh(10)).toBe(11)
+    expect(await go(10)).toBe(11)
+    expect(await go.refresh(10)).toBe(12)
+    expect(await go(10)).toBe(12)
+    expect(await go.get(10)).toBe(12)
+  })
+
+  it('keeps shouldCache in every form', async () => {
+    const { region } = open<number>()
+    const calls = counting()
+    const told: string[] = []
+    const go = region.cacheOnArguments({
+      namespace: 'go',
+      shouldCache: (value: number, key: string) => {
+        told.push(`${key} ${value}`)
+        return value % 2 === 1
+      },
+    })((_: string) => calls.next())
+    expect(await go('a')).toBe(1)
+    expect(await go.get('a')).toBe(1)
+    expect(await go.refresh('a')).toBe(2)
+    // An older value must not outlive a refresh that was not kept.
+    expect(await go.get('a')).toBe(NO_VALUE)
+    await go.set(4, 'a')
+    expect(await go.get('a')).toBe(NO_VALUE)
+    await go.set(5, 'a')
+    expect(await go.get('a')).toBe(5)
+    expect(told).toContain('go|"a" 4')
+  })
+
+  it('keeps an older value when a refresh fails', async () => {
+    const { region } = open<string>()
+    let broken = false
+    const go = region.cacheOnArguments({ namespace: 'go' })(() => {
+      if (broken) throw new Error('boom')
+      return 'old'
+    })
+    await go()
+    broken = true
+    await expect(go.refresh()).rejects.toThrow('boom')
+    expect(await go.get()).toBe('old')
+    expect(await region.keyIsLocked(go.key())).toBe(false)
+  })
+
+  it('passes the error of the function on', async () => {
+    const { region } = open<number>()
+    const boom = new Error('boom')
+    const go = region.cacheOnArguments({ namespace: 'go' })(() => Promise.reject(boom))
+    await expect(go()).rejects.toBe(boom)
+    await expect(go.refresh()).rejects.toBe(boom)
+  })
+
+  it('voids a call under way when it is set, invalidated or refreshed', async () => {
+    for (const how of ['set', 'invalidate', 'refresh'] as const) {
+      const { region } = open<string>()
+      const slow = held<string>()
+      let first = true
+      const go = region.cacheOnArguments({ namespace: 'go' })(() => {
+        if (!first) return 'refreshed'
+        first = false
+        return slow.create()
+      })
+      const call = go()
+      await slow.started
+      if (how === 'set') await go.set('set')
+      if (how === 'invalidate') await go.invalidate()
+      if (how === 'refresh') await go.refresh()
+      slow.resolve('made before')
+      expect(await call).toBe('made before')
+      expect(await go.get()).toBe({ set: 'set', invalidate: NO_VALUE, refresh: 'refreshed' }[how])
+    }
+  })
+
+  it('hands a runner what it can renew later', async () => {
+    const jobs: CreationJob[] = []
+    const { region } = open<number>({ asyncCreationRunner: (job) => void jobs.push(job) })
+    const calls = counting()
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number, b: number) => calls.next() + a + b)
+    expect(await go(1, 2)).toBe(4)
+    await region.invalidate('soft')
+    expect(await go(1, 2)).toBe(4)
+    expect(jobs.map(({ key }) => key)).toEqual(['go|1,2'])
+    expect(jobs[0]?.key).toBe(go.key(1, 2))
+    await jobs[0]?.run()
+    expect(await go(1, 2)).toBe(5)
+  })
+
+  it('may call another cached function', async () => {
+    const { region } = open<string>()
+    const inner = region.cacheOnArguments({ namespace: 'inner' })((a: string) => `inner ${a}`)
+    const outer = region.cacheOnArguments({ namespace: 'outer' })(async (a: string) => `outer ${await inner(a)}`)
+    expect(await outer('x')).toBe('outer inner x')
+    expect(await inner.get('x')).toBe('inner x')
+  })
+})
+
+describe('what wraps a function', () => {
+  const { region } = openMemory()
+
+  it('keeps its name and length', () => {
+    function twoArguments(a: number, b: number) {
+      return a + b
+    }
+    const cached = region.cacheOnArguments({ namespace: 'n' })(twoArguments)
+    expect(cached.name).toBe('twoArguments')
+    expect(cached.length).toBe(2)
+    expect(twoArguments).not.toHaveProperty('get')
+  })
+
+  it('offers the function itself', async () => {
+    const calls = counting()
+    const fn = (a: number) => calls.next() + a
+    const cached = region.cacheOnArguments({ namespace: 'original' })(fn)
+    await cached(10)
+    expect(cached.original(10)).toBe(12)
+    expect(await cached(10)).toBe(11)
+  })
+
+  it('may be made before the region is configured', async () => {
+    const late = makeRegion<number>()
+    const cached = late.cacheOnArguments({ namespace: 'late' })((a: number) => a)
+    expect(cached.key(1)).toBe('late|1')
+    await expect(cached(1)).rejects.toMatchObject({ code: 'ERR_NOT_CONFIGURED' })
+    late.configure({ backend: memory() })
+    expect(await cached(1)).toBe(1)
+  })
+
+  it('tells keys apart by namespace, not by the name of the function', async () => {
+    const one = region.cacheOnArguments({ namespace: 'one' })(function same() {
+      return 1
+    })
+    const other = region.cacheOnArguments({ namespace: 'other' })(function same() {
+      return 2
+    })
+    expect(await one()).toBe(1)
+    expect(await other()).toBe(2)
+  })
+
+  it('ends the waiting for another call at its own deadline', async () => {
+    const slow = held<number>()
+    const cached = region.cacheOnArguments({ namespace: 'slow', wait: 5 })(slow.create)
+    const leader = cached()
+    await slow.started
+    await expect(cached()).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    slow.resolve(1)
+    expect(await leader).toBe(1)
+  })
+
+  it('refuses options that cannot be', () => {
+    const wrong: readonly unknown[] = [
+      undefined,
+      null,
+      {},
+      { namespace: '' },
+      { namespace: 5 },
+      { namespace: 'n', expiration_time: 5 },
+      { namespace: 'n', expirationTime: 0 },
+      { namespace: 'n', shouldCache: true },
+      { namespace: 'n', wait: -1 },
+      'namespace',
+    ]
+    for (const options of wrong)
+      expect(() => region.cacheOnArguments(options as never), JSON.stringify(options)).toThrow(
+        expect.objectContaining({ code: expect.stringMatching(/^ERR_(OPTION|NAMESPACE)$/) as string }) as Error,
+      )
+    for (const fn of [undefined, null, 5, 'f', {}])
+      expect(() => region.cacheOnArguments({ namespace: 'n' })(fn as never)).toThrow(
+        expect.objectContaining({ code: 'ERR_OPTION' }) as Error,
+      )
+  })
+})
+
+describe('a cached function over several stores', () => {
+  it('counts, forgets and counts on', async () => {
+    const { region } = openMemory<number>()
+    let counter = 0
+    const go = region.cacheOnArguments({ namespace: 'go' })((a: number, b: number) => {
+      counter++
+      return counter + a + b
+    })
+    expect(await go(3, 4)).toBe(8)
+    expect(await go(5, 6)).toBe(13)
+    expect(await go(3, 4)).toBe(8)
+    await go.invalidate(3, 4)
+    expect(await go(3, 4)).toBe(10)
+    await go.invalidate(3, 4)
+    expect(await go(3, 4)).toBe(11)
+    await idle()
+  })
+})

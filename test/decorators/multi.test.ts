@@ -1,0 +1,335 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { type CachedMultiFunction, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { counting, deferred, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
+
+inEveryRegion('a cached function of many ids', (open) => {
+  /** Answers `<count> <id>`, and counts calls by id. */
+  const numbered = () => {
+    const calls = counting()
+    const asked: number[][] = []
+    return {
+      asked,
+      fn: (...ids: number[]) => {
+        asked.push(ids)
+        return ids.map((id) => `${calls.next()} ${id}`)
+      },
+    }
+  }
+
+  it('is called only with the ids that are missing, and answers in the order of the call', async () => {
+    const { region } = open<string>()
+    const { asked, fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    expect(await go(1, 2)).toEqual(['1 1', '2 2'])
+    expect(await go(3, 4)).toEqual(['3 3', '4 4'])
+    expect(await go(4, 1, 5)).toEqual(['4 4', '1 1', '5 5'])
+    expect(asked).toEqual([[1, 2], [3, 4], [5]])
+    await go.invalidate(2, 4)
+    expect(await go(2, 8, 4)).toEqual(['6 2', '8 8', '7 4'])
+    expect(asked.at(-1)).toEqual([2, 4, 8])
+  })
+
+  it('answers no ids with nothing, without being called', async () => {
+    const { region } = open<string>()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(
+      (..._: number[]): string[] => expect.unreachable(),
+    )
+    expect(await go()).toEqual([])
+    expect(await go.get()).toEqual([])
+    expect(await go.refresh()).toEqual([])
+    await go.set(new Map())
+    await go.invalidate()
+  })
+
+  it('answers an id as often as it is asked for', async () => {
+    const { region } = open<string>()
+    const { asked, fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    expect(await go(7, 7, 8)).toEqual(['1 7', '1 7', '2 8'])
+    expect(asked).toEqual([[7, 8]])
+  })
+
+  it('can be asked for its values without being called', async () => {
+    const { region } = open<string>()
+    const { fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    expect(await go.get(1, 2)).toEqual([NO_VALUE, NO_VALUE])
+    await go(1)
+    expect(await go.get(2, 1)).toEqual([NO_VALUE, '1 1'])
+  })
+
+  it('can be given values, and calls for the others', async () => {
+    const { region } = open<string>()
+    const { fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    await go.set(new Map([[1, 'one'], [2, '']]))
+    expect(await go(1, 2, 3)).toEqual(['one', '', '1 3'])
+  })
+
+  it('can be refreshed in one call, which answers in the order of the ids', async () => {
+    const { region } = open<string>()
+    const { asked, fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    await go(1, 2)
+    expect(await go.refresh(2, 1)).toEqual(['3 2', '4 1'])
+    expect(asked).toEqual([[1, 2], [2, 1]])
+    expect(await go(1, 2)).toEqual(['4 1', '3 2'])
+  })
+
+  it('refreshes an id that is listed twice once', async () => {
+    const { region } = open<string>()
+    const { fn } = numbered()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
+    const refreshed = await go.refresh(1, 1)
+    expect(refreshed[0]).toBe(refreshed[1])
+    expect(await go.get(1)).toEqual([refreshed[0]])
+  })
+
+  it('serves old values while they are renewed when it is invalidated softly', async () => {
+    const { region } = open<string>()
+    const gate = held<readonly string[]>()
+    let first = true
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })((...ids: number[]) => {
+      if (!first) return gate.create()
+      first = false
+      return ids.map((id) => `old ${id}`)
+    })
+    await go(1, 2)
+    await go.invalidate.soft(1)
+    const leader = go(1, 2)
+    await gate.started
+    expect(await go(1, 2)).toEqual(['old 1', 'old 2'])
+    gate.resolve(['new 1'])
+    expect(await leader).toEqual(['new 1', 'old 2'])
+  })
+
+  it('honours expirationTime and shouldCache in every form', async () => {
+    const { region, clock } = open<number>({ expirationTime: 100 })
+    const calls = counting()
+    const told: string[] = []
+    const go = region.cacheMultiOnArguments({
+      namespace: 'go',
+      expirationTime: 1_000,
+      shouldCache: (value: number, key: string) => {
+        told.push(key)
+        return value % 2 === 1
+      },
+    })((...ids: string[]) => ids.map(() => calls.next()))
+    expect(await go('a', 'b')).toEqual([1, 2])
+    expect(await go.get('a', 'b')).toEqual([1, NO_VALUE])
+    clock.tick(500)
+    expect(await go.get('a')).toEqual([1])
+    await go.set(new Map([['c', 5], ['a', 6]]))
+    expect(await go.get('a', 'c')).toEqual([NO_VALUE, 5])
+    clock.tick(900)
+    expect(await go.get('c')).toEqual([5])
+    expect(await go.refresh('c', 'd')).toEqual([3, 4])
+    expect(await go.get('c', 'd')).toEqual([3, NO_VALUE])
+    expect(told).toContain('go|"a"')
+  })
+
+  it('passes the error of the function on, and leaves no lease', async () => {
+    const { region } = open<string>()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })((..._: number[]) =>
+      Promise.reject<string[]>(new Error('boom')),
+    )
+    await expect(go(1, 2)).rejects.toThrow('boom')
+    await expect(go.refresh(1, 2)).rejects.toThrow('boom')
+    for (const key of go.keys(1, 2)) expect(await region.keyIsLocked(key)).toBe(false)
+    await idle()
+  })
+
+  it('rejects when the function answers another number of values', async () => {
+    const { region } = open<string>()
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })((..._: number[]) => ['only one'])
+    await expect(go(1, 2)).rejects.toMatchObject({ code: 'ERR_BATCH_LENGTH' })
+    await expect(go.refresh(1, 2)).rejects.toMatchObject({ code: 'ERR_BATCH_LENGTH' })
+    expect(await go.get(1, 2)).toEqual([NO_VALUE, NO_VALUE])
+  })
+})
+
+inEveryRegion('a cached function that answers a map', (open) => {
+  const asMap = <Id, T>(fn: CachedMultiFunction<Id, T>) =>
+    fn as unknown as ((...ids: Id[]) => Promise<Map<Id, T>>) & Omit<CachedMultiFunction<Id, T>, 'refresh'> & {
+        refresh(...ids: Id[]): Promise<Map<Id, T>>
+      }
+
+  it('leaves out ids without a value, and does not store them', async () => {
+    const { region } = open<string>()
+    const asked: number[][] = []
+    const go = asMap(
+      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
+        asked.push(ids)
+        return new Map(ids.filter((id) => id % 2 === 1).map((id) => [id, `v${id}`]))
+      }),
+    )
+    expect(await go(1, 2, 3)).toEqual(new Map([[1, 'v1'], [3, 'v3']]))
+    expect(await go(1, 2)).toEqual(new Map([[1, 'v1']]))
+    expect(asked).toEqual([[1, 2, 3], [2]])
+    expect(await go.get(1, 2)).toEqual(['v1', NO_VALUE])
+  })
+
+  it('can be refreshed, also for ids without a value', async () => {
+    const { region } = open<string>()
+    const calls = counting()
+    const go = asMap(
+      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
+        const run = calls.next()
+        return new Map(ids.filter((id) => id < 10).map((id) => [id, `${run}:${id}`]))
+      }),
+    )
+    expect(await go(1)).toEqual(new Map([[1, '1:1']]))
+    expect(await go.refresh(1, 2, 10)).toEqual(new Map([[1, '2:1'], [2, '2:2']]))
+    expect(await go(1, 2, 10)).toEqual(new Map([[1, '2:1'], [2, '2:2']]))
+    expect(await go.get(10)).toEqual([NO_VALUE])
+  })
+
+  it('removes with a refresh what has no value any more', async () => {
+    const { region } = open<string>()
+    let gone = false
+    const go = asMap(
+      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((id: number) =>
+        gone ? new Map<number, string>() : new Map([[id, 'there']]),
+      ),
+    )
+    await go(1)
+    gone = true
+    expect(await go.refresh(1)).toEqual(new Map())
+    expect(await go.get(1)).toEqual([NO_VALUE])
+  })
+
+  it('never offers shouldCache an id without a value', async () => {
+    const { region } = open<number>()
+    const told: number[] = []
+    const go = asMap(
+      region.cacheMultiOnArguments({
+        namespace: 'go',
+        asMap: true,
+        shouldCache: (value: number) => {
+          told.push(value)
+          return value > 1
+        },
+      })((...ids: number[]) => new Map(ids.filter((id) => id !== 2).map((id) => [id, id]))),
+    )
+    expect(await go(1, 2, 3)).toEqual(new Map([[1, 1], [3, 3]]))
+    expect(told.sort()).toEqual([1, 3])
+    expect(await go.get(1, 2, 3)).toEqual([NO_VALUE, NO_VALUE, 3])
+  })
+
+  it('rejects when the function answers no map', async () => {
+    const { region } = open<string>()
+    const go = asMap(
+      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((..._: number[]) => ['no map']),
+    )
+    await expect(go(1)).rejects.toMatchObject({ code: 'ERR_CREATOR' })
+  })
+})
+
+describe('what wraps a function of many ids', () => {
+  it('keeps its name and length, and offers the function itself', () => {
+    function many(first: number, ...rest: number[]) {
+      return [first, ...rest]
+    }
+    const cached = openMemory().region.cacheMultiOnArguments({ namespace: 'n' })(many as (...ids: number[]) => number[])
+    expect(cached.name).toBe('many')
+    expect(cached.length).toBe(1)
+    expect(cached.original(1, 2)).toEqual([1, 2])
+  })
+
+  it('stores each id under the key of a function called with it alone', async () => {
+    const { region, backend } = openMemory<number>()
+    const cached = region.cacheMultiOnArguments({ namespace: 'many' })((...ids: number[]) => ids)
+    await cached(1, 2)
+    expect(cached.keys(1, 2)).toEqual(['many|1', 'many|2'])
+    for (const key of cached.keys(1, 2)) expect(backend.get(key)).toBeDefined()
+  })
+
+  it('calls in the order of sorted keys, whatever generator makes them', async () => {
+    const { region } = openMemory<number>()
+    const asked: number[][] = []
+    const cached = region.cacheMultiOnArguments({
+      namespace: 'n',
+      functionMultiKeyGenerator:
+        (namespace) =>
+        (...ids) =>
+          ids.map((id) => `${namespace}:${9 - Number(id)}`),
+    })((...ids: number[]) => {
+      asked.push(ids)
+      return ids.map((id) => id * 10)
+    })
+    expect(await cached(1, 2, 3)).toEqual([10, 20, 30])
+    expect(asked).toEqual([[3, 2, 1]])
+  })
+
+  it('fences every id before it is called for a refresh', async () => {
+    const gate = deferred()
+    const asked: string[][] = []
+    const backend = wrap(
+      memory(),
+      intercept((operation, proceed) =>
+        operation.name === 'acquire' && operation.keys[0] === 'n|"b"'
+          ? (gate.promise.then(proceed) as ReturnType<typeof proceed>)
+          : proceed(),
+      ),
+    )
+    const region = makeRegion<string>({ backend })
+    const cached = region.cacheMultiOnArguments({ namespace: 'n' })((...ids: string[]) => {
+      asked.push(ids)
+      return ids
+    })
+    const refreshed = cached.refresh('a', 'b')
+    await idle()
+    expect(asked).toEqual([])
+    await region.delete('n|"b"')
+    gate.resolve()
+    expect(await refreshed).toEqual(['a', 'b'])
+    expect(asked).toEqual([['a', 'b']])
+    expect(await cached.get('b')).toEqual(['b'])
+  })
+
+  it('gives every lease back when one of them cannot be had for a refresh', async () => {
+    const backend = wrap(
+      memory(),
+      intercept((operation, proceed) => {
+        if (operation.name === 'acquire' && operation.keys[0] === 'n|"b"') throw new Error('no connection')
+        return proceed()
+      }),
+    )
+    const region = makeRegion<string>({ backend })
+    const cached = region.cacheMultiOnArguments({ namespace: 'n' })(
+      (..._: string[]) => expect.unreachable() as string[],
+    )
+    await expect(cached.refresh('a', 'b')).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    expect(await region.keyIsLocked('n|"a"')).toBe(false)
+  })
+
+  it('refuses a generator that makes another number of keys', async () => {
+    const { region } = openMemory<number>()
+    const cached = region.cacheMultiOnArguments({
+      functionMultiKeyGenerator: () => () => ['only one'],
+    })((...ids: number[]) => ids)
+    await expect(cached(1, 2)).rejects.toMatchObject({ code: 'ERR_KEY' })
+    await expect(cached.get(1, 2)).rejects.toMatchObject({ code: 'ERR_KEY' })
+    await expect(cached.invalidate(1, 2)).rejects.toMatchObject({ code: 'ERR_KEY' })
+  })
+
+  it('refuses options that cannot be', () => {
+    const { region } = openMemory()
+    for (const options of [
+      undefined,
+      null,
+      {},
+      { namespace: '' },
+      { namespace: 'n', expirationTime: -1 },
+      { namespace: 'n', expirationTime: () => 5 },
+      { namespace: 'n', asDict: true },
+      { namespace: 'n', asMap: 'yes' },
+      { namespace: 'n', self: 'shared' },
+      { namespace: 'n', functionMultiKeyGenerator: 5 },
+    ])
+      expect(() => region.cacheMultiOnArguments(options as never), JSON.stringify(options)).toThrow(
+        expect.objectContaining({ name: 'CorralError' }) as Error,
+      )
+  })
+})

@@ -1,0 +1,125 @@
+import { spawn } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import ts from 'typescript'
+import { aliases, root } from '../../.ci/entries.mjs'
+
+export interface Snippet {
+  readonly name: string
+  readonly file: string
+  readonly language: string
+  readonly flags: readonly string[]
+  /** The page with everything else blanked out, so that every line number is the page's own. */
+  readonly source: string
+}
+
+export const FLAGS = ['no-run', 'fails', 'continues']
+export const PATIENCE = 20_000
+
+/** The code blocks of README.md and of every page under docs/. */
+export function snippets(): Snippet[] {
+  const docs = existsSync(`${root}docs`)
+    ? readdirSync(`${root}docs`, { recursive: true, encoding: 'utf8' })
+    : []
+  return ['README.md', ...docs.map((page) => `docs/${page}`)]
+    .filter((page) => page.endsWith('.md') && existsSync(root + page))
+    .sort()
+    .flatMap((page) => snippetsOf(page, readFileSync(root + page, 'utf8')))
+}
+
+function snippetsOf(page: string, text: string): Snippet[] {
+  const lines = text.split('\n')
+  const found: Snippet[] = []
+  for (let at = 0; at < lines.length; at++) {
+    const [, fence, language = '', words = ''] = /^(`{3,})(\w+) ?(.*)$/.exec(lines[at] ?? '') ?? []
+    if (fence === undefined) continue
+    const end = lines.indexOf(fence, at + 1)
+    const flags = words.split(/\s+/).filter(Boolean)
+    const before = flags.includes('continues') ? (found.at(-1)?.source.split('\n') ?? []) : []
+    const source = lines
+      .slice(0, end)
+      .map((line, i) => (i > at ? line : (before[i] ?? '')))
+      .join('\n')
+    const name = `${page}:${at + 1}`
+    found.push({ name, file: `${root}${name.replaceAll(/\W/g, '-')}.${language}`, language, flags, source })
+    at = end
+  }
+  return found
+}
+
+/** All blocks in one program, with the project's own settings; the files exist only in the compiler's eyes. */
+export function compile(compiled: readonly Snippet[]): (snippet: Snippet) => string[] {
+  const config = ts.getParsedCommandLineOfConfigFile(
+    `${root}tsconfig.json`,
+    {},
+    { ...ts.sys, onUnRecoverableConfigFileDiagnostic: () => undefined },
+  )
+  const options = { ...config?.options, moduleDetection: ts.ModuleDetectionKind.Force }
+  const sources = new Map(compiled.map(({ file, source }) => [file, source]))
+  const host = ts.createCompilerHost(options)
+  const program = ts.createProgram([...sources.keys()], options, {
+    ...host,
+    fileExists: (file) => sources.has(file) || host.fileExists(file),
+    readFile: (file) => sources.get(file) ?? host.readFile(file),
+    getSourceFile: (file, ...rest) => {
+      const source = sources.get(file)
+      return source === undefined
+        ? host.getSourceFile(file, ...rest)
+        : ts.createSourceFile(file, source, rest[0])
+    },
+  })
+  return ({ file, name }) =>
+    ts
+      .getPreEmitDiagnostics(program, program.getSourceFile(file))
+      .map(({ file: at, start = 0, messageText }) => {
+        const line = (at?.getLineAndCharacterOfPosition(start).line ?? 0) + 1
+        return `${name.replace(/\d+$/, `${line}`)} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+      })
+}
+
+/** Runs them, two at a time, as bundles in a folder from which npm packages resolve; answers how each ended. */
+export async function execute(run: readonly Snippet[], folder: string): Promise<Map<Snippet, string>> {
+  const outcomes = new Map<Snippet, string>()
+  const queue = run.values()
+  const work = async () => {
+    for (const snippet of queue)
+      outcomes.set(snippet, await runOne(snippet, folder).catch((error: Error) => error.message))
+  }
+  await Promise.all([work(), work()])
+  return outcomes
+}
+
+async function runOne({ file, language, name, source }: Snippet, folder: string): Promise<string> {
+  const outfile = join(folder, `${name.replaceAll(/\W/g, '-')}.mjs`)
+  const loader = language === 'ts' ? 'ts' : 'js'
+  const stdin = { contents: source, loader, resolveDir: root, sourcefile: file } as const
+  const target = { format: 'esm', platform: 'node', target: 'node20.19' } as const
+  await build({
+    stdin,
+    outfile,
+    bundle: true,
+    ...target,
+    packages: 'external',
+    alias: aliases(),
+    sourcemap: 'inline',
+    logLevel: 'silent',
+  })
+  const child = spawn(process.execPath, ['--enable-source-maps', outfile], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: PATIENCE,
+    killSignal: 'SIGKILL',
+  })
+  let errors = ''
+  child.stdout.resume()
+  child.stderr.on('data', (chunk) => (errors += chunk))
+  return new Promise((resolve) => {
+    child.once('close', (code, signal) =>
+      resolve(
+        code === 0
+          ? 'exit 0'
+          : `${signal === null ? `exit ${code}` : `no end within ${PATIENCE} ms`}\n${errors}`,
+      ),
+    )
+  })
+}

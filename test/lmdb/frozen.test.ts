@@ -1,0 +1,101 @@
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { lmdb } from '../../backends/lmdb/index.js'
+import { bundlePeer, endPeers, pause, startPeer, temporaryFolder } from './support.js'
+
+afterAll(endPeers)
+
+test('a process that is frozen with the write lock in its hands costs a deadline, and never the event loop or a read', async () => {
+  const file = join(temporaryFolder(), 'cache.mdb')
+  const program = await bundlePeer()
+  const timeout = 400
+  const store = lmdb(file, { timeout })
+  await store.set('k', Buffer.from('v'), {})
+  const { token = '' } = await store.acquire('leased', 60_000)
+  const at = await store.ledger?.begin('~clock', [])
+  const holder = await startPeer(program, { role: 'holder', file })
+  let longest = 0
+  let last = performance.now()
+  const beat = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last)
+    last = performance.now()
+  }, 5)
+  const timed = async (work: () => unknown) => {
+    const start = performance.now()
+    let code: unknown = 'none'
+    try {
+      await work()
+    } catch (error) {
+      code = (error as { code?: unknown }).code
+    }
+    return { code, ms: performance.now() - start }
+  }
+  const all = await Promise.all([
+    timed(() => store.set('k', Buffer.from('late'), {})),
+    timed(() => store.delete('other')),
+    timed(() => store.acquire('new', 1000)),
+    timed(() => store.renew('leased', token, 60_000)),
+    timed(() => store.release('leased', token)),
+    timed(() => store.ledger?.invalidate('~clock', ['n'], 'hard')),
+    timed(() => store.ledger?.begin('other clock', [])),
+  ])
+  for (const { code, ms } of all) {
+    expect(code).toBe('ERR_TIMEOUT')
+    expect(ms).toBeLessThan(timeout + 1000)
+  }
+  // From now on nothing more is queued behind the lock.
+  const next = await timed(() => store.set('another', Buffer.from('v'), {}))
+  expect(next).toMatchObject({ code: 'ERR_TIMEOUT' })
+  expect(next.ms).toBeLessThan(timeout / 2)
+  expect(String(store.get('k'))).toBe('v')
+  expect(store.held('leased')).toBe(true)
+  expect(store.ledger?.read('~clock', ['n'])).toMatchObject({ now: at })
+  clearInterval(beat)
+  expect(longest).toBeLessThan(timeout / 2)
+
+  holder.signal('SIGKILL')
+  await holder.exited
+  // What waited is applied or given up now; then everything works again.
+  for (let tries = 0; ; tries++) {
+    const { code } = await timed(() => store.set('again', Buffer.from('v'), {}))
+    if (code === 'none') break
+    expect(tries).toBeLessThan(40)
+    await pause(50)
+  }
+  await store.set('k', Buffer.from('newest'), {})
+  await store.ledger?.invalidate('~clock', ['n'], 'hard')
+  expect(String(store.get('k'))).toBe('newest')
+  expect(store.get('another')).toBeUndefined()
+  await store.close()
+}, 30_000)
+
+test('what waited too long behind the lock does not overwrite what came after it', async () => {
+  const file = join(temporaryFolder(), 'cache.mdb')
+  const program = await bundlePeer()
+  const [store, other] = [lmdb(file, { timeout: 200 }), lmdb(file, { timeout: 5000 })]
+  await store.set('k', Buffer.from('first'), {})
+  const holder = await startPeer(program, { role: 'holder', file })
+  // Both read the same state; lmdb queues them in this order or the other.
+  const late = Promise.allSettled([store.set('k', Buffer.from('late'), {})])
+  const good = other.set('k', Buffer.from('good'), {})
+  expect((await late)[0]).toMatchObject({ status: 'rejected', reason: { code: 'ERR_TIMEOUT' } })
+  holder.signal('SIGKILL')
+  expect(await good).toBe('stored')
+  await store.close()
+  expect(String(other.get('k'))).toBe('good')
+  await other.close()
+}, 30_000)
+
+test('closing behind a frozen process does not take longer than an operation', async () => {
+  const file = join(temporaryFolder(), 'cache.mdb')
+  const program = await bundlePeer()
+  const store = lmdb(file, { timeout: 300 })
+  const holder = await startPeer(program, { role: 'holder', file })
+  const late = Promise.allSettled([store.set('k', Buffer.from('v'), {})])
+  const start = performance.now()
+  await store.close()
+  await late
+  expect(performance.now() - start).toBeLessThan(1500)
+  holder.signal('SIGKILL')
+  await holder.exited
+}, 30_000)

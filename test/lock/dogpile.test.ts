@@ -1,0 +1,379 @@
+import { describe, expect, it } from 'vitest'
+import { type CorralError, dogpile, type Filled, type Found, type Steps } from '../../src/index.js'
+import { deferred, held, idle, isPending } from '../support/stage.js'
+
+/** A resource in a variable, with every call that the dogpile makes. */
+function resource(initial: Found<string> = { state: 'missing' }) {
+  const calls: string[] = []
+  let current = initial
+  let holder: string | undefined
+  let settle = deferred()
+  let tokens = 0
+  const free = () => {
+    holder = undefined
+    settle.resolve()
+    settle = deferred()
+  }
+  const state = {
+    calls,
+    get holder() {
+      return holder
+    },
+    put(found: Found<string>) {
+      current = found
+    },
+    /** Somebody else holds the lease. */
+    occupy() {
+      holder = 'somebody else'
+    },
+    free,
+    steps: (create: () => Promise<string> | string): Steps<string> => ({
+      look(keys) {
+        calls.push('look')
+        return keys.map(() => current)
+      },
+      async create(keys) {
+        calls.push('create')
+        const value = await create()
+        return keys.map(() => value)
+      },
+      acquire(_, steal) {
+        calls.push(steal ? 'steal' : 'acquire')
+        if (holder !== undefined && !steal) return { remaining: 1_000, settled: settle.promise }
+        if (steal) free()
+        holder = `token ${++tokens}`
+        return { token: holder }
+      },
+      fill(fills) {
+        calls.push('fill')
+        return fills.map(([, value, token]): Filled => {
+          if (token !== holder) return 'lost'
+          current = { state: 'fresh', value }
+          free()
+          return 'stored'
+        })
+      },
+      release(_, token) {
+        calls.push('release')
+        if (token !== holder) return false
+        free()
+        return true
+      },
+      renew: (_, token) => token === holder,
+    }),
+  }
+  return state
+}
+
+describe('a dogpile without a cache', () => {
+  it('serves what is fresh with one look and no lease', async () => {
+    const at = resource({ state: 'fresh', value: 'fresh' })
+    expect(await dogpile<string>().run('key', at.steps(() => expect.unreachable()))).toBe('fresh')
+    expect(at.calls).toEqual(['look'])
+  })
+
+  it('creates what is missing under the lease, after a second look', async () => {
+    const at = resource()
+    expect(await dogpile<string>().run('key', at.steps(() => 'made'))).toBe('made')
+    expect(at.calls).toEqual(['look', 'acquire', 'look', 'create', 'fill'])
+    expect(at.holder).toBeUndefined()
+  })
+
+  it('needs nothing but a look and a creation', async () => {
+    let value: string | undefined
+    const pile = dogpile<string>()
+    const steps: Steps<string> = {
+      look: () => [value === undefined ? { state: 'missing' } : { state: 'fresh', value }],
+      create: () => {
+        value = 'made'
+        return [value]
+      },
+    }
+    expect(await pile.run('key', steps)).toBe('made')
+    expect(await pile.run('key', steps)).toBe('made')
+  })
+
+  it('serves what another caller made between the first look and the lease', async () => {
+    const at = resource()
+    at.occupy()
+    const waiting = dogpile<string>().run('key', at.steps(() => expect.unreachable()))
+    expect(await isPending(waiting)).toBe(true)
+    at.put({ state: 'fresh', value: 'made elsewhere' })
+    at.free()
+    expect(await waiting).toBe('made elsewhere')
+    expect(at.holder).toBeUndefined()
+  })
+
+  it('creates when whoever held the lease made nothing', async () => {
+    const at = resource()
+    at.occupy()
+    const waiting = dogpile<string>().run('key', at.steps(() => 'made here'))
+    await idle()
+    at.free()
+    expect(await waiting).toBe('made here')
+  })
+
+  it('serves what is stale at once while somebody else holds the lease', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    at.occupy()
+    expect(await dogpile<string>().run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    expect(at.calls).toEqual(['look', 'acquire'])
+  })
+
+  it('looks again before it renews, so that nobody renews what was just renewed', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    const steps = at.steps(() => expect.unreachable())
+    const acquired = deferred()
+    const late: Steps<string> = {
+      ...steps,
+      async acquire(key, steal) {
+        await acquired.promise
+        return steps.acquire?.(key, steal) as never
+      },
+    }
+    const caller = dogpile<string>().run('key', late)
+    await idle()
+    at.put({ state: 'fresh', value: 'renewed elsewhere' })
+    acquired.resolve()
+    expect(await caller).toBe('renewed elsewhere')
+    expect(at.calls).toEqual(['look', 'acquire', 'look', 'release'])
+  })
+
+  it('makes one caller renew what is stale and wait for it, while the others have the old value', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    const pile = dogpile<string>()
+    const creator = held<string>()
+    const leader = pile.run('key', at.steps(creator.create))
+    await creator.started
+    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    expect(await isPending(leader)).toBe(true)
+    creator.resolve('new')
+    expect(await leader).toBe('new')
+  })
+
+  it('waits until the lease that blocks it has ended, however often it is taken', async () => {
+    const at = resource()
+    at.occupy()
+    const waiting = dogpile<string>().run('key', at.steps(() => 'made'))
+    for (let round = 0; round < 20; round++) {
+      await idle(2)
+      at.free()
+      at.occupy()
+    }
+    expect(await isPending(waiting)).toBe(true)
+    at.free()
+    expect(await waiting).toBe('made')
+  })
+})
+
+describe('a failure in a dogpile', () => {
+  const boom = new Error('boom')
+
+  it('of a creation gives the lease back and reaches all who wait', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    const creator = held<string>()
+    const callers = [1, 2, 3].map(() => pile.run('key', at.steps(creator.create)))
+    await creator.started
+    creator.reject(boom)
+    for (const caller of callers) await expect(caller).rejects.toBe(boom)
+    expect(creator.runs).toBe(1)
+    expect(at.holder).toBeUndefined()
+    expect(await pile.run('key', at.steps(() => 'then'))).toBe('then')
+  })
+
+  it('of the second look gives the lease back', async () => {
+    const at = resource()
+    const steps = at.steps(() => expect.unreachable())
+    let looks = 0
+    const failing: Steps<string> = {
+      ...steps,
+      look(keys) {
+        if (++looks === 2) throw boom
+        return steps.look(keys)
+      },
+    }
+    await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
+    expect(at.holder).toBeUndefined()
+  })
+
+  it('of the first look leaves nothing behind', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    const failing: Steps<string> = { ...at.steps(() => 'made'), look: () => Promise.reject(boom) }
+    await expect(pile.run('key', failing)).rejects.toBe(boom)
+    expect(await pile.run('key', at.steps(() => 'made'))).toBe('made')
+  })
+
+  it('of giving the lease back does not replace the error that counts', async () => {
+    const at = resource()
+    const failing: Steps<string> = {
+      ...at.steps(() => Promise.reject(boom)),
+      release: () => Promise.reject(new Error('not the owner')),
+    }
+    await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
+  })
+
+  it('of the renewal of a lease does not reach the creation', async () => {
+    const at = resource()
+    const creator = held<string>()
+    const renewed = deferred()
+    const steps: Steps<string> = {
+      ...at.steps(creator.create),
+      renew() {
+        renewed.resolve()
+        return Promise.reject(boom)
+      },
+    }
+    const caller = dogpile<string>({ renewEvery: 1 }).run('key', steps)
+    await renewed.promise
+    creator.resolve('made')
+    expect(await caller).toBe('made')
+  })
+
+  it('of the runner costs nobody the old value, and gives the lease back', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    const pile = dogpile<string>({
+      runner() {
+        throw boom
+      },
+    })
+    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    await idle()
+    expect(at.holder).toBeUndefined()
+  })
+})
+
+describe('a runner', () => {
+  it('is handed the lease, and gives it back when its job is done', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    let run: (() => Promise<void>) | undefined
+    const pile = dogpile<string>({
+      runner(job) {
+        run = job.run
+      },
+    })
+    expect(await pile.run('key', at.steps(() => 'new'))).toBe('old')
+    expect(at.holder).toBeDefined()
+    expect(at.calls).not.toContain('create')
+    await run?.()
+    expect(at.holder).toBeUndefined()
+    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('new')
+  })
+})
+
+describe('a flight', () => {
+  it('takes no joiners once its fill is sent', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    const sent = deferred()
+    const answer = deferred()
+    const steps = at.steps(() => 'first')
+    const slow: Steps<string> = {
+      ...steps,
+      async fill(fills) {
+        sent.resolve()
+        await answer.promise
+        return steps.fill?.(fills) as never
+      },
+    }
+    const leader = pile.run('key', slow)
+    await sent.promise
+    // An invalidation that is acknowledged now may have overtaken the fill.
+    at.free()
+    const after = pile.run('key', at.steps(() => 'second'))
+    expect(await after).toBe('second')
+    answer.resolve()
+    expect(await leader).toBe('first')
+    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('second')
+  })
+
+  it('whose fill was lost serves its leader only; joiners start over together', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    const first = held<string>()
+    const leader = pile.run('key', at.steps(first.create))
+    await first.started
+    const second = held<string>()
+    const joiners = [1, 2].map(() => pile.run('key', at.steps(second.create)))
+    await idle()
+    at.free()
+    first.resolve('first')
+    expect(await leader).toBe('first')
+    await second.started
+    second.resolve('second')
+    expect(await Promise.all(joiners)).toEqual(['second', 'second'])
+    expect(second.runs).toBe(1)
+  })
+
+  it('that is overtaken again and again ends in a creation of one’s own', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    let runs = 0
+    const value = await pile.run(
+      'key',
+      at.steps(() => {
+        runs++
+        at.free()
+        return `made ${runs}`
+      }),
+    )
+    expect(value).toBe('made 1')
+    const gate = held<string>()
+    const leader = pile.run('key', at.steps(gate.create))
+    await gate.started
+    let joined = 0
+    const joiner = pile.run(
+      'key',
+      at.steps(() => {
+        joined++
+        at.free()
+        return `joined ${joined}`
+      }),
+    )
+    await idle()
+    at.free()
+    gate.resolve('led')
+    expect(await leader).toBe('led')
+    expect(await joiner).toMatch(/^joined/)
+  })
+})
+
+describe('the renewal of a value', () => {
+  it('creates whatever is there, and tells whether it was stored', async () => {
+    const at = resource({ state: 'fresh', value: 'old' })
+    expect(await dogpile<string>().renew('key', at.steps(() => 'new'))).toEqual({ value: 'new', stored: true })
+    expect(at.calls).toEqual(['steal', 'create', 'fill'])
+  })
+
+  it('voids a creation under way', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    const slow = held<string>()
+    const leader = pile.run('key', at.steps(slow.create))
+    await slow.started
+    expect(await pile.renew('key', at.steps(() => 'renewed'))).toEqual({ value: 'renewed', stored: true })
+    slow.resolve('slow')
+    expect(await leader).toBe('slow')
+    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('renewed')
+  })
+
+  it('of a key inside its own creation is refused', async () => {
+    const at = resource()
+    const pile = dogpile<string>()
+    await expect(
+      pile.run(
+        'key',
+        at.steps(async () => (await pile.renew('key', at.steps(() => 'inner'))).value),
+      ),
+    ).rejects.toMatchObject({ code: 'ERR_CREATION_CYCLE' })
+  })
+})
+
+describe('the options of a dogpile', () => {
+  it('are refused when they cannot be', () => {
+    const refusal = expect.objectContaining({ code: 'ERR_OPTION' }) as CorralError
+    for (const options of [{ wait: 0 }, { renewEvery: -1 }, { timeout: 5 }, 5, null] as never[])
+      expect(() => dogpile(options)).toThrow(refusal)
+  })
+})

@@ -1,0 +1,44 @@
+import { afterAll, expect, it } from 'vitest'
+import { type Peers, startPeers } from './peers.js'
+import { withMemcached } from './start.js'
+
+const PROCESSES = 4
+const CALLERS = 250
+
+withMemcached('a stampede on one cold key of memcached', (bench) => {
+  let peers: Peers | undefined
+  afterAll(() => peers?.end())
+
+  it.each([10, 50, 200])('of 4 processes with 250 callers each runs a creator of %i ms once', async (ms) => {
+    peers ??= await startPeers(PROCESSES)
+    const { all } = peers
+    const late: number[] = []
+    for (let round = 0; round < 5; round++) {
+      const reports = await Promise.all(
+        all.map((peer) =>
+          peer.do({
+            kind: 'stampede',
+            servers: bench().address,
+            key: `cold ${ms} ${round}`,
+            callers: CALLERS,
+            ms,
+          }),
+        ),
+      )
+      expect(reports.reduce((sum, { runs }) => sum + runs, 0)).toBe(1)
+      expect(new Set(reports.flatMap(({ values }) => values)).size).toBe(1)
+      expect(reports.flatMap(({ served }) => served)).toHaveLength(PROCESSES * CALLERS)
+      const madeAt = Math.max(...reports.map((report) => report.madeAt ?? 0))
+      // How long the first caller of each waiting process had to wait once the value was made.
+      for (const report of reports)
+        if (report.madeAt === undefined) late.push(Math.min(...report.served) - madeAt)
+    }
+    late.sort((a, b) => a - b)
+    const at = (share: number) => (late[Math.floor(share * (late.length - 1))] ?? Number.NaN).toFixed(1)
+    console.log(
+      `[stampede] creator of ${ms} ms: waiting processes woke after ${at(0.5)} ms (median), ${at(1)} ms (last)`,
+    )
+    // The longest pause between two looks, and time for a busy machine.
+    expect(Number(at(1))).toBeLessThan(1_000)
+  })
+})

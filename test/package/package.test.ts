@@ -1,0 +1,146 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { entries } from '../../.ci/entries.mjs'
+import { makeProject, type Project, pack, peers } from './pack.js'
+
+/** What an entry may load besides Node's own modules. The others work in a project where no peer is installed. */
+const NEEDS: Record<string, readonly string[]> = {
+  './backends/redis': ['ioredis'],
+  './backends/memcached': ['memjs'],
+  './backends/lmdb': ['lmdb'],
+  './proxies/msgpack': ['msgpackr'],
+}
+
+const offered = entries().map(({ subpath, specifier }) => ({ specifier, needs: NEEDS[subpath] ?? [] }))
+const formats = [
+  { format: 'import', load: (specifier: string) => `await import('${specifier}')` },
+  {
+    format: 'require',
+    load: (specifier: string) => `createRequire(process.cwd() + '/x.js')('${specifier}')`,
+  },
+] as const
+
+/** Writes down which packages are loaded, by either module system; `$` stands for the file to write to. */
+const tracer = `
+import { appendFileSync } from 'node:fs'
+import Module, { register } from 'node:module'
+const hooks = \`import { appendFileSync } from 'node:fs'
+export async function resolve(specifier, context, next) {
+  appendFileSync('$', specifier + '\\\\n')
+  return next(specifier, context)
+}\`
+register('data:text/javascript,' + encodeURIComponent(hooks))
+const load = Module._load
+Module._load = function (specifier, ...rest) {
+  appendFileSync('$', specifier + '\\n')
+  return load.call(this, specifier, ...rest)
+}
+`
+
+describe('the packed package', () => {
+  let packed: Awaited<ReturnType<typeof pack>>
+  let bare: Project
+  let equipped: Project
+  beforeAll(async () => {
+    packed = await pack()
+    ;[bare, equipped] = await Promise.all([
+      makeProject(packed.tarball),
+      makeProject(packed.tarball, { lend: peers() }),
+    ])
+  }, 60_000)
+  afterAll(() => {
+    for (const thing of [bare, equipped, packed]) thing?.remove()
+  })
+
+  /** What a script printed as JSON. */
+  const evaluate = async (project: Project, script: string, ...flags: string[]): Promise<unknown> => {
+    const file = project.write('script.mjs', `import { createRequire } from 'node:module'\n${script}`)
+    const { code, output } = await project.node(...flags, file)
+    expect(code, output).toBe(0)
+    return JSON.parse(output)
+  }
+
+  it('has the build, the manifest, the licence and the README in it, and nothing else', () => {
+    const others = packed.files.filter((file) => !/^dist\/.+\.(c?js|d\.c?ts)(\.map)?$/.test(file))
+    expect(others.sort()).toEqual(['LICENSE', 'README.md', 'package.json'])
+  })
+
+  it('brings no other package along', () => {
+    expect(readdirSync(join(bare.folder, 'node_modules')).filter((name) => !name.startsWith('.'))).toEqual([
+      'corral',
+    ])
+  })
+
+  describe.each(offered)('$specifier', ({ specifier, needs }) => {
+    it('offers the same names to import and to require', async () => {
+      const names = await evaluate(
+        equipped,
+        `const names = (module) => Object.keys(module).filter((name) => !['default', 'module.exports'].includes(name)).sort()
+        console.log(JSON.stringify([names(${formats[0].load(specifier)}), names(${formats[1].load(specifier)})]))`,
+      )
+      const [imported, required] = names as [string[], string[]]
+      expect(imported.length).toBeGreaterThan(0)
+      expect(imported).not.toContain('default')
+      expect(required).toEqual(imported)
+    })
+
+    it.each(formats)('loads nothing but what it needs by $format', async ({ load }) => {
+      const folder = mkdtempSync(join(tmpdir(), 'corral-trace-'))
+      try {
+        const trace = join(folder, 'trace')
+        const project = needs.length === 0 ? bare : equipped
+        const hook = project.write('tracer.mjs', tracer.replaceAll('$', trace))
+        await evaluate(project, `${load(specifier)}\nconsole.log(true)`, '--import', hook)
+        const loaded = readFileSync(trace, 'utf8').split('\n')
+        expect(loaded).toContain(specifier)
+        expect(loaded.filter((name) => peers().includes(name) && !needs.includes(name))).toEqual([])
+      } finally {
+        rmSync(folder, { recursive: true, force: true })
+      }
+    })
+  })
+
+  describe('as ESM and as CJS in one process', () => {
+    const both = `
+      const require = createRequire(import.meta.url)
+      const esm = { ...(await import('corral')), ...(await import('corral/backends/memory')) }
+      const cjs = { ...require('corral'), ...require('corral/backends/memory') }
+      const failure = (copy) => { try { copy.wrap(null) } catch (error) { return error } }`
+
+    it('has one NO_VALUE', async () => {
+      expect(
+        await evaluate(
+          bare,
+          `${both}\nconsole.log(esm.NO_VALUE === cjs.NO_VALUE && esm.makeRegion !== cjs.makeRegion)`,
+        ),
+      ).toBe(true)
+    })
+
+    it('recognises the errors of the other copy by their code', async () => {
+      const script = `${both}
+        const errors = [failure(esm), failure(cjs)]
+        const known = [esm, cjs].flatMap((copy) => errors.map((error) => copy.CorralError.is(error, 'ERR_CHAIN')))
+        console.log(JSON.stringify([known, errors[0] instanceof cjs.CorralError, esm.CorralError.is(new Error('other'))]))`
+      expect(await evaluate(bare, script)).toEqual([[true, true, true, true], false, false])
+    })
+
+    it('makes regions over the backends of the other copy', async () => {
+      const script = `${both}
+        const region = esm.makeRegion({ backend: cjs.wrap(cjs.memory()) })
+        const values = [await region.getOrCreate('a', () => 1), await region.getOrCreate('a', () => 2), region.peek('a'), region.peek('b') === cjs.NO_VALUE]
+        console.log(JSON.stringify(values))`
+      expect(await evaluate(bare, script)).toEqual([1, 1, 1, true])
+    })
+  })
+
+  it.each(offered.filter(({ needs }) => needs.length > 0))(
+    '$specifier says which package it misses',
+    async ({ specifier, needs }) => {
+      const { code, output } = await bare.node('--input-type=module', '-e', `await import('${specifier}')`)
+      expect(code).not.toBe(0)
+      expect(output).toContain(needs[0])
+    },
+  )
+})

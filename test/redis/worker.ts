@@ -1,0 +1,96 @@
+/** One process of several that share a cache. Started by `crew.ts`; never imported for more than its types. */
+import { setTimeout as delay } from 'node:timers/promises'
+import { redis, type RedisBackendOptions } from '../../backends/redis/index.js'
+import { json } from '../../proxies/json.js'
+import { makeRegion, type Region, wrap } from '../../src/index.js'
+import { type History, type HistoryOrder, takePart } from './history.js'
+
+export interface StampedeOrder {
+  readonly task: 'stampede'
+  readonly where: RedisBackendOptions
+  readonly key: string
+  readonly callers: number
+  /** How long the creator takes, in ms. */
+  readonly work: number
+  /** How long a lease lives, in ms. */
+  readonly lease: number
+}
+
+export interface Stampede {
+  readonly runs: number
+  readonly values: readonly string[]
+  /** When the creator returned, on the clock that all processes share, in ms. */
+  readonly made: number | undefined
+  /** When the first and the last caller were served. */
+  readonly first: number
+  readonly last: number
+  readonly errors: readonly string[]
+}
+
+export type Order = StampedeOrder | HistoryOrder
+export interface Answers {
+  readonly stampede: Stampede
+  readonly history: History
+}
+
+/** ms on a clock that all processes of a machine share. */
+export function sharedNow(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}
+
+const regions = new Map<string, Region<string>>()
+
+function regionAt(where: RedisBackendOptions, lease: number): Region<string> {
+  const id = JSON.stringify([where, lease])
+  let region = regions.get(id)
+  if (region === undefined) {
+    region = makeRegion<string>({ name: 'crew', lease: { ms: lease, wait: '30s' }, backend: wrap(redis(where), json()) })
+    regions.set(id, region)
+  }
+  return region
+}
+
+async function stampede({ where, key, callers, work, lease }: StampedeOrder): Promise<Stampede> {
+  const region = regionAt(where, lease)
+  // Connected and listening, as a process is that has run for a while.
+  await region.getOrCreate(`warm ${process.pid}`, () => 'warm')
+  let runs = 0
+  let made: number | undefined
+  let [first, last] = [Number.POSITIVE_INFINITY, 0]
+  const create = async () => {
+    runs++
+    process.send?.({ id: 'creating', pid: process.pid })
+    await delay(work)
+    made = sharedNow()
+    return `by ${process.pid}`
+  }
+  const results = await Promise.allSettled(
+    Array.from({ length: callers }, async () => {
+      const value = await region.getOrCreate(key, create)
+      last = sharedNow()
+      first = Math.min(first, last)
+      return value
+    }),
+  )
+  return {
+    runs,
+    made,
+    first,
+    last,
+    values: [...new Set(results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])))],
+    errors: [...new Set(results.flatMap((result) => (result.status === 'rejected' ? [String(result.reason)] : [])))],
+  }
+}
+
+process.on('unhandledRejection', (error) => {
+  console.error('unhandled rejection', error)
+  process.exit(3)
+})
+process.on('message', async ({ id, order }: { readonly id: number; readonly order: Order }) => {
+  try {
+    process.send?.({ id, result: order.task === 'stampede' ? await stampede(order) : await takePart(order) })
+  } catch (error) {
+    process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  }
+})
+process.send?.({ id: 'ready' })

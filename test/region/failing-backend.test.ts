@@ -1,0 +1,232 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import {
+  type BackendSpec,
+  type CachedValue,
+  CorralError,
+  defineBackend,
+  intercept,
+  makeRegion,
+  NO_VALUE,
+  type OperationName,
+  wrap,
+} from '../../src/index.js'
+import { idle, manualClock } from '../support/stage.js'
+
+const cause = new Error('connection refused')
+const failed = expect.objectContaining({ name: 'CorralError', code: 'ERR_BACKEND', cause }) as Error
+
+/** A region whose backend fails in one operation. */
+function failing(name: OperationName, how: 'throws' | 'rejects') {
+  let armed = false
+  const clock = manualClock()
+  const backend = wrap(
+    memory({ clock }),
+    intercept((operation, proceed) => {
+      if (!armed || operation.name !== name) return proceed()
+      if (how === 'throws') throw cause
+      return Promise.reject(cause)
+    }),
+  )
+  return {
+    clock,
+    region: makeRegion<string>({ backend, clock, expirationTime: 100 }),
+    arm: (on = true) => {
+      armed = on
+    },
+  }
+}
+
+for (const how of ['throws', 'rejects'] as const)
+  describe(`a backend that ${how}`, () => {
+    it('in a read rejects with a typed error and its cause', async () => {
+      const { region, arm } = failing('get', how)
+      await region.set('key', 'value')
+      arm()
+      const never = () => expect.unreachable()
+      await expect(region.get('key')).rejects.toEqual(failed)
+      await expect(region.has('key')).rejects.toEqual(failed)
+      await expect(region.getValueMetadata('key')).rejects.toEqual(failed)
+      await expect(region.getOrCreate('key', never)).rejects.toEqual(failed)
+      await expect(region.getOrCreateMulti(['key'], never)).rejects.toEqual(failed)
+      if (how === 'throws') expect(() => region.peek('key')).toThrow(failed)
+      arm(false)
+      expect(await region.get('key')).toBe('value')
+      expect(await region.keyIsLocked('key')).toBe(false)
+    })
+
+    it('in a batch read rejects with a typed error', async () => {
+      const { region, arm } = failing('getMulti', how)
+      arm()
+      await expect(region.getMulti(['a', 'b'])).rejects.toEqual(failed)
+      await expect(region.getOrCreateMulti(['a', 'b'], () => expect.unreachable())).rejects.toEqual(failed)
+      arm(false)
+      expect(await region.getOrCreateMulti(['a', 'b'], (keys) => keys)).toEqual(['a', 'b'])
+    })
+
+    it('in a write rejects with a typed error, and leaves no lease', async () => {
+      const { region, arm } = failing('set', how)
+      arm()
+      await expect(region.set('key', 'value')).rejects.toEqual(failed)
+      await expect(region.getOrCreate('key', () => 'value')).rejects.toEqual(failed)
+      arm(false)
+      expect(await region.keyIsLocked('key')).toBe(false)
+      expect(await region.getOrCreate('key', () => 'then')).toBe('then')
+    })
+
+    it('in a batch write rejects with a typed error, and leaves no lease', async () => {
+      const { region, arm } = failing('setMulti', how)
+      arm()
+      await expect(region.setMulti([['a', '1'], ['b', '2']])).rejects.toEqual(failed)
+      await expect(region.getOrCreateMulti(['a', 'b'], (keys) => keys)).rejects.toEqual(failed)
+      arm(false)
+      expect(await region.keyIsLocked('a')).toBe(false)
+      expect(await region.keyIsLocked('b')).toBe(false)
+      expect(await region.getOrCreateMulti(['a', 'b'], (keys) => keys)).toEqual(['a', 'b'])
+    })
+
+    it('in a removal rejects with a typed error', async () => {
+      const { region, arm } = failing('delete', how)
+      arm()
+      await expect(region.delete('key')).rejects.toEqual(failed)
+      await expect(region.invalidateKey('key')).rejects.toEqual(failed)
+      const many = failing('deleteMulti', how)
+      many.arm()
+      await expect(many.region.deleteMulti(['a', 'b'])).rejects.toEqual(failed)
+    })
+
+    it('in the lease rejects with a typed error, and creates nothing', async () => {
+      const { region, arm } = failing('acquire', how)
+      arm()
+      const never = () => expect.unreachable()
+      await expect(region.getOrCreate('key', never)).rejects.toEqual(failed)
+      await expect(region.getOrCreateMulti(['a', 'b'], never)).rejects.toEqual(failed)
+      await expect(region.invalidateKey('key', 'soft')).rejects.toEqual(failed)
+      await expect(region.cacheOnArguments({ namespace: 'f' })(never).refresh()).rejects.toEqual(failed)
+      arm(false)
+      expect(await region.getOrCreate('key', () => 'value')).toBe('value')
+    })
+
+    it('in giving a lease back costs nobody the value or the error that counts', async () => {
+      const { region, arm } = failing('release', how)
+      arm()
+      await expect(region.getOrCreate('key', () => Promise.reject(new Error('boom')))).rejects.toThrow('boom')
+      expect(await region.getOrCreate('other', () => 'value', { shouldCache: () => false })).toBe('value')
+      expect(await region.getOrCreateMulti(['a', 'b'], (keys) => keys, { shouldCache: () => false })).toEqual([
+        'a',
+        'b',
+      ])
+    })
+
+    it('in asking for the lock rejects with a typed error', async () => {
+      const { region, arm } = failing('held', how)
+      arm()
+      await expect(region.keyIsLocked('key')).rejects.toEqual(failed)
+    })
+  })
+
+describe('a backend that answers too late', () => {
+  const lateIn = (...names: (keyof BackendSpec<CachedValue>)[]) => {
+    const pending: ((error: Error) => void)[] = []
+    const late = () =>
+      new Promise<never>((_, reject) => {
+        pending.push(reject)
+      })
+    const spec: BackendSpec<CachedValue> = {
+      name: 'own',
+      timeout: 20,
+      get: () => undefined,
+      set: () => {},
+      delete: () => {},
+    }
+    for (const name of names) Object.assign(spec, { [name]: late })
+    return {
+      region: makeRegion<string>({ backend: defineBackend(spec) }),
+      fail: () => {
+        for (const reject of pending) reject(new Error('too late'))
+      },
+    }
+  }
+
+  it('is not waited for, and its late failure is handled', async () => {
+    const timeout = expect.objectContaining({ code: 'ERR_TIMEOUT' }) as Error
+    const reads = lateIn('get', 'getMulti')
+    await expect(reads.region.get('key')).rejects.toEqual(timeout)
+    await expect(reads.region.getMulti(['a', 'b'])).rejects.toEqual(timeout)
+    await expect(reads.region.getOrCreate('key', () => expect.unreachable())).rejects.toEqual(timeout)
+    const writes = lateIn('set', 'delete')
+    await expect(writes.region.set('a', 'value')).rejects.toEqual(timeout)
+    await expect(writes.region.delete('b')).rejects.toEqual(timeout)
+    await expect(writes.region.getOrCreate('c', () => 'value')).rejects.toEqual(timeout)
+    reads.fail()
+    writes.fail()
+    await idle()
+  })
+})
+
+describe('a backend that answers nonsense', () => {
+  it('in place of several values rejects, or counts as misses', async () => {
+    for (const answer of [undefined, null, [], ['a'], 'ab', 5] as never[]) {
+      const region = makeRegion<string>({
+        backend: defineBackend<CachedValue>({
+          name: 'own',
+          get: () => undefined,
+          getMulti: () => answer,
+          set: () => {},
+          delete: () => {},
+        }),
+      })
+      const read = await region.getMulti(['a', 'b']).catch((error: unknown) => error)
+      if (Array.isArray(read)) expect(read).toEqual([NO_VALUE, NO_VALUE])
+      else expect(CorralError.is(read)).toBe(true)
+    }
+  })
+
+  it('in place of a cached value counts as a miss', async () => {
+    for (const answer of [null, 5, 'text', [], {}, { payload: 1 }, { metadata: {} }, NO_VALUE] as never[]) {
+      const region = makeRegion<string>({
+        backend: defineBackend<CachedValue>({
+          name: 'own',
+          get: () => answer,
+          set: () => {},
+          delete: () => {},
+        }),
+      })
+      expect(await region.get('key'), String(answer)).toBe(NO_VALUE)
+      expect(await region.getMulti(['key'])).toEqual([NO_VALUE])
+      expect(await region.getValueMetadata('key', { ignoreExpiration: true })).toBeUndefined()
+      expect(await region.getOrCreate('key', () => 'value')).toBe('value')
+      await region.invalidateKey('key', 'soft')
+    }
+  })
+})
+
+describe('a former backend whose closing fails', () => {
+  it('does not break its replacement, nor end the process', async () => {
+    const region = makeRegion<string>({
+      backend: defineBackend<CachedValue>({
+        name: 'own',
+        get: () => undefined,
+        set: () => {},
+        delete: () => {},
+        close: () => Promise.reject(cause),
+      }),
+    })
+    region.configure({ backend: memory(), replaceExistingBackend: true })
+    await idle()
+    expect(await region.getOrCreate('key', () => 'value')).toBe('value')
+  })
+
+  it('rejects an explicit close with a typed error', async () => {
+    const region = makeRegion({
+      backend: defineBackend<CachedValue>({
+        name: 'own',
+        get: () => undefined,
+        set: () => {},
+        delete: () => {},
+        close: () => Promise.reject(cause),
+      }),
+    })
+    await expect(region.close()).rejects.toEqual(failed)
+  })
+})

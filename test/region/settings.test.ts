@@ -1,0 +1,202 @@
+import { beforeEach, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { prefix } from '../../proxies/prefix.js'
+import { makeRegion, NO_VALUE, registerBackend, registerProxy, type Settings } from '../../src/index.js'
+import { manualClock } from '../support/stage.js'
+
+const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
+
+let made: Settings[]
+
+beforeEach(() => {
+  made = []
+  registerBackend(
+    'recorded',
+    (options) => {
+      made.push(options)
+      return memory()
+    },
+    {
+      url: 'string',
+      ratio: 'number',
+      size: 'integer',
+      strict: 'boolean',
+      timeout: 'duration',
+      hosts: 'list',
+    },
+  )
+  registerProxy('prefix', ({ text }) => prefix(text as string), { text: 'string' })
+})
+
+describe('configuration from flat settings', () => {
+  it('reads the settings under a prefix, and no others', async () => {
+    const clock = manualClock()
+    const region = makeRegion<number>({ clock })
+    region.configureFromConfig(
+      {
+        'cache.example.backend': 'recorded',
+        'cache.example.expiration_time': '600s',
+        'cache.example.backend.url': '127.0.0.1',
+        'cache.other.backend': 'nonsense',
+        PATH: '/bin',
+      },
+      'cache.example.',
+    )
+    expect(region.isConfigured).toBe(true)
+    expect(made).toEqual([{ url: '127.0.0.1' }])
+    await region.set('key', 1)
+    clock.tick(600_000)
+    expect(await region.get('key')).toBe(1)
+    clock.tick(1)
+    expect(await region.get('key')).toBe(NO_VALUE)
+  })
+
+  it('reads texts by the kind that the backend declares', () => {
+    makeRegion().configureFromConfig(
+      {
+        'c.backend': ' recorded ',
+        'c.backend.url': ' 600 ',
+        'c.backend.ratio': '-3.14e-10',
+        'c.backend.size': '+01',
+        'c.backend.strict': 'False',
+        'c.backend.timeout': '1.5s',
+        'c.backend.hosts': 'one, two,,three',
+      },
+      'c.',
+    )
+    expect(made).toEqual([
+      { url: '600', ratio: -3.14e-10, size: 1, strict: false, timeout: 1_500, hosts: ['one', 'two', 'three'] },
+    ])
+  })
+
+  it('takes values that are of the kind already', () => {
+    makeRegion().configureFromConfig(
+      { backend: 'recorded', 'backend.ratio': 0.1, 'backend.size': -1, 'backend.strict': true, 'backend.hosts': ['a'] },
+      '',
+    )
+    expect(made).toEqual([{ ratio: 0.1, size: -1, strict: true, hosts: ['a'] }])
+  })
+
+  it('counts undefined and null as absent', () => {
+    makeRegion().configureFromConfig(
+      { 'c.backend': 'recorded', 'c.backend.url': undefined, 'c.expiration_time': null },
+      'c.',
+    )
+    expect(made).toEqual([{}])
+  })
+
+  it('builds the chain from the backend outwards', async () => {
+    const backend = memory()
+    registerBackend('shared', () => backend)
+    registerProxy('outer', () => prefix('outer:'))
+    const region = makeRegion<number>().configureFromConfig(
+      { 'c.backend': 'shared', 'c.proxies': 'prefix, outer', 'c.proxies.prefix.text': 'inner:' },
+      'c.',
+    )
+    await region.set('key', 1)
+    expect(backend.get('inner:outer:key')).toMatchObject({ payload: 1 })
+  })
+
+  it('replaces a backend when the settings say so', () => {
+    const region = makeRegion({ backend: memory() })
+    const settings = { backend: 'recorded' }
+    expect(() => region.configureFromConfig(settings, '')).toThrow(refusal('ERR_ALREADY_CONFIGURED'))
+    region.configureFromConfig({ ...settings, replace_existing_backend: 'yes' }, '')
+    expect(region.isConfigured).toBe(true)
+  })
+
+  it('sets the lease', async () => {
+    const region = makeRegion<number>().configureFromConfig(
+      { backend: 'recorded', 'lease.ms': '2s', 'lease.wait': '5ms' },
+      '',
+    )
+    let release!: (value: number) => void
+    const leader = region.getOrCreate('key', () => new Promise<number>((resolve) => (release = resolve)))
+    await expect(region.getOrCreate('key', () => 2)).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    release(1)
+    await leader
+  })
+
+  it('leaves the settings as they were', () => {
+    const settings = Object.freeze({ 'c.backend': 'recorded', 'c.expiration_time': '5m' })
+    makeRegion().configureFromConfig(settings, 'c.')
+    expect(settings).toEqual({ 'c.backend': 'recorded', 'c.expiration_time': '5m' })
+  })
+
+  it('refuses what it cannot read, and makes nothing', () => {
+    const wrong: readonly Record<string, unknown>[] = [
+      { 'c.expiration_time': '300' },
+      { 'c.expiration_time': 300 },
+      { 'c.expiration_time': '-1' },
+      { 'c.expiration_time': 'None' },
+      { 'c.expiration_time': '' },
+      { 'c.unknown': '1' },
+      { 'c.arguments.url': '1' },
+      { 'c.backend.foo': 'barf' },
+      { 'c.backend.size': '1.5' },
+      { 'c.backend.size': 'ten' },
+      { 'c.backend.size': '' },
+      { 'c.backend.ratio': 'NaN' },
+      { 'c.backend.strict': 'maybe' },
+      { 'c.backend.timeout': '10' },
+      { 'c.backend.timeout': '0s' },
+      { 'c.backend.url': 5 },
+      { 'c.backend.hosts': 5 },
+      { 'c.backend.hosts': ['a', 5] },
+      { 'c.proxies.prefix.text': 'used by no proxy' },
+      { 'c.replace_existing_backend': 'perhaps' },
+      { 'c.lease.ms': '0ms' },
+    ]
+    for (const settings of wrong) {
+      const region = makeRegion()
+      expect(
+        () => region.configureFromConfig({ 'c.backend': 'recorded', ...settings }, 'c.'),
+        JSON.stringify(settings),
+      ).toThrow(refusal('ERR_OPTION'))
+      expect(region.isConfigured).toBe(false)
+    }
+    expect(made).toEqual([])
+  })
+
+  it('names the setting in its errors', () => {
+    expect(() =>
+      makeRegion().configureFromConfig({ 'c.backend': 'recorded', 'c.expiration_time': '300' }, 'c.'),
+    ).toThrow("Expected `c.expiration_time` to carry a unit, got '300'. Say '300s' or '300ms'.")
+    expect(() => makeRegion().configureFromConfig({}, 'c.')).toThrow(
+      'Expected the setting `c.backend` to name a backend',
+    )
+  })
+
+  it('refuses names that nobody registered', () => {
+    expect(() => makeRegion().configureFromConfig({ backend: 'redist' }, '')).toThrow(
+      refusal('ERR_UNKNOWN_NAME'),
+    )
+    expect(() => makeRegion().configureFromConfig({ backend: 'recorded', proxies: 'zip' }, '')).toThrow(
+      refusal('ERR_UNKNOWN_NAME'),
+    )
+    expect(() => makeRegion().configureFromConfig({ backend: 'toString' }, '')).toThrow(
+      refusal('ERR_UNKNOWN_NAME'),
+    )
+    expect(made).toEqual([])
+  })
+})
+
+describe('registering', () => {
+  it('replaces what had the name before', async () => {
+    const backend = memory()
+    registerBackend('again', () => memory())
+    registerBackend('again', () => backend)
+    const region = makeRegion<number>().configureFromConfig({ backend: 'again' }, '')
+    await region.set('key', 1)
+    expect(backend.get('key')).toMatchObject({ payload: 1 })
+  })
+
+  it('refuses names that a setting could not hold, and what is no factory', () => {
+    for (const name of ['', 'a b', 'a,b', 'a.b', 5, undefined] as never[]) {
+      expect(() => registerBackend(name, () => memory())).toThrow(refusal('ERR_OPTION'))
+      expect(() => registerProxy(name, () => prefix('a'))).toThrow(refusal('ERR_OPTION'))
+    }
+    expect(() => registerBackend('name', memory() as never)).toThrow(refusal('ERR_OPTION'))
+    expect(() => registerProxy('name', 'prefix' as never)).toThrow(refusal('ERR_OPTION'))
+  })
+})
