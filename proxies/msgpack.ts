@@ -222,7 +222,7 @@ function reading({ regExp, maxBytes }: Settings, shapes?: readonly Shape[]): Rea
   return ({ bytes, start, end, metadata }, skip) => {
     if (end - start > maxBytes) return undefined
     // A view of its own: msgpackr leaves a DataView on it, and the stored bytes belong to the backend.
-    const packed = Buffer.from(bytes.buffer, bytes.byteOffset + start + skip, end - start - skip)
+    const packed = bytes.subarray(start + skip, end)
     const many = definesMany(packed)
     const reader = many ? plain : compiling
     const structures = many ? uncompiled : compiled

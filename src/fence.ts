@@ -33,27 +33,30 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
 
   const leases = localLeases()
   const inTurn = turns()
-  const { lease, done } =
+  const { lease, done, holder } =
     spec.mutex === undefined
-      ? { lease: leases, done: nothing }
+      ? { lease: leases, done: nothing, holder: nothing }
       : withMutex(leases, (key) => mutexOf(spec, key))
+  /** Voids the creation under way, does the work in turn, and then lets others at the mutex of what was voided. */
+  const revoking = <R>(key: string, work: () => MaybePromise<R>): MaybePromise<R> => {
+    leases.revoke(key)
+    const voided = holder(key)
+    const worked = inTurn(key, work)
+    if (voided === undefined) return worked
+    const free = () => done(key, voided)
+    return isPromise(worked) ? worked.finally(free) : andThen(free(), () => worked)
+  }
   return {
     set(key, value, { token, ...rest }) {
-      if (token === undefined) {
-        leases.revoke(key)
-        return inTurn(key, () => store(key, value, rest))
-      }
+      if (token === undefined) return revoking(key, () => store(key, value, rest))
       const filled = inTurn(key, () =>
         leases.owns(key, token)
           ? andThen(store(key, value, rest), (outcome) => (leases.release(key, token) ? outcome : 'lost'))
           : 'lost',
       )
-      return andThen(filled, (outcome) => andThen(done(token), () => outcome))
+      return andThen(filled, (outcome) => andThen(done(key, token), () => outcome))
     },
-    deleteOne(key) {
-      leases.revoke(key)
-      return inTurn(key, () => spec.delete(key))
-    },
+    deleteOne: (key) => revoking(key, () => spec.delete(key)),
     lease: {
       ...lease,
       // Whoever is granted the lease reads next, and must see what a write under way, now voided, leaves behind.
@@ -66,7 +69,7 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
   }
 }
 
-function nothing(): void {}
+function nothing(): undefined {}
 
 function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
   if (spec.mutex === undefined) throw new TypeError('unreachable')
@@ -90,14 +93,15 @@ function turns(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<
 
 /** Joins a foreign mutex to the local lease: the token that holds the one also holds the other. */
 function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
-  const holders = new Map<string, { readonly key: string; readonly mutex: PlainMutex }>()
+  const holders = new Map<string, { token: string; readonly mutex: PlainMutex }>()
   /** That a mutex cannot be released must not cost anybody the value: it ends by itself, or somebody must be told. */
-  const done = (token: string): MaybePromise<void> => {
-    const holder = holders.get(token)
-    holders.delete(token)
+  const done = (key: string, token: string): MaybePromise<void> => {
+    const holder = holders.get(key)
+    if (holder?.token !== token) return
+    holders.delete(key)
     return orElse(
-      () => andThen<unknown, void>(holder?.mutex.release(), nothing),
-      (error) => report('failure', () => ({ where: 'mutex', key: holder?.key, error })),
+      () => andThen<unknown, void>(holder.mutex.release(), nothing),
+      (error) => report('failure', () => ({ where: 'mutex', key, error })),
     )
   }
   const lease: LeaseOperations = {
@@ -106,13 +110,12 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
       const acquired = leases.acquire(key, ms, options)
       const { token } = acquired
       if (token === undefined) return acquired
-      for (const [former, holder] of holders)
-        if (holder.key === key) {
-          // A thief inherits the mutex that this process holds already; taking it anew would wait for ourselves.
-          holders.delete(former)
-          holders.set(token, holder)
-          return acquired
-        }
+      const former = holders.get(key)
+      if (former !== undefined) {
+        // A thief inherits the mutex that this process holds already; taking it anew would wait for ourselves.
+        former.token = token
+        return acquired
+      }
       const refused = (error: unknown): never => {
         leases.release(key, token)
         throw error
@@ -120,7 +123,7 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
       return andThen(
         orElse(() => foreign.acquire(false), refused),
         (taken) => {
-          if (taken) holders.set(token, { key, mutex: foreign })
+          if (taken) holders.set(key, { token, mutex: foreign })
           if (taken || options?.steal === true) return { token }
           leases.release(key, token)
           const settled = Promise.resolve(foreign.acquire(true)).then(async (free) => {
@@ -133,9 +136,10 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
     renew: (key, token, ms) => leases.renew(key, token, ms),
     release: (key, token) => {
       const owned = leases.release(key, token)
-      return andThen(done(token), () => owned)
+      return andThen(done(key, token), () => owned)
     },
-    held: (key) => leases.held(key) || (mutex(key).locked?.() ?? false),
+    // A mutex that this process still holds for a lease that has expired keeps nobody here waiting.
+    held: (key) => leases.held(key) || (!holders.has(key) && (mutex(key).locked?.() ?? false)),
   }
-  return { lease, done }
+  return { lease, done, holder: (key: string) => holders.get(key)?.token }
 }

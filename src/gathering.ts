@@ -17,6 +17,9 @@ export interface Gathering {
   basis(): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
 }
 
+/** A dependency that keeps what has it from being stored: nothing would ever invalidate it. */
+export const UNCACHEABLE = 'uncacheable:'
+
 /** Starts a gathering as of the moment before the creator ran. */
 export function gather(asOf: Instant, own: readonly string[]): Gathering {
   const names = new Set(own)
@@ -26,7 +29,9 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
   let until = Number.POSITIVE_INFINITY
   return {
     declare(more) {
-      for (const name of more) names.add(name)
+      for (const name of more)
+        if (name === UNCACHEABLE) tainted ??= 'it is a list by a condition that nobody describes'
+        else names.add(name)
     },
     liveUntil(at) {
       until = Math.min(until, at)

@@ -27,8 +27,18 @@ export {
 } from './cached-value.js'
 export type { Clock } from './clock.js'
 export { defineBackend } from './define-backend.js'
-export { dep, type IdPart } from './dependencies/dep.js'
+export { dep } from './dependencies/dep.js'
 export { dependsOn } from './dependencies/depends-on.js'
+export type { IdPart } from './dependencies/names.js'
+export type {
+  Change,
+  Condition,
+  DescribeOptions,
+  Invalidates,
+  Scopes,
+  ScopesOptions,
+  Signature,
+} from './dependencies/scopes.js'
 export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
 export {
   type Dogpile,

@@ -7,6 +7,7 @@ import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
+import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
@@ -241,6 +242,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       for (const [key] of values) checkKey(key)
       if (dependencies.length > 0) requireAsOf(region, set)
       if (values.length === 0) return []
+      if (dependencies.includes(UNCACHEABLE)) {
+        await region.backend.deleteMulti(values.map(([key]) => key))
+        return values.map(() => 'refused' as const)
+      }
       const { tracker } = region
       const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
       const createdAt = region.precise.now()

@@ -14,7 +14,7 @@ import {
   writeHead,
 } from './layout.js'
 import { leaseExpiry } from './leases.js'
-import { dropOldStamps } from './ledger.js'
+import { dropOldStamps } from './stamps.js'
 import type { Change, Seen, Store } from './store.js'
 
 /** Holds the file to its size: sweeps what has expired, evicts what has not. */

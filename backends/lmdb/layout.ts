@@ -9,10 +9,10 @@ export const TAG = {
   entry: 0x65,
   /** `entry key` → version, expiry, token. */
   lease: 0x6c,
-  /** `clock` → version, epoch, floors. */
-  account: 0x63,
-  /** `clock` → version, the stamp of the latest invalidation. */
-  now: 0x6e,
+  /** `clock` → version, the stamp of the latest invalidation, floor, version of the anchor, epoch. */
+  clock: 0x63,
+  /** `clock` → version, which changes with the floor and the epoch only. */
+  anchor: 0x61,
   /** `clock, name` → version, hard, soft. */
   stamp: 0x73,
   /** expiry, version → key of the entry. */
@@ -48,7 +48,7 @@ export const keyEncoder = {
 export function isBookkeeping(key: TreeKey): boolean {
   if (typeof key === 'string') return false
   const tag = (key[0] as number) & ~DIGESTED
-  return tag === TAG.account || tag === TAG.now || tag === TAG.stamp
+  return tag === TAG.clock || tag === TAG.anchor || tag === TAG.stamp
 }
 
 /** The tree's key for an entry. */
@@ -81,8 +81,8 @@ export function rangesOf(tag: number): readonly (readonly [start: Buffer, end: B
   return [tag, tag | DIGESTED].map((first) => [Buffer.of(first), Buffer.of(first + 1)])
 }
 
-/** The same text under another tag. */
-export function retagged(key: Buffer, tag: number): Buffer {
+/** The key of the same clock under another tag. */
+export function clockOf(key: Buffer, tag: number): Buffer {
   const other = Buffer.from(key)
   other[0] = tag | ((key[0] as number) & DIGESTED)
   return other

@@ -65,7 +65,7 @@ export function openDatabase(root: RootDatabase): OpenFile {
 
 function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' | 'bookkeeping'> {
   const tree = (name: string): Tree => {
-    const options = { name, encoding: 'binary', useVersions: true, keyEncoder } as const
+    const options = { name, encoding: 'binary', useVersions: true, compression: false, keyEncoder } as const
     return root.openDB<Buffer, string | Buffer>(options)
   }
   let entries: Tree

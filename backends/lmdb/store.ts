@@ -37,7 +37,7 @@ export interface Store {
   /** At most `limit` records of a range, copied. */
   range(start: Buffer, end: Buffer, limit: number): readonly Row[]
   /** Bytes that the pages of both trees hold; pages that are free again count for nothing. */
-  size(): { readonly entries: number; readonly bookkeeping: number; readonly file: number }
+  size(): { readonly entries: number; readonly bookkeeping: number }
   /**
    * Applies changes if everything is still as it was seen, in one transaction and on a thread that needs nothing from
    * this event loop: LMDB's writer lock is never held across JavaScript. False: something had changed, nothing was done.
@@ -164,12 +164,7 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
     size() {
       beginRead()
       try {
-        const { lastPageNumber = 0, pageSize } = entries.getStats() as TreeStats
-        return {
-          entries: treeBytes(entries),
-          bookkeeping: treeBytes(bookkeeping),
-          file: (lastPageNumber + 1) * pageSize,
-        }
+        return { entries: treeBytes(entries), bookkeeping: treeBytes(bookkeeping) }
       } finally {
         endRead()
       }
@@ -250,7 +245,6 @@ interface TreeStats {
   readonly treeBranchPageCount: number
   readonly treeLeafPageCount: number
   readonly overflowPages: number
-  readonly lastPageNumber?: number
 }
 
 function treeBytes(tree: Tree): number {

@@ -109,16 +109,9 @@ export function leasesOf(slots: Slots): Leases {
       // A plain write of the value that a frozen server executes late would undo a later deletion. A stub cannot.
       const lease: Lease = { id: randomBytes(LEASE_ID), until: Date.now() + patience }
       const cleared = await slots.put(key, { lease })
-      if (cleared === undefined) return 'lost'
-      try {
-        return (await slots.put(key, { value, livesUntil }, cleared)) === undefined ? 'lost' : 'stored'
-      } catch (error) {
-        // What could not be stored must not keep others waiting; if this fails too, the stub's time is short.
-        await slots.delete(key, cleared).catch(() => {})
-        throw error
-      } finally {
-        waiters.wake(key)
-      }
+      const stored = cleared && (await slots.put(key, { value, livesUntil }, cleared))
+      waiters.wake(key)
+      return stored === undefined ? 'lost' : 'stored'
     },
 
     async remove(key) {
@@ -136,16 +129,18 @@ function standing(slot: Slot | undefined): Lease | undefined {
   return lease !== undefined && Date.now() < lease.until ? lease : undefined
 }
 
+const FORM = /^([\da-f]{32})~([\d.]+|Infinity)~([\da-f]{16})~(\d{1,20})$/
+
 /** The id is what counts. The rest tells how the item looked when the lease was granted, and spares reading it again. */
 function tokenOf({ id, until }: Lease, { connection, cas }: Version): string {
-  return `${id.toString('hex')}.${until}.${connection}.${cas}`
+  return `${id.toString('hex')}~${until}~${connection}~${cas}`
 }
 
-function parse(token: string): { readonly id: Buffer; readonly until: number; readonly version: Version } {
-  const [id = '', until, connection = '', cas = ''] = token.split('.')
-  return {
-    id: Buffer.from(id, 'hex'),
-    until: Number(until) || 0,
-    version: { connection, cas: /^\d+$/.test(cas) ? BigInt(cas) : 0n },
-  }
+function parse(token: string): {
+  readonly id: Buffer
+  readonly until: number
+  readonly version: Version
+} {
+  const [, id = '', until, connection = '', cas = '0'] = FORM.exec(token) ?? []
+  return { id: Buffer.from(id, 'hex'), until: Number(until ?? 0), version: { connection, cas: BigInt(cas) } }
 }

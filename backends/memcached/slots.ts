@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto'
 import { reportUndecodable } from '../../src/diagnostics.js'
 import type { Commands, Guard, Version } from './commands.js'
 import { type Entry, type EntryParts, packEntry, unpackEntry } from './entry.js'
 import { type WireKey, wireKey } from './keys.js'
 import { secondsUntil } from './seconds.js'
+
+/** Keys of more characters are not kept in their entries: they would take the room of the value. */
+const LONGEST_KEPT = 2_000
 
 /** What is under a key: its entry, if it is one of ours, and its version either way. */
 export interface Slot {
@@ -46,6 +50,9 @@ export function liveValue(entry: Entry | undefined, now = Date.now()): Buffer | 
   return entry !== undefined && now < entry.livesUntil ? entry.value : undefined
 }
 
+/** What an entry carries to be told from another key's, where its name is a hash: the key, or a hash of another kind. */
 function original({ hashed }: WireKey, key: string): string | undefined {
-  return hashed ? key : undefined
+  if (!hashed) return undefined
+  if (key.length <= LONGEST_KEPT) return key
+  return `${key.length} ${createHash('sha512').update(key, 'utf16le').digest('base64url')}`
 }

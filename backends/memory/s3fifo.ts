@@ -82,7 +82,7 @@ const FAR_STEP = STEP / 64
 /** The part of the store by which an entry may have missed and still count as having only just missed. */
 const MARGIN = 0.1
 /** The ghosts of the small queue, as a part of the live entries; those of the main queue fill the margin. */
-const GHOSTS = 0.8
+const GHOSTS = 0.95
 
 /** Eviction numbers wrap here: with the place they stay within V8's small integers. */
 const WRAP = 0x7ffffff

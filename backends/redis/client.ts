@@ -61,8 +61,22 @@ export function isRedisClient(value: unknown): value is RedisClient {
   return ['getBuffer', 'mgetBuffer', 'evalsha', 'on', 'duplicate', 'pipeline'].every((name) => typeof client[name] === 'function')
 }
 
-/** @throws CorralError `ERR_OPTION` for a client that reads from replicas, which would bring back what was invalidated. */
-export function refuseReplicas(client: RedisClient): void {
+/** What the client puts before every key by itself. */
+export function prefixOf(client: RedisClient): string {
+  const { keyPrefix, redisOptions } = optionsOf(client)
+  return `${keyPrefix ?? redisOptions?.keyPrefix ?? ''}`
+}
+
+/**
+ * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which would bring back what was invalidated, or
+ * that moves the keys of a cluster out of the slots of their leases.
+ */
+export function refuseUnsafe(client: RedisClient): void {
+  if (isCluster(client) && prefixOf(client) !== '')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected a cluster client without \`keyPrefix\`, got '${prefixOf(client)}': it would part keys from their leases. Put prefix() into the chain instead.`,
+    )
   const { scaleReads = 'master', role = 'master', readOnly = false } = optionsOf(client)
   if (scaleReads !== 'master' || role !== 'master' || readOnly)
     throw new CorralError(

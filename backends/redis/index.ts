@@ -2,7 +2,7 @@ import type { Backend } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
 import { defineBackend } from '../../src/define-backend.js'
 import { breaker } from './breaker.js'
-import { isCluster, openCluster, openStandalone, optionsOf, type RedisClient, refuseReplicas } from './client.js'
+import { isCluster, openCluster, openStandalone, optionsOf, prefixOf, type RedisClient, refuseUnsafe } from './client.js'
 import { clusterLedger } from './cluster-ledger.js'
 import { coalescer } from './coalescer.js'
 import { gateway, soon } from './gateway.js'
@@ -41,12 +41,12 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const { source, timeout, failOpen } = options
   const passed = 'client' in source ? source.client : undefined
   const clustered = passed === undefined ? 'nodes' in source : isCluster(passed)
-  const prefix = `${keyPrefixOf(source)}`
+  const prefix = keyPrefixOf(source)
   const channel = `${RESERVED}wake:${clustered ? 0 : databaseOf(source)}`
   const gate = gateway({
     open: async () => {
       const client = passed ?? (await connect(source))
-      refuseReplicas(client)
+      refuseUnsafe(client)
       return client
     },
     ours: passed === undefined,
@@ -123,8 +123,7 @@ function connect(source: Settled['source']): Promise<RedisClient> {
 
 function keyPrefixOf(source: Settled['source']): string {
   if (!('client' in source)) return `${source.connection.keyPrefix ?? ''}`
-  const { keyPrefix, redisOptions } = optionsOf(source.client)
-  return `${keyPrefix ?? redisOptions?.keyPrefix ?? ''}`
+  return prefixOf(source.client)
 }
 
 /** As ioredis sees it: what the URL says goes before the options. */

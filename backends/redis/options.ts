@@ -1,6 +1,6 @@
 import { type Duration, milliseconds } from '../../src/duration.js'
 import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
-import { checkUrl, type ClusterNode, type ClusterOptions, type Connection, isRedisClient, refuseReplicas, type RedisClient } from './client.js'
+import { checkUrl, type ClusterNode, type ClusterOptions, type Connection, isRedisClient, refuseUnsafe, type RedisClient } from './client.js'
 
 /** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
 export interface RedisBackendOptions {
@@ -106,7 +106,7 @@ function sourceOf({ url, connection, cluster, clusterOptions = {}, client }: Red
     const other = url ?? connection ?? cluster
     if (other !== undefined)
       throw new CorralError('ERR_OPTION', 'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.')
-    refuseReplicas(client)
+    refuseUnsafe(client)
     return { client }
   }
   if (connection !== undefined && (typeof connection !== 'object' || connection === null))
@@ -115,6 +115,8 @@ function sourceOf({ url, connection, cluster, clusterOptions = {}, client }: Red
     if (!Array.isArray(cluster) || cluster.length === 0)
       throw new CorralError('ERR_OPTION', `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${shown(cluster)}.`)
     for (const node of cluster) checkNode(node)
+    if (connection?.keyPrefix !== undefined)
+      throw new CorralError('ERR_OPTION', 'Expected no `keyPrefix` with `cluster`: it would part keys from their leases. Put prefix() into the chain instead.')
     return { nodes: cluster, connection: connection ?? {}, clusterOptions }
   }
   if (url !== undefined) checkUrl(url)

@@ -1,5 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
-import { CorralError } from '../../src/errors.js'
+import type { Backend } from '../../src/backend.js'
+import type { CachedValue } from '../../src/cached-value.js'
+import { diagnostics, type Messages } from '../../src/diagnostics.js'
 import type { Subject } from './subjects.js'
 
 /** What became of the values: kept as they were, changed, refused, or not read back at all. */
@@ -20,29 +22,43 @@ export async function judge(
   const counts = { kept: 0, changed: 0, refused: 0, missed: 0 }
   const usable: number[] = []
   let example: string | undefined
-  for (const [i, payload] of values.entries()) {
-    try {
-      await chain.set(keyOf(i), entryOf(payload), {})
-    } catch (error) {
-      if (!CorralError.is(error)) throw error
-      counts.refused++
-      example ??= `value ${i + 1}: ${error.message}`
-      continue
+  let reason = 'nothing was found'
+  const listen = (message: unknown): void => {
+    const { layer, reason: why, error } = message as Messages['undecodable']
+    reason = `${layer}: ${error instanceof Error ? error.message : why}`
+  }
+  diagnostics('undecodable').subscribe(listen)
+  try {
+    for (const [i, payload] of values.entries()) {
+      const { fate, told, found } = await roundTrip(chain, i, payload)
+      counts[fate]++
+      if (found) usable.push(i)
+      if (fate !== 'kept') example ??= `value ${i + 1}: ${told ?? reason}`
     }
-    const found = await chain.get(keyOf(i))
-    if (found === undefined) {
-      counts.missed++
-      example ??= `value ${i + 1} was a miss`
-      continue
-    }
-    usable.push(i)
-    if (isDeepStrictEqual(found.payload, payload)) counts.kept++
-    else {
-      counts.changed++
-      example ??= `value ${i + 1}: ${difference(payload, found.payload)}`
-    }
+  } finally {
+    diagnostics('undecodable').unsubscribe(listen)
   }
   return { fidelity: example === undefined ? counts : { ...counts, example }, usable }
+}
+
+async function roundTrip(
+  chain: Backend<CachedValue>,
+  index: number,
+  payload: unknown,
+): Promise<{
+  readonly fate: 'kept' | 'changed' | 'refused' | 'missed'
+  readonly found: boolean
+  readonly told?: string
+}> {
+  try {
+    await chain.set(keyOf(index), entryOf(payload), {})
+  } catch (error) {
+    return { fate: 'refused', found: false, told: error instanceof Error ? error.message : String(error) }
+  }
+  const entry = await chain.get(keyOf(index))
+  if (entry === undefined) return { fate: 'missed', found: false }
+  if (isDeepStrictEqual(entry.payload, payload)) return { fate: 'kept', found: true }
+  return { fate: 'changed', found: true, told: difference(payload, entry.payload) }
 }
 
 export function keyOf(index: number): string {

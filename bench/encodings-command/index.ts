@@ -85,7 +85,7 @@ function notes({ absent, verdict }: Report): string {
   return [
     ...losses.values(),
     ...shared,
-    ...absent.map(({ name, reason }) => `Not measured: ${name}. ${reason}`),
+    ...absent.map(({ name, needs }) => `Not measured: ${name}, which needs ${needs}.`),
   ]
     .map((line) => `${line}\n`)
     .join('')

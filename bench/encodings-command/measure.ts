@@ -13,6 +13,7 @@ export interface Measurement {
   readonly name: string
   readonly encoding: string
   readonly compression: string
+  readonly note: string | undefined
   /** Mean, median and 95th percentile of what one value takes in the store. */
   readonly bytes: number
   readonly bytesMedian: number
@@ -116,11 +117,12 @@ function isNoisy(base: Runner, control: Runner, all: readonly Runner[]): boolean
 }
 
 function result({ subject, fidelity, encodes, decodes }: Runner, count: number): Measurement {
-  const { name, encoding, compression } = subject
+  const { name, encoding, compression, note } = subject
   return {
     name,
     encoding,
     compression,
+    note,
     ...sizes(subject, count),
     encode: timing(encodes),
     decode: timing(decodes),

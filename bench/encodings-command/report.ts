@@ -1,7 +1,8 @@
 import { bars, type Legend, mark, quoted, scatter } from './chart.js'
-import type { Measured } from './measure.js'
+import type { Measured, Timing } from './measure.js'
 import { style } from './style.js'
-import { kept, number } from './table.js'
+import type { Candidates } from './subjects.js'
+import { kept, number, spread } from './table.js'
 import type { Prices } from './usage.js'
 import { formula, money, percent, type Rated, type Verdict } from './verdict.js'
 
@@ -15,7 +16,7 @@ export interface Report {
   readonly machine: string
   readonly date: string
   readonly noise: Measured['noise']
-  readonly absent: readonly { readonly name: string; readonly reason: string }[]
+  readonly absent: Candidates['absent']
   readonly verdict: Verdict
 }
 
@@ -89,7 +90,7 @@ ${rated
       `<li>${quoted(name)} also stores ${number(sharedBytes)} bytes once for all values, which the sizes leave out.</li>`,
   )
   .join('\n')}
-${report.absent.map(({ name, reason }) => `<li>Not measured: ${quoted(name)}. ${quoted(reason)}</li>`).join('\n')}
+${report.absent.map(({ name, needs }) => `<li>Not measured: ${quoted(name)}, which needs ${quoted(needs)}.</li>`).join('\n')}
 </ul>
 <details><summary>Raw figures (JSON)</summary><pre id="raw"></pre></details>
 </main>
@@ -153,9 +154,9 @@ function figures({ rated, recommended, base }: Verdict): string {
       [one.bytes, number(one.bytes)],
       [one.ratio, one.ratio.toFixed(2)],
       [one.bytes95, number(one.bytes95)],
-      [one.encode.median, `${number(one.encode.median)}<i>±${percent(one.encode.spread)}</i>`],
-      [one.decode.median, `${number(one.decode.median)}<i>±${percent(one.decode.spread)}</i>`],
-      [one.read, number(one.read)],
+      [one.encode.median, `${number(one.encode.median)}${plusMinus(one.encode)}`],
+      [one.decode.median, `${number(one.decode.median)}${plusMinus(one.decode)}`],
+      [one.read, one.decode.median === 0 ? '–' : number(one.read)],
       [one.memory, money(one.memory)],
       [one.fidelity.kept, kept(one)],
     ]
@@ -164,6 +165,10 @@ function figures({ rated, recommended, base }: Verdict): string {
       .join('')}</tr>`
   })
   return `<table><thead><tr>${heads.map((head) => `<th scope="col"><button>${head}</button></th>`).join('')}</tr></thead><tbody>${rows.join('\n')}</tbody></table>`
+}
+
+function plusMinus(timing: Timing): string {
+  return timing.median === 0 ? '' : `<i>±${spread(timing)}</i>`
 }
 
 function losses(rated: readonly Rated[]): string {

@@ -1,12 +1,12 @@
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { type Algorithm, algorithms, engineOf } from '../../proxies/compress/algorithms.js'
 import { type CompressionAlgorithm, compress } from '../../proxies/compress.js'
 import { json } from '../../proxies/json.js'
 import { v8 } from '../../proxies/v8.js'
 import type { Backend } from '../../src/backend.js'
 import type { Bytes, CachedValue } from '../../src/cached-value.js'
 import { defineBackend } from '../../src/define-backend.js'
-import { CorralError } from '../../src/errors.js'
 import { type BackendProxy, delegate } from '../../src/proxy.js'
 import { defineCodec, type PayloadCodec } from '../../src/wire/codec.js'
 import { UsageError } from './usage.js'
@@ -16,28 +16,40 @@ export interface Subject {
   readonly name: string
   readonly encoding: string
   readonly compression: string
+  readonly note: string | undefined
   readonly chain: Backend<CachedValue>
   readonly stored: ReadonlyMap<string, Bytes>
 }
 
 export interface Candidates {
   readonly subjects: readonly Subject[]
-  /** What could not be measured here, and why. */
-  readonly absent: readonly { readonly name: string; readonly reason: string }[]
+  /** What could not be measured here, and what is missing for it. */
+  readonly absent: readonly { readonly name: string; readonly needs: string }[]
 }
 
 interface Encoding {
   readonly name: string
-  readonly load: () => Promise<() => BackendProxy<CachedValue, Bytes>>
+  /** What to know before choosing it. */
+  readonly note?: string
+  /** `undefined`: the package that it needs is not here. */
+  readonly load: () => Promise<(() => BackendProxy<CachedValue, Bytes>) | undefined>
 }
 
-/** The encodings that Corral ships. The first is what the others are compared with. */
+/** The encodings that Corral ships, from simple to demanding: in a tie the first wins. */
 const encodings: readonly Encoding[] = [
   { name: 'json', load: async () => () => json() },
-  { name: 'v8', load: async () => () => v8() },
   { name: 'msgpack', load: () => madeBy((msgpack) => msgpack()) },
   { name: 'msgpack bundled', load: () => madeBy((msgpack) => msgpack({ profile: 'bundled' })) },
-  { name: 'msgpack records', load: () => madeBy((msgpack) => msgpack({ profile: 'records' })) },
+  {
+    name: 'msgpack records',
+    note: 'msgpack records keeps field names in the store, under a key of their own that every reader has to find there.',
+    load: () => madeBy((msgpack) => msgpack({ profile: 'records' })),
+  },
+  {
+    name: 'v8',
+    note: 'v8 is read by the same major version of Node only: an upgrade empties the cache.',
+    load: async () => () => v8(),
+  },
 ]
 
 type Msgpack = typeof import('../../proxies/msgpack.js')['msgpack']
@@ -47,10 +59,8 @@ async function madeBy(make: (msgpack: Msgpack) => BackendProxy<CachedValue, Byte
   try {
     const { msgpack } = await import('../../proxies/msgpack.js')
     return () => make(msgpack)
-  } catch (error) {
-    throw new Error('Expected the package msgpackr, but it is not here. Install it to measure this.', {
-      cause: error,
-    })
+  } catch {
+    return undefined
   }
 }
 
@@ -70,31 +80,27 @@ const compressions: readonly ('none' | CompressionAlgorithm)[] = [
  * @param only - texts one of which a combination's name has to contain; none: all
  */
 export async function candidates(modules: readonly string[], only: readonly string[]): Promise<Candidates> {
-  const absent: { name: string; reason: string }[] = []
-  const made: { name: string; make: () => BackendProxy<CachedValue, Bytes> }[] = []
+  const absent: { name: string; needs: string }[] = []
+  const made: { name: string; note: string | undefined; make: () => BackendProxy<CachedValue, Bytes> }[] = []
   const own = (await Promise.all(modules.map(fromModule))).flat()
-  for (const { name, load } of [...encodings, ...own]) {
-    try {
-      made.push({ name, make: await load() })
-    } catch (error) {
-      absent.push({ name, reason: (error as Error).message.split('\n')[0] ?? '' })
-    }
+  for (const { name, note, load } of [...encodings, ...own]) {
+    const make = await load()
+    if (make === undefined) absent.push({ name, needs: 'the package msgpackr' })
+    else made.push({ name, note, make })
   }
-  const available = compressions.filter((algorithm) => {
-    try {
-      if (algorithm !== 'none') compress({ algorithm })
-      return true
-    } catch (error) {
-      if (!CorralError.is(error, 'ERR_UNSUPPORTED')) throw error
-      absent.push({ name: algorithm, reason: error.message })
-      return false
-    }
+  const available = compressions.filter((name) => {
+    if (name === 'none') return true
+    const algorithm: Algorithm = algorithms[name]
+    if (engineOf(algorithm) !== undefined) return true
+    absent.push({ name, needs: algorithm.needs ?? 'another Node' })
+    return false
   })
   const subjects = made
-    .flatMap(({ name: encoding, make }) =>
+    .flatMap(({ name: encoding, note, make }) =>
       available.map((compression) => ({
         encoding,
         compression,
+        note,
         make,
         name: compression === 'none' ? encoding : `${encoding} + ${compression}`,
       })),
@@ -106,13 +112,25 @@ export async function candidates(modules: readonly string[], only: readonly stri
         rest.compression === 'none'
           ? backend
           : compress({ algorithm: rest.compression as CompressionAlgorithm })(backend)
-      return { ...rest, stored, chain: make()(below) }
+      return { ...rest, stored, chain: chained(rest.encoding, make(), below) }
     })
   if (subjects.length < 2 && only.length > 0)
     throw new UsageError(
       `Expected --only to leave something to measure, got '${only.join("', '")}'. Try: ${made.map(({ name }) => name).join(', ')}.`,
     )
   return { subjects, absent }
+}
+
+function chained(name: string, proxy: unknown, below: Backend<Bytes>): Backend<CachedValue> {
+  const put = (layer: unknown) => (typeof layer === 'function' ? (layer(below) as unknown) : undefined)
+  // An export may also be a factory, such as `() => msgpack({ … })`.
+  const once = put(proxy)
+  const chain = (typeof once === 'function' ? put(once) : once) as Partial<Backend<CachedValue>> | undefined
+  if (typeof chain?.get === 'function' && typeof chain.set === 'function')
+    return chain as Backend<CachedValue>
+  throw new UsageError(
+    `Expected the export \`${name}\` to be an encoding, such as msgpack() returns, but over a backend it made none.`,
+  )
 }
 
 /** A map and nothing else: what is measured above it is encoding and compression. */

@@ -1,3 +1,4 @@
+import type { Timing } from './measure.js'
 import { hasColors } from './terminal.js'
 import { money, percent, type Rated, type Verdict } from './verdict.js'
 
@@ -9,6 +10,7 @@ interface Column {
 }
 
 export function number(value: number): string {
+  if (value === 0) return '–'
   if (value >= 100) return Math.round(value).toLocaleString('en')
   return value >= 10 ? value.toFixed(1) : value.toFixed(2)
 }
@@ -24,6 +26,10 @@ export function kept({ fidelity }: Rated): string {
   return `${whole > 0 ? '' : 'none: '}${parts.filter(Boolean).join(', ')}`
 }
 
+export function spread({ median, spread: part }: Timing): string {
+  return median === 0 ? '' : percent(part)
+}
+
 const columns: readonly Column[] = [
   { title: 'encoding', unit: '', left: true, cell: ({ encoding }) => encoding },
   {
@@ -35,10 +41,10 @@ const columns: readonly Column[] = [
   { title: 'size', unit: 'bytes', cell: ({ bytes }) => number(bytes) },
   { title: '', unit: '×', cell: ({ ratio }) => ratio.toFixed(2) },
   { title: 'encode', unit: 'µs', cell: ({ encode }) => number(encode.median) },
-  { title: '', unit: '±', cell: ({ encode }) => percent(encode.spread) },
+  { title: '', unit: '±', cell: ({ encode }) => spread(encode) },
   { title: 'decode', unit: 'µs', cell: ({ decode }) => number(decode.median) },
-  { title: '', unit: '±', cell: ({ decode }) => percent(decode.spread) },
-  { title: 'read', unit: 'µs', cell: ({ read }) => number(read) },
+  { title: '', unit: '±', cell: ({ decode }) => spread(decode) },
+  { title: 'read', unit: 'µs', cell: ({ read, decode }) => (decode.median === 0 ? '–' : number(read)) },
   { title: 'memory', unit: 'per month', cell: ({ memory }) => money(memory) },
   { title: 'keeps', unit: '', left: true, cell: kept },
 ]

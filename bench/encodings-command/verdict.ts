@@ -38,7 +38,9 @@ const TIE = 0.03
 
 /** Prices what was measured, and chooses. The order of the measurements is from simple to elaborate. */
 export function conclude({ measurements, noise }: Measured, prices: Prices): Verdict {
-  const base = measurements[0]
+  // What takes only some of the values says nothing about the size of all of them.
+  const base =
+    measurements.find(({ fidelity }) => fidelity.refused + fidelity.missed === 0) ?? measurements[0]
   if (base === undefined) throw new Error('Expected something that was measured, got nothing.')
   const faithful = measurements.filter(isFaithful)
   const priced = measurements.map((one): Rated => {
@@ -62,7 +64,7 @@ export function conclude({ measurements, noise }: Measured, prices: Prices): Ver
     (least, one) => (least === undefined || score(one) < score(least) ? one : least),
     undefined,
   )
-  const tie = 1 + Math.max(TIE, Math.min(0.1, noise.decode))
+  const tie = 1 + Math.max(TIE, Math.min(0.05, noise.decode))
   const recommended = best && able.find((one) => score(one) <= score(best) * tie)
   const rated = priced.toSorted(
     (a, b) =>
@@ -70,7 +72,7 @@ export function conclude({ measurements, noise }: Measured, prices: Prices): Ver
       Number(b === recommended) - Number(a === recommended) ||
       score(a) - score(b),
   )
-  const ratedBase = priced[0] as Rated
+  const ratedBase = priced[measurements.indexOf(base)] as Rated
   return {
     rated,
     base: ratedBase,
@@ -125,6 +127,7 @@ function reasonsFor(
         `Next is ${second.name}, by ${percent(score(second) / score(recommended) - 1)} (read and write time × size).`,
       )
   }
+  if (recommended.note !== undefined) reasons.push(recommended.note)
   return reasons
 }
 

@@ -1,7 +1,6 @@
-import { CorralError, shown } from '../errors.js'
-
-/** What identifies a record: `5` and `'5'` are the same record, as they are in a URL and in a database. */
-export type IdPart = string | number | bigint
+import { CorralError } from '../errors.js'
+import { type IdPart, name, part, text } from './names.js'
+import { scopes } from './scopes.js'
 
 /**
  * Names of what entries are made from. The kinds never meet, and no part can pretend to be two: what separates the parts
@@ -18,7 +17,9 @@ export const dep = {
   /** A record by its primary key, composite ones in the order of the entity: `dep.primaryKey('Order', 2026, 17)`. */
   primaryKey: (entity: string, ...key: readonly [IdPart, ...IdPart[]]): string =>
     name('pk', [text('entity', entity), ...partsOf(entity, key)]),
-}
+  /** Lists of a type of items by conditions, invalidated by the items that enter or leave them. */
+  scopes,
+} as const
 
 function partsOf(entity: string, key: readonly IdPart[]): string[] {
   if (key.length === 0)
@@ -27,36 +28,4 @@ function partsOf(entity: string, key: readonly IdPart[]): string[] {
       `Expected the primary key of '${entity}' to have at least one part, got none.`,
     )
   return key.map((one) => part('key', one))
-}
-
-/** A kind and its parts as one unambiguous name. */
-export function name(kind: string, parts: readonly string[]): string {
-  return `${kind}:${parts.join(':')}`
-}
-
-/** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
-export function text(what: string, value: unknown): string {
-  if (typeof value === 'string' && value !== '') return escaped(value)
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the ${what} of a dependency to be a non-empty string, got ${shown(value)}.`,
-  )
-}
-
-/** @throws CorralError `ERR_OPTION` unless it is a string, a finite number or a bigint. */
-export function part(what: string, value: unknown): string {
-  if (
-    typeof value === 'string' ||
-    typeof value === 'bigint' ||
-    (typeof value === 'number' && Number.isFinite(value))
-  )
-    return escaped(String(value))
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the ${what} of a dependency to be a string, a finite number or a bigint, got ${shown(value)}.`,
-  )
-}
-
-function escaped(value: string): string {
-  return value.replace(/[\\:]/g, '\\$&')
 }

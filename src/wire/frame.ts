@@ -1,6 +1,6 @@
 import type { Bytes, Metadata } from '../cached-value.js'
 import { basisBytes, readBasis } from './basis.js'
-import { crc32, crcOfKey, RESIDUE } from './crc.js'
+import { crc32, crcOfKey, RESIDUE, withoutFourZeros } from './crc.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './numbers.js'
 
 /** First byte of an entry of version 1. Occurs nowhere in UTF-8; the two lowest bits are the version. */
@@ -76,8 +76,7 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
   let at = HEAD
   if (compact) {
     const high = Math.floor(ticks / LOW)
-    at = bytes.writeUIntLE(ticks - high * LOW, at, 4)
-    at = bytes.writeUIntLE(high, at, 3)
+    at = writeBytes(bytes, writeBytes(bytes, at, ticks - high * LOW, 4), high, 3)
     at = writeVarint(bytes, at, duration)
     if (expiresIn !== undefined) at = writeVarint(bytes, at, expires)
   } else {
@@ -92,10 +91,17 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
   return { bytes, at }
 }
 
+/** Lowest first. Returns where it ended. */
+function writeBytes(into: Buffer, at: number, value: number, count: number): number {
+  for (let i = 0; i < count; i++) into[at + i] = value >>> (8 * i)
+  return at + count
+}
+
 /** Completes an entry with the CRC over the key and everything before it. */
 export function closeFrame(bytes: Buffer, key: string): Bytes {
   const end = bytes.length - CRC
-  const crc = crc32(bytes.subarray(0, end), crcOfKey(key))
+  bytes[end] = bytes[end + 1] = bytes[end + 2] = bytes[end + 3] = 0
+  const crc = withoutFourZeros(crc32(bytes, crcOfKey(key)))
   bytes[end] = crc
   bytes[end + 1] = crc >>> 8
   bytes[end + 2] = crc >>> 16
@@ -142,7 +148,9 @@ function readMetadata(from: Reader, flags: number): Metadata {
 function readTimes(from: Reader): Draft {
   // The shortest entry has these seven bytes, so there is no end to run over.
   const { bytes, at } = from
-  const ticks = bytes.readUIntLE(at, 4) + bytes.readUIntLE(at + 4, 3) * LOW
+  const low = (bytes[at] as number) + (bytes[at + 1] as number) * 2 ** 8 + (bytes[at + 2] as number) * 2 ** 16
+  const middle = (bytes[at + 3] as number) * 2 ** 24 + (bytes[at + 4] as number) * 2 ** 32
+  const ticks = low + middle + (bytes[at + 5] as number) * 2 ** 40 + (bytes[at + 6] as number) * 2 ** 48
   from.at = at + STARTED
   return { startedAt: ticks / TICKS, createdAt: (ticks + readVarint(from)) / TICKS }
 }

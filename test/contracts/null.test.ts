@@ -20,6 +20,7 @@ const MET = new Set([
   'who waits for a lease is woken when it expires',
   'a fill is lost after a deletion, and leaves a miss',
   'a fill is lost after a deletion in a batch, and leaves a miss',
+  'a token fills its own key only',
   'releasing one’s lease and asking again can be done over and over',
 ])
 

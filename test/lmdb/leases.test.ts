@@ -181,6 +181,17 @@ describe('the ledger', () => {
     expect(await ledger.judge('many', basisOf(before, 'other'))).toBe('fresh')
   })
 
+  test('loses neither of two invalidations of one name at once', async () => {
+    for (let i = 0; i < 60; i++) {
+      const before = await ledger.begin('both', [])
+      await Promise.all([
+        ledger.invalidate('both', ['n'], 'hard'),
+        (other.ledger as Ledger).invalidate('both', ['n'], 'soft'),
+      ])
+      expect(await ledger.judge('both', basisOf(before, 'n'))).toBe('dead')
+    }
+  })
+
   test('keeps hard and soft apart', async () => {
     const one = await ledger.begin('modes', [])
     await ledger.invalidate('modes', ['n'], 'hard')

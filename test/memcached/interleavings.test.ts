@@ -31,9 +31,14 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     acknowledged: number
   }
 
-  const create = async (world: World, backend: Backend<Bytes>, steal = false, filler = backend) => {
+  const create = async (
+    world: World,
+    backend: Backend<Bytes>,
+    { steal = false, filler = backend, fails = false } = {},
+  ) => {
     const { token } = await backend.acquire(world.key, LEASE, { steal })
     if (token === undefined) return
+    if (fails) return void (await filler.release(world.key, token))
     const seen = await world.step('read the truth', () => world.truth)
     await filler.set(world.key, bytes(String(seen)), { token })
   }
@@ -52,6 +57,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         readonly swap?: boolean
         readonly lose?: boolean
         readonly set?: boolean
+        readonly fails?: boolean
       },
     ]
   >([
@@ -60,19 +66,24 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     ['two creators that renew an old value, a deletion and the loss of the item', { old: true, lose: true }],
     ['a creator, a thief and a deletion, over an old value', { old: true, steal: true }],
     ['two creators that fill over another connection, and a deletion', { swap: true, lose: true }],
+    ['two creators that fail over an old value, and a deletion', { old: true, fails: true }],
+    [
+      'two creators that fail over an old value, and an explicit value',
+      { old: true, fails: true, set: true },
+    ],
     ['two creators and an explicit value', { set: true, lose: true }],
     ['two creators that renew an old value, and an explicit value', { old: true, set: true }],
   ])(
     'leaves no older value: %s',
-    async (name, { old, steal, swap, lose, set }) => {
+    async (name, { old, steal, swap, lose, set, fails }) => {
       const { connections, open, bare } = stage()
       const { runs, exhausted } = await exploreServer(async (step, run) => {
         const world: World = { key: `${name.replaceAll(' ', '-')}-${run}`, step, truth: 0, acknowledged: 0 }
         if (old) await bare.set(world.key, bytes('0'), {})
         const [one, other, third] = [open(0, step), open(1, step), open(2, step)]
         await Promise.all([
-          create(world, one, false, swap ? other : one),
-          create(world, other, steal),
+          create(world, one, { filler: swap ? other : one, ...(fails && { fails }) }),
+          create(world, other, { ...(steal && { steal }), ...(fails && { fails }) }),
           change(world, (truth) =>
             set ? third.set(world.key, bytes(String(truth)), {}) : third.delete(world.key),
           ),

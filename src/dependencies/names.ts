@@ -1,0 +1,36 @@
+import { CorralError, shown } from '../errors.js'
+
+/** What identifies a record: `5` and `'5'` are the same record, as they are in a URL and in a database. */
+export type IdPart = string | number | bigint
+
+/** A kind and its parts as one unambiguous name. */
+export function name(kind: string, parts: readonly string[]): string {
+  return `${kind}:${parts.join(':')}`
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
+export function text(what: string, value: unknown): string {
+  if (typeof value === 'string' && value !== '') return escaped(value)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the ${what} of a dependency to be a non-empty string, got ${shown(value)}.`,
+  )
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a string, a finite number or a bigint. */
+export function part(what: string, value: unknown): string {
+  if (
+    typeof value === 'string' ||
+    typeof value === 'bigint' ||
+    (typeof value === 'number' && Number.isFinite(value))
+  )
+    return escaped(String(value))
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the ${what} of a dependency to be a string, a finite number or a bigint, got ${shown(value)}.`,
+  )
+}
+
+function escaped(value: string): string {
+  return value.replace(/[\\:]/g, '\\$&')
+}

@@ -1,0 +1,180 @@
+import { CorralError, refuseUnknown, shown } from '../errors.js'
+import { UNCACHEABLE } from '../gathering.js'
+import { type IdPart, name, part, text } from './names.js'
+
+/** Values of the fields of a condition. */
+export type Condition<F extends string> = { readonly [field in F]: IdPart | boolean | null }
+
+export interface ScopesOptions {
+  /**
+   * `'strict'`: a condition that nobody describes, or an extractor that fails, is an error. `'lenient'`: it is reported, and
+   * the type as a whole stands in for what is not known. @default 'strict'
+   */
+  readonly mode?: 'strict' | 'lenient'
+}
+
+export interface DescribeOptions {
+  /** Fields of the item whose change makes its scopes worth a look. @default the described fields */
+  readonly watchModified?: readonly string[]
+}
+
+export interface Change<T> {
+  /** The item before the change: what it leaves is invalidated too. Without it all lists of the kinds concerned are. */
+  readonly before?: T | undefined
+  /** Names of the fields that changed; absent: the item was created or deleted. */
+  readonly modified?: Iterable<string> | undefined
+  /** Passed on to the extractors. */
+  readonly info?: unknown
+}
+
+/** What can invalidate names: a region, or whatever stands for several. */
+export interface Invalidates {
+  invalidateDependencies(names: string | readonly string[], mode?: 'hard' | 'soft'): Promise<void>
+}
+
+/**
+ * Lists of a type of items, told apart by conditions. A list depends on its condition; an item that enters, leaves or
+ * is deleted invalidates the conditions that it meets.
+ */
+export interface Scopes<T, Described extends string = never> {
+  /** Says how to find, for an item, the values of some fields. `undefined` from the extractor: no list of this kind has it. */
+  describes<const F extends string>(
+    fields: readonly F[],
+    extract: (item: T, info: unknown) => Condition<F> | undefined,
+    options?: DescribeOptions,
+  ): Scopes<T, Described | Signature<F>>
+  /**
+   * describes: such a list must not be cached.
+   * @throws CorralError `ERR_OPTION` for such a condition in strict mode, or for a value that is no plain one.
+   */
+  condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
+    condition: C & ([Signature<keyof C & string>] extends [Described] ? unknown : never),
+  ): readonly string[]
+  /** The names that a change of an item invalidates. */
+  namesFor(item: T, change?: Change<T>): readonly string[]
+  /** Invalidates the lists that the item enters or leaves. Call it after the change is committed. */
+  invalidateFor(item: T, region: Invalidates, change?: Change<T>): Promise<void>
+}
+
+declare const described: unique symbol
+/** A set of fields, as one type: `condition` compiles only for sets that were described. */
+export type Signature<F extends string> = { readonly [described]: [F] } & string
+
+interface Description<T> {
+  readonly fields: readonly string[]
+  readonly watched: ReadonlySet<string>
+  readonly extract: (item: T, info: unknown) => Readonly<Record<string, unknown>> | undefined
+}
+
+/**
+ * Declares the lists of a type. A list depends on its condition, and on the kind of condition it is: that one is
+ * invalidated where it cannot be told which lists are concerned, because an extractor failed or because an item was
+ * modified and nobody said what it was before.
+ * @throws CorralError `ERR_OPTION` on an unknown option.
+ */
+export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
+  refuseUnknown(options, ['mode'], 'dep.scopes()')
+  const { mode = 'strict' } = options
+  if (mode !== 'strict' && mode !== 'lenient')
+    throw new CorralError('ERR_OPTION', `Expected \`mode\` to be 'strict' or 'lenient', got ${shown(mode)}.`)
+  const typeText = text('type', type)
+  const descriptions: Description<T>[] = []
+  const known = new Set<string>()
+
+  const kindName = (fields: readonly string[]): string =>
+    name('scopes', [typeText, ...fields.map((field) => part('field', field))])
+  const conditionName = (fields: readonly string[], values: Readonly<Record<string, unknown>>): string =>
+    name('scope', [
+      typeText,
+      ...fields.map((field) => `${part('field', field)}=${valueText(field, values[field])}`),
+    ])
+
+  /** What one image of the item says of one description: a name, nothing, or that all of the kind must go. */
+  const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
+    let values: Readonly<Record<string, unknown>> | undefined
+    try {
+      values = extract(item, info)
+      if (values === undefined || values === null) return undefined
+      const found = Object.keys(values).sort()
+      if (found.join('\0') !== fields.join('\0'))
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected the extractor of '${type}' to answer the fields ${fields.join(', ') || '(none)'}, got ${found.join(', ') || '(none)'}.`,
+        )
+      return conditionName(fields, values)
+    } catch (error) {
+      if (mode === 'strict') throw error
+      process.emitWarning(
+        `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
+        'CorralWarning',
+      )
+      return kindName(fields)
+    }
+  }
+
+  const namesFor = (item: T, { before, modified, info }: Change<T> = {}): readonly string[] => {
+    const changed = modified === undefined ? undefined : new Set(modified)
+    const names = new Set<string>()
+    for (const description of descriptions) {
+      if (changed !== undefined && !intersects(description.watched, changed)) continue
+      if (changed !== undefined && before === undefined) {
+        names.add(kindName(description.fields))
+        continue
+      }
+      for (const image of before === undefined ? [item] : [before, item]) {
+        const found = look(description, image, info)
+        if (found !== undefined) names.add(found)
+      }
+    }
+    return [...names]
+  }
+
+  const self = {
+    describes(
+      fields: readonly string[],
+      extract: Description<T>['extract'],
+      { watchModified }: DescribeOptions = {},
+    ) {
+      if (typeof extract !== 'function')
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected describes() to receive an extractor, got ${shown(extract)}.`,
+        )
+      const sorted = [...fields].sort()
+      known.add(sorted.join('\0'))
+      descriptions.push({ fields: sorted, watched: new Set(watchModified ?? fields), extract })
+      return self
+    },
+    condition(condition: Readonly<Record<string, unknown>>) {
+      const fields = Object.keys(condition).sort()
+      if (known.has(fields.join('\0'))) return [kindName(fields), conditionName(fields, condition)]
+      const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || '(nothing)'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
+      if (mode === 'strict') throw new CorralError('ERR_OPTION', message)
+      process.emitWarning(message, 'CorralWarning')
+      return [UNCACHEABLE]
+    },
+    namesFor,
+    async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
+      const names = namesFor(item, change)
+      if (names.length > 0) await region.invalidateDependencies(names)
+    },
+  }
+  return self as unknown as Scopes<T>
+}
+
+function intersects(one: ReadonlySet<string>, other: ReadonlySet<string>): boolean {
+  for (const value of other) if (one.has(value)) return true
+  return false
+}
+
+/** Kinds of values never meet: `1` is not `'1'` where conditions are compared by an application's own fields. */
+function valueText(field: string, value: unknown): string {
+  if (value === null) return 'null'
+  if (typeof value === 'boolean') return String(value)
+  if (typeof value === 'number' || typeof value === 'bigint') return part(`value of '${field}'`, value)
+  if (typeof value === 'string') return `'${part(`value of '${field}'`, value)}`
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the condition's '${field}' to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
+  )
+}

@@ -1,0 +1,193 @@
+import { Cluster, Redis } from 'ioredis'
+import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
+import { expect, it } from 'vitest'
+import { coalescer, type Reply } from '../../backends/redis/coalescer.js'
+import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
+import { redis } from '../../backends/redis/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
+import { cluster, type Deployment, standalone } from './deployments.js'
+import { bytes, freshKey, granted, text, withRedis } from './suite.js'
+
+/** How often the servers were asked each command since the last time. */
+async function commands({ admin }: Deployment): Promise<Readonly<Record<string, number>>> {
+  const counts: Record<string, number> = {}
+  for (const node of 'nodes' in admin ? admin.nodes('master') : [admin]) {
+    for (const [, name, calls] of (await node.info('commandstats')).matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm))
+      counts[name as string] = (counts[name as string] ?? 0) + Number(calls)
+    await node.config('RESETSTAT')
+  }
+  return counts
+}
+
+withRedis('concurrent reads', standalone, (at) => {
+  it('are one MGET, and a lone one is a GET', async () => {
+    const backend = at().open()
+    const keys = Array.from({ length: 100 }, () => freshKey())
+    await backend.setMulti(keys.filter((_, i) => i % 2 === 0).map((key) => [key, bytes(key), {}]))
+    await commands(at())
+    const found = await Promise.all([...keys, ...keys].map((key) => backend.get(key)))
+    expect(found.map(text)).toEqual([...keys, ...keys].map((key, i) => (i % 2 === 0 ? key : undefined)))
+    expect(await commands(at())).toMatchObject({ mget: 1 })
+    await backend.get(keys[0] as string)
+    const lone = await commands(at())
+    expect(lone).toMatchObject({ get: 1 })
+    expect(lone.mget).toBeUndefined()
+  })
+
+  it('of a tracked region ask for entries, clock and stamps at once', async () => {
+    const region = makeRegion<number>({ name: freshKey('region'), backend: wrap(at().open(), json(), dependencies()) })
+    const create = (id: number) => () => {
+      dependsOn(dep.id('user', id), dep.tag('all'))
+      return id
+    }
+    const ids = Array.from({ length: 50 }, (_, i) => i)
+    for (const id of ids) await region.getOrCreate(`u${id}`, create(id))
+    await region.invalidateDependencies(dep.id('user', 999))
+    await commands(at())
+    expect(await Promise.all(ids.map((id) => region.get(`u${id}`)))).toEqual(ids)
+    const asked = await commands(at())
+    expect(asked.mget).toBe(1)
+    expect(asked.get).toBeUndefined()
+  })
+
+  it('send a batch of writes in one pipeline, and delete many by one script', async () => {
+    const backend = at().open()
+    const keys = Array.from({ length: 100 }, () => freshKey())
+    await backend.get('warm')
+    await backend.setMulti(keys.map((key) => [key, bytes(key), { ttl: 60_000 }]))
+    await commands(at())
+    await backend.deleteMulti(keys)
+    expect((await commands(at())).evalsha).toBe(1)
+  })
+
+  it('poll nothing while they wait for a creation', async () => {
+    const [mine, theirs] = [at().open(), at().open()]
+    const key = freshKey()
+    await theirs.acquire(freshKey(), 1_000)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    const token = await granted(mine, key)
+    const { settled } = (await theirs.acquire(key, 10_000)) as { readonly settled: Promise<void> }
+    await commands(at())
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    expect((await commands(at())).get ?? 0).toBe(0)
+    await mine.set(key, bytes('v'), { token })
+    await settled
+    // Once nobody waits, nobody is told.
+    const again = await granted(mine, key)
+    await commands(at())
+    await mine.set(key, bytes('v'), { token: again })
+    expect((await commands(at())).publish).toBeUndefined()
+  })
+})
+
+withRedis('concurrent reads on a Cluster', cluster, (at) => {
+  it('are one command for each slot, and sharded messages wake', async () => {
+    const [mine, theirs] = [at().open(), at().open()]
+    const keys = Array.from({ length: 40 }, (_, i) => `{tag ${i % 4}} ${freshKey()}`)
+    await mine.setMulti(keys.map((key) => [key, bytes(key), {}]))
+    await commands(at())
+    expect((await Promise.all(keys.map((key) => mine.get(key)))).map(text)).toEqual(keys)
+    expect((await commands(at())).mget).toBe(4)
+    const key = freshKey()
+    const token = await granted(mine, key)
+    const { settled } = (await theirs.acquire(key, 10_000)) as { readonly settled: Promise<void> }
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    await mine.set(key, bytes('v'), { token })
+    await settled
+    const { spublish, publish } = await commands(at())
+    expect({ spublish, publish }).toEqual({ spublish: 1, publish: undefined })
+  })
+
+  const nodes = () => [{ host: '127.0.0.1', port: at().servers[1]?.port ?? 0 }]
+
+  it.each<[string, () => Cluster | Cluster5]>([
+    ['ioredis 6', () => new Cluster(nodes())],
+    ['ioredis 5', () => new Cluster5(nodes())],
+    ['ioredis 5 with sharded subscribers', () => new Cluster5(nodes(), { shardedSubscribers: true })],
+  ])('work with a client that was passed in: %s', async (_, make) => {
+    const client = make()
+    const backend = redis(client)
+    const other = at().open()
+    const keys = Array.from({ length: 20 }, () => freshKey('}odd'))
+    await backend.setMulti(keys.map((key) => [key, bytes(key), {}]))
+    expect((await other.getMulti(keys)).map(text)).toEqual(keys)
+    const token = await granted(backend, keys[0] as string)
+    const { settled } = (await other.acquire(keys[0] as string, 10_000)) as { readonly settled: Promise<void> }
+    await backend.release(keys[0] as string, token)
+    await settled
+    const again = await granted(other, keys[1] as string)
+    const waited = (await backend.acquire(keys[1] as string, 10_000)) as { readonly settled: Promise<void> }
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const began = performance.now()
+    await other.release(keys[1] as string, again)
+    await waited.settled
+    expect(performance.now() - began).toBeLessThan(300)
+    await backend.close()
+    expect(await client.ping()).toBe('PONG')
+    client.disconnect()
+  })
+})
+
+withRedis('a client that was passed in', standalone, (at) => {
+  const options = () => ({ port: at().servers[0]?.port ?? 0, db: 3, keyPrefix: 'app:' })
+
+  it.each<[string, () => Redis | Redis5]>([
+    ['ioredis 6', () => new Redis(options())],
+    ['ioredis 5', () => new Redis5(options())],
+  ])('keeps its database and its prefix: %s', async (_, make) => {
+    const client = make()
+    const backend = redis(client)
+    const other = at().open({ connection: { db: 3, keyPrefix: 'app:' } })
+    const key = freshKey()
+    const region = makeRegion<string>({ name: 'passed', backend: wrap(backend, json(), dependencies()) })
+    expect(await region.getOrCreate(key, () => 'v')).toBe('v')
+    expect(await client.exists(key)).toBe(1)
+    const token = await granted(other, `${key}'`)
+    const { settled } = (await backend.acquire(`${key}'`, 10_000)) as { readonly settled: Promise<void> }
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    const began = performance.now()
+    await other.set(`${key}'`, bytes('x'), { token })
+    await settled
+    expect(performance.now() - began).toBeLessThan(300)
+    await region.invalidate()
+    expect(await region.getOrCreate(key, () => 'w')).toBe('w')
+    await region.close()
+    expect(await client.ping()).toBe('PONG')
+    client.disconnect()
+  })
+})
+
+it('names of bookkeeping share the slot of their key, and are never those of another', () => {
+  const keys = ['a', '{a}', 'x{a}', '{a', 'a}', '{}', '{}a', 'a{b}c', '{{a}}', '}{', 'a{}b{c}', '', 'é', '%7D', 'a%7Db', 'a}b']
+  const leases = keys.map((key) => companion('lease', valueKey(key)))
+  expect(new Set(leases).size).toBe(keys.length)
+  expect(new Set(keys.map(valueKey)).size).toBe(keys.length)
+  for (const [i, key] of keys.entries()) if (key !== '') expect(slotOf(leases[i] as string)).toBe(slotOf(valueKey(key)))
+  expect(slotOf('123456789')).toBe(12_739)
+  expect(slotOf('{user1000}.following')).toBe(slotOf('user1000'))
+})
+
+it('a batch never gives a reply to another key, whatever fails', async () => {
+  const sent: string[][] = []
+  const answers: ((replies: readonly Reply[]) => void)[] = []
+  const reads = coalescer({
+    maxKeys: 3,
+    maxBytes: 1_024 * 1_024,
+    send: (keys) => {
+      sent.push(keys)
+      return new Promise((resolve) => answers.push(resolve))
+    },
+  })
+  const asked = ['a', 'b', 'a', 'c', 'd'].map((key) => reads.one(key).then(text, String))
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(sent).toEqual([['a', 'b', 'c'], ['d']])
+  answers[1]?.([Buffer.from('D')])
+  answers[0]?.([Buffer.from('A'), new Error('no B'), null])
+  expect(await Promise.all(asked)).toEqual(['A', 'Error: no B', 'A', undefined, 'D'])
+  const short = [reads.one('x'), reads.one('y')].map((one) => one.then(text, String))
+  await new Promise((resolve) => setImmediate(resolve))
+  answers[2]?.([Buffer.from('X')])
+  expect(await Promise.all(short)).toEqual(['TypeError: Redis answered 1 values for 2 keys', 'TypeError: Redis answered 1 values for 2 keys'])
+})
