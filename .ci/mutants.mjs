@@ -1,7 +1,8 @@
 /**
  * Breaks the library on purpose and demands that the tests notice: `npm run test:mutants`. Each mutant of
  * test/mutants/list.json replaces a piece of text in one file of a copy of the tree and runs the tests that it names
- * there. It is killed when one of them fails; one that survives marks a promise that no test holds.
+ * there; with `match`, only the tests whose names match it. It is killed when one of them fails; one that survives marks
+ * a promise that no test holds.
  *
  *   --only <name>   this mutant; may be repeated
  *   --short         without those marked `"long": true`
@@ -23,7 +24,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { root } from './entries.mjs'
 
-/** @typedef {{ name: string, file: string, find: string, replace: string, tests: string[], long?: boolean }} Mutant */
+/** @typedef {{ name: string, file: string, find: string, replace: string, tests: string[], match?: string, long?: boolean }} Mutant */
 
 const PATIENCE = 300_000
 
@@ -37,14 +38,13 @@ const { values: options } = parseArgs({
 
 /** @type {Mutant[]} */
 const list = JSON.parse(readFileSync(join(root, 'test/mutants/list.json'), 'utf8'))
-const problems = misfits(list)
+const named = list.filter(({ name }) => options.only.length === 0 || options.only.includes(name))
+const problems = misfits(named)
 for (const problem of problems) console.error(problem)
 if (problems.length > 0) process.exit(1)
 if (options.check) process.exit(0)
 
-const chosen = list
-  .filter(({ name }) => options.only.length === 0 || options.only.includes(name))
-  .filter(({ long }) => !(options.short && long === true))
+const chosen = named.filter(({ long }) => !(options.short && long === true))
 
 // A test that fails without a mutant would kill every one of them.
 const baseline = [...new Set(chosen.flatMap(({ tests }) => tests))]
@@ -97,7 +97,11 @@ async function trial(tests, mutant) {
         source.replace(mutant.find, () => mutant.replace),
       )
     }
-    return await vitest(copy, tests, mutant === undefined)
+    return await vitest(
+      copy,
+      [...tests, ...(mutant?.match === undefined ? [] : ['-t', mutant.match])],
+      mutant === undefined,
+    )
   } finally {
     rmSync(copy, { recursive: true, force: true })
   }

@@ -2,7 +2,6 @@
  * What Corral's encodings cost beside the bare libraries. The bare side does what any honest use needs too: it copies
  * the result off the library's slab and computes the CRC over key and bytes. `node .ci/run-ts.mjs bench/encodings.ts`
  */
-import { cpus } from 'node:os'
 import { crc32 } from 'node:zlib'
 import { Packr } from 'msgpackr'
 import { defineBackend } from 'corral'
@@ -10,9 +9,8 @@ import { json } from 'corral/proxies/json'
 import { msgpack } from 'corral/proxies/msgpack'
 import type { Backend, Bytes, CachedValue } from 'corral'
 import { samples } from './encodings-samples.js'
+import { budget, machine, ratio, rounds, saveJson, shown, spread, type Work } from './support.js'
 
-const ROUNDS = Number(process.env.ROUNDS ?? 61)
-const SLICE_MS = Number(process.env.SLICE_MS ?? 2)
 const KEY = 'users:user|12345'
 
 type Chain = Backend<CachedValue>
@@ -83,8 +81,8 @@ const bareJson: Side = {
 
 interface Measured {
   readonly name: string
-  readonly budget: number
-  readonly base: () => unknown
+  readonly limit: number
+  readonly bare: () => unknown
   readonly ours: () => unknown
 }
 
@@ -97,9 +95,9 @@ function comparisons(value: unknown): Measured[] {
     const forBare = arriving(bare.encode(value))
     const forOurs = arriving(strict.encode(value))
     list.push(
-      { name: `${name} encode, checked`, budget: 1.6, base: () => bare.encode(value), ours: () => strict.encode(value) },
-      { name: `${name} encode, lossy`, budget: same, base: () => bare.encode(value), ours: () => lossy.encode(value) },
-      { name: `${name} decode`, budget: same, base: () => bare.decode(forBare()), ours: () => strict.decode(forOurs()) },
+      { name: `${name} encode, checked`, limit: 1.6, bare: () => bare.encode(value), ours: () => strict.encode(value) },
+      { name: `${name} encode, lossy`, limit: same, bare: () => bare.encode(value), ours: () => lossy.encode(value) },
+      { name: `${name} decode`, limit: same, bare: () => bare.decode(forBare()), ours: () => strict.decode(forOurs()) },
     )
   }
   const over = (proxy: (next: Backend<Bytes>) => Chain) => corral(proxy(hand()))
@@ -110,46 +108,43 @@ function comparisons(value: unknown): Measured[] {
   return list
 }
 
-function nanoseconds(run: () => unknown, times: number): number {
-  const start = process.hrtime.bigint()
-  for (let i = 0; i < times; i++) run()
-  return Number(process.hrtime.bigint() - start) / times
-}
+/** A round is short, so that most of them run undisturbed, and there are many. */
+const ROUND_NS = 2e6
+const ROUNDS = Number(process.env.ROUNDS ?? 41)
 
-const middle = (sorted: readonly number[], at: number) => sorted[Math.round((sorted.length - 1) * at)] as number
-const ordered = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b)
-
-function measure({ base, ours }: Measured) {
-  let times = 1
-  while (nanoseconds(base, times) * times < SLICE_MS * 1e6) times *= 2
-  nanoseconds(ours, times)
-  const ratios: number[] = []
-  const noise: number[] = []
-  const bases: number[] = []
-  for (let round = 0; round < ROUNDS; round++) {
-    // Interleaved, and turned round each time, so that a slow moment of the machine hits every side.
-    const runs = round % 2 === 0 ? [base, ours, base] : [base, base, ours]
-    const [first, second, third] = runs.map((run) => nanoseconds(run, times)) as [number, number, number]
-    const [again, mine] = round % 2 === 0 ? [third, second] : [second, third]
-    bases.push(first)
-    ratios.push(mine / ((first + again) / 2))
-    noise.push(again / first)
+function timesIn(nanoseconds: number, run: () => unknown): number {
+  for (let times = 1; ; times *= 2) {
+    const start = process.hrtime.bigint()
+    for (let i = 0; i < times; i++) run()
+    if (Number(process.hrtime.bigint() - start) >= nanoseconds) return times
   }
-  return { ratios: ordered(ratios), noise: ordered(noise), base: middle(ordered(bases), 0.5) }
 }
 
-console.log(`Node ${process.version}, ${cpus()[0]?.model}, ${ROUNDS} rounds. Ratios to the bare library: median (quartiles).\n`)
-let missed = 0
+const repeated =
+  (run: () => unknown): Work =>
+  (times) => {
+    for (let i = 0; i < times; i++) run()
+  }
+
+console.log(`${machine()}, ${ROUNDS} rounds. Times of the bare library: median and quartiles.\n`)
+const figures: Record<string, unknown>[] = []
 for (const [sample, value] of Object.entries(samples())) {
   console.log(sample)
-  for (const one of comparisons(value)) {
-    const { ratios, noise, base } = measure(one)
-    const ratio = middle(ratios, 0.5)
-    const met = ratio <= one.budget
-    if (!met) missed++
+  for (const { name, limit, bare, ours } of comparisons(value)) {
+    const works = { bare: repeated(bare), again: repeated(bare), ours: repeated(ours) }
+    timesIn(ROUND_NS, ours)
+    const perRound = timesIn(ROUND_NS, bare)
+    const taken = await rounds(works, { rounds: ROUNDS, warmUp: 3, perRound })
+    const cost = ratio(taken.ours, taken.bare)
+    const noise = ratio(taken.again, taken.bare)
+    const microseconds = (spread(taken.bare).median / 1000).toFixed(2)
+    const met = cost.median <= limit
     console.log(
-      `  ${one.name.padEnd(26)} ${ratio.toFixed(2)} (${middle(ratios, 0.25).toFixed(2)}–${middle(ratios, 0.75).toFixed(2)})  budget ${one.budget.toFixed(2)} ${met ? 'met   ' : 'MISSED'}  bare ${(base / 1000).toFixed(2)} µs, against itself ${middle(noise, 0.25).toFixed(2)}–${middle(noise, 0.75).toFixed(2)}`,
+      `  ${budget(name.padEnd(24), `${shown(cost)}`, limit.toFixed(2), met)}; bare ${microseconds} µs, against itself ${shown(noise)}`,
     )
+    figures.push({ sample, name, limit, met, cost, noise, bareMicroseconds: Number(microseconds) })
   }
 }
-console.log(missed === 0 ? '\nEvery budget was met.' : `\n${missed} budgets were missed.`)
+const missed = figures.filter(({ met }) => !met).length
+console.log(missed === 0 ? '\nEvery budget was met.' : `\n${missed} of ${figures.length} budgets were missed.`)
+saveJson(figures)

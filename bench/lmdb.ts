@@ -17,9 +17,22 @@ import type { Bytes, CachedValue } from '../src/cached-value.js'
 import { defineBackend } from '../src/define-backend.js'
 import { makeRegion } from '../src/region.js'
 import { wrap } from '../src/wrap.js'
+import {
+  budget,
+  machine,
+  ratio,
+  rounds,
+  type Samples,
+  saveJson,
+  shown,
+  spread,
+  table,
+  type Work,
+} from './support.js'
 
 const KEYS = 500
-const ROUNDS = 15
+const BARE = 'bare lmdb get + the same decoder'
+const PROXIES = 'lmdb() through three proxies'
 const READS = 5_000
 const WRITES = 100
 
@@ -43,51 +56,39 @@ const folder = mkdtempSync(join(tmpdir(), 'corral-bench-'))
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const key = (i: number) => `key ${i % KEYS}`
 
-/** ns per call: calls are made one after another, in turns of the event loop of fifty. */
-async function time(calls: number, call: (i: number) => unknown): Promise<number> {
-  const start = process.hrtime.bigint()
-  for (let i = 0; i < calls; i++) {
-    const answer = call(i)
-    if (answer instanceof Promise) await answer
-    if (i % 50 === 49) await turn()
-  }
-  return Number(process.hrtime.bigint() - start) / calls
-}
-
-function quantile(values: readonly number[], part: number): number {
-  return [...values].sort((one, other) => one - other)[Math.floor((values.length - 1) * part)] as number
-}
-
-/** Interleaved rounds, and the ratio to the first contender within each of them: noise that lasts hits both. */
+/** Interleaved rounds of calls, one after another, in turns of the event loop of fifty. */
 async function compare(
   title: string,
-  calls: number,
+  perRound: number,
   contenders: readonly Contender[],
   pick: 'read' | 'write',
-): Promise<void> {
-  const taken = contenders.map((): number[] => [])
-  for (let round = 0; round <= ROUNDS; round++)
-    for (const [n, contender] of contenders.entries()) {
-      const call = (i: number) =>
-        pick === 'read' ? contender.read(key(i)) : contender.write?.(key(i), payload)
-      const ns = await time(calls, call)
-      // The first round warms up.
-      if (round > 0) taken[n]?.push(ns)
-    }
+): Promise<Readonly<Record<string, Samples>>> {
+  const works = contenders.map(({ name, read, write }): [string, Work] => [
+    name,
+    async (times) => {
+      for (let i = 0; i < times; i++) {
+        const answer = pick === 'read' ? read(key(i)) : write?.(key(i), payload)
+        if (answer instanceof Promise) await answer
+        if (i % 50 === 49) await turn()
+      }
+    },
+  ])
+  const samples = await rounds(Object.fromEntries(works), { perRound })
+  const base = samples[contenders[0]?.name ?? ''] ?? []
+  console.log(`\n${title}\n`)
   console.log(
-    `\n${title}, ${ROUNDS} rounds of ${calls} (µs: median, quartiles; × : median of the rounds' ratios to the first)`,
+    table(
+      contenders.map(({ name }) => ({
+        '': name,
+        µs: shown(spread((samples[name] ?? []).map((ns) => ns / 1000))),
+        'times the first': shown(ratio(samples[name] ?? [], base)),
+      })),
+    ),
   )
-  for (const [n, { name }] of contenders.entries()) {
-    const own = taken[n] as number[]
-    const ratios = own.map((ns, i) => ns / (taken[0]?.[i] as number))
-    const cells = [quantile(own, 0.5), quantile(own, 0.25), quantile(own, 0.75)].map((ns) =>
-      (ns / 1000).toFixed(2),
-    )
-    console.log(
-      `  ${name.padEnd(58)} ${cells[0]?.padStart(8)} (${cells[1]}–${cells[2]})  × ${quantile(ratios, 0.5).toFixed(2)}`,
-    )
-  }
+  return samples
 }
+
+console.log(machine())
 
 const store = lmdb(join(folder, 'corral.mdb'))
 const chain = wrap(
@@ -114,27 +115,27 @@ const decoding = wrap(
   msgpack(),
 )
 const baseLine: Contender = {
-  name: 'bare lmdb get + the same decoder',
+  name: BARE,
   read: (text) => decoding.get(`users:${text}!`),
   write: (text, value) => bare.put(`users:${text}!`, Buffer.from(JSON.stringify(value))),
 }
 
-await compare(
-  'a hit',
+const hits = await compare(
+  'A hit',
   READS,
   [
     baseLine,
     { ...baseLine, name: 'the base line against itself' },
     { name: 'bare lmdb get, not decoded', read: (text) => bare.getBinary(`users:${text}!`) },
     { name: 'lmdb(), not decoded', read: (text) => store.get(`users:${text}!`) },
-    { name: 'lmdb() through three proxies', read: (text) => chain.get(text) as CachedValue },
+    { name: PROXIES, read: (text) => chain.get(text) as CachedValue },
     { name: 'region.peek over it, invalidation judged', read: (text) => region.peek(text) },
     { name: 'region.get over it', read: (text) => region.get(text) },
   ],
   'read',
 )
-await compare(
-  'a write, one after another',
+const writes = await compare(
+  'A write, one after another',
   WRITES,
   [
     { ...baseLine, name: 'bare lmdb put' },
@@ -143,6 +144,12 @@ await compare(
   ],
   'write',
 )
+
+const proxies = ratio(hits[PROXIES] ?? [], hits[BARE] ?? [])
+console.log(
+  `\n${budget('a hit through three proxies ÷ bare lmdb get and decode', shown(proxies), '≤ 1.5', proxies.median <= 1.5)}`,
+)
+saveJson({ hits, writes })
 
 const others = await caches()
 if (others.length === 0) console.log('\nNo other caches in files: npm install --prefix bench/peers')
@@ -153,14 +160,13 @@ else {
     write: (text, value) => region.set(text, value),
   }
   for (const { write } of others) for (let i = 0; i < KEYS; i++) await write?.(key(i), payload)
-  const memory = 'holds everything in memory'
   await compare(
-    `a hit beside other caches in files (flat-cache and keyv-file: ${memory}, one process)`,
+    'A hit beside other caches in files (flat-cache and keyv-file hold all of it in the memory of one process)',
     300,
     [own, ...others],
     'read',
   )
-  await compare('a write beside them', 20, [own, ...others], 'write')
+  await compare('A write beside them', 20, [own, ...others], 'write')
 }
 await region.close()
 await bare.close()

@@ -121,7 +121,7 @@ function strictText(replacer: JsonTransform | undefined, maxDepth: number): (pay
       carefulCheck(keeps, payload)
       throw encoderFailed(keeps, error)
     }
-    let fit = text === undefined ? UNSURE : check(payload, text.length + 1)
+    let fit = text === undefined ? UNSURE : check(payload, text.length)
     if (fit === UNSURE || text?.includes(PROTO_KEY)) fit = carefulCheck(keeps, payload)
     if (fit === NEGATIVE_ZERO) text = mend(payload, (_, part) => (Object.is(part, -0) ? STAND_IN : part))
     return text ?? ''

@@ -178,11 +178,12 @@ function packing({ lossy, regExp, maxBytes, keeps }: Settings, more: object): Pa
   if (lossy) return (payload) => orRefuse(() => pack(payload), keeps)
 
   const check = quickCheck(keeps)
+  const checkWithText = quickCheck(keeps, { text: true })
   return (payload) => {
     const packed = orRefuse(() => packr.pack(payload), keeps, payload)
     refuseLarge(packed.length, maxBytes, 'msgpack()')
-    let fit = check(payload, packed.length + 1)
-    if (fit === UNSURE || mentionsProto(packed) || mayHoldLoneSurrogate(packed)) fit = carefulCheck(keeps, payload)
+    let fit = (mayHoldLoneSurrogate(packed) ? checkWithText : check)(payload, packed.length)
+    if (fit === UNSURE || mentionsProto(packed)) fit = carefulCheck(keeps, payload)
     return fit === NEGATIVE_ZERO ? packNegativeZeros(packr, payload, keeps) : packed
   }
 }

@@ -53,7 +53,7 @@ export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
     }
     refuseLarge(clone.length, maxBytes, 'v8()')
     if (lossy) refuseUnreadable(clone, payload, regExp)
-    else if (check(payload, clone.length + 1) === UNSURE || mentionsProto(clone)) carefulCheck(keeps, payload)
+    else if (check(payload, clone.length) === UNSURE || mentionsProto(clone)) carefulCheck(keeps, payload)
     return clone
   }
   return mapValues<CachedValue, Bytes>({

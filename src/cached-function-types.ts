@@ -1,4 +1,5 @@
 import type { NoValue } from './cached-value.js'
+import type { IdPart } from './dependencies/names.js'
 import type { Duration } from './duration.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
@@ -18,10 +19,22 @@ export interface CacheOptions {
   readonly self?: ((instance: never) => KeyPart) | 'shared'
   /** How long to wait for another caller's creation. @default the region's */
   readonly wait?: Duration
+  /** Names that a result is made from, as the arguments tell. Needs `dependencies()` in the region's chain. */
+  readonly dependencies?: (...args: never[]) => string | readonly string[]
+  /** Names that a result is made from, as only the result tells: as safe as those declared ahead. */
+  readonly resultDependencies?: (result: never, ...args: never[]) => string | readonly string[]
+  /**
+   * Groups that the results belong to: `{ user: ([id]) => id }`. `region.invalidateDependencies(dep.group('user', 5))`
+   * then reaches all that has to do with user 5, in every process.
+   */
+  readonly group?: Readonly<Record<string, (args: never) => IdPart | readonly IdPart[]>>
 }
 
 export interface CacheMultiOptions
-  extends Omit<CacheOptions, 'expirationTime' | 'functionKeyGenerator' | 'self'> {
+  extends Omit<
+    CacheOptions,
+    'expirationTime' | 'functionKeyGenerator' | 'self' | 'dependencies' | 'resultDependencies' | 'group'
+  > {
   readonly expirationTime?: Duration
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
   /** The function answers a Map from id to value; ids that are not in it are not stored, and absent from the result. @default false */

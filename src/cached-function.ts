@@ -5,6 +5,8 @@ import type {
   CacheOptions,
 } from './cached-function-types.js'
 import { NO_VALUE, type NoValue } from './cached-value.js'
+import { declared } from './declared.js'
+import { dependsOn } from './dependencies/depends-on.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import {
@@ -46,7 +48,12 @@ export function makeCacheOnArguments<V>(
   options: CacheOptions,
   regional: FunctionKeyGenerator,
 ): CacheOnArguments<V> {
-  checkOptions('cacheOnArguments()', options, [...COMMON, 'functionKeyGenerator', 'self'], 'function')
+  checkOptions(
+    'cacheOnArguments()',
+    options,
+    [...COMMON, 'functionKeyGenerator', 'self', 'dependencies', 'resultDependencies', 'group'],
+    'function',
+  )
   const { functionKeyGenerator: own, self } = options
   mustBeOption('functionKeyGenerator', own, 'a function', own === undefined || typeof own === 'function')
   mustBeOption(
@@ -103,6 +110,17 @@ function cached<V>(
   self?: unknown,
 ): CachedFunction<readonly unknown[], V> {
   const run = (args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
+  const names = declared(options)
+  const make =
+    names === undefined
+      ? run
+      : (args: readonly unknown[]) => {
+          dependsOn(names.ahead(args))
+          return andThen(run(args), (result) => {
+            dependsOn(names.after(result, args))
+            return result
+          })
+        }
   const create = (args: readonly unknown[]): CreateOptions<V> => ({
     expirationTime: lifetime(options, args),
     ...(options.shouldCache !== undefined && {
@@ -113,7 +131,7 @@ function cached<V>(
   // Built once where nothing depends on the arguments: a hit must not pay for it.
   const constant = typeof options.expirationTime === 'function' ? undefined : create([])
   const call = (...args: unknown[]) =>
-    attempt(() => region.getOrCreate(keyOf(...args), () => run(args), constant ?? create(args)))
+    attempt(() => region.getOrCreate(keyOf(...args), () => make(args), constant ?? create(args)))
   const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
   return dress(call, fn, {
     original: (...args: readonly unknown[]) => run(args),
@@ -125,11 +143,16 @@ function cached<V>(
         const key = keyOf(...args)
         const keep =
           (options.shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
-        if (keep) await region.set(key, value, { expirationTime: lifetime(options, args) })
-        else await region.delete(key)
+        const expirationTime = lifetime(options, args)
+        if (!keep) await region.delete(key)
+        else if (names === undefined) await region.set(key, value, { expirationTime })
+        else {
+          const dependencies = [...names.ahead(args), ...names.after(value, args)]
+          await region.set(key, value, { expirationTime, dependencies, asOf: await region.asOf() })
+        }
       }),
     refresh: (...args: readonly unknown[]) =>
-      attempt(() => refresh(keyOf(...args), () => run(args), constant ?? create(args))),
+      attempt(() => refresh(keyOf(...args), () => make(args), constant ?? create(args))),
     invalidate: Object.assign(invalidate, {
       soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
     }),

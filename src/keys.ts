@@ -97,6 +97,12 @@ export function checkKey(key: unknown): void {
     )
 }
 
+/** @throws CorralError `ERR_KEY` unless it is an array of strings. */
+export function checkKeys(keys: unknown): void {
+  if (!Array.isArray(keys)) throw new CorralError('ERR_KEY', `Expected an array of keys, got ${shown(keys)}.`)
+  keys.forEach(checkKey)
+}
+
 function escapeNamespace(namespace: string): string {
   return checkNamespace(namespace).replace(/[\\|]/g, '\\$&')
 }

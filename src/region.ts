@@ -9,7 +9,7 @@ import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
 import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
-import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
+import { checkKey, checkKeys, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
 import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import {
@@ -107,7 +107,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
   const getMany = (keys: readonly string[], read: ReadOptions = {}): Promise<(V | NoValue)[]> =>
     operation((region) => {
-      keys.forEach(checkKey)
+      checkKeys(keys)
       const limit = limitOf(read.expirationTime)
       return andThen(region.backend.getMulti(keys), (entries) =>
         Promise.all(
@@ -193,7 +193,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     create: CreateOptions<T> = {},
   ): Promise<(T | NoValue)[]> =>
     operation(async (region) => {
-      keys.forEach(checkKey)
+      checkKeys(keys)
       checkCreator(creator)
       if (keys.length === 0) return []
       const options = create as CreateOptions<never>
@@ -212,7 +212,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     create: CreateOptions<T> = {},
   ): Promise<(T | NoValue)[]> =>
     operation(async (region) => {
-      keys.forEach(checkKey)
+      checkKeys(keys)
       if (keys.length === 0) return []
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
@@ -233,13 +233,13 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   }
 
   const setMany = (
-    values: readonly (readonly [key: string, value: V])[],
+    given: Iterable<readonly [key: string, value: V]>,
     set: SetOptions = {},
   ): Promise<readonly Outcome[]> =>
     operation(async (region) => {
+      const values = checkPairs(given)
       const expiresIn = limitOf(set.expirationTime)
       const { dependencies = [] } = set
-      for (const [key] of values) checkKey(key)
       if (dependencies.length > 0) requireAsOf(region, set)
       if (values.length === 0) return []
       if (dependencies.includes(UNCACHEABLE)) {
@@ -272,7 +272,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
   const removeMany = (keys: readonly string[]): Promise<void> =>
     operation(async (region) => {
-      keys.forEach(checkKey)
+      checkKeys(keys)
       const [only] = keys
       if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
       else if (keys.length > 0) await region.backend.deleteMulti(keys)
@@ -346,13 +346,14 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     getOrCreateMulti,
 
     set: async (key, value, set) => (await setMany([[key, value]], set))[0] ?? 'lost',
-    setMulti: (values, set) => setMany([...values], set),
+    setMulti: setMany,
     delete: (key) => removeMany([key]),
     deleteMulti: removeMany,
     invalidateKey(key, mode = 'hard') {
-      if (checkMode(mode) === 'hard') return removeMany([key])
+      if (mode === 'hard') return removeMany([key])
       return operation(async (at) => {
         checkKey(key)
+        checkMode(mode)
         await softenKey(at, key)
         told('key', [key], 'soft')
       })
@@ -406,7 +407,7 @@ const NO_OPTIONS = {}
 const NOTHING: readonly Found<Made>[] = [{ state: 'missing' }]
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {
-  return isPromise(value) ? value.then((later: unknown) => [later]) : [value]
+  return isPromise(value) ? Promise.resolve(value).then((later: unknown) => [later]) : [value]
 }
 
 function checkCreator(creator: unknown): void {
@@ -415,6 +416,25 @@ function checkCreator(creator: unknown): void {
       'ERR_CREATOR',
       `Expected the creator to be a function that makes the value, got ${shown(creator)}.`,
     )
+}
+
+/** Pairs of a key and a value, read once: they may come from a generator. */
+function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
+  if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected a Map or pairs of key and value to set, got ${shown(given)}.`)
+  const values = [...given]
+  for (const pair of values) {
+    if (!Array.isArray(pair) || pair.length !== 2)
+      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${shown(pair)}.`)
+    const [key, value] = pair as [unknown, unknown]
+    checkKey(key)
+    if (value === NO_VALUE)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected a value for ${shown(key)}, got NO_VALUE, which stands for none. Use delete().`,
+      )
+  }
+  return values
 }
 
 function checkMode(mode: unknown): InvalidationMode {

@@ -18,14 +18,15 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
   const timely = async <R>(operation: string, work: Promise<R>): Promise<R> => {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+      const giveUp = () =>
         reject(
           new CorralError(
             'ERR_TIMEOUT',
             `memcached.${operation} did not end within ${timeout} ms. Check the servers, or raise \`timeout\` of memcached().`,
           ),
         )
-      }, timeout)
+      // Not before what has arrived was looked at: this process may have been busy.
+      timer = setTimeout(() => setImmediate(giveUp), timeout)
     })
     try {
       return await Promise.race([work, late])

@@ -65,17 +65,17 @@ export function commandsOf(servers: readonly Server[]): Commands {
     async set(key, value, seconds, guard) {
       const server = serverOf(key)
       if (movedOn(server, guard)) return undefined
+      const cas = expected(server, guard)
       const extras = Buffer.allocUnsafe(8)
       extras.writeUInt32BE(0, 0)
       extras.writeUInt32BE(seconds, 4)
       const command =
-        guard === 'absent'
-          ? { op: OP.add, key, extras, value }
-          : { op: OP.set, key, extras, value, cas: guard?.cas ?? 0n }
+        guard === 'absent' ? { op: OP.add, key, extras, value } : { op: OP.set, key, extras, value, cas }
       // Never repeated: whether it was done cannot be known, and what came after it must not be undone.
       const { reply, connection } = await ask(server, command, false)
       switch (reply.status) {
         case STATUS.ok:
+          if (reply.cas === 0n) throw uncounted(server)
           return { connection, cas: reply.cas }
         case STATUS.exists:
         case STATUS.notFound:
@@ -90,7 +90,11 @@ export function commandsOf(servers: readonly Server[]): Commands {
     async delete(key, guard) {
       const server = serverOf(key)
       if (movedOn(server, guard)) return false
-      const { reply } = await ask(server, { op: OP.delete, key, cas: guard?.cas ?? 0n }, guard === undefined)
+      const { reply } = await ask(
+        server,
+        { op: OP.delete, key, cas: expected(server, guard) },
+        guard === undefined,
+      )
       if (reply.status === STATUS.ok) return true
       if (reply.status === STATUS.notFound || reply.status === STATUS.exists) return guard === undefined
       throw unexpected('delete', reply)
@@ -112,6 +116,20 @@ export function commandsOf(servers: readonly Server[]): Commands {
 /** A guard read over an earlier connection proves nothing any more. Sent commands stay on the connection they chose. */
 function movedOn(server: Server, guard: Guard | undefined): boolean {
   return typeof guard === 'object' && !server.isOn(guard.connection)
+}
+
+/** The version to send. Zero compares nothing, so that a server without versions would let everything through. */
+function expected(server: Server, guard: Guard | undefined): bigint {
+  if (guard === undefined || guard === 'absent') return 0n
+  if (guard.cas === 0n) throw uncounted(server)
+  return guard.cas
+}
+
+function uncounted({ name }: Server): CorralError {
+  return new CorralError(
+    'ERR_UNSUPPORTED',
+    `Expected memcached at ${name} to count the versions of its items, by which leases and fills are fenced, got none. Start it without \`-C\`.`,
+  )
 }
 
 async function itemLimit(server: Server): Promise<string> {

@@ -86,20 +86,24 @@ export function openConnection(address: Address, ready: () => void, ended: Ended
   const broken = (message: string, cause?: unknown) =>
     end(new CorralError('ERR_UNAVAILABLE', `memcached at ${name}: ${message}`, { cause }))
 
+  const oldest = () => Math.min(sent.peek()?.at ?? Infinity, waiting[0]?.at ?? Infinity)
   /** One timer for all: it looks at the oldest command, and comes again when that could be late. */
   const watchOldest = () => {
     watch = undefined
-    const oldest = Math.min(sent.peek()?.at ?? Infinity, waiting[0]?.at ?? Infinity)
-    if (oldest === Infinity || over) return
-    const left = oldest + timeout - performance.now()
+    if (oldest() === Infinity || over) return
+    const left = oldest() + timeout - performance.now()
+    // If this process itself was busy for so long, the answer may lie here unread: one look at the network first.
     if (left > 0) watch = setTimeout(watchOldest, Math.ceil(left)).unref()
-    else
-      end(
-        new CorralError(
-          'ERR_TIMEOUT',
-          `memcached at ${name} did not answer within ${timeout} ms. Check the server, or raise \`timeout\` of memcached().`,
-        ),
-      )
+    else setImmediate(endIfLate)
+  }
+  const endIfLate = () => {
+    if (oldest() + timeout > performance.now()) return watchOldest()
+    end(
+      new CorralError(
+        'ERR_TIMEOUT',
+        `memcached at ${name} did not answer within ${timeout} ms. Check the server, or raise \`timeout\` of memcached().`,
+      ),
+    )
   }
   const flush = () => {
     flushing = false
@@ -191,7 +195,7 @@ export function openConnection(address: Address, ready: () => void, ended: Ended
   socket.on('error', (error) => broken(error.message || 'connecting failed', error))
   socket.on('close', () => broken('the connection was closed'))
   // Connecting and greeting have the same time as a command.
-  const impatient = setTimeout(() => {
+  const unreached = () => {
     if (!isReady)
       end(
         new CorralError(
@@ -199,7 +203,8 @@ export function openConnection(address: Address, ready: () => void, ended: Ended
           `memcached at ${name} could not be reached within ${timeout} ms. Is it up, and does it take the binary protocol (no \`-B ascii\`, no \`-Y\`)?`,
         ),
       )
-  }, timeout).unref()
+  }
+  const impatient = setTimeout(() => setImmediate(unreached), timeout).unref()
   socket.once('close', () => clearTimeout(impatient))
 
   return {

@@ -15,7 +15,7 @@ export type { MemcachedOptions, MemjsClient }
  * or options: `servers`, `username` and `password` (SASL), `tls`, `timeout` of an operation (default 1 s), longest
  * pause between two `probe`s of a dead server (default 2 s).
  * @throws CorralError `ERR_OPTION` at once. Operations reject with `ERR_UNAVAILABLE` (a server is down), `ERR_TIMEOUT`,
- * `ERR_VALUE_TOO_LARGE`, `ERR_BACKEND` (the server refused) or `ERR_CLOSED`.
+ * `ERR_VALUE_TOO_LARGE`, `ERR_UNSUPPORTED` (the server runs with `-C`), `ERR_BACKEND` (it refused) or `ERR_CLOSED`.
  *
  * @example
  * const backend = wrap(memcached(['cache1:11211', 'cache2:11211']), msgpack())

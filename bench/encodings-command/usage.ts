@@ -48,30 +48,32 @@ export const help = `corral bench-encodings [options] [files…|-]
 Measures every encoding and compression on your own values, recommends one, and writes a report.
 
 Values
-  file.json             one value; with --each, every element of its top-level array is a value
-  file.ndjson, .jsonl   one value a line
-  file.mjs, .js, .cjs   a module: the elements of its export \`samples\`, else every export
-  -                     JSON or NDJSON from standard input
-  nothing               real data: browser compatibility tables, or made-up records where those are not installed
-  --each                take a top-level array apart
-  --samples <n>         measure at most so many values, spread evenly over those given     (200; quick 40)
+  file.json              one value; with --each, every element of its array is a value
+  file.ndjson, .jsonl    one value a line
+  file.mjs, .js, .cjs    a module: the elements of its export \`samples\`, else every export
+  -                      JSON or NDJSON from standard input
+  nothing                browser compatibility tables; made-up records where they are not installed
+  --each                 take a top-level array apart
+  --samples <n>          at most so many values, spread evenly over all of them   (200; quick 40)
 
 What is measured
-  --codec <module>      add your own: a module whose exports are proxies or { id, name, encode, decode }; repeatable
-  --only <text>         only combinations whose name contains this, such as msgpack or "json + brotli"; repeatable
-  --rounds <n>          rounds, in each of which every combination takes its turn          (15; quick 5)
-  --quick               fewer values, fewer and shorter rounds: a first look
+  --codec <module>       also your own encodings: a module that exports proxies, or objects
+                         { id, name, encode, decode }; may be repeated
+  --only <text>          only combinations with this in their name, such as msgpack or
+                         "json + brotli"; may be repeated
+  --rounds <n>           at least so many rounds, more while they are noisy       (15; quick 5)
+  --quick                fewer values, fewer and shorter rounds: a first look
 
 What it costs
-  --rtt <time>          round trip to the store: 200us, 0.5ms                               (0.5ms)
-  --bandwidth <rate>    to the store: 100Mbit, 1Gbit, 125MB                                 (1Gbit)
-  --gb-price <number>   a GB (2^30 bytes) of the store's memory a month, in your currency   (3.5)
-  --reads-per-write <n> reads for every write                                               (10)
+  --rtt <time>           round trip to the store, such as 200us or 0.5ms          (0.5ms)
+  --bandwidth <rate>     to the store, such as 100Mbit, 1Gbit or 125MB            (1Gbit)
+  --gb-price <number>    a GB (2^30 bytes) of its memory a month, any currency    (3.5)
+  --reads-per-write <n>                                                           (10)
 
 Output
-  --out <file>          the report, one HTML file without references                        (corral-encodings.html)
-  --json                print the figures as JSON instead of the table
-  -h, --help            this text
+  --out <file>           the report, one HTML file               (corral-encodings.html)
+  --json                 print the figures as JSON instead of the table
+  -h, --help             this text
 
 Exit codes: 0 done, 1 failed, 2 not understood.
 `

@@ -1,5 +1,5 @@
 import { CorralError } from '../errors.js'
-import { type IdPart, name, part, text } from './names.js'
+import { groupName, type IdPart, name, part, text } from './names.js'
 import { scopes } from './scopes.js'
 
 /**
@@ -14,6 +14,8 @@ export const dep = {
   /** A tag in a namespace: `dep.ntag('menu', 'de')`. */
   ntag: (namespace: string, tag: IdPart): string =>
     name('ntag', [text('namespace', namespace), part('tag', tag)]),
+  /** A member of a group of cached functions: `dep.group('user', 5)`. */
+  group: groupName,
   /** A record by its primary key, composite ones in the order of the entity: `dep.primaryKey('Order', 2026, 17)`. */
   primaryKey: (entity: string, ...key: readonly [IdPart, ...IdPart[]]): string =>
     name('pk', [text('entity', entity), ...partsOf(entity, key)]),

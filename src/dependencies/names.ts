@@ -8,6 +8,11 @@ export function name(kind: string, parts: readonly string[]): string {
   return `${kind}:${parts.join(':')}`
 }
 
+/** A member of a group of cached functions. */
+export function groupName(group: string, id: IdPart): string {
+  return name('group', [text('group', group), part('id', id)])
+}
+
 /** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
 export function text(what: string, value: unknown): string {
   if (typeof value === 'string' && value !== '') return escaped(value)

@@ -45,6 +45,12 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
+/** Tells how many ms have passed: what was to be seen before a deadline is not judged when the machine was too slow. */
+export function stopwatch(): () => number {
+  const began = performance.now()
+  return () => performance.now() - began
+}
+
 /** How long a waiter may take to be woken, and an operation to settle, before it counts as never. */
 const PATIENCE = 5_000
 

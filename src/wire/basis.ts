@@ -1,6 +1,7 @@
 import type { Basis, Group } from '../cached-value.js'
 import { CorralError, shown } from '../errors.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './numbers.js'
+import { isWellFormed } from './text.js'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const UUID_BYTES = 16
@@ -29,8 +30,6 @@ function withLength(text: string, extra: number): Buffer {
   return all
 }
 
-const LONE_SURROGATE = /\p{Surrogate}/u
-
 /**
  * The bytes of what an entry was made from.
  * @throws CorralError `ERR_UNENCODABLE` for a name that UTF-8 cannot hold: under a changed name the entry would
@@ -54,7 +53,7 @@ export function basisBytes(basis: Basis): Buffer {
     }
     at = writeVarint(into, at, names.length)
     for (const name of names) {
-      if (LONE_SURROGATE.test(name))
+      if (!isWellFormed(name))
         throw new CorralError(
           'ERR_UNENCODABLE',
           `Expected the names of dependencies to be well-formed text, got ${shown(name)} with half a surrogate pair. Encode or hash that part of the name.`,

@@ -1,5 +1,6 @@
 import { CorralError } from '../errors.js'
 import { explainLoss, type Loss } from './loss.js'
+import { isWellFormed } from './text.js'
 
 /** How the inside of a kept object is visited; `whole` has nothing inside that could be lost. */
 export type Shape = 'whole' | 'map' | 'set' | 'error'
@@ -34,8 +35,11 @@ export type QuickCheck = (value: unknown, encodedBytes: number) => Fit
 
 const PLAIN = Object.prototype
 
-/** A quick check for an encoding. Strings and `__proto__` keys are judged by the encoded bytes, not here. */
-export function quickCheck(keeps: Keeps): QuickCheck {
+/**
+ * A quick check for an encoding. Keys named `__proto__` are found in the encoded bytes, not here; so are the traces of
+ * half surrogate pairs, and only where such bytes occur is `text` looked at.
+ */
+export function quickCheck(keeps: Keeps, { text = false }: { readonly text?: boolean } = {}): QuickCheck {
   const { classes, maxDepth } = keeps
   let left = 0
   let negativeZero = false
@@ -50,6 +54,7 @@ export function quickCheck(keeps: Keeps): QuickCheck {
   const keepsScalar = (value: unknown): boolean => {
     switch (typeof value) {
       case 'string':
+        return !text || isWellFormed(value)
       case 'boolean':
         return true
       case 'number':
@@ -69,10 +74,11 @@ export function quickCheck(keeps: Keeps): QuickCheck {
     if (depth > maxDepth || left < 0) return false
     const prototype = Object.getPrototypeOf(value)
     if (prototype === PLAIN || prototype === null) {
-      let parts = 1
+      let parts = 0
       for (const key in value) {
         const part = (value as Record<string, unknown>)[key]
         parts++
+        if (text && !isWellFormed(key)) return false
         if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
           return false
       }
@@ -83,7 +89,7 @@ export function quickCheck(keeps: Keeps): QuickCheck {
   }
   const keepsArray = (value: readonly unknown[], prototype: object, depth: number): boolean => {
     if (prototype !== Array.prototype) return false
-    left -= value.length + 1
+    left -= value.length
     for (let i = 0; i < value.length; i++) {
       const part = value[i]
       if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
@@ -93,7 +99,6 @@ export function quickCheck(keeps: Keeps): QuickCheck {
     return true
   }
   const keepsInstance = (value: object, prototype: object, depth: number): boolean => {
-    left--
     switch (classes.get(prototype)) {
       case 'whole':
         return true
@@ -114,7 +119,7 @@ export function quickCheck(keeps: Keeps): QuickCheck {
     }
   }
   return (value, encodedBytes) => {
-    left = encodedBytes
+    left = encodedBytes - 1
     negativeZero = false
     if (!keepsAny(value, 1) || left < 0) return UNSURE
     return negativeZero ? NEGATIVE_ZERO : FITS

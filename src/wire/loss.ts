@@ -1,4 +1,5 @@
 import type { Keeps } from './fidelity.js'
+import { isWellFormed } from './text.js'
 
 /** A part of a value that an encoding would not keep. */
 export interface Loss {
@@ -8,7 +9,6 @@ export interface Loss {
   readonly advice?: string
 }
 
-const LONE_SURROGATE = /\p{Surrogate}/u
 const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u
 const LONGEST_KEY = 40
 
@@ -31,7 +31,7 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
   const look = (part: unknown): Loss | undefined => {
     switch (typeof part) {
       case 'string':
-        return !keeps.loneSurrogates && LONE_SURROGATE.test(part)
+        return !keeps.loneSurrogates && !isWellFormed(part)
           ? lost('text with half a surrogate pair')
           : undefined
       case 'number':
@@ -87,7 +87,7 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
     return undefined
   }
   const keyLoss = (key: string): Loss | undefined =>
-    !keeps.loneSurrogates && LONE_SURROGATE.test(key) ? lost('a key with half a surrogate pair') : undefined
+    !keeps.loneSurrogates && !isWellFormed(key) ? lost('a key with half a surrogate pair') : undefined
 
   const lookAtElements = (part: readonly unknown[]): Loss | undefined => {
     for (let i = 0; i < part.length; i++) {

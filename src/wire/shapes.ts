@@ -4,6 +4,7 @@ import type { Bytes } from '../cached-value.js'
 import { report } from '../diagnostics.js'
 import { andThen, type MaybePromise, orElse } from '../maybe-promise.js'
 import { frame, readFrame } from './frame.js'
+import { isWellFormed } from './text.js'
 
 /** The field names of a record, in order. */
 export type Shape = readonly string[]
@@ -41,7 +42,6 @@ const UNKNOWN_MS = 1000
 /** How often a writer makes sure that the table it writes with is still stored. */
 const VERIFY_MS = 30_000
 const MAX_REMEMBERED = 1000
-const LONE_SURROGATE = /\p{Surrogate}/u
 
 const EMPTY: ShapeTable = { id: '\0'.repeat(ID_BYTES), shapes: [] }
 
@@ -214,6 +214,6 @@ function isShape(shape: unknown): shape is Shape {
     Array.isArray(shape) &&
     shape.length > 0 &&
     shape.length <= MAX_FIELDS &&
-    shape.every((name) => typeof name === 'string' && name !== '__proto__' && !LONE_SURROGATE.test(name))
+    shape.every((name) => typeof name === 'string' && name !== '__proto__' && isWellFormed(name))
   )
 }

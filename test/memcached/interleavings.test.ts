@@ -107,6 +107,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         readonly mode?: InvalidationMode
         readonly lose?: 'stamp' | 'clock'
         readonly warm?: boolean
+        readonly late?: boolean
       },
     ]
   >([
@@ -115,20 +116,25 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     ['a creator, an invalidation and the loss of the stamp', { creators: 1, warm: true, lose: 'stamp' }],
     ['a creator, an invalidation and the loss of the clock', { creators: 1, warm: true, lose: 'clock' }],
     ['a creator and a soft invalidation', { creators: 1, mode: 'soft' }],
+    ['a creator that learns the name late, and an invalidation', { creators: 1, late: true }],
+    [
+      'a creator that learns the name late, and a soft invalidation',
+      { creators: 1, late: true, mode: 'soft' },
+    ],
     ['two creators, an invalidation and the loss of the stamp', { creators: 2, warm: true, lose: 'stamp' }],
     ['two creators and a soft invalidation', { creators: 2, warm: true, mode: 'soft' }],
   ])(
     'takes nothing older for fresh: %s',
-    async (name, { creators, mode = 'hard', lose, warm }) => {
+    async (name, { creators, mode = 'hard', lose, warm, late }) => {
       const { connections, open, bare } = stage()
       const view = bare.ledger as Ledger
       const { runs, exhausted } = await exploreServer(async (step, run) => {
         const scene = `${name.replaceAll(' ', '-')}-${run}`
         const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
         const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]
-        if (warm) await view.begin(clock, [tag])
+        if (warm || late) await view.begin(clock, late ? [] : [tag])
         const store = async (backend: Backend<Bytes>, i: number) => {
-          const { epoch, at } = await (backend.ledger as Ledger).begin(clock, i === 0 ? [tag] : [])
+          const { epoch, at } = await (backend.ledger as Ledger).begin(clock, i === 0 && !late ? [tag] : [])
           const basis = { epoch, groups: [{ a: at, names: [tag] }] }
           const seen = await step('read the truth', () => world.truth)
           await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(basis)}`), {

@@ -72,7 +72,8 @@ withMemcached('the ledger of memcached', (bench) => {
     expect(await ledger.judge(clock, again)).toBe('fresh')
     expect(await say(port, `delete %k${clock.replace(' ', '%20')}`)).toBe('DELETED')
     expect(await ledger.judge(clock, again)).toBe('dead')
-    // Stamps of a lost clock prove nothing; new ones take their place.
+    // Stamps of a lost clock prove nothing, even when somebody else has started a new one; new ones take their place.
+    await ledger.invalidate(clock, ['c'], 'hard')
     const anew = await basisOf(ledger, clock, ['a', 'b'])
     expect(anew.epoch).not.toBe(again.epoch)
     expect(await ledger.judge(clock, again)).toBe('dead')

@@ -7,6 +7,7 @@ import { type Backend, type Bytes, CorralError, makeRegion, NO_VALUE, wrap } fro
 import { faultProxy } from '../support/faultproxy.js'
 import { freePort, startRedis } from '../support/servers.js'
 import { standalone, until } from './deployments.js'
+import { canFetch, other } from './other-servers.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 
 const unhandled: unknown[] = []
@@ -103,6 +104,23 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
       await replica.stop()
     }
   })
+
+  it.skipIf(!canFetch('Redis 6.0'))(
+    'says that the server is too old',
+    async () => {
+      const old = await startRedis({ binary: await other('Redis 6.0') })
+      try {
+        const backend = open({ url: `redis://127.0.0.1:${old.port}` })
+        for (const work of [() => backend.get('a'), () => backend.set('a', bytes('b'), {})]) {
+          const { error } = await failure(work)
+          expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED', message: expect.stringMatching(/'6\.0\.16'/) })
+        }
+      } finally {
+        await old.stop()
+      }
+    },
+    120_000,
+  )
 
   it('takes a foreign type for a miss, and replaces it', async () => {
     const backend = open(at().where)

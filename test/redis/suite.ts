@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, inject } from 'vitest'
 import type { Backend, Bytes } from '../../src/index.js'
+import { canFetch, other } from './other-servers.js'
 import { cluster, type Deployment, sentinel, standalone, tls, withUser } from './deployments.js'
 
 export const LONG = process.env.LONG === '1'
@@ -10,7 +11,7 @@ export function withRedis(subject: string, start: () => Promise<Deployment>, tes
     let made: Deployment | undefined
     beforeAll(async () => {
       made = await start()
-    })
+    }, 120_000)
     afterAll(() => made?.stop())
     tests(() => {
       if (made === undefined) throw new Error('Expected the server to be there by now')
@@ -25,6 +26,8 @@ const WAYS: Readonly<Record<string, () => Promise<Deployment>>> = {
   TLS: tls,
   Sentinel: sentinel,
   'a Cluster': cluster,
+  ...(canFetch('Valkey 8.0') && { 'Valkey 8.0': async () => standalone({ binary: await other('Valkey 8.0') }) }),
+  ...(canFetch('Valkey 8.1') && { 'a Cluster of Valkey 8.1': async () => cluster({ binary: await other('Valkey 8.1') }) }),
 }
 
 /** The same tests against every kind of deployment. */
