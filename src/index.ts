@@ -93,6 +93,7 @@ export type {
   CreateOptions,
   Creation,
   Creator,
+  Explanation,
   LeaseOptions,
   MultiCreator,
   ReadOptions,

@@ -1,4 +1,4 @@
-import type { Basis, Group, Instant } from './cached-value.js'
+import type { Basis, CachedValue, Group, Instant } from './cached-value.js'
 import type { MaybePromise } from './maybe-promise.js'
 
 /** Hard: every older value is as good as missing. Soft: it may be served while one caller renews it. */
@@ -46,8 +46,10 @@ export interface Tracker {
   asOf(names: readonly string[]): MaybePromise<Instant>
   invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>
   judge(basis: Basis): MaybePromise<Freshness>
-  /** Names that made an entry dead or stale, for explanations. */
-  blame(basis: Basis): MaybePromise<readonly string[]>
+  /** The entry of a key whether or not it still stands, and which of its names speak against it: for explanations. */
+  inspect(
+    key: string,
+  ): MaybePromise<{ readonly entry: CachedValue | undefined; readonly blame: readonly string[] }>
 }
 
 /** Compares a basis with a reading of the ledger that answers its names in the order of `namesOf`. */

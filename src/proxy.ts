@@ -2,7 +2,7 @@ import type { Backend, Outcome, Representation, Write, WriteOptions } from './ba
 import type { Basis } from './cached-value.js'
 import { reportUndecodable } from './diagnostics.js'
 import { CorralError, shown } from './errors.js'
-import type { Ledger } from './ledger.js'
+import type { Ledger, Tracker } from './ledger.js'
 import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
 
 /** A layer around a backend. `wrap` applies them from the backend outwards. */
@@ -111,6 +111,10 @@ export function mapKeys(mangle: KeyMangler): TransparentProxy {
       release: (key, token) => next.release(mangle(key), token),
       held: (key) => next.held(mangle(key)),
       ledger: ledger?.ledger,
+      tracker: next.tracker && {
+        ...next.tracker,
+        inspect: (key) => (next.tracker as Tracker).inspect(mangle(key)),
+      },
     })
   }
 }

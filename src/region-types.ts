@@ -97,6 +97,23 @@ export interface ValueMetadata<V> extends CachedValue<V> {
   readonly age: number
 }
 
+/** Why a key would hit or miss now. */
+export interface Explanation {
+  readonly verdict: 'hit' | 'stale' | 'miss'
+  /** In words. */
+  readonly reason: string
+  /** ms since the creator returned; absent when nothing is stored. */
+  readonly age?: number
+  /** ms for which the entry is fresh, from its making. */
+  readonly expiresIn?: number
+  /** What the entry was made from. */
+  readonly dependsOn: readonly string[]
+  /** Those of them that were invalidated since. */
+  readonly invalidated: readonly string[]
+  /** Whether somebody is making the key now. */
+  readonly locked: boolean
+}
+
 /** A named part of a cache: a backend with its proxies, an expiration time, and one creator at a time for each key. */
 export interface Region<V = unknown> {
   readonly name: string | undefined
@@ -154,6 +171,9 @@ export interface Region<V = unknown> {
   invalidateDependencies(names: string | readonly string[], mode?: InvalidationMode): Promise<void>
   /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
   asOf(): Promise<Instant>
+
+  /** Tells why a key would hit or miss now, and what it depends on. For tests, a REPL, a page for operators. */
+  explain(key: string): Promise<Explanation>
 
   /** Whether somebody is creating the key. Takes no lock. */
   keyIsLocked(key: string): Promise<boolean>

@@ -7,6 +7,7 @@ import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
+import { explain } from './explain.js'
 import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
 import { checkKey, checkKeys, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
@@ -375,6 +376,11 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       }),
     asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
 
+    explain: (key) =>
+      operation((at) => {
+        checkKey(key)
+        return explain(at, key)
+      }),
     keyIsLocked: (key) =>
       operation((at) => {
         checkKey(key)
@@ -421,7 +427,10 @@ function checkCreator(creator: unknown): void {
 /** Pairs of a key and a value, read once: they may come from a generator. */
 function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
   if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected a Map or pairs of key and value to set, got ${shown(given)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected a Map or pairs of key and value to set, got ${shown(given)}.`,
+    )
   const values = [...given]
   for (const pair of values) {
     if (!Array.isArray(pair) || pair.length !== 2)

@@ -120,6 +120,7 @@ class Store<T> implements Bounded<T> {
   private smallLoad = 0
   private share = SHARE
   private evictions = 0
+  private turns = 0
   private swept = this.small
   private readonly maxEntries: number
   private readonly maxWeight: number
@@ -212,9 +213,9 @@ class Store<T> implements Bounded<T> {
       const near = ((this.evictions - (state >> ABOVE)) & WRAP) <= this.size * MARGIN
       this.share = Math.min(GREATEST_SHARE, this.share + (near ? STEP : FAR_STEP))
     } else {
-      // Every ghost of the main queue is within the margin.
       this.ghostsOfMain.hole()
-      this.share = Math.max(LEAST_SHARE, this.share - STEP)
+      const near = ((this.turns - (state >> ABOVE)) & WRAP) <= this.size * MARGIN * 2
+      if (near) this.share = Math.max(LEAST_SHARE, this.share - STEP)
       place = SMALL
     }
     const spare = this.makeRoom(weight)
@@ -291,7 +292,10 @@ class Store<T> implements Bounded<T> {
       }
       if ((state & PLACE) === SMALL) this.promote(node, MAIN)
       else {
-        node.state = this.share > RECENT ? MAIN : state - HIT
+        if (this.share > RECENT) {
+          node.state = MAIN
+          this.turns++
+        } else node.state = state - HIT
         this.main.push(node)
       }
     }
@@ -307,7 +311,8 @@ class Store<T> implements Bounded<T> {
       this.ghostsOfSmall.push(node)
       this.forget(this.ghostsOfSmall, this.size * GHOSTS)
     } else {
-      node.state = GHOST_OF_MAIN
+      this.turns = (this.turns + (this.share > RECENT ? 1 : 2)) & WRAP
+      node.state = GHOST_OF_MAIN | (this.turns << ABOVE)
       this.ghostsOfMain.push(node)
       this.forget(this.ghostsOfMain, this.size * MARGIN)
     }

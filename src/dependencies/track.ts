@@ -124,19 +124,15 @@ export function track(
       judge: (basis) => ledger.judge(CLOCK, basis),
       asOf: (names) => ledger.begin(CLOCK, names),
       invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
-      blame(basis) {
-        const names = namesOf(basis)
-        return andThen(ledger.read(CLOCK, names), ({ now, stamps }) => {
-          if (now === undefined || now.epoch !== basis.epoch) return ['the clock itself, which was lost']
-          let position = 0
-          return basis.groups.flatMap(({ a, names: own }) =>
-            own.filter(() => {
-              const stamp = stamps[position++]
-              return stamp === undefined || stamp.hard > a || stamp.soft > a
-            }),
-          )
-        })
-      },
+      inspect: (key) =>
+        andThen(next.get(key), (entry) => {
+          const basis = entry?.metadata.basis
+          if (basis === undefined) return { entry, blame: [] }
+          return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) => ({
+            entry,
+            blame: against(basis, reading),
+          }))
+        }),
     },
   })
 }
@@ -149,6 +145,18 @@ function basisOf(found: CachedValue | null): Basis | undefined {
 /** What was written without a ledger cannot be vouched for. What is no cached value at all is the reader's to report. */
 function unvouched(found: CachedValue): CachedValue | undefined {
   return isCachedValue(found) ? undefined : found
+}
+
+/** The names of a basis whose stamps speak against it. */
+function against(basis: Basis, { now, stamps }: Reading): readonly string[] {
+  if (now === undefined || now.epoch !== basis.epoch) return ['the clock itself, which was lost']
+  let position = 0
+  return basis.groups.flatMap(({ a, names }) =>
+    names.filter(() => {
+      const stamp = stamps[position++]
+      return now.at > a && (stamp === undefined || stamp.hard > a || stamp.soft > a)
+    }),
+  )
 }
 
 function covers(asked: readonly string[], names: readonly string[]): boolean {
