@@ -34,15 +34,32 @@ function session() {
     seenAt: 1_790_000_100_000,
     locale: 'en-GB',
     flash: [],
-    cart: { items: [{ sku: 'A-100', quantity: 2, price: 9.99 }, { sku: 'B-7', quantity: 1, price: 120 }], total: 139.98 },
+    cart: {
+      items: [
+        { sku: 'A-100', quantity: 2, price: 9.99 },
+        { sku: 'B-7', quantity: 1, price: 120 },
+      ],
+      total: 139.98,
+    },
     permissions: ['orders:read', 'orders:write', 'profile:read'],
   }
 }
 
 function row(i: number) {
-  return { id: i, sku: `SKU-${i}`, price: i * 0.99, stock: (i * 31) % 500, category: ['tools', 'toys', 'books'][i % 3], rating: (i % 50) / 10 }
+  return {
+    id: i,
+    sku: `SKU-${i}`,
+    price: i * 0.99,
+    stock: (i * 31) % 500,
+    category: ['tools', 'toys', 'books'][i % 3],
+    rating: (i % 50) / 10,
+  }
 }
 
 function branch(depth: number): unknown {
-  return { label: `node ${depth}`, weight: depth / 3, children: depth === 0 ? [] : [branch(depth - 1), branch(depth - 1)] }
+  return {
+    label: `node ${depth}`,
+    weight: depth / 3,
+    children: depth === 0 ? [] : [branch(depth - 1), branch(depth - 1)],
+  }
 }

@@ -3,11 +3,11 @@
  * the result off the library's slab and computes the CRC over key and bytes. `node .ci/run-ts.mjs bench/encodings.ts`
  */
 import { crc32 } from 'node:zlib'
-import { Packr } from 'msgpackr'
+import type { Backend, Bytes, CachedValue } from 'corral'
 import { defineBackend } from 'corral'
 import { json } from 'corral/proxies/json'
 import { msgpack } from 'corral/proxies/msgpack'
-import type { Backend, Bytes, CachedValue } from 'corral'
+import { Packr } from 'msgpackr'
 import { samples } from './encodings-samples.js'
 import { budget, machine, ratio, rounds, saveJson, shown, spread, type Work } from './support.js'
 
@@ -40,7 +40,7 @@ const metadata = { startedAt: 1_790_000_000_000.5, createdAt: 1_790_000_000_012.
 function corral(chain: Chain): Side {
   return {
     encode(payload) {
-      chain.set(KEY, { payload, metadata }, {})
+      void chain.set(KEY, { payload, metadata }, {})
       return written
     },
     decode(stored) {
@@ -95,15 +95,36 @@ function comparisons(value: unknown): Measured[] {
     const forBare = arriving(bare.encode(value))
     const forOurs = arriving(strict.encode(value))
     list.push(
-      { name: `${name} encode, checked`, limit: 1.6, bare: () => bare.encode(value), ours: () => strict.encode(value) },
-      { name: `${name} encode, lossy`, limit: same, bare: () => bare.encode(value), ours: () => lossy.encode(value) },
-      { name: `${name} decode`, limit: same, bare: () => bare.decode(forBare()), ours: () => strict.decode(forOurs()) },
+      {
+        name: `${name} encode, checked`,
+        limit: 1.6,
+        bare: () => bare.encode(value),
+        ours: () => strict.encode(value),
+      },
+      {
+        name: `${name} encode, lossy`,
+        limit: same,
+        bare: () => bare.encode(value),
+        ours: () => lossy.encode(value),
+      },
+      {
+        name: `${name} decode`,
+        limit: same,
+        bare: () => bare.decode(forBare()),
+        ours: () => strict.decode(forOurs()),
+      },
     )
   }
   const over = (proxy: (next: Backend<Bytes>) => Chain) => corral(proxy(hand()))
   compare('msgpack', bareMsgpack({}), over(msgpack()), over(msgpack({ lossy: true })), 1.1)
   const bundled = { profile: 'bundled' } as const
-  compare('bundled', bareMsgpack({ bundleStrings: true }), over(msgpack(bundled)), over(msgpack({ ...bundled, lossy: true })), 1.1)
+  compare(
+    'bundled',
+    bareMsgpack({ bundleStrings: true }),
+    over(msgpack(bundled)),
+    over(msgpack({ ...bundled, lossy: true })),
+    1.1,
+  )
   compare('json', bareJson, over(json()), over(json({ lossy: true })), 1.05)
   return list
 }
@@ -146,5 +167,7 @@ for (const [sample, value] of Object.entries(samples())) {
   }
 }
 const missed = figures.filter(({ met }) => !met).length
-console.log(missed === 0 ? '\nEvery budget was met.' : `\n${missed} of ${figures.length} budgets were missed.`)
+console.log(
+  missed === 0 ? '\nEvery budget was met.' : `\n${missed} of ${figures.length} budgets were missed.`,
+)
 saveJson(figures)

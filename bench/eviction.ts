@@ -64,10 +64,10 @@ const traces: Readonly<Record<string, (random: () => number) => Next>> = {
     let looped = 0
     return () => (random() < 0.5 ? APART + (looped++ % 10_000) : popular())
   },
-  // Each loop is a tenth larger than one of the cache sizes, and fits into the next.
+  // Of 20,000 keys: each loop is a tenth larger than one of the cache sizes and fits into the next; then one scan.
   'loops just too large': () => (access) => {
-    const phase = Math.floor(access / (LENGTH / 8)) % 4
-    return phase * APART + (access % [220, 1_100, 2_200, 5_500][phase]!)
+    const phase = Math.floor(access / (LENGTH / 10)) % 5
+    return phase * APART + (access % ([220, 1_100, 2_200, 5_500, 10_980][phase] as number))
   },
   'drifting window': (random) => {
     const popular = zipf(random, 5_000, 0.7)

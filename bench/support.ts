@@ -35,7 +35,6 @@ export async function rounds<Name extends string>(
   for (let round = -warmUp; round < measured; round++) {
     for (let turn = 0; turn < names.length; turn++) {
       const name = names[(turn + round + warmUp) % names.length] as Name
-      globalThis.gc?.() // garbage of the work before is not this one's
       const start = process.hrtime.bigint()
       const pending = works[name](perRound)
       if (pending instanceof Promise) await pending

@@ -3,16 +3,10 @@ import type { Bytes, CachedValue } from '../src/cached-value.js'
 import { CorralError, refuseUnknown, shown } from '../src/errors.js'
 import { type BackendProxy, mapValues } from '../src/proxy.js'
 import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
-import {
-  carefulCheck,
-  encoderFailed,
-  type Keeps,
-  NEGATIVE_ZERO,
-  quickCheck,
-  UNSURE,
-} from '../src/wire/fidelity.js'
+import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { hasProtoKey, isDeeper } from '../src/wire/guards.js'
+import type { Keeps } from '../src/wire/keeps.js'
 import { type JsonTransform, strictReplacer } from '../src/wire/replacer.js'
 
 export interface JsonOptions {
@@ -71,7 +65,8 @@ export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes
       if (mayHideProto(text) && hasProtoKey(JSON.parse(text))) return undefined
       const payload: unknown = JSON.parse(text, reviver)
       // A level takes two characters at least. A reviver has walked the value already, and stops at the stack's end.
-      if (reviver === undefined && text.length >= maxDepth * 2 && isDeeper(payload, maxDepth)) return undefined
+      if (reviver === undefined && text.length >= maxDepth * 2 && isDeeper(payload, maxDepth))
+        return undefined
       return { payload, metadata }
     },
   })
@@ -82,8 +77,13 @@ function mayHideProto(text: string): boolean {
   return text.includes('__proto__') || (text.includes('\\u00') && /\\u00(?:5f|70|72|6f|74)/i.test(text))
 }
 
-/** As it stands in text that JSON.stringify wrote: inside a string the quotes would be escaped. */
-const PROTO_KEY = '"__proto__":'
+/**
+ * Whether text that JSON.stringify wrote has the key: inside a string its quotes would be escaped. The part without
+ * the first quote is looked for before, because quotes are everywhere and underscores are not.
+ */
+function hasProtoText(text: string): boolean {
+  return text.includes('__proto__":') && text.includes('"__proto__":')
+}
 
 function keepsOf(maxDepth: number): Keeps {
   return {
@@ -122,7 +122,7 @@ function strictText(replacer: JsonTransform | undefined, maxDepth: number): (pay
       throw encoderFailed(keeps, error)
     }
     let fit = text === undefined ? UNSURE : check(payload, text.length)
-    if (fit === UNSURE || text?.includes(PROTO_KEY)) fit = carefulCheck(keeps, payload)
+    if (fit === UNSURE || hasProtoText(text ?? '')) fit = carefulCheck(keeps, payload)
     if (fit === NEGATIVE_ZERO) text = mend(payload, (_, part) => (Object.is(part, -0) ? STAND_IN : part))
     return text ?? ''
   }
@@ -141,7 +141,7 @@ function lossyText(replacer: JsonTransform | undefined, maxDepth: number): (payl
 
 /** What no read would accept is not stored, even where losses are allowed. */
 function refuseProto(text: string): string {
-  if (!text.includes(PROTO_KEY)) return text
+  if (!hasProtoText(text)) return text
   throw new CorralError(
     'ERR_UNENCODABLE',
     'Expected no key named __proto__, got one in the text that JSON made of the value: no encoding takes it. Rename the key.',
@@ -150,5 +150,8 @@ function refuseProto(text: string): string {
 
 function refuseNonFunction(value: unknown, option: string): void {
   if (value !== undefined && typeof value !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`${option}\` of json() to be a function, got ${shown(value)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`${option}\` of json() to be a function, got ${shown(value)}.`,
+    )
 }

@@ -3,16 +3,10 @@ import type { Bytes, CachedValue } from '../src/cached-value.js'
 import { CorralError, refuseUnknown } from '../src/errors.js'
 import { type BackendProxy, mapValues } from '../src/proxy.js'
 import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
-import {
-  carefulCheck,
-  encoderFailed,
-  type Keeps,
-  quickCheck,
-  type Shape,
-  UNSURE,
-} from '../src/wire/fidelity.js'
+import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { hasProtoKey, hasRegExp } from '../src/wire/guards.js'
+import type { Keeps, Visit } from '../src/wire/keeps.js'
 
 export interface V8Options {
   /** Store what the structured clone makes of a value, without asking whether all of it is kept. @default false */
@@ -165,11 +159,14 @@ function keepsOf(regExp: boolean, maxDepth: number): Keeps {
   }
 }
 
-const CLASSES: ReadonlyMap<object, Shape> = new Map<object, Shape>([
+const CLASSES: ReadonlyMap<object, Visit> = new Map<object, Visit>([
   [Map.prototype, 'map'],
   [Set.prototype, 'set'],
   ...[Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError].map(
-    ({ prototype }): [object, Shape] => [prototype, 'error'],
+    ({ prototype }): [object, Visit] => [prototype, 'error'],
   ),
-  ...[Date, ArrayBuffer, Boolean, Number, String, ...VIEWS].map(({ prototype }): [object, Shape] => [prototype, 'whole']),
+  ...[Date, ArrayBuffer, Boolean, Number, String, ...VIEWS].map(({ prototype }): [object, Visit] => [
+    prototype,
+    'whole',
+  ]),
 ])

@@ -2,7 +2,6 @@ import type { NoValue } from './cached-value.js'
 import type { IdPart } from './dependencies/names.js'
 import type { Duration } from './duration.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
-import type { InvalidationMode } from './ledger.js'
 import type { MaybePromise } from './maybe-promise.js'
 
 export interface CacheOptions {
@@ -75,10 +74,9 @@ export interface CachedMultiFunction<Id, T> {
   readonly invalidate: Invalidate<Id[]>
 }
 
-/** The same for a function that answers a Map; ids without a value are absent from it. */
+/** The same for a function that answers a Map; ids without a value are absent from it, and are not stored. */
 export interface CachedMapFunction<Id, T> extends Omit<CachedMultiFunction<Id, T>, 'original' | 'refresh'> {
-  (...ids: Id[]): Promise<never>
-  asMap(...ids: Id[]): Promise<Map<Id, T>>
+  (...ids: Id[]): Promise<Map<Id, T>>
+  readonly original: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>
+  refresh(...ids: Id[]): Promise<Map<Id, T>>
 }
-
-export type { InvalidationMode }

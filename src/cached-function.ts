@@ -19,6 +19,7 @@ import {
 } from './keys.js'
 import { andThen, type MaybePromise } from './maybe-promise.js'
 import type {
+  CacheMapOnArguments,
   CacheMultiOnArguments,
   CacheOnArguments,
   CreateOptions,
@@ -83,7 +84,7 @@ export function makeCacheMultiOnArguments<V>(
   access: RegionAccess<V>,
   options: CacheMultiOptions,
   regional: FunctionMultiKeyGenerator,
-): CacheMultiOnArguments<V> {
+): CacheMultiOnArguments<V> & CacheMapOnArguments<V> {
   checkOptions(
     'cacheMultiOnArguments()',
     options,
@@ -99,7 +100,7 @@ export function makeCacheMultiOnArguments<V>(
     mustBeFunction('cacheMultiOnArguments()', fn)
     return cachedMulti(access, options, fn, generator(namespace, fn))
   }
-  return decorate as CacheMultiOnArguments<V>
+  return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
 }
 
 function cached<V>(

@@ -10,6 +10,7 @@ export type {
 export { methodOf } from './cached-function.js'
 export type {
   CachedFunction,
+  CachedMapFunction,
   CachedMultiFunction,
   CacheMultiOptions,
   CacheOptions,
@@ -87,6 +88,7 @@ export {
 } from './proxy.js'
 export { makeRegion } from './region.js'
 export type {
+  CacheMapOnArguments,
   CacheMultiOnArguments,
   CacheOnArguments,
   ConfigureOptions,

@@ -1,6 +1,7 @@
 import type { Backend, LeaseReach, Outcome } from './backend.js'
 import type {
   CachedFunction,
+  CachedMapFunction,
   CachedMultiFunction,
   CacheMultiOptions,
   CacheOptions,
@@ -181,7 +182,8 @@ export interface Region<V = unknown> {
   /** Caches a function by its arguments; also a standard method decorator. May be used before the region is configured. */
   cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
   /** Caches a function of many ids, calling it only with those that are missing. */
-  cacheMultiOnArguments(options: CacheMultiOptions): CacheMultiOnArguments<V>
+  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap: true }): CacheMapOnArguments<V>
+  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap?: false }): CacheMultiOnArguments<V>
 
   /** Calls off background renewals; the last region over a backend closes it. Idempotent. */
   close(): Promise<void>
@@ -199,7 +201,9 @@ export interface CacheOnArguments<V> {
 }
 
 export interface CacheMultiOnArguments<V> {
-  <Id, T extends V>(
-    fn: (...ids: Id[]) => MaybePromise<readonly T[] | ReadonlyMap<Id, T>>,
-  ): CachedMultiFunction<Id, T>
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<readonly T[]>): CachedMultiFunction<Id, T>
+}
+
+export interface CacheMapOnArguments<V> {
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
 }

@@ -23,7 +23,11 @@ import {
 import { idle, inEveryRegion, open } from './support/stage.js'
 
 const refusal = (code: CorralErrorCode) =>
-  expect.objectContaining({ name: 'CorralError', code, message: expect.stringMatching(/\S/) as string }) as Error
+  expect.objectContaining({
+    name: 'CorralError',
+    code,
+    message: expect.stringMatching(/\S/) as string,
+  }) as Error
 
 const region = (options: object) => makeRegion(options as never)
 
@@ -33,16 +37,24 @@ describe('unknown options', () => {
     'makeRegion, misspelt': () => region({ expirationtime: 5 }),
     'makeRegion, of configure only': () => region({ replaceExistingBackend: true }),
     configure: () => makeRegion().configure({ backend: memory(), wrap: [] } as never),
-    'configure, of makeRegion only': () => makeRegion().configure({ backend: memory(), name: 'late' } as never),
+    'configure, of makeRegion only': () =>
+      makeRegion().configure({ backend: memory(), name: 'late' } as never),
     lease: () => region({ lease: { ttl: 5 } }),
     cacheOnArguments: () => makeRegion().cacheOnArguments({ namespace: 'n', ttl: 5 } as never),
-    cacheMultiOnArguments: () => makeRegion().cacheMultiOnArguments({ namespace: 'n', self: 'shared' } as never),
+    cacheMultiOnArguments: () =>
+      makeRegion().cacheMultiOnArguments({ namespace: 'n', self: 'shared' } as never),
     memory: () => memory({ max: 5 } as never),
     dependencies: () => dependencies({ leger: memoryLedger() } as never),
     json: () => json({ lossless: true } as never),
     msgpack: () => msgpack({ structured: true } as never),
     defineBackend: () =>
-      defineBackend({ name: 'n', get: () => undefined, set: () => {}, delete: () => {}, clear: () => {} } as never),
+      defineBackend({
+        name: 'n',
+        get: () => undefined,
+        set: () => {},
+        delete: () => {},
+        clear: () => {},
+      } as never),
   }
 
   it('are errors that name the option and what is known', () => {
@@ -94,7 +106,8 @@ describe('options of the wrong kind', () => {
     'an interceptor': () => intercept({} as never),
     'a proxy that was not called': () => wrap(memory(), prefix as never),
     'a ledger': () => dependencies({ ledger: {} as never }),
-    'a backend without a name': () => defineBackend({ get: () => {}, set: () => {}, delete: () => {} } as never),
+    'a backend without a name': () =>
+      defineBackend({ get: () => {}, set: () => {}, delete: () => {} } as never),
     'a backend without a method': () => defineBackend({ name: 'n', get: () => undefined } as never),
     'a backend with half a lease': () =>
       defineBackend({
@@ -137,13 +150,20 @@ describe('a chain that cannot work', () => {
 
   it('is an error that names the layer, also for callers without types', () => {
     for (const [name, call] of Object.entries(chains)) expect(call, name).toThrow(refusal('ERR_CHAIN'))
-    expect(chains['a backend of bytes without an encoding']).toThrow(/'memory' stores bytes.*wrap\(memory, msgpack\(\)\)/)
+    expect(chains['a backend of bytes without an encoding']).toThrow(
+      /'memory' stores bytes.*wrap\(memory, msgpack\(\)\)/,
+    )
     expect(chains['two encodings']).toThrow(/json works on bytes, but below it are values already/)
     expect(chains['a proxy that is none']).toThrow(/proxy 1 of wrap\(\)/)
   })
 
   it('has no ledger to track dependencies with', () => {
-    const plain = defineBackend<CachedValue>({ name: 'n', get: () => undefined, set: () => {}, delete: () => {} })
+    const plain = defineBackend<CachedValue>({
+      name: 'n',
+      get: () => undefined,
+      set: () => {},
+      delete: () => {},
+    })
     expect(() => wrap(plain, dependencies())).toThrow(refusal('ERR_NO_LEDGER'))
   })
 
@@ -159,7 +179,18 @@ describe('keys', () => {
     const { region: at } = open<number>()
     await at.set('key', 1)
     const never = (): never => expect.unreachable()
-    const wrong: readonly unknown[] = [undefined, null, 5, 5n, Symbol('key'), {}, [], ['key'], true, new Date()]
+    const wrong: readonly unknown[] = [
+      undefined,
+      null,
+      5,
+      5n,
+      Symbol('key'),
+      {},
+      [],
+      ['key'],
+      true,
+      new Date(),
+    ]
     for (const key of wrong as never[]) {
       const operations: Record<string, () => Promise<unknown>> = {
         get: () => at.get(key),
@@ -169,7 +200,11 @@ describe('keys', () => {
         getOrCreate: () => at.getOrCreate(key, never),
         getOrCreateMulti: () => at.getOrCreateMulti(['key', key], never),
         set: () => at.set(key, 2),
-        setMulti: () => at.setMulti([['key', 2], [key, 2]]),
+        setMulti: () =>
+          at.setMulti([
+            ['key', 2],
+            [key, 2],
+          ]),
         delete: () => at.delete(key),
         deleteMulti: () => at.deleteMulti(['key', key]),
         invalidateKey: () => at.invalidateKey(key),
@@ -218,7 +253,17 @@ describe('creators', () => {
 
   it('of many keys that answer another number of values are refused, and nothing is stored', async () => {
     const { region: at } = open<number>()
-    for (const answer of [[], [1], [1, 2, 3], undefined, null, 5, 'ab', { 0: 1, 1: 2, length: 2 }, new Map()]) {
+    for (const answer of [
+      [],
+      [1],
+      [1, 2, 3],
+      undefined,
+      null,
+      5,
+      'ab',
+      { 0: 1, 1: 2, length: 2 },
+      new Map(),
+    ]) {
       await expect(at.getOrCreateMulti(['a', 'b'], () => answer as never)).rejects.toEqual(
         refusal('ERR_BATCH_LENGTH'),
       )
@@ -352,7 +397,12 @@ describe('NO_VALUE as a value', () => {
   it('cannot be set', async () => {
     const { region: at } = open<unknown>()
     await expect(at.set('key', NO_VALUE)).rejects.toEqual(refusal('ERR_OPTION'))
-    await expect(at.setMulti([['key', 1], ['other', NO_VALUE]])).rejects.toEqual(refusal('ERR_OPTION'))
+    await expect(
+      at.setMulti([
+        ['key', 1],
+        ['other', NO_VALUE],
+      ]),
+    ).rejects.toEqual(refusal('ERR_OPTION'))
     expect(await at.getMulti(['key', 'other'])).toEqual([NO_VALUE, NO_VALUE])
   })
 })
@@ -367,7 +417,15 @@ describe('errors', () => {
     expect(CorralError.is(error, 'ERR_OPTION')).toBe(false)
     const copy = Object.assign(new Error('message'), { code: 'ERR_KEY', [Symbol.for('corral.error')]: true })
     expect(CorralError.is(copy, 'ERR_KEY')).toBe(true)
-    for (const other of [undefined, null, 5, 'ERR_KEY', {}, new Error('x'), Object.assign(new Error('x'), { code: 'ERR_KEY' })])
+    for (const other of [
+      undefined,
+      null,
+      5,
+      'ERR_KEY',
+      {},
+      new Error('x'),
+      Object.assign(new Error('x'), { code: 'ERR_KEY' }),
+    ])
       expect(CorralError.is(other)).toBe(false)
   })
 })

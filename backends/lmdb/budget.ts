@@ -37,6 +37,8 @@ const STEP_BYTES = 2 ** 21
 const STEPS = 64
 /** Hits remembered, in each of two generations. */
 const REMEMBERED = 10_000
+/** Longer keys are not remembered: the memory would be theirs. */
+const LONGEST = 1000
 
 interface Parts {
   readonly store: Store
@@ -188,7 +190,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: Parts): Budget {
 
   return {
     read(key) {
-      if (!pressed) return
+      if (!pressed || key.length > LONGEST) return
       young.add(key)
       if (young.size > REMEMBERED) [old, young] = [young, new Set()]
     },

@@ -174,7 +174,7 @@ export function orderKeys({ version, expiresAt, writtenAt }: EntryHead): readonl
 }
 
 /** Positive doubles, big end first, sort as they should. */
-export function orderKey(tag: number, time: number, version: number): Buffer {
+function orderKey(tag: number, time: number, version: number): Buffer {
   const bytes = Buffer.allocUnsafe(17)
   bytes[0] = tag
   bytes.writeDoubleBE(time, 1)

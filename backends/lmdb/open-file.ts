@@ -7,7 +7,7 @@ import { keyEncoder } from './layout.js'
 import type { Tree } from './store.js'
 
 /** The form of what we write. A file of a later one is refused, one of an earlier one is emptied. */
-export const FORMAT = 1
+const FORMAT = 1
 
 const FORMAT_KEY = Buffer.from([0])
 /** LMDB's first page after 16 or 24 bytes of page header. */

@@ -1,7 +1,7 @@
 import type { Database } from 'lmdb'
 import { report } from '../../src/diagnostics.js'
 import { CorralError } from '../../src/errors.js'
-import { failure } from './failure.js'
+import { failure, named } from './failure.js'
 import { isBookkeeping, type TreeKey } from './layout.js'
 
 /** One of our two trees: entries with their leases and orders, or the bookkeeping of invalidations. */
@@ -76,7 +76,12 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
     if (closed) throw new CorralError('ERR_CLOSED', 'The lmdb backend was closed.')
   }
   const lend = (key: TreeKey, tree = entries): Buffer | undefined => {
-    const bytes: Uint8Array | undefined = tree.getBinaryFast(key)
+    let bytes: Uint8Array | undefined
+    try {
+      bytes = tree.getBinaryFast(key)
+    } catch (error) {
+      throw named(error)
+    }
     // A large record comes as a plain view of the mapped file.
     return bytes === undefined || bytes instanceof Buffer
       ? bytes

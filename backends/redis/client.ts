@@ -13,6 +13,7 @@ export interface RedisClient {
   evalsha(sha: string, count: number, ...args: (string | Buffer)[]): Promise<unknown>
   eval(lua: string, count: number, ...args: (string | Buffer)[]): Promise<unknown>
   info(section: string): Promise<string>
+  time(): Promise<unknown>
   subscribe(channel: string): Promise<unknown>
   unsubscribe(channel: string): Promise<unknown>
   pipeline(): RedisPipeline

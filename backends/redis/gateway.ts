@@ -25,6 +25,10 @@ export interface Gateway {
    */
   run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean): Promise<T>
   client(): Promise<RedisClient>
+  /** The latest moment at which the server may begin what is sent now, on its own clock in µs; '' where that is unknown. */
+  deadline(): string
+  /** The server has told its time. */
+  learn(microseconds: number): void
   /** Called whenever the connection is there (again). */
   onReady(listener: () => void): void
   close(): Promise<void>
@@ -33,11 +37,16 @@ export interface Gateway {
 /** Between attempts on a server that is there but cannot answer yet. */
 const PAUSE = 50
 
+/** ms by which the clocks of a cluster's nodes may differ without costing a round trip. */
+const SKEW = 1_000
+
 export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOptions): Gateway {
   let opening: Promise<RedisClient> | undefined
   let verified: RedisClient | undefined
   let verifying: Promise<void> | undefined
   let lastError: Error | undefined
+  /** The server's clock less ours, in µs. */
+  let ahead: number | undefined
   let pending = 0
   let closed = false
   let drained: (() => void) | undefined
@@ -47,6 +56,8 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   const client = (): Promise<RedisClient> => {
     opening ??= open().then((made) => {
       made.on('ready', () => {
+        // It may be another server now, with another clock.
+        if (verified === made) void learnTime(made).catch(() => {})
         for (const { resolve } of waiting.splice(0)) resolve()
         for (const listener of readyListeners) listener()
       })
@@ -72,7 +83,17 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     await new Promise<void>((resolve, reject) => waiting.push({ resolve, reject }))
   }
 
+  const learn = (microseconds: number) => {
+    if (Number.isFinite(microseconds)) ahead = microseconds - performance.now() * 1_000
+  }
+  const learnTime = async (made: RedisClient): Promise<void> => {
+    const [seconds, rest] = ((await made.time()) ?? []) as (string | number)[]
+    learn(Number(seconds) * 1e6 + Number(rest))
+  }
+
   const verify = async (made: RedisClient): Promise<void> => {
+    // Without it writes have no deadline on the server, and work all the same.
+    await learnTime(made).catch(() => {})
     let info: string
     try {
       info = await made.info('server')
@@ -111,6 +132,8 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
 
   return {
     client,
+    learn,
+    deadline: () => (ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0)),
     onReady: (listener) => readyListeners.push(listener),
     async run(work, once = false) {
       if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')

@@ -60,6 +60,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const split = clustered ? clusterLedger(parts) : undefined
   const book = split ?? ledger(parts)
   const written = writes({
+    gate,
     runner: scripted,
     channel,
     lifetime: options.stampLifetime,

@@ -170,10 +170,14 @@ export const write = script(
   STANDING,
   `
 local token = ARGV[1]
+if ARGV[5] ~= '' then
+  local now = microseconds()
+  if now > tonumber(ARGV[5]) then return string.format('%.0f', now) end
+end
 local held = redis.call('GET', KEYS[2])
 if token ~= '' and not holds(held, token) then return 1 end
 local outcome = 0
-if #KEYS > 2 and standing(KEYS[3], KEYS[4], 5, ARGV[5], ARGV[6], 2) ~= 0 then outcome = 2 end
+if #KEYS > 2 and standing(KEYS[3], KEYS[4], 5, ARGV[6], ARGV[7], 3) ~= 0 then outcome = 2 end
 if outcome == 0 then
   if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 elseif token == '' then redis.call('UNLINK', KEYS[1]) end

@@ -5,10 +5,12 @@ import type { ClusterLedger } from './cluster-ledger.js'
 import { basisKeys } from './ledger.js'
 import { lasting, leaseKey } from './lease.js'
 import { valueKey } from './names.js'
+import type { Gateway } from './gateway.js'
 import type { Call, Runner } from './runner.js'
 import * as scripts from './scripts.js'
 
 export interface WriteParts {
+  readonly gate: Gateway
   readonly runner: Runner
   readonly channel: string
   /** ms that a stamp lives at least. */
@@ -33,19 +35,26 @@ const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
 const TOGETHER = 500
 
 /** The writes of values, each of which also ends the lease of its key. */
-export function writes({ runner, channel, lifetime, maxValueBytes, clustered }: WriteParts): Writes {
+export function writes({ gate, runner, channel, lifetime, maxValueBytes, clustered }: WriteParts): Writes {
   const lifeOfStamps = (ttl: number | undefined) => (ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(Math.max(ttl, lifetime)))
 
   const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): Call => {
     const own = [valueKey(key), leaseKey(key)]
     const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(ttl)
-    const args = [token, channel, bytes(key, value, maxValueBytes), life]
+    // A token fences a fill for ever; any other write is fenced by the time until which it may begin.
+    const args = [token, channel, bytes(key, value, maxValueBytes), life, token === '' ? gate.deadline() : '']
     if (ifCurrent === undefined || clustered !== undefined) return { script: scripts.write, keys: own, args }
     const { keys, as } = basisKeys(ifCurrent.clock, ifCurrent.basis)
     return { script: scripts.write, keys: [...own, ...keys], args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as] }
   }
+  /** The server took the write for late: its clock is not as we thought, since we still wait. */
+  const again = async (answer: unknown, key: string, value: Bytes, options: WriteOptions): Promise<unknown> => {
+    if (typeof answer !== 'string') return answer
+    gate.learn(Number(answer))
+    return runner.durable(callOf(key, value, options), true)
+  }
   const outcome = (answer: unknown): Outcome => {
-    const found = OUTCOMES[Number(answer)]
+    const found = typeof answer === 'number' ? OUTCOMES[answer] : undefined
     if (found === undefined) throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${shown(answer)}.`)
     return found
   }
@@ -85,7 +94,8 @@ export function writes({ runner, channel, lifetime, maxValueBytes, clustered }: 
       // A write that no token fences must not be done again later: somebody may have invalidated it by then.
       const once = options.token === undefined
       const verdict = await refused(key, options)
-      return verdict ?? outcome(await (once ? runner.durable(call, true) : runner.run(call)))
+      if (verdict !== undefined) return verdict
+      return outcome(await (once ? again(await runner.durable(call, true), key, value, options) : runner.run(call)))
     },
     async setMulti(all) {
       const calls = all.map(([key, value, options]) => callOf(key, value, options))
@@ -94,11 +104,13 @@ export function writes({ runner, channel, lifetime, maxValueBytes, clustered }: 
       const once = all.some(([, , options]) => options.token === undefined)
       const answers = left.length === 0 ? [] : await runner.pipeline(left, once)
       let at = 0
-      return verdicts.map((verdict) => {
-        if (verdict !== undefined) return verdict
-        const answer = answers[at++]
-        return answer instanceof Error ? answer : outcome(answer)
-      })
+      return Promise.all(
+        verdicts.map(async (verdict, i) => {
+          if (verdict !== undefined) return verdict
+          const answer = answers[at++]
+          return answer instanceof Error ? answer : outcome(await again(answer, ...(all[i] as Write<Bytes>)))
+        }),
+      )
     },
   }
 }

@@ -130,12 +130,13 @@ function place(
     const width = one.name.length * (one === recommended ? 7.4 : 6.6) + 4
     // The line of the front leaves to the right and arrives from above.
     const spots = [
-      { x: x + 9, y: y - 11, anchor: 'start', left: x + 8 },
+      { x: x + 9, y: y - 14, anchor: 'start', left: x + 8 },
       { x: x - 13, y: y + 4, anchor: 'end', left: x - 12 - width },
       { x: x - 8, y: y + 21, anchor: 'end', left: x - 7 - width },
       { x: x + 9, y: y + 21, anchor: 'start', left: x + 8 },
+      { x: x + 9, y: y - 32, anchor: 'start', left: x + 8 },
       { x: x + 15, y: y + 4, anchor: 'start', left: x + 14 },
-      { x: x - 9, y: y - 11, anchor: 'end', left: x - 8 - width },
+      { x: x - 9, y: y - 14, anchor: 'end', left: x - 8 - width },
     ]
     for (const spot of spots) {
       const box = { left: spot.left, right: spot.left + width, top: spot.y - 11, bottom: spot.y + 3 }

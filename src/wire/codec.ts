@@ -69,8 +69,7 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
       }),
     decode(stored, key) {
       const entry = readFrame(stored, key)
-      if (entry === undefined || entry.codec !== id || stored.length > maxBytes + entry.start + 4)
-        return undefined
+      if (entry?.codec !== id || entry.end - entry.start > maxBytes) return undefined
       const { bytes, start, end, metadata } = entry
       // A copy: what the codec returns may be views on it, and the stored bytes belong to the backend.
       const own = new Uint8Array(end - start)

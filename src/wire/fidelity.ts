@@ -1,25 +1,7 @@
 import { CorralError } from '../errors.js'
+import type { Keeps } from './keeps.js'
 import { explainLoss, type Loss } from './loss.js'
 import { isWellFormed } from './text.js'
-
-/** How the inside of a kept object is visited; `whole` has nothing inside that could be lost. */
-export type Shape = 'whole' | 'map' | 'set' | 'error'
-
-/** What an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
-export interface Keeps {
-  /** Who encodes, as users write it, such as `json()`. */
-  readonly encoding: string
-  readonly undefined: boolean
-  readonly nonFinite: boolean
-  readonly bigint: boolean
-  readonly holes: boolean
-  readonly loneSurrogates: boolean
-  readonly cycles: boolean
-  /** By prototype: an instance of a subclass is not an instance of the class that comes back. */
-  readonly classes: ReadonlyMap<object, Shape>
-  /** Objects nested deeper than this are refused. */
-  readonly maxDepth: number
-}
 
 /** Kept · kept, but a −0 is in there · has to be looked at with care. */
 export const FITS = 0

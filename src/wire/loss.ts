@@ -1,4 +1,4 @@
-import type { Keeps } from './fidelity.js'
+import type { Keeps } from './keeps.js'
 import { isWellFormed } from './text.js'
 
 /** A part of a value that an encoding would not keep. */
@@ -156,6 +156,6 @@ function quoted(key: string | number): string {
 
 /** The class that a prototype belongs to, for messages. */
 export function nameOf(prototype: object | null): string {
-  const { constructor } = (prototype ?? {}) as { readonly constructor?: unknown }
-  return typeof constructor === 'function' && constructor.name !== '' ? constructor.name : 'a nameless class'
+  const maker = (prototype as { readonly constructor?: unknown } | null)?.constructor
+  return typeof maker === 'function' && maker.name !== '' ? maker.name : 'a nameless class'
 }

@@ -1,4 +1,5 @@
-import { type Keeps, refuseLoss } from './fidelity.js'
+import { refuseLoss } from './fidelity.js'
+import type { Keeps } from './keeps.js'
 import { nameOf, segmentOf } from './loss.js'
 
 /** A function as `JSON.stringify` and `JSON.parse` take it. */

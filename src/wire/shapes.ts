@@ -149,8 +149,8 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): 
     }
     const arrived = (stored: Bytes | undefined) => {
       const table = adopt(stored)
-      // Writing with what is stored keeps processes on one table.
-      if (current === EMPTY) current = table
+      // Writing with what is stored, where it has all of mine, keeps processes on one table.
+      if (current === EMPTY || known.get(current.id) === table) current = table
     }
     if (loading === undefined) {
       const got = orElse(

@@ -14,9 +14,9 @@ import {
   type WriteOptions,
 } from '../../src/index.js'
 import {
+  type BackendContractOptions,
   backendCases,
   backendContract,
-  type BackendContractOptions,
   type ContractRunner,
   proxyContract,
 } from '../../src/testing/index.js'
@@ -112,7 +112,10 @@ describe('the backend contract', () => {
       'asking whether a lease is held does not take it',
     ],
     'trims its keys': [
-      (good) => ({ get: (key) => good.get(key.trim()), set: (key, value, of) => good.set(key.trim(), value, of) }),
+      (good) => ({
+        get: (key) => good.get(key.trim()),
+        set: (key, value, of) => good.set(key.trim(), value, of),
+      }),
       'keys of spaces, quotes and separators: like any other',
     ],
     'normalises its keys': [
@@ -157,7 +160,9 @@ describe('the backend contract', () => {
       (good) => ({
         async acquire(key, ms, options) {
           const acquired = await good.acquire(key, ms, options)
-          return acquired.token === undefined ? { ...acquired, settled: new Promise<void>(() => {}) } : acquired
+          return acquired.token === undefined
+            ? { ...acquired, settled: new Promise<void>(() => {}) }
+            : acquired
         },
       }),
       'who waits for a lease is woken when it is released',
@@ -181,7 +186,12 @@ describe('the backend contract', () => {
     expect(await failures(() => memory(), { skip })).toEqual([
       'a key that was never written is a miss (not met: no reason)',
     ])
-    const spec: BackendSpec<CachedValue> = { name: 'n', get: () => undefined, set: () => {}, delete: () => {} }
+    const spec: BackendSpec<CachedValue> = {
+      name: 'n',
+      get: () => undefined,
+      set: () => {},
+      delete: () => {},
+    }
     const { cases, runner } = noting()
     const name = 'two clocks are independent'
     backendContract('a backend', () => defineBackend(spec), {
@@ -230,7 +240,13 @@ describe('the backend contract', () => {
 describe('the proxy contract', () => {
   const proxyFailures = async (proxy: (next: Backend<CachedValue>) => Backend<CachedValue>) => {
     const { cases, runner } = noting()
-    proxyContract('a proxy', proxy, { over: () => memory(), values: entries(), runner, shares: true, synchronous: true })
+    proxyContract('a proxy', proxy, {
+      over: () => memory(),
+      values: entries(),
+      runner,
+      shares: true,
+      synchronous: true,
+    })
     const failed: string[] = []
     for (const [name, run] of [...cases].slice(0, 12))
       await run().catch(() => {
@@ -318,7 +334,10 @@ describe('under node:test', () => {
   }
 
   it('the contract runs and passes', async () => {
-    const { status, stdout } = await run('good', `backendContract('memory', () => memory({ copy: 'clone' }), options)`)
+    const { status, stdout } = await run(
+      'good',
+      `backendContract('memory', () => memory({ copy: 'clone' }), options)`,
+    )
     expect(stdout).toMatch(new RegExp(`# pass ${backendCases.length}\\b`))
     expect(stdout).toMatch(/# fail 0\b/)
     expect(status).toBe(0)

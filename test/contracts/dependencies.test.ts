@@ -38,6 +38,7 @@ proxyContract('dependencies() with a lent ledger', dependencies({ ledger: lender
 })
 proxyContract(
   'a chain of several',
-  (next: Backend<CachedValue>) => wrap(next, prefix('inner:'), dependencies(), prefix('outer:'), mangle(sha256)),
+  (next: Backend<CachedValue>) =>
+    wrap(next, prefix('inner:'), dependencies(), prefix('outer:'), mangle(sha256)),
   { over, values: tracked, runner, synchronous: true },
 )

@@ -7,7 +7,11 @@ const runner = { describe, it }
 
 backendContract('memory that shares', () => memory(), { values: entries(), runner, shares: true })
 backendContract('memory that clones', () => memory({ copy: 'clone' }), { values: entries(), runner })
-backendContract('memory that freezes', () => memory({ copy: 'freeze' }), { values: entries, runner, shares: true })
+backendContract('memory that freezes', () => memory({ copy: 'freeze' }), {
+  values: entries,
+  runner,
+  shares: true,
+})
 backendContract('memory bounded by entries', () => memory({ maxEntries: 5_000, copy: 'clone' }), {
   values: entries(),
   runner,
@@ -16,7 +20,11 @@ backendContract('memory bounded by bytes', () => memory({ maxBytes: 50_000_000, 
   values: entries(),
   runner,
 })
-backendContract('memory of bytes', () => memory({ stores: 'bytes' }), { values: bytes(), runner, shares: true })
+backendContract('memory of bytes', () => memory({ stores: 'bytes' }), {
+  values: bytes(),
+  runner,
+  shares: true,
+})
 backendContract('memory of bytes that clones', () => memory({ stores: 'bytes', copy: 'clone' }), {
   values: bytes(),
   runner,

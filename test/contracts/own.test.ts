@@ -47,7 +47,10 @@ function slowStore() {
     async set(key: string, value: CachedValue, { ttl }: { readonly ttl?: number }): Promise<void> {
       const text = JSON.stringify(value)
       await turn()
-      map.set(key, { value: text, expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : Date.now() + ttl })
+      map.set(key, {
+        value: text,
+        expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : Date.now() + ttl,
+      })
     },
     async delete(key: string): Promise<void> {
       await turn()

@@ -40,18 +40,26 @@ proxyContract('prefix() over a store that answers later', prefix('users:'), {
   values,
   runner,
 })
-proxyContract('mapKeys()', mapKeys((key) => [...key].reverse().join('')) as (next: Backend<CachedValue>) => Backend<CachedValue>, {
-  over,
-  values,
-  runner,
-  synchronous: true,
-})
-proxyContract('intercept() that does nothing', intercept((_, proceed) => proceed()) as (next: Backend<CachedValue>) => Backend<CachedValue>, {
-  over,
-  values,
-  runner,
-  synchronous: true,
-})
+proxyContract(
+  'mapKeys()',
+  mapKeys((key) => [...key].reverse().join('')) as (next: Backend<CachedValue>) => Backend<CachedValue>,
+  {
+    over,
+    values,
+    runner,
+    synchronous: true,
+  },
+)
+proxyContract(
+  'intercept() that does nothing',
+  intercept((_, proceed) => proceed()) as (next: Backend<CachedValue>) => Backend<CachedValue>,
+  {
+    over,
+    values,
+    runner,
+    synchronous: true,
+  },
+)
 proxyContract('delegate() of nothing', (next: Backend<CachedValue>) => delegate(next, {}), {
   over,
   values,

@@ -52,8 +52,8 @@ inEveryRegion('a cached function', (open) => {
 
   it('rejects when the computed expiration time cannot be', async () => {
     const { region } = open<number>()
-    const go = region.cacheOnArguments({ namespace: 'go', expirationTime: () => 0 })(
-      (): number => expect.unreachable(),
+    const go = region.cacheOnArguments({ namespace: 'go', expirationTime: () => 0 })((): number =>
+      expect.unreachable(),
     )
     await expect(go()).rejects.toMatchObject({ code: 'ERR_OPTION' })
     await expect(go.get()).rejects.toMatchObject({ code: 'ERR_OPTION' })
@@ -204,7 +204,9 @@ inEveryRegion('a cached function', (open) => {
   it('may call another cached function', async () => {
     const { region } = open<string>()
     const inner = region.cacheOnArguments({ namespace: 'inner' })((a: string) => `inner ${a}`)
-    const outer = region.cacheOnArguments({ namespace: 'outer' })(async (a: string) => `outer ${await inner(a)}`)
+    const outer = region.cacheOnArguments({ namespace: 'outer' })(
+      async (a: string) => `outer ${await inner(a)}`,
+    )
     expect(await outer('x')).toBe('outer inner x')
     expect(await inner.get('x')).toBe('inner x')
   })
@@ -277,7 +279,9 @@ describe('what wraps a function', () => {
     ]
     for (const options of wrong)
       expect(() => region.cacheOnArguments(options as never), JSON.stringify(options)).toThrow(
-        expect.objectContaining({ code: expect.stringMatching(/^ERR_(OPTION|NAMESPACE)$/) as string }) as Error,
+        expect.objectContaining({
+          code: expect.stringMatching(/^ERR_(OPTION|NAMESPACE)$/) as string,
+        }) as Error,
       )
     for (const fn of [undefined, null, 5, 'f', {}])
       expect(() => region.cacheOnArguments({ namespace: 'n' })(fn as never)).toThrow(

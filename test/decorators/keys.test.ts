@@ -24,7 +24,8 @@ describe('the default key of a call', () => {
   })
 
   it('is always a string', () => {
-    for (const part of ['', 0, null, undefined, false, [], {}] as KeyPart[]) expect(typeof key(part)).toBe('string')
+    for (const part of ['', 0, null, undefined, false, [], {}] as KeyPart[])
+      expect(typeof key(part)).toBe('string')
   })
 
   it('tells apart what looks alike', () => {
@@ -217,16 +218,29 @@ describe('a call', () => {
 
   it('takes its key from the region’s generator otherwise', async () => {
     const { region } = open<number>({
-      functionKeyGenerator: () => (...args) => `regional ${args.join()}`,
-      functionMultiKeyGenerator: () => (...ids) => ids.map((id) => `regional ${String(id)}`),
+      functionKeyGenerator:
+        () =>
+        (...args) =>
+          `regional ${args.join()}`,
+      functionMultiKeyGenerator:
+        () =>
+        (...ids) =>
+          ids.map((id) => `regional ${String(id)}`),
     })
-    expect(region.cacheOnArguments({})((a: number) => a).key(1)).toBe('regional 1')
-    expect(region.cacheMultiOnArguments({})((...ids: number[]) => ids).keys(1, 2)).toEqual([
-      'regional 1',
-      'regional 2',
-    ])
     expect(
-      region.cacheOnArguments({ namespace: 'n', functionKeyGenerator })((a: number) => a).key(1),
+      region
+        .cacheOnArguments({})((a: number) => a)
+        .key(1),
+    ).toBe('regional 1')
+    expect(
+      region
+        .cacheMultiOnArguments({})((...ids: number[]) => ids)
+        .keys(1, 2),
+    ).toEqual(['regional 1', 'regional 2'])
+    expect(
+      region
+        .cacheOnArguments({ namespace: 'n', functionKeyGenerator })((a: number) => a)
+        .key(1),
     ).toBe('n|1')
   })
 

@@ -115,7 +115,9 @@ describe('a decorated method', () => {
         return ''
       }
     }
-    expect(() => methodOf(new Plain(), 'find')).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }) as Error)
+    expect(() => methodOf(new Plain(), 'find')).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }) as Error,
+    )
   })
 
   it('is inherited, and may be overridden', async () => {

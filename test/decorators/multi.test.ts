@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { type CachedMultiFunction, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { counting, deferred, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
 
 inEveryRegion('a cached function of many ids', (open) => {
@@ -32,8 +32,8 @@ inEveryRegion('a cached function of many ids', (open) => {
 
   it('answers no ids with nothing, without being called', async () => {
     const { region } = open<string>()
-    const go = region.cacheMultiOnArguments({ namespace: 'go' })(
-      (..._: number[]): string[] => expect.unreachable(),
+    const go = region.cacheMultiOnArguments({ namespace: 'go' })((..._: number[]): string[] =>
+      expect.unreachable(),
     )
     expect(await go()).toEqual([])
     expect(await go.get()).toEqual([])
@@ -63,7 +63,12 @@ inEveryRegion('a cached function of many ids', (open) => {
     const { region } = open<string>()
     const { fn } = numbered()
     const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
-    await go.set(new Map([[1, 'one'], [2, '']]))
+    await go.set(
+      new Map([
+        [1, 'one'],
+        [2, ''],
+      ]),
+    )
     expect(await go(1, 2, 3)).toEqual(['one', '', '1 3'])
   })
 
@@ -73,7 +78,10 @@ inEveryRegion('a cached function of many ids', (open) => {
     const go = region.cacheMultiOnArguments({ namespace: 'go' })(fn)
     await go(1, 2)
     expect(await go.refresh(2, 1)).toEqual(['3 2', '4 1'])
-    expect(asked).toEqual([[1, 2], [2, 1]])
+    expect(asked).toEqual([
+      [1, 2],
+      [2, 1],
+    ])
     expect(await go(1, 2)).toEqual(['4 1', '3 2'])
   })
 
@@ -120,7 +128,12 @@ inEveryRegion('a cached function of many ids', (open) => {
     expect(await go.get('a', 'b')).toEqual([1, NO_VALUE])
     clock.tick(500)
     expect(await go.get('a')).toEqual([1])
-    await go.set(new Map([['c', 5], ['a', 6]]))
+    await go.set(
+      new Map([
+        ['c', 5],
+        ['a', 6],
+      ]),
+    )
     expect(await go.get('a', 'c')).toEqual([NO_VALUE, 5])
     clock.tick(900)
     expect(await go.get('c')).toEqual([5])
@@ -150,21 +163,19 @@ inEveryRegion('a cached function of many ids', (open) => {
 })
 
 inEveryRegion('a cached function that answers a map', (open) => {
-  const asMap = <Id, T>(fn: CachedMultiFunction<Id, T>) =>
-    fn as unknown as ((...ids: Id[]) => Promise<Map<Id, T>>) & Omit<CachedMultiFunction<Id, T>, 'refresh'> & {
-        refresh(...ids: Id[]): Promise<Map<Id, T>>
-      }
-
   it('leaves out ids without a value, and does not store them', async () => {
     const { region } = open<string>()
     const asked: number[][] = []
-    const go = asMap(
-      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
-        asked.push(ids)
-        return new Map(ids.filter((id) => id % 2 === 1).map((id) => [id, `v${id}`]))
-      }),
+    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
+      asked.push(ids)
+      return new Map(ids.filter((id) => id % 2 === 1).map((id) => [id, `v${id}`]))
+    })
+    expect(await go(1, 2, 3)).toEqual(
+      new Map([
+        [1, 'v1'],
+        [3, 'v3'],
+      ]),
     )
-    expect(await go(1, 2, 3)).toEqual(new Map([[1, 'v1'], [3, 'v3']]))
     expect(await go(1, 2)).toEqual(new Map([[1, 'v1']]))
     expect(asked).toEqual([[1, 2, 3], [2]])
     expect(await go.get(1, 2)).toEqual(['v1', NO_VALUE])
@@ -173,25 +184,31 @@ inEveryRegion('a cached function that answers a map', (open) => {
   it('can be refreshed, also for ids without a value', async () => {
     const { region } = open<string>()
     const calls = counting()
-    const go = asMap(
-      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
-        const run = calls.next()
-        return new Map(ids.filter((id) => id < 10).map((id) => [id, `${run}:${id}`]))
-      }),
-    )
+    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) => {
+      const run = calls.next()
+      return new Map(ids.filter((id) => id < 10).map((id) => [id, `${run}:${id}`]))
+    })
     expect(await go(1)).toEqual(new Map([[1, '1:1']]))
-    expect(await go.refresh(1, 2, 10)).toEqual(new Map([[1, '2:1'], [2, '2:2']]))
-    expect(await go(1, 2, 10)).toEqual(new Map([[1, '2:1'], [2, '2:2']]))
+    expect(await go.refresh(1, 2, 10)).toEqual(
+      new Map([
+        [1, '2:1'],
+        [2, '2:2'],
+      ]),
+    )
+    expect(await go(1, 2, 10)).toEqual(
+      new Map([
+        [1, '2:1'],
+        [2, '2:2'],
+      ]),
+    )
     expect(await go.get(10)).toEqual([NO_VALUE])
   })
 
   it('removes with a refresh what has no value any more', async () => {
     const { region } = open<string>()
     let gone = false
-    const go = asMap(
-      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((id: number) =>
-        gone ? new Map<number, string>() : new Map([[id, 'there']]),
-      ),
+    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((id: number) =>
+      gone ? new Map<number, string>() : new Map([[id, 'there']]),
     )
     await go(1)
     gone = true
@@ -202,25 +219,28 @@ inEveryRegion('a cached function that answers a map', (open) => {
   it('never offers shouldCache an id without a value', async () => {
     const { region } = open<number>()
     const told: number[] = []
-    const go = asMap(
-      region.cacheMultiOnArguments({
-        namespace: 'go',
-        asMap: true,
-        shouldCache: (value: number) => {
-          told.push(value)
-          return value > 1
-        },
-      })((...ids: number[]) => new Map(ids.filter((id) => id !== 2).map((id) => [id, id]))),
+    const go = region.cacheMultiOnArguments({
+      namespace: 'go',
+      asMap: true,
+      shouldCache: (value: number) => {
+        told.push(value)
+        return value > 1
+      },
+    })((...ids: number[]) => new Map(ids.filter((id) => id !== 2).map((id) => [id, id])))
+    expect(await go(1, 2, 3)).toEqual(
+      new Map([
+        [1, 1],
+        [3, 3],
+      ]),
     )
-    expect(await go(1, 2, 3)).toEqual(new Map([[1, 1], [3, 3]]))
     expect(told.sort()).toEqual([1, 3])
     expect(await go.get(1, 2, 3)).toEqual([NO_VALUE, NO_VALUE, 3])
   })
 
   it('rejects when the function answers no map', async () => {
     const { region } = open<string>()
-    const go = asMap(
-      region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((..._: number[]) => ['no map']),
+    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })(
+      (..._: number[]) => ['no map'] as never,
     )
     await expect(go(1)).rejects.toMatchObject({ code: 'ERR_CREATOR' })
   })
@@ -231,7 +251,9 @@ describe('what wraps a function of many ids', () => {
     function many(first: number, ...rest: number[]) {
       return [first, ...rest]
     }
-    const cached = openMemory().region.cacheMultiOnArguments({ namespace: 'n' })(many as (...ids: number[]) => number[])
+    const cached = openMemory().region.cacheMultiOnArguments({ namespace: 'n' })(
+      many as (...ids: number[]) => number[],
+    )
     expect(cached.name).toBe('many')
     expect(cached.length).toBe(1)
     expect(cached.original(1, 2)).toEqual([1, 2])

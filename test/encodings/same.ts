@@ -30,7 +30,8 @@ type Further = (a: unknown, b: unknown, step: string) => void
 
 function compareObjects(a: object, b: object, further: Further): string | undefined {
   if (Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return ', whose prototype differs'
-  if (a instanceof Date) return Object.is(a.getTime(), (b as Date).getTime()) ? undefined : ', whose time differs'
+  if (a instanceof Date)
+    return Object.is(a.getTime(), (b as Date).getTime()) ? undefined : ', whose time differs'
   if (ArrayBuffer.isView(a)) return compareBytes(a, b as ArrayBufferView)
   if (a instanceof ArrayBuffer) return compareBytes(new Uint8Array(a), new Uint8Array(b as ArrayBuffer))
   if (a instanceof RegExp) return String(a) === String(b) ? undefined : ', whose pattern differs'
@@ -41,11 +42,13 @@ function compareObjects(a: object, b: object, further: Further): string | undefi
     further(a.stack, (b as Error).stack, '.stack')
     further(a.cause, (b as Error).cause, '.cause')
   }
-  if (a instanceof Number || a instanceof String || a instanceof Boolean) return Object.is(a.valueOf(), b.valueOf()) ? undefined : ', whose content differs'
+  if (a instanceof Number || a instanceof String || a instanceof Boolean)
+    return Object.is(a.valueOf(), b.valueOf()) ? undefined : ', whose content differs'
   if (Array.isArray(a) && a.length !== (b as unknown[]).length) return '.length'
   const keys = Object.keys(a)
   if (keys.join('\0') !== Object.keys(b).join('\0')) return ', whose keys differ'
-  for (const key of keys) further((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], `[${key}]`)
+  for (const key of keys)
+    further((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], `[${key}]`)
   return undefined
 }
 

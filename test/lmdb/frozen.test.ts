@@ -8,7 +8,7 @@ afterAll(endPeers)
 test('a process that is frozen with the write lock in its hands costs a deadline, and never the event loop or a read', async () => {
   const file = join(temporaryFolder(), 'cache.mdb')
   const program = await bundlePeer()
-  const timeout = 400
+  const timeout = 1000
   const store = lmdb(file, { timeout })
   await store.set('k', Buffer.from('v'), {})
   const { token = '' } = await store.acquire('leased', 60_000)
@@ -41,7 +41,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
   ])
   for (const { code, ms } of all) {
     expect(code).toBe('ERR_TIMEOUT')
-    expect(ms).toBeLessThan(timeout + 1000)
+    expect(ms).toBeLessThan(timeout + 1500)
   }
   // From now on nothing more is queued behind the lock.
   const next = await timed(() => store.set('another', Buffer.from('v'), {}))
@@ -95,7 +95,7 @@ test('closing behind a frozen process does not take longer than an operation', a
   const start = performance.now()
   await store.close()
   await late
-  expect(performance.now() - start).toBeLessThan(1500)
+  expect(performance.now() - start).toBeLessThan(2500)
   holder.signal('SIGKILL')
   await holder.exited
 }, 30_000)

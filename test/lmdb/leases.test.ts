@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { lmdb } from '../../backends/lmdb/index.js'
+import { fileWaiters } from '../../backends/lmdb/waiters.js'
 import type { Backend } from '../../src/backend.js'
 import type { Bytes, Instant } from '../../src/cached-value.js'
 import type { Ledger } from '../../src/ledger.js'
@@ -137,6 +138,18 @@ describe('a lease', () => {
       expect(store.held(key)).toBe(false)
     }
   })
+})
+
+test('waiters poll where the file cannot be watched, and are let go when all is closed', async () => {
+  const waiters = fileWaiters(join(folder, 'not there'))
+  let ends = Number.POSITIVE_INFINITY
+  const waits = [waiters.wait('k', () => ends), waiters.wait('k', () => ends)]
+  expect(await settlesWithin(60, waits[0] as Promise<void>)).toBe(false)
+  ends = 0
+  await Promise.all(waits)
+  const last = waiters.wait('k', () => Number.POSITIVE_INFINITY)
+  waiters.close()
+  await last
 })
 
 describe('the ledger', () => {

@@ -24,7 +24,15 @@ interface Report {
 }
 
 /** Many callers use one resource again and again, in virtual time. */
-async function simulate({ callers, expire, create, usages, use, delay, storeExpire }: Scenario): Promise<Report> {
+async function simulate({
+  callers,
+  expire,
+  create,
+  usages,
+  use,
+  delay,
+  storeExpire,
+}: Scenario): Promise<Report> {
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
   const began = Date.now()
   let stored: { readonly value: number; readonly at: number } | undefined
@@ -36,7 +44,8 @@ async function simulate({ callers, expire, create, usages, use, delay, storeExpi
   const steps: Steps<number> = {
     look(): Found<number>[] {
       const age = stored === undefined ? Number.POSITIVE_INFINITY : Date.now() - stored.at
-      if (stored === undefined || (storeExpire !== undefined && age > storeExpire)) return [{ state: 'missing' }]
+      if (stored === undefined || (storeExpire !== undefined && age > storeExpire))
+        return [{ state: 'missing' }]
       return [{ state: age > expire ? 'stale' : 'fresh', value: stored.at }]
     },
     async create() {
@@ -197,7 +206,9 @@ describe('many callers of a region', () => {
     const caller = async (seed: number) => {
       for (let round = 0; round < 6; round++) {
         const count = 1 + ((seed * 7 + round * 3) % 5)
-        const keys = Array.from({ length: count }, (_, i) => String(1 + ((seed * 13 + round * 5 + i * 3) % 10)))
+        const keys = Array.from({ length: count }, (_, i) =>
+          String(1 + ((seed * 13 + round * 5 + i * 3) % 10)),
+        )
         const values = await region.getOrCreateMulti(keys, async (missing) => {
           creations++
           for (const key of missing) {

@@ -68,13 +68,23 @@ function resource(initial: Found<string> = { state: 'missing' }) {
 describe('a dogpile without a cache', () => {
   it('serves what is fresh with one look and no lease', async () => {
     const at = resource({ state: 'fresh', value: 'fresh' })
-    expect(await dogpile<string>().run('key', at.steps(() => expect.unreachable()))).toBe('fresh')
+    expect(
+      await dogpile<string>().run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('fresh')
     expect(at.calls).toEqual(['look'])
   })
 
   it('creates what is missing under the lease, after a second look', async () => {
     const at = resource()
-    expect(await dogpile<string>().run('key', at.steps(() => 'made'))).toBe('made')
+    expect(
+      await dogpile<string>().run(
+        'key',
+        at.steps(() => 'made'),
+      ),
+    ).toBe('made')
     expect(at.calls).toEqual(['look', 'acquire', 'look', 'create', 'fill'])
     expect(at.holder).toBeUndefined()
   })
@@ -96,7 +106,10 @@ describe('a dogpile without a cache', () => {
   it('serves what another caller made between the first look and the lease', async () => {
     const at = resource()
     at.occupy()
-    const waiting = dogpile<string>().run('key', at.steps(() => expect.unreachable()))
+    const waiting = dogpile<string>().run(
+      'key',
+      at.steps(() => expect.unreachable()),
+    )
     expect(await isPending(waiting)).toBe(true)
     at.put({ state: 'fresh', value: 'made elsewhere' })
     at.free()
@@ -107,7 +120,10 @@ describe('a dogpile without a cache', () => {
   it('creates when whoever held the lease made nothing', async () => {
     const at = resource()
     at.occupy()
-    const waiting = dogpile<string>().run('key', at.steps(() => 'made here'))
+    const waiting = dogpile<string>().run(
+      'key',
+      at.steps(() => 'made here'),
+    )
     await idle()
     at.free()
     expect(await waiting).toBe('made here')
@@ -116,7 +132,12 @@ describe('a dogpile without a cache', () => {
   it('serves what is stale at once while somebody else holds the lease', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     at.occupy()
-    expect(await dogpile<string>().run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    expect(
+      await dogpile<string>().run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('old')
     expect(at.calls).toEqual(['look', 'acquire'])
   })
 
@@ -145,7 +166,12 @@ describe('a dogpile without a cache', () => {
     const creator = held<string>()
     const leader = pile.run('key', at.steps(creator.create))
     await creator.started
-    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('old')
     expect(await isPending(leader)).toBe(true)
     creator.resolve('new')
     expect(await leader).toBe('new')
@@ -154,7 +180,10 @@ describe('a dogpile without a cache', () => {
   it('waits until the lease that blocks it has ended, however often it is taken', async () => {
     const at = resource()
     at.occupy()
-    const waiting = dogpile<string>().run('key', at.steps(() => 'made'))
+    const waiting = dogpile<string>().run(
+      'key',
+      at.steps(() => 'made'),
+    )
     for (let round = 0; round < 20; round++) {
       await idle(2)
       at.free()
@@ -179,7 +208,12 @@ describe('a failure in a dogpile', () => {
     for (const caller of callers) await expect(caller).rejects.toBe(boom)
     expect(creator.runs).toBe(1)
     expect(at.holder).toBeUndefined()
-    expect(await pile.run('key', at.steps(() => 'then'))).toBe('then')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => 'then'),
+      ),
+    ).toBe('then')
   })
 
   it('of the second look gives the lease back', async () => {
@@ -202,7 +236,12 @@ describe('a failure in a dogpile', () => {
     const pile = dogpile<string>()
     const failing: Steps<string> = { ...at.steps(() => 'made'), look: () => Promise.reject(boom) }
     await expect(pile.run('key', failing)).rejects.toBe(boom)
-    expect(await pile.run('key', at.steps(() => 'made'))).toBe('made')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => 'made'),
+      ),
+    ).toBe('made')
   })
 
   it('of giving the lease back does not replace the error that counts', async () => {
@@ -238,7 +277,12 @@ describe('a failure in a dogpile', () => {
         throw boom
       },
     })
-    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('old')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('old')
     await idle()
     expect(at.holder).toBeUndefined()
   })
@@ -253,12 +297,22 @@ describe('a runner', () => {
         run = job.run
       },
     })
-    expect(await pile.run('key', at.steps(() => 'new'))).toBe('old')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => 'new'),
+      ),
+    ).toBe('old')
     expect(at.holder).toBeDefined()
     expect(at.calls).not.toContain('create')
     await run?.()
     expect(at.holder).toBeUndefined()
-    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('new')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('new')
   })
 })
 
@@ -281,11 +335,19 @@ describe('a flight', () => {
     await sent.promise
     // An invalidation that is acknowledged now may have overtaken the fill.
     at.free()
-    const after = pile.run('key', at.steps(() => 'second'))
+    const after = pile.run(
+      'key',
+      at.steps(() => 'second'),
+    )
     expect(await after).toBe('second')
     answer.resolve()
     expect(await leader).toBe('first')
-    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('second')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('second')
   })
 
   it('whose fill was lost serves its leader only; joiners start over together', async () => {
@@ -342,7 +404,15 @@ describe('a flight', () => {
 describe('the renewal of a value', () => {
   it('creates whatever is there, and tells whether it was stored', async () => {
     const at = resource({ state: 'fresh', value: 'old' })
-    expect(await dogpile<string>().renew('key', at.steps(() => 'new'))).toEqual({ value: 'new', stored: true })
+    expect(
+      await dogpile<string>().renew(
+        'key',
+        at.steps(() => 'new'),
+      ),
+    ).toEqual({
+      value: 'new',
+      filled: 'stored',
+    })
     expect(at.calls).toEqual(['steal', 'create', 'fill'])
   })
 
@@ -352,10 +422,23 @@ describe('the renewal of a value', () => {
     const slow = held<string>()
     const leader = pile.run('key', at.steps(slow.create))
     await slow.started
-    expect(await pile.renew('key', at.steps(() => 'renewed'))).toEqual({ value: 'renewed', stored: true })
+    expect(
+      await pile.renew(
+        'key',
+        at.steps(() => 'renewed'),
+      ),
+    ).toEqual({
+      value: 'renewed',
+      filled: 'stored',
+    })
     slow.resolve('slow')
     expect(await leader).toBe('slow')
-    expect(await pile.run('key', at.steps(() => expect.unreachable()))).toBe('renewed')
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => expect.unreachable()),
+      ),
+    ).toBe('renewed')
   })
 
   it('of a key inside its own creation is refused', async () => {
@@ -364,7 +447,15 @@ describe('the renewal of a value', () => {
     await expect(
       pile.run(
         'key',
-        at.steps(async () => (await pile.renew('key', at.steps(() => 'inner'))).value),
+        at.steps(
+          async () =>
+            (
+              await pile.renew(
+                'key',
+                at.steps(() => 'inner'),
+              )
+            ).value,
+        ),
       ),
     ).rejects.toMatchObject({ code: 'ERR_CREATION_CYCLE' })
   })

@@ -54,9 +54,11 @@ describe('the lease of a creation', () => {
     const { backend, one } = two()
     await backend.acquire('key', 1_000)
     let value: string | undefined
-    const caller = one.getOrCreate('key', () => 'made after').then((made) => {
-      value = made
-    })
+    const caller = one
+      .getOrCreate('key', () => 'made after')
+      .then((made) => {
+        value = made
+      })
     await idle()
     await pass(900)
     expect(value).toBeUndefined()
@@ -102,11 +104,18 @@ describe('the lease of a creation', () => {
       if (how === 'failed') creator.reject(new Error('boom'))
       if (how === 'deleted') await one.delete('f|')
       if (how === 'set') await one.set('f|', 'set')
-      if (how === 'stolen') await one.cacheOnArguments({ namespace: 'f' })(() => 'refreshed').refresh()
+      if (how === 'stolen')
+        await one
+          .cacheOnArguments({ namespace: 'f' })(() => 'refreshed')
+          .refresh()
       expect(await waiting, how).toBe(
-        { filled: 'made by one', failed: 'made by the other', deleted: 'made by the other', set: 'set', stolen: 'refreshed' }[
-          how
-        ],
+        {
+          filled: 'made by one',
+          failed: 'made by the other',
+          deleted: 'made by the other',
+          set: 'set',
+          stolen: 'refreshed',
+        }[how],
       )
       creator.resolve('late')
       await leader.catch(() => {})
@@ -121,9 +130,11 @@ describe('waiting', () => {
     const leader = region.getOrCreate('key', creator.create)
     await creator.started
     let error: unknown
-    const waiting = region.getOrCreate('key', () => 'other').catch((reason: unknown) => {
-      error = reason
-    })
+    const waiting = region
+      .getOrCreate('key', () => 'other')
+      .catch((reason: unknown) => {
+        error = reason
+      })
     await pass(1_990)
     expect(error).toBeUndefined()
     await pass(20)

@@ -192,6 +192,36 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     expect(await backend.get('x')).toBeUndefined()
   })
 
+  it('does not carry out a write whose caller has given up long ago', async () => {
+    const backend = at().open({ timeout: '150ms', breaker: false, recovery: false })
+    const [server] = at().servers
+    const key = freshKey()
+    await backend.set(key, bytes('first'), {})
+    await server?.kill('SIGSTOP')
+    expect((await failure(() => backend.set(key, bytes('late'), {}))).error.code).toBe('ERR_TIMEOUT')
+    await delay(1_200)
+    await server?.kill('SIGCONT')
+    await until(async () => (await backend.get(key)) !== undefined)
+    expect(text(await backend.get(key))).toBe('first')
+  })
+
+  it('finds out when the clock of the server is not what it thought', async () => {
+    const backend = at().open()
+    const key = freshKey()
+    await backend.get(key)
+    const { performance: clock } = globalThis
+    const now = clock.now.bind(clock)
+    clock.now = () => now() - 3_600_000
+    try {
+      expect(await backend.set(key, bytes('a'), {})).toBe('stored')
+      clock.now = now
+      expect(await backend.setMulti([[key, bytes('b'), {}]])).toEqual(['stored'])
+      expect(text(await backend.get(key))).toBe('b')
+    } finally {
+      clock.now = now
+    }
+  })
+
   it('bounds how much may wait', async () => {
     const backend = at().open({ timeout: '300ms', maxPending: 5, breaker: false })
     const [server] = at().servers

@@ -57,9 +57,9 @@ everywhere('the lease of Redis', (at) => {
   it('expires, and is lost with it', async () => {
     const { mine, theirs, key } = two(at())
     await theirs.held(key)
-    const token = await granted(mine, key, 100)
+    const token = await granted(mine, key, 400)
     const { waited } = await busy(theirs, key)
-    expect(await waited).toBeGreaterThan(20)
+    expect(await waited).toBeGreaterThan(100)
     expect(await theirs.held(key)).toBe(false)
     expect(await mine.set(key, bytes('late'), { token })).toBe('lost')
     const other = await granted(theirs, key)
@@ -69,10 +69,10 @@ everywhere('the lease of Redis', (at) => {
 
   it('lives on while it is renewed', async () => {
     const { mine, theirs, key } = two(at())
-    const token = await granted(mine, key, 150)
+    const token = await granted(mine, key, 1_500)
     for (let i = 0; i < 4; i++) {
-      await delay(60)
-      expect(await mine.renew(key, token, 150)).toBe(true)
+      await delay(450)
+      expect(await mine.renew(key, token, 1_500)).toBe(true)
     }
     expect(await theirs.held(key)).toBe(true)
     expect(await mine.release(key, token)).toBe(true)
@@ -96,6 +96,6 @@ everywhere('the lease of Redis', (at) => {
     await settle(mine, key, token)
     await Promise.all([first.waited, second.waited])
     // A poll would come after up to a second.
-    expect(performance.now() - began).toBeLessThan(300)
+    expect(performance.now() - began).toBeLessThan(600)
   })
 })

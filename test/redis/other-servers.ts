@@ -8,6 +8,8 @@ import type { Binary } from '../support/binaries.js'
 
 interface Source {
   readonly suite: string
+  /** Where the suite's packages find what they need. */
+  readonly base?: string
   readonly server: string
   readonly packages: readonly string[]
   /** Made for a newer system: it brings its own C library and its loader. */
@@ -15,7 +17,7 @@ interface Source {
 }
 
 const SOURCES = {
-  'Valkey 8.0': { suite: 'bookworm-backports', server: 'valkey-server', packages: ['valkey-server', 'valkey-tools', 'libjemalloc2', 'liblzf1'] },
+  'Valkey 8.0': { suite: 'bookworm-backports', base: 'bookworm', server: 'valkey-server', packages: ['valkey-server', 'valkey-tools', 'libjemalloc2', 'liblzf1'] },
   'Valkey 8.1': {
     suite: 'trixie',
     server: 'valkey-server',
@@ -65,12 +67,13 @@ export async function other(which: OtherServer): Promise<Binary> {
   return { path: start, env: {}, version: which, source: source.suite }
 }
 
-async function fetchInto(tree: string, { suite, packages }: Source): Promise<void> {
+async function fetchInto(tree: string, { suite, base, packages }: Source): Promise<void> {
   mkdirSync(cache, { recursive: true })
   const work = mkdtempSync(join(cache, 'fetch-'))
   try {
     for (const folder of ['lists/partial', 'archives/partial', 'debs', 'tree']) mkdirSync(join(work, folder), { recursive: true })
-    writeFileSync(join(work, 'sources.list'), `deb http://deb.debian.org/debian ${suite} main\n`)
+    const lines = [suite, ...(base === undefined ? [] : [base])].map((name) => `deb http://deb.debian.org/debian ${name} main\n`)
+    writeFileSync(join(work, 'sources.list'), lines.join(''))
     const options = [
       ...['-qq', '-o', `Dir::Etc::sourcelist=${work}/sources.list`, '-o', 'Dir::Etc::sourceparts=/dev/null'],
       ...['-o', `Dir::State::lists=${work}/lists`, '-o', `Dir::Cache=${work}`, '-o', 'Debug::NoLocking=1'],
@@ -78,8 +81,7 @@ async function fetchInto(tree: string, { suite, packages }: Source): Promise<voi
     ]
     const debs = join(work, 'debs')
     await run('apt-get', [...options, 'update'], { cwd: debs })
-    // What a suite lacks its base has, and so has this machine.
-    for (const name of packages) await run('apt-get', [...options, 'download', name], { cwd: debs }).catch(() => {})
+    await run('apt-get', [...options, 'download', ...packages], { cwd: debs })
     for (const deb of readdirSync(debs)) await run('dpkg-deb', ['-x', join(debs, deb), join(work, 'tree')])
     try {
       renameSync(join(work, 'tree'), tree)

@@ -89,16 +89,25 @@ describe('a region', () => {
   })
 
   it('may be configured with replaceExistingBackend when there is none', () => {
-    expect(makeRegion().configure({ backend: memory(), replaceExistingBackend: true }).isConfigured).toBe(true)
+    expect(makeRegion().configure({ backend: memory(), replaceExistingBackend: true }).isConfigured).toBe(
+      true,
+    )
   })
 
   it('keeps its key generators when its backend is replaced', () => {
     const region = makeRegion({
       backend: memory(),
-      functionKeyGenerator: () => (...args) => `mine:${args.join()}`,
+      functionKeyGenerator:
+        () =>
+        (...args) =>
+          `mine:${args.join()}`,
     })
     region.configure({ backend: memory(), replaceExistingBackend: true })
-    expect(region.cacheOnArguments({ namespace: 'n' })((a: number) => a).key(1)).toBe('mine:1')
+    expect(
+      region
+        .cacheOnArguments({ namespace: 'n' })((a: number) => a)
+        .key(1),
+    ).toBe('mine:1')
   })
 
   it('is left as it was by a configuration that fails', async () => {
@@ -139,7 +148,11 @@ describe('a region', () => {
 
   it('leaves the options that it was given as they were', () => {
     const backend = memory()
-    const options = Object.freeze({ backend, expirationTime: '5m', lease: Object.freeze({ ms: '1s' }) } as const)
+    const options = Object.freeze({
+      backend,
+      expirationTime: '5m',
+      lease: Object.freeze({ ms: '1s' }),
+    } as const)
     makeRegion().configure(options)
     expect(options).toEqual({ backend, expirationTime: '5m', lease: { ms: '1s' } })
   })

@@ -204,7 +204,10 @@ inEveryRegion('getOrCreateMulti', (open) => {
 
   it('serves stale keys that others renew, and renews the others', async () => {
     const { region, clock } = open<string>({ expirationTime: 100 })
-    await region.setMulti([['a', 'old a'], ['b', 'old b']])
+    await region.setMulti([
+      ['a', 'old a'],
+      ['b', 'old b'],
+    ])
     clock.tick(101)
     const creator = held<string>()
     const single = region.getOrCreate('a', creator.create)
@@ -237,7 +240,10 @@ inEveryRegion('getOrCreateMulti', (open) => {
         return missing
       })
     const results = await Promise.all([ask(['a', 'b', 'c', 'd']), ask(['d', 'c', 'b', 'a'])])
-    expect(results).toEqual([['a', 'b', 'c', 'd'], ['d', 'c', 'b', 'a']])
+    expect(results).toEqual([
+      ['a', 'b', 'c', 'd'],
+      ['d', 'c', 'b', 'a'],
+    ])
     expect(made.sort()).toEqual(['a', 'b', 'c', 'd'])
   })
 })
@@ -309,9 +315,9 @@ describe('waiting for another creation', () => {
     const creator = held<string>()
     const leader = region.getOrCreate('key', creator.create)
     await creator.started
-    await expect(
-      region.getOrCreate('key', () => expect.unreachable(), { wait: 5 }),
-    ).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    await expect(region.getOrCreate('key', () => expect.unreachable(), { wait: 5 })).rejects.toMatchObject({
+      code: 'ERR_WAIT_TIMEOUT',
+    })
     creator.resolve('value')
     expect(await leader).toBe('value')
     expect(await region.get('key')).toBe('value')

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { diagnostics, makeRegion, type Messages, NO_VALUE } from '../../src/index.js'
+import { diagnostics, type Messages, makeRegion, NO_VALUE } from '../../src/index.js'
 import { held, open } from '../support/stage.js'
 
 const endings: (() => void)[] = []

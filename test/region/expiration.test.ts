@@ -36,9 +36,9 @@ inEveryRegion('expiration', (open) => {
     clock.tick(1_001)
     expect(await region.getMulti(keys)).toEqual([NO_VALUE, NO_VALUE, NO_VALUE])
     expect(await region.getMulti(keys, { ignoreExpiration: true })).toEqual([2, 1, 3])
-    expect(
-      await region.getOrCreateMulti(keys, create, { expirationTime: Number.POSITIVE_INFINITY }),
-    ).toEqual([2, 1, 3])
+    expect(await region.getOrCreateMulti(keys, create, { expirationTime: Number.POSITIVE_INFINITY })).toEqual(
+      [2, 1, 3],
+    )
     expect(await region.getOrCreateMulti(keys, create)).toEqual([5, 4, 6])
     expect(await region.getMulti(keys)).toEqual([5, 4, 6])
   })
@@ -121,7 +121,20 @@ describe('a clock that is behind that of another region in this process', () => 
 })
 
 describe('an expiration time that cannot be', () => {
-  const impossible = [-1, 0, Number.NaN, Number.NEGATIVE_INFINITY, '300', '-5s', '5 s', 'soon', '', null, {}, true]
+  const impossible = [
+    -1,
+    0,
+    Number.NaN,
+    Number.NEGATIVE_INFINITY,
+    '300',
+    '-5s',
+    '5 s',
+    'soon',
+    '',
+    null,
+    {},
+    true,
+  ]
 
   it('is refused by the region, and by every operation that takes one', async () => {
     const { region } = openMemory<number>()

@@ -77,7 +77,12 @@ for (const how of ['throws', 'rejects'] as const)
     it('in a batch write rejects with a typed error, and leaves no lease', async () => {
       const { region, arm } = failing('setMulti', how)
       arm()
-      await expect(region.setMulti([['a', '1'], ['b', '2']])).rejects.toEqual(failed)
+      await expect(
+        region.setMulti([
+          ['a', '1'],
+          ['b', '2'],
+        ]),
+      ).rejects.toEqual(failed)
       await expect(region.getOrCreateMulti(['a', 'b'], (keys) => keys)).rejects.toEqual(failed)
       arm(false)
       expect(await region.keyIsLocked('a')).toBe(false)
@@ -112,10 +117,9 @@ for (const how of ['throws', 'rejects'] as const)
       arm()
       await expect(region.getOrCreate('key', () => Promise.reject(new Error('boom')))).rejects.toThrow('boom')
       expect(await region.getOrCreate('other', () => 'value', { shouldCache: () => false })).toBe('value')
-      expect(await region.getOrCreateMulti(['a', 'b'], (keys) => keys, { shouldCache: () => false })).toEqual([
-        'a',
-        'b',
-      ])
+      expect(await region.getOrCreateMulti(['a', 'b'], (keys) => keys, { shouldCache: () => false })).toEqual(
+        ['a', 'b'],
+      )
     })
 
     it('in asking for the lock rejects with a typed error', async () => {

@@ -1,12 +1,23 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type Freshness, makeRegion, NO_VALUE, type RegionInvalidator } from '../../src/index.js'
-import { counting, held, idle, inEveryRegion, isPending, manualClock, open as openMemory } from '../support/stage.js'
+import {
+  counting,
+  held,
+  idle,
+  inEveryRegion,
+  isPending,
+  manualClock,
+  open as openMemory,
+} from '../support/stage.js'
 
 inEveryRegion('a hard invalidation of the region', (open) => {
   it('makes a miss of every value', async () => {
     const { region } = open({ expirationTime: '1h' })
-    await region.setMulti([['a', 1], ['b', 2]])
+    await region.setMulti([
+      ['a', 1],
+      ['b', 2],
+    ])
     await region.invalidate()
     expect(await region.get('a')).toBe(NO_VALUE)
     expect(await region.getMulti(['a', 'b'], { ignoreExpiration: true })).toEqual([NO_VALUE, NO_VALUE])
@@ -126,14 +137,20 @@ inEveryRegion('a soft invalidation of the region', (open) => {
 inEveryRegion('an invalidation of one key', (open) => {
   it('is a deletion when hard', async () => {
     const { region } = open()
-    await region.setMulti([['a', 1], ['b', 2]])
+    await region.setMulti([
+      ['a', 1],
+      ['b', 2],
+    ])
     await region.invalidateKey('a')
     expect(await region.getMulti(['a', 'b'], { ignoreExpiration: true })).toEqual([NO_VALUE, 2])
   })
 
   it('lets the old value be served while one caller renews it when soft', async () => {
     const { region } = open<string>()
-    await region.setMulti([['a', 'old a'], ['b', 'old b']])
+    await region.setMulti([
+      ['a', 'old a'],
+      ['b', 'old b'],
+    ])
     await region.invalidateKey('a', 'soft')
     expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, 'old b'])
     const creator = held<string>()
@@ -185,7 +202,10 @@ describe('regions over one backend', () => {
 })
 
 describe('an invalidation strategy of one’s own', () => {
-  function byKey(verdicts: Record<string, Freshness>, answer: <T>(value: T) => T | Promise<T>): RegionInvalidator {
+  function byKey(
+    verdicts: Record<string, Freshness>,
+    answer: <T>(value: T) => T | Promise<T>,
+  ): RegionInvalidator {
     return { invalidate: () => {}, judge: (_, key) => answer(verdicts[key] ?? 'fresh') }
   }
 
@@ -197,7 +217,11 @@ describe('an invalidation strategy of one’s own', () => {
       const { region } = openMemory<string>({
         regionInvalidator: byKey({ dead: 'dead', stale: 'stale' }, answer),
       })
-      await region.setMulti([['dead', '1'], ['stale', '2'], ['fresh', '3']])
+      await region.setMulti([
+        ['dead', '1'],
+        ['stale', '2'],
+        ['fresh', '3'],
+      ])
       const keys = ['dead', 'stale', 'fresh']
       expect(await region.getMulti(keys)).toEqual([NO_VALUE, NO_VALUE, '3'])
       expect(await region.getMulti(keys, { ignoreExpiration: true })).toEqual([NO_VALUE, '2', '3'])

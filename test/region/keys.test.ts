@@ -8,13 +8,24 @@ import { held, inEveryRegion } from '../support/stage.js'
 describe('a mangled region', () => {
   const stage = () => {
     const backend = memory()
-    return { backend, region: makeRegion<string>({ backend: wrap(backend, mangle((key) => `HI!${key}`)) }) }
+    return {
+      backend,
+      region: makeRegion<string>({
+        backend: wrap(
+          backend,
+          mangle((key) => `HI!${key}`),
+        ),
+      }),
+    }
   }
 
   it('stores under mangled keys and is used with plain ones', async () => {
     const { backend, region } = stage()
     await region.set('a', '1')
-    await region.setMulti([['b', '2'], ['c', '3']])
+    await region.setMulti([
+      ['b', '2'],
+      ['c', '3'],
+    ])
     await region.getOrCreate('d', () => '4')
     await region.getOrCreateMulti(['e', 'f'], (keys) => keys)
     for (const key of ['a', 'b', 'c', 'd', 'e', 'f']) {
@@ -29,7 +40,11 @@ describe('a mangled region', () => {
 
   it('removes mangled keys', async () => {
     const { backend, region } = stage()
-    await region.setMulti([['a', '1'], ['b', '2'], ['c', '3']])
+    await region.setMulti([
+      ['a', '1'],
+      ['b', '2'],
+      ['c', '3'],
+    ])
     await region.delete('a')
     await region.deleteMulti(['b'])
     await region.invalidateKey('c', 'soft')
@@ -91,7 +106,9 @@ describe('manglers', () => {
 
   it('refuse a length that is none', () => {
     for (const length of [-1, 1.5, Number.NaN, '5' as never])
-      expect(() => whenLongerThan(length, sha1)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }) as Error)
+      expect(() => whenLongerThan(length, sha1)).toThrow(
+        expect.objectContaining({ code: 'ERR_OPTION' }) as Error,
+      )
   })
 })
 

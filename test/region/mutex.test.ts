@@ -126,7 +126,11 @@ describe('a backend with a plain mutex', () => {
         }),
       ),
     )
-    expect(results).toEqual([['a', 'b', 'c'], ['c', 'b', 'a'], ['a', 'b', 'c']])
+    expect(results).toEqual([
+      ['a', 'b', 'c'],
+      ['c', 'b', 'a'],
+      ['a', 'b', 'c'],
+    ])
     expect(made.sort()).toEqual(['a', 'b', 'c'])
     expect(store.locked.size).toBe(0)
   })

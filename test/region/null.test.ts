@@ -10,7 +10,12 @@ describe('a region that is switched off', () => {
     const region = open()
     expect(await region.set('key', 1)).toBe('stored')
     expect(await region.get('key')).toBe(NO_VALUE)
-    expect(await region.setMulti([['a', 1], ['b', 2]])).toEqual(['stored', 'stored'])
+    expect(
+      await region.setMulti([
+        ['a', 1],
+        ['b', 2],
+      ]),
+    ).toEqual(['stored', 'stored'])
     expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, NO_VALUE])
     expect(region.peek('key')).toBe(NO_VALUE)
     expect(await region.has('key')).toBe(false)

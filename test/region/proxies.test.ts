@@ -99,14 +99,22 @@ describe('a proxy over values', () => {
           set: (key, value, options) => (key === blocked ? 'lost' : next.set(key, value, options)),
         })
     const region = makeRegion({ backend: wrap(memory(), blocking('secret')) })
-    expect(await region.setMulti([['secret', 1], ['public', 2]])).toEqual(['lost', 'stored'])
+    expect(
+      await region.setMulti([
+        ['secret', 1],
+        ['public', 2],
+      ]),
+    ).toEqual(['lost', 'stored'])
     expect(await region.getMulti(['secret', 'public'])).toEqual([NO_VALUE, 2])
   })
 
   it('sees every operation, whichever form a region uses', async () => {
     const { counts, proxy } = counter()
     const region = makeRegion<string>({ backend: wrap(memory(), proxy) })
-    await region.setMulti([['a', '1'], ['b', '2']])
+    await region.setMulti([
+      ['a', '1'],
+      ['b', '2'],
+    ])
     expect(counts).toEqual({ set: 2 })
     await region.getMulti(['a', 'b', 'c'])
     expect(counts).toEqual({ set: 2, get: 3 })
@@ -151,7 +159,10 @@ describe('an intercepting proxy', () => {
         }),
       ),
     })
-    await region.setMulti([['a', 1], ['b', 2]])
+    await region.setMulti([
+      ['a', 1],
+      ['b', 2],
+    ])
     await region.getMulti(['a', 'b'])
     await region.delete('a')
     await region.deleteMulti(['a', 'b'])
@@ -214,7 +225,10 @@ describe('an encoding written by hand', () => {
     await region.set('key', payload)
     expect(await region.get('key')).toEqual(payload)
     expect((await backend.get('key'))?.split('|')[1]).toBe(JSON.stringify(payload))
-    await region.setMulti([['a', payload], ['b', 2]])
+    await region.setMulti([
+      ['a', payload],
+      ['b', 2],
+    ])
     expect(await region.getMulti(['a', 'b', 'c'])).toEqual([payload, 2, NO_VALUE])
   })
 
@@ -262,9 +276,17 @@ describe('an encoding written by hand', () => {
       decode: (stored) => stored,
     })
     const region = makeRegion<string>({ backend: wrap(memory(), picky) })
-    await region.setMulti([['a', 'old'], ['b', 'old']])
+    await region.setMulti([
+      ['a', 'old'],
+      ['b', 'old'],
+    ])
     await expect(region.set('a', 'bad')).rejects.toThrow('cannot encode')
-    await expect(region.setMulti([['b', 'good'], ['a', 'bad']])).rejects.toThrow('cannot encode')
+    await expect(
+      region.setMulti([
+        ['b', 'good'],
+        ['a', 'bad'],
+      ]),
+    ).rejects.toThrow('cannot encode')
     expect(await region.getMulti(['a', 'b'])).toEqual(['old', 'old'])
     await expect(region.getOrCreate('c', () => 'bad')).rejects.toThrow('cannot encode')
     expect(await region.keyIsLocked('c')).toBe(false)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { CorralError, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { type CorralError, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { inEveryRegion, later, open as openMemory } from '../support/stage.js'
 
 inEveryRegion('reading', (open) => {
@@ -29,7 +29,13 @@ inEveryRegion('reading', (open) => {
 
   it('answers several keys in their order, with NO_VALUE in the holes', async () => {
     const { region } = open()
-    await region.setMulti(new Map([['b', 2], ['d', 4], ['f', 6]]))
+    await region.setMulti(
+      new Map([
+        ['b', 2],
+        ['d', 4],
+        ['f', 6],
+      ]),
+    )
     expect(await region.getMulti(['a', 'b', 'c', 'd', 'e', 'f'])).toEqual([
       NO_VALUE,
       2,

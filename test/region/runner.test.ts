@@ -49,7 +49,10 @@ inEveryRegion('an async creation runner', (open) => {
   it('renews several stale keys in one job, while missing ones are created at once', async () => {
     const { jobs, runner } = collecting()
     const { region, clock } = open<string>({ expirationTime: 100, asyncCreationRunner: runner })
-    await region.setMulti([['a', 'old a'], ['b', 'old b']])
+    await region.setMulti([
+      ['a', 'old a'],
+      ['b', 'old b'],
+    ])
     clock.tick(101)
     const create = (keys: readonly string[]) => keys.map((key) => `new ${key}`)
     expect(await region.getOrCreateMulti(['a', 'b', 'c'], create)).toEqual(['old a', 'old b', 'new c'])

@@ -65,13 +65,26 @@ describe('configuration from flat settings', () => {
       'c.',
     )
     expect(made).toEqual([
-      { url: '600', ratio: -3.14e-10, size: 1, strict: false, timeout: 1_500, hosts: ['one', 'two', 'three'] },
+      {
+        url: '600',
+        ratio: -3.14e-10,
+        size: 1,
+        strict: false,
+        timeout: 1_500,
+        hosts: ['one', 'two', 'three'],
+      },
     ])
   })
 
   it('takes values that are of the kind already', () => {
     makeRegion().configureFromConfig(
-      { backend: 'recorded', 'backend.ratio': 0.1, 'backend.size': -1, 'backend.strict': true, 'backend.hosts': ['a'] },
+      {
+        backend: 'recorded',
+        'backend.ratio': 0.1,
+        'backend.size': -1,
+        'backend.strict': true,
+        'backend.hosts': ['a'],
+      },
       '',
     )
     expect(made).toEqual([{ ratio: 0.1, size: -1, strict: true, hosts: ['a'] }])

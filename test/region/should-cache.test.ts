@@ -6,8 +6,7 @@ inEveryRegion('shouldCache', (open) => {
   it('decides whether a value is stored; it is returned either way', async () => {
     const { region, clock } = open<number>({ expirationTime: 100 })
     const counter = counting()
-    const create = () =>
-      region.getOrCreate('key', counter.next, { shouldCache: (value) => value % 2 === 1 })
+    const create = () => region.getOrCreate('key', counter.next, { shouldCache: (value) => value % 2 === 1 })
     expect(await create()).toBe(1)
     expect(await region.get('key')).toBe(1)
     clock.tick(101)
@@ -46,7 +45,11 @@ inEveryRegion('shouldCache', (open) => {
     }
     await region.getOrCreate('a', () => 1, { shouldCache })
     await region.getOrCreateMulti(['b', 'c'], () => [2, 3], { shouldCache })
-    expect(told).toEqual([['a', 1], ['b', 2], ['c', 3]])
+    expect(told).toEqual([
+      ['a', 1],
+      ['b', 2],
+      ['c', 3],
+    ])
   })
 
   it('is not asked about a key without a value', async () => {
@@ -59,7 +62,9 @@ inEveryRegion('shouldCache', (open) => {
     const { region } = open<string>()
     const creator = held<string>()
     const shouldCache = () => false
-    const callers = Array.from({ length: 5 }, () => region.getOrCreate('key', creator.create, { shouldCache }))
+    const callers = Array.from({ length: 5 }, () =>
+      region.getOrCreate('key', creator.create, { shouldCache }),
+    )
     await creator.started
     await idle()
     creator.resolve('value')

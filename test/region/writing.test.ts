@@ -12,7 +12,13 @@ inEveryRegion('writing', (open) => {
 
   it('stores several values, read one by one or together', async () => {
     const { region } = open()
-    expect(await region.setMulti([['a', 1], ['b', 2], ['c', 3]])).toEqual(['stored', 'stored', 'stored'])
+    expect(
+      await region.setMulti([
+        ['a', 1],
+        ['b', 2],
+        ['c', 3],
+      ]),
+    ).toEqual(['stored', 'stored', 'stored'])
     expect(await region.get('a')).toBe(1)
     expect(await region.get('b')).toBe(2)
     expect(await region.getMulti(['c', 'b', 'a', 'd'])).toEqual([3, 2, 1, NO_VALUE])
@@ -20,9 +26,15 @@ inEveryRegion('writing', (open) => {
 
   it('takes any iterable of pairs, and leaves it as it was', async () => {
     const { region } = open()
-    const values = new Map([['a', { n: 1 }], ['b', { n: 2 }]])
+    const values = new Map([
+      ['a', { n: 1 }],
+      ['b', { n: 2 }],
+    ])
     await region.setMulti(values)
-    expect([...values]).toEqual([['a', { n: 1 }], ['b', { n: 2 }]])
+    expect([...values]).toEqual([
+      ['a', { n: 1 }],
+      ['b', { n: 2 }],
+    ])
     const pairs = Object.freeze([Object.freeze(['c', 3] as const)])
     await region.setMulti(pairs)
     expect(await region.get('c')).toBe(3)
@@ -44,7 +56,11 @@ inEveryRegion('writing', (open) => {
 
   it('removes several keys, of which some are absent', async () => {
     const { region } = open()
-    await region.setMulti([['a', 1], ['b', 2], ['c', 3]])
+    await region.setMulti([
+      ['a', 1],
+      ['b', 2],
+      ['c', 3],
+    ])
     await region.deleteMulti(['a', 'x', 'c', 'y'])
     expect(await region.getMulti(['a', 'b', 'c', 'x'])).toEqual([NO_VALUE, 2, NO_VALUE, NO_VALUE])
   })

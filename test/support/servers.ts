@@ -53,6 +53,14 @@ export async function freePort(): Promise<number> {
   return port
 }
 
+/** Folders of instances that nobody stopped, such as those that a test killed. */
+const temporary = new Set<string>()
+process.once('exit', () => temporary.forEach(remove))
+
+function remove(dir: string): void {
+  if (temporary.delete(dir)) rmSync(dir, { recursive: true, force: true })
+}
+
 async function start(
   kind: ServerKind,
   options: ServerOptions,
@@ -61,7 +69,8 @@ async function start(
   const binary = options.binary ?? locate(kind)
   if (binary === undefined) throw new Error(`Expected a ${kind} binary: run the tests once, or install it`)
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), `corral-${kind}-`))
-  const cleanUp = () => options.dir === undefined && rmSync(dir, { recursive: true, force: true })
+  if (options.dir === undefined) temporary.add(dir)
+  const cleanUp = () => remove(dir)
   let log = ''
   // Somebody else may take a free port before the server does.
   for (let attempt = 0; attempt < (options.port === undefined ? 5 : 1); attempt++) {

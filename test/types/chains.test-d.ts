@@ -1,0 +1,167 @@
+import { describe, expectTypeOf, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { nullBackend } from '../../backends/null.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { mangle } from '../../proxies/mangle.js'
+import { msgpack } from '../../proxies/msgpack.js'
+import { prefix } from '../../proxies/prefix.js'
+import {
+  type Backend,
+  type BackendProxy,
+  type Bytes,
+  type CachedValue,
+  defineBackend,
+  delegate,
+  intercept,
+  makeRegion,
+  mapKeys,
+  mapValues,
+  sha256,
+  wrap,
+} from '../../src/index.js'
+
+const bytes = () => memory({ stores: 'bytes' })
+const compress: BackendProxy<Bytes, Bytes> = (next) => delegate(next, {})
+
+describe('right chains', () => {
+  it('have the representation of their outermost layer', () => {
+    expectTypeOf(memory()).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(memory({ maxEntries: 5 })).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(bytes()).toEqualTypeOf<Backend<Bytes>>()
+    expectTypeOf(nullBackend()).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(wrap(memory())).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(wrap(bytes(), prefix('p'))).toEqualTypeOf<Backend<Bytes>>()
+    expectTypeOf(wrap(bytes(), msgpack())).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(wrap(bytes(), prefix('p'), json(), mangle(sha256), dependencies())).toEqualTypeOf<
+      Backend<CachedValue>
+    >()
+    expectTypeOf(wrap(bytes(), compress, prefix('p'), msgpack())).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(
+      wrap(
+        memory(),
+        intercept((_, proceed) => proceed()),
+        mapKeys((key) => key),
+        dependencies(),
+      ),
+    ).toEqualTypeOf<Backend<CachedValue>>()
+  })
+
+  it('may be of eight layers, and nested beyond', () => {
+    const eight = wrap(
+      bytes(),
+      prefix('1'),
+      compress,
+      prefix('3'),
+      msgpack(),
+      prefix('5'),
+      dependencies(),
+      prefix('7'),
+      prefix('8'),
+    )
+    expectTypeOf(eight).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(wrap(eight, prefix('9'))).toEqualTypeOf<Backend<CachedValue>>()
+  })
+
+  it('may have codecs and backends of one’s own', () => {
+    const text = mapValues<CachedValue, string>({
+      encode: (value) => JSON.stringify(value),
+      decode: (stored) => JSON.parse(stored) as CachedValue,
+    })
+    const texts = defineBackend<string>({
+      name: 'text',
+      get: () => undefined,
+      set: () => {},
+      delete: () => {},
+    })
+    expectTypeOf(wrap(texts, prefix('p'), text)).toEqualTypeOf<Backend<CachedValue>>()
+    makeRegion({ backend: wrap(texts, text) })
+    // @ts-expect-error a store of texts needs its codec
+    makeRegion({ backend: texts })
+  })
+})
+
+describe('wrong chains', () => {
+  it('do not compile in a region', () => {
+    // @ts-expect-error bytes without an encoding
+    makeRegion({ backend: bytes() })
+    // @ts-expect-error a prefix encodes nothing
+    makeRegion({ backend: wrap(bytes(), prefix('p')) })
+    // @ts-expect-error neither does compression
+    makeRegion({ backend: wrap(bytes(), compress) })
+    // @ts-expect-error nor when configured later
+    makeRegion().configure({ backend: bytes() })
+    // @ts-expect-error a factory that was not called
+    makeRegion({ backend: memory })
+    // @ts-expect-error no backend
+    makeRegion().configure({})
+  })
+
+  it('do not compile at the layer that is wrong', () => {
+    // @ts-expect-error two encodings
+    wrap(bytes(), msgpack(), json())
+    // @ts-expect-error an encoding over values
+    wrap(memory(), msgpack())
+    // @ts-expect-error dependencies below the encoding
+    wrap(bytes(), dependencies())
+    // @ts-expect-error compression above the encoding
+    wrap(bytes(), msgpack(), compress)
+    // @ts-expect-error compression over values
+    wrap(memory(), compress)
+    // @ts-expect-error a proxy that was not called
+    wrap(memory(), prefix)
+    // @ts-expect-error something that is no proxy
+    wrap(memory(), 'prefix')
+    // @ts-expect-error something that is no backend
+    wrap('memory', prefix('p'))
+  })
+
+  it('are refused by sentences that name the layer and say what to do', () => {
+    type Sentence<N extends string, W extends string> = `${N} ${W}`
+    const first = dependencies()
+    wrap(
+      bytes(),
+      prefix('p'),
+      // @ts-expect-error the sentence is the type that the compiler asks for here
+      first,
+    )
+    type Works = 'works on values, but below it are bytes: put an encoding such as msgpack() below it'
+    // What a caller must pass at the second place is the proxy and the sentence at once.
+    const fits = (proxy: typeof first & Sentence<'the 2nd proxy', Works>) => wrap(bytes(), prefix('p'), proxy)
+    expectTypeOf(fits).returns.toEqualTypeOf<Backend<CachedValue>>()
+    // @ts-expect-error the sentence names the 2nd proxy, not the 1st
+    const misnamed = (proxy: typeof first & Sentence<'the 1st proxy', Works>) =>
+      wrap(bytes(), prefix('p'), proxy)
+    expectTypeOf(misnamed).toBeFunction()
+    type Drop = 'works on bytes, but below it are values already: move it below the encoding, or drop it'
+    const second = json()
+    const twice = (proxy: typeof second & Sentence<'the 3rd proxy', Drop>) =>
+      wrap(bytes(), msgpack(), prefix('p'), proxy)
+    expectTypeOf(twice).toBeFunction()
+  })
+})
+
+describe('proxies of one’s own', () => {
+  it('that are transparent fit everywhere', () => {
+    const logged = intercept((operation, proceed) => {
+      expectTypeOf(operation.keys).toEqualTypeOf<readonly string[]>()
+      return proceed()
+    })
+    expectTypeOf(wrap(bytes(), logged, msgpack(), logged)).toEqualTypeOf<Backend<CachedValue>>()
+  })
+
+  it('must keep what an operation answers', () => {
+    delegate(memory(), {
+      // @ts-expect-error a write answers an outcome
+      set: () => {},
+    })
+    delegate(memory(), {
+      // @ts-expect-error another value than the chain's
+      get: () => 'text',
+    })
+    delegate(memory(), {
+      // @ts-expect-error no such operation
+      clear: () => {},
+    })
+  })
+})

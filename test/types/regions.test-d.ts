@@ -1,0 +1,195 @@
+import { describe, expectTypeOf, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import {
+  type CachedFunction,
+  type CachedMultiFunction,
+  type Creation,
+  makeRegion,
+  methodOf,
+  NO_VALUE,
+  type NoValue,
+  type Outcome,
+  type Region,
+  type ValueMetadata,
+} from '../../src/index.js'
+
+interface User {
+  readonly id: number
+  readonly name: string
+}
+
+const users = makeRegion<User>({ backend: memory() })
+const user: User = { id: 1, name: 'one' }
+
+describe('a region', () => {
+  it('answers its values, or NO_VALUE, which must be handled', async () => {
+    const found = await users.get('key')
+    expectTypeOf(found).toEqualTypeOf<User | NoValue>()
+    // @ts-expect-error NO_VALUE has no name
+    found.name
+    if (found !== NO_VALUE) expectTypeOf(found).toEqualTypeOf<User>()
+    expectTypeOf(users.peek('key')).toEqualTypeOf<User | NoValue>()
+    expectTypeOf(await users.getMulti(['a'])).toEqualTypeOf<(User | NoValue)[]>()
+    expectTypeOf(await users.has('a')).toEqualTypeOf<boolean>()
+    expectTypeOf(await users.getValueMetadata('a')).toEqualTypeOf<ValueMetadata<User> | undefined>()
+  })
+
+  it('takes its values only', async () => {
+    expectTypeOf(await users.set('key', user)).toEqualTypeOf<Outcome>()
+    expectTypeOf(await users.setMulti([['key', user]])).toEqualTypeOf<readonly Outcome[]>()
+    expectTypeOf(await users.setMulti(new Map([['key', user]]))).toEqualTypeOf<readonly Outcome[]>()
+    // @ts-expect-error no user
+    await users.set('key', 'text')
+    // @ts-expect-error nor is this
+    await users.set('key', NO_VALUE)
+    // @ts-expect-error a key is a string
+    await users.set(5, user)
+  })
+
+  it('creates values of the creator’s type', async () => {
+    interface Admin extends User {
+      readonly rights: readonly string[]
+    }
+    const admin = await users.getOrCreate('key', (creation): Admin => {
+      expectTypeOf(creation).toEqualTypeOf<Creation>()
+      return { ...user, rights: [] }
+    })
+    expectTypeOf(admin).toEqualTypeOf<Admin>()
+    expectTypeOf(await users.getOrCreate('key', async () => user)).toEqualTypeOf<User>()
+    // @ts-expect-error no user
+    await users.getOrCreate('key', () => 'text')
+    // @ts-expect-error a creator is a function
+    await users.getOrCreate('key', user)
+    await users.getOrCreate('key', () => user, {
+      shouldCache(value, key) {
+        expectTypeOf(value).toEqualTypeOf<User>()
+        expectTypeOf(key).toEqualTypeOf<string>()
+        return true
+      },
+    })
+  })
+
+  it('creates many values, of which some may be none', async () => {
+    const many = await users.getOrCreateMulti(['a', 'b'], (keys) => {
+      expectTypeOf(keys).toEqualTypeOf<readonly string[]>()
+      return [user, NO_VALUE]
+    })
+    expectTypeOf(many).toEqualTypeOf<(User | NoValue)[]>()
+    // @ts-expect-error one value is not many
+    await users.getOrCreateMulti(['a'], () => user)
+  })
+
+  it('takes durations in known units', () => {
+    makeRegion({ expirationTime: '5m' })
+    makeRegion({ expirationTime: 300_000 })
+    makeRegion({ expirationTime: Number.POSITIVE_INFINITY })
+    // @ts-expect-error no such unit
+    makeRegion({ expirationTime: '5 minutes' })
+    // @ts-expect-error no unit
+    makeRegion({ expirationTime: '300' })
+    // @ts-expect-error dogpile's name for it
+    makeRegion({ expiration_time: 300 })
+    // @ts-expect-error no such mode
+    users.invalidate('medium')
+  })
+
+  it('of anything holds anything', async () => {
+    const any = makeRegion()
+    expectTypeOf(any).toEqualTypeOf<Region<unknown>>()
+    expectTypeOf(await any.getOrCreate('key', () => 5)).toEqualTypeOf<number>()
+  })
+})
+
+describe('a cached function', () => {
+  const cached = users.cacheOnArguments({ namespace: 'user' })
+
+  it('keeps its arguments and answers a promise', async () => {
+    const find = cached((id: number, fresh?: boolean): User => ({ ...user, id, name: String(fresh) }))
+    expectTypeOf<Parameters<typeof find>>().toEqualTypeOf<[id: number, fresh?: boolean]>()
+    expectTypeOf(await find(1)).toMatchTypeOf<User>()
+    expectTypeOf(find.key).toEqualTypeOf<(id: number, fresh?: boolean) => string>()
+    // @ts-expect-error an id is a number
+    await find('1')
+    // @ts-expect-error an id is needed
+    await find()
+    // @ts-expect-error an id is needed to invalidate, too
+    await find.invalidate()
+    // @ts-expect-error and to do so softly
+    await find.invalidate.soft()
+  })
+
+  it('has members of the same types', async () => {
+    const find = cached(async (_: number) => user)
+    expectTypeOf(find).toEqualTypeOf<CachedFunction<[_: number], User>>()
+    expectTypeOf(await find.get(1)).toEqualTypeOf<User | NoValue>()
+    expectTypeOf(await find.refresh(1)).toEqualTypeOf<User>()
+    expectTypeOf(find.set(user, 1)).toEqualTypeOf<Promise<void>>()
+    expectTypeOf(find.original(1)).toEqualTypeOf<User | Promise<User>>()
+    // @ts-expect-error no user
+    await find.set('text', 1)
+  })
+
+  it('must fit the region', () => {
+    // @ts-expect-error no user
+    cached(() => 'text')
+    // @ts-expect-error no function
+    cached(user)
+    // @ts-expect-error no options
+    users.cacheOnArguments()
+    // @ts-expect-error dogpile's name for it
+    users.cacheOnArguments({ namespace: 'n', expiration_time: 5 })
+  })
+})
+
+describe('a cached function of many ids', () => {
+  it('keeps the type of its ids and values', async () => {
+    const find = users.cacheMultiOnArguments({ namespace: 'user' })((...ids: number[]): User[] =>
+      ids.map((id) => ({ ...user, id })),
+    )
+    expectTypeOf(find).toEqualTypeOf<CachedMultiFunction<number, User>>()
+    expectTypeOf(await find(1, 2)).toEqualTypeOf<User[]>()
+    expectTypeOf(await find.get(1)).toEqualTypeOf<(User | NoValue)[]>()
+    expectTypeOf(find.keys(1)).toEqualTypeOf<readonly string[]>()
+    expectTypeOf(find.set(new Map([[1, user]]))).toEqualTypeOf<Promise<void>>()
+    // @ts-expect-error ids are numbers
+    await find('1')
+  })
+
+  it('that answers a map answers a map', async () => {
+    const find = users.cacheMultiOnArguments({ namespace: 'user', asMap: true })(
+      (...ids: number[]) => new Map(ids.map((id) => [id, user])),
+    )
+    expectTypeOf(await find(1)).toEqualTypeOf<Map<number, User>>()
+    expectTypeOf(await find.refresh(1)).toEqualTypeOf<Map<number, User>>()
+    expectTypeOf(await find.get(1)).toEqualTypeOf<(User | NoValue)[]>()
+  })
+})
+
+describe('a decorated method', () => {
+  it('keeps its type, and must answer a promise', () => {
+    class Repository {
+      readonly id = 1
+
+      @users.cacheOnArguments({ namespace: 'find', self: (of: Repository) => of.id })
+      async find(id: number): Promise<User> {
+        return { ...user, id }
+      }
+
+      // @ts-expect-error a method that answers at once cannot be replaced by one that does not
+      @users.cacheOnArguments({ namespace: 'sync', self: 'shared' })
+      sync(): User {
+        return user
+      }
+
+      // @ts-expect-error no user
+      @users.cacheOnArguments({ namespace: 'text', self: 'shared' })
+      async text(): Promise<string> {
+        return ''
+      }
+    }
+    expectTypeOf(new Repository().find).toEqualTypeOf<(id: number) => Promise<User>>()
+    expectTypeOf(methodOf(new Repository(), 'find')).toEqualTypeOf<CachedFunction<[id: number], User>>()
+    // @ts-expect-error no such method
+    methodOf(new Repository(), 'absent')
+  })
+})
