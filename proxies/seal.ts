@@ -66,19 +66,14 @@ export function seal(options: SealOptions): BackendProxy<Bytes, Bytes> {
     )
   const flags = MODES[mode]
   const ring = derive(keys, mode, context)
-  const [first] = ring.values() as IterableIterator<DerivedKey>
+  const first = ring.values().next().value as DerivedKey
   const { shut, open } = mode === 'encrypt' ? encryption : signature
 
   return mapValues<Bytes, Bytes>({
     name: 'seal',
     inner: 'bytes',
     outer: 'bytes',
-    encode: (bytes, key) =>
-      putLayer(
-        LAYER,
-        flags,
-        shut(bytes, first as DerivedKey, bound(flags, (first as DerivedKey).id, context, key)),
-      ),
+    encode: (bytes, key) => putLayer(LAYER, flags, shut(bytes, first, bound(flags, first.id, context, key))),
     decode(stored, key) {
       const layer = takeLayer(LAYER, stored)
       // The flags are compared with the configuration, and never decide how an entry is opened.

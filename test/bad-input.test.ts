@@ -353,6 +353,7 @@ inEveryRegion('falsy and odd payloads', (opened) => {
     'null',
     Symbol.for('payload'),
     Object.create(null),
+    // biome-ignore lint/suspicious/noThenProperty: what is tested
     { then: 5 },
     { payload: 1, metadata: { createdAt: 1, startedAt: 1 } },
   ]

@@ -209,11 +209,9 @@ class Store<T> implements Bounded<T> {
     node.state = GONE
     let place = MAIN
     if ((state & PLACE) === GHOST_OF_SMALL) {
-      this.ghostsOfSmall.hole()
       const near = ((this.evictions - (state >> ABOVE)) & WRAP) <= this.size * MARGIN
       this.share = Math.min(GREATEST_SHARE, this.share + (near ? STEP : FAR_STEP))
     } else {
-      this.ghostsOfMain.hole()
       const near = ((this.turns - (state >> ABOVE)) & WRAP) <= this.size * MARGIN * 2
       if (near) this.share = Math.max(LEAST_SHARE, this.share - STEP)
       place = SMALL
@@ -381,7 +379,7 @@ class Ring<T> {
       this.length--
       if (this.walked > 0) this.walked--
       if ((node.state & PLACE) === this.place) return node
-      this.holes--
+      if (this.holes > 0) this.holes--
     }
     return undefined
   }

@@ -78,6 +78,10 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
     return acquired
   }
 
+  /** What needs no server: the fill of a lease that no server knows of, or of none. */
+  const knownOutcome = (token: string): Outcome | undefined => (token === '' ? 'lost' : isUnfenced(token) ? 'stored' : undefined)
+  const isUnfenced = (token: string) => failOpen && token.startsWith(UNFENCED)
+
   let lastClock: string | undefined
   const saw = (clock: string) => {
     if (clock !== lastClock) clocks.add((lastClock = clock))
@@ -101,7 +105,8 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
         writes.check(key, value)
         return invalidating([key], () => writes.set(key, value, options))
       }
-      if (token.startsWith(UNFENCED)) return 'stored'
+      const known = knownOutcome(token)
+      if (known !== undefined) return known
       stolen.delete(token)
       return open<Outcome>('set', key, writes.set(key, value, options), () => 'lost')
     },
@@ -110,26 +115,28 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
         writes.check(key, value)
         if (ifCurrent !== undefined) saw(ifCurrent.clock)
       }
-      const sent = all.filter(([, , { token }]) => token?.startsWith(UNFENCED) !== true)
+      const outcomes = all.map(([, , { token }]) => (token === undefined ? undefined : knownOutcome(token)))
+      const sent = all.flatMap((write, place) => (outcomes[place] === undefined ? [{ write, place }] : []))
       const since = recovery?.now() ?? 0
-      const answers = await writes.setMulti(sent).catch((error: unknown) => sent.map(() => error as Error))
+      const answers =
+        sent.length === 0
+          ? []
+          : await writes.setMulti(sent.map(({ write }) => write)).catch((error: Error) => sent.map(() => error))
       let failure: Error | undefined
-      const outcomes = new Map<string, Outcome>()
-      sent.forEach(([key, , { token }], i) => {
+      sent.forEach(({ write: [key, , { token }], place }, i) => {
         const answer = answers[i] ?? new CorralError('ERR_BACKEND', 'Redis answered fewer outcomes than there were writes.')
+        if (token !== undefined) stolen.delete(token)
         if (!(answer instanceof Error)) {
           if (token === undefined) recovery?.reached(key, since)
-          outcomes.set(key, answer)
+          outcomes[place] = answer
           return
         }
         if (token === undefined) recovery?.failedKey(key)
-        if (token !== undefined && failOpen) {
-          tell('setMulti', key, answer)
-          outcomes.set(key, 'lost')
-        } else failure ??= answer
+        if (token === undefined || !failOpen) failure ??= answer
+        else tell('setMulti', key, answer)
       })
       if (failure !== undefined) throw failure
-      return all.map(([key]) => outcomes.get(key) ?? 'stored')
+      return outcomes.map((outcome) => outcome ?? 'lost')
     },
     delete: (key) => remove([key]),
     deleteMulti: remove,
@@ -137,10 +144,10 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
       options?.steal === true
         ? steal(key, ms)
         : open('acquire', key, lease.acquire(key, ms, options), () => ({ token: UNFENCED + randomUUID() })),
-    renew: (key, token, ms) => token.startsWith(UNFENCED) || open('renew', key, lease.renew(key, token, ms), () => false),
+    renew: (key, token, ms) => isUnfenced(token) || open('renew', key, lease.renew(key, token, ms), () => false),
     release(key, token) {
       stolen.delete(token)
-      return token.startsWith(UNFENCED) || open('release', key, lease.release(key, token), () => false)
+      return isUnfenced(token) || open('release', key, lease.release(key, token), () => false)
     },
     held: (key) => open('held', key, lease.held(key), () => false),
     ledger: {

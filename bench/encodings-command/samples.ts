@@ -129,7 +129,7 @@ function collect(node: unknown, into: unknown[], depth = 0): void {
 }
 
 /** Records, lists and pages as applications cache them; the same in every run. */
-export function madeUp(count: number): readonly unknown[] {
+function madeUp(count: number): readonly unknown[] {
   let state = 1
   const random = (below: number) => {
     state = (Math.imul(state, 48_271) >>> 0) % 0x7fffffff

@@ -68,6 +68,8 @@ describe('a decorated method', () => {
     const region = open()
     const calls = counting()
     class Repository {
+      readonly id = 1
+
       @region.cacheOnArguments({ namespace: 'outer' })
       static async outer(a: string): Promise<string> {
         return `outer ${await Repository.inner(a)} ${calls.next()}`

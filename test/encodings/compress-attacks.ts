@@ -5,7 +5,7 @@ import { crc32 } from '../../src/wire/crc.js'
 import { bytesStore, rows, same, seeded } from './bytes-store.js'
 
 /** Runs in the tests' own Node and, bundled, in other ones; so it asserts without a test runner. */
-export interface Attack {
+interface Attack {
   readonly title: string
   run(algorithm: CompressionAlgorithm, rounds: number): Promise<void>
 }

@@ -261,7 +261,7 @@ describe('compress in other Nodes and with optional packages', () => {
     written: Readonly<Record<string, string>>,
   ): Promise<Everywhere> =>
     new Promise((resolve, reject) => {
-      const rounds = long ? '100000' : '300'
+      const rounds = long ? '60000' : '300'
       const child = execFile(
         node,
         [script],

@@ -3,11 +3,14 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { compress } from '../../proxies/compress.js'
+import { json } from '../../proxies/json.js'
 import { type SealKey, type SealOptions, seal } from '../../proxies/seal.js'
-import type { Bytes } from '../../src/cached-value.js'
+import type { Backend } from '../../src/backend.js'
+import type { Bytes, CachedValue } from '../../src/cached-value.js'
 import { undecodableCount } from '../../src/diagnostics.js'
 import { CorralError } from '../../src/errors.js'
 import type { BackendProxy } from '../../src/proxy.js'
+import { makeRegion } from '../../src/region.js'
 import { frame } from '../../src/wire/frame.js'
 import { wrap } from '../../src/wrap.js'
 import { bytesStore, now, rows, same, seeded } from './bytes-store.js'
@@ -403,6 +406,42 @@ describe('changing keys, context or mode on a live cache', () => {
         hits++
       }
     expect(hits).toBeGreaterThan(layers.length)
+  })
+})
+
+describe('a region whose layers change between two runs of an application', () => {
+  const layers: Readonly<Record<string, (store: Backend<Bytes>) => Backend<CachedValue>>> = {
+    plain: (store) => wrap(store, json()),
+    deflate: (store) => wrap(store, compress({ threshold: 0 }), json()),
+    brotli: (store) => wrap(store, compress({ algorithm: 'brotli', threshold: 0 }), json()),
+    sealed: (store) => wrap(store, seal({ keys: [current], context }), json()),
+    signed: (store) => wrap(store, seal({ keys: [current], context, mode: 'sign' }), json()),
+    'sealed with the old key': (store) => wrap(store, seal({ keys: [old], context }), json()),
+    'sealed and compressed': (store) =>
+      wrap(store, seal({ keys: [current, old], context }), compress({ threshold: 0 }), json()),
+    'compressed and sealed': (store) =>
+      wrap(store, compress({ threshold: 0 }), seal({ keys: [current, old], context }), json()),
+  }
+  /** The algorithm stands in the entry: these read each other. */
+  const alike = ['deflate', 'brotli']
+
+  it.each(Object.keys(layers))('always answers what was created, after %s', async (writer) => {
+    for (const reader of Object.keys(layers)) {
+      const store = memory({ stores: 'bytes' })
+      const value = { rows: [{ id: 1, name: 'Ada' }], text: 'x'.repeat(2_000) }
+      const before = makeRegion({ backend: layers[writer]?.(store) as Backend<CachedValue> })
+      await before.set('key', value)
+      const after = makeRegion({ backend: layers[reader]?.(store) as Backend<CachedValue> })
+      let created = 0
+      const found = await after.getOrCreate('key', () => {
+        created++
+        return value
+      })
+      expect(found).toEqual(value)
+      const readable = reader === writer || (alike.includes(reader) && alike.includes(writer))
+      expect(created, reader).toBe(readable ? 0 : 1)
+      expect(after.peek('key')).toEqual(value)
+    }
   })
 })
 

@@ -62,15 +62,20 @@ describe('a lease', () => {
     ['revoked by a delete', (key) => other.delete(key)],
     ['stolen', (key) => other.acquire(key, 10_000, { steal: true })],
   ]
-  test.each(endings)('that is %s wakes who waits, here and elsewhere', async (_, end) => {
-    const key = newKey()
-    const token = await granted(store, key)
-    const waits = [await refused(store, key), await refused(other, key)]
-    for (const { settled } of waits) expect(await settlesWithin(5, settled)).toBe(false)
-    const start = performance.now()
-    await end(key, token)
-    await Promise.all(waits.map(({ settled }) => settled))
-    expect(performance.now() - start).toBeLessThan(120)
+  test.each(endings)('that is %s wakes who waits, here and elsewhere, by a push', async (_, end) => {
+    const delays: number[] = []
+    // The quickest of a few: a busy machine delays some, while a poll alone would take 125 ms and more every time.
+    while (delays.length < 8 && !delays.some((delay) => delay < 80)) {
+      const key = newKey()
+      const token = await granted(store, key)
+      const waits = [await refused(store, key), await refused(other, key)]
+      for (const { settled } of waits) expect(await settlesWithin(1, settled)).toBe(false)
+      await end(key, token)
+      const start = performance.now()
+      await Promise.all(waits.map(({ settled }) => settled))
+      delays.push(performance.now() - start)
+    }
+    expect(Math.min(...delays)).toBeLessThan(80)
   })
 
   test('that expires wakes who waits, and not before', async () => {

@@ -67,7 +67,7 @@ async function simulate({
     for (let usage = 0; usage < usages; usage++) {
       const asked = Date.now()
       const createdAt = await pile.run('key', steps)
-      if (Date.now() - asked > 10) slowUses++
+      if (Date.now() - asked > 10) slowUses += 1
       await sleep(use)
       oldest = Math.max(oldest, Date.now() - createdAt)
       await sleep(delay)

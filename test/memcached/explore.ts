@@ -10,6 +10,7 @@ export type Step = <R>(label: string, run: () => R | Promise<R>) => Promise<R>
 
 export interface Explored {
   readonly runs: number
+  /** Every order there is was tried, but for those that differ only in steps that have nothing to do with each other. */
   readonly exhausted: boolean
 }
 
@@ -18,36 +19,72 @@ export interface Budget {
   readonly samples?: number
 }
 
+/** A choice: what could be picked, what of it leads only where another choice has led, what was tried. */
+interface Choice {
+  readonly labels: readonly string[]
+  readonly asleep: ReadonlySet<string>
+  readonly tried: Set<string>
+  pick: string
+}
+
+/** Steps are told by labels of the form `who what on-which-item`; two that look at an item may change places. */
+function unrelated(one: string, other: string): boolean {
+  const [, what, item] = one.split(' ')
+  const [, otherWhat, otherItem] = other.split(' ')
+  return item !== otherItem || (what === 'get' && otherWhat === 'get')
+}
+
 export async function exploreServer(
   scenario: (step: Step, run: number) => Promise<void>,
   budget: Budget,
 ): Promise<Explored> {
-  const path: { pick: number; of: number }[] = []
+  const path: Choice[] = []
   let runs = 0
   while (runs < budget.runs) {
     let depth = 0
-    await play(scenario, runs++, (of) => {
-      const known = path[depth++]
-      if (known === undefined) path.push({ pick: 0, of })
+    let parent: Choice | undefined
+    let redundant = false
+    await play(scenario, runs++, (labels) => {
+      let choice = path[depth]
+      if (choice === undefined && !redundant) {
+        const before = parent
+        const asleep = new Set(
+          before === undefined
+            ? []
+            : [...before.asleep, ...before.tried].filter((label) => unrelated(label, before.pick)),
+        )
+        const pick = labels.find((label) => !asleep.has(label))
+        redundant = pick === undefined
+        if (pick !== undefined) path.push((choice = { labels, asleep, tried: new Set(), pick }))
+      }
+      depth++
+      parent = choice
       // What a server answers may depend on the time: an order that came out otherwise is still an order.
-      return Math.min(known?.pick ?? 0, of - 1)
+      return choice === undefined ? 0 : Math.max(0, labels.indexOf(choice.pick))
     })
     path.length = Math.min(path.length, depth)
-    while (path.length > 0 && (path.at(-1)?.pick ?? 0) + 1 >= (path.at(-1)?.of ?? 0)) path.pop()
-    const last = path.at(-1)
-    if (last === undefined) return { runs, exhausted: true }
-    last.pick++
+    for (let last = path.at(-1); last !== undefined; last = path.at(-1)) {
+      const { labels, asleep, tried } = last
+      tried.add(last.pick)
+      const next = labels.find((label) => !asleep.has(label) && !tried.has(label))
+      if (next !== undefined) {
+        last.pick = next
+        break
+      }
+      path.pop()
+    }
+    if (path.length === 0) return { runs, exhausted: true }
   }
   const random = seeded(7)
   for (let i = 0; i < (budget.samples ?? 0); i++)
-    await play(scenario, runs++, (of) => Math.floor(random() * of))
+    await play(scenario, runs++, (labels) => Math.floor(random() * labels.length))
   return { runs, exhausted: false }
 }
 
 async function play(
   scenario: (step: Step, run: number) => Promise<void>,
   run: number,
-  choose: (of: number) => number,
+  choose: (labels: readonly string[]) => number,
 ): Promise<void> {
   const waiting: { readonly label: string; readonly go: () => Promise<unknown> }[] = []
   const trace: string[] = []
@@ -73,7 +110,7 @@ async function play(
     for (let patience = performance.now() + 10_000; waiting.length === 0 && !over; await turn())
       if (performance.now() > patience) throw new Error(`Nothing can go on, after: ${trace.join(', ')}`)
     if (over) break
-    const [picked] = waiting.splice(waiting.length === 1 ? 0 : choose(waiting.length), 1)
+    const [picked] = waiting.splice(choose(waiting.map(({ label }) => label)), 1)
     trace.push(picked?.label ?? '')
     await picked?.go()
     await turn()

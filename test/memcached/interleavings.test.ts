@@ -1,14 +1,14 @@
 import { expect, it } from 'vitest'
 import { backendOver } from '../../backends/memcached/backend.js'
 import { type Commands, commandsOf } from '../../backends/memcached/commands.js'
-import { STAMP, wireName } from '../../backends/memcached/keys.js'
+import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import { openServer } from '../../backends/memcached/server.js'
 import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
 import { exploreServer, type Step, stepped } from './explore.js'
 import { bytes, LONG, text, withMemcached } from './start.js'
 
-const BUDGET = LONG ? { runs: 250_000, samples: 0 } : { runs: 700, samples: 500 }
+const BUDGET = LONG ? { runs: 60_000, samples: 10_000 } : { runs: 600, samples: 400 }
 
 /** Longer than any run: expiry is another test's business. */
 const LEASE = 60_000
@@ -34,16 +34,17 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
   const create = async (
     world: World,
     backend: Backend<Bytes>,
+    who: number,
     { steal = false, filler = backend, fails = false } = {},
   ) => {
     const { token } = await backend.acquire(world.key, LEASE, { steal })
     if (token === undefined) return
     if (fails) return void (await filler.release(world.key, token))
-    const seen = await world.step('read the truth', () => world.truth)
+    const seen = await world.step(`${who} get truth`, () => world.truth)
     await filler.set(world.key, bytes(String(seen)), { token })
   }
   const change = async (world: World, invalidate: (truth: number) => unknown) => {
-    const truth = await world.step('change the truth', () => ++world.truth)
+    const truth = await world.step('2 change truth', () => ++world.truth)
     await invalidate(truth)
     world.acknowledged = Math.max(world.acknowledged, truth)
   }
@@ -58,10 +59,12 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         readonly lose?: boolean
         readonly set?: boolean
         readonly fails?: boolean
+        /** Few enough orders to try them all every time. */
+        readonly all?: boolean
       },
     ]
   >([
-    ['two creators and a deletion', {}],
+    ['two creators and a deletion', { all: true }],
     ['two creators, a deletion and the loss of the item', { lose: true }],
     ['two creators that renew an old value, a deletion and the loss of the item', { old: true, lose: true }],
     ['a creator, a thief and a deletion, over an old value', { old: true, steal: true }],
@@ -75,24 +78,33 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     ['two creators that renew an old value, and an explicit value', { old: true, set: true }],
   ])(
     'leaves no older value: %s',
-    async (name, { old, steal, swap, lose, set, fails }) => {
+    async (name, { old, steal, swap, lose, set, fails, all }) => {
       const { connections, open, bare } = stage()
-      const { runs, exhausted } = await exploreServer(async (step, run) => {
-        const world: World = { key: `${name.replaceAll(' ', '-')}-${run}`, step, truth: 0, acknowledged: 0 }
-        if (old) await bare.set(world.key, bytes('0'), {})
-        const [one, other, third] = [open(0, step), open(1, step), open(2, step)]
-        await Promise.all([
-          create(world, one, { filler: swap ? other : one, ...(fails && { fails }) }),
-          create(world, other, { ...(steal && { steal }), ...(fails && { fails }) }),
-          change(world, (truth) =>
-            set ? third.set(world.key, bytes(String(truth)), {}) : third.delete(world.key),
-          ),
-          lose && step('lose the item', () => connections[2].delete(world.key)),
-        ])
-        const left = text(await bare.get(world.key))
-        if (left !== undefined) expect(Number(left)).toBeGreaterThanOrEqual(world.acknowledged)
-        for (const backend of [one, other, third]) await backend.close()
-      }, BUDGET)
+      const { runs, exhausted } = await exploreServer(
+        async (step, run) => {
+          const world: World = {
+            key: `${name.replaceAll(/\W+/g, '-')}-${run}`,
+            step,
+            truth: 0,
+            acknowledged: 0,
+          }
+          if (old) await bare.set(world.key, bytes('0'), {})
+          const [one, other, third] = [open(0, step), open(1, step), open(2, step)]
+          await Promise.all([
+            create(world, one, 0, { filler: swap ? other : one, ...(fails && { fails }) }),
+            create(world, other, 1, { ...(steal && { steal }), ...(fails && { fails }) }),
+            change(world, (truth) =>
+              set ? third.set(world.key, bytes(String(truth)), {}) : third.delete(world.key),
+            ),
+            lose && step(`3 lose ${world.key}`, () => connections[2].delete(world.key)),
+          ])
+          const left = text(await bare.get(world.key))
+          if (left !== undefined) expect(Number(left)).toBeGreaterThanOrEqual(world.acknowledged)
+          for (const backend of [one, other, third]) await backend.close()
+        },
+        all ? { runs: 4_000 } : BUDGET,
+      )
+      if (all) expect(exhausted).toBe(true)
       console.log(`[interleavings] ${name}: ${runs} schedules${exhausted ? ', all there are' : ''}`)
       for (const connection of connections) connection.close()
     },
@@ -129,14 +141,15 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
       const { connections, open, bare } = stage()
       const view = bare.ledger as Ledger
       const { runs, exhausted } = await exploreServer(async (step, run) => {
-        const scene = `${name.replaceAll(' ', '-')}-${run}`
+        const scene = `${name.replaceAll(/\W+/g, '-')}-${run}`
         const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
         const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]
+        const lost = lose === 'clock' ? wireName(CLOCK, clock) : wireName(STAMP, tag)
         if (warm || late) await view.begin(clock, late ? [] : [tag])
         const store = async (backend: Backend<Bytes>, i: number) => {
           const { epoch, at } = await (backend.ledger as Ledger).begin(clock, i === 0 && !late ? [tag] : [])
           const basis = { epoch, groups: [{ a: at, names: [tag] }] }
-          const seen = await step('read the truth', () => world.truth)
+          const seen = await step(`${i} get truth`, () => world.truth)
           await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(basis)}`), {
             ifCurrent: { clock, basis },
           })
@@ -145,10 +158,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         await Promise.all([
           ...writers.map(store),
           change(world, () => (open(2, step).ledger as Ledger).invalidate(clock, [tag], mode)),
-          lose &&
-            step(`lose the ${lose}`, () =>
-              connections[2].delete(lose === 'clock' ? `%k${clock}` : wireName(STAMP, tag)),
-            ),
+          lose && step(`3 lose ${lost}`, () => connections[2].delete(lost)),
         ])
         for (let i = 0; i < creators; i++) {
           const left = text(await bare.get(`${world.key}-${i}`))

@@ -115,30 +115,6 @@ describe('wrong chains', () => {
     // @ts-expect-error something that is no backend
     wrap('memory', prefix('p'))
   })
-
-  it('are refused by sentences that name the layer and say what to do', () => {
-    type Sentence<N extends string, W extends string> = `${N} ${W}`
-    const first = dependencies()
-    wrap(
-      bytes(),
-      prefix('p'),
-      // @ts-expect-error the sentence is the type that the compiler asks for here
-      first,
-    )
-    type Works = 'works on values, but below it are bytes: put an encoding such as msgpack() below it'
-    // What a caller must pass at the second place is the proxy and the sentence at once.
-    const fits = (proxy: typeof first & Sentence<'the 2nd proxy', Works>) => wrap(bytes(), prefix('p'), proxy)
-    expectTypeOf(fits).returns.toEqualTypeOf<Backend<CachedValue>>()
-    // @ts-expect-error the sentence names the 2nd proxy, not the 1st
-    const misnamed = (proxy: typeof first & Sentence<'the 1st proxy', Works>) =>
-      wrap(bytes(), prefix('p'), proxy)
-    expectTypeOf(misnamed).toBeFunction()
-    type Drop = 'works on bytes, but below it are values already: move it below the encoding, or drop it'
-    const second = json()
-    const twice = (proxy: typeof second & Sentence<'the 3rd proxy', Drop>) =>
-      wrap(bytes(), msgpack(), prefix('p'), proxy)
-    expectTypeOf(twice).toBeFunction()
-  })
 })
 
 describe('proxies of one’s own', () => {

@@ -1,0 +1,193 @@
+import { Redis } from 'ioredis'
+import { redis } from '../backends/redis/index.js'
+import { dependencies } from '../proxies/dependencies.js'
+import { json } from '../proxies/json.js'
+import { dep, dependsOn, makeRegion, type Region, wrap } from '../src/index.js'
+import { cluster } from '../test/redis/deployments.js'
+import { startRedis } from '../test/support/servers.js'
+import { budget, machine, ratio, rounds, type Samples, saveJson, shown, spread, table } from './support.js'
+
+/**
+ * The Redis backend against ioredis: plain, with autopipelining, and `MGET` by hand, in the same interleaved rounds, the
+ * same decoding in all of them. `--json file` saves the figures.
+ */
+
+const SIZES = [200, 5_000]
+const CONCURRENT = [1, 10, 100]
+const figures: Record<string, unknown> = {}
+
+type Fetch = (keys: readonly string[]) => Promise<unknown>
+
+/** Reads so many keys at once, again and again. */
+const reading = (fetch: Fetch, keys: readonly string[], width: number) => async (times: number) => {
+  for (let done = 0; done < times; done += width) {
+    const from = done % (keys.length - width + 1)
+    await fetch(keys.slice(from, from + width))
+  }
+}
+
+async function reads(port: number, bytes: number): Promise<void> {
+  const plain = new Redis({ port })
+  const auto = new Redis({ port, enableAutoPipelining: true })
+  const url = `redis://127.0.0.1:${port}`
+  const bare = redis(url)
+  const untracked = wrap(redis(url), json())
+  const shared = makeRegion<object>({ name: `shared ${bytes}`, backend: wrap(redis(url), json(), dependencies()) })
+  const distinct = makeRegion<object>({ name: `distinct ${bytes}`, backend: wrap(redis(url), json(), dependencies()) })
+  const codec = json()({ ...bare, get: () => undefined })
+  const value = { id: 1, name: 'A name', bio: 'x'.repeat(bytes - 40) }
+  const keys = Array.from({ length: 200 }, (_, i) => `user:${bytes}:${i}`)
+  await fill(shared, keys, value, () => Array.from({ length: 4 }, (_, n) => dep.tag(`t${n}`)))
+  await fill(distinct, keys, value, (i) => Array.from({ length: 4 }, (_, n) => dep.id('row', `${i}-${n}`)))
+  const metadata = { startedAt: 1, createdAt: Date.now() }
+  for (const key of keys) await untracked.set(`u${key}`, { payload: value, metadata }, {})
+  // Something was invalidated after everything was made: the way through the stamps is the normal one.
+  await shared.invalidateDependencies(dep.tag('none of them'))
+  const decode = decoder(codec)
+
+  const works = (width: number) => {
+    const raw = keys.map((key) => `u${key}`)
+    const each = (get: (key: string) => Promise<unknown>) => (some: readonly string[]) => Promise.all(some.map(get))
+    return {
+      'ioredis MGET by hand': reading(
+        async (some) => (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
+        raw,
+        width,
+      ),
+      'again (the noise)': reading(
+        async (some) => (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
+        raw,
+        width,
+      ),
+      'ioredis getBuffer': reading(each(async (key) => decode(await plain.getBuffer(key), key)), raw, width),
+      'ioredis, autopipelining': reading(each(async (key) => decode(await auto.getBuffer(key), key)), raw, width),
+      'redis() + json()': reading(each(async (key) => untracked.get(key)), raw, width),
+      'tracked, 5 shared names': reading(each((key) => shared.get(key)), keys, width),
+      'tracked, 5 distinct names': reading(each((key) => distinct.get(key)), keys, width),
+    }
+  }
+  for (const width of CONCURRENT) {
+    const samples = await rounds<string>(works(width), { rounds: 15, perRound: width === 1 ? 400 : width * 40 })
+    const by = (name: string) => samples[name] as Samples
+    const base = width === 1 ? by('ioredis getBuffer') : by('ioredis MGET by hand')
+    console.log(`\n${width} concurrent, values of ${bytes} bytes`)
+    console.log(
+      table(
+        Object.keys(samples).map((name) => ({
+          what: name,
+          'µs per read': (spread(by(name)).median / 1e3).toFixed(2),
+          'reads/s': Math.round(1e9 / spread(by(name)).median),
+          [`× ${width === 1 ? 'getBuffer' : 'MGET'}`]: shown(ratio(by(name), base)),
+        })),
+      ),
+    )
+    figures[`${bytes} bytes, ${width} concurrent`] = samples
+    const limit = (what: string, one: Samples, other: Samples, most: number) =>
+      console.log(budget(what, `${shown(ratio(one, other))}×`, `≤ ${most}×`, ratio(one, other).median <= most))
+    const own = by('redis() + json()')
+    if (width === 1) {
+      limit('lone get ÷ getBuffer', own, base, 1.1)
+      limit('lone tracked get ÷ untracked', by('tracked, 5 shared names'), own, 1.1)
+    }
+    if (width === 100) {
+      limit('100 concurrent ÷ MGET by hand', own, base, 1.2)
+      limit('tracked, shared names ÷ untracked', by('tracked, 5 shared names'), own, 1.5)
+      limit('tracked, distinct names ÷ untracked', by('tracked, 5 distinct names'), own, 2.5)
+      console.log(`        ${shown(ratio(by('ioredis, autopipelining'), own))}× faster than autopipelining`)
+    }
+  }
+  await Promise.all([bare.close(), untracked.close(), shared.close(), distinct.close()])
+  plain.disconnect()
+  auto.disconnect()
+}
+
+async function fill(region: Region<object>, keys: readonly string[], value: object, names: (i: number) => string[]): Promise<void> {
+  await Promise.all(
+    keys.map((key, i) =>
+      region.getOrCreate(key, () => {
+        dependsOn(...names(i))
+        return value
+      }),
+    ),
+  )
+}
+
+/** The decoding of a chain, without its store. */
+function decoder(chain: { get(key: string): unknown }): (found: Buffer | null, key: string) => unknown {
+  return (found, key) => {
+    current = found ?? undefined
+    return chain.get(key)
+  }
+}
+let current: Buffer | undefined
+
+async function invalidation(port: number): Promise<void> {
+  const region = makeRegion<number>({ name: 'invalidation', backend: wrap(redis(`redis://127.0.0.1:${port}`), json(), dependencies()) })
+  const rows = []
+  let made = 0
+  for (const entries of [1_000, 10_000, 100_000]) {
+    for (; made < entries; made += 500)
+      await Promise.all(
+        Array.from({ length: 500 }, (_, i) =>
+          region.getOrCreate(`e${made + i}`, () => {
+            dependsOn(dep.tag('everything'))
+            return i
+          }),
+        ),
+      )
+    const samples = (await rounds({ one: async (times) => repeat(times, () => region.invalidateDependencies(dep.tag('everything'))) }, { perRound: 200 })).one
+    rows.push({ entries, 'µs to invalidate what all depend on': shown({ ...spread(samples.map((ns) => ns / 1e3)) }, 1) })
+    await region.getOrCreate('e0', () => 0)
+  }
+  console.log(`\n${table(rows)}`)
+  figures.invalidation = rows
+  await region.close()
+}
+
+async function repeat(times: number, work: () => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < times; i++) await work()
+}
+
+/** Commands and round trips that 100 concurrent reads cost each node of a cluster. */
+async function onCluster(): Promise<void> {
+  const at = await cluster({ masters: 3 })
+  const nodes = 'nodes' in at.admin ? at.admin.nodes('master') : []
+  const backend = at.open()
+  const counts = async () => {
+    let [commands, most] = [0, 0]
+    for (const node of nodes) {
+      const stats = [...(await node.info('commandstats')).matchAll(/^cmdstat_(?:get|mget):calls=(\d+)/gm)].reduce((sum, [, calls]) => sum + Number(calls), 0)
+      await node.config('RESETSTAT')
+      commands += stats
+      most = Math.max(most, stats)
+    }
+    return { commands, most }
+  }
+  const rows = []
+  for (const tags of [1, 10, 100]) {
+    const keys = Array.from({ length: 100 }, (_, i) => `{tag ${i % tags}}${i}`)
+    await backend.setMulti(keys.map((key) => [key, Buffer.alloc(200), {}]))
+    await counts()
+    await Promise.all(keys.map((key) => backend.get(key)))
+    const { commands, most } = await counts()
+    const [single] = Object.values(
+      await rounds({ all: async (times) => repeat(times / 100, () => Promise.all(keys.map(async (key) => backend.get(key)))) }, { perRound: 2_000 }),
+    ) as [Samples]
+    rows.push({ 'slots of 100 keys': tags, commands, 'most on a node': most, 'µs per read': (spread(single).median / 1e3).toFixed(2) })
+  }
+  console.log(`\n100 concurrent reads on a Cluster of ${nodes.length}\n${table(rows)}`)
+  figures.cluster = rows
+  await at.stop()
+}
+
+console.log(machine())
+const server = await startRedis()
+try {
+  for (const bytes of SIZES) await reads(server.port, bytes)
+  await invalidation(server.port)
+} finally {
+  await server.stop()
+}
+await onCluster()
+saveJson(figures)
+

@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import ts from 'typescript'
+import { describe, expect, it } from 'vitest'
+import map from './dogpile-map.json' with { type: 'json' }
+
+const root = join(import.meta.dirname, '..')
+
+interface Entry {
+  readonly upstream: string
+  readonly section: string
+  readonly tests?: readonly string[]
+  readonly elsewhere?: string
+  readonly dropped?: string
+  readonly note?: string
+}
+
+interface Found {
+  /** Titles from the outermost group inwards, joined by ` > `. */
+  readonly ran: ReadonlySet<string>
+  /** Titles of tests that do not run, or run instead of others. */
+  readonly held: readonly string[]
+}
+
+const GROUPS = new Set(['describe', 'inEveryRegion'])
+
+/** Reads the titles of a test file from its source: what is written there unconditionally runs. */
+function titlesOf(file: string): Found {
+  const source = ts.createSourceFile(file, readFileSync(join(root, file), 'utf8'), ts.ScriptTarget.ES2022, true)
+  const ran = new Set<string>()
+  const held: string[] = []
+  const visit = (node: ts.Node, groups: readonly string[]): void => {
+    if (!ts.isCallExpression(node)) return ts.forEachChild(node, (child) => visit(child, groups))
+    const callee = node.expression.getText(source)
+    const [title] = node.arguments
+    const text = title === undefined ? '' : (literal(title) ?? '')
+    const path = [...groups, text]
+    if (/^(?:it|test|describe)\.(?!each|for)\w/.test(callee)) held.push(path.join(' > '))
+    if (GROUPS.has(callee)) return ts.forEachChild(node, (child) => visit(child, path))
+    if (callee === 'it') ran.add(path.join(' > '))
+    ts.forEachChild(node, (child) => visit(child, groups))
+  }
+  visit(source, [])
+  return { ran, held }
+}
+
+/** The text of a title, with `${}` for what is put in. */
+function literal(node: ts.Expression): string | undefined {
+  if (ts.isStringLiteralLike(node)) return node.text
+  if (ts.isTemplateExpression(node))
+    return node.head.text + node.templateSpans.map(({ literal: { text } }) => `\${}${text}`).join('')
+  return undefined
+}
+
+const entries = map as readonly Entry[]
+const files = new Map<string, Found>()
+const foundIn = (file: string): Found => {
+  let found = files.get(file)
+  if (found === undefined) files.set(file, (found = titlesOf(file)))
+  return found
+}
+
+describe('the map of dogpile.cache’s tests', () => {
+  it('lists every section, and nothing twice', () => {
+    const sections = ['6.2', '6.3', '6.4', '6.5', '6.6', '6.7', '6.8']
+    expect([...new Set(entries.map(({ section }) => section))].sort()).toEqual(sections)
+    const names = entries.map(({ section, upstream }) => `${section} ${upstream}`)
+    expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([])
+    const counts = Object.fromEntries(
+      sections.map((section) => [section, entries.filter((entry) => entry.section === section).length]),
+    )
+    expect(counts).toEqual(COUNTS)
+  })
+
+  it('says of each what covers it, or why nothing does', () => {
+    for (const { upstream, tests = [], elsewhere, dropped } of entries) {
+      const ways = [tests.length > 0, elsewhere !== undefined, dropped !== undefined].filter(Boolean)
+      expect(ways.length, upstream).toBeGreaterThan(0)
+      if (dropped !== undefined) expect(ways.length, upstream).toBe(1)
+    }
+  })
+
+  it('names tests that exist', () => {
+    const missing = entries.flatMap(({ tests = [] }) =>
+      tests.filter((test) => {
+        const [file = '', ...path] = test.split(' > ')
+        return !foundIn(file).ran.has(path.join(' > '))
+      }),
+    )
+    expect(missing).toEqual([])
+  })
+
+  it('names tests in files of which all tests run', () => {
+    for (const { tests = [] } of entries) for (const test of tests) foundIn(test.split(' > ')[0] ?? '')
+    expect(files.size).toBeGreaterThan(10)
+    for (const [file, { held }] of files) expect(held, file).toEqual([])
+  })
+})

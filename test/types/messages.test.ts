@@ -1,0 +1,76 @@
+import { join } from 'node:path'
+import ts from 'typescript'
+import { describe, expect, it } from 'vitest'
+
+const root = join(import.meta.dirname, '../..')
+const file = join(root, 'test/types/snippet.ts')
+
+const HEAD = `
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
+import { prefix } from '../../proxies/prefix.js'
+import { type BackendProxy, type Bytes, makeRegion, wrap } from '../../src/index.js'
+const bytes = () => memory({ stores: 'bytes' })
+const compress = null as unknown as BackendProxy<Bytes>
+`
+
+/** The wrong chains, and the sentence that whoever writes them reads. */
+const WRONG: readonly (readonly [code: string, sentence: string])[] = [
+  [
+    'wrap(bytes(), dependencies())',
+    'the 1st proxy works on values, but below it are bytes: put an encoding such as msgpack() below it',
+  ],
+  [
+    `wrap(bytes(), prefix('p'), dependencies(), msgpack())`,
+    'the 2nd proxy works on values, but below it are bytes: put an encoding such as msgpack() below it',
+  ],
+  [
+    'wrap(memory(), msgpack())',
+    'the 1st proxy works on bytes, but below it are values already: move it below the encoding, or drop it',
+  ],
+  [
+    `wrap(bytes(), msgpack(), prefix('p'), json())`,
+    'the 3rd proxy works on bytes, but below it are values already: move it below the encoding, or drop it',
+  ],
+  [
+    'wrap(bytes(), msgpack(), compress)',
+    'the 2nd proxy works on bytes, but below it are values already: move it below the encoding, or drop it',
+  ],
+  ['makeRegion({ backend: bytes() })', 'Bytes'],
+]
+
+/** What the compiler says about each line of a program, which it reads once. */
+function messages(lines: readonly string[]): string[][] {
+  const source = HEAD + lines.join('\n')
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile) as { config: unknown }
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root)
+  const host = ts.createCompilerHost(options)
+  const { getSourceFile, fileExists, readFile } = host
+  host.fileExists = (name) => name === file || fileExists(name)
+  host.readFile = (name) => (name === file ? source : readFile(name))
+  host.getSourceFile = (name, ...more) =>
+    name === file ? ts.createSourceFile(name, source, ts.ScriptTarget.ES2022) : getSourceFile(name, ...more)
+  const program = ts.createProgram([file], options, host)
+  const parsed = program.getSourceFile(file)
+  if (parsed === undefined) throw new Error('the snippet was not read')
+  const head = HEAD.split('\n').length - 1
+  const found: string[][] = lines.map(() => [])
+  for (const { start = 0, messageText } of program.getSemanticDiagnostics(parsed))
+    found[parsed.getLineAndCharacterOfPosition(start).line - head]?.push(
+      ts.flattenDiagnosticMessageText(messageText, '\n'),
+    )
+  return found
+}
+
+describe('the compiler', () => {
+  it('names the layer that is wrong, in a sentence', () => {
+    const right = `wrap(bytes(), compress, msgpack(), prefix('p'), dependencies())`
+    const said = messages([...WRONG.map(([code]) => code), right])
+    WRONG.forEach(([code, sentence], i) => {
+      expect(said[i]?.join('\n'), code).toContain(sentence)
+    })
+    expect(said.at(-1)).toEqual([])
+  }, 120_000)
+})
