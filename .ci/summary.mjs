@@ -14,10 +14,14 @@ const counts = existsSync(tally)
   : [[0, 1]]
 
 if (existsSync(report)) {
-  const { numPassedTests, numFailedTests, numFailedTestSuites, success } = JSON.parse(
-    readFileSync(report, 'utf8'),
+  /** @type {{ numPassedTests: number, numFailedTests: number, success: boolean, testResults: { status: string, assertionResults: { status: string }[] }[] }} */
+  const { numPassedTests, numFailedTests, success, testResults } = JSON.parse(readFileSync(report, 'utf8'))
+  // A file can fail without a failing test: it does not load, or a hook fails.
+  const bare = testResults.filter(
+    ({ status, assertionResults }) =>
+      status === 'failed' && assertionResults.every((test) => test.status !== 'failed'),
   )
-  counts.push([numPassedTests, success ? 0 : Math.max(1, numFailedTests, numFailedTestSuites)])
+  counts.push([numPassedTests, success ? 0 : Math.max(1, numFailedTests + bare.length)])
 } else counts.push([0, 1])
 
 const sum = (/** @type {number} */ column) => counts.reduce((total, row) => total + (row[column] ?? 0), 0)

@@ -1,48 +1,48 @@
-/**
- * The memcached backend against bare memjs, in the same rounds: `node .ci/run-ts.mjs bench/memcached.ts`. Every round
- * runs all candidates one after another; the base line runs twice, so that the noise shows.
- */
 import memjs from 'memjs'
 import { memcached } from '../backends/memcached/index.js'
 import { json } from '../proxies/json.js'
 import { makeRegion, wrap } from '../src/index.js'
 import { startMemcached } from '../test/support/servers.js'
+import { machine, ratio, rounds, saveJson, shown, spread, table, type Work } from './support.js'
 
-const ROUNDS = 21
+/**
+ * The memcached backend against bare memjs, in the same interleaved rounds; memjs runs twice, so that the noise shows.
+ * `node .ci/run-ts.mjs bench/memcached.ts`; `--json file` saves the figures.
+ */
+
 const KEYS = Array.from({ length: 100 }, (_, i) => `user:${i}`)
 const VALUE = JSON.stringify({ id: 1, name: 'A name', bio: 'x'.repeat(450) })
+const figures: Record<string, unknown> = {}
 
-type Candidate = readonly [name: string, times: number, run: () => Promise<unknown>]
+/** The same for all keys at once, again and again. */
+const together =
+  (run: (key: string) => unknown): Work =>
+  async (times) => {
+    for (let done = 0; done < times; done += KEYS.length) await Promise.all(KEYS.map(run))
+  }
 
-async function compare(title: string, unit: number, candidates: readonly Candidate[]): Promise<void> {
-  const rates = candidates.map((): number[] => [])
-  for (const [, , run] of candidates) await run()
-  for (let round = 0; round < ROUNDS; round++)
-    for (const [i, [, times, run]] of candidates.entries()) {
-      const began = performance.now()
-      for (let n = 0; n < times; n++) await run()
-      rates[i]?.push((times * unit * 1000) / (performance.now() - began))
-    }
-  const ratio = (i: number) =>
-    median((rates[i] ?? []).map((rate, round) => rate / (rates[0]?.[round] ?? Number.NaN)))
-  console.log(`\n${title}`)
-  candidates.forEach(([name], i) => {
-    const sorted = [...(rates[i] ?? [])].sort((a, b) => a - b)
-    const spread = [sorted[Math.floor(ROUNDS / 10)], sorted[Math.ceil(ROUNDS * 0.9) - 1]]
-      .map(thousands)
-      .join('–')
-    console.log(
-      `  ${name.padEnd(52)} ${thousands(median(sorted)).padStart(8)}/s  (${spread})  ${ratio(i).toFixed(2)}×`,
-    )
-  })
-}
+const alone =
+  (run: (key: string) => unknown): Work =>
+  async (times) => {
+    for (let done = 0; done < times; done++) await run(KEYS[done % KEYS.length] as string)
+  }
 
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN
-}
-
-function thousands(rate: number | undefined): string {
-  return `${((rate ?? Number.NaN) / 1000).toFixed(1)}k`
+/** The first work is the base line. */
+async function compare(
+  title: string,
+  perRound: number,
+  works: Readonly<Record<string, Work>>,
+): Promise<void> {
+  const samples = await rounds(works, { perRound, rounds: 21 })
+  const [base] = Object.keys(works) as [string]
+  const rows = Object.entries(samples).map(([name, mine]) => ({
+    [title]: name,
+    'µs each': (spread(mine).median / 1000).toFixed(2),
+    'thousand/s': (1e6 / spread(mine).median).toFixed(1),
+    'times as long': shown(ratio(mine, samples[base] ?? [])),
+  }))
+  figures[title] = samples
+  console.log(`\n${table(rows)}`)
 }
 
 const server = await startMemcached()
@@ -56,58 +56,49 @@ for (const key of KEYS) {
   await backend.set(`own ${key}`, bytes, {})
   await region.set(`region ${key}`, JSON.parse(VALUE))
 }
-const bare = (key: string) => client.get(key)
-const parsed = async (key: string): Promise<unknown> =>
-  JSON.parse((await client.get(key)).value?.toString() ?? 'null')
 
-console.log(
-  `memcached, values of ${bytes.length} bytes, ${ROUNDS} interleaved rounds, rates as median (10–90 %)`,
-)
-await compare('one get at a time', 1, [
-  ['memjs get', 500, () => bare('user:1')],
-  ['memjs get, again (the noise)', 500, () => bare('user:1')],
-  ['backend.get', 500, async () => backend.get('own user:1')],
-])
-await compare('100 gets at once', 100, [
-  ['memjs get', 20, () => Promise.all(KEYS.map(bare))],
-  ['memjs get, again (the noise)', 20, () => Promise.all(KEYS.map(bare))],
-  ['backend.get', 20, () => Promise.all(KEYS.map(async (key) => backend.get(`own ${key}`)))],
-  ['backend.getMulti', 20, async () => backend.getMulti(KEYS.map((key) => `own ${key}`))],
-])
-await compare('100 hits at once, decoded', 100, [
-  ['memjs get + JSON.parse', 20, () => Promise.all(KEYS.map(parsed))],
-  ['memjs get + JSON.parse, again (the noise)', 20, () => Promise.all(KEYS.map(parsed))],
-  [
-    'region.get over json(), checked against the ledger',
-    20,
-    () => Promise.all(KEYS.map((key) => region.get(`region ${key}`))),
-  ],
-])
-await compare('100 writes at once', 100, [
-  ['memjs set', 20, () => Promise.all(KEYS.map((key) => client.set(key, VALUE, {})))],
-  ['memjs set, again (the noise)', 20, () => Promise.all(KEYS.map((key) => client.set(key, VALUE, {})))],
-  [
-    'backend.set, which also voids leases (two steps)',
-    20,
-    () => Promise.all(KEYS.map(async (key) => backend.set(`own ${key}`, bytes, {}))),
-  ],
-  [
-    'acquire and fill',
-    20,
-    () =>
-      Promise.all(
-        KEYS.map(async (key) => {
-          const { token } = await backend.acquire(`own ${key}`, 10_000, { steal: true })
-          return backend.set(`own ${key}`, bytes, { token: token ?? '' })
-        }),
-      ),
-  ],
-])
-await compare('100 deletions at once', 100, [
-  ['memjs delete', 20, () => Promise.all(KEYS.map((key) => client.delete(key)))],
-  ['memjs delete, again (the noise)', 20, () => Promise.all(KEYS.map((key) => client.delete(key)))],
-  ['backend.delete', 20, () => Promise.all(KEYS.map(async (key) => backend.delete(`own ${key}`)))],
-])
+const get = (key: string) => client.get(key)
+const parsed = async (key: string) => JSON.parse((await client.get(key)).value?.toString() ?? 'null')
+const set = (key: string) => client.set(key, VALUE, {})
+const remove = (key: string) => client.delete(key)
+const own = (key: string) => backend.get(`own ${key}`)
+const fill = async (key: string) => {
+  const { token = '' } = await backend.acquire(`own ${key}`, 10_000, { steal: true })
+  return backend.set(`own ${key}`, bytes, { token })
+}
+
+console.log(`${machine()}\nvalues of ${bytes.length} bytes`)
+await compare('one get at a time', 500, {
+  'memjs get': alone(get),
+  'again (the noise)': alone(get),
+  'backend.get': alone(own),
+})
+await compare('100 gets at once', 2_000, {
+  'memjs get': together(get),
+  'again (the noise)': together(get),
+  'backend.get': together(own),
+  'backend.getMulti': async (times) => {
+    for (let done = 0; done < times; done += KEYS.length)
+      await backend.getMulti(KEYS.map((key) => `own ${key}`))
+  },
+})
+await compare('100 hits at once, decoded', 2_000, {
+  'memjs get + JSON.parse': together(parsed),
+  'again (the noise)': together(parsed),
+  'region.get over json(), judged by the ledger': together((key) => region.get(`region ${key}`)),
+})
+await compare('100 writes at once', 2_000, {
+  'memjs set': together(set),
+  'again (the noise)': together(set),
+  'backend.set (two steps: it voids leases)': together((key) => backend.set(`own ${key}`, bytes, {})),
+  'lease of an old value, and fill': together(fill),
+})
+await compare('100 deletions at once', 2_000, {
+  'memjs delete': together(remove),
+  'again (the noise)': together(remove),
+  'backend.delete': together((key) => backend.delete(`own ${key}`)),
+})
+saveJson(figures)
 client.close()
 await region.close()
 await server.stop()

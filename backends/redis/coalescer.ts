@@ -1,4 +1,4 @@
-import type { Reading } from '../../src/ledger.js'
+import type { Reading, Stamp } from '../../src/ledger.js'
 import { parseClock, parseStamp } from './moments.js'
 
 export type Reply = Buffer | null | Error
@@ -23,12 +23,18 @@ export interface CoalescerOptions {
 /** So many commands under way at once; what comes meanwhile gathers into the next one. */
 const IN_FLIGHT = 4
 
+/** Somebody who waits for a place in the replies, or for all of them. */
+interface Waiter {
+  settle(replies: readonly Reply[]): void
+  fail(error: unknown): void
+}
+
 interface Batch {
   readonly keys: string[]
   readonly places: Map<string, number>
   readonly gets: (Promise<Buffer | undefined> | undefined)[]
   readonly readings: Map<readonly string[], { readonly clock: string; readonly promise: Promise<Reading> }>
-  readonly settle: ((replies: readonly Reply[] | undefined, error: unknown) => void)[]
+  readonly waiters: Waiter[]
 }
 
 /** Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself. */
@@ -37,21 +43,18 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
   let scheduled = false
   let inFlight = 0
   let averageSize = 1_024
+  let limit = Math.min(maxKeys, maxBytes)
   const full: Batch[] = []
 
-  const limit = () => Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / averageSize)))
-
   const current = (): Batch => {
-    if (open !== undefined && open.keys.length < limit()) return open
+    if (open !== undefined && open.keys.length < limit) return open
     if (open !== undefined) full.push(open)
-    open = { keys: [], places: new Map(), gets: [], readings: new Map(), settle: [] }
-    schedule()
+    open = { keys: [], places: new Map(), gets: [], readings: new Map(), waiters: [] }
+    if (!scheduled) {
+      scheduled = true
+      process.nextTick(flush)
+    }
     return open
-  }
-  const schedule = () => {
-    if (scheduled) return
-    scheduled = true
-    process.nextTick(flush)
   }
   const flush = () => {
     scheduled = false
@@ -62,30 +65,32 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
         open = undefined
       }
       if (batch === undefined) return
-      void dispatch(batch)
+      dispatch(batch)
     }
   }
-  const dispatch = async (batch: Batch): Promise<void> => {
+  const dispatch = (batch: Batch): void => {
     inFlight++
-    let replies: readonly Reply[] | undefined
-    let failure: unknown
-    try {
-      replies = await send(batch.keys)
-      if (replies.length !== batch.keys.length)
-        throw new TypeError(`Redis answered ${replies.length} values for ${batch.keys.length} keys`)
-      learn(replies)
-    } catch (error) {
-      replies = undefined
-      failure = error
+    const landed = () => {
+      inFlight--
+      if (full.length > 0 || open !== undefined) flush()
     }
-    inFlight--
-    for (const settle of batch.settle) settle(replies, failure)
-    if (full.length > 0 || open !== undefined) flush()
+    const failed = (error: unknown) => {
+      for (const waiter of batch.waiters) waiter.fail(error)
+      landed()
+    }
+    send(batch.keys).then((replies) => {
+      if (replies.length !== batch.keys.length)
+        return failed(new TypeError(`Redis answered ${replies.length} values for ${batch.keys.length} keys`))
+      for (const waiter of batch.waiters) waiter.settle(replies)
+      learn(replies)
+      landed()
+    }, failed)
   }
   const learn = (replies: readonly Reply[]) => {
     let bytes = 0
     for (const reply of replies) if (reply !== null && !(reply instanceof Error)) bytes += reply.length
     averageSize = Math.max(1, averageSize * 0.8 + (bytes / replies.length) * 0.2)
+    limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / averageSize)))
   }
 
   const place = (batch: Batch, key: string): number => {
@@ -104,10 +109,13 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
     const shared = batch.gets[at]
     if (shared !== undefined) return shared
     const promise = new Promise<Buffer | undefined>((resolve, reject) => {
-      batch.settle.push((replies, error) => {
-        const reply = replies === undefined ? error : replies[at]
-        if (replies === undefined || reply instanceof Error) reject(reply)
-        else resolve((reply as Buffer | null) ?? undefined)
+      batch.waiters.push({
+        fail: reject,
+        settle(replies) {
+          const reply = replies[at] ?? undefined
+          if (reply instanceof Error) reject(reply)
+          else resolve(reply)
+        },
       })
     })
     batch.gets[at] = promise
@@ -124,20 +132,28 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
       const atClock = place(batch, clock)
       const at = stamps.map((stamp) => place(batch, stamp))
       const promise = new Promise<Reading>((resolve, reject) => {
-        batch.settle.push((replies, error) => {
-          const now = replies?.[atClock]
-          if (replies === undefined || now instanceof Error) return reject(replies === undefined ? error : now)
-          const found = []
-          for (const i of at) {
-            const reply = replies[i]
-            if (reply instanceof Error) return reject(reply)
-            found.push(parseStamp(reply))
-          }
-          resolve({ now: parseClock(now), stamps: found })
+        batch.waiters.push({
+          fail: reject,
+          settle(replies) {
+            const now = replies[atClock]
+            const failure = now instanceof Error ? now : at.map((i) => replies[i]).find((reply) => reply instanceof Error)
+            if (failure !== undefined) return reject(failure)
+            resolve({ now: parseClock(now as Buffer | null), stamps: at.map((i) => stampOf(replies, i)) })
+          },
         })
       })
       batch.readings.set(stamps, { clock, promise })
       return promise
     },
   }
+}
+
+let parsedOf: readonly Reply[] | undefined
+let parsed: (Stamp | undefined)[] = []
+
+/** Readings of a batch share most of their stamps: each is parsed once. */
+function stampOf(replies: readonly Reply[], at: number): Stamp | undefined {
+  if (parsedOf !== replies) [parsedOf, parsed] = [replies, []]
+  const known = parsed[at]
+  return known ?? (parsed[at] = parseStamp(replies[at] as Buffer | null))
 }

@@ -1,7 +1,7 @@
 import { CorralError } from '../../src/errors.js'
 import { report } from '../../src/diagnostics.js'
 import { handled } from '../../src/maybe-promise.js'
-import { type Breaker } from './breaker.js'
+import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, kindOf, neverSent, typed } from './failures.js'
 
@@ -110,6 +110,9 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     verified = made
   }
 
+  const mayRepeat = (error: unknown, once: boolean) =>
+    ours && !closed && kindOf(error) === 'absence' && (!once || neverSent(error))
+
   const attempt = async <T>(work: (client: RedisClient) => Promise<T>, once: boolean, expired: () => boolean): Promise<T> => {
     for (;;) {
       try {
@@ -124,8 +127,8 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         if (expired()) throw new Error('expired')
         return await work(made)
       } catch (error) {
-        if ((once && !neverSent(error)) || !ours || closed || expired() || kindOf(error) !== 'absence') throw error
-        await new Promise((resolve) => setTimeout(resolve, PAUSE))
+        if (expired() || !mayRepeat(error, once)) throw error
+        await pause()
       }
     }
   }
@@ -135,38 +138,42 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     learn,
     deadline: () => (ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0)),
     onReady: (listener) => readyListeners.push(listener),
-    async run(work, once = false) {
-      if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
-      if (pending >= maxPending)
-        throw new CorralError('ERR_UNAVAILABLE', `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`)
-      breaker?.admit()
-      pending++
-      let late = false
-      let timer: NodeJS.Timeout | undefined
+    run(work, once = false) {
       try {
-        const deadline = new Promise<never>((_, reject) => {
-          timer = setTimeout(() => {
-            late = true
-            const why = lastError === undefined ? '' : ` The last error of the connection: ${lastError.message}`
-            reject(
-              new CorralError('ERR_TIMEOUT', `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`, {
-                cause: lastError,
-              }),
-            )
-          }, timeout)
-        })
-        const result = await Promise.race([attempt(work, once, () => late), deadline])
-        breaker?.succeeded()
-        return result
+        if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
+        if (pending >= maxPending)
+          throw new CorralError('ERR_UNAVAILABLE', `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`)
+        breaker?.admit()
       } catch (error) {
-        if (kindOf(error) === 'absence') breaker?.failed()
-        else breaker?.succeeded()
-        throw typed(error, lastError)
-      } finally {
-        clearTimeout(timer)
-        pending--
-        if (pending === 0) drained?.()
+        return Promise.reject(error)
       }
+      pending++
+      return new Promise((resolve, reject) => {
+        let over = false
+        const end = () => {
+          over = true
+          clearTimeout(timer)
+          if (--pending === 0) drained?.()
+        }
+        const done = (result: Awaited<ReturnType<typeof work>>) => {
+          if (over) return
+          end()
+          breaker?.succeeded()
+          resolve(result)
+        }
+        const failed = (error: unknown) => {
+          if (over) return
+          end()
+          if (kindOf(error) === 'absence') breaker?.failed()
+          else breaker?.succeeded()
+          reject(typed(error, lastError))
+        }
+        const timer = setTimeout(() => failed(late(timeout, lastError)), timeout)
+        const persist = () => attempt(work, once, () => over).then(done, failed)
+        // The usual case goes without any of the waiting that the unusual ones need.
+        if (verified === undefined || (ours && verified.status !== 'ready')) persist()
+        else work(verified).then(done, (error) => (mayRepeat(error, once) ? pause().then(persist) : failed(error)))
+      })
     },
     async close() {
       if (closed) return
@@ -180,6 +187,17 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
       made.disconnect()
     },
   }
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE))
+}
+
+function late(timeout: number, lastError: Error | undefined): CorralError {
+  const why = lastError === undefined ? '' : ` The last error of the connection: ${lastError.message}`
+  return new CorralError('ERR_TIMEOUT', `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`, {
+    cause: lastError,
+  })
 }
 
 /** Waits for something, but not for long, and not for its failure. */

@@ -7,7 +7,11 @@ import { CorralError, shown } from '../../src/errors.js'
 export const RESERVED = '~corral:'
 
 const TILDE = RESERVED.charCodeAt(0)
-const ILL_FORMED = /[\ud800-\udfff]/u
+
+/** Node 20 has it; the types of ES2023 do not yet. */
+interface Text {
+  isWellFormed(): boolean
+}
 
 /**
  * The key under which a value is stored: nearly always the caller's own. A key whose braces no other key can be
@@ -21,7 +25,7 @@ export function valueKey(key: string): string {
       `Expected a key that does not begin with '${RESERVED}', which the Redis backend keeps its leases and stamps under, got ${shown(key)}.`,
     )
   // Two such keys would become the same bytes.
-  if (ILL_FORMED.test(key))
+  if (!(key as unknown as Text).isWellFormed())
     throw new CorralError('ERR_KEY', `Expected a key of well-formed text, got ${shown(key)} with half of a surrogate pair in it.`)
   return key.includes('}') && hashTag(key) === undefined ? escaped('v', key) : key
 }

@@ -38,15 +38,16 @@ export function fetcher(gate: Gateway, clustered: boolean, prefix: string): (key
   }
 }
 
-async function fetch(client: RedisClient, keys: string[]): Promise<readonly Reply[]> {
+function fetch(client: RedisClient, keys: string[]): Promise<readonly Reply[]> {
   const [only] = keys
   if (keys.length > 1 || only === undefined) return client.mgetBuffer(keys)
-  try {
-    return [await client.getBuffer(only)]
-  } catch (error) {
-    if (!(error instanceof Error) || !error.message.startsWith('WRONGTYPE')) throw error
-    // What MGET answers in this case: somebody else's list or hash is no value of ours.
-    reportUndecodable('redis', only, 'the key holds another type of Redis')
-    return [null]
-  }
+  return client.getBuffer(only).then(
+    (reply) => [reply],
+    (error: unknown) => {
+      if (!(error instanceof Error) || !error.message.startsWith('WRONGTYPE')) throw error
+      // What MGET answers in this case: somebody else's list or hash is no value of ours.
+      reportUndecodable('redis', only, 'the key holds another type of Redis')
+      return [null]
+    },
+  )
 }

@@ -18,7 +18,28 @@ const text = fc.oneof(
 const numbers = fc.oneof(
   fc.integer(),
   fc.double({ noNaN: true, noDefaultInfinity: true }),
-  fc.constantFrom(0, -0, 63, 64, 127, 128, 255, 256, 65535, 65536, 2 ** 31, 2 ** 32, 2 ** 53, -32, -33, -128, -129, -32769, -(2 ** 31) - 1, 5e-324),
+  fc.constantFrom(
+    0,
+    -0,
+    63,
+    64,
+    127,
+    128,
+    255,
+    256,
+    65535,
+    65536,
+    2 ** 31,
+    2 ** 32,
+    2 ** 53,
+    -32,
+    -33,
+    -128,
+    -129,
+    -32769,
+    -(2 ** 31) - 1,
+    5e-324,
+  ),
 )
 
 export const plainScalars = fc.oneof(text, numbers, fc.boolean(), fc.constant(null))
@@ -69,11 +90,19 @@ export function graphs({ scalars, collections, cycles }: Ingredients): fc.Arbitr
   })
   return fc.oneof(
     { weight: 1, arbitrary: scalars },
-    { weight: 9, arbitrary: fc.array(recipe, { minLength: 1, maxLength: 12 }).map((recipes) => build(recipes, cycles)) },
+    {
+      weight: 9,
+      arbitrary: fc.array(recipe, { minLength: 1, maxLength: 12 }).map((recipes) => build(recipes, cycles)),
+    },
   )
 }
 
-const EMPTY: Record<Kind, () => object> = { object: () => ({}), array: () => [], map: () => new Map(), set: () => new Set() }
+const EMPTY: Record<Kind, () => object> = {
+  object: () => ({}),
+  array: () => [],
+  map: () => new Map(),
+  set: () => new Set(),
+}
 
 function build(recipes: readonly Recipe[], cycles: boolean): object {
   const nodes = recipes.map(({ kind }) => EMPTY[kind]())

@@ -4,9 +4,9 @@ import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { v8 } from '../../proxies/v8.js'
 import { CorralError } from '../../src/errors.js'
-import { benchOf, type Encoding, ENCODINGS } from './chains.js'
+import { benchOf, ENCODINGS, type Encoding } from './chains.js'
 import { difference } from './same.js'
-import { type Sample, SAMPLES } from './samples.js'
+import { SAMPLES, type Sample } from './samples.js'
 
 const KEPT = 'kept'
 const REFUSED = 'refused'
@@ -24,7 +24,13 @@ function outcome(encoding: Encoding, { value, also }: Sample): string {
   const found = bench.read(stored)
   if (found === undefined) return UNREADABLE
   const kept = difference(value, found.payload) === undefined && (also?.(found.payload as never) ?? true)
-  return kept ? KEPT : `→ \`${inspect(found.payload, { compact: true, breakLength: Number.POSITIVE_INFINITY })}\``
+  return kept ? KEPT : `→ \`${shown(found.payload)}\``
+}
+
+function shown(value: unknown): string {
+  // An error is shown without the stack of this very test.
+  if (value instanceof Error) return `${value.name}: ${value.message}, another stack`
+  return inspect(value, { compact: true, breakLength: Number.POSITIVE_INFINITY })
 }
 
 const STRICT: Record<string, Encoding> = {
@@ -73,7 +79,8 @@ whether an object is frozen are no data to any encoding: they are left behind wi
 
 ## With \`lossy: true\`
 
-Nothing is looked at, and what the library makes of a value is stored. Only what no read would accept is refused.
+Nothing is looked at, and what the library makes of a value is stored. Refused is only what the library itself cannot
+take, and what no read would accept.
 
 ${table(LOSSY)}
 `
@@ -183,8 +190,12 @@ describe('msgpack() and v8() name the path inside collections', () => {
   it('msgpack() for half surrogate pairs, in text and keys', () => {
     expect(refusal(msgpack(), { a: ['fine', 'x\udc00'] })).toContain('half a surrogate pair at `value.a[1]`')
     expect(refusal(msgpack(), { a: [`${'long '.repeat(50)}\udc00`] })).toContain('`value.a[0]`')
-    expect(refusal(msgpack(), { a: { 'x\udc00': 1 } })).toContain('a key with half a surrogate pair at `value.a`')
-    expect(refusal(msgpack(), { a: 'the true \ufffd, and a float', b: Array.from({ length: 500 }, Math.random) })).toBe('stored')
+    expect(refusal(msgpack(), { a: { 'x\udc00': 1 } })).toContain(
+      'a key with half a surrogate pair at `value.a`',
+    )
+    expect(
+      refusal(msgpack(), { a: 'the true \ufffd, and a float', b: Array.from({ length: 500 }, Math.random) }),
+    ).toBe('stored')
   })
 })
 
@@ -216,14 +227,19 @@ describe('sizes', () => {
     ['json(), lossy', json({ maxBytes: 1000, lossy: true })],
     ['msgpack(), lossy', msgpack({ maxBytes: 1000, lossy: true })],
     ['v8(), lossy', v8({ maxBytes: 1000, lossy: true })],
-  ])('%s refuses a payload beyond maxBytes, and takes a larger one of another process for a miss', (name, encoding) => {
-    const bench = benchOf(encoding)
-    expect(() => bench.put('x'.repeat(1001))).toThrow(expect.objectContaining({ code: 'ERR_VALUE_TOO_LARGE' }))
-    expect(() => bench.put('x'.repeat(1001))).toThrow(/at most 1000 bytes .* got 10\d\d.*raise maxBytes/)
-    const larger = benchOf((name.startsWith('json') ? json : name.startsWith('v8') ? v8 : msgpack)())
-    expect(bench.misses(larger.put('x'.repeat(1100)))).toBe(true)
-    expect(bench.back('x'.repeat(900))).toMatchObject({ payload: 'x'.repeat(900) })
-  })
+  ])(
+    '%s refuses a payload beyond maxBytes, and takes a larger one of another process for a miss',
+    (name, encoding) => {
+      const bench = benchOf(encoding)
+      expect(() => bench.put('x'.repeat(1001))).toThrow(
+        expect.objectContaining({ code: 'ERR_VALUE_TOO_LARGE' }),
+      )
+      expect(() => bench.put('x'.repeat(1001))).toThrow(/at most 1000 bytes .* got 10\d\d.*raise maxBytes/)
+      const larger = benchOf((name.startsWith('json') ? json : name.startsWith('v8') ? v8 : msgpack)())
+      expect(bench.misses(larger.put('x'.repeat(1100)))).toBe(true)
+      expect(bench.back('x'.repeat(900))).toMatchObject({ payload: 'x'.repeat(900) })
+    },
+  )
   it.each([json, msgpack, v8])('%o takes only limits that make sense', (make) => {
     for (const maxBytes of [0, -1, 1.5, Number.NaN, '5' as never])
       expect(() => make({ maxBytes })).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))

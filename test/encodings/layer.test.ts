@@ -23,7 +23,8 @@ describe('the header of a layer of bytes', () => {
     const framed = putLayer(7, 0, body)
     expect(takeLayer(8, framed)).toBeUndefined()
     expect(takeLayer(7, body)).toBeUndefined()
-    for (let length = 0; length < 3; length++) expect(takeLayer(7, framed.subarray(0, length))).toBeUndefined()
+    for (let length = 0; length < 3; length++)
+      expect(takeLayer(7, framed.subarray(0, length))).toBeUndefined()
   })
   it.each(Object.entries(ENCODINGS))('is not mistaken for an entry of %s, nor the other way', (_, make) => {
     const bench = benchOf(make())

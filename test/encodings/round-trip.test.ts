@@ -48,7 +48,11 @@ describe("msgpack({ profile: 'records' }) with a table", () => {
     await learnShapes(bench, known)
     const values = fc.oneof(
       fc.record(
-        { id: fc.integer(), name: fc.string(), child: fc.record({ id: richScalars, tags: fc.array(fc.string()) }, PLAIN) },
+        {
+          id: fc.integer(),
+          name: fc.string(),
+          child: fc.record({ id: richScalars, tags: fc.array(fc.string()) }, PLAIN),
+        },
         PLAIN,
       ),
       rich.map((other) => ({ id: other, name: 5, child: { id: known, tags: other } })),

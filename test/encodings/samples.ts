@@ -29,7 +29,7 @@ export const SAMPLES: readonly Sample[] = [
   { name: '`undefined`, the whole payload', value: undefined },
   { name: '`undefined`, a property', value: { a: undefined } },
   { name: '`undefined`, an element', value: [undefined] },
-  { name: 'a hole in an array', value: [1, , 3] },
+  { name: 'a hole in an array', value: Object.assign(Array(3), { 0: 1, 2: 3 }) },
   { name: '−0', value: -0 },
   { name: 'NaN', value: Number.NaN },
   { name: 'Infinity, −Infinity', value: [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY] },
@@ -38,7 +38,13 @@ export const SAMPLES: readonly Sample[] = [
   { name: 'text with half a surrogate pair', value: 'a\ud800b' },
   { name: 'Date', value: new Date(Date.UTC(2026, 10, 21, 12, 0, 0, 7)) },
   { name: 'an invalid Date', value: new Date(Number.NaN) },
-  { name: 'Map', value: new Map<unknown, unknown>([['a', 1], [{ key: 1 }, 2]]) },
+  {
+    name: 'Map',
+    value: new Map<unknown, unknown>([
+      ['a', 1],
+      [{ key: 1 }, 2],
+    ]),
+  },
   { name: 'Set', value: new Set(['a', 1]) },
   { name: 'Buffer', value: Buffer.from('abc') },
   { name: 'Uint8Array', value: Uint8Array.of(1, 2) },
@@ -53,7 +59,13 @@ export const SAMPLES: readonly Sample[] = [
   { name: 'SharedArrayBuffer', value: new SharedArrayBuffer(2) },
   { name: 'RegExp', value: /a+/gi },
   { name: 'Error with a cause', value: error(() => new TypeError('no', { cause: 5 })) },
-  { name: 'Error with a property of its own', value: Object.assign(error(() => new Error('no')), { code: 'E1' }) },
+  {
+    name: 'Error with a property of its own',
+    value: Object.assign(
+      error(() => new Error('no')),
+      { code: 'E1' },
+    ),
+  },
   { name: 'Error of a class of yours', value: error(() => new Failure('no')) },
   { name: 'URL', value: new URL('http://example.com/') },
   { name: 'an instance of your class', value: new Point() },
@@ -65,8 +77,15 @@ export const SAMPLES: readonly Sample[] = [
   { name: 'a cycle', value: cycle },
   { name: 'one object in two places', value: [shared, shared], tolerated: true },
   { name: 'an own key `__proto__`', value: JSON.parse('{"__proto__":{"admin":true}}') },
-  { name: 'an own key `constructor`, `toJSON`, `hasOwnProperty`', value: { constructor: 1, toJSON: 2, hasOwnProperty: 3 } },
-  { name: 'an object without a prototype', value: Object.assign(Object.create(null), { a: 1 }), tolerated: true },
+  {
+    name: 'an own key `constructor`, `toJSON`, `hasOwnProperty`',
+    value: { constructor: 1, toJSON: 2, hasOwnProperty: 3 },
+  },
+  {
+    name: 'an object without a prototype',
+    value: Object.assign(Object.create(null), { a: 1 }),
+    tolerated: true,
+  },
   {
     name: 'a property whose key is a symbol',
     value: { a: 1, [Symbol('s')]: 2 },
