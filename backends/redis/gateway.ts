@@ -138,7 +138,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     learn,
     deadline: () => (ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0)),
     onReady: (listener) => readyListeners.push(listener),
-    run(work, once = false) {
+    run<T>(work: (client: RedisClient) => Promise<T>, once = false): Promise<T> {
       try {
         if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
         if (pending >= maxPending)
@@ -148,14 +148,14 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         return Promise.reject(error)
       }
       pending++
-      return new Promise((resolve, reject) => {
+      return new Promise<T>((resolve, reject) => {
         let over = false
         const end = () => {
           over = true
           clearTimeout(timer)
           if (--pending === 0) drained?.()
         }
-        const done = (result: Awaited<ReturnType<typeof work>>) => {
+        const done = (result: T) => {
           if (over) return
           end()
           breaker?.succeeded()

@@ -49,7 +49,11 @@ export async function usableIn(browsers: readonly string[], signal?: AbortSignal
 }
 
 /** When a browser got a feature for good, without a flag. */
-function since(data: Data, browser: string, support: Support | readonly Support[] | undefined): string | undefined {
+function since(
+  data: Data,
+  browser: string,
+  support: Support | readonly Support[] | undefined,
+): string | undefined {
   const [newest] = Array.isArray(support) ? (support as readonly Support[]) : [support as Support | undefined]
   const version = newest?.version_added
   if (typeof version !== 'string' || newest?.version_removed !== undefined || newest?.flags !== undefined)

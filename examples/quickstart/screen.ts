@@ -17,7 +17,9 @@ export function screen() {
       const live = process.stdout.isTTY
       const started = performance.now()
       const show = () =>
-        process.stdout.write(`\r  ${what.padEnd(width)} ${dim(`… ${((performance.now() - started) / 1000).toFixed(1)} s`)}`)
+        process.stdout.write(
+          `\r  ${what.padEnd(width)} ${dim(`… ${((performance.now() - started) / 1000).toFixed(1)} s`)}`,
+        )
       const timer = live ? setInterval(show, 100) : undefined
       if (live) show()
       try {
