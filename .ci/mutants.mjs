@@ -1,7 +1,6 @@
 /**
  * Breaks the library on purpose and demands that the tests notice: `npm run test:mutants`. Each mutant of
- * test/mutants/list.json replaces a piece of text in one file of a copy of the tree and runs the tests that it names
- * there; with `match`, only the tests whose names match it. It is killed when one of them fails; one that survives marks
+ * test/mutants/*.json replaces a piece of text in one file of a copy of the tree and runs the tests that it names there; with `match`, only the tests whose names match it. It is killed when one of them fails; one that survives marks
  * a promise that no test holds.
  *
  *   --only <name>   this mutant; may be repeated
@@ -14,6 +13,7 @@ import {
   cpSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -36,8 +36,14 @@ const { values: options } = parseArgs({
   },
 })
 
-/** @type {Mutant[]} */
-const list = JSON.parse(readFileSync(join(root, 'test/mutants/list.json'), 'utf8'))
+/** The core's mutants, and those of each backend, which need its server and so are part of the long form only. */
+const list = readdirSync(join(root, 'test/mutants'))
+  .filter((file) => file.endsWith('.json'))
+  .flatMap((file) => {
+    /** @type {Mutant[]} */
+    const mutants = JSON.parse(readFileSync(join(root, 'test/mutants', file), 'utf8'))
+    return mutants.map((mutant) => ({ long: file !== 'core.json', ...mutant }))
+  })
 const named = list.filter(({ name }) => options.only.length === 0 || options.only.includes(name))
 const problems = misfits(named)
 for (const problem of problems) console.error(problem)
