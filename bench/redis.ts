@@ -32,16 +32,27 @@ async function reads(port: number, bytes: number): Promise<void> {
   const url = `redis://127.0.0.1:${port}`
   const bare = redis(url)
   const untracked = wrap(redis(url), json())
-  const shared = makeRegion<object>({ name: `shared ${bytes}`, backend: wrap(redis(url), json(), dependencies()) })
-  const distinct = makeRegion<object>({ name: `distinct ${bytes}`, backend: wrap(redis(url), json(), dependencies()) })
-  const region = makeRegion<object>({ name: `plain ${bytes}`, backend: delegate(wrap(redis(url), json()), { ledger: undefined }) })
+  const shared = makeRegion<object>({
+    name: `shared ${bytes}`,
+    backend: wrap(redis(url), json(), dependencies()),
+  })
+  const distinct = makeRegion<object>({
+    name: `distinct ${bytes}`,
+    backend: wrap(redis(url), json(), dependencies()),
+  })
+  const region = makeRegion<object>({
+    name: `plain ${bytes}`,
+    backend: delegate(wrap(redis(url), json()), { ledger: undefined }),
+  })
   const codec = json()({ ...bare, get: () => current })
   const value = { id: 1, name: 'A name', bio: 'x'.repeat(bytes - 40) }
   const keys = Array.from({ length: 200 }, (_, i) => `user:${bytes}:${i}`)
   const prefixed = (text: string) => keys.map((key) => `${text}:${key}`)
   await fill(region, prefixed('r'), value, () => [])
   await fill(shared, prefixed('s'), value, () => Array.from({ length: 4 }, (_, n) => dep.tag(`t${n}`)))
-  await fill(distinct, prefixed('d'), value, (i) => Array.from({ length: 4 }, (_, n) => dep.id('row', `${i}-${n}`)))
+  await fill(distinct, prefixed('d'), value, (i) =>
+    Array.from({ length: 4 }, (_, n) => dep.id('row', `${i}-${n}`)),
+  )
   const metadata = { startedAt: 1, createdAt: Date.now() }
   for (const key of keys) await untracked.set(`u${key}`, { payload: value, metadata }, {})
   // Something was invalidated after everything was made: the way through the stamps is the normal one.
@@ -50,28 +61,58 @@ async function reads(port: number, bytes: number): Promise<void> {
 
   const works = (width: number) => {
     const raw = keys.map((key) => `u${key}`)
-    const each = (get: (key: string) => Promise<unknown>) => (some: readonly string[]) => Promise.all(some.map(get))
+    const each = (get: (key: string) => Promise<unknown>) => (some: readonly string[]) =>
+      Promise.all(some.map(get))
     return {
       'ioredis MGET by hand': reading(
-        async (some) => (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
+        async (some) =>
+          (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
         raw,
         width,
       ),
       'again (the noise)': reading(
-        async (some) => (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
+        async (some) =>
+          (await plain.mgetBuffer([...some])).map((found, i) => decode(found, some[i] as string)),
         raw,
         width,
       ),
-      'ioredis getBuffer': reading(each(async (key) => decode(await plain.getBuffer(key), key)), raw, width),
-      'ioredis, autopipelining': reading(each(async (key) => decode(await auto.getBuffer(key), key)), raw, width),
-      'redis() + json()': reading(each((key) => untracked.get(key) as Promise<unknown>), raw, width),
-      'a region without a ledger': reading(each((key) => region.get(key)), prefixed('r'), width),
-      'tracked, 5 shared names': reading(each((key) => shared.get(key)), prefixed('s'), width),
-      'tracked, 5 distinct names': reading(each((key) => distinct.get(key)), prefixed('d'), width),
+      'ioredis getBuffer': reading(
+        each(async (key) => decode(await plain.getBuffer(key), key)),
+        raw,
+        width,
+      ),
+      'ioredis, autopipelining': reading(
+        each(async (key) => decode(await auto.getBuffer(key), key)),
+        raw,
+        width,
+      ),
+      'redis() + json()': reading(
+        each((key) => untracked.get(key) as Promise<unknown>),
+        raw,
+        width,
+      ),
+      'a region without a ledger': reading(
+        each((key) => region.get(key)),
+        prefixed('r'),
+        width,
+      ),
+      'tracked, 5 shared names': reading(
+        each((key) => shared.get(key)),
+        prefixed('s'),
+        width,
+      ),
+      'tracked, 5 distinct names': reading(
+        each((key) => distinct.get(key)),
+        prefixed('d'),
+        width,
+      ),
     }
   }
   for (const width of CONCURRENT) {
-    const samples = await rounds<string>(works(width), { rounds: 15, perRound: width === 1 ? 400 : width * 40 })
+    const samples = await rounds<string>(works(width), {
+      rounds: 15,
+      perRound: width === 1 ? 400 : width * 40,
+    })
     const by = (name: string) => samples[name] as Samples
     const base = width === 1 ? by('ioredis getBuffer') : by('ioredis MGET by hand')
     console.log(`\n${width} concurrent, values of ${bytes} bytes`)
@@ -87,16 +128,33 @@ async function reads(port: number, bytes: number): Promise<void> {
     )
     figures[`${bytes} bytes, ${width} concurrent`] = samples
     const limit = (what: string, one: Samples, other: Samples, most: number) =>
-      console.log(budget(what, `${shown(ratio(one, other))}×`, `≤ ${most}×`, ratio(one, other).median <= most))
+      console.log(
+        budget(what, `${shown(ratio(one, other))}×`, `≤ ${most}×`, ratio(one, other).median <= most),
+      )
     const own = by('redis() + json()')
     if (width === 1) {
       limit('lone get ÷ getBuffer', own, base, 1.1)
-      limit('lone tracked get ÷ untracked', by('tracked, 5 shared names'), by('a region without a ledger'), 1.1)
+      limit(
+        'lone tracked get ÷ untracked',
+        by('tracked, 5 shared names'),
+        by('a region without a ledger'),
+        1.1,
+      )
     }
     if (width === 100) {
       limit('100 concurrent ÷ MGET by hand', own, base, 1.2)
-      limit('tracked, shared names ÷ untracked', by('tracked, 5 shared names'), by('a region without a ledger'), 1.5)
-      limit('tracked, distinct names ÷ untracked', by('tracked, 5 distinct names'), by('a region without a ledger'), 2.5)
+      limit(
+        'tracked, shared names ÷ untracked',
+        by('tracked, 5 shared names'),
+        by('a region without a ledger'),
+        1.5,
+      )
+      limit(
+        'tracked, distinct names ÷ untracked',
+        by('tracked, 5 distinct names'),
+        by('a region without a ledger'),
+        2.5,
+      )
       console.log(`        ${shown(ratio(by('ioredis, autopipelining'), own))}× faster than autopipelining`)
     }
   }
@@ -105,7 +163,12 @@ async function reads(port: number, bytes: number): Promise<void> {
   auto.disconnect()
 }
 
-async function fill(region: Region<object>, keys: readonly string[], value: object, names: (i: number) => string[]): Promise<void> {
+async function fill(
+  region: Region<object>,
+  keys: readonly string[],
+  value: object,
+  names: (i: number) => string[],
+): Promise<void> {
   await Promise.all(
     keys.map((key, i) =>
       region.getOrCreate(key, () => {
@@ -126,7 +189,10 @@ function decoder(chain: { get(key: string): unknown }): (found: Buffer | null, k
 let current: Buffer | undefined
 
 async function invalidation(port: number): Promise<void> {
-  const region = makeRegion<number>({ name: 'invalidation', backend: wrap(redis(`redis://127.0.0.1:${port}`), json(), dependencies()) })
+  const region = makeRegion<number>({
+    name: 'invalidation',
+    backend: wrap(redis(`redis://127.0.0.1:${port}`), json(), dependencies()),
+  })
   const rows = []
   let made = 0
   for (const entries of [1_000, 10_000, 100_000]) {
@@ -139,8 +205,16 @@ async function invalidation(port: number): Promise<void> {
           }),
         ),
       )
-    const samples = (await rounds({ one: async (times) => repeat(times, () => region.invalidateDependencies(dep.tag('everything'))) }, { perRound: 200 })).one
-    rows.push({ entries, 'µs to invalidate what all depend on': shown({ ...spread(samples.map((ns) => ns / 1e3)) }, 1) })
+    const samples = (
+      await rounds(
+        { one: async (times) => repeat(times, () => region.invalidateDependencies(dep.tag('everything'))) },
+        { perRound: 200 },
+      )
+    ).one
+    rows.push({
+      entries,
+      'µs to invalidate what all depend on': shown({ ...spread(samples.map((ns) => ns / 1e3)) }, 1),
+    })
     await region.getOrCreate('e0', () => 0)
   }
   console.log(`\n${table(rows)}`)
@@ -160,7 +234,9 @@ async function onCluster(): Promise<void> {
   const counts = async () => {
     let [commands, most] = [0, 0]
     for (const node of nodes) {
-      const stats = [...(await node.info('commandstats')).matchAll(/^cmdstat_(?:get|mget):calls=(\d+)/gm)].reduce((sum, [, calls]) => sum + Number(calls), 0)
+      const stats = [
+        ...(await node.info('commandstats')).matchAll(/^cmdstat_(?:get|mget):calls=(\d+)/gm),
+      ].reduce((sum, [, calls]) => sum + Number(calls), 0)
       await node.config('RESETSTAT')
       commands += stats
       most = Math.max(most, stats)
@@ -175,9 +251,20 @@ async function onCluster(): Promise<void> {
     await Promise.all(keys.map((key) => backend.get(key)))
     const { commands, most } = await counts()
     const [single] = Object.values(
-      await rounds({ all: async (times) => repeat(times / 100, () => Promise.all(keys.map(async (key) => backend.get(key)))) }, { perRound: 2_000 }),
+      await rounds(
+        {
+          all: async (times) =>
+            repeat(times / 100, () => Promise.all(keys.map(async (key) => backend.get(key)))),
+        },
+        { perRound: 2_000 },
+      ),
     ) as [Samples]
-    rows.push({ 'slots of 100 keys': tags, commands, 'most on a node': most, 'µs per read': (spread(single).median / 1e3).toFixed(2) })
+    rows.push({
+      'slots of 100 keys': tags,
+      commands,
+      'most on a node': most,
+      'µs per read': (spread(single).median / 1e3).toFixed(2),
+    })
   }
   console.log(`\n100 concurrent reads on a Cluster of ${nodes.length}\n${table(rows)}`)
   figures.cluster = rows
@@ -194,4 +281,3 @@ try {
 }
 await onCluster()
 saveJson(figures)
-

@@ -321,6 +321,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     let pending = keys
     for (let round = 1; pending.length > 0; round++) {
       const founds = round === 1 && options.seen !== undefined ? options.seen : await steps.look(pending)
+      if (founds.some(({ state }) => state !== 'fresh')) options.signal?.throwIfAborted()
       const waits: Wait<V>[] = []
       const mine: Mine<V>[] = []
       const own: string[] = []
@@ -373,6 +374,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   ): Promise<Map<string, Renewed<V>>> => {
     const repeated = keys.find((key) => makesAlready(pile, key))
     if (repeated !== undefined) throw endless(repeated)
+    options.signal?.throwIfAborted()
     const work = workFor(keys)
     const limits = limitsOf(options)
     const mine = keys.map((key) => ({ key, flight: launch(key, work) }))

@@ -127,7 +127,7 @@ export function takeOff<V>(work: Work): Flight<V> {
           endWait: noteWait(work),
           abort: signal && (() => giveUp(waiter, signal.reason)),
         }
-        if (waiter.abort !== undefined) signal?.addEventListener('abort', waiter.abort, { once: true })
+        if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
         waiters.add(waiter)
         arm(waiter.deadline)
       }),
@@ -135,9 +135,28 @@ export function takeOff<V>(work: Work): Flight<V> {
   return flight
 }
 
+const aborts = new WeakMap<AbortSignal, Set<() => void>>()
+
+/** Who waits under a signal. One listener for all: a request's signal serves many calls, and Node warns from eleven on. */
+function abortsOf(signal: AbortSignal): Set<() => void> {
+  let waiting = aborts.get(signal)
+  if (waiting === undefined) {
+    const all = new Set<() => void>()
+    aborts.set(signal, (waiting = all))
+    signal.addEventListener(
+      'abort',
+      () => {
+        for (const abort of [...all]) abort()
+      },
+      { once: true },
+    )
+  }
+  return waiting
+}
+
 function part<V>({ endWait, abort, limits }: Waiter<V>): void {
   endWait?.()
-  if (abort !== undefined) limits.signal?.removeEventListener('abort', abort)
+  if (limits.signal !== undefined && abort !== undefined) abortsOf(limits.signal).delete(abort)
 }
 
 function late(key: string, wait: number): CorralError {

@@ -35,7 +35,7 @@ import type {
   RegionOptions,
   SetOptions,
 } from './region-types.js'
-import { fromSettings } from './registry.js'
+import { fromSettings } from './settings.js'
 
 /**
  * Makes a region, configured at once when a `backend` is given, else later by `configure`.
@@ -485,5 +485,3 @@ function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions)
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
     )
 }
-
-export type { Creation }

@@ -3,6 +3,7 @@ import type { CachedValue } from './cached-value.js'
 import { durationSetting } from './duration.js'
 import { CorralError, shown } from './errors.js'
 import type { ConfigureOptions } from './region-types.js'
+import { readSettingsWith } from './settings.js'
 import { wrap } from './wrap.js'
 
 /** How a setting's text is read. `list` splits at commas. */
@@ -31,6 +32,7 @@ export function registerBackend<T>(
   settings: Readonly<Record<string, SettingKind>> = {},
 ): void {
   check('registerBackend', name, make)
+  readSettingsWith(readSettings)
   backends.set(name, { make, settings })
 }
 
@@ -41,6 +43,7 @@ export function registerProxy(
   settings: Readonly<Record<string, SettingKind>> = {},
 ): void {
   check('registerProxy', name, make)
+  readSettingsWith(readSettings)
   proxies.set(name, { make, settings })
 }
 
@@ -64,7 +67,7 @@ function check(where: string, name: unknown, make: unknown): void {
  * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
-export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ConfigureOptions {
+function readSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ConfigureOptions {
   const left = new Map<string, { readonly name: string; readonly value: unknown }>()
   for (const [name, value] of Object.entries(settings)) {
     if (!name.startsWith(prefix) || value === undefined || value === null) continue

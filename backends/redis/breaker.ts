@@ -15,7 +15,11 @@ const INCIDENT = 250
  * Fails at once while the store is gone, instead of letting every caller wait for a timeout: after `failures` in a row
  * nothing is sent for `cooldown` ms, then one probe decides.
  */
-export function breaker(failures: number, cooldown: number, now: () => number = () => performance.now()): Breaker {
+export function breaker(
+  failures: number,
+  cooldown: number,
+  now: () => number = () => performance.now(),
+): Breaker {
   let inARow = 0
   let since = 0
   let openUntil = 0

@@ -59,7 +59,9 @@ export function isCluster(client: RedisClient): boolean {
 export function isRedisClient(value: unknown): value is RedisClient {
   if (typeof value !== 'object' || value === null) return false
   const client = value as Record<string, unknown>
-  return ['getBuffer', 'mgetBuffer', 'evalsha', 'on', 'duplicate', 'pipeline'].every((name) => typeof client[name] === 'function')
+  return ['getBuffer', 'mgetBuffer', 'evalsha', 'on', 'duplicate', 'pipeline'].every(
+    (name) => typeof client[name] === 'function',
+  )
 }
 
 /** What the client puts before every key by itself. */
@@ -104,9 +106,13 @@ async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster
   try {
     return await import('ioredis')
   } catch (error) {
-    throw new CorralError('ERR_OPTION', 'redis() makes its connections with the package ioredis, which is not installed: npm install ioredis.', {
-      cause: error,
-    })
+    throw new CorralError(
+      'ERR_OPTION',
+      'redis() makes its connections with the package ioredis, which is not installed: npm install ioredis.',
+      {
+        cause: error,
+      },
+    )
   }
 }
 
@@ -131,7 +137,11 @@ export async function openStandalone(url: string | undefined, connection: Connec
   return url === undefined ? new Redis(options) : new Redis(url, options)
 }
 
-export async function openCluster(nodes: readonly ClusterNode[], connection: Connection, options: ClusterOptions): Promise<RedisClient> {
+export async function openCluster(
+  nodes: readonly ClusterNode[],
+  connection: Connection,
+  options: ClusterOptions,
+): Promise<RedisClient> {
   const { Cluster } = await load()
   const { autoResendUnfulfilledCommands, reconnectOnError } = OURS
   const places = nodes.map(place)
@@ -165,7 +175,9 @@ interface Place {
 /** All nodes of a cluster have the same users, so that the first URL speaks for all of them. */
 function place(node: ClusterNode): Place {
   if (typeof node !== 'string') return { ...node, login: {} }
-  const { protocol, hostname, port, username, password } = new URL(node.includes('://') ? node : `redis://${node}`)
+  const { protocol, hostname, port, username, password } = new URL(
+    node.includes('://') ? node : `redis://${node}`,
+  )
   return {
     host: hostname.replace(/^\[|\]$/g, ''),
     port: Number(port || 6_379),
@@ -179,19 +191,23 @@ function place(node: ClusterNode): Place {
 
 /** @throws CorralError `ERR_OPTION` unless it is a URL that ioredis understands. */
 export function checkUrl(url: unknown): void {
-  const wrong = (why: string): never => {
-    // The URL itself may carry a password: it is not shown.
-    throw new CorralError('ERR_OPTION', `Expected the URL of a Redis server such as 'redis://user:password@host:6379/0' or 'rediss://…', got ${why}.`)
-  }
-  if (typeof url !== 'string') return wrong(shown(url))
+  // The URL itself may carry a password: it is not shown.
+  const wrong = (why: string) =>
+    new CorralError(
+      'ERR_OPTION',
+      `Expected the URL of a Redis server such as 'redis://user:password@host:6379/0' or 'rediss://…', got ${why}.`,
+    )
+  if (typeof url !== 'string') throw wrong(shown(url))
   if (url.startsWith('/') || url.startsWith('unix://')) return
   let parsed: URL
   try {
     parsed = new URL(url)
   } catch {
-    return wrong('text that is no URL')
+    throw wrong('text that is no URL')
   }
-  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') wrong(`the protocol '${parsed.protocol}'`)
-  if (parsed.hostname === '') wrong('one without a host')
-  if (!/^\/?\d*$/.test(parsed.pathname)) wrong(`the database '${parsed.pathname.slice(1)}', which is no number`)
+  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:')
+    throw wrong(`the protocol '${parsed.protocol}'`)
+  if (parsed.hostname === '') throw wrong('one without a host')
+  if (!/^\/?\d*$/.test(parsed.pathname))
+    throw wrong(`the database '${parsed.pathname.slice(1)}', which is no number`)
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Basis } from '../../src/cached-value.js'
 import { compare, type Freshness, namesOf } from '../../src/ledger.js'
 import { handled } from '../../src/maybe-promise.js'
-import { instant, type LedgerParts, readingOf, type RedisLedger } from './ledger.js'
+import { instant, type LedgerParts, type RedisLedger, readingOf } from './ledger.js'
 import { parseStamp } from './moments.js'
 import { clockKeys, stampKey } from './names.js'
 import * as scripts from './scripts.js'
@@ -27,19 +27,30 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
 
   /** Looks at stamps and keeps them alive; puts a placeholder where there is none. */
   const sight = async (stamps: readonly string[], mark: string, life: string) => {
-    const answers = await Promise.all(stamps.map((stamp) => runner.run({ script: scripts.sight, keys: [stamp], args: [life, mark] })))
+    const answers = await Promise.all(
+      stamps.map((stamp) => runner.run({ script: scripts.sight, keys: [stamp], args: [life, mark] })),
+    )
     return answers.map((answer) => (typeof answer === 'string' ? answer : mark))
   }
   const consult = async (clock: string, questions: readonly string[]) => {
     const at = clockKeys(clock)
-    const answer = await runner.run({ script: scripts.consult, keys: [at.clock, at.ring], args: [randomUUID(), ...questions] })
+    const answer = await runner.run({
+      script: scripts.consult,
+      keys: [at.clock, at.ring],
+      args: [randomUUID(), ...questions],
+    })
     const [now, ...origins] = Array.isArray(answer) ? (answer as unknown[]).map(String) : []
     return { now: instant(now), origins }
   }
   const settle = async (stamp: string, mark: string, moment: string, life: string) =>
     Number(await runner.run({ script: scripts.settle, keys: [stamp], args: [mark, moment, life] })) === 1
 
-  const appraise = async (clock: string, basis: Basis, lifetime: string, again = true): Promise<Freshness> => {
+  const appraise = async (
+    clock: string,
+    basis: Basis,
+    lifetime: string,
+    again = true,
+  ): Promise<Freshness> => {
     const asked = basis.groups.flatMap(({ a, names }) => names.map((name) => ({ a, stamp: stampKey(name) })))
     const mark = `p${randomUUID()}`
     const before = handled(read(clock, NONE))
@@ -56,7 +67,9 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
             clock,
             mine.flatMap(({ a, stamp }) => [stamp, `${a}`]),
           )
-    const settled = await Promise.all(mine.map(({ stamp }, i) => settle(stamp, mark, origins[i] as string, lifetime)))
+    const settled = await Promise.all(
+      mine.map(({ stamp }, i) => settle(stamp, mark, origins[i] as string, lifetime)),
+    )
     if (again && (settled.includes(false) || seen.some((text) => text !== mark && text.startsWith('p')))) {
       await new Promise((resolve) => setTimeout(resolve, PATIENCE))
       return appraise(clock, basis, lifetime, false)
@@ -78,21 +91,33 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       const stamps = names.map(stampKey)
       const seen = await sight(stamps, mark, `${lifetime}`)
       const { now } = await consult(clock, [])
-      await Promise.all(stamps.map((stamp, i) => (seen[i] === mark ? settle(stamp, mark, `${now.at}`, `${lifetime}`) : undefined)))
+      await Promise.all(
+        stamps.map((stamp, i) =>
+          seen[i] === mark ? settle(stamp, mark, `${now.at}`, `${lifetime}`) : undefined,
+        ),
+      )
       return now
     },
     async judge(clock, basis) {
       const reading = await read(clock, namesOf(basis))
-      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined)) return compare(basis, reading)
+      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined))
+        return compare(basis, reading)
       return appraise(clock, basis, `${lifetime}`)
     },
     appraise,
     async invalidate(clock, names, mode) {
       const at = clockKeys(clock)
       const stamps = names.map(stampKey)
-      const moment = String(await runner.durable({ script: scripts.tick, keys: [at.clock, at.ring], args: [randomUUID(), ...stamps] }))
-      await Promise.all(stamps.map((stamp) => runner.durable({ script: scripts.stamp, keys: [stamp], args: [moment, mode] })))
+      const moment = String(
+        await runner.durable({
+          script: scripts.tick,
+          keys: [at.clock, at.ring],
+          args: [randomUUID(), ...stamps],
+        }),
+      )
+      await Promise.all(
+        stamps.map((stamp) => runner.durable({ script: scripts.stamp, keys: [stamp], args: [moment, mode] })),
+      )
     },
   }
 }
-

@@ -136,7 +136,8 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
           fail: reject,
           settle(replies) {
             const now = replies[atClock]
-            const failure = now instanceof Error ? now : at.map((i) => replies[i]).find((reply) => reply instanceof Error)
+            const failure =
+              now instanceof Error ? now : at.map((i) => replies[i]).find((reply) => reply instanceof Error)
             if (failure !== undefined) return reject(failure)
             resolve({ now: parseClock(now as Buffer | null), stamps: at.map((i) => stampOf(replies, i)) })
           },

@@ -3,7 +3,8 @@ import { CorralError, type CorralErrorCode } from '../../src/errors.js'
 /** How a failure came about: the server said no · there is no server to say anything. */
 export type Kind = 'answer' | 'absence'
 
-const ABSENT = /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b|Connection is closed|isn't writeable|isn't ready|ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|max retries per request|Command timed out|Socket timeout|startup nodes|Cluster is|Too many Cluster redirections|Failed to refresh slots|aborted|subscriber for|discarded/i
+const ABSENT =
+  /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b|Connection is closed|isn't writeable|isn't ready|ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|max retries per request|Command timed out|Socket timeout|startup nodes|Cluster is|Too many Cluster redirections|Failed to refresh slots|aborted|subscriber for|discarded/i
 const CREDENTIALS = /^(WRONGPASS|NOAUTH|ERR invalid password|ERR AUTH|ERR Client sent AUTH)/i
 
 export function isCredentials(error: unknown): boolean {
@@ -16,27 +17,52 @@ export function neverSent(error: unknown): boolean {
 }
 
 export function kindOf(error: unknown): Kind {
-  if (CorralError.is(error)) return error.code === 'ERR_TIMEOUT' || error.code === 'ERR_UNAVAILABLE' ? 'absence' : 'answer'
-  return error instanceof Error && ABSENT.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`) ? 'absence' : 'answer'
+  if (CorralError.is(error))
+    return error.code === 'ERR_TIMEOUT' || error.code === 'ERR_UNAVAILABLE' ? 'absence' : 'answer'
+  return error instanceof Error && ABSENT.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`)
+    ? 'absence'
+    : 'answer'
 }
 
 /** A failure of the client or the server in our terms, with what to do about it. */
 export function typed(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error
   const message = error instanceof Error ? error.message : String(error)
-  const as = (code: CorralErrorCode, text: string, cause: unknown = error) => new CorralError(code, text, { cause })
-  if (isCredentials(error)) return as('ERR_UNAVAILABLE', `Redis refused the credentials (${message}): check username and password.`)
+  const as = (code: CorralErrorCode, text: string, cause: unknown = error) =>
+    new CorralError(code, text, { cause })
+  if (isCredentials(error))
+    return as('ERR_UNAVAILABLE', `Redis refused the credentials (${message}): check username and password.`)
   if (/^READONLY/.test(message))
-    return as('ERR_UNAVAILABLE', 'Expected the primary, got a read-only replica: connect to the primary, through Sentinel if it moves.')
+    return as(
+      'ERR_UNAVAILABLE',
+      'Expected the primary, got a read-only replica: connect to the primary, through Sentinel if it moves.',
+    )
   if (/^NOPERM/.test(message))
-    return as('ERR_BACKEND', `Redis forbids it to this user (${message}). docs/redis.md lists what the user must be allowed.`)
+    return as(
+      'ERR_BACKEND',
+      `Redis forbids it to this user (${message}). docs/redis.md lists what the user must be allowed.`,
+    )
   if (/^OOM|-OOM|maxmemory/.test(message))
-    return as('ERR_BACKEND', 'Redis is out of memory and may not evict: raise maxmemory, or set a maxmemory-policy such as allkeys-lru.')
+    return as(
+      'ERR_BACKEND',
+      'Redis is out of memory and may not evict: raise maxmemory, or set a maxmemory-policy such as allkeys-lru.',
+    )
   if (kindOf(error) === 'absence') {
     if (/max retries per request/.test(message))
-      return as('ERR_UNAVAILABLE', `The connection to Redis was lost while the command was under way${last === undefined ? '' : ` (${last.message})`}.`, last ?? error)
-    const why = last === undefined || last === error ? message : `${message} The last error of the connection: ${last.message}`
-    return as('ERR_UNAVAILABLE', `Redis cannot be reached: ${why || 'no connection'}.`.replace(/\.\.$/, '.'), last ?? error)
+      return as(
+        'ERR_UNAVAILABLE',
+        `The connection to Redis was lost while the command was under way${last === undefined ? '' : ` (${last.message})`}.`,
+        last ?? error,
+      )
+    const why =
+      last === undefined || last === error
+        ? message
+        : `${message} The last error of the connection: ${last.message}`
+    return as(
+      'ERR_UNAVAILABLE',
+      `Redis cannot be reached: ${why || 'no connection'}.`.replace(/\.\.$/, '.'),
+      last ?? error,
+    )
   }
   return as('ERR_BACKEND', `Redis answered with an error: ${message}. See \`cause\`.`)
 }

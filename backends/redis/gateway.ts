@@ -1,5 +1,5 @@
-import { CorralError } from '../../src/errors.js'
 import { report } from '../../src/diagnostics.js'
+import { CorralError } from '../../src/errors.js'
 import { handled } from '../../src/maybe-promise.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
@@ -51,7 +51,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   let closed = false
   let drained: (() => void) | undefined
   const readyListeners: (() => void)[] = []
-  let waiting: { resolve(): void; reject(error: unknown): void }[] = []
+  const waiting: { resolve(): void; reject(error: unknown): void }[] = []
 
   const client = (): Promise<RedisClient> => {
     opening ??= open().then((made) => {
@@ -79,7 +79,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
   const connected = async (made: RedisClient): Promise<void> => {
     if (!ours || isCluster(made) || made.status === 'ready') return
-    if (made.status === 'wait' || made.status === 'end') handled(made.connect())
+    if (made.status === 'wait' || made.status === 'end') void handled(made.connect())
     await new Promise<void>((resolve, reject) => waiting.push({ resolve, reject }))
   }
 
@@ -106,14 +106,21 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     const [, text = ''] = /^redis_version:(\S+)/m.exec(info) ?? []
     const [major = 0, minor = 0] = text.split('.').map(Number)
     if (major < 6 || (major === 6 && minor < 2))
-      throw new CorralError('ERR_UNSUPPORTED', `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`)
+      throw new CorralError(
+        'ERR_UNSUPPORTED',
+        `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`,
+      )
     verified = made
   }
 
   const mayRepeat = (error: unknown, once: boolean) =>
     ours && !closed && kindOf(error) === 'absence' && (!once || neverSent(error))
 
-  const attempt = async <T>(work: (client: RedisClient) => Promise<T>, once: boolean, expired: () => boolean): Promise<T> => {
+  const attempt = async <T>(
+    work: (client: RedisClient) => Promise<T>,
+    once: boolean,
+    expired: () => boolean,
+  ): Promise<T> => {
     for (;;) {
       try {
         const made = await client()
@@ -136,13 +143,17 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   return {
     client,
     learn,
-    deadline: () => (ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0)),
+    deadline: () =>
+      ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0),
     onReady: (listener) => readyListeners.push(listener),
     run<T>(work: (client: RedisClient) => Promise<T>, once = false): Promise<T> {
       try {
         if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
         if (pending >= maxPending)
-          throw new CorralError('ERR_UNAVAILABLE', `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`)
+          throw new CorralError(
+            'ERR_UNAVAILABLE',
+            `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`,
+          )
         breaker?.admit()
       } catch (error) {
         return Promise.reject(error)
@@ -171,15 +182,19 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         const timer = setTimeout(() => failed(late(timeout, lastError)), timeout)
         const persist = () => attempt(work, once, () => over).then(done, failed)
         // The usual case goes without any of the waiting that the unusual ones need.
-        if (verified === undefined || (ours && verified.status !== 'ready')) persist()
-        else work(verified).then(done, (error) => (mayRepeat(error, once) ? pause().then(persist) : failed(error)))
+        if (verified === undefined || (ours && verified.status !== 'ready')) void persist()
+        else
+          void work(verified).then(done, (error) =>
+            mayRepeat(error, once) ? pause().then(persist) : failed(error),
+          )
       })
     },
     async close() {
       if (closed) return
       closed = true
       if (pending > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
-      for (const { reject } of waiting.splice(0)) reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+      for (const { reject } of waiting.splice(0))
+        reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
       if (!ours || opening === undefined) return
       const made = await opening.catch(() => undefined)
       if (made === undefined) return
@@ -195,9 +210,13 @@ function pause(): Promise<void> {
 
 function late(timeout: number, lastError: Error | undefined): CorralError {
   const why = lastError === undefined ? '' : ` The last error of the connection: ${lastError.message}`
-  return new CorralError('ERR_TIMEOUT', `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`, {
-    cause: lastError,
-  })
+  return new CorralError(
+    'ERR_TIMEOUT',
+    `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`,
+    {
+      cause: lastError,
+    },
+  )
 }
 
 /** Waits for something, but not for long, and not for its failure. */

@@ -2,7 +2,15 @@ import type { Backend } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
 import { defineBackend } from '../../src/define-backend.js'
 import { breaker } from './breaker.js'
-import { isCluster, openCluster, openStandalone, optionsOf, prefixOf, type RedisClient, refuseUnsafe } from './client.js'
+import {
+  isCluster,
+  openCluster,
+  openStandalone,
+  optionsOf,
+  prefixOf,
+  type RedisClient,
+  refuseUnsafe,
+} from './client.js'
 import { clusterLedger } from './cluster-ledger.js'
 import { coalescer } from './coalescer.js'
 import { gateway, soon } from './gateway.js'
@@ -54,7 +62,11 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     maxPending: options.maxPending,
     breaker: options.breaker && breaker(options.breaker.failures, options.breaker.cooldown),
   })
-  const reads = coalescer({ send: fetcher(gate, clustered, prefix), maxKeys: options.maxBatch, maxBytes: REPLY })
+  const reads = coalescer({
+    send: fetcher(gate, clustered, prefix),
+    maxKeys: options.maxBatch,
+    maxBytes: REPLY,
+  })
   const scripted = runner(gate, options.replicas, clustered)
   const parts = { reads, runner: scripted, lifetime: options.stampLifetime }
   const split = clustered ? clusterLedger(parts) : undefined

@@ -48,10 +48,14 @@ export function leases({ runner, wakes, listener, channel, prefix, look }: Lease
       return { remaining, settled: watch.settled(remaining, holder).finally(stop) }
     },
     async renew(key, token, ms) {
-      return (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args: [token, lasting(ms)] })) === 1
+      return (
+        (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args: [token, lasting(ms)] })) === 1
+      )
     },
     async release(key, token) {
-      return (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
+      return (
+        (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
+      )
     },
     held: async (key) => (await look(leaseKey(key))) !== undefined,
   }

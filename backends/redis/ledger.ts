@@ -30,20 +30,33 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
     shared: true,
     read,
     async begin(clock, names) {
-      const call = { script: scripts.begin, keys: [clockKeys(clock).clock, ...names.map(stampKey)], args: [randomUUID(), `${lifetime}`] }
+      const call = {
+        script: scripts.begin,
+        keys: [clockKeys(clock).clock, ...names.map(stampKey)],
+        args: [randomUUID(), `${lifetime}`],
+      }
       return instant(await runner.run(call))
     },
     async judge(clock, basis) {
       const reading = await read(clock, namesOf(basis))
       // Only a missing stamp is worth the script, which makes it, and may find its name provably unharmed.
-      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined)) return compare(basis, reading)
+      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined))
+        return compare(basis, reading)
       const { keys, as } = basisKeys(clock, basis)
-      const answer = await runner.run({ script: scripts.judge, keys, args: [basis.epoch, `${lifetime}`, ...as] })
+      const answer = await runner.run({
+        script: scripts.judge,
+        keys,
+        args: [basis.epoch, `${lifetime}`, ...as],
+      })
       return VERDICTS[Number(answer)] ?? 'dead'
     },
     async invalidate(clock, names, mode) {
       const { clock: at, ring } = clockKeys(clock)
-      await runner.durable({ script: scripts.invalidate, keys: [at, ring, ...names.map(stampKey)], args: [randomUUID(), mode] })
+      await runner.durable({
+        script: scripts.invalidate,
+        keys: [at, ring, ...names.map(stampKey)],
+        args: [randomUUID(), mode],
+      })
     },
   }
 }
@@ -65,7 +78,10 @@ export function readingOf(reads: Reads): RedisLedger['read'] {
 }
 
 /** The keys of a basis, and the moment that each of its stamps must not be newer than. */
-export function basisKeys(clock: string, basis: Basis): { readonly keys: readonly string[]; readonly as: readonly string[] } {
+export function basisKeys(
+  clock: string,
+  basis: Basis,
+): { readonly keys: readonly string[]; readonly as: readonly string[] } {
   const { clock: at, ring } = clockKeys(clock)
   const keys = [at, ring]
   const as: string[] = []
@@ -80,6 +96,9 @@ export function basisKeys(clock: string, basis: Basis): { readonly keys: readonl
 export function instant(answer: unknown): Instant {
   const found = parseClock(typeof answer === 'string' ? answer : undefined)
   if (found === undefined)
-    throw new CorralError('ERR_BACKEND', 'Expected the clock of the ledger, got something else: another program writes to its key.')
+    throw new CorralError(
+      'ERR_BACKEND',
+      'Expected the clock of the ledger, got something else: another program writes to its key.',
+    )
   return found
 }

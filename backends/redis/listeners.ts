@@ -24,7 +24,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
   let retry: NodeJS.Timeout | undefined
 
   const failed = (error: unknown) => report('failure', () => ({ where: 'redis subscription', error }))
-  const subscribe = async () => {
+  const subscribe = async (): Promise<void> => {
     if (closed || connection === undefined) return
     try {
       await connection.subscribe(channel)
@@ -33,10 +33,11 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
     } catch (error) {
       failed(error)
       if (closed) return
-      retry = setTimeout(subscribe, RETRY)
+      retry = setTimeout(ready, RETRY)
       retry.unref()
     }
   }
+  const ready = () => void subscribe()
   const message = (on: string, lease: string) => {
     if (on === channel) sink.woken(lease)
   }
@@ -55,14 +56,14 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
         // The client keeps a subscriber of its own and moves it when its node goes.
         connection = made
         made.on('message', message)
-        made.on('ready', subscribe)
+        made.on('ready', ready)
         if (made.status === 'ready') await subscribe()
         return
       }
       connection = listenerLike(made)
       connection.on('error', failed)
       connection.on('message', message)
-      connection.on('ready', subscribe)
+      connection.on('ready', ready)
       connection.on('close', gone)
       await connection.connect()
     } catch (error) {
@@ -84,7 +85,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
       clearTimeout(retry)
       if (connection === undefined) return
       connection.off('message', message)
-      connection.off('ready', subscribe)
+      connection.off('ready', ready)
       if (isCluster(connection)) await connection.unsubscribe(channel).catch(() => {})
       else connection.disconnect()
     },
@@ -110,7 +111,12 @@ function canShard(client: RedisClient): client is ShardedClient {
  * On Redis Cluster: a sharded channel for each lease that somebody waits for, on the node that has the lease. Where
  * that is not to be had (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
  */
-export function shardListener(client: () => Promise<RedisClient>, prefix: string, sink: Sink, fallback: Listener): Listener {
+export function shardListener(
+  client: () => Promise<RedisClient>,
+  prefix: string,
+  sink: Sink,
+  fallback: Listener,
+): Listener {
   let sharded: ShardedClient | undefined
   let preparing: Promise<void> | undefined
   let known = false

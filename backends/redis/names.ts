@@ -26,7 +26,10 @@ export function valueKey(key: string): string {
     )
   // Two such keys would become the same bytes.
   if (!(key as unknown as Text).isWellFormed())
-    throw new CorralError('ERR_KEY', `Expected a key of well-formed text, got ${shown(key)} with half of a surrogate pair in it.`)
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected a key of well-formed text, got ${shown(key)} with half of a surrogate pair in it.`,
+    )
   return key.includes('}') && hashTag(key) === undefined ? escaped('v', key) : key
 }
 
@@ -67,6 +70,7 @@ const TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
 /** The slot of a key in Redis Cluster: CRC-16/XMODEM of its hash tag, modulo 16384. */
 export function slotOf(key: string): number {
   let crc = 0
-  for (const byte of Buffer.from(hashTag(key) ?? key)) crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
+  for (const byte of Buffer.from(hashTag(key) ?? key))
+    crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
   return crc % 16_384
 }

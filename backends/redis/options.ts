@@ -1,6 +1,14 @@
 import { type Duration, milliseconds } from '../../src/duration.js'
 import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
-import { checkUrl, type ClusterNode, type ClusterOptions, type Connection, isRedisClient, refuseUnsafe, type RedisClient } from './client.js'
+import {
+  type ClusterNode,
+  type ClusterOptions,
+  type Connection,
+  checkUrl,
+  isRedisClient,
+  type RedisClient,
+  refuseUnsafe,
+} from './client.js'
 
 /** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
 export interface RedisBackendOptions {
@@ -42,7 +50,11 @@ export interface Settled {
   readonly source:
     | { readonly client: RedisClient }
     | { readonly url: string | undefined; readonly connection: Connection }
-    | { readonly nodes: readonly ClusterNode[]; readonly connection: Connection; readonly clusterOptions: ClusterOptions }
+    | {
+        readonly nodes: readonly ClusterNode[]
+        readonly connection: Connection
+        readonly clusterOptions: ClusterOptions
+      }
   readonly timeout: number
   readonly maxPending: number
   readonly maxBatch: number
@@ -73,7 +85,8 @@ const KNOWN: readonly (keyof RedisBackendOptions)[] = [
 
 /** @throws CorralError `ERR_OPTION` for anything that cannot be right. */
 export function settle(given: string | RedisClient | RedisBackendOptions): Settled {
-  const options: RedisBackendOptions = typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
+  const options: RedisBackendOptions =
+    typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
   refuseUnknown(options, KNOWN, 'redis()')
   const { recovery = true, breaker = {}, replicas } = options
   return {
@@ -83,7 +96,12 @@ export function settle(given: string | RedisClient | RedisBackendOptions): Settl
     maxBatch: count(options.maxBatch ?? 512, 'maxBatch'),
     maxValueBytes: count(options.maxValueBytes ?? 512 * 1_024 * 1_024, 'maxValueBytes'),
     failOpen: flag(options.failOpen ?? false, 'failOpen'),
-    recovery: typeof recovery === 'object' ? count(recovery.max, 'recovery.max') : flag(recovery, 'recovery') ? 10_000 : undefined,
+    recovery:
+      typeof recovery === 'object'
+        ? count(recovery.max, 'recovery.max')
+        : flag(recovery, 'recovery')
+          ? 10_000
+          : undefined,
     breaker:
       breaker === false
         ? undefined
@@ -99,41 +117,71 @@ export function settle(given: string | RedisClient | RedisBackendOptions): Settl
   }
 }
 
-function sourceOf({ url, connection, cluster, clusterOptions = {}, client }: RedisBackendOptions): Settled['source'] {
+function sourceOf({
+  url,
+  connection,
+  cluster,
+  clusterOptions = {},
+  client,
+}: RedisBackendOptions): Settled['source'] {
   if (client !== undefined) {
     if (!isRedisClient(client))
-      throw new CorralError('ERR_OPTION', `Expected \`client\` to be a client of ioredis 5 or 6, got ${shown(client)}.`)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected \`client\` to be a client of ioredis 5 or 6, got ${shown(client)}.`,
+      )
     const other = url ?? connection ?? cluster
     if (other !== undefined)
-      throw new CorralError('ERR_OPTION', 'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.')
+      throw new CorralError(
+        'ERR_OPTION',
+        'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.',
+      )
     refuseUnsafe(client)
     return { client }
   }
   if (connection !== undefined && (typeof connection !== 'object' || connection === null))
-    throw new CorralError('ERR_OPTION', `Expected \`connection\` to be options of ioredis, got ${shown(connection)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`connection\` to be options of ioredis, got ${shown(connection)}.`,
+    )
   if (cluster !== undefined) {
     if (!Array.isArray(cluster) || cluster.length === 0)
-      throw new CorralError('ERR_OPTION', `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${shown(cluster)}.`)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${shown(cluster)}.`,
+      )
     for (const node of cluster) checkNode(node)
     if (connection?.keyPrefix !== undefined)
-      throw new CorralError('ERR_OPTION', 'Expected no `keyPrefix` with `cluster`: it would part keys from their leases. Put prefix() into the chain instead.')
+      throw new CorralError(
+        'ERR_OPTION',
+        'Expected no `keyPrefix` with `cluster`: it would part keys from their leases. Put prefix() into the chain instead.',
+      )
     return { nodes: cluster, connection: connection ?? {}, clusterOptions }
   }
   if (url !== undefined) checkUrl(url)
   if (url === undefined && connection === undefined)
-    throw new CorralError('ERR_OPTION', "Expected redis() to be told where Redis is: a URL, a client, `connection` or `cluster`. Got neither.")
+    throw new CorralError(
+      'ERR_OPTION',
+      'Expected redis() to be told where Redis is: a URL, a client, `connection` or `cluster`. Got neither.',
+    )
   return { url, connection: connection ?? {} }
 }
 
 function checkNode(node: ClusterNode): void {
-  if (typeof node === 'string') return checkUrl(node.includes('://') ? node : `redis://${node}`)
-  if (typeof node?.host !== 'string' || !Number.isInteger(node.port))
-    throw new CorralError('ERR_OPTION', `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${shown(node)}.`)
+  if (typeof node === 'string') checkUrl(node.includes('://') ? node : `redis://${node}`)
+  else if (typeof node?.host !== 'string' || !Number.isInteger(node.port))
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${shown(node)}.`,
+    )
 }
 
 function count(value: unknown, option: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value
-  throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a whole number above zero, got ${shown(value)}.`)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected \`${option}\` to be a whole number above zero, got ${shown(value)}.`,
+  )
 }
 
 function flag(value: unknown, option: string): boolean {

@@ -22,7 +22,12 @@ export interface PolicyParts {
   readonly failOpen: boolean
 }
 
-type Policed = Required<Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti' | keyof LeaseOperations>> & {
+type Policed = Required<
+  Pick<
+    BackendSpec<Bytes>,
+    'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti' | keyof LeaseOperations
+  >
+> & {
   readonly ledger: Ledger
 }
 
@@ -34,10 +39,25 @@ const UNKNOWN: Reading = { now: undefined, stamps: [] }
  * What happens when an operation fails. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
  * always rejects, is remembered until it could be done, and hides its keys from this process meanwhile.
  */
-export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, clocks, failOpen }: PolicyParts): Policed {
-  const tell = (where: string, key: string | undefined, error: unknown) => report('failure', () => ({ where: `redis ${where}`, key, error }))
+export function failurePolicy({
+  get,
+  getMulti,
+  writes,
+  lease,
+  ledger,
+  recovery,
+  clocks,
+  failOpen,
+}: PolicyParts): Policed {
+  const tell = (where: string, key: string | undefined, error: unknown) =>
+    report('failure', () => ({ where: `redis ${where}`, key, error }))
   /** With `failOpen`, what to answer instead of a failure that is not the caller's own mistake. */
-  const open = <T>(where: string, key: string | undefined, work: MaybePromise<T>, instead: () => T): MaybePromise<T> => {
+  const open = <T>(
+    where: string,
+    key: string | undefined,
+    work: MaybePromise<T>,
+    instead: () => T,
+  ): MaybePromise<T> => {
     if (!failOpen || !isPromise(work)) return work
     return work.catch((error: unknown) => {
       if (CorralError.is(error, 'ERR_CLOSED') || CorralError.is(error, 'ERR_KEY')) throw error
@@ -79,7 +99,8 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
   }
 
   /** What needs no server: the fill of a lease that no server knows of, or of none. */
-  const knownOutcome = (token: string): Outcome | undefined => (token === '' ? 'lost' : isUnfenced(token) ? 'stored' : undefined)
+  const knownOutcome = (token: string): Outcome | undefined =>
+    token === '' ? 'lost' : isUnfenced(token) ? 'stored' : undefined
   const isUnfenced = (token: string) => failOpen && token.startsWith(UNFENCED)
 
   let lastClock: string | undefined
@@ -93,7 +114,9 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
       return failOpen && !isStolen(key) ? open('get', key, get(key), () => undefined) : get(key)
     },
     getMulti(keys) {
-      const found = open<readonly (Bytes | undefined)[]>('getMulti', keys[0], getMulti(keys), () => keys.map(() => undefined))
+      const found = open<readonly (Bytes | undefined)[]>('getMulti', keys[0], getMulti(keys), () =>
+        keys.map(() => undefined),
+      )
       if (recovery === undefined || recovery.size === 0 || !isPromise(found)) return found
       const hide = keys.map(hidden)
       return found.then((values) => values.map((value, i) => (hide[i] ? undefined : value)))
@@ -121,10 +144,14 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
       const answers =
         sent.length === 0
           ? []
-          : await writes.setMulti(sent.map(({ write }) => write)).catch((error: Error) => sent.map(() => error))
+          : await writes
+              .setMulti(sent.map(({ write }) => write))
+              .catch((error: Error) => sent.map(() => error))
       let failure: Error | undefined
       sent.forEach(({ write: [key, , { token }], place }, i) => {
-        const answer = answers[i] ?? new CorralError('ERR_BACKEND', 'Redis answered fewer outcomes than there were writes.')
+        const answer =
+          answers[i] ??
+          new CorralError('ERR_BACKEND', 'Redis answered fewer outcomes than there were writes.')
         if (token !== undefined) stolen.delete(token)
         if (!(answer instanceof Error)) {
           if (token === undefined) recovery?.reached(key, since)
@@ -144,7 +171,8 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
       options?.steal === true
         ? steal(key, ms)
         : open('acquire', key, lease.acquire(key, ms, options), () => ({ token: UNFENCED + randomUUID() })),
-    renew: (key, token, ms) => isUnfenced(token) || open('renew', key, lease.renew(key, token, ms), () => false),
+    renew: (key, token, ms) =>
+      isUnfenced(token) || open('renew', key, lease.renew(key, token, ms), () => false),
     release(key, token) {
       stolen.delete(token)
       return isUnfenced(token) || open('release', key, lease.release(key, token), () => false)
@@ -159,7 +187,10 @@ export function failurePolicy({ get, getMulti, writes, lease, ledger, recovery, 
       begin(clock, names) {
         saw(clock)
         // An epoch that no clock will ever have: what is made from it is never stored.
-        return open('ledger.begin', undefined, ledger.begin(clock, names), () => ({ epoch: `unreachable:${randomUUID()}`, at: 0 }))
+        return open('ledger.begin', undefined, ledger.begin(clock, names), () => ({
+          epoch: `unreachable:${randomUUID()}`,
+          at: 0,
+        }))
       },
       judge(clock, basis) {
         saw(clock)

@@ -1,11 +1,15 @@
 import { reportUndecodable } from '../../src/diagnostics.js'
-import type { Reply } from './coalescer.js'
 import type { RedisClient } from './client.js'
+import type { Reply } from './coalescer.js'
 import type { Gateway } from './gateway.js'
 import { slotOf } from './names.js'
 
 /** How keys are fetched: a lone one by `GET`, more by `MGET`, on a cluster one command for each slot. */
-export function fetcher(gate: Gateway, clustered: boolean, prefix: string): (keys: string[]) => Promise<readonly Reply[]> {
+export function fetcher(
+  gate: Gateway,
+  clustered: boolean,
+  prefix: string,
+): (keys: string[]) => Promise<readonly Reply[]> {
   if (!clustered) return (keys) => gate.run((client) => fetch(client, keys))
   return async (keys) => {
     const slots = new Map<number, number[]>()
@@ -30,7 +34,8 @@ export function fetcher(gate: Gateway, clustered: boolean, prefix: string): (key
           })
         } catch (error) {
           // One node's failure is not the others'.
-          for (const place of places) replies[place] = error instanceof Error ? error : new Error(String(error))
+          for (const place of places)
+            replies[place] = error instanceof Error ? error : new Error(String(error))
         }
       }),
     )

@@ -36,7 +36,11 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
   // Each with the number of its latest failure: what fails again while it is being done must be done again.
   const keys = new Map<string, number>()
   let failures = 0
-  let names: { readonly clock: string; readonly names: readonly string[]; readonly mode: InvalidationMode }[] = []
+  let names: {
+    readonly clock: string
+    readonly names: readonly string[]
+    readonly mode: InvalidationMode
+  }[] = []
   let overflowed = 0
   let replaying: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
@@ -78,7 +82,10 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
         for (const clock of clocks) await redo.forget(clock)
         if (overflowed <= since) overflowed = 0
       }
-      report('notice', () => ({ where: 'redis recovery', message: 'invalidations that had failed were done again' }))
+      report('notice', () => ({
+        where: 'redis recovery',
+        message: 'invalidations that had failed were done again',
+      }))
     } catch (error) {
       report('failure', () => ({ where: 'redis recovery', error }))
     }
@@ -90,7 +97,10 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
     later()
     if (keys.size + names.length < max) return true
     if (overflowed === 0)
-      report('notice', () => ({ where: 'redis recovery', message: `more than ${max} invalidations failed: all reads are misses until they are done` }))
+      report('notice', () => ({
+        where: 'redis recovery',
+        message: `more than ${max} invalidations failed: all reads are misses until they are done`,
+      }))
     overflowed = failures
     return false
   }

@@ -33,7 +33,11 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
       return client.eval(script.lua, keys.length, ...keys, ...args)
     }
   }
-  const waited = async (client: RedisClient, { script, keys, args }: Call, { count, timeout }: Replicas): Promise<unknown> => {
+  const waited = async (
+    client: RedisClient,
+    { script, keys, args }: Call,
+    { count, timeout }: Replicas,
+  ): Promise<unknown> => {
     const answers = async (byText: boolean) => {
       const pipe = client.pipeline()
       if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
@@ -56,7 +60,8 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
   const run = (call: Call, once?: boolean) => gate.run((client) => plain(client, call), once)
   return {
     run,
-    durable: (call, once) => (replicas === undefined ? run(call, once) : gate.run((client) => waited(client, call, replicas), once)),
+    durable: (call, once) =>
+      replicas === undefined ? run(call, once) : gate.run((client) => waited(client, call, replicas), once),
     async pipeline(calls, once) {
       if (clustered) return Promise.all(calls.map((call) => run(call, once).catch(asError)))
       return gate.run(async (client) => {

@@ -213,7 +213,13 @@ return epoch .. ':' .. string.format('%.0f', n)`,
 )
 
 /** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
-export const judge = script(TIME, STAMPS, RINGS, STANDING, `return standing(KEYS[1], KEYS[2], 3, ARGV[1], ARGV[2], 0)`)
+export const judge = script(
+  TIME,
+  STAMPS,
+  RINGS,
+  STANDING,
+  `return standing(KEYS[1], KEYS[2], 3, ARGV[1], ARGV[2], 0)`,
+)
 
 /** KEYS clock, ring, stamps…; ARGV epoch for a new clock, mode. An absent stamp stays absent: it is a miss already. */
 export const invalidate = script(

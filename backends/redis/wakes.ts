@@ -44,7 +44,10 @@ const POLL_TO = 250
 /** ms between looks while messages come: they may be lost all the same. */
 const GLANCE = 1_000
 
-export function wakes(live: (lease: string) => boolean, holderOf: (lease: string) => Promise<string | undefined>): Wakes {
+export function wakes(
+  live: (lease: string) => boolean,
+  holderOf: (lease: string) => Promise<string | undefined>,
+): Wakes {
   const waiters = new Map<string, Set<Waiter>>()
   let closed = false
 
@@ -62,7 +65,9 @@ export function wakes(live: (lease: string) => boolean, holderOf: (lease: string
       }
       const left = deadline - performance.now()
       if (left <= 0) return
-      pause = live(lease) ? GLANCE * (0.75 + Math.random() / 2) : Math.min(POLL_TO, POLL_FROM + Math.random() * (pause * 3 - POLL_FROM))
+      pause = live(lease)
+        ? GLANCE * (0.75 + Math.random() / 2)
+        : Math.min(POLL_TO, POLL_FROM + Math.random() * (pause * 3 - POLL_FROM))
       if (await elapsed(waiter, Math.min(pause, left))) waiter.doubtful = true
     }
   }

@@ -2,10 +2,10 @@ import type { Outcome, Write, WriteOptions } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
 import { CorralError, shown } from '../../src/errors.js'
 import type { ClusterLedger } from './cluster-ledger.js'
-import { basisKeys } from './ledger.js'
-import { lasting, leaseKey } from './lease.js'
-import { valueKey } from './names.js'
 import type { Gateway } from './gateway.js'
+import { lasting, leaseKey } from './lease.js'
+import { basisKeys } from './ledger.js'
+import { valueKey } from './names.js'
 import type { Call, Runner } from './runner.js'
 import * as scripts from './scripts.js'
 
@@ -36,7 +36,8 @@ const TOGETHER = 500
 
 /** The writes of values, each of which also ends the lease of its key. */
 export function writes({ gate, runner, channel, lifetime, maxValueBytes, clustered }: WriteParts): Writes {
-  const lifeOfStamps = (ttl: number | undefined) => (ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(Math.max(ttl, lifetime)))
+  const lifeOfStamps = (ttl: number | undefined) =>
+    ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(Math.max(ttl, lifetime))
 
   const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): Call => {
     const own = [valueKey(key), leaseKey(key)]
@@ -45,24 +46,38 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     const args = [token, channel, bytes(key, value, maxValueBytes), life, token === '' ? gate.deadline() : '']
     if (ifCurrent === undefined || clustered !== undefined) return { script: scripts.write, keys: own, args }
     const { keys, as } = basisKeys(ifCurrent.clock, ifCurrent.basis)
-    return { script: scripts.write, keys: [...own, ...keys], args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as] }
+    return {
+      script: scripts.write,
+      keys: [...own, ...keys],
+      args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as],
+    }
   }
   /** The server took the write for late: its clock is not as we thought, since we still wait. */
-  const again = async (answer: unknown, key: string, value: Bytes, options: WriteOptions): Promise<unknown> => {
+  const again = async (
+    answer: unknown,
+    key: string,
+    value: Bytes,
+    options: WriteOptions,
+  ): Promise<unknown> => {
     if (typeof answer !== 'string') return answer
     gate.learn(Number(answer))
     return runner.durable(callOf(key, value, options), true)
   }
   const outcome = (answer: unknown): Outcome => {
     const found = typeof answer === 'number' ? OUTCOMES[answer] : undefined
-    if (found === undefined) throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${shown(answer)}.`)
+    if (found === undefined)
+      throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${shown(answer)}.`)
     return found
   }
 
   /** On a cluster: judge, then write. What is invalidated in between is stored, and found dead by every read. */
-  const refused = async (key: string, { token, ttl, ifCurrent }: WriteOptions): Promise<Outcome | undefined> => {
+  const refused = async (
+    key: string,
+    { token, ttl, ifCurrent }: WriteOptions,
+  ): Promise<Outcome | undefined> => {
     if (clustered === undefined || ifCurrent === undefined) return undefined
-    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.basis, lifeOfStamps(ttl))) === 'fresh') return undefined
+    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.basis, lifeOfStamps(ttl))) === 'fresh')
+      return undefined
     if (token === undefined) {
       await remove([key])
       return 'refused'
@@ -74,12 +89,20 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
   const remove = async (keys: readonly string[]): Promise<void> => {
     const pairs = keys.map((key) => [valueKey(key), leaseKey(key)])
     if (clustered !== undefined) {
-      await Promise.all(pairs.map((pair) => runner.durable({ script: scripts.remove, keys: pair, args: [channel] })))
+      await Promise.all(
+        pairs.map((pair) => runner.durable({ script: scripts.remove, keys: pair, args: [channel] })),
+      )
       return
     }
     const calls: Promise<unknown>[] = []
     for (let i = 0; i < pairs.length; i += TOGETHER)
-      calls.push(runner.durable({ script: scripts.remove, keys: pairs.slice(i, i + TOGETHER).flat(), args: [channel] }))
+      calls.push(
+        runner.durable({
+          script: scripts.remove,
+          keys: pairs.slice(i, i + TOGETHER).flat(),
+          args: [channel],
+        }),
+      )
     await Promise.all(calls)
   }
 
@@ -95,11 +118,15 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
       const once = options.token === undefined
       const verdict = await refused(key, options)
       if (verdict !== undefined) return verdict
-      return outcome(await (once ? again(await runner.durable(call, true), key, value, options) : runner.run(call)))
+      return outcome(
+        await (once ? again(await runner.durable(call, true), key, value, options) : runner.run(call)),
+      )
     },
     async setMulti(all) {
       const calls = all.map(([key, value, options]) => callOf(key, value, options))
-      const verdicts = await Promise.all(all.map(([key, , options]) => refused(key, options).catch((error: Error) => error)))
+      const verdicts = await Promise.all(
+        all.map(([key, , options]) => refused(key, options).catch((error: Error) => error)),
+      )
       const left = calls.filter((_, i) => verdicts[i] === undefined)
       const once = all.some(([, , options]) => options.token === undefined)
       const answers = left.length === 0 ? [] : await runner.pipeline(left, once)
@@ -118,8 +145,14 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
 /** ioredis writes any other array of bytes as a list of numbers. */
 function bytes(key: string, value: Bytes, limit: number): Buffer {
   if (!(value instanceof Uint8Array))
-    throw new CorralError('ERR_CHAIN', `Expected bytes for '${key}', got ${shown(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`)
+    throw new CorralError(
+      'ERR_CHAIN',
+      `Expected bytes for '${key}', got ${shown(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`,
+    )
   if (value.byteLength > limit)
-    throw new CorralError('ERR_VALUE_TOO_LARGE', `Expected at most ${limit} bytes for '${key}', got ${value.byteLength}: see \`maxValueBytes\`.`)
+    throw new CorralError(
+      'ERR_VALUE_TOO_LARGE',
+      `Expected at most ${limit} bytes for '${key}', got ${value.byteLength}: see \`maxValueBytes\`.`,
+    )
   return Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength)
 }

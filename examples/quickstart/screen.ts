@@ -1,7 +1,7 @@
 const bold = (text: string) => (process.stdout.isTTY ? `\u001b[1m${text}\u001b[0m` : text)
 const dim = (text: string) => (process.stdout.isTTY ? `\u001b[2m${text}\u001b[0m` : text)
 
-export interface Line {
+interface Line {
   readonly what: string
   readonly result: string
   readonly time: string

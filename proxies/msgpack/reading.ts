@@ -27,7 +27,16 @@ export function reading({ regExp, maxBytes }: Settings, shapes?: readonly Shape[
     const reader = many ? plain : compiling
     const structures = many ? uncompiled : compiled
     if (structures !== undefined) reader.structures = fresh(structures)
-    const payload: unknown = reader.unpack(packed)
+    let payload: unknown
+    let ended = -1
+    // Not unpack(): for bytes behind the value it makes an error of the whole value as JSON, and 400 bytes of shared
+    // references can ask for more JSON than there is memory and time.
+    reader.unpackMultiple(packed, (value: unknown, _start?: number, end = -1) => {
+      payload = value
+      ended = end
+      return false
+    })
+    if (ended !== packed.length) return undefined
     // msgpackr has renamed the key, which no entry of ours can have had.
     if (mentionsProto(packed) && hasProtoKey(payload, '__proto_')) return undefined
     if (!regExp && mayHoldRegExp(packed) && hasRegExp(payload)) return undefined

@@ -198,14 +198,14 @@ export const entryCases: readonly Case[] = [
     name: 'batches of a thousand keys keep their order',
     async run({ backend, values: [one, other] }) {
       const keys = Array.from({ length: 1_000 }, (_, i) => `key ${i}`)
-      const valueOf = (i: number) => (i % 3 === 0 ? one : other)
-      const outcomes = await backend.setMulti(keys.map((key, i) => [key, valueOf(i), {}]))
+      const valueAt = (i: number) => (i % 3 === 0 ? one : other)
+      const outcomes = await backend.setMulti(keys.map((key, i) => [key, valueAt(i), {}]))
       assert.equal(
         outcomes.every((outcome) => outcome === 'stored'),
         true,
       )
       const read = await backend.getMulti([...keys, 'absent'].reverse())
-      same(read, [undefined, ...keys.map((_, i) => valueOf(i)).reverse()])
+      same(read, [undefined, ...keys.map((_, i) => valueAt(i)).reverse()])
       await backend.deleteMulti(keys.slice(0, 500))
       const left = await backend.getMulti(keys)
       assert.equal(left.filter((value) => value === undefined).length, 500)
@@ -215,15 +215,15 @@ export const entryCases: readonly Case[] = [
     name: 'many operations at once each get their own answer',
     async run({ backend, values }) {
       const keys = Array.from({ length: 200 }, (_, i) => `key ${i}`)
-      const valueOf = (i: number) => values[i % values.length] as (typeof values)[0]
-      await Promise.all(keys.map((key, i) => backend.set(key, valueOf(i), {})))
+      const valueAt = (i: number) => values[i % values.length] as (typeof values)[0]
+      await Promise.all(keys.map((key, i) => backend.set(key, valueAt(i), {})))
       const [single, batch] = await Promise.all([
         Promise.all(keys.map((key) => backend.get(key))),
         backend.getMulti(keys),
       ])
       keys.forEach((_, i) => {
-        same(single[i], valueOf(i))
-        same(batch[i], valueOf(i))
+        same(single[i], valueAt(i))
+        same(batch[i], valueAt(i))
       })
     },
   },

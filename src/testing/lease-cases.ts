@@ -21,7 +21,7 @@ const wakes: readonly Case[] = Object.entries(ENDINGS).map(([how, end]) => ({
     const token = await granted(backend, 'key')
     const waits = [await busy(backend, 'key'), await busy(backend, 'key')]
     let woken = false
-    waits[0]?.settled.then(() => {
+    void waits[0]?.settled.then(() => {
       woken = true
     })
     await sleep(5)

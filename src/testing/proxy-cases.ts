@@ -5,7 +5,7 @@ import { delegate, type Overrides } from '../proxy.js'
 import { granted, same } from './context.js'
 
 /** What a case of a proxy is handed. */
-export interface ProxyContext<Outer, Inner> {
+interface ProxyContext<Outer, Inner> {
   /** Puts the proxy around a backend. */
   readonly proxy: (next: Backend<Inner>) => Backend<Outer>
   /** A fresh backend under the proxy. */
@@ -15,7 +15,7 @@ export interface ProxyContext<Outer, Inner> {
   readonly synchronous: boolean
 }
 
-export interface ProxyCase {
+interface ProxyCase {
   readonly name: string
   run<Outer, Inner>(context: ProxyContext<Outer, Inner>): Promise<void>
 }

@@ -12,7 +12,7 @@ export const CODEC_MSGPACK_SHARED = 3
 export const CODEC_V8 = 4
 
 /** The first id that belongs to users. */
-export const FIRST_USER_CODEC = 128
+const FIRST_USER_CODEC = 128
 const LAST_USER_CODEC = 255
 
 /** @default maxBytes of every encoding: 16 MiB */

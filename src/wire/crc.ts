@@ -1,7 +1,7 @@
 import * as zlib from 'node:zlib'
 
 /** The CRC-32 of zlib and PNG (reflected, polynomial 0xEDB88320), continued from the CRC of what comes before. */
-export type Crc32 = (data: Uint8Array | string, before?: number) => number
+type Crc32 = (data: Uint8Array | string, before?: number) => number
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte

@@ -179,6 +179,18 @@ describe.each<[string, () => ReturnType<typeof msgpack>]>([
       expect(bench.misses(packed(...parts))).toBe(true)
   })
 
+  it('bytes behind a value whose parts are shared 2^100 times', () => {
+    const level = (kind: number, id: number) => Buffer.of(0xd6, kind, 0, 0, 0, id)
+    const ids = Array.from({ length: 100 }, (_, i) => i + 1)
+    const opening = ids.map((id) => Buffer.concat([Buffer.of(0x92), level(0x69, id)]))
+    const closing = ids.map((id) => level(0x70, id)).reverse()
+    const bytes = Buffer.concat([...opening, Buffer.of(0x90), ...closing])
+    expect(cheaply(() => bench.read(forged(CODEC_MSGPACK, bytes)))).toBeDefined()
+    expect(cheaply(() => bench.misses(forged(CODEC_MSGPACK, Buffer.concat([bytes, Buffer.of(1)]))))).toBe(
+      true,
+    )
+  })
+
   it.each<[string, ...(number | string)[]]>([
     ['fixext 1', 0xd4, 0x78, 0x00, 0x92, 0xa4, '(a+)', 0xa0],
     ['ext 8', 0xc7, 0x00, 0x78, 0x92, 0xa4, '(a+)', 0xa0],

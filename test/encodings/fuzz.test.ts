@@ -9,7 +9,7 @@ import { difference } from './same.js'
 /** Payloads for each encoding; the same ones in every run. `LONG=1` for the long form. */
 const PAYLOADS = process.env.LONG === undefined ? 20_000 : 1_000_000
 const SEED = 20_261_121
-const SLOW_MS = 500
+const SLOW_MS = 100
 const KEPT_MB = 64
 
 const row = (i: number) => ({
@@ -88,6 +88,17 @@ function damaged(random: Random, from: Buffer, other: Buffer): Buffer {
   }
 }
 
+/** The least of three times, in ms: what is slow each time is slow by itself, and not because the machine was busy. */
+function fastestOf(run: () => unknown): number {
+  let least = Number.POSITIVE_INFINITY
+  for (let i = 0; i < 3; i++) {
+    const start = performance.now()
+    run()
+    least = Math.min(least, performance.now() - start)
+  }
+  return least
+}
+
 /** Nothing that a read hands out may be of use to an attacker. */
 function harmless(value: unknown): void {
   const seen = new Set<unknown>()
@@ -147,11 +158,14 @@ describe.each(Object.entries(ENCODINGS))('%s', (name, make) => {
         payload.subarray(head),
         payloads[below(random, payloads.length)] as Buffer,
       )
+      const whole = forged(codecs[at] as number, Buffer.concat([payload.subarray(0, head), bytes]))
       const start = performance.now()
-      const found = bench.read(
-        forged(codecs[at] as number, Buffer.concat([payload.subarray(0, head), bytes])),
-      )
-      slowest = Math.max(slowest, performance.now() - start)
+      const found = bench.read(whole)
+      if (performance.now() - start > slowest)
+        slowest = Math.max(
+          slowest,
+          fastestOf(() => bench.read(whole)),
+        )
       if (found !== undefined) {
         read++
         harmless(found.payload)

@@ -60,7 +60,7 @@ describe('a codec of your own', () => {
   it('may hand out views: they are on a copy that is its own', () => {
     const bench = benchOf(photos())
     const stored = Buffer.from(bench.put(photo))
-    const pixels = (bench.read(stored)?.payload as Photo).pixels
+    const { pixels } = (bench.read(stored) as CachedValue<Photo>).payload
     expect(pixels.buffer).not.toBe(stored.buffer)
     expect(pixels.buffer.byteLength).toBeLessThan(stored.length)
     stored.fill(0)

@@ -69,7 +69,7 @@ export const SAMPLES: readonly Sample[] = [
   { name: 'Error of a class of yours', value: error(() => new Failure('no')) },
   { name: 'URL', value: new URL('http://example.com/') },
   { name: 'an instance of your class', value: new Point() },
-  { name: 'an instance of a class that extends Map', value: new Shouting([['a', 1]]) },
+  { name: 'an instance of a class that extends Map', value: new Shouting().set('a', 1) },
   { name: 'a boxed number', value: Object(5) },
   { name: 'a promise', value: Promise.resolve(5) },
   { name: 'a function', value: { f() {} } },

@@ -41,7 +41,7 @@ export function decodePhoto(bytes: Uint8Array): Photo {
     if (length > bytes.length - at) throw new RangeError('Photo ends too early')
     return bytes.subarray(at, (at += length))
   }
-  const photo = { id: 0, title: '', tags: [] as string[], pixels: new Uint8Array() }
+  const photo = { id: 0, title: '', tags: [] as string[], pixels: new Uint8Array() as Uint8Array }
   while (at < bytes.length) {
     const field = bytes[at++]
     if (field === 1) photo.id = number()

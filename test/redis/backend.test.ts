@@ -25,16 +25,35 @@ everywhere('the Redis backend', (at) => {
     expect((await backend.get(key))?.length).toBe(0)
   })
 
-  it.each(['{}', '}', '{', 'a}b', '{}a', '}{', '{a}', 'a', '{a', 'a{b}c}', '{{a}}', '{}{a}', '*?[a-z]\\', 'a\0b', 'a\nb\r\n', 'ü€😀', ' ', '%7D', '~', '~corral', '__proto__'])(
-    'keeps the key %j apart from all others, with its lease',
-    async (odd) => {
-      const backend = at().open()
-      const token = await granted(backend, odd)
-      expect(await backend.set(odd, bytes(`of ${odd}`), { token, ttl: 60_000 })).toBe('stored')
-      expect(text(await backend.get(odd))).toBe(`of ${odd}`)
-      expect(await backend.held(odd)).toBe(false)
-    },
-  )
+  it.each([
+    '{}',
+    '}',
+    '{',
+    'a}b',
+    '{}a',
+    '}{',
+    '{a}',
+    'a',
+    '{a',
+    'a{b}c}',
+    '{{a}}',
+    '{}{a}',
+    '*?[a-z]\\',
+    'a\0b',
+    'a\nb\r\n',
+    'ü€😀',
+    ' ',
+    '%7D',
+    '~',
+    '~corral',
+    '__proto__',
+  ])('keeps the key %j apart from all others, with its lease', async (odd) => {
+    const backend = at().open()
+    const token = await granted(backend, odd)
+    expect(await backend.set(odd, bytes(`of ${odd}`), { token, ttl: 60_000 })).toBe('stored')
+    expect(text(await backend.get(odd))).toBe(`of ${odd}`)
+    expect(await backend.held(odd)).toBe(false)
+  })
 
   it('forgets at the end of a physical lifetime, to the millisecond rounded up', async () => {
     const backend = at().open()
@@ -49,7 +68,9 @@ everywhere('the Redis backend', (at) => {
   it('answers many keys in their order, each once or more', async () => {
     const backend = at().open()
     const keys = Array.from({ length: 1_200 }, () => freshKey('many'))
-    const outcomes = await backend.setMulti(keys.filter((_, i) => i % 3 > 0).map((key) => [key, bytes(key), { ttl: 60_000 }]))
+    const outcomes = await backend.setMulti(
+      keys.filter((_, i) => i % 3 > 0).map((key) => [key, bytes(key), { ttl: 60_000 }]),
+    )
     expect(new Set(outcomes)).toEqual(new Set(['stored']))
     const asked = [...keys, ...keys].reverse()
     const found = await backend.getMulti(asked)
@@ -91,7 +112,12 @@ everywhere('the Redis backend', (at) => {
       for (const node of 'nodes' in admin ? admin.nodes('master') : [admin]) await node.script('FLUSH')
       const token = await granted(backend, key)
       for (const node of 'nodes' in admin ? admin.nodes('master') : [admin]) await node.script('FLUSH')
-      expect(await backend.setMulti([[key, bytes('v'), { token }], [freshKey(), bytes('w'), {}]])).toEqual(['stored', 'stored'])
+      expect(
+        await backend.setMulti([
+          [key, bytes('v'), { token }],
+          [freshKey(), bytes('w'), {}],
+        ]),
+      ).toEqual(['stored', 'stored'])
     }
   })
 })

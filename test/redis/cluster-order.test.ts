@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
-import { compare } from '../../src/ledger.js'
 import { parseClock, parseStamp } from '../../backends/redis/moments.js'
 import { clockKeys, stampKey } from '../../backends/redis/names.js'
 import * as scripts from '../../backends/redis/scripts.js'
+import { compare } from '../../src/ledger.js'
 import type { Deployment } from './deployments.js'
 import { standalone } from './deployments.js'
 import { freshKey, withRedis } from './suite.js'
@@ -22,7 +22,8 @@ function* interleavings(one: readonly Step[], other: readonly Step[]): Generator
 async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boolean) {
   const { clock, ring } = clockKeys(freshKey('clock'))
   const stamp = stampKey(freshKey('name'))
-  const run = ({ lua }: scripts.Script, keys: readonly string[], ...args: string[]) => admin.eval(lua, keys.length, ...keys, ...args)
+  const run = ({ lua }: scripts.Script, keys: readonly string[], ...args: string[]) =>
+    admin.eval(lua, keys.length, ...keys, ...args)
   const mark = `p${freshKey()}`
   const [first] = (await run(scripts.consult, [clock, ring], 'epoch')) as [string]
   const a = parseClock(first)?.at ?? 0
@@ -35,7 +36,10 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
       mine = (await run(scripts.sight, [stamp], '60000', mark)) === null
     },
     async () => {
-      if (mine) origin = ((await run(scripts.consult, [clock, ring], 'other', stamp, `${a}`)) as string[])[1] as string
+      if (mine)
+        origin = (
+          (await run(scripts.consult, [clock, ring], 'other', stamp, `${a}`)) as string[]
+        )[1] as string
     },
     async () => {
       if (mine) await run(scripts.settle, [stamp], mark, origin, '60000')
@@ -63,18 +67,21 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
     ['hard', false],
     ['soft', true],
     ['soft', false],
-  ] as const)('leave nothing fresh that is older, in whatever order they meet: %s, stamp there before: %s', async (mode, existing) => {
-    const count = [...interleavings(Array(3).fill(0) as never, Array(2).fill(0) as never)].length
-    expect(count).toBe(10)
-    for (let i = 0; i < count; i++) {
-      const { make, invalidate, verdict } = await scene(at(), mode, existing)
-      for (const step of [...interleavings(make, invalidate)][i] as readonly Step[]) await step()
-      expect(await verdict(), `order ${i}`).not.toBe('fresh')
-      // A second invalidation that was overtaken sets nothing back.
-      for (const step of make) await step()
-      expect(await verdict(), `order ${i}, made again`).not.toBe('fresh')
-    }
-  })
+  ] as const)(
+    'leave nothing fresh that is older, in whatever order they meet: %s, stamp there before: %s',
+    async (mode, existing) => {
+      const count = [...interleavings(Array(3).fill(0) as never, Array(2).fill(0) as never)].length
+      expect(count).toBe(10)
+      for (let i = 0; i < count; i++) {
+        const { make, invalidate, verdict } = await scene(at(), mode, existing)
+        for (const step of [...interleavings(make, invalidate)][i] as readonly Step[]) await step()
+        expect(await verdict(), `order ${i}`).not.toBe('fresh')
+        // A second invalidation that was overtaken sets nothing back.
+        for (const step of make) await step()
+        expect(await verdict(), `order ${i}, made again`).not.toBe('fresh')
+      }
+    },
+  )
 
   it('does not let an overtaken invalidation set a stamp back', async () => {
     const { make, invalidate, verdict } = await scene(at(), 'hard', true)

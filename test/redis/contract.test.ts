@@ -14,7 +14,9 @@ everywhere('the contract', (at) => {
   backendContract('redis', () => wrap(at().open(), prefix(`${randomUUID()}:`)), { values, runner })
 
   it('of a region holds over it', async ({ expect }) => {
-    const [here, there] = [at().open(), at().open()].map((backend) => makeRegion<number>({ name: 'contract', backend: wrap(backend, json()) }))
+    const [here, there] = [at().open(), at().open()].map((backend) =>
+      makeRegion<number>({ name: 'contract', backend: wrap(backend, json()) }),
+    )
     if (here === undefined || there === undefined) throw new Error('unreachable')
     let runs = 0
     const create = () => ++runs

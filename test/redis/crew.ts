@@ -48,7 +48,11 @@ export async function crew(): Promise<Crew> {
         new Promise((resolve, reject) => {
           const id = ++number
           const ended = () => reject(new Error('The worker has ended'))
-          const answer = (message: { readonly id: number; readonly result?: never; readonly error?: string }) => {
+          const answer = (message: {
+            readonly id: number
+            readonly result?: never
+            readonly error?: string
+          }) => {
             if (message.id !== id) return
             child.off('message', answer)
             child.off('exit', ended)

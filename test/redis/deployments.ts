@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
-import { redis, type RedisBackendOptions } from '../../backends/redis/index.js'
+import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import type { Backend, Bytes } from '../../src/index.js'
 import { type Binary, locate } from '../support/binaries.js'
 import { freePort, type Server, startRedis } from '../support/servers.js'
@@ -78,18 +78,42 @@ export const RIGHTS = [
   'resetchannels',
   '&~corral:*',
   '-@all',
-  ...['get', 'mget', 'set', 'unlink', 'del', 'append', 'pttl', 'pexpire', 'persist', 'exists'].map((name) => `+${name}`),
-  ...['zadd', 'zscore', 'zcard', 'zpopmin', 'time', 'eval', 'evalsha', 'publish', 'subscribe', 'unsubscribe'].map((name) => `+${name}`),
+  ...['get', 'mget', 'set', 'unlink', 'del', 'append', 'pttl', 'pexpire', 'persist'].map(
+    (name) => `+${name}`,
+  ),
+  ...[
+    'zadd',
+    'zscore',
+    'zcard',
+    'zpopmin',
+    'time',
+    'eval',
+    'evalsha',
+    'publish',
+    'subscribe',
+    'unsubscribe',
+  ].map((name) => `+${name}`),
   ...['hello', 'auth', 'info', 'ping', 'select', 'quit', 'wait'].map((name) => `+${name}`),
 ]
 
 export async function tls(): Promise<Deployment> {
   const dir = mkdtempSync(join(tmpdir(), 'corral-tls-'))
-  for (const [name, text] of Object.entries({ 'ca.crt': authority, 'server.crt': certificate, 'server.key': key }))
+  for (const [name, text] of Object.entries({
+    'ca.crt': authority,
+    'server.crt': certificate,
+    'server.key': key,
+  }))
     writeFileSync(join(dir, name), text)
   const port = await freePort()
   const args = ['--tls-port', `${port}`, '--port', '0', '--tls-auth-clients', 'no']
-  args.push('--tls-cert-file', join(dir, 'server.crt'), '--tls-key-file', join(dir, 'server.key'), '--tls-ca-cert-file', join(dir, 'ca.crt'))
+  args.push(
+    '--tls-cert-file',
+    join(dir, 'server.crt'),
+    '--tls-key-file',
+    join(dir, 'server.key'),
+    '--tls-ca-cert-file',
+    join(dir, 'ca.crt'),
+  )
   const server = await startRedis({ args, port, ready: 'connection' })
   return deployment(
     [server],
@@ -100,11 +124,14 @@ export async function tls(): Promise<Deployment> {
 }
 
 /** A primary, replicas, and three sentinels that agree on them. */
-export async function sentinel({ replicas = 1 } = {}): Promise<Deployment & { readonly primary: () => Promise<Server> }> {
+export async function sentinel({
+  replicas = 1,
+} = {}): Promise<Deployment & { readonly primary: () => Promise<Server> }> {
   const dir = mkdtempSync(join(tmpdir(), 'corral-sentinel-'))
   const primary = await startRedis()
   const data = [primary]
-  for (let i = 0; i < replicas; i++) data.push(await startRedis({ args: ['--replicaof', '127.0.0.1', `${primary.port}`] }))
+  for (let i = 0; i < replicas; i++)
+    data.push(await startRedis({ args: ['--replicaof', '127.0.0.1', `${primary.port}`] }))
   const binary = locate('redis') as Binary
   const watchers = await Promise.all(
     ['one', 'two', 'three'].map((name) => {
@@ -114,7 +141,10 @@ export async function sentinel({ replicas = 1 } = {}): Promise<Deployment & { re
         config,
         `sentinel monitor mymaster 127.0.0.1 ${primary.port} 2\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n`,
       )
-      writeFileSync(start, `#!/bin/sh\nexec ${binary.path} ${config} --sentinel --port "$2" --bind 127.0.0.1\n`)
+      writeFileSync(
+        start,
+        `#!/bin/sh\nexec ${binary.path} ${config} --sentinel --port "$2" --bind 127.0.0.1\n`,
+      )
       chmodSync(start, 0o755)
       return startRedis({ binary: { ...binary, path: start } })
     }),
@@ -128,7 +158,9 @@ export async function sentinel({ replicas = 1 } = {}): Promise<Deployment & { re
   })
   first.disconnect()
   const where = { connection: { sentinels, name: 'mymaster' } }
-  const made = deployment([...data, ...watchers], where, new Redis(where.connection), () => rmSync(dir, { recursive: true, force: true }))
+  const made = deployment([...data, ...watchers], where, new Redis(where.connection), () =>
+    rmSync(dir, { recursive: true, force: true }),
+  )
   return {
     ...made,
     async primary() {
@@ -143,9 +175,26 @@ export async function sentinel({ replicas = 1 } = {}): Promise<Deployment & { re
 const SLOTS = 16_384
 
 /** Masters that share the slots evenly, each with so many replicas. */
-export async function cluster({ masters = 3, replicas = 0, binary }: { readonly masters?: number; readonly replicas?: number; readonly binary?: Binary } = {}): Promise<Deployment> {
-  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-require-full-coverage', 'no']
-  const servers = await Promise.all(Array.from({ length: masters * (1 + replicas) }, () => startRedis({ args, ...(binary && { binary }) })))
+export async function cluster({
+  masters = 3,
+  replicas = 0,
+  binary,
+}: {
+  readonly masters?: number
+  readonly replicas?: number
+  readonly binary?: Binary
+} = {}): Promise<Deployment> {
+  const args = [
+    '--cluster-enabled',
+    'yes',
+    '--cluster-node-timeout',
+    '2000',
+    '--cluster-require-full-coverage',
+    'no',
+  ]
+  const servers = await Promise.all(
+    Array.from({ length: masters * (1 + replicas) }, () => startRedis({ args, ...(binary && { binary }) })),
+  )
   const nodes = servers.map(({ port }) => new Redis({ port }))
   const [first, ...others] = nodes as [Redis, ...Redis[]]
   for (const [i, node] of nodes.slice(0, masters).entries()) {
@@ -155,8 +204,13 @@ export async function cluster({ masters = 3, replicas = 0, binary }: { readonly 
     // Two masters of one epoch would quarrel over who is right.
     await node.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
   }
-  for (const [i] of others.entries()) await first.call('CLUSTER', 'MEET', '127.0.0.1', servers[i + 1]?.port ?? 0)
-  const known = async (node: Redis) => String(await node.call('CLUSTER', 'NODES')).trim().split('\n').filter((line) => !line.includes('handshake')).length
+  for (const [i] of others.entries())
+    await first.call('CLUSTER', 'MEET', '127.0.0.1', servers[i + 1]?.port ?? 0)
+  const known = async (node: Redis) =>
+    String(await node.call('CLUSTER', 'NODES'))
+      .trim()
+      .split('\n')
+      .filter((line) => !line.includes('handshake')).length
   await until(async () => (await Promise.all(nodes.map(known))).every((count) => count === nodes.length))
   for (const [i, node] of nodes.slice(masters).entries()) {
     const master = nodes[i % masters] as Redis
@@ -165,7 +219,10 @@ export async function cluster({ masters = 3, replicas = 0, binary }: { readonly 
   await until(async () => {
     const states = await Promise.all(nodes.map(async (node) => String(await node.call('CLUSTER', 'INFO'))))
     const links = await Promise.all(nodes.slice(masters).map((node) => node.info('replication')))
-    return states.every((state) => state.includes('cluster_state:ok')) && links.every((link) => link.includes('master_link_status:up'))
+    return (
+      states.every((state) => state.includes('cluster_state:ok')) &&
+      links.every((link) => link.includes('master_link_status:up'))
+    )
   })
   for (const node of nodes) node.disconnect()
   const starts = servers.map(({ port }) => `127.0.0.1:${port}`)

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
-import { redis, type RedisBackendOptions } from '../../backends/redis/index.js'
+import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { json } from '../../proxies/json.js'
-import { type Backend, type Bytes, CorralError, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { type Backend, type Bytes, type CorralError, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { faultProxy } from '../support/faultproxy.js'
 import { freePort, startRedis } from '../support/servers.js'
 import { standalone, until } from './deployments.js'
@@ -53,7 +53,11 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     ['a timeout of nothing', { url: 'redis://localhost', timeout: 0 }, /`timeout`/],
     ['a batch of nothing', { url: 'redis://localhost', maxBatch: 0 }, /`maxBatch`/],
     ['a client and a URL', () => ({ client: at().admin, url: 'redis://localhost' }), /either a `client`/],
-    ['a cluster with a prefix', { cluster: ['localhost:7000'], connection: { keyPrefix: 'a:' } }, /no `keyPrefix`/],
+    [
+      'a cluster with a prefix',
+      { cluster: ['localhost:7000'], connection: { keyPrefix: 'a:' } },
+      /no `keyPrefix`/,
+    ],
     ['a flag that is none', { url: 'redis://localhost', failOpen: 'yes' }, /`failOpen`/],
   ])('is refused before anything is opened: %s', (_, options, message) => {
     const given = typeof options === 'function' ? options() : options
@@ -62,7 +66,9 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
   })
 
   it('does not show the password of a wrong URL', () => {
-    expect(() => redis('http://user:s3cret@host')).toThrow(expect.objectContaining({ message: expect.not.stringContaining('s3cret') }))
+    expect(() => redis('http://user:s3cret@host')).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('s3cret') }),
+    )
   })
 
   it('refuses a client that reads from replicas', () => {
@@ -72,21 +78,61 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
   })
 
   it.each<[string, () => Promise<RedisBackendOptions>, string, RegExp]>([
-    ['nobody listens', async () => ({ url: `redis://127.0.0.1:${await freePort()}` }), 'ERR_TIMEOUT', /ECONNREFUSED/],
-    ['there is no such host', async () => ({ url: 'redis://no-such-host.invalid' }), 'ERR_TIMEOUT', /ENOTFOUND|EAI_AGAIN/],
-    ['the password is wrong', async () => ({ url: `redis://app:wrong@127.0.0.1:${port()}` }), 'ERR_UNAVAILABLE', /credentials/],
-    ['TLS is spoken to a server without', async () => ({ url: `rediss://127.0.0.1:${port()}` }), 'ERR_TIMEOUT', /./],
+    [
+      'nobody listens',
+      async () => ({ url: `redis://127.0.0.1:${await freePort()}` }),
+      'ERR_TIMEOUT',
+      /ECONNREFUSED/,
+    ],
+    [
+      'there is no such host',
+      async () => ({ url: 'redis://no-such-host.invalid' }),
+      'ERR_TIMEOUT',
+      /ENOTFOUND|EAI_AGAIN/,
+    ],
+    [
+      'the password is wrong',
+      async () => ({ url: `redis://app:wrong@127.0.0.1:${port()}` }),
+      'ERR_UNAVAILABLE',
+      /credentials/,
+    ],
+    [
+      'TLS is spoken to a server without',
+      async () => ({ url: `rediss://127.0.0.1:${port()}` }),
+      'ERR_TIMEOUT',
+      /./,
+    ],
   ])('fails in bounded time when %s', async (_, where, code, message) => {
     const backend = open({ ...(await where()), timeout: '400ms' })
-    for (const work of [() => backend.get('a'), () => backend.set('a', bytes('b'), {}), () => backend.acquire('a', 1_000), () => backend.ledger?.begin('c', [])]) {
+    for (const work of [
+      () => backend.get('a'),
+      () => backend.set('a', bytes('b'), {}),
+      () => backend.acquire('a', 1_000),
+      () => backend.ledger?.begin('c', []),
+    ]) {
       const { error, ms } = await failure(work)
-      expect(error).toMatchObject({ code: expect.stringMatching(`${code}|ERR_UNAVAILABLE`), message: expect.stringMatching(message) })
+      expect(error).toMatchObject({
+        code: expect.stringMatching(`${code}|ERR_UNAVAILABLE`),
+        message: expect.stringMatching(message),
+      })
       expect(ms).toBeLessThan(1_500)
     }
   })
 
   it('says that a user needs more rights', async () => {
-    await at().admin.call('ACL', 'SETUSER', 'poor', 'on', '>x', '~*', '-@all', '+get', '+info', '+hello', '+auth')
+    await at().admin.call(
+      'ACL',
+      'SETUSER',
+      'poor',
+      'on',
+      '>x',
+      '~*',
+      '-@all',
+      '+get',
+      '+info',
+      '+hello',
+      '+auth',
+    )
     const backend = open({ url: `redis://poor:x@127.0.0.1:${port()}`, timeout: '1s' })
     expect(await backend.get(freshKey())).toBeUndefined()
     const { error } = await failure(() => backend.delete(freshKey()))
@@ -113,7 +159,10 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
         const backend = open({ url: `redis://127.0.0.1:${old.port}` })
         for (const work of [() => backend.get('a'), () => backend.set('a', bytes('b'), {})]) {
           const { error } = await failure(work)
-          expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED', message: expect.stringMatching(/'6\.0\.16'/) })
+          expect(error).toMatchObject({
+            code: 'ERR_UNSUPPORTED',
+            message: expect.stringMatching(/'6\.0\.16'/),
+          })
         }
       } finally {
         await old.stop()
@@ -135,9 +184,15 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
 
   it('refuses values over the limit before they are sent', async () => {
     const backend = open({ ...at().where, maxValueBytes: 10 })
-    await expect(async () => backend.set(freshKey(), bytes('12345678901'), {})).rejects.toMatchObject({ code: 'ERR_VALUE_TOO_LARGE' })
-    await expect(async () => backend.setMulti([[freshKey(), bytes('12345678901'), {}]])).rejects.toMatchObject({ code: 'ERR_VALUE_TOO_LARGE' })
-    await expect(async () => backend.set(freshKey(), 'text' as never, {})).rejects.toMatchObject({ code: 'ERR_CHAIN' })
+    await expect(async () => backend.set(freshKey(), bytes('12345678901'), {})).rejects.toMatchObject({
+      code: 'ERR_VALUE_TOO_LARGE',
+    })
+    await expect(async () =>
+      backend.setMulti([[freshKey(), bytes('12345678901'), {}]]),
+    ).rejects.toMatchObject({ code: 'ERR_VALUE_TOO_LARGE' })
+    await expect(async () => backend.set(freshKey(), 'text' as never, {})).rejects.toMatchObject({
+      code: 'ERR_CHAIN',
+    })
   })
 
   it('says that the server is out of memory', async () => {
@@ -185,7 +240,10 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     expect(error).toMatchObject({ code: 'ERR_UNAVAILABLE', message: expect.stringMatching(/times in a row/) })
     expect(ms).toBeLessThan(50)
     await delay(450)
-    const [probe, other] = await Promise.all([failure(() => backend.delete('probe')), failure(() => backend.delete('other'))])
+    const [probe, other] = await Promise.all([
+      failure(() => backend.delete('probe')),
+      failure(() => backend.delete('other')),
+    ])
     expect([probe.error.code, other.error.code]).toEqual(['ERR_TIMEOUT', 'ERR_UNAVAILABLE'])
     await server?.kill('SIGCONT')
     await until(async () => (await backend.get('x')) === undefined)
@@ -227,7 +285,9 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     const [server] = at().servers
     await backend.get('x')
     await server?.kill('SIGSTOP')
-    const codes = (await Promise.all(Array.from({ length: 9 }, (_, i) => failure(() => backend.delete(`${i}`))))).map(({ error }) => error.code)
+    const codes = (
+      await Promise.all(Array.from({ length: 9 }, (_, i) => failure(() => backend.delete(`${i}`))))
+    ).map(({ error }) => error.code)
     await server?.kill('SIGCONT')
     expect(codes.filter((code) => code === 'ERR_UNAVAILABLE').length).toBe(4)
     expect(codes.filter((code) => code === 'ERR_TIMEOUT').length).toBe(5)
@@ -260,7 +320,12 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
 
   it('takes every read for a miss while an invalidation of names, or too many of keys, wait to be done', async () => {
     const proxy = await faultProxy({ port: at().servers[0]?.port ?? 0 })
-    const mine = redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: '200ms', breaker: false, recovery: { max: 2 } })
+    const mine = redis({
+      url: `redis://127.0.0.1:${proxy.port}`,
+      timeout: '200ms',
+      breaker: false,
+      recovery: { max: 2 },
+    })
     const theirs = at().open()
     const here = makeRegion<string>({ name: 'recovering', backend: wrap(mine, json()) })
     const there = makeRegion<string>({ name: 'recovering', backend: wrap(theirs, json()) })
@@ -276,7 +341,9 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
         proxy.set({ kind: 'none' })
         // What was not remembered key by key is made good for by losing the clock: nobody is served anything older.
         await until(async () => (await there.get(key)) === NO_VALUE)
-        await until(async () => (await here.getOrCreate(key, () => 'new')) === 'new' && (await here.get(key)) === 'new')
+        await until(
+          async () => (await here.getOrCreate(key, () => 'new')) === 'new' && (await here.get(key)) === 'new',
+        )
       }
     } finally {
       await here.close()
@@ -287,7 +354,12 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
   it('answers misses with failOpen, creates without the store, and still rejects what invalidates', async () => {
     const port = await freePort()
     const server = await startRedis({ port })
-    const backend = redis({ url: `redis://127.0.0.1:${port}`, timeout: '200ms', failOpen: true, breaker: { failures: 2, cooldown: '300ms' } })
+    const backend = redis({
+      url: `redis://127.0.0.1:${port}`,
+      timeout: '200ms',
+      failOpen: true,
+      breaker: { failures: 2, cooldown: '300ms' },
+    })
     const region = makeRegion<string>({ name: 'open', backend: wrap(backend, json()) })
     try {
       expect(await region.getOrCreate('k', () => 'stored')).toBe('stored')
@@ -302,7 +374,10 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
       const made = await Promise.all(Array.from({ length: 100 }, () => region.getOrCreate('k', slow)))
       expect(new Set(made)).toEqual(new Set(['made']))
       expect(runs).toBe(1)
-      expect(await region.getOrCreateMulti(['x', 'y'], (keys) => keys.map((key) => `made ${key}`))).toEqual(['made x', 'made y'])
+      expect(await region.getOrCreateMulti(['x', 'y'], (keys) => keys.map((key) => `made ${key}`))).toEqual([
+        'made x',
+        'made y',
+      ])
       for (const invalidation of [
         () => region.delete('k'),
         () => region.set('k', 'other'),

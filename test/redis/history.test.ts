@@ -21,7 +21,8 @@ interface Setting {
   readonly lossy?: boolean
 }
 
-const nodes = ({ admin }: Deployment): readonly Redis[] => ('nodes' in admin ? (admin as Cluster).nodes('master') : [admin])
+const nodes = ({ admin }: Deployment): readonly Redis[] =>
+  'nodes' in admin ? (admin as Cluster).nodes('master') : [admin]
 
 const cutAndPause = async (at: Deployment, round: number) => {
   for (const node of nodes(at)) {
@@ -32,7 +33,11 @@ const cutAndPause = async (at: Deployment, round: number) => {
 }
 
 const SETTINGS: Readonly<Record<string, Setting>> = {
-  'connections killed, commands paused, scripts flushed': { start: standalone, trouble: cutAndPause, every: 300 },
+  'connections killed, commands paused, scripts flushed': {
+    start: standalone,
+    trouble: cutAndPause,
+    every: 300,
+  },
   'memory so short that values, stamps and clocks are evicted': {
     start: () => standalone({ args: ['--maxmemory', '2mb', '--maxmemory-policy', 'allkeys-random'] }),
     // Enough foreign data to make the server evict at random, bookkeeping included.
@@ -138,7 +143,10 @@ function lacking({ reads, hard, landed }: Verdict): boolean {
   return reads < FLOOR.reads || hard < FLOOR.hard || landed < FLOOR.landed
 }
 
-function print(name: string, { reads, hard, soft, landed, creations, stale, staleAsFresh, failures }: Verdict): void {
+function print(
+  name: string,
+  { reads, hard, soft, landed, creations, stale, staleAsFresh, failures }: Verdict,
+): void {
   console.log(
     `[history] ${name}: ${reads} reads, ${hard} hard and ${soft} soft invalidations acknowledged, ${landed} of them during a creation, ` +
       `${creations} creations, ${stale.length} stale, ${staleAsFresh.length} stale served as fresh, failures ${JSON.stringify(failures)}`,

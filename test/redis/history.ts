@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { redis, type RedisBackendOptions } from '../../backends/redis/index.js'
+import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
@@ -39,7 +39,17 @@ export interface History {
 
 export type Event = readonly [key: number, begin: number, end: number, version: number]
 
-export async function takePart({ where, truth, index, processes, keys, readers, writers, ms, creation }: HistoryOrder): Promise<History> {
+export async function takePart({
+  where,
+  truth,
+  index,
+  processes,
+  keys,
+  readers,
+  writers,
+  ms,
+  creation,
+}: HistoryOrder): Promise<History> {
   const source = new Redis({ port: truth })
   const region = makeRegion<{ readonly v: number; readonly key: number }>({
     name: 'history',
@@ -124,9 +134,12 @@ export async function takePart({ where, truth, index, processes, keys, readers, 
     if (dice < 40) await region.delete(`k${key}`)
     else if (dice < 75) await region.invalidateDependencies(dep.id('row', key))
     else if (dice < 85) {
-      if ((await region.set(`k${key}`, { v, key }, { dependencies: [dep.id('row', key)], asOf })) === 'lost') return
+      if ((await region.set(`k${key}`, { v, key }, { dependencies: [dep.id('row', key)], asOf })) === 'lost')
+        return
     } else {
-      await (dice < 93 ? region.invalidateKey(`k${key}`, 'soft') : region.invalidateDependencies(dep.id('row', key), 'soft'))
+      await (dice < 93
+        ? region.invalidateKey(`k${key}`, 'soft')
+        : region.invalidateDependencies(dep.id('row', key), 'soft'))
       soft.push([key, began, sharedNow(), v])
       return
     }
@@ -165,30 +178,42 @@ export interface Verdict {
 
 /** Whatever was read after an invalidation had been acknowledged is at least as new as what was invalidated for. */
 export function judge(histories: readonly History[]): Verdict {
-  const all = (pick: (history: History) => readonly Event[]) => byKey(histories.flatMap((history) => [...pick(history)]))
+  const all = (pick: (history: History) => readonly Event[]) =>
+    byKey(histories.flatMap((history) => [...pick(history)]))
   const [hard, soft, creations] = [all((h) => h.hard), all((h) => h.soft), all((h) => h.creations)]
   const failures: Record<string, number> = {}
   for (const history of histories)
-    for (const [code, count] of Object.entries(history.failures)) failures[code] = (failures[code] ?? 0) + count
+    for (const [code, count] of Object.entries(history.failures))
+      failures[code] = (failures[code] ?? 0) + count
   let landed = 0
   for (const [key, events] of [...hard, ...soft]) {
     const made = (creations.get(key) ?? []).toSorted((a, b) => a[1] - b[1])
     for (const [, , end] of events) if (made.some(([, from, to]) => from < end && end < to)) landed++
   }
-  const count = (events: ReadonlyMap<number, readonly Event[]>) => [...events.values()].reduce((sum, list) => sum + list.length, 0)
+  const count = (events: ReadonlyMap<number, readonly Event[]>) =>
+    [...events.values()].reduce((sum, list) => sum + list.length, 0)
   return {
     reads: count(all((h) => h.reads)),
     hard: count(hard),
     soft: count(soft),
     landed,
     creations: count(creations),
-    stale: older(all((h) => h.reads), hard),
-    staleAsFresh: older(all((h) => h.fresh), soft),
+    stale: older(
+      all((h) => h.reads),
+      hard,
+    ),
+    staleAsFresh: older(
+      all((h) => h.fresh),
+      soft,
+    ),
     failures,
   }
 }
 
-function older(reads: ReadonlyMap<number, readonly Event[]>, invalidations: ReadonlyMap<number, readonly Event[]>): string[] {
+function older(
+  reads: ReadonlyMap<number, readonly Event[]>,
+  invalidations: ReadonlyMap<number, readonly Event[]>,
+): string[] {
   const found: string[] = []
   for (const [key, events] of reads) {
     const acknowledged = (invalidations.get(key) ?? []).toSorted((a, b) => a[2] - b[2])
@@ -197,7 +222,9 @@ function older(reads: ReadonlyMap<number, readonly Event[]>, invalidations: Read
       for (; next < acknowledged.length && (acknowledged[next] as Event)[2] < begin; next++)
         least = Math.max(least, (acknowledged[next] as Event)[3])
       if (version < least)
-        found.push(`k${key}: read ${version} from ${begin.toFixed(2)} to ${end.toFixed(2)}, after ${least} was acknowledged`)
+        found.push(
+          `k${key}: read ${version} from ${begin.toFixed(2)} to ${end.toFixed(2)}, after ${least} was acknowledged`,
+        )
     }
   }
   return found

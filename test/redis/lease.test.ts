@@ -43,7 +43,11 @@ everywhere('the lease of Redis', (at) => {
     ['an explicit value', (other, key) => other.set(key, bytes('newer'), {}), 'newer'],
     ['explicit values', (other, key) => other.setMulti([[key, bytes('newer'), {}]]), 'newer'],
     ['a thief', (other, key) => other.acquire(key, 1_000, { steal: true }), undefined],
-    ['a deletion and another lease', async (other, key) => (await other.delete(key), other.acquire(key, 1_000)), undefined],
+    [
+      'a deletion and another lease',
+      async (other, key) => (await other.delete(key), other.acquire(key, 1_000)),
+      undefined,
+    ],
   ])('is voided by %s', async (_, act, left) => {
     const { mine, theirs, key } = two(at())
     const token = await granted(mine, key)

@@ -7,7 +7,15 @@ import { bytes, everywhere, freshKey, granted, text } from './suite.js'
 
 function opened(at: Deployment) {
   const [mine, theirs] = [at.open(), at.open()]
-  return { mine, theirs, book: mine.ledger as Ledger, other: theirs.ledger as Ledger, clock: freshKey('clock'), name: freshKey('name'), key: freshKey() }
+  return {
+    mine,
+    theirs,
+    book: mine.ledger as Ledger,
+    other: theirs.ledger as Ledger,
+    clock: freshKey('clock'),
+    name: freshKey('name'),
+    key: freshKey(),
+  }
 }
 
 const basis = ({ epoch, at }: Instant, ...names: string[]): Basis => ({ epoch, groups: [{ a: at, names }] })
@@ -65,12 +73,20 @@ everywhere('the ledger of Redis', (at) => {
     const moment = await book.begin(clock, [name])
     const token = await granted(mine, key)
     await other.invalidate(clock, [name], 'hard')
-    expect(await mine.set(key, bytes('late'), { token, ifCurrent: { clock, basis: basis(moment, name) } })).toBe('refused')
+    expect(
+      await mine.set(key, bytes('late'), { token, ifCurrent: { clock, basis: basis(moment, name) } }),
+    ).toBe('refused')
     expect(await theirs.held(key)).toBe(false)
     expect(text(await theirs.get(key))).toBe('old')
     const again = await book.begin(clock, [name])
     const next = await granted(mine, key)
-    expect(await mine.set(key, bytes('new'), { token: next, ttl: 60_000, ifCurrent: { clock, basis: basis(again, name) } })).toBe('stored')
+    expect(
+      await mine.set(key, bytes('new'), {
+        token: next,
+        ttl: 60_000,
+        ifCurrent: { clock, basis: basis(again, name) },
+      }),
+    ).toBe('stored')
     expect(text(await theirs.get(key))).toBe('new')
   })
 
@@ -88,7 +104,9 @@ everywhere('the ledger of Redis', (at) => {
     const moment = await book.begin(clock, [name])
     const token = await granted(theirs, key)
     await book.invalidate(clock, [name], 'hard')
-    expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, basis: basis(moment, name) } })).toBe('refused')
+    expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, basis: basis(moment, name) } })).toBe(
+      'refused',
+    )
     expect(await mine.get(key)).toBeUndefined()
     expect(await theirs.set(key, bytes('later'), { token })).toBe('lost')
   })
@@ -98,7 +116,9 @@ everywhere('the ledger of Redis', (at) => {
     const moment = await book.begin(clock, [name])
     for (let i = 0; i < 5; i++) await book.invalidate(clock, [`${name} other ${i}`], 'hard')
     const found = basis(moment, name, `${name} found`)
-    expect(await mine.set(key, bytes('v'), { ttl: 60_000, ifCurrent: { clock, basis: found } })).toBe('stored')
+    expect(await mine.set(key, bytes('v'), { ttl: 60_000, ifCurrent: { clock, basis: found } })).toBe(
+      'stored',
+    )
     expect(await book.judge(clock, found)).toBe('fresh')
     await book.invalidate(clock, [`${name} found`], 'hard')
     expect(await book.judge(clock, found)).toBe('dead')
@@ -137,7 +157,7 @@ everywhere('the ledger of Redis', (at) => {
     expect(compare(standing, reading)).toBe('dead')
     // The ring proves that the name was not among what was invalidated.
     expect(await book.judge(clock, standing)).toBe('fresh')
-    await admin.del(`~corral:stamp:${name}`, )
+    await admin.del(`~corral:stamp:${name}`)
     await admin.del(`~corral:ring={${clock}}`)
     expect(await book.judge(clock, standing)).toBe('dead')
   })

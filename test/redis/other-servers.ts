@@ -1,6 +1,15 @@
 /** Servers beside the one that the tests find: other makes and versions, fetched from Debian without installing anything. */
 import { execFile } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { root } from '../../.ci/entries.mjs'
@@ -17,12 +26,25 @@ interface Source {
 }
 
 const SOURCES = {
-  'Valkey 8.0': { suite: 'bookworm-backports', base: 'bookworm', server: 'valkey-server', packages: ['valkey-server', 'valkey-tools', 'libjemalloc2', 'liblzf1'] },
+  'Valkey 8.0': {
+    suite: 'bookworm-backports',
+    base: 'bookworm',
+    server: 'valkey-server',
+    packages: ['valkey-server', 'valkey-tools', 'libjemalloc2', 'liblzf1'],
+  },
   'Valkey 8.1': {
     suite: 'trixie',
     server: 'valkey-server',
     packages: [
-      ...['valkey-server', 'valkey-tools', 'libc6', 'libssl3t64', 'libsystemd0', 'libatomic1', 'libjemalloc2'],
+      ...[
+        'valkey-server',
+        'valkey-tools',
+        'libc6',
+        'libssl3t64',
+        'libsystemd0',
+        'libatomic1',
+        'libjemalloc2',
+      ],
       ...['liblzf1', 'libcap2', 'libzstd1', 'zlib1g', 'libgcc-s1', 'libhiredis1.1.0'],
     ],
     ownLibraries: true,
@@ -30,7 +52,17 @@ const SOURCES = {
   'Redis 6.0': {
     suite: 'bullseye',
     server: 'redis-server',
-    packages: ['redis-server', 'redis-tools', 'libjemalloc2', 'liblua5.1-0', 'liblzf1', 'libhiredis0.14', 'lua-cjson', 'lua-bitop', 'libssl1.1'],
+    packages: [
+      'redis-server',
+      'redis-tools',
+      'libjemalloc2',
+      'liblua5.1-0',
+      'liblzf1',
+      'libhiredis0.14',
+      'lua-cjson',
+      'lua-bitop',
+      'libssl1.1',
+    ],
   },
 } as const satisfies Readonly<Record<string, Source>>
 
@@ -42,8 +74,13 @@ const run = promisify(execFile)
 /** Whether they can be had here: Debian's packages for this processor, or fetched earlier. */
 export function canFetch(which: OtherServer): boolean {
   const folders = (process.env.PATH ?? '').split(delimiter)
-  const tools = ['apt-get', 'dpkg-deb'].every((tool) => folders.some((folder) => existsSync(join(folder, tool))))
-  return existsSync(join(cache, SOURCES[which].suite)) || (process.platform === 'linux' && process.arch === 'x64' && tools)
+  const tools = ['apt-get', 'dpkg-deb'].every((tool) =>
+    folders.some((folder) => existsSync(join(folder, tool))),
+  )
+  return (
+    existsSync(join(cache, SOURCES[which].suite)) ||
+    (process.platform === 'linux' && process.arch === 'x64' && tools)
+  )
 }
 
 /** Downloads and unpacks a server, once, and answers how to start it. */
@@ -53,11 +90,20 @@ export async function other(which: OtherServer): Promise<Binary> {
   if (!existsSync(tree)) await fetchInto(tree, source)
   const libraries = ['usr/lib', 'lib'].flatMap((folder) => {
     const path = join(tree, folder)
-    return existsSync(path) ? readdirSync(path).filter((name) => name.endsWith('-linux-gnu')).map((name) => join(path, name)) : []
+    return existsSync(path)
+      ? readdirSync(path)
+          .filter((name) => name.endsWith('-linux-gnu'))
+          .map((name) => join(path, name))
+      : []
   })
   const server = join(tree, 'usr/bin', source.server)
   if (source.ownLibraries !== true)
-    return { path: server, env: { LD_LIBRARY_PATH: libraries.join(':') }, version: which, source: source.suite }
+    return {
+      path: server,
+      env: { LD_LIBRARY_PATH: libraries.join(':') },
+      version: which,
+      source: source.suite,
+    }
   const start = join(tree, 'start.sh')
   const loader = ['usr/lib64', 'lib64', 'usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']
     .map((folder) => join(tree, folder, 'ld-linux-x86-64.so.2'))
@@ -71,8 +117,11 @@ async function fetchInto(tree: string, { suite, base, packages }: Source): Promi
   mkdirSync(cache, { recursive: true })
   const work = mkdtempSync(join(cache, 'fetch-'))
   try {
-    for (const folder of ['lists/partial', 'archives/partial', 'debs', 'tree']) mkdirSync(join(work, folder), { recursive: true })
-    const lines = [suite, ...(base === undefined ? [] : [base])].map((name) => `deb http://deb.debian.org/debian ${name} main\n`)
+    for (const folder of ['lists/partial', 'archives/partial', 'debs', 'tree'])
+      mkdirSync(join(work, folder), { recursive: true })
+    const lines = [suite, ...(base === undefined ? [] : [base])].map(
+      (name) => `deb http://deb.debian.org/debian ${name} main\n`,
+    )
     writeFileSync(join(work, 'sources.list'), lines.join(''))
     const options = [
       ...['-qq', '-o', `Dir::Etc::sourcelist=${work}/sources.list`, '-o', 'Dir::Etc::sourceparts=/dev/null'],

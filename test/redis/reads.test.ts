@@ -2,8 +2,8 @@ import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
 import { coalescer, type Reply } from '../../backends/redis/coalescer.js'
-import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
 import { redis } from '../../backends/redis/index.js'
+import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
@@ -14,7 +14,9 @@ import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 async function commands({ admin }: Deployment): Promise<Readonly<Record<string, number>>> {
   const counts: Record<string, number> = {}
   for (const node of 'nodes' in admin ? admin.nodes('master') : [admin]) {
-    for (const [, name, calls] of (await node.info('commandstats')).matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm))
+    for (const [, name, calls] of (await node.info('commandstats')).matchAll(
+      /^cmdstat_([^:]+):calls=(\d+)/gm,
+    ))
       counts[name as string] = (counts[name as string] ?? 0) + Number(calls)
     await node.config('RESETSTAT')
   }
@@ -37,7 +39,10 @@ withRedis('concurrent reads', standalone, (at) => {
   })
 
   it('of a tracked region ask for entries, clock and stamps at once', async () => {
-    const region = makeRegion<number>({ name: freshKey('region'), backend: wrap(at().open(), json(), dependencies()) })
+    const region = makeRegion<number>({
+      name: freshKey('region'),
+      backend: wrap(at().open(), json(), dependencies()),
+    })
     const create = (id: number) => () => {
       dependsOn(dep.id('user', id), dep.tag('all'))
       return id
@@ -114,7 +119,9 @@ withRedis('concurrent reads on a Cluster', cluster, (at) => {
     await backend.setMulti(keys.map((key) => [key, bytes(key), {}]))
     expect((await other.getMulti(keys)).map(text)).toEqual(keys)
     const token = await granted(backend, keys[0] as string)
-    const { settled } = (await other.acquire(keys[0] as string, 10_000)) as { readonly settled: Promise<void> }
+    const { settled } = (await other.acquire(keys[0] as string, 10_000)) as {
+      readonly settled: Promise<void>
+    }
     await backend.release(keys[0] as string, token)
     await settled
     const again = await granted(other, keys[1] as string)
@@ -160,11 +167,29 @@ withRedis('a client that was passed in', standalone, (at) => {
 })
 
 it('names of bookkeeping share the slot of their key, and are never those of another', () => {
-  const keys = ['a', '{a}', 'x{a}', '{a', 'a}', '{}', '{}a', 'a{b}c', '{{a}}', '}{', 'a{}b{c}', '', 'é', '%7D', 'a%7Db', 'a}b']
+  const keys = [
+    'a',
+    '{a}',
+    'x{a}',
+    '{a',
+    'a}',
+    '{}',
+    '{}a',
+    'a{b}c',
+    '{{a}}',
+    '}{',
+    'a{}b{c}',
+    '',
+    'é',
+    '%7D',
+    'a%7Db',
+    'a}b',
+  ]
   const leases = keys.map((key) => companion('lease', valueKey(key)))
   expect(new Set(leases).size).toBe(keys.length)
   expect(new Set(keys.map(valueKey)).size).toBe(keys.length)
-  for (const [i, key] of keys.entries()) if (key !== '') expect(slotOf(leases[i] as string)).toBe(slotOf(valueKey(key)))
+  for (const [i, key] of keys.entries())
+    if (key !== '') expect(slotOf(leases[i] as string)).toBe(slotOf(valueKey(key)))
   expect(slotOf('123456789')).toBe(12_739)
   expect(slotOf('{user1000}.following')).toBe(slotOf('user1000'))
 })
@@ -189,5 +214,8 @@ it('a batch never gives a reply to another key, whatever fails', async () => {
   const short = [reads.one('x'), reads.one('y')].map((one) => one.then(text, String))
   await new Promise((resolve) => setImmediate(resolve))
   answers[2]?.([Buffer.from('X')])
-  expect(await Promise.all(short)).toEqual(['TypeError: Redis answered 1 values for 2 keys', 'TypeError: Redis answered 1 values for 2 keys'])
+  expect(await Promise.all(short)).toEqual([
+    'TypeError: Redis answered 1 values for 2 keys',
+    'TypeError: Redis answered 1 values for 2 keys',
+  ])
 })

@@ -1,12 +1,16 @@
 import { afterAll, beforeAll, describe, inject } from 'vitest'
 import type { Backend, Bytes } from '../../src/index.js'
-import { canFetch, other } from './other-servers.js'
 import { cluster, type Deployment, sentinel, standalone, tls, withUser } from './deployments.js'
+import { canFetch, other } from './other-servers.js'
 
 export const LONG = process.env.LONG === '1'
 
 /** Tests against a real Redis of their own; reported as skipped when servers were opted out of. */
-export function withRedis(subject: string, start: () => Promise<Deployment>, tests: (at: () => Deployment) => void): void {
+export function withRedis(
+  subject: string,
+  start: () => Promise<Deployment>,
+  tests: (at: () => Deployment) => void,
+): void {
   describe.skipIf(inject('servers').redis === null)(subject, () => {
     let made: Deployment | undefined
     beforeAll(async () => {
@@ -26,8 +30,12 @@ const WAYS: Readonly<Record<string, () => Promise<Deployment>>> = {
   TLS: tls,
   Sentinel: sentinel,
   'a Cluster': cluster,
-  ...(canFetch('Valkey 8.0') && { 'Valkey 8.0': async () => standalone({ binary: await other('Valkey 8.0') }) }),
-  ...(canFetch('Valkey 8.1') && { 'a Cluster of Valkey 8.1': async () => cluster({ binary: await other('Valkey 8.1') }) }),
+  ...(canFetch('Valkey 8.0') && {
+    'Valkey 8.0': async () => standalone({ binary: await other('Valkey 8.0') }),
+  }),
+  ...(canFetch('Valkey 8.1') && {
+    'a Cluster of Valkey 8.1': async () => cluster({ binary: await other('Valkey 8.1') }),
+  }),
 }
 
 /** The same tests against every kind of deployment. */
@@ -42,7 +50,12 @@ export function freshKey(text = 'key'): string {
   return `${text} ${++serial}`
 }
 
-export async function granted(backend: Backend<Bytes>, key: string, ms = 10_000, steal = false): Promise<string> {
+export async function granted(
+  backend: Backend<Bytes>,
+  key: string,
+  ms = 10_000,
+  steal = false,
+): Promise<string> {
   const { token } = await backend.acquire(key, ms, { steal })
   if (token === undefined) throw new Error('Expected to be granted the lease')
   return token

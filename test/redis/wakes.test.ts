@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
+import { redis } from '../../backends/redis/index.js'
 import { wakes } from '../../backends/redis/wakes.js'
 import { faultProxy } from '../support/faultproxy.js'
-import { redis } from '../../backends/redis/index.js'
 import { standalone } from './deployments.js'
 import { bytes, freshKey, granted, withRedis } from './suite.js'
 

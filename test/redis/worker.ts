@@ -1,6 +1,6 @@
 /** One process of several that share a cache. Started by `crew.ts`; never imported for more than its types. */
 import { setTimeout as delay } from 'node:timers/promises'
-import { redis, type RedisBackendOptions } from '../../backends/redis/index.js'
+import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { json } from '../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../src/index.js'
 import { type History, type HistoryOrder, takePart } from './history.js'
@@ -44,7 +44,11 @@ function regionAt(where: RedisBackendOptions, lease: number): Region<string> {
   const id = JSON.stringify([where, lease])
   let region = regions.get(id)
   if (region === undefined) {
-    region = makeRegion<string>({ name: 'crew', lease: { ms: lease, wait: '30s' }, backend: wrap(redis(where), json()) })
+    region = makeRegion<string>({
+      name: 'crew',
+      lease: { ms: lease, wait: '30s' },
+      backend: wrap(redis(where), json()),
+    })
     regions.set(id, region)
   }
   return region
@@ -78,7 +82,9 @@ async function stampede({ where, key, callers, work, lease }: StampedeOrder): Pr
     first,
     last,
     values: [...new Set(results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])))],
-    errors: [...new Set(results.flatMap((result) => (result.status === 'rejected' ? [String(result.reason)] : [])))],
+    errors: [
+      ...new Set(results.flatMap((result) => (result.status === 'rejected' ? [String(result.reason)] : []))),
+    ],
   }
 }
 

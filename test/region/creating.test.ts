@@ -339,6 +339,49 @@ describe('waiting for another creation', () => {
     expect(await leader).toBe('value')
   })
 
+  it('of many callers may end with one signal, without a warning', async () => {
+    const { region } = openMemory<string>()
+    const warnings: Error[] = []
+    const listen = (warning: Error) => void warnings.push(warning)
+    process.on('warning', listen)
+    const controller = new AbortController()
+    const { signal } = controller
+    const creator = held<string>()
+    const leader = region.getOrCreate('key', creator.create)
+    await creator.started
+    const waiters = Array.from({ length: 30 }, () =>
+      region.getOrCreate('key', () => expect.unreachable(), { signal }),
+    )
+    const others = Array.from({ length: 30 }, (_, i) =>
+      region.getOrCreate(`key ${i}`, creator.create, { signal }),
+    )
+    const settled = Promise.allSettled([...waiters, ...others])
+    await idle()
+    const reason = new Error('client went away')
+    controller.abort(reason)
+    for (const outcome of await settled) expect(outcome).toEqual({ status: 'rejected', reason })
+    creator.resolve('value')
+    expect(await leader).toBe('value')
+    await idle()
+    process.off('warning', listen)
+    expect(warnings).toEqual([])
+  })
+
+  it('does not begin under a signal that is aborted already', async () => {
+    const { region } = openMemory<number>()
+    const reason = new Error('gone')
+    const signal = AbortSignal.abort(reason)
+    const calls = counting()
+    await expect(region.getOrCreate('key', calls.next, { signal })).rejects.toBe(reason)
+    await expect(
+      region.getOrCreateMulti(['a', 'b'], (keys) => keys.map(calls.next), { signal }),
+    ).rejects.toBe(reason)
+    await idle()
+    expect(calls.runs).toBe(0)
+    expect(await region.keyIsLocked('key')).toBe(false)
+    expect(await region.getOrCreate('key', calls.next)).toBe(1)
+  })
+
   it('does not apply to the caller whose creator runs', async () => {
     const { region } = openMemory<string>()
     const value = await region.getOrCreate(

@@ -147,9 +147,11 @@ describe('a job', () => {
     })
     await region.set('key', 1)
     clock.tick(101)
-    await region.getOrCreate('key', () => expect.unreachable())
+    const calls = counting()
+    await region.getOrCreate('key', calls.next)
     clock.tick(1_001)
     await jobs[0]?.run()
+    expect(calls.runs).toBe(0)
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 

@@ -127,7 +127,7 @@ export const later: TransparentProxy = (next) => {
 }
 
 /** A backend of the three methods that every store has. */
-export function threeMethods(): Backend<CachedValue> {
+function threeMethods(): Backend<CachedValue> {
   const map = new Map<string, CachedValue>()
   return defineBackend<CachedValue>({
     name: 'map',
