@@ -1,10 +1,10 @@
-import { preciseClock, stamp } from './clock.js'
 import type { Freshness, InvalidationMode } from './ledger.js'
 import type { MaybePromise } from './maybe-promise.js'
 
 /** Decides which values of a region an invalidation has reached. A custom one replaces the ledger's part in it. */
 export interface RegionInvalidator {
-  invalidate(mode: InvalidationMode): MaybePromise<void>
+  /** `at`: epoch ms, later than the `startedAt` of everything that this process began before. */
+  invalidate(mode: InvalidationMode, at: number): MaybePromise<void>
   /** `startedAt`: epoch ms before the value's creator ran, strictly increasing within a process. */
   judge(startedAt: number, key: string): MaybePromise<Freshness>
 }
@@ -17,10 +17,9 @@ export function localInvalidation(): RegionInvalidator {
   let hard = 0
   let soft = 0
   return {
-    invalidate(mode) {
-      const now = stamp(preciseClock.now())
-      if (mode === 'hard') hard = now
-      else soft = now
+    invalidate(mode, at) {
+      if (mode === 'hard') hard = at
+      else soft = at
     },
     judge: (startedAt) => (startedAt <= hard ? 'dead' : startedAt <= soft ? 'stale' : 'fresh'),
   }

@@ -59,7 +59,7 @@ export function assess(
   if (found === undefined) return 'dead'
   // The least that tells a cached value from what a foreign writer left: this runs on every hit.
   const metadata = (found as CachedValue | null)?.metadata
-  if (typeof metadata?.createdAt !== 'number') {
+  if (typeof metadata?.createdAt !== 'number' || typeof metadata.startedAt !== 'number') {
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'dead'
   }

@@ -27,7 +27,6 @@ import {
 } from './region-core.js'
 import type {
   CreateOptions,
-  Creation,
   Creator,
   MultiCreator,
   ReadOptions,
@@ -362,7 +361,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     invalidate: (mode = 'hard') =>
       operation(async (at) => {
         checkMode(mode)
-        if (at.invalidator !== undefined) await at.invalidator.invalidate(mode)
+        if (at.invalidator !== undefined) await at.invalidator.invalidate(mode, stamp(at.precise.now()))
         else await at.tracker?.invalidate([at.own], mode)
         told('region', [at.own], mode)
       }),

@@ -76,11 +76,22 @@ const GREATEST_SHARE = 0.9
 /** Above this share the traffic is recent rather than frequent, and one round without a hit ends an entry. */
 const RECENT = 0.12
 
-/** What a hit on a ghost moves the share by: on one that only just missed, and on any other. */
+/** What the share moves by at most when a ghost returns. */
 const STEP = 0.01
-const FAR_STEP = STEP / 64
+/** How many returns the share takes into account: it moves as far as they agree, so that chance does not move it. */
+const MEMORY = 16
+/** The weight of a return to the small queue that only just missed is 1: of one that missed by far, */
+const FAR = 1 / 64
+/** and of one to the main queue, which is more often worth its place. */
+const TO_MAIN = 1.3
 /** The part of the store by which an entry may have missed and still count as having only just missed. */
 const MARGIN = 0.1
+/**
+ * The age of a ghost of the main queue counts that queue's evictions, and in recent traffic its turns instead, since an
+ * entry that goes round delays the others too.
+ */
+const OTHER_TURN = 3
+const RECENT_TURN = 2
 /** The ghosts of the small queue, as a part of the live entries; those of the main queue fill the margin. */
 const GHOSTS = 0.95
 
@@ -119,6 +130,7 @@ class Store<T> implements Bounded<T> {
   /** What the small queue holds, in the unit that is limited: bytes, else entries. */
   private smallLoad = 0
   private share = SHARE
+  private leaning = 0
   private evictions = 0
   private turns = 0
   private swept = this.small
@@ -207,21 +219,25 @@ class Store<T> implements Bounded<T> {
   private revive(node: Node<T>, value: T, expiresAt: number, weight: number): void {
     const { state } = node
     node.state = GONE
-    let place = MAIN
+    const number = state >> ABOVE
+    const margin = this.size * MARGIN
+    let place = SMALL
     if ((state & PLACE) === GHOST_OF_SMALL) {
-      const near = ((this.evictions - (state >> ABOVE)) & WRAP) <= this.size * MARGIN
-      this.share = Math.min(GREATEST_SHARE, this.share + (near ? STEP : FAR_STEP))
-    } else {
-      const near = ((this.turns - (state >> ABOVE)) & WRAP) <= this.size * MARGIN * 2
-      if (near) this.share = Math.max(LEAST_SHARE, this.share - STEP)
-      place = SMALL
-    }
+      place = MAIN
+      this.lean(1, ((this.evictions - number) & WRAP) <= margin ? 1 : FAR)
+    } else if (((this.turns - number) & WRAP) <= margin * OTHER_TURN) this.lean(-1, TO_MAIN)
     const spare = this.makeRoom(weight)
     node.state = place
     node.value = value
     node.expiresAt = expiresAt
     node.weight = weight
     this.enter(node, spare)
+  }
+
+  private lean(towards: number, weight: number): void {
+    this.leaning += ((towards - this.leaning) * weight) / MEMORY
+    const share = this.share + STEP * weight * this.leaning * Math.abs(this.leaning)
+    this.share = Math.min(GREATEST_SHARE, Math.max(LEAST_SHARE, share))
   }
 
   private replace(node: Node<T>, value: T, expiresAt: number, weight: number): void {
@@ -292,7 +308,7 @@ class Store<T> implements Bounded<T> {
       else {
         if (this.share > RECENT) {
           node.state = MAIN
-          this.turns++
+          this.turns += RECENT_TURN
         } else node.state = state - HIT
         this.main.push(node)
       }
@@ -309,7 +325,7 @@ class Store<T> implements Bounded<T> {
       this.ghostsOfSmall.push(node)
       this.forget(this.ghostsOfSmall, this.size * GHOSTS)
     } else {
-      this.turns = (this.turns + (this.share > RECENT ? 1 : 2)) & WRAP
+      this.turns = (this.turns + (this.share > RECENT ? RECENT_TURN : OTHER_TURN)) & WRAP
       node.state = GHOST_OF_MAIN | (this.turns << ABOVE)
       this.ghostsOfMain.push(node)
       this.forget(this.ghostsOfMain, this.size * MARGIN)

@@ -50,17 +50,20 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   let pending = 0
   let closed = false
   let drained: (() => void) | undefined
+  let ready = () => {}
   const readyListeners: (() => void)[] = []
   const waiting: { resolve(): void; reject(error: unknown): void }[] = []
 
+  const onReady = (made: RedisClient) => {
+    // It may be another server now, with another clock.
+    if (verified === made) void learnTime(made).catch(() => {})
+    for (const { resolve } of waiting.splice(0)) resolve()
+    for (const listener of readyListeners) listener()
+  }
   const client = (): Promise<RedisClient> => {
     opening ??= open().then((made) => {
-      made.on('ready', () => {
-        // It may be another server now, with another clock.
-        if (verified === made) void learnTime(made).catch(() => {})
-        for (const { resolve } of waiting.splice(0)) resolve()
-        for (const listener of readyListeners) listener()
-      })
+      ready = () => onReady(made)
+      made.on('ready', ready)
       if (ours) {
         const failed = (error: Error) => {
           lastError = error
@@ -195,9 +198,9 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
       if (pending > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
       for (const { reject } of waiting.splice(0))
         reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
-      if (!ours || opening === undefined) return
-      const made = await opening.catch(() => undefined)
-      if (made === undefined) return
+      const made = await opening?.catch(() => undefined)
+      made?.off('ready', ready)
+      if (made === undefined || !ours) return
       if (made.status === 'ready') await soon(500, made.quit())
       made.disconnect()
     },

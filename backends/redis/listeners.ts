@@ -12,18 +12,45 @@ interface Sink {
 /** ms before a refused subscription is tried again; until then waiters poll. */
 const RETRY = 5_000
 
+/** Backends over one client share the connection that listens for it. */
+const shared = new WeakMap<RedisClient, { readonly connection: RedisClient; users: number }>()
+
+function borrow(client: RedisClient): RedisClient {
+  let found = shared.get(client)
+  if (found === undefined) {
+    found = { connection: listenerLike(client), users: 0 }
+    shared.set(client, found)
+    // Without a listener ioredis prints every error.
+    found.connection.on('error', failed)
+    found.connection.connect().catch(failed)
+  }
+  found.users++
+  return found.connection
+}
+
+function giveBack(client: RedisClient): void {
+  const found = shared.get(client)
+  if (found === undefined || --found.users > 0) return
+  shared.delete(client)
+  found.connection.disconnect()
+}
+
+function failed(error: unknown): void {
+  report('failure', () => ({ where: 'redis subscription', error }))
+}
+
 /**
  * One connection of its own for all leases of a database, opened at the first lease. Pub/sub knows no databases, so the
  * channel carries the number. Where it cannot subscribe (an ACL may forbid it), nobody is woken and waiters poll.
  */
 export function channelListener(client: () => Promise<RedisClient>, channel: string, sink: Sink): Listener {
+  let owner: RedisClient | undefined
   let connection: RedisClient | undefined
   let subscribed = false
   let begun = false
   let closed = false
   let retry: NodeJS.Timeout | undefined
 
-  const failed = (error: unknown) => report('failure', () => ({ where: 'redis subscription', error }))
   const subscribe = async (): Promise<void> => {
     if (closed || connection === undefined) return
     try {
@@ -52,20 +79,13 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
     try {
       const made = await client()
       if (closed) return
-      if (isCluster(made)) {
-        // The client keeps a subscriber of its own and moves it when its node goes.
-        connection = made
-        made.on('message', message)
-        made.on('ready', ready)
-        if (made.status === 'ready') await subscribe()
-        return
-      }
-      connection = listenerLike(made)
-      connection.on('error', failed)
+      owner = made
+      // A cluster client keeps a subscriber of its own, and moves it when its node goes.
+      connection = isCluster(made) ? made : borrow(made)
       connection.on('message', message)
       connection.on('ready', ready)
-      connection.on('close', gone)
-      await connection.connect()
+      if (connection !== made) connection.on('close', gone)
+      if (connection.status === 'ready') ready()
     } catch (error) {
       failed(error)
     }
@@ -83,11 +103,12 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
     async close() {
       closed = true
       clearTimeout(retry)
-      if (connection === undefined) return
+      if (connection === undefined || owner === undefined) return
       connection.off('message', message)
       connection.off('ready', ready)
-      if (isCluster(connection)) await connection.unsubscribe(channel).catch(() => {})
-      else connection.disconnect()
+      connection.off('close', gone)
+      if (connection !== owner) giveBack(owner)
+      else await connection.unsubscribe(channel).catch(() => {})
     },
   }
 }

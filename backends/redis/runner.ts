@@ -1,5 +1,6 @@
 import { CorralError } from '../../src/errors.js'
 import type { RedisClient } from './client.js'
+import { kindOf, typed } from './failures.js'
 import type { Gateway } from './gateway.js'
 import type { Script } from './scripts.js'
 
@@ -22,6 +23,8 @@ export interface Runner {
   /** All in one round trip; what failed is an Error in its place. */
   pipeline(calls: readonly Call[], once?: boolean): Promise<readonly unknown[]>
 }
+
+const LOST = 'Connection is closed.'
 
 /** Runs scripts by their hash, and sends the text to a server that does not know it (any more). */
 export function runner(gate: Gateway, replicas: Replicas | undefined, clustered: boolean): Runner {
@@ -68,11 +71,18 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
         const pipe = client.pipeline()
         for (const { script, keys, args } of calls) pipe.evalsha(script.sha, keys.length, ...keys, ...args)
         const answers = (await pipe.exec()) ?? []
+        const lost = calls.map(
+          (_, i) => answers[i]?.[0] ?? (answers[i] === undefined ? new Error(LOST) : undefined),
+        )
+        // Nothing has answered: the gate decides whether all of it may be sent again.
+        if (lost.every((error) => error !== undefined && kindOf(error) === 'absence')) throw lost[0]
         return Promise.all(
           calls.map((call, i) => {
-            const [error, result] = answers[i] ?? [new Error('Connection is closed.'), undefined]
-            if (error === null) return result
-            return isUnknown(error) ? plain(client, call).catch(asError) : error
+            const error = lost[i]
+            if (error === undefined) return answers[i]?.[1]
+            return isUnknown(error)
+              ? plain(client, call).catch((failure: unknown) => typed(failure))
+              : typed(error)
           }),
         )
       }, once)

@@ -139,7 +139,9 @@ export function track(
 
 /** A foreign writer may have left anything. */
 function basisOf(found: CachedValue | null): Basis | undefined {
-  return (found as Partial<CachedValue> | null)?.metadata?.basis
+  const basis = (found as Partial<CachedValue> | null)?.metadata?.basis
+  // A foreign writer may have left anything there; what is no basis vouches for nothing.
+  return Array.isArray(basis?.groups) ? basis : undefined
 }
 
 /** What was written without a ledger cannot be vouched for. What is no cached value at all is the reader's to report. */

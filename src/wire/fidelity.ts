@@ -72,6 +72,7 @@ export function quickCheck(keeps: Keeps, { text = false }: { readonly text?: boo
   const keepsArray = (value: readonly unknown[], prototype: object, depth: number): boolean => {
     if (prototype !== Array.prototype) return false
     left -= value.length
+    if (left < 0) return false
     for (let i = 0; i < value.length; i++) {
       const part = value[i]
       if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))

@@ -21,8 +21,9 @@ function someObject(value: unknown, test: (part: object) => boolean): boolean {
     if (test(part)) return true
     seen.add(part)
     if (part instanceof Map) for (const [key, item] of part) waiting.push(key, item)
-    else if (part instanceof Set || Array.isArray(part)) for (const item of part) waiting.push(item)
+    else if (part instanceof Set) for (const item of part) waiting.push(item)
     else if (part instanceof Error) waiting.push(part.cause)
+    // By its keys, also an array: a few bytes can make one whose length is 2^32, all of it holes.
     else if (!ArrayBuffer.isView(part))
       for (const key of Object.keys(part)) waiting.push((part as Record<string, unknown>)[key])
   }

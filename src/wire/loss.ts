@@ -22,6 +22,12 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
   const lost = (what: string, advice?: string): Loss =>
     advice === undefined ? { path: path.join(''), what } : { path: path.join(''), what, advice }
 
+  const lostAt = (segment: string, what: string): Loss => {
+    path.push(segment)
+    const loss = lost(what)
+    path.pop()
+    return loss
+  }
   const step = (segment: string, part: unknown): Loss | undefined => {
     path.push(segment)
     const loss = look(part)
@@ -90,15 +96,17 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
     !keeps.loneSurrogates && !isWellFormed(key) ? lost('a key with half a surrogate pair') : undefined
 
   const lookAtElements = (part: readonly unknown[]): Loss | undefined => {
+    if (keeps.holes) return lookAtPresent(part)
     for (let i = 0; i < part.length; i++) {
-      if (!(i in part)) {
-        if (keeps.holes) continue
-        path.push(`[${i}]`)
-        const hole = lost('a hole in an array')
-        path.pop()
-        return hole
-      }
-      const found = step(`[${i}]`, part[i])
+      const found = i in part ? step(`[${i}]`, part[i]) : lostAt(`[${i}]`, 'a hole in an array')
+      if (found !== undefined) return found
+    }
+    return undefined
+  }
+  /** By keys: an array of holes may be 2^32 long. */
+  const lookAtPresent = (part: readonly unknown[]): Loss | undefined => {
+    for (const key of Object.keys(part)) {
+      const found = step(`[${key}]`, (part as unknown as Record<string, unknown>)[key])
       if (found !== undefined) return found
     }
     return undefined
@@ -127,12 +135,8 @@ export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negati
   }
   const lookAtError = (part: Error): Loss | undefined => {
     for (const key of Object.keys(part))
-      if (key !== 'cause') {
-        path.push(property(key))
-        const own = lost('a property that an Error has beyond its message, stack and cause')
-        path.pop()
-        return own
-      }
+      if (key !== 'cause')
+        return lostAt(property(key), 'a property that an Error has beyond its message, stack and cause')
     return 'cause' in part ? step('.cause', part.cause) : undefined
   }
 

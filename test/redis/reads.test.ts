@@ -11,14 +11,16 @@ import { cluster, type Deployment, standalone } from './deployments.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 
 /** How often the servers were asked each command since the last time. */
-async function commands({ admin }: Deployment): Promise<Readonly<Record<string, number>>> {
+async function commands({ servers }: Deployment): Promise<Readonly<Record<string, number>>> {
   const counts: Record<string, number> = {}
-  for (const node of 'nodes' in admin ? admin.nodes('master') : [admin]) {
+  for (const { port } of servers) {
+    const node = new Redis({ port })
     for (const [, name, calls] of (await node.info('commandstats')).matchAll(
       /^cmdstat_([^:]+):calls=(\d+)/gm,
     ))
       counts[name as string] = (counts[name as string] ?? 0) + Number(calls)
     await node.config('RESETSTAT')
+    node.disconnect()
   }
   return counts
 }
@@ -163,6 +165,64 @@ withRedis('a client that was passed in', standalone, (at) => {
     await region.close()
     expect(await client.ping()).toBe('PONG')
     client.disconnect()
+  })
+})
+
+withRedis('a Cluster whose slots move', cluster, (at) => {
+  it('keeps every promise meanwhile', async () => {
+    const [mine, theirs] = [at().open(), at().open()]
+    const admin = at().admin as Cluster
+    const key = freshKey()
+    const slot = slotOf(key)
+    const nodes = admin.nodes('master')
+    const ids = await Promise.all(nodes.map(async (node) => String(await node.call('CLUSTER', 'MYID'))))
+    const owns = await Promise.all(
+      nodes.map((node) =>
+        node.get(key).then(
+          () => true,
+          () => false,
+        ),
+      ),
+    )
+    const from = owns.indexOf(true)
+    const to = (from + 1) % nodes.length
+    const [source, target] = [nodes[from] as Redis, nodes[to] as Redis]
+    await mine.set(key, bytes('0'), {})
+    let going = true
+    let rounds = 0
+    const work = (async () => {
+      for (; going; rounds++) {
+        const token = await granted(mine, key, 5_000, true)
+        expect(await mine.set(key, bytes(`${rounds}`), { token })).toBe('stored')
+        expect(text(await theirs.get(key))).toBe(`${rounds}`)
+        await theirs.delete(key)
+        expect(await mine.get(key)).toBeUndefined()
+      }
+    })()
+    await target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', ids[from] as string)
+    await source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', ids[to] as string)
+    for (let i = 0; i < 20; i++) {
+      const found = (await source.call('CLUSTER', 'GETKEYSINSLOT', slot, 100)) as string[]
+      if (found.length > 0)
+        await source.call(
+          'MIGRATE',
+          '127.0.0.1',
+          target.options.port ?? 0,
+          '',
+          0,
+          5_000,
+          'REPLACE',
+          'KEYS',
+          ...found,
+        )
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    for (const node of [target, source, ...nodes])
+      await node.call('CLUSTER', 'SETSLOT', slot, 'NODE', ids[to] as string)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    going = false
+    await work
+    expect(rounds).toBeGreaterThan(5)
   })
 })
 
