@@ -2,10 +2,10 @@ import { DefaultDeserializer, serialize } from 'node:v8'
 import type { Bytes, CachedValue } from '../src/cached-value.js'
 import { CorralError, refuseUnknown } from '../src/errors.js'
 import { type BackendProxy, mapValues } from '../src/proxy.js'
+import { type CloneVerdict, judgeClone } from '../src/wire/clone.js'
 import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
-import { hasProtoKey, hasRegExp } from '../src/wire/guards.js'
 import type { Keeps, Visit } from '../src/wire/keeps.js'
 
 export interface V8Options {
@@ -25,8 +25,8 @@ const MAJOR_BYTES = 1
 
 /**
  * Encodes values with V8's structured clone: keeps the most, errors and half surrogates included, and is read by the
- * same major version of Node only. V8 does not harden its reader against hostile bytes: where others can write to
- * the store, put `seal()` below.
+ * same major version of Node only. What is read is looked through first, but V8 does not harden its reader: where others
+ * can write to the store, put `seal()` below.
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
  *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
@@ -34,31 +34,21 @@ export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
   refuseUnknown(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
   const { lossy = false, regExp = false } = options
   const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'v8()')
-  const keeps = keepsOf(regExp, limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'v8()'))
-  const check = quickCheck(keeps)
+  const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'v8()')
+  const limits = { maxDepth, regExp }
+  const clone = lossy ? lossyClone : strictClone(keepsOf(regExp, maxDepth))
 
-  const written = (payload: unknown): Buffer => {
-    let clone: Buffer
-    try {
-      clone = serialize(payload)
-    } catch (error) {
-      if (!lossy) carefulCheck(keeps, payload)
-      throw encoderFailed(keeps, error)
-    }
-    refuseLarge(clone.length, maxBytes, 'v8()')
-    if (lossy) refuseUnreadable(clone, payload, regExp)
-    else if (check(payload, clone.length) === UNSURE || mentionsProto(clone)) carefulCheck(keeps, payload)
-    return clone
-  }
   return mapValues<CachedValue, Bytes>({
     name: 'v8',
     inner: 'bytes',
     outer: 'values',
     encode({ payload, metadata }, key) {
-      const clone = written(payload)
-      const { bytes, at } = openFrame(CODEC_V8, metadata, clone.length + MAJOR_BYTES)
+      const cloned = clone(payload)
+      refuseLarge(cloned.length, maxBytes, 'v8()')
+      refuseUnreadable(judgeClone(cloned, limits))
+      const { bytes, at } = openFrame(CODEC_V8, metadata, cloned.length + MAJOR_BYTES)
       bytes[at] = MAJOR
-      bytes.set(clone, at + MAJOR_BYTES)
+      bytes.set(cloned, at + MAJOR_BYTES)
       return closeFrame(bytes, key)
     },
     decode(stored, key) {
@@ -66,27 +56,58 @@ export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
       if (entry === undefined || entry.codec !== CODEC_V8) return undefined
       const { bytes, start, end, metadata } = entry
       if (end - start > maxBytes + MAJOR_BYTES || bytes[start] !== MAJOR) return undefined
-      const clone = bytes.subarray(start + MAJOR_BYTES, end)
-      const payload = read(clone)
-      if (mentionsProto(clone) && hasProtoKey(payload)) return undefined
-      if (!regExp && mayHoldRegExp(clone) && hasRegExp(payload)) return undefined
-      return { payload, metadata }
+      const cloned = bytes.subarray(start + MAJOR_BYTES, end)
+      if (judgeClone(cloned, limits) !== 'fine') return undefined
+      return { payload: read(cloned), metadata }
     },
   })
 }
 
-function refuseUnreadable(clone: Buffer, payload: unknown, regExp: boolean): void {
-  const what =
-    mentionsProto(clone) && hasProtoKey(payload)
-      ? 'a key named __proto__'
-      : !regExp && mayHoldRegExp(clone) && hasRegExp(payload)
-        ? 'a RegExp'
-        : undefined
-  if (what !== undefined)
+function strictClone(keeps: Keeps): (payload: unknown) => Buffer {
+  const check = quickCheck(keeps)
+  return (payload) => {
+    let cloned: Buffer
+    try {
+      cloned = serialize(payload)
+    } catch (error) {
+      carefulCheck(keeps, payload)
+      throw encoderFailed(keeps, error)
+    }
+    if (check(payload, cloned.length) === UNSURE || mentionsProto(cloned)) carefulCheck(keeps, payload)
+    return cloned
+  }
+}
+
+function lossyClone(payload: unknown): Buffer {
+  try {
+    return serialize(payload)
+  } catch (error) {
+    throw encoderFailed({ encoding: 'v8()' }, error)
+  }
+}
+
+const UNREADABLE: Record<Exclude<CloneVerdict, 'fine'>, string> = {
+  broken: 'something that this version of Corral does not know. Store plainer data',
+  deep: 'objects nested too deeply. Store flatter data, or raise maxDepth',
+  absurd: 'an array with many more holes than elements. Store an object or a Map',
+  proto: 'a key named __proto__. Rename the key',
+  regexp: 'a RegExp. Store its source, or allow it: regExp: true',
+}
+
+/** What no read would accept is not stored, even where losses are allowed. */
+function refuseUnreadable(verdict: CloneVerdict): void {
+  if (verdict !== 'fine')
     throw new CorralError(
       'ERR_UNENCODABLE',
-      `Expected a value that v8() can read back, got one with ${what} in it. Rename the key, or allow RegExps: regExp: true.`,
+      `Expected a value that v8() can read back, got one that has ${UNREADABLE[verdict]}.`,
     )
+}
+
+const PROTO = Buffer.from('__proto__')
+
+/** Where the name stands, a check that takes its time tells keys from text, and says where. */
+function mentionsProto(cloned: Buffer): boolean {
+  return cloned.includes(PROTO) || cloned.includes('__proto__', 0, 'utf16le')
 }
 
 /** Node's index of each kind of view; its own deserializer would make views on the stored bytes. */
@@ -122,27 +143,6 @@ function read(clone: Buffer): unknown {
   const deserializer = new CopyingDeserializer(clone)
   deserializer.readHeader()
   return deserializer.readValue()
-}
-
-const PROTO = [Buffer.from('__proto__', 'latin1'), Buffer.from('__proto__', 'utf16le')] as const
-
-function mentionsProto(clone: Buffer): boolean {
-  return clone.includes(PROTO[0]) || clone.includes(PROTO[1])
-}
-
-const REGEXP = 0x52
-const PADDING = 0
-/** V8's tags of the text that follows: UTF-8, one byte a character, two bytes a character. */
-const TEXTS = new Set([0x53, 0x22, 0x63])
-
-/** Whether V8's tag of a RegExp, with the text that has to follow it, occurs. Text can look the same: check a yes. */
-function mayHoldRegExp(clone: Buffer): boolean {
-  for (let at = clone.indexOf(REGEXP); at >= 0; at = clone.indexOf(REGEXP, at + 1)) {
-    let next = at + 1
-    while (clone[next] === PADDING) next++
-    if (TEXTS.has(clone[next] as number)) return true
-  }
-  return false
 }
 
 function keepsOf(regExp: boolean, maxDepth: number): Keeps {

@@ -74,7 +74,7 @@ export function makeCacheOnArguments<V>(
         'ERR_OPTION',
         `Expected cacheOnArguments() to decorate a method, got a ${context.kind as string}.`,
       )
-    return cachedMethod(access, options, fn, generator(namespace, fn), context)
+    return cachedMethod(access, options, fn, (space = namespace) => generator(space, fn), namespace, context)
   }
   return decorate as CacheOnArguments<V>
 }
@@ -147,10 +147,11 @@ function cached<V>(
         const expirationTime = lifetime(options, args)
         if (!keep) await region.delete(key)
         else if (names === undefined) await region.set(key, value, { expirationTime })
-        else {
-          const dependencies = [...names.ahead(args), ...names.after(value, args)]
-          await region.set(key, value, { expirationTime, dependencies, asOf: await region.asOf() })
-        }
+        else
+          throw new CorralError(
+            'ERR_AS_OF_MISSING',
+            `The results of this function have dependencies, so that a value set by hand needs to know as of when it was loaded: take \`const asOf = await region.asOf()\` before loading, then region.set(fn.key(…), value, { dependencies, asOf }). Or use refresh().`,
+          )
       }),
     refresh: (...args: readonly unknown[]) =>
       attempt(() => refresh(keyOf(...args), () => make(args), constant ?? create(args))),
@@ -167,7 +168,8 @@ function cachedMethod<V>(
   access: RegionAccess<V>,
   options: CacheOptions,
   fn: AnyFunction,
-  keyOf: (...args: readonly unknown[]) => string,
+  keysIn: (namespace?: string) => (...args: readonly unknown[]) => string,
+  namespace: string,
   context: ClassMethodDecoratorContext,
 ): unknown {
   const { self } = options
@@ -177,16 +179,29 @@ function cachedMethod<V>(
       `Expected \`self\` for the method '${String(context.name)}': all instances would share its entries. Give self: (instance) => instance.id, or self: 'shared'.`,
     )
   const part = typeof self === 'function' ? (self as (instance: unknown) => KeyPart) : undefined
+  const shared = keysIn()
   const bound = new WeakMap<object, CachedFunction<readonly unknown[], V>>()
   const bind = (instance: object): CachedFunction<readonly unknown[], V> => {
     let found = bound.get(instance)
     if (found === undefined) {
-      const key = part === undefined ? keyOf : (...args: readonly unknown[]) => keyOf(part(instance), ...args)
+      // The instance is a matter of the namespace: a generator may expect nothing but the method's own arguments.
+      const key =
+        part === undefined
+          ? shared
+          : (...args: readonly unknown[]) =>
+              keysIn(functionKeyGenerator(namespace || 'self', fn)(part(instance)))(...args)
       bound.set(instance, (found = cached(access, options, fn, key, instance)))
     }
     return found
   }
-  const method = function (this: object, ...args: readonly unknown[]) {
+  const method = function (this: object | undefined, ...args: readonly unknown[]) {
+    if (typeof this !== 'object' && typeof this !== 'function')
+      return Promise.reject(
+        new CorralError(
+          'ERR_OPTION',
+          `The cached method '${String(context.name)}' was called without its instance. Call it as instance.${String(context.name)}(…).`,
+        ),
+      )
     return bind(this)(...args)
   }
   methods.set(method, bind as (self: object) => unknown)

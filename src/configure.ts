@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Backend } from './backend.js'
 import type { CachedValue } from './cached-value.js'
 import { coarseClock, preciseClock } from './clock.js'
@@ -7,7 +8,7 @@ import { dogpile } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { guard } from './guard.js'
-import { localInvalidation } from './invalidation.js'
+import { localInvalidation, type RegionInvalidator } from './invalidation.js'
 import type { Configured, Made } from './region-core.js'
 import type { ConfigureOptions, RegionOptions } from './region-types.js'
 import { expectBackend } from './wrap.js'
@@ -57,7 +58,7 @@ function checkShared({
   )
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`regionInvalidator\` to have invalidate(mode) and judge(startedAt, key), got ${shown(regionInvalidator)}.`,
+      `Expected \`regionInvalidator\` to have invalidate(mode, at) and judge(startedAt, key), got ${shown(regionInvalidator)}.`,
     )
   if (clock !== undefined && typeof clock.now !== 'function')
     throw new CorralError('ERR_OPTION', `Expected \`clock\` to have now(), got ${shown(clock)}.`)
@@ -73,11 +74,23 @@ function mustBeFunction(option: string, value: unknown): void {
     throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${shown(value)}.`)
 }
 
+/** What a region is through all its configurations. */
+export interface Identity {
+  readonly own: string
+  readonly local: RegionInvalidator
+}
+
 let unnamed = 0
+
+/** The name by which everything in a region is invalidated must outlive a new configuration, and so must its local marks. */
+export function identify(name: string | undefined): Identity {
+  return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
+}
+
 const users = new WeakMap<object, number>()
 
 /** Puts a region together, or throws and leaves nothing half-done. */
-export function assemble(base: RegionOptions, more: ConfigureOptions): Assembled {
+export function assemble(identity: Identity, base: RegionOptions, more: ConfigureOptions): Assembled {
   refuseUnknown(more, [...LATER, 'replaceExistingBackend'], 'configure()')
   checkShared(more)
   const options = { ...defined(base), ...defined(more) }
@@ -105,32 +118,35 @@ export function assemble(base: RegionOptions, more: ConfigureOptions): Assembled
   const limits = limitsOf(backend)
   users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
+  const pile = dogpile<Made>({
+    wait: options.lease?.wait ?? '60s',
+    renewEvery: leaseMs / 3,
+    runner: options.asyncCreationRunner,
+    signal: closing.signal,
+  })
   let released: Promise<void> | undefined
   return {
     name,
-    own: `region:${name ?? `~${++unnamed}`}`,
+    own: identity.own,
     backend,
     chain: tracked,
     tracker: backend.tracker,
-    invalidator:
-      options.regionInvalidator ?? (backend.tracker === undefined ? localInvalidation() : undefined),
+    invalidator: options.regionInvalidator ?? (backend.tracker === undefined ? identity.local : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     leaseMs,
-    pile: dogpile<Made>({
-      wait: options.lease?.wait ?? '60s',
-      renewEvery: leaseMs / 3,
-      runner: options.asyncCreationRunner,
-      signal: closing.signal,
-    }),
+    pile,
     limits,
     release() {
       released ??= (async () => {
         closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
         const left = (users.get(chain.actual) ?? 1) - 1
         users.set(chain.actual, left)
-        if (left === 0) await backend.close()
+        if (left > 0) return
+        // Creations under way may still fill; one that never ends must not keep the backend open.
+        await Promise.race([pile.idle(), pause(leaseMs, undefined, { ref: false })])
+        await backend.close()
       })()
       return released
     },

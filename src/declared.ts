@@ -1,4 +1,4 @@
-import { groupName, type IdPart } from './dependencies/names.js'
+import { checkNames, groupName, type IdPart } from './dependencies/names.js'
 import { CorralError, shown } from './errors.js'
 
 /** What a cached function declares of its results, in the form in which the options say it. */
@@ -32,8 +32,11 @@ export function declared({ dependencies, resultDependencies, group }: Declaratio
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (names: string | readonly string[]): readonly string[] =>
-    typeof names === 'string' ? [names] : names
+  const list = (names: string | readonly string[]): readonly string[] => {
+    const all = typeof names === 'string' ? [names] : names
+    checkNames(all, false)
+    return all
+  }
   return {
     ahead: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),

@@ -2,7 +2,7 @@ import type { Backend, BackendSpec, WriteOptions } from './backend.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { fence } from './fence.js'
-import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, each, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 
 const REQUIRED = ['get', 'set', 'delete'] as const
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
@@ -51,7 +51,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
     getMulti: (keys) => {
       if (keys.length === 0) return []
       return spec.getMulti === undefined
-        ? all(keys.map(get))
+        ? each(keys, get)
         : complete('getMulti', keys.length, timely('getMulti', spec.getMulti(keys)))
     },
     setMulti: (writes) => {
@@ -59,15 +59,38 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
       // Without a lease of the store's own each write is fenced here, one by one.
       return spec.setMulti !== undefined && ownBatches
         ? complete('setMulti', writes.length, timely('setMulti', spec.setMulti(writes)))
-        : all(writes.map(([key, value, options]) => write(key, value, options)))
+        : each(writes, ([key, value, options]) => write(key, value, options))
     },
     deleteMulti: (keys) => {
       if (keys.length === 0) return
       if (spec.deleteMulti !== undefined && ownBatches) return timely('deleteMulti', spec.deleteMulti(keys))
-      const done = all(keys.map(remove))
+      const done = each(keys, remove)
       return isPromise(done) ? done.then(() => {}) : undefined
     },
-    acquire: (key, ms, options) => timely('acquire', lease.acquire(key, ms, options)),
+    acquire(key, ms, options) {
+      const work = lease.acquire(key, ms, options)
+      if (!isPromise(work)) return work
+      let late = false
+      // A lease that is granted after its caller was told otherwise is held by nobody.
+      work.then(
+        ({ token }) => {
+          if (late && token !== undefined)
+            void orElse(
+              () => lease.release(key, token),
+              () => false,
+            )
+        },
+        () => {},
+      )
+      const timed = timely('acquire', work)
+      void orElse(
+        () => timed,
+        () => {
+          late = true
+        },
+      )
+      return timed
+    },
     renew: (key, token, ms) => timely('renew', lease.renew(key, token, ms)),
     release: (key, token) => timely('release', lease.release(key, token)),
     held: (key) => timely('held', lease.held(key)),

@@ -3,7 +3,7 @@ import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown } from './errors.js'
 import { type Filled, type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import type { Acquired } from './lease.js'
-import { handled, type MaybePromise } from './maybe-promise.js'
+import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
 import {
   closesCycle,
@@ -68,6 +68,13 @@ export interface Dogpile<V> {
     steps: Steps<V>,
     options?: RunOptions<V>,
   ): Promise<Map<string, Renewed<V>>>
+  /**
+   * Lets nobody join the creations of these keys any more: what they make was voided. Their tokens keep it out of the
+   * store in any case; this spares newcomers the wait.
+   */
+  detach(keys: readonly string[]): void
+  /** Resolves when no creation is under way. */
+  idle(): Promise<void>
 }
 
 export interface Renewed<V> {
@@ -94,8 +101,19 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   const flights = new Map<string, Flight<V>>()
   const pile = flights
 
-  const limitsOf = ({ wait, signal }: RunOptions<V>): Limits => ({ wait: wait ?? defaultWait, signal })
-  const workFor = (keys: readonly string[], alone = false): Work => ({ pile, keys, alone, waits: new Set() })
+  const limitsOf = ({ wait = defaultWait, signal }: RunOptions<V>): Limits => ({
+    wait,
+    // One deadline for all that a call waits for, however often it has to start over.
+    deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
+    signal,
+  })
+  const workFor = (keys: readonly string[], alone = false): Work => ({
+    pile,
+    keys,
+    alone,
+    waits: new Set(),
+    done: false,
+  })
 
   const launch = (key: string, work: Work): Flight<V> => {
     const former = flights.get(key)
@@ -108,6 +126,9 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     flight.open = false
     if (flights.get(key) === flight) flights.delete(key)
   }
+
+  let busy = 0
+  let whenIdle: (() => void)[] = []
 
   /** Keeps the leases of a creation alive until it is called off. */
   const hold = (held: readonly Claim<V>[], steps: Steps<V>): (() => void) => {
@@ -146,10 +167,11 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   /** Creates and fills under leases that are held; lands every flight of the batch. Never rejects. */
   const makeAndLand = async (claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void> => {
     const stop = hold(claims, steps)
+    busy++
     try {
       const keys = claims.map(({ key }) => key)
       for (const { flight } of claims) flight.creating = true
-      const values = await create(steps, keys, work, (claims[0] as Claim<V>).flight.abandoned)
+      const values = await create(steps, keys, work, whenAllAbandoned(claims))
       for (const { flight } of claims) flight.open = false
       const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
       const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
@@ -168,6 +190,10 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       for (const { flight } of claims) flight.fail(error)
     } finally {
       stop()
+      if (--busy === 0) {
+        for (const resolve of whenIdle) resolve()
+        whenIdle = []
+      }
     }
   }
 
@@ -183,11 +209,18 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       const still = await Promise.all(claims.map(({ key, token }) => steps.renew?.(key, token) ?? true))
       const live = claims.filter((_, i) => still[i])
       if (live.length === 0) return
+      if (closing.aborted) {
+        await Promise.all(live.map(({ key, token }) => giveBack(key, token, steps)))
+        return
+      }
       const work = workFor(live.map(({ key }) => key))
       const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
-      const landings = jobs.map(({ flight }) => silent(flight.wait({ wait: Number.POSITIVE_INFINITY }, true)))
-      await leaveScope(() => makeAndLand(jobs, work, steps))
-      await Promise.all(landings)
+      await leaveScope(async () => {
+        const limits = limitsOf({ wait: Number.POSITIVE_INFINITY, signal: closing })
+        const landings = jobs.map(({ flight }) => silent(flight.wait(limits, true)))
+        await makeAndLand(jobs, work, steps)
+        await Promise.all(landings)
+      })
     }
     const failed = async (error: unknown): Promise<void> => {
       report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
@@ -195,12 +228,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     }
     let running: Promise<void> | undefined
     try {
-      run({
+      const left: unknown = run({
         key: keys[0] as string,
         keys,
         signal: closing,
         run: () => (running ??= background().catch(failed)),
       })
+      // A runner may be an async function, whose failure would otherwise be nobody's.
+      if (isPromise(left)) left.catch(failed)
     } catch (error) {
       void failed(error)
     }
@@ -415,6 +450,13 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   }
 
   return {
+    detach(keys) {
+      for (const key of keys) {
+        const flight = flights.get(key)
+        if (flight !== undefined) ground(key, flight)
+      }
+    },
+    idle: () => (busy === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
     runMulti,
     run(key, steps, options = {}) {
       const current = flights.get(key)
@@ -462,13 +504,36 @@ interface Wait<V> {
 /** For those who cannot be called off. */
 const never = new AbortController().signal
 
-function create<V>(
+async function create<V>(
   steps: Steps<V>,
   keys: readonly string[],
   work: Work,
   signal: AbortSignal,
-): MaybePromise<readonly V[]> {
-  return enterScope({ parent: currentScope(), work, gathering: undefined }, () => steps.create(keys, signal))
+): Promise<readonly V[]> {
+  try {
+    return await enterScope({ parent: currentScope(), work, gathering: undefined }, () =>
+      steps.create(keys, signal),
+    )
+  } finally {
+    work.done = true
+  }
+}
+
+/** Aborted when nobody waits for any of the keys any more. */
+function whenAllAbandoned<V>(claims: readonly Claim<V>[]): AbortSignal {
+  const [first] = claims
+  if (claims.length === 1 && first !== undefined) return first.flight.abandoned
+  const all = new AbortController()
+  let left = claims.length
+  for (const { flight } of claims) {
+    const { abandoned } = flight
+    const one = () => {
+      if (--left === 0) all.abort(abandoned.reason)
+    }
+    if (abandoned.aborted) one()
+    else abandoned.addEventListener('abort', one, { once: true })
+  }
+  return all.signal
 }
 
 function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {

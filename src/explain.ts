@@ -1,3 +1,4 @@
+import { isCachedValue } from './cached-value.js'
 import { namesOf } from './ledger.js'
 import { assess, type Configured } from './region-core.js'
 import type { Explanation } from './region-types.js'
@@ -10,7 +11,8 @@ export async function explain(region: Configured, key: string): Promise<Explanat
     tracker?.inspect(key),
     backend.held(key),
   ])
-  const entry = inspected === undefined ? served : inspected.entry
+  const found = inspected === undefined ? served : inspected.entry
+  const entry = isCachedValue(found) ? found : undefined
   const invalidated = inspected?.blame ?? []
   const base = {
     invalidated,

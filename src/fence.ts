@@ -1,5 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
 import { report } from './diagnostics.js'
+import { CorralError, shown } from './errors.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
 import { andThen, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 
@@ -17,7 +19,14 @@ interface Fence<T> {
 export function fence<T>(spec: BackendSpec<T>): Fence<T> {
   const { acquire, renew, release, held } = spec
   const store = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
-    andThen(spec.set(key, value, options), (outcome) => outcome ?? 'stored')
+    andThen<Outcome | void, Outcome>(spec.set(key, value, options), (answer) => {
+      const outcome = answer ?? 'stored'
+      if (OUTCOMES.includes(outcome)) return outcome
+      throw new CorralError(
+        'ERR_BACKEND',
+        `Expected set() of backend '${spec.name}' to answer 'stored', 'lost', 'refused' or nothing, got ${shown(outcome)}.`,
+      )
+    })
   if (acquire !== undefined && renew !== undefined && release !== undefined && held !== undefined)
     return {
       set: store,
@@ -69,6 +78,8 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
   }
 }
 
+const OUTCOMES: readonly unknown[] = ['stored', 'lost', 'refused']
+
 function nothing(): undefined {}
 
 function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
@@ -104,6 +115,24 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
       (error) => report('failure', () => ({ where: 'mutex', key, error })),
     )
   }
+  const waiting = new Map<string, Promise<void>>()
+  /** One wait for all in this process: each would take the lock once more, only to give it back. */
+  const untilFree = (key: string, foreign: PlainMutex): Promise<void> => {
+    let wait = waiting.get(key)
+    if (wait === undefined) {
+      wait = (async () => {
+        try {
+          if (await foreign.acquire(true)) await foreign.release()
+          // It cannot wait: then looking again at once would never let a timer run.
+          else await pause(20 + Math.random() * 30)
+        } finally {
+          waiting.delete(key)
+        }
+      })()
+      waiting.set(key, wait)
+    }
+    return wait
+  }
   const lease: LeaseOperations = {
     acquire(key, ms, options) {
       const foreign = mutex(key)
@@ -126,10 +155,7 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
           if (taken) holders.set(key, { token, mutex: foreign })
           if (taken || options?.steal === true) return { token }
           leases.release(key, token)
-          const settled = Promise.resolve(foreign.acquire(true)).then(async (free) => {
-            if (free) await foreign.release()
-          })
-          return { remaining: ms, settled }
+          return { remaining: ms, settled: untilFree(key, foreign) }
         },
       )
     },

@@ -40,6 +40,8 @@ export interface Flight<V> {
 export interface Limits {
   /** ms; Infinity: as long as it takes. */
   readonly wait: number
+  /** The same as a moment of `performance.now()`. */
+  readonly deadline: number
   readonly signal?: AbortSignal | undefined
 }
 
@@ -70,8 +72,13 @@ export function takeOff<V>(work: Work): Flight<V> {
     waiter.reject(error)
     if (waiters.size === 0) {
       clearTimeout(timer)
-      abandoned.abort(error)
+      abandon(error)
     }
+  }
+  /** Whoever comes now must not join what is being called off. */
+  const abandon = (reason: unknown): void => {
+    flight.open = false
+    abandoned.abort(reason)
   }
   const arm = (deadline: number): void => {
     if (deadline >= armedFor) return
@@ -112,10 +119,10 @@ export function takeOff<V>(work: Work): Flight<V> {
     wait: (limits, leads) =>
       new Promise((resolve, reject) => {
         if (ended !== undefined) return 'landing' in ended ? resolve(ended.landing) : reject(ended.error)
-        const { wait, signal } = limits
+        const { deadline, signal } = limits
         if (signal?.aborted) {
           reject(signal.reason)
-          if (waiters.size === 0) abandoned.abort(signal.reason)
+          if (waiters.size === 0) abandon(signal.reason)
           return
         }
         const waiter: Waiter<V> = {
@@ -123,7 +130,7 @@ export function takeOff<V>(work: Work): Flight<V> {
           reject,
           limits,
           leads,
-          deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
+          deadline,
           endWait: noteWait(work),
           abort: signal && (() => giveUp(waiter, signal.reason)),
         }

@@ -38,6 +38,7 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       asOf: (names) => tried(() => next.tracker?.asOf(names) as never),
       invalidate: (names, mode) => tried(() => next.tracker?.invalidate(names, mode)),
       judge: (basis) => tried(() => next.tracker?.judge(basis) as never),
+      inspect: (key) => tried(() => next.tracker?.inspect(key) as never),
     },
   })
 }

@@ -69,6 +69,7 @@ export function optionsKeyGenerator({
           'ERR_KEY_ARGUMENT',
           `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${shown(options)}.`,
         )
+      if (Object.getOwnPropertySymbols(options).length > 0) throw refusal(0, [], 'has symbols for names')
       const fields = Object.entries(options)
         .filter(([, value]) => value !== undefined)
         .map(([name, value]) => [name, encode(value, 0, [name])] as const)

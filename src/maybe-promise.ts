@@ -32,6 +32,21 @@ export function all<T>(values: readonly MaybePromise<T>[]): MaybePromise<T[]> {
   return values as T[]
 }
 
+/** Does something for each item. A failure of one is that of all, thrown or rejected, and the others' are not left behind. */
+export function each<T, R>(
+  items: readonly T[],
+  work: (item: T, index: number) => MaybePromise<R>,
+): MaybePromise<R[]> {
+  const started: MaybePromise<R>[] = []
+  for (const [index, item] of items.entries())
+    try {
+      started.push(work(item, index))
+    } catch (error) {
+      started.push(Promise.reject(error))
+    }
+  return all(started)
+}
+
 /** Swallows the failure of a promise that somebody else already answers for. */
 export function handled<T>(value: MaybePromise<T>): MaybePromise<T> {
   if (isPromise(value)) value.catch(() => {})

@@ -3,7 +3,7 @@ import type { Basis } from './cached-value.js'
 import { reportUndecodable } from './diagnostics.js'
 import { CorralError, shown } from './errors.js'
 import type { Ledger, Tracker } from './ledger.js'
-import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, each, isPromise, type MaybePromise } from './maybe-promise.js'
 
 /** A layer around a backend. `wrap` applies them from the backend outwards. */
 export type BackendProxy<Outer, Inner = Outer> = (next: Backend<Inner>) => Backend<Outer>
@@ -61,16 +61,20 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
     delete: remove,
     getMulti:
       overrides.getMulti ??
-      (overrides.get ? (keys) => all(keys.map((key) => get(key))) : (keys) => next.getMulti(keys)),
+      (overrides.get ? (keys) => each(keys, (key) => get(key)) : (keys) => next.getMulti(keys)),
     setMulti:
       overrides.setMulti ??
       (overrides.set
-        ? (writes) => all(writes.map(([key, value, options]) => set(key, value, options)))
+        ? (writes) => each(writes, ([key, value, options]) => set(key, value, options))
         : (writes) => next.setMulti(writes)),
     deleteMulti:
       overrides.deleteMulti ??
       (overrides.delete
-        ? (keys) => andThen(all(keys.map((key) => remove(key))), () => undefined)
+        ? (keys) =>
+            andThen(
+              each(keys, (key) => remove(key)),
+              () => undefined,
+            )
         : (keys) => next.deleteMulti(keys)),
     acquire: overrides.acquire ?? ((key, ms, options) => next.acquire(key, ms, options)),
     renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
@@ -86,12 +90,21 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
 }
 
 /** Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed. */
-export function mapKeys(mangle: KeyMangler): TransparentProxy {
-  if (typeof mangle !== 'function')
+export function mapKeys(mangler: KeyMangler): TransparentProxy {
+  if (typeof mangler !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected mapKeys() to receive a function from key to key, got ${shown(mangle)}.`,
+      `Expected mapKeys() to receive a function from key to key, got ${shown(mangler)}.`,
     )
+  const mangle = (key: string): string => {
+    const mangled: unknown = mangler(key)
+    if (typeof mangled === 'string') return mangled
+    // Whatever else it is, different keys would meet in it.
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected a key mangler to return a string for '${key}', got ${shown(mangled)}.`,
+    )
+  }
   return (next) => {
     const ledger = next.ledger && mapNames(next.ledger, mangle)
     const down = (options: WriteOptions): WriteOptions =>
@@ -102,10 +115,10 @@ export function mapKeys(mangle: KeyMangler): TransparentProxy {
       get: (key) => next.get(mangle(key)),
       set: (key, value, options) => next.set(mangle(key), value, down(options)),
       delete: (key) => next.delete(mangle(key)),
-      getMulti: (keys) => next.getMulti(keys.map(mangle)),
+      getMulti: (keys) => next.getMulti(keys.map((key) => mangle(key))),
       setMulti: (writes) =>
         next.setMulti(writes.map(([key, value, options]) => [mangle(key), value, down(options)])),
-      deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
+      deleteMulti: (keys) => next.deleteMulti(keys.map((key) => mangle(key))),
       acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
       renew: (key, token, ms) => next.renew(mangle(key), token, ms),
       release: (key, token) => next.release(mangle(key), token),
@@ -124,7 +137,7 @@ function mapNames(ledger: Ledger, mangle: KeyMangler) {
   const lists = new WeakMap<readonly string[], readonly string[]>()
   const names = (list: readonly string[]): readonly string[] => {
     let mapped = lists.get(list)
-    if (mapped === undefined) lists.set(list, (mapped = list.map(mangle)))
+    if (mapped === undefined) lists.set(list, (mapped = list.map((name) => mangle(name))))
     return mapped
   }
   const bases = new WeakMap<Basis, Basis>()
@@ -193,7 +206,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
         andThen(codec.encode(value, key), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
-      setMulti: (writes) => andThen(all(writes.map(encode)), (encoded) => next.setMulti(encoded)),
+      setMulti: (writes) => andThen(each(writes, encode), (encoded) => next.setMulti(encoded)),
       delete: (key) => next.delete(key),
       deleteMulti: (keys) => next.deleteMulti(keys),
       acquire: (key, ms, options) => next.acquire(key, ms, options),

@@ -6,12 +6,12 @@ import type { Dogpile, Found, Steps } from './dogpile.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
 import type { Filled } from './flight.js'
-import { gather } from './gathering.js'
+import { type Gathering, gather } from './gathering.js'
 import type { RegionInvalidator } from './invalidation.js'
 import type { Freshness, Tracker } from './ledger.js'
-import { all, andThen, isPromise, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import type { Creation } from './region-types.js'
-import { currentScope, enterScope } from './scope.js'
+import { currentScope, enterScope, type Scope } from './scope.js'
 
 /** What a creation made: the entry, and whether it may be stored. */
 export interface Made {
@@ -107,10 +107,19 @@ export function handOut(
   stale: boolean,
   expiration: number | undefined,
 ): void {
-  const gathering = currentScope()?.gathering
-  if (gathering === undefined) return
+  const scope = currentScope()
+  if (scope === undefined) return
+  const { gathering } = scope
   const { basis, createdAt, expiresIn } = entry.metadata
   const explicit = region.tracker?.explicit ?? false
+  if (gathering === undefined) {
+    // The region in between hands nothing up: what is made further out would not hear of an invalidation.
+    if (explicit)
+      outerGathering(scope)?.taint(
+        `it was made from '${key}' through a region that does not track dependencies`,
+      )
+    return
+  }
   if (basis === undefined) {
     if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
     return
@@ -118,6 +127,12 @@ export function handOut(
   gathering.handUp(basis, explicit)
   const limit = expiration ?? expiresIn ?? region.expiration
   gathering.liveUntil(stale ? 0 : createdAt + limit)
+}
+
+function outerGathering(scope: Scope): Gathering | undefined {
+  for (let outer = scope.parent; outer !== undefined; outer = outer.parent)
+    if (outer.gathering !== undefined) return outer.gathering
+  return undefined
 }
 
 /** How long the store keeps a value: twice as long as it is fresh, and at least a minute more, to be served stale. */
@@ -139,12 +154,14 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
   const keptBack = async (key: string, { entry }: Made, token: string): Promise<Filled> => {
     try {
       if (!(await backend.release(key, token))) return 'lost'
+      // What no basis vouches for may have been invalidated unseen: only who asked before it was begun may have it.
+      if (tracker !== undefined && entry.metadata.basis === undefined) return 'refused'
+      return (await standing(region, key, entry.metadata)) === 'stored' ? 'kept' : 'refused'
     } catch (error) {
       // The caller may still have what was made for it.
       report('failure', () => ({ where: 'release', key, error }))
       return 'lost'
     }
-    return (await standing(region, key, entry.metadata)) === 'stored' ? 'kept' : 'refused'
   }
   const write = ([key, { entry }, token]: readonly [string, Made, string]): Write<CachedValue> => [
     key,
@@ -176,13 +193,15 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
         const [key, made, token] = fill
         const reason =
           made.withheld ??
-          (shouldCache?.(made.entry.payload as never, key) === false ? 'shouldCache said no' : undefined)
+          (shouldCache === undefined || shouldCache(made.entry.payload as never, key)
+            ? undefined
+            : 'shouldCache said no')
         if (reason === undefined) {
           places.push(i)
           writes.push(write(fill))
         } else {
           report('unstored', () => ({ region: region.name, key, reason }))
-          outcomes[i] = keptBack(key, made, token)
+          outcomes[i] = handled(keptBack(key, made, token))
         }
       })
       const [only] = writes
@@ -220,7 +239,9 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
 }
 
 function freshness(region: Configured, metadata: Metadata, expiration: number | undefined): number {
-  return Math.max(expiration ?? 0, metadata.expiresIn ?? region.expiration)
+  const own = metadata.expiresIn ?? region.expiration
+  if (expiration === undefined) return own
+  return own === Number.POSITIVE_INFINITY ? expiration : Math.max(expiration, own)
 }
 
 /** Runs the creator as of a moment that was taken before, and makes entries of what it returns. */
@@ -247,7 +268,7 @@ async function make(
   const scope = currentScope()
   const run = () => plan.create(keys, creation)
   const began = performance.now()
-  let outcome: 'stored' | 'failed' = 'failed'
+  let outcome: 'made' | 'failed' = 'failed'
   let failure: unknown
   try {
     const values = await (scope === undefined
@@ -263,7 +284,7 @@ async function make(
           Array.isArray(values) ? `${values.length} values` : shown(values)
         }. Answer NO_VALUE for a key that has none.`,
       )
-    outcome = 'stored'
+    outcome = 'made'
     const createdAt = precise.now()
     const gathered = gathering?.basis()
     const until = gathering?.until() ?? Number.POSITIVE_INFINITY
@@ -293,7 +314,7 @@ async function make(
       region: region.name,
       keys,
       milliseconds: performance.now() - began,
-      outcome: outcome === 'failed' ? ('failed' as const) : ('made' as const),
+      outcome,
       ...(outcome === 'failed' && { error: failure }),
     }))
   }
@@ -357,7 +378,7 @@ async function markStale(region: Configured, key: string): Promise<Outcome> {
       const { payload, metadata } = found
       const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
       const left =
-        ttl === undefined ? {} : { ttl: Math.max(1, ttl - (region.precise.now() - metadata.createdAt)) }
+        ttl === undefined ? {} : { ttl: Math.max(60_000, ttl - (region.precise.now() - metadata.createdAt)) }
       outcome = await backend.set(
         key,
         { payload, metadata: { ...metadata, stale: true } },

@@ -2,17 +2,18 @@ import type { Outcome } from './backend.js'
 import { makeCacheMultiOnArguments, makeCacheOnArguments } from './cached-function.js'
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { stamp } from './clock.js'
-import { type Assembled, assemble, checkRegionOptions } from './configure.js'
+import { type Assembled, assemble, checkRegionOptions, identify } from './configure.js'
+import { checkNames } from './dependencies/names.js'
 import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile.js'
 import { milliseconds } from './duration.js'
-import { CorralError, shown } from './errors.js'
+import { CorralError, refuseUnknown, shown } from './errors.js'
 import { explain } from './explain.js'
 import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
 import { checkKey, checkKeys, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
-import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, handled, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 import {
   assess,
   deliver,
@@ -34,7 +35,7 @@ import type {
   RegionOptions,
   SetOptions,
 } from './region-types.js'
-import { fromSettings } from './settings.js'
+import { fromSettings, replaces } from './settings.js'
 
 /**
  * Makes a region, configured at once when a `backend` is given, else later by `configure`.
@@ -44,10 +45,17 @@ import { fromSettings } from './settings.js'
 export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
   checkRegionOptions(options)
   const { name } = options
+  const identity = identify(name)
   let configured: Assembled | undefined
+  let closed = false
 
   const use = (): Assembled => {
     if (configured !== undefined) return configured
+    if (closed)
+      throw new CorralError(
+        'ERR_CLOSED',
+        `Region ${name === undefined ? '' : `'${name}' `}was closed. Configure it again to use it.`,
+      )
     throw new CorralError(
       'ERR_NOT_CONFIGURED',
       `Region ${name === undefined ? '' : `'${name}' `}is used before it is configured. Call region.configure({ backend }) at start-up.`,
@@ -118,11 +126,11 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       )
     })
 
-  const planOf = (create: Plan['create'], { expirationTime, shouldCache }: CreateOptions<never>): Plan => ({
-    create,
-    expiration: limitOf(expirationTime),
-    shouldCache,
-  })
+  const planOf = (create: Plan['create'], options: CreateOptions<never>): Plan => {
+    checkCreateOptions(options)
+    const { expirationTime, shouldCache } = options
+    return { create, expiration: limitOf(expirationTime), shouldCache }
+  }
   const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
     wait: wait === undefined ? undefined : milliseconds(wait, 'wait'),
     signal,
@@ -164,6 +172,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       const found = readOne(region, key)
       if (plainlyFresh(region, found, limit)) return Promise.resolve(give<T>(region, key, found, limit))
       const options = (create ?? NO_OPTIONS) as CreateOptions<never>
+      if (typeof options !== 'object') checkCreateOptions(options)
       if (found === undefined) return createOne<T>(region, key, creator, options, limit, NOTHING)
       const go = (entry: CachedValue | undefined): MaybePromise<T> =>
         andThen(seen(region, key, entry, limit), (first) =>
@@ -238,6 +247,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   ): Promise<readonly Outcome[]> =>
     operation(async (region) => {
       const values = checkPairs(given)
+      refuseUnknown(set, SET_OPTIONS, 'set()')
       const expiresIn = limitOf(set.expirationTime)
       const { dependencies = [] } = set
       if (dependencies.length > 0) requireAsOf(region, set)
@@ -262,9 +272,12 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         ([key, payload]) => [key, { payload, metadata } as CachedValue, life] as const,
       )
       const [only] = writes
-      return writes.length === 1 && only !== undefined
-        ? [await region.backend.set(...only)]
-        : region.backend.setMulti(writes)
+      const outcomes =
+        writes.length === 1 && only !== undefined
+          ? [await region.backend.set(...only)]
+          : await region.backend.setMulti(writes)
+      region.pile.detach(values.map(([key]) => key))
+      return outcomes
     })
 
   const told = (what: 'key' | 'region' | 'dependencies', names: readonly string[], mode: InvalidationMode) =>
@@ -276,6 +289,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       const [only] = keys
       if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
       else if (keys.length > 0) await region.backend.deleteMulti(keys)
+      region.pile.detach(keys)
       told('key', keys, 'hard')
     })
 
@@ -297,14 +311,27 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
           'ERR_ALREADY_CONFIGURED',
           `Region ${name === undefined ? '' : `'${name}' `}is configured already, with backend '${configured.backend.name}'. Say replaceExistingBackend: true to replace it.`,
         )
-      const next = assemble(options, more)
+      const next = assemble(identity, options, more)
       const former = configured
       configured = next
       // Creations under way still use the former backend; that it cannot be closed is nobody's to catch.
       former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
     },
-    configureFromConfig: (settings, prefix) => region.configure(fromSettings(settings, prefix)),
+    configureFromConfig(settings, prefix) {
+      // Before anything is made of the settings: a second connection must not be left open.
+      if (configured !== undefined && !replaces(settings, prefix)) region.configure({} as never)
+      const more = fromSettings(settings, prefix)
+      try {
+        return region.configure(more)
+      } catch (error) {
+        void orElse(
+          () => more.backend.close(),
+          () => {},
+        )
+        throw error
+      }
+    },
 
     get: getOne,
     getMulti: getMany,
@@ -329,13 +356,15 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       operation(async (at) => {
         checkKey(key)
         const found = await at.backend.get(key)
-        const freshness = await assess(at, key, found, limitOf(read.expirationTime))
+        const limit = limitOf(read.expirationTime)
+        const freshness = await assess(at, key, found, limit)
         if (
           found === undefined ||
           freshness === 'dead' ||
           (freshness === 'stale' && read.ignoreExpiration !== true)
         )
           return undefined
+        handOut(at, key, found, freshness === 'stale', limit)
         return {
           payload: found.payload as V,
           metadata: found.metadata,
@@ -355,6 +384,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         checkKey(key)
         checkMode(mode)
         await softenKey(at, key)
+        at.pile.detach([key])
         told('key', [key], 'soft')
       })
     },
@@ -398,15 +428,18 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     close: async () => {
       const former = configured
       configured = undefined
+      closed = true
       await former?.release()
     },
   }
   const access = { region, refresh, refreshMulti }
-  if (options.backend !== undefined) configured = assemble(options, { backend: options.backend })
+  if (options.backend !== undefined) configured = assemble(identity, options, { backend: options.backend })
   return region
 }
 
 const reads = diagnostics('read')
+const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
+const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
 const NO_OPTIONS = {}
 /** What most callers have found before they create. */
 const NOTHING: readonly Found<Made>[] = [{ state: 'missing' }]
@@ -453,17 +486,17 @@ function checkMode(mode: unknown): InvalidationMode {
   )
 }
 
-function checkNames(names: readonly unknown[]): void {
-  if (
-    Array.isArray(names) &&
-    names.length > 0 &&
-    names.every((name) => typeof name === 'string' && name !== '')
-  )
-    return
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the names of dependencies, such as dep.id('user', 5), got ${Array.isArray(names) && names.length === 0 ? 'none' : shown(names)}. For everything use region.invalidate().`,
-  )
+/** @throws CorralError `ERR_OPTION` for what dogpile took by position, a misspelt name, or a value of the wrong kind. */
+function checkCreateOptions(options: CreateOptions<never>): void {
+  refuseUnknown(options, CREATE_OPTIONS, 'getOrCreate()')
+  const { shouldCache, signal } = options
+  if (shouldCache !== undefined && typeof shouldCache !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
+    )
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected \`signal\` to be an AbortSignal, got ${shown(signal)}.`)
 }
 
 function explicitTracker(region: Assembled) {
@@ -478,7 +511,7 @@ function explicitTracker(region: Assembled) {
 function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions): void {
   explicitTracker(region)
   checkNames(dependencies)
-  if (asOf === undefined)
+  if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
     throw new CorralError(
       'ERR_AS_OF_MISSING',
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',

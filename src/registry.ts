@@ -101,7 +101,14 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
       `Expected the setting \`${prefix}backend\` to name a backend, such as 'memory'. Known: ${known(backends)}.`,
     )
   const chosen = registered(backends, name, 'backend', 'registerBackend')
-  const layers = ((take('proxies', 'list') ?? []) as readonly string[]).map((proxy) => {
+  const named = (take('proxies', 'list') ?? []) as readonly string[]
+  const twice = named.find((proxy, i) => named.indexOf(proxy) !== i)
+  if (twice !== undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `The proxy '${twice}' is named twice, and settings cannot tell its options apart. Register it under a second name.`,
+    )
+  const layers = named.map((proxy) => {
     const { make, settings: kinds } = registered(proxies, proxy, 'proxy', 'registerProxy')
     return { make, options: takeAll(`proxies.${proxy}`, kinds) }
   })

@@ -38,6 +38,7 @@ export function inBackground(options: { readonly concurrency?: number } = {}): B
       const job = queue.shift()
       if (job === undefined) break
       running++
+      // A job that was called off is run all the same: it then only gives its leases back.
       void job.run().finally(() => {
         running--
         next()

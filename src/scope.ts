@@ -10,6 +10,8 @@ export interface Work {
   readonly alone: boolean
   /** What code inside this creation waits for right now; an entry per wait. */
   readonly waits: Set<{ readonly on: Work }>
+  /** Over: what its creator left behind, such as a timer, no longer is part of it. */
+  done: boolean
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
@@ -25,7 +27,9 @@ let entered = false
 
 /** The innermost creation around the caller. Costs nothing until the first creation of this process. */
 export function currentScope(): Scope | undefined {
-  return entered ? scopes.getStore() : undefined
+  let scope = entered ? scopes.getStore() : undefined
+  while (scope?.work.done) scope = scope.parent
+  return scope
 }
 
 /** Runs a creator inside its scope. */

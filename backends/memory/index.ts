@@ -81,9 +81,11 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   let untilSweep = SWEEP_EVERY
   let sweeper: NodeJS.Timeout | undefined
   let expiring = false
-  const sweep = (): void => {
+  /** Frees what has expired, a little at a time: a store full of it must not hold up the event loop. */
+  const sweep = (onwards = false): void => {
     untilSweep = SWEEP_EVERY
-    store.sweep(clock.now(), SWEEP_LIMIT)
+    const freed = store.sweep(clock.now(), SWEEP_LIMIT)
+    if (onwards && freed > 0) setImmediate(sweep, true).unref()
     if (store.size === 0) {
       clearInterval(sweeper)
       sweeper = undefined
@@ -93,11 +95,17 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   const put = (key: string, value: unknown, { ttl }: WriteOptions): void => {
     const kept = copies.in(value)
     const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now() + ttl
-    if (!store.set(key, kept, expiresAt, sizeOf(kept, key)))
+    const size = sizeOf(kept, key)
+    if (!(size >= 0))
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected \`sizeOf\` to answer the bytes of '${key}', a number from 0 up, got ${shown(size)}.`,
+      )
+    if (!store.set(key, kept, expiresAt, size))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
     if (ttl !== undefined && !expiring) {
       expiring = true
-      sweeper = setInterval(sweep, SWEEP_INTERVAL)
+      sweeper = setInterval(sweep, SWEEP_INTERVAL, true)
       sweeper.unref()
     }
     if (--untilSweep === 0) sweep()

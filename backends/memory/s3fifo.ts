@@ -56,7 +56,13 @@ const PLACE = 7
 const ABOVE = 3
 const HIT = 1 << ABOVE
 
-function makeNode<T>(key: string, value: T | undefined, expiresAt: number, weight: number, place: number): Node<T> {
+function makeNode<T>(
+  key: string,
+  value: T | undefined,
+  expiresAt: number,
+  weight: number,
+  place: number,
+): Node<T> {
   return { state: place, value, expiresAt, key, weight }
 }
 
@@ -85,7 +91,7 @@ const FAR = 1 / 64
 /** and of one to the main queue, which is more often worth its place. */
 const TO_MAIN = 1.3
 /** The part of the store by which an entry may have missed and still count as having only just missed. */
-const MARGIN = 0.1
+const MARGIN = 0.05
 /**
  * The age of a ghost of the main queue counts that queue's evictions, and in recent traffic its turns instead, since an
  * entry that goes round delays the others too.
@@ -220,7 +226,7 @@ class Store<T> implements Bounded<T> {
     const { state } = node
     node.state = GONE
     const number = state >> ABOVE
-    const margin = this.size * MARGIN
+    const margin = (this.size * MARGIN) | 0
     let place = SMALL
     if ((state & PLACE) === GHOST_OF_SMALL) {
       place = MAIN
@@ -323,12 +329,12 @@ class Store<T> implements Bounded<T> {
       this.evictions = (this.evictions + 1) & WRAP
       node.state = GHOST_OF_SMALL | (this.evictions << ABOVE)
       this.ghostsOfSmall.push(node)
-      this.forget(this.ghostsOfSmall, this.size * GHOSTS)
+      this.forget(this.ghostsOfSmall, (this.size * GHOSTS) | 0)
     } else {
       this.turns = (this.turns + (this.share > RECENT ? RECENT_TURN : OTHER_TURN)) & WRAP
       node.state = GHOST_OF_MAIN | (this.turns << ABOVE)
       this.ghostsOfMain.push(node)
-      this.forget(this.ghostsOfMain, this.size * MARGIN)
+      this.forget(this.ghostsOfMain, (this.size * MARGIN) | 0)
     }
     this.onEvict?.(node.key, 'evicted')
   }

@@ -1,5 +1,6 @@
 import { CorralError } from '../errors.js'
 import { currentScope } from '../scope.js'
+import { checkNames } from './names.js'
 
 /**
  * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the
@@ -7,6 +8,8 @@ import { currentScope } from '../scope.js'
  * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies.
  */
 export function dependsOn(...names: readonly (string | readonly string[])[]): void {
+  const flat = names.flat()
+  checkNames(flat, false)
   const scope = currentScope()
   if (scope === undefined) return
   if (scope.gathering === undefined)
@@ -14,5 +17,5 @@ export function dependsOn(...names: readonly (string | readonly string[])[]): vo
       'ERR_NO_LEDGER',
       `dependsOn() inside the creator of '${scope.work.keys[0]}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
     )
-  scope.gathering.declare(names.flat())
+  scope.gathering.declare(flat)
 }

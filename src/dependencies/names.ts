@@ -39,3 +39,23 @@ export function part(what: string, value: unknown): string {
 function escaped(value: string): string {
   return value.replace(/[\\:]/g, '\\$&')
 }
+
+/** @throws CorralError `ERR_OPTION` unless it is a list of names, with at least one in it where `some` says so. */
+export function checkNames(names: unknown, some = true): asserts names is readonly string[] {
+  if (
+    Array.isArray(names) &&
+    !(some && names.length === 0) &&
+    names.every((one) => typeof one === 'string' && one !== '')
+  )
+    return
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the names of dependencies, such as dep.id('user', 5), got ${
+      Array.isArray(names)
+        ? names.length === 0
+          ? 'none'
+          : shown(names.find((one) => typeof one !== 'string' || one === ''))
+        : shown(names)
+    }.${some ? ' For everything use region.invalidate().' : ''}`,
+  )
+}

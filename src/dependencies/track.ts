@@ -126,7 +126,7 @@ export function track(
       invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
       inspect: (key) =>
         andThen(next.get(key), (entry) => {
-          const basis = entry?.metadata.basis
+          const basis = entry === undefined ? undefined : basisOf(entry)
           if (basis === undefined) return { entry, blame: [] }
           return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) => ({
             entry,

@@ -50,7 +50,8 @@ const PROTO_NARROW = Buffer.from('__proto__', 'latin1')
 const PROTO_WIDE = Buffer.from('__proto__', 'utf16le')
 
 // One clone is judged at a time, without a pause, so that the state of doing it needs no closures of its own.
-let clone: Buffer = Buffer.alloc(0)
+const NOTHING = Buffer.alloc(0)
+let clone: Buffer = NOTHING
 let end = 0
 let at = 0
 let lengths = 0
@@ -61,17 +62,18 @@ let verdict: CloneVerdict = 'fine'
 /**
  * Reads through a structured clone, as Node writes it, without making anything. V8 believes the length of an array: five
  * bytes can ask for 256 MB, and nested arrays for that much each.
- * @param bytes - without V8's header of two bytes
+ * @param bytes - with V8's header: 0xFF and a version
  */
 export function judgeClone(bytes: Buffer, limits: CloneLimits): CloneVerdict {
   clone = bytes
   end = bytes.length
-  at = 0
+  at = 2
   lengths = end + SPARE_LENGTH
   maxDepth = limits.maxDepth
   regExp = limits.regExp
   verdict = 'fine'
-  if (any(0) && at !== end) verdict = 'broken'
+  if (bytes[0] !== 0xff || (any(0) && at !== end)) verdict = 'broken'
+  clone = NOTHING
   return verdict
 }
 
@@ -120,7 +122,9 @@ function text(): boolean {
 function isProto(tag: number): boolean {
   if (clone[at + 2] !== UNDERSCORE) return false
   const name = tag === TWO_BYTE ? PROTO_WIDE : PROTO_NARROW
-  return clone[at + 1] === name.length && name.compare(clone, at + 2, Math.min(end, at + 2 + name.length)) === 0
+  return (
+    clone[at + 1] === name.length && name.compare(clone, at + 2, Math.min(end, at + 2 + name.length)) === 0
+  )
 }
 
 /** Keys and values, or members, up to a tag that ends them and so many numbers. */

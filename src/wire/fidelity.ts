@@ -130,7 +130,7 @@ export function refuseLoss(keeps: Keeps, { path, what, advice = ADVICE }: Loss):
 }
 
 /** What to throw when an encoder failed on a value in which nothing was found that it cannot keep. */
-export function encoderFailed(keeps: Keeps, error: unknown): CorralError {
+export function encoderFailed(keeps: Pick<Keeps, 'encoding'>, error: unknown): CorralError {
   if (CorralError.is(error)) return error
   return new CorralError(
     'ERR_UNENCODABLE',

@@ -98,7 +98,7 @@ describe('a decorated method', () => {
     }
     const one = new Repository(1)
     const find = methodOf(one, 'find')
-    expect(find.key('a')).toBe('find|1,"a"')
+    expect(find.key('a')).toBe('find\\|1|"a"')
     expect(await one.find('a')).toBe('1 a 1')
     expect(await find.get('a')).toBe('1 a 1')
     expect(await find.refresh('a')).toBe('1 a 2')

@@ -62,9 +62,13 @@ describe('declared dependencies', () => {
     expect(await search.get('3 4')).toBe(NO_VALUE)
   })
 
-  it('hold for values that were set by hand', async () => {
+  it('need to know as of when a value was loaded that is set by hand', async () => {
     const { region, profile } = site()
-    await profile.set('by hand', 9)
+    await expect(profile.set('by hand', 9)).rejects.toSatisfy((error) =>
+      CorralError.is(error, 'ERR_AS_OF_MISSING'),
+    )
+    const asOf = await region.asOf()
+    await region.set(profile.key(9), 'by hand', { dependencies: [dep.group('user', 9)], asOf })
     expect(await profile.get(9)).toBe('by hand')
     await region.invalidateDependencies(dep.group('user', 9))
     expect(await profile.get(9)).toBe(NO_VALUE)

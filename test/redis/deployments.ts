@@ -220,8 +220,9 @@ export async function cluster({
     const states = await Promise.all(nodes.map(async (node) => String(await node.call('CLUSTER', 'INFO'))))
     const links = await Promise.all(nodes.slice(masters).map((node) => node.info('replication')))
     return (
-      states.every((state) => state.includes('cluster_state:ok')) &&
-      links.every((link) => link.includes('master_link_status:up'))
+      states.every(
+        (state) => state.includes('cluster_state:ok') && state.includes('cluster_slots_assigned:16384'),
+      ) && links.every((link) => link.includes('master_link_status:up'))
     )
   })
   for (const node of nodes) node.disconnect()

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { nullBackend } from '../../backends/null.js'
 import { prefix } from '../../proxies/prefix.js'
@@ -225,7 +225,7 @@ describe('closing', () => {
     await region.close()
     expect(closed()).toBe(1)
     expect(region.isConfigured).toBe(false)
-    await expect(region.get('key')).rejects.toEqual(refusal('ERR_NOT_CONFIGURED'))
+    await expect(region.get('key')).rejects.toEqual(refusal('ERR_CLOSED'))
     region.configure({ backend: memory() })
     expect(await region.get('key')).toBe(NO_VALUE)
   })
@@ -240,10 +240,17 @@ describe('closing', () => {
     expect(closed()).toBe(1)
   })
 
-  it('closes a backend that is replaced', async () => {
+  it('closes a backend that is replaced, once nothing is being created for it', async () => {
     const { backend, closed } = closing()
     const region = makeRegion({ backend })
+    let finish: (value: number) => void = () => {}
+    const creating = region.getOrCreate('key', () => new Promise<number>((resolve) => (finish = resolve)))
+    await vi.waitFor(() => expect(finish.length).toBe(1))
     region.configure({ backend: memory(), replaceExistingBackend: true })
-    expect(closed()).toBe(1)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(closed()).toBe(0)
+    finish(1)
+    expect(await creating).toBe(1)
+    await vi.waitFor(() => expect(closed()).toBe(1))
   })
 })
