@@ -77,7 +77,7 @@ function selfContained(settings: Settings, bundleStrings: boolean): Both {
   const pack = packing(settings, { bundleStrings })
   const read = reading(settings)
   return {
-    encode: ({ payload, metadata }, key) => entryOf(CODEC_MSGPACK, '', metadata, pack(payload), key),
+    encode: ({ payload, metadata }, key) => entryOf(CODEC_MSGPACK, NO_TABLE, metadata, pack(payload), key),
     decode(stored, key) {
       const entry = readFrame(stored, key)
       return entry?.codec === CODEC_MSGPACK ? read(entry, 0) : undefined
@@ -89,35 +89,56 @@ function selfContained(settings: Settings, bundleStrings: boolean): Both {
 function sharing(settings: Settings, next: Backend<Bytes>): Both {
   const store = shapeStore(next)
   const readOwn = reading(settings)
-  const readers = new WeakMap<ShapeTable, Read>()
+  const readers = new Map<string, Read>()
   const readerOf = (table: ShapeTable): Read => {
-    let reader = readers.get(table)
-    if (reader === undefined) readers.set(table, (reader = reading(settings, table.shapes)))
+    let reader = readers.get(table.id)
+    if (reader === undefined) {
+      if (readers.size >= MAX_READERS) readers.clear()
+      readers.set(table.id, (reader = reading(settings, table.shapes)))
+    }
     return reader
   }
-  let writer: { readonly id: string; readonly pack: Pack } | undefined
+  let writer: { readonly table: ShapeTable; readonly pack: Pack } | undefined
   const writerOf = (table: ShapeTable): Pack => {
-    if (writer?.id !== table.id)
-      writer = { id: table.id, pack: packing(settings, sharedOptions(table, store)) }
+    if (writer?.table !== table) writer = { table, pack: packing(settings, sharedOptions(table, store)) }
     return writer.pack
   }
+  // Nearly every entry of a region names the same table.
+  let lastId: Uint8Array = new Uint8Array(ID_BYTES)
+  let lastRead: Read | undefined
   return {
     encode({ payload, metadata }, key) {
       const table = store.current()
       const packed = writerOf(table)(payload)
       // What has no record in it needs no table.
       return table.shapes.length === 0 || typeof payload !== 'object'
-        ? entryOf(CODEC_MSGPACK, '', metadata, packed, key)
-        : entryOf(CODEC_MSGPACK_SHARED, table.id, metadata, packed, key)
+        ? entryOf(CODEC_MSGPACK, NO_TABLE, metadata, packed, key)
+        : entryOf(CODEC_MSGPACK_SHARED, table.idBytes, metadata, packed, key)
     },
     decode(stored, key) {
       const entry = readFrame(stored, key)
       if (entry?.codec === CODEC_MSGPACK) return readOwn(entry, 0)
       if (entry?.codec !== CODEC_MSGPACK_SHARED || entry.end - entry.start < ID_BYTES) return undefined
+      if (lastRead !== undefined && standsAt(lastId, entry.bytes, entry.start))
+        return lastRead(entry, ID_BYTES)
       const id = entry.bytes.toString('latin1', entry.start, entry.start + ID_BYTES)
-      return andThen(store.find(id), (table) => table && readerOf(table)(entry, ID_BYTES))
+      return andThen(store.find(id), (table) => {
+        if (table === undefined) return undefined
+        lastId = Buffer.from(id, 'latin1')
+        lastRead = readerOf(table)
+        return lastRead(entry, ID_BYTES)
+      })
     },
   }
+}
+
+/** Tables are few: there is one for each step by which the first one grew. */
+const MAX_READERS = 100
+const NO_TABLE = new Uint8Array()
+
+function standsAt(id: Uint8Array, bytes: Uint8Array, at: number): boolean {
+  for (let i = 0; i < id.length; i++) if (id[i] !== bytes[at + i]) return false
+  return true
 }
 
 function sharedOptions({ shapes }: ShapeTable, store: ShapeStore): object {
@@ -132,9 +153,9 @@ function sharedOptions({ shapes }: ShapeTable, store: ShapeStore): object {
   }
 }
 
-function entryOf(codec: number, table: string, metadata: Metadata, packed: Buffer, key: string): Bytes {
+function entryOf(codec: number, table: Uint8Array, metadata: Metadata, packed: Buffer, key: string): Bytes {
   const { bytes, at } = openFrame(codec, metadata, table.length + packed.length)
-  if (table !== '') bytes.write(table, at, 'latin1')
+  for (let i = 0; i < table.length; i++) bytes[at + i] = table[i] as number
   // This is the copy that lets go of msgpackr's slab.
   bytes.set(packed, at + table.length)
   return closeFrame(bytes, key)

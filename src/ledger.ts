@@ -31,6 +31,11 @@ export interface Ledger {
   read(clock: string, names: readonly string[]): MaybePromise<Reading>
   /** The moment before a creation. Creates the clock and the stamps that are absent. */
   begin(clock: string, names: readonly string[]): MaybePromise<Instant>
+  /**
+   * Whether nothing at all was invalidated since a basis, told at once and without looking at its names. A ledger that
+   * cannot tell leaves it out.
+   */
+  unmoved?(clock: string, basis: Basis): boolean
   /** Whether what was made from a basis still stands. */
   judge(clock: string, basis: Basis): MaybePromise<Freshness>
   /** Stamps the names: one small write however many entries were made from them. */
@@ -110,6 +115,7 @@ export function memoryLedger({ maxStamps = MAX_STAMPS }: { readonly maxStamps?: 
       const { epoch, at } = account(clock)
       return { epoch, at }
     },
+    unmoved: (clock, basis) => account(clock).unmoved(basis),
     judge: (clock, basis) => account(clock).judge(basis),
     invalidate: (clock, names, mode) => account(clock).invalidate(names, mode),
   }
@@ -119,6 +125,7 @@ interface Account {
   readonly epoch: string
   at: number
   stamp(name: string): Stamp
+  unmoved(basis: Basis): boolean
   judge(basis: Basis): Freshness
   invalidate(names: readonly string[], mode: InvalidationMode): void
 }
@@ -130,6 +137,11 @@ function openAccount(maxStamps: number): Account {
     epoch: crypto.randomUUID(),
     at: 0,
     stamp: (name) => stamps.get(name) ?? floor,
+    unmoved({ epoch, groups }) {
+      if (epoch !== account.epoch) return false
+      for (let i = 0; i < groups.length; i++) if ((groups[i] as Group).a < account.at) return false
+      return true
+    },
     judge(basis) {
       if (basis.epoch !== account.epoch) return 'dead'
       let verdict: Freshness = 'fresh'

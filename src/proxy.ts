@@ -164,6 +164,10 @@ function mapNames(ledger: Ledger, mangle: KeyMangler) {
       shared: ledger.shared,
       read: (clock, list) => ledger.read(mapClock(clock), names(list)),
       begin: (clock, list) => ledger.begin(mapClock(clock), names(list)),
+      ...(ledger.unmoved !== undefined && {
+        unmoved: (clock: string, basis: Basis) =>
+          (ledger.unmoved as NonNullable<Ledger['unmoved']>)(mapClock(clock), basis),
+      }),
       judge: (clock, basis) => ledger.judge(mapClock(clock), mapBasis(basis)),
       invalidate: (clock, list, mode) => ledger.invalidate(mapClock(clock), names(list), mode),
     } satisfies Ledger,

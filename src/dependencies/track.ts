@@ -32,6 +32,8 @@ export function track(
     if (found === undefined) return undefined
     const basis = basisOf(found)
     if (basis === undefined) return unvouched(found)
+    // What nearly every hit comes down to, where names need not even be mapped.
+    if (ledger.unmoved?.(CLOCK, basis)) return found
     const freshness = ledger.judge(CLOCK, basis)
     if (freshness === 'fresh') return found
     return isPromise(freshness) ? freshness.then((later) => judged(found, later)) : judged(found, freshness)

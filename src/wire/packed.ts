@@ -70,3 +70,12 @@ export function definesMany(packed: Buffer): boolean {
     if (++count > MANY) return true
   return false
 }
+
+const WIDE_DEFINITION = 0xd5
+
+/** Whether MessagePack may define records with ids of two bytes, which no writer of ours does. */
+export function mayDefineWide(packed: Buffer): boolean {
+  for (let at = packed.indexOf(WIDE_DEFINITION); at >= 0; at = packed.indexOf(WIDE_DEFINITION, at + 1))
+    if (packed[at + 1] === 0x72) return true
+  return false
+}

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Backend } from '../backend.js'
 import type { Bytes } from '../cached-value.js'
+import { coarseClock } from '../clock.js'
 import { report } from '../diagnostics.js'
 import { andThen, type MaybePromise, orElse } from '../maybe-promise.js'
 import { frame, readFrame } from './frame.js'
@@ -13,6 +14,7 @@ export type Shape = readonly string[]
 export interface ShapeTable {
   /** Eight bytes as latin1 text. */
   readonly id: string
+  readonly idBytes: Uint8Array
   readonly shapes: readonly Shape[]
 }
 
@@ -43,7 +45,11 @@ const UNKNOWN_MS = 1000
 const VERIFY_MS = 30_000
 const MAX_REMEMBERED = 1000
 
-const EMPTY: ShapeTable = { id: '\0'.repeat(ID_BYTES), shapes: [] }
+const EMPTY = tableOf('\0'.repeat(ID_BYTES), [])
+
+function tableOf(id: string, shapes: readonly Shape[]): ShapeTable {
+  return { id, idBytes: Buffer.from(id, 'latin1'), shapes }
+}
 
 /** The id of a table that has one shape more. */
 function grow(id: string, shape: Shape): string {
@@ -56,7 +62,7 @@ function grow(id: string, shape: Shape): string {
  * grow; writers agree through a lease, and where that fails an id that is not found is a miss, never a wrong value.
  * @param now - epoch ms, injectable for tests
  */
-export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): ShapeStore {
+export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock.now): ShapeStore {
   const known = new Map<string, ShapeTable>([[EMPTY.id, EMPTY]])
   const unknown = new Map<string, number>()
   const sightings = new Map<string, number>()
@@ -76,7 +82,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = Date.now): 
     let id = EMPTY.id
     for (const shape of shapes) ids.push((id = grow(id, shape)))
     const table =
-      known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : { id, shapes }
+      known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : tableOf(id, shapes)
     for (const one of ids) known.set(one, table)
     return table
   }
