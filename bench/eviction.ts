@@ -111,7 +111,8 @@ const traces: Readonly<Record<string, (random: () => number) => Next>> = {
       return key
     }
   },
-  'two pools': (random) => (access) => access % 2 === 0 ? Math.floor(random() * 200) : 1_000 + Math.floor(random() * 10_000),
+  'two pools': (random) => (access) =>
+    access % 2 === 0 ? Math.floor(random() * 200) : 1_000 + Math.floor(random() * 10_000),
   uniform: (random) => () => Math.floor(random() * 20_000),
 }
 

@@ -75,7 +75,9 @@ export function table(rows: readonly Readonly<Record<string, string | number>>[]
   const right = columns.map((column) => rows.every((row) => /^[-+]?[\d.]/.test(String(row[column] ?? '0'))))
   return lines
     .map((line) =>
-      line.map((cell, i) => (right[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0))).join('  '),
+      line
+        .map((cell, i) => (right[i] ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))
+        .join('  '),
     )
     .map((line) => line.trimEnd())
     .join('\n')

@@ -8,7 +8,7 @@ export const BY_CHANNEL = '!'
 export const BY_SHARD = '*'
 
 /** How many recent invalidations the ledger can tell one by one. */
-export const RING = 1_024
+const RING = 1_024
 
 export interface Script {
   readonly lua: string

@@ -73,7 +73,7 @@ export async function withUser(): Promise<Deployment> {
 }
 
 /** As docs/redis.md has it. */
-export const RIGHTS = [
+const RIGHTS = [
   '~*',
   'resetchannels',
   '&~corral:*',
