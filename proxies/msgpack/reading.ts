@@ -53,7 +53,7 @@ function unpacking(
     }
     // An entry may redefine what it likes, and nothing of it is there for the next one.
     for (let i = 0; i < known.length; i++) if (list[i] !== known[i]) list[i] = known[i] as string[]
-    list.length = known.length
+    if (list.length !== known.length) list.length = known.length
     return unpackOne(unpackr, packed)
   }
 }

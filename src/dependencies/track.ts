@@ -9,6 +9,7 @@ const CLOCK = '~clock'
 
 /** How many keys' names a process remembers, to ask for their stamps in the same round trip as for the entry. */
 const REMEMBERED = 50_000
+const LISTS = 1_000
 
 /**
  * Makes entries die with what they were made from. An entry carries its basis; a read compares it with the ledger, a
@@ -171,20 +172,30 @@ function covers(asked: readonly string[], names: readonly string[]): boolean {
 function memory() {
   let young = new Map<string, readonly string[]>()
   let old = new Map<string, readonly string[]>()
+  // Equal lists are one list: a ledger answers a list that it was just asked for once for all.
+  const lists = new Map<string, readonly string[]>()
   let common: readonly string[] = []
   const known = (key: string): readonly string[] | undefined => young.get(key) ?? old.get(key)
+  const interned = (names: readonly string[]): readonly string[] => {
+    const id = names.join('\0')
+    const found = lists.get(id)
+    if (found !== undefined) return found
+    if (lists.size >= LISTS) lists.clear()
+    lists.set(id, names)
+    return names
+  }
   return {
     expected: (key: string): readonly string[] => known(key) ?? common,
     learn(key: string, names: readonly string[]): void {
       const before = known(key)
       // An unknown key is most likely made from what all are made from, such as its region.
       if (before === undefined && names.length <= 1) {
-        if (!covers(common, names)) common = names
+        if (!covers(common, names)) common = interned(names)
         return
       }
       if (before !== undefined && covers(before, names)) return
       if (young.size >= REMEMBERED / 2) [old, young] = [young, new Map()]
-      young.set(key, names)
+      young.set(key, interned(names))
     },
   }
 }
