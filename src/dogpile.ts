@@ -112,7 +112,6 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     keys,
     alone,
     waits: new Set(),
-    done: false,
   })
 
   const launch = (key: string, work: Work): Flight<V> => {
@@ -510,12 +509,13 @@ async function create<V>(
   work: Work,
   signal: AbortSignal,
 ): Promise<readonly V[]> {
+  const span = { over: false }
   try {
-    return await enterScope({ parent: currentScope(), work, gathering: undefined }, () =>
+    return await enterScope({ parent: currentScope(), work, gathering: undefined, span }, () =>
       steps.create(keys, signal),
     )
   } finally {
-    work.done = true
+    span.over = true
   }
 }
 

@@ -274,7 +274,12 @@ async function make(
     const values = await (scope === undefined
       ? run()
       : enterScope(
-          { parent: scope, work: scope.work, gathering: tracker?.explicit === true ? gathering : undefined },
+          {
+            parent: scope,
+            work: scope.work,
+            gathering: tracker?.explicit === true ? gathering : undefined,
+            span: scope.span,
+          },
           run,
         ))
     if (!Array.isArray(values) || values.length !== keys.length)

@@ -10,8 +10,6 @@ export interface Work {
   readonly alone: boolean
   /** What code inside this creation waits for right now; an entry per wait. */
   readonly waits: Set<{ readonly on: Work }>
-  /** Over: what its creator left behind, such as a timer, no longer is part of it. */
-  done: boolean
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
@@ -20,6 +18,13 @@ export interface Scope {
   readonly work: Work
   /** What the creation is made from; absent where nothing tracks it. */
   readonly gathering: Gathering | undefined
+  /** Of this run of a creator alone, while several may be the same work: a batch whose rest is made key by key. */
+  readonly span: Span
+}
+
+/** From the start of a creator until it settles. What it leaves behind, such as a timer, is part of it no longer. */
+export interface Span {
+  over: boolean
 }
 
 const scopes = new AsyncLocalStorage<Scope>()
@@ -28,7 +33,7 @@ let entered = false
 /** The innermost creation around the caller. Costs nothing until the first creation of this process. */
 export function currentScope(): Scope | undefined {
   let scope = entered ? scopes.getStore() : undefined
-  while (scope?.work.done) scope = scope.parent
+  while (scope?.span.over) scope = scope.parent
   return scope
 }
 

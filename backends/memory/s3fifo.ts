@@ -379,7 +379,7 @@ class Ring<T> {
   private mask = LEAST_SLOTS - 1
   private head = 0
   private holes = 0
-  private walked = 0 // the slot at which the walk of `next` goes on, counted from the head
+  private walk = 0 // the slot at which `next` goes on
   private readonly place: number
 
   constructor(place: number) {
@@ -399,7 +399,6 @@ class Ring<T> {
       this.slots[this.head] = HOLE
       this.head = (this.head + 1) & this.mask
       this.length--
-      if (this.walked > 0) this.walked--
       if ((node.state & PLACE) === this.place) return node
       if (this.holes > 0) this.holes--
     }
@@ -412,14 +411,14 @@ class Ring<T> {
     if (this.holes > LEAST_SLOTS && this.holes * 2 > this.length) this.rebuild()
   }
 
-  /** The next node of a walk that begins again after its end, where it answers undefined. */
+  /** The next node of a walk that begins again after its end, or where the queue has overtaken it: then undefined. */
   next(): Node<T> | undefined {
-    while (this.walked < this.length) {
-      const node = this.slots[(this.head + this.walked) & this.mask] as Node<T>
-      this.walked++
+    while (((this.walk - this.head) & this.mask) < this.length) {
+      const node = this.slots[this.walk] as Node<T>
+      this.walk = (this.walk + 1) & this.mask
       if ((node.state & PLACE) === this.place) return node
     }
-    this.walked = 0
+    this.walk = this.head
     return undefined
   }
 
@@ -428,16 +427,17 @@ class Ring<T> {
     while (capacity < (this.length - this.holes) * 2) capacity *= 2
     const slots: Node<T>[] = new Array(capacity).fill(HOLE)
     let count = 0
-    let walked = 0
+    let walk = 0
     for (let i = 0; i < this.length; i++) {
-      if (i === this.walked) walked = count
-      const node = this.slots[(this.head + i) & this.mask] as Node<T>
+      const slot = (this.head + i) & this.mask
+      if (slot === this.walk) walk = count
+      const node = this.slots[slot] as Node<T>
       if ((node.state & PLACE) === this.place) slots[count++] = node
     }
     this.slots = slots
     this.mask = capacity - 1
     this.head = 0
-    this.walked = walked
+    this.walk = walk
     this.length = count
     this.holes = 0
   }

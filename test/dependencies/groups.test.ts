@@ -196,3 +196,33 @@ describe('russian dolls', () => {
     expect(await region.get('k')).toBe(NO_VALUE)
   })
 })
+
+describe('a batch of which some keys are made later', () => {
+  it('declares what every one of them is made from', async () => {
+    const store = memory()
+    const [one, other] = ['a', 'b'].map(() =>
+      makeRegion<string>({ name: 'batch', backend: wrap(store, dependencies()) }),
+    )
+    let release: () => void = () => {}
+    const gate = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const create = (key: string) => {
+      dependsOn(dep.id('row', key))
+      return `made ${key}`
+    }
+    const blocking = one?.getOrCreate('x', async () => {
+      await gate
+      throw new Error('boom')
+    })
+    await new Promise((resolve) => setImmediate(resolve))
+    const batch = other?.getOrCreateMulti(['w', 'x'], (keys) => keys.map(create))
+    await new Promise((resolve) => setImmediate(resolve))
+    release()
+    await expect(blocking).rejects.toThrow('boom')
+    expect(await batch).toEqual(['made w', 'made x'])
+    await one?.invalidateDependencies(dep.id('row', 'x'))
+    expect(await other?.get('x')).toBe(NO_VALUE)
+    expect(await other?.get('w')).toBe('made w')
+  })
+})
