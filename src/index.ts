@@ -106,4 +106,6 @@ export type {
 } from './region-types.js'
 export { registerBackend, registerProxy, type SettingKind, type Settings } from './registry.js'
 export { type AsyncCreationRunner, type BackgroundRunner, type CreationJob, inBackground } from './runner.js'
+export { defineCodec, type PayloadCodec } from './wire/codec.js'
+export type { JsonTransform } from './wire/replacer.js'
 export { wrap } from './wrap.js'

@@ -8,7 +8,7 @@ export interface Entry<T> {
 }
 
 export interface BoundedOptions {
-  /** How many entries may live; `Infinity` is unbounded. */
+  /** How many entries may live, at least 1; `Infinity` is unbounded. */
   readonly maxEntries: number
   /** What the entries may weigh together, in bytes; `Infinity` is unbounded. */
   readonly maxWeight: number
@@ -387,7 +387,7 @@ class Ring<T> {
   }
 
   push(node: Node<T>): void {
-    if (this.length > this.mask) this.rebuild()
+    if (this.length === this.mask) this.rebuild() // one slot stays free: the end is never the head
     this.slots[(this.head + this.length) & this.mask] = node
     this.length++
   }
@@ -411,9 +411,12 @@ class Ring<T> {
     if (this.holes > LEAST_SLOTS && this.holes * 2 > this.length) this.rebuild()
   }
 
-  /** The next node of a walk that begins again after its end, or where the queue has overtaken it: then undefined. */
+  /** The next node of a walk from the oldest to the newest; at the end undefined, and then from the oldest again. */
   next(): Node<T> | undefined {
-    while (((this.walk - this.head) & this.mask) < this.length) {
+    const overtaken = ((this.walk - this.head) & this.mask) > this.length
+    if (overtaken) this.walk = this.head
+    const end = (this.head + this.length) & this.mask
+    while (this.walk !== end) {
       const node = this.slots[this.walk] as Node<T>
       this.walk = (this.walk + 1) & this.mask
       if ((node.state & PLACE) === this.place) return node

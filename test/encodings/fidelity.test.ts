@@ -4,7 +4,9 @@ import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { v8 } from '../../proxies/v8.js'
 import { CorralError } from '../../src/errors.js'
-import { benchOf, ENCODINGS, type Encoding } from './chains.js'
+import { makeRegion } from '../../src/region.js'
+import { wrap } from '../../src/wrap.js'
+import { benchOf, ENCODINGS, type Encoding, shelf } from './chains.js'
 import { difference } from './same.js'
 import { SAMPLES, type Sample } from './samples.js'
 
@@ -215,6 +217,24 @@ describe('looking at a value takes time in proportion to it', () => {
     const start = performance.now()
     benchOf(msgpack()).put(payload)
     expect(performance.now() - start).toBeLessThan(2000)
+  })
+})
+
+describe('a region', () => {
+  it('rejects with the path, from set, getOrCreate and decorated functions, and stores nothing', async () => {
+    const { backend, held } = shelf()
+    const region = makeRegion<unknown>({ name: 'strict', backend: wrap(backend, json()) })
+    const decorated = region.cacheOnArguments({ namespace: 'days' })(async (day: number) => ({
+      at: new Date(day),
+    }))
+    const refusal = {
+      code: 'ERR_UNENCODABLE',
+      message: expect.stringContaining('an instance of Date at `value.at`'),
+    }
+    await expect(region.set('key', { at: new Date() })).rejects.toMatchObject(refusal)
+    await expect(region.getOrCreate('key', () => ({ at: new Date() }))).rejects.toMatchObject(refusal)
+    await expect(decorated(5)).rejects.toMatchObject(refusal)
+    expect([...held.keys()]).toEqual([])
   })
 })
 
