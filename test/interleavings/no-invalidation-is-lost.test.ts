@@ -87,8 +87,12 @@ async function checked(world: World, read: (world: World) => Promise<number>): P
 let runs = 0
 let scenarios = 0
 let complete = 0
-async function all(scenario: (schedule: Schedule) => Promise<void>): Promise<void> {
-  const explored = await explore(scenario, { budget: BUDGET, samples: SAMPLES, seed: ++scenarios })
+async function all(scenario: (schedule: Schedule) => Promise<void>, times = 1): Promise<void> {
+  const explored = await explore(scenario, {
+    budget: BUDGET * times,
+    samples: SAMPLES * times,
+    seed: ++scenarios,
+  })
   runs += explored.runs
   if (explored.exhausted) complete++
   expect(explored.runs).toBeGreaterThan(1)
@@ -164,6 +168,33 @@ for (const [kind, backend] of Object.entries(backends))
             if (left !== NO_VALUE && left < floor) throw new Error(`${left} was stored as fresh.`)
           }))
   })
+
+describe('two refreshes at a time', () => {
+  it('leave nothing from before either of them', () =>
+    all(async (schedule) => {
+      const world = newWorld(schedule, stepped(schedule))
+      await world.region.set('k', world.truth)
+      const refreshing = async () => {
+        await changeAnd(world, hard.refresh as (typeof hard)[string])
+        const floor = world.acknowledged
+        const left = await world.region.get('k')
+        if (left !== NO_VALUE && left < floor)
+          throw new Error(`${left} is served after the refresh to ${floor}.`)
+      }
+      await Promise.all([refreshing(), refreshing()])
+    }, 3))
+})
+
+describe('an answer on its way', () => {
+  it('lets no newcomer join what a region invalidation has overtaken', () =>
+    all(async (schedule) => {
+      const world = newWorld(schedule, stepped(schedule))
+      const first = checked(world, reads.getOrCreate as (typeof reads)[string])
+      await schedule.step('later', () => undefined)
+      await changeAnd(world, hard['invalidate hard'] as (typeof hard)[string])
+      await Promise.all([first, checked(world, reads.getOrCreate as (typeof reads)[string])])
+    }, 8))
+})
 
 describe('a soft invalidation after a hard one', () => {
   it('never revives what the hard one buried', () =>
