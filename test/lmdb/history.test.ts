@@ -7,7 +7,7 @@ const KEYS = 24
 const PEERS = 4
 const FLOOR = LONG
   ? { reads: 200_000, invalidations: 5_000, during: 500 }
-  : { reads: 4_000, invalidations: 200, during: 20 }
+  : { reads: 1_000, invalidations: 100, during: 10 }
 
 afterAll(endPeers)
 

@@ -9,7 +9,7 @@ const PROCESSES = 4
 const MS = LONG ? 240_000 : 12_000
 const FLOOR = LONG
   ? { reads: 200_000, invalidations: 5_000, landed: 500 }
-  : { reads: 5_000, invalidations: 200, landed: 20 }
+  : { reads: 1_000, invalidations: 100, landed: 10 }
 
 type Pick = (history: History) => readonly Event[]
 

@@ -10,7 +10,7 @@ const PROCESSES = 3
 /** ms of one round; rounds follow until there is enough to judge by, on however slow a machine. */
 const MS = LONG ? 60_000 : 4_000
 const PATIENCE = LONG ? 600_000 : 45_000
-const FLOOR = LONG ? { reads: 40_000, hard: 1_500, landed: 100 } : { reads: 2_000, hard: 150, landed: 20 }
+const FLOOR = LONG ? { reads: 40_000, hard: 1_500, landed: 100 } : { reads: 800, hard: 80, landed: 10 }
 
 interface Setting {
   readonly start: () => Promise<Deployment>
