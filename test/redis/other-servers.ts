@@ -6,6 +6,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -113,6 +114,23 @@ export async function other(which: OtherServer): Promise<Binary> {
   return { path: start, env: {}, version: which, source: source.suite }
 }
 
+/** Where this machine gets its Debian packages: other suites are beside the one that it uses. */
+function archive(): string {
+  const folder = '/etc/apt/sources.list.d'
+  const files = [
+    '/etc/apt/sources.list',
+    ...(existsSync(folder) ? readdirSync(folder).map((file) => join(folder, file)) : []),
+  ]
+  for (const file of files) {
+    const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
+    const [, found] = /^(?:URIs:|deb(?:\s+\[[^\]]*\])?)\s+(\S+\/debian)\/?(?:\s|$)/m.exec(text) ?? []
+    if (found !== undefined) return found
+  }
+  throw new Error(
+    'Expected a Debian archive in the sources of apt. Install valkey-server by hand, or run on Debian.',
+  )
+}
+
 async function fetchInto(tree: string, { suite, base, packages }: Source): Promise<void> {
   mkdirSync(cache, { recursive: true })
   const work = mkdtempSync(join(cache, 'fetch-'))
@@ -120,7 +138,7 @@ async function fetchInto(tree: string, { suite, base, packages }: Source): Promi
     for (const folder of ['lists/partial', 'archives/partial', 'debs', 'tree'])
       mkdirSync(join(work, folder), { recursive: true })
     const lines = [suite, ...(base === undefined ? [] : [base])].map(
-      (name) => `deb http://deb.debian.org/debian ${name} main\n`,
+      (name) => `deb ${archive()} ${name} main\n`,
     )
     writeFileSync(join(work, 'sources.list'), lines.join(''))
     const options = [
