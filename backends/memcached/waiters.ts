@@ -44,11 +44,12 @@ export function waitersOf(look: (key: string) => Promise<Lease | undefined>): Wa
       const left = end - Date.now()
       if (left <= 0) return settle()
       pause = Math.min(LONGEST, SHORTEST + Math.random() * (pause * 2 - SHORTEST))
-      pending = setTimeout(left <= pause ? settle : lookAgain, Math.min(left, pause))
+      // A timer may fire a moment before its time: the lease's end is looked at again, never assumed.
+      pending = setTimeout(left <= pause ? next : lookAgain, Math.ceil(Math.min(left, pause)))
     }
     const lookAgain = () => {
       // A look that takes too long must not outlast the lease either.
-      pending = setTimeout(settle, Math.min(end - Date.now(), 2 ** 31 - 1))
+      pending = setTimeout(next, Math.min(Math.ceil(end - Date.now()), 2 ** 31 - 1))
       const found = (lease: Lease | undefined) => {
         if (over) return
         clearTimeout(pending)

@@ -48,8 +48,8 @@ const GHOST_OF_MAIN = 4
 const GONE = 5
 
 /**
- * `state` is the place and, above it, the hits of a live entry or the number of a ghost's eviction: in one field, because
- * the size of a node is what an operation costs most.
+ * `state` is the place and, above it, the hits of a live entry or the number of a ghost's eviction: one field for both,
+ * because an operation costs by the memory it touches.
  */
 type Node<T> = Entry<T> & { state: number }
 const PLACE = 7
@@ -75,30 +75,26 @@ const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as
 /** Hits are counted no further than three, so that a hot entry is read without being written. */
 const HOT = 3 * HIT
 
+// The figures below were chosen on the traces of bench/eviction.ts and on random mixtures of their kinds.
+
 /** The small queue's share of the store: where it starts, and how far it may go. */
 const SHARE = 0.1
 const LEAST_SHARE = 0.05
 const GREATEST_SHARE = 0.9
-/** Above this share the traffic is recent rather than frequent, and one round without a hit ends an entry. */
+/** Above this share the traffic is recent rather than frequent: one turn without a hit ends an entry of the main queue. */
 const RECENT = 0.12
-
-/** What the share moves by at most when a ghost returns. */
+/** What the share moves by when a ghost returns, at most: it moves as far as the last so many returns agree. */
 const STEP = 0.01
-/** How many returns the share takes into account: it moves as far as they agree, so that chance does not move it. */
 const MEMORY = 16
-/** The weight of a return to the small queue that only just missed is 1: of one that missed by far, */
-const FAR = 1 / 64
-/** and of one to the main queue, which is more often worth its place. */
-const TO_MAIN = 1.3
-/** The part of the store by which an entry may have missed and still count as having only just missed. */
+/** A return just missed if its age is within this part of the store; the others to the small queue weigh little. */
 const MARGIN = 0.05
-/**
- * The age of a ghost of the main queue counts that queue's evictions, and in recent traffic its turns instead, since an
- * entry that goes round delays the others too.
- */
-const OTHER_TURN = 3
-const RECENT_TURN = 2
-/** The ghosts of the small queue, as a part of the live entries; those of the main queue fill the margin. */
+const FAR = 1 / 64
+/** A return to the main queue weighs more: what was hit once is hit again. */
+const TO_MAIN = 1.3
+/** The age of a ghost of the main queue: in evictions; in recent traffic in turns, since going round delays the others. */
+const EVICTION = 3
+const TURN = 2
+/** The ghosts of the small queue, as a part of the live entries: with the least small queue, a loop that fits is seen. */
 const GHOSTS = 0.95
 
 /** Eviction numbers wrap here: with the place they stay within V8's small integers. */
@@ -231,7 +227,7 @@ class Store<T> implements Bounded<T> {
     if ((state & PLACE) === GHOST_OF_SMALL) {
       place = MAIN
       this.lean(1, ((this.evictions - number) & WRAP) <= margin ? 1 : FAR)
-    } else if (((this.turns - number) & WRAP) <= margin * OTHER_TURN) this.lean(-1, TO_MAIN)
+    } else if (((this.turns - number) & WRAP) <= margin * EVICTION) this.lean(-1, TO_MAIN)
     const spare = this.makeRoom(weight)
     node.state = place
     node.value = value
@@ -314,7 +310,7 @@ class Store<T> implements Bounded<T> {
       else {
         if (this.share > RECENT) {
           node.state = MAIN
-          this.turns += RECENT_TURN
+          this.turns += TURN
         } else node.state = state - HIT
         this.main.push(node)
       }
@@ -331,7 +327,7 @@ class Store<T> implements Bounded<T> {
       this.ghostsOfSmall.push(node)
       this.forget(this.ghostsOfSmall, (this.size * GHOSTS) | 0)
     } else {
-      this.turns = (this.turns + (this.share > RECENT ? RECENT_TURN : OTHER_TURN)) & WRAP
+      this.turns = (this.turns + (this.share > RECENT ? TURN : EVICTION)) & WRAP
       node.state = GHOST_OF_MAIN | (this.turns << ABOVE)
       this.ghostsOfMain.push(node)
       this.forget(this.ghostsOfMain, (this.size * MARGIN) | 0)
@@ -413,8 +409,6 @@ class Ring<T> {
 
   /** The next node of a walk from the oldest to the newest; at the end undefined, and then from the oldest again. */
   next(): Node<T> | undefined {
-    const overtaken = ((this.walk - this.head) & this.mask) > this.length
-    if (overtaken) this.walk = this.head
     const end = (this.head + this.length) & this.mask
     while (this.walk !== end) {
       const node = this.slots[this.walk] as Node<T>
