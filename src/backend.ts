@@ -60,6 +60,8 @@ export interface Backend<in out T = unknown>
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach
   readonly stores: Representation | undefined
+  /** What a layer keeps its region from promising, in plain words, for `region.lease.limits`. */
+  readonly limits?: readonly string[] | undefined
   /** The backend under all proxies. */
   readonly actual: object
 }

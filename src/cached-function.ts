@@ -162,7 +162,7 @@ function cached<V>(
 }
 
 /** The members of a cached method need its instance: `cachedMethod.call`-like access goes through `methodOf`. */
-const methods = new WeakMap<object, (self: object) => unknown>()
+export const methods = new WeakMap<object, (self: object) => unknown>()
 
 function cachedMethod<V>(
   access: RegionAccess<V>,

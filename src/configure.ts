@@ -158,8 +158,8 @@ function defined<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
 }
 
-function limitsOf({ name, reach, tracker }: Backend<CachedValue>): readonly string[] {
-  const limits: string[] = []
+function limitsOf({ name, reach, tracker, limits: more = [] }: Backend<CachedValue>): readonly string[] {
+  const limits: string[] = [...more]
   if (reach === 'mutex')
     limits.push(
       `Backend '${name}' has a plain mutex: one creator at a time everywhere, but a creator in another process that outlives its lock can write back what was invalidated.`,

@@ -22,6 +22,7 @@ export interface Messages {
     readonly what: 'key' | 'region' | 'dependencies'
     readonly names: readonly string[]
     readonly mode: 'hard' | 'soft'
+    readonly reason?: string
   }
   /** A stored value that could not be used and counts as a miss. */
   undecodable: {

@@ -22,6 +22,8 @@ export type CorralErrorCode =
   | 'ERR_UNAVAILABLE'
   | 'ERR_UNSUPPORTED'
   | 'ERR_CLOSED'
+  | 'ERR_BUS'
+  | 'ERR_NOT_INVALIDATED'
 
 const BRAND = Symbol.for('corral.error')
 

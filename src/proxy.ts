@@ -85,6 +85,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
     tracker: 'tracker' in overrides ? overrides.tracker : next.tracker,
     reach: overrides.reach ?? next.reach,
     stores: 'stores' in overrides ? overrides.stores : next.stores,
+    limits: overrides.limits ?? next.limits,
     actual: next.actual,
   }
 }
@@ -222,6 +223,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       tracker: next.tracker,
       reach: next.reach,
       stores: codec.outer,
+      limits: next.limits,
       actual: next.actual,
     }
   }

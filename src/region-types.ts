@@ -14,6 +14,9 @@ import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from './keys.js'
 import type { InvalidationMode } from './ledger.js'
 import type { MaybePromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
+import type { Listener } from './signals/emitter.js'
+import type { RegionEvents } from './signals/region-events.js'
+import type { Cause } from './signals/source.js'
 
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
@@ -162,14 +165,24 @@ export interface Region<V = unknown> {
     options?: SetOptions,
   ): Promise<readonly Outcome[]>
   /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
-  delete(key: string): Promise<void>
-  deleteMulti(keys: readonly string[]): Promise<void>
+  delete(key: string, cause?: Cause): Promise<void>
+  deleteMulti(keys: readonly string[], cause?: Cause): Promise<void>
   /** `delete`, or with `'soft'`: the value is served only while one caller renews it. */
-  invalidateKey(key: string, mode?: InvalidationMode): Promise<void>
+  invalidateKey(key: string, mode?: InvalidationMode, cause?: Cause): Promise<void>
   /** Everything in the region. */
-  invalidate(mode?: InvalidationMode): Promise<void>
+  invalidate(mode?: InvalidationMode, cause?: Cause): Promise<void>
   /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
-  invalidateDependencies(names: string | readonly string[], mode?: InvalidationMode): Promise<void>
+  invalidateDependencies(
+    names: string | readonly string[],
+    mode?: InvalidationMode,
+    cause?: Cause,
+  ): Promise<void>
+  /**
+   * Calls the listener at every invalidation that this region is asked for: before it (`'invalidating'`), when the store
+   * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). Nobody waits for a listener; its own
+   * failure is reported on the `failure` channel. Returns what ends the listening.
+   */
+  on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
   /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
   asOf(): Promise<Instant>
 

@@ -36,6 +36,8 @@ import type {
   SetOptions,
 } from './region-types.js'
 import { fromSettings, replaces } from './settings.js'
+import { regionSignals } from './signals/region-events.js'
+import type { Cause } from './signals/source.js'
 
 /**
  * Makes a region, configured at once when a `backend` is given, else later by `configure`.
@@ -46,6 +48,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   checkRegionOptions(options)
   const { name } = options
   const identity = identify(name)
+  const signals = regionSignals(name)
   let configured: Assembled | undefined
   let closed = false
 
@@ -280,17 +283,15 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       return outcomes
     })
 
-  const told = (what: 'key' | 'region' | 'dependencies', names: readonly string[], mode: InvalidationMode) =>
-    report('invalidate', () => ({ region: name, what, names, mode }))
-
-  const removeMany = (keys: readonly string[]): Promise<void> =>
-    operation(async (region) => {
+  const removeMany = (keys: readonly string[], cause?: Cause): Promise<void> =>
+    operation((region) => {
       checkKeys(keys)
-      const [only] = keys
-      if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
-      else if (keys.length > 0) await region.backend.deleteMulti(keys)
-      region.pile.detach(keys)
-      told('key', keys, 'hard')
+      return signals.around('key', keys, 'hard', cause, async () => {
+        const [only] = keys
+        if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
+        else if (keys.length > 0) await region.backend.deleteMulti(keys)
+        region.pile.detach(keys)
+      })
     })
 
   const region: Region<V> = {
@@ -376,33 +377,37 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
     set: async (key, value, set) => (await setMany([[key, value]], set))[0] ?? 'lost',
     setMulti: setMany,
-    delete: (key) => removeMany([key]),
+    delete: (key, cause) => removeMany([key], cause),
     deleteMulti: removeMany,
-    invalidateKey(key, mode = 'hard') {
-      if (mode === 'hard') return removeMany([key])
-      return operation(async (at) => {
+    invalidateKey(key, mode = 'hard', cause = undefined) {
+      if (mode === 'hard') return removeMany([key], cause)
+      return operation((at) => {
         checkKey(key)
         checkMode(mode)
-        await softenKey(at, key)
-        at.pile.detach([key])
-        told('key', [key], 'soft')
+        return signals.around('key', [key], mode, cause, async () => {
+          await softenKey(at, key)
+          at.pile.detach([key])
+        })
       })
     },
-    invalidate: (mode = 'hard') =>
-      operation(async (at) => {
+    invalidate: (mode = 'hard', cause = undefined) =>
+      operation((at) => {
         checkMode(mode)
-        if (at.invalidator !== undefined) await at.invalidator.invalidate(mode, stamp(at.precise.now()))
-        else await at.tracker?.invalidate([at.own], mode)
-        told('region', [at.own], mode)
+        return signals.around('region', [at.own], mode, cause, () =>
+          at.invalidator !== undefined
+            ? at.invalidator.invalidate(mode, stamp(at.precise.now()))
+            : at.tracker?.invalidate([at.own], mode),
+        )
       }),
-    invalidateDependencies: (names, mode = 'hard') =>
-      operation(async (at) => {
+    invalidateDependencies: (names, mode = 'hard', cause = undefined) =>
+      operation((at) => {
         checkMode(mode)
         const list = typeof names === 'string' ? [names] : names
         checkNames(list)
-        await explicitTracker(at).invalidate(list, mode)
-        told('dependencies', list, mode)
+        const tracker = explicitTracker(at)
+        return signals.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
       }),
+    on: signals.on,
     asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
 
     explain: (key) =>
@@ -432,6 +437,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await former?.release()
     },
   }
+  signals.attach(region)
   const access = { region, refresh, refreshMulti }
   if (options.backend !== undefined) configured = assemble(identity, options, { backend: options.backend })
   return region

@@ -27,6 +27,7 @@ import * as scripts from './scripts.js'
 import { wakes } from './wakes.js'
 import { writes } from './writes.js'
 
+export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
 export type { ClusterNode, Connection, RedisClient } from './client.js'
 export type { RedisBackendOptions } from './options.js'
 

@@ -1,0 +1,171 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { CorralError, shown } from '../errors.js'
+import type { InvalidationMode } from '../ledger.js'
+import type { MaybePromise } from '../maybe-promise.js'
+import type { Cause } from './source.js'
+
+/** What a broker invalidates through: a region. */
+export interface Target {
+  readonly name: string | undefined
+  invalidateDependencies(names: readonly string[], mode?: InvalidationMode, cause?: Cause): Promise<void>
+}
+
+/** What has to be invalidated for a change that is done. */
+export interface Debt {
+  /** Inner before outer. */
+  readonly regions: readonly Target[]
+  /** Names that could not be told yet: finds and invalidates them. */
+  readonly unknown?: () => Promise<void>
+  readonly names: readonly string[]
+  readonly mode: InvalidationMode
+  readonly cause: Cause
+  /** Tells who listens, when all is invalidated. */
+  readonly tell: () => void
+}
+
+/** What an error of the code `ERR_NOT_INVALIDATED` carries: the change is done, and cannot be called off any more. */
+export interface NotInvalidated<R = unknown> extends CorralError {
+  readonly code: 'ERR_NOT_INVALIDATED'
+  /** What the change returned. */
+  readonly result: R
+  readonly names: readonly string[]
+  /** The regions where it failed, as far as they have names. */
+  readonly regions: readonly (string | undefined)[]
+  /** Invalidates what failed once more. */
+  retry(): Promise<void>
+}
+
+/** Whether a change is done, but not all that was made from what it changed is invalidated. */
+export function isNotInvalidated(error: unknown): error is NotInvalidated {
+  return CorralError.is(error, 'ERR_NOT_INVALIDATED')
+}
+
+interface Work {
+  readonly debts: Debt[]
+  over: boolean
+}
+
+const current = new AsyncLocalStorage<Work>()
+
+/** Settles a debt, or leaves it to the transaction around it. */
+export async function settleOrDefer<R>(debt: Debt, result: R): Promise<R> {
+  const work = current.getStore()
+  if (work === undefined || work.over) return settle([debt], result)
+  work.debts.push(debt)
+  return result
+}
+
+/**
+ * Runs a transaction. What brokers apply inside is invalidated when it is committed, that is when the returned promise
+ * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is.
+ * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
+ */
+export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
+  if (typeof transaction !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
+    )
+  const outer = current.getStore()
+  const work: Work = { debts: [], over: false }
+  let result: R
+  try {
+    result = await current.run(work, transaction)
+  } finally {
+    work.over = true
+  }
+  if (outer === undefined || outer.over) return settle(work.debts, result)
+  outer.debts.push(...work.debts)
+  return result
+}
+
+/** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
+async function settle<R>(debts: readonly Debt[], result: R): Promise<R> {
+  const failures = await attempt(tasks(debts))
+  if (failures.length === 0) {
+    for (const { tell } of debts) tell()
+    return result
+  }
+  throw notInvalidated(failures, result, debts)
+}
+
+interface Task {
+  /** Of the region. */
+  readonly name: string | undefined
+  readonly names: readonly string[]
+  readonly work: () => Promise<void>
+}
+
+function tasks(debts: readonly Debt[]): Task[] {
+  const unknown = debts.flatMap((debt) =>
+    debt.unknown === undefined ? [] : [{ name: undefined, names: [], work: debt.unknown }],
+  )
+  return [...merged(debts), ...unknown]
+}
+
+function merged(debts: readonly Debt[]): Task[] {
+  const lists = new Map<Target, Map<InvalidationMode, Debt[]>>()
+  for (const debt of debts)
+    for (const region of debt.regions) {
+      const modes = lists.get(region) ?? new Map<InvalidationMode, Debt[]>()
+      lists.set(region, modes.set(debt.mode, [...(modes.get(debt.mode) ?? []), debt]))
+    }
+  return [...lists].flatMap(([region, modes]) =>
+    [...modes].flatMap(([mode, some]) => {
+      const names = [...new Set(some.flatMap((debt) => debt.names))]
+      const cause = some.length === 1 && some[0] !== undefined ? some[0].cause : common(some)
+      const work = () => region.invalidateDependencies(names, mode, cause)
+      return names.length === 0 ? [] : [{ name: region.name, names, work }]
+    }),
+  )
+}
+
+/** One invalidation for several changes has all their reasons, and no metadata. */
+function common(debts: readonly Debt[]): Cause {
+  const reasons = [
+    ...new Set(debts.flatMap(({ cause }) => (cause.reason === undefined ? [] : [cause.reason]))),
+  ]
+  return reasons.length === 0 ? {} : { reason: reasons.join('; ') }
+}
+
+interface Failure extends Task {
+  readonly error: unknown
+}
+
+/** One region after the other, and the rest also when one fails: what can be invalidated is. */
+async function attempt(all: readonly Task[]): Promise<Failure[]> {
+  const failures: Failure[] = []
+  for (const task of all)
+    try {
+      await task.work()
+    } catch (error) {
+      failures.push({ ...task, error })
+    }
+  return failures
+}
+
+function notInvalidated<R>(
+  failures: readonly Failure[],
+  result: R,
+  debts: readonly Debt[],
+): NotInvalidated<R> {
+  const [first] = failures
+  const regions = failures.map(({ name }) => name)
+  const error = new CorralError(
+    'ERR_NOT_INVALIDATED',
+    `The change is done, but what was made from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}. ` +
+      'Call error.retry() until it succeeds; error.result is what the change returned.',
+    { cause: first?.error },
+  )
+  return Object.assign(error, {
+    code: 'ERR_NOT_INVALIDATED' as const,
+    result,
+    regions,
+    names: [...new Set(failures.flatMap(({ names }) => names))],
+    retry: async () => {
+      const left = await attempt(failures)
+      if (left.length > 0) throw notInvalidated(left, result, debts)
+      for (const { tell } of debts) tell()
+    },
+  })
+}

@@ -1,0 +1,235 @@
+import type { Backend, Outcome, WriteOptions } from '../backend.js'
+import type { Basis, CachedValue, Instant } from '../cached-value.js'
+import { preciseClock, stamp } from '../clock.js'
+import { report } from '../diagnostics.js'
+import { type Duration, milliseconds } from '../duration.js'
+import { CorralError, refuseUnknown, shown } from '../errors.js'
+import type { InvalidationMode, Ledger } from '../ledger.js'
+import { andThen, each, isPromise, type MaybePromise, orElse } from '../maybe-promise.js'
+import { type BackendProxy, delegate } from '../proxy.js'
+import type { Bus } from './bus.js'
+import { type Body, isNames, link, portions } from './link.js'
+
+export interface BroadcastOptions {
+  /** Tells the store from others on the same bus; the same in all processes. */
+  readonly name: string
+  /** For a message to be taken by the bus. @default '5s' */
+  readonly timeout?: Duration
+}
+
+/** Marks the tokens of leases that were stolen: what they fill replaces a value that other processes may have. */
+const STOLEN = 'stolen:'
+
+/**
+ * Joins the stores that processes have of their own, such as `memory()`: what one of them deletes, sets or invalidates, the
+ * others drop. Goes directly around the backend or its encoding, below `dependencies()`. While messages may be lost
+ * reads are misses and nothing is stored; afterwards everything older is gone.
+ * @throws CorralError `ERR_OPTION`; `ERR_CHAIN` over bytes, above `dependencies()`, or over a store that processes share.
+ * Invalidations reject with `ERR_BUS` when they were done here but could not be told.
+ */
+export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<CachedValue> {
+  if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected broadcast() to receive a bus, such as redisBus(), got ${shown(bus)}.`,
+    )
+  refuseUnknown(options, ['name', 'timeout'], 'broadcast()')
+  const { name } = options
+  if (typeof name !== 'string' || name === '')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the \`name\` of broadcast() to be a text, by which the same stores of other processes are known, got ${shown(name)}.`,
+    )
+  const timeout = milliseconds(options.timeout ?? '5s', 'timeout')
+
+  return (next) => {
+    checkFit(next)
+    /** Everything that was begun before is older than what may have been missed. */
+    let floor = 0
+    let period = crypto.randomUUID()
+    const forgetAll = (why: string) => {
+      floor = stamp(preciseClock.now())
+      period = crypto.randomUUID()
+      report('notice', () => ({
+        where: `broadcast: ${name}`,
+        message: `Everything older is dropped, because invalidations may have been missed: ${why}.`,
+      }))
+    }
+    /** What cannot be done as others said is as good as never heard. */
+    const obey = (work: () => MaybePromise<unknown>) => {
+      const failed = (error: unknown) => {
+        report('failure', () => ({ where: `broadcast: ${name}`, error }))
+        forgetAll('an invalidation of another process failed here')
+      }
+      void orElse(work, failed)
+    }
+    const others = link({
+      bus,
+      timeout,
+      address: `broadcast:${name}`,
+      missed: forgetAll,
+      heard(body) {
+        const order = orderIn(body)
+        if (order === undefined) return false
+        if (order.do === 'drop') obey(() => next.deleteMulti(order.keys))
+        else obey(() => next.ledger?.invalidate(order.clock, order.names, order.mode))
+        return true
+      },
+    })
+    const drop = (keys: readonly string[]): MaybePromise<unknown> =>
+      keys.length === 0
+        ? undefined
+        : each(portions(keys), (portion) => others.say({ do: 'drop', keys: portion }))
+    const current = (found: CachedValue | undefined): CachedValue | undefined => {
+      // What is no cached value at all is the region's to report.
+      const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
+      return begun !== undefined && begun <= floor ? undefined : found
+    }
+    const epochs = tagged(() => period)
+
+    const set = (key: string, value: CachedValue, given: WriteOptions): MaybePromise<Outcome> => {
+      const { token: marked, ifCurrent, ...rest } = given
+      const token = marked?.replace(STOLEN, '')
+      const tell = (outcome: Outcome) =>
+        marked === undefined || (marked !== token && outcome === 'stored')
+          ? andThen(drop([key]), () => outcome)
+          : outcome
+      const refuse = (fate: Outcome): MaybePromise<Outcome> =>
+        token === undefined
+          ? andThen(next.delete(key), () => tell('refused'))
+          : andThen(next.release(key, token), () => fate)
+      if (!others.live() || value.metadata.startedAt <= floor) return refuse('lost')
+      const basis = ifCurrent && epochs.without(ifCurrent.basis)
+      if (ifCurrent !== undefined && basis === undefined) return refuse('refused')
+      const options: WriteOptions = {
+        ...rest,
+        ...(token !== undefined && { token }),
+        ...(ifCurrent !== undefined &&
+          basis !== undefined && { ifCurrent: { clock: ifCurrent.clock, basis } }),
+      }
+      return andThen(next.set(key, value, options), tell)
+    }
+
+    return delegate(next, {
+      get(key) {
+        if (!others.live()) return undefined
+        const found = next.get(key)
+        return isPromise(found) ? found.then(current) : current(found)
+      },
+      getMulti: (keys) =>
+        others.live()
+          ? andThen(next.getMulti(keys), (found) => found.map(current))
+          : keys.map(() => undefined),
+      set,
+      delete: (key) => andThen(next.delete(key), () => andThen(drop([key]), () => undefined)),
+      deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => andThen(drop(keys), () => undefined)),
+      acquire: (key, ms, how) =>
+        andThen(next.acquire(key, ms, how), (acquired) =>
+          how?.steal === true && acquired.token !== undefined
+            ? { token: `${STOLEN}${acquired.token}` }
+            : acquired,
+        ),
+      renew: (key, token, ms) => next.renew(key, token.replace(STOLEN, ''), ms),
+      release: (key, token) => next.release(key, token.replace(STOLEN, '')),
+      ledger: next.ledger && ledgerWith(next.ledger, epochs, others.live, others.say),
+      limits: [
+        ...(next.limits ?? []),
+        `Each process has a store of its own: one creator at a time in each. An invalidation reaches the others by a message, and until it has arrived they may serve what is older.`,
+      ],
+      close: async () => {
+        await others.close()
+        await next.close()
+      },
+    })
+  }
+}
+
+function checkFit({ name, stores, tracker, ledger }: Backend<CachedValue>): void {
+  if (stores === 'bytes')
+    throw new CorralError(
+      'ERR_CHAIN',
+      'broadcast() works on values, but below it are bytes: put an encoding such as msgpack() below it.',
+    )
+  if (tracker !== undefined)
+    throw new CorralError(
+      'ERR_CHAIN',
+      'broadcast() has to hear of what is invalidated: put it below dependencies(), wrap(memory(), broadcast(…), dependencies()).',
+    )
+  if (ledger?.shared === true)
+    throw new CorralError(
+      'ERR_CHAIN',
+      `Backend '${name}' is shared by processes already. broadcast() is for stores that each process has of its own; to hear of invalidations use relay().`,
+    )
+}
+
+type Order =
+  | { readonly do: 'drop'; readonly keys: readonly string[] }
+  | {
+      readonly do: 'stamp'
+      readonly clock: string
+      readonly names: readonly string[]
+      readonly mode: InvalidationMode
+    }
+
+function orderIn(body: Body): Order | undefined {
+  if (body.do === 'drop' && isNames(body.keys)) return { do: 'drop', keys: body.keys }
+  const { clock, names, mode } = body
+  if (body.do !== 'stamp' || typeof clock !== 'string' || !isNames(names)) return undefined
+  return mode === 'hard' || mode === 'soft' ? { do: 'stamp', clock, names, mode } : undefined
+}
+
+type Tagged = ReturnType<typeof tagged>
+
+/** Makes the epochs of a ledger end with the period too: what is of a former one is worth nothing. */
+function tagged(period: () => string) {
+  const known = new WeakMap<Basis, Basis>()
+  const tag = (instant: Instant): Instant => ({ epoch: `${period()}/${instant.epoch}`, at: instant.at })
+  /** The basis in the ledger's own terms, if it is of this period. */
+  const without = (basis: Basis): Basis | undefined => {
+    const { epoch, groups } = basis
+    const now = period()
+    if (typeof epoch !== 'string' || !epoch.startsWith(now)) return undefined
+    let plain = known.get(basis)
+    if (plain === undefined) known.set(basis, (plain = { epoch: epoch.slice(now.length + 1), groups }))
+    return plain
+  }
+  return { tag, without }
+}
+
+function ledgerWith(
+  ledger: Ledger,
+  { tag, without }: Tagged,
+  live: () => boolean,
+  say: (body: Body) => MaybePromise<void>,
+): Ledger {
+  const { unmoved } = ledger
+  return {
+    // Other processes hear of its names, so that regions need names of their own.
+    shared: true,
+    read: (clock, names) =>
+      live()
+        ? andThen(ledger.read(clock, names), (reading) => ({
+            ...reading,
+            now: reading.now && tag(reading.now),
+          }))
+        : { now: undefined, stamps: names.map(() => undefined) },
+    begin: (clock, names) => andThen(ledger.begin(clock, names), tag),
+    ...(unmoved !== undefined && {
+      unmoved: (clock: string, basis: Basis) => {
+        const plain = live() ? without(basis) : undefined
+        return plain !== undefined && unmoved(clock, plain)
+      },
+    }),
+    judge: (clock, basis) => {
+      const plain = live() ? without(basis) : undefined
+      return plain === undefined ? 'dead' : ledger.judge(clock, plain)
+    },
+    invalidate: (clock, names, mode) =>
+      andThen(ledger.invalidate(clock, names, mode), () =>
+        andThen(
+          each(portions(names), (portion) => say({ do: 'stamp', clock, names: portion, mode })),
+          () => undefined,
+        ),
+      ),
+  }
+}

@@ -1,0 +1,190 @@
+import { dep } from '../dependencies/dep.js'
+import { checkNames, type IdPart } from '../dependencies/names.js'
+import type { Change, Scopes } from '../dependencies/scopes.js'
+import { CorralError, refuseUnknown, shown } from '../errors.js'
+import type { InvalidationMode } from '../ledger.js'
+import type { MaybePromise } from '../maybe-promise.js'
+import { type Debt, isNotInvalidated, settleOrDefer, type Target } from './after-commit.js'
+import { emitter, type Listener } from './emitter.js'
+import { asSource, type Cause, checkCause, type Missed, type Source } from './source.js'
+
+export interface BrokerOptions<T> {
+  /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
+  readonly regions: readonly Target[]
+  /** The id of an item: `dep.id(type, id)` is invalidated. */
+  readonly id?: (item: T) => IdPart
+  /** The same for composite keys: `dep.primaryKey(type, …)`. */
+  readonly primaryKey?: (item: T) => readonly [IdPart, ...IdPart[]]
+  /** Whatever else has to do with an item: its lists, its children. */
+  readonly dependencies?: (item: T) => string | readonly string[]
+  /** Lists that items enter and leave. */
+  readonly scopes?: Pick<Scopes<T, never>, 'namesFor'> | readonly Pick<Scopes<T, never>, 'namesFor'>[]
+  /** @default 'hard' */
+  readonly mode?: InvalidationMode
+}
+
+/** What is known of a change, and why it is made. */
+export interface ChangeOptions<T> extends Change<T>, Cause {}
+
+export interface BrokerChange extends Cause {
+  readonly broker: string
+  readonly action: 'apply' | 'delete' | 'invalidate'
+  /** What was invalidated. */
+  readonly names: readonly string[]
+  readonly origin: 'local' | 'remote'
+}
+
+export interface BrokerEvents {
+  /** A change is done, and all that was made from the item is invalidated. */
+  change: BrokerChange
+  /** Other processes may have told of changes that were not heard here. */
+  missed: Missed
+}
+
+/** An item, or how to find it in what the change returned: an item that is being created has no id before. */
+export type ItemOf<T, R> = T | ((result: R) => T)
+
+/** Joins the changes of a type of entities to what is cached of them. */
+export interface Broker<T> {
+  readonly type: string
+  /**
+   * Creates or updates an item: runs the change, and when it is done invalidates the item, its lists and its children in
+   * every region. Answers what the change returned. A change that fails invalidates nothing, and rejects as it is.
+   * @throws CorralError `ERR_NOT_INVALIDATED`, with `result` and `retry()`, when the change is done but not all could be
+   * invalidated; `ERR_OPTION`, before anything is done, when the names of an item cannot be told.
+   */
+  apply<R>(item: ItemOf<T, R>, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>
+  /** The same for the end of an item. */
+  delete<R>(item: T, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>
+  /** Invalidates for a change that was made without the broker. */
+  invalidate(item: T, options?: ChangeOptions<T>): Promise<void>
+  /** The names that a change of an item invalidates. */
+  namesFor(item: T, options?: Change<T>): readonly string[]
+  /** Listens to changes, also those of other processes where a `relay` brings them. Returns what ends it. */
+  on<K extends keyof BrokerEvents>(event: K, listener: Listener<BrokerEvents[K]>): () => void
+}
+
+/**
+ * Makes the broker of a type of entities.
+ * @throws CorralError `ERR_OPTION` for an option that cannot be right, or when nothing says what an item invalidates.
+ */
+export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
+  check(type, options)
+  const { regions, id, primaryKey, dependencies, mode = 'hard' } = options
+  const scopes = options.scopes === undefined ? [] : [options.scopes].flat()
+  const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
+  const guards: Source['guards'] = new Set()
+
+  const namesFor = (item: T, change: Change<T> = {}): readonly string[] => {
+    const names = new Set<string>()
+    for (const image of change.before === undefined ? [item] : [change.before, item]) {
+      if (id !== undefined) names.add(dep.id(type, id(image)))
+      if (primaryKey !== undefined) names.add(dep.primaryKey(type, ...primaryKey(image)))
+      for (const name of listed(dependencies?.(image))) names.add(name)
+    }
+    for (const scope of scopes) for (const name of scope.namesFor(item, change)) names.add(name)
+    return [...names]
+  }
+  const split = (given: ChangeOptions<T>) => {
+    refuseUnknown(given, ['before', 'modified', 'info', 'reason', 'meta'], `broker '${type}'`)
+    const { reason, meta, modified, ...rest } = given
+    const cause: Cause = { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
+    checkCause(cause, guards)
+    // May come from a generator, and is read more than once.
+    const change: Change<T> = { ...rest, ...(modified !== undefined && { modified: [...modified] }) }
+    return { cause, change }
+  }
+  const debt = (action: BrokerChange['action'], names: readonly string[], cause: Cause): Debt => ({
+    ...{ regions, names, mode, cause },
+    tell: () => events.emit('change', { broker: type, action, names, ...cause, origin: 'local' }),
+  })
+
+  const run = async <R>(
+    action: 'apply' | 'delete',
+    item: ItemOf<T, R>,
+    work: () => MaybePromise<R>,
+    given: ChangeOptions<T>,
+  ): Promise<R> => {
+    if (typeof work !== 'function')
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected the change of broker '${type}' to be a function, got ${shown(work)}.`,
+      )
+    const { cause, change } = split(given)
+    const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
+    // Taken before: the change may write to the item, and a deletion may take its id.
+    const before = find === undefined ? namesFor(item as T, change) : []
+    const result = await work()
+    const now = () => namesFor(find === undefined ? (item as T) : find(result), change)
+    try {
+      const after = action === 'apply' ? now() : []
+      return await settleOrDefer(debt(action, [...new Set([...before, ...after])], cause), result)
+    } catch (error) {
+      if (isNotInvalidated(error)) throw error
+      // The change is done: what can be told is invalidated all the same, and the rest is for the caller to know.
+      const unknown = async () => {
+        const names = now()
+        for (const region of regions) await region.invalidateDependencies(names, mode, cause)
+      }
+      return settleOrDefer({ ...debt(action, before, cause), unknown }, result)
+    }
+  }
+
+  const self: Broker<T> = {
+    type,
+    namesFor,
+    apply: async (item, work, given = {}) => run('apply', item, work, given),
+    delete: async (item, work, given = {}) => run('delete', item, work, given),
+    async invalidate(item, given = {}) {
+      const { cause, change } = split(given)
+      await settleOrDefer(debt('invalidate', namesFor(item, change), cause), undefined)
+    },
+    on: events.on,
+  }
+  asSource(self, {
+    kind: 'broker',
+    name: type,
+    event: 'change',
+    accepts: ({ broker: of, action, reason }) =>
+      of === type &&
+      (action === 'apply' || action === 'delete' || action === 'invalidate') &&
+      (reason === undefined || typeof reason === 'string'),
+    emitter: events as unknown as Source['emitter'],
+    guards,
+  })
+  return self
+}
+
+function listed(names: string | readonly string[] | undefined): readonly string[] {
+  const list = names === undefined ? [] : typeof names === 'string' ? [names] : names
+  checkNames(list, false)
+  return list
+}
+
+function check<T>(type: string, options: BrokerOptions<T>): void {
+  const wrong = (expected: string, value: unknown) =>
+    new CorralError('ERR_OPTION', `Expected ${expected}, got ${shown(value)}.`)
+  if (typeof type !== 'string' || type === '')
+    throw wrong("broker() to be told the type of its entities, such as 'user'", type)
+  refuseUnknown(options, ['regions', 'id', 'primaryKey', 'dependencies', 'scopes', 'mode'], 'broker()')
+  const { regions, scopes, mode } = options
+  if (!Array.isArray(regions) || regions.length === 0)
+    throw wrong(`\`regions\` of broker '${type}' to list regions`, regions)
+  for (const region of regions as readonly (Target | null | undefined)[])
+    if (typeof region?.invalidateDependencies !== 'function')
+      throw wrong(`\`regions\` of broker '${type}' to list regions`, region)
+  const ways = ['id', 'primaryKey', 'dependencies'] as const
+  for (const way of ways)
+    if (options[way] !== undefined && typeof options[way] !== 'function')
+      throw wrong(`\`${way}\` of broker '${type}' to be a function of the item`, options[way])
+  for (const scope of scopes === undefined ? [] : [scopes].flat())
+    if (typeof (scope as { namesFor?: unknown } | null)?.namesFor !== 'function')
+      throw wrong(`\`scopes\` of broker '${type}' to be made by dep.scopes()`, scope)
+  if (scopes === undefined && ways.every((way) => options[way] === undefined))
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected broker '${type}' to be told what an item invalidates: give \`id\`, \`primaryKey\`, \`dependencies\` or \`scopes\`.`,
+    )
+  if (mode !== undefined && mode !== 'hard' && mode !== 'soft')
+    throw wrong(`\`mode\` of broker '${type}' to be 'hard' or 'soft'`, mode)
+}

@@ -1,0 +1,14 @@
+export { afterCommit, isNotInvalidated, type NotInvalidated } from './after-commit.js'
+export { type BroadcastOptions, broadcast } from './broadcast.js'
+export {
+  type Broker,
+  type BrokerChange,
+  type BrokerEvents,
+  type BrokerOptions,
+  broker,
+  type ChangeOptions,
+  type ItemOf,
+} from './broker.js'
+export { type Bus, type BusListener, type LocalBus, localBus, type Subscription } from './bus.js'
+export { type CacheResults, type CacheResultsOptions, cacheResults } from './cache-results.js'
+export { type Relay, type RelayOptions, relay } from './relay.js'

@@ -1,0 +1,134 @@
+import { report } from '../diagnostics.js'
+import { type Duration, milliseconds } from '../duration.js'
+import { CorralError, refuseUnknown, shown } from '../errors.js'
+import { orElse } from '../maybe-promise.js'
+import type { Bus } from './bus.js'
+import { type Body, isNames, link, portions } from './link.js'
+import { type Cause, sourceOf } from './source.js'
+
+export interface RelayOptions {
+  /** For a message to be taken by the bus. @default '5s' */
+  readonly timeout?: Duration
+  /** Characters that reason and metadata may take as JSON. @default 65_536 */
+  readonly maxMeta?: number
+}
+
+export interface Relay {
+  /** Whether messages of other processes arrive. */
+  readonly live: boolean
+  close(): Promise<void>
+}
+
+/**
+ * Lets the listeners of the same regions and brokers in other processes hear of what is invalidated here, after it is done.
+ * It carries names, reasons and metadata, never values, and it invalidates nothing: that is the business of a shared
+ * ledger, or of `broadcast`. Events come with `origin: 'remote'`, a long list of names as several; when some may have
+ * been lost, the event `'missed'` comes instead. A message that cannot be sent is reported on the `failure` channel.
+ * @throws CorralError `ERR_OPTION`. While it stands, invalidations reject with `ERR_UNENCODABLE` or `ERR_VALUE_TOO_LARGE`,
+ * before anything is done, when their metadata cannot travel.
+ */
+export function relay(bus: Bus, sources: readonly object[], options: RelayOptions = {}): Relay {
+  if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected relay() to receive a bus, such as redisBus(), got ${shown(bus)}.`,
+    )
+  refuseUnknown(options, ['timeout', 'maxMeta'], 'relay()')
+  const { maxMeta = 65_536 } = options
+  if (!(typeof maxMeta === 'number' && maxMeta > 0))
+    throw new CorralError('ERR_OPTION', `Expected \`maxMeta\` to be above zero, got ${shown(maxMeta)}.`)
+  if (!Array.isArray(sources) || sources.length === 0)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected relay() to be told of which regions and brokers, got ${shown(sources)}.`,
+    )
+  const known = new Map(
+    sources.map((one) => {
+      const source = sourceOf(one, 'relay()')
+      return [`${source.kind}:${source.name}`, source]
+    }),
+  )
+  const guard = (cause: Cause) => void encoded(cause, maxMeta)
+
+  const others = link({
+    bus,
+    address: 'signals',
+    timeout: milliseconds(options.timeout ?? '5s', 'timeout'),
+    missed: (why) => {
+      for (const source of known.values()) source.emitter.emit('missed', { of: source.name, why })
+    },
+    heard: ({ of, event }) => {
+      if (typeof of !== 'string' || !isEvent(event)) return false
+      const source = known.get(of)
+      if (source === undefined) return true
+      if (!source.accepts(event)) return false
+      source.emitter.emit(source.event, { ...event, origin: 'remote' })
+      return true
+    },
+  })
+
+  const ends = [...known].map(([of, source]) => {
+    source.guards.add(guard)
+    const off = source.emitter.on(source.event, (heard) => {
+      const { origin, names, meta, reason, ...event } = heard as Cause & Record<string, unknown>
+      if (origin !== 'local') return
+      const cause = encodedAnyhow({ ...(reason !== undefined && { reason }), meta }, maxMeta)
+      for (const portion of portions(names as readonly string[]))
+        void orElse(() => others.say({ of, event: { ...event, ...cause, names: portion } }), failed)
+    })
+    return () => {
+      off()
+      source.guards.delete(guard)
+    }
+  })
+
+  return {
+    get live() {
+      return others.live()
+    },
+    async close() {
+      for (const end of ends) end()
+      await others.close()
+    },
+  }
+}
+
+function failed(error: unknown): void {
+  report('failure', () => ({ where: 'relay', error }))
+}
+
+/** What was changed since the guard looked at it must not keep the names from travelling. */
+function encodedAnyhow(cause: Cause, limit: number): Body {
+  try {
+    return encoded(cause, limit)
+  } catch (error) {
+    failed(error)
+    return {}
+  }
+}
+
+/** The cause as it will arrive. */
+function encoded(cause: Cause, limit: number): Body {
+  let text: string
+  try {
+    text = JSON.stringify(cause)
+  } catch (error) {
+    throw new CorralError(
+      'ERR_UNENCODABLE',
+      `Expected metadata that JSON can hold, because it is relayed to other processes: ${error instanceof Error ? error.message : shown(error)}`,
+      { cause: error },
+    )
+  }
+  if (text.length > limit)
+    throw new CorralError(
+      'ERR_VALUE_TOO_LARGE',
+      `Reason and metadata of an invalidation take ${text.length} characters, more than the ${limit} that are relayed: send an id instead, or raise \`maxMeta\`.`,
+    )
+  return JSON.parse(text) as Body
+}
+
+function isEvent(event: unknown): event is Body {
+  return (
+    typeof event === 'object' && event !== null && !Array.isArray(event) && isNames((event as Body).names)
+  )
+}
