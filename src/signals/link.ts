@@ -1,6 +1,6 @@
 import { report, reportUndecodable } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
-import { isPromise, type MaybePromise } from '../maybe-promise.js'
+import { isPromise, type MaybePromise, orElse } from '../maybe-promise.js'
 import type { Bus } from './bus.js'
 
 /** What two ends of the same address say to each other. */
@@ -26,6 +26,9 @@ export interface Link {
 }
 
 const VERSION = 1
+const NOTHING = { do: 'nothing' } as const
+/** ms until a process that could not say something tries to say at least that. */
+const CONFESSION = 1_000
 const SENSELESS = 'a message for us that makes no sense'
 /** Senders whose last number is remembered; one that is forgotten starts anew. */
 const SENDERS = 10_000
@@ -38,6 +41,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
   const self = crypto.randomUUID()
   const numbers = new Map<string, number>()
   let said = 0
+  let closed = false
 
   const ignore = (why: string) => {
     reportUndecodable('bus', address, why)
@@ -52,7 +56,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     else if (message.corral !== VERSION) missed(`a message of version ${shown(message.corral)}`)
     else if (message.to === address && message.from !== self) take(message)
   }
-  const take = ({ from, n, body }: Message): void => {
+  const take = ({ from, n, body, lost }: Message): void => {
     if (typeof from !== 'string' || typeof n !== 'number' || !isBody(body)) {
       nonsense()
       return
@@ -60,8 +64,10 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     const last = numbers.get(from)
     if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
     if (last === undefined || n > last) numbers.set(from, n)
-    if (last !== undefined && n > last + 1) missed(`${n - last - 1} messages of another process were lost`)
-    if (!heard(body)) nonsense()
+    if (lost === true) missed('another process could not send all that it had to say')
+    else if (last !== undefined && n > last + 1)
+      missed(`${n - last - 1} messages of another process were lost`)
+    if (body.do !== NOTHING.do && !heard(body)) nonsense()
   }
   const safely = (work: () => void) => {
     try {
@@ -86,25 +92,51 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
   // Until here there was nobody to miss anything.
   began = true
 
+  /** How often something could not be said. */
+  let failures = 0
+  let confessed = 0
+  let timer: NodeJS.Timeout | undefined
+  const send = (body: Body): MaybePromise<void> => {
+    const owed = failures
+    const lost = owed > confessed ? { lost: true } : {}
+    const text = JSON.stringify({ corral: VERSION, to: address, from: self, n: ++said, ...lost, body })
+    const done = () => {
+      confessed = Math.max(confessed, owed)
+    }
+    const failed = (cause: unknown): never => {
+      failures++
+      later()
+      throw new CorralError(
+        'ERR_BUS',
+        `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : shown(cause)} Do it again when the bus is there.`,
+        { cause },
+      )
+    }
+    try {
+      const sent = bus.publish(text)
+      return isPromise(sent) ? within(timeout, sent).then(done, failed) : done()
+    } catch (error) {
+      return failed(error)
+    }
+  }
+  /** Who was not told drops everything, as soon as he can be told at least that. */
+  const later = () => {
+    if (closed) return
+    timer ??= setTimeout(() => {
+      timer = undefined
+      if (failures > confessed) void orElse(() => send(NOTHING), later)
+    }, CONFESSION)
+    timer.unref()
+  }
+
   return {
-    live: () => subscription.live(),
-    say(body) {
-      const text = JSON.stringify({ corral: VERSION, to: address, from: self, n: ++said, body })
-      const failed = (cause: unknown): never => {
-        throw new CorralError(
-          'ERR_BUS',
-          `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : shown(cause)} Do it again when the bus is there.`,
-          { cause },
-        )
-      }
-      try {
-        const sent = bus.publish(text)
-        return isPromise(sent) ? within(timeout, sent).catch(failed) : sent
-      } catch (error) {
-        return failed(error)
-      }
+    live: () => !closed && subscription.live(),
+    say: send,
+    close() {
+      closed = true
+      clearTimeout(timer)
+      return subscription.close()
     },
-    close: () => subscription.close(),
   }
 }
 
@@ -113,6 +145,8 @@ interface Message {
   readonly to?: unknown
   readonly from?: unknown
   readonly n?: unknown
+  /** The sender knows that something it said before was lost. */
+  readonly lost?: unknown
   readonly body?: unknown
 }
 

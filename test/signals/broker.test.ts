@@ -1,0 +1,363 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { delegate, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import {
+  afterCommit,
+  type BrokerChange,
+  type BrokerOptions,
+  broker,
+  isNotInvalidated,
+  type NotInvalidated,
+} from '../../src/signals/index.js'
+import { held, isPending } from '../support/stage.js'
+
+interface Book {
+  id: number | undefined
+  shelf: string
+}
+
+/** Two regions over one store each, whose invalidations can be made to fail. */
+function library(more: Partial<BrokerOptions<Book>> = {}) {
+  const order: string[] = []
+  const broken = new Set<string>()
+  const region = (name: string) => {
+    const made = makeRegion<unknown>({
+      name,
+      backend: wrap(memory(), dependencies(), (next) =>
+        delegate(next, {
+          tracker: next.tracker && {
+            ...next.tracker,
+            invalidate(names, mode) {
+              order.push(`${name}: ${names.join(' ')}`)
+              if (broken.has(name)) throw new Error(`${name} is broken`)
+              return next.tracker?.invalidate(names, mode)
+            },
+          },
+        }),
+      ),
+    })
+    return made
+  }
+  const [inner, outer] = [region('inner'), region('outer')]
+  const lists = dep.scopes<Book>('book').describes(['shelf'], ({ shelf }) => ({ shelf }))
+  const books = broker<Book>('book', {
+    regions: [inner, outer],
+    id: ({ id }) => id as number,
+    scopes: lists,
+    ...more,
+  })
+  const changes: BrokerChange[] = []
+  books.on('change', (change) => changes.push(change))
+  books.on('change', () => order.push('told'))
+  const list = (shelf: string) =>
+    outer.getOrCreate(`list ${shelf}`, () => {
+      dependsOn(lists.condition({ shelf }))
+      return shelf
+    })
+  return { books, inner, outer, order, broken, changes, list }
+}
+
+const failure = async (work: Promise<unknown>): Promise<NotInvalidated> => {
+  const error: unknown = await work.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  if (isNotInvalidated(error)) return error
+  throw new Error(`Expected ERR_NOT_INVALIDATED, got ${String(error)}`)
+}
+
+describe('a broker', () => {
+  it('runs the change, then invalidates from the inside out, then tells of it', async () => {
+    const { books, order, changes } = library()
+    const answer = await books.apply({ id: 5, shelf: 'a' }, () => (order.push('changed'), 'saved'), {
+      reason: 'form',
+      meta: { by: 7 },
+    })
+    expect(answer).toBe('saved')
+    const names = ['id:book:5', "scope:book:shelf='a"]
+    expect(order).toEqual(['changed', `inner: ${names.join(' ')}`, `outer: ${names.join(' ')}`, 'told'])
+    expect(changes).toEqual([
+      { broker: 'book', action: 'apply', names, reason: 'form', meta: { by: 7 }, origin: 'local' },
+    ])
+  })
+
+  it('invalidates nothing before the change is done', async () => {
+    const { books, order } = library()
+    const { create, resolve } = held<string>()
+    const done = books.apply({ id: 5, shelf: 'a' }, create)
+    expect(await isPending(done)).toBe(true)
+    expect(order).toEqual([])
+    resolve('saved')
+    expect(await done).toBe('saved')
+    expect(order).toHaveLength(3)
+  })
+
+  it('leaves everything as it is when the change fails', async () => {
+    const { books, order, changes } = library()
+    const boom = new Error('boom')
+    for (const change of [
+      () => Promise.reject(boom),
+      () => {
+        throw boom
+      },
+    ])
+      await expect(books.apply({ id: 5, shelf: 'a' }, change)).rejects.toBe(boom)
+    expect([order, changes]).toEqual([[], []])
+  })
+
+  it('reaches the lists that an item enters and leaves', async () => {
+    const { books, outer, list } = library()
+    const fill = async () => {
+      for (const shelf of ['a', 'b', 'c']) await list(shelf)
+    }
+    const there = () => outer.getMulti(['list a', 'list b', 'list c'])
+    await fill()
+    await books.apply({ id: 1, shelf: 'b' }, () => {}, { before: { id: 1, shelf: 'a' }, modified: ['shelf'] })
+    expect(await there()).toEqual([NO_VALUE, NO_VALUE, 'c'])
+    await fill()
+    // The change writes to the item itself: what it was before is known all the same.
+    const item: Book = { id: 1, shelf: 'b' }
+    await books.apply(item, () => (item.shelf = 'c'))
+    expect(await there()).toEqual(['a', NO_VALUE, NO_VALUE])
+    await fill()
+    await books.apply(item, () => {}, { before: item, modified: new Set(['title']) })
+    expect(await there()).toEqual(['a', 'b', 'c'])
+  })
+
+  it('knows a new item by what the change returned, and a deleted one by what it was', async () => {
+    const { books, changes } = library()
+    const draft: Book = { id: undefined, shelf: 'a' }
+    const saved = await books.apply(
+      (row: Book) => row,
+      async () => ({ ...draft, id: 9 }),
+    )
+    expect(saved.id).toBe(9)
+    expect(changes[0]?.names).toContain('id:book:9')
+    const row: Book = saved
+    await books.delete(row, () => (row.id = undefined))
+    expect(changes[1]).toMatchObject({
+      action: 'delete',
+      names: expect.arrayContaining(['id:book:9']) as string[],
+    })
+  })
+
+  it('refuses an item whose names cannot be told, before anything is done', async () => {
+    const { books } = library()
+    let ran = false
+    const wrong: Book = { id: undefined, shelf: 'a' }
+    for (const work of [
+      () => books.apply(wrong, () => (ran = true)),
+      () => books.delete(wrong, () => (ran = true)),
+      () => books.apply({ id: 1, shelf: 'a' }, () => (ran = true), { resaon: 'x' } as never),
+      () => books.apply({ id: 1, shelf: 'a' }, () => (ran = true), { reason: 5 } as never),
+      () => books.apply({ id: 1, shelf: 'a' }, 'change' as never),
+    ])
+      await expect(work()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(ran).toBe(false)
+  })
+
+  it('takes children, composite keys and a soft mode', async () => {
+    const { books, changes, inner } = library({
+      id: undefined as never,
+      primaryKey: ({ id = 0, shelf }) => [shelf, id],
+      dependencies: ({ id = 0 }) => [dep.group('reader', id), dep.tag('front')],
+      mode: 'soft',
+    })
+    await inner.getOrCreate('key', () => {
+      dependsOn(dep.tag('front'))
+      return 'old'
+    })
+    await books.apply({ id: 1, shelf: 'a' }, () => {})
+    expect(changes[0]?.names).toEqual(['pk:book:a:1', 'group:reader:1', 'tag:front', "scope:book:shelf='a"])
+    expect(inner.peek('key')).toBe(NO_VALUE)
+    expect(inner.peek('key', { ignoreExpiration: true })).toBe('old')
+  })
+
+  it('invalidates on its own for a change made elsewhere', async () => {
+    const { books, order, changes } = library()
+    await books.invalidate({ id: 5, shelf: 'a' }, { reason: 'import' })
+    expect(order).toHaveLength(3)
+    expect(changes).toMatchObject([{ action: 'invalidate', reason: 'import' }])
+  })
+
+  it('says so when the change is done but not all could be invalidated, and tries again when told to', async () => {
+    const { books, order, broken, changes } = library()
+    broken.add('inner')
+    const error = await failure(books.apply({ id: 5, shelf: 'a' }, () => 'saved'))
+    expect(error).toMatchObject({
+      code: 'ERR_NOT_INVALIDATED',
+      result: 'saved',
+      regions: ['inner'],
+      names: ['id:book:5', "scope:book:shelf='a"],
+      message: expect.stringMatching(/The change is done.*'inner'/) as string,
+      cause: { code: 'ERR_BACKEND' },
+    })
+    // The outer one was invalidated all the same, and nobody was told that all is well.
+    expect(order.map((line) => line.split(':')[0])).toEqual(['inner', 'outer'])
+    expect(changes).toEqual([])
+    await expect(error.retry()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED', regions: ['inner'] })
+    broken.clear()
+    await error.retry()
+    expect(order.map((line) => line.split(':')[0])).toEqual(['inner', 'outer', 'inner', 'inner', 'told'])
+    expect(changes).toHaveLength(1)
+  })
+
+  it('does what it can when the names cannot be told after the change', async () => {
+    const { books, order } = library()
+    const row: { value: Book | undefined } = { value: undefined }
+    const error = await failure(
+      books.apply(
+        () => row.value as Book,
+        () => 'saved',
+      ),
+    )
+    expect(error).toMatchObject({ result: 'saved', regions: [undefined] })
+    expect(order).toEqual([])
+    row.value = { id: 3, shelf: 'z' }
+    await error.retry()
+    expect(order.slice(0, 2)).toEqual([
+      "inner: id:book:3 scope:book:shelf='z",
+      "outer: id:book:3 scope:book:shelf='z",
+    ])
+    const item: Book = { id: 5, shelf: 'a' }
+    const other = await failure(books.apply(item, () => ((item.id = undefined), 'saved')))
+    expect(other.result).toBe('saved')
+    expect(order.slice(-2)).toEqual([
+      "inner: id:book:5 scope:book:shelf='a",
+      "outer: id:book:5 scope:book:shelf='a",
+    ])
+  })
+
+  it.each<[string, () => unknown, RegExp]>([
+    ['no type', () => broker('', { regions: [makeRegion()], id: () => 1 }), /the type/],
+    ['no regions', () => broker('b', { regions: [], id: () => 1 }), /`regions`/],
+    ['what is no region', () => broker('b', { regions: [{} as never], id: () => 1 }), /`regions`/],
+    ['null', () => broker('b', { regions: [null as never], id: () => 1 }), /`regions`/],
+    ['nothing to go by', () => broker('b', { regions: [makeRegion()] }), /what an item invalidates/],
+    ['an id that is none', () => broker('b', { regions: [makeRegion()], id: 'id' as never }), /`id`/],
+    [
+      'scopes that are none',
+      () => broker('b', { regions: [makeRegion()], scopes: {} as never }),
+      /dep\.scopes/,
+    ],
+    [
+      'a mode that is none',
+      () => broker('b', { regions: [makeRegion()], id: () => 1, mode: 'x' as never }),
+      /'soft'/,
+    ],
+    ['an unknown option', () => broker('b', { regions: [makeRegion()], ids: 1 } as never), /`ids`/],
+    ['no options', () => broker('b', undefined as never), /options/],
+  ])('refuses %s', (_, make, message) => {
+    expect(make).toThrow(message)
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  })
+})
+
+describe('afterCommit()', () => {
+  const one: Book = { id: 1, shelf: 'a' }
+  const other: Book = { id: 2, shelf: 'a' }
+
+  it('invalidates what brokers applied when the transaction is committed, in each region once', async () => {
+    const { books, order, changes } = library()
+    const answer = await afterCommit(async () => {
+      await books.apply(one, () => order.push('one'), { reason: 'first', meta: 1 })
+      await books.delete(other, () => order.push('other'), { reason: 'second' })
+      order.push('commit')
+      return 'done'
+    })
+    expect(answer).toBe('done')
+    const names = "id:book:1 scope:book:shelf='a id:book:2"
+    expect(order).toEqual(['one', 'other', 'commit', `inner: ${names}`, `outer: ${names}`, 'told', 'told'])
+    expect(changes).toMatchObject([
+      { action: 'apply', reason: 'first', meta: 1 },
+      { action: 'delete', reason: 'second' },
+    ])
+  })
+
+  it('gives the regions all the reasons', async () => {
+    const { books, inner } = library()
+    const causes: unknown[] = []
+    inner.on('invalidate', ({ reason, meta }) => causes.push([reason, meta]))
+    await afterCommit(() => books.apply(one, () => {}, { reason: 'first', meta: 1 }))
+    await afterCommit(async () => {
+      await books.apply(one, () => {}, { reason: 'first', meta: 1 })
+      await books.apply(other, () => {}, { reason: 'second', meta: 2 })
+      await books.apply(other, () => {}, { reason: 'second' })
+    })
+    expect(causes).toEqual([
+      ['first', 1],
+      ['first; second', undefined],
+    ])
+  })
+
+  it('invalidates nothing when the transaction is rolled back', async () => {
+    const { books, order, changes } = library()
+    const boom = new Error('rollback')
+    await expect(
+      afterCommit(async () => {
+        await books.apply(one, () => {})
+        throw boom
+      }),
+    ).rejects.toBe(boom)
+    expect([order, changes]).toEqual([[], []])
+  })
+
+  it('treats a nested one as a savepoint', async () => {
+    const { books, order, changes } = library()
+    await afterCommit(async () => {
+      await afterCommit(() => books.apply(one, () => {}))
+      expect(order).toEqual([])
+      await afterCommit(async () => {
+        await books.apply(other, () => {})
+        throw new Error('back to the savepoint')
+      }).catch(() => {})
+    })
+    expect(order[0]).toBe("inner: id:book:1 scope:book:shelf='a")
+    expect(changes).toHaveLength(1)
+  })
+
+  it('keeps transactions apart that run at the same time', async () => {
+    const { books, order } = library()
+    const { create, resolve, started } = held<void>()
+    const slow = afterCommit(async () => {
+      await books.apply(one, () => {})
+      await create()
+    })
+    await started
+    await afterCommit(() => books.apply(other, () => {}))
+    expect(order.filter((line) => line.startsWith('inner'))).toEqual(["inner: id:book:2 scope:book:shelf='a"])
+    resolve()
+    await slow
+    expect(order.filter((line) => line.startsWith('inner'))).toHaveLength(2)
+  })
+
+  it('lets what outlives it invalidate at once', async () => {
+    const { books, order } = library()
+    let late: Promise<unknown> | undefined
+    const { create, resolve } = held<void>()
+    await afterCommit(() => {
+      late = create().then(() => books.apply(one, () => {}))
+    })
+    expect(order).toEqual([])
+    resolve()
+    await late
+    expect(order).toHaveLength(3)
+  })
+
+  it('says when it is committed but not all is invalidated', async () => {
+    const { books, broken } = library()
+    broken.add('outer')
+    const error = await failure(
+      afterCommit(async () => {
+        await books.apply(one, () => 'inside')
+        return 'committed'
+      }),
+    )
+    expect(error).toMatchObject({ result: 'committed', regions: ['outer'] })
+  })
+
+  it('refuses what is no function', async () => {
+    await expect(afterCommit('x' as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+})

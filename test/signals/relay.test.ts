@@ -1,0 +1,327 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import {
+  delegate,
+  dep,
+  diagnostics,
+  makeRegion,
+  type Region,
+  type RegionEvents,
+  wrap,
+} from '../../src/index.js'
+import { type Bus, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
+import { deferred, idle } from '../support/stage.js'
+
+const endings: (() => void)[] = []
+afterEach(async () => {
+  for (const end of endings.splice(0)) end()
+})
+
+function failures(): unknown[] {
+  const messages: unknown[] = []
+  const listen = (message: unknown) => void messages.push((message as { error: unknown }).error)
+  diagnostics('failure').subscribe(listen)
+  endings.push(() => diagnostics('failure').unsubscribe(listen))
+  return messages
+}
+
+const users = () => makeRegion<string>({ name: 'users', backend: wrap(memory(), dependencies()) })
+
+function told(region: Region<string>): [keyof RegionEvents, unknown][] {
+  const events: [keyof RegionEvents, unknown][] = []
+  for (const event of ['invalidating', 'invalidate', 'invalidate-failed', 'missed'] as const)
+    region.on(event, (detail) => void events.push([event, detail]))
+  return events
+}
+
+/** The same region in two processes, on one bus. */
+function pair(bus: Bus = localBus()) {
+  const [one, other] = [users(), users()]
+  const relays = [relay(bus, [one]), relay(bus, [other])] as const
+  return { one, other, relays, events: told(other) }
+}
+
+describe('relay()', () => {
+  it('brings what is invalidated in one process to the listeners in another, with reason and metadata', async () => {
+    const { one, events } = pair()
+    const own = told(one)
+    await one.invalidateDependencies(dep.id('user', 5), 'soft', { reason: 'saved', meta: { by: [7, null] } })
+    await one.delete('key')
+    await one.invalidate()
+    expect(events).toEqual([
+      [
+        'invalidate',
+        {
+          ...{ region: 'users', what: 'dependencies', names: ['id:user:5'], mode: 'soft' },
+          ...{ reason: 'saved', meta: { by: [7, null] }, origin: 'remote' },
+        },
+      ],
+      ['invalidate', { region: 'users', what: 'key', names: ['key'], mode: 'hard', origin: 'remote' }],
+      [
+        'invalidate',
+        { region: 'users', what: 'region', names: ['region:users'], mode: 'hard', origin: 'remote' },
+      ],
+    ])
+    // Each once: nothing comes back.
+    expect(own.filter(([event]) => event === 'invalidate')).toHaveLength(3)
+  })
+
+  it('sends after the invalidation is acknowledged, and nothing of one that failed', async () => {
+    const bus = localBus()
+    const gate = deferred()
+    let fail = false
+    const slow = makeRegion<string>({
+      name: 'users',
+      backend: wrap(memory(), (next) =>
+        delegate(next, {
+          delete: async (key) => {
+            await gate.promise
+            if (fail) throw new Error('boom')
+            return next.delete(key)
+          },
+        }),
+      ),
+    })
+    relay(bus, [slow])
+    const other = users()
+    relay(bus, [other])
+    const events = told(other)
+    const done = slow.delete('key')
+    await idle()
+    expect(events).toEqual([])
+    gate.resolve()
+    await done
+    expect(events).toHaveLength(1)
+    fail = true
+    await expect(slow.delete('key')).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    expect(events).toHaveLength(1)
+  })
+
+  it('sends no values, and invalidates nothing by itself', async () => {
+    const bus = localBus()
+    const said: string[] = []
+    bus.subscribe({ heard: (message) => void said.push(message), up() {}, down() {} })
+    const { one, other } = pair(bus)
+    await one.set('key', 'secret')
+    await other.set('key', 'secret')
+    await one.delete('key')
+    expect(said).toHaveLength(1)
+    expect(said[0]).not.toContain('secret')
+    expect(other.peek('key')).toBe('secret')
+  })
+
+  it('goes together with broadcast(), on one bus', async () => {
+    const bus = localBus()
+    const make = () => {
+      const region = makeRegion<string>({
+        name: 'users',
+        backend: wrap(memory(), broadcast(bus, { name: 's' }), dependencies()),
+      })
+      relay(bus, [region])
+      return region
+    }
+    const [one, other] = [make(), make()]
+    await other.set('key', 'old')
+    let seen: unknown
+    other.on('invalidate', () => (seen = other.peek('key')))
+    await one.delete('key')
+    expect(typeof seen).toBe('symbol')
+  })
+
+  it('sends long lists of names in several messages', async () => {
+    const { one, events } = pair()
+    const keys = Array.from({ length: 30_000 }, (_, i) => `key ${i}`)
+    await one.deleteMulti(keys)
+    expect(events.length).toBeGreaterThan(1)
+    expect(events.flatMap(([, detail]) => (detail as { names: string[] }).names)).toEqual(keys)
+  })
+
+  it.each<[string, unknown, string]>([
+    [
+      'a circle',
+      (() => {
+        const o: { o?: unknown } = {}
+        o.o = o
+        return o
+      })(),
+      'ERR_UNENCODABLE',
+    ],
+    ['a bigint', { id: 5n }, 'ERR_UNENCODABLE'],
+    [
+      'something that throws',
+      {
+        toJSON() {
+          throw new Error('no')
+        },
+      },
+      'ERR_UNENCODABLE',
+    ],
+    ['a megabyte', 'x'.repeat(1_000_000), 'ERR_VALUE_TOO_LARGE'],
+  ])('refuses metadata that cannot travel before anything is done: %s', async (_, meta, code) => {
+    const { one, events } = pair()
+    await one.set('key', 'value')
+    const own = told(one)
+    for (const work of [
+      () => one.delete('key', { meta }),
+      () => one.invalidate('hard', { meta }),
+      () => one.invalidateKey('key', 'soft', { meta }),
+    ])
+      await expect(work()).rejects.toMatchObject({ code })
+    expect(one.peek('key')).toBe('value')
+    expect([events, own]).toEqual([[], []])
+  })
+
+  it('brings a megabyte of metadata when told to', async () => {
+    const bus = localBus()
+    const [one, other] = [users(), users()]
+    relay(bus, [one], { maxMeta: 2_000_000 })
+    relay(bus, [other])
+    const events = told(other)
+    await one.delete('key', { meta: 'x'.repeat(1_000_000) })
+    expect(events).toMatchObject([['invalidate', { meta: 'x'.repeat(1_000_000) }]])
+  })
+
+  it('lets any metadata pass where nothing is relayed', async () => {
+    const region = users()
+    const { one, relays } = pair()
+    const meta = { circle: {} as unknown, big: 5n }
+    meta.circle = meta
+    const events = told(region)
+    await region.delete('key', { meta })
+    expect(events[1]).toMatchObject(['invalidate', { meta: { big: 5n } }])
+    await relays[0].close()
+    await one.delete('key', { meta })
+  })
+
+  it('sends the names also when the metadata was spoilt on the way', async () => {
+    const { one, events } = pair()
+    const reported = failures()
+    const meta: { id: unknown } = { id: 1 }
+    one.on('invalidating', () => (meta.id = 5n))
+    await one.delete('key', { meta })
+    expect(events).toEqual([
+      ['invalidate', { region: 'users', what: 'key', names: ['key'], mode: 'hard', origin: 'remote' }],
+    ])
+    expect(reported).toMatchObject([{ code: 'ERR_UNENCODABLE' }])
+  })
+
+  it('reports what it could not send, and keeps the invalidation out of it', async () => {
+    const bus = localBus()
+    const { one, other, events } = pair(bus)
+    const reported = failures()
+    bus.cut()
+    await one.delete('key')
+    expect(reported).toMatchObject([{ code: 'ERR_BUS' }])
+    expect(events).toEqual([])
+    bus.mend()
+    expect(events).toEqual([['missed', { of: 'users', why: 'the subscription stands anew' }]])
+    await other.delete('key')
+  })
+
+  it('tells that messages were lost in silence', async () => {
+    const bus = localBus()
+    let lose = false
+    const lossy: Bus = { ...bus, publish: (message) => (lose ? undefined : bus.publish(message)) }
+    const { one, events } = pair(lossy)
+    await one.delete('a')
+    lose = true
+    await one.delete('b')
+    await one.delete('c')
+    lose = false
+    await one.delete('d')
+    expect(events).toMatchObject([
+      ['invalidate', { names: ['a'] }],
+      ['missed', { why: '2 messages of another process were lost' }],
+      ['invalidate', { names: ['d'] }],
+    ])
+  })
+
+  it('is not stopped by a listener that fails, in this process or another', async () => {
+    const { one, other, events } = pair()
+    const reported = failures()
+    const boom = new Error('boom')
+    for (const region of [one, other])
+      region.on('invalidate', () => {
+        throw boom
+      })
+    await one.delete('a')
+    await one.delete('b')
+    expect(events).toHaveLength(2)
+    expect(reported).toEqual([boom, boom, boom, boom])
+  })
+
+  it('ignores regions that are not here, and events that are none', async () => {
+    const bus = localBus()
+    const { events } = pair(bus)
+    const say = (of: unknown, event: unknown, n: number) =>
+      bus.publish(JSON.stringify({ corral: 1, to: 'signals', from: 'x', n, body: { of, event } }))
+    const good = { region: 'users', what: 'key', mode: 'hard', names: ['k'] }
+    await say('region:others', { ...good, region: 'others' }, 1)
+    expect(events).toEqual([])
+    await say('region:users', good, 2)
+    for (const [i, bad] of [
+      { ...good, names: 'k' },
+      { ...good, names: [1] },
+      { ...good, what: 'all' },
+      { ...good, mode: 'wet' },
+      { ...good, region: 'others' },
+      { ...good, reason: {} },
+      [],
+      null,
+    ].entries())
+      await say('region:users', bad, 3 + i)
+    expect(events.map(([event]) => event)).toEqual(['invalidate', ...Array<string>(8).fill('missed')])
+  })
+
+  it('ends when closed', async () => {
+    const { one, relays, events } = pair()
+    expect(relays[0].live).toBe(true)
+    await relays[0].close()
+    expect(relays[0].live).toBe(false)
+    await one.delete('key')
+    expect(events).toEqual([])
+  })
+
+  it.each<[string, () => unknown, RegExp]>([
+    ['no bus', () => relay({} as never, [users()]), /to receive a bus/],
+    ['no sources', () => relay(localBus(), []), /which regions and brokers/],
+    ['what is no source', () => relay(localBus(), [{}]), /list regions and brokers/],
+    ['null', () => relay(localBus(), [null as never]), /list regions and brokers/],
+    ['a region without a name', () => relay(localBus(), [makeRegion()]), /to have names/],
+    ['an unknown option', () => relay(localBus(), [users()], { max: 1 } as never), /`max`/],
+    ['a limit of nothing', () => relay(localBus(), [users()], { maxMeta: 0 }), /`maxMeta`/],
+  ])('refuses %s', (_, make, message) => {
+    expect(make).toThrow(message)
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  })
+
+  it('brings the changes of brokers too', async () => {
+    const bus = localBus()
+    const make = () => {
+      const region = users()
+      const people = broker<{ id: number }>('user', { regions: [region], id: ({ id }) => id })
+      relay(bus, [people])
+      return people
+    }
+    const [one, other] = [make(), make()]
+    const heard: unknown[] = []
+    other.on('change', (change) => heard.push(change))
+    await one.apply({ id: 5 }, () => 'saved', { reason: 'form', meta: { by: 1 } })
+    expect(heard).toEqual([
+      {
+        broker: 'user',
+        action: 'apply',
+        names: ['id:user:5'],
+        reason: 'form',
+        meta: { by: 1 },
+        origin: 'remote',
+      },
+    ])
+    let ran = false
+    await expect(one.apply({ id: 5 }, () => (ran = true), { meta: 5n })).rejects.toMatchObject({
+      code: 'ERR_UNENCODABLE',
+    })
+    expect(ran).toBe(false)
+  })
+})
