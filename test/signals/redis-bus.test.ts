@@ -1,66 +1,265 @@
-import { Redis } from 'ioredis'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
-import { afterEach, expect, it } from 'vitest'
-import { type RedisBus, redisBus } from '../../backends/redis/index.js'
-import type { BusListener } from '../../src/signals/index.js'
-import { standalone, until } from '../redis/deployments.js'
+import { afterEach, describe, expect, it } from 'vitest'
+import { type RedisBus, type RedisBusOptions, redisBus } from '../../backends/redis/index.js'
+import { cluster, sentinel, standalone, tls, until } from '../redis/deployments.js'
 import { withRedis } from '../redis/suite.js'
+import { faultProxy } from '../support/faultproxy.js'
+import { freePort, startRedis } from '../support/servers.js'
 
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (error) => unhandled.push(error))
 
-const opened: { close(): unknown }[] = []
+const opened: (() => unknown)[] = []
 afterEach(async () => {
-  for (const one of opened.splice(0).reverse()) await one.close()
+  for (const close of opened.splice(0).reverse()) await close()
   expect(unhandled).toEqual([])
 })
-const closing = <T extends { close(): unknown }>(one: T): T => {
-  opened.push(one)
-  return one
+
+let serial = 0
+const freshChannel = () => `bus ${++serial}`
+
+function open(
+  where: string | object,
+  channel: string,
+  options: Omit<RedisBusOptions, 'channel'> = {},
+): RedisBus {
+  const bus = redisBus(where as string, { channel, ...options })
+  opened.push(() => bus.close())
+  return bus
 }
 
-interface Log extends BusListener {
-  readonly events: string[]
+function using<C extends { disconnect(): void; on(event: 'error', listener: () => void): unknown }>(
+  client: C,
+): C {
+  client.on('error', () => {})
+  opened.push(() => client.disconnect())
+  return client
 }
-function log(): Log {
+
+function ear(bus: RedisBus) {
   const events: string[] = []
-  return {
-    events,
+  const subscription = bus.subscribe({
     heard: (message) => void events.push(message),
     up: () => void events.push('up'),
     down: () => void events.push('down'),
-  }
-}
-function ear(bus: RedisBus) {
-  const listener = log()
-  const subscription = bus.subscribe(listener)
-  return { ...subscription, events: listener.events }
+  })
+  return { live: subscription.live, close: subscription.close, events }
 }
 
-let serial = 0
-const channel = () => `bus ${++serial}`
+const quick = { timeout: 500, maxDelay: 200 }
 
 withRedis('a bus over Redis', standalone, (at) => {
   const port = () => at().servers[0]?.port ?? 0
   const url = () => `redis://127.0.0.1:${port()}`
-  const onClient = (client: Redis, on: string) => {
-    client.on('error', () => {})
-    opened.push({ close: () => client.disconnect() })
-    return closing(redisBus(client as never, { channel: on }))
+  const proxied = async () => {
+    const proxy = await faultProxy({ port: port() })
+    opened.push(() => proxy.close())
+    return proxy
   }
 
-  it.each<[string, (on: string) => RedisBus]>([
-    ['a URL', (on) => closing(redisBus(url(), { channel: on }))],
-    ['a client of ioredis 6', (on) => onClient(new Redis({ port: port(), keyPrefix: 'app:' }), on)],
-    ['a client of ioredis 5', (on) => onClient(new Redis5({ port: port(), db: 3 }) as never, on)],
-  ])('carries messages to all who listen, with %s', async (_, make) => {
-    const on = channel()
-    const [one, other] = [make(on), closing(redisBus(url(), { channel: on }))]
+  it.each<[string, () => string | object]>([
+    ['a URL', url],
+    ['a client of ioredis 6 with a prefix', () => using(new Redis({ port: port(), keyPrefix: 'app:' }))],
+    ['a client of ioredis 5 in another database', () => using(new Redis5({ port: port(), db: 3 }))],
+    ['a lazy client', () => using(new Redis({ port: port(), lazyConnect: true }))],
+  ])('carries messages to all who listen, with %s', async (_, where) => {
+    const channel = freshChannel()
+    const [one, other] = [open(where(), channel), open(url(), channel)]
     const ears = [ear(one), ear(other), ear(other)]
     await until(() => ears.every(({ live }) => live()))
     await one.publish('hello')
     await other.publish('Grüße 鍵')
     await until(() => ears.every(({ events }) => events.length === 3))
     for (const { events } of ears) expect(events).toEqual(['up', 'hello', 'Grüße 鍵'])
+  })
+
+  it('keeps channels apart, and the order of what one process says', async () => {
+    const channel = freshChannel()
+    const [bus, stranger] = [open(url(), channel), open(url(), freshChannel())]
+    const { live, events } = ear(bus)
+    await until(live)
+    await stranger.publish('no')
+    const texts = Array.from({ length: 500 }, (_, i) => `${i}`)
+    await Promise.all(texts.map((text) => bus.publish(text)))
+    await until(() => events.length === 501)
+    expect(events.slice(1)).toEqual(texts)
+  })
+
+  it('says when messages may have been lost, and takes up again', async () => {
+    const proxy = await proxied()
+    const bus = open(`redis://127.0.0.1:${proxy.port}`, freshChannel(), quick)
+    const { live, events } = ear(bus)
+    await until(live)
+    proxy.reset()
+    await until(() => events.length >= 3 && live())
+    expect(events).toEqual(['up', 'down', 'up'])
+    await bus.publish('again')
+    await until(() => events.includes('again'))
+  })
+
+  it('does not trust a connection on which nothing comes any more', async () => {
+    const proxy = await proxied()
+    const bus = open(`redis://127.0.0.1:${proxy.port}`, freshChannel(), quick)
+    const { live, events } = ear(bus)
+    await until(live)
+    proxy.set({ kind: 'blackhole' })
+    const began = performance.now()
+    await until(() => !live())
+    expect(performance.now() - began).toBeLessThan(5_000)
+    await expect(bus.publish('lost')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+    await until(() => events.includes('down'))
+    proxy.set({ kind: 'none' })
+    await until(live)
+    expect(events).toEqual(['up', 'down', 'up'])
+  })
+
+  it('lives through a frozen server without a gap, but not without a doubt', async () => {
+    const server = await startRedis()
+    opened.push(() => server.stop())
+    const bus = open(`redis://127.0.0.1:${server.port}`, freshChannel(), { timeout: 20_000, maxDelay: 200 })
+    const { live, events } = ear(bus)
+    await until(live)
+    await server.kill('SIGSTOP')
+    await until(() => !live())
+    const late = bus.publish('late')
+    await server.kill('SIGCONT')
+    await late
+    await until(() => live() && events.includes('late'))
+    expect(events).toEqual(['up', 'late'])
+  })
+
+  it('comes back with a server that was killed', async () => {
+    const server = await startRedis()
+    const bus = open(`redis://127.0.0.1:${server.port}`, freshChannel(), quick)
+    const { live, events } = ear(bus)
+    await until(live)
+    await server.kill('SIGKILL')
+    await until(() => !live())
+    await expect(bus.publish('lost')).rejects.toMatchObject({
+      code: expect.stringMatching(/ERR_TIMEOUT|ERR_UNAVAILABLE/) as string,
+    })
+    const again = await startRedis({ port: server.port })
+    opened.push(() => again.stop())
+    await until(live)
+    await bus.publish('back')
+    await until(() => events.includes('back'))
+    expect(events).toEqual(['up', 'down', 'up', 'back'])
+  })
+
+  it('waits for a server that is not there yet', async () => {
+    const later = await freePort()
+    const bus = open(`redis://127.0.0.1:${later}`, freshChannel(), quick)
+    const { live, events } = ear(bus)
+    await expect(bus.publish('early')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+    expect([live(), events]).toEqual([false, []])
+    const server = await startRedis({ port: later })
+    opened.push(() => server.stop())
+    await until(live)
+    expect(events).toEqual(['up'])
+  })
+
+  it('closes what it opened, and leaves a client alone', async () => {
+    const client = using(new Redis({ port: port() }))
+    const connections = async () =>
+      String(await at().admin.client('LIST'))
+        .split('\n')
+        .filter((line) => line.includes('sub=1')).length
+    const before = await connections()
+    const bus = redisBus(client as never, { channel: freshChannel() })
+    const [one, other] = [ear(bus), ear(bus)]
+    await until(() => one.live() && other.live())
+    expect(await connections()).toBe(before + 2)
+    await one.close()
+    await until(async () => (await connections()) === before + 1)
+    await bus.close()
+    await until(async () => (await connections()) === before)
+    expect([one.live(), other.live(), client.status]).toEqual([false, false, 'ready'])
+    await expect(bus.publish('late')).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  })
+
+  it('is closed before it ever was connected', async () => {
+    const bus = open(`redis://127.0.0.1:${await freePort()}`, freshChannel(), quick)
+    ear(bus)
+    await bus.close()
+    await delay(20)
+  })
+})
+
+withRedis('a bus over TLS', tls, (at) => {
+  it('listens as its client talks', async () => {
+    const { connection } = at().where
+    const client = using(
+      new Redis(at().servers[0]?.port ?? 0, 'localhost', { tls: connection?.tls as object }),
+    )
+    const bus = open(client, freshChannel())
+    const { live, events } = ear(bus)
+    await until(live)
+    await bus.publish('hidden')
+    await until(() => events.includes('hidden'))
+  })
+})
+
+withRedis('a bus behind Sentinel', sentinel, (at) => {
+  it('finds its primary', async () => {
+    const client = using(new Redis(at().where.connection as object))
+    const bus = open(client, freshChannel())
+    const { live, events } = ear(bus)
+    await until(live)
+    await bus.publish('found')
+    await until(() => events.includes('found'))
+  })
+})
+
+withRedis(
+  'a bus over a Cluster',
+  () => cluster({ masters: 3 }),
+  (at) => {
+    const connect = (lazyConnect = false) =>
+      using(
+        new Cluster(
+          at().servers.map(({ port }) => ({ host: '127.0.0.1', port })),
+          { lazyConnect },
+        ),
+      )
+
+    it('carries messages from any node to any, and moves on when its node goes', async () => {
+      const channel = freshChannel()
+      const buses = [connect(), connect(true), connect()].map((client) => open(client, channel, quick))
+      const ears = buses.map(ear)
+      await until(() => ears.every(({ live }) => live()))
+      await Promise.all(buses.map((bus, i) => bus.publish(`from ${i}`)))
+      await until(() => ears.every(({ events }) => events.length === 4))
+      for (const { events } of ears) expect([...events].sort()).toEqual(['from 0', 'from 1', 'from 2', 'up'])
+      await at().servers[0]?.kill('SIGKILL')
+      await until(() => ears.every(({ live }) => live()))
+      await until(async () => {
+        await buses[0]?.publish('after')
+        return ears.every(({ events }) => events.includes('after'))
+      })
+    })
+  },
+)
+
+describe('redisBus()', () => {
+  it.each<[string, unknown, unknown, RegExp]>([
+    ['no address', undefined, { channel: 'c' }, /URL/],
+    ['another kind of URL', 'http://localhost', { channel: 'c' }, /'http:'/],
+    ['what is no client', { publish() {} }, { channel: 'c' }, /client of ioredis/],
+    ['no options', 'redis://localhost', undefined, /options/],
+    ['no channel', 'redis://localhost', {}, /`channel`/],
+    ['an unknown option', 'redis://localhost', { channel: 'c', chanel: 1 }, /`chanel`/],
+    ['a timeout of nothing', 'redis://localhost', { channel: 'c', timeout: 0 }, /timeout/],
+    [
+      'a delay without end',
+      'redis://localhost',
+      { channel: 'c', maxDelay: Number.POSITIVE_INFINITY },
+      /maxDelay/,
+    ],
+  ])('refuses %s', (_, where, options, message) => {
+    const make = () => redisBus(where as never, options as never)
+    expect(make).toThrow(message)
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 })
