@@ -4,6 +4,8 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
+  type CachedValue,
+  defineBackend,
   delegate,
   dep,
   dependsOn,
@@ -228,6 +230,33 @@ describe('stores of several processes, joined by broadcast()', () => {
       expect([key, one.peek(key, { ignoreExpiration: true })]).toEqual([key, NO_VALUE])
     expect(one.peek('late')).toBe('new')
     expect(await one.set('as of', 'new', { dependencies: ['x'], asOf: await one.asOf() })).toBe('stored')
+  })
+
+  it('do the same over a store without a ledger', async () => {
+    const bus = localBus()
+    const store = () => {
+      const map = new Map<string, CachedValue>()
+      const plain = defineBackend<CachedValue>({
+        name: 'map',
+        get: (key) => map.get(key),
+        set: (key, value) => void map.set(key, value),
+        delete: (key) => void map.delete(key),
+      })
+      return makeRegion<string>({ backend: wrap(plain, broadcast(bus, { name: 'plain' })) })
+    }
+    const [one, other] = [store(), store()]
+    await one.set('key', 'old')
+    const { create, started, resolve } = held<string>()
+    const creation = one.getOrCreate('late', create)
+    await started
+    bus.cut()
+    bus.mend()
+    const joined = one.getOrCreate('late', () => 'new')
+    resolve('old')
+    expect([await creation, await joined]).toEqual(['old', 'new'])
+    expect([one.peek('key'), one.peek('late')]).toEqual([NO_VALUE, 'new'])
+    await other.delete('late')
+    expect(one.peek('late')).toBe(NO_VALUE)
   })
 
   it('explain what a gap did', async () => {
