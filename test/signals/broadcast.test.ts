@@ -242,14 +242,17 @@ describe('stores of several processes, joined by broadcast()', () => {
         set: (key, value) => void map.set(key, value),
         delete: (key) => void map.delete(key),
       })
-      return makeRegion<string>({ backend: wrap(plain, broadcast(bus, { name: 'plain' })) })
+      return { map, region: makeRegion<string>({ backend: wrap(plain, broadcast(bus, { name: 'plain' })) }) }
     }
-    const [one, other] = [store(), store()]
+    const [{ map, region: one }, { region: other }] = [store(), store()]
     await one.set('key', 'old')
     const { create, started, resolve } = held<string>()
     const creation = one.getOrCreate('late', create)
     await started
     bus.cut()
+    expect([one.peek('key'), ...(await one.getMulti(['key']))]).toEqual([NO_VALUE, NO_VALUE])
+    expect(await one.getOrCreate('in the gap', () => 'made')).toBe('made')
+    expect(map.has('in the gap')).toBe(false)
     bus.mend()
     const joined = one.getOrCreate('late', () => 'new')
     resolve('old')
