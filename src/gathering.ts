@@ -13,8 +13,10 @@ export interface Gathering {
   until(): number
   /** A part that no ledger vouches for; the reason keeps the result from being stored. */
   taint(reason: string): void
-  /** The basis so far, or why there is none. */
-  basis(): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
+  /** The basis so far, or why there is none; `more`: names of one of several values that are made together. */
+  basis(
+    more?: Iterable<string>,
+  ): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
 }
 
 /** A dependency that keeps what has it from being stored: nothing would ever invalidate it. */
@@ -26,11 +28,12 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
   // The smallest `a` per name decides; equal moments share a group.
   const handed = new Map<number, Set<string>>()
   let tainted: string | undefined
+  const undescribed = 'it is a list by a condition that nobody describes'
   let until = Number.POSITIVE_INFINITY
   return {
     declare(more) {
       for (const name of more)
-        if (name === UNCACHEABLE) tainted ??= 'it is a list by a condition that nobody describes'
+        if (name === UNCACHEABLE) tainted ??= undescribed
         else names.add(name)
     },
     liveUntil(at) {
@@ -53,12 +56,14 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
     taint(reason) {
       tainted ??= reason
     },
-    basis() {
+    basis(more = []) {
       if (tainted !== undefined) return { unstorable: tainted }
       const groups: Group[] = []
       const earlier = new Set<string>()
       const at = new Map(handed)
-      at.set(asOf.at, new Set([...(at.get(asOf.at) ?? []), ...names]))
+      const declared = new Set([...(at.get(asOf.at) ?? []), ...names, ...more])
+      if (declared.has(UNCACHEABLE)) return { unstorable: undescribed }
+      at.set(asOf.at, declared)
       for (const [a, set] of [...at].sort(([one], [other]) => one - other)) {
         const left = [...set].filter((name) => !earlier.has(name))
         for (const name of left) earlier.add(name)

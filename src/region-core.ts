@@ -1,6 +1,8 @@
 import type { Backend, Outcome, Write } from './backend.js'
 import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { type Clock, stamp } from './clock.js'
+import { untracked } from './dependencies/depends-on.js'
+import { checkNames } from './dependencies/names.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found, Steps } from './dogpile.js'
 import { milliseconds } from './duration.js'
@@ -255,6 +257,9 @@ async function make(
   const asOf = await tracker?.asOf([region.own])
   const startedAt = stamp(precise.now())
   const gathering = asOf && gather(asOf, [region.own])
+  const tracked = tracker?.explicit === true
+  const apart = new Map<string, string[]>()
+  let known: ReadonlySet<string> | undefined
   let expiresIn: number | undefined
   const creation: Creation = {
     key: keys[0] as string,
@@ -263,6 +268,17 @@ async function make(
     signal,
     expireIn(duration) {
       expiresIn = milliseconds(duration, 'expireIn')
+    },
+    dependsOn(key, names) {
+      const list = typeof names === 'string' ? [names] : names
+      checkNames(list, false)
+      if (!tracked) throw untracked(key)
+      if (!(known ??= new Set(keys)).has(key))
+        throw new CorralError(
+          'ERR_KEY',
+          `Expected one of the keys of this creation, got ${shown(key)}. See creation.keys.`,
+        )
+      apart.set(key, [...(apart.get(key) ?? []), ...list])
     },
   }
   const scope = currentScope()
@@ -277,7 +293,7 @@ async function make(
           {
             parent: scope,
             work: scope.work,
-            gathering: tracker?.explicit === true ? gathering : undefined,
+            gathering: tracked ? gathering : undefined,
             span: scope.span,
           },
           run,
@@ -291,13 +307,15 @@ async function make(
       )
     outcome = 'made'
     const createdAt = precise.now()
-    const gathered = gathering?.basis()
+    const together = gathering?.basis()
     const until = gathering?.until() ?? Number.POSITIVE_INFINITY
     const limit = expiresIn ?? plan.expiration ?? region.expiration
     // A parent lives no longer than what it was made from; made from something stale it is stale at once.
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
-    return values.map(
-      (payload: unknown): Made => ({
+    return values.map((payload: unknown, i): Made => {
+      const own = apart.get(keys[i] as string)
+      const gathered = own === undefined ? together : gathering?.basis(own)
+      return {
         entry: {
           payload,
           metadata: {
@@ -309,8 +327,8 @@ async function make(
           },
         },
         withheld: payload === NO_VALUE ? 'the creator answered NO_VALUE' : gathered?.unstorable,
-      }),
-    )
+      }
+    })
   } catch (error) {
     failure = error
     throw error

@@ -1,5 +1,5 @@
 import type { Outcome } from './backend.js'
-import { makeCacheMultiOnArguments, makeCacheOnArguments } from './cached-function.js'
+import { makeCacheMultiOnArguments, makeCacheOnArguments, type RegionAccess } from './cached-function.js'
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { stamp } from './clock.js'
 import { type Assembled, assemble, checkRegionOptions, identify } from './configure.js'
@@ -35,6 +35,7 @@ import type {
   RegionOptions,
   SetOptions,
 } from './region-types.js'
+import { leaveScope } from './scope.js'
 import { fromSettings, replaces } from './settings.js'
 
 /**
@@ -403,6 +404,17 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         await explicitTracker(at).invalidate(list, mode)
         told('dependencies', list, mode)
       }),
+    refreshDependencies: (names) =>
+      // Not part of a creation that asks for it: that would be made from what it renews.
+      leaveScope(() =>
+        operation(async (at) => {
+          const list = typeof names === 'string' ? [names] : names
+          checkNames(list)
+          await explicitTracker(at).invalidate(list, 'soft')
+          told('dependencies', list, 'soft')
+          await at.tracker?.calls?.renew(list, region)
+        }),
+      ),
     asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
 
     explain: (key) =>
@@ -432,7 +444,12 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await former?.release()
     },
   }
-  const access = { region, refresh, refreshMulti }
+  const access: RegionAccess<V> = {
+    region,
+    refresh,
+    refreshMulti,
+    remember: (key, names, renew) => configured?.tracker?.calls?.note(key, names, renew),
+  }
   if (options.backend !== undefined) configured = assemble(identity, options, { backend: options.backend })
   return region
 }

@@ -12,10 +12,14 @@ export function dependsOn(...names: readonly (string | readonly string[])[]): vo
   checkNames(flat, false)
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering === undefined)
-    throw new CorralError(
-      'ERR_NO_LEDGER',
-      `dependsOn() inside the creator of '${scope.work.keys[0]}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
-    )
+  if (scope.gathering === undefined) throw untracked(scope.work.keys[0] as string)
   scope.gathering.declare(flat)
+}
+
+/** The error of a creation that declares what nobody tracks. */
+export function untracked(key: string): CorralError {
+  return new CorralError(
+    'ERR_NO_LEDGER',
+    `dependsOn() inside the creator of '${key}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
+  )
 }

@@ -1,6 +1,6 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
-import { compare, type Freshness, type Ledger, namesOf, type Reading } from '../ledger.js'
+import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
 import { andThen, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
 
@@ -19,7 +19,7 @@ const LISTS = 1_000
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, explicit = false }: { readonly lent?: boolean; readonly explicit?: boolean } = {},
+  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: Remembered } = {},
 ): Backend<CachedValue> {
   const remembered = memory()
   const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
@@ -122,8 +122,9 @@ export function track(
         }),
     ledger: undefined,
     tracker: {
-      explicit,
+      explicit: calls !== undefined,
       shared: ledger.shared,
+      calls,
       judge: (basis) => ledger.judge(CLOCK, basis),
       asOf: (names) => ledger.begin(CLOCK, names),
       invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
