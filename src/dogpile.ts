@@ -290,9 +290,16 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     if (key !== undefined) throw endless(key)
     const work = workFor(keys, true)
     const endWait = noteWait(work)
+    const { signal } = options
+    const over = new AbortController()
     try {
-      return await create(steps, keys, work, options.signal ?? never)
+      const created = silent(create(steps, keys, work, signal ?? never))
+      // A creator that does not listen to its signal must not keep a caller who has gone.
+      return signal === undefined
+        ? await created
+        : await Promise.race([created, calledOff(signal, over.signal)])
     } finally {
+      over.abort()
       endWait?.()
     }
   }
@@ -345,12 +352,12 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     if (free.length > 0) await makeAndLand(free, work, steps)
   }
 
-  const runMulti = async (
+  const seeThrough = async (
     keys: readonly string[],
     steps: Steps<V>,
-    options: RunOptions<V> = {},
+    options: RunOptions<V>,
+    limits: Limits,
   ): Promise<Map<string, V>> => {
-    const limits = limitsOf(options)
     const results = new Map<string, V>()
     let pending = keys
     for (let round = 1; pending.length > 0; round++) {
@@ -398,8 +405,8 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     return results
   }
 
-  const run = async (key: string, steps: Steps<V>, options: RunOptions<V>): Promise<V> =>
-    (await runMulti([key], steps, options)).get(key) as V
+  const runOne = async (key: string, steps: Steps<V>, options: RunOptions<V>, limits: Limits): Promise<V> =>
+    (await seeThrough([key], steps, options, limits)).get(key) as V
 
   const renewMulti = async (
     keys: readonly string[],
@@ -456,21 +463,22 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       }
     },
     idle: () => (busy === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
-    runMulti,
+    runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
     run(key, steps, options = {}) {
+      const limits = limitsOf(options)
       const current = flights.get(key)
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
         const joined = current.looks
         return current
-          .wait(limitsOf(options), false)
+          .wait(limits, false)
           .then((landing) =>
             mayHave(landing, joined)
               ? landing.value
-              : run(key, handed(steps), { wait: options.wait, signal: options.signal }),
+              : runOne(key, handed(steps), { signal: options.signal }, limits),
           )
       }
-      return run(key, handed(steps), options)
+      return runOne(key, handed(steps), options, limits)
     },
     renewMulti,
     async renew(key, steps, options) {
@@ -564,6 +572,14 @@ function endless(key: string): CorralError {
 
 function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired> {
   return steps.acquire?.(key, steal) ?? { token: '' }
+}
+
+/** Rejects when the signal is aborted, unless `over` was first. */
+function calledOff(signal: AbortSignal, over: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over })
+  })
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {
