@@ -12,6 +12,10 @@ export interface Work {
   readonly waits: Set<{ readonly on: Work }>
 }
 
+export function workOf(pile: object, keys: readonly string[], alone = false): Work {
+  return { pile, keys, alone, waits: new Set() }
+}
+
 /** A creation in progress, as the code that runs inside it sees it. */
 export interface Scope {
   readonly parent: Scope | undefined
