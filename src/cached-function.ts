@@ -7,6 +7,7 @@ import type {
 import { NO_VALUE, type NoValue } from './cached-value.js'
 import { declared } from './declared.js'
 import { dependsOn } from './dependencies/depends-on.js'
+import { resolveVersions } from './dependencies/versions.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import {
@@ -115,13 +116,14 @@ function cached<V>(
   const make =
     names === undefined
       ? run
-      : (args: readonly unknown[]) => {
-          dependsOn(names.ahead(args))
-          return andThen(run(args), (result) => {
-            dependsOn(names.after(result, args))
-            return result
+      : (args: readonly unknown[]) =>
+          andThen(resolveVersions(names.ahead(args)), (ahead) => {
+            dependsOn(ahead)
+            return andThen(run(args), (result) => {
+              dependsOn(names.after(result, args))
+              return result
+            })
           })
-        }
   const create = (args: readonly unknown[]): CreateOptions<V> => ({
     expirationTime: lifetime(options, args),
     ...(options.shouldCache !== undefined && {

@@ -52,6 +52,8 @@ export interface RunOptions<V> {
   readonly signal?: AbortSignal | undefined
   /** What the caller has found already, to spare the first look; one for each key. */
   readonly seen?: readonly Found<V>[]
+  /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
+  readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
 }
 
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
@@ -387,9 +389,12 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         own.forEach((key, i) => results.set(key, values[i] as V))
       }
       const landed = await Promise.all(landings)
+      const joined = waits.some(({ leads }) => !leads)
+      const suits =
+        joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
-        if (mayHave(landing, wait.joined)) results.set(wait.key, landing.value)
+        if (mayHave(landing, wait.joined) && suits?.[i] !== false) results.set(wait.key, landing.value)
         else if ('instead' in wait) results.set(wait.key, wait.instead as V)
         else return [wait.key]
         return []
@@ -462,13 +467,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
         const joined = current.looks
-        return current
-          .wait(limitsOf(options), false)
-          .then((landing) =>
-            mayHave(landing, joined)
-              ? landing.value
-              : run(key, handed(steps), { wait: options.wait, signal: options.signal }),
-          )
+        const { wait, signal, accept } = options
+        const again = () => run(key, handed(steps), { wait, signal, accept })
+        return current.wait(limitsOf(options), false).then((landing) => {
+          if (!mayHave(landing, joined)) return again()
+          const suits = accept?.(landing.value) ?? true
+          if (!isPromise(suits)) return suits ? landing.value : again()
+          return suits.then((later) => (later ? landing.value : again()))
+        })
       }
       return run(key, handed(steps), options)
     },
@@ -547,6 +553,20 @@ function shareable(filled: Filled): boolean {
 /** Whether a landing's value is new enough for who joined after so many looks. */
 function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> & { readonly kind: 'value' } {
   return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
+}
+
+/** Which landings suit callers that joined; who leads takes what it made or found itself. */
+function suited<V>(
+  waits: readonly Wait<V>[],
+  landed: readonly Landing<V>[],
+  accept: (value: V) => MaybePromise<boolean>,
+): Promise<readonly boolean[]> {
+  return Promise.all(
+    waits.map(({ leads }, i) => {
+      const landing = landed[i]
+      return leads || landing?.kind !== 'value' || accept(landing.value)
+    }),
+  )
 }
 
 /** Will be awaited, but maybe only after something else has failed. */

@@ -1,4 +1,5 @@
 import type { Basis, Group, Instant } from './cached-value.js'
+import { isVersion } from './dependencies/versions.js'
 
 /** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
 export interface Gathering {
@@ -23,6 +24,7 @@ export const UNCACHEABLE = 'uncacheable:'
 /** Starts a gathering as of the moment before the creator ran. */
 export function gather(asOf: Instant, own: readonly string[]): Gathering {
   const names = new Set(own)
+  const versions = new Set<string>()
   // The smallest `a` per name decides; equal moments share a group.
   const handed = new Map<number, Set<string>>()
   let tainted: string | undefined
@@ -31,13 +33,14 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
     declare(more) {
       for (const name of more)
         if (name === UNCACHEABLE) tainted ??= 'it is a list by a condition that nobody describes'
+        else if (isVersion(name)) versions.add(name)
         else names.add(name)
     },
     liveUntil(at) {
       until = Math.min(until, at)
     },
     until: () => until,
-    handUp({ epoch, groups }, explicit) {
+    handUp({ epoch, groups, versions: seen }, explicit) {
       if (epoch !== asOf.epoch) {
         if (explicit)
           tainted ??=
@@ -49,6 +52,7 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         if (set === undefined) handed.set(group.a, (set = new Set()))
         for (const name of group.names) set.add(name)
       }
+      if (seen !== undefined) for (const version of seen) versions.add(version)
     },
     taint(reason) {
       tainted ??= reason
@@ -64,7 +68,9 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         for (const name of left) earlier.add(name)
         if (left.length > 0) groups.push({ a, names: left })
       }
-      return { basis: { epoch: asOf.epoch, groups } }
+      return {
+        basis: { epoch: asOf.epoch, groups, ...(versions.size > 0 && { versions: [...versions] }) },
+      }
     },
   }
 }
