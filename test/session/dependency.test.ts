@@ -7,12 +7,14 @@ import {
   dep,
   dependsOn,
   diagnostics,
+  inBackground,
   makeRegion,
   memoryLedger,
   NO_VALUE,
   wrap,
 } from '../../src/index.js'
 import { session } from '../../src/session/index.js'
+import { idle, manualClock } from '../support/stage.js'
 import { gate, tracked } from './support.js'
 
 const code = (wanted: string) => (error: unknown) => CorralError.is(error, wanted as never)
@@ -376,6 +378,29 @@ describe('callers of several sessions', () => {
     made.open()
     expect(await first).toEqual(['a v1', 'b v1'])
     expect(await second).toEqual(['b v2', 'c v2'])
+  })
+
+  it('leave a renewal in the background to a session of its own', async () => {
+    const clock = manualClock()
+    const region = makeRegion<string>({
+      name: 'background',
+      clock,
+      expirationTime: 100,
+      backend: wrap(memory({ clock }), dependencies()),
+      asyncCreationRunner: inBackground(),
+    })
+    const { state, dependency } = source({ withoutSession: 'throw' })
+    const cached = region.cacheOnArguments({ namespace: 'c', dependencies: () => dependency() })(
+      async () => state.version as string,
+    )
+    await session.run(async () => {
+      expect(await cached()).toBe('v1')
+      state.version = 'v2'
+      clock.tick(101)
+      expect(await cached()).toBe('v1')
+      await idle()
+    })
+    expect(await session.run(() => cached.get())).toBe('v2')
   })
 
   it('that know an older version are given nothing older than it, nor fight for ever', async () => {
