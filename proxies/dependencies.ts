@@ -6,9 +6,6 @@ import type { Ledger } from '../src/ledger.js'
 import type { BackendProxy } from '../src/proxy.js'
 import { remembered } from '../src/remembered.js'
 
-/** How many calls are remembered for `region.refreshDependencies`. */
-const REMEMBERED = 10_000
-
 /**
  * Makes entries die with anything that they were made from: names declared inside the creator, with the value, or
  * handed up by cached values that went into it. Layers below map the names, layers above do not: regions that nest
@@ -40,6 +37,6 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
         'ERR_NO_LEDGER',
         `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
       )
-    return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered(REMEMBERED) })
+    return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered() })
   }
 }

@@ -7,6 +7,7 @@ import type {
 import { NO_VALUE, type NoValue } from './cached-value.js'
 import { declared } from './declared.js'
 import { dependsOn } from './dependencies/depends-on.js'
+import { resolveVersions } from './dependencies/versions.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import {
@@ -17,7 +18,7 @@ import {
   functionMultiKeyGenerator,
   type KeyPart,
 } from './keys.js'
-import { andThen, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, type MaybePromise } from './maybe-promise.js'
 import type {
   CacheMapOnArguments,
   CacheMultiOnArguments,
@@ -115,16 +116,17 @@ function cached<V>(
 ): CachedFunction<readonly unknown[], V> {
   const run = (args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
   const names = declared(options)
-  const make = (args: readonly unknown[], key: string): MaybePromise<V> => {
-    if (names === undefined) return run(args)
-    const ahead = names.ahead(args)
-    dependsOn(ahead)
-    remember(key, ahead, () => renew(args))
-    return andThen(run(args), (result) => {
-      dependsOn(names.after(result, args))
-      return result
-    })
-  }
+  const make = (args: readonly unknown[], key: string): MaybePromise<V> =>
+    names === undefined
+      ? run(args)
+      : andThen(resolveVersions(names.ahead(args)), (ahead) => {
+          dependsOn(ahead)
+          remember(key, ahead, () => renew(args))
+          return andThen(run(args), (result) => {
+            dependsOn(names.after(result, args))
+            return result
+          })
+        })
   const create = (args: readonly unknown[]): CreateOptions<V> => ({
     expirationTime: lifetime(options, args),
     ...(options.shouldCache !== undefined && {
@@ -261,15 +263,17 @@ function cachedMulti<V>(
     return (missing, creation) => {
       const wanted = missing.map((key) => idOf.get(key))
       if (names === undefined) return values(wanted)
-      for (const [i, key] of missing.entries()) {
-        const ahead = names.ahead([wanted[i]])
-        creation.dependsOn(key, ahead)
-        remember(key, ahead, () => renew([wanted[i]]))
-      }
-      return andThen(values(wanted), (made) => {
-        for (const [i, key] of missing.entries())
-          if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
-        return made
+      return andThen(all(wanted.map((id) => resolveVersions(names.ahead([id])))), (lists) => {
+        for (const [i, key] of missing.entries()) {
+          const ahead = lists[i] as readonly string[]
+          creation.dependsOn(key, ahead)
+          remember(key, ahead, () => renew([wanted[i]]))
+        }
+        return andThen(values(wanted), (made) => {
+          for (const [i, key] of missing.entries())
+            if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
+          return made
+        })
       })
     }
   }

@@ -40,6 +40,8 @@ export interface RunOptions<V> {
   readonly signal?: AbortSignal | undefined
   /** What the caller has found already, to spare the first look; one for each key. */
   readonly seen?: readonly Found<V>[]
+  /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
+  readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
 }
 
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */

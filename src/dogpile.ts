@@ -5,7 +5,7 @@ import { type Filled, type Flight, type Landing, type Limits, takeOff } from './
 import { handOver } from './hand-over.js'
 import type { Acquired } from './lease.js'
 import { type Claim, create, giveBack, makerOf } from './making.js'
-import { handled, type MaybePromise } from './maybe-promise.js'
+import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from './scope.js'
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
@@ -208,9 +208,12 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         own.forEach((key, i) => results.set(key, values[i] as V))
       }
       const landed = await Promise.all(landings)
+      const joined = waits.some(({ leads }) => !leads)
+      const suits =
+        joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
-        if (mayHave(landing, wait.joined)) results.set(wait.key, landing.value)
+        if (mayHave(landing, wait.joined) && suits?.[i] !== false) results.set(wait.key, landing.value)
         else if ('instead' in wait) results.set(wait.key, wait.instead as V)
         else return [wait.key]
         return []
@@ -284,13 +287,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
         const joined = current.looks
-        return current
-          .wait(limits, false)
-          .then((landing) =>
-            mayHave(landing, joined)
-              ? landing.value
-              : runOne(key, handed(steps), { signal: options.signal }, limits),
-          )
+        const { signal, accept } = options
+        const again = () => runOne(key, handed(steps), { signal, accept }, limits)
+        return current.wait(limits, false).then((landing) => {
+          if (!mayHave(landing, joined)) return again()
+          const suits = accept?.(landing.value) ?? true
+          if (!isPromise(suits)) return suits ? landing.value : again()
+          return suits.then((later) => (later ? landing.value : again()))
+        })
       }
       return runOne(key, handed(steps), options, limits)
     },
@@ -330,6 +334,20 @@ function shareable(filled: Filled): boolean {
 /** Whether a landing's value is new enough for who joined after so many looks. */
 function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> & { readonly kind: 'value' } {
   return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
+}
+
+/** Which landings suit callers that joined; who leads takes what it made or found itself. */
+function suited<V>(
+  waits: readonly Wait<V>[],
+  landed: readonly Landing<V>[],
+  accept: (value: V) => MaybePromise<boolean>,
+): Promise<readonly boolean[]> {
+  return Promise.all(
+    waits.map(({ leads }, i) => {
+      const landing = landed[i]
+      return leads || landing?.kind !== 'value' || accept(landing.value)
+    }),
+  )
 }
 
 function endless(key: string): CorralError {

@@ -1,4 +1,5 @@
 import type { Basis, Group, Instant } from './cached-value.js'
+import { isVersion } from './dependencies/versions.js'
 
 /** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
 export interface Gathering {
@@ -25,6 +26,7 @@ export const UNCACHEABLE = 'uncacheable:'
 /** Starts a gathering as of the moment before the creator ran. */
 export function gather(asOf: Instant, own: readonly string[]): Gathering {
   const names = new Set(own)
+  const versions = new Set<string>()
   // The smallest `a` per name decides; equal moments share a group.
   const handed = new Map<number, Set<string>>()
   let tainted: string | undefined
@@ -34,13 +36,14 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
     declare(more) {
       for (const name of more)
         if (name === UNCACHEABLE) tainted ??= undescribed
+        else if (isVersion(name)) versions.add(name)
         else names.add(name)
     },
     liveUntil(at) {
       until = Math.min(until, at)
     },
     until: () => until,
-    handUp({ epoch, groups }, explicit) {
+    handUp({ epoch, groups, versions: seen }, explicit) {
       if (epoch !== asOf.epoch) {
         if (explicit)
           tainted ??=
@@ -52,6 +55,7 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         if (set === undefined) handed.set(group.a, (set = new Set()))
         for (const name of group.names) set.add(name)
       }
+      if (seen !== undefined) for (const version of seen) versions.add(version)
     },
     taint(reason) {
       tainted ??= reason
@@ -61,7 +65,10 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
       const groups: Group[] = []
       const earlier = new Set<string>()
       const at = new Map(handed)
-      const declared = new Set([...(at.get(asOf.at) ?? []), ...names, ...more])
+      const own = [...more]
+      const seen = new Set([...versions, ...own.filter(isVersion)])
+      const plain = own.filter((name) => !isVersion(name))
+      const declared = new Set([...(at.get(asOf.at) ?? []), ...names, ...plain])
       if (declared.has(UNCACHEABLE)) return { unstorable: undescribed }
       at.set(asOf.at, declared)
       for (const [a, set] of [...at].sort(([one], [other]) => one - other)) {
@@ -69,7 +76,9 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         for (const name of left) earlier.add(name)
         if (left.length > 0) groups.push({ a, names: left })
       }
-      return { basis: { epoch: asOf.epoch, groups } }
+      return {
+        basis: { epoch: asOf.epoch, groups, ...(seen.size > 0 && { versions: [...seen] }) },
+      }
     },
   }
 }

@@ -3,6 +3,7 @@ import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue 
 import { type Clock, stamp } from './clock.js'
 import { untracked } from './dependencies/depends-on.js'
 import { checkNames } from './dependencies/names.js'
+import { changed, refuseOpen } from './dependencies/versions.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found, Steps } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
@@ -129,6 +130,23 @@ export function handOut(
   gathering.handUp(basis, explicit)
   const limit = expiration ?? expiresIn ?? region.expiration
   gathering.liveUntil(stale ? 0 : createdAt + limit)
+}
+
+/**
+ * A creation around the caller is made from something of a version.
+ * @param name - `undefined`: the version cannot be asked for by a name, so the result must not be stored; `why` tells
+ */
+export function handUpVersion(name: string | undefined, why: string): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  if (scope.gathering !== undefined && name !== undefined) scope.gathering.declare([name])
+  else (scope.gathering ?? outerGathering(scope))?.taint(why)
+}
+
+/** Whether a caller may have what another one made or found: its session may know another version. */
+export function suits({ entry }: Made): MaybePromise<boolean> {
+  const versions = entry.metadata.basis?.versions
+  return versions === undefined || andThen(changed(versions), ({ length }) => length === 0)
 }
 
 function outerGathering(scope: Scope): Gathering | undefined {
@@ -272,6 +290,7 @@ async function make(
     dependsOn(key, names) {
       const list = typeof names === 'string' ? [names] : names
       checkNames(list, false)
+      refuseOpen(list)
       if (!tracked) throw untracked(key)
       if (!(known ??= new Set(keys)).has(key))
         throw new CorralError(

@@ -10,7 +10,7 @@ interface Call {
 }
 
 /** Remembers the latest calls, one for each key. */
-export function remembered(limit: number): Remembered {
+export function remembered(limit = 10_000): Remembered {
   const calls = new Map<string, Call>()
   const keysOf = new Map<string, Set<string>>()
   const forget = (key: string, { names }: Call): void => {
