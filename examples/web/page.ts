@@ -27,7 +27,7 @@ export function shopPage({ shelves, authors }: Shop, cost: Cost): string {
 <section><h2>Authors</h2><ul>${authors
       .map(
         ([author, books]) =>
-          `<li>${text(author)} <span>${books} ${books === 1 ? 'book' : 'books'}</span>
+          `<li><b>${text(author)}</b><span>${books} ${books === 1 ? 'book' : 'books'}</span>
 <form method="post" action="/authors/forget"><input type="hidden" name="author" value="${text(author)}"><button>forget</button></form></li>`,
       )
       .join('')}</ul></section>`,
@@ -79,8 +79,8 @@ header{padding:1.2rem 0;font-weight:600;font-size:1.2rem}a{color:inherit}header 
 main{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
 section{border:1px solid var(--line);border-radius:.6rem;padding:.2rem 1.1rem 1rem}
 h2{font-size:1.05rem;text-transform:capitalize}small,span{color:var(--soft);font-size:.85rem;font-weight:400}
-ul{list-style:none;margin:0;padding:0}li{padding:.35rem 0;border-top:1px solid var(--line)}li span{display:block}
-form{margin:0}li form{float:right;margin-top:-1.6rem}label{display:block;margin:.6rem 0}
+ul{list-style:none;margin:0;padding:0}li{padding:.35rem 0;border-top:1px solid var(--line)}li span{display:block}b{font-weight:inherit}
+form{margin:0}li:has(form){display:grid;grid-template-columns:1fr auto}li form{grid-area:1/2/span 2;align-self:center}label{display:block;margin:.6rem 0}
 input,select{font:inherit;width:100%;box-sizing:border-box;padding:.35rem}button{font:inherit;padding:.2rem .7rem}
 code{word-break:break-all}
 footer{position:fixed;inset:auto 0 0;padding:.5rem 1rem;text-align:center;background:Canvas;border-top:1px solid var(--line);font-variant-numeric:tabular-nums}`
