@@ -6,8 +6,10 @@ import type { Acquired } from './lease.js'
 import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
 import {
+  beginSpan,
   closesCycle,
   currentScope,
+  endSpan,
   enterScope,
   leaveScope,
   makesAlready,
@@ -509,13 +511,13 @@ async function create<V>(
   work: Work,
   signal: AbortSignal,
 ): Promise<readonly V[]> {
-  const span = { over: false }
+  const span = beginSpan()
   try {
     return await enterScope({ parent: currentScope(), work, gathering: undefined, span }, () =>
       steps.create(keys, signal),
     )
   } finally {
-    span.over = true
+    endSpan(span)
   }
 }
 
