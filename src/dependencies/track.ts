@@ -1,7 +1,7 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading } from '../ledger.js'
-import { andThen, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
+import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
 
 /** The clock of a ledger, under the prefix of the layers below. */
@@ -50,7 +50,7 @@ export function track(
     const basis = basisOf(found)
     if (basis === undefined) return unvouched(found)
     const names = namesOf(basis)
-    remembered.learn(key, names)
+    if (names !== asked) remembered.learn(key, names)
     if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
       return found
     return covers(asked, names)
@@ -69,7 +69,9 @@ export function track(
       if (!isPromise(found)) return judge(found)
       const asked = remembered.expected(key)
       const reading = handled(ledger.read(CLOCK, asked))
-      return found.then((entry) => andThen(reading, (read) => judgeBy(key, entry, read, asked)))
+      return changed(found, (entry) =>
+        entry === undefined ? undefined : changed(reading, (read) => judgeBy(key, entry, read, asked)),
+      )
     },
     getMulti(keys) {
       const found = next.getMulti(keys)

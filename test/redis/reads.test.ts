@@ -1,7 +1,7 @@
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
-import { coalescer, type Reply } from '../../backends/redis/coalescer.js'
+import { coalescer, type Fetched } from '../../backends/redis/coalescer.js'
 import { redis } from '../../backends/redis/index.js'
 import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -57,6 +57,56 @@ withRedis('concurrent reads', standalone, (at) => {
     const asked = await commands(at())
     expect(asked.mget).toBe(1)
     expect(asked.get).toBeUndefined()
+  })
+
+  it('leave out stamps while the clock stands still, and never miss that it moved', async () => {
+    const [backend, elsewhere] = [at().open(), at().open()]
+    const name = freshKey('region')
+    const open = (on: typeof backend) =>
+      makeRegion<number>({ name, backend: wrap(on, json(), dependencies()) })
+    const [region, other] = [open(backend), open(elsewhere)]
+    const ids = Array.from({ length: 10 }, (_, i) => i)
+    const create = (id: number) => () => {
+      dependsOn(dep.id('row', id), dep.tag('all'))
+      return id
+    }
+    for (const id of ids) await region.getOrCreate(`still ${id}`, create(id))
+    await other.invalidateDependencies(dep.id('row', 99))
+    const all = () => Promise.all(ids.map((id) => region.get(`still ${id}`)))
+    const keysRead = async (work: () => Promise<unknown>): Promise<readonly number[]> => {
+      const watcher = await new Redis({ port: at().servers[0]?.port ?? 0 }).monitor()
+      const sizes: number[] = []
+      watcher.on('monitor', (_, [command = '', ...keys]: string[]) => {
+        if (/^m?get$/i.test(command)) sizes.push(keys.length)
+      })
+      try {
+        await work()
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        return sizes
+      } finally {
+        watcher.disconnect()
+      }
+    }
+    // Every row has a stamp of its own, and all share those of the tag, of the region, and the clock.
+    const whole = 10 + 10 + 3
+    expect(await keysRead(all)).toEqual([whole])
+    for (let i = 0; i < 40; i++) await all()
+    expect(await keysRead(all)).toEqual([10 + 1])
+    // Somebody invalidates something else: one look more, once, and nothing is lost.
+    await other.invalidateDependencies(dep.id('row', 98))
+    expect(await keysRead(async () => expect(await all()).toEqual(ids))).toEqual([10 + 1, whole - 10])
+    expect(await keysRead(all)).toEqual([whole])
+    for (let i = 0; i < 40; i++) await all()
+    await other.invalidateDependencies(dep.id('row', 3))
+    expect((await all()).map((found, i) => found === i)).toEqual(ids.map((id) => id !== 3))
+    for (let i = 0; i < 40; i++) await all()
+    await other.invalidateDependencies(dep.tag('all'), 'soft')
+    expect((await all()).map((found) => typeof found)).toEqual(ids.map(() => 'symbol'))
+    // Where the clock moves all the time, stamps are asked for at once.
+    for (let i = 0; i < 3; i++) {
+      await other.invalidateDependencies(dep.id('row', 97))
+      expect(await keysRead(all)).toHaveLength(1)
+    }
   })
 
   it('send a batch of writes in one pipeline, and delete many by one script', async () => {
@@ -265,7 +315,7 @@ it('names of bookkeeping share the slot of their key, and are never those of ano
 
 it('a batch never gives a reply to another key, whatever fails', async () => {
   const sent: string[][] = []
-  const answers: ((replies: readonly Reply[]) => void)[] = []
+  const answers: ((replies: readonly Fetched[]) => void)[] = []
   const reads = coalescer({
     maxKeys: 3,
     maxBytes: 1_024 * 1_024,
