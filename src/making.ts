@@ -1,7 +1,7 @@
 import { report } from './diagnostics.js'
 import type { Steps } from './dogpile-types.js'
 import type { Filled, Flight } from './flight.js'
-import { currentScope, enterScope, type Work } from './scope.js'
+import { beginSpan, currentScope, endSpan, enterScope, type Work } from './scope.js'
 
 /** A key whose lease was granted, and who waits for it. */
 export interface Claim<V> {
@@ -105,13 +105,13 @@ export async function create<V>(
   work: Work,
   signal: AbortSignal,
 ): Promise<readonly V[]> {
-  const span = { over: false }
+  const span = beginSpan()
   try {
     return await enterScope({ parent: currentScope(), work, gathering: undefined, span }, () =>
       steps.create(keys, signal),
     )
   } finally {
-    span.over = true
+    endSpan(span)
   }
 }
 

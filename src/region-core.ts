@@ -3,7 +3,7 @@ import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue 
 import { type Clock, stamp } from './clock.js'
 import { untracked } from './dependencies/depends-on.js'
 import { checkNames } from './dependencies/names.js'
-import { changed, refuseOpen } from './dependencies/versions.js'
+import { outdated, refuseOpen } from './dependencies/versions.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found, Steps } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
@@ -146,7 +146,7 @@ export function handUpVersion(name: string | undefined, why: string): void {
 /** Whether a caller may have what another one made or found: its session may know another version. */
 export function suits({ entry }: Made): MaybePromise<boolean> {
   const versions = entry.metadata.basis?.versions
-  return versions === undefined || andThen(changed(versions), ({ length }) => length === 0)
+  return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
 }
 
 function outerGathering(scope: Scope): Gathering | undefined {

@@ -1,9 +1,9 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
-import { andThen, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
+import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
-import { changed } from './versions.js'
+import { outdated } from './versions.js'
 
 /** The clock of a ledger, under the prefix of the layers below. */
 const CLOCK = '~clock'
@@ -33,7 +33,7 @@ export function track(
   const current = (found: CachedValue | undefined, basis: Basis): MaybePromise<CachedValue | undefined> =>
     basis.versions === undefined || found === undefined
       ? found
-      : andThen(changed(basis.versions), ({ length }) => (length === 0 ? found : undefined))
+      : andThen(outdated(basis.versions), ({ length }) => (length === 0 ? found : undefined))
   /** Judges what is here already against a ledger that answers whenever it does. */
   const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
     if (found === undefined) return undefined
@@ -58,7 +58,7 @@ export function track(
     const basis = basisOf(found)
     if (basis === undefined) return unvouched(found)
     const names = namesOf(basis)
-    remembered.learn(key, names)
+    if (names !== asked) remembered.learn(key, names)
     if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
       return current(found, basis)
     return covers(asked, names)
@@ -77,7 +77,9 @@ export function track(
       if (!isPromise(found)) return judge(found)
       const asked = remembered.expected(key)
       const reading = handled(ledger.read(CLOCK, asked))
-      return found.then((entry) => andThen(reading, (read) => judgeBy(key, entry, read, asked)))
+      return changed(found, (entry) =>
+        entry === undefined ? undefined : changed(reading, (read) => judgeBy(key, entry, read, asked)),
+      )
     },
     getMulti(keys) {
       const found = next.getMulti(keys)
@@ -141,7 +143,7 @@ export function track(
           const basis = entry === undefined ? undefined : basisOf(entry)
           if (basis === undefined) return { entry, blame: [] }
           return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) =>
-            andThen(changed(basis.versions ?? []), (versions) => ({
+            andThen(outdated(basis.versions ?? []), (versions) => ({
               entry,
               blame: [...against(basis, reading), ...versions],
             })),

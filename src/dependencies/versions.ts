@@ -77,10 +77,10 @@ export function refuseVersions(names: readonly string[]): void {
 }
 
 /**
- * Those of an entry's versions that are not the present ones any more. What cannot be told counts as changed: a miss is
+ * Those of an entry's versions that are not the present ones any more. What cannot be told counts as outdated: a miss is
  * always safe.
  */
-export function changed(versions: readonly string[]): MaybePromise<readonly string[]> {
+export function outdated(versions: readonly string[]): MaybePromise<readonly string[]> {
   const verdicts = versions.map((version) =>
     orElse(
       () => stands(version),

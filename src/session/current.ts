@@ -13,10 +13,11 @@ interface Span extends Session {
 }
 
 const spans = new AsyncLocalStorage<Span | undefined>()
+let live = 0
 
 /** The innermost session around the caller that is not over. */
 export function currentSession(): Session | undefined {
-  let span = spans.getStore()
+  let span = live > 0 ? spans.getStore() : undefined
   while (span?.over) span = span.parent
   return span
 }
@@ -27,10 +28,14 @@ export function beginSession(parent: Span | undefined = spans.getStore()): {
   end(): void
 } {
   const span: Span = { over: false, parent }
+  live++
   return {
     enter: (run) => spans.run(span, run),
     end() {
+      if (span.over) return
       span.over = true
+      // Before Node 24 the storage makes every promise of the process dear while it is on.
+      if (--live === 0) spans.disable()
     },
   }
 }

@@ -105,15 +105,39 @@ function readEpoch(from: Reader): string {
 
 function readGroup(from: Reader): Group {
   const stamped = readVarint(from)
-  const a = stamped === 0 ? readFloat64(from) : stamped - 1
-  return { a, names: readNames(from) }
+  return { a: stamped === 0 ? readFloat64(from) : stamped - 1, names: readNames(from) }
 }
 
-function readNames(from: Reader): string[] {
+/** Lists of names that were read, by their bytes: the same ones come again and again, and equal lists are one list. */
+const lists = new Map<string, readonly string[]>()
+const LISTS = 10_000
+/** Longer lists are not kept: they would cost more memory than they save time. */
+const LONGEST = 1_024
+
+function readNames(from: Reader): readonly string[] {
+  const start = from.at
   const count = readVarint(from)
+  for (let i = 0; i < count && !from.failed; i++) skipText(from)
+  if (from.failed) return []
+  const end = from.at
+  const bytes = end - start <= LONGEST ? from.bytes.toString('latin1', start, end) : undefined
+  const known = bytes === undefined ? undefined : lists.get(bytes)
+  if (known !== undefined) return known
+  from.at = start
+  readVarint(from)
   const names: string[] = []
-  for (let i = 0; i < count && !from.failed; i++) names.push(readText(from, readVarint(from)))
+  for (let i = 0; i < count; i++) names.push(readText(from, readVarint(from)))
+  if (bytes !== undefined) {
+    if (lists.size >= LISTS) lists.clear()
+    lists.set(bytes, Object.freeze(names))
+  }
   return names
+}
+
+function skipText(from: Reader): void {
+  const length = readVarint(from)
+  if (length > from.end - from.at) from.failed = true
+  else from.at += length
 }
 
 function readText(from: Reader, length: number): string {
