@@ -3,7 +3,7 @@ import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue 
 import { type Clock, stamp } from './clock.js'
 import { untracked } from './dependencies/depends-on.js'
 import { checkNames } from './dependencies/names.js'
-import { outdated, refuseOpen } from './dependencies/versions.js'
+import { outdated, refuseVersions } from './dependencies/versions.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found, Steps } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
@@ -290,7 +290,7 @@ async function make(
     dependsOn(key, names) {
       const list = typeof names === 'string' ? [names] : names
       checkNames(list, false)
-      refuseOpen(list)
+      refuseVersions(list)
       if (!tracked) throw untracked(key)
       if (!(known ??= new Set(keys)).has(key))
         throw new CorralError(

@@ -4,7 +4,7 @@ import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cache
 import { stamp } from './clock.js'
 import { type Assembled, assemble, checkRegionOptions, identify } from './configure.js'
 import { checkNames } from './dependencies/names.js'
-import { isVersion, refuseOpen, refuseVersions } from './dependencies/versions.js'
+import { isVersion, refuseVersions } from './dependencies/versions.js'
 import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
@@ -412,7 +412,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         checkMode(mode)
         const list = typeof names === 'string' ? [names] : names
         checkNames(list)
-        refuseVersions(list)
+        refuseVersions(list, true)
         await explicitTracker(at).invalidate(list, mode)
         told('dependencies', list, mode)
       }),
@@ -540,7 +540,7 @@ function explicitTracker(region: Assembled) {
 function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions): void {
   explicitTracker(region)
   checkNames(dependencies)
-  refuseOpen(dependencies)
+  refuseVersions(dependencies)
   if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
     throw new CorralError(
       'ERR_AS_OF_MISSING',

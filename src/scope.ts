@@ -1,6 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Gathering } from './gathering.js'
-import { leaveSession } from './session/current.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
 export interface Work {
@@ -65,6 +64,13 @@ export function enterScope<R>(scope: Scope, run: () => R): R {
 /** Runs what nobody waits for, and so is part of no creation; its session is its own. */
 export function leaveScope<R>(run: () => R): R {
   return leaveSession(() => (running > 0 ? scopes.exit(run) : run()))
+}
+
+let leaveSession = <R>(run: () => R): R => run()
+
+/** Told by the first session of this process. */
+export function whenLeaving(leave: typeof leaveSession): void {
+  leaveSession = leave
 }
 
 /** Notes that the creation around the caller, if there is one, waits for `on`; the answer ends the wait. */

@@ -1,7 +1,7 @@
 import { CorralError } from '../errors.js'
 import { currentScope } from '../scope.js'
 import { checkNames } from './names.js'
-import { refuseOpen } from './versions.js'
+import { refuseVersions } from './versions.js'
 
 /**
  * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the
@@ -12,7 +12,7 @@ import { refuseOpen } from './versions.js'
 export function dependsOn(...names: readonly (string | readonly string[])[]): void {
   const flat = names.flat()
   checkNames(flat, false)
-  refuseOpen(flat)
+  refuseVersions(flat)
   const scope = currentScope()
   if (scope === undefined) return
   if (scope.gathering === undefined) throw untracked(scope.work.keys[0] as string)

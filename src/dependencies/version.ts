@@ -2,7 +2,7 @@ import { CorralError, refuseUnknown, shown } from '../errors.js'
 import { andThen, type MaybePromise } from '../maybe-promise.js'
 import { type CheckOptions, makeCheck, type Version } from '../session/check.js'
 import type { IdPart } from './names.js'
-import { openName, readName, register, registered } from './versions.js'
+import { openName, readName, register, registered } from './version-names.js'
 
 export interface VersionOptions extends CheckOptions {
   /** Takes the place of a check of the same name: for modules that are loaded again while the process runs. @default false */

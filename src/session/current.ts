@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { isPromise } from '../maybe-promise.js'
+import { whenLeaving } from '../scope.js'
 
 /** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
 export interface Session {
@@ -27,6 +28,7 @@ export function beginSession(parent: Span | undefined = spans.getStore()): {
   enter<R>(run: () => R): R
   end(): void
 } {
+  whenLeaving(leaveSession)
   const span: Span = { over: false, parent }
   live++
   return {
@@ -56,7 +58,7 @@ export function runInSession<R>(run: () => R, parent: Span | undefined = spans.g
 }
 
 /** Runs what belongs to nobody's session, such as a renewal that a queue starts whenever it has room. */
-export function leaveSession<R>(run: () => R): R {
+function leaveSession<R>(run: () => R): R {
   return runInSession(run, ROOT)
 }
 
