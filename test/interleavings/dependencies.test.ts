@@ -304,7 +304,7 @@ for (const [kind, open] of Object.entries(STORES))
               },
               whole
                 ? { budget: LONG ? 1_000_000 : 150, samples: 60 }
-                : { budget: LONG ? 200_000 : 100, samples: LONG ? 500 : 60, preemptions: 2 },
+                : { budget: LONG ? 200_000 : 20, samples: LONG ? 500 : 140, preemptions: 2 },
             )
             if (LONG) expect(exhausted).toBe(true)
           }, 1_800_000)
@@ -323,7 +323,7 @@ for (const [kind, open] of Object.entries(STORES))
           ])
           await lookAgain(at)
         },
-        { budget: LONG ? 1_000_000 : 600, samples: 300, preemptions: 2 },
+        { budget: LONG ? 1_000_000 : 50, samples: 600, preemptions: 2 },
       )
       if (LONG) expect(exhausted).toBe(true)
     }, 1_800_000)
@@ -365,8 +365,8 @@ for (const [kind, open] of Object.entries(STORES))
               await lookAgain(at)
             },
             {
-              budget: LONG ? 5_000_000 : 200,
-              samples: LONG ? 45_000 : 120,
+              budget: LONG ? 5_000_000 : 20,
+              samples: LONG ? 45_000 : 300,
               preemptions: !LONG ? 2 : whole ? PREEMPTIONS : 1,
             },
           )
