@@ -315,7 +315,14 @@ for (const [kind, open] of Object.entries(STORES))
         async (schedule) => {
           const at = world(schedule)
           const [one, other] = at.processes as [Region<Readings>, Region<Readings>]
-          const reading = () => checked(at, () => inside(at, one))
+          // Others may join for as long as it is being made.
+          const slowly = () =>
+            one.getOrCreate('row', async () => {
+              const found = await find(at, 'row')
+              dependsOn(ROW)
+              return schedule.step('return it', () => found)
+            })
+          const reading = () => checked(at, slowly)
           await Promise.all([
             acting(at, 'one', reading),
             acting(at, 'other', reading),
