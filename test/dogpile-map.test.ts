@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
 import dogpile from './dogpile-map.json' with { type: 'json' }
+import matroska from './matroska-map.json' with { type: 'json' }
 import versionedLru from './versioned-lru-map.json' with { type: 'json' }
 
 const root = join(import.meta.dirname, '..')
@@ -30,6 +31,7 @@ const maps: Record<string, { readonly entries: readonly Entry[]; readonly counts
       entries: dogpile,
       counts: { '6.2': 25, '6.3': 10, '6.4': 50, '6.5': 19, '6.6': 42, '6.7': 39, '6.8': 17 },
     },
+    Matroska: { entries: matroska, counts: { '1.7': 3, '1.8': 16 } },
     versioned_lru_cache: { entries: versionedLru, counts: { '2.3': 5, '2.4': 9 } },
   }
 
