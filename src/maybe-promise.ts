@@ -13,6 +13,25 @@ export function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybeP
   return isPromise(value) ? value.then(next) : next(value)
 }
 
+/** How a promise that is not one yet, such as a place in a batch, is changed without becoming one. */
+export const CHANGED: unique symbol = Symbol('changed')
+
+interface Changeable<T> extends Promise<T> {
+  [CHANGED]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R>
+}
+
+/**
+ * Changes a value once it is here. Unlike `andThen` it may leave the change to whoever asks for the outcome, who then
+ * waits for one promise and not for one of each layer: for changes without effects of their own.
+ */
+export function changed<T, R>(
+  value: MaybePromise<T>,
+  change: (value: T) => MaybePromise<R>,
+): MaybePromise<R> {
+  if (!isPromise(value)) return change(value)
+  return CHANGED in value ? (value as Changeable<T>)[CHANGED](change) : value.then(change)
+}
+
 /** Runs an attempt and recovers from its failure, whether it throws or rejects. */
 export function orElse<T, R>(
   attempt: () => MaybePromise<T>,
@@ -49,6 +68,7 @@ export function each<T, R>(
 
 /** Swallows the failure of a promise that somebody else already answers for. */
 export function handled<T>(value: MaybePromise<T>): MaybePromise<T> {
-  if (isPromise(value)) value.catch(() => {})
+  // What is no promise yet has nothing to swallow.
+  if (isPromise(value) && !(CHANGED in value)) value.catch(() => {})
   return value
 }

@@ -3,7 +3,7 @@ import type { Basis } from './cached-value.js'
 import { reportUndecodable } from './diagnostics.js'
 import { CorralError, shown } from './errors.js'
 import type { Ledger, Tracker } from './ledger.js'
-import { all, andThen, each, isPromise, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, changed, each, isPromise, type MaybePromise } from './maybe-promise.js'
 
 /** A layer around a backend. `wrap` applies them from the backend outwards. */
 export type BackendProxy<Outer, Inner = Outer> = (next: Backend<Inner>) => Backend<Outer>
@@ -205,7 +205,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       name: next.name,
       get(key) {
         const stored = next.get(key)
-        return isPromise(stored) ? stored.then((later) => decode(later, key)) : decode(stored, key)
+        return isPromise(stored) ? changed(stored, (later) => decode(later, key)) : decode(stored, key)
       },
       set: (key, value, options) =>
         andThen(codec.encode(value, key), (inner) => next.set(key, inner, options)),

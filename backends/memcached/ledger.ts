@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Basis, Instant } from '../../src/cached-value.js'
-import { compare, type Ledger, namesOf, type Reading, type Stamp } from '../../src/ledger.js'
+import { compare, type Freshness, type Ledger, namesOf, type Reading, type Stamp } from '../../src/ledger.js'
 import type { Commands, Item } from './commands.js'
 import { CLOCK, STAMP, wireName } from './keys.js'
 
@@ -20,7 +20,7 @@ const PENDING = Buffer.from('pending')
 const MARKINGS = 8
 
 export interface MemcachedLedger extends Ledger {
-  /** Whether what was made from a basis may be stored; creates the stamps of names that were learnt late. */
+  /** Whether what was made from a basis may be stored. */
   admit(clock: string, basis: Basis): Promise<boolean>
 }
 
@@ -99,6 +99,19 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
   const read = async (clock: string, names: readonly string[]): Promise<Reading> =>
     look(clock, names, readShared)
 
+  /** Creates the stamps of names that were learnt late: nothing else would, and what rests on them were never stored. */
+  const judge = async (clock: string, basis: Basis): Promise<Freshness> => {
+    const names = namesOf(basis)
+    const fresh = (key: string) => commands.get(key)
+    let found = await look(clock, names, fresh)
+    if (found.now?.epoch !== basis.epoch) return 'dead'
+    if (found.stamps.includes(undefined)) {
+      await establish(clock, names, found)
+      found = await look(clock, names, fresh)
+    }
+    return compare(basis, found)
+  }
+
   const soften = async (name: string, { epoch, at }: Instant): Promise<void> => {
     const key = wireName(STAMP, name)
     for (let attempt = 0; attempt < MARKINGS; attempt++) {
@@ -121,24 +134,14 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     shared: true,
     read,
     begin,
-    judge: async (clock, basis) => compare(basis, await read(clock, namesOf(basis))),
+    judge,
     async invalidate(clock, names, mode) {
       const at = await advance(clock)
       await Promise.all(
         names.map((name) => (mode === 'soft' ? soften(name, at) : commands.delete(wireName(STAMP, name)))),
       )
     },
-    async admit(clock, basis) {
-      const names = namesOf(basis)
-      const fresh = (key: string) => commands.get(key)
-      let found = await look(clock, names, fresh)
-      if (found.now?.epoch !== basis.epoch) return false
-      if (found.stamps.includes(undefined)) {
-        await establish(clock, names, found)
-        found = await look(clock, names, fresh)
-      }
-      return compare(basis, found) === 'fresh'
-    },
+    admit: async (clock, basis) => (await judge(clock, basis)) === 'fresh',
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Reading, Stamp } from '../../src/ledger.js'
 import { parseClock, parseStamp } from './moments.js'
+import { type Arrival, Reply } from './reply.js'
 
-export type Reply = Buffer | null | Error
+export type Fetched = Buffer | null | Error
 
 export interface Reads {
   /** The bytes of a key. Everything asked for in the same tick is one command; the same key is asked for once. */
@@ -13,7 +14,7 @@ export interface Reads {
 
 export interface CoalescerOptions {
   /** Fetches the values of distinct keys in their order; what failed for one node only is an Error in its places. */
-  readonly send: (keys: string[]) => Promise<readonly Reply[]>
+  readonly send: (keys: string[]) => Promise<readonly Fetched[]>
   /** Keys in one command. */
   readonly maxKeys: number
   /** Bytes expected in one reply, by the size of the latest ones. */
@@ -22,20 +23,6 @@ export interface CoalescerOptions {
 
 /** So many commands under way at once; what comes meanwhile gathers into the next one. */
 const IN_FLIGHT = 4
-
-/** Somebody who waits for a place in the replies, or for all of them. */
-interface Waiter {
-  settle(replies: readonly Reply[]): void
-  fail(error: unknown): void
-}
-
-interface Batch {
-  readonly keys: string[]
-  readonly places: Map<string, number>
-  readonly gets: (Promise<Buffer | undefined> | undefined)[]
-  readonly readings: Map<readonly string[], { readonly clock: string; readonly promise: Promise<Reading> }>
-  readonly waiters: Waiter[]
-}
 
 /** Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself. */
 export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads {
@@ -49,7 +36,7 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
   const current = (): Batch => {
     if (open !== undefined && open.keys.length < limit) return open
     if (open !== undefined) full.push(open)
-    open = { keys: [], places: new Map(), gets: [], readings: new Map(), waiters: [] }
+    open = new Batch()
     if (!scheduled) {
       scheduled = true
       process.nextTick(flush)
@@ -74,87 +61,134 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
       inFlight--
       if (full.length > 0 || open !== undefined) flush()
     }
-    const failed = (error: unknown) => {
-      for (const waiter of batch.waiters) waiter.fail(error)
-      landed()
-    }
-    send(batch.keys).then((replies) => {
-      if (replies.length !== batch.keys.length)
-        return failed(new TypeError(`Redis answered ${replies.length} values for ${batch.keys.length} keys`))
-      for (const waiter of batch.waiters) waiter.settle(replies)
-      learn(replies)
-      landed()
-    }, failed)
+    send(batch.keys).then(
+      (fetched) => {
+        batch.arrive(fetched)
+        learn(fetched)
+        landed()
+      },
+      (error: unknown) => {
+        batch.fail(error)
+        landed()
+      },
+    )
   }
-  const learn = (replies: readonly Reply[]) => {
+  const learn = (fetched: readonly Fetched[]) => {
     let bytes = 0
-    for (const reply of replies) if (reply !== null && !(reply instanceof Error)) bytes += reply.length
-    averageSize = Math.max(1, averageSize * 0.8 + (bytes / replies.length) * 0.2)
+    for (const one of fetched) if (one !== null && !(one instanceof Error)) bytes += one.length
+    averageSize = Math.max(1, averageSize * 0.8 + (bytes / fetched.length) * 0.2)
     limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / averageSize)))
   }
 
-  const place = (batch: Batch, key: string): number => {
-    let found = batch.places.get(key)
-    if (found === undefined) {
-      found = batch.keys.length
-      batch.places.set(key, found)
-      batch.keys.push(key)
-    }
-    return found
-  }
-
-  const one = (key: string): Promise<Buffer | undefined> => {
+  const one = (key: string): Reply<Buffer | undefined> => {
     const batch = current()
-    const at = place(batch, key)
-    const shared = batch.gets[at]
-    if (shared !== undefined) return shared
-    const promise = new Promise<Buffer | undefined>((resolve, reject) => {
-      batch.waiters.push({
-        fail: reject,
-        settle(replies) {
-          const reply = replies[at] ?? undefined
-          if (reply instanceof Error) reject(reply)
-          else resolve(reply)
-        },
-      })
-    })
-    batch.gets[at] = promise
-    return promise
+    return new Entry(batch, batch.place(key))
   }
 
   return {
     one,
-    many: (keys) => Promise.all(keys.map(one)),
+    async many(keys) {
+      const replies = keys.map(one)
+      for (const { from } of replies) if (!from.here) await from.arrived
+      return replies.map((reply) => reply.value() as Buffer | undefined)
+    },
     reading(clock, stamps) {
       const batch = current()
       const known = batch.readings.get(stamps)
-      if (known?.clock === clock) return known.promise
-      const atClock = place(batch, clock)
-      const at = stamps.map((stamp) => place(batch, stamp))
-      const promise = new Promise<Reading>((resolve, reject) => {
-        batch.waiters.push({
-          fail: reject,
-          settle(replies) {
-            const now = replies[atClock]
-            const failure =
-              now instanceof Error ? now : at.map((i) => replies[i]).find((reply) => reply instanceof Error)
-            if (failure !== undefined) return reject(failure)
-            resolve({ now: parseClock(now as Buffer | null), stamps: at.map((i) => stampOf(replies, i)) })
-          },
-        })
-      })
-      batch.readings.set(stamps, { clock, promise })
-      return promise
+      if (known?.clock === clock) return known.reply
+      const at = stamps.map((stamp) => batch.place(stamp))
+      const reply = new Ledger(batch, batch.place(clock), at)
+      batch.readings.set(stamps, { clock, reply })
+      return reply
     },
   }
 }
 
-let parsedOf: readonly Reply[] | undefined
-let parsed: (Stamp | undefined)[] = []
+/** Distinct keys, in the order in which they were first asked for, and what came of them. */
+class Batch implements Arrival {
+  readonly keys: string[] = []
+  readonly readings = new Map<readonly string[], { readonly clock: string; readonly reply: Reply<Reading> }>()
+  readonly arrived: Promise<void>
+  here = false
+  private resolve: () => void = () => {}
+  private failure: { readonly error: unknown } | undefined = undefined
+  private fetched: readonly Fetched[] = []
+  private readonly places = new Map<string, number>()
+  private readonly stamps: (Stamp | undefined)[] = []
 
-/** Readings of a batch share most of their stamps: each is parsed once. */
-function stampOf(replies: readonly Reply[], at: number): Stamp | undefined {
-  if (parsedOf !== replies) [parsedOf, parsed] = [replies, []]
-  const known = parsed[at]
-  return known ?? (parsed[at] = parseStamp(replies[at] as Buffer | null))
+  constructor() {
+    this.arrived = new Promise((resolve) => {
+      this.resolve = resolve
+    })
+  }
+
+  /** Where the reply to a key will be. */
+  place(key: string): number {
+    let found = this.places.get(key)
+    if (found === undefined) {
+      found = this.keys.push(key) - 1
+      this.places.set(key, found)
+    }
+    return found
+  }
+
+  arrive(fetched: readonly Fetched[]): void {
+    // One value more or less would give callers each other's.
+    if (fetched.length !== this.keys.length)
+      this.failure = {
+        error: new TypeError(`Redis answered ${fetched.length} values for ${this.keys.length} keys`),
+      }
+    this.fetched = fetched
+    this.here = true
+    this.resolve()
+  }
+
+  fail(error: unknown): void {
+    this.failure = { error }
+    this.here = true
+    this.resolve()
+  }
+
+  at(place: number): Buffer | null {
+    if (this.failure !== undefined) throw this.failure.error
+    const found = this.fetched[place]
+    if (found instanceof Error) throw found
+    return found as Buffer | null
+  }
+
+  /** Readings share most of their stamps: each is parsed once. */
+  stamp(place: number): Stamp | undefined {
+    const found = this.at(place)
+    return (this.stamps[place] ??= parseStamp(found))
+  }
+}
+
+class Entry extends Reply<Buffer | undefined> {
+  constructor(
+    private readonly batch: Batch,
+    private readonly place: number,
+  ) {
+    super(batch)
+  }
+
+  protected read(): Buffer | undefined {
+    return this.batch.at(this.place) ?? undefined
+  }
+}
+
+class Ledger extends Reply<Reading> {
+  constructor(
+    private readonly batch: Batch,
+    private readonly clock: number,
+    private readonly stamps: readonly number[],
+  ) {
+    super(batch)
+  }
+
+  protected read(): Reading {
+    return {
+      now: parseClock(this.batch.at(this.clock)),
+      stamps: this.stamps.map((place) => this.batch.stamp(place)),
+    }
+  }
 }

@@ -34,6 +34,13 @@ export interface Gateway {
   close(): Promise<void>
 }
 
+/** A command that has not been answered. */
+interface Pending {
+  /** On the clock of `performance`. */
+  readonly until: number
+  give(error: unknown): void
+}
+
 /** Between attempts on a server that is there but cannot answer yet. */
 const PAUSE = 50
 
@@ -47,7 +54,9 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   let lastError: Error | undefined
   /** The server's clock less ours, in µs. */
   let ahead: number | undefined
-  let pending = 0
+  /** Oldest first: all have the same time. */
+  const pending = new Set<Pending>()
+  let timer: NodeJS.Timeout | undefined
   let closed = false
   let drained: (() => void) | undefined
   let ready = () => {}
@@ -116,6 +125,30 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     verified = made
   }
 
+  // One timer for all: one for each command would cost more than anything else here.
+  const watch = (command: Pending) => {
+    pending.add(command)
+    if (timer === undefined) timer = setTimeout(sweep, timeout)
+    else if (pending.size === 1) timer.ref()
+  }
+  const settled = (command: Pending) => {
+    pending.delete(command)
+    if (pending.size > 0) return
+    timer?.unref()
+    drained?.()
+  }
+  const sweep = () => {
+    timer = undefined
+    const now = performance.now()
+    for (const { until, give } of pending) {
+      if (until > now) {
+        timer = setTimeout(sweep, until - now)
+        return
+      }
+      give(late(timeout, lastError))
+    }
+  }
+
   const mayRepeat = (error: unknown, once: boolean) =>
     ours && !closed && kindOf(error) === 'absence' && (!once || neverSent(error))
 
@@ -152,22 +185,20 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     run<T>(work: (client: RedisClient) => Promise<T>, once = false): Promise<T> {
       try {
         if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
-        if (pending >= maxPending)
+        if (pending.size >= maxPending)
           throw new CorralError(
             'ERR_UNAVAILABLE',
-            `${pending} commands wait for Redis already, which is the most: see \`maxPending\`.`,
+            `${pending.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
           )
         breaker?.admit()
       } catch (error) {
         return Promise.reject(error)
       }
-      pending++
       return new Promise<T>((resolve, reject) => {
         let over = false
         const end = () => {
           over = true
-          clearTimeout(timer)
-          if (--pending === 0) drained?.()
+          settled(command)
         }
         const done = (result: T) => {
           if (over) return
@@ -182,7 +213,8 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
           else breaker?.succeeded()
           reject(typed(error, lastError))
         }
-        const timer = setTimeout(() => failed(late(timeout, lastError)), timeout)
+        const command: Pending = { until: performance.now() + timeout, give: failed }
+        watch(command)
         const persist = () => attempt(work, once, () => over).then(done, failed)
         // The usual case goes without any of the waiting that the unusual ones need.
         if (verified === undefined || (ours && verified.status !== 'ready')) void persist()
@@ -195,7 +227,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     async close() {
       if (closed) return
       closed = true
-      if (pending > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
+      if (pending.size > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
       for (const { reject } of waiting.splice(0))
         reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
       const made = await opening?.catch(() => undefined)

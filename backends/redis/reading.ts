@@ -1,6 +1,6 @@
 import { reportUndecodable } from '../../src/diagnostics.js'
 import type { RedisClient } from './client.js'
-import type { Reply } from './coalescer.js'
+import type { Fetched } from './coalescer.js'
 import type { Gateway } from './gateway.js'
 import { slotOf } from './names.js'
 
@@ -9,7 +9,7 @@ export function fetcher(
   gate: Gateway,
   clustered: boolean,
   prefix: string,
-): (keys: string[]) => Promise<readonly Reply[]> {
+): (keys: string[]) => Promise<readonly Fetched[]> {
   if (!clustered) return (keys) => gate.run((client) => fetch(client, keys))
   return async (keys) => {
     const slots = new Map<number, number[]>()
@@ -19,7 +19,7 @@ export function fetcher(
       if (group === undefined) slots.set(slot, [i])
       else group.push(i)
     })
-    const replies: Reply[] = new Array(keys.length).fill(null)
+    const replies: Fetched[] = new Array(keys.length).fill(null)
     await Promise.all(
       [...slots.values()].map(async (places) => {
         try {
@@ -43,7 +43,7 @@ export function fetcher(
   }
 }
 
-function fetch(client: RedisClient, keys: string[]): Promise<readonly Reply[]> {
+function fetch(client: RedisClient, keys: string[]): Promise<readonly Fetched[]> {
   const [only] = keys
   if (keys.length > 1 || only === undefined) return client.mgetBuffer(keys)
   return client.getBuffer(only).then(

@@ -5,7 +5,7 @@ import { report } from '../diagnostics.js'
 import { type Duration, milliseconds } from '../duration.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import type { InvalidationMode, Ledger } from '../ledger.js'
-import { andThen, each, isPromise, type MaybePromise, orElse } from '../maybe-promise.js'
+import { andThen, changed, each, type MaybePromise, orElse } from '../maybe-promise.js'
 import { type BackendProxy, delegate } from '../proxy.js'
 import type { Bus } from './bus.js'
 import { type Body, isNames, link, portions } from './link.js'
@@ -114,7 +114,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
       get(key) {
         if (!others.live()) return undefined
         const found = next.get(key)
-        return isPromise(found) ? found.then(current) : current(found)
+        return changed(found, current)
       },
       getMulti: (keys) =>
         others.live()
@@ -186,11 +186,11 @@ function tagged(period: () => string) {
   const tag = (instant: Instant): Instant => ({ epoch: `${period()}/${instant.epoch}`, at: instant.at })
   /** The basis in the ledger's own terms, if it is of this period. */
   const without = (basis: Basis): Basis | undefined => {
-    const { epoch, groups } = basis
+    const { epoch } = basis
     const now = period()
     if (typeof epoch !== 'string' || !epoch.startsWith(now)) return undefined
     let plain = known.get(basis)
-    if (plain === undefined) known.set(basis, (plain = { epoch: epoch.slice(now.length + 1), groups }))
+    if (plain === undefined) known.set(basis, (plain = { ...basis, epoch: epoch.slice(now.length + 1) }))
     return plain
   }
   return { tag, without }

@@ -1,7 +1,7 @@
 import { Cluster, Redis } from 'ioredis'
 import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
-import { coalescer, type Reply } from '../../backends/redis/coalescer.js'
+import { coalescer, type Fetched } from '../../backends/redis/coalescer.js'
 import { redis } from '../../backends/redis/index.js'
 import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -57,6 +57,57 @@ withRedis('concurrent reads', standalone, (at) => {
     const asked = await commands(at())
     expect(asked.mget).toBe(1)
     expect(asked.get).toBeUndefined()
+  })
+
+  it('leave out stamps while the clock stands still, and never miss that it moved', async () => {
+    const [backend, elsewhere] = [at().open(), at().open()]
+    const name = freshKey('region')
+    const open = (on: typeof backend) =>
+      makeRegion<number>({ name, backend: wrap(on, json(), dependencies()) })
+    const [region, other] = [open(backend), open(elsewhere)]
+    const ids = Array.from({ length: 10 }, (_, i) => i)
+    const create = (id: number) => () => {
+      dependsOn(dep.id('row', id), dep.tag('all'))
+      return id
+    }
+    for (const id of ids) await region.getOrCreate(`still ${id}`, create(id))
+    await other.invalidateDependencies(dep.id('row', 99))
+    const all = () => Promise.all(ids.map((id) => region.get(`still ${id}`)))
+    const node = at().servers[0]
+    /** How many commands read how many keys. */
+    const cost = async (work: () => Promise<unknown>) => {
+      const watcher = new Redis({ port: node?.port ?? 0 })
+      await watcher.config('RESETSTAT')
+      await work()
+      const stats = await watcher.info('all')
+      watcher.disconnect()
+      const of = (field: RegExp) => Number(field.exec(stats)?.[1] ?? 0)
+      return {
+        trips: of(/^cmdstat_mget:calls=(\d+)/m) + of(/^cmdstat_get:calls=(\d+)/m),
+        keys: of(/^keyspace_hits:(\d+)/m) + of(/^keyspace_misses:(\d+)/m),
+      }
+    }
+    // Every row has a stamp of its own, and all share those of the tag, of the region, and the clock.
+    const whole = 10 + 10 + 3
+    expect(await cost(all)).toEqual({ trips: 1, keys: whole })
+    for (let i = 0; i < 40; i++) await all()
+    expect(await cost(all)).toEqual({ trips: 1, keys: 10 + 1 })
+    // Somebody invalidates something else: one look more, once, and nothing is lost.
+    await other.invalidateDependencies(dep.id('row', 98))
+    const after = await cost(async () => expect(await all()).toEqual(ids))
+    expect(after).toEqual({ trips: 2, keys: 10 + 1 + (whole - 10) })
+    expect(await cost(all)).toEqual({ trips: 1, keys: whole })
+    for (let i = 0; i < 40; i++) await all()
+    await other.invalidateDependencies(dep.id('row', 3))
+    expect((await all()).map((found, i) => found === i)).toEqual(ids.map((id) => id !== 3))
+    for (let i = 0; i < 40; i++) await all()
+    await other.invalidateDependencies(dep.tag('all'), 'soft')
+    expect((await all()).map((found) => typeof found)).toEqual(ids.map(() => 'symbol'))
+    // Where the clock moves all the time, stamps are asked for at once.
+    for (let i = 0; i < 3; i++) {
+      await other.invalidateDependencies(dep.id('row', 97))
+      expect(await cost(all)).toEqual({ trips: 1, keys: whole })
+    }
   })
 
   it('send a batch of writes in one pipeline, and delete many by one script', async () => {
@@ -265,7 +316,7 @@ it('names of bookkeeping share the slot of their key, and are never those of ano
 
 it('a batch never gives a reply to another key, whatever fails', async () => {
   const sent: string[][] = []
-  const answers: ((replies: readonly Reply[]) => void)[] = []
+  const answers: ((replies: readonly Fetched[]) => void)[] = []
   const reads = coalescer({
     maxKeys: 3,
     maxBytes: 1_024 * 1_024,

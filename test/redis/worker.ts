@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { json } from '../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../src/index.js'
+import { type DependenciesOrder, takePartByDependencies } from '../dependencies/history-part.js'
 import { type History, type HistoryOrder, takePart } from './history.js'
 
 export interface StampedeOrder {
@@ -27,10 +28,11 @@ export interface Stampede {
   readonly errors: readonly string[]
 }
 
-export type Order = StampedeOrder | HistoryOrder
+export type Order = StampedeOrder | HistoryOrder | DependenciesOrder
 export interface Answers {
   readonly stampede: Stampede
   readonly history: History
+  readonly dependencies: History
 }
 
 /** ms on a clock that all processes of a machine share. */
@@ -88,13 +90,18 @@ async function stampede({ where, key, callers, work, lease }: StampedeOrder): Pr
   }
 }
 
+async function carryOut(order: Order): Promise<Answers[keyof Answers]> {
+  if (order.task === 'stampede') return stampede(order)
+  return order.task === 'history' ? takePart(order) : takePartByDependencies(order)
+}
+
 process.on('unhandledRejection', (error) => {
   console.error('unhandled rejection', error)
   process.exit(3)
 })
 process.on('message', async ({ id, order }: { readonly id: number; readonly order: Order }) => {
   try {
-    process.send?.({ id, result: order.task === 'stampede' ? await stampede(order) : await takePart(order) })
+    process.send?.({ id, result: await carryOut(order) })
   } catch (error) {
     process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
   }

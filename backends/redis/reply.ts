@@ -1,0 +1,91 @@
+import { CHANGED, isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+
+/** Many replies that come together. */
+export interface Arrival {
+  /** Resolves when they are here, or will never be. Never rejects. */
+  readonly arrived: Promise<void>
+  /** Whether it has resolved. */
+  readonly here: boolean
+}
+
+const UNREAD = Symbol('unread')
+
+/**
+ * One of many replies that come together: a promise of its own for each key would cost more than the key. It becomes a
+ * promise when somebody waits for it, one for all that the layers of a chain do with it; it is read once. Nobody has to
+ * wait: a failure that nobody asks for is no unhandled rejection.
+ */
+export abstract class Reply<T> implements Promise<T> {
+  declare readonly [Symbol.toStringTag]: string
+  private outcome: MaybePromise<T> | typeof UNREAD | Failure = UNREAD
+
+  constructor(readonly from: Arrival) {}
+
+  protected abstract read(): MaybePromise<T>
+
+  /** What came. To be asked for only once it is here. @throws what the batch, or reading, failed with. */
+  value(): MaybePromise<T> {
+    if (this.outcome === UNREAD)
+      try {
+        this.outcome = this.read()
+      } catch (error) {
+        this.outcome = new Failure(error)
+      }
+    if (this.outcome instanceof Failure) throw this.outcome.error
+    return this.outcome as MaybePromise<T>
+  }
+
+  [CHANGED]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R> {
+    const later = new Changed<T, R>(this, change)
+    return this.from.here ? later.value() : later
+  }
+
+  // A native promise underneath: who waits goes on in his own asynchronous context.
+  // biome-ignore lint/suspicious/noThenProperty: it stands in for a promise
+  then<R = T, E = never>(
+    fulfilled?: ((value: T) => R | PromiseLike<R>) | null,
+    rejected?: ((reason: unknown) => E | PromiseLike<E>) | null,
+  ): Promise<R | E> {
+    return this.from.arrived.then((): R | E | PromiseLike<R | E> => {
+      let value: MaybePromise<T>
+      try {
+        value = this.value()
+      } catch (error) {
+        if (typeof rejected === 'function') return rejected(error)
+        throw error
+      }
+      if (isPromise(value)) return value.then(fulfilled, rejected)
+      return typeof fulfilled === 'function' ? fulfilled(value) : (value as unknown as R)
+    })
+  }
+
+  catch<E = never>(rejected?: ((reason: unknown) => E | PromiseLike<E>) | null): Promise<T | E> {
+    return this.then(undefined, rejected)
+  }
+
+  finally(whatever?: (() => void) | null): Promise<T> {
+    return this.then().finally(whatever)
+  }
+}
+
+class Failure {
+  constructor(readonly error: unknown) {}
+}
+
+/** What a layer makes of a reply. */
+class Changed<T, R> extends Reply<R> {
+  constructor(
+    private readonly reply: Reply<T>,
+    private readonly change: (value: T) => MaybePromise<R>,
+  ) {
+    super(reply.from)
+  }
+
+  protected read(): MaybePromise<R> {
+    const value = this.reply.value()
+    return isPromise(value) ? value.then(this.change) : this.change(value)
+  }
+}
+
+// For proxies that ask `instanceof Promise`.
+Object.setPrototypeOf(Reply.prototype, Promise.prototype)

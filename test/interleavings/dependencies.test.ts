@@ -1,0 +1,392 @@
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import {
+  type Backend,
+  type CachedValue,
+  dependsOn,
+  type InvalidationMode,
+  type Ledger,
+  makeRegion,
+  memoryLedger,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
+import { explore, type Schedule } from './explore.js'
+import { clusterSteps, memcachedSteps, type SharedLedger } from './shared-ledgers.js'
+import { stepped } from './stepped.js'
+
+const LONG = process.env.LONG === '1'
+/** How often one may be left, in the long form, while he could go on. Three take an hour for each scenario. */
+const PREEMPTIONS = Number(process.env.PREEMPTIONS ?? 2)
+
+/** What several processes share, and the chain by which each of them sees it. */
+interface Shared {
+  chain(): Backend<CachedValue>
+  /** What can be lost, and does what it takes. */
+  readonly lose: Readonly<Record<string, () => void>>
+}
+
+const ROW = 'id:row:1'
+const LIST = 'tag:list'
+/** The name by which all of the regions' entries can be invalidated. */
+const OWN = 'region:r'
+
+/** A store whose entries can vanish without anybody's lease being touched, as by eviction. */
+function evictable(schedule: Schedule): { store: Backend<CachedValue>; evict: (key: string) => void } {
+  const gone = new Set<string>()
+  const inner = stepped(schedule, memory())
+  const { get, getMulti, set } = inner
+  const back = (key: string, outcome: string) => outcome === 'stored' && gone.delete(key)
+  return {
+    evict: (key) => void gone.add(key),
+    store: {
+      ...inner,
+      get: async (key) => {
+        const found = await get(key)
+        return gone.has(key) ? undefined : found
+      },
+      getMulti: async (keys) =>
+        (await getMulti(keys)).map((found, i) => (gone.has(keys[i] as string) ? undefined : found)),
+      set: async (key, value, options) => {
+        const outcome = await set(key, value, options)
+        back(key, outcome)
+        return outcome
+      },
+    },
+  }
+}
+
+/** Every operation of a ledger that is atomic in itself, as a step; it can be lost as a whole. */
+function lendable({ step }: Schedule): SharedLedger {
+  let current = memoryLedger({ maxStamps: 2 })
+  const ledger: Ledger = {
+    shared: true,
+    read: (clock, names) => step('read ledger', () => current.read(clock, names)),
+    begin: (clock, names) => step('begin', () => current.begin(clock, names)),
+    judge: (clock, basis) => step('judge', () => current.judge(clock, basis)),
+    invalidate: (clock, names, mode) =>
+      step(`invalidate ${mode}`, () => current.invalidate(clock, names, mode)),
+  }
+  return {
+    ledger: () => ledger,
+    loseClock: () => {
+      current = memoryLedger()
+    },
+    // Three more names push the others out of it, which then stand at its floor.
+    loseStamp: () => void current.invalidate('~clock', ['x', 'y', 'z'], 'soft'),
+  }
+}
+
+function lent(schedule: Schedule, ledger: SharedLedger): Shared {
+  const { store, evict } = evictable(schedule)
+  return {
+    chain: () => wrap(store, dependencies({ ledger: ledger.ledger() })),
+    lose: {
+      'the clock': ledger.loseClock,
+      'the stamp': () => ledger.loseStamp(ROW),
+      'the stamp of the region': () => ledger.loseStamp(OWN),
+      'the entry': () => evict('row'),
+    },
+  }
+}
+
+const STORES: Readonly<Record<string, (schedule: Schedule) => Shared>> = {
+  memory: (schedule) => {
+    const { store, evict } = evictable(schedule)
+    return { chain: () => wrap(store, dependencies()), lose: { 'the entry': () => evict('row') } }
+  },
+  'a lent ledger, which checks and writes in two steps': (schedule) => lent(schedule, lendable(schedule)),
+  'the steps of Redis Cluster': (schedule) => lent(schedule, clusterSteps(schedule.step)),
+  'the steps of memcached': (schedule) => lent(schedule, memcachedSteps(schedule.step)),
+}
+
+type Part = 'row' | 'list'
+
+/** What is true, what of it was acknowledged to be in the cache, and the processes that read it. */
+interface World {
+  readonly schedule: Schedule
+  readonly shared: Shared
+  readonly truth: Record<Part, number>
+  readonly hard: Record<Part, number>
+  readonly soft: Record<Part, number>
+  readonly processes: readonly Region<Readings>[]
+}
+
+/** The versions that a value was made from. */
+type Readings = Partial<Record<Part, number>>
+
+function newWorld(schedule: Schedule, shared: Shared): World {
+  const region = () =>
+    makeRegion<Readings>({
+      name: 'r',
+      backend: shared.chain(),
+      clock: { now: () => 1_000 },
+      expirationTime: 100,
+    })
+  return {
+    schedule,
+    shared,
+    truth: { row: 1, list: 1 },
+    hard: { row: 0, list: 0 },
+    soft: { row: 0, list: 0 },
+    processes: [region(), region()],
+  }
+}
+
+/** Reads a part of the truth. */
+function find({ schedule, truth }: World, part: Part): Promise<Readings> {
+  return schedule.step(`read ${part}`, () => ({ [part]: truth[part] }))
+}
+
+/** The ways in which a value's dependencies are told, each a way to read `row`. */
+const WAYS: Record<string, (world: World, region: Region<Readings>) => Promise<Readings>> = {
+  'declared ahead': (world, region) =>
+    region.cacheOnArguments({ functionKeyGenerator: () => () => 'row', dependencies: () => ROW })(() =>
+      find(world, 'row'),
+    )(),
+  'told by the result': (world, region) =>
+    region.cacheOnArguments({ functionKeyGenerator: () => () => 'row', resultDependencies: () => ROW })(() =>
+      find(world, 'row'),
+    )(),
+  'declared inside': (world, region) =>
+    region.getOrCreate('row', async () => {
+      const found = await find(world, 'row')
+      dependsOn(ROW)
+      return found
+    }),
+  'put with asOf': async (world, region) => {
+    const there = await region.get('row')
+    if (there !== NO_VALUE) return there
+    const asOf = await region.asOf()
+    const found = await find(world, 'row')
+    await region.set('row', found, { dependencies: [ROW], asOf })
+    return found
+  },
+}
+
+const inside = WAYS['declared inside'] as (typeof WAYS)[string]
+
+/** A list that is made from the row, each by its own name. */
+function readList(world: World, region: Region<Readings>): Promise<Readings> {
+  return region.getOrCreate('list', async () => {
+    const own = await find(world, 'list')
+    dependsOn(LIST)
+    return { ...(await inside(world, region)), ...own }
+  })
+}
+
+/** The same where the row is there already, and the list declares its name a second time, as of a later moment. */
+WAYS['handed up by a part that was there before'] = (world, region) =>
+  region.getOrCreate('list', async () => {
+    dependsOn(ROW)
+    return inside(world, region)
+  })
+
+const PARTS: readonly Part[] = ['row', 'list']
+
+/** Reads, and takes nothing that is older than what was acknowledged before it began. */
+async function checked(
+  world: World,
+  read: () => Promise<Readings | typeof NO_VALUE>,
+  freshOnly = false,
+): Promise<void> {
+  const floors = PARTS.map((part) => Math.max(world.hard[part], freshOnly ? world.soft[part] : 0))
+  const found = await read()
+  if (found === NO_VALUE) return
+  PARTS.forEach((part, i) => {
+    const version = found[part]
+    if (version !== undefined && version < (floors[i] as number))
+      throw new Error(
+        `A read that began after ${part} ${floors[i]} was acknowledged${freshOnly ? ', softly or not,' : ''} returned ${version}.`,
+      )
+  })
+}
+
+async function changed(
+  world: World,
+  part: Part,
+  invalidate: () => Promise<unknown>,
+  mode: InvalidationMode = 'hard',
+): Promise<void> {
+  const version = await world.schedule.step(`change ${part}`, () => ++world.truth[part])
+  await invalidate()
+  world[mode][part] = Math.max(world[mode][part], version)
+}
+
+async function lookAgain(world: World): Promise<void> {
+  for (const region of world.processes)
+    for (const key of ['row', 'list']) await checked(world, () => region.get(key), true)
+}
+
+/** Somebody who begins whenever he is picked. */
+function acting({ schedule }: World, name: string, work: () => Promise<unknown>): Promise<unknown> {
+  return schedule.actor(name, async () => {
+    await schedule.step('begins', () => undefined)
+    await work()
+  })
+}
+
+const totals = { schedules: 0, sampled: 0, scenarios: 0, complete: 0 }
+async function all(
+  scenario: (schedule: Schedule) => Promise<void>,
+  { budget, samples, preemptions }: { budget: number; samples: number; preemptions?: number },
+): Promise<boolean> {
+  const { runs, exhausted } = await explore(scenario, {
+    budget,
+    samples,
+    seed: ++totals.scenarios,
+    ...(preemptions !== undefined && { preemptions }),
+  })
+  totals.schedules += runs
+  if (!exhausted || preemptions !== undefined) totals.sampled += Math.min(runs, samples)
+  if (exhausted) totals.complete++
+  expect(runs).toBeGreaterThan(1)
+  return exhausted
+}
+afterAll(() =>
+  console.log(
+    `interleavings of dependencies: ${totals.schedules} schedules of ${totals.scenarios} scenarios, ` +
+      `${totals.complete} of them exhaustively, ${totals.sampled} schedules at random; 0 stale`,
+  ),
+)
+
+/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
+const PATIENCE = 5
+const pause = setTimeout
+
+let current: Schedule | undefined
+beforeEach(() => {
+  // That pause may end at any time: it is a step like others.
+  vi.stubGlobal('setTimeout', (work: () => void, ms?: number) =>
+    ms === PATIENCE && current !== undefined ? void current.step('pause', work) : pause(work, ms),
+  )
+})
+afterEach(() => {
+  vi.unstubAllGlobals()
+  current = undefined
+})
+
+for (const [kind, open] of Object.entries(STORES))
+  describe(`no invalidation of a dependency is lost over ${kind}`, () => {
+    const world = (schedule: Schedule) => {
+      current = schedule
+      return newWorld(schedule, open(schedule))
+    }
+    // Of a store of single steps there are too many orders to try them all; of one of whole operations there are not.
+    const whole = kind === 'memory'
+    const losses = ['nothing', ...Object.keys(open({ step: () => {} } as never).lose)]
+
+    describe.each(losses)('one reader, one writer, and the loss of %s', (lost) => {
+      for (const [way, read] of Object.entries(WAYS))
+        for (const mode of ['hard', 'soft'] as const)
+          it(`${way}, ${mode}`, async () => {
+            const exhausted = await all(
+              async (schedule) => {
+                const at = world(schedule)
+                const [one, other] = at.processes as [Region<Readings>, Region<Readings>]
+                if (way.startsWith('handed up')) await inside(at, one)
+                await Promise.all([
+                  acting(at, 'reader', async () => {
+                    await checked(at, () => read(at, one))
+                    await checked(at, () => one.get(way.startsWith('handed up') ? 'list' : 'row'), true)
+                  }),
+                  acting(at, 'writer', () =>
+                    changed(at, 'row', () => other.invalidateDependencies(ROW, mode), mode),
+                  ),
+                  lost === 'nothing' ||
+                    schedule.actor('fate', () =>
+                      schedule.step(`lose ${lost}`, () => at.shared.lose[lost]?.()),
+                    ),
+                ])
+                await lookAgain(at)
+              },
+              whole
+                ? { budget: LONG ? 1_000_000 : 150, samples: 60 }
+                : { budget: LONG ? 200_000 : 20, samples: LONG ? 500 : 140, preemptions: 2 },
+            )
+            if (LONG) expect(exhausted).toBe(true)
+          }, 1_800_000)
+    })
+
+    it('two readers of one process, who share what is made, and a writer', async () => {
+      const exhausted = await all(
+        async (schedule) => {
+          const at = world(schedule)
+          const [one, other] = at.processes as [Region<Readings>, Region<Readings>]
+          // Others may join for as long as it is being made.
+          const slowly = () =>
+            one.getOrCreate('row', async () => {
+              const found = await find(at, 'row')
+              dependsOn(ROW)
+              return schedule.step('return it', () => found)
+            })
+          const reading = () => checked(at, slowly)
+          await Promise.all([
+            acting(at, 'one', reading),
+            acting(at, 'other', reading),
+            acting(at, 'writer', () => changed(at, 'row', () => other.invalidateDependencies(ROW))),
+          ])
+          await lookAgain(at)
+        },
+        { budget: LONG ? 1_000_000 : 50, samples: 600, preemptions: 2 },
+      )
+      if (LONG) expect(exhausted).toBe(true)
+    }, 1_800_000)
+
+    const pairs: Readonly<Record<string, readonly [Act, Act]>> = {
+      'the row and the list, both hard': [hard('row', ROW), hard('list', LIST)],
+      'the row hard and softly': [hard('row', ROW), soft('row', ROW)],
+      'the row softly, the list softly': [soft('row', ROW), soft('list', LIST)],
+      'the row hard, the key of the list': [
+        hard('row', ROW),
+        (at, region) => changed(at, 'list', () => region.delete('list')),
+      ],
+      'the row softly, the key of the list softly': [
+        soft('row', ROW),
+        (at, region) => changed(at, 'list', () => region.invalidateKey('list', 'soft'), 'soft'),
+      ],
+      'the row hard, the whole region': [
+        hard('row', ROW),
+        (at, region) => changed(at, 'list', () => region.invalidate()),
+      ],
+    }
+    describe('two readers of what is made from what, and two writers', () => {
+      for (const [what, [first, second]] of Object.entries(pairs))
+        it(`${what}`, async () => {
+          const exhausted = await all(
+            async (schedule) => {
+              const at = world(schedule)
+              const [one, other] = at.processes as [Region<Readings>, Region<Readings>]
+              const reading = (region: Region<Readings>) => async () => {
+                await checked(at, () => readList(at, region))
+                await checked(at, () => region.get('list'), true)
+              }
+              await Promise.all([
+                acting(at, 'one', reading(one)),
+                acting(at, 'other', reading(other)),
+                acting(at, 'first writer', () => first(at, one)),
+                acting(at, 'second writer', () => second(at, other)),
+              ])
+              await lookAgain(at)
+            },
+            {
+              budget: LONG ? 5_000_000 : 20,
+              samples: LONG ? 45_000 : 300,
+              preemptions: !LONG ? 2 : whole ? PREEMPTIONS : 1,
+            },
+          )
+          if (LONG) expect(exhausted).toBe(true)
+        }, 7_200_000)
+    })
+  })
+
+type Act = (world: World, region: Region<Readings>) => Promise<void>
+
+function hard(part: Part, name: string): Act {
+  return (at, region) => changed(at, part, () => region.invalidateDependencies(name))
+}
+function soft(part: Part, name: string): Act {
+  return (at, region) => changed(at, part, () => region.invalidateDependencies(name, 'soft'), 'soft')
+}

@@ -1,0 +1,211 @@
+/**
+ * The ledgers of Redis Cluster and of memcached as they are shipped, over servers in this process whose every command
+ * on a key is a step. What the scripts of Redis do is written down here once more; `shared-ledgers.test.ts` holds the two
+ * together.
+ */
+
+import type { Commands, Version } from '../../backends/memcached/commands.js'
+import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
+import { ledgerOf } from '../../backends/memcached/ledger.js'
+import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
+import { parseClock, parseStamp } from '../../backends/redis/moments.js'
+import { clockKeys, stampKey } from '../../backends/redis/names.js'
+import * as scripts from '../../backends/redis/scripts.js'
+import type { Ledger } from '../../src/ledger.js'
+import type { Schedule } from './explore.js'
+
+/** A server that several processes share, each by a ledger of its own. */
+export interface SharedLedger {
+  ledger(): Ledger
+  /** Forgets a record, as a server does that evicts or has lost it. */
+  loseClock(): void
+  loseStamp(name: string): void
+}
+
+type Step = Schedule['step']
+
+/** The name of the clock in `src/dependencies/track.ts`. */
+const THE_CLOCK = '~clock'
+
+/** Stands still: then the clock of a ledger has nothing but its own counting to go by. */
+const MICROSECONDS = 1_000
+
+interface Ring {
+  readonly scores: Map<string, number>
+}
+
+/** Keys of Redis, with the scripts that the ledger of a cluster runs on them. */
+export function redisTwin(microseconds: () => number = () => MICROSECONDS) {
+  const texts = new Map<string, string>()
+  const rings = new Map<string, Ring>()
+
+  const readStamp = (key: string) => {
+    const stamp = parseStamp(texts.has(key) ? Buffer.from(texts.get(key) as string) : undefined)
+    return stamp
+  }
+  const writeStamp = (key: string, hard: number, soft: number) =>
+    texts.set(key, soft > 0 ? `${hard} ${soft}` : `${hard}`)
+  const ensureClock = (key: string, fresh: string) => {
+    const found = parseClock(texts.get(key))
+    if (found !== undefined) return found
+    const made = { epoch: fresh, at: microseconds() }
+    texts.set(key, `${made.epoch}:${made.at}`)
+    return made
+  }
+  const origin = (ring: string, member: string, a: number, n: number) => {
+    if (a >= n) return n
+    const scores = rings.get(ring)?.scores
+    const floor = scores?.get('')
+    const last = scores?.get(member)
+    return floor !== undefined && floor <= a && (last === undefined || last <= a) ? a : n
+  }
+  const programs = new Map<scripts.Script, (keys: readonly string[], args: readonly string[]) => unknown>([
+    [
+      scripts.sight,
+      ([key = ''], [, mark = '']) => {
+        const text = texts.get(key)
+        if (text !== undefined) return text
+        texts.set(key, mark)
+        return null
+      },
+    ],
+    [
+      scripts.consult,
+      ([clock = '', ring = ''], [fresh = '', ...questions]) => {
+        const { epoch, at } = ensureClock(clock, fresh)
+        const answer = [`${epoch}:${at}`]
+        for (let i = 0; i < questions.length; i += 2)
+          answer.push(`${origin(ring, questions[i] as string, Number(questions[i + 1]), at)}`)
+        return answer
+      },
+    ],
+    [
+      scripts.settle,
+      ([key = ''], [mark, moment]) => {
+        if (texts.get(key) !== mark) return 0
+        writeStamp(key, Number(moment), 0)
+        return 1
+      },
+    ],
+    [
+      scripts.tick,
+      ([clock = '', ring = ''], [fresh = '', ...stamps]) => {
+        const found = parseClock(texts.get(clock))
+        const now = microseconds()
+        const before = found?.at ?? now
+        const n = Math.max(before + 1, now)
+        texts.set(clock, `${found?.epoch ?? fresh}:${n}`)
+        const { scores } = rings.get(ring) ?? { scores: new Map<string, number>() }
+        rings.set(ring, { scores })
+        if (!scores.has('')) scores.set('', before)
+        for (const stamp of stamps) scores.set(stamp, n)
+        return `${n}`
+      },
+    ],
+    [
+      scripts.stamp,
+      ([key = ''], [moment, mode]) => {
+        const stamp = readStamp(key)
+        if (stamp === undefined) return texts.delete(key) ? 1 : 0
+        const n = Number(moment)
+        if (mode === 'hard') writeStamp(key, Math.max(stamp.hard, n), stamp.soft)
+        else writeStamp(key, stamp.hard, Math.max(stamp.soft, n))
+        return 1
+      },
+    ],
+  ])
+  return {
+    texts,
+    rings,
+    run(script: scripts.Script, keys: readonly string[], args: readonly string[]): unknown {
+      const program = programs.get(script)
+      if (program === undefined) throw new Error('Expected a script of the cluster’s ledger')
+      return program(keys, args)
+    },
+  }
+}
+
+export function clusterSteps(step: Step): SharedLedger {
+  const server = redisTwin()
+  const run = ({
+    script,
+    keys,
+    args,
+  }: {
+    script: scripts.Script
+    keys: readonly string[]
+    args: readonly unknown[]
+  }) => step(`${nameOf(script)} ${keys[0]}`, () => server.run(script, keys, args.map(String)))
+  const get = (key: string) => step(`get ${key}`, () => server.texts.get(key))
+  const ledger = () =>
+    clusterLedger({
+      lifetime: 60_000,
+      runner: { run, durable: run, pipeline: (calls) => Promise.all(calls.map(run)) },
+      reads: {
+        one: () => Promise.reject(new Error('Expected the ledger to read no entries')),
+        many: () => Promise.reject(new Error('Expected the ledger to read no entries')),
+        // On a cluster they are commands to several nodes.
+        reading: async (clock, stamps) => {
+          const [now, ...found] = await Promise.all([get(clock), ...stamps.map(get)])
+          return {
+            now: parseClock(now),
+            stamps: found.map((text) => parseStamp(text === undefined ? undefined : Buffer.from(text))),
+          }
+        },
+      },
+    })
+  return {
+    ledger,
+    loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
+    loseStamp: (name) => void server.texts.delete(stampKey(name)),
+  }
+}
+
+function nameOf(script: scripts.Script): string {
+  return Object.entries(scripts).find(([, one]) => one === script)?.[0] ?? 'unknown'
+}
+
+export function memcachedSteps(step: Step): SharedLedger {
+  const items = new Map<string, { readonly value: Buffer; readonly cas: bigint }>()
+  let latest = 0n
+  const versionOf = (key: string): Version | undefined => {
+    const item = items.get(key)
+    return item && { connection: 'the only one', cas: item.cas }
+  }
+  const put = (key: string, value: Uint8Array): Version => {
+    items.set(key, { value: Buffer.from(value), cas: ++latest })
+    return { connection: 'the only one', cas: latest }
+  }
+  const commands: Commands = {
+    get: (key) =>
+      step(`get ${key}`, () => {
+        const version = versionOf(key)
+        return version && { value: items.get(key)?.value ?? Buffer.alloc(0), version }
+      }),
+    set: (key, value, _seconds, guard) =>
+      step(`${guard === 'absent' ? 'add' : guard === undefined ? 'set' : 'cas'} ${key}`, () => {
+        const { cas } = versionOf(key) ?? {}
+        if (guard === 'absent' ? cas !== undefined : guard !== undefined && guard.cas !== cas)
+          return undefined
+        return put(key, value)
+      }),
+    delete: (key, guard) =>
+      step(`delete ${key}`, () => {
+        if (guard !== undefined && guard.cas !== versionOf(key)?.cas) return false
+        return items.delete(key) || guard === undefined
+      }),
+    increment: (key, start) =>
+      step(`increment ${key}`, () => {
+        const item = items.get(key)
+        const value = item === undefined ? start : BigInt(item.value.toString()) + 1n
+        put(key, Buffer.from(`${value}`))
+        return value
+      }),
+    close() {},
+  }
+  return {
+    ledger: () => ledgerOf(commands),
+    loseClock: () => void items.delete(wireName(CLOCK, THE_CLOCK)),
+    loseStamp: (name) => void items.delete(wireName(STAMP, name)),
+  }
+}
