@@ -11,7 +11,7 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
 import { type Bus, broadcast } from '../../src/signals/index.js'
 
-export const MAX_DELAY = 300
+const MAX_DELAY = 300
 
 interface Read {
   readonly at: number

@@ -1,0 +1,44 @@
+/** Another process with a store of its own, joined by a real bus. Reads all the time, and tells what it hears. */
+import { setTimeout as delay } from 'node:timers/promises'
+import { memory } from '../../backends/memory/index.js'
+import { redisBus } from '../../backends/redis/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
+import { broadcast, relay } from '../../src/signals/index.js'
+
+const now = () => Number(process.hrtime.bigint()) / 1e6
+const [port = '', maxDelay = ''] = process.argv.slice(2)
+const bus = redisBus(`redis://127.0.0.1:${port}`, { channel: 'peers', maxDelay: Number(maxDelay) })
+const region = makeRegion<number>({
+  name: 'peers',
+  backend: wrap(memory(), broadcast(bus, { name: 'peers' }), dependencies()),
+})
+const relayed = relay(bus, [region])
+region.on('invalidate', (event) => process.send?.({ heard: event }))
+
+/** What the database has; the other process tells. */
+let truth = 0
+process.on(
+  'message',
+  async ({ set, invalidate }: { set?: number; invalidate?: 'key' | 'name' | 'region' }) => {
+    if (set !== undefined) truth = set
+    if (invalidate === 'key')
+      await region.delete('key', { reason: 'from the peer', meta: { pid: process.pid } })
+    if (invalidate === 'name') await region.invalidateDependencies(dep.id('row', 1))
+    if (invalidate === 'region') await region.invalidate()
+    process.send?.({ done: true })
+  },
+)
+while (!relayed.live) await delay(5)
+process.send?.({ ready: true })
+for (;;) {
+  const began = now()
+  let made = false
+  const value = await region.getOrCreate('key', () => {
+    made = true
+    dependsOn(dep.id('row', 1))
+    return truth
+  })
+  process.send?.({ began, value, made })
+  await delay(5)
+}

@@ -1,0 +1,154 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { build } from 'esbuild'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { root } from '../../.ci/entries.mjs'
+import { memory } from '../../backends/memory/index.js'
+import { redisBus } from '../../backends/redis/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dep, dependsOn, type Invalidation, makeRegion, wrap } from '../../src/index.js'
+import { broadcast, relay } from '../../src/signals/index.js'
+import { standalone, until } from '../redis/deployments.js'
+import { withRedis } from '../redis/suite.js'
+
+const MAX_DELAY = 300
+const now = () => Number(process.hrtime.bigint()) / 1e6
+
+interface Read {
+  readonly began: number
+  readonly value: number
+  readonly made: boolean
+}
+
+withRedis('two processes on one bus', standalone, (at) => {
+  let dir: string
+  let child: ChildProcess
+  const reads: Read[] = []
+  const heard: Invalidation[] = []
+  let answers = 0
+
+  beforeAll(async () => {
+    // Inside node_modules, so that what is not bundled is found.
+    const cache = join(root, 'node_modules/.cache/workers')
+    mkdirSync(cache, { recursive: true })
+    dir = mkdtempSync(`${cache}/`)
+    const program = join(dir, 'peer.mjs')
+    await build({
+      entryPoints: [join(root, 'test/signals/peer.ts')],
+      outfile: program,
+      bundle: true,
+      format: 'esm',
+      platform: 'node',
+      target: 'node20',
+      packages: 'external',
+    })
+    child = fork(program, [`${at().servers[0]?.port}`, `${MAX_DELAY}`], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    await once(child, 'message')
+    child.on('message', (message: Partial<Read> & { heard?: Invalidation; done?: true }) => {
+      if (message.heard !== undefined) heard.push(message.heard)
+      else if (message.done) answers++
+      else reads.push(message as Read)
+    })
+  })
+  afterAll(() => {
+    child?.kill('SIGKILL')
+    if (dir !== undefined) rmSync(dir, { recursive: true, force: true })
+  })
+
+  const tell = async (message: object) => {
+    const before = answers
+    child.send(message)
+    await until(() => answers > before)
+  }
+
+  it('hear of each other’s invalidations, and drop what they had', async () => {
+    const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
+      channel: 'peers',
+      maxDelay: MAX_DELAY,
+    })
+    const region = makeRegion<number>({
+      name: 'peers',
+      backend: wrap(memory(), broadcast(bus, { name: 'peers' }), dependencies()),
+    })
+    const relayed = relay(bus, [region])
+    try {
+      await until(() => relayed.live)
+      const told: Invalidation[] = []
+      region.on('invalidate', (event) => told.push(event))
+      const ways = [
+        () => region.delete('key', { reason: 'test', meta: { by: [1, null] } }),
+        () => region.invalidateDependencies(dep.id('row', 1)),
+        () => region.invalidate('hard'),
+      ]
+      for (const [i, invalidate] of ways.entries()) {
+        await tell({ set: i + 1 })
+        await invalidate()
+        await until(() => reads.at(-1)?.value === i + 1 && !reads.at(-1)?.made)
+      }
+      await until(() => heard.filter(({ origin }) => origin === 'remote').length === 3)
+      expect(heard[0]).toEqual({
+        ...{ region: 'peers', what: 'key', names: ['key'], mode: 'hard' },
+        ...{ reason: 'test', meta: { by: [1, null] }, origin: 'remote' },
+      })
+      for (const invalidate of ['key', 'name', 'region']) {
+        const fill = () => (dependsOn(dep.id('row', 1)), 7)
+        await region.getOrCreate('key', fill)
+        expect(await region.has('key')).toBe(true)
+        await tell({ invalidate })
+        await until(async () => !(await region.has('key')))
+      }
+      await until(() => told.filter(({ origin }) => origin === 'remote').length === 3)
+      expect(told.find(({ origin }) => origin === 'remote')).toMatchObject({
+        reason: 'from the peer',
+        meta: { pid: child.pid },
+      })
+    } finally {
+      await relayed.close()
+      await region.close()
+      await bus.close()
+    }
+  })
+
+  it('do not answer what is older when they wake from standing still', async () => {
+    const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
+      channel: 'peers',
+      maxDelay: MAX_DELAY,
+    })
+    const region = makeRegion<number>({
+      name: 'peers',
+      backend: wrap(memory(), broadcast(bus, { name: 'peers' }), dependencies()),
+    })
+    try {
+      await until(async () => {
+        await region.set('warm', 1)
+        return region.has('warm')
+      })
+      const late: Read[] = []
+      for (let version = 100; version < 110; version++) {
+        await tell({ set: version })
+        child.kill('SIGSTOP')
+        await delay(10)
+        // The peer keeps in its store what it had, and cannot be told while it stands still.
+        await region.delete('key')
+        const acknowledged = now()
+        await delay(MAX_DELAY + 50)
+        child.kill('SIGCONT')
+        await until(
+          () => (reads.at(-1)?.began ?? 0) > acknowledged + MAX_DELAY && reads.at(-1)?.value === version,
+        )
+        late.push(...reads.filter(({ began }) => began > acknowledged + MAX_DELAY))
+        expect(late.filter(({ value }) => value < version)).toEqual([])
+        late.length = 0
+        await until(() => reads.at(-1)?.made === false)
+      }
+    } finally {
+      await region.close()
+      await bus.close()
+    }
+  })
+})
