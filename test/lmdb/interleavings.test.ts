@@ -170,7 +170,9 @@ describe('every order of the transactions that a file is sent', () => {
           const { epoch, at } = await (backend.ledger as Ledger).begin(clock, late ? [] : [tag])
           const basis = { epoch, groups: [{ a: at, names: [tag] }] }
           const value = bytes(`${await seen(who)} ${JSON.stringify(basis)}`)
-          await backend.set(key(who), value, { ifCurrent: { clock, basis } })
+          const outcome = await backend.set(key(who), value, { ifCurrent: { clock, basis } })
+          // Nothing else was picked in between: comparing and storing were one step, or this shows it.
+          if (outcome === 'stored') expect(await ledger.judge(clock, basis)).toBe('fresh')
         }
         const third = processes[2].ledger as Ledger
         await Promise.all([
