@@ -1,6 +1,7 @@
 /**
  * LMDB beside bare lmdb and beside other caches in files: `node .ci/run-ts.mjs bench/lmdb.ts`. The caches in files come
- * from bench/peers (`npm install --prefix bench/peers`); without them that part is left out.
+ * from bench/peers (`npm install --prefix bench/peers`), or from the folder that BENCH_PEERS names; without them that part
+ * is left out.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -197,7 +198,7 @@ rmSync(folder, { recursive: true, force: true })
 
 /** What each of them offers for keeping an object under a key in files. */
 async function caches(): Promise<readonly Contender[]> {
-  const require = createRequire(join(root, 'bench/peers/package.json'))
+  const require = createRequire(join(process.env.BENCH_PEERS ?? join(root, 'bench/peers'), 'package.json'))
   const load = async (name: string) =>
     (await import(pathToFileURL(require.resolve(name)).href)) as Record<string, unknown>
   try {
