@@ -99,7 +99,7 @@ export function fileLedger(store: Store): FileLedger {
     begin(clock) {
       const { now } = store.snapshot((look) => readClock(look, clock))
       if (now !== undefined) return now
-      const begun = store.inTurn(`clock ${clock}`, async (attempt) => {
+      return store.inTurn(`clock ${clock}`, async (attempt) => {
         for (;;) {
           attempt()
           const before = store.snapshot((look) => readClock(look, clock))
@@ -108,7 +108,6 @@ export function fileLedger(store: Store): FileLedger {
           await store.commit([before.seen, before.anchor], moved(before, next()))
         }
       })
-      return store.timely(begun)
     },
     judge: (clock, basis) => store.snapshot((look) => judge(look, clock, basis)),
     examine(look, clock, basis) {
@@ -119,8 +118,8 @@ export function fileLedger(store: Store): FileLedger {
       const stamps = namesOf(basis).map((name) => readStamp(look, clock, name, floor).seen)
       return { freshness, seen: [anchor, ...stamps] }
     },
-    invalidate(clock, names, mode) {
-      const invalidated = new Promise<void>((done, failed) => {
+    invalidate: (clock, names, mode) =>
+      new Promise<void>((done, failed) => {
         const order = { names, mode, done, failed }
         const waiting = orders.get(clock)
         if (waiting !== undefined) {
@@ -129,8 +128,6 @@ export function fileLedger(store: Store): FileLedger {
         }
         orders.set(clock, [order])
         void work(clock)
-      })
-      return store.timely(invalidated)
-    },
+      }),
   }
 }

@@ -21,7 +21,6 @@ export type Change = readonly [key: TreeKey, record?: Buffer]
 export type Look = (bytes: Buffer, size: number) => void
 
 export interface Store {
-  readonly timeout: number
   /** Whether the backend was closed. */
   readonly closed: boolean
   /**
@@ -46,8 +45,6 @@ export interface Store {
   commit(seen: readonly Seen[], changes: readonly Change[], durably?: boolean): Promise<boolean>
   /** Runs the writes of one subject one after another; each has `timeout` ms from the call on, waiting included. */
   inTurn<R>(subject: string, work: (attempt: Attempt) => Promise<R>): Promise<R>
-  /** Gives up on what takes longer than `timeout`. */
-  timely<R>(work: Promise<R>): Promise<R>
   /**
    * Ends reading and writing and waits for `release`, but not for ever: after a failed commit, or behind a frozen
    * process, lmdb's own closing never ends.
@@ -142,7 +139,6 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
   }
 
   return {
-    timeout,
     get closed() {
       return closed
     },
@@ -205,7 +201,6 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
       tails.set(subject, tail)
       return result
     },
-    timely: (work) => within(timeout, work),
     async close(release) {
       closed = true
       try {
