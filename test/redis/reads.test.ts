@@ -103,7 +103,20 @@ withRedis('concurrent reads', standalone, (at) => {
     for (let i = 0; i < 40; i++) await all()
     await other.invalidateDependencies(dep.tag('all'), 'soft')
     expect((await all()).map((found) => typeof found)).toEqual(ids.map(() => 'symbol'))
+    // A stamp that was evicted is put back by a write whose basis still stands, without moving the clock.
+    const asOf = await region.asOf()
+    await other.invalidateDependencies(dep.id('row', 96))
+    const raw = new Redis({ port: node?.port ?? 0 })
+    expect(await raw.del(`~corral:stamp:${dep.id('row', 5)}`)).toBe(1)
+    raw.disconnect()
+    expect(await region.get('still 5')).toBeTypeOf('symbol')
+    for (let i = 0; i < 40; i++) await all()
+    const dependencies5 = [dep.id('row', 5), dep.tag('all')]
+    expect(await region.set('still 5', 5, { dependencies: dependencies5, asOf })).toBe('stored')
+    expect(await region.get('still 5')).toBe(5)
     // Where the clock moves all the time, stamps are asked for at once.
+    await other.invalidateDependencies(dep.id('row', 97))
+    await all()
     for (let i = 0; i < 3; i++) {
       await other.invalidateDependencies(dep.id('row', 97))
       expect(await cost(all)).toEqual({ trips: 1, keys: whole })
