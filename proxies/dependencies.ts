@@ -4,6 +4,7 @@ import { track } from '../src/dependencies/track.js'
 import { CorralError, refuseUnknown, shown } from '../src/errors.js'
 import type { Ledger } from '../src/ledger.js'
 import type { BackendProxy } from '../src/proxy.js'
+import { remembered } from '../src/remembered.js'
 
 /**
  * Makes entries die with anything that they were made from: names declared inside the creator, with the value, or
@@ -36,6 +37,6 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
         'ERR_NO_LEDGER',
         `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
       )
-    return track(next, ledger, { lent: options.ledger !== undefined, explicit: true })
+    return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered() })
   }
 }

@@ -23,8 +23,8 @@ export interface CacheOptions {
   /** Names that a result is made from, as only the result tells: as safe as those declared ahead. */
   readonly resultDependencies?: (result: never, ...args: never[]) => string | readonly string[]
   /**
-   * Groups that the results belong to: `{ user: ([id]) => id }`. `region.invalidateDependencies(dep.group('user', 5))`
-   * then reaches all that has to do with user 5, in every process.
+   * Groups that the results belong to: `{ user: ([id]) => id }`, for functions of many ids `{ user: (id) => id }`.
+   * `region.invalidateDependencies(dep.group('user', 5))` then reaches all that has to do with user 5, in every process.
    */
   readonly group?: Readonly<Record<string, (args: never) => IdPart | readonly IdPart[]>>
 }
@@ -32,9 +32,13 @@ export interface CacheOptions {
 export interface CacheMultiOptions
   extends Omit<
     CacheOptions,
-    'expirationTime' | 'functionKeyGenerator' | 'self' | 'dependencies' | 'resultDependencies' | 'group'
+    'expirationTime' | 'functionKeyGenerator' | 'self' | 'dependencies' | 'resultDependencies'
   > {
   readonly expirationTime?: Duration
+  /** Names that the value of an id is made from. Needs `dependencies()` in the region's chain. */
+  readonly dependencies?: (id: never) => string | readonly string[]
+  /** Names that the value of an id is made from, as only the value tells. */
+  readonly resultDependencies?: (value: never, id: never) => string | readonly string[]
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
   /** The function answers a Map from id to value; ids that are not in it are not stored, and absent from the result. @default false */
   readonly asMap?: boolean

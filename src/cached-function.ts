@@ -7,6 +7,7 @@ import type {
 import { NO_VALUE, type NoValue } from './cached-value.js'
 import { declared } from './declared.js'
 import { dependsOn } from './dependencies/depends-on.js'
+import { resolveVersions } from './dependencies/versions.js'
 import { type Duration, milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import {
@@ -17,7 +18,7 @@ import {
   functionMultiKeyGenerator,
   type KeyPart,
 } from './keys.js'
-import { andThen, type MaybePromise } from './maybe-promise.js'
+import { all, andThen, type MaybePromise } from './maybe-promise.js'
 import type {
   CacheMapOnArguments,
   CacheMultiOnArguments,
@@ -37,11 +38,14 @@ export interface RegionAccess<V> {
     creator: MultiCreator<T>,
     options?: CreateOptions<T>,
   ): Promise<(T | NoValue)[]>
+  /** Notes what a key is made from and how it is made anew, for `refreshDependencies`. */
+  remember(key: string, names: readonly string[], renew: () => Promise<unknown>): void
 }
 
 type AnyFunction = (...args: never[]) => unknown
 
 const COMMON = ['namespace', 'expirationTime', 'shouldCache', 'wait'] as const
+const DECLARATIONS = ['dependencies', 'resultDependencies', 'group'] as const
 
 /** Builds `region.cacheOnArguments(options)`. */
 export function makeCacheOnArguments<V>(
@@ -52,7 +56,7 @@ export function makeCacheOnArguments<V>(
   checkOptions(
     'cacheOnArguments()',
     options,
-    [...COMMON, 'functionKeyGenerator', 'self', 'dependencies', 'resultDependencies', 'group'],
+    [...COMMON, ...DECLARATIONS, 'functionKeyGenerator', 'self'],
     'function',
   )
   const { functionKeyGenerator: own, self } = options
@@ -88,7 +92,7 @@ export function makeCacheMultiOnArguments<V>(
   checkOptions(
     'cacheMultiOnArguments()',
     options,
-    [...COMMON, 'functionMultiKeyGenerator', 'asMap'],
+    [...COMMON, ...DECLARATIONS, 'functionMultiKeyGenerator', 'asMap'],
     'duration',
   )
   const { functionMultiKeyGenerator: own, asMap } = options
@@ -104,7 +108,7 @@ export function makeCacheMultiOnArguments<V>(
 }
 
 function cached<V>(
-  { region, refresh }: RegionAccess<V>,
+  { region, refresh, remember }: RegionAccess<V>,
   options: CacheOptions,
   fn: AnyFunction,
   keyOf: (...args: readonly unknown[]) => string,
@@ -112,16 +116,17 @@ function cached<V>(
 ): CachedFunction<readonly unknown[], V> {
   const run = (args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
   const names = declared(options)
-  const make =
+  const make = (args: readonly unknown[], key: string): MaybePromise<V> =>
     names === undefined
-      ? run
-      : (args: readonly unknown[]) => {
-          dependsOn(names.ahead(args))
+      ? run(args)
+      : andThen(resolveVersions(names.ahead(args)), (ahead) => {
+          dependsOn(ahead)
+          remember(key, ahead, () => renew(args))
           return andThen(run(args), (result) => {
             dependsOn(names.after(result, args))
             return result
           })
-        }
+        })
   const create = (args: readonly unknown[]): CreateOptions<V> => ({
     expirationTime: lifetime(options, args),
     ...(options.shouldCache !== undefined && {
@@ -132,7 +137,9 @@ function cached<V>(
   // Built once where nothing depends on the arguments: a hit must not pay for it.
   const constant = typeof options.expirationTime === 'function' ? undefined : create([])
   const call = (...args: unknown[]) =>
-    attempt(() => region.getOrCreate(keyOf(...args), () => make(args), constant ?? create(args)))
+    attempt(() => region.getOrCreate(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
+  const renew = (args: readonly unknown[]) =>
+    attempt(() => refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
   const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
   return dress(call, fn, {
     original: (...args: readonly unknown[]) => run(args),
@@ -147,14 +154,9 @@ function cached<V>(
         const expirationTime = lifetime(options, args)
         if (!keep) await region.delete(key)
         else if (names === undefined) await region.set(key, value, { expirationTime })
-        else
-          throw new CorralError(
-            'ERR_AS_OF_MISSING',
-            `The results of this function have dependencies, so that a value set by hand needs to know as of when it was loaded: take \`const asOf = await region.asOf()\` before loading, then region.set(fn.key(…), value, { dependencies, asOf }). Or use refresh().`,
-          )
+        else throw loadedWhen()
       }),
-    refresh: (...args: readonly unknown[]) =>
-      attempt(() => refresh(keyOf(...args), () => make(args), constant ?? create(args))),
+    refresh: (...args: readonly unknown[]) => renew(args),
     invalidate: Object.assign(invalidate, {
       soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
     }),
@@ -226,7 +228,7 @@ export function methodOf<I extends object, N extends keyof I>(
 }
 
 function cachedMulti<V>(
-  { region, refreshMulti }: RegionAccess<V>,
+  { region, refreshMulti, remember }: RegionAccess<V>,
   options: CacheMultiOptions,
   fn: AnyFunction,
   keysOf: (...ids: readonly unknown[]) => readonly string[],
@@ -255,10 +257,32 @@ function cachedMulti<V>(
         `Expected the function to return a Map from id to value, as asMap says, got ${shown(result)}.`,
       )
     })
+  const names = declared(options, ([id]) => id)
   const creatorFor = (keys: readonly string[], ids: readonly unknown[]): MultiCreator<V> => {
     const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
-    return (missing) => values(missing.map((key) => idOf.get(key)))
+    return (missing, creation) => {
+      const wanted = missing.map((key) => idOf.get(key))
+      if (names === undefined) return values(wanted)
+      return andThen(all(wanted.map((id) => resolveVersions(names.ahead([id])))), (lists) => {
+        for (const [i, key] of missing.entries()) {
+          const ahead = lists[i] as readonly string[]
+          creation.dependsOn(key, ahead)
+          remember(key, ahead, () => renew([wanted[i]]))
+        }
+        return andThen(values(wanted), (made) => {
+          for (const [i, key] of missing.entries())
+            if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
+          return made
+        })
+      })
+    }
   }
+  const renew = (ids: readonly unknown[]) =>
+    attempt(async () => {
+      const keys = keysFor(ids)
+      const results = await refreshMulti(keys, creatorFor(keys, ids), create)
+      return answer(ids, results)
+    })
   const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
     asMap
       ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
@@ -281,18 +305,14 @@ function cachedMulti<V>(
         const pairs = ids.map((id, i) => [keys[i] as string, entries.get(id) as V] as const)
         const keep = (key: string, value: V) =>
           (shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
+        if (names !== undefined && pairs.some(([key, value]) => keep(key, value))) throw loadedWhen()
         await region.setMulti(
           pairs.filter(([key, value]) => keep(key, value)),
           { expirationTime },
         )
         await region.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
       }),
-    refresh: (...ids: readonly unknown[]) =>
-      attempt(async () => {
-        const keys = keysFor(ids)
-        const results = await refreshMulti(keys, creatorFor(keys, ids), create)
-        return answer(ids, results)
-      }),
+    refresh: (...ids: readonly unknown[]) => renew(ids),
     invalidate: Object.assign(invalidate, {
       soft: (...ids: readonly unknown[]) =>
         attempt(async () => {
@@ -300,6 +320,13 @@ function cachedMulti<V>(
         }),
     }),
   }) as unknown as CachedMultiFunction<unknown, V>
+}
+
+function loadedWhen(): CorralError {
+  return new CorralError(
+    'ERR_AS_OF_MISSING',
+    'The results of this function have dependencies, so that a value set by hand needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, then region.set(fn.key(…), value, { dependencies, asOf }), with fn.keys(…) for functions of many ids. Or use refresh().',
+  )
 }
 
 function lifetime({ expirationTime }: CacheOptions, args: readonly unknown[]): Duration | undefined {

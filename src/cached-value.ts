@@ -14,6 +14,8 @@ export interface Group {
 export interface Basis {
   readonly epoch: string
   readonly groups: readonly Group[]
+  /** Names of versions, each with what it was when the entry was made. No ledger knows them: their checks are asked. */
+  readonly versions?: readonly string[]
 }
 
 export interface Metadata {

@@ -19,9 +19,13 @@ type Groups = Readonly<Record<string, (args: unknown) => IdPart | readonly IdPar
 
 /**
  * Reads the declarations once. `undefined`: there are none, and nothing has to be tracked.
+ * @param told what the functions of `group` are told of the arguments.
  * @throws CorralError `ERR_OPTION` when one is no function.
  */
-export function declared({ dependencies, resultDependencies, group }: Declarations): Declared | undefined {
+export function declared(
+  { dependencies, resultDependencies, group }: Declarations,
+  told: (args: readonly unknown[]) => unknown = (args) => args,
+): Declared | undefined {
   expectFunction('dependencies', dependencies)
   expectFunction('resultDependencies', resultDependencies)
   if (group !== undefined && (typeof group !== 'object' || group === null))
@@ -41,7 +45,7 @@ export function declared({ dependencies, resultDependencies, group }: Declaratio
     ahead: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
-        const ids = member(args)
+        const ids = member(told(args))
         return (Array.isArray(ids) ? (ids as readonly IdPart[]) : [ids as IdPart]).map((id) =>
           groupName(name, id),
         )

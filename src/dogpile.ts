@@ -1,88 +1,12 @@
-import { report } from './diagnostics.js'
-import { type Duration, milliseconds } from './duration.js'
+import type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile-types.js'
+import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown } from './errors.js'
 import { type Filled, type Flight, type Landing, type Limits, takeOff } from './flight.js'
+import { handOver } from './hand-over.js'
 import type { Acquired } from './lease.js'
+import { type Claim, create, giveBack, makerOf } from './making.js'
 import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
-import type { AsyncCreationRunner } from './runner.js'
-import {
-  beginSpan,
-  closesCycle,
-  currentScope,
-  endSpan,
-  enterScope,
-  leaveScope,
-  makesAlready,
-  noteWait,
-  repeatsItself,
-  type Work,
-} from './scope.js'
-
-/** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
-export type Found<V> =
-  | { readonly state: 'fresh' | 'stale'; readonly value: V }
-  | { readonly state: 'missing'; readonly value?: undefined }
-
-/** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
-export interface Steps<V> {
-  /** Looks at the store; never waits for a creation. */
-  look(keys: readonly string[]): MaybePromise<readonly Found<V>[]>
-  /** Does the expensive work for all of the keys, in their order. */
-  create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
-  /** Asks for the lease of a key; never waits. Without leases there is only this process. */
-  acquire?(key: string, steal: boolean): MaybePromise<Acquired>
-  /** Stores what was made, each under its token. The first thing it does must be to send it. */
-  fill?(fills: readonly (readonly [key: string, value: V, token: string])[]): MaybePromise<readonly Filled[]>
-  renew?(key: string, token: string): MaybePromise<boolean>
-  release?(key: string, token: string): MaybePromise<boolean>
-}
-
-export interface PileOptions {
-  /** How long a caller waits for another one's creation. @default '60s' */
-  readonly wait?: Duration
-  /** How often leases are renewed while a creator runs. @default '3s' */
-  readonly renewEvery?: Duration
-  /** Takes renewals off the caller's hands when a stale value can be served. */
-  readonly runner?: AsyncCreationRunner | undefined
-  /** Passed on to the runner's jobs: aborted when nobody wants them any more. */
-  readonly signal?: AbortSignal
-}
-
-export interface RunOptions<V> {
-  /** ms. @default the pile's */
-  readonly wait?: number | undefined
-  readonly signal?: AbortSignal | undefined
-  /** What the caller has found already, to spare the first look; one for each key. */
-  readonly seen?: readonly Found<V>[]
-}
-
-/** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
-export interface Dogpile<V> {
-  /** `steps` may be a function that makes them: whoever joins another caller's creation does not need them. */
-  run(key: string, steps: Steps<V> | (() => Steps<V>), options?: RunOptions<V>): Promise<V>
-  /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
-  runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
-  /** Creates anew whatever is there, voiding a creation under way. Tells what became of the fill. */
-  renew(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<Renewed<V>>
-  /** The same for many keys, in one creation. */
-  renewMulti(
-    keys: readonly string[],
-    steps: Steps<V>,
-    options?: RunOptions<V>,
-  ): Promise<Map<string, Renewed<V>>>
-  /**
-   * Lets nobody join the creations of these keys any more: what they make was voided. Their tokens keep it out of the
-   * store in any case; this spares newcomers the wait.
-   */
-  detach(keys: readonly string[]): void
-  /** Resolves when no creation is under way. */
-  idle(): Promise<void>
-}
-
-export interface Renewed<V> {
-  readonly value: V
-  readonly filled: Filled
-}
+import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from './scope.js'
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
 const ROUNDS = 3
@@ -109,13 +33,6 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
     signal,
   })
-  const workFor = (keys: readonly string[], alone = false): Work => ({
-    pile,
-    keys,
-    alone,
-    waits: new Set(),
-  })
-
   const launch = (key: string, work: Work): Flight<V> => {
     const former = flights.get(key)
     if (former !== undefined) former.open = false
@@ -128,119 +45,8 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     if (flights.get(key) === flight) flights.delete(key)
   }
 
-  let busy = 0
-  let whenIdle: (() => void)[] = []
-
-  /** Keeps the leases of a creation alive until it is called off. */
-  const hold = (held: readonly Claim<V>[], steps: Steps<V>): (() => void) => {
-    if (steps.renew === undefined) return () => {}
-    const timer = setInterval(
-      () => {
-        for (const { key, token } of held)
-          void (async () => {
-            try {
-              if (!(await steps.renew?.(key, token)))
-                report('notice', () => ({
-                  where: 'dogpile',
-                  key,
-                  message: 'the lease was lost while the creator ran',
-                }))
-            } catch (error) {
-              report('failure', () => ({ where: 'renew', key, error }))
-            }
-          })()
-      },
-      Math.min(renewEvery, 2 ** 31 - 1),
-    )
-    timer.unref()
-    return () => clearInterval(timer)
-  }
-
-  /** Gives a lease back after a failure, which is then the failure that counts. */
-  const giveBack = async (key: string, token: string, steps: Steps<V>): Promise<void> => {
-    try {
-      await steps.release?.(key, token)
-    } catch (error) {
-      report('failure', () => ({ where: 'release', key, error }))
-    }
-  }
-
-  /** Creates and fills under leases that are held; lands every flight of the batch. Never rejects. */
-  const makeAndLand = async (claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void> => {
-    const stop = hold(claims, steps)
-    busy++
-    try {
-      const keys = claims.map(({ key }) => key)
-      for (const { flight } of claims) flight.creating = true
-      const values = await create(steps, keys, work, whenAllAbandoned(claims))
-      for (const { flight } of claims) flight.open = false
-      const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
-      const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
-      claims.forEach(({ key, flight }, i) => {
-        ground(key, flight)
-        flight.land({
-          kind: 'value',
-          value: values[i] as V,
-          filled: outcomes[i] as Filled,
-          look: flight.looks,
-        })
-      })
-    } catch (error) {
-      for (const { key, flight } of claims) ground(key, flight)
-      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
-      for (const { flight } of claims) flight.fail(error)
-    } finally {
-      stop()
-      if (--busy === 0) {
-        for (const resolve of whenIdle) resolve()
-        whenIdle = []
-      }
-    }
-  }
-
-  /** Hands stale keys to the runner. Its job holds the leases on its own: flights are for callers who wait. */
-  const handOver = (run: AsyncCreationRunner, claims: readonly Claim<V>[], steps: Steps<V>): void => {
-    for (const { key, flight } of claims) {
-      ground(key, flight)
-      flight.land({ kind: 'again' })
-    }
-    const keys = claims.map(({ key }) => key)
-    const background = async (): Promise<void> => {
-      // A job may have waited in a queue for longer than its leases lived.
-      const still = await Promise.all(claims.map(({ key, token }) => steps.renew?.(key, token) ?? true))
-      const live = claims.filter((_, i) => still[i])
-      if (live.length === 0) return
-      if (closing.aborted) {
-        await Promise.all(live.map(({ key, token }) => giveBack(key, token, steps)))
-        return
-      }
-      const work = workFor(live.map(({ key }) => key))
-      const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
-      await leaveScope(async () => {
-        const limits = limitsOf({ wait: Number.POSITIVE_INFINITY, signal: closing })
-        const landings = jobs.map(({ flight }) => silent(flight.wait(limits, true)))
-        await makeAndLand(jobs, work, steps)
-        await Promise.all(landings)
-      })
-    }
-    const failed = async (error: unknown): Promise<void> => {
-      report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
-    }
-    let running: Promise<void> | undefined
-    try {
-      const left: unknown = run({
-        key: keys[0] as string,
-        keys,
-        signal: closing,
-        run: () => (running ??= background().catch(failed)),
-      })
-      // A runner may be an async function, whose failure would otherwise be nobody's.
-      if (isPromise(left)) left.catch(failed)
-    } catch (error) {
-      void failed(error)
-    }
-  }
+  const maker = makerOf<V>(renewEvery, ground)
+  const { makeAndLand, idle } = maker
 
   /** Sees a missing key through to a landing: waits for its lease, looks again, creates. Never rejects. */
   const drive = async (key: string, flight: Flight<V>, steps: Steps<V>, busy?: Acquired): Promise<void> => {
@@ -290,11 +96,18 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   ): Promise<readonly V[]> => {
     const key = keys.find((one) => repeatsItself(pile, one))
     if (key !== undefined) throw endless(key)
-    const work = workFor(keys, true)
+    const work = workOf(pile, keys, true)
     const endWait = noteWait(work)
+    const { signal } = options
+    const over = new AbortController()
     try {
-      return await create(steps, keys, work, options.signal ?? never)
+      const created = handled(create(steps, keys, work, signal ?? never))
+      // A creator that does not listen to its signal must not keep a caller who has gone.
+      return signal === undefined
+        ? await created
+        : await Promise.race([created, calledOff(signal, over.signal)])
     } finally {
+      over.abort()
       endWait?.()
     }
   }
@@ -343,16 +156,22 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       }
       return
     }
-    if (runner !== undefined && renewals.length > 0) handOver(runner, renewals, steps)
+    if (runner !== undefined && renewals.length > 0) {
+      for (const { key, flight } of renewals) {
+        ground(key, flight)
+        flight.land({ kind: 'again' })
+      }
+      handOver({ pile, runner, maker, closing }, renewals, steps)
+    }
     if (free.length > 0) await makeAndLand(free, work, steps)
   }
 
-  const runMulti = async (
+  const seeThrough = async (
     keys: readonly string[],
     steps: Steps<V>,
-    options: RunOptions<V> = {},
+    options: RunOptions<V>,
+    limits: Limits,
   ): Promise<Map<string, V>> => {
-    const limits = limitsOf(options)
     const results = new Map<string, V>()
     let pending = keys
     for (let round = 1; pending.length > 0; round++) {
@@ -361,7 +180,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       const waits: Wait<V>[] = []
       const mine: Mine<V>[] = []
       const own: string[] = []
-      const work = workFor(pending)
+      const work = workOf(pile, pending)
       // No await from here to the launch of the last flight: a key has one flight at a time.
       pending.forEach((key, i) => {
         const found = founds[i] as Found<V>
@@ -382,16 +201,19 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
           })
         }
       })
-      const landings = waits.map(({ flight, leads }) => silent(flight.wait(limits, leads)))
+      const landings = waits.map(({ flight, leads }) => handled(flight.wait(limits, leads)))
       if (mine.length > 0) void makeWhatIsFree(mine, work, steps)
       if (own.length > 0) {
         const values = await alone(own, steps, options)
         own.forEach((key, i) => results.set(key, values[i] as V))
       }
       const landed = await Promise.all(landings)
+      const joined = waits.some(({ leads }) => !leads)
+      const suits =
+        joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
-        if (mayHave(landing, wait.joined)) results.set(wait.key, landing.value)
+        if (mayHave(landing, wait.joined) && suits?.[i] !== false) results.set(wait.key, landing.value)
         else if ('instead' in wait) results.set(wait.key, wait.instead as V)
         else return [wait.key]
         return []
@@ -400,8 +222,8 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     return results
   }
 
-  const run = async (key: string, steps: Steps<V>, options: RunOptions<V>): Promise<V> =>
-    (await runMulti([key], steps, options)).get(key) as V
+  const runOne = async (key: string, steps: Steps<V>, options: RunOptions<V>, limits: Limits): Promise<V> =>
+    (await seeThrough([key], steps, options, limits)).get(key) as V
 
   const renewMulti = async (
     keys: readonly string[],
@@ -411,7 +233,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     const repeated = keys.find((key) => makesAlready(pile, key))
     if (repeated !== undefined) throw endless(repeated)
     options.signal?.throwIfAborted()
-    const work = workFor(keys)
+    const work = workOf(pile, keys)
     const limits = limitsOf(options)
     const mine = keys.map((key) => ({ key, flight: launch(key, work) }))
     const landings = mine.map(({ flight }) => {
@@ -457,22 +279,24 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         if (flight !== undefined) ground(key, flight)
       }
     },
-    idle: () => (busy === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
-    runMulti,
+    idle,
+    runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
     run(key, steps, options = {}) {
+      const limits = limitsOf(options)
       const current = flights.get(key)
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
         const joined = current.looks
-        return current
-          .wait(limitsOf(options), false)
-          .then((landing) =>
-            mayHave(landing, joined)
-              ? landing.value
-              : run(key, handed(steps), { wait: options.wait, signal: options.signal }),
-          )
+        const { signal, accept } = options
+        const again = () => runOne(key, handed(steps), { signal, accept }, limits)
+        return current.wait(limits, false).then((landing) => {
+          if (!mayHave(landing, joined)) return again()
+          const suits = accept?.(landing.value) ?? true
+          if (!isPromise(suits)) return suits ? landing.value : again()
+          return suits.then((later) => (later ? landing.value : again()))
+        })
       }
-      return run(key, handed(steps), options)
+      return runOne(key, handed(steps), options, limits)
     },
     renewMulti,
     async renew(key, steps, options) {
@@ -488,12 +312,6 @@ interface Mine<V> {
   readonly stale: boolean
 }
 
-interface Claim<V> {
-  readonly key: string
-  readonly flight: Flight<V>
-  readonly token: string
-}
-
 interface Wait<V> {
   readonly key: string
   readonly flight: Flight<V>
@@ -504,39 +322,6 @@ interface Wait<V> {
 
 /** For those who cannot be called off. */
 const never = new AbortController().signal
-
-async function create<V>(
-  steps: Steps<V>,
-  keys: readonly string[],
-  work: Work,
-  signal: AbortSignal,
-): Promise<readonly V[]> {
-  const span = beginSpan()
-  try {
-    return await enterScope({ parent: currentScope(), work, gathering: undefined, span }, () =>
-      steps.create(keys, signal),
-    )
-  } finally {
-    endSpan(span)
-  }
-}
-
-/** Aborted when nobody waits for any of the keys any more. */
-function whenAllAbandoned<V>(claims: readonly Claim<V>[]): AbortSignal {
-  const [first] = claims
-  if (claims.length === 1 && first !== undefined) return first.flight.abandoned
-  const all = new AbortController()
-  let left = claims.length
-  for (const { flight } of claims) {
-    const { abandoned } = flight
-    const one = () => {
-      if (--left === 0) all.abort(abandoned.reason)
-    }
-    if (abandoned.aborted) one()
-    else abandoned.addEventListener('abort', one, { once: true })
-  }
-  return all.signal
-}
 
 function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
   return typeof steps === 'function' ? steps() : steps
@@ -551,10 +336,18 @@ function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> 
   return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
 }
 
-/** Will be awaited, but maybe only after something else has failed. */
-function silent<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {})
-  return promise
+/** Which landings suit callers that joined; who leads takes what it made or found itself. */
+function suited<V>(
+  waits: readonly Wait<V>[],
+  landed: readonly Landing<V>[],
+  accept: (value: V) => MaybePromise<boolean>,
+): Promise<readonly boolean[]> {
+  return Promise.all(
+    waits.map(({ leads }, i) => {
+      const landing = landed[i]
+      return leads || landing?.kind !== 'value' || accept(landing.value)
+    }),
+  )
 }
 
 function endless(key: string): CorralError {
@@ -566,6 +359,14 @@ function endless(key: string): CorralError {
 
 function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired> {
   return steps.acquire?.(key, steal) ?? { token: '' }
+}
+
+/** Rejects when the signal is aborted, unless `over` was first. */
+function calledOff(signal: AbortSignal, over: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over })
+  })
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {

@@ -17,6 +17,8 @@ export type CorralErrorCode =
   | 'ERR_VALUE_TOO_LARGE'
   | 'ERR_NO_LEDGER'
   | 'ERR_AS_OF_MISSING'
+  | 'ERR_VERSION'
+  | 'ERR_NO_SESSION'
   | 'ERR_BACKEND'
   | 'ERR_TIMEOUT'
   | 'ERR_UNAVAILABLE'

@@ -17,7 +17,10 @@ export async function explain(region: Configured, key: string): Promise<Explanat
   const base = {
     invalidated,
     locked,
-    dependsOn: entry?.metadata.basis === undefined ? [] : namesOf(entry.metadata.basis),
+    dependsOn:
+      entry?.metadata.basis === undefined
+        ? []
+        : [...namesOf(entry.metadata.basis), ...(entry.metadata.basis.versions ?? [])],
   }
   if (entry === undefined)
     return { ...base, verdict: 'miss', reason: 'nothing is stored, or nothing that can be decoded' }

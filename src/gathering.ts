@@ -1,4 +1,5 @@
 import type { Basis, Group, Instant } from './cached-value.js'
+import { isVersion } from './dependencies/versions.js'
 
 /** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
 export interface Gathering {
@@ -13,8 +14,10 @@ export interface Gathering {
   until(): number
   /** A part that no ledger vouches for; the reason keeps the result from being stored. */
   taint(reason: string): void
-  /** The basis so far, or why there is none. */
-  basis(): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
+  /** The basis so far, or why there is none; `more`: names of one of several values that are made together. */
+  basis(
+    more?: Iterable<string>,
+  ): { readonly basis: Basis; readonly unstorable?: undefined } | { readonly unstorable: string }
 }
 
 /** A dependency that keeps what has it from being stored: nothing would ever invalidate it. */
@@ -23,21 +26,24 @@ export const UNCACHEABLE = 'uncacheable:'
 /** Starts a gathering as of the moment before the creator ran. */
 export function gather(asOf: Instant, own: readonly string[]): Gathering {
   const names = new Set(own)
+  const versions = new Set<string>()
   // The smallest `a` per name decides; equal moments share a group.
   const handed = new Map<number, Set<string>>()
   let tainted: string | undefined
+  const undescribed = 'it is a list by a condition that nobody describes'
   let until = Number.POSITIVE_INFINITY
   return {
     declare(more) {
       for (const name of more)
-        if (name === UNCACHEABLE) tainted ??= 'it is a list by a condition that nobody describes'
+        if (name === UNCACHEABLE) tainted ??= undescribed
+        else if (isVersion(name)) versions.add(name)
         else names.add(name)
     },
     liveUntil(at) {
       until = Math.min(until, at)
     },
     until: () => until,
-    handUp({ epoch, groups }, explicit) {
+    handUp({ epoch, groups, versions: seen }, explicit) {
       if (epoch !== asOf.epoch) {
         if (explicit)
           tainted ??=
@@ -49,22 +55,30 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         if (set === undefined) handed.set(group.a, (set = new Set()))
         for (const name of group.names) set.add(name)
       }
+      if (seen !== undefined) for (const version of seen) versions.add(version)
     },
     taint(reason) {
       tainted ??= reason
     },
-    basis() {
+    basis(more = []) {
       if (tainted !== undefined) return { unstorable: tainted }
       const groups: Group[] = []
       const earlier = new Set<string>()
       const at = new Map(handed)
-      at.set(asOf.at, new Set([...(at.get(asOf.at) ?? []), ...names]))
+      const own = [...more]
+      const seen = new Set([...versions, ...own.filter(isVersion)])
+      const plain = own.filter((name) => !isVersion(name))
+      const declared = new Set([...(at.get(asOf.at) ?? []), ...names, ...plain])
+      if (declared.has(UNCACHEABLE)) return { unstorable: undescribed }
+      at.set(asOf.at, declared)
       for (const [a, set] of [...at].sort(([one], [other]) => one - other)) {
         const left = [...set].filter((name) => !earlier.has(name))
         for (const name of left) earlier.add(name)
         if (left.length > 0) groups.push({ a, names: left })
       }
-      return { basis: { epoch: asOf.epoch, groups } }
+      return {
+        basis: { epoch: asOf.epoch, groups, ...(seen.size > 0 && { versions: [...seen] }) },
+      }
     },
   }
 }

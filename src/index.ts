@@ -41,14 +41,8 @@ export type {
   Signature,
 } from './dependencies/scopes.js'
 export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
-export {
-  type Dogpile,
-  dogpile,
-  type Found,
-  type PileOptions,
-  type RunOptions,
-  type Steps,
-} from './dogpile.js'
+export { dogpile } from './dogpile.js'
+export type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile-types.js'
 export type { Duration } from './duration.js'
 export { CorralError, type CorralErrorCode } from './errors.js'
 export type { Filled } from './flight.js'

@@ -42,11 +42,27 @@ export interface Ledger {
   invalidate(clock: string, names: readonly string[], mode: InvalidationMode): MaybePromise<void>
 }
 
+/** The calls of cached functions by what they declared ahead, so that what was made from a name can be made anew. */
+export interface Remembered {
+  note(key: string, names: readonly string[], renew: () => Promise<unknown>): void
+  /**
+   * Renews what was made from the names and is still among the values; what meanwhile went its way is left alone. Ends when
+   * all have, with the first failure.
+   */
+  renew(
+    names: readonly string[],
+    values: {
+      getMulti(keys: readonly string[], options: { readonly ignoreExpiration: true }): Promise<unknown[]>
+    },
+  ): Promise<void>
+}
+
 /** What a chain that tracks what its entries were made from offers to its region. */
 export interface Tracker {
   /** Whether the chain was asked to track dependencies, and not only its region as a whole. */
   readonly explicit: boolean
   readonly shared: boolean
+  readonly calls?: Remembered | undefined
   /** The moment to take before data is loaded; `names` are expected to be depended on. */
   asOf(names: readonly string[]): MaybePromise<Instant>
   invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>

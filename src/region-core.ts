@@ -1,8 +1,11 @@
 import type { Backend, Outcome, Write } from './backend.js'
 import { type CachedValue, isCachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { type Clock, stamp } from './clock.js'
+import { untracked } from './dependencies/depends-on.js'
+import { checkNames } from './dependencies/names.js'
+import { outdated, refuseOpen } from './dependencies/versions.js'
 import { diagnostics, report, reportUndecodable } from './diagnostics.js'
-import type { Dogpile, Found, Steps } from './dogpile.js'
+import type { Dogpile, Found, Steps } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
 import type { Filled } from './flight.js'
@@ -127,6 +130,23 @@ export function handOut(
   gathering.handUp(basis, explicit)
   const limit = expiration ?? expiresIn ?? region.expiration
   gathering.liveUntil(stale ? 0 : createdAt + limit)
+}
+
+/**
+ * A creation around the caller is made from something of a version.
+ * @param name - `undefined`: the version cannot be asked for by a name, so the result must not be stored; `why` tells
+ */
+export function handUpVersion(name: string | undefined, why: string): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  if (scope.gathering !== undefined && name !== undefined) scope.gathering.declare([name])
+  else (scope.gathering ?? outerGathering(scope))?.taint(why)
+}
+
+/** Whether a caller may have what another one made or found: its session may know another version. */
+export function suits({ entry }: Made): MaybePromise<boolean> {
+  const versions = entry.metadata.basis?.versions
+  return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
 }
 
 function outerGathering(scope: Scope): Gathering | undefined {
@@ -255,6 +275,9 @@ async function make(
   const asOf = await tracker?.asOf([region.own])
   const startedAt = stamp(precise.now())
   const gathering = asOf && gather(asOf, [region.own])
+  const tracked = tracker?.explicit === true
+  const apart = new Map<string, string[]>()
+  let known: ReadonlySet<string> | undefined
   let expiresIn: number | undefined
   const creation: Creation = {
     key: keys[0] as string,
@@ -263,6 +286,18 @@ async function make(
     signal,
     expireIn(duration) {
       expiresIn = milliseconds(duration, 'expireIn')
+    },
+    dependsOn(key, names) {
+      const list = typeof names === 'string' ? [names] : names
+      checkNames(list, false)
+      refuseOpen(list)
+      if (!tracked) throw untracked(key)
+      if (!(known ??= new Set(keys)).has(key))
+        throw new CorralError(
+          'ERR_KEY',
+          `Expected one of the keys of this creation, got ${shown(key)}. See creation.keys.`,
+        )
+      apart.set(key, [...(apart.get(key) ?? []), ...list])
     },
   }
   const scope = currentScope()
@@ -277,7 +312,7 @@ async function make(
           {
             parent: scope,
             work: scope.work,
-            gathering: tracker?.explicit === true ? gathering : undefined,
+            gathering: tracked ? gathering : undefined,
             span: scope.span,
           },
           run,
@@ -291,13 +326,15 @@ async function make(
       )
     outcome = 'made'
     const createdAt = precise.now()
-    const gathered = gathering?.basis()
+    const together = gathering?.basis()
     const until = gathering?.until() ?? Number.POSITIVE_INFINITY
     const limit = expiresIn ?? plan.expiration ?? region.expiration
     // A parent lives no longer than what it was made from; made from something stale it is stale at once.
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
-    return values.map(
-      (payload: unknown): Made => ({
+    return values.map((payload: unknown, i): Made => {
+      const own = apart.get(keys[i] as string)
+      const gathered = own === undefined ? together : gathering?.basis(own)
+      return {
         entry: {
           payload,
           metadata: {
@@ -309,8 +346,8 @@ async function make(
           },
         },
         withheld: payload === NO_VALUE ? 'the creator answered NO_VALUE' : gathered?.unstorable,
-      }),
-    )
+      }
+    })
   } catch (error) {
     failure = error
     throw error

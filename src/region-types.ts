@@ -84,6 +84,11 @@ export interface Creation {
   readonly signal: AbortSignal
   /** Gives the entry an expiration time of its own, from what the creator learnt. */
   expireIn(duration: Duration): void
+  /**
+   * Declares what the value of one of the keys is made from; the function `dependsOn` declares for all of them.
+   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
+   */
+  dependsOn(key: string, names: string | readonly string[]): void
 }
 
 export type Creator<T> = (creation: Creation) => MaybePromise<T>
@@ -170,6 +175,12 @@ export interface Region<V = unknown> {
   invalidate(mode?: InvalidationMode): Promise<void>
   /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
   invalidateDependencies(names: string | readonly string[], mode?: InvalidationMode): Promise<void>
+  /**
+   * Invalidates the names softly, in every process, then renews what cached functions of this region object made of them:
+   * the latest 10,000 calls that declared their names ahead. Until then the old values are served.
+   * @throws whatever a function throws, when all have ended; its value stays stale.
+   */
+  refreshDependencies(names: string | readonly string[]): Promise<void>
   /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
   asOf(): Promise<Instant>
 

@@ -1,11 +1,12 @@
 import type { Outcome } from './backend.js'
-import { makeCacheMultiOnArguments, makeCacheOnArguments } from './cached-function.js'
+import { makeCacheMultiOnArguments, makeCacheOnArguments, type RegionAccess } from './cached-function.js'
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { stamp } from './clock.js'
 import { type Assembled, assemble, checkRegionOptions, identify } from './configure.js'
 import { checkNames } from './dependencies/names.js'
+import { isVersion, refuseOpen, refuseVersions } from './dependencies/versions.js'
 import { diagnostics, report } from './diagnostics.js'
-import type { Found } from './dogpile.js'
+import type { Found } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { explain } from './explain.js'
@@ -25,6 +26,7 @@ import {
   seen,
   softenKey,
   stepsOf,
+  suits,
 } from './region-core.js'
 import type {
   CreateOptions,
@@ -35,6 +37,7 @@ import type {
   RegionOptions,
   SetOptions,
 } from './region-types.js'
+import { leaveScope } from './scope.js'
 import { fromSettings, replaces } from './settings.js'
 
 /**
@@ -153,10 +156,12 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         planOf((_, creation) => one(creator(creation)), options),
       )
     const wait = options.wait === undefined ? undefined : milliseconds(options.wait, 'wait')
-    return region.pile.run(key, steps, { wait, signal: options.signal, seen }).then(({ entry }) => {
-      handOut(region, key, entry, entry.metadata.stale === true, expiration)
-      return entry.payload as T
-    })
+    return region.pile
+      .run(key, steps, { wait, signal: options.signal, seen, accept: suits })
+      .then(({ entry }) => {
+        handOut(region, key, entry, entry.metadata.stale === true, expiration)
+        return entry.payload as T
+      })
   }
 
   const getOrCreate = <T extends V>(
@@ -208,7 +213,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
       const unique = [...new Set(keys)].sort()
-      const made = await region.pile.runMulti(unique, stepsOf(region, plan), runOptions(options))
+      const made = await region.pile.runMulti(unique, stepsOf(region, plan), {
+        ...runOptions(options),
+        accept: suits,
+      })
       for (const [key, { entry }] of made)
         handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
       return keys.map((key) => made.get(key)?.entry.payload as T)
@@ -264,7 +272,11 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         createdAt,
         ...(expiresIn !== undefined && { expiresIn }),
         ...(asOf !== undefined && {
-          basis: { epoch: asOf.epoch, groups: [{ a: asOf.at, names: [region.own, ...dependencies] }] },
+          basis: {
+            epoch: asOf.epoch,
+            groups: [{ a: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] }],
+            ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
+          },
         }),
       }
       const life = physicalLifetime(expiresIn ?? region.expiration)
@@ -348,7 +360,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       void handled(answer)
       throw new CorralError(
         'ERR_ASYNC_BACKEND',
-        `peek() needs a chain that answers at once; '${at.backend.name}' or a layer around it answers later. Use get().`,
+        `peek() needs a chain that answers at once; '${at.backend.name}' or a layer around it answers later, or the check of a version does. Use get().`,
       )
     },
     has: async (key, read) => (await getOne(key, read)) !== NO_VALUE,
@@ -400,9 +412,21 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         checkMode(mode)
         const list = typeof names === 'string' ? [names] : names
         checkNames(list)
+        refuseVersions(list)
         await explicitTracker(at).invalidate(list, mode)
         told('dependencies', list, mode)
       }),
+    refreshDependencies: (names) =>
+      // Not part of a creation that asks for it: that would be made from what it renews.
+      leaveScope(() =>
+        operation(async (at) => {
+          const list = typeof names === 'string' ? [names] : names
+          checkNames(list)
+          await explicitTracker(at).invalidate(list, 'soft')
+          told('dependencies', list, 'soft')
+          await at.tracker?.calls?.renew(list, region)
+        }),
+      ),
     asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
 
     explain: (key) =>
@@ -432,7 +456,12 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await former?.release()
     },
   }
-  const access = { region, refresh, refreshMulti }
+  const access: RegionAccess<V> = {
+    region,
+    refresh,
+    refreshMulti,
+    remember: (key, names, renew) => configured?.tracker?.calls?.note(key, names, renew),
+  }
   if (options.backend !== undefined) configured = assemble(identity, options, { backend: options.backend })
   return region
 }
@@ -511,6 +540,7 @@ function explicitTracker(region: Assembled) {
 function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions): void {
   explicitTracker(region)
   checkNames(dependencies)
+  refuseOpen(dependencies)
   if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
     throw new CorralError(
       'ERR_AS_OF_MISSING',

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Gathering } from './gathering.js'
+import { leaveSession } from './session/current.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
 export interface Work {
@@ -10,6 +11,10 @@ export interface Work {
   readonly alone: boolean
   /** What code inside this creation waits for right now; an entry per wait. */
   readonly waits: Set<{ readonly on: Work }>
+}
+
+export function workOf(pile: object, keys: readonly string[], alone = false): Work {
+  return { pile, keys, alone, waits: new Set() }
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
@@ -57,9 +62,9 @@ export function enterScope<R>(scope: Scope, run: () => R): R {
   return scopes.run(scope, run)
 }
 
-/** Runs what nobody waits for, and so is part of no creation. */
+/** Runs what nobody waits for, and so is part of no creation; its session is its own. */
 export function leaveScope<R>(run: () => R): R {
-  return running > 0 ? scopes.exit(run) : run()
+  return leaveSession(() => (running > 0 ? scopes.exit(run) : run()))
 }
 
 /** Notes that the creation around the caller, if there is one, waits for `on`; the answer ends the wait. */

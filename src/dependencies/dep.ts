@@ -1,6 +1,7 @@
 import { CorralError } from '../errors.js'
 import { groupName, type IdPart, name, part, text } from './names.js'
 import { scopes } from './scopes.js'
+import { version } from './version.js'
 
 /**
  * Names of what entries are made from. The kinds never meet, and no part can pretend to be two: what separates the parts
@@ -21,6 +22,8 @@ export const dep = {
     name('pk', [text('entity', entity), ...partsOf(entity, key)]),
   /** Lists of a type of items by conditions, invalidated by the items that enter or leave them. */
   scopes,
+  /** Something with a version that is cheap to read, such as a schema: what was made under another version is a miss. */
+  version,
 } as const
 
 function partsOf(entity: string, key: readonly IdPart[]): string[] {

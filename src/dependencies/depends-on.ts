@@ -1,21 +1,28 @@
 import { CorralError } from '../errors.js'
 import { currentScope } from '../scope.js'
 import { checkNames } from './names.js'
+import { refuseOpen } from './versions.js'
 
 /**
  * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the
  * rows that a query returned. Outside of any creation it does nothing, so that a function can be called uncached.
- * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies.
+ * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies; `ERR_VERSION` for a
+ *   version that was not read before: dependsOn(await schema.current()).
  */
 export function dependsOn(...names: readonly (string | readonly string[])[]): void {
   const flat = names.flat()
   checkNames(flat, false)
+  refuseOpen(flat)
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering === undefined)
-    throw new CorralError(
-      'ERR_NO_LEDGER',
-      `dependsOn() inside the creator of '${scope.work.keys[0]}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
-    )
+  if (scope.gathering === undefined) throw untracked(scope.work.keys[0] as string)
   scope.gathering.declare(flat)
+}
+
+/** The error of a creation that declares what nobody tracks. */
+export function untracked(key: string): CorralError {
+  return new CorralError(
+    'ERR_NO_LEDGER',
+    `dependsOn() inside the creator of '${key}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
+  )
 }

@@ -1,8 +1,9 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
-import { compare, type Freshness, type Ledger, namesOf, type Reading } from '../ledger.js'
+import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
 import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
+import { outdated } from './versions.js'
 
 /** The clock of a ledger, under the prefix of the layers below. */
 const CLOCK = '~clock'
@@ -19,7 +20,7 @@ const LISTS = 1_000
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, explicit = false }: { readonly lent?: boolean; readonly explicit?: boolean } = {},
+  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: Remembered } = {},
 ): Backend<CachedValue> {
   const remembered = memory()
   const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
@@ -28,16 +29,23 @@ export function track(
       ? undefined
       : { payload: found.payload, metadata: { ...found.metadata, stale: true } }
   }
+  /** What the ledger lets pass may rest on versions, of which no ledger knows. */
+  const current = (found: CachedValue | undefined, basis: Basis): MaybePromise<CachedValue | undefined> =>
+    basis.versions === undefined || found === undefined
+      ? found
+      : andThen(outdated(basis.versions), ({ length }) => (length === 0 ? found : undefined))
   /** Judges what is here already against a ledger that answers whenever it does. */
   const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
     if (found === undefined) return undefined
     const basis = basisOf(found)
     if (basis === undefined) return unvouched(found)
     // What nearly every hit comes down to, where names need not even be mapped.
-    if (ledger.unmoved?.(CLOCK, basis)) return found
+    if (ledger.unmoved?.(CLOCK, basis)) return current(found, basis)
     const freshness = ledger.judge(CLOCK, basis)
-    if (freshness === 'fresh') return found
-    return isPromise(freshness) ? freshness.then((later) => judged(found, later)) : judged(found, freshness)
+    if (freshness === 'fresh') return current(found, basis)
+    return isPromise(freshness)
+      ? freshness.then((later) => current(judged(found, later), basis))
+      : current(judged(found, freshness), basis)
   }
   /** Judges an entry by a reading that was asked for together with it, if that covers its names. */
   const judgeBy = (
@@ -52,10 +60,10 @@ export function track(
     const names = namesOf(basis)
     if (names !== asked) remembered.learn(key, names)
     if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
-      return found
+      return current(found, basis)
     return covers(asked, names)
-      ? judged(found, compare(basis, reading))
-      : andThen(ledger.read(CLOCK, names), (later) => judged(found, compare(basis, later)))
+      ? current(judged(found, compare(basis, reading)), basis)
+      : andThen(ledger.read(CLOCK, names), (later) => current(judged(found, compare(basis, later)), basis))
   }
 
   const admit = (basis: Basis | undefined) =>
@@ -124,8 +132,9 @@ export function track(
         }),
     ledger: undefined,
     tracker: {
-      explicit,
+      explicit: calls !== undefined,
       shared: ledger.shared,
+      calls,
       judge: (basis) => ledger.judge(CLOCK, basis),
       asOf: (names) => ledger.begin(CLOCK, names),
       invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
@@ -133,10 +142,12 @@ export function track(
         andThen(next.get(key), (entry) => {
           const basis = entry === undefined ? undefined : basisOf(entry)
           if (basis === undefined) return { entry, blame: [] }
-          return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) => ({
-            entry,
-            blame: against(basis, reading),
-          }))
+          return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) =>
+            andThen(outdated(basis.versions ?? []), (versions) => ({
+              entry,
+              blame: [...against(basis, reading), ...versions],
+            })),
+          )
         }),
     },
   })
@@ -146,7 +157,9 @@ export function track(
 function basisOf(found: CachedValue | null): Basis | undefined {
   const basis = (found as Partial<CachedValue> | null)?.metadata?.basis
   // A foreign writer may have left anything there; what is no basis vouches for nothing.
-  return Array.isArray(basis?.groups) ? basis : undefined
+  return Array.isArray(basis?.groups) && (basis.versions === undefined || Array.isArray(basis.versions))
+    ? basis
+    : undefined
 }
 
 /** What was written without a ledger cannot be vouched for. What is no cached value at all is the reader's to report. */

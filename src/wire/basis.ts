@@ -42,6 +42,8 @@ export function basisBytes(basis: Basis): Buffer {
     room += 18
     for (const name of names) room += 9 + name.length * 3
   }
+  const { versions } = basis
+  if (versions !== undefined) room += versions.reduce((sum, name) => sum + 9 + name.length * 3, 9)
   const into = Buffer.allocUnsafe(room)
   into.set(epoch, 0)
   let at = writeVarint(into, epoch.length, basis.groups.length)
@@ -51,32 +53,38 @@ export function basisBytes(basis: Basis): Buffer {
       into[at++] = 0
       at = into.writeDoubleLE(a, at)
     }
-    at = writeVarint(into, at, names.length)
-    for (const name of names) {
-      if (!isWellFormed(name))
-        throw new CorralError(
-          'ERR_UNENCODABLE',
-          `Expected the names of dependencies to be well-formed text, got ${shown(name)} with half a surrogate pair. Encode or hash that part of the name.`,
-        )
-      const length = Buffer.byteLength(name)
-      at = writeVarint(into, at, length)
-      at += into.write(name, at)
-    }
+    at = writeNames(into, at, names)
   }
+  if (versions !== undefined) at = writeNames(into, at, versions)
   return into.subarray(0, at)
+}
+
+function writeNames(into: Buffer, start: number, names: readonly string[]): number {
+  let at = writeVarint(into, start, names.length)
+  for (const name of names) {
+    if (!isWellFormed(name))
+      throw new CorralError(
+        'ERR_UNENCODABLE',
+        `Expected the names of dependencies to be well-formed text, got ${shown(name)} with half a surrogate pair. Encode or hash that part of the name.`,
+      )
+    const length = Buffer.byteLength(name)
+    at = writeVarint(into, at, length)
+    at += into.write(name, at)
+  }
+  return at
 }
 
 let seenEpoch: Buffer = Buffer.alloc(0)
 let seenText = ''
 
 /** Reads what `basisBytes` wrote. Whatever is not that leaves `from.failed` set. */
-export function readBasis(from: Reader): Basis {
+export function readBasis(from: Reader, versioned: boolean): Basis {
   const epoch = readEpoch(from)
   const count = readVarint(from)
   const groups: Group[] = []
   // Every group and every name takes a byte at least: a count beyond what is left is a lie, and nothing is allocated.
   for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from))
-  return { epoch, groups }
+  return versioned ? { epoch, groups, versions: readNames(from) } : { epoch, groups }
 }
 
 function readEpoch(from: Reader): string {

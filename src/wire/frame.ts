@@ -11,7 +11,9 @@ const STALE = 0x02
 const BASIS = 0x04
 /** The numbers stand as float64: one of them does not fit the compact form. */
 const WIDE = 0x08
-const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE
+/** The basis ends with versions. */
+const VERSIONS = 0x10
+const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE | VERSIONS
 
 const HEAD = 3
 const STARTED = 7
@@ -72,6 +74,7 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
     (expiresIn === undefined ? 0 : EXPIRES) |
     (stale === true ? STALE : 0) |
     (grounds === undefined ? 0 : BASIS) |
+    (basis?.versions === undefined ? 0 : VERSIONS) |
     (compact ? 0 : WIDE)
   let at = HEAD
   if (compact) {
@@ -123,7 +126,8 @@ export function frame(codec: number, metadata: Metadata, payload: Uint8Array, ke
 export function readFrame(stored: Uint8Array, key: string): Entry | undefined {
   if (!(stored instanceof Uint8Array) || stored.length < SMALLEST || stored[0] !== ENTRY_V1) return undefined
   const flags = stored[2] as number
-  if ((flags & ~KNOWN_FLAGS) !== 0 || crc32(stored, crcOfKey(key)) !== RESIDUE) return undefined
+  if ((flags & ~KNOWN_FLAGS) !== 0 || (flags & (BASIS | VERSIONS)) === VERSIONS) return undefined
+  if (crc32(stored, crcOfKey(key)) !== RESIDUE) return undefined
   const bytes = Buffer.isBuffer(stored)
     ? stored
     : Buffer.from(stored.buffer, stored.byteOffset, stored.length)
@@ -140,7 +144,7 @@ function readMetadata(from: Reader, flags: number): Metadata {
     (flags & WIDE) === 0 ? readTimes(from) : { startedAt: readFloat64(from), createdAt: readFloat64(from) }
   if ((flags & EXPIRES) !== 0)
     metadata.expiresIn = (flags & WIDE) === 0 ? readExpiry(from) : readFloat64(from)
-  if ((flags & BASIS) !== 0) metadata.basis = readBasis(from)
+  if ((flags & BASIS) !== 0) metadata.basis = readBasis(from, (flags & VERSIONS) !== 0)
   if ((flags & STALE) !== 0) metadata.stale = true
   return metadata
 }

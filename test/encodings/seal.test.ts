@@ -4,7 +4,9 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { compress } from '../../proxies/compress.js'
 import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
 import { type SealKey, type SealOptions, seal } from '../../proxies/seal.js'
+import { v8 } from '../../proxies/v8.js'
 import type { Backend } from '../../src/backend.js'
 import type { Bytes, CachedValue } from '../../src/cached-value.js'
 import { undecodableCount } from '../../src/diagnostics.js'
@@ -409,18 +411,22 @@ describe('changing keys, context or mode on a live cache', () => {
   })
 })
 
-describe('a region whose layers change between two runs of an application', () => {
+describe.each([
+  ['json', json],
+  ['msgpack', msgpack],
+  ['v8', v8],
+] as const)('a region over %s whose layers change between two runs of an application', (_, encoding) => {
   const layers: Readonly<Record<string, (store: Backend<Bytes>) => Backend<CachedValue>>> = {
-    plain: (store) => wrap(store, json()),
-    deflate: (store) => wrap(store, compress({ threshold: 0 }), json()),
-    brotli: (store) => wrap(store, compress({ algorithm: 'brotli', threshold: 0 }), json()),
-    sealed: (store) => wrap(store, seal({ keys: [current], context }), json()),
-    signed: (store) => wrap(store, seal({ keys: [current], context, mode: 'sign' }), json()),
-    'sealed with the old key': (store) => wrap(store, seal({ keys: [old], context }), json()),
+    plain: (store) => wrap(store, encoding()),
+    deflate: (store) => wrap(store, compress({ threshold: 0 }), encoding()),
+    brotli: (store) => wrap(store, compress({ algorithm: 'brotli', threshold: 0 }), encoding()),
+    sealed: (store) => wrap(store, seal({ keys: [current], context }), encoding()),
+    signed: (store) => wrap(store, seal({ keys: [current], context, mode: 'sign' }), encoding()),
+    'sealed with the old key': (store) => wrap(store, seal({ keys: [old], context }), encoding()),
     'sealed and compressed': (store) =>
-      wrap(store, seal({ keys: [current, old], context }), compress({ threshold: 0 }), json()),
+      wrap(store, seal({ keys: [current, old], context }), compress({ threshold: 0 }), encoding()),
     'compressed and sealed': (store) =>
-      wrap(store, compress({ threshold: 0 }), seal({ keys: [current, old], context }), json()),
+      wrap(store, compress({ threshold: 0 }), seal({ keys: [current, old], context }), encoding()),
   }
   /** The algorithm stands in the entry: these read each other. */
   const alike = ['deflate', 'brotli']

@@ -266,3 +266,48 @@ describe('what callers are told at once', () => {
     expect(await outer.get('o')).toBe(NO_VALUE)
   })
 })
+
+describe('a caller that has to start over', () => {
+  it('keeps the deadline that it came with', async () => {
+    const region = makeRegion<string>({ backend: memory() })
+    const first = deferred<string>()
+    const second = deferred<string>()
+    const leader = region.getOrCreate('k', () => first.promise)
+    await pause(5)
+    const began = performance.now()
+    const joiner = region
+      .getOrCreate('k', () => 'its own', { wait: 1_000 })
+      .then(
+        () => 'served',
+        (error) => (CorralError.is(error, 'ERR_WAIT_TIMEOUT') ? 'late' : error),
+      )
+    await pause(5)
+    await region.delete('k')
+    const next = region.getOrCreate('k', () => second.promise)
+    await pause(700)
+    first.resolve('voided')
+    expect(await leader).toBe('voided')
+    // It waits for the second creation now, for what is left of its second.
+    expect(await joiner).toBe('late')
+    expect(performance.now() - began).toBeLessThan(1_650)
+    second.resolve('new')
+    expect(await next).toBe('new')
+  })
+})
+
+describe('a caller whose creation is its own alone', () => {
+  it('is let go by its signal, though the creator does not listen', async () => {
+    const region = makeRegion<string>({ backend: memory() })
+    const controller = new AbortController()
+    const outcome = region.getOrCreate('a', () =>
+      region.getOrCreate('b', () => {
+        const inner = region.getOrCreate('a', () => new Promise<string>(() => {}), {
+          signal: controller.signal,
+        })
+        setImmediate(() => controller.abort(new Error('gone')))
+        return inner
+      }),
+    )
+    await expect(outcome).rejects.toThrow('gone')
+  })
+})

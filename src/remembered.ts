@@ -1,0 +1,58 @@
+import { NO_VALUE } from './cached-value.js'
+import type { Remembered } from './ledger.js'
+
+/** How many values are renewed at a time: a group must not fall upon the database all at once. */
+const AT_A_TIME = 8
+
+interface Call {
+  readonly names: readonly string[]
+  readonly renew: () => Promise<unknown>
+}
+
+/** Remembers the latest calls, one for each key. */
+export function remembered(limit = 10_000): Remembered {
+  const calls = new Map<string, Call>()
+  const keysOf = new Map<string, Set<string>>()
+  const forget = (key: string, { names }: Call): void => {
+    calls.delete(key)
+    for (const name of names) {
+      const keys = keysOf.get(name)
+      keys?.delete(key)
+      if (keys?.size === 0) keysOf.delete(name)
+    }
+  }
+  const forgetOldest = (): void => {
+    const [oldest] = calls
+    if (oldest !== undefined) forget(...oldest)
+  }
+  return {
+    note(key, names, renew) {
+      const former = calls.get(key)
+      if (former !== undefined) forget(key, former)
+      else if (calls.size >= limit) forgetOldest()
+      calls.set(key, { names, renew })
+      for (const name of names) {
+        let keys = keysOf.get(name)
+        if (keys === undefined) keysOf.set(name, (keys = new Set()))
+        keys.add(key)
+      }
+    },
+    async renew(names, values) {
+      const keys = [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))]
+      if (keys.length === 0) return
+      const found = await values.getMulti(keys, { ignoreExpiration: true })
+      const left = keys.filter((_, i) => found[i] !== NO_VALUE).values()
+      const failures: unknown[] = []
+      const worker = async (): Promise<void> => {
+        for (const key of left)
+          try {
+            await calls.get(key)?.renew()
+          } catch (error) {
+            failures.push(error)
+          }
+      }
+      await Promise.all(Array.from({ length: AT_A_TIME }, worker))
+      if (failures.length > 0) throw failures[0]
+    },
+  }
+}

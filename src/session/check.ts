@@ -1,0 +1,122 @@
+import { CorralError, shown } from '../errors.js'
+import { isPromise, type MaybePromise } from '../maybe-promise.js'
+import { currentSession } from './current.js'
+
+/** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */
+export type Version = string | number | bigint | Date | null | undefined
+
+export interface CheckOptions {
+  /**
+   * The session of the call, as an object; versions are kept by it as long as it lives. @default the one that
+   * `session.run` or a middleware started
+   */
+  readonly session?: () => object | undefined
+  /** What to do when a call is in no session: ask anew each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
+  readonly withoutSession?: 'compute' | 'throw'
+  /** Stands for a version that is `undefined`, `null` or `''`. @default '-1' */
+  readonly defaultVersion?: string
+}
+
+/** Asks for a version, at most once in a session for each key. */
+export interface Check {
+  /** The version as text. */
+  current(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
+  /** Asks whatever is known, and lets the session know. */
+  renewed(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
+  /** The session's next call asks again. */
+  forget(key: string): void
+}
+
+type Memo = Map<string, MaybePromise<string>>
+
+/** What each session has asked, check by check. */
+const sessions = new WeakMap<object, Map<object, Memo>>()
+
+/** The session asks again for every version: it changed what they tell of. */
+export function forget(session: object | undefined = currentSession()): void {
+  if (session !== undefined) sessions.delete(session)
+}
+
+/** @throws CorralError `ERR_OPTION` when an option cannot be right. */
+export function makeCheck(where: string, options: CheckOptions): Check {
+  const { session = currentSession, withoutSession = 'compute', defaultVersion = '-1' } = options
+  if (typeof session !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`session\` of ${where} to be a function that answers the session's object, got ${shown(session)}.`,
+    )
+  if (withoutSession !== 'compute' && withoutSession !== 'throw')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${shown(withoutSession)}.`,
+    )
+  if (typeof defaultVersion !== 'string' || defaultVersion === '')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`defaultVersion\` of ${where} to be a non-empty string, got ${shown(defaultVersion)}.`,
+    )
+  const identity = {}
+
+  const memo = (needed = true): Memo | undefined => {
+    const owner = session()
+    if (owner === undefined || owner === null) {
+      if (withoutSession === 'compute' || !needed) return undefined
+      throw new CorralError(
+        'ERR_NO_SESSION',
+        `Expected ${where} to be called in a session. Start one with session.run() or a middleware, or say withoutSession: 'compute'.`,
+      )
+    }
+    if (typeof owner !== 'object' && typeof owner !== 'function')
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected \`session\` of ${where} to answer an object, or undefined outside of a session, got ${shown(owner)}.`,
+      )
+    let checks = sessions.get(owner)
+    if (checks === undefined) sessions.set(owner, (checks = new Map()))
+    let found = checks.get(identity)
+    if (found === undefined) checks.set(identity, (found = new Map()))
+    return found
+  }
+  const told = (version: Version): string => textOf(version, where) ?? defaultVersion
+  const renew = (known: Memo | undefined, key: string, ask: () => MaybePromise<Version>) => {
+    // What an earlier question still brings must not be taken for the answer to this one.
+    known?.delete(key)
+    const answer = ask()
+    const token = isPromise(answer) ? answer.then(told) : told(answer)
+    if (known === undefined) return token
+    known.set(key, token)
+    if (isPromise(token))
+      token.then(
+        (text) => {
+          if (known.get(key) === token) known.set(key, text)
+        },
+        () => {
+          // Nothing is known of a version that could not be read: the next call of the session asks again.
+          if (known.get(key) === token) known.delete(key)
+        },
+      )
+    return token
+  }
+  return {
+    current(key, ask) {
+      const known = memo()
+      return known?.get(key) ?? renew(known, key, ask)
+    },
+    renewed: (key, ask) => renew(memo(), key, ask),
+    forget(key) {
+      memo(false)?.delete(key)
+    },
+  }
+}
+
+/** A version as text; `undefined`: there is none. */
+function textOf(version: unknown, where: string): string | undefined {
+  if (version === undefined || version === null || version === '') return undefined
+  if (typeof version === 'string' || typeof version === 'bigint') return String(version)
+  if (typeof version === 'number' && Number.isFinite(version)) return String(version)
+  if (version instanceof Date && !Number.isNaN(version.getTime())) return String(version.getTime())
+  throw new CorralError(
+    'ERR_VERSION',
+    `Expected ${where} to answer a version: a string, a finite number, a bigint, a valid date, or nothing; got ${shown(version)}.`,
+  )
+}

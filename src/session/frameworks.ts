@@ -1,0 +1,63 @@
+import { beginSession, runInSession } from './current.js'
+
+/** What an Express-shaped server hands to a middleware; also that of connect, Polka or restify. */
+export interface ServerResponseLike {
+  once(event: 'close', listener: () => void): unknown
+}
+export type ExpressMiddleware = (
+  request: unknown,
+  response: ServerResponseLike,
+  next: (error?: unknown) => void,
+) => void
+
+/** A session for each request, until its response is sent or its client is gone. */
+export function express(): ExpressMiddleware {
+  return (_request, response, next) => {
+    const { enter, end } = beginSession()
+    response.once('close', end)
+    enter(() => next())
+  }
+}
+
+/** What Koa and Hono hand to a middleware. */
+export type AsyncMiddleware = (context: unknown, next: () => Promise<unknown>) => Promise<void>
+
+/** A session for each request, until the middlewares below have answered. */
+export function asyncMiddleware(): AsyncMiddleware {
+  return async (_context, next) => {
+    await runInSession(next)
+  }
+}
+
+interface FastifyReplyLike {
+  readonly raw: ServerResponseLike
+}
+type FastifyHook = (request: object, reply: FastifyReplyLike, done: () => void) => void
+
+/** What Fastify hands to a plugin, as far as this one needs it. */
+export interface FastifyLike {
+  addHook(name: 'onRequest' | 'preValidation', hook: FastifyHook): unknown
+}
+export type FastifyPlugin = (instance: FastifyLike, options: unknown, done: () => void) => void
+
+/** A plugin: a session for each request, until its response is sent or its client is gone. */
+export function fastify(): FastifyPlugin {
+  const open = new WeakMap<object, <R>(run: () => R) => R>()
+  const plugin: FastifyPlugin = (instance, _options, done) => {
+    instance.addHook('onRequest', (request, reply, next) => {
+      const { enter, end } = beginSession()
+      open.set(request, enter)
+      reply.raw.once('close', end)
+      enter(next)
+    })
+    // A body arrives in events of the connection, which know nothing of the request that they belong to.
+    instance.addHook('preValidation', (request, _reply, next) => {
+      const enter = open.get(request)
+      if (enter === undefined) next()
+      else enter(next)
+    })
+    done()
+  }
+  // Fastify would otherwise hide the hooks from the routes beside the plugin.
+  return Object.assign(plugin, { [Symbol.for('skip-override')]: true })
+}

@@ -1,0 +1,37 @@
+import { forget } from './check.js'
+import { currentSession, runInSession } from './current.js'
+import { asyncMiddleware, express, fastify } from './frameworks.js'
+
+export type { CheckOptions, Version } from './check.js'
+export type { Session } from './current.js'
+export type {
+  AsyncMiddleware,
+  ExpressMiddleware,
+  FastifyLike,
+  FastifyPlugin,
+  ServerResponseLike,
+} from './frameworks.js'
+export {
+  type InvalidateVersions,
+  type VersionedFunction,
+  type VersionedOptions,
+  versioned,
+} from './versioned.js'
+
+/** Spans, such as web requests, in which a version is asked for at most once. */
+export const session = {
+  /** Runs something in a session, which ends when it returns or its promise settles. Within another one: in a new one. */
+  run: <R>(run: () => R): R => runInSession(run),
+  /** The session of the caller, if there is one. */
+  current: currentSession,
+  /** The caller's session, or the one given, asks anew for every version: it changed what they tell of. */
+  forget,
+  /** For Express and servers of its shape: `app.use(session.express())`, below what parses bodies. */
+  express,
+  /** For Fastify: `app.register(session.fastify())`. */
+  fastify,
+  /** For Koa: `app.use(session.koa())`. */
+  koa: asyncMiddleware,
+  /** For Hono: `app.use(session.hono())`. */
+  hono: asyncMiddleware,
+} as const

@@ -1,0 +1,160 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterAll, describe, expect, it } from 'vitest'
+import { root } from '../../.ci/entries.mjs'
+import { type Server, startRedis } from '../support/servers.js'
+
+/** One process of the example, as its user starts it. */
+interface Shop {
+  readonly process: ChildProcess
+  get(path: string): Promise<Answer>
+  /** Sends a form and, as a browser does, goes where the answer sends it. */
+  post(path: string, form: Record<string, string>, redirect?: 'follow' | 'manual'): Promise<Answer>
+}
+
+interface Answer {
+  readonly status: number
+  readonly page: string
+  /** How many queries the page says that it cost. */
+  readonly queries: number
+}
+
+const ends: (() => unknown)[] = []
+afterAll(async () => {
+  for (const end of ends.reverse()) await end()
+})
+
+async function open(environment: Record<string, string>): Promise<Shop> {
+  const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
+    cwd: root,
+    env: { ...process.env, ...environment, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  ends.push(() => close(child))
+  const [base] = (await once(createInterface(child.stdout), 'line')) as [string]
+  const answer = async (response: Response): Promise<Answer> => {
+    const page = await response.text()
+    return { status: response.status, page, queries: Number(/data-queries="(\d+)"/.exec(page)?.[1]) }
+  }
+  return {
+    process: child,
+    get: async (path) => answer(await fetch(new URL(path, base))),
+    post: async (path, form, redirect = 'follow') =>
+      answer(await fetch(new URL(path, base), { method: 'POST', body: new URLSearchParams(form), redirect })),
+  }
+}
+
+async function close(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const left = once(child, 'exit')
+    child.kill('SIGTERM')
+    await left
+  }
+  return child.exitCode
+}
+
+async function fileSettings(): Promise<Record<string, string>> {
+  const folder = mkdtempSync(join(tmpdir(), 'corral-web-'))
+  ends.push(() => rmSync(folder, { recursive: true, force: true }))
+  return { CACHE_BACKEND: 'lmdb', CACHE_BACKEND__PATH: join(folder, 'shop.lmdb') }
+}
+
+async function redisSettings(): Promise<Record<string, string>> {
+  const server: Server = await startRedis()
+  ends.push(() => server.stop())
+  return { CACHE_BACKEND: 'redis', CACHE_BACKEND__URL: `redis://127.0.0.1:${server.port}` }
+}
+
+const shelfOf = (page: string, name: string): string =>
+  new RegExp(`<h2>${name} [\\s\\S]*?</section>`).exec(page)?.[0] ?? ''
+
+describe.each([
+  ['memory', async () => ({ CACHE_BACKEND: 'memory' })],
+  ['a file', fileSettings],
+  ['Redis', redisSettings],
+])('the web example over %s', (_, settings) => {
+  it('serves its pages from the cache until what they were made from changes', async () => {
+    const shop = await open(await settings())
+
+    const cold = await shop.get('/')
+    expect(cold.queries).toBeGreaterThan(0)
+    const warm = await shop.get('/')
+    expect(warm.queries).toBe(0)
+    expect(shelfOf(warm.page, 'nature')).toContain('Silent Spring')
+
+    // A book leaves one shelf and enters another; the third is not touched.
+    const moved = { title: 'Silent Spring', author: 'Rachel Carson', shelf: 'essays' }
+    expect((await shop.post('/books/8', moved)).status).toBe(200)
+    const after = await shop.get('/')
+    expect(shelfOf(after.page, 'nature')).not.toContain('Silent Spring')
+    expect(shelfOf(after.page, 'essays')).toContain('Silent Spring')
+    expect(shelfOf(after.page, 'fiction')).toContain('Orlando')
+    expect((await shop.get('/')).queries).toBe(0)
+
+    // The revision has moved on, so the version check has the authors counted anew.
+    await shop.post('/books/8', { ...moved, author: 'R. Carson' })
+    expect((await shop.get('/')).page).toContain('R. Carson')
+
+    // A form invalidates a group: every shelf with a book of this author, and nothing else.
+    await shop.get('/')
+    await shop.post('/authors/forget', { author: 'Virginia Woolf' })
+    const told = await shop.get('/explain?shelf=fiction')
+    expect(told.page).toContain('group:author:Virginia Woolf')
+    expect((await shop.get('/explain?shelf=nature')).page).toContain('nature: hit')
+    expect((await shop.get('/')).queries).toBe(0)
+    expect(await close(shop.process)).toBe(0)
+  })
+})
+
+describe('the web example', () => {
+  it('of several processes is one shop', async () => {
+    const settings = await redisSettings()
+    const [one, other] = await Promise.all([open(settings), open(settings)])
+    await one.get('/')
+    expect((await other.get('/books/4')).queries).toBe(0)
+    await one.post('/authors/forget', { author: 'Italo Calvino' }, 'manual')
+    expect((await other.get('/books/4')).queries).toBe(1)
+    expect((await one.get('/books/4')).queries).toBe(0)
+  })
+
+  it('over a file starts warm', async () => {
+    const settings = await fileSettings()
+    const first = await open(settings)
+    await first.get('/')
+    expect(await close(first.process)).toBe(0)
+    expect((await (await open(settings)).get('/books/4')).queries).toBe(0)
+  })
+
+  it('keeps hostile input out of its pages and its cache', async () => {
+    const shop = await open({ CACHE_BACKEND: 'memory' })
+    const title = `<script>alert("1")</script>'&`
+    await shop.post('/books/1', { title, author: 'N\0:\\', shelf: 'fiction' })
+    const { page } = await shop.get('/')
+    expect(page).not.toContain('<script>')
+    expect(page).toContain('&#60;script&#62;')
+    expect((await shop.post('/books/1', { title: '', author: 'a', shelf: 'fiction' })).status).toBe(400)
+    expect((await shop.post('/books/1', { title: 'a', author: 'a', shelf: 'attic' })).status).toBe(400)
+    expect((await shop.post('/books/1', { title: 'x'.repeat(20_000) })).status).toBe(413)
+    expect((await shop.get('/books/999')).status).toBe(404)
+    expect((await shop.get('/nowhere')).status).toBe(404)
+  })
+
+  it('says what is wrong with a setting, and does not start', async () => {
+    const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
+      cwd: root,
+      env: { ...process.env, CACHE_BACKEND: 'paper', PORT: '0' },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+    })
+    const [code] = (await once(child, 'exit')) as [number]
+    expect(code).toBe(1)
+    expect(said).toContain("No backend is registered as 'paper'")
+  })
+})

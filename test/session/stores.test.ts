@@ -1,0 +1,194 @@
+/** Versions over every store, with two regions of one name as two processes would have them. */
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { lmdb } from '../../backends/lmdb/index.js'
+import { memcached } from '../../backends/memcached/index.js'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
+import { prefix } from '../../proxies/prefix.js'
+import { type Backend, type CachedValue, dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { session, versioned } from '../../src/session/index.js'
+import { temporaryFolder } from '../lmdb/support.js'
+import { cluster, type Deployment, standalone } from '../redis/deployments.js'
+import { type Server, startMemcached } from '../support/servers.js'
+import { table } from './support.js'
+
+const LONG = process.env.LONG === '1'
+
+interface Store {
+  /** Another connection to the same data, as another process has it. */
+  open(): Backend<CachedValue>
+  stop?(): Promise<unknown> | unknown
+}
+
+const overRedis = (deployment: Deployment): Store => ({
+  open: () => wrap(deployment.open(), msgpack(), dependencies(), prefix('v:')),
+  stop: () => deployment.stop(),
+})
+
+const stores: Record<string, { readonly needs?: 'redis' | 'memcached'; start(): Promise<Store> }> = {
+  memory: {
+    async start() {
+      const store = memory()
+      return { open: () => wrap(store, dependencies(), prefix('v:')) }
+    },
+  },
+  'memory, encoded': {
+    async start() {
+      const store = memory({ stores: 'bytes' })
+      return { open: () => wrap(store, json(), dependencies(), prefix('v:')) }
+    },
+  },
+  lmdb: {
+    async start() {
+      const file = join(temporaryFolder(), 'versions.mdb')
+      return { open: () => wrap(lmdb(file), msgpack(), dependencies(), prefix('v:')) }
+    },
+  },
+  redis: { needs: 'redis', start: async () => overRedis(await standalone()) },
+  'redis cluster': { needs: 'redis', start: async () => overRedis(await cluster()) },
+  memcached: {
+    needs: 'memcached',
+    async start() {
+      const server: Server = await startMemcached()
+      return {
+        open: () => wrap(memcached(`127.0.0.1:${server.port}`), msgpack(), dependencies(), prefix('v:')),
+        stop: () => server.stop(),
+      }
+    },
+  },
+}
+
+let unique = 0
+
+for (const [name, { needs, start }] of Object.entries(stores))
+  describe.skipIf(needs !== undefined && inject('servers')[needs] === null)(`versions over ${name}`, () => {
+    let store: Store
+    beforeAll(async () => {
+      store = await start()
+    })
+    afterAll(() => store.stop?.())
+
+    /** The same functions in two processes: one table, each with a region, a versioned read and a page made from it. */
+    function processes(slow = async () => {}) {
+      const namespace = `row${++unique}`
+      const data = table()
+      const load = async (id: string) => {
+        const text = data.read(id)
+        await slow()
+        return text
+      }
+      const row = dep.version(namespace, async (id: string) => data.version(id))
+      const open = () => {
+        const region = makeRegion<string>({ name: namespace, backend: store.open() })
+        const cached = versioned({ namespace: `${namespace} v`, version: data.version, region })(load)
+        const read = region.cacheOnArguments({
+          namespace: `${namespace} read`,
+          dependencies: (id: string) => row(id),
+        })(load)
+        const page = region.cacheOnArguments({ namespace: `${namespace} page` })(async (...ids: string[]) =>
+          (await Promise.all(ids.map((id) => read(id)))).join(' '),
+        )
+        return { region, cached, read, page }
+      }
+      const both = [open(), open()] as const
+      return { ...data, both, close: () => Promise.all(both.map(({ region }) => region.close())) }
+    }
+
+    it('are seen by the process that did not make the value', async () => {
+      const { write, seen, both, close } = processes()
+      const [one, other] = both
+      write('a', 'one')
+      for (const fn of ['cached', 'read', 'page'] as const) {
+        expect(await session.run(() => one[fn]('a'))).toBe('one')
+        expect(await session.run(() => other[fn]('a'))).toBe('one')
+        expect(await session.run(() => other[fn].get('a'))).toBe('one')
+      }
+      expect(seen.reads).toBe(2)
+      write('a', 'two')
+      for (const fn of ['cached', 'read', 'page'] as const) {
+        expect(await session.run(() => other[fn].get('a'))).toBe(NO_VALUE)
+        expect(await session.run(() => other[fn]('a'))).toBe('two')
+        expect(await session.run(() => one[fn]('a'))).toBe('two')
+      }
+      expect(seen.reads).toBe(4)
+      await close()
+    })
+
+    it('make one value for the callers of both processes', async () => {
+      const { write, seen, both, close } = processes()
+      write('a', 'one')
+      const calls = both.flatMap(({ cached }) => [1, 2, 3].map(() => session.run(() => cached('a'))))
+      expect(await Promise.all(calls)).toEqual(calls.map(() => 'one'))
+      expect(seen.reads).toBe(1)
+      await close()
+    })
+
+    it('are all reached by an invalidation, from the other process too', async () => {
+      const { write, both, seen, close } = processes()
+      const [one, other] = both
+      write('a', 'one')
+      await session.run(async () => {
+        await one.cached('a')
+        write('a', 'two')
+        await session.run(() => one.cached('a'))
+        expect(seen.reads).toBe(2)
+        await other.cached.invalidate('a')
+        expect(await one.cached.get('a')).toBe(NO_VALUE)
+        expect(await session.run(() => one.cached.get('a'))).toBe(NO_VALUE)
+      })
+      await close()
+    })
+
+    it('never answer what is older than the version that a session knows', async () => {
+      const pause = () => new Promise<void>((resolve) => setTimeout(resolve, Math.random() * 4))
+      const { write, both, close } = processes(pause)
+      const ids = ['a', 'b', 'c']
+      const written = new Map(ids.map((id) => [id, 0]))
+      const until = performance.now() + (LONG ? 20_000 : 1_200)
+      const counts = { sessions: 0, reads: 0, writes: 0, during: 0 }
+      let under = 0
+      const random = <T>(from: readonly T[]): T => from[Math.floor(Math.random() * from.length)] as T
+      for (const id of ids) write(id, '0')
+      const writer = async () => {
+        while (performance.now() < until) {
+          await pause()
+          const id = random(ids)
+          const next = (written.get(id) ?? 0) + 1
+          write(id, String(next))
+          written.set(id, next)
+          counts.writes++
+          if (under > 0) counts.during++
+        }
+      }
+      const reader = async () => {
+        while (performance.now() < until)
+          await session.run(async () => {
+            counts.sessions++
+            // What was written before the session first asked for a version is the least that it may see from then on.
+            const least = new Map<string, number>()
+            for (let i = 0; i < 4; i++) {
+              const id = random(ids)
+              const fn = random(['cached', 'read', 'page'] as const)
+              const asked = `${fn === 'cached'} ${id}`
+              if (!least.has(asked)) least.set(asked, written.get(id) ?? 0)
+              under++
+              const value = Number(await random(both)[fn](id))
+              under--
+              counts.reads++
+              if (!(value >= (least.get(asked) ?? 0)))
+                throw new Error(`${fn}('${id}') answered ${value}, but ${least.get(asked)} was known`)
+              if (i === 1) await pause()
+            }
+          })
+      }
+      await Promise.all([writer(), ...Array.from({ length: 6 }, reader)])
+      console.log(`[versions] ${name}: ${JSON.stringify(counts)}`)
+      expect(counts.sessions).toBeGreaterThan(20)
+      expect(counts.writes).toBeGreaterThan(20)
+      expect(counts.during).toBeGreaterThan(5)
+      await close()
+    })
+  })

@@ -1,0 +1,364 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { CorralError, dependsOn, makeRegion, NO_VALUE } from '../../src/index.js'
+import { session, versioned } from '../../src/session/index.js'
+import { cachedTable, gate, tracked } from './support.js'
+
+const code = (wanted: string) => (error: unknown) => CorralError.is(error, wanted as never)
+
+describe('a versioned function', () => {
+  it('runs once in a session, with one check of the version', async () => {
+    const { seen, write, cached } = cachedTable()
+    write('a', 'one')
+    await session.run(async () => {
+      expect(await cached('a')).toBe('one')
+      expect(await cached('a')).toBe('one')
+    })
+    expect(seen).toEqual({ versions: 1, reads: 1 })
+  })
+
+  it('runs once for many sessions while the version stays', async () => {
+    const { seen, cached } = cachedTable()
+    for (let i = 0; i < 3; i++) await session.run(() => cached('a'))
+    expect(seen).toEqual({ versions: 3, reads: 1 })
+  })
+
+  it('runs again in the first session that sees another version', async () => {
+    const { seen, write, cached } = cachedTable()
+    write('a', 'one')
+    await session.run(() => cached('a'))
+    write('a', 'two')
+    expect(await session.run(() => cached('a'))).toBe('two')
+    expect(seen).toEqual({ versions: 2, reads: 2 })
+  })
+
+  it('keeps to one version within a session, also when it changes meanwhile', async () => {
+    const { seen, write, cached } = cachedTable()
+    write('a', 'one')
+    await session.run(async () => {
+      expect(await cached('a')).toBe('one')
+      write('a', 'two')
+      expect(await session.run(() => cached('a'))).toBe('two')
+      expect(await cached('a')).toBe('one')
+    })
+    expect(seen).toEqual({ versions: 2, reads: 2 })
+  })
+
+  it('asks each time outside of a session', async () => {
+    const { seen, write, cached } = cachedTable()
+    write('a', 'one')
+    expect(await cached('a')).toBe('one')
+    write('a', 'two')
+    expect(await cached('a')).toBe('two')
+    expect(seen.versions).toBe(2)
+  })
+
+  it('may demand a session', async () => {
+    const { cached, seen } = cachedTable({ withoutSession: 'throw' })
+    await expect(cached('a')).rejects.toSatisfy(code('ERR_NO_SESSION'))
+    expect(seen).toEqual({ versions: 0, reads: 0 })
+    expect(await session.run(() => cached('a'))).toBe('')
+  })
+
+  it('hangs what it knows on any object that stands for a session', async () => {
+    let request: object | undefined = {}
+    const { seen, cached } = cachedTable({ session: () => request })
+    await cached('a')
+    await cached('a')
+    expect(seen.versions).toBe(1)
+    request = {}
+    await cached('a')
+    expect(seen.versions).toBe(2)
+    request = undefined
+    await cached('a')
+    await cached('a')
+    expect(seen).toEqual({ versions: 4, reads: 1 })
+  })
+
+  it('reads the version before it makes the value: what changes meanwhile leaves an entry of the older version', async () => {
+    const made = gate()
+    let row = { version: 1, text: 'old' }
+    const cached = versioned({ namespace: 'slow', version: () => row.version })(async () => {
+      const { text } = row
+      await made.opened
+      return text
+    })
+    const first = cached()
+    await new Promise((resolve) => setImmediate(resolve))
+    row = { version: 2, text: 'new' }
+    const second = cached()
+    made.open()
+    expect(await first).toBe('old')
+    expect(await second).toBe('new')
+    expect(await cached()).toBe('new')
+  })
+
+  it('makes one value and asks for one version when a session calls it many times at once', async () => {
+    const seen = { versions: 0, values: 0 }
+    const cached = versioned({
+      namespace: 'once',
+      version: async (_id: number) => {
+        seen.versions++
+        await new Promise((resolve) => setImmediate(resolve))
+        return 'v'
+      },
+    })(async (id: number) => {
+      seen.values++
+      await new Promise((resolve) => setImmediate(resolve))
+      return id
+    })
+    const all = await session.run(() => Promise.all(Array.from({ length: 6 }, () => cached(7))))
+    expect(all).toEqual([7, 7, 7, 7, 7, 7])
+    expect(seen).toEqual({ versions: 1, values: 1 })
+    await Promise.all(Array.from({ length: 6 }, () => session.run(() => cached(8))))
+    expect(seen).toEqual({ versions: 7, values: 2 })
+  })
+
+  it('takes numbers, bigints, texts and dates for versions, 0 among them, and a default for none', async () => {
+    let version: unknown
+    const cached = versioned({ namespace: 'kinds', version: () => version as string })(() => 'v')
+    for (const [given, text] of [
+      [0, '0'],
+      [5n, '5'],
+      ['W/"abc"', 'W/"abc"'],
+      [new Date(86_400_000), '86400000'],
+      ['', '-1'],
+      [undefined, '-1'],
+      [null, '-1'],
+    ] as const) {
+      version = given
+      expect(await cached.version()).toBe(text)
+    }
+    for (const wrong of [Number.NaN, {}, false, Symbol('v'), new Date(Number.NaN)]) {
+      version = wrong
+      await expect(cached()).rejects.toSatisfy(code('ERR_VERSION'))
+    }
+  })
+
+  it('has a default version of the caller’s', async () => {
+    const cached = versioned({ namespace: 'none', version: () => undefined, defaultVersion: 'empty' })(
+      () => 1,
+    )
+    expect(await cached()).toBe(1)
+    expect(await cached.version()).toBe('empty')
+  })
+
+  it('rejects when its version cannot be read, caches nothing, and asks again in the same session', async () => {
+    let fails = true
+    const seen = { versions: 0, values: 0 }
+    for (const later of [false, true]) {
+      fails = true
+      const cached = versioned({
+        namespace: 'failing',
+        version: () => {
+          seen.versions++
+          if (later) return fails ? Promise.reject(new Error('down')) : Promise.resolve('v')
+          if (fails) throw new Error('down')
+          return 'v'
+        },
+      })(() => ++seen.values)
+      await session.run(async () => {
+        await expect(Promise.all([cached(), cached()])).rejects.toThrow('down')
+        await expect(cached.get()).rejects.toThrow('down')
+        fails = false
+        expect(await cached()).toBe(later ? 2 : 1)
+        expect(await cached()).toBe(later ? 2 : 1)
+      })
+    }
+    expect(seen.values).toBe(2)
+  })
+
+  it('does not cache a failure of the function', async () => {
+    let fails = true
+    const cached = versioned({ namespace: 'f', version: () => 1 })(() => {
+      if (fails) throw new Error('once')
+      return 'made'
+    })
+    await session.run(async () => {
+      await expect(cached()).rejects.toThrow('once')
+      fails = false
+      expect(await cached()).toBe('made')
+    })
+  })
+
+  it('answers what is there without calling the function', async () => {
+    const { seen, write, cached } = cachedTable()
+    expect(await cached.get('a')).toBe(NO_VALUE)
+    await cached('a')
+    expect(await cached.get('a')).toBe('')
+    write('a', 'one')
+    expect(await cached.get('a')).toBe(NO_VALUE)
+    expect(seen.reads).toBe(1)
+  })
+
+  it('refreshes under the version that it finds then, also in a session that knew an older one', async () => {
+    const { write, cached, version } = cachedTable()
+    await session.run(async () => {
+      expect(await cached('a')).toBe('')
+      write('a', 'one')
+      expect(await cached('a')).toBe('')
+      expect(await cached.refresh('a')).toBe('one')
+      expect(await cached('a')).toBe('one')
+      expect(await cached.version('a')).toBe(String(version('a')))
+    })
+  })
+
+  it('forgets what a session knows when that session changes the data', async () => {
+    const { write, cached } = cachedTable()
+    await session.run(async () => {
+      expect(await cached('a')).toBe('')
+      write('a', 'one')
+      session.forget()
+      expect(await cached('a')).toBe('one')
+    })
+  })
+
+  it('invalidates the results of all versions, also for sessions that began before', async () => {
+    let text = 'one'
+    let version = 1
+    const cached = versioned({ namespace: 'all', version: () => version })(() => text)
+    await session.run(async () => {
+      expect(await cached()).toBe('one')
+      version = 2
+      expect(await session.run(cached)).toBe('one')
+      text = 'two'
+      await session.run(() => cached.invalidate())
+      expect(await cached()).toBe('two')
+      expect(await session.run(cached)).toBe('two')
+    })
+  })
+
+  it('invalidates softly: the old result is served while one caller renews it', async () => {
+    let count = 0
+    const made = gate()
+    const cached = versioned({ namespace: 'soft', version: () => 1 })(async () => {
+      if (count > 0) await made.opened
+      return ++count
+    })
+    expect(await cached()).toBe(1)
+    await cached.invalidate.soft()
+    const renewing = cached()
+    expect(await cached()).toBe(1)
+    made.open()
+    expect(await renewing).toBe(2)
+    expect(await cached()).toBe(2)
+  })
+
+  it('is not brought back by a call under way when it was invalidated', async () => {
+    const made = gate()
+    let text = 'old'
+    const cached = versioned({ namespace: 'fenced', version: () => 1 })(async () => {
+      const read = text
+      await made.opened
+      return read
+    })
+    const first = cached()
+    await new Promise((resolve) => setImmediate(resolve))
+    text = 'new'
+    await cached.invalidate()
+    made.open()
+    expect(await first).toBe('old')
+    expect(await cached()).toBe('new')
+  })
+
+  it('needs a region that tracks dependencies to be invalidated', async () => {
+    const { cached } = cachedTable({ region: makeRegion({ backend: memory() }) })
+    await cached('a')
+    await expect(cached.invalidate('a')).rejects.toSatisfy(code('ERR_NO_LEDGER'))
+  })
+
+  it('keeps name, length and the function itself', () => {
+    const fn = function readRow(_id: string, _more: number) {
+      return 'v'
+    }
+    const cached = versioned<[string, number]>({ namespace: 'n', version: () => 1 })(fn)
+    expect([cached.name, cached.length]).toEqual(['readRow', 2])
+    expect(cached.original('a', 1)).toBe('v')
+    expect(cached.key('v', 'a', 1)).toBe('n|"a",1@"v"')
+  })
+
+  it('refuses options that cannot be right', () => {
+    const version = () => 1
+    const region = tracked()
+    for (const [options, wanted] of [
+      [{ version }, 'ERR_NAMESPACE'],
+      [{ namespace: 'n' }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', ttl: 0 }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', maxSize: 0 }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', maxSize: Number.POSITIVE_INFINITY }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', maxSize: 5, region }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', region: {} }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', session: {} }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', withoutSession: 'no' }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', defaultVersion: '' }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', functionKeyGenerator: 5 }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', time_to_live_seconds: 5 }, 'ERR_OPTION'],
+    ] as const)
+      expect(() => versioned(options as never), JSON.stringify(options)).toThrow(
+        expect.objectContaining({ code: wanted }),
+      )
+    expect(() => versioned({ version, namespace: 'n' })(5 as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }),
+    )
+    const stray = versioned({ version, namespace: 'n', session: () => 5 as never })(() => 1)
+    return expect(stray()).rejects.toSatisfy(code('ERR_OPTION'))
+  })
+})
+
+describe('a versioned function inside another one’s creator', () => {
+  it('hands up its version: when that changes, what was made from it is a miss', async () => {
+    const region = tracked('outer')
+    const { seen, write, cached } = cachedTable({ namespace: 'handed', region })
+    write('a', 'one')
+    const page = region.cacheOnArguments({ namespace: 'page' })(async (id: string) => `<${await cached(id)}>`)
+    expect(await page('a')).toBe('<one>')
+    expect(await page.get('a')).toBe('<one>')
+    write('a', 'two')
+    expect(await page.get('a')).toBe(NO_VALUE)
+    expect(await page('a')).toBe('<two>')
+    await session.run(async () => {
+      const { versions } = seen
+      expect(await page('a')).toBe('<two>')
+      expect(await page('a')).toBe('<two>')
+      expect(seen.versions).toBe(versions + 1)
+    })
+  })
+
+  it('hands up its invalidation', async () => {
+    const region = tracked('outer')
+    let text = 'one'
+    const part = versioned({ namespace: 'part', version: () => 1, region })(() => text)
+    const page = region.cacheOnArguments({ namespace: 'page' })(async () => `<${await part()}>`)
+    expect(await page()).toBe('<one>')
+    text = 'two'
+    await part.invalidate()
+    expect(await page()).toBe('<two>')
+  })
+
+  it('keeps what was made from it from being stored where its version cannot be asked for by name', async () => {
+    const region = tracked('outer')
+    const part = versioned<[{ id: number }]>({ namespace: 'object', version: () => 1, region })(
+      ({ id }) => id,
+    )
+    const page = region.cacheOnArguments({ namespace: 'page' })(async () => part({ id: 1 }))
+    expect(await page()).toBe(1)
+    expect(await page.get()).toBe(NO_VALUE)
+    const twins = [1, 2].map((n) => versioned({ namespace: 'twin', version: () => 1, region })(() => n))
+    const other = region.cacheOnArguments({ namespace: 'other' })(async () => twins[0]?.())
+    expect(await other()).toBe(1)
+    expect(await other.get()).toBe(NO_VALUE)
+  })
+
+  it('may declare dependencies of its own', async () => {
+    const region = tracked('own')
+    let text = 'one'
+    const part = versioned({ namespace: 'declaring', version: () => 1, region })(() => {
+      dependsOn('row')
+      return text
+    })
+    expect(await part()).toBe('one')
+    text = 'two'
+    await region.invalidateDependencies('row')
+    expect(await part()).toBe('two')
+  })
+})
