@@ -171,6 +171,26 @@ withRedis('concurrent reads on a Cluster', cluster, (at) => {
     expect({ spublish, publish }).toEqual({ spublish: 1, publish: undefined })
   })
 
+  it('are one round trip for each node, however many slots', async () => {
+    const backend = at().open()
+    const keys = Array.from({ length: 90 }, (_, i) => `{slot ${i}} ${freshKey()}`)
+    await backend.setMulti(keys.map((key) => [key, bytes(key), {}]))
+    const nodes = at().servers.map(({ port }) => new Redis({ port }))
+    for (const node of nodes) await node.config('RESETSTAT')
+    expect((await Promise.all(keys.map((key) => backend.get(key)))).map(text)).toEqual(keys)
+    for (const node of nodes) {
+      // The reading of this question is one of them; others of the deployment may ask their own meanwhile.
+      const [, reads] = /^total_reads_processed:(\d+)/m.exec(await node.info('stats')) ?? []
+      expect(Number(reads)).toBeLessThan(10)
+      node.disconnect()
+    }
+    // A key of a foreign type among them is a miss, and nobody else's.
+    const foreign = `{slot 3} ${freshKey()}`
+    await at().admin.lpush(foreign, 'x')
+    const found = await Promise.all([...keys.slice(0, 9), foreign].map((key) => backend.get(key)))
+    expect(found.map(text)).toEqual([...keys.slice(0, 9), undefined])
+  })
+
   const nodes = () => [{ host: '127.0.0.1', port: at().servers[1]?.port ?? 0 }]
 
   it.each<[string, () => Cluster | Cluster5]>([
