@@ -100,6 +100,14 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
   const endRead = () => {
     if (!closed) entries.resetReadTxn()
   }
+  /** A database of the caller's may not tell it commit by commit, and then only now: later it would be another one's. */
+  const whenFlushed = (commit: unknown): Promise<unknown> => {
+    const { flushed } = commit as { readonly flushed?: Promise<unknown> }
+    const done = (flushed ?? entries.flushed).then(nothing)
+    // A commit that fails says so itself.
+    done.catch(nothing)
+    return done
+  }
   const send = async (
     seen: readonly Seen[],
     changes: readonly Change[],
@@ -130,11 +138,12 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
     }
     if (seen.length === 0) conditions.push(entries.batch(apply))
     else nest(0)
+    const flushed = durably ? whenFlushed(conditions[0]) : undefined
     // lmdb makes one more promise for the turn's batch, which is nobody's, and rejects it when the commit fails.
     setImmediate(() => void entries.committed.then(nothing, nothing))
     const results = await Promise.all(conditions)
     if (!results.every(Boolean)) return false
-    if (durably) await (conditions[0] as { readonly flushed?: Promise<unknown> }).flushed
+    await flushed
     return true
   }
 
