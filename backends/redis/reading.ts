@@ -3,6 +3,7 @@ import type { RedisClient } from './client.js'
 import type { Reply } from './coalescer.js'
 import type { Gateway } from './gateway.js'
 import { slotOf } from './names.js'
+import { inSlices } from './slices.js'
 
 /** How keys are fetched: a lone one by `GET`, more by `MGET`, on a cluster one command for each slot. */
 export function fetcher(
@@ -20,25 +21,22 @@ export function fetcher(
       else group.push(i)
     })
     const replies: Reply[] = new Array(keys.length).fill(null)
-    await Promise.all(
-      [...slots.values()].map(async (places) => {
-        try {
-          const found = await gate.run((client) =>
-            fetch(
-              client,
-              places.map((i) => keys[i] as string),
-            ),
-          )
-          places.forEach((place, i) => {
-            replies[place] = found[i] ?? null
-          })
-        } catch (error) {
-          // One node's failure is not the others'.
-          for (const place of places)
-            replies[place] = error instanceof Error ? error : new Error(String(error))
-        }
-      }),
-    )
+    await inSlices([...slots.values()], async (places) => {
+      try {
+        const found = await gate.run((client) =>
+          fetch(
+            client,
+            places.map((i) => keys[i] as string),
+          ),
+        )
+        places.forEach((place, i) => {
+          replies[place] = found[i] ?? null
+        })
+      } catch (error) {
+        // One node's failure is not the others'.
+        for (const place of places) replies[place] = error instanceof Error ? error : new Error(String(error))
+      }
+    })
     return replies
   }
 }

@@ -55,7 +55,9 @@ withMemcached('the ledger of memcached', (bench) => {
     )
     expect(await ledger.judge(clock, before)).not.toBe('fresh')
     const reading = await ledger.read(clock, ['a'])
-    if (reading.stamps[0] !== undefined) expect(reading.stamps[0].soft).toBe(reading.now?.at)
+    // One that had to be removed, since too many marked it, was made anew by the judgement: hard, as of now.
+    const [stamp] = reading.stamps
+    if (stamp !== undefined) expect(Math.max(stamp.soft, stamp.hard)).toBe(reading.now?.at)
   })
 
   it('takes an absent stamp and an absent clock for a miss', async () => {
