@@ -22,6 +22,9 @@ export interface FileLedger extends Ledger {
   examine(look: Reader, clock: string, basis: Basis): Verdict
 }
 
+/** So many names are conditions of a write each; more are represented by their clock, and the write is tried again when it moves. */
+const CONDITIONS = 256
+
 /** Invalidations that come while one is being written go together into the next. */
 interface Order {
   readonly names: readonly string[]
@@ -113,9 +116,12 @@ export function fileLedger(store: Store): FileLedger {
     examine(look, clock, basis) {
       const freshness = judge(look, clock, basis)
       if (freshness !== 'fresh') return { freshness, seen: [] }
-      const { anchor, floor } = readClock(look, clock)
+      const { seen, anchor, floor } = readClock(look, clock)
+      const names = namesOf(basis)
+      // lmdb nests its conditions, so there cannot be any number of them.
+      if (names.length > CONDITIONS) return { freshness, seen: [anchor, seen] }
       // Not the clock itself: it moves with every invalidation of anything.
-      const stamps = namesOf(basis).map((name) => readStamp(look, clock, name, floor).seen)
+      const stamps = names.map((name) => readStamp(look, clock, name, floor).seen)
       return { freshness, seen: [anchor, ...stamps] }
     },
     invalidate: (clock, names, mode) =>
