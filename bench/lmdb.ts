@@ -1,6 +1,7 @@
 /**
  * LMDB beside bare lmdb and beside other caches in files: `node .ci/run-ts.mjs bench/lmdb.ts`. The caches in files come
- * from bench/peers (`npm install --prefix bench/peers`); without them that part is left out.
+ * from bench/peers (`npm install --prefix bench/peers`), or from the folder that BENCH_PEERS names; without them that part
+ * is left out.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -56,16 +57,24 @@ const folder = mkdtempSync(join(tmpdir(), 'corral-bench-'))
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const key = (i: number) => `key ${i % KEYS}`
 
-/** Interleaved rounds of calls, one after another, in turns of the event loop of fifty. */
+/** How many writes are under way at a time, where several are. */
+const AT_ONCE = 50
+
+/** Interleaved rounds of calls, one after another or `AT_ONCE` together, in turns of the event loop of fifty. */
 async function compare(
   title: string,
   perRound: number,
   contenders: readonly Contender[],
-  pick: 'read' | 'write',
+  pick: 'read' | 'write' | 'writes',
 ): Promise<Readonly<Record<string, Samples>>> {
   const works = contenders.map(({ name, read, write }): [string, Work] => [
     name,
     async (times) => {
+      if (pick === 'writes') {
+        for (let i = 0; i < times; i += AT_ONCE)
+          await Promise.all(Array.from({ length: AT_ONCE }, (_, j) => write?.(key(i + j), payload)))
+        return
+      }
       for (let i = 0; i < times; i++) {
         const answer = pick === 'read' ? read(key(i)) : write?.(key(i), payload)
         if (answer instanceof Promise) await answer
@@ -134,22 +143,28 @@ const hits = await compare(
   ],
   'read',
 )
-const writes = await compare(
-  'A write, one after another',
-  WRITES,
-  [
-    { ...baseLine, name: 'bare lmdb put' },
-    { name: 'lmdb() set', read: () => undefined, write: (text) => store.set(text, Buffer.alloc(700), {}) },
-    { name: 'region.set over it', read: () => undefined, write: (text, value) => region.set(text, value) },
-  ],
-  'write',
-)
+/** lmdb that never waits for the disk, to see what waiting costs. */
+const hasty = open(join(folder, 'hasty.mdb'), { noSync: true })
+const hastyStore = lmdb(hasty)
+const bytes = Buffer.alloc(700)
+const writers: readonly Contender[] = [
+  { ...baseLine, name: 'bare lmdb put' },
+  { name: 'lmdb() set', read: () => undefined, write: (text) => store.set(text, bytes, {}) },
+  {
+    name: 'lmdb() set, over a database with `noSync`',
+    read: () => undefined,
+    write: (text) => hastyStore.set(text, bytes, {}),
+  },
+  { name: 'region.set over lmdb()', read: () => undefined, write: (text, value) => region.set(text, value) },
+]
+const writes = await compare('A write, one after another', WRITES, writers, 'write')
+const manyWrites = await compare(`A write, ${AT_ONCE} at once`, WRITES * 5, writers, 'writes')
 
 const proxies = ratio(hits[PROXIES] ?? [], hits[BARE] ?? [])
 console.log(
   `\n${budget('a hit through three proxies ÷ bare lmdb get and decode', shown(proxies), '≤ 1.5', proxies.median <= 1.5)}`,
 )
-saveJson({ hits, writes })
+saveJson({ hits, writes, manyWrites })
 
 const others = await caches()
 if (others.length === 0) console.log('\nNo other caches in files: npm install --prefix bench/peers')
@@ -166,20 +181,29 @@ else {
     [own, ...others],
     'read',
   )
-  await compare('A write beside them', 20, [own, ...others], 'write')
+  await compare('A write beside them, one after another', 20, [own, ...others], 'write')
+  await compare(
+    `A write beside them, ${AT_ONCE} at once`,
+    AT_ONCE * 2,
+    // flat-cache writes all of its file each time.
+    [own, ...others.filter(({ name }) => !name.startsWith('flat-cache'))],
+    'writes',
+  )
 }
 await region.close()
 await bare.close()
+await hastyStore.close()
+await hasty.close()
 rmSync(folder, { recursive: true, force: true })
 
 /** What each of them offers for keeping an object under a key in files. */
 async function caches(): Promise<readonly Contender[]> {
-  const require = createRequire(join(root, 'bench/peers/package.json'))
+  const require = createRequire(join(process.env.BENCH_PEERS ?? join(root, 'bench/peers'), 'package.json'))
   const load = async (name: string) =>
     (await import(pathToFileURL(require.resolve(name)).href)) as Record<string, unknown>
   try {
-    const [flat, keyvFile, keyv, system, content] = await Promise.all(
-      ['flat-cache', 'keyv-file', 'keyv', 'file-system-cache', 'cacache'].map(load),
+    const [flat, keyvFile, keyv, system, content, hashed] = await Promise.all(
+      ['flat-cache', 'keyv-file', 'keyv', 'file-system-cache', 'cacache', 'cache-manager-fs-hash'].map(load),
     )
     const member = <T>(module: Record<string, unknown> | undefined, name: string): T =>
       (module?.[name] ??
@@ -207,6 +231,7 @@ async function caches(): Promise<readonly Contender[]> {
     const files = new (member<Made<Async>>(system, 'FileSystemCache'))({ basePath: join(folder, 'files') })
     const contents = ((content?.default as object | undefined) ?? content) as unknown as Content
     const place = join(folder, 'cacache')
+    const disk = new (member<Made<Async>>(hashed, 'DiskStore'))({ path: join(folder, 'hashed') })
     return [
       {
         name: 'flat-cache, saved with every write',
@@ -222,6 +247,11 @@ async function caches(): Promise<readonly Contender[]> {
         name: 'file-system-cache',
         read: (text) => files.get(text),
         write: (text, value) => files.set(text, value),
+      },
+      {
+        name: 'cache-manager-fs-hash',
+        read: (text) => disk.get(text),
+        write: (text, value) => disk.set(text, value),
       },
       {
         name: 'cacache',

@@ -14,6 +14,14 @@ import { budget, machine, ratio, rounds, type Samples, saveJson, shown, spread, 
 
 const SIZES = [200, 5_000]
 const CONCURRENT = [1, 10, 100]
+/** Readers at once, and the slots of their keys. */
+const CLUSTERED = [
+  [1, 1],
+  [10, 10],
+  [100, 1],
+  [100, 10],
+  [100, 100],
+] as const
 const figures: Record<string, unknown> = {}
 
 type Fetch = (keys: readonly string[]) => Promise<unknown>
@@ -86,6 +94,7 @@ async function reads(port: number, bytes: number): Promise<void> {
         raw,
         width,
       ),
+      'a coalescer by hand': reading(each(byHand(plain, decode)), raw, width),
       'redis() + json()': reading(
         each((key) => untracked.get(key) as Promise<unknown>),
         raw,
@@ -131,9 +140,9 @@ async function reads(port: number, bytes: number): Promise<void> {
       console.log(
         budget(what, `${shown(ratio(one, other))}×`, `≤ ${most}×`, ratio(one, other).median <= most),
       )
-    const own = by('redis() + json()')
+    const own = by('a region without a ledger')
     if (width === 1) {
-      limit('lone get ÷ getBuffer', own, base, 1.1)
+      limit('lone get of a region ÷ getBuffer', own, base, 1.1)
       limit(
         'lone tracked get ÷ untracked',
         by('tracked, 5 shared names'),
@@ -142,7 +151,8 @@ async function reads(port: number, bytes: number): Promise<void> {
       )
     }
     if (width === 100) {
-      limit('100 concurrent ÷ MGET by hand', own, base, 1.2)
+      limit('100 concurrent gets of a region ÷ MGET by hand', own, base, 1.2)
+      limit('the floor: a promise for each key, by hand ÷ MGET by hand', by('a coalescer by hand'), base, 1.2)
       limit(
         'tracked, shared names ÷ untracked',
         by('tracked, 5 shared names'),
@@ -161,6 +171,27 @@ async function reads(port: number, bytes: number): Promise<void> {
   await Promise.all([bare.close(), region.close(), untracked.close(), shared.close(), distinct.close()])
   plain.disconnect()
   auto.disconnect()
+}
+
+/** The least that joins single reads: a promise for each, no deadline, no second asker of a key, no failures. */
+function byHand(client: Redis, decode: (found: Buffer | null, key: string) => unknown) {
+  let open: { readonly keys: string[]; readonly resolve: ((value: unknown) => void)[] } | undefined
+  const flush = async () => {
+    if (open === undefined) return
+    const { keys, resolve } = open
+    open = undefined
+    const found = await client.mgetBuffer(keys)
+    for (let i = 0; i < found.length; i++) resolve[i]?.(decode(found[i] ?? null, keys[i] as string))
+  }
+  return (key: string): Promise<unknown> => {
+    if (open === undefined) {
+      open = { keys: [], resolve: [] }
+      process.nextTick(flush)
+    }
+    const { keys, resolve } = open
+    keys.push(key)
+    return new Promise((done) => resolve.push(done))
+  }
 }
 
 async function fill(
@@ -226,48 +257,44 @@ async function repeat(times: number, work: () => Promise<unknown>): Promise<void
   for (let i = 0; i < times; i++) await work()
 }
 
-/** Commands and round trips that 100 concurrent reads cost each node of a cluster. */
-async function onCluster(): Promise<void> {
-  const at = await cluster({ masters: 3 })
+/** What reads at once cost a cluster: commands, and how often a node had something to read from its connections. */
+async function onCluster(masters: number): Promise<void> {
+  const at = await cluster({ masters })
   const nodes = 'nodes' in at.admin ? at.admin.nodes('master') : []
   const backend = at.open()
-  const counts = async () => {
-    let [commands, most] = [0, 0]
+  const count = async (work: () => Promise<unknown>) => {
+    for (const node of nodes) await node.config('RESETSTAT')
+    await work()
+    let [commands, trips] = [0, 0]
     for (const node of nodes) {
-      const stats = [
-        ...(await node.info('commandstats')).matchAll(/^cmdstat_(?:get|mget):calls=(\d+)/gm),
-      ].reduce((sum, [, calls]) => sum + Number(calls), 0)
-      await node.config('RESETSTAT')
-      commands += stats
-      most = Math.max(most, stats)
+      const stats = await node.info('all')
+      for (const [, calls] of stats.matchAll(/^cmdstat_m?get:calls=(\d+)/gm)) commands += Number(calls)
+      // One of them is the question itself.
+      trips = Math.max(trips, Number(/^total_reads_processed:(\d+)/m.exec(stats)?.[1]) - 1)
     }
-    return { commands, most }
+    return { commands, trips }
   }
   const rows = []
-  for (const tags of [1, 10, 100]) {
-    const keys = Array.from({ length: 100 }, (_, i) => `{tag ${i % tags}}${i}`)
+  for (const [readers, slots] of CLUSTERED) {
+    const keys = Array.from({ length: readers }, (_, i) => `{tag ${i % slots}}${i}`)
     await backend.setMulti(keys.map((key) => [key, Buffer.alloc(200), {}]))
-    await counts()
-    await Promise.all(keys.map((key) => backend.get(key)))
-    const { commands, most } = await counts()
-    const [single] = Object.values(
-      await rounds(
-        {
-          all: async (times) =>
-            repeat(times / 100, () => Promise.all(keys.map(async (key) => backend.get(key)))),
-        },
-        { perRound: 2_000 },
-      ),
-    ) as [Samples]
+    const all = () => Promise.all(keys.map((key) => backend.get(key)))
+    const { commands, trips } = await count(all)
+    const { one } = await rounds(
+      { one: async (times) => repeat(times / readers, all) },
+      { perRound: readers * Math.ceil(400 / Math.sqrt(readers)) },
+    )
     rows.push({
-      'slots of 100 keys': tags,
+      readers,
+      slots,
       commands,
-      'most on a node': most,
-      'µs per read': (spread(single).median / 1e3).toFixed(2),
+      'round trips, most of a node': trips,
+      'µs per read': (spread(one).median / 1e3).toFixed(2),
     })
   }
-  console.log(`\n100 concurrent reads on a Cluster of ${nodes.length}\n${table(rows)}`)
-  figures.cluster = rows
+  console.log(`\nReads at once on a Cluster of ${masters}\n${table(rows)}`)
+  figures[`a cluster of ${masters}`] = rows
+  await backend.close()
   await at.stop()
 }
 
@@ -279,5 +306,5 @@ try {
 } finally {
   await server.stop()
 }
-await onCluster()
+for (const masters of [1, 3, 6]) await onCluster(masters)
 saveJson(figures)

@@ -2,6 +2,7 @@ import type { Backend, BackendSpec, WriteOptions } from './backend.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { fence } from './fence.js'
+import type { Ledger } from './ledger.js'
 import { andThen, each, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 
 const REQUIRED = ['get', 'set', 'delete'] as const
@@ -16,7 +17,9 @@ const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 
  */
 export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
   check(spec)
-  const limit = milliseconds(spec.timeout ?? '10s', 'timeout')
+  const given = milliseconds(spec.timeout ?? '10s', 'timeout')
+  // A longer timer would fire at once.
+  const limit = given < 2 ** 31 ? given : Number.POSITIVE_INFINITY
   const { set, deleteOne, lease, reach } = fence(spec)
   const timely = <R>(operation: string, work: MaybePromise<R>): MaybePromise<R> =>
     isPromise(work) && limit !== Number.POSITIVE_INFINITY
@@ -95,11 +98,27 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
     release: (key, token) => timely('release', lease.release(key, token)),
     held: (key) => timely('held', lease.held(key)),
     close: () => spec.close?.(),
-    ledger: spec.ledger,
+    ledger:
+      limit === Number.POSITIVE_INFINITY ? spec.ledger : spec.ledger && timelyLedger(spec.ledger, timely),
     tracker: spec.tracker,
     reach,
     stores: spec.stores,
     actual: spec,
+  }
+}
+
+/** A ledger that hangs would hold up every read that rests on it. What answers at once pays nothing. */
+function timelyLedger(
+  ledger: Ledger,
+  timely: <R>(operation: string, work: MaybePromise<R>) => MaybePromise<R>,
+): Ledger {
+  return {
+    ...(ledger.unmoved && { unmoved: ledger.unmoved.bind(ledger) }),
+    shared: ledger.shared,
+    read: (clock, names) => timely('ledger.read', ledger.read(clock, names)),
+    begin: (clock, names) => timely('ledger.begin', ledger.begin(clock, names)),
+    judge: (clock, basis) => timely('ledger.judge', ledger.judge(clock, basis)),
+    invalidate: (clock, names, mode) => timely('ledger.invalidate', ledger.invalidate(clock, names, mode)),
   }
 }
 

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { report } from '../../src/diagnostics.js'
 import { CorralError, shown } from '../../src/errors.js'
-import { addition, type FoundEntry, readEntry, removal } from './entry.js'
+import { addition, type FoundEntry, readEntry, removal, withdrawal } from './entry.js'
 import {
   after,
   carriedKey,
@@ -105,7 +105,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: Parts): Budget {
       else {
         gone += size
         const remove = async (): Promise<void> => {
-          if (!(await store.commit([entry.seen], removal(entry)))) return
+          if (!(await store.commit([entry.seen], removal(entry, key)))) return
           left.count++
           report('evict', () => ({ backend: 'lmdb', key, reason }))
         }
@@ -128,7 +128,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: Parts): Budget {
   ): readonly Change[] => {
     const head = { ...former, version: newVersion(), writtenAt: Date.now() }
     writeHead(record, head)
-    return [...removal(entry), ...addition(place, head, record)]
+    return [...withdrawal(entry), ...addition(place, head, record)]
   }
   /** Leases of creators that died and were never asked for again. */
   const clearLeases = async (): Promise<void> => {

@@ -3,8 +3,8 @@ import type { Bytes } from '../../src/cached-value.js'
 import { coarseClock } from '../../src/clock.js'
 import { CorralError } from '../../src/errors.js'
 import type { Budget } from './budget.js'
-import { addition, readEntry, removal } from './entry.js'
-import { type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './layout.js'
+import { addition, readEntry, removal, withdrawal } from './entry.js'
+import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './layout.js'
 import { leaseKey, readLease } from './leases.js'
 import type { FileLedger } from './ledger.js'
 import type { Change, Store } from './store.js'
@@ -33,25 +33,27 @@ export function fileEntries(store: Store, ledger: FileLedger, waiters: Waiters, 
     const place = entryKey(key)
     for (;;) {
       attempt()
-      const { former, lease, verdict } = store.snapshot((look) => ({
+      const { former, absence, lease, verdict } = store.snapshot((look) => ({
         former: readEntry(look, place),
+        absence: look(absenceKey(key)),
         lease: readLease(look, key),
         verdict: ifCurrent === undefined ? undefined : ledger.examine(look, ifCurrent.clock, ifCurrent.basis),
       }))
       if (token !== undefined && lease.token !== token) return 'lost'
       // A fill stands by its lease alone; whatever revokes that has written or removed the entry as well.
-      const guard = token === undefined ? former.seen : lease.seen
+      const guards =
+        token === undefined ? [former.seen, ...(former.head === undefined ? [absence] : [])] : [lease.seen]
       if (verdict !== undefined && verdict.freshness !== 'fresh') {
-        const changes: Change[] = [[lease.seen.key], ...(token === undefined ? removal(former) : [])]
-        if (!(await store.commit([guard], changes, token === undefined))) continue
+        const changes: Change[] = [[lease.seen.key], ...(token === undefined ? removal(former, key) : [])]
+        if (!(await store.commit(guards, changes, token === undefined))) continue
         waiters.wake(key)
         return 'refused'
       }
       const writtenAt = Date.now()
       const head: EntryHead = { version: newVersion(), expiresAt: writtenAt + ttl, writtenAt }
       const record = encodeEntry(head, key, value)
-      const changes: Change[] = [...removal(former), ...addition(place, head, record), [lease.seen.key]]
-      if (!(await store.commit([guard, ...(verdict?.seen ?? [])], changes))) continue
+      const changes: Change[] = [...withdrawal(former), ...addition(place, head, record), [lease.seen.key]]
+      if (!(await store.commit([...guards, ...(verdict?.seen ?? [])], changes))) continue
       waiters.wake(key)
       budget.wrote(record.length)
       return 'stored'
@@ -87,7 +89,7 @@ export function fileEntries(store: Store, ledger: FileLedger, waiters: Waiters, 
         const former = store.snapshot((look) => readEntry(look, entryKey(key)))
         // Unconditional, so that nothing can keep a deletion from happening; a place in an order that somebody adds in
         // between is found to lead nowhere and swept.
-        await store.commit([], [[former.seen.key], ...removal(former), [leaseKey(key)]], true)
+        await store.commit([], [[former.seen.key], ...removal(former, key), [leaseKey(key)]], true)
         waiters.wake(key)
       }),
   }

@@ -1,4 +1,13 @@
-import { type EntryHead, orderKeys, readHead, TAG, type TreeKey, taggedKey } from './layout.js'
+import {
+  absenceKey,
+  type EntryHead,
+  newVersion,
+  orderKeys,
+  readHead,
+  TAG,
+  type TreeKey,
+  taggedKey,
+} from './layout.js'
 import type { Change, Look, Seen } from './store.js'
 
 /** An entry as a snapshot shows it. */
@@ -15,10 +24,17 @@ export function readEntry(look: (key: TreeKey, found?: Look) => Seen, key: TreeK
   return head === undefined ? { seen } : { seen, head }
 }
 
-/** What removes an entry, its places in the orders included. */
-export function removal({ seen, head }: FoundEntry): readonly Change[] {
+/** What takes an entry away, its places in the orders included, for another one to come in the same transaction. */
+export function withdrawal({ seen, head }: FoundEntry): readonly Change[] {
   if (head === undefined) return []
   return [[seen.key], ...orderKeys(head).map((order): Change => [order])]
+}
+
+/** What removes an entry for good. */
+export function removal(entry: FoundEntry, key: string): readonly Change[] {
+  const record = Buffer.allocUnsafe(8)
+  record.writeDoubleLE(newVersion())
+  return [...withdrawal(entry), [absenceKey(key), record]]
 }
 
 /** What writes an entry and its places in the orders. */

@@ -1,16 +1,11 @@
 import type { RootDatabase } from 'lmdb'
 import type { Backend } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
-import { defineBackend } from '../../src/define-backend.js'
 import { type Duration, milliseconds } from '../../src/duration.js'
 import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
-import { byteBudget } from './budget.js'
-import { fileEntries } from './entries.js'
-import { fileLeases } from './leases.js'
-import { fileLedger } from './ledger.js'
+import { backendOver } from './backend.js'
 import { openDatabase, openPath } from './open-file.js'
 import { openStore } from './store.js'
-import { fileWaiters } from './waiters.js'
 
 export interface LmdbOptions {
   /**
@@ -56,23 +51,12 @@ export function lmdb(target: string | RootDatabase, options: LmdbOptions = {}): 
     integer(name, options[name], 1)
   }
   const file = openTarget(target, options)
-  const store = openStore(file.entries, file.bookkeeping, timeout)
-  const waiters = fileWaiters(file.dataFile)
-  const ledger = fileLedger(store)
-  const budget = byteBudget({ store, maxBytes, sweepEvery: Math.min(sweepEvery, 2 ** 30) })
-  return defineBackend<Bytes>({
-    name: 'lmdb',
-    stores: 'bytes',
-    timeout: options.timeout ?? '10s',
-    ...fileEntries(store, ledger, waiters, budget),
-    ...fileLeases(store, waiters),
-    ledger,
-    async close() {
-      if (store.closed) return
-      budget.close()
-      waiters.close()
-      await store.close(file.close)
-    },
+  return backendOver(openStore(file.entries, file.bookkeeping, timeout), {
+    dataFile: file.dataFile,
+    maxBytes,
+    sweepEvery,
+    timeout,
+    release: file.close,
   })
 }
 

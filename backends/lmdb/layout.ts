@@ -9,6 +9,8 @@ export const TAG = {
   entry: 0x65,
   /** `entry key` → version, expiry, token. */
   lease: 0x6c,
+  /** `shard` → version, which changes with every entry of its keys that is removed. */
+  absence: 0x6e,
   /** `clock` → version, the stamp of the latest invalidation, floor, version of the anchor, epoch. */
   clock: 0x63,
   /** `clock` → version, which changes with the floor and the epoch only. */
@@ -54,6 +56,20 @@ export function isBookkeeping(key: TreeKey): boolean {
 /** The tree's key for an entry. */
 export function entryKey(key: string): TreeKey {
   return fits(key) ? key : digest(TAG.entry, key)
+}
+
+/** Enough that removals seldom get in each other's way, and few enough to take no room worth mentioning. */
+const SHARDS = 1024
+
+/**
+ * The tree's key for the version of a key's absence. Without it "there is no entry" could not be told from "there is
+ * none again", and a write that comes late would undo the removal in between.
+ */
+export function absenceKey(key: string): Buffer {
+  let sum = 0x811c9dc5
+  for (let i = 0; i < key.length && i < FITS; i++) sum = Math.imul(sum ^ key.charCodeAt(i), 0x01000193)
+  const shard = (sum ^ (sum >>> 16)) & (SHARDS - 1)
+  return Buffer.of(TAG.absence, shard >> 8, shard & 0xff)
 }
 
 /** The tree's key for text under any tag. */

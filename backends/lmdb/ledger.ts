@@ -22,6 +22,9 @@ export interface FileLedger extends Ledger {
   examine(look: Reader, clock: string, basis: Basis): Verdict
 }
 
+/** So many names are conditions of a write each; more are represented by their clock, and the write is tried again when it moves. */
+const CONDITIONS = 256
+
 /** Invalidations that come while one is being written go together into the next. */
 interface Order {
   readonly names: readonly string[]
@@ -99,7 +102,7 @@ export function fileLedger(store: Store): FileLedger {
     begin(clock) {
       const { now } = store.snapshot((look) => readClock(look, clock))
       if (now !== undefined) return now
-      const begun = store.inTurn(`clock ${clock}`, async (attempt) => {
+      return store.inTurn(`clock ${clock}`, async (attempt) => {
         for (;;) {
           attempt()
           const before = store.snapshot((look) => readClock(look, clock))
@@ -108,19 +111,21 @@ export function fileLedger(store: Store): FileLedger {
           await store.commit([before.seen, before.anchor], moved(before, next()))
         }
       })
-      return store.timely(begun)
     },
     judge: (clock, basis) => store.snapshot((look) => judge(look, clock, basis)),
     examine(look, clock, basis) {
       const freshness = judge(look, clock, basis)
       if (freshness !== 'fresh') return { freshness, seen: [] }
-      const { anchor, floor } = readClock(look, clock)
+      const { seen, anchor, floor } = readClock(look, clock)
+      const names = namesOf(basis)
+      // lmdb nests its conditions, so there cannot be any number of them.
+      if (names.length > CONDITIONS) return { freshness, seen: [anchor, seen] }
       // Not the clock itself: it moves with every invalidation of anything.
-      const stamps = namesOf(basis).map((name) => readStamp(look, clock, name, floor).seen)
+      const stamps = names.map((name) => readStamp(look, clock, name, floor).seen)
       return { freshness, seen: [anchor, ...stamps] }
     },
-    invalidate(clock, names, mode) {
-      const invalidated = new Promise<void>((done, failed) => {
+    invalidate: (clock, names, mode) =>
+      new Promise<void>((done, failed) => {
         const order = { names, mode, done, failed }
         const waiting = orders.get(clock)
         if (waiting !== undefined) {
@@ -129,8 +134,6 @@ export function fileLedger(store: Store): FileLedger {
         }
         orders.set(clock, [order])
         void work(clock)
-      })
-      return store.timely(invalidated)
-    },
+      }),
   }
 }

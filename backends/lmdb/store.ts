@@ -21,7 +21,6 @@ export type Change = readonly [key: TreeKey, record?: Buffer]
 export type Look = (bytes: Buffer, size: number) => void
 
 export interface Store {
-  readonly timeout: number
   /** Whether the backend was closed. */
   readonly closed: boolean
   /**
@@ -46,8 +45,6 @@ export interface Store {
   commit(seen: readonly Seen[], changes: readonly Change[], durably?: boolean): Promise<boolean>
   /** Runs the writes of one subject one after another; each has `timeout` ms from the call on, waiting included. */
   inTurn<R>(subject: string, work: (attempt: Attempt) => Promise<R>): Promise<R>
-  /** Gives up on what takes longer than `timeout`. */
-  timely<R>(work: Promise<R>): Promise<R>
   /**
    * Ends reading and writing and waits for `release`, but not for ever: after a failed commit, or behind a frozen
    * process, lmdb's own closing never ends.
@@ -103,6 +100,14 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
   const endRead = () => {
     if (!closed) entries.resetReadTxn()
   }
+  /** A database of the caller's may not tell it commit by commit, and then only now: later it would be another one's. */
+  const whenFlushed = (commit: unknown): Promise<unknown> => {
+    const { flushed } = commit as { readonly flushed?: Promise<unknown> }
+    const done = (flushed ?? entries.flushed).then(nothing)
+    // A commit that fails says so itself.
+    done.catch(nothing)
+    return done
+  }
   const send = async (
     seen: readonly Seen[],
     changes: readonly Change[],
@@ -133,16 +138,16 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
     }
     if (seen.length === 0) conditions.push(entries.batch(apply))
     else nest(0)
+    const flushed = durably ? whenFlushed(conditions[0]) : undefined
     // lmdb makes one more promise for the turn's batch, which is nobody's, and rejects it when the commit fails.
     setImmediate(() => void entries.committed.then(nothing, nothing))
     const results = await Promise.all(conditions)
     if (!results.every(Boolean)) return false
-    if (durably) await (conditions[0] as { readonly flushed?: Promise<unknown> }).flushed
+    await flushed
     return true
   }
 
   return {
-    timeout,
     get closed() {
       return closed
     },
@@ -205,7 +210,6 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
       tails.set(subject, tail)
       return result
     },
-    timely: (work) => within(timeout, work),
     async close(release) {
       closed = true
       try {

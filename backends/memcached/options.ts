@@ -3,14 +3,25 @@ import { type Duration, milliseconds } from '../../src/duration.js'
 import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
 import type { Address, Credentials } from './connection.js'
 
-/** What is taken from a client of memjs: where its servers are and how it logs in. Its sockets are left alone. */
+/**
+ * What is looked at in a client of memjs: where its servers are, how it logs in and how long it waits. Its sockets are
+ * left alone. Options of it that would mean something else here are refused.
+ */
 export interface MemjsClient {
   readonly servers: readonly {
     readonly host: string
     readonly port: number | string
     readonly username?: string | undefined
     readonly password?: string | undefined
+    readonly options?: { readonly timeout?: number | undefined } | undefined
   }[]
+  readonly options?:
+    | {
+        readonly failover?: boolean | undefined
+        readonly expires?: number | undefined
+        readonly serializer?: unknown
+      }
+    | undefined
 }
 
 export interface MemcachedOptions {
@@ -42,7 +53,9 @@ export function settingsOf(given: string | readonly string[] | MemjsClient | Mem
   refuseUnknown(options, KNOWN, 'memcached()')
   const { servers, username, password, tls = false } = options
   if (!isServers(servers)) throw wrongServers(servers)
-  const timeout = milliseconds(options.timeout ?? '1s', 'timeout')
+  const client = typeof servers === 'object' && 'servers' in servers ? servers : undefined
+  if (client !== undefined) refuseForeign(client)
+  const timeout = milliseconds(options.timeout ?? (client && patienceOf(client)) ?? '1s', 'timeout')
   const probe = milliseconds(options.probe ?? '2s', 'probe')
   if (timeout > 2 ** 31 - 1 || probe > 2 ** 31 - 1)
     throw new CorralError(
@@ -104,6 +117,30 @@ function parse(server: unknown): Place {
       "Expected a server of memcached() in the form 'host:port', 'user:password@host:port', '[::1]:11211' or '/path/of/a.sock', got something else.",
     )
   return { name: nameOf(host, port), host, port, credentials: credentialsOf(username, password) }
+}
+
+/** Why an option of memjs is not taken over. */
+const FOREIGN = {
+  failover:
+    'on another server an invalidation would not find what it invalidates, and the first one would bring it back',
+  expires: 'say how long values live by `expirationTime` of the region',
+  serializer: 'put an encoding around the backend, wrap(memcached(client), msgpack())',
+} as const
+
+function refuseForeign({ servers, options: { failover, ...options } = {} }: MemjsClient): void {
+  const given = { ...options, failover: failover && servers.length > 1 }
+  for (const [name, why] of Object.entries(FOREIGN))
+    if (given[name as keyof typeof FOREIGN])
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected memcached() to receive a client of memjs without \`${name}\`: ${why}. Give it a client of its own, or the servers' addresses.`,
+      )
+}
+
+/** memjs counts in seconds, for each try of a command. */
+function patienceOf({ servers }: MemjsClient): number | undefined {
+  const seconds = servers.flatMap(({ options }) => options?.timeout ?? [])
+  return seconds.length === 0 ? undefined : Math.max(...seconds) * 1000
 }
 
 function fromMemjs(server: MemjsClient['servers'][number]): Place {

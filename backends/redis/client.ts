@@ -23,6 +23,7 @@ export interface RedisClient {
 }
 
 export interface RedisPipeline {
+  mgetBuffer(keys: string[]): unknown
   evalsha(sha: string, count: number, ...args: (string | Buffer)[]): unknown
   eval(lua: string, count: number, ...args: (string | Buffer)[]): unknown
   wait(replicas: number, ms: number): unknown
@@ -53,6 +54,12 @@ export function optionsOf(client: RedisClient): Known {
 
 export function isCluster(client: RedisClient): boolean {
   return (client as unknown as { readonly isCluster?: unknown }).isCluster === true
+}
+
+/** The node that has a slot, as far as the client knows; slots that it knows nothing of are each on their own. */
+export function nodeOf(client: RedisClient, slot: number): string {
+  const { slots } = client as unknown as { readonly slots?: readonly (readonly string[] | undefined)[] }
+  return slots?.[slot]?.join(';') ?? `slot ${slot}`
 }
 
 /** Knows an ioredis client by what it can do: the application's ioredis may be another copy than ours. */

@@ -6,6 +6,7 @@ import { instant, type LedgerParts, type RedisLedger, readingOf } from './ledger
 import { parseStamp } from './moments.js'
 import { clockKeys, stampKey } from './names.js'
 import * as scripts from './scripts.js'
+import { inSlices } from './slices.js'
 
 /** ms after which a stamp that somebody else is making is looked at again. */
 const PATIENCE = 5
@@ -27,8 +28,8 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
 
   /** Looks at stamps and keeps them alive; puts a placeholder where there is none. */
   const sight = async (stamps: readonly string[], mark: string, life: string) => {
-    const answers = await Promise.all(
-      stamps.map((stamp) => runner.run({ script: scripts.sight, keys: [stamp], args: [life, mark] })),
+    const answers = await inSlices(stamps, (stamp) =>
+      runner.run({ script: scripts.sight, keys: [stamp], args: [life, mark] }),
     )
     return answers.map((answer) => (typeof answer === 'string' ? answer : mark))
   }
@@ -67,8 +68,8 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
             clock,
             mine.flatMap(({ a, stamp }) => [stamp, `${a}`]),
           )
-    const settled = await Promise.all(
-      mine.map(({ stamp }, i) => settle(stamp, mark, origins[i] as string, lifetime)),
+    const settled = await inSlices(mine, ({ stamp }, i) =>
+      settle(stamp, mark, origins[i] as string, lifetime),
     )
     if (again && (settled.includes(false) || seen.some((text) => text !== mark && text.startsWith('p')))) {
       await new Promise((resolve) => setTimeout(resolve, PATIENCE))
@@ -91,11 +92,8 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       const stamps = names.map(stampKey)
       const seen = await sight(stamps, mark, `${lifetime}`)
       const { now } = await consult(clock, [])
-      await Promise.all(
-        stamps.map((stamp, i) =>
-          seen[i] === mark ? settle(stamp, mark, `${now.at}`, `${lifetime}`) : undefined,
-        ),
-      )
+      const mine = stamps.filter((_, i) => seen[i] === mark)
+      await inSlices(mine, (stamp) => settle(stamp, mark, `${now.at}`, `${lifetime}`))
       return now
     },
     async judge(clock, basis) {
@@ -115,8 +113,8 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
           args: [randomUUID(), ...stamps],
         }),
       )
-      await Promise.all(
-        stamps.map((stamp) => runner.durable({ script: scripts.stamp, keys: [stamp], args: [moment, mode] })),
+      await inSlices(stamps, (stamp) =>
+        runner.durable({ script: scripts.stamp, keys: [stamp], args: [moment, mode] }),
       )
     },
   }

@@ -24,6 +24,10 @@ export function kindOf(error: unknown): Kind {
     : 'answer'
 }
 
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}
+
 /** A failure of the client or the server in our terms, with what to do about it. */
 export function typed(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error

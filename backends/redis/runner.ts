@@ -1,6 +1,6 @@
 import { CorralError } from '../../src/errors.js'
 import type { RedisClient } from './client.js'
-import { kindOf, typed } from './failures.js'
+import { asError, kindOf, typed } from './failures.js'
 import type { Gateway } from './gateway.js'
 import type { Script } from './scripts.js'
 
@@ -92,8 +92,4 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
 
 function isUnknown(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('NOSCRIPT')
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
 }

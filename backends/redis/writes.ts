@@ -8,6 +8,7 @@ import { basisKeys } from './ledger.js'
 import { valueKey } from './names.js'
 import type { Call, Runner } from './runner.js'
 import * as scripts from './scripts.js'
+import { inSlices } from './slices.js'
 
 export interface WriteParts {
   readonly gate: Gateway
@@ -124,8 +125,8 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     },
     async setMulti(all) {
       const calls = all.map(([key, value, options]) => callOf(key, value, options))
-      const verdicts = await Promise.all(
-        all.map(([key, , options]) => refused(key, options).catch((error: Error) => error)),
+      const verdicts = await inSlices(all, ([key, , options]) =>
+        refused(key, options).catch((error: Error) => error),
       )
       const left = calls.filter((_, i) => verdicts[i] === undefined)
       const once = all.some(([, , options]) => options.token === undefined)

@@ -1,5 +1,6 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
+import { report } from '../diagnostics.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
 import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
@@ -12,6 +13,11 @@ const CLOCK = '~clock'
 const REMEMBERED = 50_000
 const LISTS = 1_000
 
+/** More names than this on one entry are reported: every read asks for the stamp of each of them. */
+const MANY = 1_000
+/** Keys that are reported by one chain at most. */
+const TOLD = 1_000
+
 /**
  * Makes entries die with what they were made from. An entry carries its basis; a read compares it with the ledger, a
  * write is checked against it. With a `lent` ledger, which is not the store's own, checking and writing are two steps:
@@ -23,6 +29,12 @@ export function track(
   { lent = false, calls }: { readonly lent?: boolean; readonly calls?: Remembered } = {},
 ): Backend<CachedValue> {
   const remembered = memory()
+  const told = crowds()
+  const learn = (key: string, basis: Basis): void => {
+    const names = namesOf(basis)
+    remembered.learn(key, names)
+    if (names.length > MANY) told(key, names.length)
+  }
   const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
     if (freshness === 'fresh' || found === undefined) return found
     return freshness === 'dead'
@@ -103,7 +115,7 @@ export function track(
     },
     set(key, value, options) {
       const { basis } = value.metadata
-      if (basis !== undefined) remembered.learn(key, namesOf(basis))
+      if (basis !== undefined) learn(key, basis)
       if (basis === undefined) return next.set(key, value, options)
       if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, basis } })
       return andThen(admit(basis), ({ go }) => {
@@ -121,7 +133,7 @@ export function track(
             next.setMulti(
               writes.map(([key, value, options]) => {
                 const { basis } = value.metadata
-                if (basis !== undefined) remembered.learn(key, namesOf(basis))
+                if (basis !== undefined) learn(key, basis)
                 return [
                   key,
                   value,
@@ -181,6 +193,20 @@ function against(basis: Basis, { now, stamps }: Reading): readonly string[] {
 
 function covers(asked: readonly string[], names: readonly string[]): boolean {
   return asked === names || (asked.length === names.length && asked.every((name, i) => name === names[i]))
+}
+
+/** Tells of a key once; of so many at most that a thousand lists of a thousand rows don't fill memory, or a log. */
+function crowds(): (key: string, count: number) => void {
+  const told = new Set<string>()
+  return (key, count) => {
+    if (told.has(key) || told.size >= TOLD) return
+    told.add(key)
+    report('notice', () => ({
+      where: 'dependencies',
+      key,
+      message: `The entry depends on ${count} names, more than ${MANY}: each is asked for on every read. Name what they have in common, such as dep.tag() of the whole list.`,
+    }))
+  }
 }
 
 /** What each key was last made from; two generations, so that forgetting costs nothing. */

@@ -13,6 +13,7 @@ export type {
 } from './frameworks.js'
 export {
   type InvalidateVersions,
+  type Versioned,
   type VersionedFunction,
   type VersionedOptions,
   versioned,

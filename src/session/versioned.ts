@@ -58,6 +58,17 @@ export interface InvalidateVersions<A extends readonly unknown[]> {
   soft(...args: A): Promise<void>
 }
 
+/** Wraps a function whose arguments the `version` can take, or the first of them. */
+export type Versioned<A extends readonly unknown[], V> = <B extends readonly unknown[], T extends V>(
+  fn: ((...args: B) => MaybePromise<T>) & VersionFits<A, B>,
+) => VersionedFunction<B, T>
+
+type VersionFits<A extends readonly unknown[], B extends readonly unknown[]> = ((
+  ...args: A
+) => unknown) extends (...args: B) => unknown
+  ? unknown
+  : { readonly 'version() cannot take the arguments of this function': B }
+
 const OPTIONS = [
   'version',
   'namespace',
@@ -81,7 +92,7 @@ type AnyFunction = (...args: never[]) => unknown
  */
 export function versioned<A extends readonly unknown[], V = unknown>(
   options: VersionedOptions<A, V>,
-): <T extends V>(fn: (...args: A) => MaybePromise<T>) => VersionedFunction<A, T> {
+): Versioned<A, V> {
   refuseUnknown(options, OPTIONS, 'versioned()')
   const { version, region, maxSize, ttl = '1h', wait, shouldCache } = options
   const namespace = checkNamespace(options.namespace)
@@ -109,7 +120,7 @@ export function versioned<A extends readonly unknown[], V = unknown>(
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
   const registeredAs = `versioned ${namespace}`
 
-  return <T extends V>(fn: (...args: A) => MaybePromise<T>): VersionedFunction<A, T> => {
+  const decorate = <T extends V>(fn: (...args: A) => MaybePromise<T>): VersionedFunction<A, T> => {
     expectFunction('fn', fn)
     const keyOf = generator(namespace, fn as AnyFunction) as (...args: A) => string
     const groupOf = (key: string) => name('versioned', [text('key', key)])
@@ -193,6 +204,7 @@ export function versioned<A extends readonly unknown[], V = unknown>(
       }),
     })
   }
+  return decorate as unknown as Versioned<A, V>
 }
 
 function expectFunction(option: string, value: unknown): void {

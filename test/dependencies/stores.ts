@@ -55,7 +55,8 @@ export const STORES: Readonly<Record<string, () => Promise<Running>>> = {
     const opened: Backend<never>[] = []
     return {
       chain: () => {
-        const backend = memcached(`127.0.0.1:${server.port}`)
+        // Ten thousand names are more than its second, on a busy machine.
+        const backend = memcached({ servers: `127.0.0.1:${server.port}`, timeout: '20s' })
         opened.push(backend as never)
         return wrap(backend, json(), dependencies())
       },

@@ -37,10 +37,15 @@ describe('the bytes of an entry, version 1', () => {
       'wide numbers': hex({ startedAt: -0.1, createdAt: 0.3, expiresIn: 1.5 }),
       'a basis': hex({ ...METADATA, basis }),
       'a basis whose epoch is no UUID': hex({ ...METADATA, basis: { epoch: 'e1', groups: [] } }),
+      'a basis with versions': hex({
+        ...METADATA,
+        basis: { ...basis, versions: ['~version:schema:[]:é', ''] },
+      }),
     }).toMatchInlineSnapshot(`
       {
         "a basis": "f9c8040008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e7061796c6f6164116b05ea",
         "a basis whose epoch is no UUID": "f9c8040008c006450c1a80f802036531007061796c6f6164f1bb68cc",
+        "a basis with versions": "f9c8140008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e02157e76657273696f6e3a736368656d613a5b5d3ac3a9007061796c6f61640b7197f5",
         "a creation of 11.75 ms": "f9c8000008c006450c1a80f8027061796c6f6164df544baa",
         "an expiration time": "f9c8010008c006450c1a80f802e1a7127061796c6f6164471d40cb",
         "an expiration time without end": "f9c8010008c006450c1a80f802007061796c6f6164caa6d916",
@@ -79,10 +84,14 @@ describe('metadata', () => {
     ),
   )
   const text = fc.string({ unit: 'grapheme', maxLength: 20 })
-  const basis = fc.record({
-    epoch: fc.oneof(fc.uuid(), fc.constant(UUID.toUpperCase()), text),
-    groups: fc.array(fc.record({ a: times, names: fc.array(text, { maxLength: 200 }) }), { maxLength: 5 }),
-  })
+  const basis = fc.record(
+    {
+      epoch: fc.oneof(fc.uuid(), fc.constant(UUID.toUpperCase()), text),
+      groups: fc.array(fc.record({ a: times, names: fc.array(text, { maxLength: 200 }) }), { maxLength: 5 }),
+      versions: fc.array(text, { maxLength: 20 }),
+    },
+    { requiredKeys: ['epoch', 'groups'] },
+  )
   it('comes back as it was, whatever its numbers', () => {
     fc.assert(
       fc.property(
@@ -122,6 +131,9 @@ describe('metadata', () => {
     const metadata = { ...METADATA, basis: { epoch: 'e', groups: [{ a: 1, names: ['x\ud800'] }] } }
     expect(() => hex(metadata)).toThrow(CorralError)
     expect(() => hex(metadata)).toThrow(/well-formed/)
+    expect(() => hex({ ...METADATA, basis: { epoch: 'e', groups: [], versions: ['x\ud800'] } })).toThrow(
+      /well-formed/,
+    )
   })
 })
 
@@ -179,7 +191,10 @@ describe('forged metadata is a miss, and asks for no memory', () => {
   it.each<[string, Buffer]>([
     ['an unknown version', forgedMetadata(0, times, 0xfa)],
     ['the header of a layer', forgedMetadata(0, times, 0xfd)],
-    ['unknown flags', forgedMetadata(0x10, times)],
+    ['unknown flags', forgedMetadata(0x20, times)],
+    ['versions without a basis', forgedMetadata(0x10, [...times, 0])],
+    ['versions that are not there', forgedMetadata(0x14, [...times, 1, 0])],
+    ['2^53 versions', forgedMetadata(0x14, [...times, 1, 0, ...most])],
     ['a duration that does not end', forgedMetadata(0, [...times.slice(0, 7), 0xff, 0xff])],
     ['a duration that is too long', forgedMetadata(0, [...times.slice(0, 7), ...Array(9).fill(0xff), 1])],
     ['a duration with a zero on top', forgedMetadata(0, [...times.slice(0, 7), 0x80, 0])],

@@ -240,8 +240,12 @@ async function all(
     ...(preemptions !== undefined && { preemptions }),
   })
   totals.schedules += runs
-  if (!exhausted || preemptions !== undefined) totals.sampled += Math.min(runs, samples)
+  if (!(exhausted && preemptions === undefined)) totals.sampled += Math.min(runs, samples)
   if (exhausted) totals.complete++
+  if (LONG)
+    console.log(
+      `${expect.getState().currentTestName}: ${runs} schedules${exhausted ? ', all there are' : ''}`,
+    )
   expect(runs).toBeGreaterThan(1)
   return exhausted
 }

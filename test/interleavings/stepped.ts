@@ -5,8 +5,11 @@ import { defineBackend } from '../../src/define-backend.js'
 import type { Ledger } from '../../src/ledger.js'
 import type { Schedule } from './explore.js'
 
-/** The memory backend with a yield point before each of its operations, ledger included. */
-export function stepped(schedule: Schedule, inner: Backend<CachedValue> = memory()): Backend<CachedValue> {
+/** What makes operations wait to be picked. */
+export type Steps = Pick<Schedule, 'step'>
+
+/** The memory backend, or another one, with a yield point before each of its operations, ledger included. */
+export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory()): Backend<CachedValue> {
   const { step } = schedule
   const ledger = inner.ledger as Ledger
   /** The store has done it, but the answer is still on its way: an invalidation may be acknowledged in between. */
@@ -42,7 +45,7 @@ export function stepped(schedule: Schedule, inner: Backend<CachedValue> = memory
 }
 
 /** The same without lease and ledger: three methods, as the humblest backend has them. */
-export function humble(schedule: Schedule): Backend<CachedValue> {
+export function humble(schedule: Steps): Backend<CachedValue> {
   const { step } = schedule
   const values = new Map<string, CachedValue>()
   return defineBackend<CachedValue>({

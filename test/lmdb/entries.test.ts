@@ -243,6 +243,40 @@ describe('the file', () => {
     await store.close()
   })
 
+  test('is swept in small steps, with turns of the event loop in between', async () => {
+    const file = newFile()
+    const count = 4_000
+    const writer = lmdb(file)
+    await Promise.all(
+      Array.from({ length: count }, (_, i) => writer.set(`k${i}`, Buffer.alloc(200, i), { ttl: 1 })),
+    )
+    await writer.close()
+    let thisTurn = 0
+    let most = 0
+    let gone = 0
+    let over = false
+    const turn = (): void => {
+      thisTurn = 0
+      if (!over) setImmediate(turn)
+    }
+    turn()
+    const onEvict = () => {
+      gone++
+      most = Math.max(most, ++thisTurn)
+    }
+    diagnostics('evict').subscribe(onEvict)
+    const left = await leaving(async () => {
+      const sweeper = lmdb(file, { sweepEvery: 10 })
+      for (let patience = 0; patience < 1000 && gone < count; patience++) await sleep(20)
+      await sweeper.close()
+    })
+    over = true
+    diagnostics('evict').unsubscribe(onEvict)
+    expect(left.length).toBe(count)
+    expect(most).toBeLessThanOrEqual(64)
+    console.log(`swept ${count} entries, at most ${most} in a turn`)
+  })
+
   test('keeps to its budget, and what is read stays', async () => {
     const root = open(newFile(), { encoding: 'binary' })
     const maxBytes = 2 ** 20

@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { lmdb } from '../../backends/lmdb/index.js'
+import { json } from '../../proxies/json.js'
+import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { bundlePeer, endPeers, pause, startPeer, temporaryFolder } from './support.js'
 
 afterAll(endPeers)
@@ -99,3 +101,80 @@ test('closing behind a frozen process does not take longer than an operation', a
   holder.signal('SIGKILL')
   await holder.exited
 }, 30_000)
+
+test('callers of a region have what is there or an error within the deadline, and what is stale is still there afterwards', async () => {
+  const file = join(temporaryFolder(), 'cache.mdb')
+  const program = await bundlePeer()
+  let now = Date.now()
+  const region = makeRegion<string>({
+    name: 'r',
+    backend: wrap(lmdb(file, { timeout: 500 }), json()),
+    expirationTime: '1m',
+    clock: { now: () => now },
+  })
+  await region.set('old', 'value')
+  now += 61_000
+  await region.set('fresh', 'value')
+  const holder = await startPeer(program, { role: 'holder', file })
+  const start = performance.now()
+  const outcomes = await Promise.allSettled([
+    region.getOrCreate('fresh', () => 'new'),
+    region.getOrCreate('old', () => 'new'),
+    region.getOrCreate('missing', () => 'new'),
+    region.getOrCreateMulti(['fresh', 'missing too'], (keys) => keys.map(() => 'new')),
+    region.invalidate(),
+    region.delete('fresh'),
+  ])
+  expect(performance.now() - start).toBeLessThan(500 + 1500)
+  const told = outcomes.map((one) => (one.status === 'fulfilled' ? one.value : one.reason.code))
+  expect(told).toEqual(['value', ...Array(5).fill('ERR_TIMEOUT')])
+  expect(region.peek('fresh')).toBe('value')
+  expect(region.peek('old', { ignoreExpiration: true })).toBe('value')
+  holder.signal('SIGKILL')
+  await holder.exited
+  while ((await region.getOrCreate('missing', () => 'new').catch(() => NO_VALUE)) !== 'new') await pause(20)
+  await region.close()
+}, 30_000)
+
+test('a process that is stopped in the middle of a commit keeps writers waiting until their deadline, and readers not at all', async () => {
+  const folder = temporaryFolder()
+  const file = join(folder, 'cache.mdb')
+  const program = await bundlePeer()
+  const store = lmdb(file, { timeout: 250 })
+  await store.set('k', Buffer.from('v'), {})
+  const writer = await startPeer(program, {
+    role: 'writer',
+    file,
+    truth: join(folder, 'truth'),
+    keys: 6,
+  })
+  let caught = 0
+  let slowest = 0
+  for (let tries = 0; tries < 400 && caught < 3; tries++) {
+    await pause(Math.random() * 20)
+    writer.signal('SIGSTOP')
+    const start = performance.now()
+    const outcome = await Promise.resolve(store.set(`key ${tries}`, Buffer.from('v'), {})).catch(
+      (error: { code?: unknown }) => error.code,
+    )
+    if (outcome !== 'stored') {
+      expect(outcome).toBe('ERR_TIMEOUT')
+      caught++
+      const reading = performance.now()
+      expect(String(store.get('k'))).toBe('v')
+      slowest = Math.max(slowest, performance.now() - reading)
+      expect(performance.now() - start).toBeLessThan(250 + 1500)
+    }
+    writer.signal('SIGCONT')
+    if (outcome !== 'stored')
+      while ((await Promise.resolve(store.set('k', Buffer.from('v'), {})).catch(() => '')) !== 'stored')
+        await pause(20)
+  }
+  console.log(
+    `stopped a writer in the middle of a commit ${caught} times; the slowest read meanwhile took ${slowest.toFixed(2)} ms`,
+  )
+  expect(caught).toBeGreaterThan(0)
+  writer.signal('SIGKILL')
+  await writer.exited
+  await store.close()
+}, 90_000)

@@ -5,7 +5,8 @@ import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import { openServer } from '../../backends/memcached/server.js'
 import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
-import { exploreServer, type Step, stepped } from './explore.js'
+import { exploreStore, type Step } from '../interleavings/real-store.js'
+import { stepped } from './explore.js'
 import { bytes, LONG, text, withMemcached } from './start.js'
 
 const BUDGET = LONG ? { runs: 60_000, samples: 10_000 } : { runs: 600, samples: 400 }
@@ -81,7 +82,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     'leaves no older value: %s',
     async (name, { old, steal, swap, lose, set, fails, all }) => {
       const { connections, open, bare } = stage()
-      const { runs, exhausted } = await exploreServer(
+      const { runs, exhausted } = await exploreStore(
         async (step, run) => {
           const world: World = {
             key: `${name.replaceAll(/\W+/g, '-')}-${run}`,
@@ -141,7 +142,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     async (name, { creators, mode = 'hard', lose, warm, late }) => {
       const { connections, open, bare } = stage()
       const view = bare.ledger as Ledger
-      const { runs, exhausted } = await exploreServer(async (step, run) => {
+      const { runs, exhausted } = await exploreStore(async (step, run) => {
         const scene = `${name.replaceAll(/\W+/g, '-')}-${run}`
         const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
         const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]

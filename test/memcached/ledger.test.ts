@@ -54,8 +54,10 @@ withMemcached('the ledger of memcached', (bench) => {
       Array.from({ length: 40 }, (_, i) => (i % 2 ? ledger : others).invalidate(clock, ['a'], 'soft')),
     )
     expect(await ledger.judge(clock, before)).not.toBe('fresh')
-    const reading = await ledger.read(clock, ['a'])
-    if (reading.stamps[0] !== undefined) expect(reading.stamps[0].soft).toBe(reading.now?.at)
+    const { now, stamps } = await ledger.read(clock, ['a'])
+    const [stamp] = stamps
+    // A mark that was crowded out took the stamp away, and the judgement put a new, hard one in its place.
+    if (stamp !== undefined) expect(Math.max(stamp.soft, stamp.hard)).toBe(now?.at)
   })
 
   it('takes an absent stamp and an absent clock for a miss', async () => {

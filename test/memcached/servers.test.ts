@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import memjs from 'memjs'
 import { afterAll, describe, expect, inject, it } from 'vitest'
-import { type MemcachedOptions, type MemjsClient, memcached } from '../../backends/memcached/index.js'
+import { type MemcachedOptions, memcached } from '../../backends/memcached/index.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import { ring } from '../../backends/memcached/ring.js'
 import type { Backend, Bytes } from '../../src/index.js'
@@ -60,11 +60,35 @@ describe('the options of memcached()', () => {
 
   it('take a client of memjs', () => {
     const client = memjs.Client.create('me:secret@a:1,b:2')
-    expect(settingsOf(client as never).addresses).toMatchObject([
+    expect(settingsOf(client).addresses).toMatchObject([
       { name: 'a:1', credentials: { username: 'me', password: 'secret' } },
       { name: 'b:2', credentials: undefined },
     ])
-    expect(names({ servers: client as never, timeout: '2s' })).toEqual(['a:1', 'b:2'])
+    expect(names({ servers: client, timeout: '2s' })).toEqual(['a:1', 'b:2'])
+  })
+
+  it('take the patience of a client of memjs, unless told otherwise', () => {
+    const patience = (given: Parameters<typeof settingsOf>[0]) => settingsOf(given).timeout
+    expect(patience(memjs.Client.create('a:1', { timeout: 1.5 }))).toBe(1500)
+    expect(patience(memjs.Client.create('a:1'))).toBe(500)
+    expect(patience({ servers: memjs.Client.create('a:1', { timeout: 1.5 }), timeout: 70 })).toBe(70)
+  })
+
+  it.each<[string, Parameters<typeof memjs.Client.create>[1]]>([
+    ['failover', { failover: true }],
+    ['expires', { expires: 60 }],
+    ['serializer', { serializer: { serialize() {}, deserialize() {} } as never }],
+  ])('refuse a client of memjs that would be misunderstood: %s', (name, options) => {
+    expect(() => memcached(memjs.Client.create('a:1,b:2', options))).toThrow(
+      expect.objectContaining({
+        code: 'ERR_OPTION',
+        message: expect.stringContaining(`without \`${name}\``),
+      }),
+    )
+  })
+
+  it('take a client of memjs that could fail over, had it anywhere to go', () => {
+    expect(names(memjs.Client.create('a:1', { failover: true }))).toEqual(['a:1'])
   })
 
   it.each<[string, unknown]>([
@@ -109,7 +133,7 @@ describe.skipIf(inject('servers').memcached === null)('servers of memcached', ()
     return backend
   }
   const memcachedOver = (client: memjs.Client): Backend<Bytes> => {
-    const backend = memcached(client as unknown as MemjsClient)
+    const backend = memcached(client)
     stops.push(() => backend.close())
     return backend
   }

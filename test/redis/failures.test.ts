@@ -318,6 +318,33 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     }
   })
 
+  it('does what had failed before it marks a key stale: what it only hides would go unmarked', async () => {
+    const [server] = at().servers
+    const admin = new Redis({ port: server?.port ?? 0 })
+    await admin.call('ACL', 'SETUSER', 'limited', 'on', '>secret', '~*', '&*', '+@all')
+    const mine = redis(`redis://limited:secret@127.0.0.1:${server?.port}`)
+    const theirs = at().open()
+    const open = (on: Backend<Bytes>) => makeRegion<string>({ name: 'stolen', backend: wrap(on, json()) })
+    const [here, there] = [open(mine), open(theirs)]
+    try {
+      const key = freshKey()
+      expect(await there.getOrCreate(key, () => 'old')).toBe('old')
+      expect(await here.get(key)).toBe('old')
+      await admin.call('ACL', 'SETUSER', 'limited', '-unlink')
+      expect((await failure(() => here.delete(key))).error.code).toBe('ERR_BACKEND')
+      expect(await here.get(key)).toBe(NO_VALUE)
+      expect(await there.get(key)).toBe('old')
+      // It cannot be done yet, so it is not said to be done.
+      expect((await failure(() => here.invalidateKey(key, 'soft'))).error.code).toBe('ERR_BACKEND')
+      await admin.call('ACL', 'SETUSER', 'limited', '+unlink')
+      await here.invalidateKey(key, 'soft')
+      expect(await there.get(key)).toBe(NO_VALUE)
+    } finally {
+      admin.disconnect()
+      await here.close()
+    }
+  })
+
   it('takes every read for a miss while an invalidation of names, or too many of keys, wait to be done', async () => {
     const proxy = await faultProxy({ port: at().servers[0]?.port ?? 0 })
     const mine = redis({

@@ -6,7 +6,9 @@ import {
   CorralError,
   defineBackend,
   intercept,
+  type Ledger,
   makeRegion,
+  memoryLedger,
   NO_VALUE,
   type OperationName,
   wrap,
@@ -165,6 +167,59 @@ describe('a backend that answers too late', () => {
     reads.fail()
     writes.fail()
     await idle()
+  })
+
+  it('in its ledger holds nobody up either', async () => {
+    const timeout = expect.objectContaining({
+      code: 'ERR_TIMEOUT',
+      message: expect.stringMatching(/own\.ledger\.\w+ did not answer within 20 ms/),
+    }) as Error
+    const hangs = (...names: (keyof Ledger)[]) => {
+      const pending: ((error: Error) => void)[] = []
+      const late = () => new Promise<never>((_, reject) => void pending.push(reject))
+      const values = new Map<string, CachedValue>()
+      const ledger: Ledger = { ...memoryLedger(), ...Object.fromEntries(names.map((name) => [name, late])) }
+      const backend = defineBackend<CachedValue>({
+        name: 'own',
+        timeout: 20,
+        ledger,
+        get: (key) => values.get(key),
+        set: (key, value) => void values.set(key, value),
+        delete: (key) => void values.delete(key),
+      })
+      return { backend, fail: () => pending.forEach((reject) => void reject(new Error('too late'))) }
+    }
+    const all = hangs('read', 'begin', 'judge', 'invalidate')
+    const { ledger } = all.backend
+    const basis = { epoch: 'e', groups: [{ a: 0, names: ['n'] }] }
+    await expect(ledger?.read('c', ['n'])).rejects.toEqual(timeout)
+    await expect(ledger?.begin('c', ['n'])).rejects.toEqual(timeout)
+    await expect(ledger?.judge('c', basis)).rejects.toEqual(timeout)
+    await expect(ledger?.invalidate('c', ['n'], 'hard')).rejects.toEqual(timeout)
+    all.fail()
+    const creating = hangs('begin')
+    const region = makeRegion<string>({ backend: creating.backend })
+    await expect(region.getOrCreate('key', () => 'value')).rejects.toEqual(timeout)
+    creating.fail()
+    const invalidating = hangs('invalidate')
+    await expect(makeRegion({ backend: invalidating.backend }).invalidate()).rejects.toEqual(timeout)
+    invalidating.fail()
+    // What answers at once goes on answering at once.
+    const prompt = hangs().backend.ledger
+    expect(prompt?.read('c', [])).toMatchObject({ now: { at: 0 } })
+    expect(prompt?.unmoved?.('c', basis)).toBe(false)
+    await idle()
+  })
+
+  it('is given as long as it says, however long that is', async () => {
+    const backend = defineBackend<CachedValue>({
+      name: 'patient',
+      timeout: '30d',
+      get: async () => void (await new Promise((resolve) => setTimeout(resolve, 30))),
+      set: () => {},
+      delete: () => {},
+    })
+    expect(await backend.get('key')).toBeUndefined()
   })
 })
 

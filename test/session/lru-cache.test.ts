@@ -84,7 +84,7 @@ describe('defects that it must not have', () => {
 
   it('L4: arguments of different kinds never share a result, equal ones always do, in whatever order', async () => {
     const calls: unknown[] = []
-    const cached = versioned<[unknown?]>({ namespace: 'kinds', version: () => 1 })((given) => {
+    const cached = versioned({ namespace: 'kinds', version: () => 1 })((given?: unknown) => {
       calls.push(given)
       return given
     })
@@ -97,7 +97,7 @@ describe('defects that it must not have', () => {
     await cached(undefined)
     expect(calls).toHaveLength(different.length + 2)
     let asked = 0
-    const strict = versioned<[unknown]>({ namespace: 'strict', version: () => ++asked })((given) => given)
+    const strict = versioned({ namespace: 'strict', version: () => ++asked })((given: unknown) => given)
     await expect(strict(new Map())).rejects.toMatchObject({ code: 'ERR_KEY_ARGUMENT' })
     expect(asked).toBe(0)
   })

@@ -271,7 +271,7 @@ describe('a versioned function', () => {
     const fn = function readRow(_id: string, _more: number) {
       return 'v'
     }
-    const cached = versioned<[string, number]>({ namespace: 'n', version: () => 1 })(fn)
+    const cached = versioned({ namespace: 'n', version: () => 1 })(fn)
     expect([cached.name, cached.length]).toEqual(['readRow', 2])
     expect(cached.original('a', 1)).toBe('v')
     expect(cached.key('v', 'a', 1)).toBe('n|"a",1@"v"')
@@ -337,9 +337,7 @@ describe('a versioned function inside another one’s creator', () => {
 
   it('keeps what was made from it from being stored where its version cannot be asked for by name', async () => {
     const region = tracked('outer')
-    const part = versioned<[{ id: number }]>({ namespace: 'object', version: () => 1, region })(
-      ({ id }) => id,
-    )
+    const part = versioned({ namespace: 'object', version: () => 1, region })(({ id }) => id)
     const page = region.cacheOnArguments({ namespace: 'page' })(async () => part({ id: 1 }))
     expect(await page()).toBe(1)
     expect(await page.get()).toBe(NO_VALUE)

@@ -1,0 +1,40 @@
+import { afterAll } from 'vitest'
+import { json } from '../../proxies/json.js'
+import { prefix } from '../../proxies/prefix.js'
+import { type Backend, type Bytes, wrap } from '../../src/index.js'
+import {
+  type Exploration,
+  keepsOrderOfInvalidations,
+  losesNoInvalidation,
+} from '../interleavings/no-invalidation-is-lost.js'
+import { type Step, sampleStore } from '../interleavings/real-store.js'
+import { stepped } from '../interleavings/stepped.js'
+import { LONG, withMemcached } from './start.js'
+
+const SAMPLES = LONG ? 1_500 : 30
+
+withMemcached('every order of what regions do over memcached', (bench) => {
+  let shared: Backend<Bytes> | undefined
+  let runs = 0
+  let scenarios = 0
+  afterAll(() =>
+    console.log(
+      `[interleavings] regions over memcached: ${runs} schedules of ${scenarios} scenarios, 0 stale`,
+    ),
+  )
+  const chain = ({ step }: { readonly step: Step }) => {
+    shared ??= bench().open({ timeout: '10s' })
+    return stepped({ step }, wrap(shared, json(), prefix(`${runs} `)))
+  }
+  const all: Exploration = (scenario, times = 1) =>
+    sampleStore(
+      (step) => {
+        runs++
+        return scenario({ step })
+      },
+      SAMPLES * times,
+      ++scenarios,
+    )
+  losesNoInvalidation('memcached', chain, all)
+  keepsOrderOfInvalidations('memcached', chain, all)
+})
