@@ -13,6 +13,7 @@ import {
   keepsOrderOfInvalidations,
   losesNoInvalidation,
 } from '../interleavings/no-invalidation-is-lost.js'
+import { type Opener, runsOneCreator } from '../interleavings/one-creator.js'
 import { exploreStore, type Step, sampleStore } from '../interleavings/real-store.js'
 import { stepped } from '../interleavings/stepped.js'
 import { LONG, pause, temporaryFolder } from './support.js'
@@ -29,10 +30,12 @@ afterAll(() => root.close())
 
 describe('regions over one file, an operation a step', () => {
   const backend = lmdb(root)
+  // The same file as other processes have it: they are woken by the file alone.
+  const others = [backend, lmdb(file), lmdb(file)]
   let runs = 0
   let scenarios = 0
   afterAll(async () => {
-    await backend.close()
+    for (const other of others) await other.close()
     console.log(`[interleavings] regions over lmdb: ${runs} schedules of ${scenarios} scenarios, 0 stale`)
   })
   const chain = ({ step }: { readonly step: Step }) =>
@@ -48,6 +51,12 @@ describe('regions over one file, an operation a step', () => {
     )
   losesNoInvalidation('lmdb', chain, all)
   keepsOrderOfInvalidations('lmdb', chain, all)
+
+  const processes: Opener = ({ step }) => {
+    let opened = 0
+    return () => stepped({ step }, wrap(others[opened++ % 3] as Backend<Bytes>, json(), prefix(`${runs} `)))
+  }
+  runsOneCreator('lmdb', processes, all)
 })
 
 describe('every order of the transactions that a file is sent', () => {

@@ -7,6 +7,7 @@ import {
   keepsOrderOfInvalidations,
   losesNoInvalidation,
 } from '../interleavings/no-invalidation-is-lost.js'
+import { type Opener, runsOneCreator } from '../interleavings/one-creator.js'
 import { type Step, sampleStore } from '../interleavings/real-store.js'
 import { stepped } from '../interleavings/stepped.js'
 import { LONG, withMemcached } from './start.js'
@@ -37,4 +38,12 @@ withMemcached('every order of what regions do over memcached', (bench) => {
     )
   losesNoInvalidation('memcached', chain, all)
   keepsOrderOfInvalidations('memcached', chain, all)
+
+  const others: Backend<Bytes>[] = []
+  const processes: Opener = ({ step }) => {
+    while (others.length < 3) others.push(bench().open({ timeout: '10s' }))
+    let opened = 0
+    return () => stepped({ step }, wrap(others[opened++ % 3] as Backend<Bytes>, json(), prefix(`${runs} `)))
+  }
+  runsOneCreator('memcached', processes, all)
 })

@@ -39,6 +39,8 @@ export async function faultProxy(upstream: {
   let fault: Fault = { kind: 'none' }
   let replied = 0
   const clients = new Set<Socket>()
+  /** Cut, and about to be reset: a stream that went on after the gap would be one that TCP never delivers. */
+  const severed = new WeakSet<Socket>()
 
   const server = createServer({ pauseOnConnect: true }, (client) => {
     if (fault.kind === 'refuse') return abort(client)
@@ -68,6 +70,7 @@ export async function faultProxy(upstream: {
   }
 
   const reply = (client: Socket, chunk: Buffer) => {
+    if (severed.has(client)) return undefined
     if (fault.kind === 'fin') return client.end()
     if (fault.kind === 'rst') return abort(client)
     if (fault.kind !== 'cut') return client.write(chunk)
@@ -75,7 +78,10 @@ export async function faultProxy(upstream: {
     replied += chunk.length
     client.write(chunk.subarray(0, left))
     // A reader that finds the last bytes and the reset together takes it for an orderly end.
-    if (chunk.length > left) setTimeout(() => abort(client), 2)
+    if (chunk.length > left) {
+      severed.add(client)
+      setTimeout(() => abort(client), 2)
+    }
     return undefined
   }
 
