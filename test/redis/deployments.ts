@@ -35,7 +35,8 @@ function deployment(
     where,
     admin,
     open(options = {}) {
-      const backend = redis({ ...where, ...options })
+      // Longer than by default: what is not about time must not fail on a busy machine.
+      const backend = redis({ timeout: '10s', ...where, ...options })
       opened.push(backend)
       return backend
     },

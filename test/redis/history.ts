@@ -8,7 +8,6 @@ import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
-import { sharedNow } from './worker.js'
 
 export interface HistoryOrder {
   readonly task: 'history'
@@ -38,6 +37,11 @@ export interface History {
 }
 
 export type Event = readonly [key: number, begin: number, end: number, version: number]
+
+/** ms on a clock that all processes of a machine share. */
+export function sharedNow(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}
 
 export async function takePart({
   where,
@@ -173,11 +177,19 @@ export interface Verdict {
   readonly creations: number
   readonly stale: readonly string[]
   readonly staleAsFresh: readonly string[]
+  /** Stale reads that disregard only what a primary may have taken with it. */
+  readonly excused: number
   readonly failures: Readonly<Record<string, number>>
 }
 
-/** Whatever was read after an invalidation had been acknowledged is at least as new as what was invalidated for. */
-export function judge(histories: readonly History[]): Verdict {
+/**
+ * Whatever was read after an invalidation had been acknowledged is at least as new as what was invalidated for.
+ * @param lost - when acknowledged invalidations may have been lost with a primary, in shared ms
+ */
+export function judge(
+  histories: readonly History[],
+  lost?: readonly [from: number, to: number] | undefined,
+): Verdict {
   const all = (pick: (history: History) => readonly Event[]) =>
     byKey(histories.flatMap((history) => [...pick(history)]))
   const [hard, soft, creations] = [all((h) => h.hard), all((h) => h.soft), all((h) => h.creations)]
@@ -192,20 +204,30 @@ export function judge(histories: readonly History[]): Verdict {
   }
   const count = (events: ReadonlyMap<number, readonly Event[]>) =>
     [...events.values()].reduce((sum, list) => sum + list.length, 0)
+  const kept = (pick: (history: History) => readonly Event[]) =>
+    all((history) =>
+      pick(history).filter(([, , end]) => lost === undefined || end < lost[0] || end > lost[1]),
+    )
+  const [reads, fresh] = [all((h) => h.reads), all((h) => h.fresh)]
+  const [stale, staleAsFresh] = [
+    older(
+      reads,
+      kept((h) => h.hard),
+    ),
+    older(
+      fresh,
+      kept((h) => h.soft),
+    ),
+  ]
   return {
-    reads: count(all((h) => h.reads)),
+    reads: count(reads),
     hard: count(hard),
     soft: count(soft),
     landed,
     creations: count(creations),
-    stale: older(
-      all((h) => h.reads),
-      hard,
-    ),
-    staleAsFresh: older(
-      all((h) => h.fresh),
-      soft,
-    ),
+    stale,
+    staleAsFresh,
+    excused: older(reads, hard).length + older(fresh, soft).length - stale.length - staleAsFresh.length,
     failures,
   }
 }

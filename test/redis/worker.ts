@@ -4,7 +4,7 @@ import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { json } from '../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../src/index.js'
 import { type DependenciesOrder, takePartByDependencies } from '../dependencies/history-part.js'
-import { type History, type HistoryOrder, takePart } from './history.js'
+import { type History, type HistoryOrder, sharedNow, takePart } from './history.js'
 
 export interface StampedeOrder {
   readonly task: 'stampede'
@@ -33,11 +33,6 @@ export interface Answers {
   readonly stampede: Stampede
   readonly history: History
   readonly dependencies: History
-}
-
-/** ms on a clock that all processes of a machine share. */
-export function sharedNow(): number {
-  return Number(process.hrtime.bigint()) / 1e6
 }
 
 const regions = new Map<string, Region<string>>()
