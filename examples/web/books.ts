@@ -1,5 +1,6 @@
 import { dep } from 'corral'
 import { versioned } from 'corral/session'
+import { broker } from 'corral/signals'
 import { type Book, database } from './database.js'
 import { catalogue, reports } from './regions.js'
 
@@ -29,12 +30,13 @@ export const authors = versioned({
   version: () => database.revision(),
 })(() => database.count())
 
+/** Knows what a change of a book concerns: the book itself, the shelves that it enters and leaves. */
+const books = broker<Book>('book', { regions: [catalogue], id: ({ id }) => id, scopes: shelves })
+
 /** Saves a book, and then tells the cache: never before the change is committed. */
 export async function saveBook(changed: Book): Promise<void> {
   const before = await database.book(changed.id)
-  await database.save(changed)
-  await catalogue.invalidateDependencies(dep.id('book', changed.id))
-  await shelves.invalidateFor(changed, catalogue, { before })
+  await books.apply(changed, () => database.save(changed), { before, reason: 'saved by a form' })
 }
 
 /** Everything that has to do with an author, whatever it is and whichever process made it. */
