@@ -182,15 +182,23 @@ type Tagged = ReturnType<typeof tagged>
 
 /** Makes the epochs of a ledger end with the period too: what is of a former one is worth nothing. */
 function tagged(period: () => string) {
-  const known = new WeakMap<Basis, Basis>()
-  const tag = (instant: Instant): Instant => ({ epoch: `${period()}/${instant.epoch}`, at: instant.at })
-  /** The basis in the ledger's own terms, if it is of this period. */
+  const known = new WeakMap<Basis, { readonly of: string; readonly plain: Basis }>()
+  let inner = ''
+  const tag = (instant: Instant): Instant => {
+    inner = instant.epoch
+    return { epoch: `${period()}/${inner}`, at: instant.at }
+  }
+  /** The basis in the ledger's own terms, if it is of this period. Every hit asks, so the answer is kept. */
   const without = (basis: Basis): Basis | undefined => {
-    const { epoch } = basis
     const now = period()
+    const before = known.get(basis)
+    if (before?.of === now) return before.plain
+    const { epoch } = basis
     if (typeof epoch !== 'string' || !epoch.startsWith(now)) return undefined
-    let plain = known.get(basis)
-    if (plain === undefined) known.set(basis, (plain = { ...basis, epoch: epoch.slice(now.length + 1) }))
+    const own = epoch.slice(now.length + 1)
+    // The very text that the ledger has is compared at once.
+    const plain = { ...basis, epoch: own === inner ? inner : own }
+    known.set(basis, { of: now, plain })
     return plain
   }
   return { tag, without }
@@ -216,7 +224,8 @@ function ledgerWith(
     begin: (clock, names) => andThen(ledger.begin(clock, names), tag),
     ...(unmoved !== undefined && {
       unmoved: (clock: string, basis: Basis) => {
-        const plain = live() ? without(basis) : undefined
+        // Asked of what was just read, and what is read while messages may be lost is nothing.
+        const plain = without(basis)
         return plain !== undefined && unmoved(clock, plain)
       },
     }),

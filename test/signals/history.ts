@@ -178,9 +178,10 @@ export async function history({ ports, keys, readers, ms }: HistoryOptions): Pro
 export function judge(reads: readonly Read[], writes: readonly Write[]): Pick<Verdict, 'compared' | 'stale'> {
   const stale: string[] = []
   const compared: [number, number, number] = [0, 0, 0]
+  const ofKey = new Map<number, Write[]>()
+  for (const write of writes) ofKey.set(write.key, [...(ofKey.get(write.key) ?? []), write])
   for (const { at, key, began, version } of reads)
-    for (const write of writes) {
-      if (write.key !== key) continue
+    for (const write of ofKey.get(key) ?? []) {
       const heard = write.heard[at]
       const own = write.by === at && began > write.acknowledged
       const told = heard !== undefined && began > heard
