@@ -43,7 +43,7 @@ async function overRedis(start: () => Promise<Deployment>): Promise<Running> {
   }
 }
 
-export const STORES: Readonly<Record<string, () => Promise<Running>>> = {
+const STORES: Readonly<Record<string, () => Promise<Running>>> = {
   memory: async () => {
     const store = memory()
     return { chain: () => wrap(store, dependencies()), stop: async () => {} }

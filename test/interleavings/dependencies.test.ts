@@ -14,7 +14,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { explore, type Schedule } from './explore.js'
-import { clusterSteps, memcachedSteps, type SharedLedger } from './shared-ledgers.js'
+import { clusterSteps, epochSteps, memcachedSteps, type SharedLedger } from './shared-ledgers.js'
 import { stepped } from './stepped.js'
 
 const LONG = process.env.LONG === '1'
@@ -100,6 +100,7 @@ const STORES: Readonly<Record<string, (schedule: Schedule) => Shared>> = {
   'a lent ledger, which checks and writes in two steps': (schedule) => lent(schedule, lendable(schedule)),
   'the steps of Redis Cluster': (schedule) => lent(schedule, clusterSteps(schedule.step)),
   'the steps of memcached': (schedule) => lent(schedule, memcachedSteps(schedule.step)),
+  'get, set and add alone': (schedule) => lent(schedule, epochSteps(schedule.step)),
 }
 
 type Part = 'row' | 'list'

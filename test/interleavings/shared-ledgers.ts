@@ -11,6 +11,7 @@ import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
 import { parseClock, parseStamp } from '../../backends/redis/moments.js'
 import { clockKeys, stampKey } from '../../backends/redis/names.js'
 import * as scripts from '../../backends/redis/scripts.js'
+import { epochLedger } from '../../src/epoch-ledger.js'
 import type { Ledger } from '../../src/ledger.js'
 import type { Schedule } from './explore.js'
 
@@ -208,4 +209,16 @@ export function memcachedSteps(step: Step): SharedLedger {
     loseClock: () => void items.delete(wireName(CLOCK, THE_CLOCK)),
     loseStamp: (name) => void items.delete(wireName(STAMP, name)),
   }
+}
+
+/** A store that can do nothing but read, write, and write where there is nothing. */
+export function epochSteps(step: Step): SharedLedger {
+  const texts = new Map<string, string>()
+  const ledger = () =>
+    epochLedger({
+      get: (key) => step(`get ${key}`, () => texts.get(key)),
+      set: (key, value) => step(`set ${key}`, () => void texts.set(key, value)),
+      add: (key, value) => step(`add ${key}`, () => void (texts.has(key) || texts.set(key, value))),
+    })
+  return { ledger, loseClock: () => void texts.delete(THE_CLOCK), loseStamp: () => {} }
 }

@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import {
+  CorralError,
+  dep,
+  dependsOn,
+  type EpochStore,
+  epochLedger,
+  type Ledger,
+  makeRegion,
+  NO_VALUE,
+  wrap,
+} from '../../src/index.js'
+import { withMemcached } from '../memcached/start.js'
+
+/** Two processes over one store whose ledger is somebody else's. */
+function lending(ledger: Ledger) {
+  const store = memory()
+  const region = () => makeRegion<string>({ name: 'lent', backend: wrap(store, dependencies({ ledger })) })
+  return [region(), region()] as const
+}
+
+/** Learns what it is made from only inside. */
+const make = () => {
+  dependsOn(dep.id('row', 1))
+  return 'v'
+}
+
+withMemcached('a ledger of memcached, lent', (bench) => {
+  it('stores what is made from names that nobody knew before, and invalidates it', async () => {
+    const [one, other] = lending(bench().open().ledger as Ledger)
+    await one.getOrCreate('k', make)
+    expect(await other.get('k')).toBe('v')
+    await other.invalidateDependencies(dep.id('row', 1))
+    expect(await one.get('k')).toBe(NO_VALUE)
+    await one.getOrCreate('k', make)
+    expect(await other.get('k')).toBe('v')
+  })
+})
+
+describe('a ledger of get, set and add', () => {
+  const epochs = () => {
+    const texts = new Map<string, string>()
+    const store: EpochStore = {
+      get: (key) => texts.get(key),
+      set: async (key, value) => void texts.set(key, value),
+      add: (key, value) => void (texts.has(key) || texts.set(key, value)),
+    }
+    return { texts, ledger: epochLedger(store) }
+  }
+
+  it('takes all entries with any name, hard or soft, and nothing else', async () => {
+    const [one, other] = lending(epochs().ledger)
+    for (const mode of ['hard', 'soft'] as const) {
+      await one.getOrCreate('k', make)
+      await one.set('unrelated', 'w')
+      expect([await other.get('k'), await other.get('unrelated')]).toEqual(['v', 'w'])
+      await other.invalidateDependencies(dep.id('another', 1), mode)
+      expect([await one.get('k'), await one.get('unrelated')]).toEqual([NO_VALUE, NO_VALUE])
+    }
+  })
+
+  it('takes the loss of its record, and what is no epoch, for an invalidation', async () => {
+    const { texts, ledger } = epochs()
+    const [one, other] = lending(ledger)
+    for (const lose of [() => texts.clear(), () => texts.forEach((_, key) => texts.set(key, ''))]) {
+      await one.getOrCreate('k', make)
+      lose()
+      expect(await other.get('k')).toBe(NO_VALUE)
+    }
+  })
+
+  it('hands up from one region to another', async () => {
+    const [one, other] = lending(epochs().ledger)
+    const whole = () => one.getOrCreate('whole', async () => `whole of ${await one.getOrCreate('k', make)}`)
+    await whole()
+    expect(await other.get('whole')).toBe('whole of v')
+    await other.invalidateDependencies(dep.id('row', 1))
+    expect(await one.get('whole')).toBe(NO_VALUE)
+  })
+
+  it('needs all three', () => {
+    for (const store of [undefined, {}, { get: () => undefined, set: () => undefined }])
+      expect(() => epochLedger(store as never)).toThrow(CorralError)
+  })
+})

@@ -1,0 +1,53 @@
+import { expect, it } from 'vitest'
+import { clockKeys, stampKey } from '../../backends/redis/names.js'
+import * as scripts from '../../backends/redis/scripts.js'
+import { standalone } from '../redis/deployments.js'
+import { withRedis } from '../redis/suite.js'
+import { seeded } from './explore.js'
+import { redisTwin } from './shared-ledgers.js'
+
+const ROUNDS = 40
+const CALLS = 60
+/** Far beyond the time of any server, so that clocks only count. */
+const FUTURE = 8e15
+
+withRedis('what the interleavings take for the scripts of Redis Cluster', standalone, (at) => {
+  it('answers and leaves behind what the scripts do, whatever is called in whatever order', async () => {
+    const random = seeded(11)
+    const below = (limit: number) => Math.floor(random() * limit)
+    let calls = 0
+    for (let round = 0; round < ROUNDS; round++) {
+      const { admin } = at()
+      await admin.flushall()
+      const twin = redisTwin()
+      const { clock, ring } = clockKeys('c')
+      const stamps = ['a', 'b', 'c'].map(stampKey)
+      const begin = `e:${FUTURE}`
+      twin.texts.set(clock, begin)
+      await admin.set(clock, begin)
+      const some = () => stamps[below(3)] as string
+      const moment = () => `${FUTURE + below(8)}`
+      for (let call = 0; call < CALLS; call++) {
+        const calling: readonly (readonly [scripts.Script, readonly string[], readonly string[]])[] = [
+          [scripts.sight, [some()], ['60000', `p${below(3)}`]],
+          [scripts.consult, [clock, ring], ['f', some(), moment(), some(), moment()]],
+          [scripts.settle, [some()], [`p${below(3)}`, moment(), '60000']],
+          [scripts.tick, [clock, ring], ['f', some(), some()]],
+          [scripts.stamp, [some()], [moment(), random() < 0.5 ? 'hard' : 'soft']],
+        ]
+        const [script, keys, args] = calling[below(calling.length)] as (typeof calling)[number]
+        if (random() < 0.05) {
+          const lost = [ring, ...stamps][below(4)] as string
+          await admin.del(lost)
+          twin.texts.delete(lost)
+          twin.rings.delete(lost)
+        }
+        const answer = await admin.eval(script.lua, keys.length, ...keys, ...args)
+        expect(twin.run(script, keys, args), script.lua).toEqual(answer)
+        for (const key of [clock, ...stamps]) expect(twin.texts.get(key) ?? null).toBe(await admin.get(key))
+        calls++
+      }
+    }
+    expect(calls).toBe(ROUNDS * CALLS)
+  })
+})
