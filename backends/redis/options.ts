@@ -39,7 +39,9 @@ export interface RedisBackendOptions {
   readonly recovery?: boolean | { readonly max: number }
   /** After so many failures in a row nothing is sent until a probe succeeds. @default { failures: 5, cooldown: '1s' } */
   readonly breaker?: false | { readonly failures?: number; readonly cooldown?: Duration }
-  /** Invalidations and plain writes count only when so many replicas have them (`WAIT`). @default none */
+  /**
+   * Invalidations and plain writes count only when so many replicas have them (`WAIT`); else they reject after its own
+   * `timeout`, which is shorter than that of commands. @default none; its timeout '500ms' */
   readonly replicas?: { readonly count: number; readonly timeout?: Duration }
   /** How long the stamp of a dependency is kept after it was last needed; entries that live longer keep theirs longer. @default '1d' */
   readonly stampLifetime?: Duration
@@ -109,10 +111,7 @@ export function settle(given: string | RedisClient | RedisBackendOptions): Settl
             failures: count(breaker.failures ?? 5, 'breaker.failures'),
             cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
           },
-    replicas: replicas && {
-      count: count(replicas.count, 'replicas.count'),
-      timeout: milliseconds(replicas.timeout ?? '500ms', 'replicas.timeout'),
-    },
+    replicas: replicas && copies(replicas, milliseconds(options.timeout ?? '2s', 'timeout')),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
   }
 }
@@ -181,6 +180,18 @@ function count(value: unknown, option: string): number {
   throw new CorralError(
     'ERR_OPTION',
     `Expected \`${option}\` to be a whole number above zero, got ${shown(value)}.`,
+  )
+}
+
+function copies(
+  { count: most, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
+  limit: number,
+): Settled['replicas'] {
+  const timeout = milliseconds(given, 'replicas.timeout')
+  if (timeout < limit) return { count: count(most, 'replicas.count'), timeout }
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected \`replicas.timeout\` to be less than \`timeout\` (${limit} ms), got ${shown(given)}: commands would be given up before the replicas are.`,
   )
 }
 

@@ -8,6 +8,8 @@ export interface Call {
   readonly script: Script
   readonly keys: readonly string[]
   readonly args: readonly (string | Buffer)[]
+  /** In a pipeline: counts only once the replicas have it. */
+  readonly durable?: boolean
 }
 
 /** Copies of a write that must have arrived before it counts as done. */
@@ -52,25 +54,28 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
     if (isUnknown(answer?.[0])) [answer, copies] = await answers(true)
     const error = answer?.[0] ?? copies?.[0]
     if (error !== null && error !== undefined) throw error
-    const reached = Number(copies?.[1] ?? 0)
-    if (reached < count)
-      throw new CorralError(
-        'ERR_UNAVAILABLE',
-        `Expected ${count} replicas to have the write within ${timeout} ms, ${reached} had it. It may be lost if the primary fails now.`,
-      )
+    const missing = tooFew(copies, { count, timeout })
+    if (missing !== undefined) throw missing
     return answer?.[1]
   }
   const run = (call: Call, once?: boolean) => gate.run((client) => plain(client, call), once)
+  const durable = (call: Call, once?: boolean) =>
+    replicas === undefined ? run(call, once) : gate.run((client) => waited(client, call, replicas), once)
   return {
     run,
-    durable: (call, once) =>
-      replicas === undefined ? run(call, once) : gate.run((client) => waited(client, call, replicas), once),
+    durable,
     async pipeline(calls, once) {
-      if (clustered) return Promise.all(calls.map((call) => run(call, once).catch(asError)))
+      if (clustered)
+        return Promise.all(
+          calls.map((call) => (call.durable === true ? durable : run)(call, once).catch(asError)),
+        )
       return gate.run(async (client) => {
         const pipe = client.pipeline()
         for (const { script, keys, args } of calls) pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+        const awaited = replicas !== undefined && calls.some(({ durable }) => durable === true)
+        if (awaited) pipe.wait(replicas.count, replicas.timeout)
         const answers = (await pipe.exec()) ?? []
+        const missing = awaited ? tooFew(answers[calls.length], replicas) : undefined
         const lost = calls.map(
           (_, i) => answers[i]?.[0] ?? (answers[i] === undefined ? new Error(LOST) : undefined),
         )
@@ -79,15 +84,30 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
         return Promise.all(
           calls.map((call, i) => {
             const error = lost[i]
-            if (error === undefined) return answers[i]?.[1]
-            return isUnknown(error)
-              ? plain(client, call).catch((failure: unknown) => typed(failure))
-              : typed(error)
+            const again = call.durable === true && replicas !== undefined
+            if (isUnknown(error))
+              return (again ? waited(client, call, replicas) : plain(client, call)).catch(typed)
+            if (error !== undefined) return typed(error)
+            return again && missing !== undefined ? missing : answers[i]?.[1]
           }),
         )
       }, once)
     },
   }
+}
+
+/** There was an answer, so that nothing is sent again: it says that a failover may lose the write. */
+function tooFew(
+  copies: readonly [Error | null, unknown] | undefined,
+  { count, timeout }: Replicas,
+): Error | undefined {
+  const [error, reached] = copies ?? [new Error(LOST), 0]
+  if (error !== null) return typed(error)
+  if (Number(reached) >= count) return undefined
+  return new CorralError(
+    'ERR_BACKEND',
+    `Expected ${count} replicas to have the write within ${timeout} ms, ${Number(reached)} had it. It may be lost if the primary fails now: see \`replicas\`.`,
+  )
 }
 
 function isUnknown(error: unknown): boolean {

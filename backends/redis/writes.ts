@@ -45,12 +45,15 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(ttl)
     // A token fences a fill for ever; any other write is fenced by the time until which it may begin.
     const args = [token, channel, bytes(key, value, maxValueBytes), life, token === '' ? gate.deadline() : '']
-    if (ifCurrent === undefined || clustered !== undefined) return { script: scripts.write, keys: own, args }
+    const durable = token === ''
+    if (ifCurrent === undefined || clustered !== undefined)
+      return { script: scripts.write, keys: own, args, durable }
     const { keys, as } = basisKeys(ifCurrent.clock, ifCurrent.basis)
     return {
       script: scripts.write,
       keys: [...own, ...keys],
       args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as],
+      durable,
     }
   }
   /** The server took the write for late: its clock is not as we thought, since we still wait. */
