@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { Basis } from '../../src/cached-value.js'
 import { compare, type Freshness, namesOf } from '../../src/ledger.js'
 import { handled } from '../../src/maybe-promise.js'
-import { instant, type LedgerParts, type RedisLedger, readingOf } from './ledger.js'
+import { instant, type LedgerParts, type RedisLedger } from './ledger.js'
 import { parseStamp } from './moments.js'
 import { clockKeys, stampKey } from './names.js'
+import { readingOf } from './readings.js'
 import * as scripts from './scripts.js'
 
 /** ms after which a stamp that somebody else is making is looked at again. */
