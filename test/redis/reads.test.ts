@@ -272,6 +272,15 @@ withRedis('a Cluster whose slots move', cluster, (at) => {
     const to = (from + 1) % nodes.length
     const [source, target] = [nodes[from] as Redis, nodes[to] as Redis]
     await mine.set(key, bytes('0'), {})
+    // Knows where the slots were, and is not told that one of them moves.
+    const unaware = at().open()
+    const beside: string[] = []
+    for (let i = 0; beside.length < 10; i++)
+      await source.get(`beside ${i}`).then(
+        () => beside.push(`beside ${i}`),
+        () => {},
+      )
+    await unaware.setMulti(beside.map((one) => [one, bytes(one), {}]))
     let going = true
     let rounds = 0
     const round = async () => {
@@ -316,6 +325,9 @@ withRedis('a Cluster whose slots move', cluster, (at) => {
     await Promise.race([until(() => rounds > before + 5), work])
     going = false
     await work
+    await mine.set(key, bytes('moved'), {})
+    const found = await Promise.all([key, ...beside].map((one) => unaware.get(one)))
+    expect(found.map(text)).toEqual(['moved', ...beside])
   })
 })
 
