@@ -8,13 +8,20 @@ import { isVersion, refuseVersions } from './dependencies/versions.js'
 import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
-import { CorralError, refuseUnknown, shown } from './errors.js'
+import { CorralError, refuseUnknown } from './errors.js'
 import { explain } from './explain.js'
 import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
 import { checkKey, checkKeys, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
-import type { InvalidationMode } from './ledger.js'
 import { andThen, handled, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
+import {
+  checkCreateOptions,
+  checkCreator,
+  checkMode,
+  checkPairs,
+  explicitTracker,
+  requireAsOf,
+} from './region-checks.js'
 import {
   assess,
   deliver,
@@ -24,8 +31,6 @@ import {
   physicalLifetime,
   plainlyFresh,
   seen,
-  softenKey,
-  stepsOf,
   suits,
 } from './region-core.js'
 import type {
@@ -41,6 +46,8 @@ import { leaveScope } from './scope.js'
 import { fromSettings, replaces } from './settings.js'
 import { regionSignals } from './signals/region-events.js'
 import type { Cause } from './signals/source.js'
+import { softenKey } from './soften.js'
+import { stepsOf } from './steps.js'
 
 /**
  * Makes a region, configured at once when a `backend` is given, else later by `configure`.
@@ -474,82 +481,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
 const reads = diagnostics('read')
 const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
-const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
 const NO_OPTIONS = {}
 /** What most callers have found before they create. */
 const NOTHING: readonly Found<Made>[] = [{ state: 'missing' }]
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {
   return isPromise(value) ? Promise.resolve(value).then((later: unknown) => [later]) : [value]
-}
-
-function checkCreator(creator: unknown): void {
-  if (typeof creator !== 'function')
-    throw new CorralError(
-      'ERR_CREATOR',
-      `Expected the creator to be a function that makes the value, got ${shown(creator)}.`,
-    )
-}
-
-/** Pairs of a key and a value, read once: they may come from a generator. */
-function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
-  if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a Map or pairs of key and value to set, got ${shown(given)}.`,
-    )
-  const values = [...given]
-  for (const pair of values) {
-    if (!Array.isArray(pair) || pair.length !== 2)
-      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${shown(pair)}.`)
-    const [key, value] = pair as [unknown, unknown]
-    checkKey(key)
-    if (value === NO_VALUE)
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected a value for ${shown(key)}, got NO_VALUE, which stands for none. Use delete().`,
-      )
-  }
-  return values
-}
-
-function checkMode(mode: unknown): InvalidationMode {
-  if (mode === 'hard' || mode === 'soft') return mode
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${shown(mode)}.`,
-  )
-}
-
-/** @throws CorralError `ERR_OPTION` for what dogpile took by position, a misspelt name, or a value of the wrong kind. */
-function checkCreateOptions(options: CreateOptions<never>): void {
-  refuseUnknown(options, CREATE_OPTIONS, 'getOrCreate()')
-  const { shouldCache, signal } = options
-  if (shouldCache !== undefined && typeof shouldCache !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
-    )
-  if (signal !== undefined && typeof signal?.addEventListener !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`signal\` to be an AbortSignal, got ${shown(signal)}.`)
-}
-
-function explicitTracker(region: Assembled) {
-  const { tracker } = region
-  if (tracker?.explicit) return tracker
-  throw new CorralError(
-    'ERR_NO_LEDGER',
-    `Region ${region.name === undefined ? '' : `'${region.name}' `}does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
-  )
-}
-
-function requireAsOf(region: Assembled, { dependencies = [], asOf }: SetOptions): void {
-  explicitTracker(region)
-  checkNames(dependencies)
-  refuseVersions(dependencies)
-  if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
-    throw new CorralError(
-      'ERR_AS_OF_MISSING',
-      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
-    )
 }

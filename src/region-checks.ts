@@ -1,0 +1,82 @@
+import { NO_VALUE } from './cached-value.js'
+import { checkNames } from './dependencies/names.js'
+import { refuseVersions } from './dependencies/versions.js'
+import { CorralError, refuseUnknown, shown } from './errors.js'
+import { checkKey } from './keys.js'
+import type { InvalidationMode, Tracker } from './ledger.js'
+import type { Configured } from './region-core.js'
+import type { CreateOptions, SetOptions } from './region-types.js'
+
+const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
+
+export function checkCreator(creator: unknown): void {
+  if (typeof creator !== 'function')
+    throw new CorralError(
+      'ERR_CREATOR',
+      `Expected the creator to be a function that makes the value, got ${shown(creator)}.`,
+    )
+}
+
+/** Pairs of a key and a value, read once: they may come from a generator. */
+export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
+  if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected a Map or pairs of key and value to set, got ${shown(given)}.`,
+    )
+  const values = [...given]
+  for (const pair of values) {
+    if (!Array.isArray(pair) || pair.length !== 2)
+      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${shown(pair)}.`)
+    const [key, value] = pair as [unknown, unknown]
+    checkKey(key)
+    if (value === NO_VALUE)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected a value for ${shown(key)}, got NO_VALUE, which stands for none. Use delete().`,
+      )
+  }
+  return values
+}
+
+export function checkMode(mode: unknown): InvalidationMode {
+  if (mode === 'hard' || mode === 'soft') return mode
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${shown(mode)}.`,
+  )
+}
+
+/** @throws CorralError `ERR_OPTION` for what dogpile took by position, a misspelt name, or a value of the wrong kind. */
+export function checkCreateOptions(options: CreateOptions<never>): void {
+  refuseUnknown(options, CREATE_OPTIONS, 'getOrCreate()')
+  const { shouldCache, signal } = options
+  if (shouldCache !== undefined && typeof shouldCache !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
+    )
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function')
+    throw new CorralError('ERR_OPTION', `Expected \`signal\` to be an AbortSignal, got ${shown(signal)}.`)
+}
+
+/** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
+export function explicitTracker(region: Configured): Tracker {
+  const { tracker } = region
+  if (tracker?.explicit) return tracker
+  throw new CorralError(
+    'ERR_NO_LEDGER',
+    `Region ${region.name === undefined ? '' : `'${region.name}' `}does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
+  )
+}
+
+export function requireAsOf(region: Configured, { dependencies = [], asOf }: SetOptions): void {
+  explicitTracker(region)
+  checkNames(dependencies)
+  refuseVersions(dependencies)
+  if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
+    throw new CorralError(
+      'ERR_AS_OF_MISSING',
+      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
+    )
+}
