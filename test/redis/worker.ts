@@ -1,5 +1,7 @@
 /** One process of several that share a cache. Started by `crew.ts`; never imported for more than its types. */
+import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Redis } from 'ioredis'
 import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { json } from '../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../src/index.js'
@@ -28,9 +30,20 @@ export interface Stampede {
   readonly errors: readonly string[]
 }
 
-export type Order = StampedeOrder | HistoryOrder | DependenciesOrder
+/** The same without Corral, one caller in each process: written and published, heard, read. */
+export interface ByHandOrder {
+  readonly task: 'byHand'
+  readonly url: string
+  readonly key: string
+  /** Whether this process is the one that makes the value. */
+  readonly makes: boolean
+  readonly work: number
+}
+
+export type Order = StampedeOrder | ByHandOrder | HistoryOrder | DependenciesOrder
 export interface Answers {
   readonly stampede: Stampede
+  readonly byHand: Pick<Stampede, 'made' | 'first'>
   readonly history: History
   readonly dependencies: History
 }
@@ -85,8 +98,30 @@ async function stampede({ where, key, callers, work, lease }: StampedeOrder): Pr
   }
 }
 
+let hands: { readonly client: Redis; readonly ear: Redis } | undefined
+
+async function byHand({ url, key, makes, work }: ByHandOrder): Promise<Answers['byHand']> {
+  hands ??= { client: new Redis(url), ear: new Redis(url) }
+  const { client, ear } = hands
+  await client.ping()
+  if (makes) {
+    await delay(work)
+    const made = sharedNow()
+    await client.pipeline().set(key, 'value').publish(key, '').exec()
+    return { made, first: sharedNow() }
+  }
+  const heard = once(ear, 'message')
+  await ear.subscribe(key)
+  await heard
+  await client.getBuffer(key)
+  const first = sharedNow()
+  await ear.unsubscribe(key)
+  return { made: undefined, first }
+}
+
 async function carryOut(order: Order): Promise<Answers[keyof Answers]> {
   if (order.task === 'stampede') return stampede(order)
+  if (order.task === 'byHand') return byHand(order)
   return order.task === 'history' ? takePart(order) : takePartByDependencies(order)
 }
 
