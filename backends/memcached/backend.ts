@@ -69,7 +69,8 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
     ledger: {
       shared: true,
       read: ledger.read,
-      judge: ledger.judge,
+      // Up to five round trips, where a name was learnt late.
+      judge: (clock, basis) => timely('ledger.judge', Promise.resolve(ledger.judge(clock, basis))),
       begin: (clock, names) => timely('ledger.begin', Promise.resolve(ledger.begin(clock, names))),
       invalidate: (clock, names, mode) =>
         timely('ledger.invalidate', Promise.resolve(ledger.invalidate(clock, names, mode))),

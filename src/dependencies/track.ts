@@ -165,7 +165,6 @@ export function track(
   })
 }
 
-/** A foreign writer may have left anything. */
 function basisOf(found: CachedValue | null): Basis | undefined {
   const basis = (found as Partial<CachedValue> | null)?.metadata?.basis
   // A foreign writer may have left anything there; what is no basis vouches for nothing.

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import type { Basis, Ledger } from '../../src/index.js'
+import { type Basis, CorralError, type Ledger } from '../../src/index.js'
+import { faultProxy } from '../support/faultproxy.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 let serial = 0
@@ -58,6 +59,25 @@ withMemcached('the ledger of memcached', (bench) => {
     const [stamp] = stamps
     // A mark that was crowded out took the stamp away, and the judgement put a new, hard one in its place.
     if (stamp !== undefined) expect(Math.max(stamp.soft, stamp.hard)).toBe(now?.at)
+  })
+
+  it('judges within its timeout, however many round trips it takes', async () => {
+    const { others, clock } = stage()
+    const proxy = await faultProxy({ port: bench().server.port })
+    try {
+      const { ledger } = bench().open({ servers: `127.0.0.1:${proxy.port}`, timeout: '1s' })
+      const before = await basisOf(others, clock, ['a'])
+      await ledger?.read(clock, ['a'])
+      proxy.set({ kind: 'latency', ms: 200 })
+      const began = performance.now()
+      const judged = async () =>
+        ledger?.judge(clock, { ...before, groups: [{ a: 0, names: ['learnt late'] }] })
+      await expect(judged()).rejects.toSatisfy((error) => CorralError.is(error, 'ERR_TIMEOUT'))
+      // Without it all of its round trips, of 400 ms each, would be waited for and none be late.
+      expect(performance.now() - began).toBeLessThan(1_900)
+    } finally {
+      await proxy.close()
+    }
   })
 
   it('takes an absent stamp and an absent clock for a miss', async () => {
