@@ -80,6 +80,7 @@ export function failurePolicy({
     }
   }
   const remove = async (keys: readonly string[]): Promise<void> => {
+    invalidations++
     keys.forEach(valueKey)
     const since = recovery?.now() ?? 0
     const errors = await writes.remove(keys)
@@ -98,6 +99,7 @@ export function failurePolicy({
   const stolen = new Map<string, string>()
   const isStolen = (key: string) => stolen.size > 0 && [...stolen.values()].includes(key)
   const steal = async (key: string, ms: number): Promise<Acquired> => {
+    invalidations++
     valueKey(key)
     // An older value that this process only pretends not to see would go unmarked.
     if (hidden(key)) await remove([key])
@@ -117,8 +119,14 @@ export function failurePolicy({
 
   /** What needs no server: the fill of a lease that no server knows of, or of none. */
   const knownOutcome = (token: string): Outcome | undefined =>
-    token === '' ? 'lost' : isUnfenced(token) ? 'stored' : undefined
+    token === '' ? 'lost' : isUnfenced(token) ? (stands(token) ? 'stored' : 'lost') : undefined
   const isUnfenced = (token: string) => failOpen && token.startsWith(UNFENCED)
+  /**
+   * What was made without a fence must not be shared with who came after an invalidation of this process, of whatever it
+   * was, and whether or not Redis has heard of it.
+   */
+  const stands = (token: string) => token.startsWith(`${UNFENCED}${invalidations}:`)
+  let invalidations = 0
 
   let lastClock: string | undefined
   const saw = (clock: string) => {
@@ -143,6 +151,7 @@ export function failurePolicy({
       const { token } = options
       if (options.ifCurrent !== undefined) saw(options.ifCurrent.clock)
       if (token === undefined) {
+        invalidations++
         writes.check(key, value)
         return invalidating(key, () => writes.set(key, value, options))
       }
@@ -157,7 +166,8 @@ export function failurePolicy({
       )
     },
     async setMulti(all) {
-      for (const [key, value, { ifCurrent }] of all) {
+      for (const [key, value, { ifCurrent, token }] of all) {
+        if (token === undefined) invalidations++
         writes.check(key, value)
         if (ifCurrent !== undefined) saw(ifCurrent.clock)
       }
@@ -194,11 +204,13 @@ export function failurePolicy({
     acquire: (key, ms, options) =>
       options?.steal === true
         ? steal(key, ms)
-        : open('acquire', key, lease.acquire(key, ms, options), () => ({ token: UNFENCED + randomUUID() })),
+        : open('acquire', key, lease.acquire(key, ms, options), () => ({
+            token: `${UNFENCED}${invalidations}:${randomUUID()}`,
+          })),
     renew: (key, token, ms) =>
       isUnfenced(token) || open('renew', key, lease.renew(key, token, ms), () => false),
     release(key, token) {
-      if (isUnfenced(token)) return true
+      if (isUnfenced(token)) return stands(token)
       const released = lease.release(key, token)
       return open('release', key, stolen.delete(token) ? remembering(key, released) : released, () => false)
     },
@@ -225,6 +237,7 @@ export function failurePolicy({
         return open('ledger.judge', undefined, ledger.judge(clock, basis), () => 'dead' as const)
       },
       async invalidate(clock, names, mode) {
+        invalidations++
         saw(clock)
         try {
           await ledger.invalidate(clock, names, mode)
