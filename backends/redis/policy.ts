@@ -135,6 +135,8 @@ export function failurePolicy({
 
   return {
     get(key) {
+      // Who marks or renews a key takes a miss for the truth: what failed since it was stolen is done first.
+      if (isStolen(key) && recovery?.holds(key)) return remove([key]).then(() => undefined)
       if (hidden(key)) return undefined
       if (isStolen(key)) return remembering(key, get(key))
       return failOpen ? open('get', key, get(key), () => undefined) : get(key)

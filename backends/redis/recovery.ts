@@ -14,6 +14,8 @@ export interface Replay {
 export interface Recovery {
   /** Reads of the key are misses: an invalidation of it, or of anything at all, has not reached the store. */
   hides(key: string): boolean
+  /** An invalidation of this very key has not reached the store. */
+  holds(key: string): boolean
   /** Every read is a miss. */
   readonly blind: boolean
   readonly size: number
@@ -153,6 +155,7 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
 
   return {
     hides: (key) => blind() || keys.has(key),
+    holds: (key) => keys.has(key),
     get blind() {
       return blind()
     },

@@ -139,6 +139,25 @@ withRedis('what Redis could not be told', standalone, (at) => {
     await until(async () => (await theirs.get(key)) === undefined)
   })
 
+  it('is done before a stolen key is said to be missing', async () => {
+    const { admin } = at() as { admin: Redis }
+    await admin.call('ACL', 'SETUSER', 'limited', 'on', '>x', '~*', '&*', '+@all')
+    const mine = redis(`redis://limited:x@127.0.0.1:${at().servers[0]?.port}`)
+    const theirs = at().open()
+    closing.push(() => mine.close())
+    const key = freshKey()
+    await theirs.set(key, bytes('old'), {})
+    const token = await granted(mine, key, 10_000, true)
+    await admin.call('ACL', 'SETUSER', 'limited', '-unlink')
+    await expect(mine.delete(key)).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    await expect(mine.get(key)).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    expect(text(await theirs.get(key))).toBe('old')
+    await admin.call('ACL', 'SETUSER', 'limited', '+unlink')
+    expect(await mine.get(key)).toBeUndefined()
+    expect(await theirs.get(key)).toBeUndefined()
+    expect(await mine.set(key, bytes('late'), { token })).toBe('lost')
+  })
+
   it('is done though Redis refuses something else for good, which stays hidden', async () => {
     const { admin } = at() as { admin: Redis }
     await admin.call('ACL', 'SETUSER', 'app', 'on', '>x', '~app:*', '%R~*', '~~corral:*', '&*', '+@all')
