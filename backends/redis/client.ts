@@ -62,6 +62,12 @@ export function nodeOf(client: RedisClient, slot: number): string {
   return slots?.[slot]?.join(';') ?? `slot ${slot}`
 }
 
+/** The primary that has a slot, '' while the client does not know. */
+export function primaryOf(client: RedisClient, slot: number): string {
+  const { slots } = client as unknown as { readonly slots?: readonly (readonly string[] | undefined)[] }
+  return slots?.[slot]?.[0] ?? ''
+}
+
 /** Knows an ioredis client by what it can do: the application's ioredis may be another copy than ours. */
 export function isRedisClient(value: unknown): value is RedisClient {
   if (typeof value !== 'object' || value === null) return false

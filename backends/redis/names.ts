@@ -69,8 +69,18 @@ const TABLE = Uint16Array.from({ length: 256 }, (_, byte) => {
 
 /** The slot of a key in Redis Cluster: CRC-16/XMODEM of its hash tag, modulo 16384. */
 export function slotOf(key: string): number {
+  const hashed = hashTag(key) ?? key
   let crc = 0
-  for (const byte of Buffer.from(hashTag(key) ?? key))
+  for (let i = 0; i < hashed.length; i++) {
+    const byte = hashed.charCodeAt(i)
+    if (byte > 0x7f) return slotOfBytes(Buffer.from(hashed))
     crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
+  }
+  return crc % 16_384
+}
+
+function slotOfBytes(hashed: Buffer): number {
+  let crc = 0
+  for (const byte of hashed) crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
   return crc % 16_384
 }

@@ -1,5 +1,5 @@
 import { reportUndecodable } from '../../src/diagnostics.js'
-import { nodeOf, type RedisClient } from './client.js'
+import { nodeOf, primaryOf, type RedisClient } from './client.js'
 import type { Fetched, Send } from './coalescer.js'
 import { asError, isTryAgain, kindOf } from './failures.js'
 import type { Gateway } from './gateway.js'
@@ -86,7 +86,7 @@ export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
       ])
       return replies
     },
-    nodeOf: (key) => (latest === undefined ? '' : nodeOf(latest, slotOf(prefix + key))),
+    nodeOf: (key) => (latest === undefined ? '' : primaryOf(latest, slotOf(prefix + key))),
   }
 }
 
