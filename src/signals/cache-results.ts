@@ -1,12 +1,17 @@
 import { methods } from '../cached-function.js'
 import type { CachedFunction, CacheOptions } from '../cached-function-types.js'
 import { NO_VALUE, type NoValue } from '../cached-value.js'
+import { declared } from '../declared.js'
+import { dependsOn } from '../dependencies/depends-on.js'
+import { resolveVersions } from '../dependencies/versions.js'
 import { report } from '../diagnostics.js'
 import type { Duration } from '../duration.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../keys.js'
-import type { MaybePromise } from '../maybe-promise.js'
+import { handled, isPromise, type MaybePromise } from '../maybe-promise.js'
+import { handUpVersion } from '../region-core.js'
 import type { Region } from '../region-types.js'
+import { currentScope } from '../scope.js'
 
 export interface CacheResultsOptions<V>
   extends Pick<CacheOptions, 'self' | 'shouldCache' | 'dependencies' | 'resultDependencies' | 'group'> {
@@ -71,31 +76,37 @@ export function cacheResults<V>(options: CacheResultsOptions<V>): CacheResults<V
           (...args) =>
             functionKeyGenerator(space, fn)(typeof key === 'string' ? key : key(...(args as never[])))
 
+  const { region, timeout, shouldCache, dependencies, resultDependencies, group } = options
+  const cacheOnArguments = region.cacheOnArguments({
+    namespace,
+    functionKeyGenerator: keys,
+    ...(self !== undefined && { self }),
+    ...(timeout !== undefined && { expirationTime: timeout }),
+    ...(shouldCache !== undefined && { shouldCache }),
+    ...(dependencies !== undefined && { dependencies }),
+    ...(resultDependencies !== undefined && { resultDependencies }),
+    ...(group !== undefined && { group }),
+  })
+
   const decorate = (fn: unknown, context?: ClassMethodDecoratorContext): unknown => {
     if (typeof fn !== 'function')
       throw new CorralError('ERR_OPTION', `Expected cacheResults() to wrap a function, got ${shown(fn)}.`)
     const plain = fn as AnyFunction
-    if (context === undefined) return resultsOf(options, plain, keys(namespace, plain))
-    if (self === undefined && !context.static)
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected \`self\` for the method '${String(context.name)}': all instances would share its results. Give self: (instance) => instance.id, or self: 'shared'.`,
-      )
+    const cached: unknown = cacheOnArguments(plain as never, context as never)
+    if (context === undefined) return resultsOf(options, plain, cached as Cached)
+    const inner = methods.get(cached as object) as (instance: object) => Cached
     const bound = new WeakMap<object, Cached>()
     const bind = (instance: object): Cached => {
       let found = bound.get(instance)
-      if (found === undefined) {
-        const space =
-          typeof self === 'function'
-            ? functionKeyGenerator(namespace, plain)(self(instance as never))
-            : namespace
-        found = resultsOf(options, plain, keys(space, plain), instance)
-        bound.set(instance, found)
-      }
+      if (found === undefined) bound.set(instance, (found = resultsOf(options, plain, inner(instance))))
       return found
     }
-    const method = async function (this: object, ...args: readonly unknown[]) {
-      return bind(this)(...args)
+    const method = async function (this: object | undefined, ...args: readonly unknown[]) {
+      const isInstance = (typeof this === 'object' && this !== null) || typeof this === 'function'
+      // The cached method knows what to say to those who call it without one.
+      return isInstance
+        ? bind(this)(...args)
+        : (Reflect.apply(cached as AnyFunction, undefined, args) as unknown)
     }
     // methodOf() finds it here.
     methods.set(method, bind)
@@ -104,24 +115,10 @@ export function cacheResults<V>(options: CacheResultsOptions<V>): CacheResults<V
   return decorate as CacheResults<V>
 }
 
-function resultsOf<V>(
-  options: CacheResultsOptions<V>,
-  fn: AnyFunction,
-  keyOf: (...args: readonly unknown[]) => string,
-  self?: object,
-): Cached {
-  const { region, namespace, timeout, enabled, onKeyError = 'bypass', copy = 'share' } = options
-  const { shouldCache, dependencies, resultDependencies, group } = options
-  const original = (...args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
-  const cached = region.cacheOnArguments({
-    namespace,
-    functionKeyGenerator: () => keyOf,
-    ...(timeout !== undefined && { expirationTime: timeout }),
-    ...(shouldCache !== undefined && { shouldCache }),
-    ...(dependencies !== undefined && { dependencies }),
-    ...(resultDependencies !== undefined && { resultDependencies }),
-    ...(group !== undefined && { group }),
-  })(original as (...args: never[]) => MaybePromise<V>) as unknown as Cached
+function resultsOf<V>(options: CacheResultsOptions<V>, fn: AnyFunction, cached: Cached): Cached {
+  const { namespace, enabled, onKeyError = 'bypass', copy = 'share' } = options
+  const { key: keyOf } = cached
+  const original = declaring(options, cached.original)
 
   const hasKey = (args: readonly unknown[]): boolean => {
     if (onKeyError === 'throw') return true
@@ -137,7 +134,16 @@ function resultsOf<V>(
       return false
     }
   }
-  const uncached = (args: readonly unknown[]) => (enabled !== undefined && !enabled()) || !hasKey(args)
+  const isOn = (): boolean => {
+    const on: unknown = enabled?.() ?? true
+    if (!isPromise(on)) return Boolean(on)
+    void handled(on)
+    throw new CorralError(
+      'ERR_OPTION',
+      'Expected `enabled` of cacheResults() to answer true or false at once, got a promise, which would always count as true.',
+    )
+  }
+  const uncached = (args: readonly unknown[]) => !isOn() || !hasKey(args)
   const own = <T>(value: T): T => {
     if (copy === 'share' || value === NO_VALUE) return value
     try {
@@ -153,7 +159,7 @@ function resultsOf<V>(
   const call = async (...args: readonly unknown[]): Promise<unknown> =>
     uncached(args) ? original(...args) : own(await cached(...args))
   return dressed(call, fn, {
-    original,
+    original: cached.original,
     key: keyOf,
     get: async (...args: readonly unknown[]): Promise<unknown | NoValue> =>
       uncached(args) ? NO_VALUE : own(await cached.get(...args)),
@@ -174,6 +180,37 @@ function resultsOf<V>(
       },
     ),
   }) as unknown as Cached
+}
+
+/**
+ * The function run uncached. What a creation around the caller makes of its result depends on what is declared of it all
+ * the same; it must not be stored where that creation cannot say so.
+ */
+function declaring<V>(
+  options: CacheResultsOptions<V>,
+  original: (...args: readonly unknown[]) => unknown,
+): (...args: readonly unknown[]) => unknown {
+  const names = declared(options)
+  if (names === undefined) return original
+  const why = `it was made from a result of '${options.namespace}', run uncached, whose dependencies this region does not track`
+  return async (...args) => {
+    if (currentScope() === undefined) return original(...args)
+    const ahead = await resolveVersions(names.ahead(args))
+    const asOf = await options.region.asOf().catch(() => undefined)
+    const hand = (list: readonly string[]): void => {
+      const gathering = currentScope()?.gathering
+      // Names mean something only in the ledger in which they are invalidated: another one is told by its epoch.
+      if (gathering === undefined || asOf === undefined) handUpVersion(undefined, why)
+      else {
+        gathering.handUp({ epoch: asOf.epoch, groups: [] }, true)
+        dependsOn(list)
+      }
+    }
+    hand(ahead)
+    const result = await original(...args)
+    hand(names.after(result, args))
+    return result
+  }
 }
 
 function dressed(wrapper: object, fn: AnyFunction, members: object): object {

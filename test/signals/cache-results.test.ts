@@ -288,6 +288,80 @@ describe('cacheResults()', () => {
     expect(await fn(5)).toBe(2)
   })
 
+  it.each<[string, unknown, boolean]>([
+    ['while it is switched off', 5, false],
+    ['with arguments that make no key', { id: 5, more: () => 1 }, true],
+  ])('declares its dependencies to who makes something of it, also %s', async (_, argument, on) => {
+    const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const idOf = (of: unknown) => (typeof of === 'object' ? (of as { id: number }).id : (of as number))
+    let name = 'old'
+    const user = cacheResults({
+      region,
+      namespace: 'user',
+      enabled: () => on,
+      dependencies: (of) => dep.id('user', idOf(of)),
+      resultDependencies: (made: string) => dep.tag(made),
+      group: { team: ([of]: [unknown]) => idOf(of) },
+    })(async (_of: unknown) => name)
+    const page = region.cacheOnArguments({ namespace: 'page' })(async () => `<${await user(argument)}>`)
+    for (const [i, gone] of [dep.id('user', 5), dep.group('team', 5), dep.tag('new 1')].entries()) {
+      await page()
+      name = `new ${i}`
+      await region.invalidateDependencies(gone)
+      expect(await page()).toBe(`<${name}>`)
+    }
+    await page()
+    name = 'unheard'
+    await region.invalidateDependencies(dep.id('user', 6))
+    expect(await page()).toBe('<new 2>')
+    expect(await user(argument)).toBe('unheard')
+  })
+
+  it('keeps what is made of it uncached from being stored where its names mean nothing', async () => {
+    const tracking = (name: string) => makeRegion<string>({ name, backend: wrap(memory(), dependencies()) })
+    const [one, other] = [tracking('one'), tracking('other')]
+    const plain = makeRegion<string>({ name: 'plain', backend: memory() })
+    const user = cacheResults({
+      region: one,
+      namespace: 'user',
+      enabled: () => false,
+      dependencies: () => dep.id('user', 5),
+    })(async () => 'user')
+    await other.getOrCreate('page', () => user())
+    expect(other.peek('page')).toBe(NO_VALUE)
+    await plain.getOrCreate('page', () => user())
+    expect(plain.peek('page')).toBe('user')
+    await one.getOrCreate('book', () => plain.getOrCreate('other page', () => user()))
+    expect(one.peek('book')).toBe(NO_VALUE)
+  })
+
+  it('asks for `self` at every call, and says so when there is no instance', async () => {
+    class Shop {
+      constructor(public id: number) {}
+      @cacheResults({
+        region: makeRegion<string>({ backend: memory() }),
+        namespace: 'stock',
+        self: (shop: Shop) => shop.id,
+      })
+      async stock(): Promise<string> {
+        return `of ${this.id}`
+      }
+    }
+    const shop = new Shop(1)
+    await shop.stock()
+    shop.id = 2
+    expect(await shop.stock()).toBe('of 2')
+    expect(await methodOf(shop, 'stock').get()).toBe('of 2')
+    const { stock } = shop
+    await expect(Reflect.apply(stock, undefined, [])).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
+  it('refuses a switch that answers later, which would always be on', async () => {
+    const { fn, calls } = counted(() => 1, { enabled: (async () => false) as never })
+    await expect(fn()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(calls).toHaveLength(0)
+  })
+
   it('does what a cached function does', async () => {
     const { fn } = counted((id: number, _more?: string) => `made ${id}`)
     expect(await fn.get(1)).toBe(NO_VALUE)
