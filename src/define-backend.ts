@@ -114,6 +114,7 @@ function timelyLedger(
 ): Ledger {
   return {
     ...(ledger.unmoved && { unmoved: ledger.unmoved.bind(ledger) }),
+    ...(ledger.use && { use: ledger.use.bind(ledger) }),
     shared: ledger.shared,
     read: (clock, names) => timely('ledger.read', ledger.read(clock, names)),
     begin: (clock, names) => timely('ledger.begin', ledger.begin(clock, names)),

@@ -27,6 +27,11 @@ export interface Reading {
 export interface Ledger {
   /** Whether other processes see the same ledger: then regions need names of their own. */
   readonly shared: boolean
+  /**
+   * Told once, when a chain is built, under which clock its entries are going to be: a store that has to give up all of
+   * them must know it before it is ever asked. A ledger that need not know leaves it out.
+   */
+  use?(clock: string): void
   /** Clock and stamps, in the same round trip as the reads of the same tick where the store can. */
   read(clock: string, names: readonly string[]): MaybePromise<Reading>
   /** The moment before a creation. Creates the clock and the stamps that are absent. */

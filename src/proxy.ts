@@ -163,6 +163,7 @@ function mapNames(ledger: Ledger, mangle: KeyMangler) {
     down: (clock: string, basis: Basis) => ({ clock: mapClock(clock), basis: mapBasis(basis) }),
     ledger: {
       shared: ledger.shared,
+      use: (clock) => ledger.use?.(mapClock(clock)),
       read: (clock, list) => ledger.read(mapClock(clock), names(list)),
       begin: (clock, list) => ledger.begin(mapClock(clock), names(list)),
       ...(ledger.unmoved !== undefined && {

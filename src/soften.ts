@@ -33,9 +33,14 @@ async function markStale(region: Configured, key: string): Promise<Outcome> {
         { payload, metadata: { ...metadata, stale: true } },
         { ...left, token },
       )
+    } else {
+      // What cannot be read here and now may be there all the same: in other processes' stores, for a later session, for a
+      // newer version of the application.
+      await backend.delete(key)
+      outcome = 'stored'
     }
+    return outcome
   } finally {
     if (outcome === undefined) await backend.release(key, token)
   }
-  return outcome ?? 'stored'
 }

@@ -1,11 +1,10 @@
 import { CorralError } from '../../src/errors.js'
 
 export interface Breaker {
-  /** @throws CorralError `ERR_UNAVAILABLE` while it is open. True: this call is the probe. */
+  /** @throws CorralError `ERR_UNAVAILABLE` while it is open; one call after each `cooldown` is let through, as the probe. */
   admit(): void
   succeeded(): void
   failed(): void
-  readonly open: boolean
 }
 
 /** ms: one lost connection fails many commands at once, which is one failure and not many in a row. */
@@ -26,9 +25,6 @@ export function breaker(
   let probing = false
   const isOpen = () => inARow >= failures && openUntil - cooldown - since >= INCIDENT
   return {
-    get open() {
-      return isOpen()
-    },
     admit() {
       if (!isOpen()) return
       if (!probing && now() >= openUntil) {

@@ -165,6 +165,8 @@ export async function openCluster(
     {
       lazyConnect: true,
       slotsRefreshTimeout: 2_000,
+      // Our own attempts follow, and reads have another way: see the reads of a slot that moves.
+      retryDelayOnTryAgain: 5,
       shardedSubscribers: true,
       clusterRetryStrategy: (times) => Math.min(times * 50, 1_000),
       ...options,

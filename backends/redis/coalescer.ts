@@ -1,3 +1,4 @@
+import { CorralError } from '../../src/errors.js'
 import type { Reading, Stamp } from '../../src/ledger.js'
 import { parseClock, parseStamp } from './moments.js'
 import { type Arrival, Reply } from './reply.js'
@@ -12,20 +13,39 @@ export interface Reads {
   reading(clock: string, stamps: readonly string[]): Promise<Reading>
 }
 
+export interface JoinedReads extends Reads {
+  one(key: string): Reply<Buffer | undefined>
+  reading(clock: string, stamps: readonly string[]): Reply<Reading>
+  /** Whether something was asked for that has not come. */
+  readonly busy: boolean
+}
+
 export interface CoalescerOptions {
-  /** Fetches the values of distinct keys in their order; what failed for one node only is an Error in its places. */
-  readonly send: (keys: string[]) => Promise<readonly Fetched[]>
+  /**
+   * Fetches the values of distinct keys in their order, until a moment on the clock of `performance`; what failed for one
+   * node only is an Error in its places.
+   */
+  readonly send: Send
+  /** ms for a read, from when the first of its batch was asked for. */
+  readonly timeout: number
+  /** Batches that may wait; reads beyond are refused. */
+  readonly maxWaiting: number
   /** Keys in one command. */
   readonly maxKeys: number
   /** Bytes expected in one reply, by the size of the latest ones. */
   readonly maxBytes: number
 }
 
+export type Send = (keys: string[], until: number) => Promise<readonly Fetched[]>
+
 /** So many commands under way at once; what comes meanwhile gathers into the next one. */
 const IN_FLIGHT = 4
 
-/** Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself. */
-export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads {
+/**
+ * Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself.
+ * None needs a timer to wait in time: those before it have the earlier deadlines, and make room by then.
+ */
+export function coalescer({ send, timeout, maxWaiting, maxKeys, maxBytes }: CoalescerOptions): JoinedReads {
   let open: Batch | undefined
   let scheduled = false
   let inFlight = 0
@@ -35,13 +55,26 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
 
   const current = (): Batch => {
     if (open !== undefined && open.keys.length < limit) return open
-    if (open !== undefined) full.push(open)
-    open = new Batch()
+    if (open !== undefined) {
+      if (full.length >= maxWaiting) return refused()
+      full.push(open)
+    }
+    open = new Batch(performance.now() + timeout)
     if (!scheduled) {
       scheduled = true
       process.nextTick(flush)
     }
     return open
+  }
+  const refused = (): Batch => {
+    const batch = new Batch(0)
+    batch.fail(
+      new CorralError(
+        'ERR_UNAVAILABLE',
+        `${full.length} batches of reads wait for Redis already, which is the most: see \`maxPending\`.`,
+      ),
+    )
+    return batch
   }
   const flush = () => {
     scheduled = false
@@ -61,7 +94,7 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
       inFlight--
       if (full.length > 0 || open !== undefined) flush()
     }
-    send(batch.keys).then(
+    send(batch.keys, batch.until).then(
       (fetched) => {
         batch.arrive(fetched)
         learn(fetched)
@@ -87,11 +120,10 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
 
   return {
     one,
-    async many(keys) {
-      const replies = keys.map(one)
-      for (const { from } of replies) if (!from.here) await from.arrived
-      return replies.map((reply) => reply.value() as Buffer | undefined)
+    get busy() {
+      return inFlight > 0 || open !== undefined || full.length > 0
     },
+    many: (keys) => together(keys.map(one)),
     reading(clock, stamps) {
       const batch = current()
       const known = batch.readings.get(stamps)
@@ -102,6 +134,13 @@ export function coalescer({ send, maxKeys, maxBytes }: CoalescerOptions): Reads 
       return reply
     },
   }
+}
+
+export async function together(
+  replies: readonly Reply<Buffer | undefined>[],
+): Promise<(Buffer | undefined)[]> {
+  for (const { from } of replies) if (!from.here) await from.arrived
+  return replies.map((reply) => reply.value() as Buffer | undefined)
 }
 
 /** Distinct keys, in the order in which they were first asked for, and what came of them. */
@@ -116,7 +155,8 @@ class Batch implements Arrival {
   private readonly places = new Map<string, number>()
   private readonly stamps: (Stamp | undefined)[] = []
 
-  constructor() {
+  /** @param until when its reads are given up, on the clock of `performance`. */
+  constructor(readonly until: number) {
     this.arrived = new Promise((resolve) => {
       this.resolve = resolve
     })

@@ -11,9 +11,14 @@ export function isCredentials(error: unknown): boolean {
   return error instanceof Error && CREDENTIALS.test(error.message)
 }
 
-/** The client refused to send it: nothing can have happened on the server. */
-export function neverSent(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith("Stream isn't writeable")
+/** The client refused to send it, or the server to begin it, since its slot moves: nothing has happened. */
+export function neverBegun(error: unknown): boolean {
+  return error instanceof Error && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
+}
+
+/** The keys of a slot that moves are not all on one node; ioredis says it in its own words when it has tried for long. */
+export function isTryAgain(error: unknown): boolean {
+  return error instanceof Error && /\bTRYAGAIN\b/.test(error.message)
 }
 
 export function kindOf(error: unknown): Kind {

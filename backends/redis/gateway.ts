@@ -3,7 +3,7 @@ import { CorralError } from '../../src/errors.js'
 import { handled } from '../../src/maybe-promise.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
-import { isCredentials, kindOf, neverSent, typed } from './failures.js'
+import { isCredentials, kindOf, neverBegun, typed } from './failures.js'
 
 export interface GatewayOptions {
   /** Makes the client at the first use, unless one was passed in, which then stays the caller's. */
@@ -20,10 +20,10 @@ export interface GatewayOptions {
 export interface Gateway {
   /**
    * Does something with the client. Unless `once`, it is done again after a lost connection: it must then be harmless
-   * to do twice.
+   * to do twice. It must have ended by `until`, on the clock of `performance`: what has waited already has less time left.
    * @throws CorralError `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_CLOSED` or `ERR_BACKEND`.
    */
-  run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean): Promise<T>
+  run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean, until?: number): Promise<T>
   client(): Promise<RedisClient>
   /** The latest moment at which the server may begin what is sent now, on its own clock in µs; '' where that is unknown. */
   deadline(): string
@@ -31,6 +31,9 @@ export interface Gateway {
   learn(microseconds: number): void
   /** Called whenever the connection is there (again). */
   onReady(listener: () => void): void
+  /** Whether a command has not been answered. */
+  readonly busy: boolean
+  /** What is under way fails. */
   close(): Promise<void>
 }
 
@@ -38,13 +41,24 @@ export interface Gateway {
 interface Pending {
   /** On the clock of `performance`. */
   readonly until: number
+  over: boolean
+  /** While it waits for the connection. */
+  waiter: Waiter | undefined
   give(error: unknown): void
+}
+
+interface Waiter {
+  resolve(): void
+  reject(error: unknown): void
 }
 
 /** Between attempts on a server that is there but cannot answer yet. */
 const PAUSE = 50
 
-/** ms by which the clocks of a cluster's nodes may differ without costing a round trip. */
+/** ms; a longer timer would fire at once. */
+const LONGEST = 2 ** 31 - 1
+
+/** ms by which the clocks of a cluster's nodes may differ: one offset serves for all. docs/redis.md says what more of it means. */
 const SKEW = 1_000
 
 export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOptions): Gateway {
@@ -54,19 +68,19 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   let lastError: Error | undefined
   /** The server's clock less ours, in µs. */
   let ahead: number | undefined
-  /** Oldest first: all have the same time. */
   const pending = new Set<Pending>()
   let timer: NodeJS.Timeout | undefined
+  /** When the timer looks at them. */
+  let due = Number.POSITIVE_INFINITY
   let closed = false
-  let drained: (() => void) | undefined
   let ready = () => {}
   const readyListeners: (() => void)[] = []
-  const waiting: { resolve(): void; reject(error: unknown): void }[] = []
+  const waiting = new Set<Waiter>()
 
   const onReady = (made: RedisClient) => {
     // It may be another server now, with another clock.
     if (verified === made) void learnTime(made).catch(() => {})
-    for (const { resolve } of waiting.splice(0)) resolve()
+    for (const { resolve } of emptied(waiting)) resolve()
     for (const listener of readyListeners) listener()
   }
   const client = (): Promise<RedisClient> => {
@@ -77,7 +91,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         const failed = (error: Error) => {
           lastError = error
           report('failure', () => ({ where: 'redis connection', error }))
-          if (isCredentials(error)) for (const { reject } of waiting.splice(0)) reject(error)
+          if (isCredentials(error)) for (const { reject } of emptied(waiting)) reject(error)
         }
         made.on('error', failed)
         made.on('node error', failed)
@@ -89,10 +103,13 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   }
 
   /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
-  const connected = async (made: RedisClient): Promise<void> => {
+  const connected = async (made: RedisClient, command: Pending): Promise<void> => {
     if (!ours || isCluster(made) || made.status === 'ready') return
     if (made.status === 'wait' || made.status === 'end') void handled(made.connect())
-    await new Promise<void>((resolve, reject) => waiting.push({ resolve, reject }))
+    await new Promise<void>((resolve, reject) => {
+      command.waiter = { resolve, reject }
+      waiting.add(command.waiter)
+    })
   }
 
   const learn = (microseconds: number) => {
@@ -128,49 +145,54 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   // One timer for all: one for each command would cost more than anything else here.
   const watch = (command: Pending) => {
     pending.add(command)
-    if (timer === undefined) timer = setTimeout(sweep, timeout)
-    else if (pending.size === 1) timer.ref()
+    if (command.until < due) wakeAt(command.until)
+    else if (pending.size === 1) timer?.ref()
+  }
+  const wakeAt = (moment: number) => {
+    clearTimeout(timer)
+    due = moment
+    timer =
+      moment === Number.POSITIVE_INFINITY
+        ? undefined
+        : // If this process itself was busy for so long, the answer may lie here unread: one look at the network first.
+          setTimeout(() => setImmediate(sweep), Math.min(moment - performance.now(), LONGEST))
   }
   const settled = (command: Pending) => {
     pending.delete(command)
-    if (pending.size > 0) return
-    timer?.unref()
-    drained?.()
+    if (command.waiter !== undefined) waiting.delete(command.waiter)
+    if (pending.size === 0) timer?.unref()
   }
   const sweep = () => {
-    timer = undefined
     const now = performance.now()
-    for (const { until, give } of pending) {
-      if (until > now) {
-        timer = setTimeout(sweep, until - now)
-        return
-      }
-      give(late(timeout, lastError))
-    }
+    let next = Number.POSITIVE_INFINITY
+    for (const { until, give } of pending)
+      if (until <= now) give(late(timeout, lastError))
+      else next = Math.min(next, until)
+    wakeAt(next)
   }
 
   const mayRepeat = (error: unknown, once: boolean) =>
-    ours && !closed && kindOf(error) === 'absence' && (!once || neverSent(error))
+    ours && !closed && kindOf(error) === 'absence' && (!once || neverBegun(error))
 
   const attempt = async <T>(
     work: (client: RedisClient) => Promise<T>,
     once: boolean,
-    expired: () => boolean,
+    command: Pending,
   ): Promise<T> => {
     for (;;) {
       try {
         const made = await client()
-        await connected(made)
+        await connected(made, command)
         if (verified !== made) {
           verifying ??= verify(made).finally(() => {
             verifying = undefined
           })
           await verifying
         }
-        if (expired()) throw new Error('expired')
+        if (command.over) throw new Error('expired')
         return await work(made)
       } catch (error) {
-        if (expired() || !mayRepeat(error, once)) throw error
+        if (command.over || !mayRepeat(error, once)) throw error
         await pause()
       }
     }
@@ -180,9 +202,18 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     client,
     learn,
     deadline: () =>
-      ahead === undefined ? '' : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0),
+      ahead === undefined || timeout === Number.POSITIVE_INFINITY
+        ? ''
+        : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0),
     onReady: (listener) => readyListeners.push(listener),
-    run<T>(work: (client: RedisClient) => Promise<T>, once = false): Promise<T> {
+    get busy() {
+      return pending.size > 0
+    },
+    run<T>(
+      work: (client: RedisClient) => Promise<T>,
+      once = false,
+      until = performance.now() + timeout,
+    ): Promise<T> {
       try {
         if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
         if (pending.size >= maxPending)
@@ -195,27 +226,26 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         return Promise.reject(error)
       }
       return new Promise<T>((resolve, reject) => {
-        let over = false
-        const end = () => {
-          over = true
-          settled(command)
-        }
         const done = (result: T) => {
-          if (over) return
+          if (command.over) return
           end()
           breaker?.succeeded()
           resolve(result)
         }
         const failed = (error: unknown) => {
-          if (over) return
+          if (command.over) return
           end()
           if (kindOf(error) === 'absence') breaker?.failed()
           else breaker?.succeeded()
           reject(typed(error, lastError))
         }
-        const command: Pending = { until: performance.now() + timeout, give: failed }
+        const command: Pending = { until, over: false, waiter: undefined, give: failed }
+        const end = () => {
+          command.over = true
+          settled(command)
+        }
         watch(command)
-        const persist = () => attempt(work, once, () => over).then(done, failed)
+        const persist = () => attempt(work, once, command).then(done, failed)
         // The usual case goes without any of the waiting that the unusual ones need.
         if (verified === undefined || (ours && verified.status !== 'ready')) void persist()
         else
@@ -227,9 +257,8 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     async close() {
       if (closed) return
       closed = true
-      if (pending.size > 0) await soon(timeout, new Promise<void>((resolve) => (drained = resolve)))
-      for (const { reject } of waiting.splice(0))
-        reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+      for (const { give } of pending) give(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+      clearTimeout(timer)
       const made = await opening?.catch(() => undefined)
       made?.off('ready', ready)
       if (made === undefined || !ours) return
@@ -254,9 +283,18 @@ function late(timeout: number, lastError: Error | undefined): CorralError {
   )
 }
 
+function emptied<T>(set: Set<T>): readonly T[] {
+  const all = [...set]
+  set.clear()
+  return all
+}
+
 /** Waits for something, but not for long, and not for its failure. */
 export async function soon(ms: number, work: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined
-  await Promise.race([work.catch(() => {}), new Promise((resolve) => (timer = setTimeout(resolve, ms)))])
+  const enough = new Promise((resolve) => {
+    if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(resolve, Math.min(ms, LONGEST))
+  })
+  await Promise.race([work.catch(() => {}), enough])
   clearTimeout(timer)
 }

@@ -12,15 +12,17 @@ import {
   refuseUnsafe,
 } from './client.js'
 import { clusterLedger } from './cluster-ledger.js'
-import { coalescer } from './coalescer.js'
+import { coalescer, type Send } from './coalescer.js'
+import { drain } from './drain.js'
 import { gateway, soon } from './gateway.js'
+import { lanes } from './lanes.js'
 import { leases } from './lease.js'
 import { ledger } from './ledger.js'
 import { channelListener, shardListener } from './listeners.js'
 import { clockKeys, RESERVED, valueKey } from './names.js'
 import { type RedisBackendOptions, type Settled, settle } from './options.js'
 import { failurePolicy } from './policy.js'
-import { fetcher } from './reading.js'
+import { clusterFetcher, fetcher } from './reading.js'
 import { recovery } from './recovery.js'
 import { runner } from './runner.js'
 import * as scripts from './scripts.js'
@@ -63,11 +65,10 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     maxPending: options.maxPending,
     breaker: options.breaker && breaker(options.breaker.failures, options.breaker.cooldown),
   })
-  const reads = coalescer({
-    send: fetcher(gate, clustered, prefix),
-    maxKeys: options.maxBatch,
-    maxBytes: REPLY,
-  })
+  const joined = (send: Send) =>
+    coalescer({ send, timeout, maxWaiting: options.maxPending, maxKeys: options.maxBatch, maxBytes: REPLY })
+  const nodes = clustered ? clusterFetcher(gate, prefix) : undefined
+  const reads = nodes === undefined ? joined(fetcher(gate)) : lanes(nodes.nodeOf, () => joined(nodes.send))
   const scripted = runner(gate, options.replicas, clustered)
   const parts = { reads, runner: scripted, lifetime: options.stampLifetime }
   const split = clustered ? clusterLedger(parts) : undefined
@@ -87,7 +88,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   )
   const channels = channelListener(gate.client, channel, waiting)
   const listener = clustered ? shardListener(gate.client, prefix, waiting, channels) : channels
-  const lease = leases({ gate, runner: scripted, wakes: waiting, listener, channel, prefix, look: reads.one })
+  const lease = leases({ runner: scripted, wakes: waiting, listener, channel, prefix, look: reads.one })
 
   const clocks = new Set<string>()
   const unfinished =
@@ -103,28 +104,35 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
         })
   gate.onReady(() => void unfinished?.replay())
 
+  const policed = failurePolicy({
+    get: (key) => reads.one(valueKey(key)),
+    getMulti: (keys) => reads.many(keys.map(valueKey)),
+    writes: written,
+    lease,
+    ledger: book,
+    recovery: unfinished,
+    clocks,
+    failOpen,
+  })
+  const { operations, shut, idle } = drain(policed, () => reads.busy || gate.busy)
+  let closing: Promise<void> | undefined
+  const close = async () => {
+    shut()
+    waiting.close()
+    await soon(timeout, idle())
+    unfinished?.close()
+    if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
+    await listener.close()
+    await gate.close()
+  }
+
   return defineBackend<Bytes>({
     name: 'redis',
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
-    ...failurePolicy({
-      get: (key) => reads.one(valueKey(key)),
-      getMulti: (keys) => reads.many(keys.map(valueKey)),
-      writes: written,
-      lease,
-      ledger: book,
-      recovery: unfinished,
-      clocks,
-      failOpen,
-    }),
-    async close() {
-      unfinished?.close()
-      if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
-      waiting.close()
-      await listener.close()
-      await gate.close()
-    },
+    ...operations,
+    close: () => (closing ??= close()),
   })
 }
 

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/lease.js'
-import type { Gateway } from './gateway.js'
+import { handled } from '../../src/maybe-promise.js'
+import { kindOf } from './failures.js'
 import { companion, valueKey } from './names.js'
 import type { Runner } from './runner.js'
 import * as scripts from './scripts.js'
 import type { Listener, Wakes } from './wakes.js'
 
 export interface LeaseParts {
-  readonly gate: Gateway
   readonly runner: Runner
   readonly wakes: Wakes
   readonly listener: Listener
@@ -24,6 +24,8 @@ export function leaseKey(key: string): string {
 
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
 export function leases({ runner, wakes, listener, channel, prefix, look }: LeaseParts): LeaseOperations {
+  const release = async (key: string, token: string): Promise<boolean> =>
+    (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
   return {
     async acquire(key, ms, { steal = false } = {}) {
       const lease = leaseKey(key)
@@ -37,6 +39,8 @@ export function leases({ runner, wakes, listener, channel, prefix, look }: Lease
         answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
       } catch (error) {
         watch?.drop()
+        // A server that was frozen may grant it yet. What is sent after it is done after it.
+        if (kindOf(error) === 'absence') void handled(release(key, token))
         throw error
       }
       if (!Array.isArray(answer) || watch === undefined) {
@@ -52,11 +56,7 @@ export function leases({ runner, wakes, listener, channel, prefix, look }: Lease
         (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args: [token, lasting(ms)] })) === 1
       )
     },
-    async release(key, token) {
-      return (
-        (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
-      )
-    },
+    release,
     held: async (key) => (await look(leaseKey(key))) !== undefined,
   }
 }

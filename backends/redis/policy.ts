@@ -17,7 +17,7 @@ export interface PolicyParts {
   readonly lease: LeaseOperations
   readonly ledger: Ledger
   readonly recovery: Recovery | undefined
-  /** Every clock that was ever asked for. */
+  /** Every clock that a chain was built on or that was ever asked for. */
   readonly clocks: Set<string>
   readonly failOpen: boolean
 }
@@ -67,21 +67,29 @@ export function failurePolicy({
   }
   const hidden = (key: string) => recovery !== undefined && recovery.size > 0 && recovery.hides(key)
 
-  /** Does something that makes older values of the keys unreachable, or remembers that it has failed. */
-  const invalidating = async <T>(keys: readonly string[], work: () => Promise<T>): Promise<T> => {
+  /** Does something that makes older values of the key unreachable, or remembers that it has failed. */
+  const invalidating = async <T>(key: string, work: () => Promise<T>): Promise<T> => {
     const since = recovery?.now() ?? 0
     try {
       const done = await work()
-      for (const key of keys) recovery?.reached(key, since)
+      recovery?.reached(key, since)
       return done
     } catch (error) {
-      for (const key of keys) recovery?.failedKey(key)
+      recovery?.failedKey(key)
       throw error
     }
   }
   const remove = async (keys: readonly string[]): Promise<void> => {
+    invalidations++
     keys.forEach(valueKey)
-    await invalidating(keys, () => writes.remove(keys))
+    const since = recovery?.now() ?? 0
+    const errors = await writes.remove(keys)
+    keys.forEach((key, i) => {
+      if (errors[i] === undefined) recovery?.reached(key, since)
+      else recovery?.failedKey(key)
+    })
+    const failure = errors.find((error) => error !== undefined)
+    if (failure !== undefined) throw failure
   }
 
   /**
@@ -91,17 +99,34 @@ export function failurePolicy({
   const stolen = new Map<string, string>()
   const isStolen = (key: string) => stolen.size > 0 && [...stolen.values()].includes(key)
   const steal = async (key: string, ms: number): Promise<Acquired> => {
+    invalidations++
+    valueKey(key)
     // An older value that this process only pretends not to see would go unmarked.
     if (hidden(key)) await remove([key])
-    const acquired = await lease.acquire(key, ms, { steal: true })
+    const acquired = await remembering(key, lease.acquire(key, ms, { steal: true }))
     if (acquired.token !== undefined) stolen.set(acquired.token, key)
     return acquired
+  }
+  /** What does not get through to renew or to mark a key is made good for by removing it. */
+  const remembering = async <T>(key: string, work: MaybePromise<T>): Promise<T> => {
+    try {
+      return await work
+    } catch (error) {
+      recovery?.failedKey(key)
+      throw error
+    }
   }
 
   /** What needs no server: the fill of a lease that no server knows of, or of none. */
   const knownOutcome = (token: string): Outcome | undefined =>
-    token === '' ? 'lost' : isUnfenced(token) ? 'stored' : undefined
+    token === '' ? 'lost' : isUnfenced(token) ? (stands(token) ? 'stored' : 'lost') : undefined
   const isUnfenced = (token: string) => failOpen && token.startsWith(UNFENCED)
+  /**
+   * What was made without a fence must not be shared with who came after an invalidation of this process, of whatever it
+   * was, and whether or not Redis has heard of it.
+   */
+  const stands = (token: string) => token.startsWith(`${UNFENCED}${invalidations}:`)
+  let invalidations = 0
 
   let lastClock: string | undefined
   const saw = (clock: string) => {
@@ -111,7 +136,8 @@ export function failurePolicy({
   return {
     get(key) {
       if (hidden(key)) return undefined
-      return failOpen && !isStolen(key) ? open('get', key, get(key), () => undefined) : get(key)
+      if (isStolen(key)) return remembering(key, get(key))
+      return failOpen ? open('get', key, get(key), () => undefined) : get(key)
     },
     getMulti(keys) {
       const found = open<readonly (Bytes | undefined)[]>('getMulti', keys[0], getMulti(keys), () =>
@@ -125,16 +151,23 @@ export function failurePolicy({
       const { token } = options
       if (options.ifCurrent !== undefined) saw(options.ifCurrent.clock)
       if (token === undefined) {
+        invalidations++
         writes.check(key, value)
-        return invalidating([key], () => writes.set(key, value, options))
+        return invalidating(key, () => writes.set(key, value, options))
       }
       const known = knownOutcome(token)
       if (known !== undefined) return known
-      stolen.delete(token)
-      return open<Outcome>('set', key, writes.set(key, value, options), () => 'lost')
+      const written = writes.set(key, value, options)
+      return open<Outcome>(
+        'set',
+        key,
+        stolen.delete(token) ? remembering(key, written) : written,
+        () => 'lost',
+      )
     },
     async setMulti(all) {
-      for (const [key, value, { ifCurrent }] of all) {
+      for (const [key, value, { ifCurrent, token }] of all) {
+        if (token === undefined) invalidations++
         writes.check(key, value)
         if (ifCurrent !== undefined) saw(ifCurrent.clock)
       }
@@ -152,14 +185,15 @@ export function failurePolicy({
         const answer =
           answers[i] ??
           new CorralError('ERR_BACKEND', 'Redis answered fewer outcomes than there were writes.')
-        if (token !== undefined) stolen.delete(token)
+        const plain = token === undefined
+        const invalidates = plain || stolen.delete(token)
         if (!(answer instanceof Error)) {
-          if (token === undefined) recovery?.reached(key, since)
+          if (plain) recovery?.reached(key, since)
           outcomes[place] = answer
           return
         }
-        if (token === undefined) recovery?.failedKey(key)
-        if (token === undefined || !failOpen) failure ??= answer
+        if (invalidates) recovery?.failedKey(key)
+        if (plain || !failOpen) failure ??= answer
         else tell('setMulti', key, answer)
       })
       if (failure !== undefined) throw failure
@@ -170,18 +204,23 @@ export function failurePolicy({
     acquire: (key, ms, options) =>
       options?.steal === true
         ? steal(key, ms)
-        : open('acquire', key, lease.acquire(key, ms, options), () => ({ token: UNFENCED + randomUUID() })),
+        : open('acquire', key, lease.acquire(key, ms, options), () => ({
+            token: `${UNFENCED}${invalidations}:${randomUUID()}`,
+          })),
     renew: (key, token, ms) =>
       isUnfenced(token) || open('renew', key, lease.renew(key, token, ms), () => false),
     release(key, token) {
-      stolen.delete(token)
-      return isUnfenced(token) || open('release', key, lease.release(key, token), () => false)
+      if (isUnfenced(token)) return stands(token)
+      const released = lease.release(key, token)
+      return open('release', key, stolen.delete(token) ? remembering(key, released) : released, () => false)
     },
     held: (key) => open('held', key, lease.held(key), () => false),
     ledger: {
       shared: ledger.shared,
+      use: saw,
       read(clock, names) {
         saw(clock)
+        if (recovery?.blind) return UNKNOWN
         return open('ledger.read', undefined, ledger.read(clock, names), () => UNKNOWN)
       },
       begin(clock, names) {
@@ -194,9 +233,11 @@ export function failurePolicy({
       },
       judge(clock, basis) {
         saw(clock)
+        if (recovery?.blind) return 'dead'
         return open('ledger.judge', undefined, ledger.judge(clock, basis), () => 'dead' as const)
       },
       async invalidate(clock, names, mode) {
+        invalidations++
         saw(clock)
         try {
           await ledger.invalidate(clock, names, mode)

@@ -1,53 +1,101 @@
 import { reportUndecodable } from '../../src/diagnostics.js'
 import { nodeOf, type RedisClient } from './client.js'
-import type { Fetched } from './coalescer.js'
-import { asError } from './failures.js'
+import type { Fetched, Send } from './coalescer.js'
+import { asError, isTryAgain, kindOf } from './failures.js'
 import type { Gateway } from './gateway.js'
 import { slotOf } from './names.js'
 
 /** Keys of one slot, and their places among all. */
 interface Group {
+  readonly slot: number
   readonly keys: string[]
   readonly places: number[]
 }
 
-/** How keys are fetched: a lone one by `GET`, more by `MGET`; on a cluster one of them for each slot, one round trip for each node. */
-export function fetcher(
-  gate: Gateway,
-  clustered: boolean,
-  prefix: string,
-): (keys: string[]) => Promise<readonly Fetched[]> {
-  if (!clustered) return (keys) => gate.run((client) => fetch(client, keys))
+/** ms for which the keys of a slot that was seen to move are asked for one by one. */
+const MOVING = 10_000
 
+/** How keys are fetched: a lone one by `GET`, more by `MGET`. */
+export function fetcher(gate: Gateway): Send {
+  return (keys, until) => gate.run((client) => fetch(client, keys), false, until)
+}
+
+export interface ClusterFetcher {
+  readonly send: Send
+  /** The node that has a key, as far as the client knows. */
+  nodeOf(key: string): string
+}
+
+/** On a cluster: one `MGET` for each slot, one round trip for each node. */
+export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
+  let latest: RedisClient | undefined
+  const moving = new Map<number, number>()
+  const moves = (slot: number) => {
+    const until = moving.get(slot)
+    if (until === undefined || performance.now() < until) return until !== undefined
+    return !moving.delete(slot)
+  }
+
+  /** While a slot moves no node has all its keys, but each alone is found where it is. */
+  const fetchGroup = async (client: RedisClient, { slot, keys }: Group): Promise<readonly Fetched[]> => {
+    if (keys.length === 1 || !(moving.size > 0 && moves(slot)))
+      try {
+        return await fetch(client, keys)
+      } catch (error) {
+        if (keys.length === 1 || !isTryAgain(error)) throw error
+        moving.set(slot, performance.now() + MOVING)
+      }
+    return (await Promise.all(keys.map((key) => fetch(client, [key])))).flat()
+  }
   /** One node's failure is not the others'. */
-  const alone = async (group: Group): Promise<readonly Fetched[]> => {
+  const alone = (group: Group, until: number): Promise<readonly Fetched[]> =>
+    gate.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
+  const together = async (
+    groups: readonly Group[],
+    until: number,
+  ): Promise<readonly (readonly Fetched[])[]> => {
+    let answers: readonly (readonly Fetched[] | undefined)[] = []
     try {
-      return await gate.run((client) => fetch(client, group.keys))
+      answers = await gate.run((client) => pipeline(client, groups), false, until)
     } catch (error) {
-      return group.keys.map(() => asError(error))
+      // There is nobody to be asked again. ioredis also refuses to repeat what belongs to several nodes by now.
+      if (kindOf(error) === 'absence') return groups.map((group) => failed(group, error))
     }
-  }
-  const together = async (groups: readonly Group[]): Promise<readonly (readonly Fetched[])[]> => {
-    const answers = await gate.run((client) => pipeline(client, groups)).catch(() => [])
     // Slots may have moved, or a key has a foreign type: each is asked again for itself, and redirected where it is now.
-    return Promise.all(groups.map((group, i) => answers[i] ?? alone(group)))
+    return Promise.all(groups.map((group, i) => answers[i] ?? alone(group, until)))
   }
-  return async (keys) => {
-    const replies: Fetched[] = new Array(keys.length).fill(null)
-    const client = await gate.client()
-    await Promise.all(
-      byNode(client, bySlot(keys, prefix)).map(async (groups) => {
-        const [only] = groups
-        const found = groups.length === 1 && only !== undefined ? [await alone(only)] : await together(groups)
+  const ask = async (groups: readonly Group[], until: number): Promise<readonly (readonly Fetched[])[]> => {
+    const [only] = groups
+    return groups.length === 1 && only !== undefined ? [await alone(only, until)] : together(groups, until)
+  }
+  return {
+    async send(keys, until) {
+      const replies: Fetched[] = new Array(keys.length).fill(null)
+      const client = (latest = await gate.client())
+      const place = (groups: readonly Group[], found: readonly (readonly Fetched[])[]) =>
         groups.forEach(({ places }, group) => {
-          places.forEach((place, i) => {
-            replies[place] = found[group]?.[i] ?? null
+          places.forEach((at, i) => {
+            replies[at] = found[group]?.[i] ?? null
           })
         })
-      }),
-    )
-    return replies
+      const slots = [...bySlot(keys, prefix).values()]
+      const [some, each] = moving.size === 0 ? [slots, []] : parted(slots, ({ slot }) => !moves(slot))
+      await Promise.all([
+        ...byNode(client, some).map(async (groups) => place(groups, await ask(groups, until))),
+        ...each.map(async (group) => place([group], [await alone(group, until)])),
+      ])
+      return replies
+    },
+    nodeOf: (key) => (latest === undefined ? '' : nodeOf(latest, slotOf(prefix + key))),
   }
+}
+
+function failed({ keys }: Group, error: unknown): readonly Fetched[] {
+  return keys.map(() => asError(error))
+}
+
+function parted<T>(all: readonly T[], test: (one: T) => boolean): readonly [readonly T[], readonly T[]] {
+  return [all.filter(test), all.filter((one) => !test(one))]
 }
 
 function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, Group> {
@@ -55,7 +103,7 @@ function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, Gr
   keys.forEach((key, i) => {
     const slot = slotOf(prefix + key)
     const group = slots.get(slot)
-    if (group === undefined) slots.set(slot, { keys: [key], places: [i] })
+    if (group === undefined) slots.set(slot, { slot, keys: [key], places: [i] })
     else {
       group.keys.push(key)
       group.places.push(i)
@@ -64,10 +112,10 @@ function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, Gr
   return slots
 }
 
-function byNode(client: RedisClient, slots: ReadonlyMap<number, Group>): readonly Group[][] {
+function byNode(client: RedisClient, slots: readonly Group[]): readonly Group[][] {
   const nodes = new Map<string, Group[]>()
-  for (const [slot, group] of slots) {
-    const node = nodeOf(client, slot)
+  for (const group of slots) {
+    const node = nodeOf(client, group.slot)
     const groups = nodes.get(node)
     if (groups === undefined) nodes.set(node, [group])
     else groups.push(group)

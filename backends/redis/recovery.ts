@@ -1,9 +1,11 @@
 import { report } from '../../src/diagnostics.js'
 import type { InvalidationMode } from '../../src/ledger.js'
+import { asError, kindOf } from './failures.js'
 
 /** What is done again once the store answers. */
 export interface Replay {
-  remove(keys: readonly string[]): Promise<void>
+  /** Answers, for each key, what went wrong with it. */
+  remove(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
   invalidate(clock: string, names: readonly string[], mode: InvalidationMode): Promise<void>
   /** Loses a clock on purpose: everything made before is a miss, for all processes. */
   forget(clock: string): Promise<void>
@@ -27,10 +29,15 @@ export interface Recovery {
 }
 
 const RETRY = 1_000
+/** Between attempts when only keys are left that Redis refuses, which it will until somebody changes its mind. */
+const MAX_RETRY = 30_000
+const TOGETHER = 500
 
 /**
  * Invalidations that failed, until they can be done. The oldest are kept when there are too many: what does not fit is
- * made good for by losing the clocks, after which nothing made before is served to anybody.
+ * made good for by losing the clocks, after which nothing made before is served to anybody. Without a clock nothing could
+ * make good for it, so that all are kept.
+ * @param clocks of all chains over the store.
  */
 export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay): Recovery {
   // Each with the number of its latest failure: what fails again while it is being done must be done again.
@@ -44,6 +51,7 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
   let overflowed = 0
   let replaying: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
+  let pause = RETRY
   let closed = false
 
   const later = () => {
@@ -51,51 +59,89 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
     timer = setTimeout(() => {
       timer = undefined
       void replay()
-    }, RETRY)
+    }, pause)
     timer.unref()
   }
-  const empty = () => keys.size === 0 && names.length === 0 && overflowed === 0
+  const blind = () => overflowed > 0 || names.length > 0
+  const empty = () => keys.size === 0 && !blind()
   const replay = (): Promise<void> => {
     if (empty()) return Promise.resolve()
-    replaying ??= again().finally(() => {
-      replaying = undefined
-      if (!empty()) later()
-    })
+    replaying ??= again()
+      .then(
+        (refused) => {
+          pause = refused !== undefined && !blind() ? Math.min(pause * 2, MAX_RETRY) : RETRY
+          if (refused !== undefined) report('failure', () => ({ where: 'redis recovery', error: refused }))
+          else
+            report('notice', () => ({
+              where: 'redis recovery',
+              message: 'invalidations that had failed were done again',
+            }))
+        },
+        (error: unknown) => report('failure', () => ({ where: 'redis recovery', error })),
+      )
+      .finally(() => {
+        replaying = undefined
+        if (!empty()) later()
+      })
     return replaying
   }
-  const again = async (): Promise<void> => {
-    try {
-      while (keys.size > 0) {
-        const some = [...keys.keys()].slice(0, 500)
-        const since = failures
-        await redo.remove(some)
-        for (const key of some) reached(key, since)
-      }
-      while (names.length > 0) {
-        const [oldest] = names
-        if (oldest === undefined) break
-        await redo.invalidate(oldest.clock, oldest.names, oldest.mode)
-        names = names.filter((one) => one !== oldest)
-      }
-      while (overflowed > 0) {
-        const since = failures
-        for (const clock of clocks) await redo.forget(clock)
-        if (overflowed <= since) overflowed = 0
-      }
-      report('notice', () => ({
-        where: 'redis recovery',
-        message: 'invalidations that had failed were done again',
-      }))
-    } catch (error) {
-      report('failure', () => ({ where: 'redis recovery', error }))
+  /** Redis does all of a script or nothing: one key that it refuses must not hold up those beside it. */
+  const remove = async (some: readonly string[]): Promise<Error | undefined> => {
+    const since = failures
+    const errors = await redo.remove(some)
+    let refused: Error | undefined
+    let absent: Error | undefined
+    for (const [i, key] of some.entries()) {
+      const error = errors[i]
+      if (error === undefined) reached(key, since)
+      else if (kindOf(error) === 'absence') absent = error
+      else if (absent === undefined) refused = some.length === 1 ? error : ((await remove([key])) ?? refused)
     }
+    if (absent !== undefined) throw absent
+    return refused
+  }
+  /** Answers what Redis refused, if anything; rejects when there is no Redis. */
+  const again = async (): Promise<Error | undefined> => {
+    let refused: Error | undefined
+    const done = async (work: Promise<void>): Promise<boolean> => {
+      try {
+        await work
+        return true
+      } catch (error) {
+        if (kindOf(error) === 'absence') throw error
+        refused = asError(error)
+        return false
+      }
+    }
+    const all = [...keys.keys()]
+    for (let i = 0; i < all.length; i += TOGETHER)
+      refused = (await remove(all.slice(i, i + TOGETHER))) ?? refused
+    for (const one of [...names])
+      if (await done(redo.invalidate(one.clock, one.names, one.mode)))
+        names = names.filter((other) => other !== one)
+    if (overflowed > 0) {
+      const since = failures
+      let lost = true
+      for (const clock of clocks) lost = (await done(redo.forget(clock))) && lost
+      if (lost && overflowed <= since) overflowed = 0
+    }
+    return refused
   }
   const reached = (key: string, since: number) => {
     if ((keys.get(key) ?? Number.POSITIVE_INFINITY) <= since) keys.delete(key)
   }
-  const room = () => {
+  const failed = () => {
+    failures++
+    if (pause > RETRY) {
+      // This one may only have to be tried again.
+      clearTimeout(timer)
+      timer = undefined
+      pause = RETRY
+    }
     later()
-    if (keys.size + names.length < max) return true
+  }
+  const room = () => {
+    if (keys.size + names.length < max || clocks.size === 0) return true
     if (overflowed === 0)
       report('notice', () => ({
         where: 'redis recovery',
@@ -106,19 +152,19 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
   }
 
   return {
-    hides: (key) => overflowed > 0 || names.length > 0 || keys.has(key),
+    hides: (key) => blind() || keys.has(key),
     get blind() {
-      return overflowed > 0 || names.length > 0
+      return blind()
     },
     get size() {
       return keys.size + names.length + (overflowed > 0 ? 1 : 0)
     },
     failedKey(key) {
-      failures++
+      failed()
       if (keys.has(key) || room()) keys.set(key, failures)
     },
     failedNames(clock, list, mode) {
-      failures++
+      failed()
       if (room()) names.push({ clock, names: list, mode })
     },
     now: () => failures,

@@ -3,6 +3,7 @@ import type { RedisClient } from './client.js'
 import { asError, kindOf, typed } from './failures.js'
 import type { Gateway } from './gateway.js'
 import type { Script } from './scripts.js'
+import { inSlices } from './slices.js'
 
 export interface Call {
   readonly script: Script
@@ -66,9 +67,7 @@ export function runner(gate: Gateway, replicas: Replicas | undefined, clustered:
     durable,
     async pipeline(calls, once) {
       if (clustered)
-        return Promise.all(
-          calls.map((call) => (call.durable === true ? durable : run)(call, once).catch(asError)),
-        )
+        return inSlices(calls, (call) => (call.durable === true ? durable : run)(call, once).catch(asError))
       return gate.run(async (client) => {
         const pipe = client.pipeline()
         for (const { script, keys, args } of calls) pipe.evalsha(script.sha, keys.length, ...keys, ...args)

@@ -2,6 +2,7 @@ import type { Outcome, Write, WriteOptions } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
 import { CorralError, shown } from '../../src/errors.js'
 import type { ClusterLedger } from './cluster-ledger.js'
+import { asError } from './failures.js'
 import type { Gateway } from './gateway.js'
 import { lasting, leaseKey } from './lease.js'
 import { basisKeys } from './ledger.js'
@@ -27,7 +28,8 @@ export interface Writes {
   set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
   /** What failed is an Error in its place. */
   setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
-  remove(keys: readonly string[]): Promise<void>
+  /** Answers, for each key, what went wrong with it. */
+  remove(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
 }
 
 const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
@@ -83,31 +85,29 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     if ((await clustered.appraise(ifCurrent.clock, ifCurrent.basis, lifeOfStamps(ttl))) === 'fresh')
       return undefined
     if (token === undefined) {
-      await remove([key])
+      const [error] = await remove([key])
+      if (error !== undefined) throw error
       return 'refused'
     }
     const given = await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })
     return given === 1 ? 'refused' : 'lost'
   }
 
-  const remove = async (keys: readonly string[]): Promise<void> => {
-    const pairs = keys.map((key) => [valueKey(key), leaseKey(key)])
-    if (clustered !== undefined) {
-      await Promise.all(
-        pairs.map((pair) => runner.durable({ script: scripts.remove, keys: pair, args: [channel] })),
-      )
-      return
-    }
-    const calls: Promise<unknown>[] = []
-    for (let i = 0; i < pairs.length; i += TOGETHER)
-      calls.push(
-        runner.durable({
-          script: scripts.remove,
-          keys: pairs.slice(i, i + TOGETHER).flat(),
-          args: [channel],
-        }),
-      )
-    await Promise.all(calls)
+  const removed = (keys: readonly string[]): Promise<Error | undefined> =>
+    runner
+      .durable({
+        script: scripts.remove,
+        keys: keys.flatMap((key) => [valueKey(key), leaseKey(key)]),
+        args: [channel],
+      })
+      .then(() => undefined, asError)
+  const remove = async (keys: readonly string[]): Promise<readonly (Error | undefined)[]> => {
+    if (clustered !== undefined) return inSlices(keys, (key) => removed([key]))
+    const scripted = Array.from({ length: Math.ceil(keys.length / TOGETHER) }, (_, i) =>
+      keys.slice(i * TOGETHER, (i + 1) * TOGETHER),
+    )
+    const answers = await Promise.all(scripted.map(removed))
+    return scripted.flatMap((some, i) => some.map(() => answers[i]))
   }
 
   return {
@@ -139,7 +139,10 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
         verdicts.map(async (verdict, i) => {
           if (verdict !== undefined) return verdict
           const answer = answers[at++]
-          return answer instanceof Error ? answer : outcome(await again(answer, ...(all[i] as Write<Bytes>)))
+          if (answer instanceof Error) return answer
+          return again(answer, ...(all[i] as Write<Bytes>))
+            .then(outcome)
+            .catch(asError)
         }),
       )
     },

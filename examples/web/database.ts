@@ -23,7 +23,8 @@ const books = new Map<number, Book>(
     ['The Sea Around Us', 'Rachel Carson', 'nature'],
   ].map(([title = '', author = '', shelf = ''], i) => [i + 1, { id: i + 1, title, author, shelf }]),
 )
-let revision = 1
+// A revision must not come back with other data, and these data start anew with every process.
+let revision = Date.now()
 let queries = 0
 
 async function query<T>(answer: () => T): Promise<T> {

@@ -10,23 +10,21 @@ import { prefix } from 'corral/proxies/prefix'
 export const catalogue = makeRegion({ name: 'catalogue', expirationTime: '1h' })
 export const reports = makeRegion({ name: 'reports', expirationTime: '10m' })
 
+/** Memory, because the database of this example forgets its changes too. With one that does not, `lmdb` starts warm. */
 const DEFAULTS = {
-  CACHE_BACKEND: 'lmdb',
-  CACHE_BACKEND__PATH: 'node_modules/.cache/web.lmdb',
+  CACHE_BACKEND: 'memory',
   CACHE_PROXIES: 'msgpack,dependencies,prefix',
   CACHE_PROXIES__PREFIX__TEXT: 'bookshop:',
 }
 
 /**
- * Once, at the app's bootstrap: `CACHE_BACKEND=redis CACHE_BACKEND__URL=redis://…` takes the place of the file.
+ * Once, at the app's bootstrap: `CACHE_BACKEND=redis CACHE_BACKEND__URL=redis://…`, or
+ * `CACHE_BACKEND=lmdb CACHE_BACKEND__PATH=shop.lmdb`.
  * @throws CorralError for a setting that cannot be right, before anything is opened.
  */
 export function configureRegions(environment: NodeJS.ProcessEnv): void {
   const given = Object.fromEntries(Object.entries(environment).filter(([name]) => name.startsWith('CACHE_')))
-  // A path means nothing to Redis: the defaults of one backend are not those of another.
-  const { CACHE_BACKEND__PATH, ...common } = DEFAULTS
-  const isFile = (given.CACHE_BACKEND ?? DEFAULTS.CACHE_BACKEND) === 'lmdb'
-  const settings = { ...(isFile ? DEFAULTS : common), ...given }
+  const settings = { ...DEFAULTS, ...given }
 
   // Both regions use one backend, and so one ledger: what is made from an entry of the other hears of its invalidation.
   registerBackend(

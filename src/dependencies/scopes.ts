@@ -14,12 +14,18 @@ export interface ScopesOptions {
 }
 
 export interface DescribeOptions {
-  /** Fields of the item whose change makes its scopes worth a look. @default the described fields */
+  /**
+   * Fields of the item whose change makes its scopes worth a look, for an extractor that reads others than it answers.
+   * @default the described fields
+   */
   readonly watchModified?: readonly string[]
 }
 
 export interface Change<T> {
-  /** The item before the change: what it leaves is invalidated too. Without it all lists of the kinds concerned are. */
+  /**
+   * The item before the change: the lists that it leaves are invalidated too. Where `modified` is given without it, all
+   * lists of the kinds concerned are.
+   */
   readonly before?: T | undefined
   /** Names of the fields that changed; absent: the item was created or deleted. */
   readonly modified?: Iterable<string> | undefined
@@ -37,22 +43,34 @@ export interface Invalidates {
  * is deleted invalidates the conditions that it meets.
  */
 export interface Scopes<T, Described extends string = never> {
-  /** Says how to find, for an item, the values of some fields. `undefined` from the extractor: no list of this kind has it. */
+  /**
+   * Says how to find, for an item, the values of some fields. `undefined` from the extractor: no list of this kind has it.
+   * @throws CorralError `ERR_OPTION` for fields that are no list of texts, no extractor, or an unknown option.
+   */
   describes<const F extends string>(
     fields: readonly F[],
     extract: (item: T, info: unknown) => Condition<F> | undefined,
     options?: DescribeOptions,
   ): Scopes<T, Described | Signature<F>>
   /**
-   * describes: such a list must not be cached.
-   * @throws CorralError `ERR_OPTION` for such a condition in strict mode, or for a value that is no plain one.
+   * What a list by this condition depends on, for `dependencies` or `dependsOn()`. `5`, `'5'` and `5n` are the same value. In
+   * lenient mode a condition that nobody describes is reported, and what depends on it is not stored.
+   * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
     condition: C & ([Signature<keyof C & string>] extends [Described] ? unknown : never),
   ): readonly string[]
-  /** The names that a change of an item invalidates. */
+  /**
+   * The names that a change of an item invalidates.
+   * @throws CorralError `ERR_OPTION` for an unknown option of the change, or a `modified` that is no list of texts.
+   * @throws whatever an extractor threw, in strict mode.
+   */
   namesFor(item: T, change?: Change<T>): readonly string[]
-  /** Invalidates the lists that the item enters or leaves. Call it after the change is committed. */
+  /**
+   * Invalidates the lists that the item enters or leaves. Call it after the change is committed. Where an extractor fails, all
+   * lists of its kind are invalidated, the others as always, and only then strict mode throws the failure.
+   * @throws whatever the invalidation or an extractor threw.
+   */
   invalidateFor(item: T, region: Invalidates, change?: Change<T>): Promise<void>
 }
 
@@ -89,52 +107,55 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       ...fields.map((field) => `${part('field', field)}=${valueText(field, values[field])}`),
     ])
 
-  /** What one image of the item says of one description: a name, nothing, or that all of the kind must go. */
+  /** What one image of the item says of one description: a name, or nothing. */
   const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
-    let values: Readonly<Record<string, unknown>> | undefined
-    try {
-      values = extract(item, info)
-      if (values === undefined || values === null) return undefined
-      const found = Object.keys(values).sort()
-      if (found.join('\0') !== fields.join('\0'))
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected the extractor of '${type}' to answer the fields ${fields.join(', ') || '(none)'}, got ${found.join(', ') || '(none)'}.`,
-        )
-      return conditionName(fields, values)
-    } catch (error) {
-      if (mode === 'strict') throw error
-      process.emitWarning(
-        `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
-        'CorralWarning',
-      )
-      return kindName(fields)
-    }
+    const values = extract(item, info)
+    if (values === undefined || values === null) return undefined
+    const found = Object.keys(values).sort()
+    if (found.join('\0') === fields.join('\0')) return conditionName(fields, values)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the extractor of '${type}' to answer the fields ${fields.join(', ') || '(none)'}, got ${found.join(', ') || '(none)'}.`,
+    )
   }
 
-  const namesFor = (item: T, { before, modified, info }: Change<T> = {}): readonly string[] => {
-    const changed = modified === undefined ? undefined : new Set(modified)
+  /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also what it threw. */
+  const survey = (item: T, change: Change<T> = {}) => {
+    refuseUnknown(change, ['before', 'modified', 'info'], `a change of '${type}'`)
+    const { before, modified, info } = change
+    const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
     const names = new Set<string>()
+    const failures: unknown[] = []
     for (const description of descriptions) {
-      if (changed !== undefined && !intersects(description.watched, changed)) continue
+      const { fields, watched } = description
+      if (changed !== undefined && !intersects(watched, changed)) continue
       if (changed !== undefined && before === undefined) {
-        names.add(kindName(description.fields))
+        names.add(kindName(fields))
         continue
       }
-      for (const image of before === undefined ? [item] : [before, item]) {
-        const found = look(description, image, info)
-        if (found !== undefined) names.add(found)
-      }
+      for (const image of before === undefined ? [item] : [before, item])
+        try {
+          const found = look(description, image, info)
+          if (found !== undefined) names.add(found)
+        } catch (error) {
+          names.add(kindName(fields))
+          if (mode === 'strict') failures.push(error)
+          else
+            process.emitWarning(
+              `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
+              'CorralWarning',
+            )
+        }
     }
-    return [...names]
+    return { names: [...names], failures }
   }
 
   const self = {
-    describes(
-      fields: readonly string[],
-      extract: Description<T>['extract'],
-      { watchModified }: DescribeOptions = {},
-    ) {
+    describes(fields: readonly string[], extract: Description<T>['extract'], options: DescribeOptions = {}) {
+      refuseUnknown(options, ['watchModified'], 'describes()')
+      const { watchModified = fields } = options
+      checkTexts('fields', fields)
+      checkTexts('watchModified', watchModified)
       if (typeof extract !== 'function')
         throw new CorralError(
           'ERR_OPTION',
@@ -142,10 +163,15 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
         )
       const sorted = [...fields].sort()
       known.add(sorted.join('\0'))
-      descriptions.push({ fields: sorted, watched: new Set(watchModified ?? fields), extract })
+      descriptions.push({ fields: sorted, watched: new Set(watchModified), extract })
       return self
     },
     condition(condition: Readonly<Record<string, unknown>>) {
+      if (typeof condition !== 'object' || condition === null)
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected a condition of '${type}' to be an object of fields and values, got ${shown(condition)}.`,
+        )
       const fields = Object.keys(condition).sort()
       if (known.has(fields.join('\0'))) return [kindName(fields), conditionName(fields, condition)]
       const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || '(nothing)'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
@@ -153,10 +179,16 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       process.emitWarning(message, 'CorralWarning')
       return [UNCACHEABLE]
     },
-    namesFor,
+    namesFor(item: T, change?: Change<T>) {
+      const { names, failures } = survey(item, change)
+      if (failures.length > 0) throw failures[0]
+      return names
+    },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
-      const names = namesFor(item, change)
+      const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
+      // The change is committed: what could be told must be invalidated before anybody hears of what could not.
+      if (failures.length > 0) throw failures[0]
     },
   }
   return self as unknown as Scopes<T>
@@ -167,12 +199,24 @@ function intersects(one: ReadonlySet<string>, other: ReadonlySet<string>): boole
   return false
 }
 
-/** Kinds of values never meet: `1` is not `'1'` where conditions are compared by an application's own fields. */
+/** A list, or anything else to go through, of texts: a text by itself would be read letter by letter. */
+function checkTexts(what: string, list: unknown): readonly string[] {
+  if (typeof list === 'object' && list !== null && Symbol.iterator in list) {
+    const texts = [...(list as Iterable<unknown>)]
+    if (texts.every((one): one is string => typeof one === 'string')) return texts
+  }
+  throw new CorralError('ERR_OPTION', `Expected \`${what}\` to be a list of field names, got ${shown(list)}.`)
+}
+
+/**
+ * `5`, `'5'` and `5n` are one value, as in `dep.id`: a condition often comes from a URL and an item from a database. A
+ * string is quoted, so none can pretend to be a boolean or null.
+ */
 function valueText(field: string, value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'boolean') return String(value)
-  if (typeof value === 'number' || typeof value === 'bigint') return part(`value of '${field}'`, value)
-  if (typeof value === 'string') return `'${part(`value of '${field}'`, value)}`
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
+    return `'${part(`value of '${field}'`, value)}'`
   throw new CorralError(
     'ERR_OPTION',
     `Expected the condition's '${field}' to be a string, number, bigint, boolean or null, got ${shown(value)}.`,

@@ -28,6 +28,7 @@ export function track(
   ledger: Ledger,
   { lent = false, calls }: { readonly lent?: boolean; readonly calls?: Remembered } = {},
 ): Backend<CachedValue> {
+  ledger.use?.(CLOCK)
   const remembered = memory()
   const told = crowds()
   const learn = (key: string, basis: Basis): void => {

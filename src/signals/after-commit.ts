@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
@@ -40,19 +41,49 @@ export function isNotInvalidated(error: unknown): error is NotInvalidated {
   return CorralError.is(error, 'ERR_NOT_INVALIDATED')
 }
 
+/** How a change ended that is done. */
+export interface Done<R> {
+  readonly result: R
+  /** Something inside it could not be invalidated, and says so: `retry` of the whole repeats that too. */
+  readonly failed?: NotInvalidated
+}
+
+/**
+ * Runs a change. One that rejects because something inside it could not be invalidated is done all the same, as far as
+ * anybody can tell, so that what is owed for it must not be dropped.
+ */
+export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>> {
+  try {
+    return { result: await change() }
+  } catch (error) {
+    if (isNotInvalidated(error)) return { result: error.result as R, failed: error }
+    throw error
+  }
+}
+
 interface Work {
   readonly debts: Debt[]
+  readonly parent: Work | undefined
   over: boolean
 }
 
-const current = new AsyncLocalStorage<Work>()
+const works = new AsyncLocalStorage<Work>()
+let running = 0
 
-/** Settles a debt, or leaves it to the transaction around it. */
-export async function settleOrDefer<R>(debt: Debt, result: R): Promise<R> {
-  const work = current.getStore()
-  if (work === undefined || work.over) return settle([debt], result)
-  work.debts.push(debt)
-  return result
+/** The innermost transaction around the caller that is not over: what a savepoint leaves behind is part of the outer one. */
+function currentWork(): Work | undefined {
+  let work = running > 0 ? works.getStore() : undefined
+  while (work?.over) work = work.parent
+  return work
+}
+
+/** Settles debts, or leaves them to the transaction around. */
+export async function settleOrDefer<R>(debts: readonly Debt[], done: Done<R>): Promise<R> {
+  const work = currentWork()
+  if (work === undefined) return settle(debts, done)
+  work.debts.push(...debts)
+  if (done.failed !== undefined) throw done.failed
+  return done.result
 }
 
 /**
@@ -66,22 +97,24 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  const outer = current.getStore()
-  const work: Work = { debts: [], over: false }
-  let result: R
+  const work: Work = { debts: [], parent: currentWork(), over: false }
+  running++
+  let done: Done<R>
   try {
-    result = await current.run(work, transaction)
+    done = await doneBy(() => works.run(work, transaction))
   } finally {
     work.over = true
+    // Before Node 24 the storage makes every promise of the process dear while it is on.
+    if (--running === 0) works.disable()
   }
-  if (outer === undefined || outer.over) return settle(work.debts, result)
-  outer.debts.push(...work.debts)
-  return result
+  return settleOrDefer(work.debts, done)
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
-async function settle<R>(debts: readonly Debt[], result: R): Promise<R> {
+async function settle<R>(debts: readonly Debt[], { result, failed }: Done<R>): Promise<R> {
   const failures = await attempt(tasks(debts))
+  if (failed !== undefined)
+    failures.push({ regions: failed.regions, names: failed.names, work: () => failed.retry(), error: failed })
   if (failures.length === 0) {
     for (const { tell } of debts) tell()
     return result
@@ -90,15 +123,15 @@ async function settle<R>(debts: readonly Debt[], result: R): Promise<R> {
 }
 
 interface Task {
-  /** Of the region. */
-  readonly name: string | undefined
+  /** Their names, as far as they have some. */
+  readonly regions: NotInvalidated['regions']
   readonly names: readonly string[]
   readonly work: () => Promise<void>
 }
 
 function tasks(debts: readonly Debt[]): Task[] {
   const unknown = debts.flatMap((debt) =>
-    debt.unknown === undefined ? [] : [{ name: undefined, names: [], work: debt.unknown }],
+    debt.unknown === undefined ? [] : [{ regions: [undefined], names: [], work: debt.unknown }],
   )
   return [...merged(debts), ...unknown]
 }
@@ -114,18 +147,45 @@ function merged(debts: readonly Debt[]): Task[] {
     [...modes].flatMap(([mode, some]) => {
       const names = [...new Set(some.flatMap((debt) => debt.names))]
       const cause = some.length === 1 && some[0] !== undefined ? some[0].cause : common(some)
-      const work = () => region.invalidateDependencies(names, mode, cause)
-      return names.length === 0 ? [] : [{ name: region.name, names, work }]
+      const work = () => invalidateIn(region, names, mode, cause)
+      return names.length === 0 ? [] : [{ regions: [region.name], names, work }]
     }),
   )
 }
+
+/**
+ * The change is done: a cause that cannot travel, which only shows now, must not keep the names from being invalidated.
+ * Twice is harmless.
+ */
+export async function invalidateIn(
+  region: Target,
+  names: readonly string[],
+  mode: InvalidationMode,
+  cause: Cause,
+): Promise<void> {
+  if (names.length === 0) return
+  try {
+    await region.invalidateDependencies(names, mode, cause)
+  } catch (error) {
+    if (!REFUSALS.some((code) => CorralError.is(error, code))) throw error
+    report('failure', () => ({ where: `reason of what is invalidated in ${shown(region.name)}`, error }))
+    await region.invalidateDependencies(names, mode)
+  }
+}
+
+const REFUSALS = ['ERR_UNENCODABLE', 'ERR_VALUE_TOO_LARGE', 'ERR_OPTION'] as const
+
+/** Characters of all reasons together; the rest is cut off. */
+const REASON = 1_000
 
 /** One invalidation for several changes has all their reasons, and no metadata. */
 function common(debts: readonly Debt[]): Cause {
   const reasons = [
     ...new Set(debts.flatMap(({ cause }) => (cause.reason === undefined ? [] : [cause.reason]))),
   ]
-  return reasons.length === 0 ? {} : { reason: reasons.join('; ') }
+  if (reasons.length === 0) return {}
+  const reason = reasons.join('; ')
+  return { reason: reason.length > REASON ? `${reason.slice(0, REASON)}…` : reason }
 }
 
 interface Failure extends Task {
@@ -150,7 +210,7 @@ function notInvalidated<R>(
   debts: readonly Debt[],
 ): NotInvalidated<R> {
   const [first] = failures
-  const regions = failures.map(({ name }) => name)
+  const regions = failures.flatMap((failure) => failure.regions)
   const error = new CorralError(
     'ERR_NOT_INVALIDATED',
     `The change is done, but what was made from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}. ` +

@@ -1,12 +1,20 @@
 import { dep } from '../dependencies/dep.js'
 import { checkNames, type IdPart } from '../dependencies/names.js'
 import type { Change, Scopes } from '../dependencies/scopes.js'
+import { refuseVersions } from '../dependencies/versions.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
-import { type Debt, isNotInvalidated, settleOrDefer, type Target } from './after-commit.js'
+import {
+  type Debt,
+  doneBy,
+  invalidateIn,
+  isNotInvalidated,
+  settleOrDefer,
+  type Target,
+} from './after-commit.js'
 import { emitter, type Listener } from './emitter.js'
-import { asSource, type Cause, checkCause, type Missed, type Source } from './source.js'
+import { asSource, type Cause, checkCause, guardsOf, type Missed, type Source } from './source.js'
 
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
@@ -89,7 +97,8 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     refuseUnknown(given, ['before', 'modified', 'info', 'reason', 'meta'], `broker '${type}'`)
     const { reason, meta, modified, ...rest } = given
     const cause: Cause = { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
-    checkCause(cause, guards)
+    // All of them before anything is done: afterwards it would be too late to refuse.
+    checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
     // May come from a generator, and is read more than once.
     const change: Change<T> = { ...rest, ...(modified !== undefined && { modified: [...modified] }) }
     return { cause, change }
@@ -114,19 +123,19 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
     // Taken before: the change may write to the item, and a deletion may take its id.
     const before = find === undefined ? namesFor(item as T, change) : []
-    const result = await work()
-    const now = () => namesFor(find === undefined ? (item as T) : find(result), change)
+    const done = await doneBy(work)
+    const now = () => namesFor(find === undefined ? (item as T) : find(done.result), change)
     try {
       const after = action === 'apply' ? now() : []
-      return await settleOrDefer(debt(action, [...new Set([...before, ...after])], cause), result)
+      return await settleOrDefer([debt(action, [...new Set([...before, ...after])], cause)], done)
     } catch (error) {
       if (isNotInvalidated(error)) throw error
       // The change is done: what can be told is invalidated all the same, and the rest is for the caller to know.
       const unknown = async () => {
         const names = now()
-        for (const region of regions) await region.invalidateDependencies(names, mode, cause)
+        for (const region of regions) await invalidateIn(region, names, mode, cause)
       }
-      return settleOrDefer({ ...debt(action, before, cause), unknown }, result)
+      return settleOrDefer([{ ...debt(action, before, cause), unknown }], done)
     }
   }
 
@@ -137,7 +146,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     delete: async (item, work, given = {}) => run('delete', item, work, given),
     async invalidate(item, given = {}) {
       const { cause, change } = split(given)
-      await settleOrDefer(debt('invalidate', namesFor(item, change), cause), undefined)
+      await settleOrDefer([debt('invalidate', namesFor(item, change), cause)], { result: undefined })
     },
     on: events.on,
   }
@@ -158,6 +167,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
 function listed(names: string | readonly string[] | undefined): readonly string[] {
   const list = names === undefined ? [] : typeof names === 'string' ? [names] : names
   checkNames(list, false)
+  refuseVersions(list, true)
   return list
 }
 

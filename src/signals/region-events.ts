@@ -52,7 +52,15 @@ export function regionSignals(name: string | undefined): RegionSignals {
     async around(what, names, mode, cause, work) {
       if (cause !== undefined) checkCause(cause, guards)
       const told = events.busy && names.length > 0
-      const event: Invalidation = { region: name, what, names, mode, ...cause, origin: 'local' }
+      const event: Invalidation = {
+        region: name,
+        what,
+        // Of their own: who empties the list must not keep anything from being invalidated.
+        names: told ? Object.freeze([...names]) : names,
+        mode,
+        ...cause,
+        origin: 'local',
+      }
       if (told) events.emit('invalidating', event)
       try {
         await work()

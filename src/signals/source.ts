@@ -38,10 +38,7 @@ export function asSource(object: object, source: Source): void {
 
 /** @throws CorralError `ERR_OPTION` unless it is a region or a broker that has a name. */
 export function sourceOf(object: unknown, where: string): Source & { readonly name: string } {
-  const source =
-    typeof object === 'object' && object !== null
-      ? (object as { readonly [SOURCE]?: Source })[SOURCE]
-      : undefined
+  const source = hidden(object)
   if (source === undefined)
     throw new CorralError(
       'ERR_OPTION',
@@ -54,6 +51,17 @@ export function sourceOf(object: unknown, where: string): Source & { readonly na
       `Expected the ${source.kind}s of ${where} to have names, by which other processes know them: makeRegion({ name: 'users' }).`,
     )
   return { ...source, name }
+}
+
+/** What may refuse a cause that is told of an object; nothing where it is neither region nor broker. */
+export function guardsOf(object: unknown): readonly ((cause: Cause) => void)[] {
+  return [...(hidden(object)?.guards ?? [])]
+}
+
+function hidden(object: unknown): Source | undefined {
+  return typeof object === 'object' && object !== null
+    ? (object as { readonly [SOURCE]?: Source })[SOURCE]
+    : undefined
 }
 
 /** @throws CorralError `ERR_OPTION` for a cause that is none. */

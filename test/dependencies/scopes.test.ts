@@ -104,14 +104,29 @@ describe('scopes', () => {
     expect(names).not.toContain(scopes.condition({ category: 'sci-fi', published: true })[1])
   })
 
-  it('never confuse values that look alike', () => {
+  it('take 5, the text and the bigint for one value, and keep booleans and null apart from texts', () => {
     const scopes = dep
       .scopes<Record<string, string | number | boolean | null>>('t')
       .describes(['x'], ({ x }) => ({ x: x ?? null }))
-    const values = [1, '1', true, 'true', null, 'null', 'a:b', 'a', 'b=1', 1n]
-    const names = values.map((x) => scopes.condition({ x })[1])
-    // A number and a bigint of the same size are the same row.
-    expect(new Set(names).size).toBe(values.length - 1)
+    const names = (values: (string | number | bigint | boolean | null)[]) =>
+      new Set(values.map((x) => scopes.condition({ x })[1])).size
+    expect(names([1, '1', 1n])).toBe(1)
+    const apart = [1, true, 'true', false, 'false', null, 'null', "'null'", 'a:b', 'a', 'b=1', '']
+    expect(names(apart)).toBe(apart.length)
+  })
+
+  it('reach a list by what came from a URL through an item that came from a database', async () => {
+    const { region } = shelf()
+    const scopes = dep.scopes<{ author: number }>('book').describes(['author'], ({ author }) => ({ author }))
+    let books = 1
+    const byAuthor = region.cacheOnArguments({
+      namespace: 'by',
+      dependencies: (author: string) => scopes.condition({ author }),
+    })(async (_author: string) => books)
+    expect(await byAuthor('5')).toBe(1)
+    books++
+    await scopes.invalidateFor({ author: 5 }, region)
+    expect(await byAuthor('5')).toBe(2)
   })
 
   it('refuse an unknown condition, or keep its list from being stored', async () => {
@@ -137,6 +152,57 @@ describe('scopes', () => {
     expect(() => dep.scopes<Book>('b').describes(['x'], broken).namesFor(dune)).toThrow('no such column')
     const lenient = dep.scopes<Book>('b', { mode: 'lenient' }).describes(['category'], broken)
     expect(lenient.namesFor(dune)).toEqual([lenient.condition({ category: 'x' })[0]])
+  })
+
+  it('whose extractor fails are invalidated as a kind, the others by name, before the failure is thrown', async () => {
+    const { region } = shelf()
+    const scopes = dep
+      .scopes<{ category: string; tags?: string[] }>('b')
+      .describes(['tag'], ({ tags }) => ({ tag: (tags as string[])[0] as string }))
+      .describes(['category'], ({ category }) => ({ category }))
+    let books = 1
+    const by = <C extends string>(namespace: string, condition: (value: string) => readonly string[]) =>
+      region.cacheOnArguments({ namespace, dependencies: condition })(async (_value: C) => books)
+    const tagged = by('tagged', (tag) => scopes.condition({ tag }))
+    const inCategory = by('category', (category) => scopes.condition({ category }))
+    await Promise.all([tagged('x'), inCategory('novel'), inCategory('sci-fi')])
+    books++
+    await expect(scopes.invalidateFor({ category: 'novel' }, region)).rejects.toThrow(TypeError)
+    expect(await tagged.get('x')).toBe(NO_VALUE)
+    expect(await inCategory.get('novel')).toBe(NO_VALUE)
+    expect(await inCategory.get('sci-fi')).toBe(1)
+  })
+
+  it('look at an item whose watched fields changed', () => {
+    const scopes = dep
+      .scopes<Book>('b')
+      .describes(['long'], ({ title }) => ({ long: title.length > 9 }), { watchModified: ['title'] })
+    const before = { ...dune, title: 'Dune Messiah' }
+    expect(scopes.namesFor(dune, { before, modified: ['title'] })).toEqual([
+      scopes.condition({ long: true })[1],
+      scopes.condition({ long: false })[1],
+    ])
+    expect(scopes.namesFor(dune, { before, modified: ['long'] })).toEqual([])
+  })
+
+  it('refuse what would silently invalidate nothing', () => {
+    const scopes = dep.scopes<Book>('b').describes(['category'], ({ category }) => ({ category }))
+    const describing = (fields: unknown, options?: unknown) => () =>
+      scopes.describes(fields as ['title'], ({ title }) => ({ title }), options as object)
+    const naming = (change: unknown) => () => scopes.namesFor(dune, change as object)
+    const refused = (attempt: () => unknown, message: string) => {
+      expect(attempt).toThrow(CorralError)
+      expect(attempt).toThrow(message)
+    }
+    refused(describing('title'), '`fields` to be a list of field names')
+    refused(describing(undefined), '`fields` to be a list of field names')
+    refused(describing(['title'], { watchModified: 'title' }), '`watchModified` to be a list')
+    refused(describing(['title'], { watchModified: [1] }), '`watchModified` to be a list')
+    refused(describing(['title'], { watch: ['title'] }), 'Unknown option `watch`')
+    refused(naming({ modified: 'category' }), '`modified` to be a list')
+    refused(naming({ modifed: ['category'] }), 'Unknown option `modifed`')
+    for (const condition of [undefined, null, 'category'])
+      refused(() => scopes.condition(condition as never), "a condition of 'b' to be an object")
   })
 
   it('refuse values that are no plain ones', () => {

@@ -253,6 +253,30 @@ withRedis('a client that was passed in', standalone, (at) => {
 })
 
 withRedis('a Cluster whose slots move', cluster, (at) => {
+  it('reads keys of one slot that lie on two nodes', async () => {
+    const backend = at().open({ timeout: '3s' })
+    const keys = ['{parted}1', '{parted}2']
+    await backend.setMulti(keys.map((key) => [key, bytes(key), {}]))
+    const slot = slotOf('parted')
+    const nodes = (at().admin as Cluster).nodes('master')
+    const ids = await Promise.all(nodes.map(async (node) => String(await node.call('CLUSTER', 'MYID'))))
+    const owns = await Promise.all(
+      nodes.map(async (node) => Number(await node.call('CLUSTER', 'COUNTKEYSINSLOT', slot)) > 0),
+    )
+    const from = owns.indexOf(true)
+    const to = (from + 1) % nodes.length
+    const [source, target] = [nodes[from] as Redis, nodes[to] as Redis]
+    await target.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', ids[from] as string)
+    await source.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', ids[to] as string)
+    const port = target.options.port ?? 0
+    await source.call('MIGRATE', '127.0.0.1', port, '', 0, 5_000, 'KEYS', keys[0] as string)
+    for (const beside of [[], Array.from({ length: 20 }, (_, i) => `nothing ${i}`), []]) {
+      const found = await Promise.all([...keys, ...beside].map((key) => backend.get(key)))
+      expect(found.slice(0, 2).map(text)).toEqual(keys)
+    }
+    for (const node of [target, source]) await node.call('CLUSTER', 'SETSLOT', slot, 'STABLE')
+  })
+
   it('keeps every promise meanwhile', async () => {
     const [mine, theirs] = [at().open(), at().open()]
     const admin = at().admin as Cluster
@@ -363,6 +387,8 @@ it('a batch never gives a reply to another key, whatever fails', async () => {
   const sent: string[][] = []
   const answers: ((replies: readonly Fetched[]) => void)[] = []
   const reads = coalescer({
+    timeout: 1_000,
+    maxWaiting: 10,
     maxKeys: 3,
     maxBytes: 1_024 * 1_024,
     send: (keys) => {

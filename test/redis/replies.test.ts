@@ -14,6 +14,8 @@ function opened(maxKeys = 100): {
 } {
   const waiting: { resolve(replies: readonly Fetched[]): void; reject(error: Error): void }[] = []
   const reads = coalescer({
+    timeout: 1_000,
+    maxWaiting: 10,
     maxKeys,
     maxBytes: 1_024 * 1_024,
     send: () => new Promise((resolve, reject) => waiting.push({ resolve, reject })),

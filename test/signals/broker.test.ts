@@ -1,14 +1,18 @@
-import { describe, expect, it } from 'vitest'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { delegate, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import {
   afterCommit,
+  type Broker,
   type BrokerChange,
   type BrokerOptions,
   broker,
   isNotInvalidated,
+  localBus,
   type NotInvalidated,
+  relay,
 } from '../../src/signals/index.js'
 import { held, isPending } from '../support/stage.js'
 
@@ -229,6 +233,94 @@ describe('a broker', () => {
     ])
   })
 
+  it.each<[string, (change: () => Promise<unknown>, inner: Pick<Broker<Book>, 'apply'>) => Promise<unknown>]>(
+    [
+      ['another broker', (change, inner) => inner.apply({ id: 9, shelf: 'x' }, change)],
+      ['an afterCommit', (change, inner) => afterCommit(() => inner.apply({ id: 9, shelf: 'x' }, change))],
+    ],
+  )('keeps its own invalidation when %s inside its change could not be invalidated', async (_, inside) => {
+    const { books, outer, order, broken, changes } = library()
+    const others = library()
+    others.broken.add('inner')
+    broken.add('outer')
+    const error = await failure(
+      books.apply({ id: 5, shelf: 'a' }, () => inside(async () => 'saved', others.books)),
+    )
+    const own = books.namesFor({ id: 5, shelf: 'a' })
+    expect(error).toMatchObject({ result: 'saved', regions: ['outer', 'inner'] })
+    const theirs = others.books.namesFor({ id: 9, shelf: 'x' })
+    expect(error.names).toEqual([...own, ...theirs])
+    expect(order).toEqual([`inner: ${own.join(' ')}`, `outer: ${own.join(' ')}`])
+    await outer.getOrCreate('made', () => {
+      dependsOn(dep.id('book', 5))
+      return 'old'
+    })
+    await expect(error.retry()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED' })
+    broken.clear()
+    await expect(error.retry()).rejects.toMatchObject({ regions: ['inner'] })
+    expect(changes).toEqual([])
+    others.broken.clear()
+    await error.retry()
+    expect(outer.peek('made')).toBe(NO_VALUE)
+    expect(others.order.at(-2)).toBe(`inner: ${theirs.join(' ')}`)
+    expect(changes).toHaveLength(1)
+  })
+
+  it('refuses a version among the names before the change', async () => {
+    const schema = dep.version('schema', () => 'one')
+    const version = await schema.current()
+    const { books } = library({ dependencies: () => version })
+    let ran = false
+    await expect(books.apply({ id: 1, shelf: 'a' }, () => (ran = true))).rejects.toMatchObject({
+      code: 'ERR_VERSION',
+    })
+    expect(ran).toBe(false)
+  })
+
+  it('refuses a cause that its regions cannot relay, before the change', async () => {
+    const { books, outer } = library()
+    const relayed = relay(localBus(), [outer])
+    let ran = false
+    await expect(
+      books.apply({ id: 1, shelf: 'a' }, () => (ran = true), { meta: { user: 5n } }),
+    ).rejects.toMatchObject({ code: 'ERR_UNENCODABLE' })
+    expect(ran).toBe(false)
+    await relayed.close()
+  })
+
+  it('invalidates without the cause when that turns out to be too much after the change', async () => {
+    const { books, outer, list, changes } = library()
+    await list('a')
+    const meta: { user: unknown } = { user: 5 }
+    const relayed = relay(localBus(), [outer])
+    await books.apply({ id: 1, shelf: 'a' }, () => (meta.user = 5n), { meta })
+    expect(outer.peek('list a')).toBe(NO_VALUE)
+    await list('a')
+    // Names that are told only afterwards go the same way.
+    meta.user = 5
+    await failure(
+      books.apply(
+        () => undefined as never,
+        () => (meta.user = 5n),
+        { meta },
+      ),
+    )
+    meta.user = 5
+    const row: { value: Book | undefined } = { value: undefined }
+    const error = await failure(
+      books.apply(
+        () => row.value as Book,
+        () => (meta.user = 5n),
+        { meta },
+      ),
+    )
+    row.value = { id: 1, shelf: 'a' }
+    await error.retry()
+    expect(outer.peek('list a')).toBe(NO_VALUE)
+    expect(changes).toHaveLength(2)
+    await relayed.close()
+  })
+
   it.each<[string, () => unknown, RegExp]>([
     ['no type', () => broker('', { regions: [makeRegion()], id: () => 1 }), /the type/],
     ['no regions', () => broker('b', { regions: [], id: () => 1 }), /`regions`/],
@@ -343,6 +435,67 @@ describe('afterCommit()', () => {
     resolve()
     await late
     expect(order).toHaveLength(3)
+  })
+
+  it('keeps what a savepoint left behind until the outer one is committed', async () => {
+    const { books, order } = library()
+    const { create, resolve } = held<void>()
+    await afterCommit(async () => {
+      let late: Promise<unknown> | undefined
+      await afterCommit(() => {
+        late = books.apply(one, create)
+      })
+      resolve()
+      await late
+      expect(order).toEqual([])
+    })
+    expect(order).toHaveLength(3)
+  })
+
+  it('gives many changes a reason that can travel', async () => {
+    const { books, inner, list, outer } = library()
+    await list('a')
+    const reasons: (string | undefined)[] = []
+    inner.on('invalidate', ({ reason }) => reasons.push(reason))
+    const relayed = relay(localBus(), [inner, outer])
+    await afterCommit(async () => {
+      for (let i = 0; i < 1_000; i++)
+        await books.apply({ id: i, shelf: 'a' }, () => {}, { reason: `order ${i} \0 ${'x'.repeat(60)}` })
+    })
+    expect(outer.peek('list a')).toBe(NO_VALUE)
+    expect(reasons).toEqual([expect.stringMatching(/^order 0 .*; order 1 .*…$/s)])
+    await relayed.close()
+  })
+
+  it('invalidates when what rejects it says that it is done', async () => {
+    const { books, order, broken } = library()
+    const others = library()
+    broken.add('inner')
+    const committed = await failure(books.apply(one, () => 'done'))
+    const error = await failure(
+      afterCommit(async () => {
+        await others.books.apply(other, () => {})
+        throw committed
+      }),
+    )
+    expect(others.order).toHaveLength(2)
+    broken.clear()
+    await error.retry()
+    expect(others.order).toHaveLength(3)
+    expect(order.at(-2)).toMatch(/^inner/)
+  })
+
+  it('turns its storage off with the last one, because it makes promises dear', async () => {
+    const disable = vi.spyOn(AsyncLocalStorage.prototype, 'disable')
+    const { create, resolve } = held<void>()
+    const slow = afterCommit(create)
+    await afterCommit(() => afterCommit(() => {}))
+    await expect(afterCommit(() => Promise.reject(new Error('rollback')))).rejects.toThrow('rollback')
+    expect(disable).toHaveBeenCalledTimes(0)
+    resolve()
+    await slow
+    expect(disable).toHaveBeenCalledTimes(1)
+    disable.mockRestore()
   })
 
   it('says when it is committed but not all is invalidated', async () => {

@@ -1,0 +1,92 @@
+import type { BackendSpec } from '../../src/backend.js'
+import type { Bytes } from '../../src/cached-value.js'
+import { CorralError } from '../../src/errors.js'
+import type { Ledger } from '../../src/ledger.js'
+import { isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+
+type Operations = Required<
+  Pick<
+    BackendSpec<Bytes>,
+    | 'get'
+    | 'getMulti'
+    | 'set'
+    | 'setMulti'
+    | 'delete'
+    | 'deleteMulti'
+    | 'acquire'
+    | 'renew'
+    | 'release'
+    | 'held'
+  >
+> & { readonly ledger: Ledger }
+
+export interface Drain {
+  readonly operations: Operations
+  /** Refuses what begins from now on. */
+  shut(): void
+  /** Resolves when nothing that began before is under way any more. */
+  idle(): Promise<void>
+}
+
+/** ms between looks at what is under way. */
+const LOOK = 5
+
+/**
+ * Lets operations end that began before `close()`, all their commands included. Those that consist of more than one are
+ * counted. Reads are not, since counting would cost them more than all else here: whether one of their commands is under
+ * way says it as well.
+ * @param busy whether any command is under way.
+ */
+export function drain(on: Operations, busy: () => boolean): Drain {
+  let closed = false
+  let begun = 0
+  const refused = () =>
+    Promise.reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.'))
+
+  const uncounted =
+    <A extends unknown[], R>(operation: (...args: A) => MaybePromise<R>) =>
+    (...args: A): MaybePromise<R> =>
+      closed ? refused() : operation(...args)
+  const counted =
+    <A extends unknown[], R>(operation: (...args: A) => MaybePromise<R>) =>
+    (...args: A): MaybePromise<R> => {
+      if (closed) return refused()
+      const work = operation(...args)
+      if (!isPromise(work)) return work
+      begun++
+      const ended = () => void begun--
+      work.then(ended, ended)
+      return work
+    }
+
+  const { ledger } = on
+  return {
+    operations: {
+      get: (key) => (closed ? refused() : on.get(key)),
+      getMulti: uncounted(on.getMulti),
+      held: uncounted(on.held),
+      set: counted(on.set),
+      setMulti: counted(on.setMulti),
+      delete: counted(on.delete),
+      deleteMulti: counted(on.deleteMulti),
+      acquire: counted(on.acquire),
+      renew: counted(on.renew),
+      release: counted(on.release),
+      ledger: {
+        shared: ledger.shared,
+        read: (clock, names) => (closed ? refused() : ledger.read(clock, names)),
+        judge: (clock, basis) => (closed ? refused() : ledger.judge(clock, basis)),
+        begin: counted(ledger.begin),
+        invalidate: counted(ledger.invalidate),
+      },
+    },
+    shut() {
+      closed = true
+    },
+    async idle() {
+      // An answer that has come may be what the next command of its operation waits for: that one is sent by then.
+      do await new Promise((resolve) => setTimeout(resolve, begun > 0 || busy() ? LOOK : 0))
+      while (begun > 0 || busy())
+    },
+  }
+}

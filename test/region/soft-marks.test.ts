@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
+import { dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { session } from '../../src/session/index.js'
+import { broadcast, localBus } from '../../src/signals/index.js'
+
+describe('a soft mark on a key that cannot be read here and now', () => {
+  it('reaches the stores of other processes that have it', async () => {
+    const bus = localBus()
+    const open = () =>
+      makeRegion<string>({
+        name: 'users',
+        backend: wrap(memory(), broadcast(bus, { name: 'users' }), dependencies()),
+      })
+    const [here, there] = [open(), open()]
+    await there.set('k', 'old')
+    await here.invalidateKey('k', 'soft')
+    expect(await there.get('k')).toBe(NO_VALUE)
+  })
+
+  it('reaches those whose session knows another version', async () => {
+    const region = makeRegion<string>({ name: 'versions', backend: wrap(memory(), dependencies()) })
+    let version = 1
+    let row = 'old'
+    const schema = dep.version('soft marks', async () => version)
+    const read = region.cacheOnArguments({ namespace: 'read', dependencies: () => schema() })(async () => row)
+    await session.run(async () => {
+      await schema.current()
+      version = 2
+      await session.run(() => read())
+      row = 'new'
+      await read.invalidate.soft()
+    })
+    expect(await session.run(() => read.get())).toBe(NO_VALUE)
+    expect(await session.run(() => read())).toBe('new')
+  })
+
+  it('reaches those who can decode it', async () => {
+    const store = memory({ stores: 'bytes' })
+    const theirs = makeRegion<string>({ name: 'r', backend: wrap(store, json()) })
+    const ours = makeRegion<string>({ name: 'r', backend: wrap(store, msgpack()) })
+    await theirs.set('k', 'old')
+    await ours.invalidateKey('k', 'soft')
+    expect(await theirs.get('k')).toBe(NO_VALUE)
+  })
+})
+
+describe('a listener', () => {
+  it('prevents nothing by what it does to the names that it is told', async () => {
+    const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    await region.getOrCreate('k', (creation) => {
+      creation.dependsOn('k', dep.tag('t'))
+      return 'old'
+    })
+    region.on('invalidating', ({ names }) => {
+      ;(names as string[]).length = 0
+    })
+    await region.invalidateDependencies([dep.tag('t')])
+    expect(await region.get('k')).toBe(NO_VALUE)
+    await region.set('k', 'old')
+    await region.deleteMulti(['k'])
+    expect(await region.get('k')).toBe(NO_VALUE)
+  })
+})
