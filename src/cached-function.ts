@@ -18,7 +18,7 @@ import {
   functionMultiKeyGenerator,
   type KeyPart,
 } from './keys.js'
-import { all, andThen, type MaybePromise } from './maybe-promise.js'
+import { andThen, each, type MaybePromise } from './maybe-promise.js'
 import type {
   CacheMapOnArguments,
   CacheMultiOnArguments,
@@ -263,18 +263,21 @@ function cachedMulti<V>(
     return (missing, creation) => {
       const wanted = missing.map((key) => idOf.get(key))
       if (names === undefined) return values(wanted)
-      return andThen(all(wanted.map((id) => resolveVersions(names.ahead([id])))), (lists) => {
-        for (const [i, key] of missing.entries()) {
-          const ahead = lists[i] as readonly string[]
-          creation.dependsOn(key, ahead)
-          remember(key, ahead, () => renew([wanted[i]]))
-        }
-        return andThen(values(wanted), (made) => {
-          for (const [i, key] of missing.entries())
-            if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
-          return made
-        })
-      })
+      return andThen(
+        each(wanted, (id) => resolveVersions(names.ahead([id]))),
+        (lists) => {
+          for (const [i, key] of missing.entries()) {
+            const ahead = lists[i] as readonly string[]
+            creation.dependsOn(key, ahead)
+            remember(key, ahead, () => renew([wanted[i]]))
+          }
+          return andThen(values(wanted), (made) => {
+            for (const [i, key] of missing.entries())
+              if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
+            return made
+          })
+        },
+      )
     }
   }
   const renew = (ids: readonly unknown[]) =>

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Gathering } from './gathering.js'
+import { onePerProcess } from './one-per-process.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
 export interface Work {
@@ -31,12 +32,16 @@ export interface Span {
   over: boolean
 }
 
-const scopes = new AsyncLocalStorage<Scope>()
-let running = 0
+const shared = onePerProcess('scopes', () => ({
+  scopes: new AsyncLocalStorage<Scope>(),
+  running: 0,
+  leaveSession: <R>(run: () => R): R => run(),
+}))
+const { scopes } = shared
 
 /** A creator is about to run. */
 export function beginSpan(): Span {
-  running++
+  shared.running++
   return { over: false }
 }
 
@@ -46,12 +51,12 @@ export function beginSpan(): Span {
  */
 export function endSpan(span: Span): void {
   span.over = true
-  if (--running === 0) scopes.disable()
+  if (--shared.running === 0) scopes.disable()
 }
 
 /** The innermost creation around the caller. Costs nothing while none is under way in this process. */
 export function currentScope(): Scope | undefined {
-  let scope = running > 0 ? scopes.getStore() : undefined
+  let scope = shared.running > 0 ? scopes.getStore() : undefined
   while (scope?.span.over) scope = scope.parent
   return scope
 }
@@ -63,14 +68,12 @@ export function enterScope<R>(scope: Scope, run: () => R): R {
 
 /** Runs what nobody waits for, and so is part of no creation; its session is its own. */
 export function leaveScope<R>(run: () => R): R {
-  return leaveSession(() => (running > 0 ? scopes.exit(run) : run()))
+  return shared.leaveSession(() => (shared.running > 0 ? scopes.exit(run) : run()))
 }
 
-let leaveSession = <R>(run: () => R): R => run()
-
 /** Told by the first session of this process. */
-export function whenLeaving(leave: typeof leaveSession): void {
-  leaveSession = leave
+export function whenLeaving(leave: typeof shared.leaveSession): void {
+  shared.leaveSession = leave
 }
 
 /** Notes that the creation around the caller, if there is one, waits for `on`; the answer ends the wait. */

@@ -1,17 +1,16 @@
 import { report } from '../diagnostics.js'
 import { CorralError } from '../errors.js'
-import { andThen, isPromise, type MaybePromise, orElse } from '../maybe-promise.js'
-import { isVersion, type Knowledge, reportUnknown, teach } from './versions.js'
+import { andThen, each, isPromise, type MaybePromise, orElse } from '../maybe-promise.js'
+import { onePerProcess } from '../one-per-process.js'
+import { isVersion, type Knowledge, OPEN, reportUnknown, teach } from './versions.js'
 
 /** Tells the present version for the arguments that a name carries, as the text that stands in names. */
 type Present = (args: string) => MaybePromise<string>
 
 /** Names of this process's checks; `'ambiguous'`: two functions claim the name, so that neither may answer for it. */
-const checks = new Map<string, Present | 'ambiguous'>()
+const checks = onePerProcess('checks', () => new Map<string, Present | 'ambiguous'>())
 
 const READ = '~version:'
-/** Of a version that is still to be read. */
-const OPEN = '~version?:'
 
 /** The name of a version that is still to be read, before the data that it vouches for. */
 export function openName(check: string, args: string): string {
@@ -36,7 +35,7 @@ export function registered(check: string): Present | 'ambiguous' | undefined {
 const knowledge: Knowledge = {
   resolve(names) {
     if (!names.some((name) => name.startsWith(OPEN))) return names
-    const read = names.map((name) => {
+    return each(names, (name) => {
       if (!name.startsWith(OPEN)) return name
       const [check = '', args = ''] = name.slice(OPEN.length).split(':').map(plain)
       const present = checks.get(check)
@@ -47,7 +46,6 @@ const knowledge: Knowledge = {
         )
       return andThen(present(args), (token) => readName(check, args, token))
     })
-    return read.some(isPromise) ? Promise.all(read) : (read as string[])
   },
 
   refuse(names, all) {

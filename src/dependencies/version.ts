@@ -28,7 +28,11 @@ export function version<const A extends readonly IdPart[] = []>(
   check: (...parts: A) => MaybePromise<Version>,
   options: VersionOptions = {},
 ): VersionDependency<A> {
-  refuseUnknown(options, ['session', 'withoutSession', 'defaultVersion', 'replace'], 'dep.version()')
+  refuseUnknown(
+    options,
+    ['session', 'withoutSession', 'defaultVersion', 'timeout', 'replace'],
+    'dep.version()',
+  )
   if (typeof name !== 'string' || name === '')
     throw new CorralError(
       'ERR_OPTION',

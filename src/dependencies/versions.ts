@@ -1,5 +1,7 @@
 import { report } from '../diagnostics.js'
+import { CorralError } from '../errors.js'
 import type { MaybePromise } from '../maybe-promise.js'
+import { onePerProcess } from '../one-per-process.js'
 
 /** What is known of versions, once any was declared: a region that never meets one does not carry it. */
 export interface Knowledge {
@@ -9,11 +11,14 @@ export interface Knowledge {
   refuse(names: readonly string[], all: boolean): void
 }
 
-let knowledge: Knowledge | undefined
+const shared = onePerProcess('versions', (): { knowledge?: Knowledge } => ({}))
 
 export function teach(known: Knowledge): void {
-  knowledge = known
+  shared.knowledge ??= known
 }
+
+/** Begins the name of a version that is still to be read. */
+export const OPEN = '~version?:'
 
 /** Whether a name is that of a version which was read. `~` marks what is the library's own: no name made by hand looks like it. */
 export function isVersion(name: string): boolean {
@@ -25,7 +30,7 @@ export function isVersion(name: string): boolean {
  * always safe.
  */
 export function outdated(versions: readonly string[]): MaybePromise<readonly string[]> {
-  if (knowledge !== undefined) return knowledge.outdated(versions)
+  if (shared.knowledge !== undefined) return shared.knowledge.outdated(versions)
   reportUnknown(versions[0])
   return versions
 }
@@ -41,10 +46,23 @@ export function reportUnknown(version: string | undefined): void {
 
 /** Reads the versions among some names that are still to be read; at once where there are none. */
 export function resolveVersions(names: readonly string[]): MaybePromise<readonly string[]> {
-  return knowledge === undefined ? names : knowledge.resolve(names)
+  if (shared.knowledge !== undefined) return shared.knowledge.resolve(names)
+  refuseUndeclared(names, false)
+  return names
 }
 
 /** @throws CorralError `ERR_VERSION` for a version that nobody read before the data; `all`: for those that were read too. */
 export function refuseVersions(names: readonly string[], all = false): void {
-  knowledge?.refuse(names, all)
+  if (shared.knowledge !== undefined) shared.knowledge.refuse(names, all)
+  else refuseUndeclared(names, all)
+}
+
+/** As an ordinary name it would never be invalidated. It is from another process, or from another release of this package. */
+function refuseUndeclared(names: readonly string[], all: boolean): void {
+  const version = names.find((name) => name.startsWith(OPEN) || (all && isVersion(name)))
+  if (version !== undefined)
+    throw new CorralError(
+      'ERR_VERSION',
+      `Expected a version that this process declares, got '${version}'. Say dep.version() in the module that is used here; two releases of the package in one process do not know each other's.`,
+    )
 }

@@ -1,6 +1,8 @@
+import { type Duration, milliseconds } from '../duration.js'
 import { CorralError, shown } from '../errors.js'
 import { isPromise, type MaybePromise } from '../maybe-promise.js'
-import { currentSession } from './current.js'
+import { onePerProcess } from '../one-per-process.js'
+import { currentSession, isAsking, runQuestion } from './current.js'
 
 /** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */
 export type Version = string | number | bigint | Date | null | undefined
@@ -13,8 +15,10 @@ export interface CheckOptions {
   readonly session?: () => object | undefined
   /** What to do when a call is in no session: ask anew each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
   readonly withoutSession?: 'compute' | 'throw'
-  /** Stands for a version that is `undefined`, `null` or `''`. @default '-1' */
+  /** Stands for a version that is `undefined`, `null` or `''`; no other version is taken for it. @default '-1' */
   readonly defaultVersion?: string
+  /** How long to wait for a version; then it is as if the check had failed with `ERR_TIMEOUT`. @default '10s' */
+  readonly timeout?: Duration
 }
 
 /** Asks for a version, at most once in a session for each key. */
@@ -30,11 +34,17 @@ export interface Check {
 type Memo = Map<string, MaybePromise<string>>
 
 /** What each session has asked, check by check. */
-const sessions = new WeakMap<object, Map<object, Memo>>()
+const sessions = onePerProcess('asked', () => new WeakMap<object, Map<object, Memo>>())
 
 /** The session asks again for every version: it changed what they tell of. */
 export function forget(session: object | undefined = currentSession()): void {
-  if (session !== undefined) sessions.delete(session)
+  if (session === undefined) return
+  if ((typeof session !== 'object' && typeof session !== 'function') || session === null)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected session.forget() to receive the object of a session, or nothing, got ${shown(session)}.`,
+    )
+  sessions.delete(session)
 }
 
 /** @throws CorralError `ERR_OPTION` when an option cannot be right. */
@@ -50,11 +60,12 @@ export function makeCheck(where: string, options: CheckOptions): Check {
       'ERR_OPTION',
       `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${shown(withoutSession)}.`,
     )
-  if (typeof defaultVersion !== 'string' || defaultVersion === '')
+  if (typeof defaultVersion !== 'string' || defaultVersion === '' || defaultVersion.startsWith(OTHER))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`defaultVersion\` of ${where} to be a non-empty string, got ${shown(defaultVersion)}.`,
+      `Expected \`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}', got ${shown(defaultVersion)}.`,
     )
+  const limit = milliseconds(options.timeout ?? '10s', 'timeout')
   const identity = {}
 
   const memo = (needed = true): Memo | undefined => {
@@ -77,11 +88,29 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     if (found === undefined) checks.set(identity, (found = new Map()))
     return found
   }
-  const told = (version: Version): string => textOf(version, where) ?? defaultVersion
+  const told = (version: Version): string => {
+    const text = textOf(version, where)
+    if (text === undefined) return defaultVersion
+    return text === defaultVersion || text.startsWith(OTHER) ? OTHER + text : text
+  }
+  const timely = (ask: () => MaybePromise<Version>): MaybePromise<Version> => {
+    const answer = ask()
+    return isPromise(answer) && limit !== Number.POSITIVE_INFINITY ? within(limit, answer, where) : answer
+  }
+  /** In a session the question itself would be waited for; without one nobody waits, and nothing is paid. */
+  const asked = (key: string, ask: () => MaybePromise<Version>) =>
+    runQuestion({ of: identity, key }, () => timely(ask))
+  const refuseLoop = (key: string): void => {
+    if (isAsking({ of: identity, key }))
+      throw new CorralError(
+        'ERR_VERSION',
+        `${where} is asked for from within its own check, which would wait for itself for ever. Read what the check needs without the cache, or from what does not rest on this version.`,
+      )
+  }
   const renew = (known: Memo | undefined, key: string, ask: () => MaybePromise<Version>) => {
     // What an earlier question still brings must not be taken for the answer to this one.
     known?.delete(key)
-    const answer = ask()
+    const answer = known === undefined ? timely(ask) : asked(key, ask)
     const token = isPromise(answer) ? answer.then(told) : told(answer)
     if (known === undefined) return token
     known.set(key, token)
@@ -100,12 +129,44 @@ export function makeCheck(where: string, options: CheckOptions): Check {
   return {
     current(key, ask) {
       const known = memo()
-      return known?.get(key) ?? renew(known, key, ask)
+      const found = known?.get(key)
+      if (typeof found === 'string') return found
+      refuseLoop(key)
+      return found ?? renew(known, key, ask)
     },
-    renewed: (key, ask) => renew(memo(), key, ask),
+    renewed(key, ask) {
+      refuseLoop(key)
+      return renew(memo(), key, ask)
+    },
     forget(key) {
       memo(false)?.delete(key)
     },
+  }
+}
+
+/** Begins the text of a version that would otherwise read like the default. */
+const OTHER = '~'
+
+async function within<R>(ms: number, answer: Promise<R>, where: string): Promise<R> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => {
+        reject(
+          new CorralError(
+            'ERR_TIMEOUT',
+            `Expected ${where} to answer within ${ms} ms. Make its check cheaper, or raise its \`timeout\`.`,
+          ),
+        )
+      },
+      // The longest that a timer of Node can be; a longer one would go off at once.
+      Math.min(ms, 2 ** 31 - 1),
+    )
+  })
+  try {
+    return await Promise.race([answer, late])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { isPromise } from '../maybe-promise.js'
+import { onePerProcess } from '../one-per-process.js'
 import { whenLeaving } from '../scope.js'
 
 /** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
@@ -8,43 +9,76 @@ export interface Session {
   readonly over: boolean
 }
 
-interface Span extends Session {
-  over: boolean
-  readonly parent: Span | undefined
+/** A question for a version that is under way: whose, and for which key. */
+export interface Question {
+  readonly of: object
+  readonly key: string
 }
 
-const spans = new AsyncLocalStorage<Span | undefined>()
-let live = 0
+/** A session; or, within one, a question, to recognise one that is asked from within itself. */
+interface Span extends Session {
+  over: boolean
+  parent: Span | undefined
+  readonly question: Question | undefined
+}
+
+const shared = onePerProcess('sessions', () => ({
+  spans: new AsyncLocalStorage<Span | undefined>(),
+  live: 0,
+}))
+const { spans } = shared
+
+function innermost(): Span | undefined {
+  return shared.live > 0 ? ongoing(spans.getStore()) : undefined
+}
+
+function ongoing(span: Span | undefined): Span | undefined {
+  let found = span
+  while (found?.over) found = found.parent
+  return found
+}
 
 /** The innermost session around the caller that is not over. */
 export function currentSession(): Session | undefined {
-  let span = live > 0 ? spans.getStore() : undefined
-  while (span?.over) span = span.parent
+  let span = innermost()
+  while (span?.question !== undefined) span = ongoing(span.parent)
   return span
 }
 
+/** Whether the caller is part of what answers this question. */
+export function isAsking({ of, key }: Question): boolean {
+  for (let span = innermost(); span !== undefined; span = ongoing(span.parent))
+    if (span.question?.of === of && span.question.key === key) return true
+  return false
+}
+
 /** A new session, to be entered as often as its parts run, and ended once. */
-export function beginSession(parent: Span | undefined = spans.getStore()): {
+export function beginSession(
+  parent: Span | undefined = innermost(),
+  question?: Question,
+): {
   enter<R>(run: () => R): R
   end(): void
 } {
   whenLeaving(leaveSession)
-  const span: Span = { over: false, parent }
-  live++
+  const span: Span = { over: false, parent, question }
+  shared.live++
   return {
-    enter: (run) => spans.run(span, run),
+    enter: (run) => (span.over ? run() : spans.run(span, run)),
     end() {
       if (span.over) return
       span.over = true
+      // Each may be begun in the one before, without end.
+      span.parent = ongoing(span.parent)
       // Before Node 24 the storage makes every promise of the process dear while it is on.
-      if (--live === 0) spans.disable()
+      if (--shared.live === 0) spans.disable()
     },
   }
 }
 
 /** Runs something in a session of its own, which ends with it. */
-export function runInSession<R>(run: () => R, parent: Span | undefined = spans.getStore()): R {
-  const { enter, end } = beginSession(parent)
+export function runInSession<R>(run: () => R, parent?: Span, question?: Question): R {
+  const { enter, end } = beginSession(parent, question)
   let result: R
   try {
     result = enter(run)
@@ -57,10 +91,15 @@ export function runInSession<R>(run: () => R, parent: Span | undefined = spans.g
   return result
 }
 
+/** Asks within the caller's session, so that isAsking() tells it to what it runs. */
+export function runQuestion<R>(question: Question, ask: () => R): R {
+  return runInSession(ask, undefined, question)
+}
+
 /** Runs what belongs to nobody's session, such as a renewal that a queue starts whenever it has room. */
 function leaveSession<R>(run: () => R): R {
   return runInSession(run, ROOT)
 }
 
 /** Not `undefined`, which a default would take for absent. */
-const ROOT: Span = { over: true, parent: undefined }
+const ROOT: Span = { over: true, parent: undefined, question: undefined }

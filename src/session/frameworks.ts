@@ -2,6 +2,8 @@ import { beginSession, runInSession } from './current.js'
 
 /** What an Express-shaped server hands to a middleware; also that of connect, Polka or restify. */
 export interface ServerResponseLike {
+  readonly destroyed?: boolean
+  readonly closed?: boolean
   once(event: 'close', listener: () => void): unknown
 }
 export type ExpressMiddleware = (
@@ -13,10 +15,17 @@ export type ExpressMiddleware = (
 /** A session for each request, until its response is sent or its client is gone. */
 export function express(): ExpressMiddleware {
   return (_request, response, next) => {
-    const { enter, end } = beginSession()
-    response.once('close', end)
-    enter(() => next())
+    beginFor(response)(() => next())
   }
+}
+
+/** Begins a session that ends with the response; the answer runs parts of it. */
+function beginFor(response: ServerResponseLike): <R>(run: () => R) => R {
+  const { enter, end } = beginSession()
+  // A client that is gone already closes nothing any more.
+  if (response.destroyed === true || response.closed === true) end()
+  else response.once('close', end)
+  return enter
 }
 
 /** What Koa and Hono hand to a middleware. */
@@ -45,9 +54,8 @@ export function fastify(): FastifyPlugin {
   const open = new WeakMap<object, <R>(run: () => R) => R>()
   const plugin: FastifyPlugin = (instance, _options, done) => {
     instance.addHook('onRequest', (request, reply, next) => {
-      const { enter, end } = beginSession()
+      const enter = beginFor(reply.raw)
       open.set(request, enter)
-      reply.raw.once('close', end)
       enter(next)
     })
     // A body arrives in events of the connection, which know nothing of the request that they belong to.

@@ -1,3 +1,4 @@
+import { CorralError, shown } from '../errors.js'
 import { forget } from './check.js'
 import { currentSession, runInSession } from './current.js'
 import { asyncMiddleware, express, fastify } from './frameworks.js'
@@ -21,11 +22,22 @@ export {
 
 /** Spans, such as web requests, in which a version is asked for at most once. */
 export const session = {
-  /** Runs something in a session, which ends when it returns or its promise settles. Within another one: in a new one. */
-  run: <R>(run: () => R): R => runInSession(run),
+  /**
+   * Runs something in a session, which ends when it returns or its promise settles. Within another one: in a new one.
+   * @throws CorralError `ERR_OPTION` unless it is a function.
+   */
+  run: <R>(run: () => R): R => {
+    if (typeof run !== 'function')
+      throw new CorralError('ERR_OPTION', `Expected session.run() to receive a function, got ${shown(run)}.`)
+    return runInSession(run)
+  },
   /** The session of the caller, if there is one. */
   current: currentSession,
-  /** The caller's session, or the one given, asks anew for every version: it changed what they tell of. */
+  /**
+   * The caller's session, or the one given, asks anew for every version: it changed what they tell of. An object that
+   * the option `session` answers is to be given: nobody else knows it.
+   * @throws CorralError `ERR_OPTION` when it is given something else than an object.
+   */
   forget,
   /** For Express and servers of its shape: `app.use(session.express())`, below what parses bodies. */
   express,

@@ -81,6 +81,7 @@ const OPTIONS = [
   'session',
   'withoutSession',
   'defaultVersion',
+  'timeout',
 ]
 
 type AnyFunction = (...args: never[]) => unknown

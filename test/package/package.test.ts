@@ -136,6 +136,57 @@ describe('the packed package', () => {
         console.log(JSON.stringify(values))`
       expect(await evaluate(bare, script)).toEqual([1, 1, 1, true])
     })
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
+    ])('has in a creation of %s what the code of %s declares', async (...order) => {
+      const script = `${both}
+        const { dependencies } = await import('corral/proxies/dependencies')
+        const [home, guest] = ${JSON.stringify(order)}.map((format) => ({ ESM: esm, CJS: cjs })[format])
+        const region = home.makeRegion({ name: 'r', backend: home.wrap(home.memory(), dependencies()) })
+        let row = 'old'
+        const load = (id) => { guest.dependsOn(guest.dep.id('row', id)); return row }
+        const cached = region.cacheOnArguments({ namespace: 'n' })(async (id) => load(id))
+        const seen = [await cached(5)]
+        row = 'new'
+        seen.push(await cached(5))
+        await region.invalidateDependencies(home.dep.id('row', 5))
+        seen.push(await cached(5))
+        console.log(JSON.stringify(seen))`
+      expect(await evaluate(bare, script)).toEqual(['old', 'old', 'new'])
+    })
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
+    ])(
+      'checks in a region of %s a version that %s declares, once in a session of either',
+      async (...order) => {
+        const script = `${both}
+        const { dependencies } = await import('corral/proxies/dependencies')
+        const sessions = { ESM: (await import('corral/session')).session, CJS: require('corral/session').session }
+        const order = ${JSON.stringify(order)}
+        const [home, guest] = order.map((format) => ({ ESM: esm, CJS: cjs })[format])
+        let now = 1, asked = 0
+        const schema = guest.dep.version('schema', () => { asked++; return now })
+        const region = home.makeRegion({ name: 'r', backend: home.wrap(home.memory(), dependencies()) })
+        const cached = region.cacheOnArguments({ namespace: 'n', dependencies: () => schema() })(async () => now)
+        const seen = [await cached()]
+        now = 2
+        seen.push(await cached())
+        asked = 0
+        for (const format of order) await sessions[format].run(async () => {
+          await cached()
+          now++
+          seen.push(await cached())
+          sessions[format === 'ESM' ? 'CJS' : 'ESM'].forget()
+          seen.push(await cached())
+        })
+        console.log(JSON.stringify([seen, asked]))`
+        expect(await evaluate(bare, script)).toEqual([[1, 2, 2, 3, 3, 4], 4])
+      },
+    )
   })
 
   it.each(offered.filter(({ needs }) => needs.length > 0))(

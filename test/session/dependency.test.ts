@@ -196,6 +196,93 @@ describe('dep.version', () => {
     expect(await cached.get()).toBe('v')
   })
 
+  it('counts as changed when its check hangs, which the failure channel tells', async () => {
+    const region = tracked()
+    const { state, dependency } = source({ timeout: 20 })
+    const cached = region.cacheOnArguments({ namespace: 'c', dependencies: () => dependency() })(
+      async () => 'v',
+    )
+    await cached()
+    state.version = new Promise(() => {})
+    const failures = heard('failure')
+    expect(await cached.get()).toBe(NO_VALUE)
+    failures.stop()
+    expect(failures.messages).toEqual([
+      expect.objectContaining({ where: 'version', error: expect.objectContaining({ code: 'ERR_TIMEOUT' }) }),
+    ])
+    await expect(cached()).rejects.toSatisfy(code('ERR_TIMEOUT'))
+    state.version = 'v1'
+    expect(await cached.get()).toBe('v')
+  })
+
+  const own = {}
+  it.each([
+    ['session.run()', {}],
+    ['an object of its own', { session: () => own }],
+  ])('is not asked for from within itself, in a session of %s', async (_name, options) => {
+    const region = tracked()
+    const name = `loop ${++unique}`
+    const settings = region.cacheOnArguments({ namespace: name })(async () => {
+      dependsOn(await loop.current())
+      return 1
+    })
+    const loop: { current(): Promise<string> } = dep.version(name, async () => settings(), options)
+    await session.run(() => expect(loop.current()).rejects.toSatisfy(code('ERR_VERSION')))
+    const nested: { current(): Promise<string> } = dep.version(
+      `nested ${name}`,
+      () => session.run(() => nested.current()),
+      options,
+    )
+    await session.run(() => expect(nested.current()).rejects.toSatisfy(code('ERR_VERSION')))
+    // What its check left behind, or runs in another question, is no loop.
+    const inner = dep.version(`inner ${name}`, async () => 1, options)
+    let later: Promise<string> | undefined
+    const outer: { current(): Promise<string> } = dep.version(
+      `outer ${name}`,
+      async () => {
+        const left = gate()
+        setImmediate(left.open)
+        later = left.opened.then(() => outer.current())
+        return inner.current()
+      },
+      options,
+    )
+    await session.run(async () => {
+      await outer.current()
+      expect(session.current()).toBeDefined()
+      expect(await later).toBe(await outer.current())
+    })
+  })
+
+  it('fails alone: of several that fail at once or later, none is left without anybody to hear of it', async () => {
+    const region = tracked()
+    const unheard: unknown[] = []
+    const listener = (error: unknown) => unheard.push(error)
+    process.on('unhandledRejection', listener)
+    const late = dep.version(`late ${++unique}`, async () => {
+      await null
+      throw new Error('late')
+    })
+    const soon = dep.version(`soon ${++unique}`, () => {
+      throw new Error('soon')
+    })
+    const one = region.cacheOnArguments({ namespace: 'one', dependencies: () => [late(), soon()] })(
+      async () => 1,
+    )
+    await expect(one()).rejects.toThrow('soon')
+    const many = region.cacheMultiOnArguments({
+      namespace: 'many',
+      dependencies: (id: string) => {
+        if (id === 'z') throw new Error('no such id')
+        return late()
+      },
+    })(async (...ids: string[]) => ids)
+    await expect(many('a', 'z')).rejects.toThrow('no such id')
+    for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+    process.off('unhandledRejection', listener)
+    expect(unheard).toEqual([])
+  })
+
   it('counts as changed where nobody declared it, which the notice channel tells', async () => {
     const store = memory()
     const region = makeRegion({ name: 'r', backend: wrap(store, dependencies()) })

@@ -30,6 +30,39 @@ describe('a session', () => {
     expect(spans).toEqual([{ over: true }, { over: true }].map((span) => expect.objectContaining(span)))
   })
 
+  it('runs functions and forgets objects, and refuses what is neither', () => {
+    for (const wrong of [5, undefined, 'text', {}])
+      expect(() => session.run(wrong as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+    for (const wrong of [5, 'text', null, true])
+      expect(() => session.forget(wrong as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+    session.forget()
+  })
+
+  it('keeps none of those that it was begun in, once they are over', async () => {
+    const length = (span: unknown): number =>
+      span === undefined ? 0 : 1 + length((span as { parent?: unknown }).parent)
+    const lengths: number[] = []
+    let goesOn: () => void = () => {}
+    const held = session.run(() => new Promise<void>((resolve) => (goesOn = resolve)))
+    // One begun by a timer that the former left behind, and one begun while the former still runs.
+    for (const begunInside of [false, true])
+      await new Promise<void>((done) => {
+        let left = 50
+        const begin = (): unknown =>
+          session.run(async () => {
+            lengths.push(length(session.current()))
+            if (left-- === 0) return done()
+            setImmediate(begin)
+            if (begunInside) await new Promise((resolve) => setImmediate(resolve))
+          })
+        begin()
+      })
+    goesOn()
+    await held
+    expect(lengths.length).toBe(102)
+    expect(Math.max(...lengths)).toBeLessThan(5)
+  })
+
   it('inside another one is a new one', async () => {
     await session.run(async () => {
       const outer = session.current()

@@ -143,6 +143,113 @@ describe('a versioned function', () => {
     expect(await cached.version()).toBe('empty')
   })
 
+  it('tells the default from a version that reads the same', async () => {
+    for (const options of [{}, { defaultVersion: 'none' }]) {
+      const [none] = Object.values(options)
+      let version: unknown
+      let runs = 0
+      const cached = versioned({ namespace: 'default', version: () => version as string, ...options })(
+        () => ++runs,
+      )
+      const tokens = new Set<string>()
+      const all = [undefined, none ?? -1, `~${none ?? -1}`, `~~${none ?? -1}`, '~']
+      for (version of all) {
+        await cached()
+        tokens.add(await cached.version())
+      }
+      expect([runs, tokens.size]).toEqual([all.length, all.length])
+    }
+  })
+
+  it('waits for a version only so long: ERR_TIMEOUT, and the next call of the session asks again', async () => {
+    let hangs = true
+    const cached = versioned({
+      namespace: 'hanging',
+      version: () => (hangs ? new Promise<number>(() => {}) : 1),
+      timeout: 20,
+    })(() => 'v')
+    await expect(cached()).rejects.toSatisfy(code('ERR_TIMEOUT'))
+    await session.run(async () => {
+      await expect(cached()).rejects.toSatisfy(code('ERR_TIMEOUT'))
+      hangs = false
+      expect(await cached()).toBe('v')
+    })
+  })
+
+  it('keeps to the newer version when an earlier question is answered late', async () => {
+    const late = gate()
+    let version = 1
+    let asked = 0
+    const cached = versioned({
+      namespace: 'late',
+      version: async () => {
+        const read = version
+        if (++asked === 1) await late.opened
+        return read
+      },
+    })(() => `made at ${version}`)
+    await session.run(async () => {
+      const first = cached()
+      version = 2
+      session.forget()
+      await cached()
+      await cached.invalidate()
+      expect(await cached()).toBe('made at 2')
+      late.open()
+      await first
+      expect(await cached.version()).toBe('2')
+      expect(asked).toBe(3)
+    })
+    // The same where the session's own memory was not thrown away: a refresh overtakes the first question.
+    await session.run(async () => {
+      const slow = gate()
+      let turn = 0
+      const other = versioned({
+        namespace: 'overtaken',
+        version: async () => {
+          if (++turn > 1) return 'newer'
+          await slow.opened
+          return 'older'
+        },
+      })(() => turn)
+      const first = other.version()
+      await other.refresh()
+      slow.open()
+      expect(await first).toBe('older')
+      expect(await other.version()).toBe('newer')
+    })
+  })
+
+  it('knows nothing after a refresh that could not read the version', async () => {
+    let version: number | undefined = 1
+    const cached = versioned({
+      namespace: 'lost',
+      version: () => {
+        if (version === undefined) throw new Error('down')
+        return version
+      },
+    })(() => version)
+    await session.run(async () => {
+      expect(await cached()).toBe(1)
+      version = undefined
+      await expect(cached.refresh()).rejects.toThrow('down')
+      version = 2
+      expect(await cached()).toBe(2)
+    })
+  })
+
+  it('asks for the version anew in the session that invalidated', async () => {
+    const { write, version, cached } = cachedTable()
+    await session.run(async () => {
+      await cached('a')
+      write('a', 'one')
+      expect(await cached('a')).toBe('')
+      await cached.invalidate('a')
+      expect(await cached.version('a')).toBe(String(version('a')))
+      expect(await cached('a')).toBe('one')
+    })
+  })
+
   it('rejects when its version cannot be read, caches nothing, and asks again in the same session', async () => {
     let fails = true
     const seen = { versions: 0, values: 0 }
@@ -291,6 +398,8 @@ describe('a versioned function', () => {
       [{ version, namespace: 'n', session: {} }, 'ERR_OPTION'],
       [{ version, namespace: 'n', withoutSession: 'no' }, 'ERR_OPTION'],
       [{ version, namespace: 'n', defaultVersion: '' }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', defaultVersion: '~1' }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', timeout: 0 }, 'ERR_OPTION'],
       [{ version, namespace: 'n', functionKeyGenerator: 5 }, 'ERR_OPTION'],
       [{ version, namespace: 'n', time_to_live_seconds: 5 }, 'ERR_OPTION'],
     ] as const)
@@ -342,9 +451,11 @@ describe('a versioned function inside another one’s creator', () => {
     expect(await page()).toBe(1)
     expect(await page.get()).toBe(NO_VALUE)
     const twins = [1, 2].map((n) => versioned({ namespace: 'twin', version: () => 1, region })(() => n))
-    const other = region.cacheOnArguments({ namespace: 'other' })(async () => twins[0]?.())
-    expect(await other()).toBe(1)
-    expect(await other.get()).toBe(NO_VALUE)
+    for (const [i, twin] of twins.entries()) {
+      const other = region.cacheOnArguments({ namespace: `other ${i}` })(async () => twin())
+      expect(await other()).toBe(1)
+      expect(await other.get()).toBe(NO_VALUE)
+    }
   })
 
   it('may declare dependencies of its own', async () => {
