@@ -37,6 +37,6 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
         'ERR_NO_LEDGER',
         `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
       )
-    return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered() })
+    return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered })
   }
 }

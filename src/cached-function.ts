@@ -38,8 +38,10 @@ export interface RegionAccess<V> {
     creator: MultiCreator<T>,
     options?: CreateOptions<T>,
   ): Promise<(T | NoValue)[]>
+  /** Creates a softly invalidated value anew; `false`: what was made could not be stored, and the older value stays. */
+  renew<T extends V>(key: string, creator: MultiCreator<T>, options: CreateOptions<T>): Promise<boolean>
   /** Notes what a key is made from and how it is made anew, for `refreshDependencies`. */
-  remember(key: string, names: readonly string[], renew: () => Promise<unknown>): void
+  remember(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
 
 type AnyFunction = (...args: never[]) => unknown
@@ -108,7 +110,7 @@ export function makeCacheMultiOnArguments<V>(
 }
 
 function cached<V>(
-  { region, refresh, remember }: RegionAccess<V>,
+  { region, refresh, renew, remember }: RegionAccess<V>,
   options: CacheOptions,
   fn: AnyFunction,
   keyOf: (...args: readonly unknown[]) => string,
@@ -121,7 +123,7 @@ function cached<V>(
       ? run(args)
       : andThen(resolveVersions(names.ahead(args)), (ahead) => {
           dependsOn(ahead)
-          remember(key, ahead, () => renew(args))
+          remember(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
           return andThen(run(args), (result) => {
             dependsOn(names.after(result, args))
             return result
@@ -138,8 +140,15 @@ function cached<V>(
   const constant = typeof options.expirationTime === 'function' ? undefined : create([])
   const call = (...args: unknown[]) =>
     attempt(() => region.getOrCreate(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
-  const renew = (args: readonly unknown[]) =>
-    attempt(() => refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
+  const again = (args: readonly unknown[]) =>
+    attempt(() =>
+      renew(
+        keyOf(...args),
+        ([key]) => andThen(make(args, key as string), (value) => [value]),
+        constant ?? create(args),
+      ),
+    )
+  const weakly = new WeakRef(again)
   const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
   return dress(call, fn, {
     original: (...args: readonly unknown[]) => run(args),
@@ -156,7 +165,8 @@ function cached<V>(
         else if (names === undefined) await region.set(key, value, { expirationTime })
         else throw loadedWhen()
       }),
-    refresh: (...args: readonly unknown[]) => renew(args),
+    refresh: (...args: readonly unknown[]) =>
+      attempt(() => refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args))),
     invalidate: Object.assign(invalidate, {
       soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
     }),
@@ -228,7 +238,7 @@ export function methodOf<I extends object, N extends keyof I>(
 }
 
 function cachedMulti<V>(
-  { region, refreshMulti, remember }: RegionAccess<V>,
+  { region, refreshMulti, renew, remember }: RegionAccess<V>,
   options: CacheMultiOptions,
   fn: AnyFunction,
   keysOf: (...ids: readonly unknown[]) => readonly string[],
@@ -269,7 +279,7 @@ function cachedMulti<V>(
           for (const [i, key] of missing.entries()) {
             const ahead = lists[i] as readonly string[]
             creation.dependsOn(key, ahead)
-            remember(key, ahead, () => renew([wanted[i]]))
+            remember(key, ahead, () => again(key, [wanted[i]]))
           }
           return andThen(values(wanted), (made) => {
             for (const [i, key] of missing.entries())
@@ -280,12 +290,8 @@ function cachedMulti<V>(
       )
     }
   }
-  const renew = (ids: readonly unknown[]) =>
-    attempt(async () => {
-      const keys = keysFor(ids)
-      const results = await refreshMulti(keys, creatorFor(keys, ids), create)
-      return answer(ids, results)
-    })
+  const again = (key: string, ids: readonly unknown[]) =>
+    attempt(() => renew(key, creatorFor([key], ids), create))
   const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
     asMap
       ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
@@ -315,7 +321,11 @@ function cachedMulti<V>(
         )
         await region.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
       }),
-    refresh: (...ids: readonly unknown[]) => renew(ids),
+    refresh: (...ids: readonly unknown[]) =>
+      attempt(async () => {
+        const keys = keysFor(ids)
+        return answer(ids, await refreshMulti(keys, creatorFor(keys, ids), create))
+      }),
     invalidate: Object.assign(invalidate, {
       soft: (...ids: readonly unknown[]) =>
         attempt(async () => {
@@ -336,6 +346,13 @@ function lifetime({ expirationTime }: CacheOptions, args: readonly unknown[]): D
   return typeof expirationTime === 'function'
     ? (expirationTime as (...args: readonly unknown[]) => Duration | undefined)(...args)
     : expirationTime
+}
+
+type Again = (args: readonly unknown[]) => Promise<boolean>
+
+/** Must not be made where the instance is in sight: what is remembered would keep it alive. */
+function whileReachable(again: WeakRef<Again>, args: readonly unknown[]): () => Promise<boolean> {
+  return () => again.deref()?.(args) ?? Promise.resolve(true)
 }
 
 /** Unencodable arguments reject like everything else that goes wrong in a call. */

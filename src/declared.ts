@@ -1,4 +1,4 @@
-import { checkNames, groupName, type IdPart } from './dependencies/names.js'
+import { groupName, type IdPart, listNames } from './dependencies/names.js'
 import { CorralError, shown } from './errors.js'
 
 /** What a cached function declares of its results, in the form in which the options say it. */
@@ -36,11 +36,7 @@ export function declared(
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (names: string | readonly string[]): readonly string[] => {
-    const all = typeof names === 'string' ? [names] : names
-    checkNames(all, false)
-    return all
-  }
+  const list = (names: string | readonly string[]) => listNames(names, false)
   return {
     ahead: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),

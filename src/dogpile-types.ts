@@ -63,6 +63,8 @@ export interface Dogpile<V> {
    * store in any case; this spares newcomers the wait.
    */
   detach(keys: readonly string[]): void
+  /** Whether the caller is inside a creation of the key. */
+  makes(key: string): boolean
   /** Resolves when no creation is under way. */
   idle(): Promise<void>
 }

@@ -279,6 +279,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         if (flight !== undefined) ground(key, flight)
       }
     },
+    makes: (key) => makesAlready(pile, key),
     idle,
     runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
     run(key, steps, options = {}) {

@@ -49,13 +49,16 @@ export interface Ledger {
 
 /** The calls of cached functions by what they declared ahead, so that what was made from a name can be made anew. */
 export interface Remembered {
-  note(key: string, names: readonly string[], renew: () => Promise<unknown>): void
+  /** `renew` answers whether that is settled; if not, its value could not be stored, and the older one stays. */
+  note(key: string, names: readonly string[], renew: () => Promise<boolean>): void
+  /** The keys of what was made from the names. */
+  keys(names: readonly string[]): readonly string[]
   /**
-   * Renews what was made from the names and is still among the values; what meanwhile went its way is left alone. Ends when
-   * all have, with the first failure.
+   * Renews what is still among the values; what meanwhile went its way is left alone. Ends when all have, with the first
+   * failure.
    */
   renew(
-    names: readonly string[],
+    keys: readonly string[],
     values: {
       getMulti(keys: readonly string[], options: { readonly ignoreExpiration: true }): Promise<unknown[]>
     },
@@ -67,7 +70,8 @@ export interface Tracker {
   /** Whether the chain was asked to track dependencies, and not only its region as a whole. */
   readonly explicit: boolean
   readonly shared: boolean
-  readonly calls?: Remembered | undefined
+  /** Makes what remembers calls. One for each region: over one chain the same key may be of several, under prefixes. */
+  readonly calls?: (() => Remembered) | undefined
   /** The moment to take before data is loaded; `names` are expected to be depended on. */
   asOf(names: readonly string[]): MaybePromise<Instant>
   invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>

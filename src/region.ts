@@ -3,7 +3,7 @@ import { makeCacheMultiOnArguments, makeCacheOnArguments, type RegionAccess } fr
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from './cached-value.js'
 import { stamp } from './clock.js'
 import { type Assembled, assemble, checkRegionOptions, identify } from './configure.js'
-import { checkNames } from './dependencies/names.js'
+import { listNames } from './dependencies/names.js'
 import { isVersion, refuseVersions } from './dependencies/versions.js'
 import { diagnostics, report } from './diagnostics.js'
 import type { Found } from './dogpile-types.js'
@@ -13,6 +13,7 @@ import { explain } from './explain.js'
 import { UNCACHEABLE } from './gathering.js'
 import { typed } from './guard.js'
 import { checkKey, checkKeys, functionKeyGenerator, functionMultiKeyGenerator } from './keys.js'
+import type { Remembered } from './ledger.js'
 import { andThen, handled, isPromise, type MaybePromise, orElse } from './maybe-promise.js'
 import {
   checkCreateOptions,
@@ -60,7 +61,13 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const identity = identify(name)
   const signals = regionSignals(name)
   let configured: Assembled | undefined
+  let calls: Remembered | undefined
   let closed = false
+
+  const adopt = (next: Assembled | undefined): void => {
+    configured = next
+    calls = next?.tracker?.calls?.()
+  }
 
   const use = (): Assembled => {
     if (configured !== undefined) return configured
@@ -232,6 +239,18 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       return keys.map((key) => made.get(key)?.entry.payload as T)
     })
 
+  /** Creates a softly invalidated value anew; `false`: what was made could not be stored, and the older value stays. */
+  const renew = <T>(key: string, creator: MultiCreator<T>, create: CreateOptions<T>): Promise<boolean> =>
+    operation(async (region) => {
+      checkKey(key)
+      const options = create as CreateOptions<never>
+      const plan = planOf(creator, options)
+      const { filled } = await region.pile.renew(key, stepsOf(region, plan), runOptions(options))
+      // What is kept back by choice, such as NO_VALUE for a record that is gone, must not be outlived by an older value.
+      if (filled === 'kept') await region.backend.delete(key)
+      return filled === 'stored' || filled === 'kept'
+    })
+
   /** Creates anew, in one creation. What could not be stored leaves nothing behind: an older value must not outlive it. */
   const refreshMulti = <T>(
     keys: readonly string[],
@@ -333,7 +352,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         )
       const next = assemble(identity, options, more)
       const former = configured
-      configured = next
+      adopt(next)
       // Creations under way still use the former backend; that it cannot be closed is nobody's to catch.
       former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
@@ -421,23 +440,25 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     invalidateDependencies: (names, mode = 'hard', cause = undefined) =>
       operation((at) => {
         checkMode(mode)
-        const list = typeof names === 'string' ? [names] : names
-        checkNames(list)
+        const list = listNames(names)
         refuseVersions(list, true)
         const tracker = explicitTracker(at)
         return signals.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
       }),
     refreshDependencies: (names, cause) =>
-      // Not part of a creation that asks for it: that would be made from what it renews.
-      leaveScope(() =>
-        operation(async (at) => {
-          const list = typeof names === 'string' ? [names] : names
-          checkNames(list)
-          const tracker = explicitTracker(at)
+      operation((at) => {
+        const list = listNames(names)
+        refuseVersions(list, true)
+        const tracker = explicitTracker(at)
+        // A creator that asks for its own renewal is that renewal.
+        const own = new Set(calls?.keys(list).filter(at.pile.makes))
+        // Not part of a creation that asks for it: that would be made from what it renews.
+        return leaveScope(async () => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
-          await tracker.calls?.renew(list, region)
-        }),
-      ),
+          const others = calls?.keys(list).filter((key) => !own.has(key)) ?? []
+          await calls?.renew(others, region)
+        })
+      }),
     on: signals.on,
     asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
 
@@ -463,7 +484,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
     close: async () => {
       const former = configured
-      configured = undefined
+      adopt(undefined)
       closed = true
       await former?.release()
     },
@@ -473,9 +494,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     region,
     refresh,
     refreshMulti,
-    remember: (key, names, renew) => configured?.tracker?.calls?.note(key, names, renew),
+    renew,
+    remember: (key, names, again) => calls?.note(key, names, again),
   }
-  if (options.backend !== undefined) configured = assemble(identity, options, { backend: options.backend })
+  if (options.backend !== undefined) adopt(assemble(identity, options, { backend: options.backend }))
   return region
 }
 

@@ -6,7 +6,7 @@ const AT_A_TIME = 8
 
 interface Call {
   readonly names: readonly string[]
-  readonly renew: () => Promise<unknown>
+  readonly renew: () => Promise<boolean>
 }
 
 /** Remembers the latest calls, one for each key. */
@@ -37,21 +37,28 @@ export function remembered(limit = 10_000): Remembered {
         keys.add(key)
       }
     },
-    async renew(names, values) {
-      const keys = [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))]
-      if (keys.length === 0) return
-      const found = await values.getMulti(keys, { ignoreExpiration: true })
-      const left = keys.filter((_, i) => found[i] !== NO_VALUE).values()
+    keys: (names) => [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))],
+    async renew(keys, values) {
       const failures: unknown[] = []
-      const worker = async (): Promise<void> => {
-        for (const key of left)
-          try {
-            await calls.get(key)?.renew()
-          } catch (error) {
-            failures.push(error)
-          }
+      let pending = keys
+      while (pending.length > 0) {
+        const found = await values.getMulti(pending, { ignoreExpiration: true })
+        const present = pending.filter((_, i) => found[i] !== NO_VALUE)
+        const unsettled: string[] = []
+        const left = present.values()
+        const worker = async (): Promise<void> => {
+          for (const key of left)
+            try {
+              if ((await calls.get(key)?.renew()) === false) unsettled.push(key)
+            } catch (error) {
+              failures.push(error)
+            }
+        }
+        await Promise.all(Array.from({ length: AT_A_TIME }, worker))
+        // A whole may have got the old value of a part that was being renewed at the same time. The innermost parts are
+        // settled in every round, so it is its turn sooner or later; where none is settled another round won't help.
+        pending = unsettled.length < present.length ? unsettled : []
       }
-      await Promise.all(Array.from({ length: AT_A_TIME }, worker))
       if (failures.length > 0) throw failures[0]
     },
   }

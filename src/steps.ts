@@ -2,7 +2,7 @@ import type { Write } from './backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from './cached-value.js'
 import { stamp } from './clock.js'
 import { untracked } from './dependencies/depends-on.js'
-import { checkNames } from './dependencies/names.js'
+import { listNames } from './dependencies/names.js'
 import { refuseVersions } from './dependencies/versions.js'
 import { report } from './diagnostics.js'
 import type { Steps } from './dogpile-types.js'
@@ -143,8 +143,7 @@ async function make(
       expiresIn = milliseconds(duration, 'expireIn')
     },
     dependsOn(key, names) {
-      const list = typeof names === 'string' ? [names] : names
-      checkNames(list, false)
+      const list = listNames(names, false)
       refuseVersions(list)
       if (!tracked) throw untracked(key)
       if (!(known ??= new Set(keys)).has(key))

@@ -40,6 +40,13 @@ function escaped(value: string): string {
   return value.replace(/[\\:]/g, '\\$&')
 }
 
+/** One name or several, as a list. @throws CorralError `ERR_OPTION` like `checkNames`. */
+export function listNames(names: string | readonly string[], some = true): readonly string[] {
+  const list = typeof names === 'string' ? [names] : names
+  checkNames(list, some)
+  return list
+}
+
 /** @throws CorralError `ERR_OPTION` unless it is a list of names, with at least one in it where `some` says so. */
 export function checkNames(names: unknown, some = true): asserts names is readonly string[] {
   if (

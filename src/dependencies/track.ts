@@ -9,9 +9,9 @@ import { outdated } from './versions.js'
 /** The clock of a ledger, under the prefix of the layers below. */
 const CLOCK = '~clock'
 
-/** How many keys' names a process remembers, to ask for their stamps in the same round trip as for the entry. */
-const REMEMBERED = 50_000
-const LISTS = 1_000
+/** How many names of keys a process remembers, to ask for their stamps in the same round trip as for the entry. */
+const REMEMBERED = 200_000
+const LISTED = 20_000
 
 /** More names than this on one entry are reported: every read asks for the stamp of each of them. */
 const MANY = 1_000
@@ -26,14 +26,16 @@ const TOLD = 1_000
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: Remembered } = {},
+  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: () => Remembered } = {},
 ): Backend<CachedValue> {
   ledger.use?.(CLOCK)
   const remembered = memory()
+  /** Whether reads answer later; what answers at once is judged without asking for anything together. */
+  let later = true
   const told = crowds()
   const learn = (key: string, basis: Basis): void => {
     const names = namesOf(basis)
-    remembered.learn(key, names)
+    if (later) remembered.learn(key, names)
     if (names.length > MANY) told(key, names.length)
   }
   const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
@@ -79,14 +81,10 @@ export function track(
       : andThen(ledger.read(CLOCK, names), (later) => current(judged(found, compare(basis, later)), basis))
   }
 
-  const admit = (basis: Basis | undefined) =>
-    basis === undefined
-      ? ({ go: true } as const)
-      : andThen(ledger.judge(CLOCK, basis), (freshness) => ({ go: freshness === 'fresh' }))
-
   return delegate(next, {
     get(key) {
       const found = next.get(key)
+      later = isPromise(found)
       if (!isPromise(found)) return judge(found)
       const asked = remembered.expected(key)
       const reading = handled(ledger.read(CLOCK, asked))
@@ -96,6 +94,7 @@ export function track(
     },
     getMulti(keys) {
       const found = next.getMulti(keys)
+      later = isPromise(found)
       if (!isPromise(found)) {
         const judgements = found.map(judge)
         return judgements.some(isPromise)
@@ -119,8 +118,8 @@ export function track(
       if (basis !== undefined) learn(key, basis)
       if (basis === undefined) return next.set(key, value, options)
       if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, basis } })
-      return andThen(admit(basis), ({ go }) => {
-        if (go) return next.set(key, value, options)
+      return andThen(ledger.judge(CLOCK, basis), (freshness) => {
+        if (freshness === 'fresh') return next.set(key, value, options)
         // A refused fill gives its lease back; a refused write leaves nothing older behind.
         const { token } = options
         const cleared = token === undefined ? next.delete(key) : next.release(key, token)
@@ -209,19 +208,25 @@ function crowds(): (key: string, count: number) => void {
   }
 }
 
-/** What each key was last made from; two generations, so that forgetting costs nothing. */
+/** What each key was last made from; two generations, so that forgetting costs nothing. Names are what takes the memory. */
 function memory() {
   let young = new Map<string, readonly string[]>()
   let old = new Map<string, readonly string[]>()
+  let weight = 0
   // Equal lists are one list: a ledger answers a list that it was just asked for once for all.
   const lists = new Map<string, readonly string[]>()
+  let listed = 0
   let common: readonly string[] = []
   const known = (key: string): readonly string[] | undefined => young.get(key) ?? old.get(key)
   const interned = (names: readonly string[]): readonly string[] => {
     const id = names.join('\0')
     const found = lists.get(id)
     if (found !== undefined) return found
-    if (lists.size >= LISTS) lists.clear()
+    listed += weightOf(names)
+    if (listed > LISTED) {
+      lists.clear()
+      listed = weightOf(names)
+    }
     lists.set(id, names)
     return names
   }
@@ -235,8 +240,18 @@ function memory() {
         return
       }
       if (before !== undefined && covers(before, names)) return
-      if (young.size >= REMEMBERED / 2) [old, young] = [young, new Map()]
+      const former = young.get(key)
+      weight += weightOf(names) - (former === undefined ? 0 : weightOf(former))
+      if (weight > REMEMBERED / 2) {
+        ;[old, young] = [young, new Map()]
+        weight = weightOf(names)
+      }
       young.set(key, interned(names))
     },
   }
+}
+
+/** What a list takes: its names, and itself. */
+function weightOf(names: readonly string[]): number {
+  return names.length + 1
 }

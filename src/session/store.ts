@@ -47,5 +47,5 @@ export function boundedRegion(maxSize: number): Region {
     },
     ledger,
   })
-  return makeRegion({ backend: track(backend, ledger, { calls: remembered() }) })
+  return makeRegion({ backend: track(backend, ledger, { calls: remembered }) })
 }

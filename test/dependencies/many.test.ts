@@ -1,8 +1,14 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { CorralError, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { prefix } from '../../proxies/prefix.js'
+import { CorralError, dep, dependsOn, makeRegion, methodOf, NO_VALUE, wrap } from '../../src/index.js'
 import { remembered } from '../../src/remembered.js'
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
 
 function shop() {
   const region = makeRegion<string>({ name: 'shop', backend: wrap(memory(), dependencies()) })
@@ -180,6 +186,108 @@ describe('refreshDependencies', () => {
     expect(await row.get()).toBe(NO_VALUE)
   })
 
+  it('renews functions that nest: the whole is made of the renewed parts, and none is lost', async () => {
+    const { region, open } = site()
+    const user = { group: { user: ([id]: [number]) => id } }
+    const row = { value: 'old' }
+    const inner = region.cacheOnArguments({ namespace: 'inner', ...user })(async (_id: number) => {
+      const { value } = row
+      await new Promise((resolve) => setImmediate(resolve))
+      return value
+    })
+    const middle = region.cacheOnArguments({ namespace: 'middle', ...user })(
+      async (id: number) => `<${await inner(id)}>`,
+    )
+    const outer = region.cacheOnArguments({ namespace: 'outer', ...user })(
+      async (id: number) => `<${await middle(id)}>`,
+    )
+    const far = open().cacheOnArguments({ namespace: 'far', ...user })(async (_id: number) => 'far')
+    const mixed = region.cacheOnArguments({ namespace: 'mixed', ...user })(
+      async (id: number) => `${await far(id)} ${await outer(id)}`,
+    )
+    await mixed(5)
+    row.value = 'new'
+    await region.refreshDependencies(dep.group('user', 5))
+    expect(await Promise.all([inner, middle, outer, mixed].map((one) => one.get(5)))).toEqual([
+      'new',
+      '<new>',
+      '<<new>>',
+      'far <<new>>',
+    ])
+  })
+
+  it('leaves the older value where what was made anew cannot be stored', async () => {
+    const { region } = site()
+    const tracked = makeRegion<string>({ name: 'other', backend: wrap(memory(), dependencies()) })
+    let version = 1
+    let foreign = false
+    const page = region.cacheOnArguments({ namespace: 'page', dependencies: () => dep.tag('t') })(
+      async () => {
+        if (foreign) await tracked.getOrCreate('k', () => 'of another ledger')
+        return `v${version}`
+      },
+    )
+    await page()
+    foreign = true
+    version = 2
+    await region.refreshDependencies(dep.tag('t'))
+    expect(await region.get(page.key(), { ignoreExpiration: true })).toBe('v1')
+  })
+
+  it('removes what its function says is no more', async () => {
+    const { region } = site()
+    let gone = false
+    const page = region.cacheOnArguments({ namespace: 'page', dependencies: () => dep.tag('t') })(async () =>
+      gone ? (NO_VALUE as unknown as string) : 'here',
+    )
+    await page()
+    gone = true
+    await region.refreshDependencies(dep.tag('t'))
+    expect(await region.get(page.key(), { ignoreExpiration: true })).toBe(NO_VALUE)
+  })
+
+  it('of a creator by itself ends', async () => {
+    const { region } = site()
+    let runs = 0
+    const page = region.cacheOnArguments({ namespace: 'page', dependencies: () => dep.tag('t') })(
+      async () => {
+        if (++runs > 20) throw new Error('endless')
+        if (runs > 1) await region.refreshDependencies(dep.tag('t'))
+        return `run ${runs}`
+      },
+    )
+    await page()
+    await region.invalidateDependencies(dep.tag('t'), 'soft')
+    expect(await page()).toBe('run 2')
+    expect(runs).toBe(2)
+  })
+
+  it('keeps regions over one chain apart, whose keys are the same under prefixes', async () => {
+    const shared = wrap(memory(), dependencies())
+    const runs = { a: 0, b: 0 }
+    const open = (name: 'a' | 'b') => {
+      const region = makeRegion<number>({ name, backend: wrap(shared, prefix(`${name}:`)) })
+      const user = region.cacheOnArguments({
+        namespace: 'user',
+        dependencies: (id: number) => dep.id('user', id),
+      })(async (_id: number) => ++runs[name])
+      return { region, user }
+    }
+    const [a, b] = [open('a'), open('b')]
+    await Promise.all([a.user(5), b.user(5)])
+    await a.region.refreshDependencies(dep.id('user', 5))
+    expect(runs).toEqual({ a: 2, b: 1 })
+    expect(await a.user.get(5)).toBe(2)
+  })
+
+  it('refuses a version, which no invalidation reaches', async () => {
+    const { region } = site()
+    const schema = dep.version('refresh-schema', () => 1)
+    await expect(region.refreshDependencies(schema())).rejects.toSatisfy((error) =>
+      CorralError.is(error, 'ERR_VERSION'),
+    )
+  })
+
   it('is part of no creation that asks for it', async () => {
     const { region, profile } = site()
     await profile(5)
@@ -194,14 +302,47 @@ describe('refreshDependencies', () => {
 })
 
 describe('what a region remembers of its calls', () => {
+  it('keeps no instance alive', async () => {
+    const region = makeRegion<number>({ name: 'methods', backend: wrap(memory(), dependencies()) })
+    class Shop {
+      static made = 0
+      constructor(readonly id: number) {}
+      @region.cacheOnArguments({
+        namespace: 'count',
+        self: (shop: Shop) => shop.id,
+        dependencies: () => dep.tag('shops'),
+      })
+      async count(): Promise<number> {
+        return ++Shop.made
+      }
+    }
+    const kept = new Shop(0)
+    await kept.count()
+    const gone: WeakRef<Shop>[] = []
+    for (let id = 1; id <= 20; id++) {
+      const shop = new Shop(id)
+      await shop.count()
+      gone.push(new WeakRef(shop))
+    }
+    for (let i = 0; i < 10 && gone.some((shop) => shop.deref() !== undefined); i++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      collect()
+    }
+    // The last one may still be on the stack.
+    expect(gone.filter((shop) => shop.deref() !== undefined).length).toBeLessThan(3)
+    await region.refreshDependencies(dep.tag('shops'))
+    expect(Shop.made).toBeLessThan(25)
+    expect(await methodOf(kept, 'count').get()).toBe(22)
+  })
+
   it('is the latest call of each key, up to a limit', async () => {
     const calls = remembered(3)
     const renewed: string[] = []
     const note = (key: string, ...names: string[]) =>
-      calls.note(key, names, async () => void renewed.push(key))
+      calls.note(key, names, async () => renewed.push(key) > 0)
     const renew = async (...names: string[]) => {
       renewed.length = 0
-      await calls.renew(names, { getMulti: async (keys) => keys.map(() => 'there') })
+      await calls.renew(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') })
       return renewed
     }
     for (const key of ['a', 'b', 'c', 'a', 'd']) note(key, 'n', key)
