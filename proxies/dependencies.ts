@@ -11,7 +11,8 @@ import { remembered } from '../src/remembered.js'
  * handed up by cached values that went into it. Layers below map the names, layers above do not: regions that nest
  * share a ledger only if what is below `dependencies()` is the same.
  * @param options.ledger another backend's ledger, for a store that has none.
- * @throws CorralError `ERR_NO_LEDGER` when wrapped around a backend without a ledger; `ERR_CHAIN` over another dependencies().
+ * @throws CorralError `ERR_NO_LEDGER` when wrapped around a backend without a ledger; `ERR_CHAIN` over another dependencies(),
+ * or when the lent ledger is this process's own and that of the chain is not.
  */
 export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
   refuseUnknown(options, ['ledger'], 'dependencies()')
@@ -36,6 +37,11 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
       throw new CorralError(
         'ERR_NO_LEDGER',
         `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
+      )
+    if (!ledger.shared && next.ledger?.shared === true)
+      throw new CorralError(
+        'ERR_CHAIN',
+        `Processes share the ledger of '${next.name}', or tell each other of it, but the one that is lent is of this process alone: the others would not hear of an invalidation. Drop \`ledger\`.`,
       )
     return track(next, ledger, { lent: options.ledger !== undefined, calls: remembered })
   }

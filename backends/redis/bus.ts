@@ -111,7 +111,8 @@ function listen(
 
   const later = (ms: number, work: () => void) => {
     clearTimeout(timer)
-    timer = setTimeout(work, ms)
+    // A longer one would end at once.
+    timer = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
     timer.unref()
   }
   const drop = (from: Subscriber | undefined, error?: unknown) => {

@@ -30,6 +30,8 @@ const NOTHING = { do: 'nothing' } as const
 /** ms until a process that could not say something tries to say at least that. */
 const CONFESSION = 1_000
 const SENSELESS = 'a message for us that makes no sense'
+/** ms by which messages may differ in how long they take. */
+const ON_THE_WAY = 100
 /** Senders whose last number is remembered; one that is forgotten starts anew. */
 const SENDERS = 10_000
 
@@ -41,6 +43,8 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
   const self = crypto.randomUUID()
   const numbers = new Map<string, number>()
   let said = 0
+  let saidAt = 0
+  let stoodAt = performance.now()
   let closed = false
 
   const ignore = (why: string) => {
@@ -56,7 +60,14 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     else if (message.corral !== VERSION) missed(`a message of version ${shown(message.corral)}`)
     else if (message.to === address && message.from !== self) take(message)
   }
-  const take = ({ from, n, body, lost }: Message): void => {
+  /** How many messages of a sender were lost before this one. */
+  const gap = (n: number, last: number | undefined, after: unknown): number => {
+    if (last !== undefined) return n - last - 1
+    // Of who spoke before we listened: what went before is ours to have heard only if it was said since.
+    const before = typeof after === 'number' && after > performance.now() - stoodAt + ON_THE_WAY
+    return before ? 0 : n - 1
+  }
+  const take = ({ from, n, after, body, lost }: Message): void => {
     if (typeof from !== 'string' || typeof n !== 'number' || !isBody(body)) {
       nonsense()
       return
@@ -65,8 +76,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
     if (last === undefined || n > last) numbers.set(from, n)
     if (lost === true) missed('another process could not send all that it had to say')
-    else if (last !== undefined && n > last + 1)
-      missed(`${n - last - 1} messages of another process were lost`)
+    else if (gap(n, last, after) > 0) missed(`${gap(n, last, after)} messages of another process were lost`)
     if (body.do !== NOTHING.do && !heard(body)) nonsense()
   }
   const safely = (work: () => void) => {
@@ -82,6 +92,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     up: () =>
       safely(() => {
         numbers.clear()
+        stoodAt = performance.now()
         if (began) missed('the subscription stands anew')
       }),
     down: () =>
@@ -99,7 +110,13 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
   const send = (body: Body): MaybePromise<void> => {
     const owed = failures
     const lost = owed > confessed ? { lost: true } : {}
-    const text = JSON.stringify({ corral: VERSION, to: address, from: self, n: ++said, ...lost, body })
+    const now = performance.now()
+    const after = said > 0 ? { after: Math.round(now - saidAt) } : {}
+    saidAt = now
+    const text = JSON.stringify({
+      ...{ corral: VERSION, to: address, from: self, n: ++said },
+      ...{ ...after, ...lost, body },
+    })
     const done = () => {
       confessed = Math.max(confessed, owed)
     }
@@ -145,6 +162,8 @@ interface Message {
   readonly to?: unknown
   readonly from?: unknown
   readonly n?: unknown
+  /** ms since it said something before, for those who have not heard of it yet. */
+  readonly after?: unknown
   /** The sender knows that something it said before was lost. */
   readonly lost?: unknown
   readonly body?: unknown
@@ -187,11 +206,17 @@ export function portions(names: readonly string[]): string[][] {
   return lists
 }
 
+/** What timers can do, in ms; a longer one would end at once. */
+const LONGEST = 2 ** 31 - 1
+
 async function within(ms: number, work: Promise<void>): Promise<void> {
   if (ms === Number.POSITIVE_INFINITY) return work
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the bus did not take it within ${ms} ms.`)), ms)
+    timer = setTimeout(
+      () => reject(new Error(`the bus did not take it within ${ms} ms.`)),
+      Math.min(ms, LONGEST),
+    )
   })
   try {
     await Promise.race([work, late])

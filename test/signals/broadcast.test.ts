@@ -514,6 +514,12 @@ describe('a chain with broadcast()', () => {
       /below dependencies/,
     ],
     [
+      'a ledger of this process alone above',
+      () => wrap(memory(), broadcast(bus, { name: 's' }), dependencies({ ledger: memoryLedger() })),
+      'ERR_CHAIN',
+      /would not hear/,
+    ],
+    [
       'a store that is shared already',
       () =>
         wrap(

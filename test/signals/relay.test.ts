@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
@@ -235,6 +235,47 @@ describe('relay()', () => {
       ['missed', { why: '2 messages of another process were lost' }],
       ['invalidate', { names: ['d'] }],
     ])
+  })
+
+  it('tells that the very first messages were lost, but not of those before its time', async () => {
+    const bus = localBus()
+    let lose = true
+    const lossy: Bus = { ...bus, publish: (message) => (lose ? undefined : bus.publish(message)) }
+    const { one, events } = pair(lossy)
+    await one.delete('a')
+    lose = false
+    await one.delete('b')
+    expect(events).toMatchObject([
+      ['missed', { why: '1 messages of another process were lost' }],
+      ['invalidate', { names: ['b'] }],
+    ])
+    let now = performance.now() + 10_000
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now)
+    endings.push(() => clock.mockRestore())
+    const newcomer = users()
+    relay(lossy, [newcomer])
+    const heard = told(newcomer)
+    now += 5_000
+    await one.delete('c')
+    expect(heard).toMatchObject([['invalidate', { names: ['c'] }]])
+  })
+
+  it('waits for a bus as long as it is told, also for longer than timers can', async () => {
+    const bus = localBus()
+    const region = makeRegion<string>({
+      name: 'users',
+      backend: wrap(
+        memory(),
+        broadcast(
+          {
+            ...bus,
+            publish: (message) => new Promise((done) => setTimeout(() => done(bus.publish(message)), 50)),
+          },
+          { name: 'users', timeout: '30d' },
+        ),
+      ),
+    })
+    await region.delete('key')
   })
 
   it('is not stopped by a listener that fails, in this process or another', async () => {
