@@ -3,6 +3,7 @@ import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
+import { onePerProcess } from '../one-per-process.js'
 import type { Cause } from './source.js'
 
 /** What a broker invalidates through: a region. */
@@ -67,12 +68,12 @@ interface Work {
   over: boolean
 }
 
-const works = new AsyncLocalStorage<Work>()
-let running = 0
+const shared = onePerProcess('transactions', () => ({ works: new AsyncLocalStorage<Work>(), running: 0 }))
+const { works } = shared
 
 /** The innermost transaction around the caller that is not over: what a savepoint leaves behind is part of the outer one. */
 function currentWork(): Work | undefined {
-  let work = running > 0 ? works.getStore() : undefined
+  let work = shared.running > 0 ? works.getStore() : undefined
   while (work?.over) work = work.parent
   return work
 }
@@ -98,14 +99,14 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
   const work: Work = { debts: [], parent: currentWork(), over: false }
-  running++
+  shared.running++
   let done: Done<R>
   try {
     done = await doneBy(() => works.run(work, transaction))
   } finally {
     work.over = true
     // Before Node 24 the storage makes every promise of the process dear while it is on.
-    if (--running === 0) works.disable()
+    if (--shared.running === 0) works.disable()
   }
   return settleOrDefer(work.debts, done)
 }

@@ -160,6 +160,28 @@ describe('the packed package', () => {
     it.each([
       ['ESM', 'CJS'],
       ['CJS', 'ESM'],
+    ])('a transaction of %s holds back what a broker of %s changed, until its commit', async (...order) => {
+      const script = `${both}
+        const signals = { ESM: await import('corral/signals'), CJS: require('corral/signals') }
+        const { dependencies } = await import('corral/proxies/dependencies')
+        const [outer, inner] = ${JSON.stringify(order)}.map((format) => signals[format])
+        const region = esm.makeRegion({ name: 'r', backend: esm.wrap(esm.memory(), dependencies()) })
+        const cached = region.cacheOnArguments({ namespace: 'n', dependencies: (id) => esm.dep.id('book', id) })(async () => 'v')
+        await cached(1)
+        const books = inner.broker('book', { regions: [region], id: ({ id }) => id })
+        const seen = []
+        await outer.afterCommit(async () => {
+          await books.apply({ id: 1 }, () => {})
+          seen.push(await cached.get(1) === esm.NO_VALUE)
+        })
+        seen.push(await cached.get(1) === esm.NO_VALUE)
+        console.log(JSON.stringify(seen))`
+      expect(await evaluate(bare, script)).toEqual([false, true])
+    })
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
     ])(
       'checks in a region of %s a version that %s declares, once in a session of either',
       async (...order) => {
