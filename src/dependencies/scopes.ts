@@ -210,13 +210,13 @@ function checkTexts(what: string, list: unknown): readonly string[] {
 
 /**
  * `5`, `'5'` and `5n` are one value, as in `dep.id`: a condition often comes from a URL and an item from a database. A
- * string is quoted, so none can pretend to be a boolean or null.
+ * quote is before it, so no string can pretend to be a boolean or null.
  */
 function valueText(field: string, value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'boolean') return String(value)
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
-    return `'${part(`value of '${field}'`, value)}'`
+    return `'${part(`value of '${field}'`, value)}`
   throw new CorralError(
     'ERR_OPTION',
     `Expected the condition's '${field}' to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
