@@ -73,7 +73,7 @@ export function drain(on: Operations, busy: () => boolean): Drain {
       renew: counted(on.renew),
       release: counted(on.release),
       ledger: {
-        shared: ledger.shared,
+        ...ledger,
         read: (clock, names) => (closed ? refused() : ledger.read(clock, names)),
         judge: (clock, basis) => (closed ? refused() : ledger.judge(clock, basis)),
         begin: counted(ledger.begin),

@@ -107,10 +107,12 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         where: at.where,
         key,
         callers: CALLERS,
-        work: 300,
+        work: 1_500,
         lease: 400,
       })
       await until(() => probe.held(key))
+      // Its creator has begun by then: a lease alone would be given back after the next look.
+      await delay(300)
       frozen.kill('SIGSTOP')
       const [between] = await Promise.all(storm([other], at, key, 50, 400))
       frozen.kill('SIGCONT')
