@@ -25,7 +25,7 @@ export type Representation = 'values' | 'bytes'
  * What a backend's author writes: three methods, and whatever more the store can do. Pass it to `defineBackend`.
  * Every method may answer at once or with a promise; a miss is `undefined`.
  */
-export interface BackendSpec<T> extends Partial<LeaseOperations> {
+export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   readonly name: string
   get(key: string): MaybePromise<T | undefined>
   /** A write without a token revokes the lease of its key; a refused one without a token leaves no older value behind. */

@@ -16,7 +16,7 @@ export interface Steps<V> {
   /** Does the expensive work for all of the keys, in their order. */
   create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
   /** Asks for the lease of a key; never waits. Without leases there is only this process. */
-  acquire?(key: string, steal: boolean): MaybePromise<Acquired>
+  acquire?(key: string, steal: boolean): MaybePromise<Acquired<Found<V>>>
   /** Stores what was made, each under its token. The first thing it does must be to send it. */
   fill?(fills: readonly (readonly [key: string, value: V, token: string])[]): MaybePromise<readonly Filled[]>
   renew?(key: string, token: string): MaybePromise<boolean>

@@ -49,16 +49,24 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   const { makeAndLand, idle } = maker
 
   /** Sees a missing key through to a landing: waits for its lease, looks again, creates. Never rejects. */
-  const drive = async (key: string, flight: Flight<V>, steps: Steps<V>, busy?: Acquired): Promise<void> => {
+  const drive = async (
+    key: string,
+    flight: Flight<V>,
+    steps: Steps<V>,
+    denied: Acquired<Found<V>>,
+  ): Promise<void> => {
     let token: string | undefined
     try {
-      let acquired = busy ?? (await acquire(steps, key, false))
-      const abandoned = acquired.token === undefined ? whenAborted(flight.abandoned) : undefined
+      let acquired = denied
+      let asked = flight.looks
+      const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
         void handled(acquired.settled)
-        await Promise.race([acquired.settled, abandoned])
+        const told = await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
+        if (told?.state === 'fresh' && !flight.serve(told.value, asked)) return ground(key, flight)
         if (await landIfFresh(key, flight, steps)) return
+        asked = ++flight.looks
         acquired = await acquire(steps, key, false)
       }
       token = acquired.token
@@ -114,7 +122,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
 
   /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
   const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
-    const answers = await Promise.allSettled(mine.map(async ({ key }) => acquire(steps, key, false)))
+    // One turn, for those who have waited for the same reply: they join before the lease is asked for.
+    const answers = await Promise.allSettled(
+      mine.map(async ({ key, flight }) => {
+        await undefined
+        flight.looks++
+        return acquire(steps, key, false)
+      }),
+    )
     const claims: Claim<V>[] = []
     answers.forEach((answer, i) => {
       const { key, flight, stale } = mine[i] as Mine<V>
@@ -358,7 +373,7 @@ function endless(key: string): CorralError {
   )
 }
 
-function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired> {
+function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired<Found<V>>> {
   return steps.acquire?.(key, steal) ?? { token: '' }
 }
 

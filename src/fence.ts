@@ -8,7 +8,7 @@ import { andThen, isPromise, type MaybePromise, orElse } from './maybe-promise.j
 interface Fence<T> {
   readonly set: (key: string, value: T, options: WriteOptions) => MaybePromise<Outcome>
   readonly deleteOne: (key: string) => MaybePromise<void>
-  readonly lease: LeaseOperations
+  readonly lease: LeaseOperations<T>
   readonly reach: LeaseReach
 }
 

@@ -28,6 +28,8 @@ export interface Flight<V> {
   /** Aborted when nobody waits any more. */
   readonly abandoned: AbortSignal
   land(landing: Landing<V>): void
+  /** Gives a value to those who joined before a look. Whether somebody still waits. */
+  serve(value: V, look: number): boolean
   fail(error: unknown): void
   /**
    * Resolves with the landing, within the caller's limits. The deadline does not run against a caller's own creator.
@@ -50,6 +52,8 @@ interface Waiter<V> {
   readonly reject: (error: unknown) => void
   readonly limits: Limits
   readonly leads: boolean
+  /** After so many looks. */
+  readonly joined: number
   readonly deadline: number
   readonly endWait: (() => void) | undefined
   readonly abort: (() => void) | undefined
@@ -115,6 +119,17 @@ export function takeOff<V>(work: Work): Flight<V> {
     looks: 0,
     abandoned: abandoned.signal,
     land: (landing) => end({ landing }),
+    serve(value, look) {
+      for (const waiter of [...waiters]) {
+        if (waiter.joined >= look) continue
+        part(waiter)
+        waiters.delete(waiter)
+        waiter.resolve({ kind: 'value', value, filled: 'lost', look })
+      }
+      if (waiters.size > 0) return true
+      clearTimeout(timer)
+      return false
+    },
     fail: (error) => end({ error }),
     wait: (limits, leads) =>
       new Promise((resolve, reject) => {
@@ -130,6 +145,7 @@ export function takeOff<V>(work: Work): Flight<V> {
           reject,
           limits,
           leads,
+          joined: flight.looks,
           deadline,
           endWait: noteWait(work),
           abort: signal && (() => giveUp(waiter, signal.reason)),

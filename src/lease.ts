@@ -4,16 +4,31 @@ import type { MaybePromise } from './maybe-promise.js'
 
 /**
  * The answer to `acquire`: a token that fences exactly one fill, or how long to wait.
- * `settled` resolves when the lease was filled, released, revoked or has expired; `remaining` is in ms.
+ * `settled` resolves when the lease was filled, released, revoked or has expired; `remaining` is in ms. It may resolve
+ * with what was stored when the lease ended, where the store proves that this was after it was asked for here: only who
+ * began before that may have it, since for a later one it may have been invalidated in between.
  */
-export type Acquired =
+export type Acquired<T = never> =
   | { readonly token: string }
-  | { readonly token?: undefined; readonly remaining: number; readonly settled: Promise<void> }
+  | { readonly token?: undefined; readonly remaining: number; readonly settled: Promise<T | void> }
+
+/** Lets a layer change what a waiter may be given, or keep it back with `undefined`: the waiter then reads for himself. */
+export function arriving<T, R>(
+  acquired: Acquired<T>,
+  change: (value: T) => MaybePromise<R | undefined>,
+): Acquired<R> {
+  if (acquired.token !== undefined) return acquired
+  const { remaining, settled } = acquired
+  return {
+    remaining,
+    settled: settled.then((value) => (value === undefined ? undefined : change(value))),
+  }
+}
 
 /** The four operations of a fenced lease: a backend has all of them or none. */
-export interface LeaseOperations {
+export interface LeaseOperations<T = never> {
   /** Never waits and never answers a value: whoever is granted a lease reads again. `steal` takes it from its holder. */
-  acquire(key: string, ms: number, options?: { readonly steal?: boolean }): MaybePromise<Acquired>
+  acquire(key: string, ms: number, options?: { readonly steal?: boolean }): MaybePromise<Acquired<T>>
   /** Extends the lease while its holder works. False: it is no longer held. */
   renew(key: string, token: string, ms: number): MaybePromise<boolean>
   /** Gives the lease back unused. False: it was no longer held, so the key was invalidated or stolen meanwhile. */

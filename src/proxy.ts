@@ -2,6 +2,7 @@ import type { Backend, Outcome, Representation, Write, WriteOptions } from './ba
 import type { Basis } from './cached-value.js'
 import { reportUndecodable } from './diagnostics.js'
 import { CorralError, shown } from './errors.js'
+import { arriving } from './lease.js'
 import type { Ledger, Tracker } from './ledger.js'
 import { all, andThen, changed, each, isPromise, type MaybePromise } from './maybe-promise.js'
 
@@ -76,7 +77,11 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
               () => undefined,
             )
         : (keys) => next.deleteMulti(keys)),
-    acquire: overrides.acquire ?? ((key, ms, options) => next.acquire(key, ms, options)),
+    acquire:
+      overrides.acquire ??
+      (overrides.get || overrides.getMulti
+        ? reading(next)
+        : (key, ms, options) => next.acquire(key, ms, options)),
     renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
     release: overrides.release ?? ((key, token) => next.release(key, token)),
     held: overrides.held ?? ((key) => next.held(key)),
@@ -88,6 +93,12 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
     limits: overrides.limits ?? next.limits,
     actual: next.actual,
   }
+}
+
+/** Whoever is to see every read must not be gone past by what a lease brings. */
+function reading<T>(next: Backend<T>): Backend<T>['acquire'] {
+  return (key, ms, options) =>
+    andThen(next.acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))
 }
 
 /** Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed. */
@@ -215,7 +226,10 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       setMulti: (writes) => andThen(each(writes, encode), (encoded) => next.setMulti(encoded)),
       delete: (key) => next.delete(key),
       deleteMulti: (keys) => next.deleteMulti(keys),
-      acquire: (key, ms, options) => next.acquire(key, ms, options),
+      acquire: (key, ms, options) =>
+        andThen(next.acquire(key, ms, options), (acquired) =>
+          arriving(acquired, (stored) => decode(stored, key)),
+        ),
       renew: (key, token, ms) => next.renew(key, token, ms),
       release: (key, token) => next.release(key, token),
       held: (key) => next.held(key),
@@ -261,7 +275,7 @@ export function intercept(
       setMulti: (writes) =>
         around({ name: 'setMulti', keys: writes.map(([key]) => key) }, () => next.setMulti(writes)),
       deleteMulti: (keys) => around({ name: 'deleteMulti', keys }, () => next.deleteMulti(keys)),
-      acquire: (key, ms, options) => one('acquire', key, () => next.acquire(key, ms, options)),
+      acquire: (key, ms, options) => one('acquire', key, () => reading(next)(key, ms, options)),
       renew: (key, token, ms) => one('renew', key, () => next.renew(key, token, ms)),
       release: (key, token) => one('release', key, () => next.release(key, token)),
       held: (key) => one('held', key, () => next.held(key)),

@@ -10,6 +10,7 @@ import { milliseconds } from './duration.js'
 import { CorralError, shown } from './errors.js'
 import type { Filled } from './flight.js'
 import { gather } from './gathering.js'
+import { arriving } from './lease.js'
 import { all, andThen, handled, type MaybePromise } from './maybe-promise.js'
 import { type Configured, type Made, type Plan, physicalLifetime, seen } from './region-core.js'
 import type { Creation } from './region-types.js'
@@ -56,7 +57,10 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
         all(entries.map((entry, i) => seen(region, keys[i] as string, entry, expiration))),
       )
     },
-    acquire: (key, steal) => backend.acquire(key, leaseMs, { steal }),
+    acquire: (key, steal) =>
+      andThen(backend.acquire(key, leaseMs, { steal }), (acquired) =>
+        arriving(acquired, (entry) => seen(region, key, entry, expiration)),
+      ),
     renew: (key, token) => backend.renew(key, token, leaseMs),
     release: (key, token) => backend.release(key, token),
     create: (keys, signal) => make(region, plan, keys, signal),

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import type { Bytes } from '../../src/cached-value.js'
 import type { LeaseOperations } from '../../src/lease.js'
 import { handled } from '../../src/maybe-promise.js'
 import { kindOf } from './failures.js'
 import { companion, valueKey } from './names.js'
 import type { Runner } from './runner.js'
 import * as scripts from './scripts.js'
+import { BY_CHANNEL } from './scripts.js'
 import type { Listener, Wakes } from './wakes.js'
 
 export interface LeaseParts {
@@ -23,7 +25,14 @@ export function leaseKey(key: string): string {
 }
 
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
-export function leases({ runner, wakes, listener, channel, prefix, look }: LeaseParts): LeaseOperations {
+export function leases({
+  runner,
+  wakes,
+  listener,
+  channel,
+  prefix,
+  look,
+}: LeaseParts): LeaseOperations<Bytes> {
   const release = async (key: string, token: string): Promise<boolean> =>
     (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
   return {
@@ -32,10 +41,11 @@ export function leases({ runner, wakes, listener, channel, prefix, look }: Lease
       const token = randomUUID()
       const preparing = listener.prepare()
       if (preparing !== undefined) await preparing
-      const watch = steal ? undefined : wakes.watch(prefix + lease)
+      const mark = listener.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : listener.mark
+      const watch = steal ? undefined : wakes.watch(prefix + lease, mark)
       let answer: unknown
       try {
-        const args = [token, lasting(ms), steal ? '1' : '0', listener.mark, channel]
+        const args = [token, lasting(ms), steal ? '1' : '0', mark, channel]
         answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
       } catch (error) {
         watch?.drop()
@@ -49,7 +59,13 @@ export function leases({ runner, wakes, listener, channel, prefix, look }: Lease
       }
       const [remaining, holder] = answer as [number, string]
       const stop = listener.listen(prefix + lease)
-      return { remaining, settled: watch.settled(remaining, holder).finally(stop) }
+      return {
+        remaining,
+        settled: watch.settled(remaining, holder).then((value) => {
+          stop()
+          return value
+        }),
+      }
     },
     async renew(key, token, ms) {
       return (

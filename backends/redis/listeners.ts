@@ -5,7 +5,7 @@ import type { Listener } from './wakes.js'
 
 /** What a listener reports to. */
 interface Sink {
-  woken(lease: string): void
+  woken(lease: string, held?: string, value?: Buffer): void
   recheck(lease?: string): void
 }
 
@@ -65,8 +65,21 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
     }
   }
   const ready = () => void subscribe()
-  const message = (on: string, lease: string) => {
-    if (on === channel) sink.woken(lease)
+  const message = (on: Buffer, text: Buffer) => {
+    if (on.toString() !== channel) return
+    const first = text.indexOf(' ')
+    const second = text.indexOf(' ', first + 1)
+    const [marks, name] = [
+      Number(text.toString('latin1', 0, first)),
+      Number(text.toString('latin1', first + 1, second)),
+    ]
+    const lease = second + 1 + marks
+    const value = text.subarray(lease + name)
+    sink.woken(
+      text.toString('utf8', lease, lease + name),
+      text.toString('latin1', second + 1, lease),
+      value.length > 0 ? value : undefined,
+    )
   }
   const gone = () => {
     subscribed = false
@@ -82,7 +95,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
       owner = made
       // A cluster client keeps a subscriber of its own, and moves it when its node goes.
       connection = isCluster(made) ? made : borrow(made)
-      connection.on('message', message)
+      connection.on('messageBuffer', message)
       connection.on('ready', ready)
       if (connection !== made) connection.on('close', gone)
       if (connection.status === 'ready') ready()
@@ -104,7 +117,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
       closed = true
       clearTimeout(retry)
       if (connection === undefined || owner === undefined) return
-      connection.off('message', message)
+      connection.off('messageBuffer', message)
       connection.off('ready', ready)
       connection.off('close', gone)
       if (connection !== owner) giveBack(owner)

@@ -3,9 +3,9 @@ import type { BackendSpec, Outcome } from '../../src/backend.js'
 import type { Bytes } from '../../src/cached-value.js'
 import { report } from '../../src/diagnostics.js'
 import { CorralError } from '../../src/errors.js'
-import type { Acquired, LeaseOperations } from '../../src/lease.js'
+import { type Acquired, arriving, type LeaseOperations } from '../../src/lease.js'
 import type { Ledger, Reading } from '../../src/ledger.js'
-import { isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+import { andThen, isPromise, type MaybePromise } from '../../src/maybe-promise.js'
 import { valueKey } from './names.js'
 import type { Recovery } from './recovery.js'
 import type { Writes } from './writes.js'
@@ -14,7 +14,7 @@ export interface PolicyParts {
   readonly get: (key: string) => Promise<Bytes | undefined>
   readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
   readonly writes: Writes
-  readonly lease: LeaseOperations
+  readonly lease: LeaseOperations<Bytes>
   readonly ledger: Ledger
   readonly recovery: Recovery | undefined
   /** Every clock that a chain was built on or that was ever asked for. */
@@ -25,7 +25,7 @@ export interface PolicyParts {
 type Policed = Required<
   Pick<
     BackendSpec<Bytes>,
-    'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti' | keyof LeaseOperations
+    'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti' | keyof LeaseOperations<Bytes>
   >
 > & {
   readonly ledger: Ledger
@@ -98,7 +98,7 @@ export function failurePolicy({
    */
   const stolen = new Map<string, string>()
   const isStolen = (key: string) => stolen.size > 0 && [...stolen.values()].includes(key)
-  const steal = async (key: string, ms: number): Promise<Acquired> => {
+  const steal = async (key: string, ms: number): Promise<Acquired<Bytes>> => {
     invalidations++
     valueKey(key)
     // An older value that this process only pretends not to see would go unmarked.
@@ -127,6 +127,14 @@ export function failurePolicy({
    */
   const stands = (token: string) => token.startsWith(`${UNFENCED}${invalidations}:`)
   let invalidations = 0
+
+  const wait = (key: string, ms: number, options: { readonly steal?: boolean } | undefined) => {
+    const sure = undone() === 0
+    return andThen(lease.acquire(key, ms, options), (acquired) =>
+      arriving(acquired, (value) => (sure && undone() === 0 ? value : undefined)),
+    )
+  }
+  const undone = () => recovery?.size ?? 0
 
   let lastClock: string | undefined
   const saw = (clock: string) => {
@@ -206,7 +214,7 @@ export function failurePolicy({
     acquire: (key, ms, options) =>
       options?.steal === true
         ? steal(key, ms)
-        : open('acquire', key, lease.acquire(key, ms, options), () => ({
+        : open('acquire', key, wait(key, ms, options), () => ({
             token: `${UNFENCED}${invalidations}:${randomUUID()}`,
           })),
     renew: (key, token, ms) =>

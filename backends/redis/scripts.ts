@@ -7,6 +7,11 @@ export const BY_CHANNEL = '!'
 /** Wake by a message on the sharded channel named like the lease. */
 export const BY_SHARD = '*'
 
+/** Bytes of marks at a lease: who comes later is woken by the marks of others, and looks for himself. */
+const MARKED = 4_096
+/** The most bytes of a value that goes to all processes with the message that it is there. */
+const TOLD = 4_096
+
 /** How many recent invalidations the ledger can tell one by one. */
 const RING = 1_024
 
@@ -22,8 +27,10 @@ function script(...parts: readonly string[]): Script {
 
 /** Publishing may be forbidden by an ACL: a lost wake-up costs a waiter time, a failed write costs more. */
 const WAKE = `
-local function wake(lease, held, channel)
-  if string.find(held, '${BY_CHANNEL}', ${TOKEN_LENGTH + 1}, true) then redis.pcall('PUBLISH', channel, lease) end
+local function wake(lease, held, channel, value)
+  if string.find(held, '${BY_CHANNEL}', ${TOKEN_LENGTH + 1}, true) then
+    redis.pcall('PUBLISH', channel, #held .. ' ' .. #lease .. ' ' .. held .. lease .. (value or ''))
+  end
   if string.find(held, '${BY_SHARD}', ${TOKEN_LENGTH + 1}, true) then redis.pcall('SPUBLISH', lease, lease) end
 end
 local function holds(held, token)
@@ -126,7 +133,9 @@ export const acquire = script(
   `
 local held = redis.call('GET', KEYS[1])
 if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
-  if ARGV[4] ~= '' and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then redis.call('APPEND', KEYS[1], ARGV[4]) end
+  if ARGV[4] ~= '' and #held < ${MARKED} and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then
+    redis.call('APPEND', KEYS[1], ARGV[4])
+  end
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -183,7 +192,9 @@ if outcome == 0 then
 elseif token == '' then redis.call('UNLINK', KEYS[1]) end
 if held then
   redis.call('DEL', KEYS[2])
-  wake(KEYS[2], held, ARGV[2])
+  local told
+  if outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${TOLD} then told = ARGV[3] end
+  wake(KEYS[2], held, ARGV[2], told)
 end
 return outcome`,
 )

@@ -17,9 +17,9 @@ export interface Listener {
 
 export interface Wakes {
   /** To be called before the lease is asked for: the message may overtake the answer. */
-  watch(lease: string): Watch
+  watch(lease: string, mark?: string): Watch
   /** A message about a lease has come. */
-  woken(lease: string): void
+  woken(lease: string, held?: string, value?: Buffer): void
   /** Messages come again, about one lease or all of them: whatever was missed is looked up. */
   recheck(lease?: string): void
   close(): void
@@ -27,12 +27,14 @@ export interface Wakes {
 
 export interface Watch {
   /** Resolves when the lease is no longer what it was: filled, released, revoked, stolen or expired. Never rejects. */
-  settled(remaining: number, holder: string): Promise<void>
+  settled(remaining: number, holder: string): Promise<Buffer | undefined>
   drop(): void
 }
 
 interface Waiter {
   done: boolean
+  readonly mark: string | undefined
+  value: Buffer | undefined
   /** Messages could have been lost since it registered. */
   doubtful: boolean
   nudge: () => void
@@ -81,8 +83,8 @@ export function wakes(
   }
 
   return {
-    watch(lease) {
-      const waiter: Waiter = { done: false, doubtful: !live(lease), nudge: () => {} }
+    watch(lease, mark) {
+      const waiter: Waiter = { done: false, mark, value: undefined, doubtful: !live(lease), nudge: () => {} }
       let group = waiters.get(lease)
       if (group === undefined) waiters.set(lease, (group = new Set()))
       group.add(waiter)
@@ -94,12 +96,17 @@ export function wakes(
       }
       return {
         drop,
-        settled: (remaining, holder) => wait(lease, waiter, remaining, holder).finally(drop),
+        async settled(remaining, holder) {
+          await wait(lease, waiter, remaining, holder)
+          drop()
+          return waiter.value
+        },
       }
     },
-    woken(lease) {
+    woken(lease, held, value) {
       for (const waiter of waiters.get(lease) ?? []) {
         waiter.done = true
+        if (waiter.mark !== undefined && held?.includes(waiter.mark)) waiter.value = value
         waiter.nudge()
       }
     },

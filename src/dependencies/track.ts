@@ -1,6 +1,7 @@
 import type { Backend } from '../backend.js'
 import { type Basis, type CachedValue, isCachedValue } from '../cached-value.js'
 import { report } from '../diagnostics.js'
+import { arriving } from '../lease.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
 import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
 import { delegate } from '../proxy.js'
@@ -81,6 +82,14 @@ export function track(
       : andThen(ledger.read(CLOCK, names), (later) => current(judged(found, compare(basis, later)), basis))
   }
 
+  /** What a fill told its waiters was judged by the ledger in the step that stored it, if the ledger is the store's own. */
+  const vouched = (key: string, found: CachedValue): MaybePromise<CachedValue | undefined> => {
+    const basis = basisOf(found)
+    if (lent || basis === undefined) return undefined
+    learn(key, basis)
+    return current(found, basis)
+  }
+
   return delegate(next, {
     get(key) {
       const found = next.get(key)
@@ -142,6 +151,10 @@ export function track(
               }),
             ),
         }),
+    acquire: (key, ms, options) =>
+      andThen(next.acquire(key, ms, options), (acquired) =>
+        arriving(acquired, (found) => vouched(key, found)),
+      ),
     ledger: undefined,
     tracker: {
       explicit: calls !== undefined,
