@@ -1,7 +1,7 @@
 import type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile-types.js'
 import { milliseconds } from './duration.js'
 import { CorralError, refuseUnknown } from './errors.js'
-import { type Filled, type Flight, type Landing, type Limits, takeOff } from './flight.js'
+import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import { handOver } from './hand-over.js'
 import type { Acquired } from './lease.js'
 import { type Claim, create, giveBack, makerOf } from './making.js'
@@ -58,12 +58,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     let token: string | undefined
     try {
       let acquired = denied
+      // Nothing has looked since that lease was asked for.
       let asked = flight.looks
       const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
         void handled(acquired.settled)
         const told = await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
+        // Who came after the lease was asked for may have come after an invalidation of what was told.
         if (told?.state === 'fresh' && !flight.serve(told.value, asked)) return ground(key, flight)
         if (await landIfFresh(key, flight, steps)) return
         asked = ++flight.looks
@@ -122,7 +124,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
 
   /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
   const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
-    // One turn, for those who have waited for the same reply: they join before the lease is asked for.
+    // A turn for those who have waited for the same reply: they join before the lease is asked for.
     const answers = await Promise.allSettled(
       mine.map(async ({ key, flight }) => {
         await undefined
@@ -203,14 +205,13 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
           results.set(key, found.value)
         else if (round > ROUNDS || (current?.open && closesCycle(current.work))) own.push(key)
-        else if (current?.open) waits.push({ key, flight: current, joined: current.looks, leads: false })
+        else if (current?.open) waits.push({ key, flight: current, leads: false })
         else {
           const flight = launch(key, work)
           mine.push({ key, flight, stale: found.state === 'stale' })
           waits.push({
             key,
             flight,
-            joined: 0,
             leads: true,
             ...(found.state === 'stale' && { instead: found.value }),
           })
@@ -228,7 +229,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
-        if (mayHave(landing, wait.joined) && suits?.[i] !== false) results.set(wait.key, landing.value)
+        if (landing.kind === 'value' && suits?.[i] !== false) results.set(wait.key, landing.value)
         else if ('instead' in wait) results.set(wait.key, wait.instead as V)
         else return [wait.key]
         return []
@@ -302,11 +303,10 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       const current = flights.get(key)
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
-        const joined = current.looks
         const { signal, accept } = options
         const again = () => runOne(key, handed(steps), { signal, accept }, limits)
         return current.wait(limits, false).then((landing) => {
-          if (!mayHave(landing, joined)) return again()
+          if (landing.kind !== 'value') return again()
           const suits = accept?.(landing.value) ?? true
           if (!isPromise(suits)) return suits ? landing.value : again()
           return suits.then((later) => (later ? landing.value : again()))
@@ -331,7 +331,6 @@ interface Mine<V> {
 interface Wait<V> {
   readonly key: string
   readonly flight: Flight<V>
-  readonly joined: number
   readonly leads: boolean
   readonly instead?: V
 }
@@ -341,15 +340,6 @@ const never = new AbortController().signal
 
 function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
   return typeof steps === 'function' ? steps() : steps
-}
-
-function shareable(filled: Filled): boolean {
-  return filled === 'stored' || filled === 'kept'
-}
-
-/** Whether a landing's value is new enough for who joined after so many looks. */
-function mayHave<V>(landing: Landing<V>, joined: number): landing is Landing<V> & { readonly kind: 'value' } {
-  return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
 }
 
 /** Which landings suit callers that joined; who leads takes what it made or found itself. */

@@ -23,12 +23,13 @@ export interface Flight<V> {
   open: boolean
   /** Its creator runs. */
   creating: boolean
-  /** How often it has looked at the store. */
+  /** How often it has looked at the store, or asked it for a lease. */
   looks: number
   /** Aborted when nobody waits any more. */
   readonly abandoned: AbortSignal
+  /** Who may not have the value of the landing is told to start over. */
   land(landing: Landing<V>): void
-  /** Gives a value to those who joined before a look. Whether somebody still waits. */
+  /** Gives a value to those who joined before a look, and lets the others wait on. Answers whether there are others. */
   serve(value: V, look: number): boolean
   fail(error: unknown): void
   /**
@@ -52,7 +53,7 @@ interface Waiter<V> {
   readonly reject: (error: unknown) => void
   readonly limits: Limits
   readonly leads: boolean
-  /** After so many looks. */
+  /** After so many looks of the flight. */
   readonly joined: number
   readonly deadline: number
   readonly endWait: (() => void) | undefined
@@ -106,7 +107,7 @@ export function takeOff<V>(work: Work): Flight<V> {
     clearTimeout(timer)
     for (const waiter of waiters) {
       part(waiter)
-      if ('landing' in how) waiter.resolve(how.landing)
+      if ('landing' in how) waiter.resolve(landingFor(waiter.joined, how.landing))
       else waiter.reject(how.error)
     }
     waiters.clear()
@@ -120,20 +121,21 @@ export function takeOff<V>(work: Work): Flight<V> {
     abandoned: abandoned.signal,
     land: (landing) => end({ landing }),
     serve(value, look) {
-      for (const waiter of [...waiters]) {
-        if (waiter.joined >= look) continue
+      const landing = { kind: 'value', value, filled: 'lost', look } as const
+      for (const waiter of waiters) {
+        if (!mayHave(landing, waiter.joined)) continue
         part(waiter)
         waiters.delete(waiter)
-        waiter.resolve({ kind: 'value', value, filled: 'lost', look })
+        waiter.resolve(landing)
       }
-      if (waiters.size > 0) return true
-      clearTimeout(timer)
-      return false
+      if (waiters.size === 0) end({ landing })
+      return waiters.size > 0
     },
     fail: (error) => end({ error }),
     wait: (limits, leads) =>
       new Promise((resolve, reject) => {
-        if (ended !== undefined) return 'landing' in ended ? resolve(ended.landing) : reject(ended.error)
+        if (ended !== undefined)
+          return 'landing' in ended ? resolve(landingFor(flight.looks, ended.landing)) : reject(ended.error)
         const { deadline, signal } = limits
         if (signal?.aborted) {
           reject(signal.reason)
@@ -156,6 +158,21 @@ export function takeOff<V>(work: Work): Flight<V> {
       }),
   }
   return flight
+}
+
+const AGAIN = { kind: 'again' } as const
+
+/** Whether a landing's value is new enough for who joined after so many looks. */
+function mayHave<V>(landing: Landing<V>, joined: number): boolean {
+  return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
+}
+
+function landingFor<V>(joined: number, landing: Landing<V>): Landing<V> {
+  return mayHave(landing, joined) ? landing : AGAIN
+}
+
+function shareable(filled: Filled): boolean {
+  return filled === 'stored' || filled === 'kept'
 }
 
 const aborts = new WeakMap<AbortSignal, Set<() => void>>()

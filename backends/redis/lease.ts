@@ -41,6 +41,7 @@ export function leases({
       const token = randomUUID()
       const preparing = listener.prepare()
       if (preparing !== undefined) await preparing
+      // Its own mark, since a message that names it was sent after this lease was refused.
       const mark = listener.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : listener.mark
       const watch = steal ? undefined : wakes.watch(prefix + lease, mark)
       let answer: unknown
@@ -59,13 +60,7 @@ export function leases({
       }
       const [remaining, holder] = answer as [number, string]
       const stop = listener.listen(prefix + lease)
-      return {
-        remaining,
-        settled: watch.settled(remaining, holder).then((value) => {
-          stop()
-          return value
-        }),
-      }
+      return { remaining, settled: watch.settled(remaining, holder).finally(stop) }
     },
     async renew(key, token, ms) {
       return (

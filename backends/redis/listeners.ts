@@ -1,11 +1,13 @@
 import { report } from '../../src/diagnostics.js'
 import { isCluster, listenerLike, optionsOf, type RedisClient } from './client.js'
+import type { Ended } from './messages.js'
+import { endedIn } from './messages.js'
 import { BY_CHANNEL, BY_SHARD } from './scripts.js'
 import type { Listener } from './wakes.js'
 
 /** What a listener reports to. */
 interface Sink {
-  woken(lease: string, held?: string, value?: Buffer): void
+  woken(lease: string, ended?: Ended): void
   recheck(lease?: string): void
 }
 
@@ -66,20 +68,8 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
   }
   const ready = () => void subscribe()
   const message = (on: Buffer, text: Buffer) => {
-    if (on.toString() !== channel) return
-    const first = text.indexOf(' ')
-    const second = text.indexOf(' ', first + 1)
-    const [marks, name] = [
-      Number(text.toString('latin1', 0, first)),
-      Number(text.toString('latin1', first + 1, second)),
-    ]
-    const lease = second + 1 + marks
-    const value = text.subarray(lease + name)
-    sink.woken(
-      text.toString('utf8', lease, lease + name),
-      text.toString('latin1', second + 1, lease),
-      value.length > 0 ? value : undefined,
-    )
+    const ended = on.toString() === channel ? endedIn(text) : undefined
+    if (ended !== undefined) sink.woken(ended.lease, ended)
   }
   const gone = () => {
     subscribed = false

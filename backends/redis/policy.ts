@@ -128,7 +128,8 @@ export function failurePolicy({
   const stands = (token: string) => token.startsWith(`${UNFENCED}${invalidations}:`)
   let invalidations = 0
 
-  const wait = (key: string, ms: number, options: { readonly steal?: boolean } | undefined) => {
+  /** What a message says was true in the store, which does not know of the invalidations that have not reached it. */
+  const acquire = (key: string, ms: number, options: { readonly steal?: boolean } | undefined) => {
     const sure = undone() === 0
     return andThen(lease.acquire(key, ms, options), (acquired) =>
       arriving(acquired, (value) => (sure && undone() === 0 ? value : undefined)),
@@ -214,7 +215,7 @@ export function failurePolicy({
     acquire: (key, ms, options) =>
       options?.steal === true
         ? steal(key, ms)
-        : open('acquire', key, wait(key, ms, options), () => ({
+        : open('acquire', key, acquire(key, ms, options), () => ({
             token: `${UNFENCED}${invalidations}:${randomUUID()}`,
           })),
     renew: (key, token, ms) =>

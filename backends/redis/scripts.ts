@@ -7,7 +7,7 @@ export const BY_CHANNEL = '!'
 /** Wake by a message on the sharded channel named like the lease. */
 export const BY_SHARD = '*'
 
-/** Bytes of marks at a lease: who comes later is woken by the marks of others, and looks for himself. */
+/** Bytes that marks make of a lease; who comes later is woken by the marks of others, and looks for himself. */
 const MARKED = 4_096
 /** The most bytes of a value that goes to all processes with the message that it is there. */
 const TOLD = 4_096
@@ -25,7 +25,10 @@ function script(...parts: readonly string[]): Script {
   return { lua, sha: createHash('sha1').update(lua).digest('hex') }
 }
 
-/** Publishing may be forbidden by an ACL: a lost wake-up costs a waiter time, a failed write costs more. */
+/**
+ * Publishing may be forbidden by an ACL: a lost wake-up costs a waiter time, a failed write costs more. A value is sent
+ * along only if it was stored and found current in this very step.
+ */
 const WAKE = `
 local function wake(lease, held, channel, value)
   if string.find(held, '${BY_CHANNEL}', ${TOKEN_LENGTH + 1}, true) then
@@ -192,9 +195,7 @@ if outcome == 0 then
 elseif token == '' then redis.call('UNLINK', KEYS[1]) end
 if held then
   redis.call('DEL', KEYS[2])
-  local told
-  if outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${TOLD} then told = ARGV[3] end
-  wake(KEYS[2], held, ARGV[2], told)
+  wake(KEYS[2], held, ARGV[2], outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${TOLD} and ARGV[3])
 end
 return outcome`,
 )

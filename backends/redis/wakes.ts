@@ -1,5 +1,6 @@
 import { report } from '../../src/diagnostics.js'
 import type { MaybePromise } from '../../src/maybe-promise.js'
+import type { Ended } from './messages.js'
 import { TOKEN_LENGTH } from './scripts.js'
 
 /** Tells a process that a lease was settled. Messages may be lost: whoever waits also looks for himself now and then. */
@@ -16,17 +17,23 @@ export interface Listener {
 }
 
 export interface Wakes {
-  /** To be called before the lease is asked for: the message may overtake the answer. */
+  /**
+   * To be called before the lease is asked for: the message may overtake the answer.
+   * @param mark what nobody else leaves at a lease, to know messages that were sent after this one was refused
+   */
   watch(lease: string, mark?: string): Watch
   /** A message about a lease has come. */
-  woken(lease: string, held?: string, value?: Buffer): void
+  woken(lease: string, ended?: Pick<Ended, 'held' | 'value'>): void
   /** Messages come again, about one lease or all of them: whatever was missed is looked up. */
   recheck(lease?: string): void
   close(): void
 }
 
 export interface Watch {
-  /** Resolves when the lease is no longer what it was: filled, released, revoked, stolen or expired. Never rejects. */
+  /**
+   * Resolves when the lease is no longer what it was: filled, released, revoked, stolen or expired; with what was stored
+   * then, if a message said so that was sent after the lease was refused here. Never rejects.
+   */
   settled(remaining: number, holder: string): Promise<Buffer | undefined>
   drop(): void
 }
@@ -103,10 +110,11 @@ export function wakes(
         },
       }
     },
-    woken(lease, held, value) {
+    woken(lease, ended) {
       for (const waiter of waiters.get(lease) ?? []) {
         waiter.done = true
-        if (waiter.mark !== undefined && held?.includes(waiter.mark)) waiter.value = value
+        // A message of a former lease may be late by any time: what it brings may have been invalidated long ago.
+        if (waiter.mark !== undefined && ended?.held.includes(waiter.mark)) waiter.value = ended.value
         waiter.nudge()
       }
     },

@@ -88,7 +88,7 @@ export async function busy<T>(
   backend: Backend<T>,
   key: string,
   ms = 10_000,
-): Promise<Exclude<Acquired, { readonly token: string }>> {
+): Promise<Exclude<Acquired<T>, { readonly token: string }>> {
   const acquired = await backend.acquire(key, ms)
   if (acquired.token !== undefined) assert.fail(`Expected the lease of '${key}' to be held by somebody.`)
   return acquired

@@ -40,7 +40,7 @@ async function refused(from: Backend<Bytes>, key: string) {
   return busy
 }
 
-async function settlesWithin(ms: number, settled: Promise<void>): Promise<boolean> {
+async function settlesWithin(ms: number, settled: Promise<unknown>): Promise<boolean> {
   return Promise.race([settled.then(() => true), sleep(ms, false)])
 }
 

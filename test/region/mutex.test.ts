@@ -297,7 +297,7 @@ describe('a mutex of this process', () => {
     const second = await backend.acquire('key', 10_000)
     expect(second.token).toBeUndefined()
     const woken = deferred()
-    if (second.token === undefined) second.settled.then(woken.resolve, woken.reject)
+    if (second.token === undefined) second.settled.then(() => woken.resolve(), woken.reject)
     await backend.release('key', first.token as string)
     await woken.promise
     expect((await backend.acquire('key', 10_000)).token).toBeDefined()
