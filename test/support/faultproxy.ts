@@ -7,6 +7,8 @@ export type Fault =
   | { readonly kind: 'none' }
   /** Every chunk is late by `ms`, plus up to `jitter`; the order is kept. */
   | { readonly kind: 'latency'; readonly ms: number; readonly jitter?: number }
+  /** Nothing passes until another fault is set; then all of it does, in order. */
+  | { readonly kind: 'hold' }
   /** Connections stand, nothing passes. */
   | { readonly kind: 'blackhole' }
   /** The connection is reset after so many more bytes of replies. */
@@ -38,6 +40,8 @@ export async function faultProxy(upstream: {
 }): Promise<FaultProxy> {
   let fault: Fault = { kind: 'none' }
   let replied = 0
+  let release = () => {}
+  let released = Promise.resolve()
   const clients = new Set<Socket>()
   /** Cut, and about to be reset: a stream that went on after the gap would be one that TCP never delivers. */
   const severed = new WeakSet<Socket>()
@@ -64,6 +68,7 @@ export async function faultProxy(upstream: {
       const late = fault.kind === 'latency' ? fault.ms + Math.random() * (fault.jitter ?? 0) : 0
       last = last.then(async () => {
         if (late > 0) await delay(late)
+        await released
         if (!from.destroyed && fault.kind !== 'blackhole') deliver(chunk)
       })
     })
@@ -96,6 +101,11 @@ export async function faultProxy(upstream: {
     set(next) {
       // Bytes swallowed by the blackhole are lost for good, which TCP never does to a connection that lives on.
       if (fault.kind === 'blackhole' && next.kind !== 'blackhole') reset()
+      release()
+      if (next.kind === 'hold')
+        released = new Promise((resolve) => {
+          release = resolve
+        })
       fault = next
       replied = 0
     },
