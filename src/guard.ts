@@ -16,19 +16,13 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       return fail(error)
     }
   }
-  return delegate(next, {
+  const layer = delegate(next, {
     get: (key) => tried(() => next.get(key)),
     set: (key, value, options) => tried(() => next.set(key, value, options)),
     delete: (key) => tried(() => next.delete(key)),
     getMulti: (keys) => tried(() => next.getMulti(keys)),
     setMulti: (writes) => tried(() => next.setMulti(writes)),
     deleteMulti: (keys) => tried(() => next.deleteMulti(keys)),
-    acquire: (key, ms, options) =>
-      andThen(
-        tried(() => next.acquire(key, ms, options)),
-        (acquired) =>
-          acquired.token === undefined ? { ...acquired, settled: acquired.settled.catch(fail) } : acquired,
-      ),
     renew: (key, token, ms) => tried(() => next.renew(key, token, ms)),
     release: (key, token) => tried(() => next.release(key, token)),
     held: (key) => tried(() => next.held(key)),
@@ -41,6 +35,15 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       inspect: (key) => tried(() => next.tracker?.inspect(key) as never),
     },
   })
+  return {
+    ...layer,
+    acquire: (key, ms, options) =>
+      andThen(
+        tried(() => next.acquire(key, ms, options)),
+        (acquired) =>
+          acquired.token === undefined ? { ...acquired, settled: acquired.settled.catch(fail) } : acquired,
+      ),
+  }
 }
 
 /** A foreign failure as a typed one. */

@@ -55,6 +55,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
   const get = overrides.get ?? ((key) => next.get(key))
   const set = overrides.set ?? ((key, value, options) => next.set(key, value, options))
   const remove = overrides.delete ?? ((key) => next.delete(key))
+  const acquire = overrides.acquire ?? ((key, ms, options) => next.acquire(key, ms, options))
   return {
     name: overrides.name ?? next.name,
     get,
@@ -77,11 +78,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
               () => undefined,
             )
         : (keys) => next.deleteMulti(keys)),
-    acquire:
-      overrides.acquire ??
-      (overrides.get || overrides.getMulti
-        ? reading(next)
-        : (key, ms, options) => next.acquire(key, ms, options)),
+    acquire: overrides.get || overrides.getMulti ? reading(acquire) : acquire,
     renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
     release: overrides.release ?? ((key, token) => next.release(key, token)),
     held: overrides.held ?? ((key) => next.held(key)),
@@ -95,10 +92,10 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
   }
 }
 
-/** Whoever is to see every read must not be gone past by what a lease brings. */
-function reading<T>(next: Backend<T>): Backend<T>['acquire'] {
+/** What sees every read must not be gone past by what a lease brings: its waiters read. */
+function reading<T>(acquire: Backend<T>['acquire']): Backend<T>['acquire'] {
   return (key, ms, options) =>
-    andThen(next.acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))
+    andThen(acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))
 }
 
 /** Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed. */
@@ -123,7 +120,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       ledger === undefined || options.ifCurrent === undefined
         ? options
         : { ...options, ifCurrent: ledger.down(options.ifCurrent.clock, options.ifCurrent.basis) }
-    return delegate(next, {
+    const layer = delegate(next, {
       get: (key) => next.get(mangle(key)),
       set: (key, value, options) => next.set(mangle(key), value, down(options)),
       delete: (key) => next.delete(mangle(key)),
@@ -131,7 +128,6 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       setMulti: (writes) =>
         next.setMulti(writes.map(([key, value, options]) => [mangle(key), value, down(options)])),
       deleteMulti: (keys) => next.deleteMulti(keys.map((key) => mangle(key))),
-      acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
       renew: (key, token, ms) => next.renew(mangle(key), token, ms),
       release: (key, token) => next.release(mangle(key), token),
       held: (key) => next.held(mangle(key)),
@@ -141,6 +137,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
         inspect: (key) => (next.tracker as Tracker).inspect(mangle(key)),
       },
     })
+    return { ...layer, acquire: (key, ms, options) => next.acquire(mangle(key), ms, options) }
   }
 }
 
@@ -275,7 +272,7 @@ export function intercept(
       setMulti: (writes) =>
         around({ name: 'setMulti', keys: writes.map(([key]) => key) }, () => next.setMulti(writes)),
       deleteMulti: (keys) => around({ name: 'deleteMulti', keys }, () => next.deleteMulti(keys)),
-      acquire: (key, ms, options) => one('acquire', key, () => reading(next)(key, ms, options)),
+      acquire: (key, ms, options) => one('acquire', key, () => next.acquire(key, ms, options)),
       renew: (key, token, ms) => one('renew', key, () => next.renew(key, token, ms)),
       release: (key, token) => one('release', key, () => next.release(key, token)),
       held: (key) => one('held', key, () => next.held(key)),

@@ -90,7 +90,7 @@ export function track(
     return current(found, basis)
   }
 
-  return delegate(next, {
+  const layer = delegate(next, {
     get(key) {
       const found = next.get(key)
       later = isPromise(found)
@@ -151,10 +151,6 @@ export function track(
               }),
             ),
         }),
-    acquire: (key, ms, options) =>
-      andThen(next.acquire(key, ms, options), (acquired) =>
-        arriving(acquired, (found) => vouched(key, found)),
-      ),
     ledger: undefined,
     tracker: {
       explicit: calls !== undefined,
@@ -176,6 +172,13 @@ export function track(
         }),
     },
   })
+  return {
+    ...layer,
+    acquire: (key, ms, options) =>
+      andThen(next.acquire(key, ms, options), (acquired) =>
+        arriving(acquired, (found) => vouched(key, found)),
+      ),
+  }
 }
 
 function basisOf(found: CachedValue | null): Basis | undefined {

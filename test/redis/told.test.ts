@@ -158,7 +158,10 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     expect(seen).toEqual(['get', 'get', 'get', 'acquire', 'get'])
     const doubting = process(undefined, (backend) => {
       const next = plain(backend)
-      return delegate(next, { get: (key) => next.get(key) })
+      return delegate(next, {
+        get: (key) => next.get(key),
+        acquire: (key, ms, how) => next.acquire(key, ms, how),
+      })
     })
     expect(await awaited(maker, doubting, 'small')).toEqual({ values: ['small'], reads: 1 })
   })
