@@ -1,7 +1,7 @@
 import type { Backend } from './backend.js'
 import { CorralError, shown } from './errors.js'
 import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
-import { delegate } from './proxy.js'
+import { delegate, type Overrides } from './proxy.js'
 
 /** Foreign failures of a chain as one typed error with the foreign one as its cause, thrown or rejected alike. */
 export function guard<T>(next: Backend<T>): Backend<T> {
@@ -16,13 +16,19 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       return fail(error)
     }
   }
-  const layer = delegate(next, {
+  const layer: Overrides<T> = {
     get: (key) => tried(() => next.get(key)),
     set: (key, value, options) => tried(() => next.set(key, value, options)),
     delete: (key) => tried(() => next.delete(key)),
     getMulti: (keys) => tried(() => next.getMulti(keys)),
     setMulti: (writes) => tried(() => next.setMulti(writes)),
     deleteMulti: (keys) => tried(() => next.deleteMulti(keys)),
+    acquire: (key, ms, options) =>
+      andThen(
+        tried(() => next.acquire(key, ms, options)),
+        (acquired) =>
+          acquired.token === undefined ? { ...acquired, settled: acquired.settled.catch(fail) } : acquired,
+      ),
     renew: (key, token, ms) => tried(() => next.renew(key, token, ms)),
     release: (key, token) => tried(() => next.release(key, token)),
     held: (key) => tried(() => next.held(key)),
@@ -34,16 +40,8 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       judge: (basis) => tried(() => next.tracker?.judge(basis) as never),
       inspect: (key) => tried(() => next.tracker?.inspect(key) as never),
     },
-  })
-  return {
-    ...layer,
-    acquire: (key, ms, options) =>
-      andThen(
-        tried(() => next.acquire(key, ms, options)),
-        (acquired) =>
-          acquired.token === undefined ? { ...acquired, settled: acquired.settled.catch(fail) } : acquired,
-      ),
   }
+  return delegate(next, layer, true)
 }
 
 /** A foreign failure as a typed one. */

@@ -18,11 +18,8 @@ export function arriving<T, R>(
   change: (value: T) => MaybePromise<R | undefined>,
 ): Acquired<R> {
   if (acquired.token !== undefined) return acquired
-  const { remaining, settled } = acquired
-  return {
-    remaining,
-    settled: settled.then((value) => (value === undefined ? undefined : change(value))),
-  }
+  const settled = acquired.settled.then((value) => (value === undefined ? undefined : change(value)))
+  return { ...acquired, settled }
 }
 
 /** The four operations of a fenced lease: a backend has all of them or none. */

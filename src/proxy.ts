@@ -49,9 +49,11 @@ export type Overrides<T> = Partial<Omit<Backend<T>, '~stores' | 'actual'>>
 
 /**
  * A backend that does what `next` does but for the overrides. A multi form that is not overridden itself follows the
- * overridden single form, so that no operation goes past a proxy.
+ * overridden single form, so that no operation goes past a proxy. Nor does what a lease brings when it is over: where reads
+ * are overridden, its waiters read.
+ * @param brings - the overridden `acquire` treats what a lease brings as `get` treats what it reads. @default false
  */
-export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<T> {
+export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = false): Backend<T> {
   const get = overrides.get ?? ((key) => next.get(key))
   const set = overrides.set ?? ((key, value, options) => next.set(key, value, options))
   const remove = overrides.delete ?? ((key) => next.delete(key))
@@ -78,7 +80,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
               () => undefined,
             )
         : (keys) => next.deleteMulti(keys)),
-    acquire: overrides.get || overrides.getMulti ? reading(acquire) : acquire,
+    acquire: !brings && (overrides.get || overrides.getMulti) ? reading(acquire) : acquire,
     renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
     release: overrides.release ?? ((key, token) => next.release(key, token)),
     held: overrides.held ?? ((key) => next.held(key)),
@@ -92,7 +94,6 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>): Backend<
   }
 }
 
-/** What sees every read must not be gone past by what a lease brings: its waiters read. */
 function reading<T>(acquire: Backend<T>['acquire']): Backend<T>['acquire'] {
   return (key, ms, options) =>
     andThen(acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))
@@ -114,13 +115,13 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       `Expected a key mangler to return a string for '${key}', got ${shown(mangled)}.`,
     )
   }
-  return (next) => {
+  return <T>(next: Backend<T>) => {
     const ledger = next.ledger && mapNames(next.ledger, mangle)
     const down = (options: WriteOptions): WriteOptions =>
       ledger === undefined || options.ifCurrent === undefined
         ? options
         : { ...options, ifCurrent: ledger.down(options.ifCurrent.clock, options.ifCurrent.basis) }
-    const layer = delegate(next, {
+    const layer: Overrides<T> = {
       get: (key) => next.get(mangle(key)),
       set: (key, value, options) => next.set(mangle(key), value, down(options)),
       delete: (key) => next.delete(mangle(key)),
@@ -128,6 +129,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       setMulti: (writes) =>
         next.setMulti(writes.map(([key, value, options]) => [mangle(key), value, down(options)])),
       deleteMulti: (keys) => next.deleteMulti(keys.map((key) => mangle(key))),
+      acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
       renew: (key, token, ms) => next.renew(mangle(key), token, ms),
       release: (key, token) => next.release(mangle(key), token),
       held: (key) => next.held(mangle(key)),
@@ -136,8 +138,8 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
         ...next.tracker,
         inspect: (key) => (next.tracker as Tracker).inspect(mangle(key)),
       },
-    })
-    return { ...layer, acquire: (key, ms, options) => next.acquire(mangle(key), ms, options) }
+    }
+    return delegate(next, layer, true)
   }
 }
 

@@ -4,7 +4,7 @@ import { report } from '../diagnostics.js'
 import { arriving } from '../lease.js'
 import { compare, type Freshness, type Ledger, namesOf, type Reading, type Remembered } from '../ledger.js'
 import { andThen, changed, handled, isPromise, type MaybePromise } from '../maybe-promise.js'
-import { delegate } from '../proxy.js'
+import { delegate, type Overrides } from '../proxy.js'
 import { outdated } from './versions.js'
 
 /** The clock of a ledger, under the prefix of the layers below. */
@@ -90,7 +90,7 @@ export function track(
     return current(found, basis)
   }
 
-  const layer = delegate(next, {
+  const layer: Overrides<CachedValue> = {
     get(key) {
       const found = next.get(key)
       later = isPromise(found)
@@ -151,6 +151,10 @@ export function track(
               }),
             ),
         }),
+    acquire: (key, ms, options) =>
+      andThen(next.acquire(key, ms, options), (acquired) =>
+        arriving(acquired, (found) => vouched(key, found)),
+      ),
     ledger: undefined,
     tracker: {
       explicit: calls !== undefined,
@@ -171,14 +175,8 @@ export function track(
           )
         }),
     },
-  })
-  return {
-    ...layer,
-    acquire: (key, ms, options) =>
-      andThen(next.acquire(key, ms, options), (acquired) =>
-        arriving(acquired, (found) => vouched(key, found)),
-      ),
   }
+  return delegate(next, layer, true)
 }
 
 function basisOf(found: CachedValue | null): Basis | undefined {
