@@ -232,6 +232,56 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(await one.set('as of', 'new', { dependencies: ['x'], asOf: await one.asOf() })).toBe('stored')
   })
 
+  it('remove, here and elsewhere, what was to be replaced by what they refuse', async () => {
+    const bus = localBus()
+    const [one, other] = two(bus)
+    const asOf = await one.asOf()
+    bus.cut()
+    bus.mend()
+    await fill(one, 'key', 'older')
+    await fill(other, 'key', 'older')
+    expect(await one.set('key', 'newer', { dependencies: ['x'], asOf })).toBe('refused')
+    expect([one.peek('key'), other.peek('key')]).toEqual([NO_VALUE, NO_VALUE])
+    bus.cut()
+    await expect(one.set('key', 'newer')).rejects.toMatchObject({ code: 'ERR_BUS' })
+    bus.mend()
+  })
+
+  it('let nobody share, while messages may be lost, what was begun before', async () => {
+    const bus = localBus()
+    const [one] = two(bus)
+    const { create, started, resolve } = held<string>()
+    const loading = one.getOrCreate(
+      'key',
+      async () => {
+        dependsOn(dep.id('user', 5))
+        return create()
+      },
+      { shouldCache: () => false },
+    )
+    await started
+    bus.cut()
+    // Elsewhere user 5 is invalidated by now, which is not heard here.
+    const joined = one.getOrCreate('key', () => 'new')
+    resolve('old')
+    expect([await loading, await joined]).toEqual(['old', 'new'])
+  })
+
+  it('vouch for nothing while messages may be lost', async () => {
+    const bus = localBus()
+    const { ledger } = wrap(memory(), broadcast(bus, { name: 'store' }))
+    if (ledger === undefined) throw new Error('memory() has a ledger')
+    const { epoch, at } = await ledger.begin('clock', ['name'])
+    const basis = { epoch, groups: [{ a: at, names: ['name'] }] }
+    expect(await ledger.judge('clock', basis)).toBe('fresh')
+    bus.cut()
+    expect(await ledger.judge('clock', basis)).toBe('dead')
+    expect(await ledger.read('clock', ['name'])).toEqual({ now: undefined, stamps: [undefined] })
+    bus.mend()
+    expect(await ledger.judge('clock', basis)).toBe('dead')
+    expect((await ledger.read('clock', ['name'])).now?.epoch).not.toBe(epoch)
+  })
+
   it('do the same over a store without a ledger', async () => {
     const bus = localBus()
     const store = () => {
@@ -258,6 +308,9 @@ describe('stores of several processes, joined by broadcast()', () => {
     resolve('old')
     expect([await creation, await joined]).toEqual(['old', 'new'])
     expect([one.peek('key'), one.peek('late')]).toEqual([NO_VALUE, 'new'])
+    // What was stored before the gap is there still, and of no use, however it is asked for.
+    expect(map.has('key')).toBe(true)
+    expect(await one.getMulti(['key', 'late'])).toEqual([NO_VALUE, 'new'])
     await other.delete('late')
     expect(one.peek('late')).toBe(NO_VALUE)
   })

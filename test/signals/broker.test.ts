@@ -386,6 +386,29 @@ describe('a broker', () => {
     expect(ran).toBe(false)
   })
 
+  it('reaches what the item had to do with before, its key included', async () => {
+    const { books, changes } = library({
+      id: undefined as never,
+      primaryKey: ({ id = 0, shelf }) => [shelf, id],
+      dependencies: ({ shelf }) => dep.group('shelf', shelf),
+    })
+    const before: Book = { id: 1, shelf: 'a' }
+    await books.apply({ id: 1, shelf: 'b' }, () => {}, { before })
+    await books.delete({ id: 1, shelf: 'b' }, () => {}, { before })
+    await books.invalidate({ id: 1, shelf: 'b' }, { before })
+    for (const { names } of changes)
+      expect([...names].sort()).toEqual(
+        ['a', 'b']
+          .flatMap((shelf) => [
+            dep.primaryKey('book', shelf, 1),
+            dep.group('shelf', shelf),
+            `scope:book:shelf='${shelf}`,
+          ])
+          .sort(),
+      )
+    expect(changes).toHaveLength(3)
+  })
+
   it('takes children, composite keys and a soft mode', async () => {
     const { books, changes, inner } = library({
       id: undefined as never,
