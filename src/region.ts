@@ -43,7 +43,7 @@ import type {
   RegionOptions,
   SetOptions,
 } from './region-types.js'
-import { leaveScope } from './scope.js'
+import { runRenewal } from './scope.js'
 import { fromSettings, replaces } from './settings.js'
 import { regionSignals } from './signals/region-events.js'
 import type { Cause } from './signals/source.js'
@@ -450,12 +450,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = explicitTracker(at)
-        // A creator that asks for its own renewal is that renewal.
-        const own = new Set(calls?.keys(list).filter(at.pile.makes))
-        // Not part of a creation that asks for it: that would be made from what it renews.
-        return leaveScope(async () => {
+        return runRenewal(calls ?? at, async (left) => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
-          const others = calls?.keys(list).filter((key) => !own.has(key)) ?? []
+          // A creator that asks for its own renewal is that renewal.
+          const others = left(calls?.keys(list) ?? []).filter((key) => !at.pile.makes(key))
           await calls?.renew(others, region)
         })
       }),
