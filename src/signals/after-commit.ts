@@ -138,7 +138,7 @@ function merged(debts: readonly Debt[]): Task[] {
       const names = [...new Set(some.flatMap((debt) => debt.names))]
       const cause = some.length === 1 && some[0] !== undefined ? some[0].cause : common(some)
       const work = () => invalidateIn(region, names, mode, cause)
-      return names.length === 0 ? [] : [{ regions: [region.name], names, work }]
+      return [{ regions: [region.name], names, work }]
     }),
   )
 }

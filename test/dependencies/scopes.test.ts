@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { CorralError, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { CorralError, dep, dependsOn, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 
 interface Book {
   readonly id: number
@@ -191,14 +191,21 @@ describe('scopes', () => {
   })
 
   it('pass an extractor’s failure on, or take all lists of the kind', () => {
+    const reported: unknown[] = []
+    const listen = (message: unknown) => void reported.push(message)
+    diagnostics('failure').subscribe(listen)
+    const error = new Error('no such column')
     const broken = () => {
-      throw new Error('no such column')
+      throw error
     }
     expect(() => dep.scopes<Book>('b').describes(['x'], broken).namesFor(dune, { created: true })).toThrow(
       'no such column',
     )
     const lenient = dep.scopes<Book>('b', { mode: 'lenient' }).describes(['category'], broken)
-    expect(lenient.namesFor(dune, { created: true })).toEqual([lenient.condition({ category: 'x' })[0]])
+    for (let i = 0; i < 2; i++)
+      expect(lenient.namesFor(dune, { created: true })).toEqual([lenient.condition({ category: 'x' })[0]])
+    diagnostics('failure').unsubscribe(listen)
+    expect(reported).toEqual(Array(2).fill({ where: 'extractor', key: 'scopes:b:category', error }))
   })
 
   it('whose extractor fails are invalidated as a kind, the others by name, before the failure is thrown', async () => {

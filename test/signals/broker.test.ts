@@ -409,6 +409,28 @@ describe('a broker', () => {
     expect(changes).toHaveLength(3)
   })
 
+  it('invalidates nothing for an item that has to do with nothing', async () => {
+    const { books, order, changes } = library({
+      id: undefined as never,
+      scopes: undefined as never,
+      dependencies: () => [],
+    })
+    await books.apply({ id: 1, shelf: 'a' }, () => {})
+    expect(order).toEqual(['told'])
+    expect(changes).toMatchObject([{ names: [] }])
+  })
+
+  it.each([[''], [['a', '']], [[5]], [{}]])(
+    'refuses %j for dependencies before the change',
+    async (names) => {
+      const { books, order } = library({ dependencies: () => names as string })
+      await expect(books.apply({ id: 1, shelf: 'a' }, () => order.push('ran'))).rejects.toMatchObject({
+        code: 'ERR_OPTION',
+      })
+      expect(order).toEqual([])
+    },
+  )
+
   it('takes children, composite keys and a soft mode', async () => {
     const { books, changes, inner } = library({
       id: undefined as never,
@@ -618,15 +640,18 @@ describe('afterCommit()', () => {
     const answer = await afterCommit(async () => {
       await books.apply(one, () => order.push('one'), { reason: 'first', meta: 1 })
       await books.delete(other, () => order.push('other'), { reason: 'second' })
+      await books.delete(other, () => {})
       order.push('commit')
       return 'done'
     })
     expect(answer).toBe('done')
     const names = "id:book:1 scopes:book:shelf id:book:2 scope:book:shelf='a"
-    expect(order).toEqual(['one', 'other', 'commit', `inner: ${names}`, `outer: ${names}`, 'told', 'told'])
+    const told = ['told', 'told', 'told']
+    expect(order).toEqual(['one', 'other', 'commit', `inner: ${names}`, `outer: ${names}`, ...told])
     expect(changes).toMatchObject([
       { action: 'apply', reason: 'first', meta: 1 },
       { action: 'delete', reason: 'second' },
+      { action: 'delete' },
     ])
   })
 
@@ -728,6 +753,20 @@ describe('afterCommit()', () => {
     expect(outer.peek('list a')).toBe(NO_VALUE)
     expect(reasons).toEqual([expect.stringMatching(/^order 0 .*; order 1 .*…$/s)])
     await relayed.close()
+  })
+
+  it('says what a change inside could not invalidate, besides invalidating its own', async () => {
+    const { books, order, broken } = library()
+    const others = library()
+    broken.add('inner')
+    const inside = await failure(books.apply(one, () => 'done'))
+    const error = await failure(afterCommit(() => others.books.apply(other, () => Promise.reject(inside))))
+    expect(error).toMatchObject({ result: 'done', regions: ['inner'] })
+    expect(others.order).toHaveLength(2)
+    broken.clear()
+    await error.retry()
+    expect(order.at(-2)).toMatch(/^inner/)
+    expect(others.order.at(-1)).toBe('told')
   })
 
   it('invalidates when what rejects it says that it is done', async () => {
