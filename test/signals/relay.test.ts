@@ -11,6 +11,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { type Bus, type BusListener, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
+import { link } from '../../src/signals/link.js'
 import { deferred, idle } from '../support/stage.js'
 
 const endings: (() => void)[] = []
@@ -325,6 +326,23 @@ describe('relay()', () => {
     )
     expect(events).toMatchObject([['invalidate', { names: ['k'], origin: 'remote' }]])
     expect(said).toEqual([])
+  })
+
+  it('keeps from the bus, and from who sent it, what goes wrong where a message is heard', async () => {
+    const bus = localBus()
+    const reported = failures()
+    const boom = new Error('boom')
+    const fails = () => {
+      throw boom
+    }
+    link({ bus, address: 'signals', timeout: 1_000, heard: fails, missed: fails })
+    const { one, events } = pair(bus)
+    await one.delete('key')
+    expect(events).toHaveLength(1)
+    expect(reported).toEqual([boom])
+    bus.cut()
+    bus.mend()
+    expect(reported).toEqual([boom, boom])
   })
 
   it('ends when closed, also over a bus that goes on, and owes nothing any more', async () => {
