@@ -5,7 +5,7 @@ import { checkKey, checkKeys } from './keys.js'
 import { checkMode, explicitTracker } from './region-checks.js'
 import type { Region } from './region-types.js'
 import type { RegionHolder } from './region-use.js'
-import { leaveScope } from './scope.js'
+import { runRenewal } from './scope.js'
 import type { RegionSignals } from './signals/region-events.js'
 import type { Cause } from './signals/source.js'
 import { softenKey } from './soften.js'
@@ -72,12 +72,10 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = explicitTracker(at)
-        // A creator that asks for its own renewal is that renewal.
-        const own = new Set(holder.calls?.keys(list).filter(at.pile.makes))
-        // Not part of a creation that asks for it: that would be made from what it renews.
-        return leaveScope(async () => {
+        return runRenewal(holder.calls ?? at, async (left) => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
-          const others = holder.calls?.keys(list).filter((key) => !own.has(key)) ?? []
+          // A creator that asks for its own renewal is that renewal.
+          const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.pile.makes(key))
           await holder.calls?.renew(others, renewing)
         })
       }),
