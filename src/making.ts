@@ -1,7 +1,7 @@
 import { report } from './diagnostics.js'
 import type { Steps } from './dogpile-types.js'
 import type { Filled, Flight } from './flight.js'
-import { beginSpan, currentScope, endSpan, enterScope, type Work } from './scope.js'
+import { runInScope, type Work } from './scope.js'
 
 /** A key whose lease was granted, and who waits for it. */
 export interface Claim<V> {
@@ -99,20 +99,13 @@ export async function giveBack<V>(key: string, token: string, steps: Steps<V>): 
 }
 
 /** Runs a creator in a scope of its own. */
-export async function create<V>(
+export function create<V>(
   steps: Steps<V>,
   keys: readonly string[],
   work: Work,
   signal: AbortSignal,
 ): Promise<readonly V[]> {
-  const span = beginSpan()
-  try {
-    return await enterScope({ parent: currentScope(), work, gathering: undefined, span }, () =>
-      steps.create(keys, signal),
-    )
-  } finally {
-    endSpan(span)
-  }
+  return runInScope(work, () => steps.create(keys, signal))
 }
 
 /** Aborted when nobody waits for any of the keys any more. */

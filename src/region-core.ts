@@ -5,6 +5,7 @@ import { outdated } from './dependencies/versions.js'
 import { diagnostics, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found } from './dogpile-types.js'
 import type { Gathering } from './gathering.js'
+import { typed } from './guard.js'
 import type { RegionInvalidator } from './invalidation.js'
 import type { Freshness, Tracker } from './ledger.js'
 import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
@@ -187,4 +188,20 @@ function settle<V>(
   if (!served) return NO_VALUE
   handOut(region, key, found as CachedValue, freshness === 'stale', expiration)
   return (found as CachedValue).payload as V
+}
+
+/** A hit: the entry goes to a caller. */
+export function give<T>(region: Configured, key: string, entry: CachedValue, limit: number | undefined): T {
+  if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+  handOut(region, key, entry, false, limit)
+  return entry.payload as T
+}
+
+/** A single read of the chain, its failures typed. */
+export function readOne({ chain }: Configured, key: string): MaybePromise<CachedValue | undefined> {
+  try {
+    return chain.get(key)
+  } catch (error) {
+    throw typed(chain.name, error)
+  }
 }

@@ -1,6 +1,6 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Gathering } from './gathering.js'
 import { onePerProcess } from './one-per-process.js'
+import { type Nested, spans } from './spans.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
 export interface Work {
@@ -18,57 +18,97 @@ export function workOf(pile: object, keys: readonly string[], alone = false): Wo
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
-export interface Scope {
-  readonly parent: Scope | undefined
+export interface Scope extends Nested<Scope> {
   readonly work: Work
   /** What the creation is made from; absent where nothing tracks it. */
   readonly gathering: Gathering | undefined
-  /** Of this run of a creator alone, while several may be the same work: a batch whose rest is made key by key. */
-  readonly span: Span
+  /** The creation that asked for the renewal which this one is part of: it waits, but is not made from it. */
+  readonly by?: Scope | undefined
 }
 
-/** From the start of a creator until it settles. What it leaves behind, such as a timer, is part of it no longer. */
-export interface Span {
-  over: boolean
+/** Values that are being renewed because something that they are made from is to be made anew. */
+interface Renewal extends Nested<Renewal> {
+  readonly by: Scope | undefined
+  readonly of: object
+  readonly keys: Set<string>
 }
 
-const shared = onePerProcess('scopes', () => ({
-  scopes: new AsyncLocalStorage<Scope>(),
-  running: 0,
-  leaveSession: <R>(run: () => R): R => run(),
-}))
-const { scopes } = shared
+const shared = onePerProcess('leaving', () => ({ leaveSession: <R>(run: () => R): R => run() }))
+const scopes = spans<Scope>('scopes')
+const renewals = spans<Renewal>('renewals')
 
-/** A creator is about to run. */
-export function beginSpan(): Span {
-  shared.running++
-  return { over: false }
+/** The innermost creation around the caller. */
+export const currentScope = scopes.current
+
+/** Runs a creator in a scope of this run alone: several may be the same work, as a batch whose rest is made key by key. */
+export async function runInScope<R>(work: Work, run: () => R | Promise<R>): Promise<R> {
+  const parent = currentScope()
+  const by = parent === undefined ? renewals.current()?.by : undefined
+  const scope = { parent, by, work, gathering: undefined, over: false }
+  scopes.begin()
+  try {
+    return await scopes.enter(scope, run)
+  } finally {
+    scope.over = true
+    scopes.end()
+  }
 }
 
-/**
- * The creator has settled. After the last one nobody is inside any scope, and the storage is turned off: before Node 24
- * it makes every promise of the process two to four times as expensive while it is on.
- */
-export function endSpan(span: Span): void {
-  span.over = true
-  if (--shared.running === 0) scopes.disable()
-}
-
-/** The innermost creation around the caller. Costs nothing while none is under way in this process. */
-export function currentScope(): Scope | undefined {
-  let scope = shared.running > 0 ? scopes.getStore() : undefined
-  while (scope?.span.over) scope = scope.parent
-  return scope
-}
-
-/** Runs a creator inside its scope. */
-export function enterScope<R>(scope: Scope, run: () => R): R {
-  return scopes.run(scope, run)
+/** Runs a creator inside its scope, where `gathering` collects what it makes is made from. */
+export function gatherIn<R>(scope: Scope, gathering: Gathering | undefined, run: () => R): R {
+  const inner: Scope = {
+    parent: scope,
+    work: scope.work,
+    gathering,
+    get over() {
+      return scope.over
+    },
+  }
+  return scopes.enter(inner, run)
 }
 
 /** Runs what nobody waits for, and so is part of no creation; its session is its own. */
 export function leaveScope<R>(run: () => R): R {
-  return shared.leaveSession(() => (shared.running > 0 ? scopes.exit(run) : run()))
+  return shared.leaveSession(() => scopes.leave(() => renewals.leave(run)))
+}
+
+/**
+ * Runs a renewal, which is part of no creation that asks for it: that would be made from what it renews. Renewals may ask
+ * for each other in a circle, so `left` tells which keys none of those around it renews already.
+ */
+export async function runRenewal<R>(
+  of: object,
+  run: (left: (keys: readonly string[]) => readonly string[]) => Promise<R>,
+): Promise<R> {
+  const parent = renewals.current()
+  const renewal = { parent, by: waiting(), of, keys: new Set<string>(), over: false }
+  const left = (keys: readonly string[]): readonly string[] => {
+    const open = keys.filter((key) => {
+      for (let outer = parent; outer !== undefined; outer = outer.parent)
+        if (!outer.over && outer.of === of && outer.keys.has(key)) return false
+      return true
+    })
+    for (const key of open) renewal.keys.add(key)
+    return open
+  }
+  renewals.begin()
+  try {
+    return await leaveScope(() => renewals.enter(renewal, () => run(left)))
+  } finally {
+    renewal.over = true
+    renewals.end()
+  }
+}
+
+/** The creation that waits for what the caller waits for. */
+function waiting(): Scope | undefined {
+  return currentScope() ?? renewals.current()?.by
+}
+
+/** All creations under way that wait for the caller. */
+function* around(): Generator<Scope> {
+  for (let scope = waiting(); scope !== undefined; scope = scope.parent ?? scope.by)
+    if (!scope.over) yield scope
 }
 
 /** Told by the first session of this process. */
@@ -76,9 +116,9 @@ export function whenLeaving(leave: typeof shared.leaveSession): void {
   shared.leaveSession = leave
 }
 
-/** Notes that the creation around the caller, if there is one, waits for `on`; the answer ends the wait. */
+/** Notes that the creation that waits for the caller, if there is one, waits for `on`; the answer ends the wait. */
 export function noteWait(on: Work): (() => void) | undefined {
-  const waits = currentScope()?.work.waits
+  const waits = waiting()?.work.waits
   if (waits === undefined) return undefined
   const edge = { on }
   waits.add(edge)
@@ -87,7 +127,7 @@ export function noteWait(on: Work): (() => void) | undefined {
 
 /** Whether the caller, waiting for `target`, would wait for itself. */
 export function closesCycle(target: Work): boolean {
-  const asking = currentScope()?.work
+  const asking = waiting()?.work
   if (asking === undefined) return false
   const seen = new Set<Work>()
   const open = [target]
@@ -102,14 +142,13 @@ export function closesCycle(target: Work): boolean {
 
 /** Whether the caller is part of a creation of the same key. */
 export function makesAlready(pile: object, key: string): boolean {
-  for (let scope = currentScope(); scope !== undefined; scope = scope.parent)
-    if (scope.work.pile === pile && scope.work.keys.includes(key)) return true
+  for (const { work } of around()) if (work.pile === pile && work.keys.includes(key)) return true
   return false
 }
 
 /** Whether a creation without a lease is under way around the caller for the same key: its creator asks for itself. */
 export function repeatsItself(pile: object, key: string): boolean {
-  for (let scope = currentScope(); scope !== undefined; scope = scope.parent)
-    if (scope.work.alone && scope.work.pile === pile && scope.work.keys.includes(key)) return true
+  for (const { work } of around())
+    if (work.alone && work.pile === pile && work.keys.includes(key)) return true
   return false
 }

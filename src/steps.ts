@@ -14,7 +14,7 @@ import { arriving } from './lease.js'
 import { all, andThen, handled, type MaybePromise } from './maybe-promise.js'
 import { type Configured, type Made, type Plan, physicalLifetime, seen } from './region-core.js'
 import type { Creation } from './region-types.js'
-import { currentScope, enterScope } from './scope.js'
+import { currentScope, gatherIn } from './scope.js'
 
 const REASONS = {
   lost: 'its lease was revoked, was stolen or has expired',
@@ -164,17 +164,7 @@ async function make(
   let outcome: 'made' | 'failed' = 'failed'
   let failure: unknown
   try {
-    const values = await (scope === undefined
-      ? run()
-      : enterScope(
-          {
-            parent: scope,
-            work: scope.work,
-            gathering: tracked ? gathering : undefined,
-            span: scope.span,
-          },
-          run,
-        ))
+    const values = await (scope === undefined ? run() : gatherIn(scope, tracked ? gathering : undefined, run))
     if (!Array.isArray(values) || values.length !== keys.length)
       throw new CorralError(
         'ERR_BATCH_LENGTH',

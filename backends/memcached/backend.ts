@@ -3,6 +3,7 @@ import type { Bytes } from '../../src/cached-value.js'
 import { defineBackend } from '../../src/define-backend.js'
 import { CorralError } from '../../src/errors.js'
 import type { Ledger } from '../../src/ledger.js'
+import { handled } from '../../src/maybe-promise.js'
 import type { Commands } from './commands.js'
 import { leasesOf } from './lease.js'
 import { ledgerOf } from './ledger.js'
@@ -62,7 +63,16 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
       return timely('set', store())
     },
     delete: (key) => leases.remove(key),
-    acquire: (key, ms, options) => timely('acquire', Promise.resolve(leases.acquire(key, ms, options))),
+    acquire: async (key, ms, options) => {
+      const asked = Promise.resolve(leases.acquire(key, ms, options))
+      try {
+        return await timely('acquire', asked)
+      } catch (error) {
+        // Whoever is told that it failed will not give back what may be granted yet.
+        void handled(asked.then(({ token }) => token !== undefined && leases.release(key, token)))
+        throw error
+      }
+    },
     renew: (key, token, ms) => timely('renew', Promise.resolve(leases.renew(key, token, ms))),
     release: (key, token) => timely('release', Promise.resolve(leases.release(key, token))),
     held: (key) => leases.held(key),

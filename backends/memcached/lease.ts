@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Outcome } from '../../src/backend.js'
 import { CorralError } from '../../src/errors.js'
-import type { LeaseOperations } from '../../src/lease.js'
+import type { Acquired, LeaseOperations } from '../../src/lease.js'
 import type { Version } from './commands.js'
 import { LEASE_ID, type Lease } from './entry.js'
 import { liveValue, type Slot, type Slots } from './slots.js'
@@ -9,6 +9,8 @@ import { type Waiters, waitersOf } from './waiters.js'
 
 /** After so many writes of others in between an operation is given up. */
 const ATTEMPTS = 16
+/** So many leases that were asked for in vain are remembered. */
+const VAIN = 1_000
 
 export interface Leases extends LeaseOperations {
   /** Stores a value if the token still holds, in one step of the store. */
@@ -27,6 +29,12 @@ export interface Leases extends LeaseOperations {
  */
 export function leasesOf(slots: Slots): Leases {
   const waiters: Waiters = waitersOf(async (key) => standing(await slots.get(key)))
+  /** Leases of nobody: a server that was only slow may have granted them after their askers had been told that it failed. */
+  const vain = new Set<string>()
+  const holderOf = (slot: Slot): Lease | undefined => {
+    const lease = standing(slot)
+    return lease === undefined || vain.has(lease.id.toString('hex')) ? undefined : lease
+  }
 
   /** Does something under a lease that still holds. */
   const under = async <R>(
@@ -44,31 +52,41 @@ export function leasesOf(slots: Slots): Leases {
     return undefined
   }
 
+  const ask = async (key: string, id: Buffer, ms: number, steal: boolean): Promise<Acquired> => {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const lease: Lease = { id, until: Date.now() + ms }
+      // Both travel together: a missing key, the usual case, is leased in one round trip.
+      const [added, slot] = await Promise.all([slots.put(key, { lease }, 'absent'), slots.get(key)])
+      if (added !== undefined) return { token: tokenOf(lease, added) }
+      if (slot === undefined) continue
+      const holder = holderOf(slot)
+      if (holder !== undefined && !steal)
+        return { remaining: Math.max(0, holder.until - Date.now()), settled: waiters.watch(key, holder) }
+      const written = await slots.put(
+        key,
+        { ...slot.entry, value: liveValue(slot.entry), lease },
+        slot.version,
+      )
+      if (written === undefined) continue
+      waiters.wake(key)
+      return { token: tokenOf(lease, written) }
+    }
+    throw new CorralError(
+      'ERR_UNAVAILABLE',
+      `memcached: the lease of a key could not be taken in ${ATTEMPTS} attempts, because others wrote the key each time. Try again.`,
+    )
+  }
+
   return {
     async acquire(key, ms, { steal = false } = {}) {
       const id = randomBytes(LEASE_ID)
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        const lease: Lease = { id, until: Date.now() + ms }
-        // Both travel together: a missing key, the usual case, is leased in one round trip.
-        const [added, slot] = await Promise.all([slots.put(key, { lease }, 'absent'), slots.get(key)])
-        if (added !== undefined) return { token: tokenOf(lease, added) }
-        if (slot === undefined) continue
-        const holder = standing(slot)
-        if (holder !== undefined && !steal)
-          return { remaining: Math.max(0, holder.until - Date.now()), settled: waiters.watch(key, holder) }
-        const written = await slots.put(
-          key,
-          { ...slot.entry, value: liveValue(slot.entry), lease },
-          slot.version,
-        )
-        if (written === undefined) continue
-        waiters.wake(key)
-        return { token: tokenOf(lease, written) }
+      try {
+        return await ask(key, id, ms, steal)
+      } catch (error) {
+        vain.add(id.toString('hex'))
+        for (const oldest of vain) if (vain.size > VAIN) vain.delete(oldest)
+        throw error
       }
-      throw new CorralError(
-        'ERR_UNAVAILABLE',
-        `memcached: the lease of a key could not be taken in ${ATTEMPTS} attempts, because others wrote the key each time. Try again.`,
-      )
     },
 
     async renew(key, token, ms) {

@@ -36,7 +36,11 @@ const books = broker<Book>('book', { regions: [catalogue], id: ({ id }) => id, s
 /** Saves a book, and then tells the cache: never before the change is committed. */
 export async function saveBook(changed: Book): Promise<void> {
   const before = await database.book(changed.id)
-  await books.apply(changed, () => database.save(changed), { before, reason: 'saved by a form' })
+  await books.apply(changed, () => database.save(changed), {
+    before,
+    created: before === undefined,
+    reason: 'saved by a form',
+  })
 }
 
 /** Everything that has to do with an author, whatever it is and whichever process made it. */

@@ -1,5 +1,7 @@
+import { report } from '../diagnostics.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import { UNCACHEABLE } from '../gathering.js'
+import { warnOnce } from '../warn-once.js'
 import { type IdPart, name, part, text } from './names.js'
 
 /** Values of the fields of a condition. */
@@ -21,13 +23,16 @@ export interface DescribeOptions {
   readonly watchModified?: readonly string[]
 }
 
+/**
+ * What is known of the past of an item. Where nothing is, any list may have had it, so that all lists of the kinds
+ * concerned are invalidated.
+ */
 export interface Change<T> {
-  /**
-   * The item before the change: the lists that it leaves are invalidated too. Where `modified` is given without it, all
-   * lists of the kinds concerned are.
-   */
-  readonly before?: T | undefined
-  /** Names of the fields that changed; absent: the item was created or deleted. */
+  /** The item before the change, which tells the lists that it leaves; of an item that was deleted, that item. */
+  readonly before?: T | null | undefined
+  /** The item is new, so that there are no lists that it leaves. @default false */
+  readonly created?: boolean | undefined
+  /** Names of the fields that changed: kinds that none of them is watched for are left alone. @default any of them */
   readonly modified?: Iterable<string> | undefined
   /** Passed on to the extractors. */
   readonly info?: unknown
@@ -62,13 +67,17 @@ export interface Scopes<T, Described extends string = never> {
   ): readonly string[]
   /**
    * The names that a change of an item invalidates.
-   * @throws CorralError `ERR_OPTION` for an unknown option of the change, or a `modified` that is no list of texts.
+   * @param failed - is told in strict mode what an extractor threw, whose kind as a whole is then among the names; without
+   *   it that is thrown
+   * @throws CorralError `ERR_OPTION` for a change that cannot be right.
    * @throws whatever an extractor threw, in strict mode.
    */
-  namesFor(item: T, change?: Change<T>): readonly string[]
+  namesFor(item: T, change?: Change<T>, failed?: (error: unknown) => void): readonly string[]
   /**
-   * Invalidates the lists that the item enters or leaves. Call it after the change is committed. Where an extractor fails, all
-   * lists of its kind are invalidated, the others as always, and only then strict mode throws the failure.
+   * Invalidates the lists that the item enters or leaves. Call it after the change is committed. Say what the item was
+   * `before`, or that it was `created`: else all lists of the kinds concerned are invalidated. They are as well where an
+   * extractor fails, the others as always, and only then strict mode throws the failure.
+   * @throws CorralError `ERR_OPTION` for a change that cannot be right.
    * @throws whatever the invalidation or an extractor threw.
    */
   invalidateFor(item: T, region: Invalidates, change?: Change<T>): Promise<void>
@@ -86,8 +95,8 @@ interface Description<T> {
 
 /**
  * Declares the lists of a type. A list depends on its condition, and on the kind of condition it is: that one is
- * invalidated where it cannot be told which lists are concerned, because an extractor failed or because an item was
- * modified and nobody said what it was before.
+ * invalidated where it cannot be told which lists are concerned, because an extractor failed or because nobody said
+ * what the item was before.
  * @throws CorralError `ERR_OPTION` on an unknown option.
  */
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
@@ -121,30 +130,30 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
 
   /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also what it threw. */
   const survey = (item: T, change: Change<T> = {}) => {
-    refuseUnknown(change, ['before', 'modified', 'info'], `a change of '${type}'`)
-    const { before, modified, info } = change
-    const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
+    const { info } = change
+    const { images, changed } = checkChange(type, item, change)
     const names = new Set<string>()
     const failures: unknown[] = []
     for (const description of descriptions) {
       const { fields, watched } = description
       if (changed !== undefined && !intersects(watched, changed)) continue
-      if (changed !== undefined && before === undefined) {
-        names.add(kindName(fields))
-        continue
-      }
-      for (const image of before === undefined ? [item] : [before, item])
+      if (images === undefined) names.add(kindName(fields))
+      for (const image of images ?? [])
         try {
           const found = look(description, image, info)
           if (found !== undefined) names.add(found)
         } catch (error) {
-          names.add(kindName(fields))
+          const kind = kindName(fields)
+          names.add(kind)
           if (mode === 'strict') failures.push(error)
-          else
-            process.emitWarning(
-              `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
-              'CorralWarning',
+          else {
+            report('failure', () => ({ where: 'extractor', key: kind, error }))
+            warnOnce(
+              `extractor ${kind}`,
+              () =>
+                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
             )
+          }
         }
     }
     return { names: [...names], failures }
@@ -162,7 +171,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
           `Expected describes() to receive an extractor, got ${shown(extract)}.`,
         )
       const sorted = [...fields].sort()
-      known.add(sorted.join('\0'))
+      known.add(kindName(sorted))
       descriptions.push({ fields: sorted, watched: new Set(watchModified), extract })
       return self
     },
@@ -173,15 +182,16 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
           `Expected a condition of '${type}' to be an object of fields and values, got ${shown(condition)}.`,
         )
       const fields = Object.keys(condition).sort()
-      if (known.has(fields.join('\0'))) return [kindName(fields), conditionName(fields, condition)]
+      if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
       const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || '(nothing)'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
       if (mode === 'strict') throw new CorralError('ERR_OPTION', message)
-      process.emitWarning(message, 'CorralWarning')
+      warnOnce(`condition ${kindName(fields)}`, () => message)
       return [UNCACHEABLE]
     },
-    namesFor(item: T, change?: Change<T>) {
+    namesFor(item: T, change?: Change<T>, failed?: (error: unknown) => void) {
       const { names, failures } = survey(item, change)
-      if (failures.length > 0) throw failures[0]
+      if (failures.length > 0 && failed === undefined) throw failures[0]
+      for (const failure of failures) failed?.(failure)
       return names
     },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
@@ -192,6 +202,26 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
     },
   }
   return self as unknown as Scopes<T>
+}
+
+/**
+ * What a change tells: the images of the item whose lists are concerned, nothing where its past is not known; and the
+ * names of the fields that matter, nothing where all do.
+ * @throws CorralError `ERR_OPTION` for a change that cannot be right: it would silently invalidate too little.
+ */
+export function checkChange<T>(type: string, item: T, change: Change<T>) {
+  refuseUnknown(change, ['before', 'created', 'modified', 'info'], `a change of '${type}'`)
+  const { before = null, created = false, modified } = change
+  const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
+  if (typeof created !== 'boolean')
+    throw new CorralError('ERR_OPTION', `Expected \`created\` to be true or false, got ${shown(created)}.`)
+  if (created && before !== null)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected either \`before\` or \`created\` of a change of '${type}', got both: created: true says that there was none.`,
+    )
+  if (created) return { images: [item] }
+  return { images: before === null ? undefined : new Set([before, item]), changed }
 }
 
 function intersects(one: ReadonlySet<string>, other: ReadonlySet<string>): boolean {

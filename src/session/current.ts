@@ -1,7 +1,6 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { isPromise } from '../maybe-promise.js'
-import { onePerProcess } from '../one-per-process.js'
 import { whenLeaving } from '../scope.js'
+import { type Nested, ongoing, spans } from '../spans.js'
 
 /** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
 export interface Session {
@@ -16,62 +15,45 @@ export interface Question {
 }
 
 /** A session; or, within one, a question, to recognise one that is asked from within itself. */
-interface Span extends Session {
-  over: boolean
-  parent: Span | undefined
+interface Span extends Session, Nested<Span> {
   readonly question: Question | undefined
 }
 
-const shared = onePerProcess('sessions', () => ({
-  spans: new AsyncLocalStorage<Span | undefined>(),
-  live: 0,
-}))
-const { spans } = shared
-
-function innermost(): Span | undefined {
-  return shared.live > 0 ? ongoing(spans.getStore()) : undefined
-}
-
-function ongoing(span: Span | undefined): Span | undefined {
-  let found = span
-  while (found?.over) found = found.parent
-  return found
-}
+const sessions = spans<Span>('sessions')
 
 /** The innermost session around the caller that is not over. */
 export function currentSession(): Session | undefined {
-  let span = innermost()
+  let span = sessions.current()
   while (span?.question !== undefined) span = ongoing(span.parent)
   return span
 }
 
 /** Whether the caller is part of what answers this question. */
 export function isAsking({ of, key }: Question): boolean {
-  for (let span = innermost(); span !== undefined; span = ongoing(span.parent))
+  for (let span = sessions.current(); span !== undefined; span = ongoing(span.parent))
     if (span.question?.of === of && span.question.key === key) return true
   return false
 }
 
 /** A new session, to be entered as often as its parts run, and ended once. */
 export function beginSession(
-  parent: Span | undefined = innermost(),
+  parent: Span | undefined = sessions.current(),
   question?: Question,
 ): {
   enter<R>(run: () => R): R
   end(): void
 } {
   whenLeaving(leaveSession)
-  const span: Span = { over: false, parent, question }
-  shared.live++
+  const span = { over: false, parent, question }
+  sessions.begin()
   return {
-    enter: (run) => (span.over ? run() : spans.run(span, run)),
+    enter: (run) => (span.over ? run() : sessions.enter(span, run)),
     end() {
       if (span.over) return
       span.over = true
       // Each may be begun in the one before, without end.
       span.parent = ongoing(span.parent)
-      // Before Node 24 the storage makes every promise of the process dear while it is on.
-      if (--shared.live === 0) spans.disable()
+      sessions.end()
     },
   }
 }

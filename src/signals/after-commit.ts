@@ -1,9 +1,8 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
-import { onePerProcess } from '../one-per-process.js'
+import { type Nested, spans } from '../spans.js'
 import type { Cause } from './source.js'
 
 /** What a broker invalidates through: a region. */
@@ -62,25 +61,16 @@ export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>>
   }
 }
 
-interface Work {
+/** A transaction. What a savepoint leaves behind is part of the outer one. */
+interface Work extends Nested<Work> {
   readonly debts: Debt[]
-  readonly parent: Work | undefined
-  over: boolean
 }
 
-const shared = onePerProcess('transactions', () => ({ works: new AsyncLocalStorage<Work>(), running: 0 }))
-const { works } = shared
-
-/** The innermost transaction around the caller that is not over: what a savepoint leaves behind is part of the outer one. */
-function currentWork(): Work | undefined {
-  let work = shared.running > 0 ? works.getStore() : undefined
-  while (work?.over) work = work.parent
-  return work
-}
+const works = spans<Work>('transactions')
 
 /** Settles debts, or leaves them to the transaction around. */
 export async function settleOrDefer<R>(debts: readonly Debt[], done: Done<R>): Promise<R> {
-  const work = currentWork()
+  const work = works.current()
   if (work === undefined) return settle(debts, done)
   work.debts.push(...debts)
   if (done.failed !== undefined) throw done.failed
@@ -98,15 +88,14 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  const work: Work = { debts: [], parent: currentWork(), over: false }
-  shared.running++
+  const work = { debts: [], parent: works.current(), over: false }
+  works.begin()
   let done: Done<R>
   try {
-    done = await doneBy(() => works.run(work, transaction))
+    done = await doneBy(() => works.enter(work, transaction))
   } finally {
     work.over = true
-    // Before Node 24 the storage makes every promise of the process dear while it is on.
-    if (--shared.running === 0) works.disable()
+    works.end()
   }
   return settleOrDefer(work.debts, done)
 }
@@ -149,7 +138,7 @@ function merged(debts: readonly Debt[]): Task[] {
       const names = [...new Set(some.flatMap((debt) => debt.names))]
       const cause = some.length === 1 && some[0] !== undefined ? some[0].cause : common(some)
       const work = () => invalidateIn(region, names, mode, cause)
-      return names.length === 0 ? [] : [{ regions: [region.name], names, work }]
+      return [{ regions: [region.name], names, work }]
     }),
   )
 }

@@ -1,18 +1,11 @@
 import { dep } from '../dependencies/dep.js'
 import { checkNames, type IdPart } from '../dependencies/names.js'
-import type { Change, Scopes } from '../dependencies/scopes.js'
+import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
 import { refuseVersions } from '../dependencies/versions.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
-import {
-  type Debt,
-  doneBy,
-  invalidateIn,
-  isNotInvalidated,
-  settleOrDefer,
-  type Target,
-} from './after-commit.js'
+import { type Debt, doneBy, invalidateIn, settleOrDefer, type Target } from './after-commit.js'
 import { emitter, type Listener } from './emitter.js'
 import { asSource, type Cause, checkCause, guardsOf, type Missed, type Source } from './source.js'
 
@@ -33,6 +26,9 @@ export interface BrokerOptions<T> {
 
 /** What is known of a change, and why it is made. */
 export interface ChangeOptions<T> extends Change<T>, Cause {}
+
+/** The same of a deletion: the item leaves all its lists, whatever was modified of it. */
+export type DeletionOptions<T> = Omit<ChangeOptions<T>, 'created' | 'modified'>
 
 export interface BrokerChange extends Cause {
   readonly broker: string
@@ -57,14 +53,19 @@ export interface Broker<T> {
   readonly type: string
   /**
    * Creates or updates an item: runs the change, and when it is done invalidates the item, its lists and its children in
-   * every region. Answers what the change returned. A change that fails invalidates nothing, and rejects as it is.
+   * every region. Answers what the change returned. A change that fails invalidates nothing, and rejects as it is. Say in
+   * the options what the item was `before`, or that it is `created`: else all its lists are invalidated.
    * @throws CorralError `ERR_NOT_INVALIDATED`, with `result` and `retry()`, when the change is done but not all could be
-   * invalidated; `ERR_OPTION`, before anything is done, when the names of an item cannot be told.
+   * invalidated, or some names cannot be told of what it returned; `ERR_OPTION`, before anything is done, for options that
+   * cannot be right, and whatever tells the names of an item throws of one that is given.
    */
   apply<R>(item: ItemOf<T, R>, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>
   /** The same for the end of an item. */
-  delete<R>(item: T, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>
-  /** Invalidates for a change that was made without the broker. */
+  delete<R>(item: T, change: () => MaybePromise<R>, options?: DeletionOptions<T>): Promise<R>
+  /**
+   * Invalidates for a change that was made without the broker; for a deletion with the item as `before`.
+   * @throws CorralError `ERR_NOT_INVALIDATED`, `ERR_OPTION` like `apply`.
+   */
   invalidate(item: T, options?: ChangeOptions<T>): Promise<void>
   /** The names that a change of an item invalidates. */
   namesFor(item: T, options?: Change<T>): readonly string[]
@@ -83,70 +84,106 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: Source['guards'] = new Set()
 
-  const namesFor = (item: T, change: Change<T> = {}): readonly string[] => {
+  /** All names that can be told, and the failures of what tells the others. */
+  const survey = (item: T, change: Change<T>): Survey => {
     const names = new Set<string>()
-    for (const image of change.before === undefined ? [item] : [change.before, item]) {
-      if (id !== undefined) names.add(dep.id(type, id(image)))
-      if (primaryKey !== undefined) names.add(dep.primaryKey(type, ...primaryKey(image)))
-      for (const name of listed(dependencies?.(image))) names.add(name)
+    const failures: unknown[] = []
+    const gather = (find: () => readonly string[]) => {
+      try {
+        for (const name of find()) names.add(name)
+      } catch (error) {
+        failures.push(error)
+      }
     }
-    for (const scope of scopes) for (const name of scope.namesFor(item, change)) names.add(name)
-    return [...names]
+    for (const image of new Set([change.before ?? item, item])) {
+      if (id !== undefined) gather(() => [dep.id(type, id(image))])
+      if (primaryKey !== undefined) gather(() => [dep.primaryKey(type, ...primaryKey(image))])
+      gather(() => listed(dependencies?.(image)))
+    }
+    for (const scope of scopes)
+      gather(() => scope.namesFor(item, change, (failure) => failures.push(failure)))
+    return { names: [...names], failures }
   }
-  const split = (given: ChangeOptions<T>) => {
-    refuseUnknown(given, ['before', 'modified', 'info', 'reason', 'meta'], `broker '${type}'`)
-    const { reason, meta, modified, ...rest } = given
+  const namesFor = (item: T, change: Change<T> = {}): readonly string[] => {
+    const { names, failures } = survey(item, change)
+    if (failures.length > 0) throw failures[0]
+    return names
+  }
+  const split = (given: ChangeOptions<T>, known = ['before', 'created', 'modified', 'info']) => {
+    refuseUnknown(given, [...known, 'reason', 'meta'], `broker '${type}'`)
+    const { reason, meta, ...told } = given
     const cause: Cause = { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
     // All of them before anything is done: afterwards it would be too late to refuse.
     checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
     // May come from a generator, and is read more than once.
-    const change: Change<T> = { ...rest, ...(modified !== undefined && { modified: [...modified] }) }
+    const { changed } = checkChange(type, undefined, told)
+    const change: Change<T> = { ...told, modified: changed }
     return { cause, change }
   }
-  const debt = (action: BrokerChange['action'], names: readonly string[], cause: Cause): Debt => ({
-    ...{ regions, names, mode, cause },
-    tell: () => events.emit('change', { broker: type, action, names, ...cause, origin: 'local' }),
-  })
+  /** What is owed for a change: what could be told of it, and what is to be told again because something failed. */
+  const debt = (
+    action: BrokerChange['action'],
+    before: readonly string[],
+    find: (() => Survey) | undefined,
+    cause: Cause,
+  ): Debt => {
+    const { names: after, failures } = find?.() ?? NOTHING
+    const names = new Set([...before, ...after])
+    const unknown = async () => {
+      const again = find?.() ?? NOTHING
+      for (const name of again.names) names.add(name)
+      const failed = [...again.failures]
+      for (const region of regions)
+        await invalidateIn(region, again.names, mode, cause).catch((error: unknown) => failed.push(error))
+      if (failed.length > 0) throw failed[0]
+    }
+    return {
+      ...{ regions, names: [...names], mode, cause },
+      ...(failures.length > 0 && { unknown }),
+      tell: () =>
+        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' }),
+    }
+  }
 
   const run = async <R>(
     action: 'apply' | 'delete',
     item: ItemOf<T, R>,
     work: () => MaybePromise<R>,
-    given: ChangeOptions<T>,
+    { cause, change }: ReturnType<typeof split>,
   ): Promise<R> => {
     if (typeof work !== 'function')
       throw new CorralError(
         'ERR_OPTION',
         `Expected the change of broker '${type}' to be a function, got ${shown(work)}.`,
       )
-    const { cause, change } = split(given)
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
     // Taken before: the change may write to the item, and a deletion may take its id.
     const before = find === undefined ? namesFor(item as T, change) : []
     const done = await doneBy(work)
-    const now = () => namesFor(find === undefined ? (item as T) : find(done.result), change)
-    try {
-      const after = action === 'apply' ? now() : []
-      return await settleOrDefer([debt(action, [...new Set([...before, ...after])], cause)], done)
-    } catch (error) {
-      if (isNotInvalidated(error)) throw error
-      // The change is done: what can be told is invalidated all the same, and the rest is for the caller to know.
-      const unknown = async () => {
-        const names = now()
-        for (const region of regions) await invalidateIn(region, names, mode, cause)
+    const now = (): Survey => {
+      if (find === undefined) return survey(item as T, change)
+      try {
+        return survey(find(done.result), change)
+      } catch (error) {
+        // The change is done: what can be told of an item that nobody found, such as all its lists, goes all the same.
+        return { names: survey(undefined as T, change).names, failures: [error] }
       }
-      return settleOrDefer([{ ...debt(action, before, cause), unknown }], done)
     }
+    return settleOrDefer([debt(action, before, action === 'apply' ? now : undefined, cause)], done)
   }
 
   const self: Broker<T> = {
     type,
     namesFor,
-    apply: async (item, work, given = {}) => run('apply', item, work, given),
-    delete: async (item, work, given = {}) => run('delete', item, work, given),
+    apply: async (item, work, given = {}) => run('apply', item, work, split(given)),
+    async delete(item, work, given = {}) {
+      const { cause, change } = split(given, ['before', 'info'])
+      return run('delete', item, work, { cause, change: { ...change, before: change.before ?? item } })
+    },
     async invalidate(item, given = {}) {
       const { cause, change } = split(given)
-      await settleOrDefer([debt('invalidate', namesFor(item, change), cause)], { result: undefined })
+      const owed = debt('invalidate', [], () => survey(item, change), cause)
+      await settleOrDefer([owed], { result: undefined })
     },
     on: events.on,
   }
@@ -163,6 +200,13 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   })
   return self
 }
+
+interface Survey {
+  readonly names: readonly string[]
+  readonly failures: readonly unknown[]
+}
+
+const NOTHING: Survey = { names: [], failures: [] }
 
 function listed(names: string | readonly string[] | undefined): readonly string[] {
   const list = names === undefined ? [] : typeof names === 'string' ? [names] : names

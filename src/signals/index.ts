@@ -7,6 +7,7 @@ export {
   type BrokerOptions,
   broker,
   type ChangeOptions,
+  type DeletionOptions,
   type ItemOf,
 } from './broker.js'
 export { type Bus, type BusListener, type LocalBus, localBus, type Subscription } from './bus.js'

@@ -153,7 +153,7 @@ describe('scopes that are given nonsense', () => {
   ])(
     'whose extractor %s: an error where they are strict, the whole kind where they are lenient',
     async (_, extract) => {
-      await expect(scopesOf('strict', extract).invalidateFor({}, site())).rejects.toThrow()
+      await expect(scopesOf('strict', extract).invalidateFor({}, site(), { created: true })).rejects.toThrow()
       const region = site()
       const lenient = scopesOf('lenient', extract)
       const list = region.cacheOnArguments({
@@ -161,7 +161,7 @@ describe('scopes that are given nonsense', () => {
         dependencies: (category: string) => lenient.condition({ category }),
       })(async (_category: string) => 1)
       await Promise.all([list('a'), list('b')])
-      await lenient.invalidateFor({ category: 'a' }, region)
+      await lenient.invalidateFor({ category: 'a' }, region, { created: true })
       expect([await list.get('a'), await list.get('b')]).toEqual([NO_VALUE, NO_VALUE])
     },
   )
@@ -177,7 +177,7 @@ describe('scopes that are given nonsense', () => {
       dependencies: (category: string) => scopes.condition({ category }),
     })(async (_category: string) => 1)
     await list('a')
-    await scopes.invalidateFor({ category: 'a' }, region)
+    await scopes.invalidateFor({ category: 'a' }, region, { created: true })
     expect(await list.get('a')).toBe(1)
   })
 

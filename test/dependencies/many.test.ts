@@ -1,11 +1,12 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { prefix } from '../../proxies/prefix.js'
 import { CorralError, dep, dependsOn, makeRegion, methodOf, NO_VALUE, wrap } from '../../src/index.js'
 import { remembered } from '../../src/remembered.js'
+import { held } from '../support/stage.js'
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -260,6 +261,133 @@ describe('refreshDependencies', () => {
     await region.invalidateDependencies(dep.tag('t'), 'soft')
     expect(await page()).toBe('run 2')
     expect(runs).toBe(2)
+  })
+
+  it('of creators by each other ends, with each made at most once more', async () => {
+    const { region } = site()
+    let runs = 0
+    let renewing = false
+    const of = (own: string, other: string) =>
+      region.cacheOnArguments({ namespace: own, dependencies: () => dep.tag(own) })(async () => {
+        if (++runs > 50) throw new Error('endless')
+        if (renewing) await region.refreshDependencies(dep.tag(other))
+        return `${own} of run ${runs}`
+      })
+    const [a, b] = [of('a', 'b'), of('b', 'a')]
+    await Promise.all([a(), b()])
+    for (const begin of [
+      () => region.refreshDependencies(dep.tag('a')),
+      () => a.refresh(),
+      () => region.invalidateDependencies(dep.tag('a')).then(() => a()),
+      () => Promise.all([a.refresh(), b.refresh()]),
+    ]) {
+      renewing = false
+      await Promise.all([a(), b()])
+      runs = 0
+      renewing = true
+      await begin()
+      expect(runs).toBeLessThanOrEqual(4)
+    }
+  })
+
+  it('of many creators by one name that each of them refreshes is done once, not once for each of them', async () => {
+    const { region } = site()
+    let runs = 0
+    let renewing = false
+    const pages = Array.from({ length: 6 }, (_, i) =>
+      region.cacheOnArguments({ namespace: `page ${i}`, dependencies: () => dep.tag('t') })(async () => {
+        if (++runs > 100) throw new Error('endless')
+        if (renewing) await region.refreshDependencies(dep.tag('t'))
+        return `${i}`
+      }),
+    )
+    for (const page of pages) await page()
+    runs = 0
+    renewing = true
+    await region.refreshDependencies(dep.tag('t'))
+    expect(runs).toBeLessThanOrEqual(6)
+    await pages[0]?.refresh()
+    expect(runs).toBeLessThanOrEqual(12)
+    renewing = false
+    expect(await Promise.all(pages.map((page) => page()))).toEqual(['0', '1', '2', '3', '4', '5'])
+  })
+
+  it('of a creator may read what is being created, and waits for nothing that waits for it', async () => {
+    const { region } = site()
+    let runs = 0
+    const b: { read?: () => Promise<string> } = {}
+    const a = region.cacheOnArguments({ namespace: 'a', dependencies: () => dep.tag('a') })(async () => {
+      if (++runs > 50) throw new Error('endless')
+      await region.refreshDependencies(dep.tag('b'))
+      return 'a'
+    })
+    b.read = region.cacheOnArguments({ namespace: 'b', dependencies: () => dep.tag('b') })(async () => {
+      if (++runs > 50) throw new Error('endless')
+      return runs === 1 ? 'b' : `b of ${await a()}`
+    })
+    await b.read()
+    expect(await a()).toBe('a')
+    await a.invalidate()
+    expect(await Promise.all([a(), a(), b.read()])).toEqual(['a', 'a', 'b of a'])
+  })
+
+  it('of creators that refresh each other by themselves is an error, not endless', async () => {
+    const { region } = site()
+    let runs = 0
+    const b: { refresh?: () => Promise<string> } = {}
+    const a = region.cacheOnArguments({ namespace: 'a' })(async () => {
+      if (++runs > 50) throw new Error('endless')
+      await b.refresh?.()
+      return 'a'
+    })
+    const second = region.cacheOnArguments({ namespace: 'b', dependencies: () => dep.tag('b') })(async () => {
+      if (++runs > 50) throw new Error('endless')
+      if (runs > 1) await a.refresh()
+      return 'b'
+    })
+    await second()
+    b.refresh = () => region.refreshDependencies(dep.tag('b')).then(() => 'done')
+    await expect(a()).rejects.toMatchObject({ code: 'ERR_CREATION_CYCLE' })
+    expect(runs).toBe(3)
+  })
+
+  it('that is over does not count as under way for what it left behind', async () => {
+    const { region } = site()
+    let version = 1
+    const { create, resolve } = held<void>()
+    const part = region.cacheOnArguments({ namespace: 'part', dependencies: () => dep.tag('p') })(
+      async () => `part ${version}`,
+    )
+    const { create: createAgain, resolve: resolveAgain } = held<void>()
+    const renew = () => region.refreshDependencies(dep.tag('p'))
+    const between = region.cacheOnArguments({ namespace: 'b', dependencies: () => dep.tag('b') })(
+      async () => {
+        if (version === 2) await createAgain().then(renew)
+        return 'between'
+      },
+    )
+    let left: Promise<unknown> | undefined
+    const page = region.cacheOnArguments({ namespace: 'page', dependencies: () => dep.tag('p') })(
+      async () => {
+        if (version === 2)
+          left ??= Promise.all([create().then(renew), region.refreshDependencies(dep.tag('b'))])
+        return `page ${version}`
+      },
+    )
+    await Promise.all([part(), page(), between()])
+    version = 2
+    await region.refreshDependencies(dep.tag('p'))
+    for (const [next, go] of [
+      [3, resolve],
+      [4, resolveAgain],
+    ] as const) {
+      version = next
+      go()
+      await vi.waitFor(async () =>
+        expect(await Promise.all([part.get(), page.get()])).toEqual([`part ${next}`, `page ${next}`]),
+      )
+    }
+    await left
   })
 
   it('keeps regions over one chain apart, whose keys are the same under prefixes', async () => {

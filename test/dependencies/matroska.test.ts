@@ -52,7 +52,7 @@ function bookshop(region: Region<readonly Book[]>) {
     queries: () => queries,
     async add(book: Book) {
       books.push(book)
-      await scopes.invalidateFor(book, region)
+      await scopes.invalidateFor(book, region, { created: true })
     },
     async modify(id: number, change: Partial<Book>) {
       const book = books.find((one) => one.id === id) as Book

@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { CorralError, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { CorralError, dep, dependsOn, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 
 interface Book {
   readonly id: number
@@ -55,7 +55,7 @@ describe('scopes', () => {
     expect(await inCategory('sci-fi')).toEqual([])
     expect(await inCategory('novel')).toEqual([])
     books.set(1, dune)
-    await scopes.invalidateFor(dune, region)
+    await scopes.invalidateFor(dune, region, { created: true })
     expect(await inCategory.get('novel')).toEqual([])
     expect(await inCategory('sci-fi')).toEqual(['Dune'])
   })
@@ -70,14 +70,34 @@ describe('scopes', () => {
     expect(await countIn('sci-fi')).toBe(0)
   })
 
-  it('take all lists of the kind when nobody says what the item was before', async () => {
+  it.each<[string, object | undefined]>([
+    ['nothing', undefined],
+    ['only what was modified', { modified: ['category'] }],
+    ['that a look found nothing', { before: null }],
+    ['that it was not created', { created: false }],
+  ])('take all lists of the kind when nobody says what the item was before, but %s', async (_, change) => {
     const { books, region, scopes, countIn } = shelf()
     books.set(1, dune)
-    expect(await countIn('sci-fi')).toBe(1)
+    expect(await Promise.all([countIn('sci-fi'), countIn('novel')])).toEqual([1, 0])
     const moved = { ...dune, category: 'novel' }
     books.set(1, moved)
-    await scopes.invalidateFor(moved, region, { modified: ['category'] })
-    expect(await countIn('sci-fi')).toBe(0)
+    await scopes.invalidateFor(moved, region, change)
+    expect(await Promise.all([countIn('sci-fi'), countIn('novel')])).toEqual([0, 1])
+  })
+
+  it('spare what was not modified, whatever the item was before', async () => {
+    const { books, region, scopes, countIn } = shelf()
+    books.set(1, dune)
+    await countIn('sci-fi')
+    await scopes.invalidateFor({ ...dune, title: 'Dune!' }, region, { modified: ['title'] })
+    expect(await countIn.get('sci-fi')).toBe(1)
+  })
+
+  it('look at all kinds for an item that is created, whatever is said to be modified', () => {
+    const { scopes } = shelf()
+    const names = scopes.namesFor(dune, { created: true, modified: ['title'] })
+    expect(names).toEqual(scopes.namesFor(dune, { before: dune }))
+    expect(names).toHaveLength(3)
   })
 
   it('do not care for fields that no condition is about', async () => {
@@ -93,13 +113,13 @@ describe('scopes', () => {
     books.set(1, dune).set(2, emma)
     await Promise.all([countIn('novel'), all()])
     books.delete(2)
-    await scopes.invalidateFor(emma, region)
+    await scopes.invalidateFor(emma, region, { before: emma })
     expect(await Promise.all([countIn('novel'), all()])).toEqual([0, 1])
   })
 
   it('leave an item out where the extractor answers undefined', () => {
     const { scopes } = shelf()
-    const names = scopes.namesFor({ ...dune, published: false })
+    const names = scopes.namesFor({ ...dune, published: false }, { created: true })
     expect(names).toContain(scopes.condition({ category: 'sci-fi' })[1])
     expect(names).not.toContain(scopes.condition({ category: 'sci-fi', published: true })[1])
   })
@@ -125,7 +145,7 @@ describe('scopes', () => {
     })(async (_author: string) => books)
     expect(await byAuthor('5')).toBe(1)
     books++
-    await scopes.invalidateFor({ author: 5 }, region)
+    await scopes.invalidateFor({ author: 5 }, region, { created: true })
     expect(await byAuthor('5')).toBe(2)
   })
 
@@ -145,13 +165,47 @@ describe('scopes', () => {
     expect(await lenient.region.get('k')).toBe(NO_VALUE)
   })
 
-  it('pass an extractor’s failure on, or take all lists of the kind', () => {
-    const broken = () => {
-      throw new Error('no such column')
+  it('take no field for two, whatever is in its name', () => {
+    const scopes = dep.scopes<Book>('b').describes(['a', 'b'], () => undefined)
+    expect(() => scopes.condition({ 'a\0b': 1 } as never)).toThrow('No extractor describes')
+  })
+
+  it('warn of what is not described, and of extractors that fail, once for each kind of condition', () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const about = () => warn.mock.calls.filter(([message]) => String(message).includes("'warned'")).length
+    for (let i = 0; i < 3; i++) {
+      const scopes = dep.scopes<Book>('warned', { mode: 'lenient' }).describes(['x'], () => {
+        throw new Error('no such column')
+      })
+      scopes.condition({ title: i } as never)
+      scopes.namesFor(dune, { created: true })
     }
-    expect(() => dep.scopes<Book>('b').describes(['x'], broken).namesFor(dune)).toThrow('no such column')
+    expect(about()).toBe(2)
+    dep.scopes<Book>('warned', { mode: 'lenient' }).condition({ title: 1, year: 2 } as never)
+    expect(about()).toBe(3)
+    // What comes from outside must fill neither memory nor a log.
+    for (let i = 0; i < 2_000; i++)
+      dep.scopes<Book>('warned', { mode: 'lenient' }).condition({ [`field ${i}`]: 1 } as never)
+    expect(about()).toBeLessThan(1_001)
+    warn.mockRestore()
+  })
+
+  it('pass an extractor’s failure on, or take all lists of the kind', () => {
+    const reported: unknown[] = []
+    const listen = (message: unknown) => void reported.push(message)
+    diagnostics('failure').subscribe(listen)
+    const error = new Error('no such column')
+    const broken = () => {
+      throw error
+    }
+    expect(() => dep.scopes<Book>('b').describes(['x'], broken).namesFor(dune, { created: true })).toThrow(
+      'no such column',
+    )
     const lenient = dep.scopes<Book>('b', { mode: 'lenient' }).describes(['category'], broken)
-    expect(lenient.namesFor(dune)).toEqual([lenient.condition({ category: 'x' })[0]])
+    for (let i = 0; i < 2; i++)
+      expect(lenient.namesFor(dune, { created: true })).toEqual([lenient.condition({ category: 'x' })[0]])
+    diagnostics('failure').unsubscribe(listen)
+    expect(reported).toEqual(Array(2).fill({ where: 'extractor', key: 'scopes:b:category', error }))
   })
 
   it('whose extractor fails are invalidated as a kind, the others by name, before the failure is thrown', async () => {
@@ -167,7 +221,9 @@ describe('scopes', () => {
     const inCategory = by('category', (category) => scopes.condition({ category }))
     await Promise.all([tagged('x'), inCategory('novel'), inCategory('sci-fi')])
     books++
-    await expect(scopes.invalidateFor({ category: 'novel' }, region)).rejects.toThrow(TypeError)
+    await expect(scopes.invalidateFor({ category: 'novel' }, region, { created: true })).rejects.toThrow(
+      TypeError,
+    )
     expect(await tagged.get('x')).toBe(NO_VALUE)
     expect(await inCategory.get('novel')).toBe(NO_VALUE)
     expect(await inCategory.get('sci-fi')).toBe(1)
@@ -201,6 +257,8 @@ describe('scopes', () => {
     refused(describing(['title'], { watch: ['title'] }), 'Unknown option `watch`')
     refused(naming({ modified: 'category' }), '`modified` to be a list')
     refused(naming({ modifed: ['category'] }), 'Unknown option `modifed`')
+    refused(naming({ created: 'yes' }), '`created` to be true or false')
+    refused(naming({ created: true, before: dune }), 'created: true says that there was none')
     for (const condition of [undefined, null, 'category'])
       refused(() => scopes.condition(condition as never), "a condition of 'b' to be an object")
   })

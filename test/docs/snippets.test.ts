@@ -1,20 +1,21 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { manifest, root } from '../../.ci/entries.mjs'
+import { type Addresses, addresses } from './addresses.js'
 import { compile, execute, FLAGS, PATIENCE, type Snippet, snippets } from './snippets.js'
 
 /**
  * Every code block of README.md and docs/ does what it shows. A `ts` block compiles and runs, a `js` block runs, unless
- * the words after the language say otherwise: `no-run` compiles only, `fails` must not compile, `continues` takes the
- * blocks before it, up to the last that does not continue, as its beginning.
+ * the words after the language say otherwise: `servers` runs against real ones, to which the addresses in it lead, `fails`
+ * must not compile, `continues` takes the blocks before it, up to the last that does not continue, as its beginning.
  */
+const { redis, memcached } = inject('servers')
+const served = redis !== null && memcached !== null
 const all = snippets()
 const compiled = all.filter(({ language }) => language === 'ts')
-const run = all.filter(
-  ({ language, flags }) =>
-    ['ts', 'js'].includes(language) && !flags.includes('no-run') && !flags.includes('fails'),
-)
+const run = all.filter(({ language, flags }) => ['ts', 'js'].includes(language) && !flags.includes('fails'))
+const needsServers = ({ flags }: Snippet) => flags.includes('servers')
 
 describe('the code blocks of the documentation', () => {
   it.each(all)('$name is of a known kind', ({ language, flags }) => {
@@ -49,17 +50,29 @@ describe('the code blocks of the documentation', () => {
     const cache = `${root}node_modules/.cache`
     let folder: string
     let outcomes: Map<Snippet, string>
+    let servers: Addresses | undefined
     beforeAll(
       async () => {
         mkdirSync(cache, { recursive: true })
         folder = mkdtempSync(join(cache, 'snippets-'))
-        outcomes = await execute(run, folder)
+        servers = served ? await addresses() : undefined
+        outcomes = await execute(
+          run.filter((snippet) => served || !needsServers(snippet)),
+          folder,
+          servers,
+        )
       },
       PATIENCE * (1 + run.length),
     )
-    afterAll(() => rmSync(folder, { recursive: true, force: true }))
+    afterAll(async () => {
+      await servers?.stop()
+      rmSync(folder, { recursive: true, force: true })
+    })
 
-    it.each(run)('$name', (snippet) => {
+    it.each(run.filter((snippet) => !needsServers(snippet)))('$name', (snippet) => {
+      expect(outcomes.get(snippet)).toBe('exit 0')
+    })
+    it.skipIf(!served).each(run.filter(needsServers))('$name, against real servers', (snippet) => {
       expect(outcomes.get(snippet)).toBe('exit 0')
     })
   })

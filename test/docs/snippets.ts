@@ -14,7 +14,7 @@ export interface Snippet {
   readonly source: string
 }
 
-export const FLAGS = ['no-run', 'fails', 'continues']
+export const FLAGS = ['servers', 'fails', 'continues']
 export const PATIENCE = 20_000
 
 /** The code blocks of README.md and of every page under docs/. */
@@ -78,19 +78,33 @@ export function compile(compiled: readonly Snippet[]): (snippet: Snippet) => str
       })
 }
 
+/** How programs are led to the servers that they name. */
+export interface Lead {
+  readonly env: Readonly<Record<string, string>>
+  readonly imports: string
+}
+
 /** Runs them, two at a time, as bundles in a folder from which npm packages resolve; answers how each ended. */
-export async function execute(run: readonly Snippet[], folder: string): Promise<Map<Snippet, string>> {
+export async function execute(
+  run: readonly Snippet[],
+  folder: string,
+  lead?: Lead,
+): Promise<Map<Snippet, string>> {
   const outcomes = new Map<Snippet, string>()
   const queue = run.values()
   const work = async () => {
     for (const snippet of queue)
-      outcomes.set(snippet, await runOne(snippet, folder).catch((error: Error) => error.message))
+      outcomes.set(snippet, await runOne(snippet, folder, lead).catch((error: Error) => error.message))
   }
   await Promise.all([work(), work()])
   return outcomes
 }
 
-async function runOne({ file, language, name, source }: Snippet, folder: string): Promise<string> {
+async function runOne(
+  { file, flags, language, name, source }: Snippet,
+  folder: string,
+  lead: Lead | undefined,
+): Promise<string> {
   const outfile = join(folder, `${name.replaceAll(/\W/g, '-')}.mjs`)
   const loader = language === 'ts' ? 'ts' : 'js'
   const stdin = { contents: source, loader, resolveDir: root, sourcefile: file } as const
@@ -105,7 +119,10 @@ async function runOne({ file, language, name, source }: Snippet, folder: string)
     sourcemap: 'inline',
     logLevel: 'silent',
   })
-  const child = spawn(process.execPath, ['--enable-source-maps', outfile], {
+  const led = flags.includes('servers') ? lead : undefined
+  const args = ['--enable-source-maps', ...(led === undefined ? [] : ['--import', led.imports]), outfile]
+  const child = spawn(process.execPath, args, {
+    env: { ...process.env, ...led?.env },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: PATIENCE,
     killSignal: 'SIGKILL',

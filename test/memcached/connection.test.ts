@@ -273,6 +273,17 @@ withMemcached('a memcached in trouble', () => {
     await recovers(backend)
   })
 
+  it('frozen: a lease that it grants when it thaws, and that nobody was told of, holds up nobody here', async () => {
+    const { server, backend } = await start()
+    await server.kill('SIGSTOP')
+    await expect(backend.acquire('orphan', 600_000)).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+    await server.kill('SIGCONT')
+    await recovers(backend)
+    const { token } = await backend.acquire('orphan', 600_000)
+    expect(token).toBeTypeOf('string')
+    expect(await backend.set('orphan', bytes('x'), { token: `${token}` })).toBe('stored')
+  })
+
   it('killed and restarted: it is found again, empty', async () => {
     const { server, backend } = await start()
     await server.kill('SIGKILL')

@@ -43,7 +43,7 @@ function older(histories: readonly History[], reads: Pick, invalidations: Pick):
 }
 
 describe.skipIf(inject('servers').memcached === null)('the history of a memcached in trouble', () => {
-  it('has no stale read, in any process', { timeout: MS + 60_000 }, async () => {
+  it('has no stale read, in any process', { timeout: 3 * MS + 60_000 }, async () => {
     const truth = await startMemcached()
     let server: Server = await startMemcached()
     const { port } = server

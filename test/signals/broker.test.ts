@@ -9,6 +9,7 @@ import {
   type BrokerChange,
   type BrokerOptions,
   broker,
+  type ChangeOptions,
   isNotInvalidated,
   localBus,
   type NotInvalidated,
@@ -79,7 +80,7 @@ describe('a broker', () => {
       meta: { by: 7 },
     })
     expect(answer).toBe('saved')
-    const names = ['id:book:5', "scope:book:shelf='a"]
+    const names = ['id:book:5', 'scopes:book:shelf']
     expect(order).toEqual(['changed', `inner: ${names.join(' ')}`, `outer: ${names.join(' ')}`, 'told'])
     expect(changes).toEqual([
       { broker: 'book', action: 'apply', names, reason: 'form', meta: { by: 7 }, origin: 'local' },
@@ -120,13 +121,237 @@ describe('a broker', () => {
     await books.apply({ id: 1, shelf: 'b' }, () => {}, { before: { id: 1, shelf: 'a' }, modified: ['shelf'] })
     expect(await there()).toEqual([NO_VALUE, NO_VALUE, 'c'])
     await fill()
-    // The change writes to the item itself: what it was before is known all the same.
+    // The change writes to the item itself, of which a copy was taken.
     const item: Book = { id: 1, shelf: 'b' }
-    await books.apply(item, () => (item.shelf = 'c'))
+    await books.apply(item, () => (item.shelf = 'c'), { before: { ...item } })
     expect(await there()).toEqual(['a', NO_VALUE, NO_VALUE])
+    await fill()
+    await books.delete(item, () => {})
+    expect(await there()).toEqual(['a', 'b', NO_VALUE])
+    await fill()
+    await books.delete(item, () => {}, { before: { id: 1, shelf: 'a' } })
+    expect(await there()).toEqual([NO_VALUE, 'b', NO_VALUE])
+    await fill()
+    await books.apply(item, () => {}, { created: true })
+    expect(await there()).toEqual(['a', 'b', NO_VALUE])
     await fill()
     await books.apply(item, () => {}, { before: item, modified: new Set(['title']) })
     expect(await there()).toEqual(['a', 'b', 'c'])
+  })
+
+  it.each<[string, ChangeOptions<Book> | undefined]>([
+    ['nothing', undefined],
+    ['what was modified', { modified: ['shelf'] }],
+    ['that a look found nothing', { before: null }],
+  ])('keeps no list wrong of an update of which it is told %s', async (_, options) => {
+    const { books, outer, list } = library()
+    const there = () => outer.getMulti(['list a', 'list b'])
+    for (const work of [
+      () => books.apply({ id: 1, shelf: 'b' }, () => {}, options),
+      () => books.invalidate({ id: 1, shelf: 'b' }, options),
+      () =>
+        books.apply(
+          (row: Book) => row,
+          () => ({ id: 1, shelf: 'b' }),
+          options,
+        ),
+      () => afterCommit(() => books.apply({ id: 1, shelf: 'b' }, () => {}, options)),
+    ]) {
+      await list('a')
+      await list('b')
+      await work()
+      expect(await there()).toEqual([NO_VALUE, NO_VALUE])
+    }
+    await list('a')
+    await books.apply({ id: 1, shelf: 'b' }, () => {}, { modified: ['title'] })
+    expect(await there()).toEqual(['a', NO_VALUE])
+  })
+
+  it.each<[string, Record<string, unknown>]>([
+    ['`modified` that is one text', { modified: 'shelf' }],
+    ['`modified` that is no list', { modified: 5 }],
+    ['`modified` with what is no text', { modified: [5] }],
+    ['`created` that is neither true nor false', { created: 1 }],
+    ['a past of what was created', { created: true, before: { id: 1, shelf: 'a' } }],
+  ])('refuses %s before anything is done', async (_, options) => {
+    const { books, order } = library()
+    const item: Book = { id: 1, shelf: 'a' }
+    for (const work of [
+      () => books.apply(item, () => order.push('ran'), options),
+      () =>
+        books.apply(
+          (row: Book) => row,
+          () => (order.push('ran'), item),
+          options,
+        ),
+      () => books.delete(item, () => order.push('ran'), options),
+      () => books.invalidate(item, options),
+    ])
+      await expect(work()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(order).toEqual([])
+  })
+
+  it.each([{ modified: ['title'] }, { created: true }])(
+    'refuses %o of a deletion, which leaves all its lists',
+    async (options) => {
+      const { books } = library()
+      await expect(books.delete({ id: 1, shelf: 'a' }, () => {}, options as object)).rejects.toMatchObject({
+        code: 'ERR_OPTION',
+      })
+    },
+  )
+
+  it('reads what was modified once, since it may be a generator', async () => {
+    const { books, outer, list } = library()
+    await list('a')
+    function* modified() {
+      yield 'shelf'
+    }
+    await books.apply({ id: 1, shelf: 'b' }, () => {}, { modified: modified() })
+    expect(outer.peek('list a')).toBe(NO_VALUE)
+  })
+
+  describe.each<[string, Partial<BrokerOptions<Book>>, string[]]>([
+    [
+      'id',
+      {
+        id: () => {
+          throw new Error('no such column')
+        },
+        primaryKey: ({ shelf }) => [shelf],
+        dependencies: () => 'tag:front',
+      },
+      ['pk:book:a', 'tag:front', "scope:book:shelf='a"],
+    ],
+    [
+      'primaryKey',
+      {
+        primaryKey: () => {
+          throw new Error('no such column')
+        },
+        dependencies: () => 'tag:front',
+      },
+      ['id:book:5', 'tag:front', "scope:book:shelf='a"],
+    ],
+    [
+      'dependencies',
+      {
+        dependencies: () => {
+          throw new Error('no such column')
+        },
+      },
+      ['id:book:5', "scope:book:shelf='a"],
+    ],
+    [
+      'extractor',
+      {
+        scopes: [
+          dep
+            .scopes<Book>('book')
+            .describes(['year'], () => {
+              throw new Error('no such column')
+            })
+            .describes(['shelf'], ({ shelf }) => ({ shelf })),
+          dep.scopes<Book>('other').describes(['shelf'], ({ shelf }) => ({ shelf })),
+        ],
+      },
+      ['id:book:5', 'scopes:book:year', "scope:book:shelf='a", "scope:other:shelf='a"],
+    ],
+    [
+      'list of its own',
+      {
+        scopes: [
+          {
+            namesFor() {
+              throw new Error('no such column')
+            },
+          },
+          dep.scopes<Book>('other').describes(['shelf'], ({ shelf }) => ({ shelf })),
+        ],
+      },
+      ['id:book:5', "scope:other:shelf='a"],
+    ],
+  ])('one %s of which fails', (_, options, expected) => {
+    const item: Book = { id: 5, shelf: 'a' }
+    const error = expect.objectContaining({ message: 'no such column' }) as Error
+
+    it('refuses before the change is made', async () => {
+      const { books, order } = library(options)
+      for (const work of [
+        () => books.apply(item, () => order.push('ran'), { created: true }),
+        () => books.delete(item, () => order.push('ran')),
+      ])
+        await expect(work()).rejects.toThrow('no such column')
+      expect(order).toEqual([])
+      expect(() => books.namesFor(item, { created: true })).toThrow('no such column')
+    })
+
+    it('invalidates all other names when the change is made, and then says so', async () => {
+      const { books, order } = library(options)
+      const works: [() => Promise<unknown>, unknown][] = [
+        [
+          () =>
+            books.apply(
+              (row: Book) => row,
+              () => item,
+              { created: true },
+            ),
+          item,
+        ],
+        [() => books.invalidate(item, { created: true }), undefined],
+        [
+          () =>
+            afterCommit(() =>
+              books.apply(
+                (row: Book) => row,
+                () => item,
+                { created: true },
+              ),
+            ),
+          item,
+        ],
+      ]
+      for (const [work, result] of works) {
+        order.length = 0
+        const rejected = await failure(work())
+        expect(rejected).toMatchObject({ result, cause: error })
+        for (const region of ['inner', 'outer'])
+          expect(order.find((line) => line.startsWith(region))).toBe(`${region}: ${expected.join(' ')}`)
+        expect(order).not.toContain('told')
+        await expect(rejected.retry()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED' })
+      }
+    })
+  })
+
+  it('tells its listeners also of names that were found only at a second attempt', async () => {
+    let broken = true
+    const {
+      books,
+      order,
+      changes,
+      broken: down,
+    } = library({
+      dependencies: () => {
+        if (broken) throw new Error('no such column')
+        return 'tag:front'
+      },
+    })
+    const error = await failure(
+      books.apply(
+        (row: Book) => row,
+        () => ({ id: 5, shelf: 'a' }),
+        { created: true },
+      ),
+    )
+    broken = false
+    down.add('inner')
+    await expect(error.retry()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED' })
+    // One region that fails keeps no other from being invalidated.
+    expect(order.at(-1)).toMatch(/^outer: .*tag:front/)
+    expect(changes).toEqual([])
+    down.clear()
+    await error.retry()
+    expect(changes[0]?.names).toContain('tag:front')
   })
 
   it('knows a new item by what the change returned, and a deleted one by what it was', async () => {
@@ -161,6 +386,51 @@ describe('a broker', () => {
     expect(ran).toBe(false)
   })
 
+  it('reaches what the item had to do with before, its key included', async () => {
+    const { books, changes } = library({
+      id: undefined as never,
+      primaryKey: ({ id = 0, shelf }) => [shelf, id],
+      dependencies: ({ shelf }) => dep.group('shelf', shelf),
+    })
+    const before: Book = { id: 1, shelf: 'a' }
+    await books.apply({ id: 1, shelf: 'b' }, () => {}, { before })
+    await books.delete({ id: 1, shelf: 'b' }, () => {}, { before })
+    await books.invalidate({ id: 1, shelf: 'b' }, { before })
+    for (const { names } of changes)
+      expect([...names].sort()).toEqual(
+        ['a', 'b']
+          .flatMap((shelf) => [
+            dep.primaryKey('book', shelf, 1),
+            dep.group('shelf', shelf),
+            `scope:book:shelf='${shelf}`,
+          ])
+          .sort(),
+      )
+    expect(changes).toHaveLength(3)
+  })
+
+  it('invalidates nothing for an item that has to do with nothing', async () => {
+    const { books, order, changes } = library({
+      id: undefined as never,
+      scopes: undefined as never,
+      dependencies: () => [],
+    })
+    await books.apply({ id: 1, shelf: 'a' }, () => {})
+    expect(order).toEqual(['told'])
+    expect(changes).toMatchObject([{ names: [] }])
+  })
+
+  it.each([[''], [['a', '']], [[5]], [{}]])(
+    'refuses %j for dependencies before the change',
+    async (names) => {
+      const { books, order } = library({ dependencies: () => names as string })
+      await expect(books.apply({ id: 1, shelf: 'a' }, () => order.push('ran'))).rejects.toMatchObject({
+        code: 'ERR_OPTION',
+      })
+      expect(order).toEqual([])
+    },
+  )
+
   it('takes children, composite keys and a soft mode', async () => {
     const { books, changes, inner } = library({
       id: undefined as never,
@@ -173,7 +443,7 @@ describe('a broker', () => {
       return 'old'
     })
     await books.apply({ id: 1, shelf: 'a' }, () => {})
-    expect(changes[0]?.names).toEqual(['pk:book:a:1', 'group:reader:1', 'tag:front', "scope:book:shelf='a"])
+    expect(changes[0]?.names).toEqual(['pk:book:a:1', 'group:reader:1', 'tag:front', 'scopes:book:shelf'])
     expect(inner.peek('key')).toBe(NO_VALUE)
     expect(inner.peek('key', { ignoreExpiration: true })).toBe('old')
   })
@@ -193,7 +463,7 @@ describe('a broker', () => {
       code: 'ERR_NOT_INVALIDATED',
       result: 'saved',
       regions: ['inner'],
-      names: ['id:book:5', "scope:book:shelf='a"],
+      names: ['id:book:5', 'scopes:book:shelf'],
       message: expect.stringMatching(/The change is done.*'inner'/) as string,
       cause: { code: 'ERR_BACKEND' },
     })
@@ -217,19 +487,34 @@ describe('a broker', () => {
       ),
     )
     expect(error).toMatchObject({ result: 'saved', regions: [undefined] })
-    expect(order).toEqual([])
+    // Which lists it is in could not be told either.
+    expect(order.slice(0, 2)).toEqual(['inner: scopes:book:shelf', 'outer: scopes:book:shelf'])
+    order.length = 0
     row.value = { id: 3, shelf: 'z' }
     await error.retry()
     expect(order.slice(0, 2)).toEqual([
-      "inner: id:book:3 scope:book:shelf='z",
-      "outer: id:book:3 scope:book:shelf='z",
+      'inner: id:book:3 scopes:book:shelf',
+      'outer: id:book:3 scopes:book:shelf',
     ])
+    order.length = 0
+    const lost = await failure(
+      books.apply(
+        () => {
+          throw new Error('no such row')
+        },
+        () => 'saved',
+        { before: { id: 4, shelf: 'a' }, modified: ['shelf'] },
+      ),
+    )
+    expect(lost.cause).toMatchObject({ message: 'no such row' })
+    expect(order[0]).toBe("inner: id:book:4 scope:book:shelf='a scopes:book:shelf")
+    order.length = 0
     const item: Book = { id: 5, shelf: 'a' }
     const other = await failure(books.apply(item, () => ((item.id = undefined), 'saved')))
     expect(other.result).toBe('saved')
-    expect(order.slice(-2)).toEqual([
-      "inner: id:book:5 scope:book:shelf='a",
-      "outer: id:book:5 scope:book:shelf='a",
+    expect(order.slice(0, 2)).toEqual([
+      'inner: id:book:5 scopes:book:shelf',
+      'outer: id:book:5 scopes:book:shelf',
     ])
   })
 
@@ -249,7 +534,7 @@ describe('a broker', () => {
     const own = books.namesFor({ id: 5, shelf: 'a' })
     expect(error).toMatchObject({ result: 'saved', regions: ['outer', 'inner'] })
     const theirs = others.books.namesFor({ id: 9, shelf: 'x' })
-    expect(error.names).toEqual([...own, ...theirs])
+    expect(error.names).toEqual([...new Set([...own, ...theirs])])
     expect(order).toEqual([`inner: ${own.join(' ')}`, `outer: ${own.join(' ')}`])
     await outer.getOrCreate('made', () => {
       dependsOn(dep.id('book', 5))
@@ -355,15 +640,18 @@ describe('afterCommit()', () => {
     const answer = await afterCommit(async () => {
       await books.apply(one, () => order.push('one'), { reason: 'first', meta: 1 })
       await books.delete(other, () => order.push('other'), { reason: 'second' })
+      await books.delete(other, () => {})
       order.push('commit')
       return 'done'
     })
     expect(answer).toBe('done')
-    const names = "id:book:1 scope:book:shelf='a id:book:2"
-    expect(order).toEqual(['one', 'other', 'commit', `inner: ${names}`, `outer: ${names}`, 'told', 'told'])
+    const names = "id:book:1 scopes:book:shelf id:book:2 scope:book:shelf='a"
+    const told = ['told', 'told', 'told']
+    expect(order).toEqual(['one', 'other', 'commit', `inner: ${names}`, `outer: ${names}`, ...told])
     expect(changes).toMatchObject([
       { action: 'apply', reason: 'first', meta: 1 },
       { action: 'delete', reason: 'second' },
+      { action: 'delete' },
     ])
   })
 
@@ -405,7 +693,7 @@ describe('afterCommit()', () => {
         throw new Error('back to the savepoint')
       }).catch(() => {})
     })
-    expect(order[0]).toBe("inner: id:book:1 scope:book:shelf='a")
+    expect(order[0]).toBe('inner: id:book:1 scopes:book:shelf')
     expect(changes).toHaveLength(1)
   })
 
@@ -418,7 +706,7 @@ describe('afterCommit()', () => {
     })
     await started
     await afterCommit(() => books.apply(other, () => {}))
-    expect(order.filter((line) => line.startsWith('inner'))).toEqual(["inner: id:book:2 scope:book:shelf='a"])
+    expect(order.filter((line) => line.startsWith('inner'))).toEqual(['inner: id:book:2 scopes:book:shelf'])
     resolve()
     await slow
     expect(order.filter((line) => line.startsWith('inner'))).toHaveLength(2)
@@ -465,6 +753,20 @@ describe('afterCommit()', () => {
     expect(outer.peek('list a')).toBe(NO_VALUE)
     expect(reasons).toEqual([expect.stringMatching(/^order 0 .*; order 1 .*…$/s)])
     await relayed.close()
+  })
+
+  it('says what a change inside could not invalidate, besides invalidating its own', async () => {
+    const { books, order, broken } = library()
+    const others = library()
+    broken.add('inner')
+    const inside = await failure(books.apply(one, () => 'done'))
+    const error = await failure(afterCommit(() => others.books.apply(other, () => Promise.reject(inside))))
+    expect(error).toMatchObject({ result: 'done', regions: ['inner'] })
+    expect(others.order).toHaveLength(2)
+    broken.clear()
+    await error.retry()
+    expect(order.at(-2)).toMatch(/^inner/)
+    expect(others.order.at(-1)).toBe('told')
   })
 
   it('invalidates when what rejects it says that it is done', async () => {

@@ -215,6 +215,30 @@ describe('cacheResults()', () => {
     expect(calls.map(([id]) => id)).toEqual([1, 2, 1, 2])
   })
 
+  it('may be stale after a soft invalidation, also of a time when it was switched off', async () => {
+    let on = true
+    let version = 1
+    const region = makeRegion<string>({
+      backend: memory(),
+      asyncCreationRunner: () => {},
+    })
+    const fn = cacheResults({ region, namespace: 'fn', enabled: () => on })(async () => `v${version}`)
+    await fn()
+    version = 2
+    on = false
+    await fn.invalidate.soft()
+    on = true
+    expect(await fn.get()).toBe(NO_VALUE)
+    expect(await region.get(fn.key(), { ignoreExpiration: true })).toBe('v1')
+    expect(await fn()).toBe('v1')
+  })
+
+  it('stores only what it is told to', async () => {
+    const { fn, calls } = counted((id: number) => id, { shouldCache: (value: unknown) => value !== 0 })
+    for (const id of [0, 1, 0, 1]) await fn(id)
+    expect(calls.map(([id]) => id)).toEqual([0, 1, 0])
+  })
+
   it('shares objects, or gives every caller one of his own', async () => {
     const shared = counted(() => ({ list: [1] }))
     const first = await shared.fn()
@@ -227,12 +251,13 @@ describe('cacheResults()', () => {
     other.list.push(3)
     ;(await own.fn()).list.push(4)
     ;((await own.fn.get()) as { list: number[] }).list.push(5)
+    ;(await own.fn.refresh()).list.push(5)
     const given = { list: [6] }
     expect(await own.fn()).toEqual({ list: [1] })
     await own.fn.set(given)
     given.list.push(7)
     expect(await own.fn()).toEqual({ list: [6] })
-    expect(own.calls).toHaveLength(1)
+    expect(own.calls).toHaveLength(2)
   })
 
   it('refuses to clone what cannot be', async () => {
@@ -280,12 +305,18 @@ describe('cacheResults()', () => {
   it('takes dependencies and groups', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     let runs = 0
-    const fn = cacheResults({ region, namespace: 'fn', group: { user: ([id]: [number]) => id } })(
-      (_id: number) => ++runs,
-    )
-    await fn(5)
-    await region.invalidateDependencies(dep.group('user', 5))
-    expect(await fn(5)).toBe(2)
+    const fn = cacheResults({
+      region,
+      namespace: 'fn',
+      dependencies: (id: number) => dep.id('user', id),
+      resultDependencies: () => dep.tag('made'),
+      group: { user: ([id]: [number]) => id },
+    })((_id: number) => ++runs)
+    for (const [i, name] of [dep.group('user', 5), dep.id('user', 5), dep.tag('made')].entries()) {
+      expect(await fn(5)).toBe(i + 1)
+      await region.invalidateDependencies(name)
+    }
+    expect(await fn(5)).toBe(4)
   })
 
   it.each<[string, unknown, boolean]>([

@@ -8,9 +8,11 @@ import {
   diagnostics,
   type Invalidation,
   makeRegion,
+  NO_VALUE,
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
+import { emitter } from '../../src/signals/emitter.js'
 import { idle, isPending, open } from '../support/stage.js'
 
 const unhandled: unknown[] = []
@@ -144,6 +146,37 @@ describe('the events of a region', () => {
     await expect(region.delete('key', { reason: 5 } as never)).rejects.toThrow(/`reason`/)
     await expect(region.delete('key', { resaon: 'x' } as never)).rejects.toThrow(/Unknown option `resaon`/)
     expect(events).toEqual([])
+  })
+
+  it('leave to the invalidation what was asked for, whatever a listener does to the names', async () => {
+    const region = tracked()
+    const reported = failures()
+    await region.setMulti([
+      ['a', 'value'],
+      ['b', 'value'],
+    ])
+    region.on('invalidating', ({ names }) => ((names as string[]).length = 0))
+    const keys = ['a', 'b']
+    await region.deleteMulti(keys)
+    expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, NO_VALUE])
+    expect(keys).toEqual(['a', 'b'])
+    // No other listener is told something else.
+    expect(reported).toMatchObject([
+      { where: "listener of 'invalidating'", error: expect.any(TypeError) as unknown },
+    ])
+  })
+
+  it('cost nothing any more when nobody listens', () => {
+    const { on, emit, ...rest } = emitter<{ a: object; b: object }>('an event', ['a', 'b'])
+    expect(rest).toEqual({ busy: false })
+    const events = emitter<{ a: object; b: object }>('an event', ['a', 'b'])
+    const ends = [events.on('a', () => {}), events.on('a', () => {}), events.on('b', () => {})]
+    for (const end of ends) {
+      expect(events.busy).toBe(true)
+      end()
+      end()
+    }
+    expect(events.busy).toBe(false)
   })
 
   it('go to every listener, whatever becomes of the others', async () => {

@@ -10,7 +10,8 @@ import {
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
-import { type Bus, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
+import { type Bus, type BusListener, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
+import { link } from '../../src/signals/link.js'
 import { deferred, idle } from '../support/stage.js'
 
 const endings: (() => void)[] = []
@@ -313,6 +314,67 @@ describe('relay()', () => {
     ].entries())
       await say('region:users', bad, 3 + i)
     expect(events.map(([event]) => event)).toEqual(['invalidate', ...Array<string>(8).fill('missed')])
+  })
+
+  it('tells of what came from elsewhere as such, whatever it says of itself, and does not pass it on', async () => {
+    const bus = localBus()
+    const said: string[] = []
+    const { events } = pair({ ...bus, publish: (message) => (said.push(message), bus.publish(message)) })
+    const event = { region: 'users', what: 'key', mode: 'hard', names: ['k'], origin: 'local' }
+    await bus.publish(
+      JSON.stringify({ corral: 1, to: 'signals', from: 'x', n: 1, body: { of: 'region:users', event } }),
+    )
+    expect(events).toMatchObject([['invalidate', { names: ['k'], origin: 'remote' }]])
+    expect(said).toEqual([])
+  })
+
+  it('keeps from the bus, and from who sent it, what goes wrong where a message is heard', async () => {
+    const bus = localBus()
+    const reported = failures()
+    const boom = new Error('boom')
+    const fails = () => {
+      throw boom
+    }
+    link({ bus, address: 'signals', timeout: 1_000, heard: fails, missed: fails })
+    const { one, events } = pair(bus)
+    await one.delete('key')
+    expect(events).toHaveLength(1)
+    expect(reported).toEqual([boom])
+    bus.cut()
+    bus.mend()
+    expect(reported).toEqual([boom, boom])
+  })
+
+  it('ends when closed, also over a bus that goes on, and owes nothing any more', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    endings.push(() => vi.useRealTimers())
+    let sent = 0
+    let ear: BusListener | undefined
+    const bus: Bus = {
+      publish() {
+        sent++
+        throw new Error('no bus')
+      },
+      subscribe(listener) {
+        ear = listener
+        listener.up()
+        return { live: () => true, close: () => {} }
+      },
+    }
+    const region = users()
+    const relayed = relay(bus, [region])
+    expect(relayed.live).toBe(true)
+    failures()
+    await region.delete('key')
+    expect(sent).toBe(1)
+    await vi.advanceTimersByTimeAsync(1_000)
+    // It tries to say at least that something was lost.
+    expect(sent).toBe(2)
+    await relayed.close()
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(sent).toBe(2)
+    expect(relayed.live).toBe(false)
+    ear?.down()
   })
 
   it('ends when closed', async () => {
