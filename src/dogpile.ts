@@ -122,14 +122,18 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     }
   }
 
+  /** Whether leases are granted later: then those who have waited for the same reply get a turn to join before one is asked for. */
+  let later = false
+
   /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
   const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
-    // A turn for those who have waited for the same reply: they join before the lease is asked for.
     const answers = await Promise.allSettled(
       mine.map(async ({ key, flight }) => {
-        await undefined
+        if (later) await undefined
         flight.looks++
-        return acquire(steps, key, false)
+        const answer = acquire(steps, key, false)
+        later = isPromise(answer)
+        return answer
       }),
     )
     const claims: Claim<V>[] = []
