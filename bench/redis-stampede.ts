@@ -4,7 +4,7 @@ import { budget, machine, saveJson, shown, spread, table } from './support.js'
 
 /**
  * Four processes of 250 callers each want one cold key of a Redis that they share. Told is how long callers wait after
- * the creator has returned: its fill, the message, the look at the store, and everybody's turn.
+ * the creator has returned: its fill, the message that brings it, and everybody's turn.
  */
 
 const PROCESSES = 4

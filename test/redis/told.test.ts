@@ -142,6 +142,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
   it('unless it is large, or a layer is to see every read', async () => {
     const maker = process()
     const waiter = process()
+    await listens(waiter)
     const large = randomBytes(5_000).toString('latin1')
     expect(await awaited(maker, waiter, large)).toEqual({ values: [large], reads: 1 })
     const seen: string[] = []
@@ -154,6 +155,8 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
         }),
       ),
     )
+    await listens(watching)
+    seen.length = 0
     expect(await awaited(maker, watching, 'small')).toEqual({ values: ['small'], reads: 1 })
     expect(seen).toEqual(['get', 'get', 'get', 'acquire', 'get'])
     const doubting = process(undefined, (backend) => {
@@ -163,6 +166,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
         acquire: (key, ms, how) => next.acquire(key, ms, how),
       })
     })
+    await listens(doubting)
     expect(await awaited(maker, doubting, 'small')).toEqual({ values: ['small'], reads: 1 })
   })
 
