@@ -108,16 +108,16 @@ export function handOut(
   const scope = currentScope()
   if (scope === undefined) return
   const { gathering } = scope
-  const { basis, createdAt, expiresIn } = entry.metadata
+  const { basis, createdAt, expiresIn, untold } = entry.metadata
   const explicit = region.tracker?.explicit ?? false
   if (gathering === undefined) {
     // The region in between hands nothing up: what is made further out would not hear of an invalidation.
-    if (explicit)
-      outerGathering(scope)?.taint(
-        `it was made from '${key}' through a region that does not track dependencies`,
-      )
+    if (explicit || untold === true)
+      loseTrack(scope, `it was made from '${key}' through a region that does not track dependencies`)
     return
   }
+  if (untold === true)
+    gathering.taint(`it was made from '${key}', whose region does not track what that was made from`)
   if (basis === undefined) {
     if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
     return
@@ -134,8 +134,15 @@ export function handOut(
 export function handUpVersion(name: string | undefined, why: string): void {
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering !== undefined && name !== undefined) scope.gathering.declare([name])
-  else (scope.gathering ?? outerGathering(scope))?.taint(why)
+  if (scope.gathering === undefined) loseTrack(scope, why)
+  else if (name === undefined) scope.gathering.taint(why)
+  else scope.gathering.declare([name])
+}
+
+/** What is made now, and what is made from it later, would not hear of an invalidation. */
+function loseTrack(scope: Scope, why: string): void {
+  scope.untold?.()
+  outerGathering(scope)?.taint(why)
 }
 
 /** Whether a caller may have what another one made or found: its session may know another version. */

@@ -22,6 +22,8 @@ export interface Scope extends Nested<Scope> {
   readonly work: Work
   /** What the creation is made from; absent where nothing tracks it. */
   readonly gathering: Gathering | undefined
+  /** Is told when something went into a creation that nothing tracks, and would have been tracked. */
+  readonly untold?: () => void
   /** The creation that asked for the renewal which this one is part of: it waits, but is not made from it. */
   readonly by?: Scope | undefined
 }
@@ -55,11 +57,17 @@ export async function runInScope<R>(work: Work, run: () => R | Promise<R>): Prom
 }
 
 /** Runs a creator inside its scope, where `gathering` collects what it makes is made from. */
-export function gatherIn<R>(scope: Scope, gathering: Gathering | undefined, run: () => R): R {
+export function gatherIn<R>(
+  scope: Scope,
+  gathering: Gathering | undefined,
+  untold: () => void,
+  run: () => R,
+): R {
   const inner: Scope = {
     parent: scope,
     work: scope.work,
     gathering,
+    untold,
     get over() {
       return scope.over
     },
