@@ -15,7 +15,7 @@ import {
 } from '../../src/index.js'
 import { explore, type Schedule } from './explore.js'
 import { watched } from './moments.js'
-import { clusterSteps, epochSteps, memcachedSteps, type SharedLedger } from './shared-ledgers.js'
+import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
 import { stepped, telling } from './stepped.js'
 
 const LONG = process.env.LONG === '1'
@@ -280,8 +280,6 @@ afterAll(() =>
   ),
 )
 
-/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
-const PATIENCE = 5
 const pause = setTimeout
 
 let current: Schedule | undefined

@@ -1,10 +1,11 @@
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
   type Backend,
   type CachedValue,
   dependsOn,
+  type Ledger,
   makeRegion,
   NO_VALUE,
   type Region,
@@ -12,6 +13,7 @@ import {
 } from '../../src/index.js'
 import { explore, type Schedule } from './explore.js'
 import { type Touched, watched } from './moments.js'
+import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
 import { stepped } from './stepped.js'
 
 const LONG = process.env.LONG === '1'
@@ -84,36 +86,55 @@ describe('the search', () => {
   })
 })
 
-/** Backends that are right, and such as have lost a part of the fence. */
-const BACKENDS: Readonly<Record<string, () => Backend<CachedValue>>> = {
-  'the memory backend': memory,
-  'one that does not compare tokens': () => {
+type Open = (schedule: Schedule) => { readonly chain: () => Backend<CachedValue>; readonly lose?: () => void }
+
+/** A memory backend with a part of it replaced. */
+const over =
+  (change: (inner: Backend<CachedValue>) => Partial<Backend<CachedValue>> = () => ({})): Open =>
+  (schedule) => {
     const inner = memory()
+    const backend = stepped(schedule, { ...inner, ...change(inner) })
+    return { chain: () => wrap(backend, dependencies()) }
+  }
+
+const lent =
+  (make: (schedule: Schedule) => SharedLedger, change = (ledger: Ledger) => ledger): Open =>
+  (schedule) => {
+    const backend = stepped(schedule)
+    const shared = make(schedule)
     return {
-      ...inner,
-      set: (key, value, { token: _, ...options }) => inner.set(key, value, options),
+      chain: () => wrap(backend, dependencies({ ledger: change(shared.ledger()) })),
+      lose: () => shared.loseStamp('row'),
     }
+  }
+
+/** Trusts what is absent. */
+const trusting = (ledger: Ledger): Ledger => ({
+  ...ledger,
+  async read(clock, names) {
+    const { now, stamps } = await ledger.read(clock, names)
+    return { now, stamps: stamps.map((stamp) => stamp ?? { hard: 0, soft: 0 }) }
   },
-  'one that stores whatever was invalidated': () => {
-    const inner = memory()
-    return { ...inner, set: (key, value, { ifCurrent: _, ...options }) => inner.set(key, value, options) }
-  },
-  'one whose ledger has nothing against anything': () => {
-    const inner = memory()
-    const { ledger } = inner
-    if (ledger === undefined) return inner
-    return {
-      ...inner,
-      ledger: {
-        ...ledger,
-        read: async (clock, names) => ({
-          now: (await ledger.read(clock, names)).now,
-          stamps: names.map(() => ({ hard: 0, soft: 0 })),
-        }),
-      },
-      set: (key, value, { ifCurrent: _, ...options }) => inner.set(key, value, options),
-    }
-  },
+  judge: () => 'fresh',
+})
+
+/** Stores that are right, and such as have lost a part of what they do. */
+const WHOLE: Readonly<Record<string, Open>> = {
+  'the memory backend': over(),
+  'one that does not compare tokens': over((inner) => ({
+    set: (key, value, { token: _, ...options }) => inner.set(key, value, options),
+  })),
+  'one that stores whatever was invalidated': over((inner) => ({
+    set: (key, value, { ifCurrent: _, ...options }) => inner.set(key, value, options),
+  })),
+}
+/** The same of stores whose operations are many steps. */
+const IN_STEPS: Readonly<Record<string, Open>> = {
+  'the steps of Redis Cluster': lent(clusterSteps),
+  'the steps of memcached': lent(memcachedSteps),
+  'get, set and add alone': lent(epochSteps),
+  'memcached, with what is absent trusted': lent(memcachedSteps, trusting),
+  'Redis Cluster, with what is absent trusted': lent(clusterSteps, trusting),
 }
 
 const WRITERS: Readonly<Record<string, (region: Region<number>) => Promise<unknown>>> = {
@@ -121,6 +142,15 @@ const WRITERS: Readonly<Record<string, (region: Region<number>) => Promise<unkno
   'a name softly': (region) => region.invalidateDependencies('row', 'soft'),
   'a key': (region) => region.delete('k'),
 }
+
+const pause = setTimeout
+let current: Schedule | undefined
+beforeEach(() => {
+  vi.stubGlobal('setTimeout', (work: () => void, ms?: number) =>
+    ms === PATIENCE ? void current?.step('pause', work, {}) : pause(work, ms),
+  )
+})
+afterEach(() => vi.unstubAllGlobals())
 
 const totals = { reduced: 0, whole: 0, outcomes: 0 }
 afterAll(() =>
@@ -130,15 +160,21 @@ afterAll(() =>
 )
 
 describe('what is known once need not be tried again', () => {
-  for (const [kind, open] of Object.entries(BACKENDS))
+  for (const [kind, open] of Object.entries({ ...WHOLE, ...IN_STEPS }))
     for (const [what, invalidate] of Object.entries(WRITERS))
-      it.each(LONG ? [0, 1, 2] : [0, 1])(
+      it.each(LONG ? [0, 1, 2] : kind in WHOLE ? [0, 1] : [0])(
         `over ${kind}, with ${what} and %i preemptions`,
         async (preemptions) => {
           const scenario: Scenario = async (schedule) => {
-            const backend = wrap(stepped(schedule, open()), dependencies())
+            current = schedule
+            const { chain, lose } = open(schedule)
             const region = () =>
-              makeRegion<number>({ name: 'r', backend, clock: { now: () => 1_000 }, expirationTime: 100 })
+              makeRegion<number>({
+                name: 'r',
+                backend: chain(),
+                clock: { now: () => 1_000 },
+                expirationTime: 100,
+              })
             const [one, other] = [region(), region()]
             const truth = watched('truth', schedule.touch, String)
             const now = () => truth.get('') ?? 1
@@ -160,6 +196,7 @@ describe('what is known once need not be tried again', () => {
               schedule.actor('reader', () => reading(one), 'reader'),
               schedule.actor('second reader', () => reading(other), 'other'),
               schedule.actor('writer', writing, 'other'),
+              lose && schedule.actor('fate', () => schedule.step('lose', lose, {}), 'fate'),
             ])
           }
           const reduced = await outcomes(scenario, { preemptions })

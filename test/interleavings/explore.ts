@@ -5,10 +5,10 @@ import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } fro
  * Stateless model checking of the real code: every operation on the store is a step that waits to be picked, and a
  * scenario is run again and again until every order of steps was tried, or the budget is spent.
  *
- * Most orders differ only in steps that have nothing to do with each other, and lead to the same. What happened so far
- * has a fingerprint that tells only the others apart (`happens-before.ts`); where one comes up again, with the same actor
- * at it and no more preemptions left than before, whatever could follow was tried already. All that happens from a step
- * until nothing moves any more belongs to it. What it does not say of itself is taken to concern everything.
+ * Most orders differ only in steps that have nothing to do with each other, and come to the same moment (`moments.ts`).
+ * Where a moment comes up again, with the same actor at it and no more preemptions left than before, whatever could
+ * follow was tried already. All that happens from a step until nothing moves any more belongs to it; a step that does
+ * not say what it has to do with is taken to have to do with everything.
  */
 export interface Schedule {
   /**
@@ -17,8 +17,10 @@ export interface Schedule {
    */
   step<R>(label: string, run: () => R | Promise<R>, touched?: Touched): Promise<R>
   /**
-   * Runs what one of those does who act at the same time: leaving him while he could go on is a preemption, and so is taking his steps out of their order.
-   * @param memory what he shares with others beside what steps touch: any step of one concerns all the others. His name: nothing. Default: everything.
+   * Runs what one of those does who act at the same time: leaving him while he could go on is a preemption, and so is
+   * taking his steps out of their order.
+   * @param memory what he knows, beside what steps touch, together with others of whom the same is said: any step of
+   *   one concerns them all. His own name: he is the only one. Default: everything.
    */
   actor<R>(name: string, work: () => Promise<R>, memory?: string): Promise<R>
   /** Does what nobody does anything at the same time as: steps are taken as they come. */

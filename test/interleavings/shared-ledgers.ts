@@ -30,6 +30,9 @@ type Steps = Pick<Schedule, 'step' | 'touch'>
 /** The name of the clock in `src/dependencies/track.ts`. */
 const THE_CLOCK = '~clock'
 
+/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
+export const PATIENCE = 5
+
 /** Stands still: then the clock of a ledger has nothing but its own counting to go by. */
 const MICROSECONDS = 1_000
 
