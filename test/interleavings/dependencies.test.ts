@@ -331,7 +331,7 @@ for (const [kind, open] of Object.entries(STORES))
                 await lookAgain(at)
               },
               whole
-                ? { budget: LONG ? 1_000_000 : 600, samples: 60 }
+                ? { budget: LONG ? 1_000_000 : lost === 'nothing' ? 800 : 150, samples: 60 }
                 : { budget: LONG ? 200_000 : 20, samples: LONG ? 500 : 140, preemptions: 2 },
             )
             if (LONG) expect(exhausted).toBe(true)
@@ -396,7 +396,7 @@ for (const [kind, open] of Object.entries(STORES))
             },
             {
               budget: LONG ? 50_000_000 : whole ? 3_000 : 20,
-              samples: LONG ? SAMPLES : whole ? 100 : 300,
+              samples: LONG ? SAMPLES : whole ? 50 : 300,
               preemptions: LONG ? (whole ? PREEMPTIONS : 1) : whole ? 1 : 2,
             },
           )

@@ -122,7 +122,7 @@ export async function explore(
     const choose =
       i % 2 === 0 || preemptions === Number.POSITIVE_INFINITY ? byChance : byRank(random, preemptions, steps)
     let depth = 0
-    await play(scenario, (waiting) => (depth++, choose(waiting)))
+    await play(scenario, (waiting) => (depth++, choose(waiting)), UNTOLD)
     steps = depth
   }
   return { runs, exhausted: exhausted && budget > 0 }
@@ -181,10 +181,16 @@ interface Actor {
 
 const actors = new AsyncLocalStorage<Actor>()
 
-async function play(scenario: (schedule: Schedule) => Promise<void>, choose: Choose): Promise<void> {
+/** Of orders drawn at random nobody asks where they were. */
+const UNTOLD: Moments = { open() {}, touch() {}, close() {}, now: () => ({ high: 0, low: 0 }) }
+
+async function play(
+  scenario: (schedule: Schedule) => Promise<void>,
+  choose: Choose,
+  at = moments(),
+): Promise<void> {
   const waiting: Waiting[] = []
   const trace: string[] = []
-  const at = moments()
   const nobody: Actor = { name: '', memory: undefined, steps: 0 }
   let running: string | undefined
   let freely = false
