@@ -14,12 +14,15 @@ import {
   wrap,
 } from '../../src/index.js'
 import { explore, type Schedule } from './explore.js'
-import { clusterSteps, epochSteps, memcachedSteps, type SharedLedger } from './shared-ledgers.js'
-import { stepped } from './stepped.js'
+import { watched } from './moments.js'
+import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
+import { stepped, telling } from './stepped.js'
 
 const LONG = process.env.LONG === '1'
-/** How often one may be left, in the long form, while he could go on. Three take an hour for each scenario. */
-const PREEMPTIONS = Number(process.env.PREEMPTIONS ?? 2)
+/** How often one may be left, in the long form, while he could go on. */
+const PREEMPTIONS = Number(process.env.PREEMPTIONS ?? 3)
+/** How many orders of each of these are drawn at random, in the long form. */
+const SAMPLES = Number(process.env.SAMPLES ?? 45_000)
 
 /** What several processes share, and the chain by which each of them sees it. */
 interface Shared {
@@ -35,12 +38,12 @@ const OWN = 'region:r'
 
 /** A store whose entries can vanish without anybody's lease being touched, as by eviction. */
 function evictable(schedule: Schedule): { store: Backend<CachedValue>; evict: (key: string) => void } {
-  const gone = new Set<string>()
+  const gone = watched<true>('eviction of', schedule.touch, String)
   const inner = stepped(schedule, memory())
   const { get, getMulti, set } = inner
   const back = (key: string, outcome: string) => outcome === 'stored' && gone.delete(key)
   return {
-    evict: (key) => void gone.add(key),
+    evict: (key) => void gone.set(key, true),
     store: {
       ...inner,
       get: async (key) => {
@@ -59,20 +62,20 @@ function evictable(schedule: Schedule): { store: Backend<CachedValue>; evict: (k
 }
 
 /** Every operation of a ledger that is atomic in itself, as a step; it can be lost as a whole. */
-function lendable({ step }: Schedule): SharedLedger {
-  let current = memoryLedger({ maxStamps: 2 })
+function lendable({ step, touch }: Schedule): SharedLedger {
+  let current = telling(memoryLedger({ maxStamps: 2 }), touch)
   const ledger: Ledger = {
     shared: true,
-    read: (clock, names) => step('read ledger', () => current.read(clock, names)),
-    begin: (clock, names) => step('begin', () => current.begin(clock, names)),
-    judge: (clock, basis) => step('judge', () => current.judge(clock, basis)),
+    read: (clock, names) => step('read ledger', () => current.read(clock, names), { asks: true }),
+    begin: (clock, names) => step('begin', () => current.begin(clock, names), {}),
+    judge: (clock, basis) => step('judge', () => current.judge(clock, basis), {}),
     invalidate: (clock, names, mode) =>
-      step(`invalidate ${mode}`, () => current.invalidate(clock, names, mode)),
+      step(`invalidate ${mode}`, () => current.invalidate(clock, names, mode), {}),
   }
   return {
     ledger: () => ledger,
     loseClock: () => {
-      current = memoryLedger()
+      current = telling(memoryLedger(), touch)
     },
     // Three more names push the others out of it, which then stand at its floor.
     loseStamp: () => void current.invalidate('~clock', ['x', 'y', 'z'], 'soft'),
@@ -98,20 +101,22 @@ const STORES: Readonly<Record<string, (schedule: Schedule) => Shared>> = {
     return { chain: () => wrap(store, dependencies()), lose: { 'the entry': () => evict('row') } }
   },
   'a lent ledger, which checks and writes in two steps': (schedule) => lent(schedule, lendable(schedule)),
-  'the steps of Redis Cluster': (schedule) => lent(schedule, clusterSteps(schedule.step)),
-  'the steps of memcached': (schedule) => lent(schedule, memcachedSteps(schedule.step)),
-  'get, set and add alone': (schedule) => lent(schedule, epochSteps(schedule.step)),
+  'the steps of Redis Cluster': (schedule) => lent(schedule, clusterSteps(schedule)),
+  'the steps of memcached': (schedule) => lent(schedule, memcachedSteps(schedule)),
+  'get, set and add alone': (schedule) => lent(schedule, epochSteps(schedule)),
 }
 
 type Part = 'row' | 'list'
+
+type Versions = Map<string, number>
 
 /** What is true, what of it was acknowledged to be in the cache, and the processes that read it. */
 interface World {
   readonly schedule: Schedule
   readonly shared: Shared
-  readonly truth: Record<Part, number>
-  readonly hard: Record<Part, number>
-  readonly soft: Record<Part, number>
+  readonly truth: Versions
+  readonly hard: Versions
+  readonly soft: Versions
   readonly processes: readonly Region<Readings>[]
 }
 
@@ -129,16 +134,18 @@ function newWorld(schedule: Schedule, shared: Shared): World {
   return {
     schedule,
     shared,
-    truth: { row: 1, list: 1 },
-    hard: { row: 0, list: 0 },
-    soft: { row: 0, list: 0 },
+    truth: watched('truth of', schedule.touch, String),
+    hard: watched('hard floor of', schedule.touch, String),
+    soft: watched('soft floor of', schedule.touch, String),
     processes: [region(), region()],
   }
 }
 
+const version = (of: Versions, part: Part): number => of.get(part) ?? 0
+
 /** Reads a part of the truth. */
 function find({ schedule, truth }: World, part: Part): Promise<Readings> {
-  return schedule.step(`read ${part}`, () => ({ [part]: truth[part] }))
+  return schedule.step(`read ${part}`, () => ({ [part]: version(truth, part) }), {})
 }
 
 /** The ways in which a value's dependencies are told, each a way to read `row`. */
@@ -193,14 +200,16 @@ async function checked(
   read: () => Promise<Readings | typeof NO_VALUE>,
   freshOnly = false,
 ): Promise<void> {
-  const floors = PARTS.map((part) => Math.max(world.hard[part], freshOnly ? world.soft[part] : 0))
+  const floors = PARTS.map((part) =>
+    Math.max(version(world.hard, part), freshOnly ? version(world.soft, part) : 0),
+  )
   const found = await read()
   if (found === NO_VALUE) return
   PARTS.forEach((part, i) => {
-    const version = found[part]
-    if (version !== undefined && version < (floors[i] as number))
+    const seen = found[part]
+    if (seen !== undefined && seen < (floors[i] as number))
       throw new Error(
-        `A read that began after ${part} ${floors[i]} was acknowledged${freshOnly ? ', softly or not,' : ''} returned ${version}.`,
+        `A read that began after ${part} ${floors[i]} was acknowledged${freshOnly ? ', softly or not,' : ''} returned ${seen}.`,
       )
   })
 }
@@ -211,22 +220,36 @@ async function changed(
   invalidate: () => Promise<unknown>,
   mode: InvalidationMode = 'hard',
 ): Promise<void> {
-  const version = await world.schedule.step(`change ${part}`, () => ++world.truth[part])
+  const { schedule, truth, [mode]: floor } = world
+  const next = () => version(truth, part) + 1
+  const made = await schedule.step(
+    `change ${part}`,
+    () => (truth.set(part, next()), version(truth, part)),
+    {},
+  )
   await invalidate()
-  world[mode][part] = Math.max(world[mode][part], version)
+  floor.set(part, Math.max(version(floor, part), made))
 }
 
-async function lookAgain(world: World): Promise<void> {
-  for (const region of world.processes)
-    for (const key of ['row', 'list']) await checked(world, () => region.get(key), true)
-}
-
-/** Somebody who begins whenever he is picked. */
-function acting({ schedule }: World, name: string, work: () => Promise<unknown>): Promise<unknown> {
-  return schedule.actor(name, async () => {
-    await schedule.step('begins', () => undefined)
-    await work()
+function lookAgain(world: World): Promise<void> {
+  return world.schedule.alone(async () => {
+    for (const region of world.processes)
+      for (const key of ['row', 'list']) await checked(world, () => region.get(key), true)
   })
+}
+
+/** Somebody who begins whenever he is picked. What he does through a region concerns all who use it at that time. */
+function acting(
+  { schedule, processes }: World,
+  name: string,
+  through: Region<Readings> | undefined,
+  work: () => Promise<unknown>,
+): Promise<unknown> {
+  const begin = async () => {
+    await schedule.step('begins', () => undefined, {})
+    await work()
+  }
+  return schedule.actor(name, begin, through === undefined ? name : `process ${processes.indexOf(through)}`)
 }
 
 const totals = { schedules: 0, sampled: 0, scenarios: 0, complete: 0 }
@@ -257,15 +280,13 @@ afterAll(() =>
   ),
 )
 
-/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
-const PATIENCE = 5
 const pause = setTimeout
 
 let current: Schedule | undefined
 beforeEach(() => {
   // That pause may end at any time: it is a step like others.
   vi.stubGlobal('setTimeout', (work: () => void, ms?: number) =>
-    ms === PATIENCE && current !== undefined ? void current.step('pause', work) : pause(work, ms),
+    ms === PATIENCE && current !== undefined ? void current.step('pause', work, {}) : pause(work, ms),
   )
 })
 afterEach(() => {
@@ -281,7 +302,7 @@ for (const [kind, open] of Object.entries(STORES))
     }
     // Of a store of single steps there are too many orders to try them all; of one of whole operations there are not.
     const whole = kind === 'memory'
-    const losses = ['nothing', ...Object.keys(open({ step: () => {} } as never).lose)]
+    const losses = ['nothing', ...Object.keys(open({ step: () => {}, touch: () => {} } as never).lose)]
 
     describe.each(losses)('one reader, one writer, and the loss of %s', (lost) => {
       for (const [way, read] of Object.entries(WAYS))
@@ -291,24 +312,26 @@ for (const [kind, open] of Object.entries(STORES))
               async (schedule) => {
                 const at = world(schedule)
                 const [one, other] = at.processes as [Region<Readings>, Region<Readings>]
-                if (way.startsWith('handed up')) await inside(at, one)
+                if (way.startsWith('handed up')) await schedule.alone(() => inside(at, one))
                 await Promise.all([
-                  acting(at, 'reader', async () => {
+                  acting(at, 'reader', undefined, async () => {
                     await checked(at, () => read(at, one))
                     await checked(at, () => one.get(way.startsWith('handed up') ? 'list' : 'row'), true)
                   }),
-                  acting(at, 'writer', () =>
+                  acting(at, 'writer', undefined, () =>
                     changed(at, 'row', () => other.invalidateDependencies(ROW, mode), mode),
                   ),
                   lost === 'nothing' ||
-                    schedule.actor('fate', () =>
-                      schedule.step(`lose ${lost}`, () => at.shared.lose[lost]?.()),
+                    schedule.actor(
+                      'fate',
+                      () => schedule.step(`lose ${lost}`, () => at.shared.lose[lost]?.(), {}),
+                      'fate',
                     ),
                 ])
                 await lookAgain(at)
               },
               whole
-                ? { budget: LONG ? 1_000_000 : 150, samples: 60 }
+                ? { budget: LONG ? 1_000_000 : lost === 'nothing' ? 800 : 150, samples: 60 }
                 : { budget: LONG ? 200_000 : 20, samples: LONG ? 500 : 140, preemptions: 2 },
             )
             if (LONG) expect(exhausted).toBe(true)
@@ -325,13 +348,15 @@ for (const [kind, open] of Object.entries(STORES))
             one.getOrCreate('row', async () => {
               const found = await find(at, 'row')
               dependsOn(ROW)
-              return schedule.step('return it', () => found)
+              return schedule.step('return it', () => found, {})
             })
           const reading = () => checked(at, slowly)
           await Promise.all([
-            acting(at, 'one', reading),
-            acting(at, 'other', reading),
-            acting(at, 'writer', () => changed(at, 'row', () => other.invalidateDependencies(ROW))),
+            acting(at, 'one', one, reading),
+            acting(at, 'other', one, reading),
+            acting(at, 'writer', undefined, () =>
+              changed(at, 'row', () => other.invalidateDependencies(ROW)),
+            ),
           ])
           await lookAgain(at)
         },
@@ -341,21 +366,12 @@ for (const [kind, open] of Object.entries(STORES))
     }, 1_800_000)
 
     const pairs: Readonly<Record<string, readonly [Act, Act]>> = {
-      'the row and the list, both hard': [hard('row', ROW), hard('list', LIST)],
-      'the row hard and softly': [hard('row', ROW), soft('row', ROW)],
-      'the row softly, the list softly': [soft('row', ROW), soft('list', LIST)],
-      'the row hard, the key of the list': [
-        hard('row', ROW),
-        (at, region) => changed(at, 'list', () => region.delete('list')),
-      ],
-      'the row softly, the key of the list softly': [
-        soft('row', ROW),
-        (at, region) => changed(at, 'list', () => region.invalidateKey('list', 'soft'), 'soft'),
-      ],
-      'the row hard, the whole region': [
-        hard('row', ROW),
-        (at, region) => changed(at, 'list', () => region.invalidate()),
-      ],
+      'the row and the list, both hard': [byName('row', ROW), byName('list', LIST)],
+      'the row hard and softly': [byName('row', ROW), byName('row', ROW, 'soft')],
+      'the row softly, the list softly': [byName('row', ROW, 'soft'), byName('list', LIST, 'soft')],
+      'the row hard, the key of the list': [byName('row', ROW), byKey('list')],
+      'the row softly, the key of the list softly': [byName('row', ROW, 'soft'), byKey('list', 'soft')],
+      'the row hard, the whole region': [byName('row', ROW), ofRegion('list')],
     }
     describe('two readers of what is made from what, and two writers', () => {
       for (const [what, [first, second]] of Object.entries(pairs))
@@ -369,17 +385,19 @@ for (const [kind, open] of Object.entries(STORES))
                 await checked(at, () => region.get('list'), true)
               }
               await Promise.all([
-                acting(at, 'one', reading(one)),
-                acting(at, 'other', reading(other)),
-                acting(at, 'first writer', () => first(at, one)),
-                acting(at, 'second writer', () => second(at, other)),
+                acting(at, 'one', first.by === 'key' ? one : undefined, reading(one)),
+                acting(at, 'other', second.by === 'key' ? other : undefined, reading(other)),
+                acting(at, 'first writer', first.by === 'key' ? one : undefined, () => first.act(at, one)),
+                acting(at, 'second writer', second.by === 'key' ? other : undefined, () =>
+                  second.act(at, other),
+                ),
               ])
               await lookAgain(at)
             },
             {
-              budget: LONG ? 5_000_000 : 20,
-              samples: LONG ? 45_000 : 300,
-              preemptions: !LONG ? 2 : whole ? PREEMPTIONS : 1,
+              budget: LONG ? 50_000_000 : whole ? 3_000 : 20,
+              samples: LONG ? SAMPLES : whole ? 50 : 300,
+              preemptions: LONG ? (whole ? PREEMPTIONS : 1) : whole ? 1 : 2,
             },
           )
           if (LONG) expect(exhausted).toBe(true)
@@ -387,11 +405,21 @@ for (const [kind, open] of Object.entries(STORES))
     })
   })
 
-type Act = (world: World, region: Region<Readings>) => Promise<void>
-
-function hard(part: Part, name: string): Act {
-  return (at, region) => changed(at, part, () => region.invalidateDependencies(name))
+/** Makes what was changed invalid. What goes by names is for the ledger alone; a key may have a flight and a lease. */
+interface Act {
+  readonly by: 'name' | 'key'
+  readonly act: (world: World, region: Region<Readings>) => Promise<void>
 }
-function soft(part: Part, name: string): Act {
-  return (at, region) => changed(at, part, () => region.invalidateDependencies(name, 'soft'), 'soft')
+
+function byName(part: Part, name: string, mode: InvalidationMode = 'hard'): Act {
+  return {
+    by: 'name',
+    act: (at, region) => changed(at, part, () => region.invalidateDependencies(name, mode), mode),
+  }
+}
+function byKey(part: Part, mode: InvalidationMode = 'hard'): Act {
+  return { by: 'key', act: (at, region) => changed(at, part, () => region.invalidateKey(part, mode), mode) }
+}
+function ofRegion(part: Part): Act {
+  return { by: 'name', act: (at, region) => changed(at, part, () => region.invalidate()) }
 }

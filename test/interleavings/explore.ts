@@ -1,14 +1,32 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } from './moments.js'
 
 /**
  * Stateless model checking of the real code: every operation on the store is a step that waits to be picked, and a
  * scenario is run again and again until every order of steps was tried, or the budget is spent.
+ *
+ * Most orders differ only in steps that have nothing to do with each other, and come to the same moment (`moments.ts`).
+ * Where a moment comes up again, with the same actor at it and no more preemptions left than before, whatever could
+ * follow was tried already. All that happens from a step until nothing moves any more belongs to it; a step that does
+ * not say what it has to do with is taken to have to do with everything.
  */
 export interface Schedule {
-  /** Makes an operation a step: it runs, whole, when the scheduler picks it. */
-  step<R>(label: string, run: () => R | Promise<R>): Promise<R>
-  /** Runs what one of those does who act at the same time: leaving him while he could go on is a preemption, and so is taking his steps out of their order. */
-  actor<R>(name: string, work: () => Promise<R>): Promise<R>
+  /**
+   * Makes an operation a step: it runs, whole, when the scheduler picks it.
+   * @param touched what it reads and writes of what actors share. Default: everything.
+   */
+  step<R>(label: string, run: () => R | Promise<R>, touched?: Touched): Promise<R>
+  /**
+   * Runs what one of those does who act at the same time: leaving him while he could go on is a preemption, and so is
+   * taking his steps out of their order.
+   * @param memory what he knows, beside what steps touch, together with others of whom the same is said: any step of
+   *   one concerns them all. His own name: he is the only one. Default: everything.
+   */
+  actor<R>(name: string, work: () => Promise<R>, memory?: string): Promise<R>
+  /** Does what nobody does anything at the same time as: steps are taken as they come. */
+  alone<R>(work: () => Promise<R>): Promise<R>
+  /** The step under way, or what it sets going, reads or writes something more. */
+  touch(touched: Touched): void
   /** What was picked so far, to print when a check fails. */
   readonly trace: readonly string[]
 }
@@ -23,6 +41,13 @@ interface Waiting {
   readonly actor: string
   readonly go: () => void
 }
+
+/** Picks one of those that wait; `undefined`: whatever this leads to is known. */
+type Choose = (
+  waiting: readonly Waiting[],
+  running: string | undefined,
+  now: Moments['now'],
+) => number | undefined
 
 /** A small seeded generator: runs beyond the budget of the systematic search are sampled, reproducibly. */
 export function seeded(seed: number): () => number {
@@ -46,25 +71,33 @@ export async function explore(
     samples = 0,
     seed = 1,
     preemptions = Number.POSITIVE_INFINITY,
+    again = false,
   }: {
     readonly budget: number
     readonly samples?: number
     readonly seed?: number
     readonly preemptions?: number
+    /** Goes on from what is known, too: then every order is played. */
+    readonly again?: boolean
   },
 ): Promise<Explored> {
   const path: { pick: number; of: number }[] = []
+  const tried = new Tried()
   let runs = 0
   let exhausted = budget <= 0
   while (runs < budget) {
     let depth = 0
     let spent = 0
-    await play(scenario, (waiting, running) => {
-      const free = preemptions === Number.POSITIVE_INFINITY ? [] : inTurn(waiting, running)
+    await play(scenario, (waiting, running, now) => {
+      const bounded = preemptions !== Number.POSITIVE_INFINITY
+      const left = bounded ? preemptions - spent : 0
+      const goingOn = bounded && waiting.some(({ actor }) => actor === running) ? running : undefined
+      const at = path[depth]
+      if (at === undefined && !again && !tried.isNew(now(goingOn ?? ''), left)) return undefined
+      const free = bounded ? inTurn(waiting, running) : []
       const allowed = [...free]
       if (free.length === 0 || spent < preemptions)
         for (let i = 0; i < waiting.length; i++) if (!free.includes(i)) allowed.push(i)
-      const at = path[depth]
       const pick = at === undefined ? 0 : at.pick
       if (at === undefined) path.push({ pick, of: allowed.length })
       depth++
@@ -89,7 +122,7 @@ export async function explore(
     const choose =
       i % 2 === 0 || preemptions === Number.POSITIVE_INFINITY ? byChance : byRank(random, preemptions, steps)
     let depth = 0
-    await play(scenario, (waiting) => (depth++, choose(waiting)))
+    await play(scenario, (waiting) => (depth++, choose(waiting)), UNTOLD)
     steps = depth
   }
   return { runs, exhausted: exhausted && budget > 0 }
@@ -124,20 +157,66 @@ function inTurn(waiting: readonly Waiting[], running: string | undefined): numbe
   return own === undefined ? [...oldest.values()] : [own]
 }
 
-const actors = new AsyncLocalStorage<string>()
+/** Where it was already, each with the most preemptions that were left. */
+class Tried {
+  readonly #left = new Map<number, number>()
+  isNew({ high, low }: Fingerprint, left: number): boolean {
+    const key = (high >>> 0) * 2 ** 21 + (low >>> 11)
+    const rest = low & 2047
+    const found = this.#left.get(key)
+    if (found !== undefined && found % 2048 === rest && Math.floor(found / 2048) >= left) return false
+    this.#left.set(key, left * 2048 + rest)
+    return true
+  }
+  get size() {
+    return this.#left.size
+  }
+}
+
+interface Actor {
+  readonly name: string
+  readonly memory: string | undefined
+  steps: number
+}
+
+const actors = new AsyncLocalStorage<Actor>()
+
+/** Of orders drawn at random nobody asks where they were. */
+const UNTOLD: Moments = { open() {}, touch() {}, close() {}, now: () => ({ high: 0, low: 0 }) }
 
 async function play(
   scenario: (schedule: Schedule) => Promise<void>,
-  choose: (waiting: readonly Waiting[], running: string | undefined) => number,
+  choose: Choose,
+  at = moments(),
 ): Promise<void> {
   const waiting: Waiting[] = []
   const trace: string[] = []
+  const nobody: Actor = { name: '', memory: undefined, steps: 0 }
   let running: string | undefined
+  let freely = false
+  let asking: Actor | undefined
+  const enter = ({ memory = EVERYTHING }: Actor) => at.touch({ writes: [memory] })
+  const letGo = () => {
+    freely = true
+    for (const { go } of waiting.splice(0)) go()
+  }
   const schedule: Schedule = {
     trace,
-    actor: (name, work) => actors.run(name, work),
-    step: (label, run) =>
+    async alone(work) {
+      const before = freely
+      letGo()
+      try {
+        return await work()
+      } finally {
+        freely = before
+      }
+    },
+    touch: at.touch,
+    actor: (name, work, memory) => actors.run({ name, memory, steps: 0 }, work),
+    step: (label, run, touched) =>
       new Promise((resolve, reject) => {
+        const actor = actors.getStore() ?? nobody
+        const id = `${actor.name} ${actor.steps++} ${label}`
         const go = () => {
           try {
             resolve(run())
@@ -145,7 +224,21 @@ async function play(
             reject(error)
           }
         }
-        waiting.push({ label, actor: actors.getStore() ?? '', go })
+        if (freely) return go()
+        // Whose next step this is may have been waiting for the one under way.
+        if (actor !== asking) enter(actor)
+        waiting.push({
+          label,
+          actor: actor.name,
+          go: () => {
+            asking = touched?.asks && actor.memory === actor.name ? actor : undefined
+            at.open(id, asking && `answers for ${actor.name}`)
+            if (asking === undefined) enter(actor)
+            at.touch({ reads: [EVERYTHING] })
+            at.touch(touched ?? { writes: [EVERYTHING] })
+            go()
+          },
+        })
       }),
   }
   let done = false
@@ -154,15 +247,27 @@ async function play(
   })
   finished.catch(() => {})
   await settled()
+  at.close()
+  const stuck = () => new Error(`Nothing can go on, after: ${trace.join(', ')}`)
   while (!done) {
-    if (waiting.length === 0) throw new Error(`Nothing can go on, after: ${trace.join(', ')}`)
-    const [picked] = waiting.splice(waiting.length === 1 ? 0 : choose(waiting, running), 1)
-    running = picked?.actor
-    trace.push(running ? `${running}: ${picked?.label}` : (picked?.label ?? ''))
-    picked?.go()
+    if (waiting.length === 0) throw stuck()
+    const pick = waiting.length === 1 ? 0 : choose(waiting, running, at.now)
+    if (pick === undefined) {
+      trace.push('and so on')
+      // So that nothing of it stays behind.
+      letGo()
+      break
+    }
+    const [picked] = waiting.splice(pick, 1) as [Waiting]
+    running = picked.actor
+    trace.push(running ? `${running}: ${picked.label}` : picked.label)
+    picked.go()
     await settled()
+    at.close()
   }
   try {
+    if (freely) await settled()
+    if (!done) throw stuck()
     await finished
   } catch (error) {
     throw new Error(`${error instanceof Error ? error.message : String(error)}\nafter: ${trace.join(', ')}`, {

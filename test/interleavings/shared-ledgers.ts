@@ -14,6 +14,7 @@ import * as scripts from '../../backends/redis/scripts.js'
 import { epochLedger } from '../../src/epoch-ledger.js'
 import type { Ledger } from '../../src/ledger.js'
 import type { Schedule } from './explore.js'
+import { type Touched, watched } from './moments.js'
 
 /** A server that several processes share, each by a ledger of its own. */
 export interface SharedLedger {
@@ -23,10 +24,14 @@ export interface SharedLedger {
   loseStamp(name: string): void
 }
 
-type Step = Schedule['step']
+/** What its records are watched by. */
+type Steps = Pick<Schedule, 'step' | 'touch'>
 
 /** The name of the clock in `src/dependencies/track.ts`. */
 const THE_CLOCK = '~clock'
+
+/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
+export const PATIENCE = 5
 
 /** Stands still: then the clock of a ledger has nothing but its own counting to go by. */
 const MICROSECONDS = 1_000
@@ -36,9 +41,10 @@ interface Ring {
 }
 
 /** Keys of Redis, with the scripts that the ledger of a cluster runs on them. */
-export function redisTwin(microseconds: () => number = () => MICROSECONDS) {
-  const texts = new Map<string, string>()
-  const rings = new Map<string, Ring>()
+export function redisTwin(touch: Schedule['touch'] = () => {}) {
+  const microseconds = () => MICROSECONDS
+  const texts = watched<string>('text', touch, String)
+  const rings = watched<Ring>('ring', touch, ({ scores }) => JSON.stringify([...scores].sort()))
 
   const readStamp = (key: string) => {
     const stamp = parseStamp(texts.has(key) ? Buffer.from(texts.get(key) as string) : undefined)
@@ -96,10 +102,10 @@ export function redisTwin(microseconds: () => number = () => MICROSECONDS) {
         const before = found?.at ?? now
         const n = Math.max(before + 1, now)
         texts.set(clock, `${found?.epoch ?? fresh}:${n}`)
-        const { scores } = rings.get(ring) ?? { scores: new Map<string, number>() }
-        rings.set(ring, { scores })
+        const scores = new Map(rings.get(ring)?.scores)
         if (!scores.has('')) scores.set('', before)
         for (const stamp of stamps) scores.set(stamp, n)
+        rings.set(ring, { scores })
         return `${n}`
       },
     ],
@@ -126,8 +132,8 @@ export function redisTwin(microseconds: () => number = () => MICROSECONDS) {
   }
 }
 
-export function clusterSteps(step: Step): SharedLedger {
-  const server = redisTwin()
+export function clusterSteps({ step, touch }: Steps): SharedLedger {
+  const server = redisTwin(touch)
   const run = ({
     script,
     keys,
@@ -136,8 +142,8 @@ export function clusterSteps(step: Step): SharedLedger {
     script: scripts.Script
     keys: readonly string[]
     args: readonly unknown[]
-  }) => step(`${nameOf(script)} ${keys[0]}`, () => server.run(script, keys, args.map(String)))
-  const get = (key: string) => step(`get ${key}`, () => server.texts.get(key))
+  }) => step(`${nameOf(script)} ${keys[0]}`, () => server.run(script, keys, args.map(String)), {})
+  const get = (key: string) => step(`get ${key}`, () => server.texts.get(key), { asks: true })
   const ledger = () =>
     clusterLedger({
       lifetime: 60_000,
@@ -166,8 +172,9 @@ function nameOf(script: scripts.Script): string {
   return Object.entries(scripts).find(([, one]) => one === script)?.[0] ?? 'unknown'
 }
 
-export function memcachedSteps(step: Step): SharedLedger {
-  const items = new Map<string, { readonly value: Buffer; readonly cas: bigint }>()
+export function memcachedSteps({ step, touch }: Steps): SharedLedger {
+  const items = watched<{ readonly value: Buffer; readonly cas: bigint }>('item', touch)
+  // Versions are only ever compared: whoever comes first may have the lower one.
   let latest = 0n
   const versionOf = (key: string): Version | undefined => {
     const item = items.get(key)
@@ -177,26 +184,31 @@ export function memcachedSteps(step: Step): SharedLedger {
     items.set(key, { value: Buffer.from(value), cas: ++latest })
     return { connection: 'the only one', cas: latest }
   }
+  const local = <R>(label: string, run: () => R, touched: Touched = {}) => step(label, run, touched)
   const commands: Commands = {
     get: (key) =>
-      step(`get ${key}`, () => {
-        const version = versionOf(key)
-        return version && { value: items.get(key)?.value ?? Buffer.alloc(0), version }
-      }),
+      local(
+        `get ${key}`,
+        () => {
+          const version = versionOf(key)
+          return version && { value: items.get(key)?.value ?? Buffer.alloc(0), version }
+        },
+        { asks: true },
+      ),
     set: (key, value, _seconds, guard) =>
-      step(`${guard === 'absent' ? 'add' : guard === undefined ? 'set' : 'cas'} ${key}`, () => {
+      local(`${guard === 'absent' ? 'add' : guard === undefined ? 'set' : 'cas'} ${key}`, () => {
         const { cas } = versionOf(key) ?? {}
         if (guard === 'absent' ? cas !== undefined : guard !== undefined && guard.cas !== cas)
           return undefined
         return put(key, value)
       }),
     delete: (key, guard) =>
-      step(`delete ${key}`, () => {
+      local(`delete ${key}`, () => {
         if (guard !== undefined && guard.cas !== versionOf(key)?.cas) return false
         return items.delete(key) || guard === undefined
       }),
     increment: (key, start) =>
-      step(`increment ${key}`, () => {
+      local(`increment ${key}`, () => {
         const item = items.get(key)
         const value = item === undefined ? start : BigInt(item.value.toString()) + 1n
         put(key, Buffer.from(`${value}`))
@@ -212,13 +224,13 @@ export function memcachedSteps(step: Step): SharedLedger {
 }
 
 /** A store that can do nothing but read, write, and write where there is nothing. */
-export function epochSteps(step: Step): SharedLedger {
-  const texts = new Map<string, string>()
+export function epochSteps({ step, touch }: Steps): SharedLedger {
+  const texts = watched<string>('text', touch, String)
   const ledger = () =>
     epochLedger({
-      get: (key) => step(`get ${key}`, () => texts.get(key)),
-      set: (key, value) => step(`set ${key}`, () => void texts.set(key, value)),
-      add: (key, value) => step(`add ${key}`, () => void (texts.has(key) || texts.set(key, value))),
+      get: (key) => step(`get ${key}`, () => texts.get(key), { asks: true }),
+      set: (key, value) => step(`set ${key}`, () => void texts.set(key, value), {}),
+      add: (key, value) => step(`add ${key}`, () => void (texts.has(key) || texts.set(key, value)), {}),
     })
   return { ledger, loseClock: () => void texts.delete(THE_CLOCK), loseStamp: () => {} }
 }

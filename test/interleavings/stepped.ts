@@ -1,48 +1,124 @@
 import { memory } from '../../backends/memory/index.js'
-import type { Backend } from '../../src/backend.js'
+import type { Backend, Write } from '../../src/backend.js'
 import type { CachedValue } from '../../src/cached-value.js'
 import { defineBackend } from '../../src/define-backend.js'
+import type { LeaseOperations } from '../../src/lease.js'
 import type { Ledger } from '../../src/ledger.js'
+import { andThen, isPromise } from '../../src/maybe-promise.js'
 import type { Schedule } from './explore.js'
+import type { Touched } from './moments.js'
 
 /** What makes operations wait to be picked. */
-export type Steps = Pick<Schedule, 'step'>
+export interface Steps extends Pick<Schedule, 'step'> {
+  /** Where it matters what they touch. */
+  readonly touch?: Schedule['touch']
+}
+
+/** Touches nothing but what its actor has in mind. */
+const NOTHING: Touched = {}
+const QUESTION: Touched = { asks: true }
 
 /** The memory backend, or another one, with a yield point before each of its operations, ledger included. */
 export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory()): Backend<CachedValue> {
-  const { step } = schedule
-  const ledger = inner.ledger as Ledger
+  const { step, touch = () => {} } = schedule
+  const ledger =
+    schedule.touch === undefined ? (inner.ledger as Ledger) : telling(inner.ledger as Ledger, touch)
   /** The store has done it, but the answer is still on its way: an invalidation may be acknowledged in between. */
   const answered = async <R>(label: string, run: () => R | Promise<R>): Promise<R> => {
-    const answer = await step(label, run)
-    return step(`${label} answered`, () => answer)
+    const answer = await step(label, run, NOTHING)
+    return step(`${label} answered`, () => answer, NOTHING)
   }
+  const get = (key: string) => {
+    touch({ reads: [`entry ${key}`] })
+    return inner.get(key)
+  }
+  /** Something was written, and the lease given back or voided by it. */
+  const changed = (key: string) => {
+    const left = inner.get(key)
+    const text = isPromise(left) ? undefined : described(left)
+    touch({ leaves: { [`lease ${key}`]: '' } })
+    if (text === undefined) touch({ writes: [`entry ${key}`] })
+    else touch({ leaves: { [`entry ${key}`]: text } })
+  }
+  const set = (...[key, value, options]: Write<CachedValue>) =>
+    andThen(inner.set(key, value, options), (outcome) => {
+      // Whether the token holds and the basis stands shows in this, and nothing else of them does.
+      touch({ sees: outcome })
+      if (outcome !== 'lost') changed(key)
+      return outcome
+    })
+  const remove = (key: string) => andThen(inner.delete(key), () => changed(key))
+  const acquire: LeaseOperations['acquire'] = (key, ms, options) =>
+    andThen(inner.acquire(key, ms, options), (acquired) => {
+      touch(acquired.token === undefined ? { reads: [`lease ${key}`] } : { writes: [`lease ${key}`] })
+      return acquired
+    })
+  const release: LeaseOperations['release'] = (key, token) =>
+    andThen(inner.release(key, token), (released) => {
+      touch({ sees: `${released}`, ...(released && { leaves: { [`lease ${key}`]: '' } }) })
+      return released
+    })
   return defineBackend<CachedValue>({
     name: 'stepped',
     stores: 'values',
     timeout: Number.POSITIVE_INFINITY,
-    get: (key) => step(`get ${key}`, () => inner.get(key)),
+    get: (key) => step(`get ${key}`, () => get(key), QUESTION),
     set: (key, value, options) =>
       options.token === undefined
-        ? step(`set ${key}`, () => inner.set(key, value, options))
-        : answered(`fill ${key}`, () => inner.set(key, value, options)),
-    delete: (key) => step(`delete ${key}`, () => inner.delete(key)),
+        ? step(`set ${key}`, () => set(key, value, options), NOTHING)
+        : answered(`fill ${key}`, () => set(key, value, options)),
+    delete: (key) => step(`delete ${key}`, () => remove(key), NOTHING),
     getMulti: (keys) => step(`getMulti ${keys}`, () => inner.getMulti(keys)),
     setMulti: (writes) => answered(`setMulti ${writes.map(([key]) => key)}`, () => inner.setMulti(writes)),
     deleteMulti: (keys) => step(`deleteMulti ${keys}`, () => inner.deleteMulti(keys)),
-    acquire: (key, ms, options) => step(`acquire ${key}`, () => inner.acquire(key, ms, options)),
+    acquire: (key, ms, options) => step(`acquire ${key}`, () => acquire(key, ms, options), NOTHING),
     renew: (key, token, ms) => step(`renew ${key}`, () => inner.renew(key, token, ms)),
-    release: (key, token) => step(`release ${key}`, () => inner.release(key, token)),
+    release: (key, token) => step(`release ${key}`, () => release(key, token), NOTHING),
     held: (key) => step(`held ${key}`, () => inner.held(key)),
     ledger: {
       shared: false,
-      read: (clock, names) => step('read ledger', () => ledger.read(clock, names)),
-      begin: (clock, names) => step('begin', () => ledger.begin(clock, names)),
-      judge: (clock, basis) => step('judge', () => ledger.judge(clock, basis)),
-      invalidate: (clock, names, mode) => step('stamp', () => ledger.invalidate(clock, names, mode)),
+      read: (clock, names) => step('read ledger', () => ledger.read(clock, names), QUESTION),
+      begin: (clock, names) => step('begin', () => ledger.begin(clock, names), NOTHING),
+      judge: (clock, basis) => step('judge', () => ledger.judge(clock, basis), NOTHING),
+      invalidate: (clock, names, mode) => step('stamp', () => ledger.invalidate(clock, names, mode), NOTHING),
     },
   })
 }
+
+const LEDGER = 'ledger'
+
+/** A ledger that is atomic in itself, and tells what it was told and what it answers. */
+export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
+  let told = ''
+  const answers = <T>(answer: T): T => {
+    touch({ sees: JSON.stringify(answer) })
+    return answer
+  }
+  const leaves = (clock: string) =>
+    andThen(ledger.read(clock, []), ({ now }) => touch({ leaves: { [LEDGER]: `${now?.epoch}${told}` } }))
+  void leaves('~clock')
+  return {
+    ...ledger,
+    read: (clock, names) => andThen(ledger.read(clock, names), (reading) => answers(reading)),
+    begin: (clock, names) => andThen(ledger.begin(clock, names), (now) => answers(now)),
+    judge: (clock, basis) => andThen(ledger.judge(clock, basis), (freshness) => answers(freshness)),
+    invalidate(clock, names, mode) {
+      told += `, ${mode} ${names}`
+      return andThen(ledger.invalidate(clock, names, mode), () => leaves(clock))
+    },
+  }
+}
+
+/** All of an entry that matters to others. Nothing: what it rests on has no name that is the same in every run. */
+function described(entry: CachedValue | undefined): string | undefined {
+  if (entry === undefined) return ''
+  const { payload, metadata } = entry
+  // Only where nobody keeps a ledger does it matter when a creation began.
+  const { startedAt: _, basis, ...rest } = metadata
+  return basis !== undefined && UUID.test(basis.epoch) ? JSON.stringify([payload, basis, rest]) : undefined
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 /** The same without lease and ledger: three methods, as the humblest backend has them. */
 export function humble(schedule: Steps): Backend<CachedValue> {

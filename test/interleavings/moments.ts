@@ -1,0 +1,187 @@
+/**
+ * What a moment of a run is, as a number of 64 bits: what everything holds that actors share, and for each memory that
+ * only some of them know, the steps that they took and what those saw. Two runs that come to the same moment go on alike,
+ * however they came there.
+ */
+
+/** What a step has to do with the things that actors share, each under a name that the scenario gives it. */
+export interface Touched {
+  /** It has seen what they hold. */
+  readonly reads?: readonly string[]
+  /** Of what it did not list as read it has seen no more than this. */
+  readonly sees?: string
+  /** They hold what nobody can tell but by the step that wrote it. */
+  readonly writes?: readonly string[]
+  /**
+   * Whoever waits for the answer goes on from it and from other answers, and it is the same whichever came first. Taken
+   * into account where an actor has a memory of his own.
+   */
+  readonly asks?: true
+  /** They hold what is described. */
+  readonly leaves?: Readonly<Record<string, string>>
+}
+
+/** Two halves, since a number holds no 64 bits. */
+export interface Fingerprint {
+  readonly high: number
+  readonly low: number
+}
+
+export interface Moments {
+  /**
+   * A step begins. `id` tells it from all others of the run, in whatever order they come. With `asks` its answer is kept
+   * under that name, among others, whatever their order.
+   */
+  open(id: string, asks?: string): void
+  touch(touched: Touched): void
+  /** Nothing that the step set going moves any more. */
+  close(): void
+  /** The moment, and what else tells it from others. */
+  now(what: string): Fingerprint
+}
+
+interface Thing {
+  readonly name: Fingerprint
+  holds: Fingerprint
+}
+
+/** What every step reads, and one that says nothing of itself has changed. */
+export const EVERYTHING = 'everything'
+
+const UNIQUE = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g
+
+export function moments(): Moments {
+  const things = new Map<string, Thing>()
+  const read = new Set<Thing>()
+  const written = new Map<Thing, Fingerprint | undefined>()
+  let seen = NOTHING
+  let all = NOTHING
+  const thing = (name: string): Thing => {
+    let found = things.get(name)
+    if (found === undefined) things.set(name, (found = { name: hashOf(name), holds: NOTHING }))
+    return found
+  }
+  let step = ''
+  let asked: string | undefined
+  const uniques = new Map<string, string>()
+  let named = 0
+  /** What is drawn at random is called by the step that brought it up: another run draws otherwise. */
+  const called = (text: string): Fingerprint =>
+    hashOf(
+      text.replace(UNIQUE, (unique) => {
+        let name = uniques.get(unique)
+        if (name === undefined) uniques.set(unique, (name = `${step}#${named++}`))
+        return name
+      }),
+    )
+  const part = ({ name, holds }: Thing) => (holds === NOTHING ? NOTHING : mixed(name, holds))
+  return {
+    open(id, asks) {
+      step = id
+      asked = asks
+      named = 0
+    },
+    touch({ reads = [], writes = [], leaves = {}, sees }) {
+      for (const name of reads) read.add(thing(name))
+      for (const name of writes) written.set(thing(name), undefined)
+      for (const name in leaves)
+        written.set(thing(name), leaves[name] === '' ? NOTHING : called(leaves[name] as string))
+      if (sees !== undefined) seen = mixed(seen, called(sees))
+    },
+    close() {
+      // What may have changed anything came after all that was before it.
+      let before = written.has(thing(EVERYTHING)) ? mixed(all, seen) : seen
+      for (const one of read) before = sum(before, part(one))
+      // What cannot be described may have been added to.
+      for (const [one, held] of written) if (held === undefined) before = sum(before, part(one))
+      const done = mixed(hashOf(step), before)
+      const put = (one: Thing, held: Fingerprint) => {
+        const former = part(one)
+        one.holds = held
+        all = sum(difference(all, former), part(one))
+      }
+      for (const [one, held = done] of written) put(one, held)
+      if (asked !== undefined) put(thing(asked), sum(thing(asked).holds, done))
+      asked = undefined
+      read.clear()
+      written.clear()
+      seen = NOTHING
+    },
+    now: (what) => mixed(all, hashOf(what)),
+  }
+}
+
+/** A map that says of each entry when it is read and when it is written; `tell` describes what it holds. */
+export function watched<V>(
+  name: string,
+  touch: (touched: Touched) => void,
+  tell?: (value: V) => string,
+): Map<string, V> {
+  const map = new Map<string, V>()
+  const read = (key: string) => touch({ reads: [`${name} ${key}`] })
+  const wrote = (key: string) => {
+    const thing = `${name} ${key}`
+    const value = map.get(key)
+    if (tell === undefined) touch({ writes: [thing] })
+    else touch({ leaves: { [thing]: value === undefined ? '' : tell(value) } })
+  }
+  return Object.assign(new Map<string, V>(), {
+    get: (key: string) => (read(key), map.get(key)),
+    has: (key: string) => (read(key), map.has(key)),
+    set(key: string, value: V) {
+      map.set(key, value)
+      wrote(key)
+      return this
+    },
+    delete(key: string) {
+      const was = map.delete(key)
+      read(key)
+      wrote(key)
+      return was
+    },
+  })
+}
+
+const NOTHING: Fingerprint = { high: 0, low: 0 }
+
+function sum(one: Fingerprint, other: Fingerprint): Fingerprint {
+  return { high: (one.high + other.high) | 0, low: (one.low + other.low) | 0 }
+}
+
+function difference(one: Fingerprint, other: Fingerprint): Fingerprint {
+  return { high: (one.high - other.high) | 0, low: (one.low - other.low) | 0 }
+}
+
+/** Rounds like those of MurmurHash3 on two lanes, each of which reaches into the other. */
+function mixed(one: Fingerprint, other: Fingerprint): Fingerprint {
+  let high = one.high ^ 0x9e3779b9
+  let low = one.low ^ 0x85ebca6b
+  for (const more of [other.high, other.low, one.high ^ other.low]) {
+    high = (turned(high ^ more, 0xcc9e2d51) + low) | 0
+    low = turned(low ^ more, 0x1b873593) ^ high
+  }
+  return { high: stirred((high + low) | 0), low: stirred(low ^ (high >>> 7)) }
+}
+
+function turned(value: number, factor: number): number {
+  const scaled = Math.imul(value, factor)
+  return (Math.imul((scaled << 15) | (scaled >>> 17), 5) + 0xe6546b64) | 0
+}
+
+function stirred(value: number): number {
+  let hash = Math.imul(value ^ (value >>> 16), 0x85ebca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
+  return hash ^ (hash >>> 16)
+}
+
+const known = new Map<string, Fingerprint>()
+
+function hashOf(text: string): Fingerprint {
+  let hash = known.get(text)
+  if (hash === undefined) {
+    hash = { high: 0x811c9dc5, low: text.length }
+    for (let i = 0; i < text.length; i++) hash = mixed(hash, { high: text.charCodeAt(i), low: i })
+    known.set(text, hash)
+  }
+  return hash
+}
