@@ -5,7 +5,7 @@ import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import { handOver } from './hand-over.js'
 import type { Acquired } from './lease.js'
 import { type Claim, create, giveBack, makerOf } from './making.js'
-import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from './scope.js'
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
@@ -62,12 +62,17 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       let asked = flight.looks
       const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
-        void handled(acquired.settled)
         const told = await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
         // Who came after the lease was asked for may have come after an invalidation of what was told.
-        if (told?.state === 'fresh' && !flight.serve(told.value, asked)) return ground(key, flight)
+        const served = told?.state === 'fresh'
+        if (served && !flight.serve(told.value, asked)) return ground(key, flight)
         if (await landIfFresh(key, flight, steps)) return
+        if (served) {
+          // Its leader has gone, and perhaps closed what its creator works with: who is left has one of his own.
+          ground(key, flight)
+          return flight.land({ kind: 'again' })
+        }
         asked = ++flight.looks
         acquired = await acquire(steps, key, false)
       }
@@ -144,7 +149,6 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         flight.fail(answer.reason)
       } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
       else if (stale) {
-        void handled(answer.value.settled)
         ground(key, flight)
         flight.land({ kind: 'again' })
       } else void drive(key, flight, steps, answer.value)
@@ -368,7 +372,11 @@ function endless(key: string): CorralError {
 }
 
 function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired<Found<V>>> {
-  return steps.acquire?.(key, steal) ?? { token: '' }
+  return andThen(steps.acquire?.(key, steal) ?? { token: '' }, (acquired) => {
+    // It may fail before anybody listens: while the other leases of a batch are asked for.
+    if (acquired.token === undefined) void handled(acquired.settled)
+    return acquired
+  })
 }
 
 /** Rejects when the signal is aborted, unless `over` was first. */

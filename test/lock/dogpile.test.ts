@@ -253,6 +253,29 @@ describe('a failure in a dogpile', () => {
     await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
   })
 
+  it('of what a lease brings is nobody’s while the leases of the other keys are asked for', async () => {
+    const unhandled: unknown[] = []
+    const note = (error: unknown) => unhandled.push(error)
+    process.on('unhandledRejection', note)
+    const others = deferred()
+    const at = resource()
+    const settled = Promise.reject(new Error('judged in vain'))
+    const waiting = dogpile<string>().runMulti(['a', 'b'], {
+      ...at.steps(() => 'made'),
+      acquire: async (key) => {
+        if (key === 'a') return { remaining: 1_000, settled }
+        await others.promise
+        return { token: '' }
+      },
+    })
+    const failed = expect(waiting).rejects.toThrow('judged in vain')
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    others.resolve()
+    await failed
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
+
   it('of the renewal of a lease does not reach the creation', async () => {
     const at = resource()
     const creator = held<string>()
@@ -348,6 +371,26 @@ describe('a flight', () => {
         at.steps(() => expect.unreachable()),
       ),
     ).toBe('second')
+  })
+
+  it('is called off when its leader was served: his creator is not for others', async () => {
+    const pile = dogpile<string>()
+    const at = resource()
+    const told = deferred<Found<string>>()
+    const steps = at.steps(() => expect.unreachable())
+    const leader = pile.run('key', {
+      ...steps,
+      acquire: () => ({ remaining: 1_000, settled: told.promise }),
+    })
+    await idle()
+    const joiner = pile.run(
+      'key',
+      at.steps(() => 'made by who came later'),
+    )
+    await idle()
+    told.resolve({ state: 'fresh', value: 'told' })
+    expect(await leader).toBe('told')
+    expect(await joiner).toBe('made by who came later')
   })
 
   it('whose fill was lost serves its leader only; joiners start over together', async () => {

@@ -200,7 +200,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
       ears.set({ kind: 'none' })
       return { early: await early, late: await late }
     }
-    expect(await once(round, ({ early }) => early === 'old')).toEqual({ early: 'old', late: 'early made' })
+    expect(await once(round, ({ early }) => early === 'old')).toEqual({ early: 'old', late: 'late made' })
   })
 
   it('but not by the message of a former lease, however late it comes', async () => {
@@ -244,7 +244,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     await listens(waiter)
     const key = freshKey('undone')
     const finish = await creation(maker, key, 'old')
-    const early = waiter.getOrCreate(key, () => 'early made')
+    const early = waiter.getOrCreate(key, (): string => 'early made')
     await refused(key)
     hands.set({ kind: 'refuse' })
     hands.reset()
