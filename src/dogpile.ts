@@ -64,15 +64,13 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       while (acquired.token === undefined) {
         const told = await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
-        // Who came after the lease was asked for may have come after an invalidation of what was told.
-        const served = told?.state === 'fresh'
-        if (served && !flight.serve(told.value, asked)) return ground(key, flight)
-        if (await landIfFresh(key, flight, steps)) return
-        if (served) {
-          // Its leader has gone, and perhaps closed what its creator works with: who is left has one of his own.
+        // Who came after the lease was asked for may have come after an invalidation of what was told, and starts over: the
+        // leader is gone then, perhaps with the transaction that its creator works in.
+        if (told?.state === 'fresh') {
           ground(key, flight)
-          return flight.land({ kind: 'again' })
+          return flight.land({ kind: 'value', value: told.value, filled: 'lost', look: asked })
         }
+        if (await landIfFresh(key, flight, steps)) return
         asked = ++flight.looks
         acquired = await acquire(steps, key, false)
       }

@@ -373,7 +373,7 @@ describe('a flight', () => {
     ).toBe('second')
   })
 
-  it('is called off when its leader was served: his creator is not for others', async () => {
+  it('ends when a lease brings a value: who came later has a creator of his own', async () => {
     const pile = dogpile<string>()
     const at = resource()
     const told = deferred<Found<string>>()
