@@ -97,6 +97,15 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = 
 /** What a value that is read goes through: a ledger may know more than the store that the value is true no longer. */
 const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const
 
+/**
+ * A layer that was spread over its next by hand, `{ ...next, get }`, with what `delegate` does for others: what a lease
+ * brings does not go past the reads that it replaces.
+ */
+export function seeingReads<T>(layer: Backend<T>, next: Backend<T>): Backend<T> {
+  if (layer.acquire !== next.acquire || READS.every((name) => layer[name] === next[name])) return layer
+  return delegate(layer, { acquire: reading((key, ms, options) => layer.acquire(key, ms, options)) }, true)
+}
+
 function reading<T>(acquire: Backend<T>['acquire']): Backend<T>['acquire'] {
   return (key, ms, options) =>
     andThen(acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))

@@ -168,6 +168,11 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     })
     await listens(doubting)
     expect(await awaited(maker, doubting, 'small')).toEqual({ values: ['small'], reads: 1 })
+    const spread = process(undefined, (backend) =>
+      wrap(plain(backend), <T>(next: Backend<T>) => ({ ...next, get: (key: string) => next.get(key) })),
+    )
+    await listens(spread)
+    expect(await awaited(maker, spread, 'small')).toEqual({ values: ['small'], reads: 1 })
   })
 
   it('nor what a layer judges by more than the store knows', async () => {
