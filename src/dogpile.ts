@@ -147,8 +147,12 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         flight.fail(answer.reason)
       } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
       else if (stale) {
-        ground(key, flight)
+        flight.open = false
         flight.land({ kind: 'again' })
+        // Until that lease is over the old value is had without asking for it each time.
+        const over = () => ground(key, flight)
+        answer.value.settled.then(over, over)
+        setTimeout(over, Math.min(answer.value.remaining, 2 ** 31 - 1)).unref()
       } else void drive(key, flight, steps, answer.value)
     })
     if (claims.length === 0) return

@@ -141,6 +141,45 @@ describe('a dogpile without a cache', () => {
     expect(at.calls).toEqual(['look', 'acquire'])
   })
 
+  it('asks once for a lease that somebody else holds, however many are served what is stale', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    at.occupy()
+    const pile = dogpile<string>()
+    const steps = at.steps(() => 'made here')
+    for (let i = 0; i < 3; i++) expect(await pile.run('key', steps)).toBe('old')
+    expect(at.calls).toEqual(['look', 'acquire', 'look', 'look'])
+    at.free()
+    await idle()
+    expect(await pile.run('key', steps)).toBe('made here')
+    // Nor is anybody kept from creating what is missing now.
+    at.put({ state: 'stale', value: 'old' })
+    at.occupy()
+    expect(await pile.run('key', steps)).toBe('old')
+    at.put({ state: 'missing' })
+    const missing = pile.run('key', steps)
+    await idle()
+    at.free()
+    expect(await missing).toBe('made here')
+  })
+
+  it('asks again when a lease does not tell that it is over', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    const pile = dogpile<string>()
+    const steps = {
+      ...at.steps(() => 'made here'),
+      acquire: () => {
+        at.calls.push('acquire')
+        return { remaining: 1, settled: new Promise<void>(() => {}) }
+      },
+    }
+    const asked = () => at.calls.filter((call) => call === 'acquire').length
+    for (const deadline = performance.now() + 10_000; asked() < 2 && performance.now() < deadline; ) {
+      expect(await pile.run('key', steps)).toBe('old')
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    expect(asked()).toBe(2)
+  })
+
   it('looks again before it renews, so that nobody renews what was just renewed', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const steps = at.steps(() => expect.unreachable())
