@@ -29,6 +29,8 @@ export interface Metadata {
   readonly basis?: Basis
   /** A soft invalidation is newer: serve only while one caller renews. */
   readonly stale?: boolean
+  /** Made from what a region tracks, by one that tracks nothing: no invalidation of that reaches what is made from it. */
+  readonly untold?: boolean
 }
 
 /** What a backend that holds objects stores, and what every chain hands to its region. */

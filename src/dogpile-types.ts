@@ -63,7 +63,7 @@ export interface Dogpile<V> {
    * store in any case; this spares newcomers the wait.
    */
   detach(keys: readonly string[]): void
-  /** Whether the caller is inside a creation of the key. */
+  /** Whether the caller is inside a creation of the key, or inside a renewal that such a creation asked for. */
   makes(key: string): boolean
   /** Resolves when no creation is under way. */
   idle(): Promise<void>

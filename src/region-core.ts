@@ -4,7 +4,6 @@ import type { Clock } from './clock.js'
 import { outdated } from './dependencies/versions.js'
 import { diagnostics, reportUndecodable } from './diagnostics.js'
 import type { Dogpile, Found } from './dogpile-types.js'
-import type { Gathering } from './gathering.js'
 import { typed } from './guard.js'
 import type { RegionInvalidator } from './invalidation.js'
 import type { Freshness, Tracker } from './ledger.js'
@@ -109,16 +108,12 @@ export function handOut(
   const scope = currentScope()
   if (scope === undefined) return
   const { gathering } = scope
-  const { basis, createdAt, expiresIn } = entry.metadata
+  const { basis, createdAt, expiresIn, untold } = entry.metadata
   const explicit = region.tracker?.explicit ?? false
-  if (gathering === undefined) {
-    // The region in between hands nothing up: what is made further out would not hear of an invalidation.
-    if (explicit)
-      outerGathering(scope)?.taint(
-        `it was made from '${key}' through a region that does not track dependencies`,
-      )
-    return
-  }
+  // The region in between hands nothing up: what is made further out would not hear of an invalidation.
+  if (untold === true || (gathering === undefined && explicit))
+    loseTrack(scope, `it was made from '${key}' through a region that does not track dependencies`)
+  if (gathering === undefined) return
   if (basis === undefined) {
     if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
     return
@@ -135,20 +130,22 @@ export function handOut(
 export function handUpVersion(name: string | undefined, why: string): void {
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering !== undefined && name !== undefined) scope.gathering.declare([name])
-  else (scope.gathering ?? outerGathering(scope))?.taint(why)
+  if (scope.gathering === undefined || name === undefined) loseTrack(scope, why)
+  else scope.gathering.declare([name])
+}
+
+/** What is made now, or from it later where nothing tracks it now, would not hear of an invalidation. */
+function loseTrack(scope: Scope, why: string): void {
+  let tracked: Scope | undefined = scope
+  if (scope.gathering === undefined) scope.untold?.()
+  while (tracked !== undefined && tracked.gathering === undefined) tracked = tracked.parent
+  tracked?.gathering?.taint(why)
 }
 
 /** Whether a caller may have what another one made or found: its session may know another version. */
 export function suits({ entry }: Made): MaybePromise<boolean> {
   const versions = entry.metadata.basis?.versions
   return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
-}
-
-function outerGathering(scope: Scope): Gathering | undefined {
-  for (let outer = scope.parent; outer !== undefined; outer = outer.parent)
-    if (outer.gathering !== undefined) return outer.gathering
-  return undefined
 }
 
 /** How long the store keeps a value: twice as long as it is fresh, and at least a minute more, to be served stale. */

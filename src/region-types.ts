@@ -185,8 +185,8 @@ export interface Region<V = unknown> {
   /**
    * Invalidates the names softly, in every process, then renews what cached functions of this region object made of them:
    * the latest 10,000 calls that declared their names ahead, methods as long as their instance lives. Until then the old
-   * values are served, also where what was made anew could not be stored. Inside a creation that is itself concerned it leaves
-   * that one out.
+   * values are served, also where what was made anew could not be stored. Inside a creation it leaves out
+   * what is being created around it, and what a refresh around it renews already.
    * @throws CorralError `ERR_VERSION` for a version; whatever a function throws, when all have ended; its value stays stale.
    */
   refreshDependencies(names: string | readonly string[], cause?: Cause): Promise<void>

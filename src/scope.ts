@@ -1,6 +1,6 @@
 import type { Gathering } from './gathering.js'
 import { onePerProcess } from './one-per-process.js'
-import { type Nested, spans } from './spans.js'
+import { type Nested, ongoing, spans } from './spans.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
 export interface Work {
@@ -22,7 +22,9 @@ export interface Scope extends Nested<Scope> {
   readonly work: Work
   /** What the creation is made from; absent where nothing tracks it. */
   readonly gathering: Gathering | undefined
-  /** The creation that asked for the renewal which this one is part of: it waits, but is not made from it. */
+  /** Is told when something went into a creation that nothing tracks, and would have been tracked. */
+  readonly untold?: () => void
+  /** The creation that asked for the renewal which this one is part of, and waits for it, but is not made from it. */
   readonly by?: Scope | undefined
 }
 
@@ -33,7 +35,7 @@ interface Renewal extends Nested<Renewal> {
   readonly keys: Set<string>
 }
 
-const shared = onePerProcess('leaving', () => ({ leaveSession: <R>(run: () => R): R => run() }))
+const shared = onePerProcess('leave', () => ({ leave: <R>(run: () => R): R => run() }))
 const scopes = spans<Scope>('scopes')
 const renewals = spans<Renewal>('renewals')
 
@@ -41,25 +43,29 @@ const renewals = spans<Renewal>('renewals')
 export const currentScope = scopes.current
 
 /** Runs a creator in a scope of this run alone: several may be the same work, as a batch whose rest is made key by key. */
-export async function runInScope<R>(work: Work, run: () => R | Promise<R>): Promise<R> {
-  const parent = currentScope()
-  const by = parent === undefined ? renewals.current()?.by : undefined
-  const scope = { parent, by, work, gathering: undefined, over: false }
-  scopes.begin()
-  try {
-    return await scopes.enter(scope, run)
-  } finally {
-    scope.over = true
-    scopes.end()
+export function runInScope<R>(work: Work, run: () => R | Promise<R>): Promise<R> {
+  const scope = {
+    parent: currentScope(),
+    by: renewals.current()?.by,
+    work,
+    gathering: undefined,
+    over: false,
   }
+  return scopes.during(scope, run)
 }
 
 /** Runs a creator inside its scope, where `gathering` collects what it makes is made from. */
-export function gatherIn<R>(scope: Scope, gathering: Gathering | undefined, run: () => R): R {
+export function gatherIn<R>(
+  scope: Scope,
+  gathering: Gathering | undefined,
+  untold: () => void,
+  run: () => R,
+): R {
   const inner: Scope = {
     parent: scope,
     work: scope.work,
     gathering,
+    untold,
     get over() {
       return scope.over
     },
@@ -69,14 +75,14 @@ export function gatherIn<R>(scope: Scope, gathering: Gathering | undefined, run:
 
 /** Runs what nobody waits for, and so is part of no creation; its session is its own. */
 export function leaveScope<R>(run: () => R): R {
-  return shared.leaveSession(() => scopes.leave(() => renewals.leave(run)))
+  return shared.leave(() => scopes.leave(() => renewals.leave(run)))
 }
 
 /**
  * Runs a renewal, which is part of no creation that asks for it: that would be made from what it renews. Renewals may ask
  * for each other in a circle, so `left` tells which keys none of those around it renews already.
  */
-export async function runRenewal<R>(
+export function runRenewal<R>(
   of: object,
   run: (left: (keys: readonly string[]) => readonly string[]) => Promise<R>,
 ): Promise<R> {
@@ -84,20 +90,14 @@ export async function runRenewal<R>(
   const renewal = { parent, by: waiting(), of, keys: new Set<string>(), over: false }
   const left = (keys: readonly string[]): readonly string[] => {
     const open = keys.filter((key) => {
-      for (let outer = parent; outer !== undefined; outer = outer.parent)
-        if (!outer.over && outer.of === of && outer.keys.has(key)) return false
-      return true
+      let outer = parent
+      while (outer && !(outer.of === of && outer.keys.has(key))) outer = ongoing(outer.parent)
+      return !outer
     })
-    for (const key of open) renewal.keys.add(key)
+    open.forEach((key) => renewal.keys.add(key))
     return open
   }
-  renewals.begin()
-  try {
-    return await leaveScope(() => renewals.enter(renewal, () => run(left)))
-  } finally {
-    renewal.over = true
-    renewals.end()
-  }
+  return leaveScope(() => renewals.during(renewal, () => run(left)))
 }
 
 /** The creation that waits for what the caller waits for. */
@@ -106,14 +106,16 @@ function waiting(): Scope | undefined {
 }
 
 /** All creations under way that wait for the caller. */
-function* around(): Generator<Scope> {
+function around(): Scope[] {
+  const found: Scope[] = []
   for (let scope = waiting(); scope !== undefined; scope = scope.parent ?? scope.by)
-    if (!scope.over) yield scope
+    if (!scope.over) found.push(scope)
+  return found
 }
 
 /** Told by the first session of this process. */
-export function whenLeaving(leave: typeof shared.leaveSession): void {
-  shared.leaveSession = leave
+export function whenLeaving(leave: typeof shared.leave): void {
+  shared.leave = leave
 }
 
 /** Notes that the creation that waits for the caller, if there is one, waits for `on`; the answer ends the wait. */
@@ -142,13 +144,10 @@ export function closesCycle(target: Work): boolean {
 
 /** Whether the caller is part of a creation of the same key. */
 export function makesAlready(pile: object, key: string): boolean {
-  for (const { work } of around()) if (work.pile === pile && work.keys.includes(key)) return true
-  return false
+  return around().some(({ work }) => work.pile === pile && work.keys.includes(key))
 }
 
 /** Whether a creation without a lease is under way around the caller for the same key: its creator asks for itself. */
 export function repeatsItself(pile: object, key: string): boolean {
-  for (const { work } of around())
-    if (work.alone && work.pile === pile && work.keys.includes(key)) return true
-  return false
+  return around().some(({ work }) => work.alone && work.pile === pile && work.keys.includes(key))
 }

@@ -17,6 +17,8 @@ export interface Spans<S> {
   /** One less. */
   end(): void
   enter<R>(span: S, run: () => R): R
+  /** Runs what is all of a span, which is over when it has settled. */
+  during<R>(span: S & { over: boolean }, run: () => R | Promise<R>): Promise<R>
   /** Runs what is in none of them. */
   leave<R>(run: () => R): R
 }
@@ -32,17 +34,28 @@ export function spans<S extends Nested<S>>(name: string): Spans<S> {
   return onePerProcess(name, () => {
     const storage = new AsyncLocalStorage<S>()
     let running = 0
+    const begin = (): void => {
+      running++
+    }
+    const end = (): void => {
+      // Before Node 24 the storage makes every promise of the process two to four times as expensive while it is on.
+      if (--running === 0) storage.disable()
+    }
     return {
       current: () => (running > 0 ? ongoing(storage.getStore()) : undefined),
-      begin() {
-        running++
-      },
-      end() {
-        // Before Node 24 the storage makes every promise of the process two to four times as expensive while it is on.
-        if (--running === 0) storage.disable()
-      },
+      begin,
+      end,
       enter: (span, run) => storage.run(span, run),
-      leave: (run) => (running > 0 ? storage.exit(run) : run()),
+      async during(span, run) {
+        begin()
+        try {
+          return await storage.run(span, run)
+        } finally {
+          span.over = true
+          end()
+        }
+      },
+      leave: (run) => storage.exit(run),
     }
   })
 }

@@ -138,6 +138,7 @@ async function make(
   const apart = new Map<string, string[]>()
   let known: ReadonlySet<string> | undefined
   let expiresIn: number | undefined
+  let untold = false
   const creation: Creation = {
     key: keys[0] as string,
     keys,
@@ -164,7 +165,9 @@ async function make(
   let outcome: 'made' | 'failed' = 'failed'
   let failure: unknown
   try {
-    const values = await (scope === undefined ? run() : gatherIn(scope, tracked ? gathering : undefined, run))
+    const values = await (scope === undefined
+      ? run()
+      : gatherIn(scope, tracked ? gathering : undefined, () => (untold = true), run))
     if (!Array.isArray(values) || values.length !== keys.length)
       throw new CorralError(
         'ERR_BATCH_LENGTH',
@@ -191,6 +194,7 @@ async function make(
             ...(shortened !== undefined && { expiresIn: shortened }),
             ...(gathered !== undefined && 'basis' in gathered && { basis: gathered.basis }),
             ...(until <= createdAt && { stale: true }),
+            ...(untold && { untold }),
           },
         },
         withheld: payload === NO_VALUE ? 'the creator answered NO_VALUE' : gathered?.unstorable,

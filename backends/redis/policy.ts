@@ -101,8 +101,6 @@ export function failurePolicy({
   const steal = async (key: string, ms: number): Promise<Acquired<Bytes>> => {
     invalidations++
     valueKey(key)
-    // An older value that this process only pretends not to see would go unmarked.
-    if (hidden(key)) await remove([key])
     const acquired = await remembering(key, lease.acquire(key, ms, { steal: true }))
     if (acquired.token !== undefined) stolen.set(acquired.token, key)
     return acquired

@@ -1,3 +1,4 @@
+import { atOnce } from '../at-once.js'
 import { report } from '../diagnostics.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import { UNCACHEABLE } from '../gathering.js'
@@ -118,7 +119,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
 
   /** What one image of the item says of one description: a name, or nothing. */
   const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
-    const values = extract(item, info)
+    const values = atOnce(`an extractor of '${type}'`, extract(item, info))
     if (values === undefined || values === null) return undefined
     const found = Object.keys(values).sort()
     if (found.join('\0') === fields.join('\0')) return conditionName(fields, values)

@@ -89,15 +89,7 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
   const work = { debts: [], parent: works.current(), over: false }
-  works.begin()
-  let done: Done<R>
-  try {
-    done = await doneBy(() => works.enter(work, transaction))
-  } finally {
-    work.over = true
-    works.end()
-  }
-  return settleOrDefer(work.debts, done)
+  return settleOrDefer(work.debts, await works.during(work, () => doneBy(transaction)))
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */

@@ -1,3 +1,4 @@
+import { atOnce } from '../at-once.js'
 import { dep } from '../dependencies/dep.js'
 import { checkNames, type IdPart } from '../dependencies/names.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
@@ -84,6 +85,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: Source['guards'] = new Set()
 
+  const now = <V>(option: string, answer: V): V => atOnce(`\`${option}\` of broker '${type}'`, answer)
   /** All names that can be told, and the failures of what tells the others. */
   const survey = (item: T, change: Change<T>): Survey => {
     const names = new Set<string>()
@@ -96,9 +98,10 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       }
     }
     for (const image of new Set([change.before ?? item, item])) {
-      if (id !== undefined) gather(() => [dep.id(type, id(image))])
-      if (primaryKey !== undefined) gather(() => [dep.primaryKey(type, ...primaryKey(image))])
-      gather(() => listed(dependencies?.(image)))
+      if (id !== undefined) gather(() => [dep.id(type, now('id', id(image)))])
+      if (primaryKey !== undefined)
+        gather(() => [dep.primaryKey(type, ...now('primaryKey', primaryKey(image)))])
+      gather(() => listed(now('dependencies', dependencies?.(image))))
     }
     for (const scope of scopes)
       gather(() => scope.namesFor(item, change, (failure) => failures.push(failure)))
@@ -157,19 +160,20 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
         `Expected the change of broker '${type}' to be a function, got ${shown(work)}.`,
       )
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
-    // Taken before: the change may write to the item, and a deletion may take its id.
-    const before = find === undefined ? namesFor(item as T, change) : []
+    // Taken before: the change may write to the item, or to what it was, and a deletion may take its id.
+    const given = find === undefined ? (item as T) : (change.before ?? undefined)
+    const before = given === undefined ? [] : namesFor(given, change)
     const done = await doneBy(work)
-    const now = (): Survey => {
+    const then = (): Survey => {
       if (find === undefined) return survey(item as T, change)
       try {
-        return survey(find(done.result), change)
+        return survey(now('item', find(done.result)), change)
       } catch (error) {
         // The change is done: what can be told of an item that nobody found, such as all its lists, goes all the same.
         return { names: survey(undefined as T, change).names, failures: [error] }
       }
     }
-    return settleOrDefer([debt(action, before, action === 'apply' ? now : undefined, cause)], done)
+    return settleOrDefer([debt(action, before, action === 'apply' ? then : undefined, cause)], done)
   }
 
   const self: Broker<T> = {

@@ -1,3 +1,4 @@
+import { atOnce } from '../at-once.js'
 import { methods } from '../cached-function.js'
 import type { CachedFunction, CacheOptions } from '../cached-function-types.js'
 import { NO_VALUE, type NoValue } from '../cached-value.js'
@@ -8,7 +9,7 @@ import { report } from '../diagnostics.js'
 import type { Duration } from '../duration.js'
 import { CorralError, refuseUnknown, shown } from '../errors.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../keys.js'
-import { handled, isPromise, type MaybePromise } from '../maybe-promise.js'
+import type { MaybePromise } from '../maybe-promise.js'
 import { handUpVersion } from '../region-core.js'
 import type { Region } from '../region-types.js'
 import { currentScope } from '../scope.js'
@@ -135,13 +136,7 @@ function resultsOf<V>(options: CacheResultsOptions<V>, fn: AnyFunction, cached: 
     }
   }
   const isOn = (): boolean => {
-    const on: unknown = enabled?.() ?? true
-    if (!isPromise(on)) return Boolean(on)
-    void handled(on)
-    throw new CorralError(
-      'ERR_OPTION',
-      'Expected `enabled` of cacheResults() to answer true or false at once, got a promise, which would always count as true.',
-    )
+    return Boolean(atOnce('`enabled` of cacheResults()', enabled?.() ?? true))
   }
   const uncached = (args: readonly unknown[]) => !isOn() || !hasKey(args)
   const own = <T>(value: T): T => {

@@ -13,7 +13,8 @@ const BASIS = 0x04
 const WIDE = 0x08
 /** The basis ends with versions. */
 const VERSIONS = 0x10
-const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE | VERSIONS
+const UNTOLD = 0x20
+const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE | VERSIONS | UNTOLD
 
 const HEAD = 3
 const STARTED = 7
@@ -48,7 +49,7 @@ export interface Entry {
  * @throws CorralError `ERR_UNENCODABLE` for a dependency's name that is no well-formed text
  */
 export function openFrame(codec: number, metadata: Metadata, size: number): OpenFrame {
-  const { startedAt, createdAt, expiresIn, basis, stale } = metadata
+  const { startedAt, createdAt, expiresIn, basis, stale, untold } = metadata
   const ticks = startedAt * TICKS
   const duration = createdAt * TICKS - ticks
   const compact =
@@ -75,6 +76,7 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
     (stale === true ? STALE : 0) |
     (grounds === undefined ? 0 : BASIS) |
     (basis?.versions === undefined ? 0 : VERSIONS) |
+    (untold === true ? UNTOLD : 0) |
     (compact ? 0 : WIDE)
   let at = HEAD
   if (compact) {
@@ -146,6 +148,7 @@ function readMetadata(from: Reader, flags: number): Metadata {
     metadata.expiresIn = (flags & WIDE) === 0 ? readExpiry(from) : readFloat64(from)
   if ((flags & BASIS) !== 0) metadata.basis = readBasis(from, (flags & VERSIONS) !== 0)
   if ((flags & STALE) !== 0) metadata.stale = true
+  if ((flags & UNTOLD) !== 0) metadata.untold = true
   return metadata
 }
 

@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
 
 /** A region whose stale values are never renewed, so that they are served for as long as a test looks. */
 function standing() {
@@ -61,5 +64,75 @@ describe('parts that are read side by side', () => {
       expect(await region.get('tree')).toBe(NO_VALUE)
       expect(await region.get(id < 3 ? 'branch 3,4' : 'branch 1,2')).not.toBe(NO_VALUE)
     }
+  })
+})
+
+describe('a region in between that tracks no dependencies', () => {
+  function chain() {
+    const store = memory()
+    const tracked = (name: string) => makeRegion<string>({ name, backend: wrap(store, dependencies()) })
+    const plain = (name: string) => makeRegion<string>({ name, backend: memory() })
+    const [inner, outer] = [tracked('inner'), tracked('outer')]
+    const [between, further] = [plain('between'), plain('further')]
+    const row = { value: 'old' }
+    const part = () =>
+      inner.getOrCreate('part', () => {
+        dependsOn(dep.id('row', 1))
+        return row.value
+      })
+    const between1 = () => between.getOrCreate('key', () => part())
+    const between2 = () => further.getOrCreate('key', () => between1())
+    const whole = (of: () => Promise<string>) => outer.getOrCreate('whole', async () => `<${await of()}>`)
+    return { inner, outer, between, row, part, between1, between2, whole }
+  }
+
+  it.each<[string, (at: ReturnType<typeof chain>) => () => Promise<string>]>([
+    ['alone', ({ between1 }) => between1],
+    ['with another such region around it', ({ between2 }) => between2],
+  ])('keeps what is made from it from being stored, also when it was a hit: %s', async (_, through) => {
+    const at = chain()
+    const made = through(at)
+    // On its own, so that nothing around it could be told then.
+    await made()
+    await at.inner.invalidateDependencies(dep.id('other', 1))
+    expect(await at.whole(made)).toBe('<old>')
+    expect(at.outer.peek('whole')).toBe(NO_VALUE)
+    at.row.value = 'new'
+    await at.inner.invalidateDependencies(dep.id('row', 1))
+    await at.between.delete('key')
+    if (made === at.between1) expect(await at.whole(made)).toBe('<new>')
+    expect(at.outer.peek('whole')).toBe(NO_VALUE)
+  })
+
+  it('is no matter where its value is made from nothing that is tracked', async () => {
+    const at = chain()
+    const made = () => at.between.getOrCreate('plain', async () => 'plain')
+    await made()
+    expect(await at.whole(made)).toBe('<plain>')
+    expect(at.outer.peek('whole')).toBe('<plain>')
+  })
+
+  it('says so of a version too', async () => {
+    const at = chain()
+    let version = 1
+    const price = versioned({ namespace: 'price', version: () => version, region: at.inner })(
+      () => `${version}`,
+    )
+    const made = () => at.between.getOrCreate('key', () => price())
+    await made()
+    version = 2
+    expect(await at.whole(made)).toBe('<1>')
+    expect(at.outer.peek('whole')).toBe(NO_VALUE)
+  })
+
+  it('says so through an encoding', async () => {
+    const store = memory({ stores: 'bytes' })
+    const inner = makeRegion<string>({ name: 'inner', backend: wrap(store, msgpack(), dependencies()) })
+    const outer = makeRegion<string>({ name: 'outer', backend: wrap(store, msgpack(), dependencies()) })
+    const between = makeRegion<string>({ backend: wrap(memory({ stores: 'bytes' }), json()) })
+    const made = () => between.getOrCreate('key', () => inner.getOrCreate('part', () => 'part'))
+    await made()
+    expect(await outer.getOrCreate('whole', made)).toBe('part')
+    expect(outer.peek('whole')).toBe(NO_VALUE)
   })
 })

@@ -34,6 +34,7 @@ describe('the bytes of an entry, version 1', () => {
       'an expiration time': hex({ ...METADATA, expiresIn: 300_000 }),
       'an expiration time without end': hex({ ...METADATA, expiresIn: Number.POSITIVE_INFINITY }),
       stale: hex({ ...METADATA, stale: true }),
+      untold: hex({ ...METADATA, untold: true }),
       'wide numbers': hex({ startedAt: -0.1, createdAt: 0.3, expiresIn: 1.5 }),
       'a basis': hex({ ...METADATA, basis }),
       'a basis whose epoch is no UUID': hex({ ...METADATA, basis: { epoch: 'e1', groups: [] } }),
@@ -51,6 +52,7 @@ describe('the bytes of an entry, version 1', () => {
         "an expiration time without end": "f9c8010008c006450c1a80f802007061796c6f6164caa6d916",
         "stale": "f9c8020008c006450c1a80f8027061796c6f61645c3f9faf",
         "the least": "f9c80000100000000000007061796c6f61647f38eaf9",
+        "untold": "f9c8200008c006450c1a80f8027061796c6f6164efec0df7",
         "wide numbers": "f9c8099a9999999999b9bf333333333333d33f000000000000f83f7061796c6f61643d699d12",
       }
     `)
@@ -100,13 +102,15 @@ describe('metadata', () => {
         fc.option(times),
         fc.option(basis),
         fc.boolean(),
-        (startedAt, createdAt, expiresIn, from, stale) => {
+        fc.boolean(),
+        (startedAt, createdAt, expiresIn, from, stale, untold) => {
           const metadata: Metadata = {
             startedAt,
             createdAt,
             ...(expiresIn === null ? {} : { expiresIn }),
             ...(from === null ? {} : { basis: from }),
             ...(stale ? { stale } : {}),
+            ...(untold ? { untold } : {}),
           }
           expect(JSON.stringify(reread(metadata))).toBe(JSON.stringify(metadata))
           expect(reread(metadata)).toEqual(metadata)
@@ -191,7 +195,8 @@ describe('forged metadata is a miss, and asks for no memory', () => {
   it.each<[string, Buffer]>([
     ['an unknown version', forgedMetadata(0, times, 0xfa)],
     ['the header of a layer', forgedMetadata(0, times, 0xfd)],
-    ['unknown flags', forgedMetadata(0x20, times)],
+    ['an unknown flag', forgedMetadata(0x40, times)],
+    ['another unknown flag', forgedMetadata(0x80, times)],
     ['versions without a basis', forgedMetadata(0x10, [...times, 0])],
     ['versions that are not there', forgedMetadata(0x14, [...times, 1, 0])],
     ['2^53 versions', forgedMetadata(0x14, [...times, 1, 0, ...most])],

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { session, versioned } from '../../src/session/index.js'
 import { fetchPackage } from '../encodings/fetched-packages.js'
 
@@ -109,7 +109,7 @@ const frameworks: Record<string, { readonly spec: string; readonly start: Start 
 
 for (const [name, { spec, start }] of Object.entries(frameworks))
   describe(`the session middleware of ${name}`, () => {
-    const state = { version: 1, asked: 0, made: 0 }
+    const state = { version: 1, asked: 0, made: 0, failing: false }
     const cached = versioned({
       namespace: `framework ${name}`,
       version: async () => {
@@ -132,6 +132,7 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
           setTimeout(look, 5)
         }),
       )
+      if (state.failing) throw new Error('no answer')
       return { first, again, asked: state.asked, inSession: span !== undefined }
     }
     let running: Running | undefined
@@ -175,6 +176,20 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
       for (const { first, again, inSession } of all)
         expect({ again, inSession }).toEqual({ again: first, inSession: true })
       expect(state.asked).toBe(before + 4)
+    })
+
+    it('ends when the handler fails, which is the framework’s to answer', async ({ skip }) => {
+      if (running === undefined) return skip(`the registry cannot be reached: ${problem}`)
+      const quiet = vi.spyOn(console, 'error').mockImplementation(() => {})
+      state.failing = true
+      const response = await fetch(`http://127.0.0.1:${running.port}/`)
+      await response.text()
+      state.failing = false
+      quiet.mockRestore()
+      expect(response.status).toBe(500)
+      expect(await left.at(-1)).toBe(true)
+      const { asked } = state
+      expect((await ask()).asked).toBe(asked + 1)
     })
 
     it('ends when the request does: what it left behind is in no session', async ({ skip }) => {

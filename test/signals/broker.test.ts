@@ -15,7 +15,7 @@ import {
   type NotInvalidated,
   relay,
 } from '../../src/signals/index.js'
-import { held, isPending } from '../support/stage.js'
+import { held, idle, isPending } from '../support/stage.js'
 
 interface Book {
   id: number | undefined
@@ -200,6 +200,51 @@ describe('a broker', () => {
       })
     },
   )
+
+  it('takes what the item was before from before the change, which may write to it', async () => {
+    const { books, outer, order, list } = library()
+    for (const shelf of ['a', 'b', 'c']) await list(shelf)
+    const before: Book = { id: 1, shelf: 'a' }
+    await books.apply(
+      (row: Book) => row,
+      () => ((before.shelf = 'b'), before),
+      { before },
+    )
+    expect(await outer.getMulti(['list a', 'list b', 'list c'])).toEqual([NO_VALUE, NO_VALUE, 'c'])
+    order.length = 0
+    const wrong: Book = { id: undefined, shelf: 'a' }
+    await expect(
+      books.apply(
+        (row: Book) => row,
+        () => (order.push('ran'), before),
+        { before: wrong },
+      ),
+    ).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(order).toEqual([])
+  })
+
+  it('refuses functions that answer later, and leaves nothing of theirs unhandled', async () => {
+    const unhandled: unknown[] = []
+    const listen = (error: unknown) => void unhandled.push(error)
+    process.on('unhandledRejection', listen)
+    const later = (() => Promise.reject(new Error('later'))) as never
+    for (const options of [
+      { id: later },
+      { id: undefined as never, primaryKey: later },
+      { dependencies: later },
+      { scopes: dep.scopes<Book>('book').describes(['shelf'], later) },
+      { scopes: dep.scopes<Book>('book').describes([], later) },
+    ]) {
+      const { books, order } = library(options)
+      await expect(
+        books.apply({ id: 1, shelf: 'a' }, () => order.push('ran'), { created: true }),
+      ).rejects.toMatchObject({ code: 'ERR_OPTION' })
+      expect(order).toEqual([])
+    }
+    await idle()
+    process.off('unhandledRejection', listen)
+    expect(unhandled).toEqual([])
+  })
 
   it('reads what was modified once, since it may be a generator', async () => {
     const { books, outer, list } = library()

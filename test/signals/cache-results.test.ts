@@ -364,6 +364,9 @@ describe('cacheResults()', () => {
     expect(plain.peek('page')).toBe('user')
     await one.getOrCreate('book', () => plain.getOrCreate('other page', () => user()))
     expect(one.peek('book')).toBe(NO_VALUE)
+    // Also where what was made of it was there already.
+    await one.getOrCreate('later book', () => plain.getOrCreate('page', () => 'there already'))
+    expect(one.peek('later book')).toBe(NO_VALUE)
   })
 
   it('asks for `self` at every call, and says so when there is no instance', async () => {
