@@ -5,7 +5,7 @@ import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
 import { handOver } from './hand-over.js'
 import type { Acquired } from './lease.js'
 import { type Claim, create, giveBack, makerOf } from './making.js'
-import { handled, isPromise, type MaybePromise } from './maybe-promise.js'
+import { andThen, handled, isPromise, type MaybePromise } from './maybe-promise.js'
 import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from './scope.js'
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
@@ -62,11 +62,14 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
       let asked = flight.looks
       const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
-        void handled(acquired.settled)
         const told = await Promise.race([acquired.settled, abandoned])
         if (flight.abandoned.aborted) throw flight.abandoned.reason
-        // Who came after the lease was asked for may have come after an invalidation of what was told.
-        if (told?.state === 'fresh' && !flight.serve(told.value, asked)) return ground(key, flight)
+        // Who came after the lease was asked for may have come after an invalidation of what was told, and starts over: the
+        // leader is gone then, perhaps with the transaction that its creator works in.
+        if (told?.state === 'fresh') {
+          ground(key, flight)
+          return flight.land({ kind: 'value', value: told.value, filled: 'lost', look: asked })
+        }
         if (await landIfFresh(key, flight, steps)) return
         asked = ++flight.looks
         acquired = await acquire(steps, key, false)
@@ -144,9 +147,12 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         flight.fail(answer.reason)
       } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
       else if (stale) {
-        void handled(answer.value.settled)
-        ground(key, flight)
+        flight.open = false
         flight.land({ kind: 'again' })
+        // Until that lease is over the old value is had without asking for it each time.
+        const over = () => ground(key, flight)
+        answer.value.settled.then(over, over)
+        setTimeout(over, Math.min(answer.value.remaining, 2 ** 31 - 1)).unref()
       } else void drive(key, flight, steps, answer.value)
     })
     if (claims.length === 0) return
@@ -368,7 +374,11 @@ function endless(key: string): CorralError {
 }
 
 function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired<Found<V>>> {
-  return steps.acquire?.(key, steal) ?? { token: '' }
+  return andThen(steps.acquire?.(key, steal) ?? { token: '' }, (acquired) => {
+    // It may fail before anybody listens: while the other leases of a batch are asked for.
+    if (acquired.token === undefined) void handled(acquired.settled)
+    return acquired
+  })
 }
 
 /** Rejects when the signal is aborted, unless `over` was first. */

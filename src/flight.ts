@@ -29,8 +29,6 @@ export interface Flight<V> {
   readonly abandoned: AbortSignal
   /** Who may not have the value of the landing is told to start over. */
   land(landing: Landing<V>): void
-  /** Gives a value to those who joined before a look, and lets the others wait on. Answers whether there are others. */
-  serve(value: V, look: number): boolean
   fail(error: unknown): void
   /**
    * Resolves with the landing, within the caller's limits. The deadline does not run against a caller's own creator.
@@ -120,17 +118,6 @@ export function takeOff<V>(work: Work): Flight<V> {
     looks: 0,
     abandoned: abandoned.signal,
     land: (landing) => end({ landing }),
-    serve(value, look) {
-      const landing = { kind: 'value', value, filled: 'lost', look } as const
-      for (const waiter of waiters) {
-        if (!mayHave(landing, waiter.joined)) continue
-        part(waiter)
-        waiters.delete(waiter)
-        waiter.resolve(landing)
-      }
-      if (waiters.size === 0) end({ landing })
-      return waiters.size > 0
-    },
     fail: (error) => end({ error }),
     wait: (limits, leads) =>
       new Promise((resolve, reject) => {
@@ -162,13 +149,9 @@ export function takeOff<V>(work: Work): Flight<V> {
 
 const AGAIN = { kind: 'again' } as const
 
-/** Whether a landing's value is new enough for who joined after so many looks. */
-function mayHave<V>(landing: Landing<V>, joined: number): boolean {
-  return landing.kind === 'value' && (shareable(landing.filled) || joined < landing.look)
-}
-
+/** A landing's value is for those who joined early enough; the others start over. */
 function landingFor<V>(joined: number, landing: Landing<V>): Landing<V> {
-  return mayHave(landing, joined) ? landing : AGAIN
+  return landing.kind === 'value' && !shareable(landing.filled) && joined >= landing.look ? AGAIN : landing
 }
 
 function shareable(filled: Filled): boolean {

@@ -49,8 +49,8 @@ export type Overrides<T> = Partial<Omit<Backend<T>, '~stores' | 'actual'>>
 
 /**
  * A backend that does what `next` does but for the overrides. A multi form that is not overridden itself follows the
- * overridden single form, so that no operation goes past a proxy. Nor does what a lease brings when it is over: where reads
- * are overridden, its waiters read.
+ * overridden single form, so that no operation goes past a proxy. Nor does what a lease brings when it is over: where reads,
+ * or the ledger that judges them, are overridden, its waiters read.
  * @param brings - the overridden `acquire` treats what a lease brings as `get` treats what it reads. @default false
  */
 export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = false): Backend<T> {
@@ -80,7 +80,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = 
               () => undefined,
             )
         : (keys) => next.deleteMulti(keys)),
-    acquire: !brings && (overrides.get || overrides.getMulti) ? reading(acquire) : acquire,
+    acquire: !brings && READS.some((name) => name in overrides) ? reading(acquire) : acquire,
     renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
     release: overrides.release ?? ((key, token) => next.release(key, token)),
     held: overrides.held ?? ((key) => next.held(key)),
@@ -92,6 +92,18 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = 
     limits: overrides.limits ?? next.limits,
     actual: next.actual,
   }
+}
+
+/** What a value that is read goes through: a ledger may know more than the store that the value is true no longer. */
+const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const
+
+/**
+ * A layer that was spread over its next by hand, `{ ...next, get }`, with what `delegate` does for others: what a lease
+ * brings does not go past the reads that it replaces.
+ */
+export function seeingReads<T>(layer: Backend<T>, next: Backend<T>): Backend<T> {
+  if (layer.acquire !== next.acquire || READS.every((name) => layer[name] === next[name])) return layer
+  return delegate(layer, { acquire: reading((key, ms, options) => layer.acquire(key, ms, options)) }, true)
 }
 
 function reading<T>(acquire: Backend<T>['acquire']): Backend<T>['acquire'] {

@@ -1,6 +1,7 @@
 import type { Backend } from './backend.js'
 import type { Bytes } from './cached-value.js'
 import { CorralError, shown } from './errors.js'
+import { seeingReads } from './proxy.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: the one place where a layer of any representation is accepted
 type Layer = (next: any) => Backend<any>
@@ -135,10 +136,11 @@ export function wrap(backend: Backend, ...layers: Layer[]): Backend {
         'ERR_CHAIN',
         `Expected proxy ${i + 1} of wrap() to be a function from backend to backend, got ${shown(layer)}.`,
       )
-    chain = expectBackend(
+    const around = expectBackend(
       layer(chain),
       `proxy ${i + 1} of wrap() (${layer.name || 'unnamed'}) to return a backend`,
     )
+    chain = seeingReads(around, chain)
   })
   return chain
 }

@@ -130,14 +130,17 @@ local function standing(clock, ring, first, epoch, px, offset)
   return verdict
 end`
 
-/** KEYS lease; ARGV token, ms, steal (0|1), mark, channel. Answers 0 when granted, else {ms left, holder}. */
+/**
+ * KEYS lease; ARGV token, ms, steal (0|1), mark, channel. Answers 0 when granted, else {ms left, holder}. A server that is
+ * out of memory takes no mark: who waits without one looks for himself.
+ */
 export const acquire = script(
   WAKE,
   `
 local held = redis.call('GET', KEYS[1])
 if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
   if ARGV[4] ~= '' and #held < ${MARKED} and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then
-    redis.call('APPEND', KEYS[1], ARGV[4])
+    redis.pcall('APPEND', KEYS[1], ARGV[4])
   end
   local left = redis.call('PTTL', KEYS[1])
   if left < 0 then

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
+  type Backend,
   CorralError,
+  delegate,
   dep,
   dependsOn,
   type EpochStore,
@@ -13,6 +15,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { withMemcached } from '../memcached/start.js'
+import { deferred, idle } from '../support/stage.js'
 
 /** Two processes over one store whose ledger is somebody else's. */
 function lending(ledger: Ledger) {
@@ -49,6 +52,41 @@ describe('a ledger of get, set and add', () => {
     }
     return { texts, ledger: epochLedger(store) }
   }
+
+  it('has what a lease brings read again, since it may have been stored after an invalidation', async () => {
+    const { ledger } = epochs()
+    const judged = deferred()
+    const stored = deferred()
+    const slow: Ledger = {
+      ...ledger,
+      async judge(clock, basis) {
+        const verdict = await ledger.judge(clock, basis)
+        judged.resolve()
+        await stored.promise
+        return verdict
+      },
+    }
+    const store = memory()
+    const bringing = <T>(next: Backend<T>): Backend<T> =>
+      delegate<T>(next, {
+        async acquire(key, ms, options) {
+          const acquired = await next.acquire(key, ms, options)
+          if (acquired.token !== undefined) return acquired
+          return { ...acquired, settled: acquired.settled.then(() => next.get(key)) }
+        },
+      })
+    const region = (by: Ledger) =>
+      makeRegion<string>({ name: 'lent', backend: wrap(store, bringing, dependencies({ ledger: by })) })
+    const [maker, waiter] = [region(slow), region(ledger)]
+    const made = maker.getOrCreate('k', () => 'old')
+    await judged.promise
+    await waiter.invalidate()
+    const got = waiter.getOrCreate('k', () => 'new')
+    await idle()
+    stored.resolve()
+    await made
+    expect(await got).toBe('new')
+  })
 
   it('takes all entries with any name, hard or soft, and nothing else', async () => {
     const [one, other] = lending(epochs().ledger)

@@ -141,6 +141,45 @@ describe('a dogpile without a cache', () => {
     expect(at.calls).toEqual(['look', 'acquire'])
   })
 
+  it('asks once for a lease that somebody else holds, however many are served what is stale', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    at.occupy()
+    const pile = dogpile<string>()
+    const steps = at.steps(() => 'made here')
+    for (let i = 0; i < 3; i++) expect(await pile.run('key', steps)).toBe('old')
+    expect(at.calls).toEqual(['look', 'acquire', 'look', 'look'])
+    at.free()
+    await idle()
+    expect(await pile.run('key', steps)).toBe('made here')
+    // Nor is anybody kept from creating what is missing now.
+    at.put({ state: 'stale', value: 'old' })
+    at.occupy()
+    expect(await pile.run('key', steps)).toBe('old')
+    at.put({ state: 'missing' })
+    const missing = pile.run('key', steps)
+    await idle()
+    at.free()
+    expect(await missing).toBe('made here')
+  })
+
+  it('asks again when a lease does not tell that it is over', async () => {
+    const at = resource({ state: 'stale', value: 'old' })
+    const pile = dogpile<string>()
+    const steps = {
+      ...at.steps(() => 'made here'),
+      acquire: () => {
+        at.calls.push('acquire')
+        return { remaining: 1, settled: new Promise<void>(() => {}) }
+      },
+    }
+    const asked = () => at.calls.filter((call) => call === 'acquire').length
+    for (const deadline = performance.now() + 10_000; asked() < 2 && performance.now() < deadline; ) {
+      expect(await pile.run('key', steps)).toBe('old')
+      await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    expect(asked()).toBe(2)
+  })
+
   it('looks again before it renews, so that nobody renews what was just renewed', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const steps = at.steps(() => expect.unreachable())
@@ -253,6 +292,29 @@ describe('a failure in a dogpile', () => {
     await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
   })
 
+  it('of what a lease brings is nobody’s while the leases of the other keys are asked for', async () => {
+    const unhandled: unknown[] = []
+    const note = (error: unknown) => unhandled.push(error)
+    process.on('unhandledRejection', note)
+    const others = deferred()
+    const at = resource()
+    const settled = Promise.reject(new Error('judged in vain'))
+    const waiting = dogpile<string>().runMulti(['a', 'b'], {
+      ...at.steps(() => 'made'),
+      acquire: async (key) => {
+        if (key === 'a') return { remaining: 1_000, settled }
+        await others.promise
+        return { token: '' }
+      },
+    })
+    const failed = expect(waiting).rejects.toThrow('judged in vain')
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    others.resolve()
+    await failed
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
+
   it('of the renewal of a lease does not reach the creation', async () => {
     const at = resource()
     const creator = held<string>()
@@ -348,6 +410,26 @@ describe('a flight', () => {
         at.steps(() => expect.unreachable()),
       ),
     ).toBe('second')
+  })
+
+  it('ends when a lease brings a value: who came later has a creator of his own', async () => {
+    const pile = dogpile<string>()
+    const at = resource()
+    const told = deferred<Found<string>>()
+    const steps = at.steps(() => expect.unreachable())
+    const leader = pile.run('key', {
+      ...steps,
+      acquire: () => ({ remaining: 1_000, settled: told.promise }),
+    })
+    await idle()
+    const joiner = pile.run(
+      'key',
+      at.steps(() => 'made by who came later'),
+    )
+    await idle()
+    told.resolve({ state: 'fresh', value: 'told' })
+    expect(await leader).toBe('told')
+    expect(await joiner).toBe('made by who came later')
   })
 
   it('whose fill was lost serves its leader only; joiners start over together', async () => {

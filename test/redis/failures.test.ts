@@ -209,6 +209,22 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     }
   })
 
+  it('lets wait who finds a lease taken while the server is out of memory', async () => {
+    const full = await standalone()
+    try {
+      const [holder, waiter] = [full.open(), full.open()]
+      const key = freshKey()
+      const token = await granted(holder, key)
+      await full.admin.config('SET', 'maxmemory', '1')
+      const denied = await waiter.acquire(key, 10_000)
+      expect(denied.token).toBeUndefined()
+      await holder.release(key, token)
+      if (denied.token === undefined) expect(await denied.settled).toBeUndefined()
+    } finally {
+      await full.stop()
+    }
+  })
+
   it('is done with when it is closed, and leaves a client that was passed in alone', async () => {
     const client = new Redis({ port: port() })
     const backend = redis(client)

@@ -22,7 +22,7 @@ import {
 } from '../../src/index.js'
 import { faultProxy } from '../support/faultproxy.js'
 import { standalone, until } from './deployments.js'
-import { freshKey, withRedis } from './suite.js'
+import { bytes, freshKey, granted, withRedis } from './suite.js'
 
 type Chain = (backend: Backend<Bytes>) => Backend<CachedValue>
 
@@ -168,6 +168,62 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     })
     await listens(doubting)
     expect(await awaited(maker, doubting, 'small')).toEqual({ values: ['small'], reads: 1 })
+    const spread = process(undefined, (backend) =>
+      wrap(plain(backend), <T>(next: Backend<T>) => ({ ...next, get: (key: string) => next.get(key) })),
+    )
+    await listens(spread)
+    expect(await awaited(maker, spread, 'small')).toEqual({ values: ['small'], reads: 1 })
+  })
+
+  it('nor what a layer judges by more than the store knows', async () => {
+    const maker = process()
+    let doubt = false
+    const waiter = process(undefined, (backend) => {
+      const next = plain(backend)
+      const { ledger } = next
+      if (ledger === undefined) throw new Error('Expected redis() to keep a ledger')
+      return delegate(next, {
+        ledger: {
+          ...ledger,
+          read: (clock, names) => (doubt ? { now: undefined, stamps: [] } : ledger.read(clock, names)),
+        },
+      })
+    })
+    await listens(waiter)
+    const key = freshKey('doubt')
+    const finish = await creation(maker, key, 'old')
+    const got = waiter.getOrCreate(key, () => 'its own')
+    await refused(key)
+    doubt = true
+    await finish()
+    expect(await got).toBe('its own')
+  })
+
+  it('nor what nothing was checked against in the step that stored it', async () => {
+    const holder = redis(at().where)
+    const waiter = redis(at().where)
+    open.push(holder, waiter)
+    const before = await subscribers()
+    await waiter.acquire(freshKey('warm'), 1_000)
+    await until(async () => (await subscribers()) > before)
+    const { epoch, at: a } = (await holder.ledger?.begin('clock', ['name'])) ?? { epoch: '', at: 0 }
+    const ifCurrent = { clock: 'clock', basis: { epoch, groups: [{ a, names: ['name'] }] } }
+    const brought = async (checked: boolean) => {
+      const key = freshKey('checked')
+      const token = await granted(holder, key)
+      const denied = await waiter.acquire(key, 10_000)
+      if (denied.token !== undefined) throw new Error('Expected the lease to be held')
+      await holder.set(key, bytes('v'), { token, ...(checked && { ifCurrent }) })
+      const value = await denied.settled
+      return value === undefined ? 'nothing' : Buffer.from(value).toString()
+    }
+    expect(
+      await once(
+        () => brought(true),
+        (value) => value === 'v',
+      ),
+    ).toBe('v')
+    for (let round = 0; round < 3; round++) expect(await brought(false)).toBe('nothing')
   })
 
   it('unless it was refused: what was made before an invalidation is not for who came after it', async () => {
@@ -200,7 +256,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
       ears.set({ kind: 'none' })
       return { early: await early, late: await late }
     }
-    expect(await once(round, ({ early }) => early === 'old')).toEqual({ early: 'old', late: 'early made' })
+    expect(await once(round, ({ early }) => early === 'old')).toEqual({ early: 'old', late: 'late made' })
   })
 
   it('but not by the message of a former lease, however late it comes', async () => {
@@ -244,7 +300,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     await listens(waiter)
     const key = freshKey('undone')
     const finish = await creation(maker, key, 'old')
-    const early = waiter.getOrCreate(key, () => 'early made')
+    const early = waiter.getOrCreate(key, (): string => 'early made')
     await refused(key)
     hands.set({ kind: 'refuse' })
     hands.reset()
