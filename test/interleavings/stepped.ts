@@ -48,7 +48,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
       return outcome
     })
   const remove = (key: string) => andThen(inner.delete(key), () => changed(key))
-  const acquire: LeaseOperations['acquire'] = (key, ms, options) =>
+  const acquire: LeaseOperations<CachedValue>['acquire'] = (key, ms, options) =>
     andThen(inner.acquire(key, ms, options), (acquired) => {
       touch(acquired.token === undefined ? { reads: [`lease ${key}`] } : { writes: [`lease ${key}`] })
       return acquired
