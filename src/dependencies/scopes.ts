@@ -152,7 +152,8 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
             warnOnce(
               `extractor ${kind}`,
               () =>
-                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
+                // Whatever was thrown: what cannot be put into words must not keep the lists from being invalidated.
+                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : shown(error)}`,
             )
           }
         }
