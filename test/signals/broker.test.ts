@@ -254,6 +254,11 @@ describe('a broker', () => {
     }
     await books.apply({ id: 1, shelf: 'b' }, () => {}, { modified: modified() })
     expect(outer.peek('list a')).toBe(NO_VALUE)
+    const by = (type: string) => dep.scopes<Book>(type).describes(['shelf'], ({ shelf }) => ({ shelf }))
+    const twice = library({ scopes: [by('one'), by('other')] }).books
+    expect(twice.namesFor({ id: 1, shelf: 'b' }, { modified: modified() })).toEqual(
+      twice.namesFor({ id: 1, shelf: 'b' }, { modified: ['shelf'] }),
+    )
   })
 
   describe.each<[string, Partial<BrokerOptions<Book>>, string[]]>([
@@ -519,6 +524,10 @@ describe('a broker', () => {
     broken.clear()
     await error.retry()
     expect(order.map((line) => line.split(':')[0])).toEqual(['inner', 'outer', 'inner', 'inner', 'told'])
+    expect(changes).toHaveLength(1)
+    // Invalidating again is harmless, but it was one change.
+    await Promise.all([error.retry(), error.retry()])
+    expect(order).toHaveLength(7)
     expect(changes).toHaveLength(1)
   })
 
