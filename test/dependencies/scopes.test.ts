@@ -261,6 +261,17 @@ describe('scopes', () => {
     expect(scopes.namesFor(dune, { before, modified: ['long'] })).toEqual([])
   })
 
+  it('read lists of fields once, since they may come from a generator', () => {
+    const one = (field: string) => [field].values() as unknown as 'long'[]
+    const scopes = dep
+      .scopes<Book>('b')
+      .describes(one('long'), ({ title }) => ({ long: title.length > 9 }), { watchModified: one('title') })
+      .describes(one('long'), ({ title }) => ({ long: title.length > 19 }))
+    const names = [scopes.condition({ long: false })[1]]
+    expect(scopes.namesFor(dune, { before: dune, modified: ['title'] })).toEqual(names)
+    expect(scopes.namesFor(dune, { before: dune, modified: ['long'] })).toEqual(names)
+  })
+
   it('refuse what would silently invalidate nothing', () => {
     const scopes = dep.scopes<Book>('b').describes(['category'], ({ category }) => ({ category }))
     const describing = (fields: unknown, options?: unknown) => () =>
