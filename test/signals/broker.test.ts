@@ -779,6 +779,35 @@ describe('afterCommit()', () => {
     expect(order).toHaveLength(3)
   })
 
+  it('is not what a renewal in the background is part of, which it may roll back', async () => {
+    const { books, outer, list } = library()
+    let renewed: Promise<void> | undefined
+    const region = makeRegion<string>({
+      backend: memory(),
+      asyncCreationRunner: (job) => {
+        renewed = job.run()
+      },
+    })
+    let changed = false
+    const page = () =>
+      region.getOrCreate('page', async () => {
+        if (changed) await books.apply(other, () => {})
+        return 'page'
+      })
+    await Promise.all([page(), list('a')])
+    await region.invalidateKey('page', 'soft')
+    changed = true
+    await expect(
+      afterCommit(async () => {
+        await page()
+        await vi.waitFor(() => expect(renewed).toBeDefined())
+        await renewed
+        throw new Error('rollback')
+      }),
+    ).rejects.toThrow('rollback')
+    expect(outer.peek('list a')).toBe(NO_VALUE)
+  })
+
   it('keeps what a savepoint left behind until the outer one is committed', async () => {
     const { books, order } = library()
     const { create, resolve } = held<void>()
