@@ -4,7 +4,7 @@ import { takeOff } from './flight.js'
 import { type Claim, giveBack, type Maker } from './making.js'
 import { handled, isPromise } from './maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
-import { leaveScope, workOf } from './scope.js'
+import { runApart, workOf } from './scope.js'
 
 export interface HandOver<V> {
   readonly pile: object
@@ -35,7 +35,7 @@ export function handOver<V>(
       live.map(({ key }) => key),
     )
     const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
-    await leaveScope(async () => {
+    await runApart(async () => {
       const limits = {
         wait: Number.POSITIVE_INFINITY,
         deadline: Number.POSITIVE_INFINITY,

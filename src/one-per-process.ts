@@ -1,5 +1,5 @@
 /** Of what is kept; a copy that keeps it otherwise has its own. */
-const FORMAT = 1
+const FORMAT = 2
 
 /**
  * What all copies of the package in this process share: its ESM and its CJS build, or two installations of it. A creation

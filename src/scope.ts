@@ -35,7 +35,11 @@ interface Renewal extends Nested<Renewal> {
   readonly keys: Set<string>
 }
 
-const shared = onePerProcess('leave', () => ({ leave: <R>(run: () => R): R => run() }))
+type Leave = <R>(run: () => R) => R
+
+const stay: Leave = (run) => run()
+/** How to leave what is not known here. */
+const leaving = onePerProcess('leave', () => ({ session: stay, transaction: stay }))
 const scopes = spans<Scope>('scopes')
 const renewals = spans<Renewal>('renewals')
 
@@ -73,9 +77,14 @@ export function gatherIn<R>(
   return scopes.enter(inner, run)
 }
 
-/** Runs what nobody waits for, and so is part of no creation; its session is its own. */
-export function leaveScope<R>(run: () => R): R {
-  return shared.leave(() => scopes.leave(() => renewals.leave(run)))
+/** Runs what nobody waits for, and so is part of no creation and of no transaction, which might be rolled back. */
+export function runApart<R>(run: () => R): R {
+  return leaving.transaction(() => leaveScope(run))
+}
+
+/** Runs what is part of no creation; its session is its own. */
+function leaveScope<R>(run: () => R): R {
+  return leaving.session(() => scopes.leave(() => renewals.leave(run)))
 }
 
 /**
@@ -113,9 +122,9 @@ function around(): Scope[] {
   return found
 }
 
-/** Told by the first session of this process. */
-export function whenLeaving(leave: typeof shared.leave): void {
-  shared.leave = leave
+/** Told by the first one of this process. */
+export function whenLeaving(what: keyof typeof leaving, leave: Leave): void {
+  leaving[what] = leave
 }
 
 /** Notes that the creation that waits for the caller, if there is one, waits for `on`; the answer ends the wait. */

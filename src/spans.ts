@@ -32,7 +32,7 @@ export function ongoing<S extends Nested<S>>(span: S | undefined): S | undefined
 
 export function spans<S extends Nested<S>>(name: string): Spans<S> {
   return onePerProcess(name, () => {
-    const storage = new AsyncLocalStorage<S>()
+    const storage = new AsyncLocalStorage<S | undefined>()
     let running = 0
     const begin = (): void => {
       running++
@@ -55,7 +55,8 @@ export function spans<S extends Nested<S>>(name: string): Spans<S> {
           end()
         }
       },
-      leave: (run) => storage.exit(run),
+      // Not exit(): before Node 24 what is entered inside of it ends it, and what follows is inside of the old span again.
+      leave: (run) => storage.run(undefined, run),
     }
   })
 }

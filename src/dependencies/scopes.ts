@@ -33,7 +33,10 @@ export interface Change<T> {
   readonly before?: T | null | undefined
   /** The item is new, so that there are no lists that it leaves. @default false */
   readonly created?: boolean | undefined
-  /** Names of the fields that changed: kinds that none of them is watched for are left alone. @default any of them */
+  /**
+   * Names of the fields that changed, of an item that was there: kinds that none of them is watched for are left alone. Of a
+   * new item say `created`. @default any of them
+   */
   readonly modified?: Iterable<string> | undefined
   /** Passed on to the extractors. */
   readonly info?: unknown
@@ -152,7 +155,8 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
             warnOnce(
               `extractor ${kind}`,
               () =>
-                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${String(error)}`,
+                // Whatever was thrown: what cannot be put into words must not keep the lists from being invalidated.
+                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : shown(error)}`,
             )
           }
         }
@@ -163,17 +167,16 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
   const self = {
     describes(fields: readonly string[], extract: Description<T>['extract'], options: DescribeOptions = {}) {
       refuseUnknown(options, ['watchModified'], 'describes()')
-      const { watchModified = fields } = options
-      checkTexts('fields', fields)
-      checkTexts('watchModified', watchModified)
+      const sorted = [...checkTexts('fields', fields)].sort()
+      const { watchModified = sorted } = options
+      const watched = new Set(checkTexts('watchModified', watchModified))
       if (typeof extract !== 'function')
         throw new CorralError(
           'ERR_OPTION',
           `Expected describes() to receive an extractor, got ${shown(extract)}.`,
         )
-      const sorted = [...fields].sort()
       known.add(kindName(sorted))
-      descriptions.push({ fields: sorted, watched: new Set(watchModified), extract })
+      descriptions.push({ fields: sorted, watched, extract })
       return self
     },
     condition(condition: Readonly<Record<string, unknown>>) {

@@ -43,7 +43,7 @@ export function beginSession(
   enter<R>(run: () => R): R
   end(): void
 } {
-  whenLeaving(leaveSession)
+  whenLeaving('session', leaveSession)
   const span = { over: false, parent, question }
   sessions.begin()
   return {

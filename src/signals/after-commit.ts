@@ -2,6 +2,7 @@ import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
+import { whenLeaving } from '../scope.js'
 import { type Nested, spans } from '../spans.js'
 import type { Cause } from './source.js'
 
@@ -88,6 +89,8 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
+  // A renewal in the background that begins inside is none of its: a rollback must not drop what a creator has changed there.
+  whenLeaving('transaction', works.leave)
   const work = { debts: [], parent: works.current(), over: false }
   return settleOrDefer(work.debts, await works.during(work, () => doneBy(transaction)))
 }

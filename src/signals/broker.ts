@@ -107,8 +107,13 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       gather(() => scope.namesFor(item, change, (failure) => failures.push(failure)))
     return { names: [...names], failures }
   }
+  /** May come from a generator, and is read more than once. */
+  const kept = (change: Change<T>): Change<T> => ({
+    ...change,
+    modified: checkChange(type, undefined, change).changed,
+  })
   const namesFor = (item: T, change: Change<T> = {}): readonly string[] => {
-    const { names, failures } = survey(item, change)
+    const { names, failures } = survey(item, kept(change))
     if (failures.length > 0) throw failures[0]
     return names
   }
@@ -118,10 +123,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     const cause: Cause = { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
     // All of them before anything is done: afterwards it would be too late to refuse.
     checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
-    // May come from a generator, and is read more than once.
-    const { changed } = checkChange(type, undefined, told)
-    const change: Change<T> = { ...told, modified: changed }
-    return { cause, change }
+    return { cause, change: kept(told) }
   }
   /** What is owed for a change: what could be told of it, and what is to be told again because something failed. */
   const debt = (
@@ -140,11 +142,16 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
         await invalidateIn(region, again.names, mode, cause).catch((error: unknown) => failed.push(error))
       if (failed.length > 0) throw failed[0]
     }
+    let told = false
     return {
       ...{ regions, names: [...names], mode, cause },
       ...(failures.length > 0 && { unknown }),
-      tell: () =>
-        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' }),
+      tell() {
+        // A retry may be called again, or by several who got the same error; the change was one.
+        if (told) return
+        told = true
+        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' })
+      },
     }
   }
 

@@ -1,7 +1,7 @@
 import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import { isPromise } from '../maybe-promise.js'
-import { leaveScope } from '../scope.js'
+import { runApart } from '../scope.js'
 
 /** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
 export type Listener<E> = (event: E) => unknown
@@ -41,7 +41,7 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
       const set = listeners.get(event)
       if (set === undefined) return
       // Nobody waits for a listener, so that it is part of no creation; who joins or leaves meanwhile changes nothing.
-      leaveScope(() => {
+      runApart(() => {
         for (const { listener } of [...set])
           try {
             const result = listener(detail as never) as unknown

@@ -208,6 +208,26 @@ describe('scopes', () => {
     expect(reported).toEqual(Array(2).fill({ where: 'extractor', key: 'scopes:b:category', error }))
   })
 
+  it('are invalidated whatever an extractor throws, also what is no text', async () => {
+    const mute = {
+      toString() {
+        throw new Error('no text')
+      },
+    }
+    for (const [i, thrown] of [Object.create(null), Symbol('s'), mute].entries()) {
+      const scopes = dep
+        .scopes<Book>(`unspeakable ${i}`, { mode: 'lenient' })
+        .describes(['title'], () => {
+          throw thrown
+        })
+        .describes(['category'], ({ category }) => ({ category }))
+      expect(scopes.namesFor(dune, { created: true })).toEqual([
+        scopes.condition({ title: 'Dune' })[0],
+        scopes.condition({ category: 'sci-fi' })[1],
+      ])
+    }
+  })
+
   it('whose extractor fails are invalidated as a kind, the others by name, before the failure is thrown', async () => {
     const { region } = shelf()
     const scopes = dep
@@ -239,6 +259,17 @@ describe('scopes', () => {
       scopes.condition({ long: false })[1],
     ])
     expect(scopes.namesFor(dune, { before, modified: ['long'] })).toEqual([])
+  })
+
+  it('read lists of fields once, since they may come from a generator', () => {
+    const one = (field: string) => [field].values() as unknown as 'long'[]
+    const scopes = dep
+      .scopes<Book>('b')
+      .describes(one('long'), ({ title }) => ({ long: title.length > 9 }), { watchModified: one('title') })
+      .describes(one('long'), ({ title }) => ({ long: title.length > 19 }))
+    const names = [scopes.condition({ long: false })[1]]
+    expect(scopes.namesFor(dune, { before: dune, modified: ['title'] })).toEqual(names)
+    expect(scopes.namesFor(dune, { before: dune, modified: ['long'] })).toEqual(names)
   })
 
   it('refuse what would silently invalidate nothing', () => {

@@ -254,6 +254,11 @@ describe('a broker', () => {
     }
     await books.apply({ id: 1, shelf: 'b' }, () => {}, { modified: modified() })
     expect(outer.peek('list a')).toBe(NO_VALUE)
+    const by = (type: string) => dep.scopes<Book>(type).describes(['shelf'], ({ shelf }) => ({ shelf }))
+    const twice = library({ scopes: [by('one'), by('other')] }).books
+    expect(twice.namesFor({ id: 1, shelf: 'b' }, { modified: modified() })).toEqual(
+      twice.namesFor({ id: 1, shelf: 'b' }, { modified: ['shelf'] }),
+    )
   })
 
   describe.each<[string, Partial<BrokerOptions<Book>>, string[]]>([
@@ -520,6 +525,10 @@ describe('a broker', () => {
     await error.retry()
     expect(order.map((line) => line.split(':')[0])).toEqual(['inner', 'outer', 'inner', 'inner', 'told'])
     expect(changes).toHaveLength(1)
+    // Invalidating again is harmless, but it was one change.
+    await Promise.all([error.retry(), error.retry()])
+    expect(order).toHaveLength(7)
+    expect(changes).toHaveLength(1)
   })
 
   it('does what it can when the names cannot be told after the change', async () => {
@@ -768,6 +777,35 @@ describe('afterCommit()', () => {
     resolve()
     await late
     expect(order).toHaveLength(3)
+  })
+
+  it('is not what a renewal in the background is part of, which it may roll back', async () => {
+    const { books, outer, list } = library()
+    let renewed: Promise<void> | undefined
+    const region = makeRegion<string>({
+      backend: memory(),
+      asyncCreationRunner: (job) => {
+        renewed = job.run()
+      },
+    })
+    let changed = false
+    const page = () =>
+      region.getOrCreate('page', async () => {
+        if (changed) await books.apply(other, () => {})
+        return 'page'
+      })
+    await Promise.all([page(), list('a')])
+    await region.invalidateKey('page', 'soft')
+    changed = true
+    await expect(
+      afterCommit(async () => {
+        await page()
+        await vi.waitFor(() => expect(renewed).toBeDefined())
+        await renewed
+        throw new Error('rollback')
+      }),
+    ).rejects.toThrow('rollback')
+    expect(outer.peek('list a')).toBe(NO_VALUE)
   })
 
   it('keeps what a savepoint left behind until the outer one is committed', async () => {

@@ -1,0 +1,39 @@
+import { describe, expect, it } from 'vitest'
+import { type Nested, spans } from '../../src/spans.js'
+
+interface Named extends Nested<Named> {
+  readonly name: string
+}
+
+const idle = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+describe('spans', () => {
+  it('stay left after another one was entered there', async () => {
+    const all = spans<Named>('test: left')
+    const span = (name: string) => ({ name, parent: all.current(), over: false })
+    const seen: unknown[] = []
+    await all.during(span('outer'), () =>
+      all.leave(async () => {
+        const inner = all.during(span('inner'), async () => {
+          seen.push(all.current()?.name)
+          await idle()
+          seen.push(all.current()?.name)
+        })
+        seen.push(all.current())
+        await inner
+        seen.push(all.current())
+      }),
+    )
+    expect(seen).toEqual(['inner', undefined, 'inner', undefined])
+  })
+
+  it('see what is around where they were left', async () => {
+    const all = spans<Named>('test: around')
+    const seen: unknown[] = []
+    await all.during({ name: 'outer', parent: undefined, over: false }, async () => {
+      await all.leave(idle)
+      seen.push(all.current()?.name)
+    })
+    expect([...seen, all.current()]).toEqual(['outer', undefined])
+  })
+})
