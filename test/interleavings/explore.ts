@@ -224,7 +224,8 @@ async function play(
             reject(error)
           }
         }
-        if (freely) return go()
+        // Never before the tick is over: who shares what is asked for in one tick relies on nothing having been sent yet.
+        if (freely) return process.nextTick(go)
         // Whose next step this is may have been waiting for the one under way.
         if (actor !== asking) enter(actor)
         waiting.push({
