@@ -2,7 +2,14 @@ import { report } from '../../src/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/duration.js'
 import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
-import { checkUrl, isCluster, isRedisClient, openStandalone, type RedisClient } from './client.js'
+import {
+  checkUrl,
+  isCluster,
+  isRedisClient,
+  listenerLike,
+  openStandalone,
+  type RedisClient,
+} from './client.js'
 import { gateway } from './gateway.js'
 
 export interface RedisBusOptions {
@@ -23,7 +30,6 @@ export interface RedisBus extends Bus {
 }
 
 type Publisher = RedisClient & { publish(channel: string, message: string): Promise<unknown> }
-type Subscriber = RedisClient & { ping(): Promise<unknown> }
 
 /** ms between attempts to subscribe. */
 const RETRY_FROM = 50
@@ -101,7 +107,7 @@ function listen(
   listener: BusListener,
   { timeout, maxDelay }: { readonly timeout: number; readonly maxDelay: number },
 ): Ear {
-  let connection: Subscriber | undefined
+  let connection: RedisClient | undefined
   let subscribed = false
   let closed = false
   /** When the latest question was asked that Redis has answered: all that it had acknowledged by then has arrived. */
@@ -115,7 +121,7 @@ function listen(
     timer = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
     timer.unref()
   }
-  const drop = (from: Subscriber | undefined, error?: unknown) => {
+  const drop = (from: RedisClient | undefined, error?: unknown) => {
     if (from === undefined || from !== connection) return
     connection = undefined
     from.disconnect()
@@ -127,12 +133,12 @@ function listen(
     later(pause * (0.5 + Math.random() / 2), () => void open())
     pause = Math.min(pause * 2, RETRY_TO)
   }
-  const prove = async (on: Subscriber): Promise<void> => {
+  const prove = async (on: RedisClient): Promise<void> => {
     const asked = performance.now()
     await on.ping()
     if (on === connection) provenAt = asked
   }
-  const beat = (on: Subscriber) => {
+  const beat = (on: RedisClient) => {
     later(maxDelay / 4, () => {
       if (on !== connection) return
       beat(on)
@@ -142,7 +148,7 @@ function listen(
     })
   }
   const open = async (): Promise<void> => {
-    let made: Subscriber | undefined
+    let made: RedisClient | undefined
     try {
       const source = await client()
       // A lazy client of a cluster knows no node before.
@@ -186,22 +192,12 @@ function listen(
 }
 
 /** A connection like the client's, or to some primary of its cluster, which does not come back by itself. */
-function subscriberLike(client: RedisClient): Subscriber {
+function subscriberLike(client: RedisClient): RedisClient {
   const nodes = isCluster(client)
     ? (client as unknown as { nodes(role: 'master'): RedisClient[] }).nodes('master')
     : [client]
   const node = nodes[Math.floor(Math.random() * nodes.length)]
   if (node === undefined)
     throw new CorralError('ERR_UNAVAILABLE', 'The cluster has no primary to listen to yet.')
-  return (node as unknown as { duplicate(override: object): Subscriber }).duplicate({
-    enableOfflineQueue: true,
-    enableReadyCheck: false,
-    autoResubscribe: false,
-    maxRetriesPerRequest: null,
-    commandTimeout: undefined,
-    lazyConnect: true,
-    keyPrefix: '',
-    readOnly: false,
-    retryStrategy: () => null,
-  })
+  return listenerLike(node, { readOnly: false, retryStrategy: () => null })
 }

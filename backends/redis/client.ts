@@ -14,6 +14,7 @@ export interface RedisClient {
   eval(lua: string, count: number, ...args: (string | Buffer)[]): Promise<unknown>
   info(section: string): Promise<string>
   time(): Promise<unknown>
+  ping(): Promise<unknown>
   subscribe(channel: string): Promise<unknown>
   unsubscribe(channel: string): Promise<unknown>
   pipeline(): RedisPipeline
@@ -101,8 +102,11 @@ export function refuseUnsafe(client: RedisClient): void {
     )
 }
 
-/** A second connection like the first, for subscriptions. It waits as long as it takes, and knows no prefix. */
-export function listenerLike(client: RedisClient): RedisClient {
+/**
+ * A second connection like the first, for subscriptions. It waits as long as it takes, and knows no prefix.
+ * @param otherwise - options of ioredis in which it differs besides
+ */
+export function listenerLike(client: RedisClient, otherwise: object = {}): RedisClient {
   const { duplicate } = client as unknown as { duplicate(override: object): RedisClient }
   return duplicate.call(client, {
     enableOfflineQueue: true,
@@ -112,6 +116,7 @@ export function listenerLike(client: RedisClient): RedisClient {
     commandTimeout: undefined,
     lazyConnect: true,
     keyPrefix: '',
+    ...otherwise,
   })
 }
 
