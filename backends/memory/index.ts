@@ -9,6 +9,7 @@ import { memoryLedger } from '../../src/ledger.js'
 import { type CopyMode, copier } from './copy.js'
 import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
+import { NO_SWEEPS, SWEEP_LIMIT, startSweeps } from './sweeps.js'
 
 export interface MemoryOptions {
   /** How many entries to hold at most. @default Infinity */
@@ -32,9 +33,6 @@ const KNOWN = ['maxEntries', 'maxBytes', 'sizeOf', 'copy', 'stores', 'clock']
 
 /** Expired entries are looked for after so many writes, so that what nobody reads any more leaves too. */
 const SWEEP_EVERY = 64
-const SWEEP_LIMIT = 128
-/** And at this interval in ms while nobody writes. */
-const SWEEP_INTERVAL = 30_000
 
 /**
  * A backend in this process's memory: synchronous, so that `peek` works and a hit costs one tick. Bounded by entries, by
@@ -79,19 +77,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   const ledger = memoryLedger()
 
   let untilSweep = SWEEP_EVERY
-  let sweeper: NodeJS.Timeout | undefined
-  let expiring = false
-  /** Frees what has expired, a little at a time: a store full of it must not hold up the event loop. */
-  const sweep = (onwards = false): void => {
-    untilSweep = SWEEP_EVERY
-    const freed = store.sweep(clock.now(), SWEEP_LIMIT)
-    if (onwards && freed > 0) setImmediate(sweep, true).unref()
-    if (store.size === 0) {
-      clearInterval(sweeper)
-      sweeper = undefined
-      expiring = false
-    }
-  }
+  let sweeps = NO_SWEEPS
   const put = (key: string, value: unknown, { ttl }: WriteOptions): void => {
     const kept = copies.in(value)
     const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now() + ttl
@@ -103,12 +89,11 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
       )
     if (!store.set(key, kept, expiresAt, size))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
-    if (ttl !== undefined && !expiring) {
-      expiring = true
-      sweeper = setInterval(sweep, SWEEP_INTERVAL, true)
-      sweeper.unref()
+    if (ttl !== undefined && !sweeps.running) sweeps = startSweeps(store, clock)
+    if (--untilSweep === 0) {
+      untilSweep = SWEEP_EVERY
+      store.sweep(clock.now(), SWEEP_LIMIT)
     }
-    if (--untilSweep === 0) sweep()
   }
 
   const get = (key: string): unknown => {
@@ -154,10 +139,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     renew: leases.renew,
     release: leases.release,
     held: leases.held,
-    close: () => {
-      clearInterval(sweeper)
-      expiring = false
-    },
+    close: () => sweeps.stop(),
     ledger,
   })
   return backend as Backend<CachedValue>
