@@ -282,21 +282,30 @@ afterAll(() =>
 
 const pause = setTimeout
 
+const repeat = setInterval
+
 let current: Schedule | undefined
+/** What a run has left to be done in seconds would keep all of it in memory, and there are very many runs. */
+const timers: NodeJS.Timeout[] = []
+const timed = (timer: NodeJS.Timeout) => (timers.push(timer), timer)
+const forget = () => timers.splice(0).forEach((timer) => clearTimeout(timer))
 beforeEach(() => {
   // That pause may end at any time: it is a step like others.
   vi.stubGlobal('setTimeout', (work: () => void, ms?: number) =>
-    ms === PATIENCE && current !== undefined ? void current.step('pause', work, {}) : pause(work, ms),
+    ms === PATIENCE && current !== undefined ? void current.step('pause', work, {}) : timed(pause(work, ms)),
   )
+  vi.stubGlobal('setInterval', (...args: Parameters<typeof repeat>) => timed(repeat(...args)))
 })
 afterEach(() => {
   vi.unstubAllGlobals()
   current = undefined
+  forget()
 })
 
 for (const [kind, open] of Object.entries(STORES))
   describe(`no invalidation of a dependency is lost over ${kind}`, () => {
     const world = (schedule: Schedule) => {
+      forget()
       current = schedule
       return newWorld(schedule, open(schedule))
     }
