@@ -7,7 +7,6 @@ export type {
   Write,
   WriteOptions,
 } from './backend.js'
-export { methodOf } from './cached-function.js'
 export type {
   CachedFunction,
   CachedMapFunction,
@@ -16,6 +15,7 @@ export type {
   CacheOptions,
   Invalidate,
 } from './cached-function-types.js'
+export { methodOf } from './cached-method.js'
 export {
   type Basis,
   type Bytes,

@@ -1,4 +1,4 @@
-import type { RegionAccess } from './cached-function.js'
+import type { RegionAccess } from './cached-function-parts.js'
 import type { CachedValue, NoValue } from './cached-value.js'
 import { diagnostics } from './diagnostics.js'
 import type { Found } from './dogpile-types.js'

@@ -1,4 +1,6 @@
-import { makeCacheMultiOnArguments, makeCacheOnArguments, type RegionAccess } from './cached-function.js'
+import { makeCacheOnArguments } from './cache-on-arguments.js'
+import type { RegionAccess } from './cached-function-parts.js'
+import { makeCacheMultiOnArguments } from './cached-multi-function.js'
 import { assemble, checkRegionOptions, identify } from './configure.js'
 import { report } from './diagnostics.js'
 import { CorralError } from './errors.js'

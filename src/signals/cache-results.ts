@@ -1,6 +1,6 @@
 import { atOnce } from '../at-once.js'
-import { methods } from '../cached-function.js'
 import type { CachedFunction, CacheOptions } from '../cached-function-types.js'
+import { methods } from '../cached-method.js'
 import { NO_VALUE, type NoValue } from '../cached-value.js'
 import { declared } from '../declared.js'
 import { dependsOn } from '../dependencies/depends-on.js'
