@@ -187,7 +187,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
         )
       const fields = Object.keys(condition).sort()
       if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
-      const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || '(nothing)'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
+      const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || 'no field, which are lists of all'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
       if (mode === 'strict') throw new CorralError('ERR_OPTION', message)
       warnOnce(`condition ${kindName(fields)}`, () => message)
       return [UNCACHEABLE]
@@ -199,6 +199,11 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       return names
     },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
+      if (typeof region?.invalidateDependencies !== 'function')
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected invalidateFor(item, region) of '${type}' to receive a region, got ${shown(region)}.`,
+        )
       const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
       // The change is committed: what could be told must be invalidated before anybody hears of what could not.
@@ -253,6 +258,6 @@ function valueText(field: string, value: unknown): string {
     return `'${part(`value of '${field}'`, value)}`
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the condition's '${field}' to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
+    `Expected '${field}' of a condition, or of what an extractor answers, to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
   )
 }
