@@ -67,7 +67,10 @@ export interface Scopes<T, Described extends string = never> {
    * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
-    condition: C & ([Signature<keyof C & string>] extends [Described] ? unknown : never),
+    condition: C &
+      ([Signature<keyof C & string>] extends [Described]
+        ? unknown
+        : 'no extractor describes lists by exactly these fields: add describes([…], …)'),
   ): readonly string[]
   /**
    * The names that a change of an item invalidates.
@@ -88,8 +91,8 @@ export interface Scopes<T, Described extends string = never> {
 }
 
 declare const described: unique symbol
-/** A set of fields, as one type: `condition` compiles only for sets that were described. */
-export type Signature<F extends string> = { readonly [described]: [F] } & string
+/** A set of fields, as one type: `condition` compiles only for sets that were described, and not for a part of one. */
+export type Signature<F extends string> = { readonly [described]: (field: F) => F } & string
 
 interface Description<T> {
   readonly fields: readonly string[]
