@@ -42,7 +42,7 @@ const WRONG: readonly (readonly [code: string, sentence: string])[] = [
     'wrap(bytes(), msgpack(), compress)',
     'the 2nd proxy works on bytes, but below it are values already: move it below the encoding, or drop it',
   ],
-  ['makeRegion({ backend: bytes() })', 'Bytes'],
+  ['makeRegion({ backend: bytes() })', 'put an encoding such as msgpack() around a backend of bytes'],
   [`scopes.condition({ a: '1' })`, UNDESCRIBED],
   ['scopes.condition({})', UNDESCRIBED],
   [`scopes.condition({ a: '1', c: '1' })`, UNDESCRIBED],
