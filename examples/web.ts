@@ -3,12 +3,21 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { CorralError } from 'corral'
 import { session } from 'corral/session'
+import { isNotInvalidated } from 'corral/signals'
 import { authors, book, forgetAuthor, saveBook, shelf } from './web/books.js'
-import { database, SHELVES } from './web/database.js'
+import { Conflict, database, SHELVES } from './web/database.js'
 import { bookPage, type Cost, errorPage, explainPage, shopPage } from './web/page.js'
 import { catalogue, closeRegions, configureRegions } from './web/regions.js'
 
 const LARGEST_FORM = 10_000
+/** How long requests under way may take when the shop is closed. */
+const PATIENCE_MS = 10_000
+const HEADERS = {
+  'content-type': 'text/html; charset=utf-8',
+  'cache-control': 'no-store',
+  'content-security-policy':
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+}
 
 /** Refused with a status and a message for the visitor. */
 class Refusal extends Error {
@@ -23,12 +32,13 @@ class Refusal extends Error {
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const began = performance.now()
   const asked = database.queries()
+  // Those of other requests at the same time are counted too.
   const cost = (): Cost => ({
     queries: database.queries() - asked,
     milliseconds: performance.now() - began,
   })
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://shop')
-  const route = `${request.method} ${pathname.replace(/\/\d+$/, '/:id')}`
+  const { pathname, searchParams } = addressOf(request)
+  const route = `${methodOf(request)} ${pathname.replace(/\/\d+$/, '/:id')}`
   const id = Number(pathname.split('/').at(-1))
   switch (route) {
     case 'GET /': {
@@ -39,12 +49,13 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
       return html(response, bookPage(await known(id), SHELVES, cost()))
     case 'POST /books/:id': {
       const form = await readForm(request)
-      await saveBook({
-        id: (await known(id)).id,
+      const changed = {
+        id,
         title: field(form, 'title'),
         author: field(form, 'author'),
         shelf: field(form, 'shelf', SHELVES),
-      })
+      }
+      if (!(await saveBook(changed))) throw noSuchBook()
       return seeOther(response, '/')
     }
     case 'POST /authors/forget':
@@ -61,8 +72,24 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
 
 async function known(id: number) {
   const found = await book(id)
-  if (found === undefined) throw new Refusal(404, 'There is no such book.')
+  if (found === undefined) throw noSuchBook()
   return found
+}
+
+const noSuchBook = () => new Refusal(404, 'There is no such book.')
+
+function addressOf({ url = '/' }: IncomingMessage): URL {
+  if (!URL.canParse(url, 'http://shop')) throw new Refusal(400, 'That is no address.')
+  return new URL(url, 'http://shop')
+}
+
+function methodOf({ method, headers }: IncomingMessage): 'GET' | 'POST' {
+  if (method === 'GET' || method === 'HEAD') return 'GET'
+  if (method !== 'POST') throw new Refusal(405, 'That can only be read, or sent as a form.')
+  // A form on somebody else's page must not act for the visitor. Only browsers send this header, and only they matter here.
+  if (!['same-origin', 'none', undefined].includes(headers['sec-fetch-site'] as string | undefined))
+    throw new Refusal(403, 'That form is not ours.')
+  return 'POST'
 }
 
 function field(form: URLSearchParams, name: string, allowed?: readonly string[]): string {
@@ -82,7 +109,7 @@ async function readForm(request: IncomingMessage): Promise<URLSearchParams> {
 }
 
 function html(response: ServerResponse, page: string, status = 200): void {
-  response.writeHead(status, { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' })
+  response.writeHead(status, status === 405 ? { ...HEADERS, allow: 'GET, HEAD, POST' } : HEADERS)
   response.end(page)
 }
 
@@ -95,31 +122,48 @@ function fail(response: ServerResponse, error: unknown): void {
     html(response, errorPage(error.status, error.message), error.status)
     return
   }
+  if (error instanceof Conflict) {
+    html(response, errorPage(409, 'Somebody else has just changed this book.'), 409)
+    return
+  }
   console.error(error)
-  html(
-    response,
-    errorPage(500, CorralError.is(error) ? `The cache: ${error.code}` : 'Something went wrong.'),
-    500,
-  )
+  html(response, errorPage(500, failure(error)), 500)
 }
 
+function failure(error: unknown): string {
+  // Redis' `recovery` invalidates as soon as it can.
+  if (isNotInvalidated(error)) return 'It is saved, but some pages may still show what was there before.'
+  return CorralError.is(error) ? `The cache: ${error.code}` : 'Something went wrong.'
+}
+
+const underWay = new Set<Promise<void>>()
+// Each request is a session: the revision is asked for once in it, so that one page never mixes two states.
+const server = createServer((request, response) => {
+  const answering = session
+    .run(() => answer(request, response))
+    .catch((error: unknown) => fail(response, error))
+    .finally(() => underWay.delete(answering))
+  underWay.add(answering)
+})
 try {
   configureRegions(process.env)
+  server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
+  await once(server, 'listening')
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
   process.exit(1)
 }
-// Each request is a session: the revision is asked for once in it, so that one page never mixes two states.
-const server = createServer((request, response) => {
-  session.run(() => answer(request, response)).catch((error: unknown) => fail(response, error))
-})
-server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1')
-await once(server, 'listening')
 console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
 
-process.once('SIGTERM', stop).once('SIGINT', stop)
+let stopping: Promise<void> | undefined
+for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => (stopping ??= stop()))
+/** Regions are closed last: a change that was just saved has yet to be invalidated. */
 async function stop(): Promise<void> {
   server.close()
+  const patience = setTimeout(() => server.closeAllConnections(), PATIENCE_MS)
+  while (underWay.size > 0) await Promise.all(underWay)
+  clearTimeout(patience)
   server.closeAllConnections()
   await closeRegions()
+  await database.close()
 }

@@ -53,8 +53,8 @@ export type LeaseReach = 'store' | 'mutex' | 'process'
 /** What proxies receive and regions hold: complete. Made by `defineBackend`. */
 export interface Backend<in out T = unknown>
   extends Omit<Required<BackendSpec<T>>, 'set' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'> {
-  /** What is stored. Exists in types only. */
-  readonly '~stores'?: T | undefined
+  /** What is stored. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
+  readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
   set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome>
   readonly ledger: Ledger | undefined
   readonly tracker: Tracker | undefined

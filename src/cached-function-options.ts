@@ -25,6 +25,11 @@ export function checkOptions(
   known: readonly string[],
   time: 'function' | 'duration',
 ): void {
+  if (typeof options === 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected options before the function: ${where.slice(0, -1)}{ namespace })(fn).`,
+    )
   refuseUnknown(options, known, where)
   const { expirationTime, shouldCache, wait } = options
   if (expirationTime !== undefined && !(time === 'function' && typeof expirationTime === 'function'))

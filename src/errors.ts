@@ -53,6 +53,7 @@ export class CorralError extends Error {
 export function shown(value: unknown): string {
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}...` : value}'`
   if (typeof value === 'function') return `a function`
+  if (value instanceof Promise) return 'a promise'
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object'
   return `\`${String(value)}\``
 }

@@ -45,7 +45,9 @@ export interface Operation {
 }
 
 /** The members that a proxy may replace. Replacing a single form also governs its multi form. */
-export type Overrides<T> = Partial<Omit<Backend<T>, '~stores' | 'actual'>>
+export type Overrides<T> = Partial<
+  Omit<Backend<T>, '~stores: put an encoding such as msgpack() around a backend of bytes' | 'actual'>
+>
 
 /**
  * A backend that does what `next` does but for the overrides. A multi form that is not overridden itself follows the

@@ -70,7 +70,11 @@ export function explicitTracker(region: Configured): Tracker {
   )
 }
 
-export function requireAsOf(region: Configured, { dependencies = [], asOf }: SetOptions): void {
+export function requireAsOf(
+  region: Configured,
+  dependencies: readonly string[],
+  asOf: SetOptions['asOf'],
+): void {
   explicitTracker(region)
   checkNames(dependencies)
   refuseVersions(dependencies)

@@ -60,7 +60,7 @@ export interface SetOptions {
   /** The entry's own expiration time, kept with it. */
   readonly expirationTime?: Duration | undefined
   /** Names that the value was made from. */
-  readonly dependencies?: readonly string[]
+  readonly dependencies?: string | readonly string[]
   /** The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. */
   readonly asOf?: Instant
 }

@@ -21,8 +21,8 @@ export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set'
       const values = checkPairs(given)
       refuseUnknown(set, SET_OPTIONS, 'set()')
       const expiresIn = limitOf(set.expirationTime)
-      const { dependencies = [] } = set
-      if (dependencies.length > 0) requireAsOf(region, set)
+      const dependencies = [set.dependencies ?? []].flat()
+      if (dependencies.length > 0) requireAsOf(region, dependencies, set.asOf)
       if (values.length === 0) return []
       if (dependencies.includes(UNCACHEABLE)) {
         await region.backend.deleteMulti(values.map(([key]) => key))

@@ -98,7 +98,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
   if (typeof name !== 'string')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the setting \`${prefix}backend\` to name a backend, such as 'memory'. Known: ${known(backends)}.`,
+      `Expected the setting \`${prefix}${/[a-z]|^$/.test(prefix) ? 'backend' : 'BACKEND'}\` to name a backend, such as 'memory'. Known: ${known(backends)}.`,
     )
   const chosen = registered(backends, name, 'backend', 'registerBackend')
   const named = (take('proxies', 'list') ?? []) as readonly string[]
@@ -159,6 +159,10 @@ function known(map: ReadonlyMap<string, unknown>): string {
   return [...map.keys()].join(', ') || 'none yet'
 }
 
+const SPELT: Partial<Record<SettingKind, string>> = {
+  duration: "a duration with a unit, such as '5m'",
+  integer: 'an integer',
+}
 const TRUE = /^(true|yes|on|1)$/i
 const FALSE = /^(false|no|off|0)$/i
 
@@ -192,6 +196,6 @@ function read(name: string, value: unknown, kind: SettingKind): SettingValue {
   }
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the setting \`${name}\` to be a ${kind === 'duration' ? `duration with a unit, such as '5m'` : kind}, got ${shown(value)}.`,
+    `Expected the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}, got ${shown(value)}.`,
   )
 }

@@ -45,13 +45,13 @@ const RETRY_TO = 2_000
  * @throws CorralError `ERR_OPTION`. Publishing rejects with `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_BACKEND` or `ERR_CLOSED`.
  */
 export function redisBus(given: string | RedisClient, options: RedisBusOptions): RedisBus {
-  refuseUnknown(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
-  const { channel } = options
+  const channel = (options as RedisBusOptions | undefined)?.channel
   if (typeof channel !== 'string' || channel === '')
     throw new CorralError(
       'ERR_OPTION',
       `Expected \`channel\` of redisBus() to be a text that all processes share, got ${shown(channel)}.`,
     )
+  refuseUnknown(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   const maxDelay = milliseconds(options.maxDelay ?? '2s', 'maxDelay')
   if (maxDelay === Number.POSITIVE_INFINITY)

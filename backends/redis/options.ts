@@ -89,6 +89,11 @@ const KNOWN: readonly (keyof RedisBackendOptions)[] = [
 export function settle(given: string | RedisClient | RedisBackendOptions): Settled {
   const options: RedisBackendOptions =
     typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
+  if (typeof options !== 'object' || options === null)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected redis() to receive a URL such as 'redis://host:6379', a client or options, got ${shown(given)}.`,
+    )
   refuseUnknown(options, KNOWN, 'redis()')
   const { recovery = true, breaker = {}, replicas } = options
   return {

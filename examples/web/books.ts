@@ -33,14 +33,16 @@ export const authors = versioned({
 /** Knows what a change of a book concerns: the book itself, the shelves that it enters and leaves. */
 const books = broker<Book>('book', { regions: [catalogue], id: ({ id }) => id, scopes: shelves })
 
-/** Saves a book, and then tells the cache: never before the change is committed. */
-export async function saveBook(changed: Book): Promise<void> {
+/**
+ * Saves a book, and then tells the cache: never before the change is committed. What the book was `before` tells the shelf
+ * that it leaves, so it comes from the database and not from the cache, and the change holds only if it is still true.
+ * @throws Conflict
+ */
+export async function saveBook(changed: Book): Promise<boolean> {
   const before = await database.book(changed.id)
-  await books.apply(changed, () => database.save(changed), {
-    before,
-    created: before === undefined,
-    reason: 'saved by a form',
-  })
+  if (before === undefined) return false
+  await books.apply(changed, () => database.save(changed, before), { before, reason: 'saved by a form' })
+  return true
 }
 
 /** Everything that has to do with an author, whatever it is and whichever process made it. */

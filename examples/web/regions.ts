@@ -10,17 +10,16 @@ import { prefix } from 'corral/proxies/prefix'
 export const catalogue = makeRegion({ name: 'catalogue', expirationTime: '1h' })
 export const reports = makeRegion({ name: 'reports', expirationTime: '10m' })
 
-/** Memory, because the database of this example forgets its changes too. With one that does not, `lmdb` starts warm. */
+/** What the environment does not say. */
 const DEFAULTS = {
   CACHE_BACKEND: 'memory',
   CACHE_PROXIES: 'msgpack,dependencies,prefix',
-  CACHE_PROXIES__PREFIX__TEXT: 'bookshop:',
 }
 
 /**
- * Once, at the app's bootstrap: `CACHE_BACKEND=redis CACHE_BACKEND__URL=redis://…`, or
- * `CACHE_BACKEND=lmdb CACHE_BACKEND__PATH=shop.lmdb`.
- * @throws CorralError for a setting that cannot be right, before anything is opened.
+ * Once, at the app's bootstrap. Several processes share `CACHE_BACKEND=redis CACHE_BACKEND__URL=redis://…`, or on one machine
+ * `CACHE_BACKEND=lmdb CACHE_BACKEND__PATH=shop.lmdb`, which also starts warm.
+ * @throws Error for a setting that cannot be right, before anything is opened.
  */
 export function configureRegions(environment: NodeJS.ProcessEnv): void {
   const given = Object.fromEntries(Object.entries(environment).filter(([name]) => name.startsWith('CACHE_')))
@@ -29,21 +28,23 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
   // Both regions use one backend, and so one ledger: what is made from an entry of the other hears of its invalidation.
   registerBackend(
     'memory',
-    once(() => memory({ stores: 'bytes' })),
+    // Bounded, because visitors may ask for as many books that do not exist as they like.
+    once(() => memory({ stores: 'bytes', maxEntries: 10_000 })),
   )
   registerBackend(
     'lmdb',
-    once(({ path }) => lmdb(String(path))),
+    once(({ path }) => lmdb(needed('CACHE_BACKEND__PATH', path))),
     { path: 'string' },
   )
   registerBackend(
     'redis',
-    once(({ url }) => redis(String(url))),
+    // A shop without its cache is slow, and not closed.
+    once(({ url }) => redis({ url: needed('CACHE_BACKEND__URL', url), failOpen: true })),
     { url: 'string' },
   )
   registerProxy('msgpack', () => msgpack())
   registerProxy('dependencies', () => dependencies())
-  registerProxy('prefix', ({ text }) => prefix(String(text)), { text: 'string' })
+  registerProxy('prefix', () => prefix('bookshop:'))
 
   catalogue.configureFromConfig(settings, 'CACHE_')
   reports.configureFromConfig(settings, 'CACHE_')
@@ -52,6 +53,11 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
 /** Ends what they opened; the last region over a backend closes it. */
 export async function closeRegions(): Promise<void> {
   await Promise.all([catalogue.close(), reports.close()])
+}
+
+function needed(name: string, value: unknown): string {
+  if (typeof value === 'string' && value !== '') return value
+  throw new Error(`Expected the environment to say ${name} with this CACHE_BACKEND.`)
 }
 
 function once<O, B>(open: (options: O) => B): (options: O) => B {

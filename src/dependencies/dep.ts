@@ -9,12 +9,13 @@ import { version } from './version.js'
  */
 export const dep = {
   /** A record of a type: `dep.id('user', 5)`. */
-  id: (type: string, id: IdPart): string => name('id', [text('type', type), part('id', id)]),
+  id: (type: string, id: IdPart): string =>
+    name('id', [text('type', type), part(`id in dep.id('${type}', …)`, id)]),
   /** Whatever you like to call by one name: `dep.tag('front-page')`. */
   tag: (tag: string): string => name('tag', [text('tag', tag)]),
   /** A tag in a namespace: `dep.ntag('menu', 'de')`. */
   ntag: (namespace: string, tag: IdPart): string =>
-    name('ntag', [text('namespace', namespace), part('tag', tag)]),
+    name('ntag', [text('namespace', namespace), part(`tag in dep.ntag('${namespace}', …)`, tag)]),
   /** A member of a group of cached functions: `dep.group('user', 5)`. */
   group: groupName,
   /** A record by its primary key, composite ones in the order of the entity: `dep.primaryKey('Order', 2026, 17)`. */
@@ -32,5 +33,5 @@ function partsOf(entity: string, key: readonly IdPart[]): string[] {
       'ERR_OPTION',
       `Expected the primary key of '${entity}' to have at least one part, got none.`,
     )
-  return key.map((one) => part('key', one))
+  return key.map((one) => part(`key in dep.primaryKey('${entity}', …)`, one))
 }

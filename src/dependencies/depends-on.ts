@@ -23,6 +23,6 @@ export function dependsOn(...names: readonly (string | readonly string[])[]): vo
 export function untracked(key: string): CorralError {
   return new CorralError(
     'ERR_NO_LEDGER',
-    `dependsOn() inside the creator of '${key}', whose region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
+    `'${key}' says what it is made from, but its region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
   )
 }

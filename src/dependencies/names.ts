@@ -10,7 +10,7 @@ export function name(kind: string, parts: readonly string[]): string {
 
 /** A member of a group of cached functions. */
 export function groupName(group: string, id: IdPart): string {
-  return name('group', [text('group', group), part('id', id)])
+  return name('group', [text('group', group), part(`id in dep.group('${group}', …)`, id)])
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
@@ -32,7 +32,7 @@ export function part(what: string, value: unknown): string {
     return escaped(String(value))
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the ${what} of a dependency to be a string, a finite number or a bigint, got ${shown(value)}.`,
+    `Expected the ${what} to be a string, a finite number or a bigint, got ${shown(value)}.`,
   )
 }
 
@@ -57,7 +57,7 @@ export function checkNames(names: unknown, some = true): asserts names is readon
     return
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the names of dependencies, such as dep.id('user', 5), got ${
+    `Expected names of dependencies, such as [dep.id('user', 5)], got ${
       Array.isArray(names)
         ? names.length === 0
           ? 'none'

@@ -67,7 +67,10 @@ export interface Scopes<T, Described extends string = never> {
    * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
-    condition: C & ([Signature<keyof C & string>] extends [Described] ? unknown : never),
+    condition: C &
+      ([Signature<keyof C & string>] extends [Described]
+        ? unknown
+        : 'no extractor describes lists by exactly these fields: add describes([…], …)'),
   ): readonly string[]
   /**
    * The names that a change of an item invalidates.
@@ -88,8 +91,8 @@ export interface Scopes<T, Described extends string = never> {
 }
 
 declare const described: unique symbol
-/** A set of fields, as one type: `condition` compiles only for sets that were described. */
-export type Signature<F extends string> = { readonly [described]: [F] } & string
+/** A set of fields, as one type: `condition` compiles only for sets that were described, and not for a part of one. */
+export type Signature<F extends string> = { readonly [described]: (field: F) => F } & string
 
 interface Description<T> {
   readonly fields: readonly string[]
@@ -187,7 +190,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
         )
       const fields = Object.keys(condition).sort()
       if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
-      const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || '(nothing)'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
+      const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || 'no field, which are lists of all'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
       if (mode === 'strict') throw new CorralError('ERR_OPTION', message)
       warnOnce(`condition ${kindName(fields)}`, () => message)
       return [UNCACHEABLE]
@@ -199,6 +202,11 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       return names
     },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
+      if (typeof region?.invalidateDependencies !== 'function')
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected invalidateFor(item, region) of '${type}' to receive a region, got ${shown(region)}.`,
+        )
       const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
       // The change is committed: what could be told must be invalidated before anybody hears of what could not.
@@ -253,6 +261,6 @@ function valueText(field: string, value: unknown): string {
     return `'${part(`value of '${field}'`, value)}`
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the condition's '${field}' to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
+    `Expected '${field}' of a condition, or of what an extractor answers, to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
   )
 }

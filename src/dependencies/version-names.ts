@@ -50,16 +50,16 @@ const knowledge: Knowledge = {
 
   refuse(names, all) {
     const open = names.find((name) => name.startsWith(OPEN))
-    if (open !== undefined)
+    if (open !== undefined && !all)
       throw new CorralError(
         'ERR_VERSION',
         `Expected the version '${checkOf(open, OPEN)}' to be read before the data: declare it ahead in \`dependencies\`, or take \`const seen = await version.current(…)\` before loading, and then say dependsOn(seen).`,
       )
-    const version = all ? names.find(isVersion) : undefined
+    const version = open ?? (all ? names.find(isVersion) : undefined)
     if (version !== undefined)
       throw new CorralError(
         'ERR_VERSION',
-        `Expected names that can be invalidated, got the version '${checkOf(version, READ)}', which changes with what its check reads. Declare a dep.tag() beside it.`,
+        `Expected names that can be invalidated, got the version '${checkOf(version, open === undefined ? READ : OPEN)}', which changes with what its check reads. Declare a dep.tag() beside it.`,
       )
   },
 

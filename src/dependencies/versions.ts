@@ -31,7 +31,7 @@ export function isVersion(name: string): boolean {
  */
 export function outdated(versions: readonly string[]): MaybePromise<readonly string[]> {
   if (shared.knowledge !== undefined) return shared.knowledge.outdated(versions)
-  reportUnknown(versions[0])
+  if (versions.length > 0) reportUnknown(versions[0])
   return versions
 }
 

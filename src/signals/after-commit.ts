@@ -198,7 +198,7 @@ function notInvalidated<R>(
   const regions = failures.flatMap((failure) => failure.regions)
   const error = new CorralError(
     'ERR_NOT_INVALIDATED',
-    `The change is done, but what was made from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}. ` +
+    `The change is done, but what was made from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}${first?.error instanceof Error ? ` (${first.error.message.replace(/\.$/, '')})` : ''}. ` +
       'Call error.retry() until it succeeds; error.result is what the change returned.',
     { cause: first?.error },
   )

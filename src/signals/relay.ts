@@ -40,7 +40,7 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
   if (!Array.isArray(sources) || sources.length === 0)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected relay() to be told of which regions and brokers, got ${shown(sources)}.`,
+      `Expected relay() to receive a list of regions and brokers, relay(bus, [users]), got ${shown(sources)}.`,
     )
   const known = new Map(
     sources.map((one) => {
@@ -48,6 +48,11 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       return [`${source.kind}:${source.name}`, source]
     }),
   )
+  if (known.size < sources.length)
+    throw new CorralError(
+      'ERR_OPTION',
+      'Expected relay() to receive regions, or brokers, of different names: other processes know them by these.',
+    )
   const guard = (cause: Cause) => void encoded(cause, maxMeta)
 
   const others = link({

@@ -3,7 +3,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
-import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
+import { dep, dependsOn, diagnostics, makeRegion, wrap } from '../../src/index.js'
 
 it('explains why a key hits or misses, and what it depends on', async () => {
   let now = 1_000
@@ -26,6 +26,9 @@ it('explains why a key hits or misses, and what it depends on', async () => {
       return 1
     })
   await make()
+  const noticed: unknown[] = []
+  const listen = (message: unknown) => noticed.push(message)
+  diagnostics('notice').subscribe(listen)
   expect(await region.explain('k')).toMatchObject({
     verdict: 'hit',
     reason: 'fresh',
@@ -35,6 +38,8 @@ it('explains why a key hits or misses, and what it depends on', async () => {
     invalidated: [],
     locked: false,
   })
+  diagnostics('notice').unsubscribe(listen)
+  expect(noticed).toEqual([])
   now += 101
   expect(await region.explain('k')).toMatchObject({ verdict: 'stale', reason: 'expired 1 ms ago', age: 101 })
   await make()

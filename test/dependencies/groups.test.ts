@@ -90,7 +90,7 @@ describe('declared dependencies', () => {
   it('with data that was loaded before it is put', async () => {
     const region = makeRegion<string>({ name: 'put', backend: wrap(memory(), dependencies()) })
     const asOf = await region.asOf()
-    expect(await region.set('early', 'v', { dependencies: [dep.id('row', 1)], asOf })).toBe('stored')
+    expect(await region.set('early', 'v', { dependencies: dep.id('row', 1), asOf })).toBe('stored')
     await region.invalidateDependencies(dep.id('row', 1))
     expect(await region.get('early')).toBe(NO_VALUE)
     await region.set('late', 'older')

@@ -249,6 +249,12 @@ describe('scopes', () => {
     expect(await inCategory.get('sci-fi')).toBe(1)
   })
 
+  it('refuse to invalidate in what is no region', async () => {
+    const scopes = dep.scopes<Book>('book')
+    for (const region of [undefined, dune])
+      await expect(scopes.invalidateFor(dune, region as never)).rejects.toThrow('to receive a region')
+  })
+
   it('look at an item whose watched fields changed', () => {
     const scopes = dep
       .scopes<Book>('b')

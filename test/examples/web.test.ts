@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { type IncomingMessage, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -11,6 +12,7 @@ import { type Server, startRedis } from '../support/servers.js'
 /** One process of the example, as its user starts it. */
 interface Shop {
   readonly process: ChildProcess
+  readonly base: string
   get(path: string): Promise<Answer>
   /** Sends a form and, as a browser does, goes where the answer sends it. */
   post(path: string, form: Record<string, string>, redirect?: 'follow' | 'manual'): Promise<Answer>
@@ -23,6 +25,9 @@ interface Answer {
   readonly queries: number
 }
 
+/** The server says `continue` when it has begun with the request. */
+const FORM = { 'content-type': 'application/x-www-form-urlencoded', expect: '100-continue' }
+
 const ends: (() => unknown)[] = []
 afterAll(async () => {
   for (const end of ends.reverse()) await end()
@@ -31,7 +36,7 @@ afterAll(async () => {
 async function open(environment: Record<string, string>): Promise<Shop> {
   const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
     cwd: root,
-    env: { ...process.env, ...environment, PORT: '0' },
+    env: { ...process.env, DATABASE: temporary(), ...environment, PORT: '0' },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   ends.push(() => close(child))
@@ -42,6 +47,7 @@ async function open(environment: Record<string, string>): Promise<Shop> {
   }
   return {
     process: child,
+    base,
     get: async (path) => answer(await fetch(new URL(path, base))),
     post: async (path, form, redirect = 'follow') =>
       answer(await fetch(new URL(path, base), { method: 'POST', body: new URLSearchParams(form), redirect })),
@@ -57,16 +63,24 @@ async function close(child: ChildProcess): Promise<number | null> {
   return child.exitCode
 }
 
-async function fileSettings(): Promise<Record<string, string>> {
+function temporary(): string {
   const folder = mkdtempSync(join(tmpdir(), 'corral-web-'))
   ends.push(() => rmSync(folder, { recursive: true, force: true }))
-  return { CACHE_BACKEND: 'lmdb', CACHE_BACKEND__PATH: join(folder, 'shop.lmdb') }
+  return folder
+}
+
+async function fileSettings(): Promise<Record<string, string>> {
+  return { DATABASE: temporary(), CACHE_BACKEND: 'lmdb', CACHE_BACKEND__PATH: join(temporary(), 'shop.lmdb') }
 }
 
 async function redisSettings(): Promise<Record<string, string>> {
   const server: Server = await startRedis()
   ends.push(() => server.stop())
-  return { CACHE_BACKEND: 'redis', CACHE_BACKEND__URL: `redis://127.0.0.1:${server.port}` }
+  return {
+    DATABASE: temporary(),
+    CACHE_BACKEND: 'redis',
+    CACHE_BACKEND__URL: `redis://127.0.0.1:${server.port}`,
+  }
 }
 
 const shelfOf = (page: string, name: string): string =>
@@ -119,6 +133,31 @@ describe('the web example', () => {
     await one.post('/authors/forget', { author: 'Italo Calvino' }, 'manual')
     expect((await other.get('/books/4')).queries).toBe(1)
     expect((await one.get('/books/4')).queries).toBe(0)
+
+    const moved = { title: 'Cities', author: 'Italo Calvino', shelf: 'essays' }
+    await one.post('/books/4', moved, 'manual')
+    expect(shelfOf((await other.get('/')).page, 'essays')).toContain('Cities')
+    expect(shelfOf((await one.get('/')).page, 'fiction')).not.toContain('Cities')
+  })
+
+  it('ends what is under way before it closes, so that what was saved is also invalidated', async () => {
+    const settings = await redisSettings()
+    const [one, other] = await Promise.all([open(settings), open(settings)])
+    await other.get('/books/5')
+    const form = request(new URL('/books/5', one.base), { method: 'POST', headers: FORM }).on(
+      'error',
+      () => {},
+    )
+    form.flushHeaders()
+    await once(form, 'continue')
+    const closed = close(one.process)
+    while (await one.get('/').catch(() => undefined));
+    form.end('title=Six&author=I. Calvino&shelf=essays')
+    const [response] = (await once(form, 'response')) as [IncomingMessage]
+    expect(response.statusCode).toBe(303)
+    response.resume()
+    expect(await closed).toBe(0)
+    expect((await other.get('/books/5')).page).toContain('I. Calvino')
   })
 
   it('over a file starts warm', async () => {
@@ -141,12 +180,22 @@ describe('the web example', () => {
     expect((await shop.post('/books/1', { title: 'x'.repeat(20_000) })).status).toBe(413)
     expect((await shop.get('/books/999')).status).toBe(404)
     expect((await shop.get('/nowhere')).status).toBe(404)
+    expect((await fetch(shop.base, { method: 'HEAD' })).status).toBe(200)
+    expect((await fetch(shop.base, { method: 'PUT' })).status).toBe(405)
+    const foreign = { method: 'POST', headers: { 'sec-fetch-site': 'cross-site' } }
+    expect((await fetch(new URL('/authors/forget', shop.base), foreign)).status).toBe(403)
+    const [nowhere] = (await once(request(shop.base, { path: '//' }).end(), 'response')) as [IncomingMessage]
+    expect(nowhere.resume().statusCode).toBe(400)
   })
 
-  it('says what is wrong with a setting, and does not start', async () => {
+  it.each([
+    [{ CACHE_BACKEND: 'paper' }, "No backend is registered as 'paper'"],
+    [{ CACHE_BACKEND: 'lmdb' }, 'CACHE_BACKEND__PATH'],
+    [{ CACHE_BACKEND: 'redis', CACHE_BACKEND__URL: '' }, 'CACHE_BACKEND__URL'],
+  ])('says what is wrong with %o, and does not start', async (settings, message) => {
     const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
       cwd: root,
-      env: { ...process.env, CACHE_BACKEND: 'paper', PORT: '0' },
+      env: { ...process.env, DATABASE: temporary(), ...settings, PORT: '0' },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     let said = ''
@@ -155,6 +204,6 @@ describe('the web example', () => {
     })
     const [code] = (await once(child, 'exit')) as [number]
     expect(code).toBe(1)
-    expect(said).toContain("No backend is registered as 'paper'")
+    expect(said).toContain(message)
   })
 })

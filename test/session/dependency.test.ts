@@ -341,8 +341,11 @@ describe('dep.version', () => {
     for (const part of [Number.NaN, {}, true, undefined])
       expect(() => dependency(part as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
     const region = tracked()
-    for (const name of [dependency(), await dependency.current()])
-      await expect(region.invalidateDependencies(name)).rejects.toSatisfy(code('ERR_VERSION'))
+    for (const name of [dependency(), await dependency.current()]) {
+      const refused = region.invalidateDependencies(name)
+      await expect(refused).rejects.toSatisfy(code('ERR_VERSION'))
+      await expect(refused).rejects.toThrow('names that can be invalidated')
+    }
   })
 
   it('is explained', async () => {

@@ -247,7 +247,7 @@ describe('redisBus()', () => {
     ['no address', undefined, { channel: 'c' }, /URL/],
     ['another kind of URL', 'http://localhost', { channel: 'c' }, /'http:'/],
     ['what is no client', { publish() {} }, { channel: 'c' }, /client of ioredis/],
-    ['no options', 'redis://localhost', undefined, /options/],
+    ['no options', 'redis://localhost', undefined, /`channel`/],
     ['no channel', 'redis://localhost', {}, /`channel`/],
     ['an unknown option', 'redis://localhost', { channel: 'c', chanel: 1 }, /`chanel`/],
     ['a timeout of nothing', 'redis://localhost', { channel: 'c', timeout: 0 }, /timeout/],

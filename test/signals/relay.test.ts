@@ -388,7 +388,13 @@ describe('relay()', () => {
 
   it.each<[string, () => unknown, RegExp]>([
     ['no bus', () => relay({} as never, [users()]), /to receive a bus/],
-    ['no sources', () => relay(localBus(), []), /which regions and brokers/],
+    ['no sources', () => relay(localBus(), []), /list of regions and brokers/],
+    [
+      'a region that is not in a list',
+      () => relay(localBus(), users() as never),
+      /list of regions and brokers/,
+    ],
+    ['two of one name', () => relay(localBus(), [users(), users()]), /different names/],
     ['what is no source', () => relay(localBus(), [{}]), /list regions and brokers/],
     ['null', () => relay(localBus(), [null as never]), /list regions and brokers/],
     ['a region without a name', () => relay(localBus(), [makeRegion()]), /to have names/],
