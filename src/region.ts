@@ -99,7 +99,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await holder.close()?.release()
     },
   }
-  signals.attach(region)
+  signals.attach(region, () => explicitTracker(use()))
   const access: RegionAccess<V> = {
     region,
     refresh,

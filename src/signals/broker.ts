@@ -8,7 +8,7 @@ import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
 import { type Debt, doneBy, invalidateIn, settleOrDefer, type Target } from './after-commit.js'
 import { emitter, type Listener } from './emitter.js'
-import { asSource, type Cause, checkCause, guardsOf, type Missed, type Source } from './source.js'
+import { asSource, type Cause, checkCause, checkReady, guardsOf, type Missed, type Source } from './source.js'
 
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
@@ -58,7 +58,8 @@ export interface Broker<T> {
    * the options what the item was `before`, or that it is `created`: else all its lists are invalidated.
    * @throws CorralError `ERR_NOT_INVALIDATED`, with `result` and `retry()`, when the change is done but not all could be
    * invalidated, or some names cannot be told of what it returned; `ERR_OPTION`, before anything is done, for options that
-   * cannot be right, and whatever tells the names of an item throws of one that is given.
+   * cannot be right, and whatever tells the names of an item throws of one that is given; `ERR_NOT_CONFIGURED`, `ERR_CLOSED`
+   * or `ERR_NO_LEDGER`, before anything is done, where a region cannot invalidate names.
    */
   apply<R>(item: ItemOf<T, R>, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>
   /** The same for the end of an item. */
@@ -166,6 +167,8 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
         'ERR_OPTION',
         `Expected the change of broker '${type}' to be a function, got ${shown(work)}.`,
       )
+    // What can never be invalidated must not be owed. A change that was made elsewhere is owed all the same.
+    regions.forEach(checkReady)
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
     // Taken before: the change may write to the item, or to what it was, and a deletion may take its id.
     const given = find === undefined ? (item as T) : (change.before ?? undefined)

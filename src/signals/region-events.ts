@@ -35,7 +35,8 @@ export interface RegionSignals {
     cause: Cause | undefined,
     work: () => MaybePromise<unknown>,
   ): Promise<void>
-  attach(region: object): void
+  /** @param ready - throws where names cannot be invalidated */
+  attach(region: object, ready: () => void): void
 }
 
 /** The events of a region, which outlive its configurations. */
@@ -75,7 +76,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
       // Who has come to listen meanwhile is told too.
       if (names.length > 0) events.emit('invalidate', event)
     },
-    attach: (region) =>
+    attach: (region, ready) =>
       asSource(region, {
         kind: 'region',
         name,
@@ -87,6 +88,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
           (reason === undefined || typeof reason === 'string'),
         emitter: events as unknown as Source['emitter'],
         guards,
+        ready,
       }),
   }
 }

@@ -27,6 +27,8 @@ export interface Source {
   readonly emitter: Emitter<Record<string, object>>
   /** May refuse a cause before anything is done. */
   readonly guards: Set<(cause: Cause) => void>
+  /** Throws where names cannot be invalidated at all, now and later. */
+  readonly ready?: () => void
 }
 
 const SOURCE = Symbol.for('corral.signals')
@@ -56,6 +58,11 @@ export function sourceOf(object: unknown, where: string): Source & { readonly na
 /** What may refuse a cause that is told of an object; nothing where it is neither region nor broker. */
 export function guardsOf(object: unknown): readonly ((cause: Cause) => void)[] {
   return [...(hidden(object)?.guards ?? [])]
+}
+
+/** @throws whatever says that an object cannot invalidate names, such as a region that is not configured. */
+export function checkReady(object: unknown): void {
+  hidden(object)?.ready?.()
 }
 
 function hidden(object: unknown): Source | undefined {

@@ -627,6 +627,35 @@ describe('a broker', () => {
     await relayed.close()
   })
 
+  it.each([
+    ['is not configured yet', 'ERR_NOT_CONFIGURED', () => makeRegion({ name: 'late' })],
+    ['tracks no dependencies', 'ERR_NO_LEDGER', () => makeRegion({ name: 'plain', backend: memory() })],
+    [
+      'was closed',
+      'ERR_CLOSED',
+      () => {
+        const region = makeRegion({ name: 'closed', backend: wrap(memory(), dependencies()) })
+        void region.close()
+        return region
+      },
+    ],
+  ])('refuses a change where a region %s, before it is done', async (_, code, make) => {
+    const { inner, order } = library()
+    const books = broker<Book>('book', { regions: [inner, make()], id: ({ id }) => id as number })
+    const change = vi.fn()
+    const book = { id: 1, shelf: 'a' }
+    await expect(books.apply(book, change, { created: true })).rejects.toMatchObject({ code })
+    await expect(books.delete(book, change)).rejects.toMatchObject({ code })
+    expect(change).not.toHaveBeenCalled()
+    expect(order).toEqual([])
+    // That one is done already: the other region must hear of it.
+    await expect(books.invalidate(book)).rejects.toMatchObject({
+      code: 'ERR_NOT_INVALIDATED',
+      cause: { code },
+    })
+    expect(order).toEqual(['inner: id:book:1'])
+  })
+
   it('invalidates without the cause when that turns out to be too much after the change', async () => {
     const { books, outer, list, changes } = library()
     await list('a')
