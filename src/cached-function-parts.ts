@@ -21,7 +21,7 @@ export interface RegionAccess<V> {
 export function loadedWhen(): CorralError {
   return new CorralError(
     'ERR_AS_OF_MISSING',
-    'The results of this function have dependencies, so that a value set by hand needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, then region.set(fn.key(…), value, { dependencies, asOf }), with fn.keys(…) for functions of many ids. Or use refresh().',
+    'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …), with fn.keys(…) for functions of many ids. Or use refresh().',
   )
 }
 

@@ -42,6 +42,8 @@ export interface RunOptions<V> {
   readonly seen?: readonly Found<V>[]
   /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
+  /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
+  readonly alone?: boolean
 }
 
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */

@@ -214,7 +214,8 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         const current = flights.get(key)
         if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
           results.set(key, found.value)
-        else if (round > ROUNDS || (current?.open && closesCycle(current.work))) own.push(key)
+        else if (options.alone || round > ROUNDS || (current?.open && closesCycle(current.work)))
+          own.push(key)
         else if (current?.open) waits.push({ key, flight: current, leads: false })
         else {
           const flight = launch(key, work)
@@ -310,7 +311,7 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
     run(key, steps, options = {}) {
       const limits = limitsOf(options)
-      const current = flights.get(key)
+      const current = options.alone ? undefined : flights.get(key)
       // What a stampede mostly consists of, without the book-keeping of many keys.
       if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
         const { signal, accept } = options

@@ -20,6 +20,7 @@ import {
 } from './region-core.js'
 import type { CreateOptions, Creator, MultiCreator, Region } from './region-types.js'
 import { limitOf, type RegionUse } from './region-use.js'
+import { inTransaction } from './scope.js'
 import { stepsOf } from './steps.js'
 
 const reads = diagnostics('read')
@@ -49,13 +50,10 @@ export function regionCreations<V>({
         region,
         planOf((_, creation) => one(creator(creation)), options),
       )
-    const wait = options.wait === undefined ? undefined : milliseconds(options.wait, 'wait')
-    return region.pile
-      .run(key, steps, { wait, signal: options.signal, seen, accept: suits })
-      .then(({ entry }) => {
-        handOut(region, key, entry, entry.metadata.stale === true, expiration)
-        return entry.payload as T
-      })
+    return region.pile.run(key, steps, { ...reading(options), seen }).then(({ entry }) => {
+      handOut(region, key, entry, entry.metadata.stale === true, expiration)
+      return entry.payload as T
+    })
   }
 
   const getOrCreate = <T extends V>(
@@ -107,10 +105,7 @@ export function regionCreations<V>({
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
       const unique = [...new Set(keys)].sort()
-      const made = await region.pile.runMulti(unique, stepsOf(region, plan), {
-        ...runOptions(options),
-        accept: suits,
-      })
+      const made = await region.pile.runMulti(unique, stepsOf(region, plan), reading(options))
       for (const [key, { entry }] of made)
         handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
       return keys.map((key) => made.get(key)?.entry.payload as T)
@@ -166,6 +161,13 @@ const planOf = (create: Plan['create'], options: CreateOptions<never>): Plan => 
 const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
   wait: wait === undefined ? undefined : milliseconds(wait, 'wait'),
   signal,
+})
+
+/** Who reads may have what others make; what is made in a transaction is for nobody else. */
+const reading = (options: CreateOptions<never>) => ({
+  ...runOptions(options),
+  accept: suits,
+  alone: inTransaction(),
 })
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {

@@ -35,13 +35,17 @@ interface Renewal extends Nested<Renewal> {
   readonly keys: Set<string>
 }
 
+/** A transaction that `afterCommit` runs. */
+interface Transaction extends Nested<Transaction> {}
+
 type Leave = <R>(run: () => R) => R
 
 const stay: Leave = (run) => run()
-/** How to leave what is not known here. */
-const leaving = onePerProcess('leave', () => ({ session: stay, transaction: stay }))
+/** How to leave a session, of which nothing is known here. */
+const leaving = onePerProcess('leave', () => ({ session: stay }))
 const scopes = spans<Scope>('scopes')
 const renewals = spans<Renewal>('renewals')
+const transactions = spans<Transaction>('transactions')
 
 /** The innermost creation around the caller. */
 export const currentScope = scopes.current
@@ -79,7 +83,7 @@ export function gatherIn<R>(
 
 /** Runs what nobody waits for, and so is part of no creation and of no transaction, which might be rolled back. */
 export function runApart<R>(run: () => R): R {
-  return leaving.transaction(() => leaveScope(run))
+  return transactions.leave(() => leaveScope(run))
 }
 
 /** Runs what is part of no creation; its session is its own. */
@@ -109,6 +113,11 @@ export function runRenewal<R>(
   return leaveScope(() => renewals.during(renewal, () => run(left)))
 }
 
+/** Whether the caller is in a transaction: what it reads may be older than the latest commit, or never be committed. */
+export function inTransaction(): boolean {
+  return transactions.current() !== undefined
+}
+
 /** The creation that waits for what the caller waits for. */
 function waiting(): Scope | undefined {
   return currentScope() ?? renewals.current()?.by
@@ -122,9 +131,9 @@ function around(): Scope[] {
   return found
 }
 
-/** Told by the first one of this process. */
-export function whenLeaving(what: keyof typeof leaving, leave: Leave): void {
-  leaving[what] = leave
+/** Told by the first session of this process. */
+export function whenLeavingSession(leave: Leave): void {
+  leaving.session = leave
 }
 
 /** Notes that the creation that waits for the caller, if there is one, waits for `on`; the answer ends the wait. */

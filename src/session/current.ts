@@ -1,5 +1,5 @@
 import { isPromise } from '../maybe-promise.js'
-import { whenLeaving } from '../scope.js'
+import { whenLeavingSession } from '../scope.js'
 import { type Nested, ongoing, spans } from '../spans.js'
 
 /** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
@@ -43,7 +43,7 @@ export function beginSession(
   enter<R>(run: () => R): R
   end(): void
 } {
-  whenLeaving('session', leaveSession)
+  whenLeavingSession(leaveSession)
   const span = { over: false, parent, question }
   sessions.begin()
   return {

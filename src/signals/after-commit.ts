@@ -2,7 +2,6 @@ import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
-import { whenLeaving } from '../scope.js'
 import { type Nested, spans } from '../spans.js'
 import type { Cause } from './source.js'
 
@@ -80,7 +79,8 @@ export async function settleOrDefer<R>(debts: readonly Debt[], done: Done<R>): P
 
 /**
  * Runs a transaction. What brokers apply inside is invalidated when it is committed, that is when the returned promise
- * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is.
+ * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. What
+ * regions create inside is for its caller alone and is not stored: it may be older than the latest commit, or never committed.
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
 export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
@@ -89,8 +89,6 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  // A renewal in the background that begins inside is none of its: a rollback must not drop what a creator has changed there.
-  whenLeaving('transaction', works.leave)
   const work = { debts: [], parent: works.current(), over: false }
   return settleOrDefer(work.debts, await works.during(work, () => doneBy(transaction)))
 }

@@ -1,0 +1,153 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
+import { afterCommit, broker, cacheResults } from '../../src/signals/index.js'
+import { deferred, held } from '../support/stage.js'
+
+/** A database of one row. A transaction sees what was committed when it began, and what it wrote itself. */
+function bank() {
+  let committed = 1
+  const transaction = (work: (own: { balance: number }) => Promise<unknown>) =>
+    afterCommit(async () => {
+      const own = { balance: committed }
+      const before = own.balance
+      await work(own)
+      if (own.balance !== before) committed = own.balance
+    })
+  const region = makeRegion<number>({ name: 'bank', backend: wrap(memory(), dependencies()) })
+  const accounts = broker<{ id: number }>('account', { regions: [region], id: ({ id }) => id })
+  const change = (balance: number) =>
+    accounts.apply({ id: 1 }, () => {
+      committed = balance
+    })
+  let made = 0
+  /** As read in a transaction, or from what is committed. */
+  const read = (own?: { readonly balance: number }) =>
+    region.getOrCreate('balance', () => {
+      made++
+      dependsOn('id:account:1')
+      return own?.balance ?? committed
+    })
+  return { region, transaction, change, read, made: () => made, committed: () => committed }
+}
+
+const rollback = new Error('rollback')
+
+describe('what is made inside a transaction', () => {
+  it('is not kept when it is rolled back', async () => {
+    const { region, transaction, read } = bank()
+    await expect(
+      transaction(async (own) => {
+        own.balance = 99
+        expect(await read(own)).toBe(99)
+        throw rollback
+      }),
+    ).rejects.toBe(rollback)
+    expect(await region.get('balance')).toBe(NO_VALUE)
+    expect(await read()).toBe(1)
+  })
+
+  it('is not kept when it was read as of before a change that is invalidated already', async () => {
+    const { region, transaction, change, read } = bank()
+    const began = deferred()
+    const changed = deferred()
+    const running = transaction(async (own) => {
+      began.resolve()
+      await changed.promise
+      expect(await read(own)).toBe(1)
+    })
+    await began.promise
+    await change(2)
+    changed.resolve()
+    await running
+    expect(await region.get('balance')).toBe(NO_VALUE)
+    expect(await read()).toBe(2)
+  })
+
+  it('is given to nobody else, who would take it for what is committed', async () => {
+    const { region, transaction } = bank()
+    const slow = held<number>()
+    const running = transaction(async () => {
+      expect(await region.getOrCreate('balance', slow.create)).toBe(99)
+    })
+    await slow.started
+    expect(await region.getOrCreate('balance', () => 1)).toBe(1)
+    slow.resolve(99)
+    await running
+    expect(await region.get('balance')).toBe(1)
+  })
+
+  it('waits for nobody: another creator may wait for what the transaction has locked', async () => {
+    const { region, transaction } = bank()
+    const slow = held<number>()
+    const other = region.getOrCreate('balance', slow.create)
+    await slow.started
+    await transaction(async (own) => {
+      expect(await region.getOrCreate('balance', () => own.balance)).toBe(1)
+      expect(await region.getOrCreateMulti(['balance', 'x'], (keys) => keys.map(() => 7))).toEqual([7, 7])
+    })
+    expect(await region.get('x')).toBe(NO_VALUE)
+    slow.resolve(5)
+    expect(await other).toBe(5)
+    expect(await region.get('balance')).toBe(5)
+  })
+
+  it('is not needed where there is a value; a stale one is made anew, and stays for others', async () => {
+    const { region, transaction, read, made } = bank()
+    await read()
+    await transaction(async (own) => {
+      own.balance = 2
+      expect(await read(own)).toBe(1)
+    })
+    expect(made()).toBe(1)
+    await region.invalidateKey('balance', 'soft')
+    await expect(
+      transaction(async (own) => {
+        own.balance = 98
+        expect(await read(own)).toBe(98)
+        throw rollback
+      }),
+    ).rejects.toBe(rollback)
+    expect(await region.get('balance', { ignoreExpiration: true })).toBe(1)
+  })
+
+  it('is made again each time, by all kinds of cached functions, and what they call', async () => {
+    const { region, transaction } = bank()
+    let inner = 0
+    let outer = 0
+    const part = region.cacheOnArguments({ namespace: 'part' })((id: number) => ++inner + 0 * id)
+    const whole = region.cacheOnArguments({ namespace: 'whole' })(async (id: number) => {
+      outer++
+      return part(id)
+    })
+    const version = versioned({ version: () => 1, namespace: 'v', region })(() => ++outer)
+    const quick = cacheResults({ namespace: 'quick', timeout: '1m', region })(() => ++outer)
+    await transaction(async () => {
+      for (const work of [() => whole(1), version, quick]) {
+        const before = outer
+        await work()
+        await work()
+        expect(outer).toBe(before + 2)
+      }
+    })
+    expect(inner).toBe(2)
+    await whole(1)
+    await whole(1)
+    expect([inner, await part(1)]).toEqual([3, 3])
+  })
+
+  it('is kept again once it is over, and by what it has left behind', async () => {
+    const { region, transaction, read } = bank()
+    const over = deferred()
+    let late: Promise<number> | undefined
+    await transaction(async () => {
+      late = over.promise.then(() => read())
+    })
+    expect(await region.get('balance')).toBe(NO_VALUE)
+    over.resolve()
+    expect(await late).toBe(1)
+    expect(await region.get('balance')).toBe(1)
+  })
+})
