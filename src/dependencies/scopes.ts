@@ -117,7 +117,9 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
   const conditionName = (fields: readonly string[], values: Readonly<Record<string, unknown>>): string =>
     name('scope', [
       typeText,
-      ...fields.map((field) => `${part('field', field)}=${valueText(field, values[field])}`),
+      ...fields.map(
+        (field) => `${part('field', field).replaceAll('=', '\\=')}=${valueText(field, values[field])}`,
+      ),
     ])
 
   /** What one image of the item says of one description: a name, or nothing. */
