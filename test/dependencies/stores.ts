@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import type { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, inject } from 'vitest'
 import { lmdb } from '../../backends/lmdb/index.js'
+import { clockOf, rangesOf, TAG } from '../../backends/lmdb/layout.js'
+import { openPath } from '../../backends/lmdb/open-file.js'
 import { memcached } from '../../backends/memcached/index.js'
 import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
 import { memory } from '../../backends/memory/index.js'
@@ -37,6 +39,10 @@ interface Running {
   readonly lose?: (name: string) => Promise<unknown>
   /** Forgets the clock, where a store can. */
   readonly loseClock?: () => Promise<unknown>
+  /** How many records there are, entries and bookkeeping, where that can be told. */
+  readonly records?: () => Promise<number>
+  /** How many commands the store was ever sent, where there is a server that counts them. */
+  readonly commands?: () => Promise<number>
   readonly admin?: Redis | Cluster
   stop(): Promise<void>
 }
@@ -50,7 +56,25 @@ export interface Site {
   readonly spoil: ((key: string) => Promise<unknown>) | undefined
   readonly lose: Running['lose']
   readonly loseClock: Running['loseClock']
+  readonly records: Running['records']
+  readonly commands: Running['commands']
   readonly admin: Running['admin']
+}
+
+function nodesOf(admin: Redis | Cluster): readonly Redis[] {
+  return 'nodes' in admin ? admin.nodes('master') : [admin]
+}
+
+/** Commands that a Redis has carried out, but for those that ask for the number. */
+async function carriedOut(node: Redis): Promise<number> {
+  const stats = await node.info('commandstats')
+  return [...stats.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)]
+    .filter(([, name]) => !/^(?:info|cluster|ping|dbsize)/.test(name ?? ''))
+    .reduce((sum, [, , calls]) => sum + Number(calls), 0)
+}
+
+async function total(counts: readonly Promise<number>[]): Promise<number> {
+  return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0)
 }
 
 async function overRedis(start: () => Promise<Deployment>): Promise<Running> {
@@ -60,6 +84,8 @@ async function overRedis(start: () => Promise<Deployment>): Promise<Running> {
     bytes: () => at.open(),
     lose: (name) => at.admin.del(stampKey(name)),
     loseClock: () => at.admin.del(clockKeys(THE_CLOCK).clock),
+    records: () => total(nodesOf(at.admin).map((node) => node.dbsize())),
+    commands: () => total(nodesOf(at.admin).map(carriedOut)),
     admin: at.admin,
     stop: () => at.stop(),
   }
@@ -81,9 +107,19 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
       opened.push(backend)
       return backend
     }
+    const stats = async (...names: readonly string[]) => {
+      const said = await say(server.port, 'stats')
+      return names.reduce((sum, name) => {
+        const found = new RegExp(`STAT ${name} (\\d+)`).exec(said)
+        if (found === null) throw new Error(`Expected memcached to count ${name}, got ${said}`)
+        return sum + Number(found[1])
+      }, 0)
+    }
     return {
       chain: () => wrap(open(), json(), dependencies()),
       bytes: open,
+      records: () => stats('curr_items'),
+      commands: () => stats('cmd_get', 'cmd_set', 'incr_hits', 'incr_misses', 'delete_hits', 'delete_misses'),
       loseClock: () => say(server.port, `delete ${wireName(CLOCK, THE_CLOCK)}`),
       lose: (name) => say(server.port, `delete ${wireName(STAMP, name)}`),
       stop: async () => {
@@ -94,11 +130,25 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
   },
   LMDB: async () => {
     const folder = mkdtempSync(join(tmpdir(), 'corral-dependencies-'))
-    const backend = lmdb(join(folder, 'cache.mdb'))
+    const path = join(folder, 'cache.mdb')
+    const backend = lmdb(path)
+    const { bookkeeping, entries, close } = openPath(path, {})
+    const clocks = () =>
+      rangesOf(TAG.clock).flatMap(([start, end]) => [...bookkeeping.getKeys({ start, end })] as Buffer[])
     return {
       chain: () => wrap(backend, json(), dependencies()),
       bytes: () => backend,
+      // LMDB loses no single stamp: what can go is the clock.
+      loseClock: () =>
+        bookkeeping.transaction(() => {
+          for (const clock of clocks())
+            for (const key of [clock, clockOf(clock, TAG.anchor)]) void bookkeeping.remove(key)
+        }),
+      records: async () =>
+        bookkeeping.getKeysCount() +
+        rangesOf(TAG.entry).reduce((sum, [start, end]) => sum + entries.getKeysCount({ start, end }), 0),
       stop: async () => {
+        await close()
         await backend.close()
         rmSync(folder, { recursive: true, force: true })
       },
@@ -127,7 +177,7 @@ export function onStores(
         afterAll(() => running?.stop())
         tests(() => {
           if (running === undefined) throw new Error('Expected the store to be there by now')
-          const { chain, bytes, lose, loseClock, admin } = running
+          const { chain, bytes, ...behind } = running
           const name = `r${++serial}`
           const region = <V>(of: string, options: RegionOptions = {}) =>
             makeRegion<V>({
@@ -137,7 +187,8 @@ export function onStores(
               ...options,
             })
           return {
-            ...{ lose, loseClock, admin },
+            ...{ lose: behind.lose, loseClock: behind.loseClock, admin: behind.admin },
+            ...{ records: behind.records, commands: behind.commands },
             regions: <V>(options?: RegionOptions) =>
               [region<V>(name, options), region<V>(name, options)] as const,
             another: <V>() => region<V>(`r${++serial}`),
