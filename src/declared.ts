@@ -1,3 +1,4 @@
+import { atOnce } from './at-once.js'
 import { groupName, type IdPart, listNames } from './dependencies/names.js'
 import { CorralError, shown } from './errors.js'
 
@@ -36,19 +37,22 @@ export function declared(
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (names: string | readonly string[]) => listNames(names, false)
+  const list = (of: 'dependencies' | 'resultDependencies', names: string | readonly string[]) =>
+    listNames(atOnce(`\`${of}\` of a cached function`, names), false)
   return {
     ahead: (args) => [
-      ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
+      ...(dependencies === undefined ? [] : list('dependencies', (dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
-        const ids = member(told(args))
+        const ids = atOnce(`\`group.${name}\` of a cached function`, member(told(args)))
         return (Array.isArray(ids) ? (ids as readonly IdPart[]) : [ids as IdPart]).map((id) =>
           groupName(name, id),
         )
       }),
     ],
     after: (result, args) =>
-      resultDependencies === undefined ? [] : list((resultDependencies as Names)(result, ...args)),
+      resultDependencies === undefined
+        ? []
+        : list('resultDependencies', (resultDependencies as Names)(result, ...args)),
   }
 }
 

@@ -70,11 +70,14 @@ export function explicitTracker(region: Configured): Tracker {
   )
 }
 
-export function requireAsOf(region: Configured, { dependencies = [], asOf }: SetOptions): void {
+/** @throws CorralError `ERR_OPTION`, `ERR_NO_LEDGER`, `ERR_VERSION` or `ERR_AS_OF_MISSING` for what a value was said to be made from. */
+export function checkMadeFrom(region: Configured, { dependencies = [], asOf }: SetOptions): void {
+  checkNames(dependencies, false)
+  if (dependencies.length === 0 && asOf === undefined) return
   explicitTracker(region)
-  checkNames(dependencies)
   refuseVersions(dependencies)
-  if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
+  // A moment that compares with nothing, or comes after everything, would be one that no invalidation is newer than.
+  if (typeof asOf?.epoch !== 'string' || !Number.isFinite(asOf.at))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',

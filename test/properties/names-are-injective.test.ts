@@ -1,6 +1,6 @@
 /** Names of different things are different names, whatever is in their parts: tried with all short texts of what separates and escapes. */
 import { expect, it } from 'vitest'
-import { dep } from '../../src/index.js'
+import { CorralError, dep, dependsOn } from '../../src/index.js'
 
 const MARKS = [':', '\\', '=', "'"]
 const longer = (texts: readonly string[]) => texts.flatMap((text) => MARKS.map((mark) => text + mark))
@@ -61,4 +61,45 @@ it('no two things have one name', () => {
 it('a record has one name, whether its id is a number, a bigint or a text', () => {
   expect(new Set([5, 5n, '5'].map((id) => dep.id('user', id))).size).toBe(1)
   expect(new Set([0, -0, 0n, '0'].map((id) => dep.primaryKey('Order', 1, id))).size).toBe(1)
+})
+
+it('what is no part of a name is refused, not put into words', () => {
+  const parts: readonly unknown[] = [
+    Number.NaN,
+    1 / 0,
+    true,
+    null,
+    undefined,
+    {},
+    [1],
+    new Date(0),
+    Symbol('s'),
+    () => 1,
+  ]
+  const makers: readonly ((part: never) => unknown)[] = [
+    (part) => dep.id('user', part),
+    (part) => dep.id(part, 1),
+    (part) => dep.tag(part),
+    (part) => dep.ntag('menu', part),
+    (part) => dep.ntag(part, 'de'),
+    (part) => dep.group('user', part),
+    (part) => dep.group(part, 5),
+    (part) => dep.primaryKey('Order', part),
+    (part) => dep.primaryKey('Order', 1, part),
+    (part) => dep.primaryKey(part, 1),
+    (part) => dep.scopes(part),
+    (part) => dep.version(part, () => 1),
+    (part) => dependsOn(dep.tag('a'), [part]),
+  ]
+  for (const make of makers)
+    for (const part of parts)
+      expect(() => make(part as never), String(make)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  for (const make of [
+    () => dep.tag(''),
+    () => dep.id('', 1),
+    () => dep.scopes(''),
+    () => (dep.primaryKey as (entity: string) => string)('Order'),
+    () => dependsOn(''),
+  ])
+    expect(make).toThrow(CorralError)
 })
