@@ -1,6 +1,8 @@
 /** What docs/dependencies.md promises, on every store: written in one process, invalidated and read in another. */
 import { expect, it } from 'vitest'
-import { dep, dependsOn, NO_VALUE } from '../../src/index.js'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dep, dependsOn, type Instant, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { onStores } from './stores.js'
 
 interface Book {
@@ -89,6 +91,26 @@ onStores('all', 'names that are declared', (at) => {
     during = () => other.invalidateDependencies(dep.tag('unrelated'))
     for (const one of all) await one()
     expect(await left()).toEqual([1, 1, 1, 1])
+  })
+})
+
+onStores('all', 'a moment', (at) => {
+  it('of another ledger, or of a clock that was lost since, has everything refused', async () => {
+    const { regions, loseClock } = at()
+    const [region, other] = regions<number>()
+    const elsewhere = makeRegion<number>({ name: 'elsewhere', backend: wrap(memory(), dependencies()) })
+    const put = (asOf: Instant) => region.set('k', 1, { dependencies: [dep.tag('t')], asOf })
+    expect(await put(await elsewhere.asOf())).toBe('refused')
+    expect(await region.get('k')).toBe(NO_VALUE)
+    const asOf = await region.asOf()
+    // Moments travel between processes as JSON.
+    expect(await put(JSON.parse(JSON.stringify(asOf)) as Instant)).toBe('stored')
+    expect(await other.get('k')).toBe(1)
+    await loseClock?.()
+    if (loseClock !== undefined) expect(await put(asOf)).toBe('refused')
+    await other.invalidateDependencies(dep.tag('t'))
+    expect(await put(asOf)).toBe('refused')
+    expect([await region.get('k'), await other.get('k')]).toEqual([NO_VALUE, NO_VALUE])
   })
 })
 

@@ -3,7 +3,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
-import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dep, dependsOn, localInvalidation, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { onStores } from './stores.js'
 
 it('explains why a key hits or misses, and what it depends on', async () => {
@@ -64,6 +64,33 @@ it('explains why a key hits or misses, and what it depends on', async () => {
   )
   expect(await region.explain('busy')).toMatchObject({ locked: true })
   await making
+})
+
+it('explains what a strategy of one’s own says, and what was written without any bookkeeping', async () => {
+  const store = memory()
+  const plain = makeRegion<number>({
+    name: 'plain',
+    backend: store,
+    regionInvalidator: localInvalidation(),
+    expirationTime: '1h',
+  })
+  await plain.set('k', 1)
+  expect(await plain.explain('k')).toMatchObject({ verdict: 'hit' })
+  await plain.invalidate('soft')
+  expect(await plain.explain('k')).toMatchObject({ verdict: 'stale', reason: 'softly invalidated' })
+  await plain.invalidate()
+  expect(await plain.explain('k')).toMatchObject({
+    verdict: 'miss',
+    reason: 'the region was invalidated since',
+  })
+  const tracked = makeRegion<number>({ name: 'tracked', backend: wrap(store, dependencies()) })
+  await store.set('bare', { payload: 1, metadata: { createdAt: Date.now(), startedAt: 1 } }, {})
+  expect(await tracked.get('bare')).toBe(NO_VALUE)
+  expect(await tracked.explain('bare')).toMatchObject({
+    verdict: 'miss',
+    reason: expect.stringContaining('without a record'),
+    dependsOn: [],
+  })
 })
 
 onStores('all', 'explain', (at) => {

@@ -122,7 +122,14 @@ for (const [name, { needs, start }] of Object.entries(stores))
         expect(await session.run(() => other[fn].get('a'))).toBe('one')
       }
       expect(seen.reads).toBe(2)
+      const told = () => Promise.all(both.map(({ region, page }) => region.explain(page.key('a'))))
+      for (const { verdict } of await told()) expect(verdict).toBe('hit')
       write('a', 'two')
+      for (const { verdict, reason, invalidated, dependsOn } of await told()) {
+        expect([verdict, invalidated.length]).toEqual(['miss', 1])
+        expect(reason).toMatch(/^invalidated: ~version:row\d+:\["a"\]:1$/)
+        expect(dependsOn).toContain(invalidated[0])
+      }
       for (const fn of ['cached', 'read', 'page'] as const) {
         expect(await session.run(() => other[fn].get('a'))).toBe(NO_VALUE)
         expect(await session.run(() => other[fn]('a'))).toBe('two')
