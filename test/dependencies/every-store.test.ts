@@ -281,3 +281,19 @@ onStores('all', 'a clock that is not there yet', (at) => {
     expect((await both[0].getMulti(keys)).filter((value) => value !== NO_VALUE)).toHaveLength(20)
   })
 })
+
+onStores('all', 'ledgers side by side', (at) => {
+  it('of which one’s names under its prefix look like the other’s never take each other’s stamps for their own', async () => {
+    const { name, under, lose } = at()
+    const [one, other] = [under<number>('app:'), under<number>('app:tag:')]
+    await one.asOf()
+    await other.invalidateDependencies('another')
+    await other.set('k', 1, { dependencies: ['x'], asOf: await other.asOf() })
+    expect(await other.get('k')).toBe(1)
+    await lose?.('x', `${name}:app:tag:`)
+    await other.invalidateDependencies('x')
+    // Makes its stamps as of a clock that has not moved for longer.
+    await one.set('of the same text', 1, { dependencies: [dep.tag('x')], asOf: await one.asOf() })
+    expect(await other.get('k')).toBe(NO_VALUE)
+  })
+})

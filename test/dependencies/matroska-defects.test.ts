@@ -189,7 +189,9 @@ onStores(['Redis', 'Redis Cluster'], 'what Matroska loses', (at) => {
     const [value] = (await keys(admin)).filter((key) => key.endsWith(':k'))
     const left = (await admin?.pttl(value ?? '')) ?? 0
     expect(left).toBeGreaterThan(12 * 3_600_000)
-    expect(await admin?.pttl(`~corral:stamp:${dep.id('user', 4)}`)).toBeGreaterThanOrEqual(left - 1_000)
+    expect(await admin?.pttl(`~corral:stamp:6:~clock${dep.id('user', 4)}`)).toBeGreaterThanOrEqual(
+      left - 1_000,
+    )
   })
 })
 
@@ -226,7 +228,9 @@ onStores(SHARED, 'what Matroska loses', (at) => {
       await region.setMulti(pairs, { dependencies: [dep.tag('front-page')], asOf })
     }
     const size = async () =>
-      admin === undefined ? undefined : admin.memory('USAGE', `~corral:stamp:${dep.tag('front-page')}`)
+      admin === undefined
+        ? undefined
+        : admin.memory('USAGE', `~corral:stamp:6:~clock${dep.tag('front-page')}`)
     await put(0, 1)
     const [one, before] = [(await records?.()) ?? 0, await size()]
     await put(1, 1_000)

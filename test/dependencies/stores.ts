@@ -31,12 +31,12 @@ import { startMemcached } from '../support/servers.js'
 const THE_CLOCK = '~clock'
 
 interface Running {
-  /** The chain as another process would open it. */
-  chain(): Backend<CachedValue>
+  /** The store with its encoding, as another process would open it. */
+  values(): Backend<CachedValue>
   /** The store under the encoding, where there is one. */
   readonly bytes?: () => Backend<Bytes>
-  /** Forgets the stamp of a name, where a store can. */
-  readonly lose?: (name: string) => Promise<unknown>
+  /** Forgets the stamp of a name, where a store can; `below`: the prefix of clock and names. */
+  readonly lose?: (name: string, below?: string) => Promise<unknown>
   /** Forgets the clock, where a store can. */
   readonly loseClock?: () => Promise<unknown>
   /** How many records there are, entries and bookkeeping, where that can be told. */
@@ -52,6 +52,10 @@ export interface Site {
   regions<V>(options?: Pick<RegionOptions, 'clock' | 'asyncCreationRunner'>): readonly [Region<V>, Region<V>]
   /** A region of another name over the same ledger. */
   another<V>(): Region<V>
+  /** Begins all keys of the test's own, and the prefixes of `under`. */
+  readonly name: string
+  /** A region of another name, all of whose bookkeeping has a prefix, its clock included. */
+  under<V>(below: string): Region<V>
   /** Leaves bytes of no meaning under a key of `regions()`, where values are bytes. */
   readonly spoil: ((key: string) => Promise<unknown>) | undefined
   readonly lose: Running['lose']
@@ -80,9 +84,9 @@ async function total(counts: readonly Promise<number>[]): Promise<number> {
 async function overRedis(start: () => Promise<Deployment>): Promise<Running> {
   const at = await start()
   return {
-    chain: () => wrap(at.open(), json(), dependencies()),
+    values: () => wrap(at.open(), json()),
     bytes: () => at.open(),
-    lose: (name) => at.admin.del(stampKey(name)),
+    lose: (name, below = '') => at.admin.del(stampKey(below + THE_CLOCK, below + name)),
     loseClock: () => at.admin.del(clockKeys(THE_CLOCK).clock),
     records: () => total(nodesOf(at.admin).map((node) => node.dbsize())),
     commands: () => total(nodesOf(at.admin).map(carriedOut)),
@@ -94,7 +98,7 @@ async function overRedis(start: () => Promise<Deployment>): Promise<Running> {
 const STORES: Readonly<Record<string, () => Promise<Running>>> = {
   memory: async () => {
     const store = memory()
-    return { chain: () => wrap(store, dependencies()), stop: async () => {} }
+    return { values: () => store, stop: async () => {} }
   },
   Redis: () => overRedis(standalone),
   'Redis Cluster': () => overRedis(cluster),
@@ -116,12 +120,12 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
       }, 0)
     }
     return {
-      chain: () => wrap(open(), json(), dependencies()),
+      values: () => wrap(open(), json()),
       bytes: open,
       records: () => stats('curr_items'),
       commands: () => stats('cmd_get', 'cmd_set', 'incr_hits', 'incr_misses', 'delete_hits', 'delete_misses'),
       loseClock: () => say(server.port, `delete ${wireName(CLOCK, THE_CLOCK)}`),
-      lose: (name) => say(server.port, `delete ${wireName(STAMP, name)}`),
+      lose: (name, below = '') => say(server.port, `delete ${wireName(STAMP, below + name)}`),
       stop: async () => {
         for (const backend of opened) await backend.close()
         await server.stop()
@@ -136,7 +140,7 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
     const clocks = () =>
       rangesOf(TAG.clock).flatMap(([start, end]) => [...bookkeeping.getKeys({ start, end })] as Buffer[])
     return {
-      chain: () => wrap(backend, json(), dependencies()),
+      values: () => wrap(backend, json()),
       bytes: () => backend,
       // LMDB loses no single stamp: what can go is the clock.
       loseClock: () =>
@@ -177,12 +181,12 @@ export function onStores(
         afterAll(() => running?.stop())
         tests(() => {
           if (running === undefined) throw new Error('Expected the store to be there by now')
-          const { chain, bytes, ...behind } = running
+          const { values, bytes, ...behind } = running
           const name = `r${++serial}`
           const region = <V>(of: string, options: RegionOptions = {}) =>
             makeRegion<V>({
               name: of,
-              backend: wrap(chain(), prefix(`${of}:`)),
+              backend: wrap(values(), dependencies(), prefix(`${of}:`)),
               expirationTime: '1h',
               ...options,
             })
@@ -191,6 +195,12 @@ export function onStores(
             ...{ records: behind.records, commands: behind.commands },
             regions: <V>(options?: RegionOptions) =>
               [region<V>(name, options), region<V>(name, options)] as const,
+            name,
+            under: <V>(below: string) =>
+              makeRegion<V>({
+                name: `r${++serial}`,
+                backend: wrap(values(), prefix(`${name}:${below}`), dependencies()),
+              }),
             another: <V>() => region<V>(`r${++serial}`),
             spoil: bytes && (async (key) => bytes().set(`${name}:${key}`, Buffer.from('garbage'), {})),
           }

@@ -164,7 +164,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
   return {
     ledger,
     loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
-    loseStamp: (name) => void server.texts.delete(stampKey(name)),
+    loseStamp: (name) => void server.texts.delete(stampKey(THE_CLOCK, name)),
   }
 }
 
