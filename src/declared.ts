@@ -1,6 +1,6 @@
-import { atOnce } from './at-once.js'
 import { groupName, type IdPart, listNames } from './dependencies/names.js'
 import { CorralError, shown } from './errors.js'
+import { handled } from './maybe-promise.js'
 
 /** What a cached function declares of its results, in the form in which the options say it. */
 export interface Declarations {
@@ -37,22 +37,24 @@ export function declared(
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (of: 'dependencies' | 'resultDependencies', names: string | readonly string[]) =>
-    listNames(atOnce(`\`${of}\` of a cached function`, names), false)
+  // A promise is no name, and refused as such; if it rejects, that is nobody's business any more.
+  const list = (names: string | readonly string[]) => {
+    void handled(names)
+    return listNames(names, false)
+  }
   return {
     ahead: (args) => [
-      ...(dependencies === undefined ? [] : list('dependencies', (dependencies as Names)(...args))),
+      ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
-        const ids = atOnce(`\`group.${name}\` of a cached function`, member(told(args)))
+        const ids = member(told(args))
+        void handled(ids)
         return (Array.isArray(ids) ? (ids as readonly IdPart[]) : [ids as IdPart]).map((id) =>
           groupName(name, id),
         )
       }),
     ],
     after: (result, args) =>
-      resultDependencies === undefined
-        ? []
-        : list('resultDependencies', (resultDependencies as Names)(result, ...args)),
+      resultDependencies === undefined ? [] : list((resultDependencies as Names)(result, ...args)),
   }
 }
 
