@@ -197,7 +197,7 @@ async function bytesOnRedis(admin: Redis, tracked: Region<string>, plain: Region
   }
   rows.push({
     what: 'a stamp',
-    bytes: await weigh(`~corral:stamp:${dep.id('row', '1-0')}`),
+    bytes: await weigh(`~corral:stamp:6:~clock${dep.id('row', '1-0')}`),
     'for each name': '',
   })
   figures['bytes on Redis'] = rows

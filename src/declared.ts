@@ -1,5 +1,6 @@
 import { groupName, type IdPart, listNames } from './dependencies/names.js'
 import { CorralError, shown } from './errors.js'
+import { handled } from './maybe-promise.js'
 
 /** What a cached function declares of its results, in the form in which the options say it. */
 export interface Declarations {
@@ -36,12 +37,17 @@ export function declared(
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (names: string | readonly string[]) => listNames(names, false)
+  // A promise is no name, and refused as such; if it rejects, that is nobody's business any more.
+  const list = (names: string | readonly string[]) => {
+    void handled(names)
+    return listNames(names, false)
+  }
   return {
     ahead: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
         const ids = member(told(args))
+        void handled(ids)
         return (Array.isArray(ids) ? (ids as readonly IdPart[]) : [ids as IdPart]).map((id) =>
           groupName(name, id),
         )

@@ -1,5 +1,5 @@
 import { NO_VALUE } from './cached-value.js'
-import { checkNames } from './dependencies/names.js'
+import { listNames } from './dependencies/names.js'
 import { refuseVersions } from './dependencies/versions.js'
 import { CorralError, refuseUnknown, shown } from './errors.js'
 import { checkKey } from './keys.js'
@@ -70,17 +70,20 @@ export function explicitTracker(region: Configured): Tracker {
   )
 }
 
-export function requireAsOf(
-  region: Configured,
-  dependencies: readonly string[],
-  asOf: SetOptions['asOf'],
-): void {
+/**
+ * The names that a value is said to be made from.
+ * @throws CorralError `ERR_OPTION`, `ERR_NO_LEDGER`, `ERR_VERSION` or `ERR_AS_OF_MISSING`
+ */
+export function madeFrom(region: Configured, { dependencies = [], asOf }: SetOptions): readonly string[] {
+  const names = listNames(dependencies, false)
+  if (names.length === 0 && asOf === undefined) return names
   explicitTracker(region)
-  checkNames(dependencies)
-  refuseVersions(dependencies)
-  if (typeof asOf?.epoch !== 'string' || typeof asOf.at !== 'number')
+  refuseVersions(names)
+  // A moment that compares with nothing, or comes after everything, would be one that no invalidation is newer than.
+  if (typeof asOf?.epoch !== 'string' || !Number.isFinite(asOf.at))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
     )
+  return names
 }

@@ -4,7 +4,7 @@ import { stamp } from './clock.js'
 import { isVersion } from './dependencies/versions.js'
 import { refuseUnknown } from './errors.js'
 import { UNCACHEABLE } from './gathering.js'
-import { checkPairs, requireAsOf } from './region-checks.js'
+import { checkPairs, madeFrom } from './region-checks.js'
 import { physicalLifetime } from './region-core.js'
 import type { Region, SetOptions } from './region-types.js'
 import { limitOf, type RegionUse } from './region-use.js'
@@ -21,8 +21,7 @@ export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set'
       const values = checkPairs(given)
       refuseUnknown(set, SET_OPTIONS, 'set()')
       const expiresIn = limitOf(set.expirationTime)
-      const dependencies = [set.dependencies ?? []].flat()
-      if (dependencies.length > 0) requireAsOf(region, dependencies, set.asOf)
+      const dependencies = madeFrom(region, set)
       if (values.length === 0) return []
       if (dependencies.includes(UNCACHEABLE)) {
         await region.backend.deleteMulti(values.map(([key]) => key))

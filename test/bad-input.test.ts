@@ -12,6 +12,7 @@ import {
   defineBackend,
   delegate,
   diagnostics,
+  type Instant,
   intercept,
   makeRegion,
   mapKeys,
@@ -325,6 +326,58 @@ describe('other arguments', () => {
     }
     expect(await at.get('key')).toBe(1)
   })
+
+  it.each<[string, (moment: Instant) => unknown]>([
+    ['nothing', () => null],
+    ['a number', ({ at }) => at],
+    ['a moment of no ledger', ({ at }) => ({ at })],
+    ['a moment without a time', ({ epoch }) => ({ epoch })],
+    ['a time as text', (moment) => ({ ...moment, at: '1' })],
+    ['no number', (moment) => ({ ...moment, at: Number.NaN })],
+    ['a time after all others', (moment) => ({ ...moment, at: Number.POSITIVE_INFINITY })],
+  ])('of which %s says as of when they were loaded are refused', async (_, wrong) => {
+    const at = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const asOf = wrong(await at.asOf())
+    for (const names of [{ dependencies: ['d'] }, {}]) {
+      const set = at.set('key', 1, { ...names, asOf } as never)
+      await expect(set).rejects.toEqual(refusal('ERR_AS_OF_MISSING'))
+      expect(await at.get('key')).toBe(NO_VALUE)
+    }
+  })
+
+  it.each([[null], ['name'], [5], [{}], [new Set(['d'])], [['']], [[undefined]]])(
+    'that are no list of names are refused as dependencies: %o',
+    async (names) => {
+      const at = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
+      const asOf = await at.asOf()
+      const set = at.set('key', 1, { dependencies: names as never, asOf })
+      await expect(set).rejects.toEqual(refusal('ERR_OPTION'))
+      expect(await at.get('key')).toBe(NO_VALUE)
+    },
+  )
+
+  it.each([['dependencies'], ['resultDependencies'], ['group']])(
+    'that answer later are refused as `%s`, and nothing of theirs is left unhandled',
+    async (option) => {
+      const unhandled: unknown[] = []
+      const listen = (error: unknown) => unhandled.push(error)
+      process.on('unhandledRejection', listen)
+      const of = () => Promise.reject(new Error('later'))
+      const at = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
+      const options: { readonly namespace: string } = Object.assign(
+        { namespace: 'n' },
+        { [option]: option === 'group' ? { user: of } : of },
+      )
+      const one = at.cacheOnArguments(options)((_id: number) => 1)
+      const many = at.cacheMultiOnArguments(options)(async (...ids: number[]) => ids)
+      await expect(one(1)).rejects.toEqual(refusal('ERR_OPTION'))
+      await expect(many(1, 2)).rejects.toEqual(refusal('ERR_OPTION'))
+      for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+      process.off('unhandledRejection', listen)
+      expect(unhandled).toEqual([])
+      expect(await at.keyIsLocked(one.key(1))).toBe(false)
+    },
+  )
 
   it('about dependencies are refused where nothing tracks them', async () => {
     const { region: at } = open<number>()

@@ -28,8 +28,8 @@ export interface Commands {
   set(key: string, value: Uint8Array, seconds: number, guard?: Guard): Promise<Version | undefined>
   /** False: the guard did not hold. */
   delete(key: string, guard?: Version): Promise<boolean>
-  /** Adds one to a counter, or starts it; answers what it is then. */
-  increment(key: string, start: bigint): Promise<bigint>
+  /** Adds to a counter, or starts it; answers what it is then. @param by - default 1 */
+  increment(key: string, start: bigint, by?: bigint): Promise<bigint>
   close(): void
 }
 
@@ -99,9 +99,9 @@ export function commandsOf(servers: readonly Server[]): Commands {
       if (reply.status === STATUS.notFound || reply.status === STATUS.exists) return guard === undefined
       throw unexpected('delete', reply)
     },
-    async increment(key, start) {
+    async increment(key, start, by = 1n) {
       const extras = Buffer.alloc(20)
-      extras.writeBigUInt64BE(1n, 0)
+      extras.writeBigUInt64BE(by, 0)
       extras.writeBigUInt64BE(start, 8)
       const { reply } = await ask(serverOf(key), { op: OP.increment, key, extras }, false)
       if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)

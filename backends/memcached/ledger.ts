@@ -58,9 +58,9 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
   }
 
   /** Moves the clock; starts it in a new epoch where there is none. */
-  const advance = async (clock: string): Promise<Instant> =>
+  const advance = async (clock: string, by = 1n): Promise<Instant> =>
     instantOf(
-      await commands.increment(wireName(CLOCK, clock), (BigInt(randomInt(EPOCHS)) << COUNTED_BITS) | 1n),
+      await commands.increment(wireName(CLOCK, clock), (BigInt(randomInt(EPOCHS)) << COUNTED_BITS) | 1n, by),
     )
 
   /** Creates the stamps that a look found to be absent, pending or of an earlier epoch. Answers the clock, read after that. */
@@ -80,7 +80,8 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     )
     // Only now: an invalidation that this reading misses will find, and remove, what is in place.
     const { now } = await look(clock, [], (key) => commands.get(key))
-    const at = now ?? (await advance(clock))
+    // Of several who start it at once the later ones must not move it: that would refuse what the others are making.
+    const at = now ?? (await advance(clock, 0n))
     await Promise.all(
       places.map(
         ({ key, version }) =>

@@ -4,7 +4,7 @@ import { compare, type Freshness, namesOf } from '../../src/ledger.js'
 import { handled } from '../../src/maybe-promise.js'
 import { instant, type LedgerParts, type RedisLedger } from './ledger.js'
 import { parseStamp } from './moments.js'
-import { clockKeys, stampKey } from './names.js'
+import { clockKeys, stampKey, stampKeys } from './names.js'
 import { readingOf } from './readings.js'
 import * as scripts from './scripts.js'
 import { inSlices } from './slices.js'
@@ -53,7 +53,9 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
     lifetime: string,
     again = true,
   ): Promise<Freshness> => {
-    const asked = basis.groups.flatMap(({ a, names }) => names.map((name) => ({ a, stamp: stampKey(name) })))
+    const asked = basis.groups.flatMap(({ a, names }) =>
+      names.map((name) => ({ a, stamp: stampKey(clock, name) })),
+    )
     const mark = `p${randomUUID()}`
     const before = handled(read(clock, NONE))
     const seen = await sight(
@@ -90,7 +92,7 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
     read,
     async begin(clock, names) {
       const mark = `p${randomUUID()}`
-      const stamps = names.map(stampKey)
+      const stamps = stampKeys(clock, names)
       const seen = await sight(stamps, mark, `${lifetime}`)
       const { now } = await consult(clock, [])
       const mine = stamps.filter((_, i) => seen[i] === mark)
@@ -106,7 +108,7 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
     appraise,
     async invalidate(clock, names, mode) {
       const at = clockKeys(clock)
-      const stamps = names.map(stampKey)
+      const stamps = stampKeys(clock, names)
       const moment = String(
         await runner.durable({
           script: scripts.tick,

@@ -4,7 +4,7 @@ import { CorralError } from '../../src/errors.js'
 import { compare, type Freshness, type Ledger, namesOf } from '../../src/ledger.js'
 import type { Reads } from './coalescer.js'
 import { parseClock } from './moments.js'
-import { clockKeys, stampKey } from './names.js'
+import { clockKeys, stampKey, stampKeys } from './names.js'
 import { type ReadLedger, rememberingReader } from './readings.js'
 import type { Runner } from './runner.js'
 import * as scripts from './scripts.js'
@@ -32,7 +32,7 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
     async begin(clock, names) {
       const call = {
         script: scripts.begin,
-        keys: [clockKeys(clock).clock, ...names.map(stampKey)],
+        keys: [clockKeys(clock).clock, ...stampKeys(clock, names)],
         args: [randomUUID(), `${lifetime}`],
       }
       return instant(await runner.run(call))
@@ -54,7 +54,7 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
       const { clock: at, ring } = clockKeys(clock)
       await runner.durable({
         script: scripts.invalidate,
-        keys: [at, ring, ...names.map(stampKey)],
+        keys: [at, ring, ...stampKeys(clock, names)],
         args: [randomUUID(), mode],
       })
     },
@@ -71,7 +71,7 @@ export function basisKeys(
   const as: string[] = []
   for (const { a, names } of basis.groups)
     for (const name of names) {
-      keys.push(stampKey(name))
+      keys.push(stampKey(clock, name))
       as.push(`${a}`)
     }
   return { keys, as }

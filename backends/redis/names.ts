@@ -44,9 +44,17 @@ export function clockKeys(clock: string): { readonly clock: string; readonly rin
   return { clock: companion('clock', name), ring: companion('ring', name) }
 }
 
-/** A stamp lies wherever its name puts it. */
-export function stampKey(name: string): string {
-  return `${RESERVED}stamp:${name}`
+/**
+ * The clock is part of it: `tag:x` under the prefix `a:` and `x` under `a:tag:` are one text, but ledgers whose clocks
+ * differ must not put each other's stamps back.
+ */
+export function stampKey(clock: string, name: string): string {
+  return `${RESERVED}stamp:${clock.length}:${clock}${name}`
+}
+
+/** The stamps of names, in their order. */
+export function stampKeys(clock: string, names: readonly string[]): readonly string[] {
+  return names.map((name) => stampKey(clock, name))
 }
 
 function escaped(kind: string, text: string): string {

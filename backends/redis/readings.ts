@@ -2,19 +2,22 @@ import type { Instant } from '../../src/cached-value.js'
 import type { Reading } from '../../src/ledger.js'
 import { changed } from '../../src/maybe-promise.js'
 import type { Reads } from './coalescer.js'
-import { clockKeys, stampKey } from './names.js'
+import { clockKeys, stampKeys } from './names.js'
 
 /** Reads clock and stamps by the tick's `MGET`. */
 export type ReadLedger = (clock: string, names: readonly string[]) => Promise<Reading>
 
-/** Reads joined with those of entries. Name lists are mapped once, by identity: they come again and again. */
+/** Reads joined with those of entries. Name lists are mapped once, by identity: they come again and again, with one clock. */
 export function readingOf(reads: Reads): ReadLedger {
-  const stamps = new WeakMap<readonly string[], readonly string[]>()
+  const stamps = new WeakMap<
+    readonly string[],
+    { readonly clock: string; readonly keys: readonly string[] }
+  >()
   const keyOf = clockKeyOf()
   return (clock, names) => {
-    let keys = stamps.get(names)
-    if (keys === undefined) stamps.set(names, (keys = names.map(stampKey)))
-    return reads.reading(keyOf(clock), keys)
+    let list = stamps.get(names)
+    if (list?.clock !== clock) stamps.set(names, (list = { clock, keys: stampKeys(clock, names) }))
+    return reads.reading(keyOf(clock), list.keys)
   }
 }
 
@@ -52,7 +55,7 @@ interface Pace {
 export function rememberingReader(reads: Reads): ReadLedger {
   const lists = new WeakMap<
     readonly string[],
-    { readonly keys: readonly string[]; seen: Reading | undefined }
+    { readonly clock: string; readonly keys: readonly string[]; seen: Reading | undefined }
   >()
   const paces = new Map<string, Pace>()
   const keyOf = clockKeyOf()
@@ -67,7 +70,8 @@ export function rememberingReader(reads: Reads): ReadLedger {
       lastKey = key
     }
     let list = lists.get(names)
-    if (list === undefined) lists.set(names, (list = { keys: names.map(stampKey), seen: undefined }))
+    if (list?.clock !== clock)
+      lists.set(names, (list = { clock, keys: stampKeys(clock, names), seen: undefined }))
     const [at, known] = [pace, list]
     const ticking = reads.reading(key, NONE)
     if (ticking !== at.latest) {

@@ -67,10 +67,7 @@ export interface Scopes<T, Described extends string = never> {
    * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
-    condition: C &
-      ([Signature<keyof C & string>] extends [Described]
-        ? unknown
-        : 'no extractor describes lists by exactly these fields: add describes([…], …)'),
+    condition: C & Known<keyof C & string, Described>,
   ): readonly string[]
   /**
    * The names that a change of an item invalidates.
@@ -91,8 +88,15 @@ export interface Scopes<T, Described extends string = never> {
 }
 
 declare const described: unique symbol
-/** A set of fields, as one type: `condition` compiles only for sets that were described, and not for a part of one. */
-export type Signature<F extends string> = { readonly [described]: (field: F) => F } & string
+/** A set of fields, as one type: `condition` compiles only for sets that were described, not for a part of one. */
+export type Signature<F extends string> = { readonly [described]: [F, (field: F) => void] } & string
+
+/** Whoever describes fields that only turn up at run time is told there. */
+type Known<F extends string, Described> = [Signature<F>] extends [Described]
+  ? unknown
+  : [Signature<string>] extends [Described]
+    ? unknown
+    : 'no extractor describes lists by exactly these fields: add describes([…], …)'
 
 interface Description<T> {
   readonly fields: readonly string[]
@@ -120,7 +124,9 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
   const conditionName = (fields: readonly string[], values: Readonly<Record<string, unknown>>): string =>
     name('scope', [
       typeText,
-      ...fields.map((field) => `${part('field', field)}=${valueText(field, values[field])}`),
+      ...fields.map(
+        (field) => `${part('field', field).replaceAll('=', '\\=')}=${valueText(field, values[field])}`,
+      ),
     ])
 
   /** What one image of the item says of one description: a name, or nothing. */

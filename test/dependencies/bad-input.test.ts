@@ -1,8 +1,6 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
-import { memory } from '../../backends/memory/index.js'
-import { dependencies } from '../../proxies/dependencies.js'
-import { CorralError, dep, dependsOn, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { expect, it } from 'vitest'
+import { CorralError, dep, dependsOn, diagnostics, NO_VALUE } from '../../src/index.js'
 import { onStores } from './stores.js'
 
 /** Any code units at all, halves of surrogate pairs among them. */
@@ -68,6 +66,25 @@ onStores('all', 'names of any kind', (at) => {
   })
 })
 
+onStores('all', 'names around the lengths at which a store begins to hash them', (at) => {
+  it.each([
+    ['plain', 'x', [240, 246, 247, 248, 249, 250, 251, 252]],
+    ['that have to be escaped', ' ', [80, 81, 82, 83, 84, 247, 248, 250]],
+    ['of three bytes a character', '世', [40, 41, 42, 592, 596, 600, 601, 660]],
+    ['of pairs', '😀', [41, 297, 299, 301, 303, 331]],
+  ])('differ by their last character: %s', { timeout: 60_000 }, async (_, character, lengths) => {
+    const [region, other] = at().regions<number>()
+    for (const length of lengths) {
+      const [name, twin] = ['a', 'b'].map((end) => character.repeat(length - 1) + end) as [string, string]
+      await region.set('k', 1, { dependencies: [name], asOf: await region.asOf() })
+      await other.invalidateDependencies(twin)
+      expect(await other.get('k'), `${length}`).toBe(1)
+      await other.invalidateDependencies(name)
+      expect(await region.get('k'), `${length}`).toBe(NO_VALUE)
+    }
+  })
+})
+
 function wellFormed(text: string): boolean {
   return (text as string & { isWellFormed(): boolean }).isWellFormed()
 }
@@ -102,6 +119,27 @@ onStores('all', 'great numbers', (at) => {
     }
   })
 
+  it('of names work in whatever way they are declared, hard and soft', { timeout: 120_000 }, async () => {
+    const site = at()
+    const [region, other] = site.regions<number>()
+    const names = Array.from({ length: 10_000 }, (_, i) => dep.id('row', i))
+    const ahead = region.cacheOnArguments({ namespace: 'ahead', dependencies: () => names })(async () => 1)
+    const around = site.another<number>().cacheOnArguments({ namespace: 'around' })(
+      async () => (await ahead()) + 1,
+    )
+    await around()
+    expect([await ahead.get(), await around.get()]).toEqual([1, 2])
+    await other.invalidateDependencies(dep.id('row', 9_999))
+    expect([await ahead.get(), await around.get()]).toEqual([NO_VALUE, NO_VALUE])
+    expect(await region.set('put', 1, { dependencies: names, asOf: await region.asOf() })).toBe('stored')
+    await other.invalidateDependencies(names, 'soft')
+    expect(await region.get('put')).toBe(NO_VALUE)
+    expect(await region.get('put', { ignoreExpiration: true })).toBe(1)
+    expect(await region.explain('put')).toMatchObject({ verdict: 'stale', invalidated: names })
+    await other.invalidateDependencies(names)
+    expect(await region.get('put', { ignoreExpiration: true })).toBe(NO_VALUE)
+  })
+
   it('of keys on one name fall together', { timeout: 120_000 }, async () => {
     const [region, other] = at().regions<number>()
     const keys = Array.from({ length: 5_000 }, (_, i) => `k${i}`)
@@ -128,11 +166,11 @@ onStores('all', 'great numbers', (at) => {
   })
 })
 
-describe('scopes that are given nonsense', () => {
+onStores('all', 'scopes that are given nonsense', (at) => {
   interface Book {
     readonly category?: unknown
   }
-  const site = () => makeRegion<number>({ name: 'nonsense', backend: wrap(memory(), dependencies()) })
+  const site = () => at().regions<number>()[0]
   const scopesOf = (mode: 'strict' | 'lenient', extract: (book: Book) => unknown) =>
     dep.scopes<Book>('book', { mode }).describes(['category'], extract as never)
 
@@ -142,7 +180,10 @@ describe('scopes that are given nonsense', () => {
     ['answers an object for a value', () => ({ category: { $ne: 1 } })],
     ['answers a list for a value', () => ({ category: ['a'] })],
     ['answers a symbol for a value', () => ({ category: Symbol('a') })],
+    ['answers a date for a value', () => ({ category: new Date() })],
+    ['answers undefined for a value', () => ({ category: undefined })],
     ['answers no number', () => ({ category: Number.NaN })],
+    ['answers later', async () => ({ category: 'a' })],
     [
       'throws',
       () => {
@@ -181,11 +222,39 @@ describe('scopes that are given nonsense', () => {
     expect(await list.get('a')).toBe(1)
   })
 
-  it.each([[{}], [['a']], [() => 1], [Symbol('s')], [Number.POSITIVE_INFINITY], [undefined]])(
-    'refuse a condition with the value %s',
-    (value) => {
-      const scopes = scopesOf('strict', () => undefined)
-      expect(() => scopes.condition({ category: value as never })).toThrow(CorralError)
-    },
-  )
+  it.each([
+    [{}],
+    [Object.create(null)],
+    [['a']],
+    [() => 1],
+    [Symbol('s')],
+    [new Date(0)],
+    [Object(1)],
+    [Number.NaN],
+    [Number.POSITIVE_INFINITY],
+    [undefined],
+  ])('refuse a condition with the value %s', (value) => {
+    const scopes = scopesOf('strict', () => undefined)
+    expect(() => scopes.condition({ category: value as never })).toThrow(CorralError)
+  })
+
+  it('take for one value what is one in the database, whatever it is in JavaScript', async () => {
+    const region = site()
+    const values = [0, -0, 0n, '0', 1e21, 10n ** 21n, '1e+21', true, 'true', null, 'null', '', "'", "'0"]
+    const scopes = scopesOf('strict', ({ category }) => ({ category }))
+    const list = region.cacheOnArguments({
+      namespace: 'list',
+      functionKeyGenerator: () => (i) => `${i}`,
+      dependencies: (i: number) => scopes.condition({ category: values[i] as never }),
+    })(async (i: number) => i)
+    const same = [[0, 1, 2, 3], [4, 6], [5], [7], [8], [9], [10], [11], [12], [13]]
+    const all = values.map((_, i) => i)
+    for (const few of same)
+      for (const one of few) {
+        await Promise.all(all.map((i) => list(i)))
+        await scopes.invalidateFor({ category: values[one] }, region, { created: true })
+        const gone = await Promise.all(all.map(async (i) => (await list.get(i)) === NO_VALUE))
+        expect(all.filter((i) => gone[i])).toEqual(few)
+      }
+  })
 })

@@ -49,7 +49,7 @@ async function overRedis(start: () => Promise<Deployment>): Promise<Setting> {
   const { clock, ring } = clockKeys(THE_CLOCK)
   return {
     place: { redis: at.where },
-    lose: () => at.admin.del(Math.random() < 0.1 ? pick([clock, ring]) : stampKey(pick(NAMES))),
+    lose: () => at.admin.del(Math.random() < 0.1 ? pick([clock, ring]) : stampKey(THE_CLOCK, pick(NAMES))),
     stop: () => at.stop(),
   }
 }

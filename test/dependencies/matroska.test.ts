@@ -153,7 +153,7 @@ onStores(['Redis'], 'the tests of Matroska', (at) => {
     ]
     const bookkeeping = ['~corral:clock={~clock}', '~corral:ring={~clock}']
     expect(keys.filter((key) => key.startsWith('~corral:')).sort()).toEqual(
-      [...names.map((name) => `~corral:stamp:${name}`), ...bookkeeping].sort(),
+      [...names.map((name) => `~corral:stamp:6:~clock${name}`), ...bookkeeping].sort(),
     )
     expect(keys.filter((key) => !key.startsWith('~corral:'))).toHaveLength(1)
     for (const key of keys)

@@ -2,6 +2,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { CorralError, dep, dependsOn, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { broker } from '../../src/signals/index.js'
 
 interface Book {
   readonly id: number
@@ -253,6 +254,30 @@ describe('scopes', () => {
     const scopes = dep.scopes<Book>('book')
     for (const region of [undefined, dune])
       await expect(scopes.invalidateFor(dune, region as never)).rejects.toThrow('to receive a region')
+  })
+
+  it('tell their extractors what they are told besides, of what the item was and is', async () => {
+    const { region } = shelf()
+    const told: unknown[] = []
+    const scopes = dep.scopes<{ readonly price: number }>('b').describes(['cheap'], ({ price }, info) => {
+      told.push([price, info])
+      return { cheap: price < (info as { readonly limit: number }).limit }
+    })
+    const [info, change] = [{ limit: 10 }, { before: { price: 5 } }]
+    expect(scopes.namesFor({ price: 15 }, { ...change, info })).toEqual([
+      scopes.condition({ cheap: true })[1],
+      scopes.condition({ cheap: false })[1],
+    ])
+    expect(told).toEqual([
+      [5, info],
+      [15, info],
+    ])
+    await scopes.invalidateFor({ price: 15 }, region, { ...change, info })
+    expect(told).toHaveLength(4)
+    const items = broker<{ readonly price: number }>('b', { regions: [region], scopes })
+    await items.apply({ price: 15 }, () => {}, { ...change, info })
+    await items.delete({ price: 15 }, () => {}, { info })
+    expect(new Set(told.map((one) => (one as unknown[])[1]))).toEqual(new Set([info]))
   })
 
   it('look at an item whose watched fields changed', () => {

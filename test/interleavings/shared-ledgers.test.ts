@@ -21,7 +21,7 @@ withRedis('what the interleavings take for the scripts of Redis Cluster', standa
       await admin.flushall()
       const twin = redisTwin()
       const { clock, ring } = clockKeys('c')
-      const stamps = ['a', 'b', 'c'].map(stampKey)
+      const stamps = ['a', 'b', 'c'].map((name) => stampKey('c', name))
       const begin = `e:${FUTURE}`
       twin.texts.set(clock, begin)
       await admin.set(clock, begin)

@@ -164,7 +164,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
   return {
     ledger,
     loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
-    loseStamp: (name) => void server.texts.delete(stampKey(name)),
+    loseStamp: (name) => void server.texts.delete(stampKey(THE_CLOCK, name)),
   }
 }
 
@@ -207,10 +207,10 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
         if (guard !== undefined && guard.cas !== versionOf(key)?.cas) return false
         return items.delete(key) || guard === undefined
       }),
-    increment: (key, start) =>
+    increment: (key, start, by = 1n) =>
       local(`increment ${key}`, () => {
         const item = items.get(key)
-        const value = item === undefined ? start : BigInt(item.value.toString()) + 1n
+        const value = item === undefined ? start : BigInt(item.value.toString()) + by
         put(key, Buffer.from(`${value}`))
         return value
       }),

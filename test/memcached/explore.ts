@@ -10,7 +10,7 @@ export function stepped(commands: Commands, who: string, step: Step): Commands {
         commands.set(key, value, seconds, guard),
       ),
     delete: (key, guard) => step(`${who} delete ${key}`, () => commands.delete(key, guard)),
-    increment: (key, start) => step(`${who} increment ${key}`, () => commands.increment(key, start)),
+    increment: (key, start, by) => step(`${who} increment ${key}`, () => commands.increment(key, start, by)),
     close() {},
   }
 }

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
 import { type Basis, CorralError, type Ledger } from '../../src/index.js'
 import { faultProxy } from '../support/faultproxy.js'
 import { bytes, say, text, withMemcached } from './start.js'
@@ -34,6 +35,14 @@ withMemcached('the ledger of memcached', (bench) => {
     expect(
       await ledger.judge(clock, { ...before, groups: [{ a: before.groups[0]?.a ?? 0, names: ['a'] }] }),
     ).toBe('fresh')
+  })
+
+  it('gives clock and stamps no end, so that none is gone before what rests on it', async () => {
+    const { ledger, clock } = stage()
+    await ledger.begin(clock, ['a', 'b'])
+    await ledger.invalidate(clock, ['b'], 'soft')
+    for (const key of [wireName(CLOCK, clock), wireName(STAMP, 'a'), wireName(STAMP, 'b')])
+      expect(await say(bench().server.port, `mg ${key} t`)).toBe('HD t-1')
   })
 
   it('keeps soft marks apart from hard ones', async () => {

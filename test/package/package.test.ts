@@ -1,8 +1,10 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { pathToFileURL } from 'node:url'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { entries } from '../../.ci/entries.mjs'
+import { startRedis } from '../support/servers.js'
 import { makeProject, type Project, pack, peers } from './pack.js'
 
 /** What an entry itself loads besides Node's own modules. The others load in a project where no peer is installed. */
@@ -209,6 +211,72 @@ describe('the packed package', () => {
         expect(await evaluate(bare, script)).toEqual([[1, 2, 2, 3, 3, 4], 4])
       },
     )
+  })
+
+  describe.skipIf(inject('servers').redis === null)('in three copies in one process, over one Redis', () => {
+    it('shares what values are made from, whichever copy declares, reads or invalidates it', async () => {
+      const server = await startRedis()
+      const second = await makeProject(packed.tarball, { lend: peers() })
+      const names = ['corral', 'corral/backends/redis', 'corral/proxies/json', 'corral/proxies/dependencies']
+      const again = second.write('again.mjs', names.map((name) => `export * from '${name}'`).join('\n'))
+      const script = `
+        const require = createRequire(import.meta.url)
+        const names = ${JSON.stringify(names)}
+        const copies = [
+          Object.assign({}, ...(await Promise.all(names.map((name) => import(name))))),
+          Object.assign({}, ...names.map((name) => require(name))),
+          await import(${JSON.stringify(pathToFileURL(again).href)}),
+        ]
+        const [one, two, three] = copies
+        const apart = new Set(copies.map(({ makeRegion }) => makeRegion)).size
+        const opened = []
+        const open = (copy, name) => {
+          const backend = copy.wrap(copy.redis('redis://127.0.0.1:${server.port}'), copy.json(), copy.dependencies())
+          const region = copy.makeRegion({ name, backend, expirationTime: '1h' })
+          opened.push(region)
+          return region
+        }
+        const seen = []
+        for (const home of copies) for (const guest of copies) {
+          const third = copies.find((copy) => copy !== home && copy !== guest)
+          const name = 'rows ' + copies.indexOf(home) + copies.indexOf(guest)
+          const [mine, theirs, pages] = [open(home, name), open(guest, name), open(third, name + ' pages')]
+          const here = (value) => value !== three.NO_VALUE
+          const row = mine.cacheOnArguments({ namespace: name, group: { user: ([id]) => id } })(async (id) => {
+            guest.dependsOn(third.dep.id('row', id))
+            return 'row ' + id
+          })
+          const page = pages.cacheOnArguments({ namespace: name + ' page' })(async (id) => '<' + (await row(id)) + '>')
+          const state = async () => [here(await theirs.get(row.key(1))), here(await pages.get(page.key(1)))]
+          await page(1)
+          const states = [await state()]
+          await theirs.invalidateDependencies(guest.dep.id('row', 1))
+          states.push(await state())
+          await page(1)
+          await third.makeRegion({ name: 'any', backend: third.wrap(third.redis('redis://127.0.0.1:${server.port}'), third.json(), third.dependencies()) })
+            .invalidateDependencies(third.dep.group('user', '1')).then(async () => states.push(await state()))
+          await page(1)
+          await mine.getOrCreate(name + ' late', async () => {
+            await theirs.invalidateDependencies(guest.dep.tag('late'))
+            guest.dependsOn(third.dep.tag('late'))
+            return 'late'
+          })
+          states.push([here(await theirs.get(name + ' late')), (await theirs.explain(row.key(1))).verdict === 'hit'])
+          seen.push(JSON.stringify(states))
+        }
+        console.log(JSON.stringify([apart, seen.length, [...new Set(seen)]]))
+        process.exit(0)`
+      try {
+        expect(await evaluate(equipped, script)).toEqual([
+          3,
+          9,
+          ['[[true,true],[false,false],[false,false],[false,true]]'],
+        ])
+      } finally {
+        second.remove()
+        await server.stop()
+      }
+    }, 120_000)
   })
 
   it.each(offered.filter(({ needs }) => needs.length > 0))(

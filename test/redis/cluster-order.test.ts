@@ -20,8 +20,9 @@ function* interleavings(one: readonly Step[], other: readonly Step[]): Generator
 
 /** Makes a stamp as a fill on a cluster does, and invalidates it, step by step, all as of a moment before both. */
 async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boolean) {
-  const { clock, ring } = clockKeys(freshKey('clock'))
-  const stamp = stampKey(freshKey('name'))
+  const name = freshKey('clock')
+  const { clock, ring } = clockKeys(name)
+  const stamp = stampKey(name, freshKey('name'))
   const run = ({ lua }: scripts.Script, keys: readonly string[], ...args: string[]) =>
     admin.eval(lua, keys.length, ...keys, ...args)
   const mark = `p${freshKey()}`
@@ -86,7 +87,7 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
   it('does not let an overtaken invalidation set a stamp back', async () => {
     const { make, invalidate, verdict } = await scene(at(), 'hard', true)
     const [tick, stamp] = invalidate as [Step, Step]
-    const key = stampKey('overtaken')
+    const key = stampKey('c', 'overtaken')
     await at().admin.set(key, '100')
     await at().admin.eval(scripts.stamp.lua, 1, key, '300', 'hard')
     await at().admin.eval(scripts.stamp.lua, 1, key, '200', 'hard')

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { stampKey } from '../../backends/redis/names.js'
 import type { Basis, Instant } from '../../src/cached-value.js'
 import type { Ledger } from '../../src/index.js'
 import { compare, namesOf } from '../../src/ledger.js'
@@ -152,12 +153,12 @@ everywhere('the ledger of Redis', (at) => {
     const moment = await book.begin(clock, [name])
     const standing = basis(moment, name)
     await book.invalidate(clock, ['another'], 'hard')
-    await admin.del(`~corral:stamp:${name}`)
+    await admin.del(stampKey(clock, name))
     const reading = await book.read(clock, namesOf(standing))
     expect(compare(standing, reading)).toBe('dead')
     // The ring proves that the name was not among what was invalidated.
     expect(await book.judge(clock, standing)).toBe('fresh')
-    await admin.del(`~corral:stamp:${name}`)
+    await admin.del(stampKey(clock, name))
     await admin.del(`~corral:ring={${clock}}`)
     expect(await book.judge(clock, standing)).toBe('dead')
   })

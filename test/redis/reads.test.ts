@@ -3,7 +3,7 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
 import { coalescer, type Fetched } from '../../backends/redis/coalescer.js'
 import { redis } from '../../backends/redis/index.js'
-import { companion, slotOf, valueKey } from '../../backends/redis/names.js'
+import { companion, slotOf, stampKey, valueKey } from '../../backends/redis/names.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { CorralError, dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
@@ -107,7 +107,7 @@ withRedis('concurrent reads', standalone, (at) => {
     const asOf = await region.asOf()
     await other.invalidateDependencies(dep.id('row', 96))
     const raw = new Redis({ port: node?.port ?? 0 })
-    expect(await raw.del(`~corral:stamp:${dep.id('row', 5)}`)).toBe(1)
+    expect(await raw.del(stampKey('~clock', dep.id('row', 5)))).toBe(1)
     raw.disconnect()
     expect(await region.get('still 5')).toBeTypeOf('symbol')
     for (let i = 0; i < 40; i++) await all()

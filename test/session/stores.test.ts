@@ -1,6 +1,6 @@
 /** Versions over every store, with two regions of one name as two processes would have them. */
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest'
 import { lmdb } from '../../backends/lmdb/index.js'
 import { memcached } from '../../backends/memcached/index.js'
 import { memory } from '../../backends/memory/index.js'
@@ -8,12 +8,21 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
-import { type Backend, type CachedValue, dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
-import { session, versioned } from '../../src/session/index.js'
+import {
+  type Backend,
+  type CachedFunction,
+  type CachedValue,
+  dep,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
+import { session, type VersionedFunction, versioned } from '../../src/session/index.js'
 import { temporaryFolder } from '../lmdb/support.js'
 import { cluster, type Deployment, standalone } from '../redis/deployments.js'
 import { type Server, startMemcached } from '../support/servers.js'
-import { table } from './support.js'
+import { gate, table } from './support.js'
 
 const LONG = process.env.LONG === '1'
 
@@ -59,6 +68,12 @@ const stores: Record<string, { readonly needs?: 'redis' | 'memcached'; start(): 
       }
     },
   },
+}
+
+interface Part {
+  readonly region: Region<string>
+  readonly cached: VersionedFunction<[], string>
+  readonly read: CachedFunction<[], string>
 }
 
 let unique = 0
@@ -107,7 +122,14 @@ for (const [name, { needs, start }] of Object.entries(stores))
         expect(await session.run(() => other[fn].get('a'))).toBe('one')
       }
       expect(seen.reads).toBe(2)
+      const told = () => Promise.all(both.map(({ region, page }) => region.explain(page.key('a'))))
+      for (const { verdict } of await told()) expect(verdict).toBe('hit')
       write('a', 'two')
+      for (const { verdict, reason, invalidated, dependsOn } of await told()) {
+        expect([verdict, invalidated.length]).toEqual(['miss', 1])
+        expect(reason).toMatch(/^invalidated: ~version:row\d+:\["a"\]:1$/)
+        expect(dependsOn).toContain(invalidated[0])
+      }
       for (const fn of ['cached', 'read', 'page'] as const) {
         expect(await session.run(() => other[fn].get('a'))).toBe(NO_VALUE)
         expect(await session.run(() => other[fn]('a'))).toBe('two')
@@ -139,6 +161,106 @@ for (const [name, { needs, start }] of Object.entries(stores))
         expect(await one.cached.get('a')).toBe(NO_VALUE)
         expect(await session.run(() => one.cached.get('a'))).toBe(NO_VALUE)
       })
+      await close()
+    })
+
+    const nonsense: readonly [string, () => unknown][] = [
+      ['an object', () => ({ version: 1 })],
+      ['a list', () => [1]],
+      ['no number', () => Number.NaN],
+      ['no date', () => new Date(Number.NaN)],
+      ['a boolean', () => true],
+      ['a symbol', () => Symbol('v')],
+      ['a function', () => () => 1],
+      [
+        'an error that it throws',
+        () => {
+          throw new Error('down')
+        },
+      ],
+      ['a rejection', () => Promise.reject(new Error('down'))],
+      ['a promise of an object', async () => ({})],
+      ['a promise that never settles', () => new Promise(() => {})],
+    ]
+
+    it.each(nonsense)(
+      'whose check answers %s are a miss or an error, never what is there',
+      async (_, answer) => {
+        const namespace = `nonsense ${++unique}`
+        let check: () => unknown = () => 'v1'
+        let text = 'one'
+        const version = () => check() as string
+        const dependency = dep.version(namespace, version, { timeout: 50 })
+        const [one, other] = [1, 2].map(() => {
+          const region = makeRegion<string>({ name: namespace, backend: store.open() })
+          return {
+            region,
+            cached: versioned({ namespace: `${namespace} v`, version, region, timeout: 50 })(() => text),
+            read: region.cacheOnArguments({
+              namespace: `${namespace} read`,
+              dependencies: () => dependency(),
+            })(() => text),
+          }
+        }) as [Part, Part]
+        const both = [one, other] as const
+        for (const { cached, read } of both) expect([await cached(), await read()]).toEqual(['one', 'one'])
+        text = 'two'
+        check = answer
+        for (const { cached, read } of both)
+          for (const inSession of [<R>(run: () => R) => run(), session.run]) {
+            await expect(inSession(() => cached())).rejects.toThrow()
+            await expect(inSession(() => cached.get())).rejects.toThrow()
+            await expect(inSession(() => read())).rejects.toThrow()
+            expect(await inSession(() => read.get())).toBe(NO_VALUE)
+          }
+        check = () => 'v2'
+        for (const { cached, read } of both) expect([await cached(), await read()]).toEqual(['two', 'two'])
+        for (const { region } of both) await region.close()
+      },
+    )
+
+    it.each([undefined, null, ''])('whose check answers %o have the default one', async (nothing) => {
+      const namespace = `nothing ${++unique}`
+      let answer: unknown = nothing
+      const version = () => answer as string
+      const dependency = dep.version(namespace, version)
+      const region = makeRegion<number>({ name: namespace, backend: store.open() })
+      let [runs, reads] = [0, 0]
+      const cached = versioned({ namespace: `${namespace} v`, version, region })(() => ++runs)
+      const read = region.cacheOnArguments({
+        namespace: `${namespace} read`,
+        dependencies: () => dependency(),
+      })(() => ++reads)
+      for (let i = 0; i < 2; i++) expect([await cached(), await read()]).toEqual([1, 1])
+      // A version that reads like the default is another one.
+      answer = '-1'
+      for (let i = 0; i < 2; i++) expect([await cached(), await read()]).toEqual([2, 2])
+      await region.close()
+    })
+
+    it('of a session that ends while a value is made are those that it knew', async () => {
+      const made = gate()
+      const { write, seen, both, close } = processes(() => made.opened)
+      const [one, other] = both
+      write('a', 'one')
+      let left: Promise<string[]> | undefined
+      session.run(() => {
+        left = Promise.all([one.cached('a'), one.read('a'), one.page('a')])
+      })
+      // The versions were read before the rows, and both rows are there by then.
+      await vi.waitUntil(() => seen.reads === 2, { timeout: 20_000 })
+      write('a', 'two')
+      made.open()
+      const [cached, read, page] = await (left as Promise<string[]>)
+      expect([cached, read]).toEqual(['one', 'one'])
+      // Inside the page's creator the session was over, so that it may have asked anew.
+      expect(['one', 'two']).toContain(page)
+      for (const fn of ['cached', 'read', 'page'] as const) {
+        for (const found of [await other[fn].get('a'), await session.run(() => one[fn].get('a'))])
+          if (fn !== 'cached') expect(['two', NO_VALUE], fn).toContain(found)
+          else expect(found).toBe(NO_VALUE)
+        expect(await other[fn]('a'), fn).toBe('two')
+      }
       await close()
     })
 
