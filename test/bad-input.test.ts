@@ -345,7 +345,7 @@ describe('other arguments', () => {
     }
   })
 
-  it.each([[null], ['name'], [5], [{}], [new Set(['d'])], [['']], [[undefined]]])(
+  it.each([[null], [''], [5], [{}], [new Set(['d'])], [['']], [[undefined]]])(
     'that are no list of names are refused as dependencies: %o',
     async (names) => {
       const at = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
