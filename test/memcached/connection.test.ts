@@ -349,19 +349,19 @@ withMemcached('a memcached in trouble', () => {
     await once(slow, 'listening')
     const backend = memcached({
       servers: `127.0.0.1:${(slow.address() as AddressInfo).port}`,
-      timeout: 80,
+      timeout: 500,
       probe: 50,
     })
     opened.push({ close: () => slow.close() }, backend)
     const { token } = await backend.acquire('leased', 60_000)
-    ms = 250
+    ms = 1_200
     for (const write of [
       backend.set('explicitly', bytes('old'), {}),
       backend.set('leased', bytes('old'), { token: token as string }),
     ])
       await expect(write).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
     await other.deleteMulti(['explicitly', 'leased'])
-    await delay(600)
+    await delay(2_000)
     expect(await other.getMulti(['explicitly', 'leased'])).toEqual([undefined, undefined])
   })
 
