@@ -18,6 +18,9 @@ export interface Item {
   readonly version: Version
 }
 
+/** So often a counter may be started, and lost again, under a command that starts it too. */
+const STARTS = 8
+
 /** What must hold for a write: the item is still of this version, or there is none. */
 export type Guard = Version | 'absent'
 
@@ -103,9 +106,13 @@ export function commandsOf(servers: readonly Server[]): Commands {
       const extras = Buffer.alloc(20)
       extras.writeBigUInt64BE(by, 0)
       extras.writeBigUInt64BE(start, 8)
-      const { reply } = await ask(serverOf(key), { op: OP.increment, key, extras }, false)
-      if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
-      return reply.value.readBigUInt64BE()
+      for (let left = STARTS; ; left--) {
+        const { reply } = await ask(serverOf(key), { op: OP.increment, key, extras }, false)
+        // Another connection started it between memcached's look and its own start: nothing was added, and now it is there.
+        if (reply.status === STATUS.notStored && left > 0) continue
+        if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
+        return reply.value.readBigUInt64BE()
+      }
     },
     close() {
       for (const server of servers) server.close()

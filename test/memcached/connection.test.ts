@@ -227,6 +227,18 @@ withMemcached('a connection to memcached', (bench) => {
     }
   })
 
+  it('starts a clock once, however many connections do it at the same moment', async () => {
+    const backends = Array.from({ length: 8 }, () => memcached({ servers: bench().address, timeout: '20s' }))
+    opened.push(...backends)
+    for (let i = 0; i < 1_000; i++) {
+      const began = await Promise.all(backends.map((one) => (one.ledger as Ledger).begin(`cold ${i}`, [])))
+      expect(new Set(began.map(({ epoch }) => epoch)).size).toBe(1)
+      await Promise.all(
+        backends.map((one) => (one.ledger as Ledger).invalidate(`colder ${i}`, ['name'], 'hard')),
+      )
+    }
+  })
+
   it('gives its open calls up when it is closed, and takes no more', async () => {
     const { proxy, backend } = await throughProxy()
     proxy.set({ kind: 'blackhole' })
