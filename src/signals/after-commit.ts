@@ -1,7 +1,9 @@
 import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
+import type { Gathering } from '../gathering.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
+import { type Transaction, UNDONE } from '../scope.js'
 import { type Nested, spans } from '../spans.js'
 import type { Cause } from './source.js'
 
@@ -62,7 +64,7 @@ export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>>
 }
 
 /** A transaction. What a savepoint leaves behind is part of the outer one. */
-interface Work extends Nested<Work> {
+interface Work extends Nested<Work>, Pick<Transaction, 'into'> {
   readonly debts: Debt[]
 }
 
@@ -89,8 +91,13 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  const work = { debts: [], parent: works.current(), over: false }
-  return settleOrDefer(work.debts, await works.during(work, () => doneBy(transaction)))
+  const work = { debts: [], into: new Set<Gathering>(), parent: works.current(), over: false }
+  const commit = () => doneBy(transaction)
+  const done = await works.during(work, commit).catch((rollback: unknown) => {
+    for (const gathering of work.into) gathering.taint(UNDONE)
+    throw rollback
+  })
+  return settleOrDefer(work.debts, done)
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
