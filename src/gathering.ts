@@ -6,10 +6,10 @@ export interface Gathering {
   declare(names: readonly string[]): void
   /**
    * A cached value went into the creation: it hands up its groups, each with its own `a`. `explicit`: its region was
-   * asked to track dependencies, so that losing them would lose an invalidation. `inside`: it was made in a transaction,
+   * asked to track dependencies, so that losing them would lose an invalidation. `inside`: the transaction that it was made in,
    * whose snapshot may be older than its `a`, but not than the creation, if the transaction was begun inside of that.
    */
-  handUp(basis: Basis, explicit: boolean, inside?: boolean): void
+  handUp(basis: Basis, explicit: boolean, inside?: object): void
   /** A part expires then (epoch ms); 0: it was stale already. */
   liveUntil(at: number): void
   until(): number

@@ -123,7 +123,7 @@ export function handOut(
     if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
     return
   }
-  gathering.handUp(basis, explicit, inside !== undefined)
+  gathering.handUp(basis, explicit, inside)
   const limit = expiration ?? expiresIn ?? region.expiration
   gathering.liveUntil(stale ? 0 : createdAt + limit)
 }

@@ -170,7 +170,7 @@ const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
 const reading = (options: CreateOptions<never>, inside: Transaction | undefined) => ({
   ...runOptions(options),
   accept: suits,
-  alone: inside !== undefined,
+  alone: !!inside,
 })
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { type CreationJob, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
 import { afterCommit, broker, cacheResults } from '../../src/signals/index.js'
 import { deferred, held } from '../support/stage.js'
@@ -136,6 +136,61 @@ describe('what is made inside a transaction', () => {
     await whole(1)
     await whole(1)
     expect([inner, await part(1)]).toEqual([3, 3])
+  })
+
+  it('is made at once for many keys, except those that are there', async () => {
+    const { region } = bank()
+    await region.set('fresh', 1)
+    await region.set('stale', 2)
+    await region.invalidateKey('stale', 'soft')
+    const slow = held<number>()
+    const other = region.getOrCreate('flying', slow.create)
+    await slow.started
+    const asked: (readonly string[])[] = []
+    const made = await afterCommit(() =>
+      region.getOrCreateMulti(['flying', 'fresh', 'missing', 'stale', 'missing'], (keys) => {
+        asked.push(keys)
+        return keys.map(() => 99)
+      }),
+    )
+    expect(made).toEqual([99, 1, 99, 99, 99])
+    expect(asked).toEqual([['flying', 'missing', 'stale']])
+    slow.resolve(5)
+    expect(await other).toBe(5)
+    expect(await region.getMulti(['flying', 'fresh', 'missing', 'stale'])).toEqual([5, 1, NO_VALUE, NO_VALUE])
+  })
+
+  it('is not handed to a runner, whose jobs are in no transaction, wherever they run', async () => {
+    const jobs: CreationJob[] = []
+    const backend = wrap(memory(), dependencies())
+    const region = makeRegion<number>({ name: 'jobs', backend, asyncCreationRunner: (job) => jobs.push(job) })
+    await region.set('key', 1)
+    await region.invalidateKey('key', 'soft')
+    expect(await afterCommit(() => region.getOrCreate('key', () => 2))).toBe(2)
+    expect(jobs).toEqual([])
+    const part = () => region.getOrCreate('part', () => 3)
+    expect(await region.getOrCreate('key', part)).toBe(1)
+    const running = afterCommit(async () => {
+      await jobs[0]?.run()
+      throw rollback
+    })
+    await expect(running).rejects.toBe(rollback)
+    expect(await region.getMulti(['key', 'part'])).toEqual([3, 3])
+  })
+
+  it('ends when its caller has gone, and without a deadline otherwise', async () => {
+    const { region } = bank()
+    const gone = new Error('gone')
+    const slow = held<number>()
+    const abort = new AbortController()
+    const running = afterCommit(() => region.getOrCreate('key', slow.create, { signal: abort.signal }))
+    await slow.started
+    abort.abort(gone)
+    await expect(running).rejects.toBe(gone)
+    slow.resolve(1)
+    const later = () => new Promise<number>((resolve) => setTimeout(resolve, 5, 2))
+    expect(await afterCommit(() => region.getOrCreate('key', later, { wait: 1 }))).toBe(2)
+    expect([await region.get('key'), await region.keyIsLocked('key')]).toEqual([NO_VALUE, false])
   })
 
   it('is kept again once it is over, and by what it has left behind', async () => {
