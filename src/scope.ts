@@ -38,7 +38,7 @@ interface Renewal extends Nested<Renewal> {
 /** A transaction that `afterCommit` runs. */
 export interface Transaction extends Nested<Transaction> {
   /** What was made from what it has made, and must not be kept if it is rolled back. */
-  readonly into: Set<Gathering>
+  readonly into: { add(gathering: Gathering): void }
 }
 
 type Leave = <R>(run: () => R) => R

@@ -91,13 +91,33 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  const work = { debts: [], into: new Set<Gathering>(), parent: works.current(), over: false }
+  const into = underWay()
+  const work = { debts: [], into, parent: works.current(), over: false }
   const commit = () => doneBy(transaction)
   const done = await works.during(work, commit).catch((rollback: unknown) => {
-    for (const gathering of work.into) gathering.taint(UNDONE)
+    into.each((gathering) => gathering.taint(UNDONE))
     throw rollback
   })
   return settleOrDefer(work.debts, done)
+}
+
+/** Of a creation that has ended, nothing is kept: a transaction may make many. */
+function underWay() {
+  const known = new WeakSet<Gathering>()
+  const all: WeakRef<Gathering>[] = []
+  return {
+    add(gathering: Gathering) {
+      if (known.has(gathering)) return
+      known.add(gathering)
+      all.push(new WeakRef(gathering))
+    },
+    each(work: (gathering: Gathering) => void) {
+      for (const one of all) {
+        const gathering = one.deref()
+        if (gathering !== undefined) work(gathering)
+      }
+    },
+  }
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
