@@ -37,20 +37,14 @@ export function declared(
   const groups = Object.entries((group ?? {}) as Groups)
   for (const [name, member] of groups) expectFunction(`group.${name}`, member)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  // A promise is no name, and refused as such; if it rejects, that is nobody's business any more.
-  const list = (names: string | readonly string[]) => {
-    void handled(names)
-    return listNames(names, false)
-  }
+  const list = (names: string | readonly string[]) => listNames(names, false)
   return {
     ahead: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
-        const ids = member(told(args))
-        void handled(ids)
-        return (Array.isArray(ids) ? (ids as readonly IdPart[]) : [ids as IdPart]).map((id) =>
-          groupName(name, id),
-        )
+        const ids = [member(told(args))].flat() as readonly IdPart[]
+        // A promise is no id, and refused as such; if others reject besides, that is nobody's business any more.
+        return ids.map((id) => handled(id)).map((id) => groupName(name, id as IdPart))
       }),
     ],
     after: (result, args) =>

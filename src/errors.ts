@@ -51,9 +51,13 @@ export class CorralError extends Error {
 
 /** Shows a value in a message, briefly. */
 export function shown(value: unknown): string {
+  if (value instanceof Promise) {
+    // Refused: if it rejects, that is nobody's business any more.
+    value.catch(() => {})
+    return 'a promise'
+  }
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}...` : value}'`
   if (typeof value === 'function') return `a function`
-  if (value instanceof Promise) return 'a promise'
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object'
   return `\`${String(value)}\``
 }

@@ -6,9 +6,10 @@ export interface Gathering {
   declare(names: readonly string[]): void
   /**
    * A cached value went into the creation: it hands up its groups, each with its own `a`. `explicit`: its region was
-   * asked to track dependencies, so that losing them would lose an invalidation.
+   * asked to track dependencies, so that losing them would lose an invalidation. `inside`: the transaction that it was made in,
+   * whose snapshot may be older than its `a`, but not than the creation, if the transaction was begun inside of that.
    */
-  handUp(basis: Basis, explicit: boolean): void
+  handUp(basis: Basis, explicit: boolean, inside?: object): void
   /** A part expires then (epoch ms); 0: it was stale already. */
   liveUntil(at: number): void
   until(): number
@@ -43,7 +44,7 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
       until = Math.min(until, at)
     },
     until: () => until,
-    handUp({ epoch, groups, versions: seen }, explicit) {
+    handUp({ epoch, groups, versions: seen }, explicit, inside) {
       if (epoch !== asOf.epoch) {
         if (explicit)
           tainted ??=
@@ -51,8 +52,9 @@ export function gather(asOf: Instant, own: readonly string[]): Gathering {
         return
       }
       for (const group of groups) {
-        let set = handed.get(group.a)
-        if (set === undefined) handed.set(group.a, (set = new Set()))
+        const a = inside ? Math.min(group.a, asOf.at) : group.a
+        let set = handed.get(a)
+        if (set === undefined) handed.set(a, (set = new Set()))
         for (const name of group.names) set.add(name)
       }
       if (seen !== undefined) for (const version of seen) versions.add(version)

@@ -9,7 +9,7 @@ import type { RegionInvalidator } from './invalidation.js'
 import type { Freshness, Tracker } from './ledger.js'
 import { andThen, isPromise, type MaybePromise } from './maybe-promise.js'
 import type { Creation } from './region-types.js'
-import { currentScope, type Scope } from './scope.js'
+import { currentScope, currentTransaction, type Scope, type Transaction, takeFrom } from './scope.js'
 
 /** What a creation made: the entry, and whether it may be stored. */
 export interface Made {
@@ -97,13 +97,17 @@ export function seen(
   )
 }
 
-/** The entry goes to a caller: a creation around that caller is now made from it too. */
+/**
+ * The entry goes to a caller: a creation around that caller is now made from it too.
+ * @param inside - the transaction in which it was made, if it was
+ */
 export function handOut(
   region: Configured,
   key: string,
   entry: CachedValue,
   stale: boolean,
   expiration: number | undefined,
+  inside?: Transaction,
 ): void {
   const scope = currentScope()
   if (scope === undefined) return
@@ -114,11 +118,12 @@ export function handOut(
   if (untold === true || (gathering === undefined && explicit))
     loseTrack(scope, `it was made from '${key}' through a region that does not track dependencies`)
   if (gathering === undefined) return
+  takeFrom(inside, gathering)
   if (basis === undefined) {
     if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
     return
   }
-  gathering.handUp(basis, explicit)
+  gathering.handUp(basis, explicit, inside)
   const limit = expiration ?? expiresIn ?? region.expiration
   gathering.liveUntil(stale ? 0 : createdAt + limit)
 }
@@ -131,7 +136,10 @@ export function handUpVersion(name: string | undefined, why: string): void {
   const scope = currentScope()
   if (scope === undefined) return
   if (scope.gathering === undefined || name === undefined) loseTrack(scope, why)
-  else scope.gathering.declare([name])
+  else {
+    takeFrom(currentTransaction(), scope.gathering)
+    scope.gathering.declare([name])
+  }
 }
 
 /** What is made now, or from it later where nothing tracks it now, would not hear of an invalidation. */

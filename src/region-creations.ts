@@ -20,7 +20,7 @@ import {
 } from './region-core.js'
 import type { CreateOptions, Creator, MultiCreator, Region } from './region-types.js'
 import { limitOf, type RegionUse } from './region-use.js'
-import { inTransaction } from './scope.js'
+import { currentTransaction, type Transaction } from './scope.js'
 import { stepsOf } from './steps.js'
 
 const reads = diagnostics('read')
@@ -50,8 +50,9 @@ export function regionCreations<V>({
         region,
         planOf((_, creation) => one(creator(creation)), options),
       )
-    return region.pile.run(key, steps, { ...reading(options), seen }).then(({ entry }) => {
-      handOut(region, key, entry, entry.metadata.stale === true, expiration)
+    const inside = currentTransaction()
+    return region.pile.run(key, steps, { ...reading(options, inside), seen }).then(({ entry }) => {
+      handOut(region, key, entry, entry.metadata.stale === true, expiration, inside)
       return entry.payload as T
     })
   }
@@ -105,9 +106,10 @@ export function regionCreations<V>({
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
       const unique = [...new Set(keys)].sort()
-      const made = await region.pile.runMulti(unique, stepsOf(region, plan), reading(options))
+      const inside = currentTransaction()
+      const made = await region.pile.runMulti(unique, stepsOf(region, plan), reading(options, inside))
       for (const [key, { entry }] of made)
-        handOut(region, key, entry, entry.metadata.stale === true, plan.expiration)
+        handOut(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
       return keys.map((key) => made.get(key)?.entry.payload as T)
     })
 
@@ -134,6 +136,7 @@ export function regionCreations<V>({
       if (keys.length === 0) return []
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
+      const inside = currentTransaction()
       const renewed = await region.pile.renewMulti(
         [...new Set(keys)],
         stepsOf(region, plan),
@@ -141,7 +144,7 @@ export function regionCreations<V>({
       )
       for (const [key, { value, filled }] of renewed) {
         if (filled !== 'stored') await region.backend.delete(key)
-        handOut(region, key, value.entry, false, plan.expiration)
+        handOut(region, key, value.entry, false, plan.expiration, inside)
       }
       return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
     })
@@ -164,10 +167,10 @@ const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
 })
 
 /** Who reads may have what others make; what is made in a transaction is for nobody else. */
-const reading = (options: CreateOptions<never>) => ({
+const reading = (options: CreateOptions<never>, inside: Transaction | undefined) => ({
   ...runOptions(options),
   accept: suits,
-  alone: inTransaction(),
+  alone: !!inside,
 })
 
 function one(value: unknown): MaybePromise<readonly unknown[]> {

@@ -36,7 +36,10 @@ interface Renewal extends Nested<Renewal> {
 }
 
 /** A transaction that `afterCommit` runs. */
-interface Transaction extends Nested<Transaction> {}
+export interface Transaction extends Nested<Transaction> {
+  /** What was made from what it has made, and must not be kept if it is rolled back. */
+  readonly into: { add(gathering: Gathering): void }
+}
 
 type Leave = <R>(run: () => R) => R
 
@@ -113,10 +116,18 @@ export function runRenewal<R>(
   return leaveScope(() => renewals.during(renewal, () => run(left)))
 }
 
-/** Whether the caller is in a transaction: what it reads may be older than the latest commit, or never be committed. */
-export function inTransaction(): boolean {
-  return transactions.current() !== undefined
+/** The transaction that the caller is in: what it reads may be older than the latest commit, or never be committed. */
+export const currentTransaction = transactions.current
+
+/** Notes what goes from a transaction, and those around it, into a creation, which may be outside of them. */
+export function takeFrom(transaction: Transaction | undefined, gathering: Gathering): void {
+  for (let from = transaction; from !== undefined; from = from.parent)
+    if (from.over) gathering.taint(UNDONE)
+    else from.into.add(gathering)
 }
+
+/** Why nothing is kept of a transaction whose end is not a commit, or not known. */
+export const UNDONE = 'it was made in a transaction that was rolled back or left'
 
 /** The creation that waits for what the caller waits for. */
 function waiting(): Scope | undefined {

@@ -11,6 +11,7 @@ import {
   type CorralErrorCode,
   defineBackend,
   delegate,
+  dep,
   diagnostics,
   type Instant,
   intercept,
@@ -356,13 +357,21 @@ describe('other arguments', () => {
     },
   )
 
-  it.each([['dependencies'], ['resultDependencies'], ['group']])(
-    'that answer later are refused as `%s`, and nothing of theirs is left unhandled',
-    async (option) => {
+  const later = () => Promise.reject(new Error('later'))
+  const answers: Record<string, () => unknown> = {
+    later,
+    'lists of what comes later': () => ['name', later(), later()],
+  }
+  it.each(
+    ['dependencies', 'resultDependencies', 'group'].flatMap((option) =>
+      Object.entries(answers).map(([what, of]) => ({ option, what, of })),
+    ),
+  )(
+    'that answer $what are refused as `$option`, and nothing of theirs is left unhandled',
+    async ({ option, of }) => {
       const unhandled: unknown[] = []
       const listen = (error: unknown) => unhandled.push(error)
       process.on('unhandledRejection', listen)
-      const of = () => Promise.reject(new Error('later'))
       const at = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
       const options: { readonly namespace: string } = Object.assign(
         { namespace: 'n' },
@@ -372,6 +381,8 @@ describe('other arguments', () => {
       const many = at.cacheMultiOnArguments(options)(async (...ids: number[]) => ids)
       await expect(one(1)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(many(1, 2)).rejects.toEqual(refusal('ERR_OPTION'))
+      await expect(at.invalidateDependencies(of() as string)).rejects.toEqual(refusal('ERR_OPTION'))
+      expect(() => dep.tag(later() as never)).toThrow(refusal('ERR_OPTION'))
       for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
       process.off('unhandledRejection', listen)
       expect(unhandled).toEqual([])

@@ -61,7 +61,7 @@ export function checkNames(names: unknown, some = true): asserts names is readon
       Array.isArray(names)
         ? names.length === 0
           ? 'none'
-          : shown(names.find((one) => typeof one !== 'string' || one === ''))
+          : names.filter((one) => typeof one !== 'string' || one === '').map(shown)[0]
         : shown(names)
     }.${some ? ' For everything use region.invalidate().' : ''}`,
   )

@@ -2,6 +2,7 @@ import { type Duration, milliseconds } from '../duration.js'
 import { CorralError, shown } from '../errors.js'
 import { isPromise, type MaybePromise } from '../maybe-promise.js'
 import { onePerProcess } from '../one-per-process.js'
+import { currentTransaction } from '../scope.js'
 import { currentSession, isAsking, runQuestion } from './current.js'
 
 /** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */
@@ -88,6 +89,11 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     if (found === undefined) checks.set(identity, (found = new Map()))
     return found
   }
+  /** What a transaction sees is not for its session, which goes on when it is rolled back: there each call asks. */
+  const open = (): Memo | undefined => {
+    const known = memo()
+    return known !== undefined && currentTransaction() !== undefined ? new Map() : known
+  }
   const told = (version: Version): string => {
     const text = textOf(version, where)
     if (text === undefined) return defaultVersion
@@ -128,7 +134,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
   }
   return {
     current(key, ask) {
-      const known = memo()
+      const known = open()
       const found = known?.get(key)
       if (typeof found === 'string') return found
       refuseLoop(key)
@@ -136,7 +142,8 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     },
     renewed(key, ask) {
       refuseLoop(key)
-      return renew(memo(), key, ask)
+      memo(false)?.delete(key)
+      return renew(open(), key, ask)
     },
     forget(key) {
       memo(false)?.delete(key)

@@ -1,7 +1,9 @@
 import { report } from '../diagnostics.js'
 import { CorralError, shown } from '../errors.js'
+import type { Gathering } from '../gathering.js'
 import type { InvalidationMode } from '../ledger.js'
 import type { MaybePromise } from '../maybe-promise.js'
+import { type Transaction, UNDONE } from '../scope.js'
 import { type Nested, spans } from '../spans.js'
 import type { Cause } from './source.js'
 
@@ -62,7 +64,7 @@ export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>>
 }
 
 /** A transaction. What a savepoint leaves behind is part of the outer one. */
-interface Work extends Nested<Work> {
+interface Work extends Nested<Work>, Pick<Transaction, 'into'> {
   readonly debts: Debt[]
 }
 
@@ -89,8 +91,33 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
       'ERR_OPTION',
       `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
     )
-  const work = { debts: [], parent: works.current(), over: false }
-  return settleOrDefer(work.debts, await works.during(work, () => doneBy(transaction)))
+  const into = underWay()
+  const work = { debts: [], into, parent: works.current(), over: false }
+  const commit = () => doneBy(transaction)
+  const done = await works.during(work, commit).catch((rollback: unknown) => {
+    into.each((gathering) => gathering.taint(UNDONE))
+    throw rollback
+  })
+  return settleOrDefer(work.debts, done)
+}
+
+/** Of a creation that has ended, nothing is kept: a transaction may make many. */
+function underWay() {
+  const known = new WeakSet<Gathering>()
+  const all: WeakRef<Gathering>[] = []
+  return {
+    add(gathering: Gathering) {
+      if (known.has(gathering)) return
+      known.add(gathering)
+      all.push(new WeakRef(gathering))
+    },
+    each(work: (gathering: Gathering) => void) {
+      for (const one of all) {
+        const gathering = one.deref()
+        if (gathering !== undefined) work(gathering)
+      }
+    },
+  }
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */

@@ -13,7 +13,7 @@ import {
   relay,
 } from '../../src/signals/index.js'
 import { onStores } from '../dependencies/stores.js'
-import { held, idle } from '../support/stage.js'
+import { deferred, held, idle } from '../support/stage.js'
 
 const endings: (() => unknown)[] = []
 afterEach(async () => {
@@ -190,6 +190,36 @@ onStores('all', 'a broker', (at) => {
       expect(await there.book.get(1)).toBe('book 1')
     })
     expect([await there.book.get(1), await there.list.get('a')]).toEqual([NO_VALUE, NO_VALUE])
+  })
+
+  it('is heard by a creator that reads in a transaction of its own, begun before the change', async () => {
+    const [region, other] = at().regions<number>()
+    const books = broker<Book>('book', { regions: [other], id: ({ id }) => id })
+    let row = 0
+    for (let round = 0; round < 5; round++) {
+      const [began, changed] = [deferred(), deferred()]
+      const outer = () =>
+        region.getOrCreate('outer', () =>
+          afterCommit(async () => {
+            const snapshot = row
+            began.resolve()
+            await changed.promise
+            return region.getOrCreate('inner', () => {
+              dependsOn(dep.id('book', 1))
+              return snapshot
+            })
+          }),
+        )
+      const making = outer()
+      await began.promise
+      await books.apply({ id: 1, shelf: 'a' }, () => void row++)
+      changed.resolve()
+      expect(await making).toBe(round)
+      expect(await region.get('outer')).toBe(NO_VALUE)
+      expect(await outer()).toBe(row)
+      expect(await other.get('outer')).toBe(row)
+      await other.invalidateDependencies(dep.id('book', 1))
+    }
   })
 
   it('tells other processes through a bus, which carries no values', async () => {
