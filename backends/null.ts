@@ -1,7 +1,7 @@
-import type { Backend } from '../src/backend.js'
-import type { CachedValue } from '../src/cached-value.js'
-import { defineBackend } from '../src/define-backend.js'
-import { localLeases } from '../src/lease.js'
+import type { Backend } from '../src/backend/backend.js'
+import type { CachedValue } from '../src/backend/cached-value.js'
+import { defineBackend } from '../src/backend/define-backend.js'
+import { localLeases } from '../src/backend/lease.js'
 
 /** Stores nothing: switches a region off without touching its callers, who still share one creation at a time. */
 export function nullBackend(): Backend<CachedValue> {

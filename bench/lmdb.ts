@@ -14,10 +14,10 @@ import { lmdb } from '../backends/lmdb/index.js'
 import { mangle } from '../proxies/mangle.js'
 import { msgpack } from '../proxies/msgpack.js'
 import { prefix } from '../proxies/prefix.js'
-import type { Bytes, CachedValue } from '../src/cached-value.js'
-import { defineBackend } from '../src/define-backend.js'
-import { makeRegion } from '../src/region.js'
-import { wrap } from '../src/wrap.js'
+import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
+import { defineBackend } from '../src/backend/define-backend.js'
+import { wrap } from '../src/chain/wrap.js'
+import { makeRegion } from '../src/region/region.js'
 import {
   budget,
   machine,

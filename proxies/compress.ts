@@ -1,10 +1,10 @@
-import type { Bytes } from '../src/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/errors.js'
-import { andThen, type MaybePromise } from '../src/maybe-promise.js'
-import { type BackendProxy, mapValues } from '../src/proxy.js'
+import type { Bytes } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
+import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { crc32 } from '../src/wire/crc.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
-import { type Reader, readVarint, varintSize, writeVarint } from '../src/wire/numbers.js'
+import { type Reader, readVarint, varintSize, writeVarint } from '../src/wire/varint.js'
 import {
   type Algorithm,
   algorithmOf,

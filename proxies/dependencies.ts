@@ -1,10 +1,10 @@
-import type { Backend } from '../src/backend.js'
-import type { CachedValue } from '../src/cached-value.js'
-import { track } from '../src/dependencies/track.js'
-import { CorralError, refuseUnknown, shown } from '../src/errors.js'
-import type { Ledger } from '../src/ledger.js'
-import type { BackendProxy } from '../src/proxy.js'
-import { remembered } from '../src/remembered.js'
+import type { Backend } from '../src/backend/backend.js'
+import type { CachedValue } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import type { BackendProxy } from '../src/chain/proxy.js'
+import { remembered } from '../src/dependencies/call-registry.js'
+import { track } from '../src/dependencies/tracking-layer.js'
+import type { Ledger } from '../src/ledger/ledger.js'
 
 /**
  * Makes entries die with anything that they were made from: names declared inside the creator, with the value, or

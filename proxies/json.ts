@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import type { Bytes, CachedValue } from '../src/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/errors.js'
-import { type BackendProxy, mapValues } from '../src/proxy.js'
+import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { hasProtoKey, isDeeper } from '../src/wire/guards.js'
 import type { Keeps } from '../src/wire/keeps.js'
-import { type JsonTransform, strictReplacer } from '../src/wire/replacer.js'
+import { type JsonTransform, strictReplacer } from './json/replacer.js'
+
+export type { JsonTransform }
 
 export interface JsonOptions {
   /** As the function of `JSON.stringify`. Together with `reviver` it keeps what JSON alone does not. */

@@ -1,4 +1,4 @@
-import { type KeyMangler, mapKeys, type TransparentProxy } from '../src/proxy.js'
+import { type KeyMangler, mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
 
 /**
  * Changes every key by a function of yours, such as `sha256` or `whenLongerThan(200, sha1)`. Different keys must stay

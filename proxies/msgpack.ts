@@ -1,10 +1,13 @@
-import type { Backend } from '../src/backend.js'
-import type { Bytes, CachedValue, Metadata } from '../src/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/errors.js'
-import { andThen, type MaybePromise } from '../src/maybe-promise.js'
-import { type BackendProxy, mapValues } from '../src/proxy.js'
+import type { Backend } from '../src/backend/backend.js'
+import type { Bytes, CachedValue, Metadata } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
+import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED, limit, MAX_BYTES, MAX_DEPTH } from '../src/wire/codec.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
+import { type Pack, packing } from './msgpack/packing.js'
+import { type Read, reading } from './msgpack/reading.js'
+import { keepsOf, type Settings } from './msgpack/settings.js'
 import {
   ID_BYTES,
   MAX_SHAPES,
@@ -12,10 +15,7 @@ import {
   type ShapeStore,
   type ShapeTable,
   shapeStore,
-} from '../src/wire/shapes.js'
-import { type Pack, packing } from './msgpack/packing.js'
-import { type Read, reading } from './msgpack/reading.js'
-import { keepsOf, type Settings } from './msgpack/settings.js'
+} from './msgpack/shapes.js'
 
 export interface MsgpackOptions {
   /**

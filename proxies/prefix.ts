@@ -1,5 +1,5 @@
-import { CorralError, shown } from '../src/errors.js'
-import { mapKeys, type TransparentProxy } from '../src/proxy.js'
+import { CorralError, shown } from '../src/base/errors.js'
+import { mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
 
 /**
  * Puts a text before every key, and before the names of the ledger of the layers below: regions and applications share

@@ -8,9 +8,9 @@ import {
   randomBytes,
   timingSafeEqual,
 } from 'node:crypto'
-import type { Bytes } from '../src/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/errors.js'
-import { type BackendProxy, mapValues } from '../src/proxy.js'
+import type { Bytes } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 
 export interface SealKey {

@@ -1,12 +1,12 @@
 import { DefaultDeserializer, serialize } from 'node:v8'
-import type { Bytes, CachedValue } from '../src/cached-value.js'
-import { CorralError, refuseUnknown } from '../src/errors.js'
-import { type BackendProxy, mapValues } from '../src/proxy.js'
-import { type CloneVerdict, judgeClone } from '../src/wire/clone.js'
+import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
+import { CorralError, refuseUnknown } from '../src/base/errors.js'
+import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import type { Keeps, Visit } from '../src/wire/keeps.js'
+import { type CloneVerdict, judgeClone } from './v8/clone.js'
 
 export interface V8Options {
   /** Store what the structured clone makes of a value, without asking whether all of it is kept. @default false */

@@ -6,16 +6,7 @@ export type {
   Representation,
   Write,
   WriteOptions,
-} from './backend.js'
-export type {
-  CachedFunction,
-  CachedMapFunction,
-  CachedMultiFunction,
-  CacheMultiOptions,
-  CacheOptions,
-  Invalidate,
-} from './cached-function-types.js'
-export { methodOf } from './cached-method.js'
+} from './backend/backend.js'
 export {
   type Basis,
   type Bytes,
@@ -25,49 +16,15 @@ export {
   type Metadata,
   NO_VALUE,
   type NoValue,
-} from './cached-value.js'
-export type { Clock } from './clock.js'
-export { defineBackend } from './define-backend.js'
-export { dep } from './dependencies/dep.js'
-export { dependsOn } from './dependencies/depends-on.js'
-export type { IdPart } from './dependencies/names.js'
-export type {
-  Change,
-  Condition,
-  DescribeOptions,
-  Invalidates,
-  Scopes,
-  ScopesOptions,
-  Signature,
-} from './dependencies/scopes.js'
-export { diagnostics, type Messages, undecodableCount } from './diagnostics.js'
-export { dogpile } from './dogpile.js'
-export type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile-types.js'
-export type { Duration } from './duration.js'
-export { type EpochStore, epochLedger } from './epoch-ledger.js'
-export { CorralError, type CorralErrorCode } from './errors.js'
-export type { Filled } from './flight.js'
-export { localInvalidation, type RegionInvalidator } from './invalidation.js'
-export {
-  type FunctionKeyGenerator,
-  type FunctionMultiKeyGenerator,
-  functionKeyGenerator,
-  functionMultiKeyGenerator,
-  type KeyPart,
-  optionsKeyGenerator,
-} from './keys.js'
-export type { Acquired, LeaseOperations, PlainMutex } from './lease.js'
-export {
-  type Freshness,
-  type InvalidationMode,
-  type Ledger,
-  memoryLedger,
-  type Reading,
-  type Stamp,
-  type Tracker,
-} from './ledger.js'
-export { sha1, sha256, whenLongerThan } from './manglers.js'
-export type { MaybePromise } from './maybe-promise.js'
+} from './backend/cached-value.js'
+export { defineBackend } from './backend/define-backend.js'
+export type { Acquired, LeaseOperations, PlainMutex } from './backend/lease.js'
+export type { Clock } from './base/clock.js'
+export { diagnostics, type Messages, undecodableCount } from './base/diagnostics.js'
+export type { Duration } from './base/duration.js'
+export { CorralError, type CorralErrorCode } from './base/errors.js'
+export type { MaybePromise } from './base/maybe-promise.js'
+export { sha1, sha256, whenLongerThan } from './chain/manglers.js'
 export {
   type BackendProxy,
   type Codec,
@@ -80,8 +37,61 @@ export {
   type OperationName,
   type Overrides,
   type TransparentProxy,
-} from './proxy.js'
-export { makeRegion } from './region.js'
+} from './chain/proxy.js'
+export { wrap } from './chain/wrap.js'
+export { dep } from './dependencies/dep.js'
+export { dependsOn } from './dependencies/depends-on.js'
+export type {
+  Change,
+  Condition,
+  DescribeOptions,
+  Invalidates,
+  Scopes,
+  ScopesOptions,
+  Signature,
+} from './dependencies/scopes.js'
+export { dogpile } from './dogpile/dogpile.js'
+export type { Filled } from './dogpile/flight.js'
+export {
+  type AsyncCreationRunner,
+  type BackgroundRunner,
+  type CreationJob,
+  inBackground,
+} from './dogpile/runner.js'
+export type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile/types.js'
+export type { Listener } from './events/emitter.js'
+export type { Cause, Missed } from './events/event-source.js'
+export type { Invalidation, RegionEvents } from './events/invalidation-events.js'
+export { methodOf } from './functions/cached-method.js'
+export {
+  type FunctionKeyGenerator,
+  type FunctionMultiKeyGenerator,
+  functionKeyGenerator,
+  functionMultiKeyGenerator,
+  type KeyPart,
+  optionsKeyGenerator,
+} from './functions/keys.js'
+export type {
+  CachedFunction,
+  CachedMapFunction,
+  CachedMultiFunction,
+  CacheMultiOptions,
+  CacheOptions,
+  Invalidate,
+} from './functions/types.js'
+export { type EpochStore, epochLedger } from './ledger/epoch-ledger.js'
+export {
+  type Freshness,
+  type InvalidationMode,
+  type Ledger,
+  memoryLedger,
+  type Reading,
+  type Stamp,
+  type Tracker,
+} from './ledger/ledger.js'
+export type { IdPart } from './ledger/names.js'
+export { makeRegion } from './region/region.js'
+export { localInvalidation, type RegionInvalidator } from './region/region-invalidator.js'
 export type {
   CacheMapOnArguments,
   CacheMultiOnArguments,
@@ -98,12 +108,6 @@ export type {
   RegionOptions,
   SetOptions,
   ValueMetadata,
-} from './region-types.js'
-export { registerBackend, registerProxy, type SettingKind, type Settings } from './registry.js'
-export { type AsyncCreationRunner, type BackgroundRunner, type CreationJob, inBackground } from './runner.js'
-export type { Listener } from './signals/emitter.js'
-export type { Invalidation, RegionEvents } from './signals/region-events.js'
-export type { Cause, Missed } from './signals/source.js'
+} from './region/types.js'
+export { registerBackend, registerProxy, type SettingKind, type Settings } from './settings/registry.js'
 export { defineCodec, type PayloadCodec } from './wire/codec.js'
-export type { JsonTransform } from './wire/replacer.js'
-export { wrap } from './wrap.js'

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { report } from '../../src/diagnostics.js'
-import { CorralError, shown } from '../../src/errors.js'
+import { report } from '../../src/base/diagnostics.js'
+import { CorralError, shown } from '../../src/base/errors.js'
 import { addition, type FoundEntry, readEntry, removal, withdrawal } from './entry.js'
 import {
   after,

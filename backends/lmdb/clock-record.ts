@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { Instant } from '../../src/cached-value.js'
-import type { Stamp } from '../../src/ledger.js'
+import type { Instant } from '../../src/backend/cached-value.js'
+import type { Stamp } from '../../src/ledger/ledger.js'
 import { newVersion, stampKey, TAG, taggedKey } from './layout.js'
 import type { Change, Look, Seen } from './store.js'
 

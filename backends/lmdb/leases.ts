@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { LeaseOperations } from '../../src/lease.js'
+import type { LeaseOperations } from '../../src/backend/lease.js'
 import { newVersion, TAG, taggedKey } from './layout.js'
 import type { Look, Seen, Store } from './store.js'
 import type { Waiters } from './waiters.js'

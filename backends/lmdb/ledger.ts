@@ -1,4 +1,4 @@
-import type { Basis } from '../../src/cached-value.js'
+import type { Basis } from '../../src/backend/cached-value.js'
 import {
   compare,
   type Freshness,
@@ -6,7 +6,7 @@ import {
   type Ledger,
   namesOf,
   type Stamp,
-} from '../../src/ledger.js'
+} from '../../src/ledger/ledger.js'
 import { clockReader, moved, type Reader, readStamp, stampRecord } from './clock-record.js'
 import { stampKey } from './layout.js'
 import type { Change, Seen, Store } from './store.js'

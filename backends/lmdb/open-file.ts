@@ -1,7 +1,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
-import { CorralError, shown } from '../../src/errors.js'
+import { CorralError, shown } from '../../src/base/errors.js'
 import { named } from './failure.js'
 import { keyEncoder } from './layout.js'
 import type { Tree } from './store.js'

@@ -1,4 +1,4 @@
-import { CorralError } from '../../src/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 import { clockReader, latest, raised } from './clock-record.js'
 import { after, clockOf, rangesOf, TAG } from './layout.js'
 import type { Row, Store } from './store.js'

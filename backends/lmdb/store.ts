@@ -1,6 +1,6 @@
 import type { Database } from 'lmdb'
-import { report } from '../../src/diagnostics.js'
-import { CorralError } from '../../src/errors.js'
+import { report } from '../../src/base/diagnostics.js'
+import { CorralError } from '../../src/base/errors.js'
 import { failure, named } from './failure.js'
 import { isBookkeeping, type TreeKey } from './layout.js'
 

@@ -1,5 +1,5 @@
-import type { Backend } from '../../src/backend.js'
-import type { Bytes } from '../../src/cached-value.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
 import { backendOver } from './backend.js'
 import { commandsOf } from './commands.js'
 import { type MemcachedOptions, type MemjsClient, settingsOf } from './options.js'

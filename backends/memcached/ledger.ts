@@ -1,6 +1,13 @@
 import { randomInt } from 'node:crypto'
-import type { Basis, Instant } from '../../src/cached-value.js'
-import { compare, type Freshness, type Ledger, namesOf, type Reading, type Stamp } from '../../src/ledger.js'
+import type { Basis, Instant } from '../../src/backend/cached-value.js'
+import {
+  compare,
+  type Freshness,
+  type Ledger,
+  namesOf,
+  type Reading,
+  type Stamp,
+} from '../../src/ledger/ledger.js'
 import type { Commands, Item } from './commands.js'
 import { CLOCK, STAMP, wireName } from './keys.js'
 

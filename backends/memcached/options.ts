@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from 'node:tls'
-import { type Duration, milliseconds } from '../../src/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
+import { type Duration, milliseconds } from '../../src/base/duration.js'
+import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
 import type { Address, Credentials } from './connection.js'
 
 /**

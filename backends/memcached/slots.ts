@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { reportUndecodable } from '../../src/diagnostics.js'
+import { reportUndecodable } from '../../src/base/diagnostics.js'
 import type { Commands, Guard, Version } from './commands.js'
 import { type Entry, type EntryParts, packEntry, unpackEntry } from './entry.js'
 import { type WireKey, wireKey } from './keys.js'

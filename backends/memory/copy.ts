@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../../src/errors.js'
+import { CorralError, shown } from '../../src/base/errors.js'
 
 /** How a store of objects keeps callers from changing what others will be served. */
 export type CopyMode = 'share' | 'clone' | 'freeze'

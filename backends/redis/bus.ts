@@ -1,6 +1,6 @@
-import { report } from '../../src/diagnostics.js'
-import { type Duration, milliseconds } from '../../src/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
+import { report } from '../../src/base/diagnostics.js'
+import { type Duration, milliseconds } from '../../src/base/duration.js'
+import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,

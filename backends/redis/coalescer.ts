@@ -1,5 +1,5 @@
-import { CorralError } from '../../src/errors.js'
-import type { Reading, Stamp } from '../../src/ledger.js'
+import { CorralError } from '../../src/base/errors.js'
+import type { Reading, Stamp } from '../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from './moments.js'
 import { type Arrival, Reply } from './reply.js'
 

@@ -1,8 +1,8 @@
-import type { BackendSpec } from '../../src/backend.js'
-import type { Bytes } from '../../src/cached-value.js'
-import { CorralError } from '../../src/errors.js'
-import type { Ledger } from '../../src/ledger.js'
-import { isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+import type { BackendSpec } from '../../src/backend/backend.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
+import { CorralError } from '../../src/base/errors.js'
+import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
+import type { Ledger } from '../../src/ledger/ledger.js'
 
 type Operations = Required<
   Pick<

@@ -1,6 +1,6 @@
-import type { Backend } from '../../src/backend.js'
-import type { Bytes } from '../../src/cached-value.js'
-import { defineBackend } from '../../src/define-backend.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
+import { defineBackend } from '../../src/backend/define-backend.js'
 import { breaker } from './breaker.js'
 import {
   isCluster,

@@ -1,4 +1,4 @@
-import type { Reading } from '../../src/ledger.js'
+import type { Reading } from '../../src/ledger/ledger.js'
 import { type JoinedReads, together } from './coalescer.js'
 import { parseClock, parseStamp } from './moments.js'
 import { type Arrival, Reply } from './reply.js'

@@ -1,4 +1,4 @@
-import { report } from '../../src/diagnostics.js'
+import { report } from '../../src/base/diagnostics.js'
 import { isCluster, listenerLike, optionsOf, type RedisClient } from './client.js'
 import type { Ended } from './messages.js'
 import { endedIn } from './messages.js'

@@ -1,5 +1,5 @@
-import type { Instant } from '../../src/cached-value.js'
-import type { Stamp } from '../../src/ledger.js'
+import type { Instant } from '../../src/backend/cached-value.js'
+import type { Stamp } from '../../src/ledger/ledger.js'
 
 let lastText = ''
 let lastInstant: Instant | undefined

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../../src/errors.js'
+import { CorralError, shown } from '../../src/base/errors.js'
 
 /**
  * Everything that this backend writes beside the values has this prefix: `~corral:<kind>:…`, or `~corral:<kind>={…}`

@@ -1,5 +1,5 @@
-import { type Duration, milliseconds } from '../../src/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/errors.js'
+import { type Duration, milliseconds } from '../../src/base/duration.js'
+import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
 import {
   type ClusterNode,
   type ClusterOptions,

@@ -1,4 +1,4 @@
-import { reportUndecodable } from '../../src/diagnostics.js'
+import { reportUndecodable } from '../../src/base/diagnostics.js'
 import { nodeOf, primaryOf, type RedisClient } from './client.js'
 import type { Fetched, Send } from './coalescer.js'
 import { asError, isTryAgain, kindOf } from './failures.js'

@@ -1,6 +1,6 @@
-import type { Instant } from '../../src/cached-value.js'
-import type { Reading } from '../../src/ledger.js'
-import { changed } from '../../src/maybe-promise.js'
+import type { Instant } from '../../src/backend/cached-value.js'
+import { changed } from '../../src/base/maybe-promise.js'
+import type { Reading } from '../../src/ledger/ledger.js'
 import type { Reads } from './coalescer.js'
 import { clockKeys, stampKeys } from './names.js'
 

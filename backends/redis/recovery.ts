@@ -1,5 +1,5 @@
-import { report } from '../../src/diagnostics.js'
-import type { InvalidationMode } from '../../src/ledger.js'
+import { report } from '../../src/base/diagnostics.js'
+import type { InvalidationMode } from '../../src/ledger/ledger.js'
 import { asError, kindOf } from './failures.js'
 
 /** What is done again once the store answers. */

@@ -1,4 +1,4 @@
-import { CHANGED, isPromise, type MaybePromise } from '../../src/maybe-promise.js'
+import { CHANGED, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
 export interface Arrival {

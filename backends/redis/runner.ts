@@ -1,4 +1,4 @@
-import { CorralError } from '../../src/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 import type { RedisClient } from './client.js'
 import { asError, kindOf, typed } from './failures.js'
 import type { Gateway } from './gateway.js'

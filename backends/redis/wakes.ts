@@ -1,5 +1,5 @@
-import { report } from '../../src/diagnostics.js'
-import type { MaybePromise } from '../../src/maybe-promise.js'
+import { report } from '../../src/base/diagnostics.js'
+import type { MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ended } from './messages.js'
 import { TOKEN_LENGTH } from './scripts.js'
 

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Backend } from '../../src/backend.js'
-import type { CachedValue } from '../../src/cached-value.js'
-import { diagnostics, type Messages } from '../../src/diagnostics.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { CachedValue } from '../../src/backend/cached-value.js'
+import { diagnostics, type Messages } from '../../src/base/diagnostics.js'
 import type { Subject } from './subjects.js'
 
 /** What became of the values: kept as they were, changed, refused, or not read back at all. */

@@ -1,5 +1,5 @@
 import { cpuUsage } from 'node:process'
-import { isPromise } from '../../src/maybe-promise.js'
+import { isPromise } from '../../src/base/maybe-promise.js'
 import { entryOf, type Fidelity, judge, keyOf } from './fidelity.js'
 import type { Subject } from './subjects.js'
 

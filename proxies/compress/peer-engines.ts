@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import { CorralError } from '../../src/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 import { type Engine, zstdEngine } from './zlib-engine.js'
 
 /**

@@ -1,17 +1,11 @@
 import { Packr } from 'msgpackr'
-import { CorralError } from '../../src/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 import { refuseLarge } from '../../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../../src/wire/fidelity.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
 import type { Keeps } from '../../src/wire/keeps.js'
-import { replaceNegativeZeros } from '../../src/wire/negative-zero.js'
-import {
-  mayHoldLoneSurrogate,
-  mayHoldRegExp,
-  mendNegativeZeros,
-  mentionsProto,
-  STAND_IN,
-} from '../../src/wire/packed.js'
+import { replaceNegativeZeros } from './negative-zero.js'
+import { mayHoldLoneSurrogate, mayHoldRegExp, mendNegativeZeros, mentionsProto, STAND_IN } from './packed.js'
 import { FAITHFUL, type Settings } from './settings.js'
 
 /** Packs a payload. */

@@ -1,12 +1,12 @@
 import { Unpackr } from 'msgpackr'
 // @ts-expect-error: this entry of msgpackr has no types; it is the same class, which compiles nothing.
 import { Unpackr as UncompiledUnpackr } from 'msgpackr/unpack-no-eval'
-import type { CachedValue } from '../../src/cached-value.js'
+import type { CachedValue } from '../../src/backend/cached-value.js'
 import type { Entry } from '../../src/wire/frame.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
-import { definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from '../../src/wire/packed.js'
-import type { Shape } from '../../src/wire/shapes.js'
+import { definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from './packed.js'
 import { FAITHFUL, type Settings } from './settings.js'
+import type { Shape } from './shapes.js'
 
 /** Reads the payload of an entry, after `skip` bytes of something else. */
 export type Read = (entry: Entry, skip: number) => CachedValue | undefined

@@ -1,7 +1,7 @@
-import { CorralError } from '../errors.js'
-import { groupName, type IdPart, name, part, text } from './names.js'
+import { CorralError } from '../base/errors.js'
+import { groupName, type IdPart, name, part, text } from '../ledger/names.js'
+import { version } from '../versions/version.js'
 import { scopes } from './scopes.js'
-import { version } from './version.js'
 
 /**
  * Names of what entries are made from. The kinds never meet, and no part can pretend to be two: what separates the parts

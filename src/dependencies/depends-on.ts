@@ -1,7 +1,7 @@
-import { CorralError } from '../errors.js'
-import { currentScope } from '../scope.js'
-import { checkNames } from './names.js'
-import { refuseVersions } from './versions.js'
+import { CorralError } from '../base/errors.js'
+import { currentScope } from '../creation/scope.js'
+import { refuseVersions } from '../ledger/checked-names.js'
+import { checkNames } from '../ledger/names.js'
 
 /**
  * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the

@@ -1,9 +1,9 @@
-import { atOnce } from '../at-once.js'
-import { report } from '../diagnostics.js'
-import { CorralError, refuseUnknown, shown } from '../errors.js'
-import { UNCACHEABLE } from '../gathering.js'
-import { warnOnce } from '../warn-once.js'
-import { type IdPart, name, part, text } from './names.js'
+import { report } from '../base/diagnostics.js'
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { atOnce } from '../base/expect-sync.js'
+import { warnOnce } from '../base/warn-once.js'
+import { UNCACHEABLE } from '../creation/collector.js'
+import { type IdPart, name, part, text } from '../ledger/names.js'
 
 /** Values of the fields of a condition. */
 export type Condition<F extends string> = { readonly [field in F]: IdPart | boolean | null }

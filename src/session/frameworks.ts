@@ -1,4 +1,4 @@
-import { beginSession, runInSession } from './current.js'
+import { beginSession, runInSession } from '../versions/session.js'
 
 /** What an Express-shaped server hands to a middleware; also that of connect, Polka or restify. */
 export interface ServerResponseLike {

@@ -1,10 +1,10 @@
-import { CorralError, shown } from '../errors.js'
-import { forget } from './check.js'
-import { currentSession, runInSession } from './current.js'
+import { CorralError, shown } from '../base/errors.js'
+import { currentSession, runInSession } from '../versions/session.js'
+import { forget } from '../versions/version-check.js'
 import { asyncMiddleware, express, fastify } from './frameworks.js'
 
-export type { CheckOptions, Version } from './check.js'
-export type { Session } from './current.js'
+export type { Session } from '../versions/session.js'
+export type { CheckOptions, Version } from '../versions/version-check.js'
 export type {
   AsyncMiddleware,
   ExpressMiddleware,

@@ -1,11 +1,11 @@
-import { report } from '../diagnostics.js'
-import { CorralError, shown } from '../errors.js'
-import type { Gathering } from '../gathering.js'
-import type { InvalidationMode } from '../ledger.js'
-import type { MaybePromise } from '../maybe-promise.js'
-import { type Transaction, UNDONE } from '../scope.js'
-import { type Nested, spans } from '../spans.js'
-import type { Cause } from './source.js'
+import { type Nested, spans } from '../base/async-context.js'
+import { report } from '../base/diagnostics.js'
+import { CorralError, shown } from '../base/errors.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { Gathering } from '../creation/collector.js'
+import { type Transaction, UNDONE } from '../creation/scope.js'
+import type { Cause } from '../events/event-source.js'
+import type { InvalidationMode } from '../ledger/ledger.js'
 
 /** What a broker invalidates through: a region. */
 export interface Target {

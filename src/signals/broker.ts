@@ -1,14 +1,22 @@
-import { atOnce } from '../at-once.js'
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { atOnce } from '../base/expect-sync.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 import { dep } from '../dependencies/dep.js'
-import { checkNames, type IdPart } from '../dependencies/names.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
-import { refuseVersions } from '../dependencies/versions.js'
-import { CorralError, refuseUnknown, shown } from '../errors.js'
-import type { InvalidationMode } from '../ledger.js'
-import type { MaybePromise } from '../maybe-promise.js'
+import { emitter, type Listener } from '../events/emitter.js'
+import {
+  asSource,
+  type Cause,
+  checkCause,
+  checkReady,
+  guardsOf,
+  type Missed,
+  type Source,
+} from '../events/event-source.js'
+import { refuseVersions } from '../ledger/checked-names.js'
+import type { InvalidationMode } from '../ledger/ledger.js'
+import { checkNames, type IdPart } from '../ledger/names.js'
 import { type Debt, doneBy, invalidateIn, settleOrDefer, type Target } from './after-commit.js'
-import { emitter, type Listener } from './emitter.js'
-import { asSource, type Cause, checkCause, checkReady, guardsOf, type Missed, type Source } from './source.js'
 
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */

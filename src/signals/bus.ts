@@ -1,4 +1,4 @@
-import type { MaybePromise } from '../maybe-promise.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 
 /**
  * Carries short texts between processes: Redis pub/sub, or whatever you have. It need not keep messages for who is not

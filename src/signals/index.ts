@@ -1,3 +1,4 @@
+export { type CacheResults, type CacheResultsOptions, cacheResults } from '../functions/cache-results.js'
 export { afterCommit, isNotInvalidated, type NotInvalidated } from './after-commit.js'
 export { type BroadcastOptions, broadcast } from './broadcast.js'
 export {
@@ -11,5 +12,4 @@ export {
   type ItemOf,
 } from './broker.js'
 export { type Bus, type BusListener, type LocalBus, localBus, type Subscription } from './bus.js'
-export { type CacheResults, type CacheResultsOptions, cacheResults } from './cache-results.js'
 export { type Relay, type RelayOptions, relay } from './relay.js'

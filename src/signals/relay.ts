@@ -1,10 +1,10 @@
-import { report } from '../diagnostics.js'
-import { type Duration, milliseconds } from '../duration.js'
-import { CorralError, refuseUnknown, shown } from '../errors.js'
-import { orElse } from '../maybe-promise.js'
+import { report } from '../base/diagnostics.js'
+import { type Duration, milliseconds } from '../base/duration.js'
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { orElse } from '../base/maybe-promise.js'
+import { type Cause, sourceOf } from '../events/event-source.js'
 import type { Bus } from './bus.js'
-import { type Body, isNames, link, portions } from './link.js'
-import { type Cause, sourceOf } from './source.js'
+import { type Body, isNames, link, portions } from './bus-link.js'
 
 export interface RelayOptions {
   /** For a message to be taken by the bus. @default '5s' */

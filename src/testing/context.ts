@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import type { Backend } from '../backend.js'
-import type { Acquired } from '../lease.js'
-import type { Ledger } from '../ledger.js'
+import type { Backend } from '../backend/backend.js'
+import type { Acquired } from '../backend/lease.js'
+import type { Ledger } from '../ledger/ledger.js'
 
 /** What a case may ask of the backend that it is run on; it does not apply where the answer is no. */
 export type Need =

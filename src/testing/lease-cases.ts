@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Backend } from '../backend.js'
+import type { Backend } from '../backend/backend.js'
 import { busy, type Case, granted, inTime, same, sleep, stopwatch } from './context.js'
 
 /** Ways in which a lease ends, each of which must wake who waits for it. */

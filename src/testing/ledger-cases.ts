@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import type { Basis, Instant } from '../cached-value.js'
-import { compare, namesOf } from '../ledger.js'
+import type { Basis, Instant } from '../backend/cached-value.js'
+import { compare, namesOf } from '../ledger/ledger.js'
 import { busy, type Case, granted, inTime, ledgerOf, same } from './context.js'
 
 const basis = ({ epoch, at }: Instant, ...names: string[]): Basis => ({ epoch, groups: [{ a: at, names }] })

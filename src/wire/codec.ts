@@ -1,7 +1,7 @@
-import type { Bytes, CachedValue } from '../cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../errors.js'
-import { andThen, type MaybePromise } from '../maybe-promise.js'
-import { type BackendProxy, mapValues } from '../proxy.js'
+import type { Bytes, CachedValue } from '../backend/cached-value.js'
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { type BackendProxy, mapValues } from '../chain/proxy.js'
 import { frame, readFrame } from './frame.js'
 
 /** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */

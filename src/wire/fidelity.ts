@@ -1,4 +1,4 @@
-import { CorralError } from '../errors.js'
+import { CorralError } from '../base/errors.js'
 import type { Keeps } from './keeps.js'
 import { explainLoss, type Loss } from './loss.js'
 import { isWellFormed } from './text.js'

@@ -1,7 +1,7 @@
-import type { Bytes, Metadata } from '../cached-value.js'
-import { basisBytes, readBasis } from './basis.js'
+import type { Bytes, Metadata } from '../backend/cached-value.js'
 import { crc32, crcOfKey, RESIDUE, withoutFourZeros } from './crc.js'
-import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './numbers.js'
+import { basisBytes, readBasis } from './snapshot-bytes.js'
+import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './varint.js'
 
 /** First byte of an entry of version 1. Occurs nowhere in UTF-8; the two lowest bits are the version. */
 const ENTRY_V1 = 0xf9

@@ -29,7 +29,7 @@ const FLOOR = LONG
 /** ms between two losses, on average. */
 const EVERY = 15
 
-/** The clock's name in `src/dependencies/track.ts`. */
+/** The clock's name in `src/dependencies/tracking-layer.ts`. */
 const THE_CLOCK = '~clock'
 const NAMES = [
   'region:history',

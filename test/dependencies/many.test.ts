@@ -4,8 +4,8 @@ import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { prefix } from '../../proxies/prefix.js'
+import { remembered } from '../../src/dependencies/call-registry.js'
 import { CorralError, dep, dependsOn, makeRegion, methodOf, NO_VALUE, wrap } from '../../src/index.js'
-import { remembered } from '../../src/remembered.js'
 import { held } from '../support/stage.js'
 
 setFlagsFromString('--expose-gc')

@@ -27,7 +27,7 @@ import { say } from '../memcached/start.js'
 import { cluster, type Deployment, standalone } from '../redis/deployments.js'
 import { startMemcached } from '../support/servers.js'
 
-/** The clock's name in `src/dependencies/track.ts`. */
+/** The clock's name in `src/dependencies/tracking-layer.ts`. */
 const THE_CLOCK = '~clock'
 
 interface Running {

@@ -1,8 +1,8 @@
 import { memory } from '../../backends/memory/index.js'
-import type { Backend } from '../../src/backend.js'
-import type { Bytes } from '../../src/cached-value.js'
-import { isPromise, type MaybePromise } from '../../src/maybe-promise.js'
-import type { BackendProxy } from '../../src/proxy.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
+import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
+import type { BackendProxy } from '../../src/chain/proxy.js'
 
 export interface BytesStore {
   readonly backend: Backend<Bytes>

@@ -1,13 +1,13 @@
 import { json } from '../../proxies/json.js'
+import { SHAPES_KEY } from '../../proxies/msgpack/shapes.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { v8 } from '../../proxies/v8.js'
-import type { Backend } from '../../src/backend.js'
-import type { Bytes, CachedValue, Metadata } from '../../src/cached-value.js'
-import { defineBackend } from '../../src/define-backend.js'
-import { undecodableCount } from '../../src/diagnostics.js'
-import type { BackendProxy } from '../../src/proxy.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes, CachedValue, Metadata } from '../../src/backend/cached-value.js'
+import { defineBackend } from '../../src/backend/define-backend.js'
+import { undecodableCount } from '../../src/base/diagnostics.js'
+import type { BackendProxy } from '../../src/chain/proxy.js'
 import { frame } from '../../src/wire/frame.js'
-import { SHAPES_KEY } from '../../src/wire/shapes.js'
 
 export type Encoding = BackendProxy<CachedValue, Bytes>
 

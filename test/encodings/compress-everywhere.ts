@@ -1,8 +1,8 @@
 import { memory } from '../../backends/memory/index.js'
 import { algorithms, engineOf } from '../../proxies/compress/algorithms.js'
 import { type CompressionAlgorithm, compress } from '../../proxies/compress.js'
-import { undecodableCount } from '../../src/diagnostics.js'
-import { wrap } from '../../src/wrap.js'
+import { undecodableCount } from '../../src/base/diagnostics.js'
+import { wrap } from '../../src/chain/wrap.js'
 import { bytesStore, rows, same } from './bytes-store.js'
 import { attacks, forged } from './compress-attacks.js'
 

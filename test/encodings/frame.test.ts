@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Basis, Metadata } from '../../src/cached-value.js'
-import { CorralError } from '../../src/errors.js'
+import type { Basis, Metadata } from '../../src/backend/cached-value.js'
+import { CorralError } from '../../src/base/errors.js'
 import { crc32, crcOfKey, RESIDUE, tableCrc32, withoutFourZeros } from '../../src/wire/crc.js'
 import { frame, readFrame } from '../../src/wire/frame.js'
-import { varintSize, writeVarint } from '../../src/wire/numbers.js'
+import { varintSize, writeVarint } from '../../src/wire/varint.js'
 import { METADATA } from './chains.js'
 
 const PAYLOAD = Buffer.from('payload')

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import type { CachedValue } from '../../src/cached-value.js'
+import type { CachedValue } from '../../src/backend/cached-value.js'
+import { wrap } from '../../src/chain/wrap.js'
 import { defineCodec } from '../../src/wire/codec.js'
-import { wrap } from '../../src/wrap.js'
 import { benchOf, ENCODINGS, forged, METADATA, payloadOf } from './chains.js'
 import { decodePhoto, encodePhoto, type Photo } from './schema-codec.js'
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { JsonTransform } from '../../proxies/json/replacer.js'
 import { json } from '../../proxies/json.js'
-import type { JsonTransform } from '../../src/wire/replacer.js'
 import { benchOf } from './chains.js'
 import { difference } from './same.js'
 

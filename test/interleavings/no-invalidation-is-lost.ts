@@ -1,5 +1,5 @@
 import { describe, it } from 'vitest'
-import type { Backend } from '../../src/backend.js'
+import type { Backend } from '../../src/backend/backend.js'
 import { type CachedValue, makeRegion, NO_VALUE, type Region } from '../../src/index.js'
 import type { Steps } from './stepped.js'
 

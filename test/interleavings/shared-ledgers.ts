@@ -11,8 +11,8 @@ import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
 import { parseClock, parseStamp } from '../../backends/redis/moments.js'
 import { clockKeys, stampKey } from '../../backends/redis/names.js'
 import * as scripts from '../../backends/redis/scripts.js'
-import { epochLedger } from '../../src/epoch-ledger.js'
-import type { Ledger } from '../../src/ledger.js'
+import { epochLedger } from '../../src/ledger/epoch-ledger.js'
+import type { Ledger } from '../../src/ledger/ledger.js'
 import type { Schedule } from './explore.js'
 import { type Touched, watched } from './moments.js'
 
@@ -27,7 +27,7 @@ export interface SharedLedger {
 /** What its records are watched by. */
 type Steps = Pick<Schedule, 'step' | 'touch'>
 
-/** The name of the clock in `src/dependencies/track.ts`. */
+/** The name of the clock in `src/dependencies/tracking-layer.ts`. */
 const THE_CLOCK = '~clock'
 
 /** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */

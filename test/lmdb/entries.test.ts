@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { open } from 'lmdb'
 import { describe, expect, test } from 'vitest'
 import { type LmdbOptions, lmdb } from '../../backends/lmdb/index.js'
-import { diagnostics, type Messages } from '../../src/diagnostics.js'
+import { diagnostics, type Messages } from '../../src/base/diagnostics.js'
 import { temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { lmdb } from '../../backends/lmdb/index.js'
 import { fileWaiters } from '../../backends/lmdb/waiters.js'
-import type { Backend } from '../../src/backend.js'
-import type { Bytes, Instant } from '../../src/cached-value.js'
-import type { Ledger } from '../../src/ledger.js'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes, Instant } from '../../src/backend/cached-value.js'
+import type { Ledger } from '../../src/ledger/ledger.js'
 import { temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()

@@ -1,5 +1,5 @@
 import { lmdb } from '../../backends/lmdb/index.js'
-import { CorralError } from '../../src/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 
 /** Runs where the disk is not as it should be, and says as JSON what came of it. */
 const [mode = '', file = ''] = process.argv.slice(2)

@@ -1,5 +1,5 @@
-import { NO_VALUE } from '../../src/cached-value.js'
-import type { Region } from '../../src/region-types.js'
+import { NO_VALUE } from '../../src/backend/cached-value.js'
+import type { Region } from '../../src/region/types.js'
 import type { Peer, Reply, Task } from './peer-protocol.js'
 import { openTruth } from './truth.js'
 

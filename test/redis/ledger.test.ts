@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
 import { stampKey } from '../../backends/redis/names.js'
-import type { Basis, Instant } from '../../src/cached-value.js'
+import type { Basis, Instant } from '../../src/backend/cached-value.js'
 import type { Ledger } from '../../src/index.js'
-import { compare, namesOf } from '../../src/ledger.js'
+import { compare, namesOf } from '../../src/ledger/ledger.js'
 import type { Deployment } from './deployments.js'
 import { bytes, everywhere, freshKey, granted, text } from './suite.js'
 

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 import { coalescer, type Fetched, type Reads } from '../../backends/redis/coalescer.js'
-import { changed } from '../../src/maybe-promise.js'
+import { changed } from '../../src/base/maybe-promise.js'
 import { text } from './suite.js'
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))

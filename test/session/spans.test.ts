@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type Nested, spans } from '../../src/spans.js'
+import { type Nested, spans } from '../../src/base/async-context.js'
 
 interface Named extends Nested<Named> {
   readonly name: string

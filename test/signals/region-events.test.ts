@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
+import { emitter } from '../../src/events/emitter.js'
 import {
   delegate,
   dep,
@@ -12,7 +13,6 @@ import {
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
-import { emitter } from '../../src/signals/emitter.js'
 import { idle, isPending, open } from '../support/stage.js'
 
 const unhandled: unknown[] = []

@@ -10,8 +10,8 @@ import {
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
+import { link } from '../../src/signals/bus-link.js'
 import { type Bus, type BusListener, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
-import { link } from '../../src/signals/link.js'
 import { deferred, idle } from '../support/stage.js'
 
 const endings: (() => void)[] = []

@@ -1,0 +1,86 @@
+import { refuseLoss } from '../../src/wire/fidelity.js'
+import type { Keeps } from '../../src/wire/keeps.js'
+import { nameOf, segmentOf } from '../../src/wire/loss.js'
+
+/** A function as `JSON.stringify` and `JSON.parse` take it. */
+export type JsonTransform = (this: unknown, key: string, value: unknown) => unknown
+
+interface Place {
+  readonly above: Place | undefined
+  readonly segment: string
+  readonly depth: number
+}
+
+/**
+ * A replacer that also refuses what the user's own leaves to be lost. What the user's replacer changes is the user's
+ * decision, dropping a property included; what it leaves alone has to be something that JSON keeps.
+ * @param standIn - what to write for a −0
+ */
+export function strictReplacer(keeps: Keeps, replacer: JsonTransform, standIn: string): JsonTransform {
+  const places = new WeakMap<object, Place>()
+  return function (this: unknown, key, value) {
+    const holder = this as Record<string, unknown>
+    const above = places.get(holder)
+    const place: Place = {
+      above,
+      segment: above === undefined ? 'value' : segmentOf(holder, key),
+      depth: above === undefined ? 0 : above.depth + 1,
+    }
+    const original = holder[key]
+    const made = replacer.call(holder, key, value)
+    const what = key === '__proto__' ? 'a key named __proto__' : lossOf(holder, key, original, value, made)
+    if (what !== undefined) refuseLoss(keeps, { path: pathOf(place), what })
+    if (typeof made === 'object' && made !== null) {
+      if (place.depth >= keeps.maxDepth)
+        refuseLoss(keeps, { path: pathOf(place), what: `objects nested deeper than ${keeps.maxDepth}` })
+      places.set(made, place)
+    }
+    return Object.is(made, -0) ? standIn : made
+  }
+}
+
+function lossOf(
+  holder: object,
+  key: string,
+  original: unknown,
+  value: unknown,
+  made: unknown,
+): string | undefined {
+  if (made === value) {
+    // JSON.stringify has asked toJSON before it asks the replacer.
+    if (value !== original && !Number.isNaN(value)) return kindOf(original)
+    if (made === undefined) return key in holder ? 'undefined' : 'a hole in an array'
+  } else if (made === undefined)
+    return key === '' && original !== undefined ? 'a whole value replaced by undefined' : undefined
+  return jsonKeeps(made) ? undefined : kindOf(made)
+}
+
+function jsonKeeps(value: unknown): boolean {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return true
+    case 'number':
+      return Number.isFinite(value)
+    case 'object': {
+      if (value === null || Array.isArray(value)) return true
+      const prototype: unknown = Object.getPrototypeOf(value)
+      return prototype === Object.prototype || prototype === null
+    }
+    default:
+      return false
+  }
+}
+
+function kindOf(value: unknown): string {
+  if (typeof value === 'number' || value === undefined) return String(value)
+  return typeof value === 'object' && value !== null
+    ? `an instance of ${nameOf(Object.getPrototypeOf(value))}`
+    : `a ${typeof value}`
+}
+
+function pathOf(place: Place): string {
+  let path = ''
+  for (let at: Place | undefined = place; at !== undefined; at = at.above) path = at.segment + path
+  return path
+}

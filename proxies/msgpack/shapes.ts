@@ -1,0 +1,225 @@
+import { createHash } from 'node:crypto'
+import type { Backend } from '../../src/backend/backend.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
+import { coarseClock } from '../../src/base/clock.js'
+import { report } from '../../src/base/diagnostics.js'
+import { andThen, type MaybePromise, orElse } from '../../src/base/maybe-promise.js'
+import { frame, readFrame } from '../../src/wire/frame.js'
+import { isWellFormed } from '../../src/wire/text.js'
+
+/** The field names of a record, in order. */
+export type Shape = readonly string[]
+
+/** A list of shapes. Its id is a hash of what it says, so that no value is ever read with another table than its own. */
+export interface ShapeTable {
+  /** Eight bytes as latin1 text. */
+  readonly id: string
+  readonly idBytes: Uint8Array
+  readonly shapes: readonly Shape[]
+}
+
+export interface ShapeStore {
+  /** The table to encode with: one that was stored, or the empty one. */
+  current(): ShapeTable
+  /** The table with that id or one that it grew into; `undefined` when the chain has neither. */
+  find(id: string): MaybePromise<ShapeTable | undefined>
+  /** Tells of a shape that had to be written out. Seen twice, it is stored with the others, in the background. */
+  propose(shape: Shape): void
+  /** What is under way, for tests and for a clean end. */
+  settled(): Promise<void>
+}
+
+/** Below every encoding's payload codecs: a table is an entry of its own, in the same frame as every other. */
+const CODEC_SHAPES = 5
+/** Where a table stands, as the layer below the encoding sees keys. */
+export const SHAPES_KEY = 'corral:shapes'
+export const ID_BYTES = 8
+/** Ids of one byte: half of those that MessagePack leaves free; the other half is for records written out. */
+export const MAX_SHAPES = 32
+const MAX_FIELDS = 256
+const MAX_TABLE_BYTES = 1 << 20
+const LEASE_MS = 5000
+/** How long an id that the chain does not know is believed to be unknown. */
+const UNKNOWN_MS = 1000
+/** How often a writer makes sure that the table it writes with is still stored. */
+const VERIFY_MS = 30_000
+const MAX_REMEMBERED = 1000
+
+const EMPTY = tableOf('\0'.repeat(ID_BYTES), [])
+
+function tableOf(id: string, shapes: readonly Shape[]): ShapeTable {
+  return { id, idBytes: Buffer.from(id, 'latin1'), shapes }
+}
+
+/** The id of a table that has one shape more. */
+function grow(id: string, shape: Shape): string {
+  const hash = createHash('sha256').update(id, 'latin1').update(JSON.stringify(shape))
+  return hash.digest().toString('latin1', 0, ID_BYTES)
+}
+
+/**
+ * Keeps shapes in the backend below an encoding, so that every process can read what any of them wrote. Tables only
+ * grow; writers agree through a lease, and where that fails an id that is not found is a miss, never a wrong value.
+ * @param now - epoch ms, injectable for tests
+ */
+export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock.now): ShapeStore {
+  const known = new Map<string, ShapeTable>([[EMPTY.id, EMPTY]])
+  const unknown = new Map<string, number>()
+  const sightings = new Map<string, number>()
+  const proposals = new Map<string, Shape>()
+  let current = EMPTY
+  let verifiedAt = 0
+  let committing: Promise<void> | undefined
+  let loading: Promise<void> | undefined
+
+  /** Remembers a table under its own id and those of all that it grew from. */
+  const remember = (shapes: readonly Shape[]): ShapeTable => {
+    if (known.size > MAX_REMEMBERED) {
+      known.clear()
+      known.set(EMPTY.id, EMPTY)
+    }
+    const ids: string[] = []
+    let id = EMPTY.id
+    for (const shape of shapes) ids.push((id = grow(id, shape)))
+    const table =
+      known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : tableOf(id, shapes)
+    for (const one of ids) known.set(one, table)
+    return table
+  }
+  const adopt = (stored: Bytes | undefined): ShapeTable => {
+    const shapes = stored === undefined ? undefined : readShapes(stored)
+    if (shapes === undefined) return EMPTY
+    return remember(shapes)
+  }
+
+  const commit = async () => {
+    const lease = await next.acquire(SHAPES_KEY, LEASE_MS)
+    // Somebody else is at it: what it stores is found when it is needed, and what it lacks is proposed again.
+    if (lease.token === undefined) return
+    const { token } = lease
+    let done = false
+    try {
+      const base = adopt(await next.get(SHAPES_KEY))
+      const shapes = [...base.shapes]
+      const present = new Set(shapes.map((shape) => JSON.stringify(shape)))
+      for (const shape of [...current.shapes, ...proposals.values()]) {
+        const text = JSON.stringify(shape)
+        if (present.has(text) || shapes.length >= MAX_SHAPES) continue
+        present.add(text)
+        shapes.push(shape)
+      }
+      if (shapes.length > base.shapes.length) {
+        done = (await next.set(SHAPES_KEY, writeShapes(shapes, now()), { token })) === 'stored'
+        if (!done) return
+      }
+      current = remember(shapes)
+      verifiedAt = now()
+      proposals.clear()
+      if (sightings.size > MAX_REMEMBERED) sightings.clear()
+    } finally {
+      if (!done) await next.release(SHAPES_KEY, token)
+    }
+  }
+  const commitSoon = () => {
+    if (committing !== undefined) return
+    // Values are written without the table meanwhile: nobody waits for this, and a failure costs bytes only.
+    committing = Promise.resolve()
+      .then(commit)
+      .catch((error: unknown) => report('failure', () => ({ where: 'shapes', key: SHAPES_KEY, error })))
+      .finally(() => {
+        committing = undefined
+      })
+  }
+  const verify = () => {
+    if (now() - verifiedAt < VERIFY_MS) return
+    verifiedAt = now()
+    void Promise.resolve()
+      .then(() => next.get(SHAPES_KEY))
+      .then((stored) => {
+        if (adopt(stored).id !== current.id) commitSoon()
+      })
+      .catch((error: unknown) => report('failure', () => ({ where: 'shapes', key: SHAPES_KEY, error })))
+  }
+
+  const load = (id: string): MaybePromise<ShapeTable | undefined> => {
+    const until = unknown.get(id)
+    if (until !== undefined && now() < until) return undefined
+    const concluded = (): ShapeTable | undefined => {
+      const found = known.get(id)
+      if (found !== undefined) return found
+      if (unknown.size >= MAX_REMEMBERED) unknown.clear()
+      unknown.set(id, now() + UNKNOWN_MS)
+      // The table that others write with is gone, or mine is: agree anew.
+      if (current !== EMPTY) commitSoon()
+      return undefined
+    }
+    const arrived = (stored: Bytes | undefined) => {
+      const table = adopt(stored)
+      // Writing with what is stored, where it has all of mine, keeps processes on one table.
+      if (current === EMPTY || known.get(current.id) === table) current = table
+    }
+    if (loading === undefined) {
+      const got = orElse(
+        () => andThen(next.get(SHAPES_KEY), arrived),
+        () => undefined,
+      )
+      if (!(got instanceof Promise)) return concluded()
+      loading = got.finally(() => {
+        loading = undefined
+      })
+    }
+    return loading.then(concluded)
+  }
+
+  return {
+    current() {
+      if (current !== EMPTY) verify()
+      return current
+    },
+    find: (id) => known.get(id) ?? load(id),
+    propose(shape) {
+      if (current.shapes.length >= MAX_SHAPES || !isShape(shape)) return
+      const text = JSON.stringify(shape)
+      const times = (sightings.get(text) ?? 0) + 1
+      if (sightings.size > MAX_REMEMBERED) sightings.clear()
+      sightings.set(text, times)
+      // Once may be a dictionary with keys of its own; the table is for what comes again.
+      if (times < 2) return
+      proposals.set(text, [...shape])
+      commitSoon()
+    },
+    async settled() {
+      while (committing !== undefined || loading !== undefined) await (committing ?? loading)
+    },
+  }
+}
+
+function writeShapes(shapes: readonly Shape[], at: number): Bytes {
+  return frame(
+    CODEC_SHAPES,
+    { startedAt: at, createdAt: at },
+    Buffer.from(JSON.stringify(shapes)),
+    SHAPES_KEY,
+  )
+}
+
+function readShapes(stored: Bytes): readonly Shape[] | undefined {
+  const entry = readFrame(stored, SHAPES_KEY)
+  if (entry === undefined || entry.codec !== CODEC_SHAPES || entry.end - entry.start > MAX_TABLE_BYTES)
+    return undefined
+  try {
+    const shapes: unknown = JSON.parse(entry.bytes.toString('utf8', entry.start, entry.end))
+    return Array.isArray(shapes) && shapes.length <= MAX_SHAPES && shapes.every(isShape) ? shapes : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isShape(shape: unknown): shape is Shape {
+  return (
+    Array.isArray(shape) &&
+    shape.length > 0 &&
+    shape.length <= MAX_FIELDS &&
+    shape.every((name) => typeof name === 'string' && name !== '__proto__' && isWellFormed(name))
+  )
+}

@@ -1,0 +1,67 @@
+import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { Ledger, Tracker } from '../ledger/ledger.js'
+import type { Basis } from './cached-value.js'
+import type { LeaseOperations, PlainMutex } from './lease.js'
+
+/** Stored · the lease was revoked, stolen or has expired · something it was made from was invalidated. */
+export type Outcome = 'stored' | 'lost' | 'refused'
+
+export interface WriteOptions {
+  /** Physical lifetime in ms, always longer than the time for which the value is fresh. Absent: for ever. */
+  readonly ttl?: number
+  /** Makes this write the fill of a lease: stored only while the token still holds. Absent: the lease is revoked. */
+  readonly token?: string
+  /** Store only if nothing that the value was made from was invalidated, in the same step where the store can. */
+  readonly ifCurrent?: { readonly clock: string; readonly basis: Basis }
+}
+
+export type Write<T> = readonly [key: string, value: T, options: WriteOptions]
+
+/** What a layer holds: whole cached values, or bytes that an encoding above it makes of them. */
+export type Representation = 'values' | 'bytes'
+
+/**
+ * What a backend's author writes: three methods, and whatever more the store can do. Pass it to `defineBackend`.
+ * Every method may answer at once or with a promise; a miss is `undefined`.
+ */
+export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
+  readonly name: string
+  get(key: string): MaybePromise<T | undefined>
+  /** A write without a token revokes the lease of its key; a refused one without a token leaves no older value behind. */
+  set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome | void>
+  /** Idempotent; revokes the lease of its key. */
+  delete(key: string): MaybePromise<void>
+  getMulti?(keys: readonly string[]): MaybePromise<readonly (T | undefined)[]>
+  setMulti?(writes: readonly Write<T>[]): MaybePromise<readonly Outcome[]>
+  deleteMulti?(keys: readonly string[]): MaybePromise<void>
+  close?(): MaybePromise<void>
+  /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
+  readonly ledger?: Ledger | undefined
+  readonly tracker?: Tracker | undefined
+  /** A plain lock for authors who have nothing better: one creator, but no fence against a late write of another process. */
+  mutex?(key: string): PlainMutex
+  /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
+  readonly timeout?: Duration
+  /** Say 'bytes' for a store of bytes, so that a chain without an encoding is refused at run time too. */
+  readonly stores?: Representation | undefined
+}
+
+/** How far the lease of a backend reaches: the store fences · a plain mutex excludes · this process only. */
+export type LeaseReach = 'store' | 'mutex' | 'process'
+
+/** What proxies receive and regions hold: complete. Made by `defineBackend`. */
+export interface Backend<in out T = unknown>
+  extends Omit<Required<BackendSpec<T>>, 'set' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'> {
+  /** What is stored. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
+  readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
+  set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome>
+  readonly ledger: Ledger | undefined
+  readonly tracker: Tracker | undefined
+  readonly reach: LeaseReach
+  readonly stores: Representation | undefined
+  /** What a layer keeps its region from promising, in plain words, for `region.lease.limits`. */
+  readonly limits?: readonly string[] | undefined
+  /** The backend under all proxies. */
+  readonly actual: object
+}

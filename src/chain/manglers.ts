@@ -1,0 +1,22 @@
+import { createHash } from 'node:crypto'
+import { CorralError } from '../base/errors.js'
+import type { KeyMangler } from './proxy.js'
+
+/** A key as the 40 hexadecimal digits of its SHA-1: short keys for stores that limit their length. */
+export const sha1: KeyMangler = (key) => createHash('sha1').update(key).digest('hex')
+
+/** A key as the 64 hexadecimal digits of its SHA-256: where keys come from strangers who might search for collisions. */
+export const sha256: KeyMangler = (key) => createHash('sha256').update(key).digest('hex')
+
+/**
+ * Mangles only keys of more than `length` UTF-16 units, so that the others stay readable.
+ * @throws CorralError `ERR_OPTION` unless `length` is an integer from 0 up.
+ */
+export function whenLongerThan(length: number, mangler: KeyMangler): KeyMangler {
+  if (!Number.isInteger(length) || length < 0)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected whenLongerThan() to receive a length from 0 up, got \`${String(length)}\`.`,
+    )
+  return (key) => (key.length > length ? mangler(key) : key)
+}

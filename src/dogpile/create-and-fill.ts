@@ -1,0 +1,126 @@
+import { report } from '../base/diagnostics.js'
+import { runInScope, type Work } from '../creation/scope.js'
+import type { Filled, Flight } from './flight.js'
+import type { Steps } from './types.js'
+
+/** A key whose lease was granted, and who waits for it. */
+export interface Claim<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly token: string
+}
+
+export interface Maker<V> {
+  /** Creates and fills under leases that are held; lands every flight of the batch. Never rejects. */
+  makeAndLand(claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void>
+  /** Resolves when nothing is being made. */
+  idle(): Promise<void>
+}
+
+/**
+ * The one place where creators run under leases.
+ * @param renewEvery - ms
+ * @param ground - closes a flight to newcomers and takes it off the list
+ */
+export function makerOf<V>(renewEvery: number, ground: (key: string, flight: Flight<V>) => void): Maker<V> {
+  let busy = 0
+  let whenIdle: (() => void)[] = []
+
+  const makeAndLand = async (claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void> => {
+    const stop = hold(claims, steps, renewEvery)
+    busy++
+    try {
+      const keys = claims.map(({ key }) => key)
+      for (const { flight } of claims) flight.creating = true
+      const values = await create(steps, keys, work, whenAllAbandoned(claims))
+      for (const { flight } of claims) flight.open = false
+      const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
+      const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
+      claims.forEach(({ key, flight }, i) => {
+        ground(key, flight)
+        flight.land({
+          kind: 'value',
+          value: values[i] as V,
+          filled: outcomes[i] as Filled,
+          look: flight.looks,
+        })
+      })
+    } catch (error) {
+      for (const { key, flight } of claims) ground(key, flight)
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { flight } of claims) flight.fail(error)
+    } finally {
+      stop()
+      if (--busy === 0) {
+        for (const resolve of whenIdle) resolve()
+        whenIdle = []
+      }
+    }
+  }
+
+  return {
+    makeAndLand,
+    idle: () => (busy === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
+  }
+}
+
+/** Keeps the leases of a creation alive until it is called off. */
+function hold<V>(held: readonly Claim<V>[], steps: Steps<V>, every: number): () => void {
+  if (steps.renew === undefined) return () => {}
+  const timer = setInterval(
+    () => {
+      for (const { key, token } of held)
+        void (async () => {
+          try {
+            if (!(await steps.renew?.(key, token)))
+              report('notice', () => ({
+                where: 'dogpile',
+                key,
+                message: 'the lease was lost while the creator ran',
+              }))
+          } catch (error) {
+            report('failure', () => ({ where: 'renew', key, error }))
+          }
+        })()
+    },
+    Math.min(every, 2 ** 31 - 1),
+  )
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
+/** Gives a lease back after a failure, which is then the failure that counts. */
+export async function giveBack<V>(key: string, token: string, steps: Steps<V>): Promise<void> {
+  try {
+    await steps.release?.(key, token)
+  } catch (error) {
+    report('failure', () => ({ where: 'release', key, error }))
+  }
+}
+
+/** Runs a creator in a scope of its own. */
+export function create<V>(
+  steps: Steps<V>,
+  keys: readonly string[],
+  work: Work,
+  signal: AbortSignal,
+): Promise<readonly V[]> {
+  return runInScope(work, () => steps.create(keys, signal))
+}
+
+/** Aborted when nobody waits for any of the keys any more. */
+function whenAllAbandoned<V>(claims: readonly Claim<V>[]): AbortSignal {
+  const [first] = claims
+  if (claims.length === 1 && first !== undefined) return first.flight.abandoned
+  const all = new AbortController()
+  let left = claims.length
+  for (const { flight } of claims) {
+    const { abandoned } = flight
+    const one = () => {
+      if (--left === 0) all.abort(abandoned.reason)
+    }
+    if (abandoned.aborted) one()
+    else abandoned.addEventListener('abort', one, { once: true })
+  }
+  return all.signal
+}

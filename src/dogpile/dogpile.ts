@@ -1,0 +1,398 @@
+import type { Acquired } from '../backend/lease.js'
+import { milliseconds } from '../base/duration.js'
+import { CorralError, refuseUnknown } from '../base/errors.js'
+import { andThen, handled, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from '../creation/scope.js'
+import { handOver } from './background-renewal.js'
+import { type Claim, create, giveBack, makerOf } from './create-and-fill.js'
+import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
+import type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './types.js'
+
+/** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
+const ROUNDS = 3
+
+/**
+ * Makes a dogpile, usable without any cache: hand it how to look and how to create.
+ *
+ * The algorithm is dogpile.cache's, with three things added. Creations are fenced by a token, so that what an
+ * invalidation overtook is not stored. The callers of this process share a flight, which takes no joiners once its fill
+ * is sent. And nobody waits in a cycle: a creator that would wait for itself creates alone, without storing.
+ * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
+ */
+export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
+  refuseUnknown(options, ['wait', 'renewEvery', 'runner', 'signal'], 'dogpile()')
+  const defaultWait = milliseconds(options.wait ?? '60s', 'wait')
+  const renewEvery = milliseconds(options.renewEvery ?? '3s', 'renewEvery')
+  const { runner, signal: closing = never } = options
+  const flights = new Map<string, Flight<V>>()
+  const pile = flights
+
+  const limitsOf = ({ wait = defaultWait, signal }: RunOptions<V>): Limits => ({
+    wait,
+    // One deadline for all that a call waits for, however often it has to start over.
+    deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
+    signal,
+  })
+  const launch = (key: string, work: Work): Flight<V> => {
+    const former = flights.get(key)
+    if (former !== undefined) former.open = false
+    const flight = takeOff<V>(work)
+    flights.set(key, flight)
+    return flight
+  }
+  const ground = (key: string, flight: Flight<V>) => {
+    flight.open = false
+    if (flights.get(key) === flight) flights.delete(key)
+  }
+
+  const maker = makerOf<V>(renewEvery, ground)
+  const { makeAndLand, idle } = maker
+
+  /** Sees a missing key through to a landing: waits for its lease, looks again, creates. Never rejects. */
+  const drive = async (
+    key: string,
+    flight: Flight<V>,
+    steps: Steps<V>,
+    denied: Acquired<Found<V>>,
+  ): Promise<void> => {
+    let token: string | undefined
+    try {
+      let acquired = denied
+      // Nothing has looked since that lease was asked for.
+      let asked = flight.looks
+      const abandoned = whenAborted(flight.abandoned)
+      while (acquired.token === undefined) {
+        const told = await Promise.race([acquired.settled, abandoned])
+        if (flight.abandoned.aborted) throw flight.abandoned.reason
+        // Who came after the lease was asked for may have come after an invalidation of what was told, and starts over: the
+        // leader is gone then, perhaps with the transaction that its creator works in.
+        if (told?.state === 'fresh') {
+          ground(key, flight)
+          return flight.land({ kind: 'value', value: told.value, filled: 'lost', look: asked })
+        }
+        if (await landIfFresh(key, flight, steps)) return
+        asked = ++flight.looks
+        acquired = await acquire(steps, key, false)
+      }
+      token = acquired.token
+      if (await landIfFresh(key, flight, steps, token)) return
+    } catch (error) {
+      ground(key, flight)
+      if (token !== undefined) await giveBack(key, token, steps)
+      flight.fail(error)
+      return
+    }
+    await makeAndLand([{ key, flight, token }], flight.work, steps)
+  }
+
+  /** Looks again; whoever joined before this look may have what it finds. */
+  const landIfFresh = async (
+    key: string,
+    flight: Flight<V>,
+    steps: Steps<V>,
+    token?: string,
+  ): Promise<boolean> => {
+    const look = ++flight.looks
+    const [found] = await steps.look([key])
+    if (found?.state !== 'fresh') return false
+    if (token !== undefined) await giveBack(key, token, steps)
+    ground(key, flight)
+    flight.land({ kind: 'value', value: found.value, filled: 'lost', look })
+    return true
+  }
+
+  /** For a caller that may not wait, or has waited often enough: makes the value for itself. */
+  const alone = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V>,
+  ): Promise<readonly V[]> => {
+    const key = keys.find((one) => repeatsItself(pile, one))
+    if (key !== undefined) throw endless(key)
+    const work = workOf(pile, keys, true)
+    const endWait = noteWait(work)
+    const { signal } = options
+    const over = new AbortController()
+    try {
+      const created = handled(create(steps, keys, work, signal ?? never))
+      // A creator that does not listen to its signal must not keep a caller who has gone.
+      return signal === undefined
+        ? await created
+        : await Promise.race([created, calledOff(signal, over.signal)])
+    } finally {
+      over.abort()
+      endWait?.()
+    }
+  }
+
+  /** Whether leases are granted later: then those who have waited for the same reply get a turn to join before one is asked for. */
+  let later = false
+
+  /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
+  const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
+    const answers = await Promise.allSettled(
+      mine.map(async ({ key, flight }) => {
+        if (later) await undefined
+        flight.looks++
+        const answer = acquire(steps, key, false)
+        later = isPromise(answer)
+        return answer
+      }),
+    )
+    const claims: Claim<V>[] = []
+    answers.forEach((answer, i) => {
+      const { key, flight, stale } = mine[i] as Mine<V>
+      if (answer.status === 'rejected') {
+        ground(key, flight)
+        flight.fail(answer.reason)
+      } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
+      else if (stale) {
+        flight.open = false
+        flight.land({ kind: 'again' })
+        // Until that lease is over the old value is had without asking for it each time.
+        const over = () => ground(key, flight)
+        answer.value.settled.then(over, over)
+        setTimeout(over, Math.min(answer.value.remaining, 2 ** 31 - 1)).unref()
+      } else void drive(key, flight, steps, answer.value)
+    })
+    if (claims.length === 0) return
+    const free: Claim<V>[] = []
+    const renewals: Claim<V>[] = []
+    try {
+      const looks = claims.map(({ flight }) => ++flight.looks)
+      const founds = await steps.look(claims.map(({ key }) => key))
+      for (const [i, claim] of claims.entries()) {
+        const found = founds[i] as Found<V>
+        if (found.state === 'fresh') {
+          await giveBack(claim.key, claim.token, steps)
+          ground(claim.key, claim.flight)
+          claim.flight.land({ kind: 'value', value: found.value, filled: 'lost', look: looks[i] as number })
+        } else if (
+          found.state === 'stale' &&
+          runner !== undefined &&
+          mine.some((m) => m.key === claim.key && m.stale)
+        )
+          renewals.push(claim)
+        else free.push(claim)
+      }
+    } catch (error) {
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { key, flight } of claims) {
+        ground(key, flight)
+        flight.fail(error)
+      }
+      return
+    }
+    if (runner !== undefined && renewals.length > 0) {
+      for (const { key, flight } of renewals) {
+        ground(key, flight)
+        flight.land({ kind: 'again' })
+      }
+      handOver({ pile, runner, maker, closing }, renewals, steps)
+    }
+    if (free.length > 0) await makeAndLand(free, work, steps)
+  }
+
+  const seeThrough = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V>,
+    limits: Limits,
+  ): Promise<Map<string, V>> => {
+    const results = new Map<string, V>()
+    let pending = keys
+    for (let round = 1; pending.length > 0; round++) {
+      const founds = round === 1 && options.seen !== undefined ? options.seen : await steps.look(pending)
+      if (founds.some(({ state }) => state !== 'fresh')) options.signal?.throwIfAborted()
+      const waits: Wait<V>[] = []
+      const mine: Mine<V>[] = []
+      const own: string[] = []
+      const work = workOf(pile, pending)
+      // No await from here to the launch of the last flight: a key has one flight at a time.
+      pending.forEach((key, i) => {
+        const found = founds[i] as Found<V>
+        const current = flights.get(key)
+        if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
+          results.set(key, found.value)
+        else if (options.alone || round > ROUNDS || (current?.open && closesCycle(current.work)))
+          own.push(key)
+        else if (current?.open) waits.push({ key, flight: current, leads: false })
+        else {
+          const flight = launch(key, work)
+          mine.push({ key, flight, stale: found.state === 'stale' })
+          waits.push({
+            key,
+            flight,
+            leads: true,
+            ...(found.state === 'stale' && { instead: found.value }),
+          })
+        }
+      })
+      const landings = waits.map(({ flight, leads }) => handled(flight.wait(limits, leads)))
+      if (mine.length > 0) void makeWhatIsFree(mine, work, steps)
+      if (own.length > 0) {
+        const values = await alone(own, steps, options)
+        own.forEach((key, i) => results.set(key, values[i] as V))
+      }
+      const landed = await Promise.all(landings)
+      const joined = waits.some(({ leads }) => !leads)
+      const suits =
+        joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
+      pending = waits.flatMap((wait, i) => {
+        const landing = landed[i] as Awaited<(typeof landings)[number]>
+        if (landing.kind === 'value' && suits?.[i] !== false) results.set(wait.key, landing.value)
+        else if ('instead' in wait) results.set(wait.key, wait.instead as V)
+        else return [wait.key]
+        return []
+      })
+    }
+    return results
+  }
+
+  const runOne = async (key: string, steps: Steps<V>, options: RunOptions<V>, limits: Limits): Promise<V> =>
+    (await seeThrough([key], steps, options, limits)).get(key) as V
+
+  const renewMulti = async (
+    keys: readonly string[],
+    steps: Steps<V>,
+    options: RunOptions<V> = {},
+  ): Promise<Map<string, Renewed<V>>> => {
+    const repeated = keys.find((key) => makesAlready(pile, key))
+    if (repeated !== undefined) throw endless(repeated)
+    options.signal?.throwIfAborted()
+    const work = workOf(pile, keys)
+    const limits = limitsOf(options)
+    const mine = keys.map((key) => ({ key, flight: launch(key, work) }))
+    const landings = mine.map(({ flight }) => {
+      const landing = flight.wait(limits, true)
+      landing.catch(() => {})
+      return landing
+    })
+    void (async () => {
+      // Every lease first, then one creation: what an invalidation voids must have been begun after it was fenced.
+      const answers = await Promise.allSettled(mine.map(async ({ key }) => acquire(steps, key, true)))
+      const claims: Claim<V>[] = []
+      let failure: unknown
+      answers.forEach((answer, i) => {
+        const { key, flight } = mine[i] as (typeof mine)[number]
+        flight.looks++
+        if (answer.status === 'rejected') failure ??= answer.reason
+        else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
+        else
+          failure ??= new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
+      })
+      if (claims.length === mine.length) return makeAndLand(claims, work, steps)
+      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { key, flight } of mine) {
+        ground(key, flight)
+        flight.fail(failure)
+      }
+    })()
+    const landed = await Promise.all(landings)
+    return new Map(
+      landed.map((landing, i) => {
+        const key = keys[i] as string
+        if (landing.kind !== 'value')
+          throw new CorralError('ERR_BACKEND', `The renewal of '${key}' ended without a value.`)
+        return [key, { value: landing.value, filled: landing.filled }]
+      }),
+    )
+  }
+
+  return {
+    detach(keys) {
+      for (const key of keys) {
+        const flight = flights.get(key)
+        if (flight !== undefined) ground(key, flight)
+      }
+    },
+    makes: (key) => makesAlready(pile, key),
+    idle,
+    runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
+    run(key, steps, options = {}) {
+      const limits = limitsOf(options)
+      const current = options.alone ? undefined : flights.get(key)
+      // What a stampede mostly consists of, without the book-keeping of many keys.
+      if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
+        const { signal, accept } = options
+        const again = () => runOne(key, handed(steps), { signal, accept }, limits)
+        return current.wait(limits, false).then((landing) => {
+          if (landing.kind !== 'value') return again()
+          const suits = accept?.(landing.value) ?? true
+          if (!isPromise(suits)) return suits ? landing.value : again()
+          return suits.then((later) => (later ? landing.value : again()))
+        })
+      }
+      return runOne(key, handed(steps), options, limits)
+    },
+    renewMulti,
+    async renew(key, steps, options) {
+      const renewed = await renewMulti([key], steps, options)
+      return renewed.get(key) as Renewed<V>
+    },
+  }
+}
+
+interface Mine<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly stale: boolean
+}
+
+interface Wait<V> {
+  readonly key: string
+  readonly flight: Flight<V>
+  readonly leads: boolean
+  readonly instead?: V
+}
+
+/** For those who cannot be called off. */
+const never = new AbortController().signal
+
+function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
+  return typeof steps === 'function' ? steps() : steps
+}
+
+/** Which landings suit callers that joined; who leads takes what it made or found itself. */
+function suited<V>(
+  waits: readonly Wait<V>[],
+  landed: readonly Landing<V>[],
+  accept: (value: V) => MaybePromise<boolean>,
+): Promise<readonly boolean[]> {
+  return Promise.all(
+    waits.map(({ leads }, i) => {
+      const landing = landed[i]
+      return leads || landing?.kind !== 'value' || accept(landing.value)
+    }),
+  )
+}
+
+function endless(key: string): CorralError {
+  return new CorralError(
+    'ERR_CREATION_CYCLE',
+    `The creator of '${key}' asks for '${key}' again, endlessly. Break the recursion, or use other keys.`,
+  )
+}
+
+function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired<Found<V>>> {
+  return andThen(steps.acquire?.(key, steal) ?? { token: '' }, (acquired) => {
+    // It may fail before anybody listens: while the other leases of a batch are asked for.
+    if (acquired.token === undefined) void handled(acquired.settled)
+    return acquired
+  })
+}
+
+/** Rejects when the signal is aborted, unless `over` was first. */
+function calledOff(signal: AbortSignal, over: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: over })
+  })
+}
+
+function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    else signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}

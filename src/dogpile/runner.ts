@@ -1,0 +1,58 @@
+import { CorralError, refuseUnknown } from '../base/errors.js'
+
+/** A renewal that a runner may do when and where it likes. */
+export interface CreationJob {
+  /** The key, or the first of several that one call asked for. */
+  readonly key: string
+  readonly keys: readonly string[]
+  readonly signal: AbortSignal
+  /** Creates, stores under the lease and gives it back. Never rejects: failures go to the `failure` channel. */
+  run(): Promise<void>
+}
+
+/** Is handed a renewal when a stale value can be served meanwhile. A job that is dropped frees its key when its lease expires. */
+export type AsyncCreationRunner = (job: CreationJob) => void
+
+export interface BackgroundRunner extends AsyncCreationRunner {
+  /** Resolves when every job that was handed over is done: call it before the process ends. */
+  drain(): Promise<void>
+}
+
+/**
+ * Renews in the background of this process, at most `concurrency` at a time, first come first served.
+ * @throws CorralError `ERR_OPTION` unless `concurrency` is an integer from 1 up.
+ */
+export function inBackground(options: { readonly concurrency?: number } = {}): BackgroundRunner {
+  refuseUnknown(options, ['concurrency'], 'inBackground()')
+  const { concurrency = 8 } = options
+  if (!(Number.isInteger(concurrency) || concurrency === Number.POSITIVE_INFINITY) || concurrency < 1)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`concurrency\` to be an integer from 1 up, got \`${String(concurrency)}\`.`,
+    )
+  const queue: CreationJob[] = []
+  let running = 0
+  let idle: (() => void)[] = []
+  const next = (): void => {
+    while (running < concurrency) {
+      const job = queue.shift()
+      if (job === undefined) break
+      running++
+      // A job that was called off is run all the same: it then only gives its leases back.
+      void job.run().finally(() => {
+        running--
+        next()
+      })
+    }
+    if (running > 0) return
+    for (const resolve of idle) resolve()
+    idle = []
+  }
+  const runner = (job: CreationJob): void => {
+    queue.push(job)
+    queueMicrotask(next)
+  }
+  const drain = (): Promise<void> =>
+    running === 0 && queue.length === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))
+  return Object.assign(runner, { drain })
+}

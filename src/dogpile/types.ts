@@ -1,0 +1,77 @@
+import type { Acquired } from '../backend/lease.js'
+import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { Filled } from './flight.js'
+import type { AsyncCreationRunner } from './runner.js'
+
+/** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
+export type Found<V> =
+  | { readonly state: 'fresh' | 'stale'; readonly value: V }
+  | { readonly state: 'missing'; readonly value?: undefined }
+
+/** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
+export interface Steps<V> {
+  /** Looks at the store; never waits for a creation. */
+  look(keys: readonly string[]): MaybePromise<readonly Found<V>[]>
+  /** Does the expensive work for all of the keys, in their order. */
+  create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
+  /** Asks for the lease of a key; never waits. Without leases there is only this process. */
+  acquire?(key: string, steal: boolean): MaybePromise<Acquired<Found<V>>>
+  /** Stores what was made, each under its token. The first thing it does must be to send it. */
+  fill?(fills: readonly (readonly [key: string, value: V, token: string])[]): MaybePromise<readonly Filled[]>
+  renew?(key: string, token: string): MaybePromise<boolean>
+  release?(key: string, token: string): MaybePromise<boolean>
+}
+
+export interface PileOptions {
+  /** How long a caller waits for another one's creation. @default '60s' */
+  readonly wait?: Duration
+  /** How often leases are renewed while a creator runs. @default '3s' */
+  readonly renewEvery?: Duration
+  /** Takes renewals off the caller's hands when a stale value can be served. */
+  readonly runner?: AsyncCreationRunner | undefined
+  /** Passed on to the runner's jobs: aborted when nobody wants them any more. */
+  readonly signal?: AbortSignal
+}
+
+export interface RunOptions<V> {
+  /** ms. @default the pile's */
+  readonly wait?: number | undefined
+  readonly signal?: AbortSignal | undefined
+  /** What the caller has found already, to spare the first look; one for each key. */
+  readonly seen?: readonly Found<V>[]
+  /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
+  readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
+  /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
+  readonly alone?: boolean
+}
+
+/** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
+export interface Dogpile<V> {
+  /** `steps` may be a function that makes them: whoever joins another caller's creation does not need them. */
+  run(key: string, steps: Steps<V> | (() => Steps<V>), options?: RunOptions<V>): Promise<V>
+  /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
+  runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
+  /** Creates anew whatever is there, voiding a creation under way. Tells what became of the fill. */
+  renew(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<Renewed<V>>
+  /** The same for many keys, in one creation. */
+  renewMulti(
+    keys: readonly string[],
+    steps: Steps<V>,
+    options?: RunOptions<V>,
+  ): Promise<Map<string, Renewed<V>>>
+  /**
+   * Lets nobody join the creations of these keys any more: what they make was voided. Their tokens keep it out of the
+   * store in any case; this spares newcomers the wait.
+   */
+  detach(keys: readonly string[]): void
+  /** Whether the caller is inside a creation of the key, or inside a renewal that such a creation asked for. */
+  makes(key: string): boolean
+  /** Resolves when no creation is under way. */
+  idle(): Promise<void>
+}
+
+export interface Renewed<V> {
+  readonly value: V
+  readonly filled: Filled
+}

@@ -1,0 +1,55 @@
+import { report } from '../base/diagnostics.js'
+import { CorralError, shown } from '../base/errors.js'
+import { isPromise } from '../base/maybe-promise.js'
+import { runApart } from '../creation/scope.js'
+
+/** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
+export type Listener<E> = (event: E) => unknown
+
+export interface Emitter<Events> {
+  /** @throws CorralError `ERR_OPTION` for an event that does not exist, or what is no function. */
+  on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void
+  emit<K extends keyof Events>(event: K, detail: Events[K]): void
+  readonly busy: boolean
+}
+
+/** Listeners of some events, kept apart from each other: one that throws, rejects or hangs is no concern of the others. */
+export function emitter<Events>(where: string, known: readonly (keyof Events & string)[]): Emitter<Events> {
+  const listeners = new Map<keyof Events, Set<{ readonly listener: Listener<never> }>>()
+  const failed = (event: keyof Events) => (error: unknown) =>
+    report('failure', () => ({ where: `listener of '${String(event)}'`, error }))
+  return {
+    get busy() {
+      return listeners.size > 0
+    },
+    on(event, listener) {
+      if (!known.includes(event as never))
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected ${where} to be one of ${known.map((name) => `'${name}'`).join(', ')}, got ${shown(event)}.`,
+        )
+      if (typeof listener !== 'function')
+        throw new CorralError('ERR_OPTION', `Expected a listener to be a function, got ${shown(listener)}.`)
+      const entry = { listener }
+      const set = listeners.get(event) ?? new Set()
+      listeners.set(event, set.add(entry))
+      return () => {
+        if (set.delete(entry) && set.size === 0 && listeners.get(event) === set) listeners.delete(event)
+      }
+    },
+    emit(event, detail) {
+      const set = listeners.get(event)
+      if (set === undefined) return
+      // Nobody waits for a listener, so that it is part of no creation; who joins or leaves meanwhile changes nothing.
+      runApart(() => {
+        for (const { listener } of [...set])
+          try {
+            const result = listener(detail as never) as unknown
+            if (isPromise(result)) Promise.resolve(result).catch(failed(event))
+          } catch (error) {
+            failed(event)(error)
+          }
+      })
+    },
+  }
+}

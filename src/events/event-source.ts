@@ -1,0 +1,80 @@
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import type { Emitter } from './emitter.js'
+
+/** Why something is invalidated, in the caller's words. */
+export interface Cause {
+  readonly reason?: string
+  /** Whatever listeners need to know. What travels between processes arrives as JSON has it. */
+  readonly meta?: unknown
+}
+
+/** Listeners may have been left uninformed: what they derived from events has to be made anew. */
+export interface Missed {
+  /** The region or the broker whose events were missed. */
+  readonly of: string
+  /** In words. */
+  readonly why: string
+}
+
+/** What has events that can be relayed. */
+export interface Source {
+  readonly kind: 'region' | 'broker'
+  readonly name: string | undefined
+  /** The event that tells of what is done. */
+  readonly event: string
+  /** Whether what came from another process is such an event. */
+  accepts(event: Readonly<Record<string, unknown>>): boolean
+  readonly emitter: Emitter<Record<string, object>>
+  /** May refuse a cause before anything is done. */
+  readonly guards: Set<(cause: Cause) => void>
+  /** Throws where names cannot be invalidated at all, now and later. */
+  readonly ready?: () => void
+}
+
+const SOURCE = Symbol.for('corral.signals')
+
+/** Makes the events of a region or a broker reachable, without adding to what users see of it. */
+export function asSource(object: object, source: Source): void {
+  Object.defineProperty(object, SOURCE, { value: source })
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a region or a broker that has a name. */
+export function sourceOf(object: unknown, where: string): Source & { readonly name: string } {
+  const source = hidden(object)
+  if (source === undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected ${where} to list regions and brokers, got ${shown(object)}.`,
+    )
+  const { name } = source
+  if (name === undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the ${source.kind}s of ${where} to have names, by which other processes know them: makeRegion({ name: 'users' }).`,
+    )
+  return { ...source, name }
+}
+
+/** What may refuse a cause that is told of an object; nothing where it is neither region nor broker. */
+export function guardsOf(object: unknown): readonly ((cause: Cause) => void)[] {
+  return [...(hidden(object)?.guards ?? [])]
+}
+
+/** @throws whatever says that an object cannot invalidate names, such as a region that is not configured. */
+export function checkReady(object: unknown): void {
+  hidden(object)?.ready?.()
+}
+
+function hidden(object: unknown): Source | undefined {
+  return typeof object === 'object' && object !== null
+    ? (object as { readonly [SOURCE]?: Source })[SOURCE]
+    : undefined
+}
+
+/** @throws CorralError `ERR_OPTION` for a cause that is none. */
+export function checkCause(cause: Cause, guards: Iterable<(cause: Cause) => void>): void {
+  refuseUnknown(cause, ['reason', 'meta'], 'an invalidation')
+  if (cause.reason !== undefined && typeof cause.reason !== 'string')
+    throw new CorralError('ERR_OPTION', `Expected \`reason\` to be a text, got ${shown(cause.reason)}.`)
+  for (const guard of guards) guard(cause)
+}

@@ -1,0 +1,94 @@
+import { report } from '../base/diagnostics.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { InvalidationMode } from '../ledger/ledger.js'
+import { type Emitter, emitter } from './emitter.js'
+import { asSource, type Cause, checkCause, type Missed, type Source } from './event-source.js'
+
+/** What an invalidation concerns. */
+export interface Invalidation extends Cause {
+  readonly region: string | undefined
+  readonly what: 'key' | 'region' | 'dependencies'
+  readonly names: readonly string[]
+  readonly mode: InvalidationMode
+  /** Whether it was asked for in this process, or another one told of it. */
+  readonly origin: 'local' | 'remote'
+}
+
+export interface RegionEvents {
+  /** About to be done. Cannot be prevented. */
+  invalidating: Invalidation
+  /** Acknowledged by the store. */
+  invalidate: Invalidation
+  /** Failed: what the store has done of it is not known. */
+  'invalidate-failed': Invalidation & { readonly error: unknown }
+  /** Other processes may have told of invalidations that were not heard here. */
+  missed: Missed
+}
+
+export interface RegionSignals {
+  readonly on: Emitter<RegionEvents>['on']
+  /** Does an invalidation and tells of it: on the channel, and to who listens. */
+  around(
+    what: Invalidation['what'],
+    names: readonly string[],
+    mode: InvalidationMode,
+    cause: Cause | undefined,
+    work: () => MaybePromise<unknown>,
+  ): Promise<void>
+  /** @param ready - throws where names cannot be invalidated */
+  attach(region: object, ready: () => void): void
+}
+
+/** The events of a region, which outlive its configurations. */
+export function regionSignals(name: string | undefined): RegionSignals {
+  const events = emitter<RegionEvents>("a region's event", [
+    'invalidating',
+    'invalidate',
+    'invalidate-failed',
+    'missed',
+  ])
+  const guards: Source['guards'] = new Set()
+  return {
+    on: events.on,
+    async around(what, names, mode, cause, work) {
+      if (cause !== undefined) checkCause(cause, guards)
+      const told = events.busy && names.length > 0
+      const event: Invalidation = {
+        region: name,
+        what,
+        // Of their own: who empties the list must not keep anything from being invalidated.
+        names: told ? Object.freeze([...names]) : names,
+        mode,
+        ...cause,
+        origin: 'local',
+      }
+      if (told) events.emit('invalidating', event)
+      try {
+        await work()
+      } catch (error) {
+        if (told) events.emit('invalidate-failed', { ...event, error })
+        throw error
+      }
+      report('invalidate', () => ({
+        ...{ region: name, what, names, mode },
+        ...(cause?.reason !== undefined && { reason: cause.reason }),
+      }))
+      // Who has come to listen meanwhile is told too.
+      if (names.length > 0) events.emit('invalidate', event)
+    },
+    attach: (region, ready) =>
+      asSource(region, {
+        kind: 'region',
+        name,
+        event: 'invalidate',
+        accepts: ({ region: of, what, mode, reason }) =>
+          of === name &&
+          (what === 'key' || what === 'region' || what === 'dependencies') &&
+          (mode === 'hard' || mode === 'soft') &&
+          (reason === undefined || typeof reason === 'string'),
+        emitter: events as unknown as Source['emitter'],
+        guards,
+        ready,
+      }),
+  }
+}

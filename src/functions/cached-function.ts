@@ -1,0 +1,87 @@
+import type { Duration } from '../base/duration.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { dependsOn } from '../dependencies/depends-on.js'
+import { resolveVersions } from '../ledger/checked-names.js'
+import type { CreateOptions } from '../region/types.js'
+import { declared } from './declarations.js'
+import { attempt, dress, loadedWhen, type RegionAccess } from './members.js'
+import type { AnyFunction } from './options.js'
+import type { CachedFunction, CacheOptions } from './types.js'
+
+/** A function whose results are kept in a region, each under the key of its arguments, with its members. */
+export function cached<V>(
+  { region, refresh, renew, remember }: RegionAccess<V>,
+  options: CacheOptions,
+  fn: AnyFunction,
+  keyOf: (...args: readonly unknown[]) => string,
+  self?: unknown,
+): CachedFunction<readonly unknown[], V> {
+  const run = (args: readonly unknown[]) => Reflect.apply(fn, self, args) as MaybePromise<V>
+  const names = declared(options)
+  const make = (args: readonly unknown[], key: string): MaybePromise<V> =>
+    names === undefined
+      ? run(args)
+      : andThen(resolveVersions(names.ahead(args)), (ahead) => {
+          dependsOn(ahead)
+          remember(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
+          return andThen(run(args), (result) => {
+            dependsOn(names.after(result, args))
+            return result
+          })
+        })
+  const create = (args: readonly unknown[]): CreateOptions<V> => ({
+    expirationTime: lifetime(options, args),
+    ...(options.shouldCache !== undefined && {
+      shouldCache: options.shouldCache as (value: V, key: string) => boolean,
+    }),
+    ...(options.wait !== undefined && { wait: options.wait }),
+  })
+  // Built once where nothing depends on the arguments: a hit must not pay for it.
+  const constant = typeof options.expirationTime === 'function' ? undefined : create([])
+  const call = (...args: unknown[]) =>
+    attempt(() => region.getOrCreate(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
+  const again = (args: readonly unknown[]) =>
+    attempt(() =>
+      renew(
+        keyOf(...args),
+        ([key]) => andThen(make(args, key as string), (value) => [value]),
+        constant ?? create(args),
+      ),
+    )
+  const weakly = new WeakRef(again)
+  const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
+  return dress(call, fn, {
+    original: (...args: readonly unknown[]) => run(args),
+    key: (...args: readonly unknown[]) => keyOf(...args),
+    get: (...args: readonly unknown[]) =>
+      attempt(() => region.get(keyOf(...args), { expirationTime: lifetime(options, args) })),
+    set: (value: V, ...args: readonly unknown[]) =>
+      attempt(async () => {
+        const key = keyOf(...args)
+        const keep =
+          (options.shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
+        const expirationTime = lifetime(options, args)
+        if (!keep) await region.delete(key)
+        else if (names === undefined) await region.set(key, value, { expirationTime })
+        else throw loadedWhen()
+      }),
+    refresh: (...args: readonly unknown[]) =>
+      attempt(() => refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args))),
+    invalidate: Object.assign(invalidate, {
+      soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
+    }),
+  }) as CachedFunction<readonly unknown[], V>
+}
+
+function lifetime({ expirationTime }: CacheOptions, args: readonly unknown[]): Duration | undefined {
+  return typeof expirationTime === 'function'
+    ? (expirationTime as (...args: readonly unknown[]) => Duration | undefined)(...args)
+    : expirationTime
+}
+
+type Again = (args: readonly unknown[]) => Promise<boolean>
+
+/** Must not be made where the instance is in sight: what is remembered would keep it alive. */
+function whileReachable(again: WeakRef<Again>, args: readonly unknown[]): () => Promise<boolean> {
+  return () => again.deref()?.(args) ?? Promise.resolve(true)
+}

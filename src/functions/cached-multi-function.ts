@@ -1,0 +1,145 @@
+import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { CorralError, shown } from '../base/errors.js'
+import { andThen, each, type MaybePromise } from '../base/maybe-promise.js'
+import { resolveVersions } from '../ledger/checked-names.js'
+import type {
+  CacheMapOnArguments,
+  CacheMultiOnArguments,
+  CreateOptions,
+  MultiCreator,
+} from '../region/types.js'
+import { declared } from './declarations.js'
+import { type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
+import { attempt, dress, loadedWhen, type RegionAccess } from './members.js'
+import {
+  type AnyFunction,
+  COMMON,
+  checkOptions,
+  DECLARATIONS,
+  mustBeFunction,
+  mustBeOption,
+  namespaceFor,
+} from './options.js'
+import type { CachedMultiFunction, CacheMultiOptions } from './types.js'
+
+/** Builds `region.cacheMultiOnArguments(options)`. */
+export function makeCacheMultiOnArguments<V>(
+  access: RegionAccess<V>,
+  options: CacheMultiOptions,
+  regional: FunctionMultiKeyGenerator,
+): CacheMultiOnArguments<V> & CacheMapOnArguments<V> {
+  checkOptions(
+    'cacheMultiOnArguments()',
+    options,
+    [...COMMON, ...DECLARATIONS, 'functionMultiKeyGenerator', 'asMap'],
+    'duration',
+  )
+  const { functionMultiKeyGenerator: own, asMap } = options
+  mustBeOption('functionMultiKeyGenerator', own, 'a function', own === undefined || typeof own === 'function')
+  mustBeOption('asMap', asMap, 'true or false', asMap === undefined || typeof asMap === 'boolean')
+  const generator = own ?? regional
+  const namespace = namespaceFor(options.namespace, generator === functionMultiKeyGenerator)
+  const decorate = (fn: unknown): unknown => {
+    mustBeFunction('cacheMultiOnArguments()', fn)
+    return cachedMulti(access, options, fn, generator(namespace, fn))
+  }
+  return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
+}
+
+function cachedMulti<V>(
+  { region, refreshMulti, renew, remember }: RegionAccess<V>,
+  options: CacheMultiOptions,
+  fn: AnyFunction,
+  keysOf: (...ids: readonly unknown[]) => readonly string[],
+): CachedMultiFunction<unknown, V> {
+  const { asMap = false, wait, shouldCache, expirationTime } = options
+  const create: CreateOptions<V> = {
+    expirationTime,
+    ...(shouldCache !== undefined && { shouldCache: shouldCache as (value: V, key: string) => boolean }),
+    ...(wait !== undefined && { wait }),
+  }
+  const keysFor = (ids: readonly unknown[]): readonly string[] => {
+    const keys = keysOf(...ids)
+    if (keys.length === ids.length) return keys
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}.`,
+    )
+  }
+  /** Calls the function for some ids; an id without a value answers NO_VALUE. */
+  const values = (ids: readonly unknown[]): MaybePromise<readonly (V | NoValue)[]> =>
+    andThen(Reflect.apply(fn, undefined, ids) as MaybePromise<unknown>, (result) => {
+      if (!asMap) return result as readonly V[]
+      if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+      throw new CorralError(
+        'ERR_CREATOR',
+        `Expected the function to return a Map from id to value, as asMap says, got ${shown(result)}.`,
+      )
+    })
+  const names = declared(options, ([id]) => id)
+  const creatorFor = (keys: readonly string[], ids: readonly unknown[]): MultiCreator<V> => {
+    const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
+    return (missing, creation) => {
+      const wanted = missing.map((key) => idOf.get(key))
+      if (names === undefined) return values(wanted)
+      return andThen(
+        each(wanted, (id) => resolveVersions(names.ahead([id]))),
+        (lists) => {
+          for (const [i, key] of missing.entries()) {
+            const ahead = lists[i] as readonly string[]
+            creation.dependsOn(key, ahead)
+            remember(key, ahead, () => again(key, [wanted[i]]))
+          }
+          return andThen(values(wanted), (made) => {
+            for (const [i, key] of missing.entries())
+              if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
+            return made
+          })
+        },
+      )
+    }
+  }
+  const again = (key: string, ids: readonly unknown[]) =>
+    attempt(() => renew(key, creatorFor([key], ids), create))
+  const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
+    asMap
+      ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
+      : results
+  const call = (...ids: unknown[]) =>
+    attempt(async () => {
+      const keys = keysFor(ids)
+      const results = await region.getOrCreateMulti(keys, creatorFor(keys, ids), create)
+      return answer(ids, results)
+    })
+  const invalidate = (...ids: readonly unknown[]) => attempt(() => region.deleteMulti(keysFor(ids)))
+  return dress(call, fn, {
+    original: (...ids: readonly unknown[]) => Reflect.apply(fn, undefined, ids) as unknown,
+    keys: (...ids: readonly unknown[]) => keysFor(ids),
+    get: (...ids: readonly unknown[]) => attempt(() => region.getMulti(keysFor(ids), { expirationTime })),
+    set: (entries: ReadonlyMap<unknown, V>) =>
+      attempt(async () => {
+        const ids = [...entries.keys()]
+        const keys = keysFor(ids)
+        const pairs = ids.map((id, i) => [keys[i] as string, entries.get(id) as V] as const)
+        const keep = (key: string, value: V) =>
+          (shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
+        if (names !== undefined && pairs.some(([key, value]) => keep(key, value))) throw loadedWhen()
+        await region.setMulti(
+          pairs.filter(([key, value]) => keep(key, value)),
+          { expirationTime },
+        )
+        await region.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
+      }),
+    refresh: (...ids: readonly unknown[]) =>
+      attempt(async () => {
+        const keys = keysFor(ids)
+        return answer(ids, await refreshMulti(keys, creatorFor(keys, ids), create))
+      }),
+    invalidate: Object.assign(invalidate, {
+      soft: (...ids: readonly unknown[]) =>
+        attempt(async () => {
+          await Promise.all(keysFor(ids).map((key) => region.invalidateKey(key, 'soft')))
+        }),
+    }),
+  }) as unknown as CachedMultiFunction<unknown, V>
+}

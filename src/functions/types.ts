@@ -1,0 +1,86 @@
+import type { NoValue } from '../backend/cached-value.js'
+import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { IdPart } from '../ledger/names.js'
+import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
+
+export interface CacheOptions {
+  /** Tells this function's keys from others'. May be left out only with a `functionKeyGenerator` that needs none. */
+  readonly namespace?: string
+  /** How long its values are fresh, or a function of the arguments that says so; `undefined`: the region's. */
+  readonly expirationTime?: Duration | ((...args: never[]) => Duration | undefined)
+  /** Whether to store what the function made. */
+  readonly shouldCache?: (value: never, key: string) => boolean
+  readonly functionKeyGenerator?: FunctionKeyGenerator
+  /**
+   * For methods: the part of the key that tells instances apart, or `'shared'` when all instances may share entries.
+   */
+  readonly self?: ((instance: never) => KeyPart) | 'shared'
+  /** How long to wait for another caller's creation. @default the region's */
+  readonly wait?: Duration
+  /** Names that a result is made from, as the arguments tell. Needs `dependencies()` in the region's chain. */
+  readonly dependencies?: (...args: never[]) => string | readonly string[]
+  /** Names that a result is made from, as only the result tells: as safe as those declared ahead. */
+  readonly resultDependencies?: (result: never, ...args: never[]) => string | readonly string[]
+  /**
+   * Groups that the results belong to: `{ user: ([id]) => id }`, for functions of many ids `{ user: (id) => id }`.
+   * `region.invalidateDependencies(dep.group('user', 5))` then reaches all that has to do with user 5, in every process.
+   */
+  readonly group?: Readonly<Record<string, (args: never) => IdPart | readonly IdPart[]>>
+}
+
+export interface CacheMultiOptions
+  extends Omit<
+    CacheOptions,
+    'expirationTime' | 'functionKeyGenerator' | 'self' | 'dependencies' | 'resultDependencies'
+  > {
+  readonly expirationTime?: Duration
+  /** Names that the value of an id is made from. Needs `dependencies()` in the region's chain. */
+  readonly dependencies?: (id: never) => string | readonly string[]
+  /** Names that the value of an id is made from, as only the value tells. */
+  readonly resultDependencies?: (value: never, id: never) => string | readonly string[]
+  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
+  /** The function answers a Map from id to value; ids that are not in it are not stored, and absent from the result. @default false */
+  readonly asMap?: boolean
+}
+
+/** A function whose results are cached by its arguments. */
+export interface CachedFunction<A extends readonly unknown[], T> {
+  (...args: A): Promise<T>
+  /** The function that was wrapped. */
+  readonly original: (...args: A) => MaybePromise<T>
+  /** The key of a call. */
+  key(...args: A): string
+  /** The cached value, never calling the function. */
+  get(...args: A): Promise<T | NoValue>
+  /** Stores a value as if the function had returned it. */
+  set(value: T, ...args: A): Promise<void>
+  /** Calls the function and stores what it returns, whatever is there. */
+  refresh(...args: A): Promise<T>
+  readonly invalidate: Invalidate<A>
+}
+
+export interface Invalidate<A extends readonly unknown[]> {
+  /** Removes the value; a call under way will not bring it back. */
+  (...args: A): Promise<void>
+  /** Marks the value stale: served while one caller renews it. */
+  soft(...args: A): Promise<void>
+}
+
+/** A function of many ids whose values are cached one by one. */
+export interface CachedMultiFunction<Id, T> {
+  (...ids: Id[]): Promise<T[]>
+  readonly original: (...ids: Id[]) => MaybePromise<readonly T[]>
+  keys(...ids: Id[]): readonly string[]
+  get(...ids: Id[]): Promise<(T | NoValue)[]>
+  set(values: ReadonlyMap<Id, T>): Promise<void>
+  refresh(...ids: Id[]): Promise<T[]>
+  readonly invalidate: Invalidate<Id[]>
+}
+
+/** The same for a function that answers a Map; ids without a value are absent from it, and are not stored. */
+export interface CachedMapFunction<Id, T> extends Omit<CachedMultiFunction<Id, T>, 'original' | 'refresh'> {
+  (...ids: Id[]): Promise<Map<Id, T>>
+  readonly original: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>
+  refresh(...ids: Id[]): Promise<Map<Id, T>>
+}

@@ -1,0 +1,63 @@
+import { randomUUID } from 'node:crypto'
+import type { Basis, Instant } from '../backend/cached-value.js'
+import { CorralError, shown } from '../base/errors.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { Freshness, Ledger, Reading, Stamp } from './ledger.js'
+
+/** All that is asked of a store; the values are short texts that must not expire. */
+export interface EpochStore {
+  get(key: string): MaybePromise<string | undefined>
+  /** Must not take effect later than it settles: one that is sent again behind its caller's back could undo another. */
+  set(key: string, value: string): MaybePromise<unknown>
+  /** Writes only where there is nothing. */
+  add(key: string, value: string): MaybePromise<unknown>
+}
+
+const MOMENT = 0
+const UNHARMED: Stamp = { hard: MOMENT, soft: MOMENT }
+
+/**
+ * A ledger for a store that can neither count nor compare and swap: every invalidation, of whatever name and in whatever
+ * mode, begins a new epoch, and what was made in an earlier one is a miss. Nothing is ever lost by it, and losing its one
+ * record costs no more than an invalidation; but one name takes all entries with it. For what is seldom invalidated.
+ * Lend it: `dependencies({ ledger: epochLedger(store) })`.
+ * @param options.shared whether other processes use the same store. Default: true.
+ * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions.
+ */
+export function epochLedger(
+  store: EpochStore,
+  { shared = true }: { readonly shared?: boolean } = {},
+): Ledger {
+  for (const name of ['get', 'set', 'add'] as const)
+    if (typeof store?.[name] !== 'function')
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected the store of epochLedger() to have the functions get, set and add, got ${shown(store?.[name])} for \`${name}\`.`,
+      )
+  const now = async (clock: string): Promise<Instant | undefined> => {
+    const epoch = await store.get(clock)
+    return typeof epoch === 'string' && epoch !== '' ? { epoch, at: MOMENT } : undefined
+  }
+  const read = async (clock: string, names: readonly string[]): Promise<Reading> => ({
+    now: await now(clock),
+    stamps: names.map(() => UNHARMED),
+  })
+  return {
+    shared,
+    read,
+    async begin(clock) {
+      const found = await now(clock)
+      if (found !== undefined) return found
+      // Whoever is first decides; what was lost again meanwhile makes an epoch that nothing is ever fresh in.
+      await store.add(clock, randomUUID())
+      return (await now(clock)) ?? { epoch: randomUUID(), at: MOMENT }
+    },
+    async judge(clock, { epoch }: Basis): Promise<Freshness> {
+      return (await now(clock))?.epoch === epoch ? 'fresh' : 'dead'
+    },
+    async invalidate(clock) {
+      // Never the same twice, so that no epoch comes back.
+      await store.set(clock, randomUUID())
+    },
+  }
+}

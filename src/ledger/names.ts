@@ -1,0 +1,68 @@
+import { CorralError, shown } from '../base/errors.js'
+
+/** What identifies a record: `5` and `'5'` are the same record, as they are in a URL and in a database. */
+export type IdPart = string | number | bigint
+
+/** A kind and its parts as one unambiguous name. */
+export function name(kind: string, parts: readonly string[]): string {
+  return `${kind}:${parts.join(':')}`
+}
+
+/** A member of a group of cached functions. */
+export function groupName(group: string, id: IdPart): string {
+  return name('group', [text('group', group), part(`id in dep.group('${group}', …)`, id)])
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
+export function text(what: string, value: unknown): string {
+  if (typeof value === 'string' && value !== '') return escaped(value)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the ${what} of a dependency to be a non-empty string, got ${shown(value)}.`,
+  )
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a string, a finite number or a bigint. */
+export function part(what: string, value: unknown): string {
+  if (
+    typeof value === 'string' ||
+    typeof value === 'bigint' ||
+    (typeof value === 'number' && Number.isFinite(value))
+  )
+    return escaped(String(value))
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected the ${what} to be a string, a finite number or a bigint, got ${shown(value)}.`,
+  )
+}
+
+function escaped(value: string): string {
+  return value.replace(/[\\:]/g, '\\$&')
+}
+
+/** One name or several, as a list. @throws CorralError `ERR_OPTION` like `checkNames`. */
+export function listNames(names: string | readonly string[], some = true): readonly string[] {
+  const list = typeof names === 'string' ? [names] : names
+  checkNames(list, some)
+  return list
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a list of names, with at least one in it where `some` says so. */
+export function checkNames(names: unknown, some = true): asserts names is readonly string[] {
+  if (
+    Array.isArray(names) &&
+    !(some && names.length === 0) &&
+    names.every((one) => typeof one === 'string' && one !== '')
+  )
+    return
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected names of dependencies, such as [dep.id('user', 5)], got ${
+      Array.isArray(names)
+        ? names.length === 0
+          ? 'none'
+          : names.filter((one) => typeof one !== 'string' || one === '').map(shown)[0]
+        : shown(names)
+    }.${some ? ' For everything use region.invalidate().' : ''}`,
+  )
+}

@@ -1,0 +1,49 @@
+import { isCachedValue } from '../backend/cached-value.js'
+import { namesOf } from '../ledger/ledger.js'
+import { assess, type Configured } from './freshness.js'
+import type { Explanation } from './types.js'
+
+/** Looks at a key without judging by the chain alone, which hides what it does not vouch for. */
+export async function explain(region: Configured, key: string): Promise<Explanation> {
+  const { backend, tracker, precise } = region
+  const [served, inspected, locked] = await Promise.all([
+    backend.get(key),
+    tracker?.inspect(key),
+    backend.held(key),
+  ])
+  const found = inspected === undefined ? served : inspected.entry
+  const entry = isCachedValue(found) ? found : undefined
+  const invalidated = inspected?.blame ?? []
+  const base = {
+    invalidated,
+    locked,
+    dependsOn:
+      entry?.metadata.basis === undefined
+        ? []
+        : [...namesOf(entry.metadata.basis), ...(entry.metadata.basis.versions ?? [])],
+  }
+  if (entry === undefined)
+    return { ...base, verdict: 'miss', reason: 'nothing is stored, or nothing that can be decoded' }
+  const { createdAt, expiresIn = region.expiration, basis } = entry.metadata
+  const facts = { ...base, age: precise.now() - createdAt, expiresIn }
+  if (served === undefined)
+    return {
+      ...facts,
+      verdict: 'miss',
+      reason:
+        basis === undefined
+          ? 'it was stored without a record of what it was made from'
+          : `invalidated: ${invalidated.join(', ') || 'just now'}`,
+    }
+  const verdict = await assess(region, key, served, undefined)
+  if (verdict === 'fresh') return { ...facts, verdict: 'hit', reason: 'fresh' }
+  if (verdict === 'dead') return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
+  return {
+    ...facts,
+    verdict: 'stale',
+    reason:
+      facts.age > expiresIn
+        ? `expired ${Math.round(facts.age - expiresIn)} ms ago`
+        : `softly invalidated${invalidated.length > 0 ? `: ${invalidated.join(', ')}` : ''}`,
+  }
+}

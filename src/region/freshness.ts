@@ -1,0 +1,218 @@
+import type { Backend } from '../backend/backend.js'
+import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { typed } from '../backend/typed-failures.js'
+import type { Clock } from '../base/clock.js'
+import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import {
+  currentScope,
+  currentTransaction,
+  type Scope,
+  type Transaction,
+  takeFrom,
+} from '../creation/scope.js'
+import type { Dogpile, Found } from '../dogpile/types.js'
+import { outdated } from '../ledger/checked-names.js'
+import type { Freshness, Tracker } from '../ledger/ledger.js'
+import type { RegionInvalidator } from './region-invalidator.js'
+import type { Creation } from './types.js'
+
+/** What a creation made: the entry, and whether it may be stored. */
+export interface Made {
+  readonly entry: CachedValue
+  readonly withheld?: string | undefined
+}
+
+/** A configured region, validated: everything that its operations need. */
+export interface Configured {
+  readonly name: string | undefined
+  /** The name by which everything in the region is invalidated. */
+  readonly own: string
+  /** The chain with its failures typed. */
+  readonly backend: Backend<CachedValue>
+  /** The chain as it is: single reads type their failures themselves, which spares hits a layer. */
+  readonly chain: Backend<CachedValue>
+  readonly tracker: Tracker | undefined
+  readonly invalidator: RegionInvalidator | undefined
+  readonly expiration: number
+  /** For hits: may stand still while only microtasks run. */
+  readonly clock: Clock
+  /** For stamps. */
+  readonly precise: Clock
+  readonly leaseMs: number
+  readonly pile: Dogpile<Made>
+}
+
+/** What a creation is told to do, already validated. */
+export interface Plan {
+  readonly create: (keys: readonly string[], creation: Creation) => MaybePromise<readonly unknown[]>
+  readonly expiration: number | undefined
+  readonly shouldCache: ((value: never, key: string) => boolean) | undefined
+}
+
+const MISSING = { state: 'missing' } as const
+const reads = diagnostics('read')
+
+/** Whether an entry is fresh, stale or as good as missing, by its age and by what was invalidated. */
+export function assess(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Freshness> {
+  if (found === undefined) return 'dead'
+  // The least that tells a cached value from what a foreign writer left: this runs on every hit.
+  const metadata = (found as CachedValue | null)?.metadata
+  if (typeof metadata?.createdAt !== 'number' || typeof metadata.startedAt !== 'number') {
+    reportUndecodable(region.backend.name, key, 'not a cached value')
+    return 'dead'
+  }
+  const limit = expiration ?? metadata.expiresIn ?? region.expiration
+  const stale =
+    metadata.stale === true ||
+    (limit !== Number.POSITIVE_INFINITY && region.clock.now() - metadata.createdAt > limit)
+  if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
+  return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
+    verdict === 'fresh' && stale ? 'stale' : verdict,
+  )
+}
+
+/** Whether an entry may be served without another thought: what nearly every hit comes down to. */
+export function plainlyFresh(
+  region: Configured,
+  found: CachedValue | Promise<CachedValue | undefined> | undefined,
+  expiration: number | undefined,
+): found is CachedValue {
+  const metadata = (found as CachedValue | null | undefined)?.metadata
+  if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
+  const limit = expiration ?? metadata.expiresIn ?? region.expiration
+  return limit === Number.POSITIVE_INFINITY
+    ? typeof metadata.createdAt === 'number'
+    : region.clock.now() - metadata.createdAt <= limit
+}
+
+/** A look at the store in the dogpile's terms. */
+export function seen(
+  region: Configured,
+  key: string,
+  entry: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Found<Made>> {
+  return andThen(assess(region, key, entry, expiration), (freshness) =>
+    freshness === 'dead' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
+  )
+}
+
+/**
+ * The entry goes to a caller: a creation around that caller is now made from it too.
+ * @param inside - the transaction in which it was made, if it was
+ */
+export function handOut(
+  region: Configured,
+  key: string,
+  entry: CachedValue,
+  stale: boolean,
+  expiration: number | undefined,
+  inside?: Transaction,
+): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  const { gathering } = scope
+  const { basis, createdAt, expiresIn, untold } = entry.metadata
+  const explicit = region.tracker?.explicit ?? false
+  // The region in between hands nothing up: what is made further out would not hear of an invalidation.
+  if (untold === true || (gathering === undefined && explicit))
+    loseTrack(scope, `it was made from '${key}' through a region that does not track dependencies`)
+  if (gathering === undefined) return
+  takeFrom(inside, gathering)
+  if (basis === undefined) {
+    if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
+    return
+  }
+  gathering.handUp(basis, explicit, inside)
+  const limit = expiration ?? expiresIn ?? region.expiration
+  gathering.liveUntil(stale ? 0 : createdAt + limit)
+}
+
+/**
+ * A creation around the caller is made from something of a version.
+ * @param name - `undefined`: the version cannot be asked for by a name, so the result must not be stored; `why` tells
+ */
+export function handUpVersion(name: string | undefined, why: string): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  if (scope.gathering === undefined || name === undefined) loseTrack(scope, why)
+  else {
+    takeFrom(currentTransaction(), scope.gathering)
+    scope.gathering.declare([name])
+  }
+}
+
+/** What is made now, or from it later where nothing tracks it now, would not hear of an invalidation. */
+function loseTrack(scope: Scope, why: string): void {
+  let tracked: Scope | undefined = scope
+  if (scope.gathering === undefined) scope.untold?.()
+  while (tracked !== undefined && tracked.gathering === undefined) tracked = tracked.parent
+  tracked?.gathering?.taint(why)
+}
+
+/** Whether a caller may have what another one made or found: its session may know another version. */
+export function suits({ entry }: Made): MaybePromise<boolean> {
+  const versions = entry.metadata.basis?.versions
+  return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
+}
+
+/** How long the store keeps a value: twice as long as it is fresh, and at least a minute more, to be served stale. */
+export function physicalLifetime(freshFor: number): { readonly ttl?: number } {
+  return freshFor === Number.POSITIVE_INFINITY ? {} : { ttl: freshFor + Math.max(freshFor, 60_000) }
+}
+
+/** Reads one entry and hands its payload out if it is fresh enough. */
+export function deliver<V>(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+  staleToo: boolean,
+): MaybePromise<V | NoValue> {
+  const freshness = assess(region, key, found, expiration)
+  return isPromise(freshness)
+    ? freshness.then((later) => settle<V>(region, key, found, expiration, staleToo, later))
+    : settle<V>(region, key, found, expiration, staleToo, freshness)
+}
+
+function settle<V>(
+  region: Configured,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+  staleToo: boolean,
+  freshness: Freshness,
+): V | NoValue {
+  const served = freshness === 'fresh' || (freshness === 'stale' && staleToo)
+  if (reads.hasSubscribers)
+    reads.publish({
+      region: region.name,
+      key,
+      result: freshness === 'fresh' ? 'hit' : freshness === 'stale' ? 'stale' : 'miss',
+    })
+  if (!served) return NO_VALUE
+  handOut(region, key, found as CachedValue, freshness === 'stale', expiration)
+  return (found as CachedValue).payload as V
+}
+
+/** A hit: the entry goes to a caller. */
+export function give<T>(region: Configured, key: string, entry: CachedValue, limit: number | undefined): T {
+  if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+  handOut(region, key, entry, false, limit)
+  return entry.payload as T
+}
+
+/** A single read of the chain, its failures typed. */
+export function readOne({ chain }: Configured, key: string): MaybePromise<CachedValue | undefined> {
+  try {
+    return chain.get(key)
+  } catch (error) {
+    throw typed(chain.name, error)
+  }
+}

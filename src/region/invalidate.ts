@@ -1,0 +1,83 @@
+import { stamp } from '../base/clock.js'
+import { runRenewal } from '../creation/scope.js'
+import type { Cause } from '../events/event-source.js'
+import type { RegionSignals } from '../events/invalidation-events.js'
+import { checkKey, checkKeys } from '../functions/keys.js'
+import { refuseVersions } from '../ledger/checked-names.js'
+import { listNames } from '../ledger/names.js'
+import { checkMode, explicitTracker } from './checks.js'
+import type { RegionHolder } from './holder.js'
+import { softenKey } from './mark-stale.js'
+import type { Region } from './types.js'
+
+type Invalidations = Pick<
+  Region,
+  'delete' | 'deleteMulti' | 'invalidateKey' | 'invalidate' | 'invalidateDependencies' | 'refreshDependencies'
+>
+
+/**
+ * What makes values of a region invalid: by key, all of them, by what they were made from.
+ * @param renewing - the region itself, which is asked for what is renewed
+ */
+export function regionInvalidations(
+  holder: RegionHolder,
+  signals: RegionSignals,
+  renewing: Pick<Region, 'getMulti'>,
+): Invalidations {
+  const { operation } = holder
+  const removeMany = (keys: readonly string[], cause?: Cause): Promise<void> =>
+    operation((region) => {
+      checkKeys(keys)
+      return signals.around('key', keys, 'hard', cause, async () => {
+        const [only] = keys
+        if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
+        else if (keys.length > 0) await region.backend.deleteMulti(keys)
+        region.pile.detach(keys)
+      })
+    })
+
+  return {
+    delete: (key, cause) => removeMany([key], cause),
+    deleteMulti: removeMany,
+    invalidateKey(key, mode = 'hard', cause = undefined) {
+      if (mode === 'hard') return removeMany([key], cause)
+      return operation((at) => {
+        checkKey(key)
+        checkMode(mode)
+        return signals.around('key', [key], mode, cause, async () => {
+          await softenKey(at, key)
+          at.pile.detach([key])
+        })
+      })
+    },
+    invalidate: (mode = 'hard', cause = undefined) =>
+      operation((at) => {
+        checkMode(mode)
+        return signals.around('region', [at.own], mode, cause, () =>
+          at.invalidator !== undefined
+            ? at.invalidator.invalidate(mode, stamp(at.precise.now()))
+            : at.tracker?.invalidate([at.own], mode),
+        )
+      }),
+    invalidateDependencies: (names, mode = 'hard', cause = undefined) =>
+      operation((at) => {
+        checkMode(mode)
+        const list = listNames(names)
+        refuseVersions(list, true)
+        const tracker = explicitTracker(at)
+        return signals.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
+      }),
+    refreshDependencies: (names, cause) =>
+      operation((at) => {
+        const list = listNames(names)
+        refuseVersions(list, true)
+        const tracker = explicitTracker(at)
+        return runRenewal(holder.calls ?? at, async (left) => {
+          await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
+          // A creator that asks for its own renewal is that renewal.
+          const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.pile.makes(key))
+          await holder.calls?.renew(others, renewing)
+        })
+      }),
+  }
+}

@@ -1,0 +1,235 @@
+import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
+import type { CachedValue, Instant, NoValue } from '../backend/cached-value.js'
+import type { Clock } from '../base/clock.js'
+import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { AsyncCreationRunner } from '../dogpile/runner.js'
+import type { Listener } from '../events/emitter.js'
+import type { Cause } from '../events/event-source.js'
+import type { RegionEvents } from '../events/invalidation-events.js'
+import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from '../functions/keys.js'
+import type {
+  CachedFunction,
+  CachedMapFunction,
+  CachedMultiFunction,
+  CacheMultiOptions,
+  CacheOptions,
+} from '../functions/types.js'
+import type { InvalidationMode } from '../ledger/ledger.js'
+import type { RegionInvalidator } from './region-invalidator.js'
+
+export interface LeaseOptions {
+  /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
+  readonly ms?: Duration
+  /** How long a caller waits for another one's creation before it fails with `ERR_WAIT_TIMEOUT`. @default '60s' */
+  readonly wait?: Duration
+}
+
+/** What is known only at an app's bootstrap. */
+export interface ConfigureOptions {
+  /** A backend, or what `wrap` made of one; it must hold values, so a store of bytes needs an encoding around it. */
+  readonly backend: Backend<CachedValue>
+  /** How long a value is fresh. After that it is renewed by one caller while the others get the old one. @default Infinity */
+  readonly expirationTime?: Duration
+  /** Where renewals run while a stale value is served. @default the caller that found it stale */
+  readonly asyncCreationRunner?: AsyncCreationRunner
+  /** Replaces the shared or local strategy of `region.invalidate()`. */
+  readonly regionInvalidator?: RegionInvalidator
+  /** Where the region reads the time. @default the time of day */
+  readonly clock?: Clock
+  readonly lease?: LeaseOptions
+  /** Allows a second configuration. Creations under way finish against the former backend. @default false */
+  readonly replaceExistingBackend?: boolean
+}
+
+export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceExistingBackend'>> {
+  /** Tells the region from others over the same ledger; required where the ledger is shared between processes. */
+  readonly name?: string
+  readonly functionKeyGenerator?: FunctionKeyGenerator
+  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
+}
+
+export interface ReadOptions {
+  /** Overrides the entry's and the region's own, for this call. */
+  readonly expirationTime?: Duration | undefined
+  /** Also answer what has expired or was softly invalidated; never what was invalidated hard. @default false */
+  readonly ignoreExpiration?: boolean
+}
+
+export interface SetOptions {
+  /** The entry's own expiration time, kept with it. */
+  readonly expirationTime?: Duration | undefined
+  /** Names that the value was made from. */
+  readonly dependencies?: string | readonly string[]
+  /** The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. */
+  readonly asOf?: Instant
+}
+
+export interface CreateOptions<T> {
+  /** Overrides the entry's and the region's own, for this call. */
+  readonly expirationTime?: Duration | undefined
+  /** Whether to store what the creator made. It is returned either way. */
+  readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
+  /** How long to wait for another caller's creation. @default the region's */
+  readonly wait?: Duration | undefined
+  /** Ends this caller's waiting. The creation goes on for others; when nobody waits any more its signal is aborted. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a creator is told. */
+export interface Creation {
+  readonly key: string
+  /** All the keys of this creation, in the order in which values are expected. */
+  readonly keys: readonly string[]
+  /** Epoch ms. */
+  readonly startedAt: number
+  /** Aborted when nobody waits for the value any more. */
+  readonly signal: AbortSignal
+  /** Gives the entry an expiration time of its own, from what the creator learnt. */
+  expireIn(duration: Duration): void
+  /**
+   * Declares what the value of one of the keys is made from; the function `dependsOn` declares for all of them.
+   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
+   */
+  dependsOn(key: string, names: string | readonly string[]): void
+}
+
+export type Creator<T> = (creation: Creation) => MaybePromise<T>
+export type MultiCreator<T> = (
+  keys: readonly string[],
+  creation: Creation,
+) => MaybePromise<readonly (T | NoValue)[]>
+
+/** A value with its metadata, as `getValueMetadata` answers it. */
+export interface ValueMetadata<V> extends CachedValue<V> {
+  /** ms since the creator returned. */
+  readonly age: number
+}
+
+/** Why a key would hit or miss now. */
+export interface Explanation {
+  readonly verdict: 'hit' | 'stale' | 'miss'
+  /** In words. */
+  readonly reason: string
+  /** ms since the creator returned; absent when nothing is stored. */
+  readonly age?: number
+  /** ms for which the entry is fresh, from its making. */
+  readonly expiresIn?: number
+  /** What the entry was made from. */
+  readonly dependsOn: readonly string[]
+  /** Those of them that were invalidated since. */
+  readonly invalidated: readonly string[]
+  /** Whether somebody is making the key now. */
+  readonly locked: boolean
+}
+
+/** A named part of a cache: a backend with its proxies, an expiration time, and one creator at a time for each key. */
+export interface Region<V = unknown> {
+  readonly name: string | undefined
+  readonly isConfigured: boolean
+  /** The backend under all proxies, as it was passed to `defineBackend`. */
+  readonly actualBackend: object
+  /** How far the lease reaches, and in plain words what the backend keeps this region from promising. */
+  readonly lease: { readonly reach: LeaseReach; readonly limits: readonly string[] }
+
+  /**
+   * Connects the region to its backend. Returns the region.
+   * @throws CorralError `ERR_ALREADY_CONFIGURED`, `ERR_OPTION` or `ERR_CHAIN`, leaving the region as it was.
+   */
+  configure(options: ConfigureOptions): Region<V>
+  /**
+   * The same from flat settings, such as environment variables: `prefix + 'backend'` and so on, with the names that
+   * `registerBackend` and `registerProxy` made known. Durations need a unit; unknown settings are errors.
+   */
+  configureFromConfig(settings: Readonly<Record<string, unknown>>, prefix: string): Region<V>
+
+  /** The value if it is fresh; never creates, never waits for a creation. */
+  get(key: string, options?: ReadOptions): Promise<V | NoValue>
+  getMulti(keys: readonly string[], options?: ReadOptions): Promise<(V | NoValue)[]>
+  /** Synchronous `get`. @throws CorralError `ERR_ASYNC_BACKEND` when a layer answers later. */
+  peek(key: string, options?: ReadOptions): V | NoValue
+  has(key: string, options?: ReadOptions): Promise<boolean>
+  getValueMetadata(key: string, options?: ReadOptions): Promise<ValueMetadata<V> | undefined>
+
+  /**
+   * The value, made by `creator` if there is none. One caller creates; while a stale value exists the others get
+   * that, else they wait. A failing creator rejects with its own error those who wait for it, and leaves no lease.
+   */
+  getOrCreate<T extends V>(key: string, creator: Creator<T>, options?: CreateOptions<T>): Promise<T>
+  /** The same for many keys, in one creation for all that are missing. Keys for which the creator answers `NO_VALUE` are not stored. */
+  getOrCreateMulti<T extends V>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    options?: CreateOptions<T>,
+  ): Promise<(T | NoValue)[]>
+
+  /** Stores a value and voids every creation of its key that is under way. */
+  set(key: string, value: V, options?: SetOptions): Promise<Outcome>
+  setMulti(
+    values: Iterable<readonly [key: string, value: V]>,
+    options?: SetOptions,
+  ): Promise<readonly Outcome[]>
+  /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
+  delete(key: string, cause?: Cause): Promise<void>
+  deleteMulti(keys: readonly string[], cause?: Cause): Promise<void>
+  /** `delete`, or with `'soft'`: the value is served only while one caller renews it. */
+  invalidateKey(key: string, mode?: InvalidationMode, cause?: Cause): Promise<void>
+  /** Everything in the region. */
+  invalidate(mode?: InvalidationMode, cause?: Cause): Promise<void>
+  /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
+  invalidateDependencies(
+    names: string | readonly string[],
+    mode?: InvalidationMode,
+    cause?: Cause,
+  ): Promise<void>
+  /**
+   * Invalidates the names softly, in every process, then renews what cached functions of this region object made of them:
+   * the latest 10,000 calls that declared their names ahead, methods as long as their instance lives. Until then the old
+   * values are served, also where what was made anew could not be stored. Inside a creation it leaves out
+   * what is being created around it, and what a refresh around it renews already.
+   * @throws CorralError `ERR_VERSION` for a version; whatever a function throws, when all have ended; its value stays stale.
+   */
+  refreshDependencies(names: string | readonly string[], cause?: Cause): Promise<void>
+  /**
+   * Calls the listener at every invalidation that this region is asked for: before it (`'invalidating'`), when the store
+   * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). Nobody waits for a listener; its own
+   * failure is reported on the `failure` channel. Returns what ends the listening.
+   */
+  on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
+  /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
+  asOf(): Promise<Instant>
+
+  /** Tells why a key would hit or miss now, and what it depends on. For tests, a REPL, a page for operators. */
+  explain(key: string): Promise<Explanation>
+
+  /** Whether somebody is creating the key. Takes no lock. */
+  keyIsLocked(key: string): Promise<boolean>
+
+  /** Caches a function by its arguments; also a standard method decorator. May be used before the region is configured. */
+  cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
+  /** Caches a function of many ids, calling it only with those that are missing. */
+  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap: true }): CacheMapOnArguments<V>
+  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap?: false }): CacheMultiOnArguments<V>
+
+  /** Calls off background renewals; the last region over a backend closes it. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Wraps a function, or replaces a method of a class. */
+export interface CacheOnArguments<V> {
+  <F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+  ): CachedFunction<Parameters<F>, Awaited<ReturnType<F>>>
+  <This, A extends readonly unknown[], T extends V>(
+    method: (this: This, ...args: A) => Promise<T>,
+    context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,
+  ): (this: This, ...args: A) => Promise<T>
+}
+
+export interface CacheMultiOnArguments<V> {
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<readonly T[]>): CachedMultiFunction<Id, T>
+}
+
+export interface CacheMapOnArguments<V> {
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
+}

@@ -1,0 +1,59 @@
+import type { Outcome } from '../backend/backend.js'
+import type { CachedValue, Metadata } from '../backend/cached-value.js'
+import { stamp } from '../base/clock.js'
+import { refuseUnknown } from '../base/errors.js'
+import { UNCACHEABLE } from '../creation/collector.js'
+import { isVersion } from '../ledger/checked-names.js'
+import { checkPairs, madeFrom } from './checks.js'
+import { physicalLifetime } from './freshness.js'
+import { limitOf, type RegionUse } from './holder.js'
+import type { Region, SetOptions } from './types.js'
+
+const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
+
+/** What puts values into a region that were not made by a creator. */
+export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set' | 'setMulti'> {
+  const setMulti = (
+    given: Iterable<readonly [key: string, value: V]>,
+    set: SetOptions = {},
+  ): Promise<readonly Outcome[]> =>
+    operation(async (region) => {
+      const values = checkPairs(given)
+      refuseUnknown(set, SET_OPTIONS, 'set()')
+      const expiresIn = limitOf(set.expirationTime)
+      const dependencies = madeFrom(region, set)
+      if (values.length === 0) return []
+      if (dependencies.includes(UNCACHEABLE)) {
+        await region.backend.deleteMulti(values.map(([key]) => key))
+        return values.map(() => 'refused' as const)
+      }
+      const { tracker } = region
+      const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
+      const createdAt = region.precise.now()
+      const metadata: Metadata = {
+        startedAt: stamp(createdAt),
+        createdAt,
+        ...(expiresIn !== undefined && { expiresIn }),
+        ...(asOf !== undefined && {
+          basis: {
+            epoch: asOf.epoch,
+            groups: [{ a: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] }],
+            ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
+          },
+        }),
+      }
+      const life = physicalLifetime(expiresIn ?? region.expiration)
+      const writes = values.map(
+        ([key, payload]) => [key, { payload, metadata } as CachedValue, life] as const,
+      )
+      const [only] = writes
+      const outcomes =
+        writes.length === 1 && only !== undefined
+          ? [await region.backend.set(...only)]
+          : await region.backend.setMulti(writes)
+      region.pile.detach(values.map(([key]) => key))
+      return outcomes
+    })
+
+  return { set: async (key, value, set) => (await setMulti([[key, value]], set))[0] ?? 'lost', setMulti }
+}

@@ -1,0 +1,226 @@
+import { report, reportUndecodable } from '../base/diagnostics.js'
+import { CorralError, shown } from '../base/errors.js'
+import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import type { Bus } from './bus.js'
+
+/** What two ends of the same address say to each other. */
+export type Body = Readonly<Record<string, unknown>>
+
+export interface LinkOptions {
+  readonly bus: Bus
+  /** Who else is meant: ends of the same address hear each other. */
+  readonly address: string
+  /** ms for a message to be taken by the bus. */
+  readonly timeout: number
+  /** What another end said. False: it makes no sense. */
+  heard(body: Body): boolean
+  /** Something that was said may not have been heard. */
+  missed(why: string): void
+}
+
+export interface Link {
+  /** @throws CorralError `ERR_BUS` when the bus did not take it. */
+  say(body: Body): MaybePromise<void>
+  live(): boolean
+  close(): MaybePromise<void>
+}
+
+const VERSION = 1
+const NOTHING = { do: 'nothing' } as const
+/** ms until a process that could not say something tries to say at least that. */
+const CONFESSION = 1_000
+const SENSELESS = 'a message for us that makes no sense'
+/** ms by which messages may differ in how long they take. */
+const ON_THE_WAY = 100
+/** Senders whose last number is remembered; one that is forgotten starts anew. */
+const SENDERS = 10_000
+
+/**
+ * One end of a conversation on a bus that others use too. Ends number what they say, so that a message that was lost in
+ * silence is noticed at the next one; what is of a later version counts as lost, because it cannot be left unheeded.
+ */
+export function link({ bus, address, timeout, heard, missed }: LinkOptions): Link {
+  const self = crypto.randomUUID()
+  const numbers = new Map<string, number>()
+  let said = 0
+  let saidAt = 0
+  let stoodAt = performance.now()
+  let closed = false
+
+  const ignore = (why: string) => {
+    reportUndecodable('bus', address, why)
+  }
+  const nonsense = () => {
+    ignore(SENSELESS)
+    missed(SENSELESS)
+  }
+  const receive = (text: string): void => {
+    const message = read(text)
+    if (message === undefined) ignore('not a message of ours')
+    else if (message.corral !== VERSION) missed(`a message of version ${shown(message.corral)}`)
+    else if (message.to === address && message.from !== self) take(message)
+  }
+  /** How many messages of a sender were lost before this one. */
+  const gap = (n: number, last: number | undefined, after: unknown): number => {
+    if (last !== undefined) return n - last - 1
+    // Of who spoke before we listened: what went before is ours to have heard only if it was said since.
+    const before = typeof after === 'number' && after > performance.now() - stoodAt + ON_THE_WAY
+    return before ? 0 : n - 1
+  }
+  const take = ({ from, n, after, body, lost }: Message): void => {
+    if (typeof from !== 'string' || typeof n !== 'number' || !isBody(body)) {
+      nonsense()
+      return
+    }
+    const last = numbers.get(from)
+    if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
+    if (last === undefined || n > last) numbers.set(from, n)
+    if (lost === true) missed('another process could not send all that it had to say')
+    else if (gap(n, last, after) > 0) missed(`${gap(n, last, after)} messages of another process were lost`)
+    if (body.do !== NOTHING.do && !heard(body)) nonsense()
+  }
+  const safely = (work: () => void) => {
+    try {
+      work()
+    } catch (error) {
+      report('failure', () => ({ where: `bus: ${address}`, error }))
+    }
+  }
+  let began = false
+  const subscription = bus.subscribe({
+    heard: (text) => safely(() => receive(text)),
+    up: () =>
+      safely(() => {
+        numbers.clear()
+        stoodAt = performance.now()
+        if (began) missed('the subscription stands anew')
+      }),
+    down: () =>
+      safely(() =>
+        report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
+      ),
+  })
+  // Until here there was nobody to miss anything.
+  began = true
+
+  /** How often something could not be said. */
+  let failures = 0
+  let confessed = 0
+  let timer: NodeJS.Timeout | undefined
+  const send = (body: Body): MaybePromise<void> => {
+    const owed = failures
+    const lost = owed > confessed ? { lost: true } : {}
+    const now = performance.now()
+    const after = said > 0 ? { after: Math.round(now - saidAt) } : {}
+    saidAt = now
+    const text = JSON.stringify({
+      ...{ corral: VERSION, to: address, from: self, n: ++said },
+      ...{ ...after, ...lost, body },
+    })
+    const done = () => {
+      confessed = Math.max(confessed, owed)
+    }
+    const failed = (cause: unknown): never => {
+      failures++
+      later()
+      throw new CorralError(
+        'ERR_BUS',
+        `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : shown(cause)} Do it again when the bus is there.`,
+        { cause },
+      )
+    }
+    try {
+      const sent = bus.publish(text)
+      return isPromise(sent) ? within(timeout, sent).then(done, failed) : done()
+    } catch (error) {
+      return failed(error)
+    }
+  }
+  /** Who was not told drops everything, as soon as he can be told at least that. */
+  const later = () => {
+    if (closed) return
+    timer ??= setTimeout(() => {
+      timer = undefined
+      if (failures > confessed) void orElse(() => send(NOTHING), later)
+    }, CONFESSION)
+    timer.unref()
+  }
+
+  return {
+    live: () => !closed && subscription.live(),
+    say: send,
+    close() {
+      closed = true
+      clearTimeout(timer)
+      return subscription.close()
+    },
+  }
+}
+
+interface Message {
+  readonly corral: number
+  readonly to?: unknown
+  readonly from?: unknown
+  readonly n?: unknown
+  /** ms since it said something before, for those who have not heard of it yet. */
+  readonly after?: unknown
+  /** The sender knows that something it said before was lost. */
+  readonly lost?: unknown
+  readonly body?: unknown
+}
+
+function read(text: unknown): Message | undefined {
+  if (typeof text !== 'string') return undefined
+  try {
+    const message = JSON.parse(text) as Message | null
+    return isBody(message) && typeof message.corral === 'number' ? message : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isBody(value: unknown): value is Body {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Whether it is a list of texts, as names and keys are. */
+export function isNames(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string')
+}
+
+/** Characters of names in one message: a long list goes in several, which servers and subscribers can digest. */
+const PORTION = 65_536
+
+/** Names in portions for one message each. */
+export function portions(names: readonly string[]): string[][] {
+  const lists: string[][] = []
+  let size = Number.POSITIVE_INFINITY
+  for (const name of names) {
+    size += name.length
+    if (size > PORTION) {
+      lists.push([])
+      size = name.length
+    }
+    lists.at(-1)?.push(name)
+  }
+  return lists
+}
+
+/** What timers can do, in ms; a longer one would end at once. */
+const LONGEST = 2 ** 31 - 1
+
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  if (ms === Number.POSITIVE_INFINITY) return work
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`the bus did not take it within ${ms} ms.`)),
+      Math.min(ms, LONGEST),
+    )
+  })
+  try {
+    await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,87 @@
+import { type Nested, ongoing, spans } from '../base/async-context.js'
+import { isPromise } from '../base/maybe-promise.js'
+import { whenLeavingSession } from '../creation/scope.js'
+
+/** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
+export interface Session {
+  /** What it was started for has ended: code that it left behind, such as a timer, is in it no longer. */
+  readonly over: boolean
+}
+
+/** A question for a version that is under way: whose, and for which key. */
+export interface Question {
+  readonly of: object
+  readonly key: string
+}
+
+/** A session; or, within one, a question, to recognise one that is asked from within itself. */
+interface Span extends Session, Nested<Span> {
+  readonly question: Question | undefined
+}
+
+const sessions = spans<Span>('sessions')
+
+/** The innermost session around the caller that is not over. */
+export function currentSession(): Session | undefined {
+  let span = sessions.current()
+  while (span?.question !== undefined) span = ongoing(span.parent)
+  return span
+}
+
+/** Whether the caller is part of what answers this question. */
+export function isAsking({ of, key }: Question): boolean {
+  for (let span = sessions.current(); span !== undefined; span = ongoing(span.parent))
+    if (span.question?.of === of && span.question.key === key) return true
+  return false
+}
+
+/** A new session, to be entered as often as its parts run, and ended once. */
+export function beginSession(
+  parent: Span | undefined = sessions.current(),
+  question?: Question,
+): {
+  enter<R>(run: () => R): R
+  end(): void
+} {
+  whenLeavingSession(leaveSession)
+  const span = { over: false, parent, question }
+  sessions.begin()
+  return {
+    enter: (run) => (span.over ? run() : sessions.enter(span, run)),
+    end() {
+      if (span.over) return
+      span.over = true
+      // Each may be begun in the one before, without end.
+      span.parent = ongoing(span.parent)
+      sessions.end()
+    },
+  }
+}
+
+/** Runs something in a session of its own, which ends with it. */
+export function runInSession<R>(run: () => R, parent?: Span, question?: Question): R {
+  const { enter, end } = beginSession(parent, question)
+  let result: R
+  try {
+    result = enter(run)
+  } catch (error) {
+    end()
+    throw error
+  }
+  if (isPromise(result)) result.then(end, end)
+  else end()
+  return result
+}
+
+/** Asks within the caller's session, so that isAsking() tells it to what it runs. */
+export function runQuestion<R>(question: Question, ask: () => R): R {
+  return runInSession(ask, undefined, question)
+}
+
+/** Runs what belongs to nobody's session, such as a renewal that a queue starts whenever it has room. */
+function leaveSession<R>(run: () => R): R {
+  return runInSession(run, ROOT)
+}
+
+/** Not `undefined`, which a default would take for absent. */
+const ROOT: Span = { over: true, parent: undefined, question: undefined }

@@ -1,0 +1,190 @@
+import { type Duration, milliseconds } from '../base/duration.js'
+import { CorralError, shown } from '../base/errors.js'
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { onePerProcess } from '../base/process-global.js'
+import { currentTransaction } from '../creation/scope.js'
+import { currentSession, isAsking, runQuestion } from './session.js'
+
+/** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */
+export type Version = string | number | bigint | Date | null | undefined
+
+export interface CheckOptions {
+  /**
+   * The session of the call, as an object; versions are kept by it as long as it lives. @default the one that
+   * `session.run` or a middleware started
+   */
+  readonly session?: () => object | undefined
+  /** What to do when a call is in no session: ask anew each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
+  readonly withoutSession?: 'compute' | 'throw'
+  /** Stands for a version that is `undefined`, `null` or `''`; no other version is taken for it. @default '-1' */
+  readonly defaultVersion?: string
+  /** How long to wait for a version; then it is as if the check had failed with `ERR_TIMEOUT`. @default '10s' */
+  readonly timeout?: Duration
+}
+
+/** Asks for a version, at most once in a session for each key. */
+export interface Check {
+  /** The version as text. */
+  current(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
+  /** Asks whatever is known, and lets the session know. */
+  renewed(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
+  /** The session's next call asks again. */
+  forget(key: string): void
+}
+
+type Memo = Map<string, MaybePromise<string>>
+
+/** What each session has asked, check by check. */
+const sessions = onePerProcess('asked', () => new WeakMap<object, Map<object, Memo>>())
+
+/** The session asks again for every version: it changed what they tell of. */
+export function forget(session: object | undefined = currentSession()): void {
+  if (session === undefined) return
+  if ((typeof session !== 'object' && typeof session !== 'function') || session === null)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected session.forget() to receive the object of a session, or nothing, got ${shown(session)}.`,
+    )
+  sessions.delete(session)
+}
+
+/** @throws CorralError `ERR_OPTION` when an option cannot be right. */
+export function makeCheck(where: string, options: CheckOptions): Check {
+  const { session = currentSession, withoutSession = 'compute', defaultVersion = '-1' } = options
+  if (typeof session !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`session\` of ${where} to be a function that answers the session's object, got ${shown(session)}.`,
+    )
+  if (withoutSession !== 'compute' && withoutSession !== 'throw')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${shown(withoutSession)}.`,
+    )
+  if (typeof defaultVersion !== 'string' || defaultVersion === '' || defaultVersion.startsWith(OTHER))
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}', got ${shown(defaultVersion)}.`,
+    )
+  const limit = milliseconds(options.timeout ?? '10s', 'timeout')
+  const identity = {}
+
+  const memo = (needed = true): Memo | undefined => {
+    const owner = session()
+    if (owner === undefined || owner === null) {
+      if (withoutSession === 'compute' || !needed) return undefined
+      throw new CorralError(
+        'ERR_NO_SESSION',
+        `Expected ${where} to be called in a session. Start one with session.run() or a middleware, or say withoutSession: 'compute'.`,
+      )
+    }
+    if (typeof owner !== 'object' && typeof owner !== 'function')
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected \`session\` of ${where} to answer an object, or undefined outside of a session, got ${shown(owner)}.`,
+      )
+    let checks = sessions.get(owner)
+    if (checks === undefined) sessions.set(owner, (checks = new Map()))
+    let found = checks.get(identity)
+    if (found === undefined) checks.set(identity, (found = new Map()))
+    return found
+  }
+  /** What a transaction sees is not for its session, which goes on when it is rolled back: there each call asks. */
+  const open = (): Memo | undefined => {
+    const known = memo()
+    return known !== undefined && currentTransaction() !== undefined ? new Map() : known
+  }
+  const told = (version: Version): string => {
+    const text = textOf(version, where)
+    if (text === undefined) return defaultVersion
+    return text === defaultVersion || text.startsWith(OTHER) ? OTHER + text : text
+  }
+  const timely = (ask: () => MaybePromise<Version>): MaybePromise<Version> => {
+    const answer = ask()
+    return isPromise(answer) && limit !== Number.POSITIVE_INFINITY ? within(limit, answer, where) : answer
+  }
+  /** In a session the question itself would be waited for; without one nobody waits, and nothing is paid. */
+  const asked = (key: string, ask: () => MaybePromise<Version>) =>
+    runQuestion({ of: identity, key }, () => timely(ask))
+  const refuseLoop = (key: string): void => {
+    if (isAsking({ of: identity, key }))
+      throw new CorralError(
+        'ERR_VERSION',
+        `${where} is asked for from within its own check, which would wait for itself for ever. Read what the check needs without the cache, or from what does not rest on this version.`,
+      )
+  }
+  const renew = (known: Memo | undefined, key: string, ask: () => MaybePromise<Version>) => {
+    // What an earlier question still brings must not be taken for the answer to this one.
+    known?.delete(key)
+    const answer = known === undefined ? timely(ask) : asked(key, ask)
+    const token = isPromise(answer) ? answer.then(told) : told(answer)
+    if (known === undefined) return token
+    known.set(key, token)
+    if (isPromise(token))
+      token.then(
+        (text) => {
+          if (known.get(key) === token) known.set(key, text)
+        },
+        () => {
+          // Nothing is known of a version that could not be read: the next call of the session asks again.
+          if (known.get(key) === token) known.delete(key)
+        },
+      )
+    return token
+  }
+  return {
+    current(key, ask) {
+      const known = open()
+      const found = known?.get(key)
+      if (typeof found === 'string') return found
+      refuseLoop(key)
+      return found ?? renew(known, key, ask)
+    },
+    renewed(key, ask) {
+      refuseLoop(key)
+      memo(false)?.delete(key)
+      return renew(open(), key, ask)
+    },
+    forget(key) {
+      memo(false)?.delete(key)
+    },
+  }
+}
+
+/** Begins the text of a version that would otherwise read like the default. */
+const OTHER = '~'
+
+async function within<R>(ms: number, answer: Promise<R>, where: string): Promise<R> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => {
+        reject(
+          new CorralError(
+            'ERR_TIMEOUT',
+            `Expected ${where} to answer within ${ms} ms. Make its check cheaper, or raise its \`timeout\`.`,
+          ),
+        )
+      },
+      // The longest that a timer of Node can be; a longer one would go off at once.
+      Math.min(ms, 2 ** 31 - 1),
+    )
+  })
+  try {
+    return await Promise.race([answer, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A version as text; `undefined`: there is none. */
+function textOf(version: unknown, where: string): string | undefined {
+  if (version === undefined || version === null || version === '') return undefined
+  if (typeof version === 'string' || typeof version === 'bigint') return String(version)
+  if (typeof version === 'number' && Number.isFinite(version)) return String(version)
+  if (version instanceof Date && !Number.isNaN(version.getTime())) return String(version.getTime())
+  throw new CorralError(
+    'ERR_VERSION',
+    `Expected ${where} to answer a version: a string, a finite number, a bigint, a valid date, or nothing; got ${shown(version)}.`,
+  )
+}

@@ -1,0 +1,83 @@
+import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import type { IdPart } from '../ledger/names.js'
+import { type CheckOptions, makeCheck, type Version } from './version-check.js'
+import { openName, readName, register, registered } from './version-names.js'
+
+export interface VersionOptions extends CheckOptions {
+  /** Takes the place of a check of the same name: for modules that are loaded again while the process runs. @default false */
+  readonly replace?: boolean
+}
+
+/** A version as a dependency: what was made under another one is a miss. */
+export interface VersionDependency<A extends readonly IdPart[]> {
+  /** The name to declare ahead, in `dependencies` of a cached function: it is read before the function runs. */
+  (...parts: A): string
+  /** Reads the version now: take it before the data is loaded, and then say dependsOn(it). */
+  current(...parts: A): Promise<string>
+}
+
+/**
+ * A dependency on something that has a version which is cheap to read: `dep.version('schema', () => readVersion())`. Made
+ * once, at module level, in every process that reads what depends on it: where the name is unknown its entries are misses.
+ * @param check - reads the version; asked at most once in a session for the same parts
+ * @throws CorralError `ERR_OPTION` on an unknown option, or when the name is taken by another check.
+ */
+export function version<const A extends readonly IdPart[] = []>(
+  name: string,
+  check: (...parts: A) => MaybePromise<Version>,
+  options: VersionOptions = {},
+): VersionDependency<A> {
+  refuseUnknown(
+    options,
+    ['session', 'withoutSession', 'defaultVersion', 'timeout', 'replace'],
+    'dep.version()',
+  )
+  if (typeof name !== 'string' || name === '')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the name of a version to be a non-empty string, got ${shown(name)}.`,
+    )
+  if (typeof check !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the check of the version '${name}' to be a function, got ${shown(check)}.`,
+    )
+  if (registered(name) !== undefined && options.replace !== true)
+    throw new CorralError(
+      'ERR_OPTION',
+      `The version '${name}' is declared already. Declare it once, at module level, and import it; or say replace: true where modules are loaded again.`,
+    )
+  const once = makeCheck(`the version '${name}'`, options)
+  register(name, (text) => once.current(text, () => check(...(partsOf(text) as unknown as A))))
+  const current = (parts: A): MaybePromise<string> => {
+    const text = textOfParts(parts)
+    return andThen(
+      once.current(text, () => check(...parts)),
+      (token) => readName(name, text, token),
+    )
+  }
+  return Object.assign((...parts: A) => openName(name, textOfParts(parts)), {
+    current: async (...parts: A) => current(parts),
+  })
+}
+
+/** Parts as text that gives them back, each of its kind. @throws CorralError `ERR_OPTION` for what is no part of a name. */
+export function textOfParts(parts: readonly unknown[]): string {
+  return JSON.stringify(
+    parts.map((part) => {
+      if (typeof part === 'bigint') return { n: String(part) }
+      if (typeof part === 'string' || (typeof part === 'number' && Number.isFinite(part))) return part
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected the parts of a version to be strings, finite numbers or bigints, got ${shown(part)}.`,
+      )
+    }),
+  )
+}
+
+export function partsOf(text: string): readonly IdPart[] {
+  return (JSON.parse(text) as (string | number | { readonly n: string })[]).map((part) =>
+    typeof part === 'object' ? BigInt(part.n) : part,
+  )
+}
