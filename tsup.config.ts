@@ -4,7 +4,7 @@ import { entries, manifest } from './.ci/entries.mjs'
 const library = Object.fromEntries(entries().map(({ output, source }) => [output, source]))
 
 export default defineConfig({
-  entry: { ...library, cli: 'bench/encodings-command/index.ts' },
+  entry: { ...library, cli: 'bench/encodings/command/index.ts' },
   format: ['esm', 'cjs'],
   target: 'node20',
   platform: 'node',

@@ -1,5 +1,5 @@
 /**
- * Runs one TypeScript file: `node .ci/run-ts.mjs bench/layers.ts [arguments]`. The library's sources are bundled
+ * Runs one TypeScript file: `node .ci/run-ts.mjs bench/local/layers.ts [arguments]`. The library's sources are bundled
  * into it and plain node runs the bundle, so that a bench measures compiled code and no loader.
  */
 import { spawn } from 'node:child_process'

@@ -75,7 +75,7 @@ const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as
 /** Hits are counted no further than three, so that a hot entry is read without being written. */
 const HOT = 3 * HIT
 
-// The figures below were chosen on the traces of bench/eviction.ts and on random mixtures of their kinds.
+// The figures below were chosen on the traces of bench/local/eviction.ts and on random mixtures of their kinds.
 
 /** The small queue's share of the store: where it starts, and how far it may go. */
 const SHARE = 0.1

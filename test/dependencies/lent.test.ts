@@ -14,7 +14,7 @@ import {
   NO_VALUE,
   wrap,
 } from '../../src/index.js'
-import { withMemcached } from '../memcached/start.js'
+import { withMemcached } from '../backends/memcached/start.js'
 import { deferred, idle } from '../support/stage.js'
 
 /** Two processes over one store whose ledger is somebody else's. */

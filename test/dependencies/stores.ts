@@ -23,8 +23,8 @@ import {
   type RegionOptions,
   wrap,
 } from '../../src/index.js'
-import { say } from '../memcached/start.js'
-import { cluster, type Deployment, standalone } from '../redis/deployments.js'
+import { say } from '../backends/memcached/start.js'
+import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
 import { startMemcached } from '../support/servers.js'
 
 /** The clock's name in `src/dependencies/tracking-layer.ts`. */

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
-import { authority } from '../redis/certificates.js'
-import { cluster, sentinel, standalone, tls } from '../redis/deployments.js'
+import { authority } from '../backends/redis/certificates.js'
+import { cluster, sentinel, standalone, tls } from '../backends/redis/deployments.js'
 import { startMemcached } from '../support/servers.js'
 
 /** The servers that the pages speak of, and what a program needs to be led to them. */

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest'
 import { clockKeys, stampKey } from '../../backends/redis/names.js'
 import * as scripts from '../../backends/redis/scripts.js'
-import { standalone } from '../redis/deployments.js'
-import { withRedis } from '../redis/suite.js'
+import { standalone } from '../backends/redis/deployments.js'
+import { withRedis } from '../backends/redis/suite.js'
 import { seeded } from './explore.js'
 import { redisTwin } from './shared-ledgers.js'
 

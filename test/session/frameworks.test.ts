@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { session, versioned } from '../../src/session/index.js'
-import { fetchPackage } from '../encodings/fetched-packages.js'
+import { fetchPackage } from '../proxies/compress/fetched-packages.js'
 
 /** What a server does with every request: calls a versioned function twice, with time in between. */
 type Answer = () => Promise<unknown>

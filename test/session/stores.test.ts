@@ -19,8 +19,8 @@ import {
   wrap,
 } from '../../src/index.js'
 import { session, type VersionedFunction, versioned } from '../../src/session/index.js'
-import { temporaryFolder } from '../lmdb/support.js'
-import { cluster, type Deployment, standalone } from '../redis/deployments.js'
+import { temporaryFolder } from '../backends/lmdb/support.js'
+import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
 import { type Server, startMemcached } from '../support/servers.js'
 import { gate, table } from './support.js'
 

@@ -11,8 +11,8 @@ import { redisBus } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, type Invalidation, makeRegion, wrap } from '../../src/index.js'
 import { broadcast, relay } from '../../src/signals/index.js'
-import { standalone, until } from '../redis/deployments.js'
-import { withRedis } from '../redis/suite.js'
+import { standalone, until } from '../backends/redis/deployments.js'
+import { withRedis } from '../backends/redis/suite.js'
 
 const MAX_DELAY = 300
 const now = () => Number(process.hrtime.bigint()) / 1e6

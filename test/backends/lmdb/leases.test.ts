@@ -1,0 +1,305 @@
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { lmdb } from '../../../backends/lmdb/index.js'
+import { fileWaiters } from '../../../backends/lmdb/waiters.js'
+import type { Backend } from '../../../src/backend/backend.js'
+import type { Bytes, Instant } from '../../../src/backend/cached-value.js'
+import type { Ledger } from '../../../src/ledger/ledger.js'
+import { temporaryFolder } from './support.js'
+
+const folder = temporaryFolder()
+const bytes = (text: string) => Buffer.from(text)
+let store: Backend<Bytes>
+/** Another process's view of the file, as far as one process can have it. */
+let other: Backend<Bytes>
+let ledger: Ledger
+let keys = 0
+const newKey = () => `key ${++keys}`
+
+beforeAll(() => {
+  const file = join(folder, 'cache.mdb')
+  store = lmdb(file)
+  other = lmdb(file)
+  ledger = store.ledger as Ledger
+  return async () => {
+    await store.close()
+    await other.close()
+  }
+})
+
+async function granted(from: Backend<Bytes>, key: string, ms = 10_000, steal = false): Promise<string> {
+  const { token } = await from.acquire(key, ms, { steal })
+  if (token === undefined) throw new Error('expected the lease to be granted')
+  return token
+}
+
+async function refused(from: Backend<Bytes>, key: string) {
+  const busy = await from.acquire(key, 10_000)
+  if (busy.token !== undefined) throw new Error('expected the lease to be taken')
+  return busy
+}
+
+async function settlesWithin(ms: number, settled: Promise<unknown>): Promise<boolean> {
+  return Promise.race([settled.then(() => true), sleep(ms, false)])
+}
+
+describe('a lease', () => {
+  test('goes to one of many who ask at once, from whichever process', async () => {
+    const key = newKey()
+    const asked = await Promise.all(
+      Array.from({ length: 40 }, (_, i) => (i % 2 === 0 ? store : other).acquire(key, 10_000)),
+    )
+    expect(asked.filter(({ token }) => token !== undefined)).toHaveLength(1)
+    for (const one of asked) if (one.token === undefined) expect(one.remaining).toBeGreaterThan(9_000)
+    expect(other.held(key)).toBe(true)
+  })
+
+  const endings: readonly (readonly [string, (key: string, token: string) => unknown])[] = [
+    ['filled', (key, token) => store.set(key, bytes('v'), { token })],
+    ['released', (key, token) => store.release(key, token)],
+    ['revoked by a set', (key) => other.set(key, bytes('w'), {})],
+    ['revoked by a delete', (key) => other.delete(key)],
+    ['stolen', (key) => other.acquire(key, 10_000, { steal: true })],
+  ]
+  test.each(endings)('that is %s wakes who waits, here and elsewhere, by a push', async (_, end) => {
+    const delays: number[] = []
+    // The quickest of a few: a busy machine delays some, while a poll alone would take 125 ms and more every time.
+    while (delays.length < 8 && !delays.some((delay) => delay < 80)) {
+      const key = newKey()
+      const token = await granted(store, key)
+      const waits = [await refused(store, key), await refused(other, key)]
+      for (const { settled } of waits) expect(await settlesWithin(1, settled)).toBe(false)
+      await end(key, token)
+      const start = performance.now()
+      await Promise.all(waits.map(({ settled }) => settled))
+      delays.push(performance.now() - start)
+    }
+    expect(Math.min(...delays)).toBeLessThan(80)
+  })
+
+  test('that expires wakes who waits, and not before', async () => {
+    const key = newKey()
+    await granted(store, key, 200)
+    const busy = await refused(other, key)
+    expect(busy.remaining).toBeLessThanOrEqual(200)
+    expect(await settlesWithin(100, busy.settled)).toBe(false)
+    await busy.settled
+    expect(store.held(key)).toBe(false)
+    await granted(other, key)
+  })
+
+  test('that is renewed keeps its waiters waiting', async () => {
+    const key = newKey()
+    const token = await granted(store, key, 150)
+    const busy = await refused(other, key)
+    expect(await store.renew(key, token, 400)).toBe(true)
+    expect(await settlesWithin(250, busy.settled)).toBe(false)
+    await busy.settled
+    expect(await store.renew(key, token, 400)).toBe(false)
+  })
+
+  test('voids every fill but its own', async () => {
+    const key = newKey()
+    const first = await granted(store, key)
+    expect(await other.set(key, bytes('old'), { token: 'invented' })).toBe('lost')
+    const second = await granted(other, key, 10_000, true)
+    expect(await store.set(key, bytes('old'), { token: first })).toBe('lost')
+    expect(await store.release(key, first)).toBe(false)
+    expect(await store.renew(key, first, 10_000)).toBe(false)
+    expect(await other.set(key, bytes('new'), { token: second })).toBe('stored')
+    expect(await other.set(key, bytes('again'), { token: second })).toBe('lost')
+    expect(String(store.get(key))).toBe('new')
+  })
+
+  test.each([
+    ['delete', (key: string) => other.delete(key)],
+    ['deleteMulti', (key: string) => other.deleteMulti([key, 'x'])],
+    ['set', (key: string) => other.set(key, bytes('set'), {})],
+  ])('is revoked by a %s that overtakes its fill', async (_, invalidate) => {
+    const key = newKey()
+    const token = await granted(store, key)
+    await invalidate(key)
+    expect(store.held(key)).toBe(false)
+    expect(await store.set(key, bytes('old'), { token })).toBe('lost')
+    expect(String(store.get(key))).not.toBe('old')
+  })
+
+  test('that has expired cannot fill, though nobody took it', async () => {
+    const key = newKey()
+    const token = await granted(store, key, 10)
+    await sleep(30)
+    expect(await store.set(key, bytes('late'), { token })).toBe('lost')
+    expect(store.get(key)).toBeUndefined()
+  })
+
+  test('races a delete without ever leaving what was deleted', async () => {
+    for (let i = 0; i < 100; i++) {
+      const key = newKey()
+      const token = await granted(store, key)
+      const [outcome] = await Promise.all([store.set(key, bytes('old'), { token }), other.delete(key)])
+      expect(['stored', 'lost']).toContain(outcome)
+      expect(store.get(key)).toBeUndefined()
+      expect(store.held(key)).toBe(false)
+    }
+  })
+})
+
+test('waiters poll where the file cannot be watched, and are let go when all is closed', async () => {
+  const waiters = fileWaiters(join(folder, 'not there'))
+  let ends = Number.POSITIVE_INFINITY
+  const waits = [waiters.wait('k', () => ends), waiters.wait('k', () => ends)]
+  expect(await settlesWithin(60, waits[0] as Promise<void>)).toBe(false)
+  ends = 0
+  await Promise.all(waits)
+  const last = waiters.wait('k', () => Number.POSITIVE_INFINITY)
+  waiters.close()
+  await last
+})
+
+describe('the ledger', () => {
+  const basisOf = (now: Instant, ...names: readonly string[]) => ({
+    epoch: now.epoch,
+    groups: [{ a: now.at, names }],
+  })
+
+  test('begins once for all, and is seen by all', async () => {
+    const instants = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => ((i % 2 === 0 ? store : other).ledger as Ledger).begin('one', [])),
+    )
+    expect(new Set(instants.map(({ epoch, at }) => `${epoch} ${at}`)).size).toBe(1)
+    expect(ledger.read('never begun', ['x'])).toEqual({ now: undefined, stamps: [undefined] })
+    expect(ledger.shared).toBe(true)
+  })
+
+  test('never goes backwards, whoever invalidates', async () => {
+    let { at, epoch } = await ledger.begin('steps', [])
+    for (let i = 0; i < 30; i++) {
+      await ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate('steps', [`n${i}`], 'hard')
+      const now = await ledger.begin('steps', [])
+      expect(now.at).toBeGreaterThan(at)
+      expect(now.epoch).toBe(epoch)
+      ;({ at, epoch } = now)
+    }
+  })
+
+  test('takes many invalidations at once without losing one', async () => {
+    const before = await ledger.begin('many', [])
+    await Promise.all(
+      Array.from({ length: 300 }, (_, i) =>
+        ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate(
+          'many',
+          [`n${i}`],
+          i % 3 === 0 ? 'soft' : 'hard',
+        ),
+      ),
+    )
+    for (let i = 0; i < 300; i++)
+      expect(await ledger.judge('many', basisOf(before, `n${i}`))).toBe(i % 3 === 0 ? 'stale' : 'dead')
+    expect(await ledger.judge('many', basisOf(before, 'other'))).toBe('fresh')
+  })
+
+  test('loses neither of two invalidations of one name at once', async () => {
+    for (let i = 0; i < 60; i++) {
+      const before = await ledger.begin('both', [])
+      await Promise.all([
+        ledger.invalidate('both', ['n'], 'hard'),
+        (other.ledger as Ledger).invalidate('both', ['n'], 'soft'),
+      ])
+      expect(await ledger.judge('both', basisOf(before, 'n'))).toBe('dead')
+    }
+  })
+
+  test('keeps hard and soft apart', async () => {
+    const one = await ledger.begin('modes', [])
+    await ledger.invalidate('modes', ['n'], 'hard')
+    const two = await ledger.begin('modes', [])
+    await ledger.invalidate('modes', ['n'], 'soft')
+    const three = await ledger.begin('modes', [])
+    expect(await ledger.judge('modes', basisOf(one, 'n'))).toBe('dead')
+    expect(await ledger.judge('modes', basisOf(two, 'n'))).toBe('stale')
+    expect(await ledger.judge('modes', basisOf(three, 'n'))).toBe('fresh')
+    const { now, stamps } = await ledger.read('modes', ['n', 'absent'])
+    expect(now).toEqual(three)
+    expect(stamps[0]?.soft).toBeGreaterThan(stamps[0]?.hard ?? 0)
+    expect(stamps[1]).toEqual({ hard: 0, soft: 0 })
+  })
+
+  test('tells clocks apart, and names that look like one another', async () => {
+    const at = await ledger.begin('a', [])
+    const names = ['n', 'a\0n', '', '\0', '1:a', 'n'.repeat(5000), '\ud800', '\ud801']
+    await ledger.begin('ab', [])
+    await ledger.invalidate('ab', names, 'hard')
+    await ledger.invalidate('', names, 'hard')
+    for (const name of names) expect(await ledger.judge('a', basisOf(at, name))).toBe('fresh')
+    await ledger.invalidate('a', ['\ud800'], 'hard')
+    expect(await ledger.judge('a', basisOf(at, '\ud801'))).toBe('fresh')
+    expect(await ledger.judge('a', basisOf(at, '\ud800'))).toBe('dead')
+  })
+
+  test('judges what was made on another clock dead', async () => {
+    const at = await ledger.begin('mine', [])
+    expect(await ledger.judge('mine', { ...basisOf(at, 'n'), epoch: 'other' })).toBe('dead')
+    expect(await ledger.judge('not begun', basisOf(at, 'n'))).toBe('dead')
+  })
+
+  test.each(['hard', 'soft'] as const)(
+    'refuses a fill that a %s invalidation overtook, and gives its lease back',
+    async (mode) => {
+      const key = newKey()
+      const basis = basisOf(await ledger.begin('fills', []), 'a', 'b')
+      const token = await granted(store, key)
+      const { settled } = await refused(other, key)
+      await (other.ledger as Ledger).invalidate('fills', ['b'], mode)
+      expect(await store.set(key, bytes('old'), { token, ifCurrent: { clock: 'fills', basis } })).toBe(
+        'refused',
+      )
+      await settled
+      expect(store.get(key)).toBeUndefined()
+      expect(store.held(key)).toBe(false)
+    },
+  )
+
+  test('refuses a set, which then leaves no older value and no lease behind', async () => {
+    const key = newKey()
+    const basis = basisOf(await ledger.begin('sets', []), 'a')
+    expect(await store.set(key, bytes('older'), { ifCurrent: { clock: 'sets', basis } })).toBe('stored')
+    const token = await granted(other, key)
+    await ledger.invalidate('sets', ['a'], 'hard')
+    expect(await store.set(key, bytes('old'), { ifCurrent: { clock: 'sets', basis } })).toBe('refused')
+    expect(store.get(key)).toBeUndefined()
+    expect(await other.set(key, bytes('late'), { token })).toBe('lost')
+  })
+
+  test('races a fill without ever leaving an old value that judges fresh', async () => {
+    let stored = 0
+    for (let i = 0; i < 100; i++) {
+      const key = newKey()
+      const basis = basisOf(await ledger.begin('race', []), 'n')
+      const token = await granted(store, key)
+      const [outcome] = await Promise.all([
+        store.set(key, bytes('old'), { token, ifCurrent: { clock: 'race', basis } }),
+        (other.ledger as Ledger).invalidate('race', ['n'], 'hard'),
+      ])
+      if (outcome === 'stored') stored++
+      expect(await ledger.judge('race', basis)).toBe('dead')
+    }
+    expect(stored).toBeLessThanOrEqual(100)
+  })
+
+  test('lets a fill through while everything else is being invalidated', async () => {
+    const key = newKey()
+    const basis = basisOf(await ledger.begin('busy', []), 'quiet')
+    let running = true
+    const storm = (async () => {
+      for (let i = 0; running; i++)
+        await (other.ledger as Ledger).invalidate('busy', [`noise ${i % 50}`], 'hard')
+    })()
+    for (let i = 0; i < 30; i++) {
+      const token = await granted(store, key)
+      expect(await store.set(key, bytes('v'), { token, ifCurrent: { clock: 'busy', basis } })).toBe('stored')
+    }
+    running = false
+    await storm
+  })
+})

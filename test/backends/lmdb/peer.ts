@@ -1,0 +1,83 @@
+import { open } from 'lmdb'
+import { lmdb } from '../../../backends/lmdb/index.js'
+import type { Bytes, CachedValue } from '../../../src/backend/cached-value.js'
+import { mapValues } from '../../../src/chain/proxy.js'
+import { wrap } from '../../../src/chain/wrap.js'
+import { makeRegion } from '../../../src/region/region.js'
+import { history } from '../../histories/lmdb-peer.js'
+import type { Peer, Reply, Task } from './peer-protocol.js'
+import { writer } from './peer-writer.js'
+
+const say = (reply: Reply): void => void process.send?.(reply)
+const now = (): number => Number(process.hrtime.bigint()) / 1e6
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** Takes LMDB's write lock and never lets go of it. */
+function hold(file: string): never {
+  return open(file, {}).transactionSync(() => {
+    say({ kind: 'ready' })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+  }) as never
+}
+
+const text = mapValues<CachedValue, Bytes>({
+  name: 'text',
+  inner: 'bytes',
+  outer: 'values',
+  encode: (value) => Buffer.from(JSON.stringify(value)),
+  decode: (stored) => JSON.parse(Buffer.from(stored).toString()),
+})
+
+const peer = JSON.parse(process.argv[2] ?? '{}') as Peer
+if (peer.role === 'holder') hold(peer.file)
+const store = lmdb(peer.file, { timeout: '5s' })
+process.on('unhandledRejection', (error) => say({ kind: 'violation', what: `unhandled: ${String(error)}` }))
+
+if (peer.role === 'writer') writer(peer, store)
+else {
+  const region = makeRegion<unknown>({
+    name: 'peers',
+    backend: wrap(store, text),
+    expirationTime: '10m',
+    lease: { ms: peer.lease ?? 10_000 },
+  })
+  if (peer.role === 'history') history(peer, region, say)
+  process.on('message', async (task: Task) => {
+    if (task.kind !== 'create') return
+    let runs = 0
+    let madeAt: number | undefined
+    const creator = async (): Promise<string> => {
+      runs++
+      say({ kind: 'creating' })
+      await sleep(task.ms)
+      madeAt = now()
+      return `by ${process.pid}`
+    }
+    const ends: number[] = []
+    const settled = await Promise.allSettled(
+      Array.from({ length: task.callers }, async () => {
+        const value = await region.getOrCreate(task.key, creator)
+        ends.push(now())
+        return value as string
+      }),
+    )
+    say({
+      kind: 'created',
+      runs,
+      madeAt,
+      first: Math.min(...ends),
+      last: Math.max(...ends),
+      values: [...new Set(settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])))],
+      errors: [...new Set(settled.flatMap((one) => (one.status === 'rejected' ? [String(one.reason)] : [])))],
+    })
+  })
+}
+process.on('message', async (task: Task) => {
+  if (task.kind !== 'stop') return
+  if (peer.role === 'region') {
+    await store.close()
+    say({ kind: 'stopped' })
+    process.disconnect()
+  }
+})
+say({ kind: 'ready' })

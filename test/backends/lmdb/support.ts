@@ -1,0 +1,96 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import { afterAll } from 'vitest'
+import type { Peer, Reply, Task } from './peer-protocol.js'
+
+const here = dirname(fileURLToPath(import.meta.url))
+
+/** A folder that is gone after the file's tests. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'corral-lmdb-'))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Bundles the program of a peer; inside node_modules, so that it finds npm packages. */
+export async function bundlePeer(source = 'peer.ts'): Promise<string> {
+  const cache = join(here, '../../../node_modules/.cache/test-lmdb')
+  mkdirSync(cache, { recursive: true })
+  const folder = mkdtempSync(`${cache}/`)
+  const outfile = join(folder, 'peer.mjs')
+  await build({
+    entryPoints: [join(here, source)],
+    outfile,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    packages: 'external',
+    logLevel: 'warning',
+  })
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  return outfile
+}
+
+const alive = new Set<ChildProcess>()
+
+/** Starts a process that works on the file; it says what it did in messages. */
+export async function startPeer(program: string, peer: Peer): Promise<RunningPeer> {
+  const child = fork(program, [JSON.stringify(peer)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  alive.add(child)
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  void exited.then(() => alive.delete(child))
+  const listeners = new Set<(reply: Reply) => void>()
+  child.on('message', (reply: Reply) => {
+    for (const listener of listeners) listener(reply)
+  })
+  const running: RunningPeer = {
+    pid: child.pid as number,
+    exited,
+    on: (listener) => void listeners.add(listener),
+    next: (kind) =>
+      new Promise((resolve, reject) => {
+        const settle = () => {
+          listeners.delete(listener)
+          child.off('exit', gone)
+        }
+        const gone = () => {
+          settle()
+          reject(new Error(`The peer ended before it said '${kind}'.`))
+        }
+        const listener = (reply: Reply) => {
+          if (reply.kind !== kind) return
+          settle()
+          resolve(reply as never)
+        }
+        listeners.add(listener)
+        child.once('exit', gone)
+      }),
+    tell: (task) => void child.send(task),
+    signal: (name) => void child.kill(name),
+  }
+  await running.next('ready')
+  return running
+}
+
+export interface RunningPeer {
+  readonly pid: number
+  readonly exited: Promise<void>
+  on(listener: (reply: Reply) => void): void
+  next<K extends Reply['kind']>(kind: K): Promise<Extract<Reply, { kind: K }>>
+  tell(task: Task): void
+  signal(name: NodeJS.Signals): void
+}
+
+/** Ends what a failed test may have left, frozen processes included. */
+export function endPeers(): void {
+  for (const child of alive) child.kill('SIGKILL')
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+export const LONG = process.env.LONG === '1'

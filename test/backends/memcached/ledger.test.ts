@@ -1,0 +1,179 @@
+import { expect, it } from 'vitest'
+import { CLOCK, STAMP, wireName } from '../../../backends/memcached/keys.js'
+import { type Basis, CorralError, type Ledger } from '../../../src/index.js'
+import { faultProxy } from '../../support/faultproxy.js'
+import { bytes, say, text, withMemcached } from './start.js'
+
+let serial = 0
+
+withMemcached('the ledger of memcached', (bench) => {
+  const stage = () => {
+    const mine = bench().open()
+    const theirs = bench().open()
+    return {
+      mine,
+      theirs,
+      ledger: mine.ledger as Ledger,
+      others: theirs.ledger as Ledger,
+      clock: `clock ${++serial}`,
+      key: `entry ${serial}`,
+    }
+  }
+  const basisOf = async (ledger: Ledger, clock: string, names: readonly string[]): Promise<Basis> => {
+    const { epoch, at } = await ledger.begin(clock, names)
+    return { epoch, groups: [{ a: at, names }] }
+  }
+
+  it('is shared, and judges what was made before and after an invalidation', async () => {
+    const { ledger, others, clock } = stage()
+    expect(ledger.shared).toBe(true)
+    const before = await basisOf(ledger, clock, ['a', 'b'])
+    expect(await others.judge(clock, before)).toBe('fresh')
+    await others.invalidate(clock, ['b'], 'hard')
+    expect(await ledger.judge(clock, before)).toBe('dead')
+    expect(await ledger.judge(clock, await basisOf(ledger, clock, ['a', 'b']))).toBe('fresh')
+    expect(
+      await ledger.judge(clock, { ...before, groups: [{ a: before.groups[0]?.a ?? 0, names: ['a'] }] }),
+    ).toBe('fresh')
+  })
+
+  it('gives clock and stamps no end, so that none is gone before what rests on it', async () => {
+    const { ledger, clock } = stage()
+    await ledger.begin(clock, ['a', 'b'])
+    await ledger.invalidate(clock, ['b'], 'soft')
+    for (const key of [wireName(CLOCK, clock), wireName(STAMP, 'a'), wireName(STAMP, 'b')])
+      expect(await say(bench().server.port, `mg ${key} t`)).toBe('HD t-1')
+  })
+
+  it('keeps soft marks apart from hard ones', async () => {
+    const { ledger, others, clock } = stage()
+    const before = await basisOf(ledger, clock, ['a'])
+    await others.invalidate(clock, ['a'], 'soft')
+    expect(await ledger.judge(clock, before)).toBe('stale')
+    expect(await ledger.judge(clock, await basisOf(ledger, clock, ['a']))).toBe('fresh')
+    await others.invalidate(clock, ['a'], 'hard')
+    expect(await ledger.judge(clock, before)).toBe('dead')
+    await others.invalidate(clock, ['a'], 'soft')
+    expect(await ledger.judge(clock, before)).toBe('dead')
+  })
+
+  it('takes soft marks of many at once, all of which count', async () => {
+    const { ledger, others, clock } = stage()
+    const before = await basisOf(ledger, clock, ['a'])
+    await Promise.all(
+      Array.from({ length: 40 }, (_, i) => (i % 2 ? ledger : others).invalidate(clock, ['a'], 'soft')),
+    )
+    expect(await ledger.judge(clock, before)).not.toBe('fresh')
+    const { now, stamps } = await ledger.read(clock, ['a'])
+    const [stamp] = stamps
+    // A mark that was crowded out took the stamp away, and the judgement put a new, hard one in its place.
+    if (stamp !== undefined) expect(Math.max(stamp.soft, stamp.hard)).toBe(now?.at)
+  })
+
+  it('judges within its timeout, however many round trips it takes', async () => {
+    const { others, clock } = stage()
+    const proxy = await faultProxy({ port: bench().server.port })
+    try {
+      const { ledger } = bench().open({ servers: `127.0.0.1:${proxy.port}`, timeout: '1s' })
+      const before = await basisOf(others, clock, ['a'])
+      await ledger?.read(clock, ['a'])
+      proxy.set({ kind: 'latency', ms: 200 })
+      const began = performance.now()
+      const judged = async () =>
+        ledger?.judge(clock, { ...before, groups: [{ a: 0, names: ['learnt late'] }] })
+      await expect(judged()).rejects.toSatisfy((error) => CorralError.is(error, 'ERR_TIMEOUT'))
+      // Without it all of its round trips, of 400 ms each, would be waited for and none be late.
+      expect(performance.now() - began).toBeLessThan(1_900)
+    } finally {
+      await proxy.close()
+    }
+  })
+
+  it('takes an absent stamp and an absent clock for a miss', async () => {
+    const { ledger, clock } = stage()
+    const basis = await basisOf(ledger, clock, ['a', 'b'])
+    const { port } = bench().server
+    await ledger.invalidate(clock, ['b'], 'hard')
+    await ledger.begin(clock, ['b'])
+    const only = { ...basis, groups: [{ a: basis.groups[0]?.a ?? 0, names: ['a'] }] }
+    expect(await ledger.judge(clock, only)).toBe('fresh')
+    expect(await say(port, 'delete %sa')).toBe('DELETED')
+    expect(await ledger.judge(clock, only)).toBe('dead')
+    const again = await basisOf(ledger, clock, ['a', 'b'])
+    expect(await ledger.judge(clock, again)).toBe('fresh')
+    expect(await say(port, `delete %k${clock.replace(' ', '%20')}`)).toBe('DELETED')
+    expect(await ledger.judge(clock, again)).toBe('dead')
+    // Stamps of a lost clock prove nothing, even when somebody else has started a new one; new ones take their place.
+    await ledger.invalidate(clock, ['c'], 'hard')
+    const anew = await basisOf(ledger, clock, ['a', 'b'])
+    expect(anew.epoch).not.toBe(again.epoch)
+    expect(await ledger.judge(clock, again)).toBe('dead')
+    await ledger.invalidate(clock, ['c'], 'hard')
+    expect(await ledger.judge(clock, anew)).toBe('fresh')
+  })
+
+  it('finishes a stamp whose creator died over it', async () => {
+    const { ledger, clock } = stage()
+    await ledger.begin(clock, [])
+    await say(bench().server.port, 'set %sorphan 0 0 7\r\npending')
+    const basis = await basisOf(ledger, clock, ['orphan'])
+    await ledger.invalidate(clock, ['something else'], 'hard')
+    expect(await ledger.judge(clock, basis)).toBe('fresh')
+  })
+
+  it('takes foreign bytes for absent', async () => {
+    const { ledger, clock } = stage()
+    const { port } = bench().server
+    for (const foreign of ['', 'x', '1 2', '1 2 3 4', 'a 1 -2', '99999999999999999999999']) {
+      await say(port, `set %sforeign 0 0 ${foreign.length}\r\n${foreign}`)
+      expect((await ledger.read(clock, ['foreign'])).stamps).toEqual([undefined])
+    }
+    await say(port, `set %k${clock.replace(' ', '%20')} 0 0 5\r\nhello`)
+    expect((await ledger.read(clock, [])).now).toBeUndefined()
+  })
+
+  it('refuses what was invalidated while it was made, and drops the lease', async () => {
+    const { mine, theirs, ledger, others, clock, key } = stage()
+    const basis = await basisOf(ledger, clock, ['a'])
+    await mine.set(key, bytes('older'), {})
+    const { token } = await mine.acquire(key, 5_000)
+    await others.invalidate(clock, ['a'], 'hard')
+    expect(await mine.set(key, bytes('late'), { token: token as string, ifCurrent: { clock, basis } })).toBe(
+      'refused',
+    )
+    expect(await theirs.held(key)).toBe(false)
+    expect(text(await theirs.get(key))).not.toBe('late')
+  })
+
+  it('leaves no older value behind when it refuses a write without a token, and voids the lease', async () => {
+    const { mine, theirs, ledger, others, clock, key } = stage()
+    const basis = await basisOf(ledger, clock, ['a'])
+    await mine.set(key, bytes('older'), {})
+    const { token } = await theirs.acquire(key, 5_000)
+    await others.invalidate(clock, ['a'], 'soft')
+    expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, basis } })).toBe('refused')
+    expect(await theirs.get(key)).toBeUndefined()
+    expect(await theirs.set(key, bytes('x'), { token: token as string })).toBe('lost')
+  })
+
+  it('stores what depends on names learnt while it was made', async () => {
+    const { mine, ledger, clock, key } = stage()
+    const { epoch, at } = await ledger.begin(clock, [])
+    const basis = { epoch, groups: [{ a: at, names: ['row 1', 'row 2'] }] }
+    expect(await mine.set(key, bytes('value'), { ifCurrent: { clock, basis } })).toBe('stored')
+    await ledger.invalidate(clock, ['unrelated'], 'hard')
+    expect(await ledger.judge(clock, basis)).toBe('fresh')
+    await ledger.invalidate(clock, ['row 2'], 'hard')
+    expect(await ledger.judge(clock, basis)).toBe('dead')
+  })
+
+  it('asks in one packet for entries and bookkeeping of the same tick', async () => {
+    const { mine, ledger, clock } = stage()
+    await ledger.begin(clock, ['a'])
+    const gets = async () => Number(/cmd_get (\d+)/.exec(await say(bench().server.port, 'stats'))?.[1])
+    const before = await gets()
+    await Promise.all([mine.get('x'), ...Array.from({ length: 50 }, () => ledger.read(clock, ['a']))])
+    // One entry, one clock and one stamp: whoever asks for the same in the same tick shares the answer.
+    expect((await gets()) - before).toBe(3)
+  })
+})

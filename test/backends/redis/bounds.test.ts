@@ -1,0 +1,167 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { expect, it } from 'vitest'
+import { redis } from '../../../backends/redis/index.js'
+import { json } from '../../../proxies/json.js'
+import { type CorralError, makeRegion, wrap } from '../../../src/index.js'
+import { freePort } from '../../support/servers.js'
+import { cluster, standalone, until } from './deployments.js'
+import { bytes, freshKey, text, withRedis } from './suite.js'
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+/** What came of something: nothing, or the code of the error; and after how many ms. */
+async function fate(work: unknown): Promise<{ readonly code: string | undefined; readonly ms: number }> {
+  const began = performance.now()
+  const code = await Promise.resolve(work).then(
+    () => undefined,
+    (error: CorralError) => error.code,
+  )
+  return { code, ms: performance.now() - began }
+}
+
+withRedis('the time and the number of what is asked of Redis', standalone, (at) => {
+  const frozen = async <T>(work: () => Promise<T>): Promise<T> => {
+    const [server] = at().servers
+    await server?.kill('SIGSTOP')
+    try {
+      return await work()
+    } finally {
+      await server?.kill('SIGCONT')
+    }
+  }
+
+  it('reads that wait for others to be answered have no more time than those', async () => {
+    const backend = at().open({ timeout: '1s', maxBatch: 1, breaker: false })
+    await backend.get('warm')
+    const fates = await frozen(async () => {
+      const reads: ReturnType<typeof fate>[] = []
+      for (let i = 0; i < 24; i++) {
+        reads.push(fate(backend.get(`waits ${i}`)))
+        await turn()
+      }
+      return Promise.all(reads)
+    })
+    expect(new Set(fates.map(({ code }) => code))).toEqual(new Set(['ERR_TIMEOUT']))
+    // Six times the timeout if each four had their own.
+    expect(Math.max(...fates.map(({ ms }) => ms))).toBeLessThan(3_000)
+  })
+
+  it('reads that wait are bounded in number', async () => {
+    const backend = at().open({ timeout: '500ms', maxBatch: 1, maxPending: 10, breaker: false })
+    await backend.get('warm')
+    const fates = await frozen(() =>
+      Promise.all(Array.from({ length: 20 }, (_, i) => fate(backend.get(`one of many ${i}`)))),
+    )
+    expect(fates.filter(({ code }) => code === 'ERR_UNAVAILABLE').length).toBe(9)
+    expect(fates.filter(({ code }) => code === 'ERR_TIMEOUT').length).toBe(11)
+    await until(async () => (await backend.get('warm')) === undefined)
+  })
+
+  it.each([Number.POSITIVE_INFINITY, '30d'] as const)(
+    'a timeout that no timer can take is kept: %s',
+    async (timeout) => {
+      const warnings: string[] = []
+      const warned = ({ name }: Error) => warnings.push(name)
+      process.on('warning', warned)
+      const backend = at().open({ timeout })
+      await backend.set('patient', bytes('v'), {})
+      const reading = await frozen(async () => {
+        const asked = [backend.get('patient')]
+        await delay(200)
+        return asked
+      })
+      expect((await Promise.all(reading)).map(text)).toEqual(['v'])
+      await backend.close()
+      await turn()
+      process.off('warning', warned)
+      expect(warnings).toEqual([])
+    },
+  )
+
+  it('what was given up is not kept while there is no server', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const backend = redis({
+      url: `redis://127.0.0.1:${await freePort()}`,
+      timeout: '100ms',
+      breaker: false,
+      recovery: false,
+    })
+    const given: WeakRef<Buffer>[] = []
+    await Promise.all(
+      Array.from({ length: 50 }, (_, i) => {
+        const value = Buffer.alloc(10_000)
+        given.push(new WeakRef(value))
+        return fate(backend.set(`${i}`, value, {}))
+      }),
+    )
+    await until(() => {
+      collect()
+      return given.filter((one) => one.deref() !== undefined).length < 5
+    })
+    await backend.close()
+  })
+
+  it('what was answered while this process was busy counts as answered', async () => {
+    const region = makeRegion<string>({
+      name: freshKey('busy'),
+      backend: wrap(at().open({ timeout: '300ms', recovery: false }), json()),
+    })
+    // The server knows every script by then: one that it has to be told is a second round trip, and that is late.
+    await region.delete('b')
+    await region.invalidate()
+    await region.getOrCreate('a', () => 'v')
+    await region.getOrCreate('b', () => 'v')
+    const work = Promise.all([region.get('a'), region.delete('b'), region.invalidate()].map(fate))
+    await turn()
+    await turn()
+    const began = performance.now()
+    while (performance.now() - began < 1_000);
+    expect((await work).map(({ code }) => code)).toEqual([undefined, undefined, undefined])
+  })
+
+  it('a lease that was granted too late is given back', async () => {
+    const [mine, theirs] = [at().open({ timeout: '300ms' }), at().open()]
+    const key = freshKey('orphan')
+    await Promise.all([mine.get(key), theirs.get(key)])
+    const { code } = await frozen(() => fate(mine.acquire(key, 600_000)))
+    expect(code).toBe('ERR_TIMEOUT')
+    await until(async () => (await theirs.acquire(key, 600_000)).token !== undefined)
+  })
+})
+
+withRedis('the time of what is asked of a Cluster', cluster, (at) => {
+  it('reads of a frozen node have one timeout, and no others wait for them', async () => {
+    const backend = at().open({ timeout: '2s', breaker: false })
+    const keys = Array.from({ length: 30 }, (_, i) => `spread ${i}`)
+    await backend.setMulti(keys.map((key) => [key, bytes(key), {}]))
+    await backend.getMulti(keys)
+    const [, node] = at().servers
+    await node?.kill('SIGSTOP')
+    const order: string[] = []
+    let longest = 0
+    const read = async (key: string) => {
+      const { code = 'answered', ms } = await fate(backend.get(key))
+      order.push(code)
+      longest = Math.max(longest, ms)
+    }
+    try {
+      const reads: Promise<void>[] = []
+      for (let tick = 0; tick < 8; tick++) {
+        reads.push(...keys.map(read))
+        await turn()
+      }
+      await Promise.all(reads)
+    } finally {
+      await node?.kill('SIGCONT')
+    }
+    const answered = order.filter((one) => one === 'answered').length
+    expect(answered).toBeGreaterThan(50)
+    expect(order.length - answered).toBeGreaterThan(20)
+    expect(new Set(order.slice(0, answered))).toEqual(new Set(['answered']))
+    expect(new Set(order.slice(answered))).toEqual(new Set(['ERR_TIMEOUT']))
+    expect(longest).toBeLessThan(3_500)
+  })
+})

@@ -1,0 +1,50 @@
+import { expect, it } from 'vitest'
+import { redis } from '../../../backends/redis/index.js'
+import { json } from '../../../proxies/json.js'
+import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { cluster, standalone } from './deployments.js'
+import { bytes, freshKey, withRedis } from './suite.js'
+
+const OPERATIONS: Readonly<Record<string, (backend: Backend<Bytes>) => unknown>> = {
+  get: (backend) => backend.get('k'),
+  getMulti: (backend) => backend.getMulti(['k', 'l']),
+  set: (backend) => backend.set('k', bytes('w'), {}),
+  setMulti: (backend) => backend.setMulti([['k', bytes('w'), {}]]),
+  delete: (backend) => backend.delete('k'),
+  acquire: (backend) => backend.acquire('k', 10, { steal: true }),
+  held: (backend) => backend.held('k'),
+  'ledger.read': (backend) => backend.ledger?.read('closing', ['n']),
+  'ledger.begin': (backend) => backend.ledger?.begin('closing', ['n']),
+  'ledger.judge': (backend) =>
+    backend.ledger?.judge('closing', { epoch: 'e', groups: [{ a: 1, names: ['n'] }] }),
+  'ledger.invalidate': (backend) => backend.ledger?.invalidate('closing', ['n'], 'hard'),
+}
+
+for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 'a Cluster': cluster }))
+  withRedis(`closing, on ${where}`, start, (at) => {
+    it.each(Object.entries(OPERATIONS))('lets end what began before: %s', async (_, operation) => {
+      for (const first of [true, false]) {
+        const backend = redis({ timeout: '10s', ...at().where })
+        // What waits for the connection has begun as well.
+        if (!first) await backend.get('k')
+        const [done, closed] = [operation(backend), backend.close()]
+        await done
+        await closed
+        await expect(async () => operation(backend)).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+      }
+    })
+
+    it('loses no invalidation that began before', async () => {
+      const name = freshKey('closing')
+      const open = () =>
+        makeRegion<string>({ name, backend: wrap(redis({ timeout: '10s', ...at().where }), json()) })
+      const [reader, writer] = [open(), open()]
+      await reader.getOrCreate('k', () => 'old')
+      expect(await writer.get('k')).toBe('old')
+      const invalidation = writer.invalidate()
+      await writer.close()
+      await invalidation
+      expect(await reader.get('k')).toBe(NO_VALUE)
+      await reader.close()
+    })
+  })

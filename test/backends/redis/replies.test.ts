@@ -1,0 +1,123 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { expect, it } from 'vitest'
+import { coalescer, type Fetched, type Reads } from '../../../backends/redis/coalescer.js'
+import { changed } from '../../../src/base/maybe-promise.js'
+import { text } from './suite.js'
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+/** Reads whose replies come when the test says so. */
+function opened(maxKeys = 100): {
+  reads: Reads
+  answer(replies: readonly Fetched[]): void
+  refuse(error: Error): void
+} {
+  const waiting: { resolve(replies: readonly Fetched[]): void; reject(error: Error): void }[] = []
+  const reads = coalescer({
+    timeout: 1_000,
+    maxWaiting: 10,
+    maxKeys,
+    maxBytes: 1_024 * 1_024,
+    send: () => new Promise((resolve, reject) => waiting.push({ resolve, reject })),
+  })
+  return {
+    reads,
+    answer: (replies) => waiting.shift()?.resolve(replies),
+    refuse: (error) => waiting.shift()?.reject(error),
+  }
+}
+
+it('a reply is a promise to everybody who asks', async () => {
+  const { reads, answer } = opened()
+  const reply = reads.one('a')
+  expect(reply).toBeInstanceOf(Promise)
+  const ways = [
+    reply,
+    reply.then((found) => found),
+    reply.catch(() => undefined),
+    reply.finally(() => {}),
+    Promise.resolve(reply),
+    (async () => reply)(),
+  ]
+  await turn()
+  answer([Buffer.from('A')])
+  expect((await Promise.all(ways)).map(text)).toEqual(ways.map(() => 'A'))
+})
+
+it('what layers make of a reply is made once, whoever asks and how often', async () => {
+  const { reads, answer } = opened()
+  let times = 0
+  const made = changed(reads.one('a'), (found) => {
+    times++
+    return `${found}!`
+  }) as Promise<string>
+  await turn()
+  expect(times).toBe(0)
+  answer([Buffer.from('A')])
+  expect(await Promise.all([made, made.then((found) => found), made])).toEqual(['A!', 'A!', 'A!'])
+  expect(times).toBe(1)
+  // Here by now: it is changed at once.
+  expect(changed(made, (found) => found.length)).toBe(2)
+})
+
+it('a layer may answer later, or fail', async () => {
+  const { reads, answer } = opened()
+  const later = changed(reads.one('a'), async (found) => `${found} later`)
+  const failed = changed(reads.one('a'), () => {
+    throw new Error('undecodable')
+  })
+  const both = Promise.allSettled([later, changed(later, (found) => found.length), failed])
+  await turn()
+  answer([Buffer.from('A')])
+  expect(await both).toMatchObject([{ value: 'A later' }, { value: 7 }, { reason: new Error('undecodable') }])
+})
+
+it('a failure reaches who asks for it, and is nobody else’s', async () => {
+  const unhandled: unknown[] = []
+  const note = (error: unknown) => unhandled.push(error)
+  process.on('unhandledRejection', note)
+  try {
+    const { reads, refuse } = opened()
+    const [asked, unasked] = [reads.one('a'), reads.one('b')]
+    const caught = (changed(asked, () => 'never') as Promise<string>).catch(String)
+    expect(unasked).toBeDefined()
+    await turn()
+    refuse(new Error('gone'))
+    expect(await caught).toBe('Error: gone')
+    await turn()
+    expect(unhandled).toEqual([])
+  } finally {
+    process.off('unhandledRejection', note)
+  }
+})
+
+it('who waits goes on in his own asynchronous context', async () => {
+  const storage = new AsyncLocalStorage<string>()
+  const { reads, answer } = opened()
+  const seen = ['one', 'two'].map((name) =>
+    storage.run(name, () =>
+      (changed(reads.one(name), (found) => found) as Promise<unknown>).then(() => storage.getStore()),
+    ),
+  )
+  const awaited = storage.run('three', async () => {
+    await reads.one('three')
+    return storage.getStore()
+  })
+  await turn()
+  answer([Buffer.from('1'), null, null])
+  expect(await Promise.all([...seen, awaited])).toEqual(['one', 'two', 'three'])
+})
+
+it('a reading and an entry in different batches wait for each other', async () => {
+  const { reads, answer } = opened(1)
+  const entry = reads.one('a')
+  const reading = reads.reading('clock', [])
+  const both = changed(entry, (found) =>
+    changed(reading, ({ now }) => `${found} at ${now?.at}`),
+  ) as Promise<string>
+  await turn()
+  answer([Buffer.from('A')])
+  await turn()
+  answer([Buffer.from('epoch:7')])
+  expect(await both).toBe('A at 7')
+})

@@ -1,0 +1,178 @@
+import { expect, it } from 'vitest'
+import { backendOver } from '../../backends/memcached/backend.js'
+import { type Commands, commandsOf } from '../../backends/memcached/commands.js'
+import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
+import { settingsOf } from '../../backends/memcached/options.js'
+import { openServer } from '../../backends/memcached/server.js'
+import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
+import { bytes, LONG, text, withMemcached } from '../backends/memcached/start.js'
+import { stepped } from './memcached-explore.js'
+import { exploreStore, type Step } from './real-store.js'
+
+const BUDGET = LONG ? { runs: 60_000, samples: 10_000 } : { runs: 600, samples: 400 }
+
+/** Longer than any run: expiry is another test's business. */
+const LEASE = 60_000
+
+withMemcached('every order of the commands that memcached is sent', (bench) => {
+  const connect = (): Commands =>
+    commandsOf(settingsOf(bench().address).addresses.map((address) => openServer(address, 1_000)))
+
+  /** Two processes over connections of their own, stepped, and a view of the store that is not. */
+  const stage = () => {
+    const connections = [connect(), connect(), connect()] as const
+    const open = (i: 0 | 1 | 2, step: Step) => backendOver(stepped(connections[i], `${i}`, step), 60_000)
+    return { connections, open, bare: backendOver(connections[0], 60_000) }
+  }
+
+  interface World {
+    readonly key: string
+    readonly step: Step
+    truth: number
+    acknowledged: number
+  }
+
+  const create = async (
+    world: World,
+    backend: Backend<Bytes>,
+    who: number,
+    { steal = false, filler = backend, fails = false } = {},
+  ) => {
+    const { token } = await backend.acquire(world.key, LEASE, { steal })
+    // Who is told to wait would look again after a while, and the orders would depend on how fast the machine is.
+    if (token === undefined) return void (await backend.close())
+    if (fails) return void (await filler.release(world.key, token))
+    const seen = await world.step(`${who} get truth`, () => world.truth)
+    await filler.set(world.key, bytes(String(seen)), { token })
+  }
+  const change = async (world: World, invalidate: (truth: number) => unknown) => {
+    const truth = await world.step('2 change truth', () => ++world.truth)
+    await invalidate(truth)
+    world.acknowledged = Math.max(world.acknowledged, truth)
+  }
+
+  it.each<
+    [
+      string,
+      {
+        readonly old?: boolean
+        readonly steal?: boolean
+        readonly swap?: boolean
+        readonly lose?: boolean
+        readonly set?: boolean
+        readonly fails?: boolean
+        /** Few enough orders to try them all every time. */
+        readonly all?: boolean
+      },
+    ]
+  >([
+    ['two creators and a deletion', { all: true }],
+    ['two creators, a deletion and the loss of the item', { lose: true }],
+    ['two creators that renew an old value, a deletion and the loss of the item', { old: true, lose: true }],
+    ['a creator, a thief and a deletion, over an old value', { old: true, steal: true }],
+    ['two creators that fill over another connection, and a deletion', { swap: true, lose: true }],
+    ['two creators that fail over an old value, and a deletion', { old: true, fails: true }],
+    [
+      'two creators that fail over an old value, and an explicit value',
+      { old: true, fails: true, set: true },
+    ],
+    ['two creators and an explicit value', { set: true, lose: true }],
+    ['two creators that renew an old value, and an explicit value', { old: true, set: true }],
+  ])(
+    'leaves no older value: %s',
+    async (name, { old, steal, swap, lose, set, fails, all }) => {
+      const { connections, open, bare } = stage()
+      const { runs, exhausted } = await exploreStore(
+        async (step, run) => {
+          const world: World = {
+            key: `${name.replaceAll(/\W+/g, '-')}-${run}`,
+            step,
+            truth: 0,
+            acknowledged: 0,
+          }
+          if (old) await bare.set(world.key, bytes('0'), {})
+          const [one, other, third] = [open(0, step), open(1, step), open(2, step)]
+          await Promise.all([
+            create(world, one, 0, { filler: swap ? other : one, ...(fails && { fails }) }),
+            create(world, other, 1, { ...(steal && { steal }), ...(fails && { fails }) }),
+            change(world, (truth) =>
+              set ? third.set(world.key, bytes(String(truth)), {}) : third.delete(world.key),
+            ),
+            lose && step(`3 lose ${world.key}`, () => connections[2].delete(world.key)),
+          ])
+          const left = text(await bare.get(world.key))
+          if (left !== undefined) expect(Number(left)).toBeGreaterThanOrEqual(world.acknowledged)
+          for (const backend of [one, other, third]) await backend.close()
+        },
+        all ? { runs: 12_000 } : BUDGET,
+      )
+      if (all) expect(exhausted).toBe(true)
+      console.log(`[interleavings] ${name}: ${runs} schedules${exhausted ? ', all there are' : ''}`)
+      for (const connection of connections) connection.close()
+    },
+    1_800_000,
+  )
+
+  it.each<
+    [
+      string,
+      {
+        readonly creators: number
+        readonly mode?: InvalidationMode
+        readonly lose?: 'stamp' | 'clock'
+        readonly warm?: boolean
+        readonly late?: boolean
+      },
+    ]
+  >([
+    ['a creator and an invalidation, cold', { creators: 1 }],
+    ['a creator and an invalidation, warm', { creators: 1, warm: true }],
+    ['a creator, an invalidation and the loss of the stamp', { creators: 1, warm: true, lose: 'stamp' }],
+    ['a creator, an invalidation and the loss of the clock', { creators: 1, warm: true, lose: 'clock' }],
+    ['a creator and a soft invalidation', { creators: 1, mode: 'soft' }],
+    ['a creator that learns the name late, and an invalidation', { creators: 1, late: true }],
+    [
+      'a creator that learns the name late, and a soft invalidation',
+      { creators: 1, late: true, mode: 'soft' },
+    ],
+    ['two creators, an invalidation and the loss of the stamp', { creators: 2, warm: true, lose: 'stamp' }],
+    ['two creators and a soft invalidation', { creators: 2, warm: true, mode: 'soft' }],
+  ])(
+    'takes nothing older for fresh: %s',
+    async (name, { creators, mode = 'hard', lose, warm, late }) => {
+      const { connections, open, bare } = stage()
+      const view = bare.ledger as Ledger
+      const { runs, exhausted } = await exploreStore(async (step, run) => {
+        const scene = `${name.replaceAll(/\W+/g, '-')}-${run}`
+        const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
+        const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]
+        const lost = lose === 'clock' ? wireName(CLOCK, clock) : wireName(STAMP, tag)
+        if (warm || late) await view.begin(clock, late ? [] : [tag])
+        const store = async (backend: Backend<Bytes>, i: number) => {
+          const { epoch, at } = await (backend.ledger as Ledger).begin(clock, i === 0 && !late ? [tag] : [])
+          const basis = { epoch, groups: [{ a: at, names: [tag] }] }
+          const seen = await step(`${i} get truth`, () => world.truth)
+          await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(basis)}`), {
+            ifCurrent: { clock, basis },
+          })
+        }
+        const writers = [open(0, step), open(1, step)].slice(0, creators)
+        await Promise.all([
+          ...writers.map(store),
+          change(world, () => (open(2, step).ledger as Ledger).invalidate(clock, [tag], mode)),
+          lose && step(`3 lose ${lost}`, () => connections[2].delete(lost)),
+        ])
+        for (let i = 0; i < creators; i++) {
+          const left = text(await bare.get(`${world.key}-${i}`))
+          if (left === undefined) continue
+          const [seen, ...basis] = left.split(' ')
+          const freshness = await view.judge(clock, JSON.parse(basis.join(' ')))
+          if (freshness === 'fresh') expect(Number(seen)).toBeGreaterThanOrEqual(world.acknowledged)
+        }
+      }, BUDGET)
+      console.log(`[interleavings] ${name}: ${runs} schedules${exhausted ? ', all there are' : ''}`)
+      for (const connection of connections) connection.close()
+    },
+    1_800_000,
+  )
+})

@@ -1,0 +1,107 @@
+import { json } from '../../../proxies/json.js'
+import { SHAPES_KEY } from '../../../proxies/msgpack/shapes.js'
+import { msgpack } from '../../../proxies/msgpack.js'
+import { v8 } from '../../../proxies/v8.js'
+import type { Backend } from '../../../src/backend/backend.js'
+import type { Bytes, CachedValue, Metadata } from '../../../src/backend/cached-value.js'
+import { defineBackend } from '../../../src/backend/define-backend.js'
+import { undecodableCount } from '../../../src/base/diagnostics.js'
+import type { BackendProxy } from '../../../src/chain/proxy.js'
+import { frame } from '../../../src/wire/frame.js'
+
+export type Encoding = BackendProxy<CachedValue, Bytes>
+
+/** Every encoding that Corral ships, by the names that the documentation uses. */
+export const ENCODINGS: Record<string, () => Encoding> = {
+  'json()': () => json(),
+  'msgpack()': () => msgpack(),
+  "msgpack({ profile: 'bundled' })": () => msgpack({ profile: 'bundled' }),
+  "msgpack({ profile: 'records' })": () => msgpack({ profile: 'records' }),
+  'v8()': () => v8(),
+}
+
+export const METADATA: Metadata = { startedAt: 1_790_000_000_000.5, createdAt: 1_790_000_000_012.25 }
+
+/** A synchronous store whose bytes a test can look at and replace; what is kept is what was written, uncopied. */
+export interface Shelf {
+  readonly backend: Backend<Bytes>
+  readonly held: Map<string, Bytes>
+}
+
+export function shelf(): Shelf {
+  const held = new Map<string, Bytes>()
+  const backend = defineBackend<Bytes>({
+    name: 'shelf',
+    stores: 'bytes',
+    timeout: Number.POSITIVE_INFINITY,
+    get: (key) => held.get(key),
+    set(key, value) {
+      held.set(key, value)
+    },
+    delete(key) {
+      held.delete(key)
+    },
+  })
+  return { backend, held }
+}
+
+/** One encoding over one shelf. */
+export interface Bench {
+  readonly shelf: Shelf
+  readonly chain: Backend<CachedValue>
+  /** What is stored for a payload. Throws what `set` throws. */
+  put(payload: unknown, key?: string, metadata?: Metadata): Bytes
+  /** What is read where these bytes stand. */
+  read(stored: Uint8Array, key?: string): CachedValue | undefined
+  /** As `read`, and checks that a miss was counted, and nothing but a miss. */
+  misses(stored: Uint8Array, key?: string): boolean
+  /** Writes and reads back. */
+  back(payload: unknown, metadata?: Metadata): CachedValue | undefined
+}
+
+export function benchOf(encoding: Encoding, on: Shelf = shelf()): Bench {
+  const chain = encoding(on.backend)
+  const bench: Bench = {
+    shelf: on,
+    chain,
+    put(payload, key = 'key', metadata = METADATA) {
+      void chain.set(key, { payload, metadata }, {})
+      return on.held.get(key) as Bytes
+    },
+    read(stored, key = 'key') {
+      on.held.set(key, stored)
+      return chain.get(key) as CachedValue | undefined
+    },
+    misses(stored, key = 'key') {
+      const before = undecodableCount()
+      return bench.read(stored, key) === undefined && undecodableCount() === before + 1
+    },
+    back: (payload, metadata) => bench.read(bench.put(payload, 'key', metadata)),
+  }
+  return bench
+}
+
+/** A frame as a forger makes it: well-formed, with a true CRC. */
+export function forged(codec: number, payload: Uint8Array, key = 'key'): Bytes {
+  return frame(codec, METADATA, payload, key)
+}
+
+/** The payload inside a frame that has no more metadata than METADATA. */
+export function payloadOf(stored: Uint8Array): Buffer {
+  const whole = Buffer.from(stored)
+  return whole.subarray(frame(0, METADATA, new Uint8Array(), '').length - 4, whole.length - 4)
+}
+
+/** Writes a payload until its shapes stand in the table, and lets what happens in the background happen. */
+export async function learnShapes(bench: Bench, payload: unknown): Promise<void> {
+  for (let i = 0; i < 3; i++) {
+    bench.put(payload)
+    await quiet()
+  }
+  if (!bench.shelf.held.has(SHAPES_KEY)) throw new Error('Expected a table of shapes to be stored.')
+}
+
+/** Lets everything happen that needs no timer. */
+export async function quiet(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+}
