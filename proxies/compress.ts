@@ -1,5 +1,5 @@
 import type { Bytes } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { crc32 } from '../src/wire/crc.js'
@@ -50,12 +50,12 @@ const WORTHWHILE = 0.9
  * on writing `ERR_VALUE_TOO_LARGE` above `maxBytes`.
  */
 export function compress(options: CompressOptions = {}): BackendProxy<Bytes, Bytes> {
-  refuseUnknown(options, ['algorithm', 'level', 'threshold', 'maxBytes'], 'compress()')
+  rejectUnknownOptions(options, ['algorithm', 'level', 'threshold', 'maxBytes'], 'compress()')
   const name = options.algorithm ?? 'deflate'
   if (!Object.hasOwn(algorithms, name))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`algorithm\` of compress() to be one of ${Object.keys(algorithms).join(', ')}, got ${shown(name)}.`,
+      `Expected \`algorithm\` of compress() to be one of ${Object.keys(algorithms).join(', ')}, got ${formatValue(name)}.`,
     )
   const algorithm: Algorithm = algorithms[name]
   const level = expectLevel(name, algorithm, options.level)
@@ -73,7 +73,7 @@ export function compress(options: CompressOptions = {}): BackendProxy<Bytes, Byt
       if (bytes.length > maxBytes)
         throw new CorralError(
           'ERR_VALUE_TOO_LARGE',
-          `Expected the entry of ${shown(key)} to be at most ${maxBytes} bytes, got ${bytes.length}. ` +
+          `Expected the entry of ${formatValue(key)} to be at most ${maxBytes} bytes, got ${bytes.length}. ` +
             'Raise `maxBytes` of compress() in every process that reads it.',
         )
       if (bytes.length < threshold) return putLayer(LAYER, STORED_RAW, bytes)
@@ -147,14 +147,14 @@ function expectLevel(name: CompressionAlgorithm, { levels }: Algorithm, level: n
     if (level === undefined) return 0
     throw new CorralError(
       'ERR_OPTION',
-      `Expected no \`level\` of compress() with ${name}, which has none, got ${shown(level)}.`,
+      `Expected no \`level\` of compress() with ${name}, which has none, got ${formatValue(level)}.`,
     )
   }
   if (level === undefined) return levels.usual
   if (Number.isInteger(level) && level >= levels.least && level <= levels.most) return level
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`level\` of compress() with ${name} to be a whole number from ${levels.least} to ${levels.most}, got ${shown(level)}.`,
+    `Expected \`level\` of compress() with ${name} to be a whole number from ${levels.least} to ${levels.most}, got ${formatValue(level)}.`,
   )
 }
 
@@ -162,7 +162,7 @@ function expectBytes(option: string, bytes: number, least: number): number {
   if (Number.isInteger(bytes) && bytes >= least && bytes <= 0x7fffffff) return bytes
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`${option}\` of compress() to be a whole number of bytes from ${least} to 2147483647, got ${shown(bytes)}.`,
+    `Expected \`${option}\` of compress() to be a whole number of bytes from ${least} to 2147483647, got ${formatValue(bytes)}.`,
   )
 }
 

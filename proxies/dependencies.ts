@@ -1,6 +1,6 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { remembered } from '../src/dependencies/call-registry.js'
 import { track } from '../src/dependencies/tracking-layer.js'
@@ -15,11 +15,11 @@ import type { Ledger } from '../src/ledger/ledger.js'
  * or when the lent ledger is this process's own and that of the chain is not.
  */
 export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
-  refuseUnknown(options, ['ledger'], 'dependencies()')
+  rejectUnknownOptions(options, ['ledger'], 'dependencies()')
   if (options.ledger !== undefined && typeof options.ledger?.judge !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`ledger\` to be a ledger, such as memoryLedger() or another backend's, got ${shown(options.ledger)}.`,
+      `Expected \`ledger\` to be a ledger, such as memoryLedger() or another backend's, got ${formatValue(options.ledger)}.`,
     )
   return (next: Backend<CachedValue>) => {
     if (next.stores === 'bytes')

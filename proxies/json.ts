@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { hasProtoKey, isDeeper } from '../src/wire/guards.js'
-import type { Keeps } from '../src/wire/keeps.js'
+import type { FidelityRules } from '../src/wire/keeps.js'
 import { type JsonTransform, strictReplacer } from './json/replacer.js'
 
 export type { JsonTransform }
@@ -36,7 +36,7 @@ const STAND_IN = `-0:${randomUUID()}`
  *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes> {
-  refuseUnknown(options, OPTIONS, 'json()')
+  rejectUnknownOptions(options, OPTIONS, 'json()')
   const { replacer, reviver, lossy = false } = options
   refuseNonFunction(replacer, 'replacer')
   refuseNonFunction(reviver, 'reviver')
@@ -87,7 +87,7 @@ function hasProtoText(text: string): boolean {
   return text.includes('__proto__":') && text.includes('"__proto__":')
 }
 
-function keepsOf(maxDepth: number): Keeps {
+function keepsOf(maxDepth: number): FidelityRules {
   return {
     encoding: 'json()',
     undefined: false,
@@ -154,6 +154,6 @@ function refuseNonFunction(value: unknown, option: string): void {
   if (value !== undefined && typeof value !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`${option}\` of json() to be a function, got ${shown(value)}.`,
+      `Expected \`${option}\` of json() to be a function, got ${formatValue(value)}.`,
     )
 }

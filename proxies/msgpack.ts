@@ -1,6 +1,6 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { Bytes, CachedValue, Metadata } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED, limit, MAX_BYTES, MAX_DEPTH } from '../src/wire/codec.js'
@@ -44,12 +44,12 @@ const PROFILES = ['faithful', 'records', 'bundled']
  *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function msgpack(options: MsgpackOptions = {}): BackendProxy<CachedValue, Bytes> {
-  refuseUnknown(options, OPTIONS, 'msgpack()')
+  rejectUnknownOptions(options, OPTIONS, 'msgpack()')
   const { profile = 'faithful', lossy = false, regExp = false } = options
   if (!PROFILES.includes(profile))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`profile\` of msgpack() to be one of ${PROFILES.join(', ')}, got ${shown(profile)}.`,
+      `Expected \`profile\` of msgpack() to be one of ${PROFILES.join(', ')}, got ${formatValue(profile)}.`,
     )
   const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'msgpack()')
   const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'msgpack()')

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../src/base/errors.js'
+import { CorralError, formatValue } from '../src/base/errors.js'
 import { mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
 
 /**
@@ -10,7 +10,7 @@ export function prefix(text: string): TransparentProxy {
   if (typeof text !== 'string' || text === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected prefix() to receive a non-empty text such as 'users:', got ${shown(text)}.`,
+      `Expected prefix() to receive a non-empty text such as 'users:', got ${formatValue(text)}.`,
     )
   return mapKeys((key) => text + key)
 }

@@ -9,7 +9,7 @@ import {
   timingSafeEqual,
 } from 'node:crypto'
 import type { Bytes } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 
@@ -52,17 +52,17 @@ interface DerivedKey {
  * @throws CorralError `ERR_OPTION` for unusable keys, context or mode. Messages never contain a secret.
  */
 export function seal(options: SealOptions): BackendProxy<Bytes, Bytes> {
-  refuseUnknown(options, ['keys', 'context', 'mode'], 'seal()')
+  rejectUnknownOptions(options, ['keys', 'context', 'mode'], 'seal()')
   const { keys, context, mode = 'encrypt' } = options
   if (!Object.hasOwn(MODES, mode))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`mode\` of seal() to be 'encrypt' or 'sign', got ${shown(mode)}.`,
+      `Expected \`mode\` of seal() to be 'encrypt' or 'sign', got ${formatValue(mode)}.`,
     )
   if (typeof context !== 'string' || context === '' || context.length > LONGEST_CONTEXT)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`context\` of seal() to be a text of 1 to ${LONGEST_CONTEXT} characters such as 'users', got ${shown(context)}.`,
+      `Expected \`context\` of seal() to be a text of 1 to ${LONGEST_CONTEXT} characters such as 'users', got ${formatValue(context)}.`,
     )
   const flags = MODES[mode]
   const ring = derive(keys, mode, context)
@@ -150,7 +150,7 @@ function derive(keys: readonly SealKey[], mode: string, context: string): Readon
   if (!Array.isArray(keys) || keys.length === 0)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`keys\` of seal() to be a list of at least one { id, secret }, got ${Array.isArray(keys) ? 'an empty one' : shown(keys)}.`,
+      `Expected \`keys\` of seal() to be a list of at least one { id, secret }, got ${Array.isArray(keys) ? 'an empty one' : formatValue(keys)}.`,
     )
   const ring = new Map<string, DerivedKey>()
   keys.forEach((given: SealKey, i) => {
@@ -159,13 +159,13 @@ function derive(keys: readonly SealKey[], mode: string, context: string): Readon
         'ERR_OPTION',
         `Expected \`keys[${i}]\` of seal() to be { id, secret }, got something else.`,
       )
-    refuseUnknown(given, ['id', 'secret'], `keys[${i}] of seal()`)
+    rejectUnknownOptions(given, ['id', 'secret'], `keys[${i}] of seal()`)
     const id = idBytes(given.id, i)
     const name = id.toString('latin1')
     if (ring.has(name))
       throw new CorralError(
         'ERR_OPTION',
-        `Expected every key of seal() to have an id of its own, got ${shown(given.id)} twice. Give new secrets new ids.`,
+        `Expected every key of seal() to have an id of its own, got ${formatValue(given.id)} twice. Give new secrets new ids.`,
       )
     const info = Buffer.from(`corral seal ${mode} ${context}`, 'utf16le')
     const derived = Buffer.from(hkdfSync('sha256', secretBytes(given.secret, i), EMPTY, info, 32))
@@ -181,7 +181,7 @@ function idBytes(id: unknown, i: number): Buffer {
   if (bytes.length > 0 && bytes.length <= 255) return Buffer.concat([Buffer.of(bytes.length), bytes])
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`keys[${i}].id\` of seal() to be a whole number, or a text of 1 to 255 bytes, got ${fine ? `one of ${bytes.length} bytes` : shown(id)}.`,
+    `Expected \`keys[${i}].id\` of seal() to be a whole number, or a text of 1 to 255 bytes, got ${fine ? `one of ${bytes.length} bytes` : formatValue(id)}.`,
   )
 }
 

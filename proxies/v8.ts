@@ -1,12 +1,12 @@
 import { DefaultDeserializer, serialize } from 'node:v8'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, refuseUnknown } from '../src/base/errors.js'
+import { CorralError, rejectUnknownOptions } from '../src/base/errors.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
-import type { Keeps, Visit } from '../src/wire/keeps.js'
-import { type CloneVerdict, judgeClone } from './v8/clone.js'
+import type { FidelityRules, Visit } from '../src/wire/keeps.js'
+import { type CloneVerdict, scanClone } from './v8/clone.js'
 
 export interface V8Options {
   /** Store what the structured clone makes of a value, without asking whether all of it is kept. @default false */
@@ -31,7 +31,7 @@ const MAJOR_BYTES = 1
  *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
-  refuseUnknown(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
+  rejectUnknownOptions(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
   const { lossy = false, regExp = false } = options
   const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'v8()')
   const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'v8()')
@@ -45,7 +45,7 @@ export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
     encode({ payload, metadata }, key) {
       const cloned = clone(payload)
       refuseLarge(cloned.length, maxBytes, 'v8()')
-      refuseUnreadable(judgeClone(cloned, limits))
+      refuseUnreadable(scanClone(cloned, limits))
       const { bytes, at } = openFrame(CODEC_V8, metadata, cloned.length + MAJOR_BYTES)
       bytes[at] = MAJOR
       bytes.set(cloned, at + MAJOR_BYTES)
@@ -57,13 +57,13 @@ export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
       const { bytes, start, end, metadata } = entry
       if (end - start > maxBytes + MAJOR_BYTES || bytes[start] !== MAJOR) return undefined
       const cloned = bytes.subarray(start + MAJOR_BYTES, end)
-      if (judgeClone(cloned, limits) !== 'fine') return undefined
+      if (scanClone(cloned, limits) !== 'fine') return undefined
       return { payload: read(cloned), metadata }
     },
   })
 }
 
-function strictClone(keeps: Keeps): (payload: unknown) => Buffer {
+function strictClone(keeps: FidelityRules): (payload: unknown) => Buffer {
   const check = quickCheck(keeps)
   return (payload) => {
     let cloned: Buffer
@@ -145,7 +145,7 @@ function read(clone: Buffer): unknown {
   return deserializer.readValue()
 }
 
-function keepsOf(regExp: boolean, maxDepth: number): Keeps {
+function keepsOf(regExp: boolean, maxDepth: number): FidelityRules {
   return {
     encoding: 'v8()',
     undefined: true,

@@ -8,11 +8,11 @@ export type {
   WriteOptions,
 } from './backend/backend.js'
 export {
-  type Basis,
   type Bytes,
   type CachedValue,
-  type Group,
-  type Instant,
+  type DependencyGroup,
+  type DependencySnapshot,
+  type LedgerTime,
   type Metadata,
   NO_VALUE,
   type NoValue,
@@ -51,16 +51,16 @@ export type {
   Signature,
 } from './dependencies/scopes.js'
 export { dogpile } from './dogpile/dogpile.js'
-export type { Filled } from './dogpile/flight.js'
+export type { FillResult } from './dogpile/flight.js'
 export {
   type AsyncCreationRunner,
   type BackgroundRunner,
   type CreationJob,
   inBackground,
 } from './dogpile/runner.js'
-export type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './dogpile/types.js'
+export type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './dogpile/types.js'
 export type { Listener } from './events/emitter.js'
-export type { Cause, Missed } from './events/event-source.js'
+export type { InvalidationReason, MissedEvents } from './events/event-source.js'
 export type { Invalidation, RegionEvents } from './events/invalidation-events.js'
 export { methodOf } from './functions/cached-method.js'
 export {
@@ -84,8 +84,8 @@ export {
   type Freshness,
   type InvalidationMode,
   type Ledger,
+  type LedgerReading,
   memoryLedger,
-  type Reading,
   type Stamp,
   type Tracker,
 } from './ledger/ledger.js'

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { report } from '../../src/base/diagnostics.js'
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 import { addition, type FoundEntry, readEntry, removal, withdrawal } from './entry.js'
 import {
   after,
@@ -198,7 +198,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: Parts): Budget {
       if (size <= maxBytes / 4) return
       throw new CorralError(
         'ERR_VALUE_TOO_LARGE',
-        `Expected a value of at most ${Math.floor(maxBytes / 4)} bytes, a quarter of lmdb's \`maxBytes\`, got ${size} bytes for ${shown(key)}. Raise \`maxBytes\`, or compress.`,
+        `Expected a value of at most ${Math.floor(maxBytes / 4)} bytes, a quarter of lmdb's \`maxBytes\`, got ${size} bytes for ${formatValue(key)}. Raise \`maxBytes\`, or compress.`,
       )
     },
     wrote(size) {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Instant } from '../../src/backend/cached-value.js'
+import type { LedgerTime } from '../../src/backend/cached-value.js'
 import type { Stamp } from '../../src/ledger/ledger.js'
 import { newVersion, stampKey, TAG, taggedKey } from './layout.js'
 import type { Change, Look, Seen } from './store.js'
@@ -13,7 +13,7 @@ export interface ClockRead {
   readonly seen: Seen
   /** Its anchor, which changes only when its floor or epoch does: what a fill can depend on. */
   readonly anchor: Seen
-  readonly now?: Instant
+  readonly now?: LedgerTime
   /** What an absent stamp stands for. */
   readonly floor: number
 }
@@ -80,7 +80,7 @@ export function moved({ seen, anchor, now, floor }: ClockRead, at: number): read
 
 /** What gives a clock another floor. */
 export function raised(
-  { seen, anchor, now }: ClockRead & { readonly now: Instant },
+  { seen, anchor, now }: ClockRead & { readonly now: LedgerTime },
   floor: number,
 ): readonly Change[] {
   return anchored(seen, anchor, now.at, floor, now.epoch)

@@ -37,7 +37,8 @@ export function fileEntries(store: Store, ledger: FileLedger, waiters: Waiters, 
         former: readEntry(look, place),
         absence: look(absenceKey(key)),
         lease: readLease(look, key),
-        verdict: ifCurrent === undefined ? undefined : ledger.examine(look, ifCurrent.clock, ifCurrent.basis),
+        verdict:
+          ifCurrent === undefined ? undefined : ledger.examine(look, ifCurrent.clock, ifCurrent.snapshot),
       }))
       if (token !== undefined && lease.token !== token) return 'lost'
       // A fill stands by its lease alone; whatever revokes that has written or removed the entry as well.

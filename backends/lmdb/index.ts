@@ -2,7 +2,7 @@ import type { RootDatabase } from 'lmdb'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import { backendOver } from './backend.js'
 import { openDatabase, openPath } from './open-file.js'
 import { openStore } from './store.js'
@@ -37,7 +37,7 @@ const OF_A_PATH = ['mapSize', 'maxReaders'] as const
  * when it is of a newer format, or no LMDB file.
  */
 export function lmdb(target: string | RootDatabase, options: LmdbOptions = {}): Backend<Bytes> {
-  refuseUnknown(options, OPTIONS, 'lmdb()')
+  rejectUnknownOptions(options, OPTIONS, 'lmdb()')
   const maxBytes = integer('maxBytes', options.maxBytes ?? 2 ** 28, 65_536)
   const timeout = milliseconds(options.timeout ?? '10s', 'timeout')
   const sweepEvery = milliseconds(options.sweepEvery ?? '30s', 'sweepEvery')
@@ -70,7 +70,7 @@ function openTarget(target: unknown, options: LmdbOptions) {
     return openDatabase(target as RootDatabase)
   throw new CorralError(
     'ERR_OPTION',
-    `Expected lmdb() to receive a path, or a database that lmdb's open() returned, got ${shown(target)}.`,
+    `Expected lmdb() to receive a path, or a database that lmdb's open() returned, got ${formatValue(target)}.`,
   )
 }
 
@@ -78,6 +78,6 @@ function integer(name: string, value: unknown, least: number): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least) return value
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`${name}\` of lmdb() to be an integer from ${least} up, got ${shown(value)}.`,
+    `Expected \`${name}\` of lmdb() to be an integer from ${least} up, got ${formatValue(value)}.`,
   )
 }

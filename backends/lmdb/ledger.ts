@@ -1,7 +1,7 @@
-import type { Basis } from '../../src/backend/cached-value.js'
+import type { DependencySnapshot } from '../../src/backend/cached-value.js'
 import {
-  compare,
   type Freshness,
+  freshnessAt,
   type InvalidationMode,
   type Ledger,
   namesOf,
@@ -19,7 +19,7 @@ export interface Verdict {
 
 export interface FileLedger extends Ledger {
   /** Judges within a snapshot, so that a write can depend on the verdict. */
-  examine(look: Reader, clock: string, basis: Basis): Verdict
+  examine(look: Reader, clock: string, snapshot: DependencySnapshot): Verdict
 }
 
 /** So many names are conditions of a write each; more are represented by their clock, and the write is tried again when it moves. */
@@ -41,13 +41,13 @@ export function fileLedger(store: Store): FileLedger {
   const readClock = clockReader()
   const next = (at = 0): number => Math.max(at + 1, Date.now() * 1000)
 
-  const judge = (look: Reader, clock: string, basis: Basis): Freshness => {
+  const judge = (look: Reader, clock: string, snapshot: DependencySnapshot): Freshness => {
     const { now, floor } = readClock(look, clock)
-    if (now === undefined || now.epoch !== basis.epoch) return 'dead'
-    if (basis.groups.every(({ a }) => now.at <= a)) return 'fresh'
-    return compare(basis, {
+    if (now === undefined || now.epoch !== snapshot.epoch) return 'invalid'
+    if (snapshot.groups.every(({ asOf }) => now.at <= asOf)) return 'fresh'
+    return freshnessAt(snapshot, {
       now,
-      stamps: namesOf(basis).map((name) => readStamp(look, clock, name, floor).stamp),
+      stamps: namesOf(snapshot).map((name) => readStamp(look, clock, name, floor).stamp),
     })
   }
 
@@ -99,7 +99,7 @@ export function fileLedger(store: Store): FileLedger {
         if (now === undefined) return { now, stamps: names.map(() => undefined) }
         return { now, stamps: names.map((name) => readStamp(look, clock, name, floor).stamp) }
       }),
-    begin(clock) {
+    now(clock) {
       const { now } = store.snapshot((look) => readClock(look, clock))
       if (now !== undefined) return now
       return store.inTurn(`clock ${clock}`, async (attempt) => {
@@ -112,12 +112,12 @@ export function fileLedger(store: Store): FileLedger {
         }
       })
     },
-    judge: (clock, basis) => store.snapshot((look) => judge(look, clock, basis)),
-    examine(look, clock, basis) {
-      const freshness = judge(look, clock, basis)
+    judge: (clock, snapshot) => store.snapshot((look) => judge(look, clock, snapshot)),
+    examine(look, clock, snapshot) {
+      const freshness = judge(look, clock, snapshot)
       if (freshness !== 'fresh') return { freshness, seen: [] }
       const { seen, anchor, floor } = readClock(look, clock)
-      const names = namesOf(basis)
+      const names = namesOf(snapshot)
       // lmdb nests its conditions, so there cannot be any number of them.
       if (names.length > CONDITIONS) return { freshness, seen: [anchor, seen] }
       // Not the clock itself: it moves with every invalidation of anything.

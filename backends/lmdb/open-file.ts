@@ -1,7 +1,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 import { named } from './failure.js'
 import { keyEncoder } from './layout.js'
 import type { Tree } from './store.js'
@@ -85,7 +85,7 @@ function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' |
     if (format === FORMAT) return { entries, bookkeeping }
     throw new CorralError(
       'ERR_UNSUPPORTED',
-      `Expected ${shown(path)} to be a cache file of format ${FORMAT}, got format ${format}, which a newer version of corral wrote. Upgrade corral here too, or use another file.`,
+      `Expected ${formatValue(path)} to be a cache file of format ${FORMAT}, got format ${format}, which a newer version of corral wrote. Upgrade corral here too, or use another file.`,
     )
   } catch (error) {
     if (CorralError.is(error)) throw error
@@ -127,7 +127,7 @@ function checkMagic(dataFile: string, file: number): void {
   if (head.subarray(16, 20).equals(MAGIC) || head.subarray(24, 28).equals(MAGIC)) return
   throw new CorralError(
     'ERR_UNSUPPORTED',
-    `Expected ${shown(dataFile)} to be an LMDB file, got something else. Choose another path, or remove the file.`,
+    `Expected ${formatValue(dataFile)} to be an LMDB file, got something else. Choose another path, or remove the file.`,
   )
 }
 
@@ -138,14 +138,14 @@ function unavailable(path: string, error: unknown): CorralError {
   if ((typeof code === 'string' && UNWRITABLE.has(code)) || code === 30 || code === 13)
     return new CorralError(
       'ERR_UNAVAILABLE',
-      `Expected to write to ${shown(path)}, got ${String(message)}. Every process writes to its cache file: mount it writable, or choose another path.`,
+      `Expected to write to ${formatValue(path)}, got ${String(message)}. Every process writes to its cache file: mount it writable, or choose another path.`,
       { cause: error },
     )
   const full = named(error)
   if (code === 'ENOSPC' || code === 28) return full
   return new CorralError(
     'ERR_UNAVAILABLE',
-    `Could not open ${shown(path)}: ${String(message)}. Check the path, or choose another.`,
+    `Could not open ${formatValue(path)}: ${String(message)}. Check the path, or choose another.`,
     {
       cause: error,
     },

@@ -2,7 +2,7 @@ import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
 import { CorralError } from '../../src/base/errors.js'
-import { handled } from '../../src/base/maybe-promise.js'
+import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
 import type { Commands } from './commands.js'
 import { leasesOf } from './lease.js'
@@ -51,7 +51,7 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
     getMulti: (keys) => Promise.all(keys.map(get)),
     set: (key, value, { ttl, token, ifCurrent }) => {
       const store = async () => {
-        if (ifCurrent !== undefined && !(await ledger.admit(ifCurrent.clock, ifCurrent.basis))) {
+        if (ifCurrent !== undefined && !(await ledger.admit(ifCurrent.clock, ifCurrent.snapshot))) {
           await (token === undefined ? leases.remove(key) : leases.release(key, token))
           return 'refused'
         }
@@ -69,7 +69,7 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
         return await timely('acquire', asked)
       } catch (error) {
         // Whoever is told that it failed will not give back what may be granted yet.
-        void handled(asked.then(({ token }) => token !== undefined && leases.release(key, token)))
+        void ignoreRejection(asked.then(({ token }) => token !== undefined && leases.release(key, token)))
         throw error
       }
     },
@@ -80,8 +80,8 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
       shared: true,
       read: ledger.read,
       // Up to five round trips, where a name was learnt late.
-      judge: (clock, basis) => timely('ledger.judge', Promise.resolve(ledger.judge(clock, basis))),
-      begin: (clock, names) => timely('ledger.begin', Promise.resolve(ledger.begin(clock, names))),
+      judge: (clock, snapshot) => timely('ledger.judge', Promise.resolve(ledger.judge(clock, snapshot))),
+      now: (clock, names) => timely('ledger.begin', Promise.resolve(ledger.now(clock, names))),
       invalidate: (clock, names, mode) =>
         timely('ledger.invalidate', Promise.resolve(ledger.invalidate(clock, names, mode))),
     } satisfies Ledger,

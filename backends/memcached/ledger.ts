@@ -1,11 +1,11 @@
 import { randomInt } from 'node:crypto'
-import type { Basis, Instant } from '../../src/backend/cached-value.js'
+import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
 import {
-  compare,
   type Freshness,
+  freshnessAt,
   type Ledger,
+  type LedgerReading,
   namesOf,
-  type Reading,
   type Stamp,
 } from '../../src/ledger/ledger.js'
 import type { Commands, Item } from './commands.js'
@@ -27,13 +27,13 @@ const PENDING = Buffer.from('pending')
 const MARKINGS = 8
 
 export interface MemcachedLedger extends Ledger {
-  /** Whether what was made from a basis may be stored. */
-  admit(clock: string, basis: Basis): Promise<boolean>
+  /** Whether what was made from a snapshot may be stored. */
+  admit(clock: string, snapshot: DependencySnapshot): Promise<boolean>
 }
 
 /** A reading together with the items that it was read from. */
 interface Look {
-  readonly now: Instant | undefined
+  readonly now: LedgerTime | undefined
   readonly stamps: readonly (Stamp | undefined)[]
   readonly items: readonly (Item | undefined)[]
 }
@@ -65,7 +65,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
   }
 
   /** Moves the clock; starts it in a new epoch where there is none. */
-  const advance = async (clock: string, by = 1n): Promise<Instant> =>
+  const advance = async (clock: string, by = 1n): Promise<LedgerTime> =>
     instantOf(
       await commands.increment(wireName(CLOCK, clock), (BigInt(randomInt(EPOCHS)) << COUNTED_BITS) | 1n, by),
     )
@@ -75,7 +75,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     clock: string,
     names: readonly string[],
     { stamps, items }: Look,
-  ): Promise<Instant> => {
+  ): Promise<LedgerTime> => {
     const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
     const places = await Promise.all(
       lacking
@@ -98,29 +98,29 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     return at
   }
 
-  const begin = async (clock: string, names: readonly string[]): Promise<Instant> => {
+  const begin = async (clock: string, names: readonly string[]): Promise<LedgerTime> => {
     const found = await look(clock, names, (key) => commands.get(key))
     const { now, stamps } = found
     return now === undefined || stamps.includes(undefined) ? establish(clock, names, found) : now
   }
 
-  const read = async (clock: string, names: readonly string[]): Promise<Reading> =>
+  const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> =>
     look(clock, names, readShared)
 
   /** Creates the stamps of names that were learnt late: nothing else would, and what rests on them were never stored. */
-  const judge = async (clock: string, basis: Basis): Promise<Freshness> => {
-    const names = namesOf(basis)
+  const judge = async (clock: string, snapshot: DependencySnapshot): Promise<Freshness> => {
+    const names = namesOf(snapshot)
     const fresh = (key: string) => commands.get(key)
     let found = await look(clock, names, fresh)
-    if (found.now?.epoch !== basis.epoch) return 'dead'
+    if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.stamps.includes(undefined)) {
       await establish(clock, names, found)
       found = await look(clock, names, fresh)
     }
-    return compare(basis, found)
+    return freshnessAt(snapshot, found)
   }
 
-  const soften = async (name: string, { epoch, at }: Instant): Promise<void> => {
+  const soften = async (name: string, { epoch, at }: LedgerTime): Promise<void> => {
     const key = wireName(STAMP, name)
     for (let attempt = 0; attempt < MARKINGS; attempt++) {
       const item = await commands.get(key)
@@ -141,7 +141,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
   return {
     shared: true,
     read,
-    begin,
+    now: begin,
     judge,
     async invalidate(clock, names, mode) {
       const at = await advance(clock)
@@ -149,7 +149,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
         names.map((name) => (mode === 'soft' ? soften(name, at) : commands.delete(wireName(STAMP, name)))),
       )
     },
-    admit: async (clock, basis) => (await judge(clock, basis)) === 'fresh',
+    admit: async (clock, snapshot) => (await judge(clock, snapshot)) === 'fresh',
   }
 }
 
@@ -166,14 +166,14 @@ function sharedReads(commands: Commands): (key: string) => Promise<Item | undefi
   }
 }
 
-function instantOf(counter: bigint): Instant {
+function instantOf(counter: bigint): LedgerTime {
   return { epoch: (counter >> COUNTED_BITS).toString(36), at: Number(counter & COUNTED) }
 }
 
 /** memcached keeps counters as decimal text. The latest one is remembered: most readings find it unmoved. */
-function clockParser(): (bytes: Buffer) => Instant | undefined {
+function clockParser(): (bytes: Buffer) => LedgerTime | undefined {
   let last = ''
-  let parsed: Instant | undefined
+  let parsed: LedgerTime | undefined
   return (bytes) => {
     const text = bytes.toString('latin1')
     if (text === last) return parsed

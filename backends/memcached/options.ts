@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import type { Address, Credentials } from './connection.js'
 
 /**
@@ -50,7 +50,7 @@ const DEFAULT_PORT = 11211
 /** @throws CorralError `ERR_OPTION` for what cannot be right. */
 export function settingsOf(given: string | readonly string[] | MemjsClient | MemcachedOptions): Settings {
   const options = isServers(given) ? { servers: given } : given
-  refuseUnknown(options, KNOWN, 'memcached()')
+  rejectUnknownOptions(options, KNOWN, 'memcached()')
   const { servers, username, password, tls = false } = options
   if (!isServers(servers)) throw wrongServers(servers)
   const client = typeof servers === 'object' && 'servers' in servers ? servers : undefined
@@ -173,6 +173,6 @@ function credentialsOf(username: string | undefined, password: string | undefine
 function wrongServers(got: unknown): CorralError {
   return new CorralError(
     'ERR_OPTION',
-    `Expected memcached() to be told its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout }), got ${shown(got)}.`,
+    `Expected memcached() to be told its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout }), got ${formatValue(got)}.`,
   )
 }

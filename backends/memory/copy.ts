@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 
 /** How a store of objects keeps callers from changing what others will be served. */
 export type CopyMode = 'share' | 'clone' | 'freeze'
@@ -14,7 +14,7 @@ export function copier(mode: CopyMode): Copier {
   if (found === undefined)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`copy\` to be 'share', 'clone' or 'freeze', got ${shown(mode)}.`,
+      `Expected \`copy\` to be 'share', 'clone' or 'freeze', got ${formatValue(mode)}.`,
     )
   return found
 }
@@ -33,7 +33,7 @@ function clone(value: unknown): unknown {
   } catch (cause) {
     throw new CorralError(
       'ERR_UNENCODABLE',
-      `Expected a value that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : shown(cause)}`,
+      `Expected a value that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : formatValue(cause)}`,
       { cause },
     )
   }

@@ -4,7 +4,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { localLeases } from '../../src/backend/lease.js'
 import { type Clock, coarseClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
-import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import { memoryLedger } from '../../src/ledger/ledger.js'
 import { type CopyMode, copier } from './copy.js'
 import { bounded } from './s3fifo.js'
@@ -42,7 +42,7 @@ const SWEEP_EVERY = 64
 export function memory(options?: MemoryOptions & { readonly stores?: 'values' }): Backend<CachedValue>
 export function memory(options: MemoryOptions & { readonly stores: 'bytes' }): Backend<Bytes>
 export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Backend<Bytes> {
-  refuseUnknown(options, KNOWN, 'memory()')
+  rejectUnknownOptions(options, KNOWN, 'memory()')
   const {
     maxEntries = Number.POSITIVE_INFINITY,
     maxBytes = Number.POSITIVE_INFINITY,
@@ -55,12 +55,12 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   if (stores !== 'values' && stores !== 'bytes')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`stores\` to be 'values' or 'bytes', got ${shown(stores)}.`,
+      `Expected \`stores\` to be 'values' or 'bytes', got ${formatValue(stores)}.`,
     )
   if (options.sizeOf !== undefined && typeof options.sizeOf !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`sizeOf\` to be a function of value and key, got ${shown(options.sizeOf)}.`,
+      `Expected \`sizeOf\` to be a function of value and key, got ${formatValue(options.sizeOf)}.`,
     )
   const copies = copier(copy)
   const sizeOf =
@@ -85,7 +85,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     if (!(size >= 0))
       throw new CorralError(
         'ERR_OPTION',
-        `Expected \`sizeOf\` to answer the bytes of '${key}', a number from 0 up, got ${shown(size)}.`,
+        `Expected \`sizeOf\` to answer the bytes of '${key}', a number from 0 up, got ${formatValue(size)}.`,
       )
     if (!store.set(key, kept, expiresAt, size))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
@@ -109,7 +109,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     const { token, ifCurrent } = options
     if (token === undefined) leases.revoke(key)
     else if (!leases.owns(key, token)) return 'lost'
-    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.basis) !== 'fresh') {
+    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.snapshot) !== 'fresh') {
       if (token === undefined) store.delete(key)
       else leases.revoke(key)
       return 'refused'
@@ -149,6 +149,6 @@ function atLeastOne(option: string, value: unknown): void {
   if (value !== Number.POSITIVE_INFINITY && !(Number.isInteger(value) && (value as number) >= 1))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`${option}\` to be an integer from 1 up, or Infinity, got ${shown(value)}.`,
+      `Expected \`${option}\` to be an integer from 1 up, or Infinity, got ${formatValue(value)}.`,
     )
 }

@@ -1,6 +1,6 @@
 import { report } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,
@@ -49,9 +49,9 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
   if (typeof channel !== 'string' || channel === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`channel\` of redisBus() to be a text that all processes share, got ${shown(channel)}.`,
+      `Expected \`channel\` of redisBus() to be a text that all processes share, got ${formatValue(channel)}.`,
     )
-  refuseUnknown(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
+  rejectUnknownOptions(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   const maxDelay = milliseconds(options.maxDelay ?? '2s', 'maxDelay')
   if (maxDelay === Number.POSITIVE_INFINITY)
@@ -61,7 +61,7 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
   else if (!isRedisClient(passed))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected redisBus() to receive a URL or a client of ioredis 5 or 6, got ${shown(passed)}.`,
+      `Expected redisBus() to receive a URL or a client of ioredis 5 or 6, got ${formatValue(passed)}.`,
     )
 
   const gate = gateway({

@@ -1,5 +1,5 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 
 /** What this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
 export interface RedisClient {
@@ -217,7 +217,7 @@ export function checkUrl(url: unknown): void {
       'ERR_OPTION',
       `Expected the URL of a Redis server such as 'redis://user:password@host:6379/0' or 'rediss://…', got ${why}.`,
     )
-  if (typeof url !== 'string') throw wrong(shown(url))
+  if (typeof url !== 'string') throw wrong(formatValue(url))
   if (url.startsWith('/') || url.startsWith('unix://')) return
   let parsed: URL
   try {

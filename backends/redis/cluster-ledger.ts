@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import type { Basis } from '../../src/backend/cached-value.js'
-import { handled } from '../../src/base/maybe-promise.js'
-import { compare, type Freshness, namesOf } from '../../src/ledger/ledger.js'
+import type { DependencySnapshot } from '../../src/backend/cached-value.js'
+import { ignoreRejection } from '../../src/base/maybe-promise.js'
+import { type Freshness, freshnessAt, namesOf } from '../../src/ledger/ledger.js'
 import { instant, type LedgerParts, type RedisLedger } from './ledger.js'
 import { parseStamp } from './moments.js'
 import { clockKeys, stampKey, stampKeys } from './names.js'
@@ -15,8 +15,8 @@ const PATIENCE = 5
 const NONE: readonly string[] = []
 
 export interface ClusterLedger extends RedisLedger {
-  /** Whether a basis stands, before a write that cannot be checked in the same step; makes and keeps alive its stamps. */
-  appraise(clock: string, basis: Basis, lifetime: string): Promise<Freshness>
+  /** Whether a snapshot stands, before a write that cannot be checked in the same step; makes and keeps alive its stamps. */
+  appraise(clock: string, snapshot: DependencySnapshot, lifetime: string): Promise<Freshness>
 }
 
 /**
@@ -49,15 +49,15 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
 
   const appraise = async (
     clock: string,
-    basis: Basis,
+    snapshot: DependencySnapshot,
     lifetime: string,
     again = true,
   ): Promise<Freshness> => {
-    const asked = basis.groups.flatMap(({ a, names }) =>
-      names.map((name) => ({ a, stamp: stampKey(clock, name) })),
+    const asked = snapshot.groups.flatMap(({ asOf, names }) =>
+      names.map((name) => ({ asOf, stamp: stampKey(clock, name) })),
     )
     const mark = `p${randomUUID()}`
-    const before = handled(read(clock, NONE))
+    const before = ignoreRejection(read(clock, NONE))
     const seen = await sight(
       asked.map(({ stamp }) => stamp),
       mark,
@@ -69,14 +69,14 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
         ? { now: (await before).now, origins: [] }
         : await consult(
             clock,
-            mine.flatMap(({ a, stamp }) => [stamp, `${a}`]),
+            mine.flatMap(({ asOf, stamp }) => [stamp, `${asOf}`]),
           )
     const settled = await inSlices(mine, ({ stamp }, i) =>
       settle(stamp, mark, origins[i] as string, lifetime),
     )
     if (again && (settled.includes(false) || seen.some((text) => text !== mark && text.startsWith('p')))) {
       await new Promise((resolve) => setTimeout(resolve, PATIENCE))
-      return appraise(clock, basis, lifetime, false)
+      return appraise(clock, snapshot, lifetime, false)
     }
     let at = 0
     const stamps = seen.map((text) => {
@@ -84,13 +84,13 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       const i = at++
       return settled[i] ? { hard: Number(origins[i]), soft: 0 } : undefined
     })
-    return compare(basis, { now, stamps })
+    return freshnessAt(snapshot, { now, stamps })
   }
 
   return {
     shared: true,
     read,
-    async begin(clock, names) {
+    async now(clock, names) {
       const mark = `p${randomUUID()}`
       const stamps = stampKeys(clock, names)
       const seen = await sight(stamps, mark, `${lifetime}`)
@@ -99,11 +99,11 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       await inSlices(mine, (stamp) => settle(stamp, mark, `${now.at}`, `${lifetime}`))
       return now
     },
-    async judge(clock, basis) {
-      const reading = await read(clock, namesOf(basis))
-      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined))
-        return compare(basis, reading)
-      return appraise(clock, basis, `${lifetime}`)
+    async judge(clock, snapshot) {
+      const reading = await read(clock, namesOf(snapshot))
+      if (reading.now?.epoch !== snapshot.epoch || !reading.stamps.includes(undefined))
+        return freshnessAt(snapshot, reading)
+      return appraise(clock, snapshot, `${lifetime}`)
     },
     appraise,
     async invalidate(clock, names, mode) {

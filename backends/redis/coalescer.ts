@@ -1,5 +1,5 @@
 import { CorralError } from '../../src/base/errors.js'
-import type { Reading, Stamp } from '../../src/ledger/ledger.js'
+import type { LedgerReading, Stamp } from '../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from './moments.js'
 import { type Arrival, Reply } from './reply.js'
 
@@ -10,12 +10,12 @@ export interface Reads {
   one(key: string): Promise<Buffer | undefined>
   many(keys: readonly string[]): Promise<(Buffer | undefined)[]>
   /** A clock and stamps, in the same command as the entries of the same tick. `stamps`: the same array for the same names. */
-  reading(clock: string, stamps: readonly string[]): Promise<Reading>
+  reading(clock: string, stamps: readonly string[]): Promise<LedgerReading>
 }
 
 export interface JoinedReads extends Reads {
   one(key: string): Reply<Buffer | undefined>
-  reading(clock: string, stamps: readonly string[]): Reply<Reading>
+  reading(clock: string, stamps: readonly string[]): Reply<LedgerReading>
   /** Whether something was asked for that has not come. */
   readonly busy: boolean
 }
@@ -146,7 +146,10 @@ export async function together(
 /** Distinct keys, in the order in which they were first asked for, and what came of them. */
 class Batch implements Arrival {
   readonly keys: string[] = []
-  readonly readings = new Map<readonly string[], { readonly clock: string; readonly reply: Reply<Reading> }>()
+  readonly readings = new Map<
+    readonly string[],
+    { readonly clock: string; readonly reply: Reply<LedgerReading> }
+  >()
   readonly arrived: Promise<void>
   here = false
   private resolve: () => void = () => {}
@@ -216,7 +219,7 @@ class Entry extends Reply<Buffer | undefined> {
   }
 }
 
-class Ledger extends Reply<Reading> {
+class Ledger extends Reply<LedgerReading> {
   constructor(
     private readonly batch: Batch,
     private readonly clock: number,
@@ -225,7 +228,7 @@ class Ledger extends Reply<Reading> {
     super(batch)
   }
 
-  protected read(): Reading {
+  protected read(): LedgerReading {
     return {
       now: parseClock(this.batch.at(this.clock)),
       stamps: this.stamps.map((place) => this.batch.stamp(place)),

@@ -75,8 +75,8 @@ export function drain(on: Operations, busy: () => boolean): Drain {
       ledger: {
         ...ledger,
         read: (clock, names) => (closed ? refused() : ledger.read(clock, names)),
-        judge: (clock, basis) => (closed ? refused() : ledger.judge(clock, basis)),
-        begin: counted(ledger.begin),
+        judge: (clock, snapshot) => (closed ? refused() : ledger.judge(clock, snapshot)),
+        now: counted(ledger.now),
         invalidate: counted(ledger.invalidate),
       },
     },

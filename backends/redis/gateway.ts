@@ -1,6 +1,6 @@
 import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
-import { handled } from '../../src/base/maybe-promise.js'
+import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, kindOf, neverBegun, typed } from './failures.js'
@@ -105,7 +105,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
   const connected = async (made: RedisClient, command: Pending): Promise<void> => {
     if (!ours || isCluster(made) || made.status === 'ready') return
-    if (made.status === 'wait' || made.status === 'end') void handled(made.connect())
+    if (made.status === 'wait' || made.status === 'end') void ignoreRejection(made.connect())
     await new Promise<void>((resolve, reject) => {
       command.waiter = { resolve, reject }
       waiting.add(command.waiter)

@@ -1,4 +1,4 @@
-import type { Reading } from '../../src/ledger/ledger.js'
+import type { LedgerReading } from '../../src/ledger/ledger.js'
 import { type JoinedReads, together } from './coalescer.js'
 import { parseClock, parseStamp } from './moments.js'
 import { type Arrival, Reply } from './reply.js'
@@ -17,7 +17,10 @@ export function lanes(laneOf: (key: string) => string, open: () => JoinedReads):
   }
   const one = (key: string) => laneFor(key).one(key)
   /** Those of this tick: afterwards their batches may have been sent. */
-  const recent = new Map<readonly string[], { readonly clock: string; readonly reply: Reply<Reading> }>()
+  const recent = new Map<
+    readonly string[],
+    { readonly clock: string; readonly reply: Reply<LedgerReading> }
+  >()
 
   return {
     one,
@@ -40,7 +43,7 @@ export function lanes(laneOf: (key: string) => string, open: () => JoinedReads):
 
 type Part = Reply<Buffer | undefined>
 
-class Ledger extends Reply<Reading> {
+class Ledger extends Reply<LedgerReading> {
   constructor(
     private readonly clock: Part,
     private readonly stamps: readonly Part[],
@@ -48,7 +51,7 @@ class Ledger extends Reply<Reading> {
     super(everything([clock, ...stamps]))
   }
 
-  protected read(): Reading {
+  protected read(): LedgerReading {
     return {
       now: parseClock(bytesOf(this.clock)),
       stamps: this.stamps.map((one) => parseStamp(bytesOf(one))),

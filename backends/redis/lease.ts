@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
-import { handled } from '../../src/base/maybe-promise.js'
+import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { kindOf } from './failures.js'
 import { companion, valueKey } from './names.js'
 import type { Runner } from './runner.js'
@@ -51,7 +51,7 @@ export function leases({
       } catch (error) {
         watch?.drop()
         // A server that was frozen may grant it yet. What is sent after it is done after it.
-        if (kindOf(error) === 'absence') void handled(release(key, token))
+        if (kindOf(error) === 'absence') void ignoreRejection(release(key, token))
         throw error
       }
       if (!Array.isArray(answer) || watch === undefined) {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import type { Basis, Instant } from '../../src/backend/cached-value.js'
+import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
-import { compare, type Freshness, type Ledger, namesOf } from '../../src/ledger/ledger.js'
+import { type Freshness, freshnessAt, type Ledger, namesOf } from '../../src/ledger/ledger.js'
 import type { Reads } from './coalescer.js'
 import { parseClock } from './moments.js'
 import { clockKeys, stampKey, stampKeys } from './names.js'
@@ -21,7 +21,7 @@ export interface LedgerParts {
   readonly lifetime: number
 }
 
-const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'dead']
+const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
 export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
@@ -29,7 +29,7 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
   return {
     shared: true,
     read,
-    async begin(clock, names) {
+    async now(clock, names) {
       const call = {
         script: scripts.begin,
         keys: [clockKeys(clock).clock, ...stampKeys(clock, names)],
@@ -37,18 +37,18 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
       }
       return instant(await runner.run(call))
     },
-    async judge(clock, basis) {
-      const reading = await read(clock, namesOf(basis))
+    async judge(clock, snapshot) {
+      const reading = await read(clock, namesOf(snapshot))
       // Only a missing stamp is worth the script, which makes it, and may find its name provably unharmed.
-      if (reading.now?.epoch !== basis.epoch || !reading.stamps.includes(undefined))
-        return compare(basis, reading)
-      const { keys, as } = basisKeys(clock, basis)
+      if (reading.now?.epoch !== snapshot.epoch || !reading.stamps.includes(undefined))
+        return freshnessAt(snapshot, reading)
+      const { keys, as } = snapshotKeys(clock, snapshot)
       const answer = await runner.run({
         script: scripts.judge,
         keys,
-        args: [basis.epoch, `${lifetime}`, ...as],
+        args: [snapshot.epoch, `${lifetime}`, ...as],
       })
-      return VERDICTS[Number(answer)] ?? 'dead'
+      return VERDICTS[Number(answer)] ?? 'invalid'
     },
     async invalidate(clock, names, mode) {
       const { clock: at, ring } = clockKeys(clock)
@@ -61,23 +61,23 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
   }
 }
 
-/** The keys of a basis, and the moment that each of its stamps must not be newer than. */
-export function basisKeys(
+/** The keys of a snapshot, and the moment that each of its stamps must not be newer than. */
+export function snapshotKeys(
   clock: string,
-  basis: Basis,
+  snapshot: DependencySnapshot,
 ): { readonly keys: readonly string[]; readonly as: readonly string[] } {
   const { clock: at, ring } = clockKeys(clock)
   const keys = [at, ring]
   const as: string[] = []
-  for (const { a, names } of basis.groups)
+  for (const { asOf, names } of snapshot.groups)
     for (const name of names) {
       keys.push(stampKey(clock, name))
-      as.push(`${a}`)
+      as.push(`${asOf}`)
     }
   return { keys, as }
 }
 
-export function instant(answer: unknown): Instant {
+export function instant(answer: unknown): LedgerTime {
   const found = parseClock(typeof answer === 'string' ? answer : undefined)
   if (found === undefined)
     throw new CorralError(

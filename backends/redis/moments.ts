@@ -1,11 +1,11 @@
-import type { Instant } from '../../src/backend/cached-value.js'
+import type { LedgerTime } from '../../src/backend/cached-value.js'
 import type { Stamp } from '../../src/ledger/ledger.js'
 
 let lastText = ''
-let lastInstant: Instant | undefined
+let lastInstant: LedgerTime | undefined
 
 /** A clock as it is stored: `epoch:microseconds`. Anything else is no clock, and what rests on it is a miss. */
-export function parseClock(stored: Buffer | string | null | undefined): Instant | undefined {
+export function parseClock(stored: Buffer | string | null | undefined): LedgerTime | undefined {
   if (stored === null || stored === undefined) return undefined
   const text = typeof stored === 'string' ? stored : stored.toString('latin1')
   // The clock seldom moves between two reads.

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 
 /**
  * Everything that this backend writes beside the values has this prefix: `~corral:<kind>:…`, or `~corral:<kind>={…}`
@@ -22,13 +22,13 @@ export function valueKey(key: string): string {
   if (key.charCodeAt(0) === TILDE && key.startsWith(RESERVED))
     throw new CorralError(
       'ERR_KEY',
-      `Expected a key that does not begin with '${RESERVED}', which the Redis backend keeps its leases and stamps under, got ${shown(key)}.`,
+      `Expected a key that does not begin with '${RESERVED}', which the Redis backend keeps its leases and stamps under, got ${formatValue(key)}.`,
     )
   // Two such keys would become the same bytes.
   if (!(key as unknown as Text).isWellFormed())
     throw new CorralError(
       'ERR_KEY',
-      `Expected a key of well-formed text, got ${shown(key)} with half of a surrogate pair in it.`,
+      `Expected a key of well-formed text, got ${formatValue(key)} with half of a surrogate pair in it.`,
     )
   return key.includes('}') && hashTag(key) === undefined ? escaped('v', key) : key
 }

@@ -1,5 +1,5 @@
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import {
   type ClusterNode,
   type ClusterOptions,
@@ -92,9 +92,9 @@ export function settle(given: string | RedisClient | RedisBackendOptions): Settl
   if (typeof options !== 'object' || options === null)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected redis() to receive a URL such as 'redis://host:6379', a client or options, got ${shown(given)}.`,
+      `Expected redis() to receive a URL such as 'redis://host:6379', a client or options, got ${formatValue(given)}.`,
     )
-  refuseUnknown(options, KNOWN, 'redis()')
+  rejectUnknownOptions(options, KNOWN, 'redis()')
   const { recovery = true, breaker = {}, replicas } = options
   return {
     source: sourceOf(options),
@@ -132,7 +132,7 @@ function sourceOf({
     if (!isRedisClient(client))
       throw new CorralError(
         'ERR_OPTION',
-        `Expected \`client\` to be a client of ioredis 5 or 6, got ${shown(client)}.`,
+        `Expected \`client\` to be a client of ioredis 5 or 6, got ${formatValue(client)}.`,
       )
     const other = url ?? connection ?? cluster
     if (other !== undefined)
@@ -146,13 +146,13 @@ function sourceOf({
   if (connection !== undefined && (typeof connection !== 'object' || connection === null))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`connection\` to be options of ioredis, got ${shown(connection)}.`,
+      `Expected \`connection\` to be options of ioredis, got ${formatValue(connection)}.`,
     )
   if (cluster !== undefined) {
     if (!Array.isArray(cluster) || cluster.length === 0)
       throw new CorralError(
         'ERR_OPTION',
-        `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${shown(cluster)}.`,
+        `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${formatValue(cluster)}.`,
       )
     for (const node of cluster) checkNode(node)
     if (connection?.keyPrefix !== undefined)
@@ -176,7 +176,7 @@ function checkNode(node: ClusterNode): void {
   else if (typeof node?.host !== 'string' || !Number.isInteger(node.port))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${shown(node)}.`,
+      `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${formatValue(node)}.`,
     )
 }
 
@@ -184,7 +184,7 @@ function count(value: unknown, option: string): number {
   if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`${option}\` to be a whole number above zero, got ${shown(value)}.`,
+    `Expected \`${option}\` to be a whole number above zero, got ${formatValue(value)}.`,
   )
 }
 
@@ -196,11 +196,14 @@ function copies(
   if (timeout < limit) return { count: count(most, 'replicas.count'), timeout }
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`replicas.timeout\` to be less than \`timeout\` (${limit} ms), got ${shown(given)}: commands would be given up before the replicas are.`,
+    `Expected \`replicas.timeout\` to be less than \`timeout\` (${limit} ms), got ${formatValue(given)}: commands would be given up before the replicas are.`,
   )
 }
 
 function flag(value: unknown, option: string): boolean {
   if (typeof value === 'boolean') return value
-  throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be true or false, got ${shown(value)}.`)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected \`${option}\` to be true or false, got ${formatValue(value)}.`,
+  )
 }

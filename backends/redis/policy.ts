@@ -5,7 +5,7 @@ import { type Acquired, arriving, type LeaseOperations } from '../../src/backend
 import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
-import type { Ledger, Reading } from '../../src/ledger/ledger.js'
+import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
 import { valueKey } from './names.js'
 import type { Recovery } from './recovery.js'
 import type { Writes } from './writes.js'
@@ -33,7 +33,7 @@ type Policed = Required<
 
 /** A lease that no store knows of: its holder creates for itself, and for who joined it in this process. */
 const UNFENCED = 'unfenced:'
-const UNKNOWN: Reading = { now: undefined, stamps: [] }
+const UNKNOWN: LedgerReading = { now: undefined, stamps: [] }
 
 /**
  * What happens when an operation fails. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
@@ -232,18 +232,18 @@ export function failurePolicy({
         if (recovery?.blind) return UNKNOWN
         return open('ledger.read', undefined, ledger.read(clock, names), () => UNKNOWN)
       },
-      begin(clock, names) {
+      now(clock, names) {
         saw(clock)
         // An epoch that no clock will ever have: what is made from it is never stored.
-        return open('ledger.begin', undefined, ledger.begin(clock, names), () => ({
+        return open('ledger.begin', undefined, ledger.now(clock, names), () => ({
           epoch: `unreachable:${randomUUID()}`,
           at: 0,
         }))
       },
-      judge(clock, basis) {
+      judge(clock, snapshot) {
         saw(clock)
-        if (recovery?.blind) return 'dead'
-        return open('ledger.judge', undefined, ledger.judge(clock, basis), () => 'dead' as const)
+        if (recovery?.blind) return 'invalid'
+        return open('ledger.judge', undefined, ledger.judge(clock, snapshot), () => 'invalid' as const)
       },
       async invalidate(clock, names, mode) {
         invalidations++

@@ -1,11 +1,11 @@
-import type { Instant } from '../../src/backend/cached-value.js'
-import { changed } from '../../src/base/maybe-promise.js'
-import type { Reading } from '../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../src/backend/cached-value.js'
+import { mapLazily } from '../../src/base/maybe-promise.js'
+import type { LedgerReading } from '../../src/ledger/ledger.js'
 import type { Reads } from './coalescer.js'
 import { clockKeys, stampKeys } from './names.js'
 
 /** Reads clock and stamps by the tick's `MGET`. */
-export type ReadLedger = (clock: string, names: readonly string[]) => Promise<Reading>
+export type ReadLedger = (clock: string, names: readonly string[]) => Promise<LedgerReading>
 
 /** Reads joined with those of entries. Name lists are mapped once, by identity: they come again and again, with one clock. */
 export function readingOf(reads: Reads): ReadLedger {
@@ -41,10 +41,10 @@ const STILL = 32
 
 interface Pace {
   /** Where the clock was seen last. */
-  now: Instant | undefined
+  now: LedgerTime | undefined
   /** Batches that asked for it since it was seen to move. */
   batches: number
-  latest: Promise<Reading> | undefined
+  latest: Promise<LedgerReading> | undefined
 }
 
 /**
@@ -55,7 +55,7 @@ interface Pace {
 export function rememberingReader(reads: Reads): ReadLedger {
   const lists = new WeakMap<
     readonly string[],
-    { readonly clock: string; readonly keys: readonly string[]; seen: Reading | undefined }
+    { readonly clock: string; readonly keys: readonly string[]; seen: LedgerReading | undefined }
   >()
   const paces = new Map<string, Pace>()
   const keyOf = clockKeyOf()
@@ -79,27 +79,28 @@ export function rememberingReader(reads: Reads): ReadLedger {
       at.batches++
     }
     const look = () =>
-      changed(reads.reading(key, known.keys), (reading) => {
+      mapLazily(reads.reading(key, known.keys), (reading) => {
         see(at, reading.now)
         // An absent stamp may be put back without moving the clock.
         known.seen = reading.now === undefined || reading.stamps.includes(undefined) ? undefined : reading
         return reading
       })
     const { seen } = known
-    if (seen === undefined || at.batches < STILL || !same(seen.now, at.now)) return look() as Promise<Reading>
-    return changed(ticking, ({ now }) => {
+    if (seen === undefined || at.batches < STILL || !same(seen.now, at.now))
+      return look() as Promise<LedgerReading>
+    return mapLazily(ticking, ({ now }) => {
       see(at, now)
       return same(seen.now, now) ? seen : look()
-    }) as Promise<Reading>
+    }) as Promise<LedgerReading>
   }
 }
 
-function see(pace: Pace, now: Instant | undefined): void {
+function see(pace: Pace, now: LedgerTime | undefined): void {
   if (same(pace.now, now)) return
   pace.now = now
   pace.batches = 0
 }
 
-function same(one: Instant | undefined, other: Instant | undefined): boolean {
+function same(one: LedgerTime | undefined, other: LedgerTime | undefined): boolean {
   return one === other || (one?.at === other?.at && one?.epoch === other?.epoch)
 }

@@ -1,4 +1,4 @@
-import { CHANGED, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
+import { isPromise, MAP_LAZILY, type MaybePromise } from '../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
 export interface Arrival {
@@ -35,7 +35,7 @@ export abstract class Reply<T> implements Promise<T> {
     return this.outcome as MaybePromise<T>
   }
 
-  [CHANGED]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R> {
+  [MAP_LAZILY]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R> {
     const later = new Changed<T, R>(this, change)
     return this.from.here ? later.value() : later
   }

@@ -174,7 +174,7 @@ return 1`,
 )
 
 /**
- * KEYS value, lease, and if it has a basis clock, ring, stamps…; ARGV token or '', channel, value, ms or '', epoch,
+ * KEYS value, lease, and if it has a snapshot clock, ring, stamps…; ARGV token or '', channel, value, ms or '', epoch,
  * lifetime of stamps, then \`a\` of each stamp. Answers 0 stored, 1 lost, 2 refused.
  */
 export const write = script(

@@ -1,11 +1,11 @@
 import type { Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import { CorralError, shown } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
 import type { ClusterLedger } from './cluster-ledger.js'
 import { asError } from './failures.js'
 import type { Gateway } from './gateway.js'
 import { lasting, leaseKey } from './lease.js'
-import { basisKeys } from './ledger.js'
+import { snapshotKeys } from './ledger.js'
 import { valueKey } from './names.js'
 import type { Call, Runner } from './runner.js'
 import * as scripts from './scripts.js'
@@ -50,11 +50,11 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     const durable = token === ''
     if (ifCurrent === undefined || clustered !== undefined)
       return { script: scripts.write, keys: own, args, durable }
-    const { keys, as } = basisKeys(ifCurrent.clock, ifCurrent.basis)
+    const { keys, as } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
     return {
       script: scripts.write,
       keys: [...own, ...keys],
-      args: [...args, ifCurrent.basis.epoch, lifeOfStamps(ttl), ...as],
+      args: [...args, ifCurrent.snapshot.epoch, lifeOfStamps(ttl), ...as],
       durable,
     }
   }
@@ -72,7 +72,7 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
   const outcome = (answer: unknown): Outcome => {
     const found = typeof answer === 'number' ? OUTCOMES[answer] : undefined
     if (found === undefined)
-      throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${shown(answer)}.`)
+      throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(answer)}.`)
     return found
   }
 
@@ -82,7 +82,7 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     { token, ttl, ifCurrent }: WriteOptions,
   ): Promise<Outcome | undefined> => {
     if (clustered === undefined || ifCurrent === undefined) return undefined
-    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.basis, lifeOfStamps(ttl))) === 'fresh')
+    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.snapshot, lifeOfStamps(ttl))) === 'fresh')
       return undefined
     if (token === undefined) {
       const [error] = await remove([key])
@@ -154,7 +154,7 @@ function bytes(key: string, value: Bytes, limit: number): Buffer {
   if (!(value instanceof Uint8Array))
     throw new CorralError(
       'ERR_CHAIN',
-      `Expected bytes for '${key}', got ${shown(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`,
+      `Expected bytes for '${key}', got ${formatValue(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`,
     )
   if (value.byteLength > limit)
     throw new CorralError(

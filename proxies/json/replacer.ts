@@ -1,5 +1,5 @@
 import { refuseLoss } from '../../src/wire/fidelity.js'
-import type { Keeps } from '../../src/wire/keeps.js'
+import type { FidelityRules } from '../../src/wire/keeps.js'
 import { nameOf, segmentOf } from '../../src/wire/loss.js'
 
 /** A function as `JSON.stringify` and `JSON.parse` take it. */
@@ -16,7 +16,11 @@ interface Place {
  * decision, dropping a property included; what it leaves alone has to be something that JSON keeps.
  * @param standIn - what to write for a −0
  */
-export function strictReplacer(keeps: Keeps, replacer: JsonTransform, standIn: string): JsonTransform {
+export function strictReplacer(
+  keeps: FidelityRules,
+  replacer: JsonTransform,
+  standIn: string,
+): JsonTransform {
   const places = new WeakMap<object, Place>()
   return function (this: unknown, key, value) {
     const holder = this as Record<string, unknown>

@@ -3,7 +3,7 @@ import { CorralError } from '../../src/base/errors.js'
 import { refuseLarge } from '../../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../../src/wire/fidelity.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
-import type { Keeps } from '../../src/wire/keeps.js'
+import type { FidelityRules } from '../../src/wire/keeps.js'
 import { replaceNegativeZeros } from './negative-zero.js'
 import { mayHoldLoneSurrogate, mayHoldRegExp, mendNegativeZeros, mentionsProto, STAND_IN } from './packed.js'
 import { FAITHFUL, type Settings } from './settings.js'
@@ -53,7 +53,7 @@ function strictPacking(packr: Packr, { maxBytes, keeps }: Settings): Pack {
   }
 }
 
-function packNegativeZeros(packr: Packr, payload: unknown, keeps: Keeps): Buffer {
+function packNegativeZeros(packr: Packr, payload: unknown, keeps: FidelityRules): Buffer {
   const { copy, count } = replaceNegativeZeros(payload, STAND_IN)
   const packed = packr.pack(copy)
   if (mendNegativeZeros(packed, count)) return packed

@@ -1,18 +1,18 @@
-import type { Keeps, Visit } from '../../src/wire/keeps.js'
+import type { FidelityRules, Visit } from '../../src/wire/keeps.js'
 
 /** What the options of `msgpack()` come to. */
 export interface Settings {
   readonly lossy: boolean
   readonly regExp: boolean
   readonly maxBytes: number
-  readonly keeps: Keeps
+  readonly keeps: FidelityRules
 }
 
 /** How both directions are to be done, so that what comes back is what went in. */
 export const FAITHFUL = { moreTypes: true, structuredClone: true, copyBuffers: true }
 
 /** What msgpackr keeps in its faithful mode. */
-export function keepsOf(regExp: boolean, maxDepth: number): Keeps {
+export function keepsOf(regExp: boolean, maxDepth: number): FidelityRules {
   return {
     encoding: 'msgpack()',
     undefined: true,

@@ -64,7 +64,7 @@ let verdict: CloneVerdict = 'fine'
  * bytes can ask for 256 MB, and nested arrays for that much each.
  * @param bytes - with V8's header: 0xFF and a version
  */
-export function judgeClone(bytes: Buffer, limits: CloneLimits): CloneVerdict {
+export function scanClone(bytes: Buffer, limits: CloneLimits): CloneVerdict {
   clone = bytes
   end = bytes.length
   at = 2

@@ -1,7 +1,7 @@
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { Ledger, Tracker } from '../ledger/ledger.js'
-import type { Basis } from './cached-value.js'
+import type { DependencySnapshot } from './cached-value.js'
 import type { LeaseOperations, PlainMutex } from './lease.js'
 
 /** Stored · the lease was revoked, stolen or has expired · something it was made from was invalidated. */
@@ -13,7 +13,7 @@ export interface WriteOptions {
   /** Makes this write the fill of a lease: stored only while the token still holds. Absent: the lease is revoked. */
   readonly token?: string
   /** Store only if nothing that the value was made from was invalidated, in the same step where the store can. */
-  readonly ifCurrent?: { readonly clock: string; readonly basis: Basis }
+  readonly ifCurrent?: { readonly clock: string; readonly snapshot: DependencySnapshot }
 }
 
 export type Write<T> = readonly [key: string, value: T, options: WriteOptions]

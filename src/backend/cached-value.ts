@@ -1,19 +1,19 @@
 /** A moment on a ledger's clock. Moments of different epochs cannot be compared: the clock was lost in between. */
-export interface Instant {
+export interface LedgerTime {
   readonly epoch: string
   readonly at: number
 }
 
 /** Names that a part of an entry was made from, and the clock `a` as it stood before that part was made. */
-export interface Group {
-  readonly a: number
+export interface DependencyGroup {
+  readonly asOf: number
   readonly names: readonly string[]
 }
 
 /** Everything that an entry was made from. It is current while no name was invalidated after its group's `a`. */
-export interface Basis {
+export interface DependencySnapshot {
   readonly epoch: string
-  readonly groups: readonly Group[]
+  readonly groups: readonly DependencyGroup[]
   /** Names of versions, each with what it was when the entry was made. No ledger knows them: their checks are asked. */
   readonly versions?: readonly string[]
 }
@@ -26,11 +26,11 @@ export interface Metadata {
   /** The entry's own expiration time in ms; absent: the region's. */
   readonly expiresIn?: number
   /** What the entry was made from, when its chain keeps a ledger. */
-  readonly basis?: Basis
+  readonly snapshot?: DependencySnapshot
   /** A soft invalidation is newer: serve only while one caller renews. */
   readonly stale?: boolean
   /** Made from what a region tracks, by one that tracks nothing: no invalidation of that reaches what is made from it. */
-  readonly untold?: boolean
+  readonly untracked?: boolean
 }
 
 /** What a backend that holds objects stores, and what every chain hands to its region. */

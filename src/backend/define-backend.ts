@@ -1,9 +1,9 @@
 import { milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
-import { andThen, each, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
 import type { Ledger } from '../ledger/ledger.js'
 import type { Backend, BackendSpec, WriteOptions } from './backend.js'
-import { fence } from './local-lease.js'
+import { leaseFor } from './local-lease.js'
 
 const REQUIRED = ['get', 'set', 'delete'] as const
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
@@ -20,7 +20,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
   const given = milliseconds(spec.timeout ?? '10s', 'timeout')
   // A longer timer would fire at once.
   const limit = given < 2 ** 31 ? given : Number.POSITIVE_INFINITY
-  const { set, deleteOne, lease, reach } = fence(spec)
+  const { set, deleteOne, lease, reach } = leaseFor(spec)
   const timely = <R>(operation: string, work: MaybePromise<R>): MaybePromise<R> =>
     isPromise(work) && limit !== Number.POSITIVE_INFINITY
       ? within(limit, work, `${spec.name}.${operation}`)
@@ -33,7 +33,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
       throw new CorralError(
         'ERR_BACKEND',
         `Expected ${spec.name}.${operation} to answer an array of ${count}, one for each key in their order, got ${
-          Array.isArray(results) ? `one of ${results.length}` : shown(results)
+          Array.isArray(results) ? `one of ${results.length}` : formatValue(results)
         }.`,
       )
     })
@@ -54,7 +54,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
     getMulti: (keys) => {
       if (keys.length === 0) return []
       return spec.getMulti === undefined
-        ? each(keys, get)
+        ? mapEach(keys, get)
         : complete('getMulti', keys.length, timely('getMulti', spec.getMulti(keys)))
     },
     setMulti: (writes) => {
@@ -62,12 +62,12 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
       // Without a lease of the store's own each write is fenced here, one by one.
       return spec.setMulti !== undefined && ownBatches
         ? complete('setMulti', writes.length, timely('setMulti', spec.setMulti(writes)))
-        : each(writes, ([key, value, options]) => write(key, value, options))
+        : mapEach(writes, ([key, value, options]) => write(key, value, options))
     },
     deleteMulti: (keys) => {
       if (keys.length === 0) return
       if (spec.deleteMulti !== undefined && ownBatches) return timely('deleteMulti', spec.deleteMulti(keys))
-      const done = each(keys, remove)
+      const done = mapEach(keys, remove)
       return isPromise(done) ? done.then(() => {}) : undefined
     },
     acquire(key, ms, options) {
@@ -117,8 +117,8 @@ function timelyLedger(
     ...(ledger.use && { use: ledger.use.bind(ledger) }),
     shared: ledger.shared,
     read: (clock, names) => timely('ledger.read', ledger.read(clock, names)),
-    begin: (clock, names) => timely('ledger.begin', ledger.begin(clock, names)),
-    judge: (clock, basis) => timely('ledger.judge', ledger.judge(clock, basis)),
+    now: (clock, names) => timely('ledger.begin', ledger.now(clock, names)),
+    judge: (clock, snapshot) => timely('ledger.judge', ledger.judge(clock, snapshot)),
     invalidate: (clock, names, mode) => timely('ledger.invalidate', ledger.invalidate(clock, names, mode)),
   }
 }
@@ -127,19 +127,19 @@ function check<T>(spec: BackendSpec<T>): void {
   if (typeof spec !== 'object' || spec === null)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected defineBackend() to receive an object of methods, got ${shown(spec)}.`,
+      `Expected defineBackend() to receive an object of methods, got ${formatValue(spec)}.`,
     )
-  if (Object.getPrototypeOf(spec) === Object.prototype) refuseUnknown(spec, KNOWN, 'defineBackend()')
+  if (Object.getPrototypeOf(spec) === Object.prototype) rejectUnknownOptions(spec, KNOWN, 'defineBackend()')
   if (typeof spec.name !== 'string' || spec.name === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected a backend's \`name\` to be a non-empty string, got ${shown(spec.name)}.`,
+      `Expected a backend's \`name\` to be a non-empty string, got ${formatValue(spec.name)}.`,
     )
   const members = spec as unknown as Record<string, unknown>
   const wrong = (name: string) => {
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`${name}\` of backend '${spec.name}' to be a function, got ${shown(members[name])}.`,
+      `Expected \`${name}\` of backend '${spec.name}' to be a function, got ${formatValue(members[name])}.`,
     )
   }
   for (const name of REQUIRED) if (typeof members[name] !== 'function') wrong(name)

@@ -1,11 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { report } from '../base/diagnostics.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
 
-interface Fence<T> {
+interface FencedLease<T> {
   readonly set: (key: string, value: T, options: WriteOptions) => MaybePromise<Outcome>
   readonly deleteOne: (key: string) => MaybePromise<void>
   readonly lease: LeaseOperations<T>
@@ -16,7 +16,7 @@ interface Fence<T> {
  * The lease of a backend: the store's own, or else one for this process, with the writes of a key one after another,
  * so that a fill cannot overtake the deletion that revoked it.
  */
-export function fence<T>(spec: BackendSpec<T>): Fence<T> {
+export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
   const { acquire, renew, release, held } = spec
   const store = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
     andThen<Outcome | void, Outcome>(spec.set(key, value, options), (answer) => {
@@ -24,7 +24,7 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
       if (OUTCOMES.includes(outcome)) return outcome
       throw new CorralError(
         'ERR_BACKEND',
-        `Expected set() of backend '${spec.name}' to answer 'stored', 'lost', 'refused' or nothing, got ${shown(outcome)}.`,
+        `Expected set() of backend '${spec.name}' to answer 'stored', 'lost', 'refused' or nothing, got ${formatValue(outcome)}.`,
       )
     })
   if (acquire !== undefined && renew !== undefined && release !== undefined && held !== undefined)
@@ -41,7 +41,7 @@ export function fence<T>(spec: BackendSpec<T>): Fence<T> {
     }
 
   const leases = localLeases()
-  const inTurn = turns()
+  const inTurn = keyedQueue()
   const { lease, done, holder } =
     spec.mutex === undefined
       ? { lease: leases, done: nothing, holder: nothing }
@@ -88,7 +88,7 @@ function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
 }
 
 /** Runs what concerns one key in the order of the calls; at once when nobody is before it and it answers at once. */
-function turns(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<R> {
+function keyedQueue(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<R> {
   const tails = new Map<string, Promise<unknown>>()
   return (key, work) => {
     const before = tails.get(key)

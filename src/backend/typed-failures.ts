@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { delegate, type Overrides } from '../chain/proxy.js'
 import type { Backend } from './backend.js'
@@ -6,7 +6,7 @@ import type { Backend } from './backend.js'
 /** Foreign failures of a chain as one typed error with the foreign one as its cause, thrown or rejected alike. */
 export function guard<T>(next: Backend<T>): Backend<T> {
   const fail = (error: unknown): never => {
-    throw typed(next.name, error)
+    throw backendError(next.name, error)
   }
   const tried = <R>(work: () => MaybePromise<R>): MaybePromise<R> => {
     try {
@@ -37,7 +37,7 @@ export function guard<T>(next: Backend<T>): Backend<T> {
       ...next.tracker,
       asOf: (names) => tried(() => next.tracker?.asOf(names) as never),
       invalidate: (names, mode) => tried(() => next.tracker?.invalidate(names, mode)),
-      judge: (basis) => tried(() => next.tracker?.judge(basis) as never),
+      judge: (snapshot) => tried(() => next.tracker?.judge(snapshot) as never),
       inspect: (key) => tried(() => next.tracker?.inspect(key) as never),
     },
   }
@@ -45,11 +45,11 @@ export function guard<T>(next: Backend<T>): Backend<T> {
 }
 
 /** A foreign failure as a typed one. */
-export function typed(backend: string, error: unknown): CorralError {
+export function backendError(backend: string, error: unknown): CorralError {
   if (CorralError.is(error)) return error
   return new CorralError(
     'ERR_BACKEND',
-    `Backend '${backend}' failed: ${error instanceof Error ? error.message : shown(error)}. See \`cause\`.`,
+    `Backend '${backend}' failed: ${error instanceof Error ? error.message : formatValue(error)}. See \`cause\`.`,
     { cause: error },
   )
 }

@@ -1,15 +1,15 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { onePerProcess } from './process-global.js'
+import { processGlobal } from './process-global.js'
 
 /** A stretch of work, as the code inside it sees it, however deep that is and whatever it has awaited. */
-export interface Nested<S> {
+export interface ContextFrame<S> {
   readonly parent: S | undefined
   /** What is left behind, such as a timer, is in it no longer, but in what was around it. */
   readonly over: boolean
 }
 
 /** Spans of one kind; all copies of the package in this process see the same. */
-export interface Spans<S> {
+export interface AsyncContext<S> {
   /** The innermost span around the caller that is not over. Costs nothing while none is under way in this process. */
   current(): S | undefined
   /** One more is under way, to be entered as often as its parts run. */
@@ -24,14 +24,14 @@ export interface Spans<S> {
 }
 
 /** The innermost of a span and those around it that is not over. */
-export function ongoing<S extends Nested<S>>(span: S | undefined): S | undefined {
+export function innermostActive<S extends ContextFrame<S>>(span: S | undefined): S | undefined {
   let found = span
   while (found?.over) found = found.parent
   return found
 }
 
-export function spans<S extends Nested<S>>(name: string): Spans<S> {
-  return onePerProcess(name, () => {
+export function asyncContext<S extends ContextFrame<S>>(name: string): AsyncContext<S> {
+  return processGlobal(name, () => {
     const storage = new AsyncLocalStorage<S | undefined>()
     let running = 0
     const begin = (): void => {
@@ -42,7 +42,7 @@ export function spans<S extends Nested<S>>(name: string): Spans<S> {
       if (--running === 0) storage.disable()
     }
     return {
-      current: () => (running > 0 ? ongoing(storage.getStore()) : undefined),
+      current: () => (running > 0 ? innermostActive(storage.getStore()) : undefined),
       begin,
       end,
       enter: (span, run) => storage.run(span, run),

@@ -50,7 +50,7 @@ export class CorralError extends Error {
 }
 
 /** Shows a value in a message, briefly. */
-export function shown(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (value instanceof Promise) {
     // Refused: if it rejects, that is nobody's business any more.
     value.catch(() => {})
@@ -66,11 +66,11 @@ export function shown(value: unknown): string {
  * Refuses options that nobody reads: a misspelt name must not be silently ignored.
  * @throws CorralError `ERR_OPTION` naming the unknown option and the known ones.
  */
-export function refuseUnknown(options: object, known: readonly string[], where: string): void {
+export function rejectUnknownOptions(options: object, known: readonly string[], where: string): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the options of ${where} to be an object, got ${shown(options)}.`,
+      `Expected the options of ${where} to be an object, got ${formatValue(options)}.`,
     )
   for (const name of Object.keys(options))
     if (!known.includes(name))

@@ -14,22 +14,22 @@ export function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybeP
 }
 
 /** How a promise that is not one yet, such as a place in a batch, is changed without becoming one. */
-export const CHANGED: unique symbol = Symbol('changed')
+export const MAP_LAZILY: unique symbol = Symbol('changed')
 
-interface Changeable<T> extends Promise<T> {
-  [CHANGED]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R>
+interface LazyPromise<T> extends Promise<T> {
+  [MAP_LAZILY]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R>
 }
 
 /**
  * Changes a value once it is here. Unlike `andThen` it may leave the change to whoever asks for the outcome, who then
  * waits for one promise and not for one of each layer: for changes without effects of their own.
  */
-export function changed<T, R>(
+export function mapLazily<T, R>(
   value: MaybePromise<T>,
   change: (value: T) => MaybePromise<R>,
 ): MaybePromise<R> {
   if (!isPromise(value)) return change(value)
-  return CHANGED in value ? (value as Changeable<T>)[CHANGED](change) : value.then(change)
+  return MAP_LAZILY in value ? (value as LazyPromise<T>)[MAP_LAZILY](change) : value.then(change)
 }
 
 /** Runs an attempt and recovers from its failure, whether it throws or rejects. */
@@ -52,7 +52,7 @@ export function all<T>(values: readonly MaybePromise<T>[]): MaybePromise<T[]> {
 }
 
 /** Does something for each item. A failure of one is that of all, thrown or rejected, and the others' are not left behind. */
-export function each<T, R>(
+export function mapEach<T, R>(
   items: readonly T[],
   work: (item: T, index: number) => MaybePromise<R>,
 ): MaybePromise<R[]> {
@@ -67,8 +67,8 @@ export function each<T, R>(
 }
 
 /** Swallows the failure of a promise that somebody else already answers for. */
-export function handled<T>(value: MaybePromise<T>): MaybePromise<T> {
+export function ignoreRejection<T>(value: MaybePromise<T>): MaybePromise<T> {
   // What is no promise yet has nothing to swallow.
-  if (isPromise(value) && !(CHANGED in value)) value.catch(() => {})
+  if (isPromise(value) && !(MAP_LAZILY in value)) value.catch(() => {})
   return value
 }

@@ -5,7 +5,7 @@ const FORMAT = 2
  * What all copies of the package in this process share: its ESM and its CJS build, or two installations of it. A creation
  * of one runs code that was written for the other. What is shared is plain data, closures, and classes of Node.
  */
-export function onePerProcess<T extends object>(name: string, make: () => T): T {
+export function processGlobal<T extends object>(name: string, make: () => T): T {
   const key = Symbol.for(`corral.${name}.${FORMAT}`)
   const all = globalThis as { [key: symbol]: T | undefined }
   return (all[key] ??= make())

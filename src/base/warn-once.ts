@@ -1,7 +1,7 @@
-import { onePerProcess } from './process-global.js'
+import { processGlobal } from './process-global.js'
 
 /** What was said already; so many at most that what comes from outside does not fill memory, or a log. */
-const warned = onePerProcess('warned', () => new Set<string>())
+const warned = processGlobal('warned', () => new Set<string>())
 const LIMIT = 1_000
 
 /** A warning of the process, once for what it is about. */

@@ -1,9 +1,9 @@
 import type { Backend, Outcome, Representation, Write, WriteOptions } from '../backend/backend.js'
-import type { Basis } from '../backend/cached-value.js'
+import type { DependencySnapshot } from '../backend/cached-value.js'
 import { arriving } from '../backend/lease.js'
 import { reportUndecodable } from '../base/diagnostics.js'
-import { CorralError, shown } from '../base/errors.js'
-import { all, andThen, changed, each, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { all, andThen, isPromise, type MaybePromise, mapEach, mapLazily } from '../base/maybe-promise.js'
 import type { Ledger, Tracker } from '../ledger/ledger.js'
 
 /** A layer around a backend. `wrap` applies them from the backend outwards. */
@@ -67,18 +67,18 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, brings = 
     delete: remove,
     getMulti:
       overrides.getMulti ??
-      (overrides.get ? (keys) => each(keys, (key) => get(key)) : (keys) => next.getMulti(keys)),
+      (overrides.get ? (keys) => mapEach(keys, (key) => get(key)) : (keys) => next.getMulti(keys)),
     setMulti:
       overrides.setMulti ??
       (overrides.set
-        ? (writes) => each(writes, ([key, value, options]) => set(key, value, options))
+        ? (writes) => mapEach(writes, ([key, value, options]) => set(key, value, options))
         : (writes) => next.setMulti(writes)),
     deleteMulti:
       overrides.deleteMulti ??
       (overrides.delete
         ? (keys) =>
             andThen(
-              each(keys, (key) => remove(key)),
+              mapEach(keys, (key) => remove(key)),
               () => undefined,
             )
         : (keys) => next.deleteMulti(keys)),
@@ -118,7 +118,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
   if (typeof mangler !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected mapKeys() to receive a function from key to key, got ${shown(mangler)}.`,
+      `Expected mapKeys() to receive a function from key to key, got ${formatValue(mangler)}.`,
     )
   const mangle = (key: string): string => {
     const mangled: unknown = mangler(key)
@@ -126,7 +126,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
     // Whatever else it is, different keys would meet in it.
     throw new CorralError(
       'ERR_KEY',
-      `Expected a key mangler to return a string for '${key}', got ${shown(mangled)}.`,
+      `Expected a key mangler to return a string for '${key}', got ${formatValue(mangled)}.`,
     )
   }
   return <T>(next: Backend<T>) => {
@@ -134,7 +134,7 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
     const down = (options: WriteOptions): WriteOptions =>
       ledger === undefined || options.ifCurrent === undefined
         ? options
-        : { ...options, ifCurrent: ledger.down(options.ifCurrent.clock, options.ifCurrent.basis) }
+        : { ...options, ifCurrent: ledger.down(options.ifCurrent.clock, options.ifCurrent.snapshot) }
     const layer: Overrides<T> = {
       get: (key) => next.get(mangle(key)),
       set: (key, value, options) => next.set(mangle(key), value, down(options)),
@@ -165,15 +165,15 @@ function mapNames(ledger: Ledger, mangle: KeyMangler) {
     if (mapped === undefined) lists.set(list, (mapped = list.map((name) => mangle(name))))
     return mapped
   }
-  const bases = new WeakMap<Basis, Basis>()
-  const mapBasis = (basis: Basis): Basis => {
-    let mapped = bases.get(basis)
+  const snapshots = new WeakMap<DependencySnapshot, DependencySnapshot>()
+  const mapSnapshot = (snapshot: DependencySnapshot): DependencySnapshot => {
+    let mapped = snapshots.get(snapshot)
     if (mapped === undefined) {
       mapped = {
-        epoch: basis.epoch,
-        groups: basis.groups.map((group) => ({ a: group.a, names: names(group.names) })),
+        epoch: snapshot.epoch,
+        groups: snapshot.groups.map((group) => ({ asOf: group.asOf, names: names(group.names) })),
       }
-      bases.set(basis, mapped)
+      snapshots.set(snapshot, mapped)
     }
     return mapped
   }
@@ -184,17 +184,20 @@ function mapNames(ledger: Ledger, mangle: KeyMangler) {
     return lastMapped
   }
   return {
-    down: (clock: string, basis: Basis) => ({ clock: mapClock(clock), basis: mapBasis(basis) }),
+    down: (clock: string, snapshot: DependencySnapshot) => ({
+      clock: mapClock(clock),
+      snapshot: mapSnapshot(snapshot),
+    }),
     ledger: {
       shared: ledger.shared,
       use: (clock) => ledger.use?.(mapClock(clock)),
       read: (clock, list) => ledger.read(mapClock(clock), names(list)),
-      begin: (clock, list) => ledger.begin(mapClock(clock), names(list)),
+      now: (clock, list) => ledger.now(mapClock(clock), names(list)),
       ...(ledger.unmoved !== undefined && {
-        unmoved: (clock: string, basis: Basis) =>
-          (ledger.unmoved as NonNullable<Ledger['unmoved']>)(mapClock(clock), basis),
+        unmoved: (clock: string, snapshot: DependencySnapshot) =>
+          (ledger.unmoved as NonNullable<Ledger['unmoved']>)(mapClock(clock), snapshot),
       }),
-      judge: (clock, basis) => ledger.judge(mapClock(clock), mapBasis(basis)),
+      judge: (clock, snapshot) => ledger.judge(mapClock(clock), mapSnapshot(snapshot)),
       invalidate: (clock, list, mode) => ledger.invalidate(mapClock(clock), names(list), mode),
     } satisfies Ledger,
   }
@@ -205,7 +208,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
   if (typeof codec?.encode !== 'function' || typeof codec.decode !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected mapValues() to receive { encode, decode }, got ${shown(codec)}.`,
+      `Expected mapValues() to receive { encode, decode }, got ${formatValue(codec)}.`,
     )
   const layer = codec.name ?? 'codec'
   const decode = (stored: Inner | undefined, key: string): MaybePromise<Outer | undefined> => {
@@ -230,13 +233,13 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       name: next.name,
       get(key) {
         const stored = next.get(key)
-        return isPromise(stored) ? changed(stored, (later) => decode(later, key)) : decode(stored, key)
+        return isPromise(stored) ? mapLazily(stored, (later) => decode(later, key)) : decode(stored, key)
       },
       set: (key, value, options) =>
         andThen(codec.encode(value, key), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
-      setMulti: (writes) => andThen(each(writes, encode), (encoded) => next.setMulti(encoded)),
+      setMulti: (writes) => andThen(mapEach(writes, encode), (encoded) => next.setMulti(encoded)),
       delete: (key) => next.delete(key),
       deleteMulti: (keys) => next.deleteMulti(keys),
       acquire: (key, ms, options) =>
@@ -276,7 +279,10 @@ export function intercept(
   around: <R>(operation: Operation, proceed: () => MaybePromise<R>) => MaybePromise<R>,
 ): TransparentProxy {
   if (typeof around !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected intercept() to receive a function, got ${shown(around)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected intercept() to receive a function, got ${formatValue(around)}.`,
+    )
   return (next) => {
     const one = <R>(name: OperationName, key: string, proceed: () => MaybePromise<R>) =>
       around({ name, keys: [key] }, proceed)

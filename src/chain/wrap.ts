@@ -1,6 +1,6 @@
 import type { Backend } from '../backend/backend.js'
 import type { Bytes } from '../backend/cached-value.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { seeingReads } from './proxy.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: the one place where a layer of any representation is accepted
@@ -134,7 +134,7 @@ export function wrap(backend: Backend, ...layers: Layer[]): Backend {
     if (typeof layer !== 'function')
       throw new CorralError(
         'ERR_CHAIN',
-        `Expected proxy ${i + 1} of wrap() to be a function from backend to backend, got ${shown(layer)}.`,
+        `Expected proxy ${i + 1} of wrap() to be a function from backend to backend, got ${formatValue(layer)}.`,
       )
     const around = expectBackend(
       layer(chain),
@@ -157,6 +157,6 @@ export function expectBackend(value: unknown, expectation: string): Backend {
     return candidate as Backend
   throw new CorralError(
     'ERR_CHAIN',
-    `Expected ${expectation}, got ${shown(value)}. Complete your own with defineBackend(), and call factories: memory(), not memory.`,
+    `Expected ${expectation}, got ${formatValue(value)}. Complete your own with defineBackend(), and call factories: memory(), not memory.`,
   )
 }

@@ -1,82 +1,82 @@
-import { type Nested, ongoing, spans } from '../base/async-context.js'
-import { onePerProcess } from '../base/process-global.js'
-import type { Gathering } from './collector.js'
+import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
+import { processGlobal } from '../base/process-global.js'
+import type { DependencyCollector } from './collector.js'
 
 /** One creation as a node of the graph of who waits for whom in this process. */
-export interface Work {
-  /** The pile and the keys that it works for, to recognise a creation that asks for itself. */
-  readonly pile: object
+export interface CreationNode {
+  /** The owner and the keys that it works for, to recognise a creation that asks for itself. */
+  readonly owner: object
   readonly keys: readonly string[]
   /** Without a lease, because waiting would have closed a cycle. */
   readonly alone: boolean
   /** What code inside this creation waits for right now; an entry per wait. */
-  readonly waits: Set<{ readonly on: Work }>
+  readonly waits: Set<{ readonly on: CreationNode }>
 }
 
-export function workOf(pile: object, keys: readonly string[], alone = false): Work {
-  return { pile, keys, alone, waits: new Set() }
+export function creationNode(owner: object, keys: readonly string[], alone = false): CreationNode {
+  return { owner, keys, alone, waits: new Set() }
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
-export interface Scope extends Nested<Scope> {
-  readonly work: Work
+export interface Scope extends ContextFrame<Scope> {
+  readonly node: CreationNode
   /** What the creation is made from; absent where nothing tracks it. */
-  readonly gathering: Gathering | undefined
+  readonly collector: DependencyCollector | undefined
   /** Is told when something went into a creation that nothing tracks, and would have been tracked. */
-  readonly untold?: () => void
+  readonly markUntracked?: () => void
   /** The creation that asked for the renewal which this one is part of, and waits for it, but is not made from it. */
   readonly by?: Scope | undefined
 }
 
 /** Values that are being renewed because something that they are made from is to be made anew. */
-interface Renewal extends Nested<Renewal> {
+interface Renewal extends ContextFrame<Renewal> {
   readonly by: Scope | undefined
   readonly of: object
   readonly keys: Set<string>
 }
 
 /** A transaction that `afterCommit` runs. */
-export interface Transaction extends Nested<Transaction> {
+export interface Transaction extends ContextFrame<Transaction> {
   /** What was made from what it has made, and must not be kept if it is rolled back. */
-  readonly into: { add(gathering: Gathering): void }
+  readonly into: { add(collector: DependencyCollector): void }
 }
 
 type Leave = <R>(run: () => R) => R
 
 const stay: Leave = (run) => run()
 /** How to leave a session, of which nothing is known here. */
-const leaving = onePerProcess('leave', () => ({ session: stay }))
-const scopes = spans<Scope>('scopes')
-const renewals = spans<Renewal>('renewals')
-const transactions = spans<Transaction>('transactions')
+const leaving = processGlobal('leave', () => ({ session: stay }))
+const scopes = asyncContext<Scope>('scopes')
+const renewals = asyncContext<Renewal>('renewals')
+const transactions = asyncContext<Transaction>('transactions')
 
 /** The innermost creation around the caller. */
 export const currentScope = scopes.current
 
 /** Runs a creator in a scope of this run alone: several may be the same work, as a batch whose rest is made key by key. */
-export function runInScope<R>(work: Work, run: () => R | Promise<R>): Promise<R> {
+export function runInScope<R>(node: CreationNode, run: () => R | Promise<R>): Promise<R> {
   const scope = {
     parent: currentScope(),
     by: renewals.current()?.by,
-    work,
-    gathering: undefined,
+    node,
+    collector: undefined,
     over: false,
   }
   return scopes.during(scope, run)
 }
 
-/** Runs a creator inside its scope, where `gathering` collects what it makes is made from. */
-export function gatherIn<R>(
+/** Runs a creator inside its scope, where `collector` collects what it makes is made from. */
+export function runCollecting<R>(
   scope: Scope,
-  gathering: Gathering | undefined,
-  untold: () => void,
+  collector: DependencyCollector | undefined,
+  markUntracked: () => void,
   run: () => R,
 ): R {
   const inner: Scope = {
     parent: scope,
-    work: scope.work,
-    gathering,
-    untold,
+    node: scope.node,
+    collector,
+    markUntracked,
     get over() {
       return scope.over
     },
@@ -85,7 +85,7 @@ export function gatherIn<R>(
 }
 
 /** Runs what nobody waits for, and so is part of no creation and of no transaction, which might be rolled back. */
-export function runApart<R>(run: () => R): R {
+export function runDetached<R>(run: () => R): R {
   return transactions.leave(() => leaveScope(run))
 }
 
@@ -107,7 +107,7 @@ export function runRenewal<R>(
   const left = (keys: readonly string[]): readonly string[] => {
     const open = keys.filter((key) => {
       let outer = parent
-      while (outer && !(outer.of === of && outer.keys.has(key))) outer = ongoing(outer.parent)
+      while (outer && !(outer.of === of && outer.keys.has(key))) outer = innermostActive(outer.parent)
       return !outer
     })
     open.forEach((key) => renewal.keys.add(key))
@@ -120,10 +120,13 @@ export function runRenewal<R>(
 export const currentTransaction = transactions.current
 
 /** Notes what goes from a transaction, and those around it, into a creation, which may be outside of them. */
-export function takeFrom(transaction: Transaction | undefined, gathering: Gathering): void {
+export function recordTransactionRead(
+  transaction: Transaction | undefined,
+  collector: DependencyCollector,
+): void {
   for (let from = transaction; from !== undefined; from = from.parent)
-    if (from.over) gathering.taint(UNDONE)
-    else from.into.add(gathering)
+    if (from.over) collector.forbidStoring(UNDONE)
+    else from.into.add(collector)
 }
 
 /** Why nothing is kept of a transaction whose end is not a commit, or not known. */
@@ -135,7 +138,7 @@ function waiting(): Scope | undefined {
 }
 
 /** All creations under way that wait for the caller. */
-function around(): Scope[] {
+function enclosingCreations(): Scope[] {
   const found: Scope[] = []
   for (let scope = waiting(); scope !== undefined; scope = scope.parent ?? scope.by)
     if (!scope.over) found.push(scope)
@@ -148,8 +151,8 @@ export function whenLeavingSession(leave: Leave): void {
 }
 
 /** Notes that the creation that waits for the caller, if there is one, waits for `on`; the answer ends the wait. */
-export function noteWait(on: Work): (() => void) | undefined {
-  const waits = waiting()?.work.waits
+export function addWait(on: CreationNode): (() => void) | undefined {
+  const waits = waiting()?.node.waits
   if (waits === undefined) return undefined
   const edge = { on }
   waits.add(edge)
@@ -157,10 +160,10 @@ export function noteWait(on: Work): (() => void) | undefined {
 }
 
 /** Whether the caller, waiting for `target`, would wait for itself. */
-export function closesCycle(target: Work): boolean {
-  const asking = waiting()?.work
+export function wouldDeadlock(target: CreationNode): boolean {
+  const asking = waiting()?.node
   if (asking === undefined) return false
-  const seen = new Set<Work>()
+  const seen = new Set<CreationNode>()
   const open = [target]
   for (let work = open.pop(); work !== undefined; work = open.pop()) {
     if (work === asking) return true
@@ -172,11 +175,13 @@ export function closesCycle(target: Work): boolean {
 }
 
 /** Whether the caller is part of a creation of the same key. */
-export function makesAlready(pile: object, key: string): boolean {
-  return around().some(({ work }) => work.pile === pile && work.keys.includes(key))
+export function isCreating(owner: object, key: string): boolean {
+  return enclosingCreations().some(({ node }) => node.owner === owner && node.keys.includes(key))
 }
 
 /** Whether a creation without a lease is under way around the caller for the same key: its creator asks for itself. */
-export function repeatsItself(pile: object, key: string): boolean {
-  return around().some(({ work }) => work.alone && work.pile === pile && work.keys.includes(key))
+export function isCreatingUnshared(owner: object, key: string): boolean {
+  return enclosingCreations().some(
+    ({ node }) => node.alone && node.owner === owner && node.keys.includes(key),
+  )
 }

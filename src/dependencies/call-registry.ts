@@ -1,5 +1,5 @@
 import { NO_VALUE } from '../backend/cached-value.js'
-import type { Remembered } from '../ledger/ledger.js'
+import type { CallRegistry } from '../ledger/ledger.js'
 
 /** How many values are renewed at a time: a group must not fall upon the database all at once. */
 const AT_A_TIME = 8
@@ -10,7 +10,7 @@ interface Call {
 }
 
 /** Remembers the latest calls, one for each key. */
-export function remembered(limit = 10_000): Remembered {
+export function remembered(limit = 10_000): CallRegistry {
   const calls = new Map<string, Call>()
   const keysOf = new Map<string, Set<string>>()
   const forget = (key: string, { names }: Call): void => {
@@ -26,7 +26,7 @@ export function remembered(limit = 10_000): Remembered {
     if (oldest !== undefined) forget(...oldest)
   }
   return {
-    note(key, names, renew) {
+    record(key, names, renew) {
       const former = calls.get(key)
       if (former !== undefined) forget(key, former)
       else if (calls.size >= limit) forgetOldest()

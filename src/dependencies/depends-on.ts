@@ -15,12 +15,12 @@ export function dependsOn(...names: readonly (string | readonly string[])[]): vo
   refuseVersions(flat)
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering === undefined) throw untracked(scope.work.keys[0] as string)
-  scope.gathering.declare(flat)
+  if (scope.collector === undefined) throw notTracked(scope.node.keys[0] as string)
+  scope.collector.add(flat)
 }
 
 /** The error of a creation that declares what nobody tracks. */
-export function untracked(key: string): CorralError {
+export function notTracked(key: string): CorralError {
   return new CorralError(
     'ERR_NO_LEDGER',
     `'${key}' says what it is made from, but its region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,

@@ -1,6 +1,6 @@
 import { report } from '../base/diagnostics.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
-import { atOnce } from '../base/expect-sync.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { expectSync } from '../base/expect-sync.js'
 import { warnOnce } from '../base/warn-once.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
@@ -111,10 +111,13 @@ interface Description<T> {
  * @throws CorralError `ERR_OPTION` on an unknown option.
  */
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
-  refuseUnknown(options, ['mode'], 'dep.scopes()')
+  rejectUnknownOptions(options, ['mode'], 'dep.scopes()')
   const { mode = 'strict' } = options
   if (mode !== 'strict' && mode !== 'lenient')
-    throw new CorralError('ERR_OPTION', `Expected \`mode\` to be 'strict' or 'lenient', got ${shown(mode)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`mode\` to be 'strict' or 'lenient', got ${formatValue(mode)}.`,
+    )
   const typeText = text('type', type)
   const descriptions: Description<T>[] = []
   const known = new Set<string>()
@@ -131,7 +134,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
 
   /** What one image of the item says of one description: a name, or nothing. */
   const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
-    const values = atOnce(`an extractor of '${type}'`, extract(item, info))
+    const values = expectSync(`an extractor of '${type}'`, extract(item, info))
     if (values === undefined || values === null) return undefined
     const found = Object.keys(values).sort()
     if (found.join('\0') === fields.join('\0')) return conditionName(fields, values)
@@ -165,7 +168,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
               `extractor ${kind}`,
               () =>
                 // Whatever was thrown: what cannot be put into words must not keep the lists from being invalidated.
-                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : shown(error)}`,
+                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : formatValue(error)}`,
             )
           }
         }
@@ -175,14 +178,14 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
 
   const self = {
     describes(fields: readonly string[], extract: Description<T>['extract'], options: DescribeOptions = {}) {
-      refuseUnknown(options, ['watchModified'], 'describes()')
+      rejectUnknownOptions(options, ['watchModified'], 'describes()')
       const sorted = [...checkTexts('fields', fields)].sort()
       const { watchModified = sorted } = options
       const watched = new Set(checkTexts('watchModified', watchModified))
       if (typeof extract !== 'function')
         throw new CorralError(
           'ERR_OPTION',
-          `Expected describes() to receive an extractor, got ${shown(extract)}.`,
+          `Expected describes() to receive an extractor, got ${formatValue(extract)}.`,
         )
       known.add(kindName(sorted))
       descriptions.push({ fields: sorted, watched, extract })
@@ -192,7 +195,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       if (typeof condition !== 'object' || condition === null)
         throw new CorralError(
           'ERR_OPTION',
-          `Expected a condition of '${type}' to be an object of fields and values, got ${shown(condition)}.`,
+          `Expected a condition of '${type}' to be an object of fields and values, got ${formatValue(condition)}.`,
         )
       const fields = Object.keys(condition).sort()
       if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
@@ -211,7 +214,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       if (typeof region?.invalidateDependencies !== 'function')
         throw new CorralError(
           'ERR_OPTION',
-          `Expected invalidateFor(item, region) of '${type}' to receive a region, got ${shown(region)}.`,
+          `Expected invalidateFor(item, region) of '${type}' to receive a region, got ${formatValue(region)}.`,
         )
       const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
@@ -228,11 +231,14 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
  * @throws CorralError `ERR_OPTION` for a change that cannot be right: it would silently invalidate too little.
  */
 export function checkChange<T>(type: string, item: T, change: Change<T>) {
-  refuseUnknown(change, ['before', 'created', 'modified', 'info'], `a change of '${type}'`)
+  rejectUnknownOptions(change, ['before', 'created', 'modified', 'info'], `a change of '${type}'`)
   const { before = null, created = false, modified } = change
   const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
   if (typeof created !== 'boolean')
-    throw new CorralError('ERR_OPTION', `Expected \`created\` to be true or false, got ${shown(created)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`created\` to be true or false, got ${formatValue(created)}.`,
+    )
   if (created && before !== null)
     throw new CorralError(
       'ERR_OPTION',
@@ -253,7 +259,10 @@ function checkTexts(what: string, list: unknown): readonly string[] {
     const texts = [...(list as Iterable<unknown>)]
     if (texts.every((one): one is string => typeof one === 'string')) return texts
   }
-  throw new CorralError('ERR_OPTION', `Expected \`${what}\` to be a list of field names, got ${shown(list)}.`)
+  throw new CorralError(
+    'ERR_OPTION',
+    `Expected \`${what}\` to be a list of field names, got ${formatValue(list)}.`,
+  )
 }
 
 /**
@@ -267,6 +276,6 @@ function valueText(field: string, value: unknown): string {
     return `'${part(`value of '${field}'`, value)}`
   throw new CorralError(
     'ERR_OPTION',
-    `Expected '${field}' of a condition, or of what an extractor answers, to be a string, number, bigint, boolean or null, got ${shown(value)}.`,
+    `Expected '${field}' of a condition, or of what an extractor answers, to be a string, number, bigint, boolean or null, got ${formatValue(value)}.`,
   )
 }

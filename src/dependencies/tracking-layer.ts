@@ -1,17 +1,17 @@
 import type { Backend } from '../backend/backend.js'
-import { type Basis, type CachedValue, isCachedValue } from '../backend/cached-value.js'
+import { type CachedValue, type DependencySnapshot, isCachedValue } from '../backend/cached-value.js'
 import { arriving } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
-import { andThen, changed, handled, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, ignoreRejection, isPromise, type MaybePromise, mapLazily } from '../base/maybe-promise.js'
 import { delegate, type Overrides } from '../chain/proxy.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
-  compare,
+  type CallRegistry,
   type Freshness,
+  freshnessAt,
   type Ledger,
+  type LedgerReading,
   namesOf,
-  type Reading,
-  type Remembered,
 } from '../ledger/ledger.js'
 
 /** The clock of a ledger, under the prefix of the layers below. */
@@ -27,74 +27,82 @@ const MANY = 1_000
 const TOLD = 1_000
 
 /**
- * Makes entries die with what they were made from. An entry carries its basis; a read compares it with the ledger, a
+ * Makes entries die with what they were made from. An entry carries its snapshot; a read compares it with the ledger, a
  * write is checked against it. With a `lent` ledger, which is not the store's own, checking and writing are two steps:
  * what slips in between is caught by the next read.
  */
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: () => Remembered } = {},
+  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: () => CallRegistry } = {},
 ): Backend<CachedValue> {
   ledger.use?.(CLOCK)
   const remembered = memory()
   /** Whether reads answer later; what answers at once is judged without asking for anything together. */
   let later = true
   const told = crowds()
-  const learn = (key: string, basis: Basis): void => {
-    const names = namesOf(basis)
+  const learn = (key: string, snapshot: DependencySnapshot): void => {
+    const names = namesOf(snapshot)
     if (later) remembered.learn(key, names)
     if (names.length > MANY) told(key, names.length)
   }
   const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
     if (freshness === 'fresh' || found === undefined) return found
-    return freshness === 'dead'
+    return freshness === 'invalid'
       ? undefined
       : { payload: found.payload, metadata: { ...found.metadata, stale: true } }
   }
   /** What the ledger lets pass may rest on versions, of which no ledger knows. */
-  const current = (found: CachedValue | undefined, basis: Basis): MaybePromise<CachedValue | undefined> =>
-    basis.versions === undefined || found === undefined
+  const current = (
+    found: CachedValue | undefined,
+    snapshot: DependencySnapshot,
+  ): MaybePromise<CachedValue | undefined> =>
+    snapshot.versions === undefined || found === undefined
       ? found
-      : andThen(outdated(basis.versions), ({ length }) => (length === 0 ? found : undefined))
+      : andThen(outdated(snapshot.versions), ({ length }) => (length === 0 ? found : undefined))
   /** Judges what is here already against a ledger that answers whenever it does. */
   const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
     if (found === undefined) return undefined
-    const basis = basisOf(found)
-    if (basis === undefined) return unvouched(found)
+    const snapshot = snapshotOf(found)
+    if (snapshot === undefined) return unvouched(found)
     // What nearly every hit comes down to, where names need not even be mapped.
-    if (ledger.unmoved?.(CLOCK, basis)) return current(found, basis)
-    const freshness = ledger.judge(CLOCK, basis)
-    if (freshness === 'fresh') return current(found, basis)
+    if (ledger.unmoved?.(CLOCK, snapshot)) return current(found, snapshot)
+    const freshness = ledger.judge(CLOCK, snapshot)
+    if (freshness === 'fresh') return current(found, snapshot)
     return isPromise(freshness)
-      ? freshness.then((later) => current(judged(found, later), basis))
-      : current(judged(found, freshness), basis)
+      ? freshness.then((later) => current(judged(found, later), snapshot))
+      : current(judged(found, freshness), snapshot)
   }
   /** Judges an entry by a reading that was asked for together with it, if that covers its names. */
   const judgeBy = (
     key: string,
     found: CachedValue | undefined,
-    reading: Reading,
+    reading: LedgerReading,
     asked: readonly string[],
   ) => {
     if (found === undefined) return undefined
-    const basis = basisOf(found)
-    if (basis === undefined) return unvouched(found)
-    const names = namesOf(basis)
+    const snapshot = snapshotOf(found)
+    if (snapshot === undefined) return unvouched(found)
+    const names = namesOf(snapshot)
     if (names !== asked) remembered.learn(key, names)
-    if (reading.now?.epoch === basis.epoch && basis.groups.every(({ a }) => (reading.now?.at ?? 0) <= a))
-      return current(found, basis)
+    if (
+      reading.now?.epoch === snapshot.epoch &&
+      snapshot.groups.every(({ asOf }) => (reading.now?.at ?? 0) <= asOf)
+    )
+      return current(found, snapshot)
     return covers(asked, names)
-      ? current(judged(found, compare(basis, reading)), basis)
-      : andThen(ledger.read(CLOCK, names), (later) => current(judged(found, compare(basis, later)), basis))
+      ? current(judged(found, freshnessAt(snapshot, reading)), snapshot)
+      : andThen(ledger.read(CLOCK, names), (later) =>
+          current(judged(found, freshnessAt(snapshot, later)), snapshot),
+        )
   }
 
   /** What a fill told its waiters was judged by the ledger in the step that stored it, if the ledger is the store's own. */
   const vouched = (key: string, found: CachedValue): MaybePromise<CachedValue | undefined> => {
-    const basis = basisOf(found)
-    if (lent || basis === undefined) return undefined
-    learn(key, basis)
-    return current(found, basis)
+    const snapshot = snapshotOf(found)
+    if (lent || snapshot === undefined) return undefined
+    learn(key, snapshot)
+    return current(found, snapshot)
   }
 
   const layer: Overrides<CachedValue> = {
@@ -103,9 +111,9 @@ export function track(
       later = isPromise(found)
       if (!isPromise(found)) return judge(found)
       const asked = remembered.expected(key)
-      const reading = handled(ledger.read(CLOCK, asked))
-      return changed(found, (entry) =>
-        entry === undefined ? undefined : changed(reading, (read) => judgeBy(key, entry, read, asked)),
+      const reading = ignoreRejection(ledger.read(CLOCK, asked))
+      return mapLazily(found, (entry) =>
+        entry === undefined ? undefined : mapLazily(reading, (read) => judgeBy(key, entry, read, asked)),
       )
     },
     getMulti(keys) {
@@ -118,11 +126,11 @@ export function track(
           : (judgements as (CachedValue | undefined)[])
       }
       const asked = keys.map((key) => remembered.expected(key))
-      const readings = asked.map((names) => handled(ledger.read(CLOCK, names)))
+      const readings = asked.map((names) => ignoreRejection(ledger.read(CLOCK, names)))
       return found.then((entries) =>
         Promise.all(
           entries.map((entry, i) =>
-            andThen(readings[i] as Reading, (read) =>
+            andThen(readings[i] as LedgerReading, (read) =>
               judgeBy(keys[i] as string, entry, read, asked[i] as readonly string[]),
             ),
           ),
@@ -130,11 +138,11 @@ export function track(
       )
     },
     set(key, value, options) {
-      const { basis } = value.metadata
-      if (basis !== undefined) learn(key, basis)
-      if (basis === undefined) return next.set(key, value, options)
-      if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, basis } })
-      return andThen(ledger.judge(CLOCK, basis), (freshness) => {
+      const { snapshot } = value.metadata
+      if (snapshot !== undefined) learn(key, snapshot)
+      if (snapshot === undefined) return next.set(key, value, options)
+      if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, snapshot } })
+      return andThen(ledger.judge(CLOCK, snapshot), (freshness) => {
         if (freshness === 'fresh') return next.set(key, value, options)
         // A refused fill gives its lease back; a refused write leaves nothing older behind.
         const { token } = options
@@ -148,12 +156,12 @@ export function track(
           setMulti: (writes) =>
             next.setMulti(
               writes.map(([key, value, options]) => {
-                const { basis } = value.metadata
-                if (basis !== undefined) learn(key, basis)
+                const { snapshot } = value.metadata
+                if (snapshot !== undefined) learn(key, snapshot)
                 return [
                   key,
                   value,
-                  basis === undefined ? options : { ...options, ifCurrent: { clock: CLOCK, basis } },
+                  snapshot === undefined ? options : { ...options, ifCurrent: { clock: CLOCK, snapshot } },
                 ]
               }),
             ),
@@ -164,20 +172,20 @@ export function track(
       ),
     ledger: undefined,
     tracker: {
-      explicit: calls !== undefined,
+      tracksDependencies: calls !== undefined,
       shared: ledger.shared,
       calls,
-      judge: (basis) => ledger.judge(CLOCK, basis),
-      asOf: (names) => ledger.begin(CLOCK, names),
+      judge: (snapshot) => ledger.judge(CLOCK, snapshot),
+      asOf: (names) => ledger.now(CLOCK, names),
       invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
       inspect: (key) =>
         andThen(next.get(key), (entry) => {
-          const basis = entry === undefined ? undefined : basisOf(entry)
-          if (basis === undefined) return { entry, blame: [] }
-          return andThen(ledger.read(CLOCK, namesOf(basis)), (reading) =>
-            andThen(outdated(basis.versions ?? []), (versions) => ({
+          const snapshot = entry === undefined ? undefined : snapshotOf(entry)
+          if (snapshot === undefined) return { entry, invalidatedNames: [] }
+          return andThen(ledger.read(CLOCK, namesOf(snapshot)), (reading) =>
+            andThen(outdated(snapshot.versions ?? []), (versions) => ({
               entry,
-              blame: [...against(basis, reading), ...versions],
+              invalidatedNames: [...against(snapshot, reading), ...versions],
             })),
           )
         }),
@@ -186,11 +194,12 @@ export function track(
   return delegate(next, layer, true)
 }
 
-function basisOf(found: CachedValue | null): Basis | undefined {
-  const basis = (found as Partial<CachedValue> | null)?.metadata?.basis
-  // A foreign writer may have left anything there; what is no basis vouches for nothing.
-  return Array.isArray(basis?.groups) && (basis.versions === undefined || Array.isArray(basis.versions))
-    ? basis
+function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
+  const snapshot = (found as Partial<CachedValue> | null)?.metadata?.snapshot
+  // A foreign writer may have left anything there; what is no snapshot vouches for nothing.
+  return Array.isArray(snapshot?.groups) &&
+    (snapshot.versions === undefined || Array.isArray(snapshot.versions))
+    ? snapshot
     : undefined
 }
 
@@ -199,14 +208,14 @@ function unvouched(found: CachedValue): CachedValue | undefined {
   return isCachedValue(found) ? undefined : found
 }
 
-/** The names of a basis whose stamps speak against it. */
-function against(basis: Basis, { now, stamps }: Reading): readonly string[] {
-  if (now === undefined || now.epoch !== basis.epoch) return ['the clock itself, which was lost']
+/** The names of a snapshot whose stamps speak against it. */
+function against(snapshot: DependencySnapshot, { now, stamps }: LedgerReading): readonly string[] {
+  if (now === undefined || now.epoch !== snapshot.epoch) return ['the clock itself, which was lost']
   let position = 0
-  return basis.groups.flatMap(({ a, names }) =>
+  return snapshot.groups.flatMap(({ asOf, names }) =>
     names.filter(() => {
       const stamp = stamps[position++]
-      return now.at > a && (stamp === undefined || stamp.hard > a || stamp.soft > a)
+      return now.at > asOf && (stamp === undefined || stamp.hard > asOf || stamp.soft > asOf)
     }),
   )
 }

@@ -1,24 +1,24 @@
 import { report } from '../base/diagnostics.js'
-import { handled, isPromise } from '../base/maybe-promise.js'
-import { runApart, workOf } from '../creation/scope.js'
-import { type Claim, giveBack, type Maker } from './create-and-fill.js'
-import { takeOff } from './flight.js'
+import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
+import { creationNode, runDetached } from '../creation/scope.js'
+import { type HeldLease, type LeasedCreations, releaseLease } from './create-and-fill.js'
+import { startFlight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
-import type { Steps } from './types.js'
+import type { DogpileDriver } from './types.js'
 
-export interface HandOver<V> {
-  readonly pile: object
+export interface BackgroundRenewal<V> {
+  readonly owner: object
   readonly runner: AsyncCreationRunner
-  readonly maker: Maker<V>
+  readonly maker: LeasedCreations<V>
   /** Aborted when nobody wants renewals any more. */
   readonly closing: AbortSignal
 }
 
 /** Hands stale keys to the runner. Its job holds the leases on its own: flights are for callers who wait. */
-export function handOver<V>(
-  { pile, runner, maker, closing }: HandOver<V>,
-  claims: readonly Claim<V>[],
-  steps: Steps<V>,
+export function renewInBackground<V>(
+  { owner, runner, maker, closing }: BackgroundRenewal<V>,
+  claims: readonly HeldLease<V>[],
+  steps: DogpileDriver<V>,
 ): void {
   const keys = claims.map(({ key }) => key)
   const background = async (): Promise<void> => {
@@ -27,28 +27,28 @@ export function handOver<V>(
     const live = claims.filter((_, i) => still[i])
     if (live.length === 0) return
     if (closing.aborted) {
-      await Promise.all(live.map(({ key, token }) => giveBack(key, token, steps)))
+      await Promise.all(live.map(({ key, token }) => releaseLease(key, token, steps)))
       return
     }
-    const work = workOf(
-      pile,
+    const work = creationNode(
+      owner,
       live.map(({ key }) => key),
     )
-    const jobs = live.map((claim) => ({ ...claim, flight: takeOff<V>(work) }))
-    await runApart(async () => {
+    const jobs = live.map((claim) => ({ ...claim, flight: startFlight<V>(work) }))
+    await runDetached(async () => {
       const limits = {
         wait: Number.POSITIVE_INFINITY,
         deadline: Number.POSITIVE_INFINITY,
         signal: closing,
       }
-      const landings = jobs.map(({ flight }) => handled(flight.wait(limits, true)))
-      await maker.makeAndLand(jobs, work, steps)
+      const landings = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
+      await maker.createAndFill(jobs, work, steps)
       await Promise.all(landings)
     })
   }
   const failed = async (error: unknown): Promise<void> => {
     report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-    await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+    await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
   }
   let running: Promise<void> | undefined
   try {

@@ -1,18 +1,18 @@
 import { report } from '../base/diagnostics.js'
-import { runInScope, type Work } from '../creation/scope.js'
-import type { Filled, Flight } from './flight.js'
-import type { Steps } from './types.js'
+import { type CreationNode, runInScope } from '../creation/scope.js'
+import type { FillResult, Flight } from './flight.js'
+import type { DogpileDriver } from './types.js'
 
 /** A key whose lease was granted, and who waits for it. */
-export interface Claim<V> {
+export interface HeldLease<V> {
   readonly key: string
   readonly flight: Flight<V>
   readonly token: string
 }
 
-export interface Maker<V> {
+export interface LeasedCreations<V> {
   /** Creates and fills under leases that are held; lands every flight of the batch. Never rejects. */
-  makeAndLand(claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void>
+  createAndFill(claims: readonly HeldLease<V>[], work: CreationNode, steps: DogpileDriver<V>): Promise<void>
   /** Resolves when nothing is being made. */
   idle(): Promise<void>
 }
@@ -20,14 +20,21 @@ export interface Maker<V> {
 /**
  * The one place where creators run under leases.
  * @param renewEvery - ms
- * @param ground - closes a flight to newcomers and takes it off the list
+ * @param closeFlight - closes a flight to newcomers and takes it off the list
  */
-export function makerOf<V>(renewEvery: number, ground: (key: string, flight: Flight<V>) => void): Maker<V> {
+export function leasedCreations<V>(
+  renewEvery: number,
+  closeFlight: (key: string, flight: Flight<V>) => void,
+): LeasedCreations<V> {
   let busy = 0
   let whenIdle: (() => void)[] = []
 
-  const makeAndLand = async (claims: readonly Claim<V>[], work: Work, steps: Steps<V>): Promise<void> => {
-    const stop = hold(claims, steps, renewEvery)
+  const createAndFill = async (
+    claims: readonly HeldLease<V>[],
+    work: CreationNode,
+    steps: DogpileDriver<V>,
+  ): Promise<void> => {
+    const stop = keepAlive(claims, steps, renewEvery)
     busy++
     try {
       const keys = claims.map(({ key }) => key)
@@ -37,17 +44,17 @@ export function makerOf<V>(renewEvery: number, ground: (key: string, flight: Fli
       const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
       const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
       claims.forEach(({ key, flight }, i) => {
-        ground(key, flight)
-        flight.land({
+        closeFlight(key, flight)
+        flight.complete({
           kind: 'value',
           value: values[i] as V,
-          filled: outcomes[i] as Filled,
-          look: flight.looks,
+          filled: outcomes[i] as FillResult,
+          readCount: flight.readCount,
         })
       })
     } catch (error) {
-      for (const { key, flight } of claims) ground(key, flight)
-      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      for (const { key, flight } of claims) closeFlight(key, flight)
+      await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
       for (const { flight } of claims) flight.fail(error)
     } finally {
       stop()
@@ -59,13 +66,13 @@ export function makerOf<V>(renewEvery: number, ground: (key: string, flight: Fli
   }
 
   return {
-    makeAndLand,
+    createAndFill,
     idle: () => (busy === 0 ? Promise.resolve() : new Promise((resolve) => whenIdle.push(resolve))),
   }
 }
 
 /** Keeps the leases of a creation alive until it is called off. */
-function hold<V>(held: readonly Claim<V>[], steps: Steps<V>, every: number): () => void {
+function keepAlive<V>(held: readonly HeldLease<V>[], steps: DogpileDriver<V>, every: number): () => void {
   if (steps.renew === undefined) return () => {}
   const timer = setInterval(
     () => {
@@ -90,7 +97,7 @@ function hold<V>(held: readonly Claim<V>[], steps: Steps<V>, every: number): () 
 }
 
 /** Gives a lease back after a failure, which is then the failure that counts. */
-export async function giveBack<V>(key: string, token: string, steps: Steps<V>): Promise<void> {
+export async function releaseLease<V>(key: string, token: string, steps: DogpileDriver<V>): Promise<void> {
   try {
     await steps.release?.(key, token)
   } catch (error) {
@@ -100,16 +107,16 @@ export async function giveBack<V>(key: string, token: string, steps: Steps<V>): 
 
 /** Runs a creator in a scope of its own. */
 export function create<V>(
-  steps: Steps<V>,
+  steps: DogpileDriver<V>,
   keys: readonly string[],
-  work: Work,
+  work: CreationNode,
   signal: AbortSignal,
 ): Promise<readonly V[]> {
   return runInScope(work, () => steps.create(keys, signal))
 }
 
 /** Aborted when nobody waits for any of the keys any more. */
-function whenAllAbandoned<V>(claims: readonly Claim<V>[]): AbortSignal {
+function whenAllAbandoned<V>(claims: readonly HeldLease<V>[]): AbortSignal {
   const [first] = claims
   if (claims.length === 1 && first !== undefined) return first.flight.abandoned
   const all = new AbortController()

@@ -1,12 +1,19 @@
 import type { Acquired } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown } from '../base/errors.js'
-import { andThen, handled, isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { closesCycle, makesAlready, noteWait, repeatsItself, type Work, workOf } from '../creation/scope.js'
-import { handOver } from './background-renewal.js'
-import { type Claim, create, giveBack, makerOf } from './create-and-fill.js'
-import { type Flight, type Landing, type Limits, takeOff } from './flight.js'
-import type { Dogpile, Found, PileOptions, Renewed, RunOptions, Steps } from './types.js'
+import { CorralError, rejectUnknownOptions } from '../base/errors.js'
+import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import {
+  addWait,
+  type CreationNode,
+  creationNode,
+  isCreating,
+  isCreatingUnshared,
+  wouldDeadlock,
+} from '../creation/scope.js'
+import { renewInBackground } from './background-renewal.js'
+import { create, type HeldLease, leasedCreations, releaseLease } from './create-and-fill.js'
+import { type Flight, type FlightResult, type Limits, startFlight } from './flight.js'
+import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
 
 /** After so many flights that ended in an invalidation a caller makes its value for itself alone. */
 const ROUNDS = 3
@@ -19,13 +26,12 @@ const ROUNDS = 3
  * is sent. And nobody waits in a cycle: a creator that would wait for itself creates alone, without storing.
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
-export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
-  refuseUnknown(options, ['wait', 'renewEvery', 'runner', 'signal'], 'dogpile()')
+export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
+  rejectUnknownOptions(options, ['wait', 'renewEvery', 'runner', 'signal'], 'dogpile()')
   const defaultWait = milliseconds(options.wait ?? '60s', 'wait')
   const renewEvery = milliseconds(options.renewEvery ?? '3s', 'renewEvery')
   const { runner, signal: closing = never } = options
   const flights = new Map<string, Flight<V>>()
-  const pile = flights
 
   const limitsOf = ({ wait = defaultWait, signal }: RunOptions<V>): Limits => ({
     wait,
@@ -33,33 +39,33 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait,
     signal,
   })
-  const launch = (key: string, work: Work): Flight<V> => {
+  const launch = (key: string, work: CreationNode): Flight<V> => {
     const former = flights.get(key)
     if (former !== undefined) former.open = false
-    const flight = takeOff<V>(work)
+    const flight = startFlight<V>(work)
     flights.set(key, flight)
     return flight
   }
-  const ground = (key: string, flight: Flight<V>) => {
+  const closeFlight = (key: string, flight: Flight<V>) => {
     flight.open = false
     if (flights.get(key) === flight) flights.delete(key)
   }
 
-  const maker = makerOf<V>(renewEvery, ground)
-  const { makeAndLand, idle } = maker
+  const maker = leasedCreations<V>(renewEvery, closeFlight)
+  const { createAndFill, idle } = maker
 
   /** Sees a missing key through to a landing: waits for its lease, looks again, creates. Never rejects. */
-  const drive = async (
+  const awaitLease = async (
     key: string,
     flight: Flight<V>,
-    steps: Steps<V>,
-    denied: Acquired<Found<V>>,
+    steps: DogpileDriver<V>,
+    denied: Acquired<Lookup<V>>,
   ): Promise<void> => {
     let token: string | undefined
     try {
       let acquired = denied
       // Nothing has looked since that lease was asked for.
-      let asked = flight.looks
+      let asked = flight.readCount
       const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
         const told = await Promise.race([acquired.settled, abandoned])
@@ -67,54 +73,54 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         // Who came after the lease was asked for may have come after an invalidation of what was told, and starts over: the
         // leader is gone then, perhaps with the transaction that its creator works in.
         if (told?.state === 'fresh') {
-          ground(key, flight)
-          return flight.land({ kind: 'value', value: told.value, filled: 'lost', look: asked })
+          closeFlight(key, flight)
+          return flight.complete({ kind: 'value', value: told.value, filled: 'lost', readCount: asked })
         }
-        if (await landIfFresh(key, flight, steps)) return
-        asked = ++flight.looks
+        if (await completeIfFresh(key, flight, steps)) return
+        asked = ++flight.readCount
         acquired = await acquire(steps, key, false)
       }
       token = acquired.token
-      if (await landIfFresh(key, flight, steps, token)) return
+      if (await completeIfFresh(key, flight, steps, token)) return
     } catch (error) {
-      ground(key, flight)
-      if (token !== undefined) await giveBack(key, token, steps)
+      closeFlight(key, flight)
+      if (token !== undefined) await releaseLease(key, token, steps)
       flight.fail(error)
       return
     }
-    await makeAndLand([{ key, flight, token }], flight.work, steps)
+    await createAndFill([{ key, flight, token }], flight.node, steps)
   }
 
   /** Looks again; whoever joined before this look may have what it finds. */
-  const landIfFresh = async (
+  const completeIfFresh = async (
     key: string,
     flight: Flight<V>,
-    steps: Steps<V>,
+    steps: DogpileDriver<V>,
     token?: string,
   ): Promise<boolean> => {
-    const look = ++flight.looks
-    const [found] = await steps.look([key])
+    const readCount = ++flight.readCount
+    const [found] = await steps.read([key])
     if (found?.state !== 'fresh') return false
-    if (token !== undefined) await giveBack(key, token, steps)
-    ground(key, flight)
-    flight.land({ kind: 'value', value: found.value, filled: 'lost', look })
+    if (token !== undefined) await releaseLease(key, token, steps)
+    closeFlight(key, flight)
+    flight.complete({ kind: 'value', value: found.value, filled: 'lost', readCount })
     return true
   }
 
   /** For a caller that may not wait, or has waited often enough: makes the value for itself. */
-  const alone = async (
+  const createUnshared = async (
     keys: readonly string[],
-    steps: Steps<V>,
+    steps: DogpileDriver<V>,
     options: RunOptions<V>,
   ): Promise<readonly V[]> => {
-    const key = keys.find((one) => repeatsItself(pile, one))
-    if (key !== undefined) throw endless(key)
-    const work = workOf(pile, keys, true)
-    const endWait = noteWait(work)
+    const key = keys.find((one) => isCreatingUnshared(flights, one))
+    if (key !== undefined) throw creationCycle(key)
+    const work = creationNode(flights, keys, true)
+    const endWait = addWait(work)
     const { signal } = options
     const over = new AbortController()
     try {
-      const created = handled(create(steps, keys, work, signal ?? never))
+      const created = ignoreRejection(create(steps, keys, work, signal ?? never))
       // A creator that does not listen to its signal must not keep a caller who has gone.
       return signal === undefined
         ? await created
@@ -129,44 +135,53 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
   let later = false
 
   /** Asks for the leases of keys that nobody in this process works on, and makes what was granted in one creation. */
-  const makeWhatIsFree = async (mine: readonly Mine<V>[], work: Work, steps: Steps<V>): Promise<void> => {
+  const createLeased = async (
+    mine: readonly Mine<V>[],
+    work: CreationNode,
+    steps: DogpileDriver<V>,
+  ): Promise<void> => {
     const answers = await Promise.allSettled(
       mine.map(async ({ key, flight }) => {
         if (later) await undefined
-        flight.looks++
+        flight.readCount++
         const answer = acquire(steps, key, false)
         later = isPromise(answer)
         return answer
       }),
     )
-    const claims: Claim<V>[] = []
+    const claims: HeldLease<V>[] = []
     answers.forEach((answer, i) => {
       const { key, flight, stale } = mine[i] as Mine<V>
       if (answer.status === 'rejected') {
-        ground(key, flight)
+        closeFlight(key, flight)
         flight.fail(answer.reason)
       } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
       else if (stale) {
         flight.open = false
-        flight.land({ kind: 'again' })
+        flight.complete({ kind: 'retry' })
         // Until that lease is over the old value is had without asking for it each time.
-        const over = () => ground(key, flight)
+        const over = () => closeFlight(key, flight)
         answer.value.settled.then(over, over)
         setTimeout(over, Math.min(answer.value.remaining, 2 ** 31 - 1)).unref()
-      } else void drive(key, flight, steps, answer.value)
+      } else void awaitLease(key, flight, steps, answer.value)
     })
     if (claims.length === 0) return
-    const free: Claim<V>[] = []
-    const renewals: Claim<V>[] = []
+    const free: HeldLease<V>[] = []
+    const renewals: HeldLease<V>[] = []
     try {
-      const looks = claims.map(({ flight }) => ++flight.looks)
-      const founds = await steps.look(claims.map(({ key }) => key))
+      const looks = claims.map(({ flight }) => ++flight.readCount)
+      const founds = await steps.read(claims.map(({ key }) => key))
       for (const [i, claim] of claims.entries()) {
-        const found = founds[i] as Found<V>
+        const found = founds[i] as Lookup<V>
         if (found.state === 'fresh') {
-          await giveBack(claim.key, claim.token, steps)
-          ground(claim.key, claim.flight)
-          claim.flight.land({ kind: 'value', value: found.value, filled: 'lost', look: looks[i] as number })
+          await releaseLease(claim.key, claim.token, steps)
+          closeFlight(claim.key, claim.flight)
+          claim.flight.complete({
+            kind: 'value',
+            value: found.value,
+            filled: 'lost',
+            readCount: looks[i] as number,
+          })
         } else if (
           found.state === 'stale' &&
           runner !== undefined &&
@@ -176,45 +191,45 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
         else free.push(claim)
       }
     } catch (error) {
-      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
       for (const { key, flight } of claims) {
-        ground(key, flight)
+        closeFlight(key, flight)
         flight.fail(error)
       }
       return
     }
     if (runner !== undefined && renewals.length > 0) {
       for (const { key, flight } of renewals) {
-        ground(key, flight)
-        flight.land({ kind: 'again' })
+        closeFlight(key, flight)
+        flight.complete({ kind: 'retry' })
       }
-      handOver({ pile, runner, maker, closing }, renewals, steps)
+      renewInBackground({ owner: flights, runner, maker, closing }, renewals, steps)
     }
-    if (free.length > 0) await makeAndLand(free, work, steps)
+    if (free.length > 0) await createAndFill(free, work, steps)
   }
 
-  const seeThrough = async (
+  const resolveKeys = async (
     keys: readonly string[],
-    steps: Steps<V>,
+    steps: DogpileDriver<V>,
     options: RunOptions<V>,
     limits: Limits,
   ): Promise<Map<string, V>> => {
     const results = new Map<string, V>()
     let pending = keys
     for (let round = 1; pending.length > 0; round++) {
-      const founds = round === 1 && options.seen !== undefined ? options.seen : await steps.look(pending)
+      const founds = round === 1 && options.seen !== undefined ? options.seen : await steps.read(pending)
       if (founds.some(({ state }) => state !== 'fresh')) options.signal?.throwIfAborted()
       const waits: Wait<V>[] = []
       const mine: Mine<V>[] = []
       const own: string[] = []
-      const work = workOf(pile, pending)
+      const work = creationNode(flights, pending)
       // No await from here to the launch of the last flight: a key has one flight at a time.
       pending.forEach((key, i) => {
-        const found = founds[i] as Found<V>
+        const found = founds[i] as Lookup<V>
         const current = flights.get(key)
         if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
           results.set(key, found.value)
-        else if (options.alone || round > ROUNDS || (current?.open && closesCycle(current.work)))
+        else if (options.alone || round > ROUNDS || (current?.open && wouldDeadlock(current.node)))
           own.push(key)
         else if (current?.open) waits.push({ key, flight: current, leads: false })
         else {
@@ -228,16 +243,18 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
           })
         }
       })
-      const landings = waits.map(({ flight, leads }) => handled(flight.wait(limits, leads)))
-      if (mine.length > 0) void makeWhatIsFree(mine, work, steps)
+      const landings = waits.map(({ flight, leads }) => ignoreRejection(flight.wait(limits, leads)))
+      if (mine.length > 0) void createLeased(mine, work, steps)
       if (own.length > 0) {
-        const values = await alone(own, steps, options)
+        const values = await createUnshared(own, steps, options)
         own.forEach((key, i) => results.set(key, values[i] as V))
       }
       const landed = await Promise.all(landings)
       const joined = waits.some(({ leads }) => !leads)
       const suits =
-        joined && options.accept !== undefined ? await suited(waits, landed, options.accept) : undefined
+        joined && options.accept !== undefined
+          ? await acceptedResults(waits, landed, options.accept)
+          : undefined
       pending = waits.flatMap((wait, i) => {
         const landing = landed[i] as Awaited<(typeof landings)[number]>
         if (landing.kind === 'value' && suits?.[i] !== false) results.set(wait.key, landing.value)
@@ -249,18 +266,22 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     return results
   }
 
-  const runOne = async (key: string, steps: Steps<V>, options: RunOptions<V>, limits: Limits): Promise<V> =>
-    (await seeThrough([key], steps, options, limits)).get(key) as V
+  const runOne = async (
+    key: string,
+    steps: DogpileDriver<V>,
+    options: RunOptions<V>,
+    limits: Limits,
+  ): Promise<V> => (await resolveKeys([key], steps, options, limits)).get(key) as V
 
   const renewMulti = async (
     keys: readonly string[],
-    steps: Steps<V>,
+    steps: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, Renewed<V>>> => {
-    const repeated = keys.find((key) => makesAlready(pile, key))
-    if (repeated !== undefined) throw endless(repeated)
+    const repeated = keys.find((key) => isCreating(flights, key))
+    if (repeated !== undefined) throw creationCycle(repeated)
     options.signal?.throwIfAborted()
-    const work = workOf(pile, keys)
+    const work = creationNode(flights, keys)
     const limits = limitsOf(options)
     const mine = keys.map((key) => ({ key, flight: launch(key, work) }))
     const landings = mine.map(({ flight }) => {
@@ -271,20 +292,20 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     void (async () => {
       // Every lease first, then one creation: what an invalidation voids must have been begun after it was fenced.
       const answers = await Promise.allSettled(mine.map(async ({ key }) => acquire(steps, key, true)))
-      const claims: Claim<V>[] = []
+      const claims: HeldLease<V>[] = []
       let failure: unknown
       answers.forEach((answer, i) => {
         const { key, flight } = mine[i] as (typeof mine)[number]
-        flight.looks++
+        flight.readCount++
         if (answer.status === 'rejected') failure ??= answer.reason
         else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
         else
           failure ??= new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
       })
-      if (claims.length === mine.length) return makeAndLand(claims, work, steps)
-      await Promise.all(claims.map(({ key, token }) => giveBack(key, token, steps)))
+      if (claims.length === mine.length) return createAndFill(claims, work, steps)
+      await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
       for (const { key, flight } of mine) {
-        ground(key, flight)
+        closeFlight(key, flight)
         flight.fail(failure)
       }
     })()
@@ -303,17 +324,17 @@ export function dogpile<V>(options: PileOptions = {}): Dogpile<V> {
     detach(keys) {
       for (const key of keys) {
         const flight = flights.get(key)
-        if (flight !== undefined) ground(key, flight)
+        if (flight !== undefined) closeFlight(key, flight)
       }
     },
-    makes: (key) => makesAlready(pile, key),
+    isCreating: (key) => isCreating(flights, key),
     idle,
-    runMulti: async (keys, steps, options = {}) => seeThrough(keys, steps, options, limitsOf(options)),
+    runMulti: async (keys, steps, options = {}) => resolveKeys(keys, steps, options, limitsOf(options)),
     run(key, steps, options = {}) {
       const limits = limitsOf(options)
       const current = options.alone ? undefined : flights.get(key)
       // What a stampede mostly consists of, without the book-keeping of many keys.
-      if (options.seen?.[0]?.state === 'missing' && current?.open && !closesCycle(current.work)) {
+      if (options.seen?.[0]?.state === 'missing' && current?.open && !wouldDeadlock(current.node)) {
         const { signal, accept } = options
         const again = () => runOne(key, handed(steps), { signal, accept }, limits)
         return current.wait(limits, false).then((landing) => {
@@ -349,14 +370,14 @@ interface Wait<V> {
 /** For those who cannot be called off. */
 const never = new AbortController().signal
 
-function handed<V>(steps: Steps<V> | (() => Steps<V>)): Steps<V> {
+function handed<V>(steps: DogpileDriver<V> | (() => DogpileDriver<V>)): DogpileDriver<V> {
   return typeof steps === 'function' ? steps() : steps
 }
 
 /** Which landings suit callers that joined; who leads takes what it made or found itself. */
-function suited<V>(
+function acceptedResults<V>(
   waits: readonly Wait<V>[],
-  landed: readonly Landing<V>[],
+  landed: readonly FlightResult<V>[],
   accept: (value: V) => MaybePromise<boolean>,
 ): Promise<readonly boolean[]> {
   return Promise.all(
@@ -367,17 +388,17 @@ function suited<V>(
   )
 }
 
-function endless(key: string): CorralError {
+function creationCycle(key: string): CorralError {
   return new CorralError(
     'ERR_CREATION_CYCLE',
     `The creator of '${key}' asks for '${key}' again, endlessly. Break the recursion, or use other keys.`,
   )
 }
 
-function acquire<V>(steps: Steps<V>, key: string, steal: boolean): MaybePromise<Acquired<Found<V>>> {
+function acquire<V>(steps: DogpileDriver<V>, key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>> {
   return andThen(steps.acquire?.(key, steal) ?? { token: '' }, (acquired) => {
     // It may fail before anybody listens: while the other leases of a batch are asked for.
-    if (acquired.token === undefined) void handled(acquired.settled)
+    if (acquired.token === undefined) void ignoreRejection(acquired.settled)
     return acquired
   })
 }

@@ -1,40 +1,40 @@
 import { CorralError } from '../base/errors.js'
-import { noteWait, type Work } from '../creation/scope.js'
+import { addWait, type CreationNode } from '../creation/scope.js'
 
 /**
  * What becomes of a fill. `kept`: held back by choice, but nothing invalidated it while the lease was held, so that it may
  * be shared like a stored one.
  */
-export type Filled = 'stored' | 'kept' | 'lost' | 'refused'
+export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
 
 /**
  * How a creation ended for those who wait for it. A value that was stored is for everybody who joined. Any other is only
  * for those who joined before the flight last looked at the store: what was made after that look is new enough for them,
  * while for a later joiner an invalidation may have come in between.
  */
-export type Landing<V> =
-  | { readonly kind: 'value'; readonly value: V; readonly filled: Filled; readonly look: number }
-  | { readonly kind: 'again' }
+export type FlightResult<V> =
+  | { readonly kind: 'value'; readonly value: V; readonly filled: FillResult; readonly readCount: number }
+  | { readonly kind: 'retry' }
 
 /** A creation that the callers of this process share. */
 export interface Flight<V> {
-  readonly work: Work
+  readonly node: CreationNode
   /** Takes joiners: until its fill is sent. After that an invalidation could be acknowledged unseen. */
   open: boolean
   /** Its creator runs. */
   creating: boolean
   /** How often it has looked at the store, or asked it for a lease. */
-  looks: number
+  readCount: number
   /** Aborted when nobody waits any more. */
   readonly abandoned: AbortSignal
-  /** Who may not have the value of the landing is told to start over. */
-  land(landing: Landing<V>): void
+  /** Who may not have the value of the result is told to start over. */
+  complete(result: FlightResult<V>): void
   fail(error: unknown): void
   /**
-   * Resolves with the landing, within the caller's limits. The deadline does not run against a caller's own creator.
+   * Resolves with the result, within the caller's limits. The deadline does not run against a caller's own creator.
    * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
    */
-  wait(limits: Limits, leads: boolean): Promise<Landing<V>>
+  wait(limits: Limits, leads: boolean): Promise<FlightResult<V>>
 }
 
 /** How long a caller waits for what somebody else is making. */
@@ -47,7 +47,7 @@ export interface Limits {
 }
 
 interface Waiter<V> {
-  readonly resolve: (landing: Landing<V>) => void
+  readonly resolve: (result: FlightResult<V>) => void
   readonly reject: (error: unknown) => void
   readonly limits: Limits
   readonly leads: boolean
@@ -61,13 +61,13 @@ interface Waiter<V> {
 /** The longest delay that a timer can hold; what is longer is looked at again then. */
 const LONGEST = 2 ** 31 - 1
 
-export function takeOff<V>(work: Work): Flight<V> {
+export function startFlight<V>(node: CreationNode): Flight<V> {
   const waiters = new Set<Waiter<V>>()
   const abandoned = new AbortController()
   // One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers.
   let timer: NodeJS.Timeout | undefined
   let armedFor = Number.POSITIVE_INFINITY
-  let ended: { readonly landing: Landing<V> } | { readonly error: unknown } | undefined
+  let ended: { readonly result: FlightResult<V> } | { readonly error: unknown } | undefined
 
   const giveUp = (waiter: Waiter<V>, error: unknown): void => {
     part(waiter)
@@ -96,33 +96,33 @@ export function takeOff<V>(work: Work): Flight<V> {
     for (const waiter of [...waiters])
       if (waiter.deadline > now) next = Math.min(next, waiter.deadline)
       else if (!(waiter.leads && flight.creating))
-        giveUp(waiter, late(work.keys[0] ?? '', waiter.limits.wait))
+        giveUp(waiter, late(node.keys[0] ?? '', waiter.limits.wait))
     arm(next)
   }
-  const end = (how: { readonly landing: Landing<V> } | { readonly error: unknown }): void => {
+  const end = (how: { readonly result: FlightResult<V> } | { readonly error: unknown }): void => {
     if (ended !== undefined) return
     ended = how
     clearTimeout(timer)
     for (const waiter of waiters) {
       part(waiter)
-      if ('landing' in how) waiter.resolve(landingFor(waiter.joined, how.landing))
+      if ('result' in how) waiter.resolve(resultFor(waiter.joined, how.result))
       else waiter.reject(how.error)
     }
     waiters.clear()
   }
 
   const flight: Flight<V> = {
-    work,
+    node,
     open: true,
     creating: false,
-    looks: 0,
+    readCount: 0,
     abandoned: abandoned.signal,
-    land: (landing) => end({ landing }),
+    complete: (result) => end({ result }),
     fail: (error) => end({ error }),
     wait: (limits, leads) =>
       new Promise((resolve, reject) => {
         if (ended !== undefined)
-          return 'landing' in ended ? resolve(landingFor(flight.looks, ended.landing)) : reject(ended.error)
+          return 'result' in ended ? resolve(resultFor(flight.readCount, ended.result)) : reject(ended.error)
         const { deadline, signal } = limits
         if (signal?.aborted) {
           reject(signal.reason)
@@ -134,9 +134,9 @@ export function takeOff<V>(work: Work): Flight<V> {
           reject,
           limits,
           leads,
-          joined: flight.looks,
+          joined: flight.readCount,
           deadline,
-          endWait: noteWait(work),
+          endWait: addWait(node),
           abort: signal && (() => giveUp(waiter, signal.reason)),
         }
         if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
@@ -147,15 +147,15 @@ export function takeOff<V>(work: Work): Flight<V> {
   return flight
 }
 
-const AGAIN = { kind: 'again' } as const
+const RETRY = { kind: 'retry' } as const
 
-/** A landing's value is for those who joined early enough; the others start over. */
-function landingFor<V>(joined: number, landing: Landing<V>): Landing<V> {
-  return landing.kind === 'value' && !shareable(landing.filled) && joined >= landing.look ? AGAIN : landing
+/** A result's value is for those who joined early enough; the others start over. */
+function resultFor<V>(joined: number, result: FlightResult<V>): FlightResult<V> {
+  return result.kind === 'value' && !shareable(result.filled) && joined >= result.readCount ? RETRY : result
 }
 
-function shareable(filled: Filled): boolean {
-  return filled === 'stored' || filled === 'kept'
+function shareable(filled: FillResult): boolean {
+  return filled === 'stored' || filled === 'withheld'
 }
 
 const aborts = new WeakMap<AbortSignal, Set<() => void>>()

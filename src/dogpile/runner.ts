@@ -1,4 +1,4 @@
-import { CorralError, refuseUnknown } from '../base/errors.js'
+import { CorralError, rejectUnknownOptions } from '../base/errors.js'
 
 /** A renewal that a runner may do when and where it likes. */
 export interface CreationJob {
@@ -23,7 +23,7 @@ export interface BackgroundRunner extends AsyncCreationRunner {
  * @throws CorralError `ERR_OPTION` unless `concurrency` is an integer from 1 up.
  */
 export function inBackground(options: { readonly concurrency?: number } = {}): BackgroundRunner {
-  refuseUnknown(options, ['concurrency'], 'inBackground()')
+  rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
   const { concurrency = 8 } = options
   if (!(Number.isInteger(concurrency) || concurrency === Number.POSITIVE_INFINITY) || concurrency < 1)
     throw new CorralError(

@@ -1,29 +1,31 @@
 import type { Acquired } from '../backend/lease.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { Filled } from './flight.js'
+import type { FillResult } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 
 /** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
-export type Found<V> =
+export type Lookup<V> =
   | { readonly state: 'fresh' | 'stale'; readonly value: V }
   | { readonly state: 'missing'; readonly value?: undefined }
 
 /** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
-export interface Steps<V> {
+export interface DogpileDriver<V> {
   /** Looks at the store; never waits for a creation. */
-  look(keys: readonly string[]): MaybePromise<readonly Found<V>[]>
+  read(keys: readonly string[]): MaybePromise<readonly Lookup<V>[]>
   /** Does the expensive work for all of the keys, in their order. */
   create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
   /** Asks for the lease of a key; never waits. Without leases there is only this process. */
-  acquire?(key: string, steal: boolean): MaybePromise<Acquired<Found<V>>>
+  acquire?(key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>>
   /** Stores what was made, each under its token. The first thing it does must be to send it. */
-  fill?(fills: readonly (readonly [key: string, value: V, token: string])[]): MaybePromise<readonly Filled[]>
+  fill?(
+    fills: readonly (readonly [key: string, value: V, token: string])[],
+  ): MaybePromise<readonly FillResult[]>
   renew?(key: string, token: string): MaybePromise<boolean>
   release?(key: string, token: string): MaybePromise<boolean>
 }
 
-export interface PileOptions {
+export interface DogpileOptions {
   /** How long a caller waits for another one's creation. @default '60s' */
   readonly wait?: Duration
   /** How often leases are renewed while a creator runs. @default '3s' */
@@ -35,11 +37,11 @@ export interface PileOptions {
 }
 
 export interface RunOptions<V> {
-  /** ms. @default the pile's */
+  /** ms. @default the dogpile's */
   readonly wait?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** What the caller has found already, to spare the first look; one for each key. */
-  readonly seen?: readonly Found<V>[]
+  readonly seen?: readonly Lookup<V>[]
   /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
   /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
@@ -49,15 +51,15 @@ export interface RunOptions<V> {
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
 export interface Dogpile<V> {
   /** `steps` may be a function that makes them: whoever joins another caller's creation does not need them. */
-  run(key: string, steps: Steps<V> | (() => Steps<V>), options?: RunOptions<V>): Promise<V>
+  run(key: string, steps: DogpileDriver<V> | (() => DogpileDriver<V>), options?: RunOptions<V>): Promise<V>
   /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
-  runMulti(keys: readonly string[], steps: Steps<V>, options?: RunOptions<V>): Promise<Map<string, V>>
+  runMulti(keys: readonly string[], steps: DogpileDriver<V>, options?: RunOptions<V>): Promise<Map<string, V>>
   /** Creates anew whatever is there, voiding a creation under way. Tells what became of the fill. */
-  renew(key: string, steps: Steps<V>, options?: RunOptions<V>): Promise<Renewed<V>>
+  renew(key: string, steps: DogpileDriver<V>, options?: RunOptions<V>): Promise<Renewed<V>>
   /** The same for many keys, in one creation. */
   renewMulti(
     keys: readonly string[],
-    steps: Steps<V>,
+    steps: DogpileDriver<V>,
     options?: RunOptions<V>,
   ): Promise<Map<string, Renewed<V>>>
   /**
@@ -66,12 +68,12 @@ export interface Dogpile<V> {
    */
   detach(keys: readonly string[]): void
   /** Whether the caller is inside a creation of the key, or inside a renewal that such a creation asked for. */
-  makes(key: string): boolean
+  isCreating(key: string): boolean
   /** Resolves when no creation is under way. */
   idle(): Promise<void>
 }
 
 export interface Renewed<V> {
   readonly value: V
-  readonly filled: Filled
+  readonly filled: FillResult
 }

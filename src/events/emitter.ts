@@ -1,7 +1,7 @@
 import { report } from '../base/diagnostics.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise } from '../base/maybe-promise.js'
-import { runApart } from '../creation/scope.js'
+import { runDetached } from '../creation/scope.js'
 
 /** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
 export type Listener<E> = (event: E) => unknown
@@ -26,10 +26,13 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
       if (!known.includes(event as never))
         throw new CorralError(
           'ERR_OPTION',
-          `Expected ${where} to be one of ${known.map((name) => `'${name}'`).join(', ')}, got ${shown(event)}.`,
+          `Expected ${where} to be one of ${known.map((name) => `'${name}'`).join(', ')}, got ${formatValue(event)}.`,
         )
       if (typeof listener !== 'function')
-        throw new CorralError('ERR_OPTION', `Expected a listener to be a function, got ${shown(listener)}.`)
+        throw new CorralError(
+          'ERR_OPTION',
+          `Expected a listener to be a function, got ${formatValue(listener)}.`,
+        )
       const entry = { listener }
       const set = listeners.get(event) ?? new Set()
       listeners.set(event, set.add(entry))
@@ -41,7 +44,7 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
       const set = listeners.get(event)
       if (set === undefined) return
       // Nobody waits for a listener, so that it is part of no creation; who joins or leaves meanwhile changes nothing.
-      runApart(() => {
+      runDetached(() => {
         for (const { listener } of [...set])
           try {
             const result = listener(detail as never) as unknown

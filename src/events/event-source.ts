@@ -1,15 +1,15 @@
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import type { Emitter } from './emitter.js'
 
 /** Why something is invalidated, in the caller's words. */
-export interface Cause {
+export interface InvalidationReason {
   readonly reason?: string
   /** Whatever listeners need to know. What travels between processes arrives as JSON has it. */
   readonly meta?: unknown
 }
 
 /** Listeners may have been left uninformed: what they derived from events has to be made anew. */
-export interface Missed {
+export interface MissedEvents {
   /** The region or the broker whose events were missed. */
   readonly of: string
   /** In words. */
@@ -17,7 +17,7 @@ export interface Missed {
 }
 
 /** What has events that can be relayed. */
-export interface Source {
+export interface EventSource {
   readonly kind: 'region' | 'broker'
   readonly name: string | undefined
   /** The event that tells of what is done. */
@@ -26,7 +26,7 @@ export interface Source {
   accepts(event: Readonly<Record<string, unknown>>): boolean
   readonly emitter: Emitter<Record<string, object>>
   /** May refuse a cause before anything is done. */
-  readonly guards: Set<(cause: Cause) => void>
+  readonly guards: Set<(cause: InvalidationReason) => void>
   /** Throws where names cannot be invalidated at all, now and later. */
   readonly ready?: () => void
 }
@@ -34,17 +34,17 @@ export interface Source {
 const SOURCE = Symbol.for('corral.signals')
 
 /** Makes the events of a region or a broker reachable, without adding to what users see of it. */
-export function asSource(object: object, source: Source): void {
+export function asSource(object: object, source: EventSource): void {
   Object.defineProperty(object, SOURCE, { value: source })
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a region or a broker that has a name. */
-export function sourceOf(object: unknown, where: string): Source & { readonly name: string } {
+export function sourceOf(object: unknown, where: string): EventSource & { readonly name: string } {
   const source = hidden(object)
   if (source === undefined)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected ${where} to list regions and brokers, got ${shown(object)}.`,
+      `Expected ${where} to list regions and brokers, got ${formatValue(object)}.`,
     )
   const { name } = source
   if (name === undefined)
@@ -56,7 +56,7 @@ export function sourceOf(object: unknown, where: string): Source & { readonly na
 }
 
 /** What may refuse a cause that is told of an object; nothing where it is neither region nor broker. */
-export function guardsOf(object: unknown): readonly ((cause: Cause) => void)[] {
+export function guardsOf(object: unknown): readonly ((cause: InvalidationReason) => void)[] {
   return [...(hidden(object)?.guards ?? [])]
 }
 
@@ -65,16 +65,19 @@ export function checkReady(object: unknown): void {
   hidden(object)?.ready?.()
 }
 
-function hidden(object: unknown): Source | undefined {
+function hidden(object: unknown): EventSource | undefined {
   return typeof object === 'object' && object !== null
-    ? (object as { readonly [SOURCE]?: Source })[SOURCE]
+    ? (object as { readonly [SOURCE]?: EventSource })[SOURCE]
     : undefined
 }
 
 /** @throws CorralError `ERR_OPTION` for a cause that is none. */
-export function checkCause(cause: Cause, guards: Iterable<(cause: Cause) => void>): void {
-  refuseUnknown(cause, ['reason', 'meta'], 'an invalidation')
+export function checkCause(
+  cause: InvalidationReason,
+  guards: Iterable<(cause: InvalidationReason) => void>,
+): void {
+  rejectUnknownOptions(cause, ['reason', 'meta'], 'an invalidation')
   if (cause.reason !== undefined && typeof cause.reason !== 'string')
-    throw new CorralError('ERR_OPTION', `Expected \`reason\` to be a text, got ${shown(cause.reason)}.`)
+    throw new CorralError('ERR_OPTION', `Expected \`reason\` to be a text, got ${formatValue(cause.reason)}.`)
   for (const guard of guards) guard(cause)
 }

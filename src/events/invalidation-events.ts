@@ -2,10 +2,16 @@ import { report } from '../base/diagnostics.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 import { type Emitter, emitter } from './emitter.js'
-import { asSource, type Cause, checkCause, type Missed, type Source } from './event-source.js'
+import {
+  asSource,
+  checkCause,
+  type EventSource,
+  type InvalidationReason,
+  type MissedEvents,
+} from './event-source.js'
 
 /** What an invalidation concerns. */
-export interface Invalidation extends Cause {
+export interface Invalidation extends InvalidationReason {
   readonly region: string | undefined
   readonly what: 'key' | 'region' | 'dependencies'
   readonly names: readonly string[]
@@ -22,7 +28,7 @@ export interface RegionEvents {
   /** Failed: what the store has done of it is not known. */
   'invalidate-failed': Invalidation & { readonly error: unknown }
   /** Other processes may have told of invalidations that were not heard here. */
-  missed: Missed
+  missed: MissedEvents
 }
 
 export interface RegionSignals {
@@ -32,7 +38,7 @@ export interface RegionSignals {
     what: Invalidation['what'],
     names: readonly string[],
     mode: InvalidationMode,
-    cause: Cause | undefined,
+    cause: InvalidationReason | undefined,
     work: () => MaybePromise<unknown>,
   ): Promise<void>
   /** @param ready - throws where names cannot be invalidated */
@@ -47,7 +53,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
     'invalidate-failed',
     'missed',
   ])
-  const guards: Source['guards'] = new Set()
+  const guards: EventSource['guards'] = new Set()
   return {
     on: events.on,
     async around(what, names, mode, cause, work) {
@@ -86,7 +92,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
           (what === 'key' || what === 'region' || what === 'dependencies') &&
           (mode === 'hard' || mode === 'soft') &&
           (reason === undefined || typeof reason === 'string'),
-        emitter: events as unknown as Source['emitter'],
+        emitter: events as unknown as EventSource['emitter'],
         guards,
         ready,
       }),

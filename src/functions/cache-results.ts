@@ -1,8 +1,8 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
-import { atOnce } from '../base/expect-sync.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { currentScope } from '../creation/scope.js'
 import { dependsOn } from '../dependencies/depends-on.js'
@@ -91,7 +91,10 @@ export function cacheResults<V>(options: CacheResultsOptions<V>): CacheResults<V
 
   const decorate = (fn: unknown, context?: ClassMethodDecoratorContext): unknown => {
     if (typeof fn !== 'function')
-      throw new CorralError('ERR_OPTION', `Expected cacheResults() to wrap a function, got ${shown(fn)}.`)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected cacheResults() to wrap a function, got ${formatValue(fn)}.`,
+      )
     const plain = fn as AnyFunction
     const cached: unknown = cacheOnArguments(plain as never, context as never)
     if (context === undefined) return resultsOf(options, plain, cached as Cached)
@@ -136,7 +139,7 @@ function resultsOf<V>(options: CacheResultsOptions<V>, fn: AnyFunction, cached: 
     }
   }
   const isOn = (): boolean => {
-    return Boolean(atOnce('`enabled` of cacheResults()', enabled?.() ?? true))
+    return Boolean(expectSync('`enabled` of cacheResults()', enabled?.() ?? true))
   }
   const uncached = (args: readonly unknown[]) => !isOn() || !hasKey(args)
   const own = <T>(value: T): T => {
@@ -146,7 +149,7 @@ function resultsOf<V>(options: CacheResultsOptions<V>, fn: AnyFunction, cached: 
     } catch (cause) {
       throw new CorralError(
         'ERR_UNENCODABLE',
-        `Expected a result that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : shown(cause)}`,
+        `Expected a result that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : formatValue(cause)}`,
         { cause },
       )
     }
@@ -190,20 +193,20 @@ function declaring<V>(
   const why = `it was made from a result of '${options.namespace}', run uncached, whose dependencies this region does not track`
   return async (...args) => {
     if (currentScope() === undefined) return original(...args)
-    const ahead = await resolveVersions(names.ahead(args))
+    const ahead = await resolveVersions(names.fromArguments(args))
     const asOf = await options.region.asOf().catch(() => undefined)
     const hand = (list: readonly string[]): void => {
-      const gathering = currentScope()?.gathering
+      const collector = currentScope()?.collector
       // Names mean something only in the ledger in which they are invalidated: another one is told by its epoch.
-      if (gathering === undefined || asOf === undefined) handUpVersion(undefined, why)
+      if (collector === undefined || asOf === undefined) handUpVersion(undefined, why)
       else {
-        gathering.handUp({ epoch: asOf.epoch, groups: [] }, true)
+        collector.inherit({ epoch: asOf.epoch, groups: [] }, true)
         dependsOn(list)
       }
     }
     hand(ahead)
     const result = await original(...args)
-    hand(names.after(result, args))
+    hand(names.fromResult(result, args))
     return result
   }
 }
@@ -215,11 +218,11 @@ function dressed(wrapper: object, fn: AnyFunction, members: object): object {
 }
 
 function check<V>(options: CacheResultsOptions<V>): void {
-  refuseUnknown(options, KNOWN, 'cacheResults()')
+  rejectUnknownOptions(options, KNOWN, 'cacheResults()')
   const { region, namespace, key, enabled, onKeyError, copy, self } = options
   checkNamespace(namespace)
   const wrong = (expected: string, value: unknown) =>
-    new CorralError('ERR_OPTION', `Expected ${expected}, got ${shown(value)}.`)
+    new CorralError('ERR_OPTION', `Expected ${expected}, got ${formatValue(value)}.`)
   if (typeof (region as Partial<Region<V>> | undefined)?.cacheOnArguments !== 'function')
     throw wrong('`region` of cacheResults() to be a region', region)
   if (key !== undefined && typeof key !== 'string' && typeof key !== 'function')

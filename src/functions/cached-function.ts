@@ -10,7 +10,7 @@ import type { CachedFunction, CacheOptions } from './types.js'
 
 /** A function whose results are kept in a region, each under the key of its arguments, with its members. */
 export function cached<V>(
-  { region, refresh, renew, remember }: RegionAccess<V>,
+  { region, refresh, renew, recordCall }: RegionAccess<V>,
   options: CacheOptions,
   fn: AnyFunction,
   keyOf: (...args: readonly unknown[]) => string,
@@ -21,11 +21,11 @@ export function cached<V>(
   const make = (args: readonly unknown[], key: string): MaybePromise<V> =>
     names === undefined
       ? run(args)
-      : andThen(resolveVersions(names.ahead(args)), (ahead) => {
+      : andThen(resolveVersions(names.fromArguments(args)), (ahead) => {
           dependsOn(ahead)
-          remember(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
+          recordCall(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
           return andThen(run(args), (result) => {
-            dependsOn(names.after(result, args))
+            dependsOn(names.fromResult(result, args))
             return result
           })
         })

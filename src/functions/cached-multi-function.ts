@@ -1,6 +1,6 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { CorralError, shown } from '../base/errors.js'
-import { andThen, each, type MaybePromise } from '../base/maybe-promise.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { andThen, type MaybePromise, mapEach } from '../base/maybe-promise.js'
 import { resolveVersions } from '../ledger/checked-names.js'
 import type {
   CacheMapOnArguments,
@@ -47,7 +47,7 @@ export function makeCacheMultiOnArguments<V>(
 }
 
 function cachedMulti<V>(
-  { region, refreshMulti, renew, remember }: RegionAccess<V>,
+  { region, refreshMulti, renew, recordCall }: RegionAccess<V>,
   options: CacheMultiOptions,
   fn: AnyFunction,
   keysOf: (...ids: readonly unknown[]) => readonly string[],
@@ -73,7 +73,7 @@ function cachedMulti<V>(
       if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
       throw new CorralError(
         'ERR_CREATOR',
-        `Expected the function to return a Map from id to value, as asMap says, got ${shown(result)}.`,
+        `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}.`,
       )
     })
   const names = declared(options, ([id]) => id)
@@ -83,16 +83,16 @@ function cachedMulti<V>(
       const wanted = missing.map((key) => idOf.get(key))
       if (names === undefined) return values(wanted)
       return andThen(
-        each(wanted, (id) => resolveVersions(names.ahead([id]))),
+        mapEach(wanted, (id) => resolveVersions(names.fromArguments([id]))),
         (lists) => {
           for (const [i, key] of missing.entries()) {
             const ahead = lists[i] as readonly string[]
             creation.dependsOn(key, ahead)
-            remember(key, ahead, () => again(key, [wanted[i]]))
+            recordCall(key, ahead, () => again(key, [wanted[i]]))
           }
           return andThen(values(wanted), (made) => {
             for (const [i, key] of missing.entries())
-              if (made[i] !== NO_VALUE) creation.dependsOn(key, names.after(made[i], [wanted[i]]))
+              if (made[i] !== NO_VALUE) creation.dependsOn(key, names.fromResult(made[i], [wanted[i]]))
             return made
           })
         },

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 
 /** What the default key generators can tell apart without doubt. */
 export type KeyPart =
@@ -67,7 +67,7 @@ export function optionsKeyGenerator({
       if (args.length > 1 || !isPlainObject(options))
         throw new CorralError(
           'ERR_KEY_ARGUMENT',
-          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${shown(options)}.`,
+          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(options)}.`,
         )
       if (Object.getOwnPropertySymbols(options).length > 0) throw refusal(0, [], 'has symbols for names')
       const fields = Object.entries(options)
@@ -84,7 +84,7 @@ export function checkNamespace(namespace: unknown): string {
   if (typeof namespace === 'string' && namespace !== '') return namespace
   throw new CorralError(
     'ERR_NAMESPACE',
-    `Expected \`namespace\` to be a non-empty string, got ${shown(namespace)}. Names of functions change when code is minified: ` +
+    `Expected \`namespace\` to be a non-empty string, got ${formatValue(namespace)}. Names of functions change when code is minified: ` +
       `name it yourself, such as { namespace: 'user' }.`,
   )
 }
@@ -94,13 +94,14 @@ export function checkKey(key: unknown): void {
   if (typeof key !== 'string')
     throw new CorralError(
       'ERR_KEY',
-      `Expected a key to be a string, got ${shown(key)}. Make one of other values with functionKeyGenerator().`,
+      `Expected a key to be a string, got ${formatValue(key)}. Make one of other values with functionKeyGenerator().`,
     )
 }
 
 /** @throws CorralError `ERR_KEY` unless it is an array of strings. */
 export function checkKeys(keys: unknown): void {
-  if (!Array.isArray(keys)) throw new CorralError('ERR_KEY', `Expected an array of keys, got ${shown(keys)}.`)
+  if (!Array.isArray(keys))
+    throw new CorralError('ERR_KEY', `Expected an array of keys, got ${formatValue(keys)}.`)
   keys.forEach(checkKey)
 }
 

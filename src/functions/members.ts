@@ -15,7 +15,7 @@ export interface RegionAccess<V> {
   /** Creates a softly invalidated value anew; `false`: what was made could not be stored, and the older value stays. */
   renew<T extends V>(key: string, creator: MultiCreator<T>, options: CreateOptions<T>): Promise<boolean>
   /** Notes what a key is made from and how it is made anew, for `refreshDependencies`. */
-  remember(key: string, names: readonly string[], renew: () => Promise<boolean>): void
+  recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
 
 export function loadedWhen(): CorralError {

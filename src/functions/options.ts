@@ -1,5 +1,5 @@
 import { milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { checkNamespace } from './keys.js'
 import type { CacheMultiOptions, CacheOptions } from './types.js'
 
@@ -15,7 +15,7 @@ export function namespaceFor(namespace: unknown, needed: boolean): string {
 
 export function mustBeFunction(where: string, fn: unknown): asserts fn is AnyFunction {
   if (typeof fn !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected ${where} to wrap a function, got ${shown(fn)}.`)
+    throw new CorralError('ERR_OPTION', `Expected ${where} to wrap a function, got ${formatValue(fn)}.`)
 }
 
 /** Refuses what no cached function knows. `time` says whether the life time may depend on the arguments. */
@@ -30,7 +30,7 @@ export function checkOptions(
       'ERR_OPTION',
       `Expected options before the function: ${where.slice(0, -1)}{ namespace })(fn).`,
     )
-  refuseUnknown(options, known, where)
+  rejectUnknownOptions(options, known, where)
   const { expirationTime, shouldCache, wait } = options
   if (expirationTime !== undefined && !(time === 'function' && typeof expirationTime === 'function'))
     milliseconds(expirationTime, 'expirationTime')
@@ -45,5 +45,8 @@ export function checkOptions(
 
 export function mustBeOption(option: string, value: unknown, expected: string, fits: boolean): void {
   if (!fits)
-    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be ${expected}, got ${shown(value)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`${option}\` to be ${expected}, got ${formatValue(value)}.`,
+    )
 }

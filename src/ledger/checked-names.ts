@@ -1,19 +1,19 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { onePerProcess } from '../base/process-global.js'
+import { processGlobal } from '../base/process-global.js'
 
 /** What is known of versions, once any was declared: a region that never meets one does not carry it. */
-export interface Knowledge {
+export interface CheckedNames {
   outdated(versions: readonly string[]): MaybePromise<readonly string[]>
   resolve(names: readonly string[]): MaybePromise<readonly string[]>
   /** Throws for a version that nobody read before the data; `all`: for those that were read too. */
   refuse(names: readonly string[], all: boolean): void
 }
 
-const shared = onePerProcess('versions', (): { knowledge?: Knowledge } => ({}))
+const shared = processGlobal('versions', (): { knowledge?: CheckedNames } => ({}))
 
-export function teach(known: Knowledge): void {
+export function registerCheckedNames(known: CheckedNames): void {
   shared.knowledge ??= known
 }
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import type { Basis, Instant } from '../backend/cached-value.js'
-import { CorralError, shown } from '../base/errors.js'
+import type { DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { Freshness, Ledger, Reading, Stamp } from './ledger.js'
+import type { Freshness, Ledger, LedgerReading, Stamp } from './ledger.js'
 
 /** All that is asked of a store; the values are short texts that must not expire. */
 export interface EpochStore {
@@ -32,28 +32,28 @@ export function epochLedger(
     if (typeof store?.[name] !== 'function')
       throw new CorralError(
         'ERR_OPTION',
-        `Expected the store of epochLedger() to have the functions get, set and add, got ${shown(store?.[name])} for \`${name}\`.`,
+        `Expected the store of epochLedger() to have the functions get, set and add, got ${formatValue(store?.[name])} for \`${name}\`.`,
       )
-  const now = async (clock: string): Promise<Instant | undefined> => {
+  const now = async (clock: string): Promise<LedgerTime | undefined> => {
     const epoch = await store.get(clock)
     return typeof epoch === 'string' && epoch !== '' ? { epoch, at: MOMENT } : undefined
   }
-  const read = async (clock: string, names: readonly string[]): Promise<Reading> => ({
+  const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> => ({
     now: await now(clock),
     stamps: names.map(() => UNHARMED),
   })
   return {
     shared,
     read,
-    async begin(clock) {
+    async now(clock) {
       const found = await now(clock)
       if (found !== undefined) return found
       // Whoever is first decides; what was lost again meanwhile makes an epoch that nothing is ever fresh in.
       await store.add(clock, randomUUID())
       return (await now(clock)) ?? { epoch: randomUUID(), at: MOMENT }
     },
-    async judge(clock, { epoch }: Basis): Promise<Freshness> {
-      return (await now(clock))?.epoch === epoch ? 'fresh' : 'dead'
+    async judge(clock, { epoch }: DependencySnapshot): Promise<Freshness> {
+      return (await now(clock))?.epoch === epoch ? 'fresh' : 'invalid'
     },
     async invalidate(clock) {
       // Never the same twice, so that no epoch comes back.

@@ -1,11 +1,11 @@
-import type { Basis, CachedValue, Group, Instant } from '../backend/cached-value.js'
+import type { CachedValue, DependencyGroup, DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 
 /** Hard: every older value is as good as missing. Soft: it may be served while one caller renews it. */
 export type InvalidationMode = 'hard' | 'soft'
 
 /** Serve · serve while one caller renews · as good as missing. */
-export type Freshness = 'fresh' | 'stale' | 'dead'
+export type Freshness = 'fresh' | 'stale' | 'invalid'
 
 /** When a name was last invalidated, on the ledger's clock; a soft stamp and a hard one never replace each other. */
 export interface Stamp {
@@ -13,9 +13,9 @@ export interface Stamp {
   readonly soft: number
 }
 
-export interface Reading {
+export interface LedgerReading {
   /** `undefined`: the clock is absent, and whatever rests on it is a miss. */
-  readonly now: Instant | undefined
+  readonly now: LedgerTime | undefined
   /** In the order of the names asked for. `undefined`: absent, which is a miss too, so that losing bookkeeping is safe. */
   readonly stamps: readonly (Stamp | undefined)[]
 }
@@ -33,24 +33,24 @@ export interface Ledger {
    */
   use?(clock: string): void
   /** Clock and stamps, in the same round trip as the reads of the same tick where the store can. */
-  read(clock: string, names: readonly string[]): MaybePromise<Reading>
+  read(clock: string, names: readonly string[]): MaybePromise<LedgerReading>
   /** The moment before a creation. Creates the clock and the stamps that are absent. */
-  begin(clock: string, names: readonly string[]): MaybePromise<Instant>
+  now(clock: string, names: readonly string[]): MaybePromise<LedgerTime>
   /**
-   * Whether nothing at all was invalidated since a basis, told at once and without looking at its names. A ledger that
+   * Whether nothing at all was invalidated since a snapshot, told at once and without looking at its names. A ledger that
    * cannot tell leaves it out.
    */
-  unmoved?(clock: string, basis: Basis): boolean
-  /** Whether what was made from a basis still stands. */
-  judge(clock: string, basis: Basis): MaybePromise<Freshness>
+  unmoved?(clock: string, snapshot: DependencySnapshot): boolean
+  /** Whether what was made from a snapshot still stands. */
+  judge(clock: string, snapshot: DependencySnapshot): MaybePromise<Freshness>
   /** Stamps the names: one small write however many entries were made from them. */
   invalidate(clock: string, names: readonly string[], mode: InvalidationMode): MaybePromise<void>
 }
 
 /** The calls of cached functions by what they declared ahead, so that what was made from a name can be made anew. */
-export interface Remembered {
+export interface CallRegistry {
   /** `renew` answers whether that is settled; if not, its value could not be stored, and the older one stays. */
-  note(key: string, names: readonly string[], renew: () => Promise<boolean>): void
+  record(key: string, names: readonly string[], repeat: () => Promise<boolean>): void
   /** The keys of what was made from the names. */
   keys(names: readonly string[]): readonly string[]
   /**
@@ -68,46 +68,46 @@ export interface Remembered {
 /** What a chain that tracks what its entries were made from offers to its region. */
 export interface Tracker {
   /** Whether the chain was asked to track dependencies, and not only its region as a whole. */
-  readonly explicit: boolean
+  readonly tracksDependencies: boolean
   readonly shared: boolean
   /** Makes what remembers calls. One for each region: over one chain the same key may be of several, under prefixes. */
-  readonly calls?: (() => Remembered) | undefined
+  readonly calls?: (() => CallRegistry) | undefined
   /** The moment to take before data is loaded; `names` are expected to be depended on. */
-  asOf(names: readonly string[]): MaybePromise<Instant>
+  asOf(names: readonly string[]): MaybePromise<LedgerTime>
   invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>
-  judge(basis: Basis): MaybePromise<Freshness>
+  judge(snapshot: DependencySnapshot): MaybePromise<Freshness>
   /** The entry of a key whether or not it still stands, and which of its names speak against it: for explanations. */
   inspect(
     key: string,
-  ): MaybePromise<{ readonly entry: CachedValue | undefined; readonly blame: readonly string[] }>
+  ): MaybePromise<{ readonly entry: CachedValue | undefined; readonly invalidatedNames: readonly string[] }>
 }
 
-/** Compares a basis with a reading of the ledger that answers its names in the order of `namesOf`. */
-export function compare(basis: Basis, reading: Reading): Freshness {
+/** Compares a snapshot with a reading of the ledger that answers its names in the order of `namesOf`. */
+export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading): Freshness {
   const { now, stamps } = reading
-  if (now === undefined || now.epoch !== basis.epoch) return 'dead'
+  if (now === undefined || now.epoch !== snapshot.epoch) return 'invalid'
   let verdict: Freshness = 'fresh'
   let position = 0
-  for (const { a, names } of basis.groups) {
+  for (const { asOf, names } of snapshot.groups) {
     // Nothing at all was invalidated since `a` was read, so no stamp can be newer.
-    if (now.at <= a) {
+    if (now.at <= asOf) {
       position += names.length
       continue
     }
     for (let i = 0; i < names.length; i++) {
       const stamp = stamps[position++]
-      if (stamp === undefined || stamp.hard > a) return 'dead'
-      if (stamp.soft > a) verdict = 'stale'
+      if (stamp === undefined || stamp.hard > asOf) return 'invalid'
+      if (stamp.soft > asOf) verdict = 'stale'
     }
   }
   return verdict
 }
 
-/** The names of a basis, in the order in which `compare` expects their stamps. */
-export function namesOf(basis: Basis): readonly string[] {
-  const [only, ...more] = basis.groups
+/** The names of a snapshot, in the order in which `compare` expects their stamps. */
+export function namesOf(snapshot: DependencySnapshot): readonly string[] {
+  const [only, ...more] = snapshot.groups
   if (only === undefined) return []
-  return more.length === 0 ? only.names : basis.groups.flatMap((group) => group.names)
+  return more.length === 0 ? only.names : snapshot.groups.flatMap((group) => group.names)
 }
 
 const MAX_STAMPS = 100_000
@@ -136,12 +136,12 @@ export function memoryLedger({ maxStamps = MAX_STAMPS }: { readonly maxStamps?: 
       const of = account(clock)
       return { now: { epoch: of.epoch, at: of.at }, stamps: names.map((name) => of.stamp(name)) }
     },
-    begin: (clock) => {
+    now: (clock) => {
       const { epoch, at } = account(clock)
       return { epoch, at }
     },
-    unmoved: (clock, basis) => account(clock).unmoved(basis),
-    judge: (clock, basis) => account(clock).judge(basis),
+    unmoved: (clock, snapshot) => account(clock).unmoved(snapshot),
+    judge: (clock, snapshot) => account(clock).judge(snapshot),
     invalidate: (clock, names, mode) => account(clock).invalidate(names, mode),
   }
 }
@@ -150,8 +150,8 @@ interface Account {
   readonly epoch: string
   at: number
   stamp(name: string): Stamp
-  unmoved(basis: Basis): boolean
-  judge(basis: Basis): Freshness
+  unmoved(snapshot: DependencySnapshot): boolean
+  judge(snapshot: DependencySnapshot): Freshness
   invalidate(names: readonly string[], mode: InvalidationMode): void
 }
 
@@ -164,20 +164,21 @@ function openAccount(maxStamps: number): Account {
     stamp: (name) => stamps.get(name) ?? floor,
     unmoved({ epoch, groups }) {
       if (epoch !== account.epoch) return false
-      for (let i = 0; i < groups.length; i++) if ((groups[i] as Group).a < account.at) return false
+      for (let i = 0; i < groups.length; i++)
+        if ((groups[i] as DependencyGroup).asOf < account.at) return false
       return true
     },
-    judge(basis) {
-      if (basis.epoch !== account.epoch) return 'dead'
+    judge(snapshot) {
+      if (snapshot.epoch !== account.epoch) return 'invalid'
       let verdict: Freshness = 'fresh'
-      const { groups } = basis
+      const { groups } = snapshot
       for (let i = 0; i < groups.length; i++) {
-        const { a, names } = groups[i] as Group
-        if (account.at <= a) continue
+        const { asOf, names } = groups[i] as DependencyGroup
+        if (account.at <= asOf) continue
         for (const name of names) {
           const stamp = stamps.get(name) ?? floor
-          if (stamp.hard > a) return 'dead'
-          if (stamp.soft > a) verdict = 'stale'
+          if (stamp.hard > asOf) return 'invalid'
+          if (stamp.soft > asOf) verdict = 'stale'
         }
       }
       return verdict

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 
 /** What identifies a record: `5` and `'5'` are the same record, as they are in a URL and in a database. */
 export type IdPart = string | number | bigint
@@ -18,7 +18,7 @@ export function text(what: string, value: unknown): string {
   if (typeof value === 'string' && value !== '') return escaped(value)
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the ${what} of a dependency to be a non-empty string, got ${shown(value)}.`,
+    `Expected the ${what} of a dependency to be a non-empty string, got ${formatValue(value)}.`,
   )
 }
 
@@ -32,7 +32,7 @@ export function part(what: string, value: unknown): string {
     return escaped(String(value))
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the ${what} to be a string, a finite number or a bigint, got ${shown(value)}.`,
+    `Expected the ${what} to be a string, a finite number or a bigint, got ${formatValue(value)}.`,
   )
 }
 
@@ -61,8 +61,8 @@ export function checkNames(names: unknown, some = true): asserts names is readon
       Array.isArray(names)
         ? names.length === 0
           ? 'none'
-          : names.filter((one) => typeof one !== 'string' || one === '').map(shown)[0]
-        : shown(names)
+          : names.filter((one) => typeof one !== 'string' || one === '').map(formatValue)[0]
+        : formatValue(names)
     }.${some ? ' For everything use region.invalidate().' : ''}`,
   )
 }

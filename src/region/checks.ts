@@ -1,5 +1,5 @@
 import { NO_VALUE } from '../backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, Tracker } from '../ledger/ledger.js'
@@ -13,7 +13,7 @@ export function checkCreator(creator: unknown): void {
   if (typeof creator !== 'function')
     throw new CorralError(
       'ERR_CREATOR',
-      `Expected the creator to be a function that makes the value, got ${shown(creator)}.`,
+      `Expected the creator to be a function that makes the value, got ${formatValue(creator)}.`,
     )
 }
 
@@ -22,18 +22,18 @@ export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>)
   if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected a Map or pairs of key and value to set, got ${shown(given)}.`,
+      `Expected a Map or pairs of key and value to set, got ${formatValue(given)}.`,
     )
   const values = [...given]
   for (const pair of values) {
     if (!Array.isArray(pair) || pair.length !== 2)
-      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${shown(pair)}.`)
+      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${formatValue(pair)}.`)
     const [key, value] = pair as [unknown, unknown]
     checkKey(key)
     if (value === NO_VALUE)
       throw new CorralError(
         'ERR_OPTION',
-        `Expected a value for ${shown(key)}, got NO_VALUE, which stands for none. Use delete().`,
+        `Expected a value for ${formatValue(key)}, got NO_VALUE, which stands for none. Use delete().`,
       )
   }
   return values
@@ -43,27 +43,30 @@ export function checkMode(mode: unknown): InvalidationMode {
   if (mode === 'hard' || mode === 'soft') return mode
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${shown(mode)}.`,
+    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${formatValue(mode)}.`,
   )
 }
 
 /** @throws CorralError `ERR_OPTION` for what dogpile took by position, a misspelt name, or a value of the wrong kind. */
 export function checkCreateOptions(options: CreateOptions<never>): void {
-  refuseUnknown(options, CREATE_OPTIONS, 'getOrCreate()')
+  rejectUnknownOptions(options, CREATE_OPTIONS, 'getOrCreate()')
   const { shouldCache, signal } = options
   if (shouldCache !== undefined && typeof shouldCache !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`shouldCache\` to be a function of value and key, got ${shown(shouldCache)}.`,
+      `Expected \`shouldCache\` to be a function of value and key, got ${formatValue(shouldCache)}.`,
     )
   if (signal !== undefined && typeof signal?.addEventListener !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`signal\` to be an AbortSignal, got ${shown(signal)}.`)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected \`signal\` to be an AbortSignal, got ${formatValue(signal)}.`,
+    )
 }
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
-export function explicitTracker(region: Configured): Tracker {
+export function expectTracker(region: Configured): Tracker {
   const { tracker } = region
-  if (tracker?.explicit) return tracker
+  if (tracker?.tracksDependencies) return tracker
   throw new CorralError(
     'ERR_NO_LEDGER',
     `Region ${region.name === undefined ? '' : `'${region.name}' `}does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
@@ -74,10 +77,13 @@ export function explicitTracker(region: Configured): Tracker {
  * The names that a value is said to be made from.
  * @throws CorralError `ERR_OPTION`, `ERR_NO_LEDGER`, `ERR_VERSION` or `ERR_AS_OF_MISSING`
  */
-export function madeFrom(region: Configured, { dependencies = [], asOf }: SetOptions): readonly string[] {
+export function dependenciesOf(
+  region: Configured,
+  { dependencies = [], asOf }: SetOptions,
+): readonly string[] {
   const names = listNames(dependencies, false)
   if (names.length === 0 && asOf === undefined) return names
-  explicitTracker(region)
+  expectTracker(region)
   refuseVersions(names)
   // A moment that compares with nothing, or comes after everything, would be one that no invalidation is newer than.
   if (typeof asOf?.epoch !== 'string' || !Number.isFinite(asOf.at))

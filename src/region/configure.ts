@@ -5,16 +5,16 @@ import { guard } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { expectBackend } from '../chain/wrap.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
-import type { Configured, Made } from './freshness.js'
+import type { Configured, Created } from './freshness.js'
 import { localInvalidation, type RegionInvalidator } from './region-invalidator.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
 /** A configured region together with what ends it. */
-export interface Assembled extends Configured {
+export interface ConfiguredRegion extends Configured {
   readonly limits: readonly string[]
   /** Calls off its jobs; closes the backend if no other region uses it. */
   release(): Promise<void>
@@ -32,12 +32,12 @@ const AT_ONCE = ['name', 'functionKeyGenerator', 'functionMultiKeyGenerator'] as
 
 /** @throws CorralError `ERR_OPTION` for what cannot be right, whether or not a backend comes with it. */
 export function checkRegionOptions(options: RegionOptions): void {
-  refuseUnknown(options, [...AT_ONCE, ...LATER], 'makeRegion()')
+  rejectUnknownOptions(options, [...AT_ONCE, ...LATER], 'makeRegion()')
   const { name, functionKeyGenerator, functionMultiKeyGenerator } = options
   if (name !== undefined && (typeof name !== 'string' || name === ''))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected a region's \`name\` to be a non-empty string, got ${shown(name)}.`,
+      `Expected a region's \`name\` to be a non-empty string, got ${formatValue(name)}.`,
     )
   mustBeFunction('functionKeyGenerator', functionKeyGenerator)
   mustBeFunction('functionMultiKeyGenerator', functionMultiKeyGenerator)
@@ -58,20 +58,20 @@ function checkShared({
   )
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`regionInvalidator\` to have invalidate(mode, at) and judge(startedAt, key), got ${shown(regionInvalidator)}.`,
+      `Expected \`regionInvalidator\` to have invalidate(mode, at) and judge(startedAt, key), got ${formatValue(regionInvalidator)}.`,
     )
   if (clock !== undefined && typeof clock.now !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`clock\` to have now(), got ${shown(clock)}.`)
+    throw new CorralError('ERR_OPTION', `Expected \`clock\` to have now(), got ${formatValue(clock)}.`)
   if (expirationTime !== undefined) milliseconds(expirationTime, 'expirationTime')
   if (lease === undefined) return
-  refuseUnknown(lease, ['ms', 'wait'], '`lease`')
+  rejectUnknownOptions(lease, ['ms', 'wait'], '`lease`')
   if (lease.ms !== undefined) milliseconds(lease.ms, 'lease.ms')
   if (lease.wait !== undefined) milliseconds(lease.wait, 'lease.wait')
 }
 
 function mustBeFunction(option: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${shown(value)}.`)
+    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${formatValue(value)}.`)
 }
 
 /** What a region is through all its configurations. */
@@ -90,8 +90,12 @@ export function identify(name: string | undefined): Identity {
 const users = new WeakMap<object, number>()
 
 /** Puts a region together, or throws and leaves nothing half-done. */
-export function assemble(identity: Identity, base: RegionOptions, more: ConfigureOptions): Assembled {
-  refuseUnknown(more, [...LATER, 'replaceExistingBackend'], 'configure()')
+export function configureRegion(
+  identity: Identity,
+  base: RegionOptions,
+  more: ConfigureOptions,
+): ConfiguredRegion {
+  rejectUnknownOptions(more, [...LATER, 'replaceExistingBackend'], 'configure()')
   checkShared(more)
   const options = { ...defined(base), ...defined(more) }
   const chain = expectBackend(
@@ -118,7 +122,7 @@ export function assemble(identity: Identity, base: RegionOptions, more: Configur
   const limits = limitsOf(backend)
   users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
-  const pile = dogpile<Made>({
+  const regionDogpile = dogpile<Created>({
     wait: options.lease?.wait ?? '60s',
     renewEvery: leaseMs / 3,
     runner: options.asyncCreationRunner,
@@ -136,7 +140,7 @@ export function assemble(identity: Identity, base: RegionOptions, more: Configur
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     leaseMs,
-    pile,
+    dogpile: regionDogpile,
     limits,
     release() {
       released ??= (async () => {
@@ -145,7 +149,7 @@ export function assemble(identity: Identity, base: RegionOptions, more: Configur
         users.set(chain.actual, left)
         if (left > 0) return
         // Creations under way may still fill; one that never ends must not keep the backend open.
-        await Promise.race([pile.idle(), pause(leaseMs, undefined, { ref: false })])
+        await Promise.race([regionDogpile.idle(), pause(leaseMs, undefined, { ref: false })])
         await backend.close()
       })()
       return released

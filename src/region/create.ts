@@ -1,32 +1,32 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
-import { typed } from '../backend/typed-failures.js'
+import { backendError } from '../backend/typed-failures.js'
 import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { currentTransaction, type Transaction } from '../creation/scope.js'
-import type { Found } from '../dogpile/types.js'
+import type { Lookup } from '../dogpile/types.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import type { RegionAccess } from '../functions/members.js'
 import { checkCreateOptions, checkCreator } from './checks.js'
 import {
   type Configured,
-  give,
-  handOut,
-  type Made,
-  type Plan,
-  plainlyFresh,
+  type Created,
+  type CreationPlan,
+  isFreshHit,
+  matchesSession,
   readOne,
-  seen,
-  suits,
+  recordRead,
+  serveHit,
+  toLookup,
 } from './freshness.js'
 import { limitOf, type RegionUse } from './holder.js'
-import { stepsOf } from './run-creator.js'
+import { driverOf } from './run-creator.js'
 import type { CreateOptions, Creator, MultiCreator, Region } from './types.js'
 
 const reads = diagnostics('read')
 const NO_OPTIONS = {}
 /** What most callers have found before they create. */
-const NOTHING: readonly Found<Made>[] = [{ state: 'missing' }]
+const NOTHING: readonly Lookup<Created>[] = [{ state: 'missing' }]
 
 /** What makes the values of a region: when they are missing or stale, or because it is told to. */
 export function regionCreations<V>({
@@ -41,18 +41,18 @@ export function regionCreations<V>({
     creator: Creator<T>,
     options: CreateOptions<never>,
     expiration: number | undefined,
-    seen: readonly Found<Made>[],
+    seen: readonly Lookup<Created>[],
   ): Promise<T> => {
     if (reads.hasSubscribers)
       reads.publish({ region: region.name, key, result: seen === NOTHING ? 'miss' : 'stale' })
     const steps = () =>
-      stepsOf(
+      driverOf(
         region,
         planOf((_, creation) => one(creator(creation)), options),
       )
     const inside = currentTransaction()
-    return region.pile.run(key, steps, { ...reading(options, inside), seen }).then(({ entry }) => {
-      handOut(region, key, entry, entry.metadata.stale === true, expiration, inside)
+    return region.dogpile.run(key, steps, { ...reading(options, inside), seen }).then(({ entry }) => {
+      recordRead(region, key, entry, entry.metadata.stale === true, expiration, inside)
       return entry.payload as T
     })
   }
@@ -68,14 +68,14 @@ export function regionCreations<V>({
       checkCreator(creator)
       const limit = limitOf(create?.expirationTime)
       const found = readOne(region, key)
-      if (plainlyFresh(region, found, limit)) return Promise.resolve(give<T>(region, key, found, limit))
+      if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
       const options = (create ?? NO_OPTIONS) as CreateOptions<never>
       if (typeof options !== 'object') checkCreateOptions(options)
       if (found === undefined) return createOne<T>(region, key, creator, options, limit, NOTHING)
       const go = (entry: CachedValue | undefined): MaybePromise<T> =>
-        andThen(seen(region, key, entry, limit), (first) =>
+        andThen(toLookup(region, key, entry, limit), (first) =>
           first.state === 'fresh'
-            ? give<T>(region, key, entry as CachedValue, limit)
+            ? serveHit<T>(region, key, entry as CachedValue, limit)
             : createOne<T>(
                 region,
                 key,
@@ -87,7 +87,7 @@ export function regionCreations<V>({
         )
       if (!isPromise(found)) return Promise.resolve(go(found))
       return found.then(go, (error) => {
-        throw typed(region.chain.name, error)
+        throw backendError(region.chain.name, error)
       })
     } catch (error) {
       return Promise.reject(error)
@@ -107,9 +107,9 @@ export function regionCreations<V>({
       const plan = planOf(creator, options)
       const unique = [...new Set(keys)].sort()
       const inside = currentTransaction()
-      const made = await region.pile.runMulti(unique, stepsOf(region, plan), reading(options, inside))
+      const made = await region.dogpile.runMulti(unique, driverOf(region, plan), reading(options, inside))
       for (const [key, { entry }] of made)
-        handOut(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
+        recordRead(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
       return keys.map((key) => made.get(key)?.entry.payload as T)
     })
 
@@ -119,10 +119,10 @@ export function regionCreations<V>({
       checkKey(key)
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
-      const { filled } = await region.pile.renew(key, stepsOf(region, plan), runOptions(options))
+      const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(options))
       // What is kept back by choice, such as NO_VALUE for a record that is gone, must not be outlived by an older value.
-      if (filled === 'kept') await region.backend.delete(key)
-      return filled === 'stored' || filled === 'kept'
+      if (filled === 'withheld') await region.backend.delete(key)
+      return filled === 'stored' || filled === 'withheld'
     })
 
   /** Creates anew, in one creation. What could not be stored leaves nothing behind: an older value must not outlive it. */
@@ -137,14 +137,14 @@ export function regionCreations<V>({
       const options = create as CreateOptions<never>
       const plan = planOf(creator, options)
       const inside = currentTransaction()
-      const renewed = await region.pile.renewMulti(
+      const renewed = await region.dogpile.renewMulti(
         [...new Set(keys)],
-        stepsOf(region, plan),
+        driverOf(region, plan),
         runOptions(options),
       )
       for (const [key, { value, filled }] of renewed) {
         if (filled !== 'stored') await region.backend.delete(key)
-        handOut(region, key, value.entry, false, plan.expiration, inside)
+        recordRead(region, key, value.entry, false, plan.expiration, inside)
       }
       return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
     })
@@ -156,7 +156,7 @@ export function regionCreations<V>({
   return { getOrCreate, getOrCreateMulti, refresh, refreshMulti, renew }
 }
 
-const planOf = (create: Plan['create'], options: CreateOptions<never>): Plan => {
+const planOf = (create: CreationPlan['create'], options: CreateOptions<never>): CreationPlan => {
   checkCreateOptions(options)
   const { expirationTime, shouldCache } = options
   return { create, expiration: limitOf(expirationTime), shouldCache }
@@ -169,7 +169,7 @@ const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
 /** Who reads may have what others make; what is made in a transaction is for nobody else. */
 const reading = (options: CreateOptions<never>, inside: Transaction | undefined) => ({
   ...runOptions(options),
-  accept: suits,
+  accept: matchesSession,
   alone: !!inside,
 })
 

@@ -1,6 +1,6 @@
 import { isCachedValue } from '../backend/cached-value.js'
 import { namesOf } from '../ledger/ledger.js'
-import { assess, type Configured } from './freshness.js'
+import { type Configured, freshnessOf } from './freshness.js'
 import type { Explanation } from './types.js'
 
 /** Looks at a key without judging by the chain alone, which hides what it does not vouch for. */
@@ -13,31 +13,31 @@ export async function explain(region: Configured, key: string): Promise<Explanat
   ])
   const found = inspected === undefined ? served : inspected.entry
   const entry = isCachedValue(found) ? found : undefined
-  const invalidated = inspected?.blame ?? []
+  const invalidated = inspected?.invalidatedNames ?? []
   const base = {
     invalidated,
     locked,
     dependsOn:
-      entry?.metadata.basis === undefined
+      entry?.metadata.snapshot === undefined
         ? []
-        : [...namesOf(entry.metadata.basis), ...(entry.metadata.basis.versions ?? [])],
+        : [...namesOf(entry.metadata.snapshot), ...(entry.metadata.snapshot.versions ?? [])],
   }
   if (entry === undefined)
     return { ...base, verdict: 'miss', reason: 'nothing is stored, or nothing that can be decoded' }
-  const { createdAt, expiresIn = region.expiration, basis } = entry.metadata
+  const { createdAt, expiresIn = region.expiration, snapshot } = entry.metadata
   const facts = { ...base, age: precise.now() - createdAt, expiresIn }
   if (served === undefined)
     return {
       ...facts,
       verdict: 'miss',
       reason:
-        basis === undefined
+        snapshot === undefined
           ? 'it was stored without a record of what it was made from'
           : `invalidated: ${invalidated.join(', ') || 'just now'}`,
     }
-  const verdict = await assess(region, key, served, undefined)
+  const verdict = await freshnessOf(region, key, served, undefined)
   if (verdict === 'fresh') return { ...facts, verdict: 'hit', reason: 'fresh' }
-  if (verdict === 'dead') return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
+  if (verdict === 'invalid') return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
   return {
     ...facts,
     verdict: 'stale',

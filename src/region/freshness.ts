@@ -1,24 +1,24 @@
 import type { Backend } from '../backend/backend.js'
 import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { typed } from '../backend/typed-failures.js'
+import { backendError } from '../backend/typed-failures.js'
 import type { Clock } from '../base/clock.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import {
   currentScope,
   currentTransaction,
+  recordTransactionRead,
   type Scope,
   type Transaction,
-  takeFrom,
 } from '../creation/scope.js'
-import type { Dogpile, Found } from '../dogpile/types.js'
+import type { Dogpile, Lookup } from '../dogpile/types.js'
 import { outdated } from '../ledger/checked-names.js'
 import type { Freshness, Tracker } from '../ledger/ledger.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { Creation } from './types.js'
 
 /** What a creation made: the entry, and whether it may be stored. */
-export interface Made {
+export interface Created {
   readonly entry: CachedValue
   readonly withheld?: string | undefined
 }
@@ -40,11 +40,11 @@ export interface Configured {
   /** For stamps. */
   readonly precise: Clock
   readonly leaseMs: number
-  readonly pile: Dogpile<Made>
+  readonly dogpile: Dogpile<Created>
 }
 
 /** What a creation is told to do, already validated. */
-export interface Plan {
+export interface CreationPlan {
   readonly create: (keys: readonly string[], creation: Creation) => MaybePromise<readonly unknown[]>
   readonly expiration: number | undefined
   readonly shouldCache: ((value: never, key: string) => boolean) | undefined
@@ -54,18 +54,18 @@ const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
 /** Whether an entry is fresh, stale or as good as missing, by its age and by what was invalidated. */
-export function assess(
+export function freshnessOf(
   region: Configured,
   key: string,
   found: CachedValue | undefined,
   expiration: number | undefined,
 ): MaybePromise<Freshness> {
-  if (found === undefined) return 'dead'
+  if (found === undefined) return 'invalid'
   // The least that tells a cached value from what a foreign writer left: this runs on every hit.
   const metadata = (found as CachedValue | null)?.metadata
   if (typeof metadata?.createdAt !== 'number' || typeof metadata.startedAt !== 'number') {
     reportUndecodable(region.backend.name, key, 'not a cached value')
-    return 'dead'
+    return 'invalid'
   }
   const limit = expiration ?? metadata.expiresIn ?? region.expiration
   const stale =
@@ -78,7 +78,7 @@ export function assess(
 }
 
 /** Whether an entry may be served without another thought: what nearly every hit comes down to. */
-export function plainlyFresh(
+export function isFreshHit(
   region: Configured,
   found: CachedValue | Promise<CachedValue | undefined> | undefined,
   expiration: number | undefined,
@@ -92,14 +92,14 @@ export function plainlyFresh(
 }
 
 /** A look at the store in the dogpile's terms. */
-export function seen(
+export function toLookup(
   region: Configured,
   key: string,
   entry: CachedValue | undefined,
   expiration: number | undefined,
-): MaybePromise<Found<Made>> {
-  return andThen(assess(region, key, entry, expiration), (freshness) =>
-    freshness === 'dead' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
+): MaybePromise<Lookup<Created>> {
+  return andThen(freshnessOf(region, key, entry, expiration), (freshness) =>
+    freshness === 'invalid' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
   )
 }
 
@@ -107,7 +107,7 @@ export function seen(
  * The entry goes to a caller: a creation around that caller is now made from it too.
  * @param inside - the transaction in which it was made, if it was
  */
-export function handOut(
+export function recordRead(
   region: Configured,
   key: string,
   entry: CachedValue,
@@ -117,21 +117,21 @@ export function handOut(
 ): void {
   const scope = currentScope()
   if (scope === undefined) return
-  const { gathering } = scope
-  const { basis, createdAt, expiresIn, untold } = entry.metadata
-  const explicit = region.tracker?.explicit ?? false
+  const { collector } = scope
+  const { snapshot, createdAt, expiresIn, untracked } = entry.metadata
+  const explicit = region.tracker?.tracksDependencies ?? false
   // The region in between hands nothing up: what is made further out would not hear of an invalidation.
-  if (untold === true || (gathering === undefined && explicit))
-    loseTrack(scope, `it was made from '${key}' through a region that does not track dependencies`)
-  if (gathering === undefined) return
-  takeFrom(inside, gathering)
-  if (basis === undefined) {
-    if (explicit) gathering.taint(`it was made from '${key}', which has no basis`)
+  if (untracked === true || (collector === undefined && explicit))
+    forbidTracking(scope, `it was made from '${key}' through a region that does not track dependencies`)
+  if (collector === undefined) return
+  recordTransactionRead(inside, collector)
+  if (snapshot === undefined) {
+    if (explicit) collector.forbidStoring(`it was made from '${key}', which has no snapshot`)
     return
   }
-  gathering.handUp(basis, explicit, inside)
+  collector.inherit(snapshot, explicit, inside)
   const limit = expiration ?? expiresIn ?? region.expiration
-  gathering.liveUntil(stale ? 0 : createdAt + limit)
+  collector.limitLifetime(stale ? 0 : createdAt + limit)
 }
 
 /**
@@ -141,24 +141,24 @@ export function handOut(
 export function handUpVersion(name: string | undefined, why: string): void {
   const scope = currentScope()
   if (scope === undefined) return
-  if (scope.gathering === undefined || name === undefined) loseTrack(scope, why)
+  if (scope.collector === undefined || name === undefined) forbidTracking(scope, why)
   else {
-    takeFrom(currentTransaction(), scope.gathering)
-    scope.gathering.declare([name])
+    recordTransactionRead(currentTransaction(), scope.collector)
+    scope.collector.add([name])
   }
 }
 
 /** What is made now, or from it later where nothing tracks it now, would not hear of an invalidation. */
-function loseTrack(scope: Scope, why: string): void {
+function forbidTracking(scope: Scope, why: string): void {
   let tracked: Scope | undefined = scope
-  if (scope.gathering === undefined) scope.untold?.()
-  while (tracked !== undefined && tracked.gathering === undefined) tracked = tracked.parent
-  tracked?.gathering?.taint(why)
+  if (scope.collector === undefined) scope.markUntracked?.()
+  while (tracked !== undefined && tracked.collector === undefined) tracked = tracked.parent
+  tracked?.collector?.forbidStoring(why)
 }
 
 /** Whether a caller may have what another one made or found: its session may know another version. */
-export function suits({ entry }: Made): MaybePromise<boolean> {
-  const versions = entry.metadata.basis?.versions
+export function matchesSession({ entry }: Created): MaybePromise<boolean> {
+  const versions = entry.metadata.snapshot?.versions
   return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
 }
 
@@ -168,20 +168,20 @@ export function physicalLifetime(freshFor: number): { readonly ttl?: number } {
 }
 
 /** Reads one entry and hands its payload out if it is fresh enough. */
-export function deliver<V>(
+export function serve<V>(
   region: Configured,
   key: string,
   found: CachedValue | undefined,
   expiration: number | undefined,
   staleToo: boolean,
 ): MaybePromise<V | NoValue> {
-  const freshness = assess(region, key, found, expiration)
+  const freshness = freshnessOf(region, key, found, expiration)
   return isPromise(freshness)
-    ? freshness.then((later) => settle<V>(region, key, found, expiration, staleToo, later))
-    : settle<V>(region, key, found, expiration, staleToo, freshness)
+    ? freshness.then((later) => serveJudged<V>(region, key, found, expiration, staleToo, later))
+    : serveJudged<V>(region, key, found, expiration, staleToo, freshness)
 }
 
-function settle<V>(
+function serveJudged<V>(
   region: Configured,
   key: string,
   found: CachedValue | undefined,
@@ -197,14 +197,19 @@ function settle<V>(
       result: freshness === 'fresh' ? 'hit' : freshness === 'stale' ? 'stale' : 'miss',
     })
   if (!served) return NO_VALUE
-  handOut(region, key, found as CachedValue, freshness === 'stale', expiration)
+  recordRead(region, key, found as CachedValue, freshness === 'stale', expiration)
   return (found as CachedValue).payload as V
 }
 
 /** A hit: the entry goes to a caller. */
-export function give<T>(region: Configured, key: string, entry: CachedValue, limit: number | undefined): T {
+export function serveHit<T>(
+  region: Configured,
+  key: string,
+  entry: CachedValue,
+  limit: number | undefined,
+): T {
   if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
-  handOut(region, key, entry, false, limit)
+  recordRead(region, key, entry, false, limit)
   return entry.payload as T
 }
 
@@ -213,6 +218,6 @@ export function readOne({ chain }: Configured, key: string): MaybePromise<Cached
   try {
     return chain.get(key)
   } catch (error) {
-    throw typed(chain.name, error)
+    throw backendError(chain.name, error)
   }
 }

@@ -1,34 +1,34 @@
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import type { Remembered } from '../ledger/ledger.js'
-import type { Assembled } from './configure.js'
+import type { CallRegistry } from '../ledger/ledger.js'
+import type { ConfiguredRegion } from './configure.js'
 import type { CreateOptions } from './types.js'
 
 /** How the operations of a region come by what it is configured with, which may be replaced under them. */
 export interface RegionUse {
   /** @throws CorralError `ERR_NOT_CONFIGURED` or `ERR_CLOSED` */
-  use(): Assembled
+  use(): ConfiguredRegion
   /** Whatever goes wrong in an operation of a region is a rejection. */
-  operation<R>(work: (region: Assembled) => MaybePromise<R>): Promise<R>
+  operation<R>(work: (region: ConfiguredRegion) => MaybePromise<R>): Promise<R>
 }
 
 export interface RegionHolder extends RegionUse {
-  readonly configured: Assembled | undefined
+  readonly configured: ConfiguredRegion | undefined
   /** The calls that were made of it, where its chain remembers any. */
-  readonly calls: Remembered | undefined
+  readonly calls: CallRegistry | undefined
   /** What is used from now on; answers what was before. */
-  adopt(next: Assembled): Assembled | undefined
-  close(): Assembled | undefined
+  adopt(next: ConfiguredRegion): ConfiguredRegion | undefined
+  close(): ConfiguredRegion | undefined
 }
 
 export function regionHolder(name: string | undefined): RegionHolder {
   const which = `Region ${name === undefined ? '' : `'${name}' `}`
-  let configured: Assembled | undefined
-  let calls: Remembered | undefined
+  let configured: ConfiguredRegion | undefined
+  let calls: CallRegistry | undefined
   let closed = false
 
-  const use = (): Assembled => {
+  const use = (): ConfiguredRegion => {
     if (configured !== undefined) return configured
     if (closed) throw new CorralError('ERR_CLOSED', `${which}was closed. Configure it again to use it.`)
     throw new CorralError(
@@ -36,7 +36,7 @@ export function regionHolder(name: string | undefined): RegionHolder {
       `${which}is used before it is configured. Call region.configure({ backend }) at start-up.`,
     )
   }
-  const replace = (next: Assembled | undefined): Assembled | undefined => {
+  const replace = (next: ConfiguredRegion | undefined): ConfiguredRegion | undefined => {
     const former = configured
     configured = next
     calls = next?.tracker?.calls?.()

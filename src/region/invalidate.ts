@@ -1,13 +1,13 @@
 import { stamp } from '../base/clock.js'
 import { runRenewal } from '../creation/scope.js'
-import type { Cause } from '../events/event-source.js'
+import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionSignals } from '../events/invalidation-events.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
-import { checkMode, explicitTracker } from './checks.js'
+import { checkMode, expectTracker } from './checks.js'
 import type { RegionHolder } from './holder.js'
-import { softenKey } from './mark-stale.js'
+import { markStale } from './mark-stale.js'
 import type { Region } from './types.js'
 
 type Invalidations = Pick<
@@ -25,14 +25,14 @@ export function regionInvalidations(
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
   const { operation } = holder
-  const removeMany = (keys: readonly string[], cause?: Cause): Promise<void> =>
+  const removeMany = (keys: readonly string[], cause?: InvalidationReason): Promise<void> =>
     operation((region) => {
       checkKeys(keys)
       return signals.around('key', keys, 'hard', cause, async () => {
         const [only] = keys
         if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
         else if (keys.length > 0) await region.backend.deleteMulti(keys)
-        region.pile.detach(keys)
+        region.dogpile.detach(keys)
       })
     })
 
@@ -45,8 +45,8 @@ export function regionInvalidations(
         checkKey(key)
         checkMode(mode)
         return signals.around('key', [key], mode, cause, async () => {
-          await softenKey(at, key)
-          at.pile.detach([key])
+          await markStale(at, key)
+          at.dogpile.detach([key])
         })
       })
     },
@@ -64,18 +64,18 @@ export function regionInvalidations(
         checkMode(mode)
         const list = listNames(names)
         refuseVersions(list, true)
-        const tracker = explicitTracker(at)
+        const tracker = expectTracker(at)
         return signals.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
       }),
     refreshDependencies: (names, cause) =>
       operation((at) => {
         const list = listNames(names)
         refuseVersions(list, true)
-        const tracker = explicitTracker(at)
+        const tracker = expectTracker(at)
         return runRenewal(holder.calls ?? at, async (left) => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
-          const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.pile.makes(key))
+          const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
           await holder.calls?.renew(others, renewing)
         })
       }),

@@ -10,12 +10,12 @@ const MARKINGS = 3
  * Marks one key stale: takes its lease, which voids creations under way, and rewrites its metadata under that token.
  * Whatever voids the token meanwhile is newer than the mark, unless the lease merely expired: hence the repetition.
  */
-export async function softenKey(region: Configured, key: string): Promise<void> {
-  for (let attempt = 0; attempt < MARKINGS; attempt++) if ((await markStale(region, key)) !== 'lost') return
+export async function markStale(region: Configured, key: string): Promise<void> {
+  for (let attempt = 0; attempt < MARKINGS; attempt++) if ((await tryToMark(region, key)) !== 'lost') return
   await region.backend.delete(key)
 }
 
-async function markStale(region: Configured, key: string): Promise<Outcome> {
+async function tryToMark(region: Configured, key: string): Promise<Outcome> {
   const { backend } = region
   const { token } = await backend.acquire(key, region.leaseMs, { steal: true })
   if (token === undefined)

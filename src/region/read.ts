@@ -1,9 +1,9 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { typed } from '../backend/typed-failures.js'
+import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
-import { andThen, handled, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
-import { assess, deliver, give, handOut, plainlyFresh, readOne } from './freshness.js'
+import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit } from './freshness.js'
 import { limitOf, type RegionUse } from './holder.js'
 import type { ReadOptions, Region } from './types.js'
 
@@ -18,13 +18,13 @@ export function regionReads<V>({
       checkKey(key)
       const limit = limitOf(read?.expirationTime)
       const found = readOne(region, key)
-      if (plainlyFresh(region, found, limit)) return Promise.resolve(give<V>(region, key, found, limit))
+      if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
       const staleToo = read?.ignoreExpiration === true
-      if (!isPromise(found)) return Promise.resolve(deliver<V>(region, key, found, limit, staleToo))
+      if (!isPromise(found)) return Promise.resolve(serve<V>(region, key, found, limit, staleToo))
       return found.then(
-        (entry) => deliver<V>(region, key, entry, limit, staleToo),
+        (entry) => serve<V>(region, key, entry, limit, staleToo),
         (error) => {
-          throw typed(region.chain.name, error)
+          throw backendError(region.chain.name, error)
         },
       )
     } catch (error) {
@@ -39,7 +39,7 @@ export function regionReads<V>({
       return andThen(region.backend.getMulti(keys), (entries) =>
         Promise.all(
           entries.map((entry, i) =>
-            deliver<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
+            serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
           ),
         ),
       )
@@ -53,12 +53,12 @@ export function regionReads<V>({
       checkKey(key)
       const found = readOne(at, key)
       const limit = limitOf(read?.expirationTime)
-      if (plainlyFresh(at, found, limit)) return give<V>(at, key, found, limit)
+      if (isFreshHit(at, found, limit)) return serveHit<V>(at, key, found, limit)
       const answer: MaybePromise<V | NoValue> = isPromise(found)
         ? found.then(() => NO_VALUE)
-        : deliver<V>(at, key, found, limit, read?.ignoreExpiration === true)
+        : serve<V>(at, key, found, limit, read?.ignoreExpiration === true)
       if (!isPromise<V | NoValue>(answer)) return answer as V | NoValue
-      void handled(answer)
+      void ignoreRejection(answer)
       throw new CorralError(
         'ERR_ASYNC_BACKEND',
         `peek() needs a chain that answers at once; '${at.backend.name}' or a layer around it answers later, or the check of a version does. Use get().`,
@@ -70,14 +70,14 @@ export function regionReads<V>({
         checkKey(key)
         const found = await at.backend.get(key)
         const limit = limitOf(read.expirationTime)
-        const freshness = await assess(at, key, found, limit)
+        const freshness = await freshnessOf(at, key, found, limit)
         if (
           found === undefined ||
-          freshness === 'dead' ||
+          freshness === 'invalid' ||
           (freshness === 'stale' && read.ignoreExpiration !== true)
         )
           return undefined
-        handOut(at, key, found, freshness === 'stale', limit)
+        recordRead(at, key, found, freshness === 'stale', limit)
         return {
           payload: found.payload as V,
           metadata: found.metadata,

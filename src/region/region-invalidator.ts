@@ -21,6 +21,6 @@ export function localInvalidation(): RegionInvalidator {
       if (mode === 'hard') hard = at
       else soft = at
     },
-    judge: (startedAt) => (startedAt <= hard ? 'dead' : startedAt <= soft ? 'stale' : 'fresh'),
+    judge: (startedAt) => (startedAt <= hard ? 'invalid' : startedAt <= soft ? 'stale' : 'fresh'),
   }
 }

@@ -6,8 +6,8 @@ import { makeCacheOnArguments } from '../functions/cache-on-arguments.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import type { RegionAccess } from '../functions/members.js'
-import { explicitTracker } from './checks.js'
-import { assemble, checkRegionOptions, identify } from './configure.js'
+import { expectTracker } from './checks.js'
+import { checkRegionOptions, configureRegion, identify } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionHolder } from './holder.js'
@@ -52,7 +52,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
           'ERR_ALREADY_CONFIGURED',
           `Region ${name === undefined ? '' : `'${name}' `}is configured already, with backend '${configured.backend.name}'. Say replaceExistingBackend: true to replace it.`,
         )
-      const former = holder.adopt(assemble(identity, options, more))
+      const former = holder.adopt(configureRegion(identity, options, more))
       // Creations under way still use the former backend; that it cannot be closed is nobody's to catch.
       former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
@@ -76,7 +76,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...regionWrites<V>(holder),
     ...regionInvalidations(holder, signals, reads),
     on: signals.on,
-    asOf: () => operation((at) => explicitTracker(at).asOf([at.own])),
+    asOf: () => operation((at) => expectTracker(at).asOf([at.own])),
     explain: (key) =>
       operation((at) => {
         checkKey(key)
@@ -99,14 +99,15 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await holder.close()?.release()
     },
   }
-  signals.attach(region, () => explicitTracker(use()))
+  signals.attach(region, () => expectTracker(use()))
   const access: RegionAccess<V> = {
     region,
     refresh,
     refreshMulti,
     renew,
-    remember: (key, names, again) => holder.calls?.note(key, names, again),
+    recordCall: (key, names, again) => holder.calls?.record(key, names, again),
   }
-  if (options.backend !== undefined) holder.adopt(assemble(identity, options, { backend: options.backend }))
+  if (options.backend !== undefined)
+    holder.adopt(configureRegion(identity, options, { backend: options.backend }))
   return region
 }

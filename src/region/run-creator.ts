@@ -4,16 +4,16 @@ import { arriving } from '../backend/lease.js'
 import { stamp } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
-import { CorralError, shown } from '../base/errors.js'
-import { all, andThen, handled, type MaybePromise } from '../base/maybe-promise.js'
-import { gather } from '../creation/collector.js'
-import { currentScope, gatherIn } from '../creation/scope.js'
-import { untracked } from '../dependencies/depends-on.js'
-import type { Filled } from '../dogpile/flight.js'
-import type { Steps } from '../dogpile/types.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { collectDependencies } from '../creation/collector.js'
+import { currentScope, runCollecting } from '../creation/scope.js'
+import { notTracked } from '../dependencies/depends-on.js'
+import type { FillResult } from '../dogpile/flight.js'
+import type { DogpileDriver } from '../dogpile/types.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
-import { type Configured, type Made, type Plan, physicalLifetime, seen } from './freshness.js'
+import { type Configured, type Created, type CreationPlan, physicalLifetime, toLookup } from './freshness.js'
 import type { Creation } from './types.js'
 
 const REASONS = {
@@ -22,50 +22,50 @@ const REASONS = {
 } as const
 
 /** The steps of a dogpile over a region's backend. */
-export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
+export function driverOf(region: Configured, plan: CreationPlan): DogpileDriver<Created> {
   const { backend, tracker, invalidator, leaseMs } = region
   const { expiration, shouldCache } = plan
 
   /** What was not stored may be shared only if nothing invalidated it while it was made. */
-  const keptBack = async (key: string, { entry }: Made, token: string): Promise<Filled> => {
+  const keptBack = async (key: string, { entry }: Created, token: string): Promise<FillResult> => {
     try {
       if (!(await backend.release(key, token))) return 'lost'
-      // What no basis vouches for may have been invalidated unseen: only who asked before it was begun may have it.
-      if (tracker !== undefined && entry.metadata.basis === undefined) return 'refused'
-      return (await standing(region, key, entry.metadata)) === 'stored' ? 'kept' : 'refused'
+      // What no snapshot vouches for may have been invalidated unseen: only who asked before it was begun may have it.
+      if (tracker !== undefined && entry.metadata.snapshot === undefined) return 'refused'
+      return (await standing(region, key, entry.metadata)) === 'stored' ? 'withheld' : 'refused'
     } catch (error) {
       // The caller may still have what was made for it.
       report('failure', () => ({ where: 'release', key, error }))
       return 'lost'
     }
   }
-  const write = ([key, { entry }, token]: readonly [string, Made, string]): Write<CachedValue> => [
+  const write = ([key, { entry }, token]: readonly [string, Created, string]): Write<CachedValue> => [
     key,
     entry,
     { ...physicalLifetime(freshness(region, entry.metadata, expiration)), token },
   ]
 
   return {
-    look: (keys) => {
+    read: (keys) => {
       if (keys.length === 1) {
         const [key] = keys as [string]
         return andThen(backend.get(key), (entry) =>
-          andThen(seen(region, key, entry, expiration), (found) => [found]),
+          andThen(toLookup(region, key, entry, expiration), (found) => [found]),
         )
       }
       return andThen(backend.getMulti(keys), (entries) =>
-        all(entries.map((entry, i) => seen(region, keys[i] as string, entry, expiration))),
+        all(entries.map((entry, i) => toLookup(region, keys[i] as string, entry, expiration))),
       )
     },
     acquire: (key, steal) =>
       andThen(backend.acquire(key, leaseMs, { steal }), (acquired) =>
-        arriving(acquired, (entry) => seen(region, key, entry, expiration)),
+        arriving(acquired, (entry) => toLookup(region, key, entry, expiration)),
       ),
     renew: (key, token) => backend.renew(key, token, leaseMs),
     release: (key, token) => backend.release(key, token),
-    create: (keys, signal) => make(region, plan, keys, signal),
+    create: (keys, signal) => runCreator(region, plan, keys, signal),
     fill(fills) {
-      const outcomes: MaybePromise<Filled>[] = []
+      const outcomes: MaybePromise<FillResult>[] = []
       const writes: Write<CachedValue>[] = []
       const places: number[] = []
       fills.forEach((fill, i) => {
@@ -80,7 +80,7 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
           writes.push(write(fill))
         } else {
           report('unstored', () => ({ region: region.name, key, reason }))
-          outcomes[i] = handled(keptBack(key, made, token))
+          outcomes[i] = ignoreRejection(keptBack(key, made, token))
         }
       })
       const [only] = writes
@@ -106,9 +106,9 @@ export function stepsOf(region: Configured, plan: Plan): Steps<Made> {
   }
 
   /** Where no ledger refuses a late fill, its value is judged once more after it was stored. */
-  function standing(of: Configured, key: string, metadata: Metadata): MaybePromise<Filled> {
+  function standing(of: Configured, key: string, metadata: Metadata): MaybePromise<FillResult> {
     const byLedger =
-      metadata.basis === undefined || tracker === undefined ? 'fresh' : tracker.judge(metadata.basis)
+      metadata.snapshot === undefined || tracker === undefined ? 'fresh' : tracker.judge(metadata.snapshot)
     return andThen(byLedger, (one) =>
       andThen(of.invalidator?.judge(metadata.startedAt, key) ?? 'fresh', (other) =>
         one === 'fresh' && other === 'fresh' ? 'stored' : 'refused',
@@ -124,21 +124,21 @@ function freshness(region: Configured, metadata: Metadata, expiration: number | 
 }
 
 /** Runs the creator as of a moment that was taken before, and makes entries of what it returns. */
-async function make(
+async function runCreator(
   region: Configured,
-  plan: Plan,
+  plan: CreationPlan,
   keys: readonly string[],
   signal: AbortSignal,
-): Promise<Made[]> {
+): Promise<Created[]> {
   const { precise, tracker } = region
   const asOf = await tracker?.asOf([region.own])
   const startedAt = stamp(precise.now())
-  const gathering = asOf && gather(asOf, [region.own])
-  const tracked = tracker?.explicit === true
+  const collector = asOf && collectDependencies(asOf, [region.own])
+  const tracked = tracker?.tracksDependencies === true
   const apart = new Map<string, string[]>()
   let known: ReadonlySet<string> | undefined
   let expiresIn: number | undefined
-  let untold = false
+  let untracked = false
   const creation: Creation = {
     key: keys[0] as string,
     keys,
@@ -150,11 +150,11 @@ async function make(
     dependsOn(key, names) {
       const list = listNames(names, false)
       refuseVersions(list)
-      if (!tracked) throw untracked(key)
+      if (!tracked) throw notTracked(key)
       if (!(known ??= new Set(keys)).has(key))
         throw new CorralError(
           'ERR_KEY',
-          `Expected one of the keys of this creation, got ${shown(key)}. See creation.keys.`,
+          `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
         )
       apart.set(key, [...(apart.get(key) ?? []), ...list])
     },
@@ -167,24 +167,24 @@ async function make(
   try {
     const values = await (scope === undefined
       ? run()
-      : gatherIn(scope, tracked ? gathering : undefined, () => (untold = true), run))
+      : runCollecting(scope, tracked ? collector : undefined, () => (untracked = true), run))
     if (!Array.isArray(values) || values.length !== keys.length)
       throw new CorralError(
         'ERR_BATCH_LENGTH',
         `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
-          Array.isArray(values) ? `${values.length} values` : shown(values)
+          Array.isArray(values) ? `${values.length} values` : formatValue(values)
         }. Answer NO_VALUE for a key that has none.`,
       )
     outcome = 'made'
     const createdAt = precise.now()
-    const together = gathering?.basis()
-    const until = gathering?.until() ?? Number.POSITIVE_INFINITY
+    const together = collector?.snapshot()
+    const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
     const limit = expiresIn ?? plan.expiration ?? region.expiration
     // A parent lives no longer than what it was made from; made from something stale it is stale at once.
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
-    return values.map((payload: unknown, i): Made => {
+    return values.map((payload: unknown, i): Created => {
       const own = apart.get(keys[i] as string)
-      const gathered = own === undefined ? together : gathering?.basis(own)
+      const gathered = own === undefined ? together : collector?.snapshot(own)
       return {
         entry: {
           payload,
@@ -192,9 +192,9 @@ async function make(
             startedAt,
             createdAt,
             ...(shortened !== undefined && { expiresIn: shortened }),
-            ...(gathered !== undefined && 'basis' in gathered && { basis: gathered.basis }),
+            ...(gathered !== undefined && 'snapshot' in gathered && { snapshot: gathered.snapshot }),
             ...(until <= createdAt && { stale: true }),
-            ...(untold && { untold }),
+            ...(untracked && { untracked }),
           },
         },
         withheld: payload === NO_VALUE ? 'the creator answered NO_VALUE' : gathered?.unstorable,

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import type { ConfigureOptions } from './types.js'
 
 type Reader = (settings: Readonly<Record<string, unknown>>, prefix: string) => ConfigureOptions
@@ -28,7 +28,7 @@ function checkSettings(settings: unknown, prefix: unknown): void {
   if (typeof settings === 'object' && settings !== null && typeof prefix === 'string') return
   throw new CorralError(
     'ERR_OPTION',
-    `Expected configureFromConfig() to receive an object of settings and the prefix of their names, got ${shown(settings)} and ${shown(prefix)}.`,
+    `Expected configureFromConfig() to receive an object of settings and the prefix of their names, got ${formatValue(settings)} and ${formatValue(prefix)}.`,
   )
 }
 

@@ -1,11 +1,11 @@
 import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
-import type { CachedValue, Instant, NoValue } from '../backend/cached-value.js'
+import type { CachedValue, LedgerTime, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { AsyncCreationRunner } from '../dogpile/runner.js'
 import type { Listener } from '../events/emitter.js'
-import type { Cause } from '../events/event-source.js'
+import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionEvents } from '../events/invalidation-events.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from '../functions/keys.js'
 import type {
@@ -62,7 +62,7 @@ export interface SetOptions {
   /** Names that the value was made from. */
   readonly dependencies?: string | readonly string[]
   /** The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. */
-  readonly asOf?: Instant
+  readonly asOf?: LedgerTime
 }
 
 export interface CreateOptions<T> {
@@ -170,17 +170,17 @@ export interface Region<V = unknown> {
     options?: SetOptions,
   ): Promise<readonly Outcome[]>
   /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
-  delete(key: string, cause?: Cause): Promise<void>
-  deleteMulti(keys: readonly string[], cause?: Cause): Promise<void>
+  delete(key: string, cause?: InvalidationReason): Promise<void>
+  deleteMulti(keys: readonly string[], cause?: InvalidationReason): Promise<void>
   /** `delete`, or with `'soft'`: the value is served only while one caller renews it. */
-  invalidateKey(key: string, mode?: InvalidationMode, cause?: Cause): Promise<void>
+  invalidateKey(key: string, mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
   /** Everything in the region. */
-  invalidate(mode?: InvalidationMode, cause?: Cause): Promise<void>
+  invalidate(mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
   /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
   invalidateDependencies(
     names: string | readonly string[],
     mode?: InvalidationMode,
-    cause?: Cause,
+    cause?: InvalidationReason,
   ): Promise<void>
   /**
    * Invalidates the names softly, in every process, then renews what cached functions of this region object made of them:
@@ -189,7 +189,7 @@ export interface Region<V = unknown> {
    * what is being created around it, and what a refresh around it renews already.
    * @throws CorralError `ERR_VERSION` for a version; whatever a function throws, when all have ended; its value stays stale.
    */
-  refreshDependencies(names: string | readonly string[], cause?: Cause): Promise<void>
+  refreshDependencies(names: string | readonly string[], cause?: InvalidationReason): Promise<void>
   /**
    * Calls the listener at every invalidation that this region is asked for: before it (`'invalidating'`), when the store
    * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). Nobody waits for a listener; its own
@@ -197,7 +197,7 @@ export interface Region<V = unknown> {
    */
   on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
   /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
-  asOf(): Promise<Instant>
+  asOf(): Promise<LedgerTime>
 
   /** Tells why a key would hit or miss now, and what it depends on. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>

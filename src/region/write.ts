@@ -1,10 +1,10 @@
 import type { Outcome } from '../backend/backend.js'
 import type { CachedValue, Metadata } from '../backend/cached-value.js'
 import { stamp } from '../base/clock.js'
-import { refuseUnknown } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/errors.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { isVersion } from '../ledger/checked-names.js'
-import { checkPairs, madeFrom } from './checks.js'
+import { checkPairs, dependenciesOf } from './checks.js'
 import { physicalLifetime } from './freshness.js'
 import { limitOf, type RegionUse } from './holder.js'
 import type { Region, SetOptions } from './types.js'
@@ -19,9 +19,9 @@ export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set'
   ): Promise<readonly Outcome[]> =>
     operation(async (region) => {
       const values = checkPairs(given)
-      refuseUnknown(set, SET_OPTIONS, 'set()')
+      rejectUnknownOptions(set, SET_OPTIONS, 'set()')
       const expiresIn = limitOf(set.expirationTime)
-      const dependencies = madeFrom(region, set)
+      const dependencies = dependenciesOf(region, set)
       if (values.length === 0) return []
       if (dependencies.includes(UNCACHEABLE)) {
         await region.backend.deleteMulti(values.map(([key]) => key))
@@ -35,9 +35,11 @@ export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set'
         createdAt,
         ...(expiresIn !== undefined && { expiresIn }),
         ...(asOf !== undefined && {
-          basis: {
+          snapshot: {
             epoch: asOf.epoch,
-            groups: [{ a: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] }],
+            groups: [
+              { asOf: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] },
+            ],
             ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
           },
         }),
@@ -51,7 +53,7 @@ export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set'
         writes.length === 1 && only !== undefined
           ? [await region.backend.set(...only)]
           : await region.backend.setMulti(writes)
-      region.pile.detach(values.map(([key]) => key))
+      region.dogpile.detach(values.map(([key]) => key))
       return outcomes
     })
 

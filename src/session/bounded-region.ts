@@ -27,7 +27,7 @@ export function boundedRegion(maxSize: number): Region {
   }
   const set = (key: string, value: CachedValue, { ttl, ifCurrent }: WriteOptions): Outcome => {
     kept.delete(key)
-    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.basis) !== 'fresh')
+    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.snapshot) !== 'fresh')
       return 'refused'
     kept.set(key, {
       value,

@@ -1,4 +1,4 @@
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { currentSession, runInSession } from '../versions/session.js'
 import { forget } from '../versions/version-check.js'
 import { asyncMiddleware, express, fastify } from './frameworks.js'
@@ -28,7 +28,10 @@ export const session = {
    */
   run: <R>(run: () => R): R => {
     if (typeof run !== 'function')
-      throw new CorralError('ERR_OPTION', `Expected session.run() to receive a function, got ${shown(run)}.`)
+      throw new CorralError(
+        'ERR_OPTION',
+        `Expected session.run() to receive a function, got ${formatValue(run)}.`,
+      )
     return runInSession(run)
   },
   /** The session of the caller, if there is one. */

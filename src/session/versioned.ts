@@ -1,6 +1,6 @@
 import type { NoValue } from '../backend/cached-value.js'
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { currentScope } from '../creation/scope.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
@@ -94,7 +94,7 @@ type AnyFunction = (...args: never[]) => unknown
 export function versioned<A extends readonly unknown[], V = unknown>(
   options: VersionedOptions<A, V>,
 ): Versioned<A, V> {
-  refuseUnknown(options, OPTIONS, 'versioned()')
+  rejectUnknownOptions(options, OPTIONS, 'versioned()')
   const { version, region, maxSize, ttl = '1h', wait, shouldCache } = options
   const namespace = checkNamespace(options.namespace)
   expectFunction('version', version)
@@ -107,12 +107,12 @@ export function versioned<A extends readonly unknown[], V = unknown>(
   if (maxSize !== undefined && !(Number.isSafeInteger(maxSize) && maxSize > 0))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`maxSize\` to be a number of results from 1 up, got ${shown(maxSize)}.`,
+      `Expected \`maxSize\` to be a number of results from 1 up, got ${formatValue(maxSize)}.`,
     )
   if (region !== undefined && typeof region?.cacheOnArguments !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`region\` to be a region, such as makeRegion() makes, got ${shown(region)}.`,
+      `Expected \`region\` to be a region, such as makeRegion() makes, got ${formatValue(region)}.`,
     )
   if (options.functionKeyGenerator !== undefined)
     expectFunction('functionKeyGenerator', options.functionKeyGenerator)
@@ -161,7 +161,7 @@ export function versioned<A extends readonly unknown[], V = unknown>(
       ...(wait !== undefined && { wait }),
     })((_token: string, ...args: A): MaybePromise<T> => {
       // Known to all versions, so that one invalidation reaches the results of every session.
-      currentScope()?.gathering?.declare([groupOf(keyOf(...args))])
+      currentScope()?.collector?.add([groupOf(keyOf(...args))])
       return fn(...args)
     }) as unknown as CachedFunction<[token: string, ...args: A], T>
 
@@ -212,6 +212,6 @@ function expectFunction(option: string, value: unknown): void {
   if (typeof value !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`${option}\` of versioned() to be a function, got ${shown(value)}.`,
+      `Expected \`${option}\` of versioned() to be a function, got ${formatValue(value)}.`,
     )
 }

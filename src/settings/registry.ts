@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { durationSetting } from '../base/duration.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { wrap } from '../chain/wrap.js'
 import { readSettingsWith } from '../region/settings-reader.js'
 import type { ConfigureOptions } from '../region/types.js'
@@ -51,12 +51,12 @@ function check(where: string, name: unknown, make: unknown): void {
   if (typeof name !== 'string' || !/^[\w-]+$/.test(name))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the name in ${where}() to be of letters, digits, - and _, got ${shown(name)}.`,
+      `Expected the name in ${where}() to be of letters, digits, - and _, got ${formatValue(name)}.`,
     )
   if (typeof make !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected ${where}('${name}') to receive a function that makes it, got ${shown(make)}.`,
+      `Expected ${where}('${name}') to receive a function that makes it, got ${formatValue(make)}.`,
     )
 }
 
@@ -196,6 +196,6 @@ function read(name: string, value: unknown, kind: SettingKind): SettingValue {
   }
   throw new CorralError(
     'ERR_OPTION',
-    `Expected the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}, got ${shown(value)}.`,
+    `Expected the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}, got ${formatValue(value)}.`,
   )
 }

@@ -1,27 +1,31 @@
-import { type Nested, spans } from '../base/async-context.js'
+import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { Gathering } from '../creation/collector.js'
+import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/scope.js'
-import type { Cause } from '../events/event-source.js'
+import type { InvalidationReason } from '../events/event-source.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 
 /** What a broker invalidates through: a region. */
 export interface Target {
   readonly name: string | undefined
-  invalidateDependencies(names: readonly string[], mode?: InvalidationMode, cause?: Cause): Promise<void>
+  invalidateDependencies(
+    names: readonly string[],
+    mode?: InvalidationMode,
+    cause?: InvalidationReason,
+  ): Promise<void>
 }
 
 /** What has to be invalidated for a change that is done. */
-export interface Debt {
+export interface PendingInvalidation {
   /** Inner before outer. */
   readonly regions: readonly Target[]
   /** Names that could not be told yet: finds and invalidates them. */
   readonly unknown?: () => Promise<void>
   readonly names: readonly string[]
   readonly mode: InvalidationMode
-  readonly cause: Cause
+  readonly cause: InvalidationReason
   /** Tells who listens, when all is invalidated. */
   readonly tell: () => void
 }
@@ -54,7 +58,7 @@ export interface Done<R> {
  * Runs a change. One that rejects because something inside it could not be invalidated is done all the same, as far as
  * anybody can tell, so that what is owed for it must not be dropped.
  */
-export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>> {
+export async function runChange<R>(change: () => MaybePromise<R>): Promise<Done<R>> {
   try {
     return { result: await change() }
   } catch (error) {
@@ -64,14 +68,17 @@ export async function doneBy<R>(change: () => MaybePromise<R>): Promise<Done<R>>
 }
 
 /** A transaction. What a savepoint leaves behind is part of the outer one. */
-interface Work extends Nested<Work>, Pick<Transaction, 'into'> {
-  readonly debts: Debt[]
+interface Work extends ContextFrame<Work>, Pick<Transaction, 'into'> {
+  readonly debts: PendingInvalidation[]
 }
 
-const works = spans<Work>('transactions')
+const works = asyncContext<Work>('transactions')
 
 /** Settles debts, or leaves them to the transaction around. */
-export async function settleOrDefer<R>(debts: readonly Debt[], done: Done<R>): Promise<R> {
+export async function invalidateNowOrAfterCommit<R>(
+  debts: readonly PendingInvalidation[],
+  done: Done<R>,
+): Promise<R> {
   const work = works.current()
   if (work === undefined) return settle(debts, done)
   work.debts.push(...debts)
@@ -89,39 +96,39 @@ export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promis
   if (typeof transaction !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected afterCommit() to receive a function that runs the transaction, got ${shown(transaction)}.`,
+      `Expected afterCommit() to receive a function that runs the transaction, got ${formatValue(transaction)}.`,
     )
   const into = underWay()
   const work = { debts: [], into, parent: works.current(), over: false }
-  const commit = () => doneBy(transaction)
+  const commit = () => runChange(transaction)
   const done = await works.during(work, commit).catch((rollback: unknown) => {
-    into.each((gathering) => gathering.taint(UNDONE))
+    into.each((collector) => collector.forbidStoring(UNDONE))
     throw rollback
   })
-  return settleOrDefer(work.debts, done)
+  return invalidateNowOrAfterCommit(work.debts, done)
 }
 
 /** Of a creation that has ended, nothing is kept: a transaction may make many. */
 function underWay() {
-  const known = new WeakSet<Gathering>()
-  const all: WeakRef<Gathering>[] = []
+  const known = new WeakSet<DependencyCollector>()
+  const all: WeakRef<DependencyCollector>[] = []
   return {
-    add(gathering: Gathering) {
-      if (known.has(gathering)) return
-      known.add(gathering)
-      all.push(new WeakRef(gathering))
+    add(collector: DependencyCollector) {
+      if (known.has(collector)) return
+      known.add(collector)
+      all.push(new WeakRef(collector))
     },
-    each(work: (gathering: Gathering) => void) {
+    each(work: (collector: DependencyCollector) => void) {
       for (const one of all) {
-        const gathering = one.deref()
-        if (gathering !== undefined) work(gathering)
+        const collector = one.deref()
+        if (collector !== undefined) work(collector)
       }
     },
   }
 }
 
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
-async function settle<R>(debts: readonly Debt[], { result, failed }: Done<R>): Promise<R> {
+async function settle<R>(debts: readonly PendingInvalidation[], { result, failed }: Done<R>): Promise<R> {
   const failures = await attempt(tasks(debts))
   if (failed !== undefined)
     failures.push({ regions: failed.regions, names: failed.names, work: () => failed.retry(), error: failed })
@@ -139,18 +146,18 @@ interface Task {
   readonly work: () => Promise<void>
 }
 
-function tasks(debts: readonly Debt[]): Task[] {
+function tasks(debts: readonly PendingInvalidation[]): Task[] {
   const unknown = debts.flatMap((debt) =>
     debt.unknown === undefined ? [] : [{ regions: [undefined], names: [], work: debt.unknown }],
   )
   return [...merged(debts), ...unknown]
 }
 
-function merged(debts: readonly Debt[]): Task[] {
-  const lists = new Map<Target, Map<InvalidationMode, Debt[]>>()
+function merged(debts: readonly PendingInvalidation[]): Task[] {
+  const lists = new Map<Target, Map<InvalidationMode, PendingInvalidation[]>>()
   for (const debt of debts)
     for (const region of debt.regions) {
-      const modes = lists.get(region) ?? new Map<InvalidationMode, Debt[]>()
+      const modes = lists.get(region) ?? new Map<InvalidationMode, PendingInvalidation[]>()
       lists.set(region, modes.set(debt.mode, [...(modes.get(debt.mode) ?? []), debt]))
     }
   return [...lists].flatMap(([region, modes]) =>
@@ -171,14 +178,17 @@ export async function invalidateIn(
   region: Target,
   names: readonly string[],
   mode: InvalidationMode,
-  cause: Cause,
+  cause: InvalidationReason,
 ): Promise<void> {
   if (names.length === 0) return
   try {
     await region.invalidateDependencies(names, mode, cause)
   } catch (error) {
     if (!REFUSALS.some((code) => CorralError.is(error, code))) throw error
-    report('failure', () => ({ where: `reason of what is invalidated in ${shown(region.name)}`, error }))
+    report('failure', () => ({
+      where: `reason of what is invalidated in ${formatValue(region.name)}`,
+      error,
+    }))
     await region.invalidateDependencies(names, mode)
   }
 }
@@ -189,7 +199,7 @@ const REFUSALS = ['ERR_UNENCODABLE', 'ERR_VALUE_TOO_LARGE', 'ERR_OPTION'] as con
 const REASON = 1_000
 
 /** One invalidation for several changes has all their reasons, and no metadata. */
-function common(debts: readonly Debt[]): Cause {
+function common(debts: readonly PendingInvalidation[]): InvalidationReason {
   const reasons = [
     ...new Set(debts.flatMap(({ cause }) => (cause.reason === undefined ? [] : [cause.reason]))),
   ]
@@ -217,7 +227,7 @@ async function attempt(all: readonly Task[]): Promise<Failure[]> {
 function notInvalidated<R>(
   failures: readonly Failure[],
   result: R,
-  debts: readonly Debt[],
+  debts: readonly PendingInvalidation[],
 ): NotInvalidated<R> {
   const [first] = failures
   const regions = failures.flatMap((failure) => failure.regions)

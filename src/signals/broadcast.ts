@@ -1,10 +1,10 @@
 import type { Backend, Outcome, WriteOptions } from '../backend/backend.js'
-import type { Basis, CachedValue, Instant } from '../backend/cached-value.js'
+import type { CachedValue, DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
 import { preciseClock, stamp } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
-import { andThen, changed, each, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../base/maybe-promise.js'
 import { type BackendProxy, delegate } from '../chain/proxy.js'
 import type { InvalidationMode, Ledger } from '../ledger/ledger.js'
 import type { Bus } from './bus.js'
@@ -31,14 +31,14 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
   if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected broadcast() to receive a bus, such as redisBus(), got ${shown(bus)}.`,
+      `Expected broadcast() to receive a bus, such as redisBus(), got ${formatValue(bus)}.`,
     )
-  refuseUnknown(options, ['name', 'timeout'], 'broadcast()')
+  rejectUnknownOptions(options, ['name', 'timeout'], 'broadcast()')
   const { name } = options
   if (typeof name !== 'string' || name === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the \`name\` of broadcast() to be a text, by which the same stores of other processes are known, got ${shown(name)}.`,
+      `Expected the \`name\` of broadcast() to be a text, by which the same stores of other processes are known, got ${formatValue(name)}.`,
     )
   const timeout = milliseconds(options.timeout ?? '5s', 'timeout')
 
@@ -67,8 +67,8 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
       bus,
       timeout,
       address: `broadcast:${name}`,
-      missed: forgetAll,
-      heard(body) {
+      onGap: forgetAll,
+      onMessage(body) {
         const order = orderIn(body)
         if (order === undefined) return false
         if (order.do === 'drop') obey(() => next.deleteMulti(order.keys))
@@ -79,7 +79,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
     const drop = (keys: readonly string[]): MaybePromise<unknown> =>
       keys.length === 0
         ? undefined
-        : each(portions(keys), (portion) => others.say({ do: 'drop', keys: portion }))
+        : mapEach(portions(keys), (portion) => others.send({ do: 'drop', keys: portion }))
     const current = (found: CachedValue | undefined): CachedValue | undefined => {
       // What is no cached value at all is the region's to report.
       const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
@@ -99,13 +99,13 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
           ? andThen(next.delete(key), () => tell('refused'))
           : andThen(next.release(key, token), () => fate)
       if (!others.live() || value.metadata.startedAt <= floor) return refuse('lost')
-      const basis = ifCurrent && epochs.without(ifCurrent.basis)
-      if (ifCurrent !== undefined && basis === undefined) return refuse('refused')
+      const snapshot = ifCurrent && epochs.without(ifCurrent.snapshot)
+      if (ifCurrent !== undefined && snapshot === undefined) return refuse('refused')
       const options: WriteOptions = {
         ...rest,
         ...(token !== undefined && { token }),
         ...(ifCurrent !== undefined &&
-          basis !== undefined && { ifCurrent: { clock: ifCurrent.clock, basis } }),
+          snapshot !== undefined && { ifCurrent: { clock: ifCurrent.clock, snapshot } }),
       }
       return andThen(next.set(key, value, options), tell)
     }
@@ -114,7 +114,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
       get(key) {
         if (!others.live()) return undefined
         const found = next.get(key)
-        return changed(found, current)
+        return mapLazily(found, current)
       },
       getMulti: (keys) =>
         others.live()
@@ -131,7 +131,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         ),
       renew: (key, token, ms) => next.renew(key, token.replace(STOLEN, ''), ms),
       release: (key, token) => next.release(key, token.replace(STOLEN, '')),
-      ledger: next.ledger && ledgerWith(next.ledger, epochs, others.live, others.say),
+      ledger: next.ledger && ledgerWith(next.ledger, epochs, others.live, others.send),
       limits: [
         ...(next.limits ?? []),
         `Each process has a store of its own: one creator at a time in each. An invalidation reaches the others by a message, and until it has arrived they may serve what is older.`,
@@ -182,23 +182,23 @@ type Tagged = ReturnType<typeof tagged>
 
 /** Makes the epochs of a ledger end with the period too: what is of a former one is worth nothing. */
 function tagged(period: () => string) {
-  const known = new WeakMap<Basis, { readonly of: string; readonly plain: Basis }>()
+  const known = new WeakMap<DependencySnapshot, { readonly of: string; readonly plain: DependencySnapshot }>()
   let inner = ''
-  const tag = (instant: Instant): Instant => {
+  const tag = (instant: LedgerTime): LedgerTime => {
     inner = instant.epoch
     return { epoch: `${period()}/${inner}`, at: instant.at }
   }
-  /** The basis in the ledger's own terms, if it is of this period. Every hit asks, so the answer is kept. */
-  const without = (basis: Basis): Basis | undefined => {
+  /** The snapshot in the ledger's own terms, if it is of this period. Every hit asks, so the answer is kept. */
+  const without = (snapshot: DependencySnapshot): DependencySnapshot | undefined => {
     const now = period()
-    const before = known.get(basis)
+    const before = known.get(snapshot)
     if (before?.of === now) return before.plain
-    const { epoch } = basis
+    const { epoch } = snapshot
     if (typeof epoch !== 'string' || !epoch.startsWith(now)) return undefined
     const own = epoch.slice(now.length + 1)
     // The very text that the ledger has is compared at once.
-    const plain = { ...basis, epoch: own === inner ? inner : own }
-    known.set(basis, { of: now, plain })
+    const plain = { ...snapshot, epoch: own === inner ? inner : own }
+    known.set(snapshot, { of: now, plain })
     return plain
   }
   return { tag, without }
@@ -221,22 +221,22 @@ function ledgerWith(
             now: reading.now && tag(reading.now),
           }))
         : { now: undefined, stamps: names.map(() => undefined) },
-    begin: (clock, names) => andThen(ledger.begin(clock, names), tag),
+    now: (clock, names) => andThen(ledger.now(clock, names), tag),
     ...(unmoved !== undefined && {
-      unmoved: (clock: string, basis: Basis) => {
+      unmoved: (clock: string, snapshot: DependencySnapshot) => {
         // Asked of what was just read, and what is read while messages may be lost is nothing.
-        const plain = without(basis)
+        const plain = without(snapshot)
         return plain !== undefined && unmoved(clock, plain)
       },
     }),
-    judge: (clock, basis) => {
-      const plain = live() ? without(basis) : undefined
-      return plain === undefined ? 'dead' : ledger.judge(clock, plain)
+    judge: (clock, snapshot) => {
+      const plain = live() ? without(snapshot) : undefined
+      return plain === undefined ? 'invalid' : ledger.judge(clock, plain)
     },
     invalidate: (clock, names, mode) =>
       andThen(ledger.invalidate(clock, names, mode), () =>
         andThen(
-          each(portions(names), (portion) => say({ do: 'stamp', clock, names: portion, mode })),
+          mapEach(portions(names), (portion) => say({ do: 'stamp', clock, names: portion, mode })),
           () => undefined,
         ),
       ),

@@ -1,22 +1,28 @@
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
-import { atOnce } from '../base/expect-sync.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { dep } from '../dependencies/dep.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
 import { emitter, type Listener } from '../events/emitter.js'
 import {
   asSource,
-  type Cause,
   checkCause,
   checkReady,
+  type EventSource,
   guardsOf,
-  type Missed,
-  type Source,
+  type InvalidationReason,
+  type MissedEvents,
 } from '../events/event-source.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 import { checkNames, type IdPart } from '../ledger/names.js'
-import { type Debt, doneBy, invalidateIn, settleOrDefer, type Target } from './after-commit.js'
+import {
+  invalidateIn,
+  invalidateNowOrAfterCommit,
+  type PendingInvalidation,
+  runChange,
+  type Target,
+} from './after-commit.js'
 
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
@@ -34,12 +40,12 @@ export interface BrokerOptions<T> {
 }
 
 /** What is known of a change, and why it is made. */
-export interface ChangeOptions<T> extends Change<T>, Cause {}
+export interface ChangeOptions<T> extends Change<T>, InvalidationReason {}
 
 /** The same of a deletion: the item leaves all its lists, whatever was modified of it. */
 export type DeletionOptions<T> = Omit<ChangeOptions<T>, 'created' | 'modified'>
 
-export interface BrokerChange extends Cause {
+export interface BrokerChange extends InvalidationReason {
   readonly broker: string
   readonly action: 'apply' | 'delete' | 'invalidate'
   /** What was invalidated. */
@@ -51,7 +57,7 @@ export interface BrokerEvents {
   /** A change is done, and all that was made from the item is invalidated. */
   change: BrokerChange
   /** Other processes may have told of changes that were not heard here. */
-  missed: Missed
+  missed: MissedEvents
 }
 
 /** An item, or how to find it in what the change returned: an item that is being created has no id before. */
@@ -92,11 +98,11 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const { regions, id, primaryKey, dependencies, mode = 'hard' } = options
   const scopes = options.scopes === undefined ? [] : [options.scopes].flat()
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
-  const guards: Source['guards'] = new Set()
+  const guards: EventSource['guards'] = new Set()
 
-  const now = <V>(option: string, answer: V): V => atOnce(`\`${option}\` of broker '${type}'`, answer)
+  const now = <V>(option: string, answer: V): V => expectSync(`\`${option}\` of broker '${type}'`, answer)
   /** All names that can be told, and the failures of what tells the others. */
-  const survey = (item: T, change: Change<T>): Survey => {
+  const survey = (item: T, change: Change<T>): CollectedNames => {
     const names = new Set<string>()
     const failures: unknown[] = []
     const gather = (find: () => readonly string[]) => {
@@ -127,9 +133,12 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     return names
   }
   const split = (given: ChangeOptions<T>, known = ['before', 'created', 'modified', 'info']) => {
-    refuseUnknown(given, [...known, 'reason', 'meta'], `broker '${type}'`)
+    rejectUnknownOptions(given, [...known, 'reason', 'meta'], `broker '${type}'`)
     const { reason, meta, ...told } = given
-    const cause: Cause = { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
+    const cause: InvalidationReason = {
+      ...(reason !== undefined && { reason }),
+      ...(meta !== undefined && { meta }),
+    }
     // All of them before anything is done: afterwards it would be too late to refuse.
     checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
     return { cause, change: kept(told) }
@@ -138,9 +147,9 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const debt = (
     action: BrokerChange['action'],
     before: readonly string[],
-    find: (() => Survey) | undefined,
-    cause: Cause,
-  ): Debt => {
+    find: (() => CollectedNames) | undefined,
+    cause: InvalidationReason,
+  ): PendingInvalidation => {
     const { names: after, failures } = find?.() ?? NOTHING
     const names = new Set([...before, ...after])
     const unknown = async () => {
@@ -173,7 +182,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     if (typeof work !== 'function')
       throw new CorralError(
         'ERR_OPTION',
-        `Expected the change of broker '${type}' to be a function, got ${shown(work)}.`,
+        `Expected the change of broker '${type}' to be a function, got ${formatValue(work)}.`,
       )
     // What can never be invalidated must not be owed. A change that was made elsewhere is owed all the same.
     regions.forEach(checkReady)
@@ -181,8 +190,8 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     // Taken before: the change may write to the item, or to what it was, and a deletion may take its id.
     const given = find === undefined ? (item as T) : (change.before ?? undefined)
     const before = given === undefined ? [] : namesFor(given, change)
-    const done = await doneBy(work)
-    const then = (): Survey => {
+    const done = await runChange(work)
+    const then = (): CollectedNames => {
       if (find === undefined) return survey(item as T, change)
       try {
         return survey(now('item', find(done.result)), change)
@@ -191,7 +200,10 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
         return { names: survey(undefined as T, change).names, failures: [error] }
       }
     }
-    return settleOrDefer([debt(action, before, action === 'apply' ? then : undefined, cause)], done)
+    return invalidateNowOrAfterCommit(
+      [debt(action, before, action === 'apply' ? then : undefined, cause)],
+      done,
+    )
   }
 
   const self: Broker<T> = {
@@ -205,7 +217,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     async invalidate(item, given = {}) {
       const { cause, change } = split(given)
       const owed = debt('invalidate', [], () => survey(item, change), cause)
-      await settleOrDefer([owed], { result: undefined })
+      await invalidateNowOrAfterCommit([owed], { result: undefined })
     },
     on: events.on,
   }
@@ -217,18 +229,18 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       of === type &&
       (action === 'apply' || action === 'delete' || action === 'invalidate') &&
       (reason === undefined || typeof reason === 'string'),
-    emitter: events as unknown as Source['emitter'],
+    emitter: events as unknown as EventSource['emitter'],
     guards,
   })
   return self
 }
 
-interface Survey {
+interface CollectedNames {
   readonly names: readonly string[]
   readonly failures: readonly unknown[]
 }
 
-const NOTHING: Survey = { names: [], failures: [] }
+const NOTHING: CollectedNames = { names: [], failures: [] }
 
 function listed(names: string | readonly string[] | undefined): readonly string[] {
   const list = names === undefined ? [] : typeof names === 'string' ? [names] : names
@@ -239,10 +251,10 @@ function listed(names: string | readonly string[] | undefined): readonly string[
 
 function check<T>(type: string, options: BrokerOptions<T>): void {
   const wrong = (expected: string, value: unknown) =>
-    new CorralError('ERR_OPTION', `Expected ${expected}, got ${shown(value)}.`)
+    new CorralError('ERR_OPTION', `Expected ${expected}, got ${formatValue(value)}.`)
   if (typeof type !== 'string' || type === '')
     throw wrong("broker() to be told the type of its entities, such as 'user'", type)
-  refuseUnknown(options, ['regions', 'id', 'primaryKey', 'dependencies', 'scopes', 'mode'], 'broker()')
+  rejectUnknownOptions(options, ['regions', 'id', 'primaryKey', 'dependencies', 'scopes', 'mode'], 'broker()')
   const { regions, scopes, mode } = options
   if (!Array.isArray(regions) || regions.length === 0)
     throw wrong(`\`regions\` of broker '${type}' to list regions`, regions)

@@ -1,5 +1,5 @@
 import { report, reportUndecodable } from '../base/diagnostics.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import type { Bus } from './bus.js'
 
@@ -13,14 +13,14 @@ export interface LinkOptions {
   /** ms for a message to be taken by the bus. */
   readonly timeout: number
   /** What another end said. False: it makes no sense. */
-  heard(body: Body): boolean
+  onMessage(body: Body): boolean
   /** Something that was said may not have been heard. */
-  missed(why: string): void
+  onGap(why: string): void
 }
 
 export interface Link {
   /** @throws CorralError `ERR_BUS` when the bus did not take it. */
-  say(body: Body): MaybePromise<void>
+  send(body: Body): MaybePromise<void>
   live(): boolean
   close(): MaybePromise<void>
 }
@@ -39,7 +39,7 @@ const SENDERS = 10_000
  * One end of a conversation on a bus that others use too. Ends number what they say, so that a message that was lost in
  * silence is noticed at the next one; what is of a later version counts as lost, because it cannot be left unheeded.
  */
-export function link({ bus, address, timeout, heard, missed }: LinkOptions): Link {
+export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): Link {
   const self = crypto.randomUUID()
   const numbers = new Map<string, number>()
   let said = 0
@@ -52,12 +52,12 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
   }
   const nonsense = () => {
     ignore(SENSELESS)
-    missed(SENSELESS)
+    onGap(SENSELESS)
   }
   const receive = (text: string): void => {
     const message = read(text)
     if (message === undefined) ignore('not a message of ours')
-    else if (message.corral !== VERSION) missed(`a message of version ${shown(message.corral)}`)
+    else if (message.corral !== VERSION) onGap(`a message of version ${formatValue(message.corral)}`)
     else if (message.to === address && message.from !== self) take(message)
   }
   /** How many messages of a sender were lost before this one. */
@@ -75,9 +75,9 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
     const last = numbers.get(from)
     if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
     if (last === undefined || n > last) numbers.set(from, n)
-    if (lost === true) missed('another process could not send all that it had to say')
-    else if (gap(n, last, after) > 0) missed(`${gap(n, last, after)} messages of another process were lost`)
-    if (body.do !== NOTHING.do && !heard(body)) nonsense()
+    if (lost === true) onGap('another process could not send all that it had to say')
+    else if (gap(n, last, after) > 0) onGap(`${gap(n, last, after)} messages of another process were lost`)
+    if (body.do !== NOTHING.do && !onMessage(body)) nonsense()
   }
   const safely = (work: () => void) => {
     try {
@@ -93,7 +93,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
       safely(() => {
         numbers.clear()
         stoodAt = performance.now()
-        if (began) missed('the subscription stands anew')
+        if (began) onGap('the subscription stands anew')
       }),
     down: () =>
       safely(() =>
@@ -125,7 +125,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
       later()
       throw new CorralError(
         'ERR_BUS',
-        `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : shown(cause)} Do it again when the bus is there.`,
+        `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : formatValue(cause)} Do it again when the bus is there.`,
         { cause },
       )
     }
@@ -148,7 +148,7 @@ export function link({ bus, address, timeout, heard, missed }: LinkOptions): Lin
 
   return {
     live: () => !closed && subscription.live(),
-    say: send,
+    send: send,
     close() {
       closed = true
       clearTimeout(timer)

@@ -1,8 +1,8 @@
 import { report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
-import { type Cause, sourceOf } from '../events/event-source.js'
+import { type InvalidationReason, sourceOf } from '../events/event-source.js'
 import type { Bus } from './bus.js'
 import { type Body, isNames, link, portions } from './bus-link.js'
 
@@ -31,16 +31,16 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
   if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected relay() to receive a bus, such as redisBus(), got ${shown(bus)}.`,
+      `Expected relay() to receive a bus, such as redisBus(), got ${formatValue(bus)}.`,
     )
-  refuseUnknown(options, ['timeout', 'maxMeta'], 'relay()')
+  rejectUnknownOptions(options, ['timeout', 'maxMeta'], 'relay()')
   const { maxMeta = 65_536 } = options
   if (!(typeof maxMeta === 'number' && maxMeta > 0))
-    throw new CorralError('ERR_OPTION', `Expected \`maxMeta\` to be above zero, got ${shown(maxMeta)}.`)
+    throw new CorralError('ERR_OPTION', `Expected \`maxMeta\` to be above zero, got ${formatValue(maxMeta)}.`)
   if (!Array.isArray(sources) || sources.length === 0)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected relay() to receive a list of regions and brokers, relay(bus, [users]), got ${shown(sources)}.`,
+      `Expected relay() to receive a list of regions and brokers, relay(bus, [users]), got ${formatValue(sources)}.`,
     )
   const known = new Map(
     sources.map((one) => {
@@ -53,16 +53,16 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       'ERR_OPTION',
       'Expected relay() to receive regions, or brokers, of different names: other processes know them by these.',
     )
-  const guard = (cause: Cause) => void encoded(cause, maxMeta)
+  const guard = (cause: InvalidationReason) => void encoded(cause, maxMeta)
 
   const others = link({
     bus,
     address: 'signals',
     timeout: milliseconds(options.timeout ?? '5s', 'timeout'),
-    missed: (why) => {
+    onGap: (why) => {
       for (const source of known.values()) source.emitter.emit('missed', { of: source.name, why })
     },
-    heard: ({ of, event }) => {
+    onMessage: ({ of, event }) => {
       if (typeof of !== 'string' || !isEvent(event)) return false
       const source = known.get(of)
       if (source === undefined) return true
@@ -75,11 +75,11 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
   const ends = [...known].map(([of, source]) => {
     source.guards.add(guard)
     const off = source.emitter.on(source.event, (heard) => {
-      const { origin, names, meta, reason, ...event } = heard as Cause & Record<string, unknown>
+      const { origin, names, meta, reason, ...event } = heard as InvalidationReason & Record<string, unknown>
       if (origin !== 'local') return
       const cause = encodedAnyhow({ ...(reason !== undefined && { reason }), meta }, maxMeta)
       for (const portion of portions(names as readonly string[]))
-        void orElse(() => others.say({ of, event: { ...event, ...cause, names: portion } }), failed)
+        void orElse(() => others.send({ of, event: { ...event, ...cause, names: portion } }), failed)
     })
     return () => {
       off()
@@ -103,7 +103,7 @@ function failed(error: unknown): void {
 }
 
 /** What was changed since the guard looked at it must not keep the names from travelling. */
-function encodedAnyhow(cause: Cause, limit: number): Body {
+function encodedAnyhow(cause: InvalidationReason, limit: number): Body {
   try {
     return encoded(cause, limit)
   } catch (error) {
@@ -113,14 +113,14 @@ function encodedAnyhow(cause: Cause, limit: number): Body {
 }
 
 /** The cause as it will arrive. */
-function encoded(cause: Cause, limit: number): Body {
+function encoded(cause: InvalidationReason, limit: number): Body {
   let text: string
   try {
     text = JSON.stringify(cause)
   } catch (error) {
     throw new CorralError(
       'ERR_UNENCODABLE',
-      `Expected metadata that JSON can hold, because it is relayed to other processes: ${error instanceof Error ? error.message : shown(error)}`,
+      `Expected metadata that JSON can hold, because it is relayed to other processes: ${error instanceof Error ? error.message : formatValue(error)}`,
       { cause: error },
     )
   }

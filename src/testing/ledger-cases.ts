@@ -1,18 +1,21 @@
 import assert from 'node:assert/strict'
-import type { Basis, Instant } from '../backend/cached-value.js'
-import { compare, namesOf } from '../ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
+import { freshnessAt, namesOf } from '../ledger/ledger.js'
 import { busy, type Case, granted, inTime, ledgerOf, same } from './context.js'
 
-const basis = ({ epoch, at }: Instant, ...names: string[]): Basis => ({ epoch, groups: [{ a: at, names }] })
+const snapshot = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnapshot => ({
+  epoch,
+  groups: [{ asOf: at, names }],
+})
 
 const cases: readonly Case[] = [
   {
     name: 'a ledger’s moments do not go back, and share an epoch',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.begin('clock', ['a'])
+      const before = await ledger.now('clock', ['a'])
       await ledger.invalidate('clock', ['a'], 'hard')
-      const after = await ledger.begin('clock', ['a', 'b'])
+      const after = await ledger.now('clock', ['a', 'b'])
       assert.equal(after.epoch, before.epoch)
       assert.ok(after.at > before.at, `Expected a later moment than ${before.at}, got ${after.at}.`)
     },
@@ -21,35 +24,35 @@ const cases: readonly Case[] = [
     name: 'what was made from names is fresh until one of them is invalidated',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = basis(await ledger.begin('clock', ['a', 'b']), 'a', 'b')
+      const made = snapshot(await ledger.now('clock', ['a', 'b']), 'a', 'b')
       assert.equal(await ledger.judge('clock', made), 'fresh')
       await ledger.invalidate('clock', ['c'], 'hard')
       assert.equal(await ledger.judge('clock', made), 'fresh', 'another name')
       await ledger.invalidate('clock', ['b'], 'hard')
-      assert.equal(await ledger.judge('clock', made), 'dead')
+      assert.equal(await ledger.judge('clock', made), 'invalid')
     },
   },
   {
     name: 'a soft invalidation makes stale, a hard one dead',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = basis(await ledger.begin('clock', ['a']), 'a')
+      const made = snapshot(await ledger.now('clock', ['a']), 'a')
       await ledger.invalidate('clock', ['a'], 'soft')
       assert.equal(await ledger.judge('clock', made), 'stale')
       await ledger.invalidate('clock', ['a'], 'hard')
-      assert.equal(await ledger.judge('clock', made), 'dead')
+      assert.equal(await ledger.judge('clock', made), 'invalid')
     },
   },
   {
     name: 'a soft invalidation never revives what a hard one buried',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = basis(await ledger.begin('clock', ['a', 'b']), 'a', 'b')
+      const made = snapshot(await ledger.now('clock', ['a', 'b']), 'a', 'b')
       await ledger.invalidate('clock', ['a'], 'hard')
       await ledger.invalidate('clock', ['a'], 'soft')
-      assert.equal(await ledger.judge('clock', made), 'dead')
+      assert.equal(await ledger.judge('clock', made), 'invalid')
       await ledger.invalidate('clock', ['b'], 'soft')
-      assert.equal(await ledger.judge('clock', made), 'dead')
+      assert.equal(await ledger.judge('clock', made), 'invalid')
     },
   },
   {
@@ -58,7 +61,7 @@ const cases: readonly Case[] = [
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
         await ledger.invalidate('clock', ['a'], mode)
-        assert.equal(await ledger.judge('clock', basis(await ledger.begin('clock', ['a']), 'a')), 'fresh')
+        assert.equal(await ledger.judge('clock', snapshot(await ledger.now('clock', ['a']), 'a')), 'fresh')
       }
     },
   },
@@ -67,10 +70,10 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       for (let round = 0; round < 50; round++) {
-        const made = basis(await ledger.begin('clock', ['a']), 'a')
+        const made = snapshot(await ledger.now('clock', ['a']), 'a')
         assert.equal(await ledger.judge('clock', made), 'fresh')
         await ledger.invalidate('clock', ['a'], 'hard')
-        assert.equal(await ledger.judge('clock', made), 'dead')
+        assert.equal(await ledger.judge('clock', made), 'invalid')
       }
     },
   },
@@ -79,45 +82,45 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const names = Array.from({ length: 1_000 }, (_, i) => `name ${i}`)
-      const instant = await ledger.begin('clock', names)
-      assert.equal(await ledger.judge('clock', basis(instant, ...names)), 'fresh')
+      const instant = await ledger.now('clock', names)
+      assert.equal(await ledger.judge('clock', snapshot(instant, ...names)), 'fresh')
       await ledger.invalidate('clock', names.slice(0, 500), 'hard')
-      assert.equal(await ledger.judge('clock', basis(instant, 'name 0')), 'dead')
-      assert.equal(await ledger.judge('clock', basis(instant, 'name 499')), 'dead')
-      assert.equal(await ledger.judge('clock', basis(instant, 'name 500')), 'fresh')
-      assert.equal(await ledger.judge('clock', basis(instant, ...names)), 'dead')
+      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 0')), 'invalid')
+      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 499')), 'invalid')
+      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 500')), 'fresh')
+      assert.equal(await ledger.judge('clock', snapshot(instant, ...names)), 'invalid')
     },
   },
   {
     name: 'two clocks are independent',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const one = basis(await ledger.begin('one', ['a']), 'a')
-      const other = basis(await ledger.begin('other', ['a']), 'a')
+      const one = snapshot(await ledger.now('one', ['a']), 'a')
+      const other = snapshot(await ledger.now('other', ['a']), 'a')
       await ledger.invalidate('one', ['a'], 'hard')
-      assert.equal(await ledger.judge('one', one), 'dead')
-      const again = await ledger.begin('other', ['b'])
+      assert.equal(await ledger.judge('one', one), 'invalid')
+      const again = await ledger.now('other', ['b'])
       assert.equal(again.epoch, other.epoch)
-      assert.equal(await ledger.judge('other', basis(again, 'b')), 'fresh')
+      assert.equal(await ledger.judge('other', snapshot(again, 'b')), 'fresh')
     },
   },
   {
     name: 'each group is judged by its own moment',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.begin('clock', ['a', 'b'])
+      const before = await ledger.now('clock', ['a', 'b'])
       await ledger.invalidate('clock', ['a'], 'hard')
-      const after = await ledger.begin('clock', ['a', 'b'])
+      const after = await ledger.now('clock', ['a', 'b'])
       const { epoch } = after
-      const groups = (a: number, b: number): Basis => ({
+      const groups = (a: number, b: number): DependencySnapshot => ({
         epoch,
         groups: [
-          { a, names: ['a'] },
-          { a: b, names: ['b'] },
+          { asOf: a, names: ['a'] },
+          { asOf: b, names: ['b'] },
         ],
       })
       assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'fresh')
-      assert.equal(await ledger.judge('clock', groups(before.at, after.at)), 'dead')
+      assert.equal(await ledger.judge('clock', groups(before.at, after.at)), 'invalid')
       await ledger.invalidate('clock', ['b'], 'soft')
       assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'stale')
     },
@@ -126,15 +129,18 @@ const cases: readonly Case[] = [
     name: 'a moment of another epoch is as good as none',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const { at } = await ledger.begin('clock', ['a'])
-      assert.equal(await ledger.judge('clock', basis({ epoch: 'another', at: at + 1_000 }, 'a')), 'dead')
+      const { at } = await ledger.now('clock', ['a'])
+      assert.equal(
+        await ledger.judge('clock', snapshot({ epoch: 'another', at: at + 1_000 }, 'a')),
+        'invalid',
+      )
     },
   },
   {
     name: 'what rests on nothing at all is fresh within its epoch',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const { epoch } = await ledger.begin('clock', ['a'])
+      const { epoch } = await ledger.now('clock', ['a'])
       assert.equal(await ledger.judge('clock', { epoch, groups: [] }), 'fresh')
     },
   },
@@ -143,25 +149,25 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const names = ['a', 'b', 'c', 'd']
-      const made = basis(await ledger.begin('clock', names), ...names)
-      const check = async (of: Basis, expected: string) => {
+      const made = snapshot(await ledger.now('clock', names), ...names)
+      const check = async (of: DependencySnapshot, expected: string) => {
         const reading = await ledger.read('clock', namesOf(of))
         assert.equal(reading.stamps.length, namesOf(of).length)
-        assert.equal(compare(of, reading), expected)
+        assert.equal(freshnessAt(of, reading), expected)
         assert.equal(await ledger.judge('clock', of), expected)
       }
       await check(made, 'fresh')
       await ledger.invalidate('clock', ['c'], 'soft')
       await check(made, 'stale')
-      const only = (...some: string[]): Basis => ({
+      const only = (...some: string[]): DependencySnapshot => ({
         ...made,
-        groups: [{ a: made.groups[0]?.a ?? 0, names: some }],
+        groups: [{ asOf: made.groups[0]?.asOf ?? 0, names: some }],
       })
       await check(only('a', 'b', 'd'), 'fresh')
       await check(only('c'), 'stale')
       await ledger.invalidate('clock', ['a'], 'hard')
       await check(only('b', 'd'), 'fresh')
-      await check(only('d', 'c', 'b', 'a'), 'dead')
+      await check(only('d', 'c', 'b', 'a'), 'invalid')
       await check(only('d', 'c', 'b'), 'stale')
     },
   },
@@ -169,10 +175,10 @@ const cases: readonly Case[] = [
     name: 'a name that was never begun is never fresh by a moment that is older than an invalidation of it',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.begin('clock', ['a'])
+      const before = await ledger.now('clock', ['a'])
       await ledger.invalidate('clock', ['unheard of'], 'hard')
-      assert.equal(await ledger.judge('clock', basis(before, 'unheard of')), 'dead')
-      assert.equal(await ledger.judge('clock', basis(before, 'a', 'unheard of')), 'dead')
+      assert.equal(await ledger.judge('clock', snapshot(before, 'unheard of')), 'invalid')
+      assert.equal(await ledger.judge('clock', snapshot(before, 'a', 'unheard of')), 'invalid')
     },
   },
   {
@@ -191,11 +197,11 @@ const cases: readonly Case[] = [
         '{a}',
         'n'.repeat(1_024),
       ]
-      const instant = await ledger.begin('clock', names)
+      const instant = await ledger.now('clock', names)
       for (const name of names) {
-        assert.equal(await ledger.judge('clock', basis(instant, name)), 'fresh', name)
+        assert.equal(await ledger.judge('clock', snapshot(instant, name)), 'fresh', name)
         await ledger.invalidate('clock', [name], 'hard')
-        assert.equal(await ledger.judge('clock', basis(instant, name)), 'dead', name)
+        assert.equal(await ledger.judge('clock', snapshot(instant, name)), 'invalid', name)
       }
     },
   },
@@ -203,7 +209,7 @@ const cases: readonly Case[] = [
     name: 'a write that is current is stored, with a token and without',
     async run({ backend, values: [one, other] }) {
       const ledger = ledgerOf(backend)
-      const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
       assert.equal(await backend.set('plain', one, { ifCurrent }), 'stored')
       const token = await granted(backend, 'filled')
       await ledger.invalidate('clock', ['another'], 'hard')
@@ -217,7 +223,7 @@ const cases: readonly Case[] = [
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
         await backend.set('key', one, {})
-        const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
         await ledger.invalidate('clock', ['a'], mode)
         assert.equal(await backend.set('key', other, { ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
@@ -231,7 +237,7 @@ const cases: readonly Case[] = [
       for (const mode of ['hard', 'soft'] as const) {
         const token = await granted(backend, 'key')
         const { settled } = await busy(backend, 'key')
-        const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
         await ledger.invalidate('clock', ['a'], mode)
         assert.equal(await backend.set('key', value, { token, ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
@@ -245,7 +251,7 @@ const cases: readonly Case[] = [
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
       const token = await granted(backend, 'key')
-      const ifCurrent = { clock: 'clock', basis: basis(await ledger.begin('clock', ['a']), 'a') }
+      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
       const thief = await granted(backend, 'key', 10_000, true)
       assert.equal(await backend.set('key', value, { token, ifCurrent }), 'lost')
       await ledger.invalidate('clock', ['a'], 'hard')
@@ -258,8 +264,8 @@ const cases: readonly Case[] = [
     name: 'a write by another epoch is refused',
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
-      const { at } = await ledger.begin('clock', ['a'])
-      const ifCurrent = { clock: 'clock', basis: basis({ epoch: 'another', at }, 'a') }
+      const { at } = await ledger.now('clock', ['a'])
+      const ifCurrent = { clock: 'clock', snapshot: snapshot({ epoch: 'another', at }, 'a') }
       assert.equal(await backend.set('key', value, { ifCurrent }), 'refused')
       same(await backend.get('key'), undefined)
     },
@@ -268,12 +274,12 @@ const cases: readonly Case[] = [
     name: 'a batch of writes is checked one by one',
     async run({ backend, values: [one, other] }) {
       const ledger = ledgerOf(backend)
-      const instant = await ledger.begin('clock', ['a', 'b'])
+      const instant = await ledger.now('clock', ['a', 'b'])
       await backend.set('refused', one, {})
       const token = await granted(backend, 'lost')
       await backend.delete('lost')
-      const current = { clock: 'clock', basis: basis(instant, 'b') }
-      const outdated = { clock: 'clock', basis: basis(instant, 'a', 'b') }
+      const current = { clock: 'clock', snapshot: snapshot(instant, 'b') }
+      const outdated = { clock: 'clock', snapshot: snapshot(instant, 'a', 'b') }
       await ledger.invalidate('clock', ['a'], 'hard')
       same(
         await backend.setMulti([

@@ -1,4 +1,4 @@
-import { type Nested, ongoing, spans } from '../base/async-context.js'
+import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
 import { isPromise } from '../base/maybe-promise.js'
 import { whenLeavingSession } from '../creation/scope.js'
 
@@ -15,22 +15,22 @@ export interface Question {
 }
 
 /** A session; or, within one, a question, to recognise one that is asked from within itself. */
-interface Span extends Session, Nested<Span> {
+interface Span extends Session, ContextFrame<Span> {
   readonly question: Question | undefined
 }
 
-const sessions = spans<Span>('sessions')
+const sessions = asyncContext<Span>('sessions')
 
 /** The innermost session around the caller that is not over. */
 export function currentSession(): Session | undefined {
   let span = sessions.current()
-  while (span?.question !== undefined) span = ongoing(span.parent)
+  while (span?.question !== undefined) span = innermostActive(span.parent)
   return span
 }
 
 /** Whether the caller is part of what answers this question. */
 export function isAsking({ of, key }: Question): boolean {
-  for (let span = sessions.current(); span !== undefined; span = ongoing(span.parent))
+  for (let span = sessions.current(); span !== undefined; span = innermostActive(span.parent))
     if (span.question?.of === of && span.question.key === key) return true
   return false
 }
@@ -52,7 +52,7 @@ export function beginSession(
       if (span.over) return
       span.over = true
       // Each may be begun in the one before, without end.
-      span.parent = ongoing(span.parent)
+      span.parent = innermostActive(span.parent)
       sessions.end()
     },
   }

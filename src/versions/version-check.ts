@@ -1,7 +1,7 @@
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, shown } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { onePerProcess } from '../base/process-global.js'
+import { processGlobal } from '../base/process-global.js'
 import { currentTransaction } from '../creation/scope.js'
 import { currentSession, isAsking, runQuestion } from './session.js'
 
@@ -35,7 +35,7 @@ export interface Check {
 type Memo = Map<string, MaybePromise<string>>
 
 /** What each session has asked, check by check. */
-const sessions = onePerProcess('asked', () => new WeakMap<object, Map<object, Memo>>())
+const sessions = processGlobal('asked', () => new WeakMap<object, Map<object, Memo>>())
 
 /** The session asks again for every version: it changed what they tell of. */
 export function forget(session: object | undefined = currentSession()): void {
@@ -43,7 +43,7 @@ export function forget(session: object | undefined = currentSession()): void {
   if ((typeof session !== 'object' && typeof session !== 'function') || session === null)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected session.forget() to receive the object of a session, or nothing, got ${shown(session)}.`,
+      `Expected session.forget() to receive the object of a session, or nothing, got ${formatValue(session)}.`,
     )
   sessions.delete(session)
 }
@@ -54,17 +54,17 @@ export function makeCheck(where: string, options: CheckOptions): Check {
   if (typeof session !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`session\` of ${where} to be a function that answers the session's object, got ${shown(session)}.`,
+      `Expected \`session\` of ${where} to be a function that answers the session's object, got ${formatValue(session)}.`,
     )
   if (withoutSession !== 'compute' && withoutSession !== 'throw')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${shown(withoutSession)}.`,
+      `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${formatValue(withoutSession)}.`,
     )
   if (typeof defaultVersion !== 'string' || defaultVersion === '' || defaultVersion.startsWith(OTHER))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}', got ${shown(defaultVersion)}.`,
+      `Expected \`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}', got ${formatValue(defaultVersion)}.`,
     )
   const limit = milliseconds(options.timeout ?? '10s', 'timeout')
   const identity = {}
@@ -81,7 +81,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     if (typeof owner !== 'object' && typeof owner !== 'function')
       throw new CorralError(
         'ERR_OPTION',
-        `Expected \`session\` of ${where} to answer an object, or undefined outside of a session, got ${shown(owner)}.`,
+        `Expected \`session\` of ${where} to answer an object, or undefined outside of a session, got ${formatValue(owner)}.`,
       )
     let checks = sessions.get(owner)
     if (checks === undefined) sessions.set(owner, (checks = new Map()))
@@ -185,6 +185,6 @@ function textOf(version: unknown, where: string): string | undefined {
   if (version instanceof Date && !Number.isNaN(version.getTime())) return String(version.getTime())
   throw new CorralError(
     'ERR_VERSION',
-    `Expected ${where} to answer a version: a string, a finite number, a bigint, a valid date, or nothing; got ${shown(version)}.`,
+    `Expected ${where} to answer a version: a string, a finite number, a bigint, a valid date, or nothing; got ${formatValue(version)}.`,
   )
 }

@@ -1,14 +1,20 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { andThen, each, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
-import { onePerProcess } from '../base/process-global.js'
-import { isVersion, type Knowledge, OPEN, reportUnknown, teach } from '../ledger/checked-names.js'
+import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import { processGlobal } from '../base/process-global.js'
+import {
+  type CheckedNames,
+  isVersion,
+  OPEN,
+  registerCheckedNames,
+  reportUnknown,
+} from '../ledger/checked-names.js'
 
 /** Tells the present version for the arguments that a name carries, as the text that stands in names. */
 type Present = (args: string) => MaybePromise<string>
 
 /** Names of this process's checks; `'ambiguous'`: two functions claim the name, so that neither may answer for it. */
-const checks = onePerProcess('checks', () => new Map<string, Present | 'ambiguous'>())
+const checks = processGlobal('checks', () => new Map<string, Present | 'ambiguous'>())
 
 const READ = '~version:'
 
@@ -25,17 +31,17 @@ export function readName(check: string, args: string, token: string): string {
 /** Makes a check known under its name, in this process. */
 export function register(check: string, present: Present | 'ambiguous'): void {
   checks.set(check, present)
-  teach(knowledge)
+  registerCheckedNames(knowledge)
 }
 
 export function registered(check: string): Present | 'ambiguous' | undefined {
   return checks.get(check)
 }
 
-const knowledge: Knowledge = {
+const knowledge: CheckedNames = {
   resolve(names) {
     if (!names.some((name) => name.startsWith(OPEN))) return names
-    return each(names, (name) => {
+    return mapEach(names, (name) => {
       if (!name.startsWith(OPEN)) return name
       const [check = '', args = ''] = name.slice(OPEN.length).split(':').map(plain)
       const present = checks.get(check)

@@ -1,4 +1,4 @@
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import type { IdPart } from '../ledger/names.js'
 import { type CheckOptions, makeCheck, type Version } from './version-check.js'
@@ -28,7 +28,7 @@ export function version<const A extends readonly IdPart[] = []>(
   check: (...parts: A) => MaybePromise<Version>,
   options: VersionOptions = {},
 ): VersionDependency<A> {
-  refuseUnknown(
+  rejectUnknownOptions(
     options,
     ['session', 'withoutSession', 'defaultVersion', 'timeout', 'replace'],
     'dep.version()',
@@ -36,12 +36,12 @@ export function version<const A extends readonly IdPart[] = []>(
   if (typeof name !== 'string' || name === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the name of a version to be a non-empty string, got ${shown(name)}.`,
+      `Expected the name of a version to be a non-empty string, got ${formatValue(name)}.`,
     )
   if (typeof check !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the check of the version '${name}' to be a function, got ${shown(check)}.`,
+      `Expected the check of the version '${name}' to be a function, got ${formatValue(check)}.`,
     )
   if (registered(name) !== undefined && options.replace !== true)
     throw new CorralError(
@@ -70,7 +70,7 @@ export function textOfParts(parts: readonly unknown[]): string {
       if (typeof part === 'string' || (typeof part === 'number' && Number.isFinite(part))) return part
       throw new CorralError(
         'ERR_OPTION',
-        `Expected the parts of a version to be strings, finite numbers or bigints, got ${shown(part)}.`,
+        `Expected the parts of a version to be strings, finite numbers or bigints, got ${formatValue(part)}.`,
       )
     }),
   )

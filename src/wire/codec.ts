@@ -1,5 +1,5 @@
 import type { Bytes, CachedValue } from '../backend/cached-value.js'
-import { CorralError, refuseUnknown, shown } from '../base/errors.js'
+import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { type BackendProxy, mapValues } from '../chain/proxy.js'
 import { frame, readFrame } from './frame.js'
@@ -44,12 +44,12 @@ const registered = new Map<number, string>()
  * @throws CorralError `ERR_OPTION` for an id out of range, or one that another name has in this process.
  */
 export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy<CachedValue, Bytes> {
-  refuseUnknown(codec, ['id', 'name', 'encode', 'decode', 'maxBytes'], 'defineCodec()')
+  rejectUnknownOptions(codec, ['id', 'name', 'encode', 'decode', 'maxBytes'], 'defineCodec()')
   register(codec.id, codec.name)
   if (typeof codec.encode !== 'function' || typeof codec.decode !== 'function')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected defineCodec() to receive encode and decode functions, got ${shown(codec.encode)} and ${shown(codec.decode)}.`,
+      `Expected defineCodec() to receive encode and decode functions, got ${formatValue(codec.encode)} and ${formatValue(codec.decode)}.`,
     )
   const { id, name } = codec
   const maxBytes = limit(codec.maxBytes ?? MAX_BYTES, 'maxBytes', name)
@@ -62,7 +62,7 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
         if (!(bytes instanceof Uint8Array))
           throw new CorralError(
             'ERR_UNENCODABLE',
-            `Expected encode() of the codec '${name}' to return a Uint8Array, got ${shown(bytes)}.`,
+            `Expected encode() of the codec '${name}' to return a Uint8Array, got ${formatValue(bytes)}.`,
           )
         refuseLarge(bytes.length, maxBytes, name)
         return frame(id, metadata, bytes, key)
@@ -83,12 +83,12 @@ function register(id: number, name: string): void {
   if (!Number.isInteger(id) || id < FIRST_USER_CODEC || id > LAST_USER_CODEC)
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}, got ${shown(id)}. Lower ids belong to Corral.`,
+      `Expected the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}, got ${formatValue(id)}. Lower ids belong to Corral.`,
     )
   if (typeof name !== 'string' || name === '')
     throw new CorralError(
       'ERR_OPTION',
-      `Expected the \`name\` of a codec to be a non-empty text, got ${shown(name)}.`,
+      `Expected the \`name\` of a codec to be a non-empty text, got ${formatValue(name)}.`,
     )
   const holder = registered.get(id) ?? name
   if (holder !== name)
@@ -107,7 +107,7 @@ export function limit(value: number, option: string, where: string): number {
   if (Number.isSafeInteger(value) && value > 0) return value
   throw new CorralError(
     'ERR_OPTION',
-    `Expected \`${option}\` of ${where} to be a whole number above 0, got ${shown(value)}.`,
+    `Expected \`${option}\` of ${where} to be a whole number above 0, got ${formatValue(value)}.`,
   )
 }
 

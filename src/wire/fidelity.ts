@@ -1,5 +1,5 @@
 import { CorralError } from '../base/errors.js'
-import type { Keeps } from './keeps.js'
+import type { FidelityRules } from './keeps.js'
 import { explainLoss, type Loss } from './loss.js'
 import { isWellFormed } from './text.js'
 
@@ -21,7 +21,10 @@ const PLAIN = Object.prototype
  * A quick check for an encoding. Keys named `__proto__` are found in the encoded bytes, not here; so are the traces of
  * half surrogate pairs, and only where such bytes occur is `text` looked at.
  */
-export function quickCheck(keeps: Keeps, { text = false }: { readonly text?: boolean } = {}): QuickCheck {
+export function quickCheck(
+  keeps: FidelityRules,
+  { text = false }: { readonly text?: boolean } = {},
+): QuickCheck {
   const { classes, maxDepth } = keeps
   let left = 0
   let negativeZero = false
@@ -113,7 +116,7 @@ export function quickCheck(keeps: Keeps, { text = false }: { readonly text?: boo
  * Looks at a value with care: sees each object once and knows where it is.
  * @throws CorralError `ERR_UNENCODABLE` naming the path of the first part that the encoding would not keep.
  */
-export function carefulCheck(keeps: Keeps, value: unknown): typeof FITS | typeof NEGATIVE_ZERO {
+export function carefulCheck(keeps: FidelityRules, value: unknown): typeof FITS | typeof NEGATIVE_ZERO {
   const { loss, negativeZero } = explainLoss(keeps, value)
   if (loss !== undefined) refuseLoss(keeps, loss)
   return negativeZero ? NEGATIVE_ZERO : FITS
@@ -122,7 +125,7 @@ export function carefulCheck(keeps: Keeps, value: unknown): typeof FITS | typeof
 const ADVICE = 'Store plain data, choose an encoding that keeps it (docs/encodings.md), or pass lossy: true.'
 
 /** @throws CorralError `ERR_UNENCODABLE` naming the path of a part that an encoding would not keep. */
-export function refuseLoss(keeps: Keeps, { path, what, advice = ADVICE }: Loss): never {
+export function refuseLoss(keeps: FidelityRules, { path, what, advice = ADVICE }: Loss): never {
   throw new CorralError(
     'ERR_UNENCODABLE',
     `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${path}\`. ${advice}`,
@@ -130,7 +133,7 @@ export function refuseLoss(keeps: Keeps, { path, what, advice = ADVICE }: Loss):
 }
 
 /** What to throw when an encoder failed on a value in which nothing was found that it cannot keep. */
-export function encoderFailed(keeps: Pick<Keeps, 'encoding'>, error: unknown): CorralError {
+export function encoderFailed(keeps: Pick<FidelityRules, 'encoding'>, error: unknown): CorralError {
   if (CorralError.is(error)) return error
   return new CorralError(
     'ERR_UNENCODABLE',

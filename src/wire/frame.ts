@@ -1,6 +1,6 @@
 import type { Bytes, Metadata } from '../backend/cached-value.js'
 import { crc32, crcOfKey, RESIDUE, withoutFourZeros } from './crc.js'
-import { basisBytes, readBasis } from './snapshot-bytes.js'
+import { readSnapshot, snapshotBytes } from './snapshot-bytes.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './varint.js'
 
 /** First byte of an entry of version 1. Occurs nowhere in UTF-8; the two lowest bits are the version. */
@@ -11,7 +11,7 @@ const STALE = 0x02
 const BASIS = 0x04
 /** The numbers stand as float64: one of them does not fit the compact form. */
 const WIDE = 0x08
-/** The basis ends with versions. */
+/** The snapshot ends with versions. */
 const VERSIONS = 0x10
 const UNTOLD = 0x20
 const KNOWN_FLAGS = EXPIRES | STALE | BASIS | WIDE | VERSIONS | UNTOLD
@@ -49,7 +49,7 @@ export interface Entry {
  * @throws CorralError `ERR_UNENCODABLE` for a dependency's name that is no well-formed text
  */
 export function openFrame(codec: number, metadata: Metadata, size: number): OpenFrame {
-  const { startedAt, createdAt, expiresIn, basis, stale, untold } = metadata
+  const { startedAt, createdAt, expiresIn, snapshot, stale, untracked } = metadata
   const ticks = startedAt * TICKS
   const duration = createdAt * TICKS - ticks
   const compact =
@@ -61,7 +61,7 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
     (expiresIn === undefined ||
       expiresIn === Number.POSITIVE_INFINITY ||
       (isCount(expiresIn) && expiresIn < Number.MAX_SAFE_INTEGER))
-  const grounds = basis === undefined ? undefined : basisBytes(basis)
+  const grounds = snapshot === undefined ? undefined : snapshotBytes(snapshot)
   const expires = expiresIn === undefined || expiresIn === Number.POSITIVE_INFINITY ? 0 : expiresIn + 1
   let length = HEAD + (grounds === undefined ? 0 : grounds.length)
   if (compact) length += STARTED + varintSize(duration) + (expiresIn === undefined ? 0 : varintSize(expires))
@@ -75,8 +75,8 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
     (expiresIn === undefined ? 0 : EXPIRES) |
     (stale === true ? STALE : 0) |
     (grounds === undefined ? 0 : BASIS) |
-    (basis?.versions === undefined ? 0 : VERSIONS) |
-    (untold === true ? UNTOLD : 0) |
+    (snapshot?.versions === undefined ? 0 : VERSIONS) |
+    (untracked === true ? UNTOLD : 0) |
     (compact ? 0 : WIDE)
   let at = HEAD
   if (compact) {
@@ -146,9 +146,9 @@ function readMetadata(from: Reader, flags: number): Metadata {
     (flags & WIDE) === 0 ? readTimes(from) : { startedAt: readFloat64(from), createdAt: readFloat64(from) }
   if ((flags & EXPIRES) !== 0)
     metadata.expiresIn = (flags & WIDE) === 0 ? readExpiry(from) : readFloat64(from)
-  if ((flags & BASIS) !== 0) metadata.basis = readBasis(from, (flags & VERSIONS) !== 0)
+  if ((flags & BASIS) !== 0) metadata.snapshot = readSnapshot(from, (flags & VERSIONS) !== 0)
   if ((flags & STALE) !== 0) metadata.stale = true
-  if ((flags & UNTOLD) !== 0) metadata.untold = true
+  if ((flags & UNTOLD) !== 0) metadata.untracked = true
   return metadata
 }
 

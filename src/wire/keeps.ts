@@ -2,7 +2,7 @@
 export type Visit = 'whole' | 'map' | 'set' | 'error'
 
 /** What an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
-export interface Keeps {
+export interface FidelityRules {
   /** Who encodes, as users write it, such as `json()`. */
   readonly encoding: string
   readonly undefined: boolean

@@ -1,4 +1,4 @@
-import type { Keeps } from './keeps.js'
+import type { FidelityRules } from './keeps.js'
 import { isWellFormed } from './text.js'
 
 /** A part of a value that an encoding would not keep. */
@@ -13,7 +13,7 @@ const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u
 const LONGEST_KEY = 40
 
 /** Finds the first part that would be lost. Linear in the size of the value, however its parts are shared. */
-export function explainLoss(keeps: Keeps, value: unknown): { loss?: Loss; negativeZero: boolean } {
+export function explainLoss(keeps: FidelityRules, value: unknown): { loss?: Loss; negativeZero: boolean } {
   const path: string[] = ['value']
   const done = new Set<object>()
   const open = new Set<object>()

@@ -1,5 +1,5 @@
-import type { Basis, Group } from '../backend/cached-value.js'
-import { CorralError, shown } from '../base/errors.js'
+import type { DependencyGroup, DependencySnapshot } from '../backend/cached-value.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { isWellFormed } from './text.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './varint.js'
 
@@ -35,23 +35,23 @@ function withLength(text: string, extra: number): Buffer {
  * @throws CorralError `ERR_UNENCODABLE` for a name that UTF-8 cannot hold: under a changed name the entry would
  *   survive the invalidation of the true one.
  */
-export function basisBytes(basis: Basis): Buffer {
-  const epoch = epochBytes(basis.epoch)
+export function snapshotBytes(snapshot: DependencySnapshot): Buffer {
+  const epoch = epochBytes(snapshot.epoch)
   let room = epoch.length + 9
-  for (const { names } of basis.groups) {
+  for (const { names } of snapshot.groups) {
     room += 18
     for (const name of names) room += 9 + name.length * 3
   }
-  const { versions } = basis
+  const { versions } = snapshot
   if (versions !== undefined) room += versions.reduce((sum, name) => sum + 9 + name.length * 3, 9)
   const into = Buffer.allocUnsafe(room)
   into.set(epoch, 0)
-  let at = writeVarint(into, epoch.length, basis.groups.length)
-  for (const { a, names } of basis.groups) {
-    if (isCount(a) && a < Number.MAX_SAFE_INTEGER) at = writeVarint(into, at, a + 1)
+  let at = writeVarint(into, epoch.length, snapshot.groups.length)
+  for (const { asOf, names } of snapshot.groups) {
+    if (isCount(asOf) && asOf < Number.MAX_SAFE_INTEGER) at = writeVarint(into, at, asOf + 1)
     else {
       into[at++] = 0
-      at = into.writeDoubleLE(a, at)
+      at = into.writeDoubleLE(asOf, at)
     }
     at = writeNames(into, at, names)
   }
@@ -65,7 +65,7 @@ function writeNames(into: Buffer, start: number, names: readonly string[]): numb
     if (!isWellFormed(name))
       throw new CorralError(
         'ERR_UNENCODABLE',
-        `Expected the names of dependencies to be well-formed text, got ${shown(name)} with half a surrogate pair. Encode or hash that part of the name.`,
+        `Expected the names of dependencies to be well-formed text, got ${formatValue(name)} with half a surrogate pair. Encode or hash that part of the name.`,
       )
     const length = Buffer.byteLength(name)
     at = writeVarint(into, at, length)
@@ -77,11 +77,11 @@ function writeNames(into: Buffer, start: number, names: readonly string[]): numb
 let seenEpoch: Buffer = Buffer.alloc(0)
 let seenText = ''
 
-/** Reads what `basisBytes` wrote. Whatever is not that leaves `from.failed` set. */
-export function readBasis(from: Reader, versioned: boolean): Basis {
+/** Reads what `snapshotBytes` wrote. Whatever is not that leaves `from.failed` set. */
+export function readSnapshot(from: Reader, versioned: boolean): DependencySnapshot {
   const epoch = readEpoch(from)
   const count = readVarint(from)
-  const groups: Group[] = []
+  const groups: DependencyGroup[] = []
   // Every group and every name takes a byte at least: a count beyond what is left is a lie, and nothing is allocated.
   for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from))
   return versioned ? { epoch, groups, versions: readNames(from) } : { epoch, groups }
@@ -103,9 +103,9 @@ function readEpoch(from: Reader): string {
   return seenText
 }
 
-function readGroup(from: Reader): Group {
+function readGroup(from: Reader): DependencyGroup {
   const stamped = readVarint(from)
-  return { a: stamped === 0 ? readFloat64(from) : stamped - 1, names: readNames(from) }
+  return { asOf: stamped === 0 ? readFloat64(from) : stamped - 1, names: readNames(from) }
 }
 
 /** Lists of names that were read, by their bytes: the same ones come again and again, and equal lists are one list. */

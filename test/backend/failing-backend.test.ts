@@ -189,15 +189,15 @@ describe('a backend that answers too late', () => {
       })
       return { backend, fail: () => pending.forEach((reject) => void reject(new Error('too late'))) }
     }
-    const all = hangs('read', 'begin', 'judge', 'invalidate')
+    const all = hangs('read', 'now', 'judge', 'invalidate')
     const { ledger } = all.backend
-    const basis = { epoch: 'e', groups: [{ a: 0, names: ['n'] }] }
+    const snapshot = { epoch: 'e', groups: [{ asOf: 0, names: ['n'] }] }
     await expect(ledger?.read('c', ['n'])).rejects.toEqual(timeout)
-    await expect(ledger?.begin('c', ['n'])).rejects.toEqual(timeout)
-    await expect(ledger?.judge('c', basis)).rejects.toEqual(timeout)
+    await expect(ledger?.now('c', ['n'])).rejects.toEqual(timeout)
+    await expect(ledger?.judge('c', snapshot)).rejects.toEqual(timeout)
     await expect(ledger?.invalidate('c', ['n'], 'hard')).rejects.toEqual(timeout)
     all.fail()
-    const creating = hangs('begin')
+    const creating = hangs('now')
     const region = makeRegion<string>({ backend: creating.backend })
     await expect(region.getOrCreate('key', () => 'value')).rejects.toEqual(timeout)
     creating.fail()
@@ -207,7 +207,7 @@ describe('a backend that answers too late', () => {
     // What answers at once goes on answering at once.
     const prompt = hangs().backend.ledger
     expect(prompt?.read('c', [])).toMatchObject({ now: { at: 0 } })
-    expect(prompt?.unmoved?.('c', basis)).toBe(false)
+    expect(prompt?.unmoved?.('c', snapshot)).toBe(false)
     await idle()
   })
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { type Nested, spans } from '../../src/base/async-context.js'
+import { asyncContext, type ContextFrame } from '../../src/base/async-context.js'
 
-interface Named extends Nested<Named> {
+interface Named extends ContextFrame<Named> {
   readonly name: string
 }
 
@@ -9,7 +9,7 @@ const idle = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 describe('spans', () => {
   it('stay left after another one was entered there', async () => {
-    const all = spans<Named>('test: left')
+    const all = asyncContext<Named>('test: left')
     const span = (name: string) => ({ name, parent: all.current(), over: false })
     const seen: unknown[] = []
     await all.during(span('outer'), () =>
@@ -28,7 +28,7 @@ describe('spans', () => {
   })
 
   it('see what is around where they were left', async () => {
-    const all = spans<Named>('test: around')
+    const all = asyncContext<Named>('test: around')
     const seen: unknown[] = []
     await all.during({ name: 'outer', parent: undefined, over: false }, async () => {
       await all.leave(idle)

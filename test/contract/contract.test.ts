@@ -148,9 +148,9 @@ describe('the backend contract', () => {
             soft = mode === 'soft'
             return good.ledger?.invalidate(clock, names, mode)
           },
-          judge(clock, basis) {
-            const verdict = good.ledger?.judge(clock, basis) ?? 'dead'
-            return soft && verdict === 'dead' ? 'stale' : verdict
+          judge(clock, snapshot) {
+            const verdict = good.ledger?.judge(clock, snapshot) ?? 'invalid'
+            return soft && verdict === 'invalid' ? 'stale' : verdict
           },
         },
       }),

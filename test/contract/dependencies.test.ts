@@ -14,10 +14,10 @@ const over = () => memory({ copy: 'clone' })
 /** Entries that rest on the chain's own ledger: without that dependencies() answers no value. */
 async function tracked(chain: Backend<CachedValue>): Promise<[CachedValue, CachedValue, ...CachedValue[]]> {
   const asOf = await chain.tracker?.asOf(['name'])
-  const basis = { epoch: asOf?.epoch ?? '', groups: [{ a: asOf?.at ?? 0, names: ['name'] }] }
+  const snapshot = { epoch: asOf?.epoch ?? '', groups: [{ asOf: asOf?.at ?? 0, names: ['name'] }] }
   const track = ({ payload, metadata }: CachedValue): CachedValue => ({
     payload,
-    metadata: { ...metadata, stale: false, basis },
+    metadata: { ...metadata, stale: false, snapshot },
   })
   const [one, other, ...more] = entries()
   return [track(one), track(other), ...more.map(track)]

@@ -32,8 +32,8 @@ proxyContract(
     over,
     async values(chain) {
       const asOf = await chain.tracker?.asOf(['name'])
-      const basis = { epoch: asOf?.epoch ?? '', groups: [{ a: asOf?.at ?? 0, names: ['name'] }] }
-      const metadata = { startedAt: 5, createdAt: 6, basis }
+      const snapshot = { epoch: asOf?.epoch ?? '', groups: [{ asOf: asOf?.at ?? 0, names: ['name'] }] }
+      const metadata = { startedAt: 5, createdAt: 6, snapshot }
       return [
         { payload: 'one', metadata },
         { payload: [2], metadata },

@@ -12,10 +12,13 @@ export function entries(): [CachedValue, CachedValue, ...CachedValue[]] {
     { payload: 0, metadata },
     { payload: false, metadata },
     { payload: [], metadata: { ...metadata, stale: true } },
-    { payload: 1, metadata: { ...metadata, untold: true } },
+    { payload: 1, metadata: { ...metadata, untracked: true } },
     {
       payload: [1, 2, { three: 3 }],
-      metadata: { ...metadata, basis: { epoch: 'e', groups: [{ a: 7, names: ['region:r', 'user:5'] }] } },
+      metadata: {
+        ...metadata,
+        snapshot: { epoch: 'e', groups: [{ asOf: 7, names: ['region:r', 'user:5'] }] },
+      },
     },
   ]
 }

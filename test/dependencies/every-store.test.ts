@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, dependsOn, type Instant, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dep, dependsOn, type LedgerTime, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { onStores } from './stores.js'
 
 interface Book {
@@ -99,12 +99,12 @@ onStores('all', 'a moment', (at) => {
     const { regions, loseClock } = at()
     const [region, other] = regions<number>()
     const elsewhere = makeRegion<number>({ name: 'elsewhere', backend: wrap(memory(), dependencies()) })
-    const put = (asOf: Instant) => region.set('k', 1, { dependencies: [dep.tag('t')], asOf })
+    const put = (asOf: LedgerTime) => region.set('k', 1, { dependencies: [dep.tag('t')], asOf })
     expect(await put(await elsewhere.asOf())).toBe('refused')
     expect(await region.get('k')).toBe(NO_VALUE)
     const asOf = await region.asOf()
     // Moments travel between processes as JSON.
-    expect(await put(JSON.parse(JSON.stringify(asOf)) as Instant)).toBe('stored')
+    expect(await put(JSON.parse(JSON.stringify(asOf)) as LedgerTime)).toBe('stored')
     expect(await other.get('k')).toBe(1)
     await loseClock?.()
     if (loseClock !== undefined) expect(await put(asOf)).toBe('refused')

@@ -59,8 +59,8 @@ describe('a ledger of get, set and add', () => {
     const stored = deferred()
     const slow: Ledger = {
       ...ledger,
-      async judge(clock, basis) {
-        const verdict = await ledger.judge(clock, basis)
+      async judge(clock, snapshot) {
+        const verdict = await ledger.judge(clock, snapshot)
         judged.resolve()
         await stored.promise
         return verdict

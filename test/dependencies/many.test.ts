@@ -467,7 +467,7 @@ describe('what a region remembers of its calls', () => {
     const calls = remembered(3)
     const renewed: string[] = []
     const note = (key: string, ...names: string[]) =>
-      calls.note(key, names, async () => renewed.push(key) > 0)
+      calls.record(key, names, async () => renewed.push(key) > 0)
     const renew = async (...names: string[]) => {
       renewed.length = 0
       await calls.renew(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') })

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { dogpile, type Found, makeRegion, type Steps } from '../../src/index.js'
+import { type DogpileDriver, dogpile, type Lookup, makeRegion } from '../../src/index.js'
 import { idle, manualClock } from '../support/stage.js'
 
 interface Scenario {
@@ -41,8 +41,8 @@ async function simulate({
   let generations = 0
   let slowUses = 0
   let oldest = 0
-  const steps: Steps<number> = {
-    look(): Found<number>[] {
+  const steps: DogpileDriver<number> = {
+    read(): Lookup<number>[] {
       const age = stored === undefined ? Number.POSITIVE_INFINITY : Date.now() - stored.at
       if (stored === undefined || (storeExpire !== undefined && age > storeExpire))
         return [{ state: 'missing' }]

@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest'
-import { type CorralError, dogpile, type Filled, type Found, type Steps } from '../../src/index.js'
+import {
+  type CorralError,
+  type DogpileDriver,
+  dogpile,
+  type FillResult,
+  type Lookup,
+} from '../../src/index.js'
 import { deferred, held, idle, isPending } from '../support/stage.js'
 
 /** A resource in a variable, with every call that the dogpile makes. */
-function resource(initial: Found<string> = { state: 'missing' }) {
+function resource(initial: Lookup<string> = { state: 'missing' }) {
   const calls: string[] = []
   let current = initial
   let holder: string | undefined
@@ -19,7 +25,7 @@ function resource(initial: Found<string> = { state: 'missing' }) {
     get holder() {
       return holder
     },
-    put(found: Found<string>) {
+    put(found: Lookup<string>) {
       current = found
     },
     /** Somebody else holds the lease. */
@@ -27,8 +33,8 @@ function resource(initial: Found<string> = { state: 'missing' }) {
       holder = 'somebody else'
     },
     free,
-    steps: (create: () => Promise<string> | string): Steps<string> => ({
-      look(keys) {
+    steps: (create: () => Promise<string> | string): DogpileDriver<string> => ({
+      read(keys) {
         calls.push('look')
         return keys.map(() => current)
       },
@@ -46,7 +52,7 @@ function resource(initial: Found<string> = { state: 'missing' }) {
       },
       fill(fills) {
         calls.push('fill')
-        return fills.map(([, value, token]): Filled => {
+        return fills.map(([, value, token]): FillResult => {
           if (token !== holder) return 'lost'
           current = { state: 'fresh', value }
           free()
@@ -92,8 +98,8 @@ describe('a dogpile without a cache', () => {
   it('needs nothing but a look and a creation', async () => {
     let value: string | undefined
     const pile = dogpile<string>()
-    const steps: Steps<string> = {
-      look: () => [value === undefined ? { state: 'missing' } : { state: 'fresh', value }],
+    const steps: DogpileDriver<string> = {
+      read: () => [value === undefined ? { state: 'missing' } : { state: 'fresh', value }],
       create: () => {
         value = 'made'
         return [value]
@@ -184,7 +190,7 @@ describe('a dogpile without a cache', () => {
     const at = resource({ state: 'stale', value: 'old' })
     const steps = at.steps(() => expect.unreachable())
     const acquired = deferred()
-    const late: Steps<string> = {
+    const late: DogpileDriver<string> = {
       ...steps,
       async acquire(key, steal) {
         await acquired.promise
@@ -259,11 +265,11 @@ describe('a failure in a dogpile', () => {
     const at = resource()
     const steps = at.steps(() => expect.unreachable())
     let looks = 0
-    const failing: Steps<string> = {
+    const failing: DogpileDriver<string> = {
       ...steps,
-      look(keys) {
+      read(keys) {
         if (++looks === 2) throw boom
-        return steps.look(keys)
+        return steps.read(keys)
       },
     }
     await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
@@ -273,7 +279,7 @@ describe('a failure in a dogpile', () => {
   it('of the first look leaves nothing behind', async () => {
     const at = resource()
     const pile = dogpile<string>()
-    const failing: Steps<string> = { ...at.steps(() => 'made'), look: () => Promise.reject(boom) }
+    const failing: DogpileDriver<string> = { ...at.steps(() => 'made'), read: () => Promise.reject(boom) }
     await expect(pile.run('key', failing)).rejects.toBe(boom)
     expect(
       await pile.run(
@@ -285,7 +291,7 @@ describe('a failure in a dogpile', () => {
 
   it('of giving the lease back does not replace the error that counts', async () => {
     const at = resource()
-    const failing: Steps<string> = {
+    const failing: DogpileDriver<string> = {
       ...at.steps(() => Promise.reject(boom)),
       release: () => Promise.reject(new Error('not the owner')),
     }
@@ -319,7 +325,7 @@ describe('a failure in a dogpile', () => {
     const at = resource()
     const creator = held<string>()
     const renewed = deferred()
-    const steps: Steps<string> = {
+    const steps: DogpileDriver<string> = {
       ...at.steps(creator.create),
       renew() {
         renewed.resolve()
@@ -385,7 +391,7 @@ describe('a flight', () => {
     const sent = deferred()
     const answer = deferred()
     const steps = at.steps(() => 'first')
-    const slow: Steps<string> = {
+    const slow: DogpileDriver<string> = {
       ...steps,
       async fill(fills) {
         sent.resolve()
@@ -415,7 +421,7 @@ describe('a flight', () => {
   it('ends when a lease brings a value: who came later has a creator of his own', async () => {
     const pile = dogpile<string>()
     const at = resource()
-    const told = deferred<Found<string>>()
+    const told = deferred<Lookup<string>>()
     const steps = at.steps(() => expect.unreachable())
     const leader = pile.run('key', {
       ...steps,

@@ -67,8 +67,8 @@ function lendable({ step, touch }: Schedule): SharedLedger {
   const ledger: Ledger = {
     shared: true,
     read: (clock, names) => step('read ledger', () => current.read(clock, names), { asks: true }),
-    begin: (clock, names) => step('begin', () => current.begin(clock, names), {}),
-    judge: (clock, basis) => step('judge', () => current.judge(clock, basis), {}),
+    now: (clock, names) => step('begin', () => current.now(clock, names), {}),
+    judge: (clock, snapshot) => step('judge', () => current.judge(clock, snapshot), {}),
     invalidate: (clock, names, mode) =>
       step(`invalidate ${mode}`, () => current.invalidate(clock, names, mode), {}),
   }

@@ -171,17 +171,17 @@ describe('every order of the transactions that a file is sent', () => {
       const { runs, exhausted } = await exploreStore(async (step, run) => {
         const { world, processes, begin, seen, change, end } = stage(step)
         const [clock, tag] = [`clock ${name} ${run}`, `tag ${run}`]
-        if (warm) await ledger.begin(clock, [])
+        if (warm) await ledger.now(clock, [])
         const key = (who: number) => `${name} ${run} ${who}`
         const create = async (who: 0 | 1) => {
           await begin(who)
           const backend = processes[who]
-          const { epoch, at } = await (backend.ledger as Ledger).begin(clock, late ? [] : [tag])
-          const basis = { epoch, groups: [{ a: at, names: [tag] }] }
-          const value = bytes(`${await seen(who)} ${JSON.stringify(basis)}`)
-          const outcome = await backend.set(key(who), value, { ifCurrent: { clock, basis } })
+          const { epoch, at } = await (backend.ledger as Ledger).now(clock, late ? [] : [tag])
+          const snapshot = { epoch, groups: [{ asOf: at, names: [tag] }] }
+          const value = bytes(`${await seen(who)} ${JSON.stringify(snapshot)}`)
+          const outcome = await backend.set(key(who), value, { ifCurrent: { clock, snapshot } })
           // Nothing else was picked in between: comparing and storing were one step, or this shows it.
-          if (outcome === 'stored') expect(await ledger.judge(clock, basis)).toBe('fresh')
+          if (outcome === 'stored') expect(await ledger.judge(clock, snapshot)).toBe('fresh')
         }
         const third = processes[2].ledger as Ledger
         await Promise.all([
@@ -191,8 +191,8 @@ describe('every order of the transactions that a file is sent', () => {
         for (let who = 0; who < creators; who++) {
           const value = await left(key(who))
           if (value === undefined) continue
-          const [version, ...basis] = value.split(' ')
-          if ((await ledger.judge(clock, JSON.parse(basis.join(' ')))) === 'fresh')
+          const [version, ...snapshot] = value.split(' ')
+          if ((await ledger.judge(clock, JSON.parse(snapshot.join(' ')))) === 'fresh')
             expect(Number(version)).toBeGreaterThanOrEqual(world.acknowledged)
         }
         await end()

@@ -147,13 +147,13 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
         const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]
         const lost = lose === 'clock' ? wireName(CLOCK, clock) : wireName(STAMP, tag)
-        if (warm || late) await view.begin(clock, late ? [] : [tag])
+        if (warm || late) await view.now(clock, late ? [] : [tag])
         const store = async (backend: Backend<Bytes>, i: number) => {
-          const { epoch, at } = await (backend.ledger as Ledger).begin(clock, i === 0 && !late ? [tag] : [])
-          const basis = { epoch, groups: [{ a: at, names: [tag] }] }
+          const { epoch, at } = await (backend.ledger as Ledger).now(clock, i === 0 && !late ? [tag] : [])
+          const snapshot = { epoch, groups: [{ asOf: at, names: [tag] }] }
           const seen = await step(`${i} get truth`, () => world.truth)
-          await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(basis)}`), {
-            ifCurrent: { clock, basis },
+          await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(snapshot)}`), {
+            ifCurrent: { clock, snapshot },
           })
         }
         const writers = [open(0, step), open(1, step)].slice(0, creators)
@@ -165,8 +165,8 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         for (let i = 0; i < creators; i++) {
           const left = text(await bare.get(`${world.key}-${i}`))
           if (left === undefined) continue
-          const [seen, ...basis] = left.split(' ')
-          const freshness = await view.judge(clock, JSON.parse(basis.join(' ')))
+          const [seen, ...snapshot] = left.split(' ')
+          const freshness = await view.judge(clock, JSON.parse(snapshot.join(' ')))
           if (freshness === 'fresh') expect(Number(seen)).toBeGreaterThanOrEqual(world.acknowledged)
         }
       }, BUDGET)

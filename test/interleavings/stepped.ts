@@ -42,7 +42,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
   }
   const set = (...[key, value, options]: Write<CachedValue>) =>
     andThen(inner.set(key, value, options), (outcome) => {
-      // Whether the token holds and the basis stands shows in this, and nothing else of them does.
+      // Whether the token holds and the snapshot stands shows in this, and nothing else of them does.
       touch({ sees: outcome })
       if (outcome !== 'lost') changed(key)
       return outcome
@@ -78,8 +78,8 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
     ledger: {
       shared: false,
       read: (clock, names) => step('read ledger', () => ledger.read(clock, names), QUESTION),
-      begin: (clock, names) => step('begin', () => ledger.begin(clock, names), NOTHING),
-      judge: (clock, basis) => step('judge', () => ledger.judge(clock, basis), NOTHING),
+      now: (clock, names) => step('begin', () => ledger.now(clock, names), NOTHING),
+      judge: (clock, snapshot) => step('judge', () => ledger.judge(clock, snapshot), NOTHING),
       invalidate: (clock, names, mode) => step('stamp', () => ledger.invalidate(clock, names, mode), NOTHING),
     },
   })
@@ -100,8 +100,8 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
   return {
     ...ledger,
     read: (clock, names) => andThen(ledger.read(clock, names), (reading) => answers(reading)),
-    begin: (clock, names) => andThen(ledger.begin(clock, names), (now) => answers(now)),
-    judge: (clock, basis) => andThen(ledger.judge(clock, basis), (freshness) => answers(freshness)),
+    now: (clock, names) => andThen(ledger.now(clock, names), (now) => answers(now)),
+    judge: (clock, snapshot) => andThen(ledger.judge(clock, snapshot), (freshness) => answers(freshness)),
     invalidate(clock, names, mode) {
       told += `, ${mode} ${names}`
       return andThen(ledger.invalidate(clock, names, mode), () => leaves(clock))
@@ -114,8 +114,10 @@ function described(entry: CachedValue | undefined): string | undefined {
   if (entry === undefined) return ''
   const { payload, metadata } = entry
   // Only where nobody keeps a ledger does it matter when a creation began.
-  const { startedAt: _, basis, ...rest } = metadata
-  return basis !== undefined && UUID.test(basis.epoch) ? JSON.stringify([payload, basis, rest]) : undefined
+  const { startedAt: _, snapshot, ...rest } = metadata
+  return snapshot !== undefined && UUID.test(snapshot.epoch)
+    ? JSON.stringify([payload, snapshot, rest])
+    : undefined
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/

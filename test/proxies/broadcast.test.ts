@@ -104,9 +104,9 @@ describe('stores of several processes, joined by broadcast()', () => {
 
   it('keep what they set themselves, and what they have of other keys', async () => {
     const [one, other] = two(localBus())
-    await fill(other, 'else', 'kept')
+    await fill(other, 'else', 'withheld')
     await one.set('key', 'own')
-    expect([one.peek('key'), other.peek('else')]).toEqual(['own', 'kept'])
+    expect([one.peek('key'), other.peek('else')]).toEqual(['own', 'withheld'])
   })
 
   it('say nothing of what is created, and never a value', async () => {
@@ -271,14 +271,14 @@ describe('stores of several processes, joined by broadcast()', () => {
     const bus = localBus()
     const { ledger } = wrap(memory(), broadcast(bus, { name: 'store' }))
     if (ledger === undefined) throw new Error('memory() has a ledger')
-    const { epoch, at } = await ledger.begin('clock', ['name'])
-    const basis = { epoch, groups: [{ a: at, names: ['name'] }] }
-    expect(await ledger.judge('clock', basis)).toBe('fresh')
+    const { epoch, at } = await ledger.now('clock', ['name'])
+    const snapshot = { epoch, groups: [{ asOf: at, names: ['name'] }] }
+    expect(await ledger.judge('clock', snapshot)).toBe('fresh')
     bus.cut()
-    expect(await ledger.judge('clock', basis)).toBe('dead')
+    expect(await ledger.judge('clock', snapshot)).toBe('invalid')
     expect(await ledger.read('clock', ['name'])).toEqual({ now: undefined, stamps: [undefined] })
     bus.mend()
-    expect(await ledger.judge('clock', basis)).toBe('dead')
+    expect(await ledger.judge('clock', snapshot)).toBe('invalid')
     expect((await ledger.read('clock', ['name'])).now?.epoch).not.toBe(epoch)
   })
 

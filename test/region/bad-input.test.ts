@@ -13,8 +13,8 @@ import {
   delegate,
   dep,
   diagnostics,
-  type Instant,
   intercept,
+  type LedgerTime,
   makeRegion,
   mapKeys,
   mapValues,
@@ -328,7 +328,7 @@ describe('other arguments', () => {
     expect(await at.get('key')).toBe(1)
   })
 
-  it.each<[string, (moment: Instant) => unknown]>([
+  it.each<[string, (moment: LedgerTime) => unknown]>([
     ['nothing', () => null],
     ['a number', ({ at }) => at],
     ['a moment of no ledger', ({ at }) => ({ at })],

@@ -24,7 +24,7 @@ const deferred = <T>() => {
   return { promise, resolve }
 }
 
-describe('a value that no basis vouches for', () => {
+describe('a value that no snapshot vouches for', () => {
   it('is not shared with callers who came after an invalidation', async () => {
     const outer = makeRegion<string>({ name: 'outer', backend: wrap(memory(), dependencies()) })
     const inner = makeRegion<string>({ name: 'inner', backend: wrap(memory(), dependencies()) })

@@ -54,9 +54,9 @@ inEveryRegion('an invalidation during a creation', (open) => {
       const leader = region.getOrCreateMulti(['key', 'neighbour'], creator.create)
       await creator.started
       await invalidate(region)
-      creator.resolve(['made before', 'kept'])
-      expect(await leader, name).toEqual(['made before', 'kept'])
-      expect(await region.getMulti(['key', 'neighbour']), name).toEqual([NO_VALUE, 'kept'])
+      creator.resolve(['made before', 'withheld'])
+      expect(await leader, name).toEqual(['made before', 'withheld'])
+      expect(await region.getMulti(['key', 'neighbour']), name).toEqual([NO_VALUE, 'withheld'])
     }
   })
 

@@ -215,14 +215,14 @@ describe('an invalidation strategy of one’s own', () => {
   ] as const)
     it(`is told the key and decides it ${how}`, async () => {
       const { region } = openMemory<string>({
-        regionInvalidator: byKey({ dead: 'dead', stale: 'stale' }, answer),
+        regionInvalidator: byKey({ dead: 'invalid', stale: 'stale' }, answer),
       })
       await region.setMulti([
-        ['dead', '1'],
+        ['invalid', '1'],
         ['stale', '2'],
         ['fresh', '3'],
       ])
-      const keys = ['dead', 'stale', 'fresh']
+      const keys = ['invalid', 'stale', 'fresh']
       expect(await region.getMulti(keys)).toEqual([NO_VALUE, NO_VALUE, '3'])
       expect(await region.getMulti(keys, { ignoreExpiration: true })).toEqual([NO_VALUE, '2', '3'])
       const creator = held<string>()

@@ -818,7 +818,7 @@ describe('afterCommit()', () => {
     })
     const page = () =>
       pile.run('page', {
-        look: () => [{ state: 'stale', value: 'old' }],
+        read: () => [{ state: 'stale', value: 'old' }],
         create: async () => {
           await books.apply(other, () => {})
           return ['page']

@@ -335,7 +335,7 @@ describe('relay()', () => {
     const fails = () => {
       throw boom
     }
-    link({ bus, address: 'signals', timeout: 1_000, heard: fails, missed: fails })
+    link({ bus, address: 'signals', timeout: 1_000, onMessage: fails, onGap: fails })
     const { one, events } = pair(bus)
     await one.delete('key')
     expect(events).toHaveLength(1)

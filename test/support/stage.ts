@@ -119,8 +119,8 @@ export const later: TransparentProxy = (next) => {
     ledger: ledger && {
       shared: ledger.shared,
       read: async (clock, names) => (await turn(), ledger.read(clock, names)),
-      begin: async (clock, names) => (await turn(), ledger.begin(clock, names)),
-      judge: async (clock, basis) => (await turn(), ledger.judge(clock, basis)),
+      now: async (clock, names) => (await turn(), ledger.now(clock, names)),
+      judge: async (clock, snapshot) => (await turn(), ledger.judge(clock, snapshot)),
       invalidate: async (clock, names, mode) => (await turn(), ledger.invalidate(clock, names, mode)),
     },
   })

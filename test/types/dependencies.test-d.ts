@@ -5,7 +5,7 @@ import {
   dep,
   dependsOn,
   type Explanation,
-  type Instant,
+  type LedgerTime,
   makeRegion,
   type Outcome,
   wrap,
@@ -146,7 +146,7 @@ describe('names', () => {
 
   it('of data that is put go with the moment before it', async () => {
     const asOf = await region.asOf()
-    expectTypeOf(asOf).toEqualTypeOf<Instant>()
+    expectTypeOf(asOf).toEqualTypeOf<LedgerTime>()
     expectTypeOf(await region.set('k', 'v', { dependencies: [dep.tag('t')], asOf })).toEqualTypeOf<Outcome>()
     // @ts-expect-error a moment is taken from the region
     await region.set('k', 'v', { dependencies: [dep.tag('t')], asOf: Date.now() })

@@ -6,7 +6,7 @@ import {
   type CachedFunction,
   dep,
   type Invalidation,
-  type Missed,
+  type MissedEvents,
   makeRegion,
   methodOf,
   wrap,
@@ -36,7 +36,7 @@ describe('events', () => {
   it('have their own details', () => {
     users.on('invalidate', (event) => expectTypeOf(event).toEqualTypeOf<Invalidation>())
     users.on('invalidate-failed', (event) => expectTypeOf(event.error).toEqualTypeOf<unknown>())
-    users.on('missed', (event) => expectTypeOf(event).toEqualTypeOf<Missed>())
+    users.on('missed', (event) => expectTypeOf(event).toEqualTypeOf<MissedEvents>())
     expectTypeOf(users.on('invalidating', async () => {})).toEqualTypeOf<() => void>()
     // @ts-expect-error no such event
     users.on('invalidated', () => {})

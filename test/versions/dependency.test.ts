@@ -305,7 +305,10 @@ describe('dep.version', () => {
     for (const versions of ['text', [5], [undefined], [''], ['~version:'], {}, null]) {
       await store.set(
         'k',
-        { ...entry, metadata: { ...entry.metadata, basis: { ...entry.metadata.basis, versions } } } as never,
+        {
+          ...entry,
+          metadata: { ...entry.metadata, snapshot: { ...entry.metadata.snapshot, versions } },
+        } as never,
         {},
       )
       expect(await region.get('k'), JSON.stringify(versions)).toBe(NO_VALUE)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Basis, Metadata } from '../../src/backend/cached-value.js'
+import type { DependencySnapshot, Metadata } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
 import { crc32, crcOfKey, RESIDUE, tableCrc32, withoutFourZeros } from '../../src/wire/crc.js'
 import { frame, readFrame } from '../../src/wire/frame.js'
@@ -20,12 +20,12 @@ function reread(metadata: Metadata): Metadata | undefined {
 
 describe('the bytes of an entry, version 1', () => {
   it('are pinned: a change here makes every stored entry of every user a miss', () => {
-    const basis: Basis = {
+    const snapshot: DependencySnapshot = {
       epoch: UUID,
       groups: [
-        { a: 0, names: ['user:5', 'org:é'] },
-        { a: 1_790_000_000_000_123, names: [] },
-        { a: 0.5, names: ['n'] },
+        { asOf: 0, names: ['user:5', 'org:é'] },
+        { asOf: 1_790_000_000_000_123, names: [] },
+        { asOf: 0.5, names: ['n'] },
       ],
     }
     expect({
@@ -34,19 +34,19 @@ describe('the bytes of an entry, version 1', () => {
       'an expiration time': hex({ ...METADATA, expiresIn: 300_000 }),
       'an expiration time without end': hex({ ...METADATA, expiresIn: Number.POSITIVE_INFINITY }),
       stale: hex({ ...METADATA, stale: true }),
-      untold: hex({ ...METADATA, untold: true }),
+      untold: hex({ ...METADATA, untracked: true }),
       'wide numbers': hex({ startedAt: -0.1, createdAt: 0.3, expiresIn: 1.5 }),
-      'a basis': hex({ ...METADATA, basis }),
-      'a basis whose epoch is no UUID': hex({ ...METADATA, basis: { epoch: 'e1', groups: [] } }),
-      'a basis with versions': hex({
+      'a snapshot': hex({ ...METADATA, snapshot }),
+      'a snapshot whose epoch is no UUID': hex({ ...METADATA, snapshot: { epoch: 'e1', groups: [] } }),
+      'a snapshot with versions': hex({
         ...METADATA,
-        basis: { ...basis, versions: ['~version:schema:[]:é', ''] },
+        snapshot: { ...snapshot, versions: ['~version:schema:[]:é', ''] },
       }),
     }).toMatchInlineSnapshot(`
       {
-        "a basis": "f9c8040008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e7061796c6f6164116b05ea",
-        "a basis whose epoch is no UUID": "f9c8040008c006450c1a80f802036531007061796c6f6164f1bb68cc",
-        "a basis with versions": "f9c8140008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e02157e76657273696f6e3a736368656d613a5b5d3ac3a9007061796c6f61640b7197f5",
+        "a snapshot": "f9c8040008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e7061796c6f6164116b05ea",
+        "a snapshot whose epoch is no UUID": "f9c8040008c006450c1a80f802036531007061796c6f6164f1bb68cc",
+        "a snapshot with versions": "f9c8140008c006450c1a80f802000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9fcc097d1edff96030000000000000000e03f01016e02157e76657273696f6e3a736368656d613a5b5d3ac3a9007061796c6f61640b7197f5",
         "a creation of 11.75 ms": "f9c8000008c006450c1a80f8027061796c6f6164df544baa",
         "an expiration time": "f9c8010008c006450c1a80f802e1a7127061796c6f6164471d40cb",
         "an expiration time without end": "f9c8010008c006450c1a80f802007061796c6f6164caa6d916",
@@ -86,10 +86,12 @@ describe('metadata', () => {
     ),
   )
   const text = fc.string({ unit: 'grapheme', maxLength: 20 })
-  const basis = fc.record(
+  const snapshot = fc.record(
     {
       epoch: fc.oneof(fc.uuid(), fc.constant(UUID.toUpperCase()), text),
-      groups: fc.array(fc.record({ a: times, names: fc.array(text, { maxLength: 200 }) }), { maxLength: 5 }),
+      groups: fc.array(fc.record({ asOf: times, names: fc.array(text, { maxLength: 200 }) }), {
+        maxLength: 5,
+      }),
       versions: fc.array(text, { maxLength: 20 }),
     },
     { requiredKeys: ['epoch', 'groups'] },
@@ -100,17 +102,17 @@ describe('metadata', () => {
         times,
         times,
         fc.option(times),
-        fc.option(basis),
+        fc.option(snapshot),
         fc.boolean(),
         fc.boolean(),
-        (startedAt, createdAt, expiresIn, from, stale, untold) => {
+        (startedAt, createdAt, expiresIn, from, stale, untracked) => {
           const metadata: Metadata = {
             startedAt,
             createdAt,
             ...(expiresIn === null ? {} : { expiresIn }),
-            ...(from === null ? {} : { basis: from }),
+            ...(from === null ? {} : { snapshot: from }),
             ...(stale ? { stale } : {}),
-            ...(untold ? { untold } : {}),
+            ...(untracked ? { untracked } : {}),
           }
           expect(JSON.stringify(reread(metadata))).toBe(JSON.stringify(metadata))
           expect(reread(metadata)).toEqual(metadata)
@@ -132,10 +134,10 @@ describe('metadata', () => {
   })
 
   it('refuses a name that UTF-8 would change: the entry would outlive the invalidation of the true one', () => {
-    const metadata = { ...METADATA, basis: { epoch: 'e', groups: [{ a: 1, names: ['x\ud800'] }] } }
+    const metadata = { ...METADATA, snapshot: { epoch: 'e', groups: [{ asOf: 1, names: ['x\ud800'] }] } }
     expect(() => hex(metadata)).toThrow(CorralError)
     expect(() => hex(metadata)).toThrow(/well-formed/)
-    expect(() => hex({ ...METADATA, basis: { epoch: 'e', groups: [], versions: ['x\ud800'] } })).toThrow(
+    expect(() => hex({ ...METADATA, snapshot: { epoch: 'e', groups: [], versions: ['x\ud800'] } })).toThrow(
       /well-formed/,
     )
   })
@@ -146,7 +148,7 @@ describe('a damaged entry is a miss', () => {
     ...METADATA,
     expiresIn: 1000,
     stale: true,
-    basis: { epoch: UUID, groups: [{ a: 7, names: ['user:5', 'org'] }] },
+    snapshot: { epoch: UUID, groups: [{ asOf: 7, names: ['user:5', 'org'] }] },
   }
   const stored = frame(200, metadata, PAYLOAD, 'key')
 
@@ -197,7 +199,7 @@ describe('forged metadata is a miss, and asks for no memory', () => {
     ['the header of a layer', forgedMetadata(0, times, 0xfd)],
     ['an unknown flag', forgedMetadata(0x40, times)],
     ['another unknown flag', forgedMetadata(0x80, times)],
-    ['versions without a basis', forgedMetadata(0x10, [...times, 0])],
+    ['versions without a snapshot', forgedMetadata(0x10, [...times, 0])],
     ['versions that are not there', forgedMetadata(0x14, [...times, 1, 0])],
     ['2^53 versions', forgedMetadata(0x14, [...times, 1, 0, ...most])],
     ['a duration that does not end', forgedMetadata(0, [...times.slice(0, 7), 0xff, 0xff])],

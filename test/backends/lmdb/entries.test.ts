@@ -105,15 +105,15 @@ describe('entries', () => {
     const file = newFile()
     const first = lmdb(file)
     await first.set('k', bytes('v'), {})
-    const begun = await first.ledger?.begin('~clock', ['r'])
+    const begun = await first.ledger?.now('~clock', ['r'])
     await first.ledger?.invalidate('~clock', ['r'], 'hard')
-    const now = await first.ledger?.begin('~clock', ['r'])
+    const now = await first.ledger?.now('~clock', ['r'])
     await first.close()
     const second = lmdb(file)
     expect(text(second.get('k'))).toBe('v')
-    expect(await second.ledger?.begin('~clock', ['r'])).toEqual(now)
-    const basis = { epoch: begun?.epoch ?? '', groups: [{ a: begun?.at ?? 0, names: ['r'] }] }
-    expect(await second.ledger?.judge('~clock', basis)).toBe('dead')
+    expect(await second.ledger?.now('~clock', ['r'])).toEqual(now)
+    const snapshot = { epoch: begun?.epoch ?? '', groups: [{ asOf: begun?.at ?? 0, names: ['r'] }] }
+    expect(await second.ledger?.judge('~clock', snapshot)).toBe('invalid')
     await second.close()
   })
 
@@ -324,7 +324,7 @@ describe('the file', () => {
     const store = openNew({ maxBytes: 400_000, sweepEvery: 20 })
     const { ledger } = store
     if (ledger === undefined) throw new Error('expected a ledger')
-    const before = await ledger.begin('~clock', [])
+    const before = await ledger.now('~clock', [])
     for (let i = 0; i < 60; i++) {
       await ledger.invalidate(
         '~clock',
@@ -334,15 +334,18 @@ describe('the file', () => {
       await store.set(`k${i}`, Buffer.alloc(1500), {})
     }
     await sleep(500)
-    const old = { epoch: before.epoch, groups: [{ a: before.at, names: ['never invalidated'] }] }
-    expect(await ledger.judge('~clock', old)).toBe('dead')
+    const old = { epoch: before.epoch, groups: [{ asOf: before.at, names: ['never invalidated'] }] }
+    expect(await ledger.judge('~clock', old)).toBe('invalid')
     for (const i of [0, 30, 59]) {
-      const basis = { epoch: before.epoch, groups: [{ a: before.at, names: [`name ${i} 7`] }] }
-      expect(await ledger.judge('~clock', basis)).toBe('dead')
+      const snapshot = { epoch: before.epoch, groups: [{ asOf: before.at, names: [`name ${i} 7`] }] }
+      expect(await ledger.judge('~clock', snapshot)).toBe('invalid')
     }
-    const now = await ledger.begin('~clock', [])
+    const now = await ledger.now('~clock', [])
     expect(
-      await ledger.judge('~clock', { epoch: now.epoch, groups: [{ a: now.at, names: ['name 0 0', 'new'] }] }),
+      await ledger.judge('~clock', {
+        epoch: now.epoch,
+        groups: [{ asOf: now.at, names: ['name 0 0', 'new'] }],
+      }),
     ).toBe('fresh')
     await store.close()
   })

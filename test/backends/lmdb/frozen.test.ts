@@ -14,7 +14,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
   const store = lmdb(file, { timeout })
   await store.set('k', Buffer.from('v'), {})
   const { token = '' } = await store.acquire('leased', 60_000)
-  const at = await store.ledger?.begin('~clock', [])
+  const at = await store.ledger?.now('~clock', [])
   const holder = await startPeer(program, { role: 'holder', file })
   let longest = 0
   let last = performance.now()
@@ -39,7 +39,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
     timed(() => store.renew('leased', token, 60_000)),
     timed(() => store.release('leased', token)),
     timed(() => store.ledger?.invalidate('~clock', ['n'], 'hard')),
-    timed(() => store.ledger?.begin('other clock', [])),
+    timed(() => store.ledger?.now('other clock', [])),
   ])
   for (const { code, ms } of all) {
     expect(code).toBe('ERR_TIMEOUT')

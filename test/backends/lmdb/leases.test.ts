@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { fileWaiters } from '../../../backends/lmdb/waiters.js'
 import type { Backend } from '../../../src/backend/backend.js'
-import type { Bytes, Instant } from '../../../src/backend/cached-value.js'
+import type { Bytes, LedgerTime } from '../../../src/backend/cached-value.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
 import { temporaryFolder } from './support.js'
 
@@ -158,14 +158,14 @@ test('waiters poll where the file cannot be watched, and are let go when all is 
 })
 
 describe('the ledger', () => {
-  const basisOf = (now: Instant, ...names: readonly string[]) => ({
+  const snapshotOf = (now: LedgerTime, ...names: readonly string[]) => ({
     epoch: now.epoch,
-    groups: [{ a: now.at, names }],
+    groups: [{ asOf: now.at, names }],
   })
 
   test('begins once for all, and is seen by all', async () => {
     const instants = await Promise.all(
-      Array.from({ length: 20 }, (_, i) => ((i % 2 === 0 ? store : other).ledger as Ledger).begin('one', [])),
+      Array.from({ length: 20 }, (_, i) => ((i % 2 === 0 ? store : other).ledger as Ledger).now('one', [])),
     )
     expect(new Set(instants.map(({ epoch, at }) => `${epoch} ${at}`)).size).toBe(1)
     expect(ledger.read('never begun', ['x'])).toEqual({ now: undefined, stamps: [undefined] })
@@ -173,10 +173,10 @@ describe('the ledger', () => {
   })
 
   test('never goes backwards, whoever invalidates', async () => {
-    let { at, epoch } = await ledger.begin('steps', [])
+    let { at, epoch } = await ledger.now('steps', [])
     for (let i = 0; i < 30; i++) {
       await ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate('steps', [`n${i}`], 'hard')
-      const now = await ledger.begin('steps', [])
+      const now = await ledger.now('steps', [])
       expect(now.at).toBeGreaterThan(at)
       expect(now.epoch).toBe(epoch)
       ;({ at, epoch } = now)
@@ -184,7 +184,7 @@ describe('the ledger', () => {
   })
 
   test('takes many invalidations at once without losing one', async () => {
-    const before = await ledger.begin('many', [])
+    const before = await ledger.now('many', [])
     await Promise.all(
       Array.from({ length: 300 }, (_, i) =>
         ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate(
@@ -195,30 +195,30 @@ describe('the ledger', () => {
       ),
     )
     for (let i = 0; i < 300; i++)
-      expect(await ledger.judge('many', basisOf(before, `n${i}`))).toBe(i % 3 === 0 ? 'stale' : 'dead')
-    expect(await ledger.judge('many', basisOf(before, 'other'))).toBe('fresh')
+      expect(await ledger.judge('many', snapshotOf(before, `n${i}`))).toBe(i % 3 === 0 ? 'stale' : 'invalid')
+    expect(await ledger.judge('many', snapshotOf(before, 'other'))).toBe('fresh')
   })
 
   test('loses neither of two invalidations of one name at once', async () => {
     for (let i = 0; i < 60; i++) {
-      const before = await ledger.begin('both', [])
+      const before = await ledger.now('both', [])
       await Promise.all([
         ledger.invalidate('both', ['n'], 'hard'),
         (other.ledger as Ledger).invalidate('both', ['n'], 'soft'),
       ])
-      expect(await ledger.judge('both', basisOf(before, 'n'))).toBe('dead')
+      expect(await ledger.judge('both', snapshotOf(before, 'n'))).toBe('invalid')
     }
   })
 
   test('keeps hard and soft apart', async () => {
-    const one = await ledger.begin('modes', [])
+    const one = await ledger.now('modes', [])
     await ledger.invalidate('modes', ['n'], 'hard')
-    const two = await ledger.begin('modes', [])
+    const two = await ledger.now('modes', [])
     await ledger.invalidate('modes', ['n'], 'soft')
-    const three = await ledger.begin('modes', [])
-    expect(await ledger.judge('modes', basisOf(one, 'n'))).toBe('dead')
-    expect(await ledger.judge('modes', basisOf(two, 'n'))).toBe('stale')
-    expect(await ledger.judge('modes', basisOf(three, 'n'))).toBe('fresh')
+    const three = await ledger.now('modes', [])
+    expect(await ledger.judge('modes', snapshotOf(one, 'n'))).toBe('invalid')
+    expect(await ledger.judge('modes', snapshotOf(two, 'n'))).toBe('stale')
+    expect(await ledger.judge('modes', snapshotOf(three, 'n'))).toBe('fresh')
     const { now, stamps } = await ledger.read('modes', ['n', 'absent'])
     expect(now).toEqual(three)
     expect(stamps[0]?.soft).toBeGreaterThan(stamps[0]?.hard ?? 0)
@@ -226,32 +226,32 @@ describe('the ledger', () => {
   })
 
   test('tells clocks apart, and names that look like one another', async () => {
-    const at = await ledger.begin('a', [])
+    const at = await ledger.now('a', [])
     const names = ['n', 'a\0n', '', '\0', '1:a', 'n'.repeat(5000), '\ud800', '\ud801']
-    await ledger.begin('ab', [])
+    await ledger.now('ab', [])
     await ledger.invalidate('ab', names, 'hard')
     await ledger.invalidate('', names, 'hard')
-    for (const name of names) expect(await ledger.judge('a', basisOf(at, name))).toBe('fresh')
+    for (const name of names) expect(await ledger.judge('a', snapshotOf(at, name))).toBe('fresh')
     await ledger.invalidate('a', ['\ud800'], 'hard')
-    expect(await ledger.judge('a', basisOf(at, '\ud801'))).toBe('fresh')
-    expect(await ledger.judge('a', basisOf(at, '\ud800'))).toBe('dead')
+    expect(await ledger.judge('a', snapshotOf(at, '\ud801'))).toBe('fresh')
+    expect(await ledger.judge('a', snapshotOf(at, '\ud800'))).toBe('invalid')
   })
 
   test('judges what was made on another clock dead', async () => {
-    const at = await ledger.begin('mine', [])
-    expect(await ledger.judge('mine', { ...basisOf(at, 'n'), epoch: 'other' })).toBe('dead')
-    expect(await ledger.judge('not begun', basisOf(at, 'n'))).toBe('dead')
+    const at = await ledger.now('mine', [])
+    expect(await ledger.judge('mine', { ...snapshotOf(at, 'n'), epoch: 'other' })).toBe('invalid')
+    expect(await ledger.judge('not begun', snapshotOf(at, 'n'))).toBe('invalid')
   })
 
   test.each(['hard', 'soft'] as const)(
     'refuses a fill that a %s invalidation overtook, and gives its lease back',
     async (mode) => {
       const key = newKey()
-      const basis = basisOf(await ledger.begin('fills', []), 'a', 'b')
+      const snapshot = snapshotOf(await ledger.now('fills', []), 'a', 'b')
       const token = await granted(store, key)
       const { settled } = await refused(other, key)
       await (other.ledger as Ledger).invalidate('fills', ['b'], mode)
-      expect(await store.set(key, bytes('old'), { token, ifCurrent: { clock: 'fills', basis } })).toBe(
+      expect(await store.set(key, bytes('old'), { token, ifCurrent: { clock: 'fills', snapshot } })).toBe(
         'refused',
       )
       await settled
@@ -262,11 +262,11 @@ describe('the ledger', () => {
 
   test('refuses a set, which then leaves no older value and no lease behind', async () => {
     const key = newKey()
-    const basis = basisOf(await ledger.begin('sets', []), 'a')
-    expect(await store.set(key, bytes('older'), { ifCurrent: { clock: 'sets', basis } })).toBe('stored')
+    const snapshot = snapshotOf(await ledger.now('sets', []), 'a')
+    expect(await store.set(key, bytes('older'), { ifCurrent: { clock: 'sets', snapshot } })).toBe('stored')
     const token = await granted(other, key)
     await ledger.invalidate('sets', ['a'], 'hard')
-    expect(await store.set(key, bytes('old'), { ifCurrent: { clock: 'sets', basis } })).toBe('refused')
+    expect(await store.set(key, bytes('old'), { ifCurrent: { clock: 'sets', snapshot } })).toBe('refused')
     expect(store.get(key)).toBeUndefined()
     expect(await other.set(key, bytes('late'), { token })).toBe('lost')
   })
@@ -275,21 +275,21 @@ describe('the ledger', () => {
     let stored = 0
     for (let i = 0; i < 100; i++) {
       const key = newKey()
-      const basis = basisOf(await ledger.begin('race', []), 'n')
+      const snapshot = snapshotOf(await ledger.now('race', []), 'n')
       const token = await granted(store, key)
       const [outcome] = await Promise.all([
-        store.set(key, bytes('old'), { token, ifCurrent: { clock: 'race', basis } }),
+        store.set(key, bytes('old'), { token, ifCurrent: { clock: 'race', snapshot } }),
         (other.ledger as Ledger).invalidate('race', ['n'], 'hard'),
       ])
       if (outcome === 'stored') stored++
-      expect(await ledger.judge('race', basis)).toBe('dead')
+      expect(await ledger.judge('race', snapshot)).toBe('invalid')
     }
     expect(stored).toBeLessThanOrEqual(100)
   })
 
   test('lets a fill through while everything else is being invalidated', async () => {
     const key = newKey()
-    const basis = basisOf(await ledger.begin('busy', []), 'quiet')
+    const snapshot = snapshotOf(await ledger.now('busy', []), 'quiet')
     let running = true
     const storm = (async () => {
       for (let i = 0; running; i++)
@@ -297,7 +297,9 @@ describe('the ledger', () => {
     })()
     for (let i = 0; i < 30; i++) {
       const token = await granted(store, key)
-      expect(await store.set(key, bytes('v'), { token, ifCurrent: { clock: 'busy', basis } })).toBe('stored')
+      expect(await store.set(key, bytes('v'), { token, ifCurrent: { clock: 'busy', snapshot } })).toBe(
+        'stored',
+      )
     }
     running = false
     await storm

@@ -218,12 +218,12 @@ withMemcached('a connection to memcached', (bench) => {
     })
     opened.push({ close: () => unreliable.close() }, backend)
     const ledger = backend.ledger as Ledger
-    const { at } = await ledger.begin('once', [])
+    const { at } = await ledger.now('once', [])
     for (let i = 1; i <= 10; i++) {
       breaks = true
       await expect(ledger.invalidate('once', [], 'hard')).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' })
       // The command arrived, only its answer did not.
-      expect((await ledger.begin('once', [])).at).toBe(at + i)
+      expect((await ledger.now('once', [])).at).toBe(at + i)
     }
   })
 
@@ -231,7 +231,7 @@ withMemcached('a connection to memcached', (bench) => {
     const backends = Array.from({ length: 8 }, () => memcached({ servers: bench().address, timeout: '20s' }))
     opened.push(...backends)
     for (let i = 0; i < 1_000; i++) {
-      const began = await Promise.all(backends.map((one) => (one.ledger as Ledger).begin(`cold ${i}`, [])))
+      const began = await Promise.all(backends.map((one) => (one.ledger as Ledger).now(`cold ${i}`, [])))
       expect(new Set(began.map(({ epoch }) => epoch)).size).toBe(1)
       await Promise.all(
         backends.map((one) => (one.ledger as Ledger).invalidate(`colder ${i}`, ['name'], 'hard')),

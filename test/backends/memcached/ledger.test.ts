@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { CLOCK, STAMP, wireName } from '../../../backends/memcached/keys.js'
-import { type Basis, CorralError, type Ledger } from '../../../src/index.js'
+import { CorralError, type DependencySnapshot, type Ledger } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
@@ -19,27 +19,31 @@ withMemcached('the ledger of memcached', (bench) => {
       key: `entry ${serial}`,
     }
   }
-  const basisOf = async (ledger: Ledger, clock: string, names: readonly string[]): Promise<Basis> => {
-    const { epoch, at } = await ledger.begin(clock, names)
-    return { epoch, groups: [{ a: at, names }] }
+  const snapshotOf = async (
+    ledger: Ledger,
+    clock: string,
+    names: readonly string[],
+  ): Promise<DependencySnapshot> => {
+    const { epoch, at } = await ledger.now(clock, names)
+    return { epoch, groups: [{ asOf: at, names }] }
   }
 
   it('is shared, and judges what was made before and after an invalidation', async () => {
     const { ledger, others, clock } = stage()
     expect(ledger.shared).toBe(true)
-    const before = await basisOf(ledger, clock, ['a', 'b'])
+    const before = await snapshotOf(ledger, clock, ['a', 'b'])
     expect(await others.judge(clock, before)).toBe('fresh')
     await others.invalidate(clock, ['b'], 'hard')
-    expect(await ledger.judge(clock, before)).toBe('dead')
-    expect(await ledger.judge(clock, await basisOf(ledger, clock, ['a', 'b']))).toBe('fresh')
+    expect(await ledger.judge(clock, before)).toBe('invalid')
+    expect(await ledger.judge(clock, await snapshotOf(ledger, clock, ['a', 'b']))).toBe('fresh')
     expect(
-      await ledger.judge(clock, { ...before, groups: [{ a: before.groups[0]?.a ?? 0, names: ['a'] }] }),
+      await ledger.judge(clock, { ...before, groups: [{ asOf: before.groups[0]?.asOf ?? 0, names: ['a'] }] }),
     ).toBe('fresh')
   })
 
   it('gives clock and stamps no end, so that none is gone before what rests on it', async () => {
     const { ledger, clock } = stage()
-    await ledger.begin(clock, ['a', 'b'])
+    await ledger.now(clock, ['a', 'b'])
     await ledger.invalidate(clock, ['b'], 'soft')
     for (const key of [wireName(CLOCK, clock), wireName(STAMP, 'a'), wireName(STAMP, 'b')])
       expect(await say(bench().server.port, `mg ${key} t`)).toBe('HD t-1')
@@ -47,19 +51,19 @@ withMemcached('the ledger of memcached', (bench) => {
 
   it('keeps soft marks apart from hard ones', async () => {
     const { ledger, others, clock } = stage()
-    const before = await basisOf(ledger, clock, ['a'])
+    const before = await snapshotOf(ledger, clock, ['a'])
     await others.invalidate(clock, ['a'], 'soft')
     expect(await ledger.judge(clock, before)).toBe('stale')
-    expect(await ledger.judge(clock, await basisOf(ledger, clock, ['a']))).toBe('fresh')
+    expect(await ledger.judge(clock, await snapshotOf(ledger, clock, ['a']))).toBe('fresh')
     await others.invalidate(clock, ['a'], 'hard')
-    expect(await ledger.judge(clock, before)).toBe('dead')
+    expect(await ledger.judge(clock, before)).toBe('invalid')
     await others.invalidate(clock, ['a'], 'soft')
-    expect(await ledger.judge(clock, before)).toBe('dead')
+    expect(await ledger.judge(clock, before)).toBe('invalid')
   })
 
   it('takes soft marks of many at once, all of which count', async () => {
     const { ledger, others, clock } = stage()
-    const before = await basisOf(ledger, clock, ['a'])
+    const before = await snapshotOf(ledger, clock, ['a'])
     await Promise.all(
       Array.from({ length: 40 }, (_, i) => (i % 2 ? ledger : others).invalidate(clock, ['a'], 'soft')),
     )
@@ -75,12 +79,12 @@ withMemcached('the ledger of memcached', (bench) => {
     const proxy = await faultProxy({ port: bench().server.port })
     try {
       const { ledger } = bench().open({ servers: `127.0.0.1:${proxy.port}`, timeout: '1s' })
-      const before = await basisOf(others, clock, ['a'])
+      const before = await snapshotOf(others, clock, ['a'])
       await ledger?.read(clock, ['a'])
       proxy.set({ kind: 'latency', ms: 200 })
       const began = performance.now()
       const judged = async () =>
-        ledger?.judge(clock, { ...before, groups: [{ a: 0, names: ['learnt late'] }] })
+        ledger?.judge(clock, { ...before, groups: [{ asOf: 0, names: ['learnt late'] }] })
       await expect(judged()).rejects.toSatisfy((error) => CorralError.is(error, 'ERR_TIMEOUT'))
       // Without it all of its round trips, of 400 ms each, would be waited for and none be late.
       expect(performance.now() - began).toBeLessThan(1_900)
@@ -91,34 +95,34 @@ withMemcached('the ledger of memcached', (bench) => {
 
   it('takes an absent stamp and an absent clock for a miss', async () => {
     const { ledger, clock } = stage()
-    const basis = await basisOf(ledger, clock, ['a', 'b'])
+    const snapshot = await snapshotOf(ledger, clock, ['a', 'b'])
     const { port } = bench().server
     await ledger.invalidate(clock, ['b'], 'hard')
-    await ledger.begin(clock, ['b'])
-    const only = { ...basis, groups: [{ a: basis.groups[0]?.a ?? 0, names: ['a'] }] }
+    await ledger.now(clock, ['b'])
+    const only = { ...snapshot, groups: [{ asOf: snapshot.groups[0]?.asOf ?? 0, names: ['a'] }] }
     expect(await ledger.judge(clock, only)).toBe('fresh')
     expect(await say(port, 'delete %sa')).toBe('DELETED')
-    expect(await ledger.judge(clock, only)).toBe('dead')
-    const again = await basisOf(ledger, clock, ['a', 'b'])
+    expect(await ledger.judge(clock, only)).toBe('invalid')
+    const again = await snapshotOf(ledger, clock, ['a', 'b'])
     expect(await ledger.judge(clock, again)).toBe('fresh')
     expect(await say(port, `delete %k${clock.replace(' ', '%20')}`)).toBe('DELETED')
-    expect(await ledger.judge(clock, again)).toBe('dead')
+    expect(await ledger.judge(clock, again)).toBe('invalid')
     // Stamps of a lost clock prove nothing, even when somebody else has started a new one; new ones take their place.
     await ledger.invalidate(clock, ['c'], 'hard')
-    const anew = await basisOf(ledger, clock, ['a', 'b'])
+    const anew = await snapshotOf(ledger, clock, ['a', 'b'])
     expect(anew.epoch).not.toBe(again.epoch)
-    expect(await ledger.judge(clock, again)).toBe('dead')
+    expect(await ledger.judge(clock, again)).toBe('invalid')
     await ledger.invalidate(clock, ['c'], 'hard')
     expect(await ledger.judge(clock, anew)).toBe('fresh')
   })
 
   it('finishes a stamp whose creator died over it', async () => {
     const { ledger, clock } = stage()
-    await ledger.begin(clock, [])
+    await ledger.now(clock, [])
     await say(bench().server.port, 'set %sorphan 0 0 7\r\npending')
-    const basis = await basisOf(ledger, clock, ['orphan'])
+    const snapshot = await snapshotOf(ledger, clock, ['orphan'])
     await ledger.invalidate(clock, ['something else'], 'hard')
-    expect(await ledger.judge(clock, basis)).toBe('fresh')
+    expect(await ledger.judge(clock, snapshot)).toBe('fresh')
   })
 
   it('takes foreign bytes for absent', async () => {
@@ -134,42 +138,42 @@ withMemcached('the ledger of memcached', (bench) => {
 
   it('refuses what was invalidated while it was made, and drops the lease', async () => {
     const { mine, theirs, ledger, others, clock, key } = stage()
-    const basis = await basisOf(ledger, clock, ['a'])
+    const snapshot = await snapshotOf(ledger, clock, ['a'])
     await mine.set(key, bytes('older'), {})
     const { token } = await mine.acquire(key, 5_000)
     await others.invalidate(clock, ['a'], 'hard')
-    expect(await mine.set(key, bytes('late'), { token: token as string, ifCurrent: { clock, basis } })).toBe(
-      'refused',
-    )
+    expect(
+      await mine.set(key, bytes('late'), { token: token as string, ifCurrent: { clock, snapshot } }),
+    ).toBe('refused')
     expect(await theirs.held(key)).toBe(false)
     expect(text(await theirs.get(key))).not.toBe('late')
   })
 
   it('leaves no older value behind when it refuses a write without a token, and voids the lease', async () => {
     const { mine, theirs, ledger, others, clock, key } = stage()
-    const basis = await basisOf(ledger, clock, ['a'])
+    const snapshot = await snapshotOf(ledger, clock, ['a'])
     await mine.set(key, bytes('older'), {})
     const { token } = await theirs.acquire(key, 5_000)
     await others.invalidate(clock, ['a'], 'soft')
-    expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, basis } })).toBe('refused')
+    expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, snapshot } })).toBe('refused')
     expect(await theirs.get(key)).toBeUndefined()
     expect(await theirs.set(key, bytes('x'), { token: token as string })).toBe('lost')
   })
 
   it('stores what depends on names learnt while it was made', async () => {
     const { mine, ledger, clock, key } = stage()
-    const { epoch, at } = await ledger.begin(clock, [])
-    const basis = { epoch, groups: [{ a: at, names: ['row 1', 'row 2'] }] }
-    expect(await mine.set(key, bytes('value'), { ifCurrent: { clock, basis } })).toBe('stored')
+    const { epoch, at } = await ledger.now(clock, [])
+    const snapshot = { epoch, groups: [{ asOf: at, names: ['row 1', 'row 2'] }] }
+    expect(await mine.set(key, bytes('value'), { ifCurrent: { clock, snapshot } })).toBe('stored')
     await ledger.invalidate(clock, ['unrelated'], 'hard')
-    expect(await ledger.judge(clock, basis)).toBe('fresh')
+    expect(await ledger.judge(clock, snapshot)).toBe('fresh')
     await ledger.invalidate(clock, ['row 2'], 'hard')
-    expect(await ledger.judge(clock, basis)).toBe('dead')
+    expect(await ledger.judge(clock, snapshot)).toBe('invalid')
   })
 
   it('asks in one packet for entries and bookkeeping of the same tick', async () => {
     const { mine, ledger, clock } = stage()
-    await ledger.begin(clock, ['a'])
+    await ledger.now(clock, ['a'])
     const gets = async () => Number(/cmd_get (\d+)/.exec(await say(bench().server.port, 'stats'))?.[1])
     const before = await gets()
     await Promise.all([mine.get('x'), ...Array.from({ length: 50 }, () => ledger.read(clock, ['a']))])

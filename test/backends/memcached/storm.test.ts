@@ -47,9 +47,9 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
           return
         }
         case 2: {
-          const { epoch, at } = await ledger.begin('clock', [`name ${i}`])
-          const basis = { epoch, groups: [{ a: at, names: [`name ${i}`] }] }
-          await backend.set(key, bytes(contentOf(i)), { ifCurrent: { clock: 'clock', basis } })
+          const { epoch, at } = await ledger.now('clock', [`name ${i}`])
+          const snapshot = { epoch, groups: [{ asOf: at, names: [`name ${i}`] }] }
+          await backend.set(key, bytes(contentOf(i)), { ifCurrent: { clock: 'clock', snapshot } })
           return
         }
         case 3:

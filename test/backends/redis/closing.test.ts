@@ -14,9 +14,9 @@ const OPERATIONS: Readonly<Record<string, (backend: Backend<Bytes>) => unknown>>
   acquire: (backend) => backend.acquire('k', 10, { steal: true }),
   held: (backend) => backend.held('k'),
   'ledger.read': (backend) => backend.ledger?.read('closing', ['n']),
-  'ledger.begin': (backend) => backend.ledger?.begin('closing', ['n']),
+  'ledger.begin': (backend) => backend.ledger?.now('closing', ['n']),
   'ledger.judge': (backend) =>
-    backend.ledger?.judge('closing', { epoch: 'e', groups: [{ a: 1, names: ['n'] }] }),
+    backend.ledger?.judge('closing', { epoch: 'e', groups: [{ asOf: 1, names: ['n'] }] }),
   'ledger.invalidate': (backend) => backend.ledger?.invalidate('closing', ['n'], 'hard'),
 }
 

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import { parseClock, parseStamp } from '../../../backends/redis/moments.js'
 import { clockKeys, stampKey } from '../../../backends/redis/names.js'
 import * as scripts from '../../../backends/redis/scripts.js'
-import { compare } from '../../../src/ledger/ledger.js'
+import { freshnessAt } from '../../../src/ledger/ledger.js'
 import type { Deployment } from './deployments.js'
 import { standalone } from './deployments.js'
 import { freshKey, withRedis } from './suite.js'
@@ -56,8 +56,8 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
   ]
   const verdict = async () => {
     const [now, text] = await Promise.all([admin.get(clock), admin.getBuffer(stamp)])
-    const basis = { epoch: 'epoch', groups: [{ a, names: [stamp] }] }
-    return compare(basis, { now: parseClock(now), stamps: [parseStamp(text)] })
+    const snapshot = { epoch: 'epoch', groups: [{ asOf: a, names: [stamp] }] }
+    return freshnessAt(snapshot, { now: parseClock(now), stamps: [parseStamp(text)] })
   }
   return { make, invalidate, verdict }
 }
@@ -95,6 +95,6 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
     await tick()
     await stamp()
     for (const step of make) await step()
-    expect(await verdict()).toBe('dead')
+    expect(await verdict()).toBe('invalid')
   })
 })

@@ -108,7 +108,7 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
       () => backend.get('a'),
       () => backend.set('a', bytes('b'), {}),
       () => backend.acquire('a', 1_000),
-      () => backend.ledger?.begin('c', []),
+      () => backend.ledger?.now('c', []),
     ]) {
       const { error, ms } = await failure(work)
       expect(error).toMatchObject({
@@ -316,7 +316,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     try {
       const [gone, stays] = [freshKey(), freshKey()]
       await theirs.set(gone, bytes('old'), {})
-      await theirs.set(stays, bytes('kept'), {})
+      await theirs.set(stays, bytes('withheld'), {})
       expect(text(await mine.get(gone))).toBe('old')
       proxy.set({ kind: 'blackhole' })
       expect((await failure(() => mine.delete(gone))).error.code).toBe('ERR_TIMEOUT')
@@ -325,7 +325,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
       expect(await mine.get(gone)).toBeUndefined()
       proxy.set({ kind: 'none' })
       await until(async () => (await theirs.get(gone)) === undefined)
-      await until(async () => text(await mine.get(stays)) === 'kept')
+      await until(async () => text(await mine.get(stays)) === 'withheld')
       // On a busy machine the deletion may be sent a second time, its first answer being late.
       await until(async () => {
         await theirs.set(gone, bytes('new'), {})

@@ -103,7 +103,7 @@ withRedis('concurrent reads', standalone, (at) => {
     for (let i = 0; i < 40; i++) await all()
     await other.invalidateDependencies(dep.tag('all'), 'soft')
     expect((await all()).map((found) => typeof found)).toEqual(ids.map(() => 'symbol'))
-    // A stamp that was evicted is put back by a write whose basis still stands, without moving the clock.
+    // A stamp that was evicted is put back by a write whose snapshot still stands, without moving the clock.
     const asOf = await region.asOf()
     await other.invalidateDependencies(dep.id('row', 96))
     const raw = new Redis({ port: node?.port ?? 0 })

@@ -168,9 +168,9 @@ withRedis('what Redis could not be told', standalone, (at) => {
     closing.push(() => mine.close())
     const [refused, gone, clock] = [freshKey('other:'), freshKey('app:'), freshKey('clock')]
     for (const key of [refused, gone, 'app:stays']) await theirs.set(key, bytes('old'), {})
-    const moment = await theirs.ledger?.begin(clock, ['n'])
-    const basis = { epoch: moment?.epoch ?? '', groups: [{ a: moment?.at ?? 0, names: ['n'] }] }
-    expect(await theirs.ledger?.judge(clock, basis)).toBe('fresh')
+    const moment = await theirs.ledger?.now(clock, ['n'])
+    const snapshot = { epoch: moment?.epoch ?? '', groups: [{ asOf: moment?.at ?? 0, names: ['n'] }] }
+    expect(await theirs.ledger?.judge(clock, snapshot)).toBe('fresh')
 
     await expect(mine.delete(refused)).rejects.toMatchObject({ code: 'ERR_BACKEND' })
     proxy.set({ kind: 'blackhole' })
@@ -178,7 +178,7 @@ withRedis('what Redis could not be told', standalone, (at) => {
     await expect(mine.ledger?.invalidate(clock, ['n'], 'hard')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
     mend(proxy)
     await until(async () => (await theirs.get(gone)) === undefined)
-    await until(async () => (await theirs.ledger?.judge(clock, basis)) === 'dead')
+    await until(async () => (await theirs.ledger?.judge(clock, snapshot)) === 'invalid')
     await until(async () => text(await mine.get('app:stays')) === 'old')
     expect(await mine.get(refused)).toBeUndefined()
     expect(text(await theirs.get(refused))).toBe('old')

@@ -62,7 +62,7 @@ describe.skipIf(inject('servers').redis === null)('a Redis with a replica', () =
     const region = makeRegion<string>({ name: 'copied', backend: wrap(backend, json(), dependencies()) })
     try {
       const [key, other] = [freshKey(), freshKey()]
-      await backend.set(key, bytes('kept'), {})
+      await backend.set(key, bytes('withheld'), {})
       await region.getOrCreate('whole', () => 'before')
       await copy?.kill('SIGSTOP')
       const began = performance.now()

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 import { coalescer, type Fetched, type Reads } from '../../../backends/redis/coalescer.js'
-import { changed } from '../../../src/base/maybe-promise.js'
+import { mapLazily } from '../../../src/base/maybe-promise.js'
 import { text } from './suite.js'
 
 const turn = () => new Promise((resolve) => setImmediate(resolve))
@@ -47,7 +47,7 @@ it('a reply is a promise to everybody who asks', async () => {
 it('what layers make of a reply is made once, whoever asks and how often', async () => {
   const { reads, answer } = opened()
   let times = 0
-  const made = changed(reads.one('a'), (found) => {
+  const made = mapLazily(reads.one('a'), (found) => {
     times++
     return `${found}!`
   }) as Promise<string>
@@ -57,16 +57,16 @@ it('what layers make of a reply is made once, whoever asks and how often', async
   expect(await Promise.all([made, made.then((found) => found), made])).toEqual(['A!', 'A!', 'A!'])
   expect(times).toBe(1)
   // Here by now: it is changed at once.
-  expect(changed(made, (found) => found.length)).toBe(2)
+  expect(mapLazily(made, (found) => found.length)).toBe(2)
 })
 
 it('a layer may answer later, or fail', async () => {
   const { reads, answer } = opened()
-  const later = changed(reads.one('a'), async (found) => `${found} later`)
-  const failed = changed(reads.one('a'), () => {
+  const later = mapLazily(reads.one('a'), async (found) => `${found} later`)
+  const failed = mapLazily(reads.one('a'), () => {
     throw new Error('undecodable')
   })
-  const both = Promise.allSettled([later, changed(later, (found) => found.length), failed])
+  const both = Promise.allSettled([later, mapLazily(later, (found) => found.length), failed])
   await turn()
   answer([Buffer.from('A')])
   expect(await both).toMatchObject([{ value: 'A later' }, { value: 7 }, { reason: new Error('undecodable') }])
@@ -79,7 +79,7 @@ it('a failure reaches who asks for it, and is nobody else’s', async () => {
   try {
     const { reads, refuse } = opened()
     const [asked, unasked] = [reads.one('a'), reads.one('b')]
-    const caught = (changed(asked, () => 'never') as Promise<string>).catch(String)
+    const caught = (mapLazily(asked, () => 'never') as Promise<string>).catch(String)
     expect(unasked).toBeDefined()
     await turn()
     refuse(new Error('gone'))
@@ -96,7 +96,7 @@ it('who waits goes on in his own asynchronous context', async () => {
   const { reads, answer } = opened()
   const seen = ['one', 'two'].map((name) =>
     storage.run(name, () =>
-      (changed(reads.one(name), (found) => found) as Promise<unknown>).then(() => storage.getStore()),
+      (mapLazily(reads.one(name), (found) => found) as Promise<unknown>).then(() => storage.getStore()),
     ),
   )
   const awaited = storage.run('three', async () => {
@@ -112,8 +112,8 @@ it('a reading and an entry in different batches wait for each other', async () =
   const { reads, answer } = opened(1)
   const entry = reads.one('a')
   const reading = reads.reading('clock', [])
-  const both = changed(entry, (found) =>
-    changed(reading, ({ now }) => `${found} at ${now?.at}`),
+  const both = mapLazily(entry, (found) =>
+    mapLazily(reading, ({ now }) => `${found} at ${now?.at}`),
   ) as Promise<string>
   await turn()
   answer([Buffer.from('A')])

@@ -206,8 +206,8 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     const before = await subscribers()
     await waiter.acquire(freshKey('warm'), 1_000)
     await until(async () => (await subscribers()) > before)
-    const { epoch, at: a } = (await holder.ledger?.begin('clock', ['name'])) ?? { epoch: '', at: 0 }
-    const ifCurrent = { clock: 'clock', basis: { epoch, groups: [{ a, names: ['name'] }] } }
+    const { epoch, at: a } = (await holder.ledger?.now('clock', ['name'])) ?? { epoch: '', at: 0 }
+    const ifCurrent = { clock: 'clock', snapshot: { epoch, groups: [{ asOf: a, names: ['name'] }] } }
     const brought = async (checked: boolean) => {
       const key = freshKey('checked')
       const token = await granted(holder, key)

@@ -10,7 +10,7 @@ import { benchOf, ENCODINGS, type Encoding, shelf } from './chains.js'
 import { difference } from './same.js'
 import { SAMPLES, type Sample } from './samples.js'
 
-const KEPT = 'kept'
+const KEPT = 'withheld'
 const REFUSED = 'refused'
 const UNREADABLE = 'a miss'
 
