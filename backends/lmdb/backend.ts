@@ -1,12 +1,12 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
-import { byteBudget } from './budget.js'
+import { byteBudget } from './client/budget.js'
+import type { Store } from './client/store.js'
+import { fileWaiters } from './client/waiters.js'
 import { fileEntries } from './entries.js'
-import { fileLeases } from './leases.js'
+import { fileLeases } from './lease.js'
 import { fileLedger } from './ledger.js'
-import type { Store } from './store.js'
-import { fileWaiters } from './waiters.js'
 
 interface Place {
   /** What changes with every commit. */

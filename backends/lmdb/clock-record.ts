@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { LedgerTime } from '../../src/backend/cached-value.js'
 import type { Stamp } from '../../src/ledger/ledger.js'
-import { newVersion, stampKey, TAG, taggedKey } from './layout.js'
-import type { Change, Look, Seen } from './store.js'
+import type { Change, Look, Seen } from './client/store.js'
+import { newVersion, stampKey, TAG, taggedKey } from './format.js'
 
 /** Reads within a snapshot. */
 export type Reader = (key: Buffer, found?: Look) => Seen

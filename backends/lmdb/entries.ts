@@ -2,13 +2,13 @@ import type { BackendSpec, Outcome, WriteOptions } from '../../src/backend/backe
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
 import { CorralError } from '../../src/base/errors.js'
-import type { Budget } from './budget.js'
+import type { Budget } from './client/budget.js'
+import type { Change, Store } from './client/store.js'
+import type { Waiters } from './client/waiters.js'
 import { addition, readEntry, removal, withdrawal } from './entry.js'
-import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './layout.js'
-import { leaseKey, readLease } from './leases.js'
+import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './format.js'
+import { leaseKey, readLease } from './lease.js'
 import type { FileLedger } from './ledger.js'
-import type { Change, Store } from './store.js'
-import type { Waiters } from './waiters.js'
 
 type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete'>
 

@@ -1,3 +1,4 @@
+import type { Change, Look, Seen } from './client/store.js'
 import {
   absenceKey,
   type EntryHead,
@@ -7,8 +8,7 @@ import {
   TAG,
   type TreeKey,
   taggedKey,
-} from './layout.js'
-import type { Change, Look, Seen } from './store.js'
+} from './format.js'
 
 /** An entry as a snapshot shows it. */
 export interface FoundEntry {

@@ -4,8 +4,8 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
 import { backendOver } from './backend.js'
-import { openDatabase, openPath } from './open-file.js'
-import { openStore } from './store.js'
+import { openDatabase, openPath } from './client/open-file.js'
+import { openStore } from './client/store.js'
 
 export interface LmdbOptions {
   /**

@@ -7,9 +7,9 @@ import {
   namesOf,
   type Stamp,
 } from '../../src/ledger/ledger.js'
+import type { Change, Seen, Store } from './client/store.js'
 import { clockReader, moved, type Reader, readStamp, stampRecord } from './clock-record.js'
-import { stampKey } from './layout.js'
-import type { Change, Seen, Store } from './store.js'
+import { stampKey } from './format.js'
 
 /** What an entry was made from, judged, with the records that the judgement rests on. */
 export interface Verdict {

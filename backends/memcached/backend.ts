@@ -4,10 +4,10 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { CorralError } from '../../src/base/errors.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
-import type { Commands } from './commands.js'
+import type { Commands } from './client/commands.js'
+import { liveValue, slotsOf } from './entry-items.js'
 import { leasesOf } from './lease.js'
 import { ledgerOf } from './ledger.js'
-import { liveValue, slotsOf } from './slots.js'
 
 /** Puts the backend together over whatever executes commands: servers, or a test that steps through them. */
 export function backendOver(commands: Commands, timeout: number): Backend<Bytes> {

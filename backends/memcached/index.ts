@@ -1,9 +1,9 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { backendOver } from './backend.js'
-import { commandsOf } from './commands.js'
+import { commandsOf } from './client/commands.js'
+import { openServer } from './client/server.js'
 import { type MemcachedOptions, type MemjsClient, settingsOf } from './options.js'
-import { openServer } from './server.js'
 
 export type { MemcachedOptions, MemjsClient }
 

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import type { Outcome } from '../../src/backend/backend.js'
 import type { Acquired, LeaseOperations } from '../../src/backend/lease.js'
 import { CorralError } from '../../src/base/errors.js'
-import type { Version } from './commands.js'
+import type { Version } from './client/commands.js'
 import { LEASE_ID, type Lease } from './entry.js'
-import { liveValue, type Slot, type Slots } from './slots.js'
+import { liveValue, type Slot, type Slots } from './entry-items.js'
 import { type Waiters, waitersOf } from './waiters.js'
 
 /** After so many writes of others in between an operation is given up. */

@@ -8,8 +8,8 @@ import {
   namesOf,
   type Stamp,
 } from '../../src/ledger/ledger.js'
-import type { Commands, Item } from './commands.js'
-import { CLOCK, STAMP, wireName } from './keys.js'
+import type { Commands, Item } from './client/commands.js'
+import { CLOCK, STAMP, wireName } from './format.js'
 
 /**
  * Of the clock's counter the lower 34 bits count, the upper 29 are its epoch, drawn at random; an overflow begins a new

@@ -1,7 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
-import type { Address, Credentials } from './connection.js'
+import type { Address, Credentials } from './client/connection.js'
 
 /**
  * What is looked at in a client of memjs: where its servers are, how it logs in and how long it waits. Its sockets are

@@ -1,4 +1,4 @@
-import type { Commands } from '../../backends/memcached/commands.js'
+import type { Commands } from '../../backends/memcached/client/commands.js'
 import type { Step } from './real-store.js'
 
 /** Commands each of which is a step. */

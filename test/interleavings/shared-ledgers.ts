@@ -4,8 +4,8 @@
  * together.
  */
 
-import type { Commands, Version } from '../../backends/memcached/commands.js'
-import { CLOCK, STAMP, wireName } from '../../backends/memcached/keys.js'
+import type { Commands, Version } from '../../backends/memcached/client/commands.js'
+import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
 import { ledgerOf } from '../../backends/memcached/ledger.js'
 import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
 import { parseClock, parseStamp } from '../../backends/redis/moments.js'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { packEntry, unpackEntry } from '../../../backends/memcached/entry.js'
-import { CLOCK, STAMP, wireKey, wireName } from '../../../backends/memcached/keys.js'
+import { CLOCK, STAMP, wireKey, wireName } from '../../../backends/memcached/format.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 /** Strings of all kinds, lone surrogates, control characters and our own escapes included. */

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { CLOCK, STAMP, wireName } from '../../../backends/memcached/keys.js'
+import { CLOCK, STAMP, wireName } from '../../../backends/memcached/format.js'
 import { CorralError, type DependencySnapshot, type Ledger } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { bytes, say, text, withMemcached } from './start.js'

@@ -1,4 +1,4 @@
-import { CorralError } from '../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
 import { type Command, OP, type Reply, STATUS } from './frames.js'
 import { ring } from './ring.js'
 import type { Server } from './server.js'

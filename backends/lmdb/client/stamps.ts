@@ -1,6 +1,6 @@
-import { CorralError } from '../../src/base/errors.js'
-import { clockReader, latest, raised } from './clock-record.js'
-import { after, clockOf, rangesOf, TAG } from './layout.js'
+import { CorralError } from '../../../src/base/errors.js'
+import { clockReader, latest, raised } from '../clock-record.js'
+import { after, clockOf, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'
 
 /** Stamps looked at per step. */

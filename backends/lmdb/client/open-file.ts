@@ -1,9 +1,9 @@
 import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
-import { CorralError, formatValue } from '../../src/base/errors.js'
-import { named } from './failure.js'
-import { keyEncoder } from './layout.js'
+import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { keyEncoder } from '../format.js'
+import { named } from './errors.js'
 import type { Tree } from './store.js'
 
 /** The form of what we write. A file of a later one is refused, one of an earlier one is emptied. */

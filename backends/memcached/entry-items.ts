@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { reportUndecodable } from '../../src/base/diagnostics.js'
-import type { Commands, Guard, Version } from './commands.js'
+import type { Commands, Guard, Version } from './client/commands.js'
 import { type Entry, type EntryParts, packEntry, unpackEntry } from './entry.js'
-import { type WireKey, wireKey } from './keys.js'
+import { type WireKey, wireKey } from './format.js'
 import { secondsUntil } from './seconds.js'
 
 /** Keys of more characters are not kept in their entries: they would take the room of the value. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect as connectPlain, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
-import { CorralError } from '../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
 import {
   type Command,
   FrameError,

@@ -1,5 +1,5 @@
 import { type FSWatcher, watch } from 'node:fs'
-import { report } from '../../src/base/diagnostics.js'
+import { report } from '../../../src/base/diagnostics.js'
 
 /** Wakes those who wait for another's lease. */
 export interface Waiters {

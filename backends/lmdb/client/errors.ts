@@ -1,4 +1,4 @@
-import { CorralError } from '../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
 
 /** What lmdb throws: an error number of LMDB's or of the system's, or a failed commit with the reason behind a promise. */
 interface LmdbError {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/backend/lease.js'
-import { newVersion, TAG, taggedKey } from './layout.js'
-import type { Look, Seen, Store } from './store.js'
-import type { Waiters } from './waiters.js'
+import type { Look, Seen, Store } from './client/store.js'
+import type { Waiters } from './client/waiters.js'
+import { newVersion, TAG, taggedKey } from './format.js'
 
 /** A lease as the file has it; `seen` alone, if there is none that lives. */
 export interface HeldLease {

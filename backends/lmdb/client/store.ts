@@ -1,8 +1,8 @@
 import type { Database } from 'lmdb'
-import { report } from '../../src/base/diagnostics.js'
-import { CorralError } from '../../src/base/errors.js'
-import { failure, named } from './failure.js'
-import { isBookkeeping, type TreeKey } from './layout.js'
+import { report } from '../../../src/base/diagnostics.js'
+import { CorralError } from '../../../src/base/errors.js'
+import { isBookkeeping, type TreeKey } from '../format.js'
+import { failure, named } from './errors.js'
 
 /** One of our two trees: entries with their leases and orders, or the bookkeeping of invalidations. */
 export type Tree = Database<Buffer, TreeKey>

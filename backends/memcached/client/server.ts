@@ -1,5 +1,5 @@
-import { report } from '../../src/base/diagnostics.js'
-import { CorralError } from '../../src/base/errors.js'
+import { report } from '../../../src/base/diagnostics.js'
+import { CorralError } from '../../../src/base/errors.js'
 import { type Address, type Call, type Connection, openConnection } from './connection.js'
 import type { Command, Reply } from './frames.js'
 

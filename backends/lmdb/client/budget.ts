@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { report } from '../../src/base/diagnostics.js'
-import { CorralError, formatValue } from '../../src/base/errors.js'
-import { addition, type FoundEntry, readEntry, removal, withdrawal } from './entry.js'
+import { report } from '../../../src/base/diagnostics.js'
+import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { addition, type FoundEntry, readEntry, removal, withdrawal } from '../entry.js'
 import {
   after,
   carriedKey,
@@ -12,8 +12,8 @@ import {
   TAG,
   versionInOrder,
   writeHead,
-} from './layout.js'
-import { leaseExpiry } from './leases.js'
+} from '../format.js'
+import { leaseExpiry } from '../lease.js'
 import { dropOldStamps } from './stamps.js'
 import type { Change, Seen, Store } from './store.js'
 
