@@ -9,8 +9,8 @@ import {
   listenerLike,
   openStandalone,
   type RedisClient,
-} from './client.js'
-import { gateway } from './gateway.js'
+} from './client/client.js'
+import { gateway } from './client/connection.js'
 
 export interface RedisBusOptions {
   /** The channel that all processes share. */

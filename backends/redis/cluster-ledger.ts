@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { DependencySnapshot } from '../../src/backend/cached-value.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { type Freshness, freshnessAt, namesOf } from '../../src/ledger/ledger.js'
+import { inSlices } from './client/batches.js'
+import * as scripts from './client/scripts.js'
+import { clockKeys, stampKey, stampKeys } from './format.js'
 import { instant, type LedgerParts, type RedisLedger } from './ledger.js'
 import { parseStamp } from './moments.js'
-import { clockKeys, stampKey, stampKeys } from './names.js'
-import { readingOf } from './readings.js'
-import * as scripts from './scripts.js'
-import { inSlices } from './slices.js'
+import { readingOf } from './reads/ledger-reader.js'
 
 /** ms after which a stamp that somebody else is making is looked at again. */
 const PATIENCE = 5

@@ -1,7 +1,7 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
-import { breaker } from './breaker.js'
+import { breaker } from './client/breaker.js'
 import {
   isCluster,
   openCluster,
@@ -10,27 +10,27 @@ import {
   prefixOf,
   type RedisClient,
   refuseUnsafe,
-} from './client.js'
+} from './client/client.js'
+import { gateway, soon } from './client/connection.js'
+import { runner } from './client/script-runner.js'
+import * as scripts from './client/scripts.js'
 import { clusterLedger } from './cluster-ledger.js'
-import { coalescer, type Send } from './coalescer.js'
 import { drain } from './drain.js'
-import { gateway, soon } from './gateway.js'
-import { lanes } from './lanes.js'
+import { writes } from './entries.js'
+import { failurePolicy } from './failure-policy.js'
+import { clockKeys, RESERVED, valueKey } from './format.js'
 import { leases } from './lease.js'
 import { ledger } from './ledger.js'
-import { channelListener, shardListener } from './listeners.js'
-import { clockKeys, RESERVED, valueKey } from './names.js'
 import { type RedisBackendOptions, type Settled, settle } from './options.js'
-import { failurePolicy } from './policy.js'
-import { clusterFetcher, fetcher } from './reading.js'
+import { lanes } from './reads/cluster-batcher.js'
+import { clusterFetcher, fetcher } from './reads/fetch.js'
+import { coalescer, type Send } from './reads/read-batcher.js'
 import { recovery } from './recovery.js'
-import { runner } from './runner.js'
-import * as scripts from './scripts.js'
-import { wakes } from './wakes.js'
-import { writes } from './writes.js'
+import { channelListener, shardListener } from './wake/subscriptions.js'
+import { wakes } from './wake/wakes.js'
 
 export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
-export type { ClusterNode, Connection, RedisClient } from './client.js'
+export type { ClusterNode, Connection, RedisClient } from './client/client.js'
 export type { RedisBackendOptions } from './options.js'
 
 /** Bytes expected in one reply to an `MGET`. */

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { kindOf } from './failures.js'
-import { companion, valueKey } from './names.js'
-import type { Runner } from './runner.js'
-import * as scripts from './scripts.js'
-import { BY_CHANNEL } from './scripts.js'
-import type { Listener, Wakes } from './wakes.js'
+import { kindOf } from './client/errors.js'
+import type { Runner } from './client/script-runner.js'
+import * as scripts from './client/scripts.js'
+import { BY_CHANNEL } from './client/scripts.js'
+import { companion, valueKey } from './format.js'
+import type { Listener, Wakes } from './wake/wakes.js'
 
 export interface LeaseParts {
   readonly runner: Runner

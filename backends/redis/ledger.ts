@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
 import { type Freshness, freshnessAt, type Ledger, namesOf } from '../../src/ledger/ledger.js'
-import type { Reads } from './coalescer.js'
+import type { Runner } from './client/script-runner.js'
+import * as scripts from './client/scripts.js'
+import { clockKeys, stampKey, stampKeys } from './format.js'
 import { parseClock } from './moments.js'
-import { clockKeys, stampKey, stampKeys } from './names.js'
-import { type ReadLedger, rememberingReader } from './readings.js'
-import type { Runner } from './runner.js'
-import * as scripts from './scripts.js'
+import { type ReadLedger, rememberingReader } from './reads/ledger-reader.js'
+import type { Reads } from './reads/read-batcher.js'
 
 /** What writes need of a ledger beside its public face. */
 export interface RedisLedger extends Ledger {

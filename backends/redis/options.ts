@@ -8,7 +8,7 @@ import {
   isRedisClient,
   type RedisClient,
   refuseUnsafe,
-} from './client.js'
+} from './client/client.js'
 
 /** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
 export interface RedisBackendOptions {

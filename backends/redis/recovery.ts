@@ -1,6 +1,6 @@
 import { report } from '../../src/base/diagnostics.js'
 import type { InvalidationMode } from '../../src/ledger/ledger.js'
-import { asError, kindOf } from './failures.js'
+import { asError, kindOf } from './client/errors.js'
 
 /** What is done again once the store answers. */
 export interface Replay {

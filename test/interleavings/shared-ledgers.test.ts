@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
-import { clockKeys, stampKey } from '../../backends/redis/names.js'
-import * as scripts from '../../backends/redis/scripts.js'
+import * as scripts from '../../backends/redis/client/scripts.js'
+import { clockKeys, stampKey } from '../../backends/redis/format.js'
 import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
 import { seeded } from './explore.js'

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { stampKey } from '../../../backends/redis/names.js'
+import { stampKey } from '../../../backends/redis/format.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/backend/cached-value.js'
 import type { Ledger } from '../../../src/index.js'
 import { freshnessAt, namesOf } from '../../../src/ledger/ledger.js'

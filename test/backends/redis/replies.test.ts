@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
-import { coalescer, type Fetched, type Reads } from '../../../backends/redis/coalescer.js'
+import { coalescer, type Fetched, type Reads } from '../../../backends/redis/reads/read-batcher.js'
 import { mapLazily } from '../../../src/base/maybe-promise.js'
 import { text } from './suite.js'
 

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
-import { wakes } from '../../../backends/redis/wakes.js'
+import { wakes } from '../../../backends/redis/wake/wakes.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { standalone } from './deployments.js'
 import { bytes, freshKey, granted, withRedis } from './suite.js'

@@ -6,9 +6,9 @@ import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
-import { valueKey } from './names.js'
+import type { Writes } from './entries.js'
+import { valueKey } from './format.js'
 import type { Recovery } from './recovery.js'
-import type { Writes } from './writes.js'
 
 export interface PolicyParts {
   readonly get: (key: string) => Promise<Bytes | undefined>

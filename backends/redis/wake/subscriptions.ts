@@ -1,8 +1,8 @@
-import { report } from '../../src/base/diagnostics.js'
-import { isCluster, listenerLike, optionsOf, type RedisClient } from './client.js'
-import type { Ended } from './messages.js'
-import { endedIn } from './messages.js'
-import { BY_CHANNEL, BY_SHARD } from './scripts.js'
+import { report } from '../../../src/base/diagnostics.js'
+import { isCluster, listenerLike, optionsOf, type RedisClient } from '../client/client.js'
+import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
+import type { Ended } from './wake-message.js'
+import { endedIn } from './wake-message.js'
 import type { Listener } from './wakes.js'
 
 /** What a listener reports to. */

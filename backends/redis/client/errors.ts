@@ -1,4 +1,4 @@
-import { CorralError, type CorralErrorCode } from '../../src/base/errors.js'
+import { CorralError, type CorralErrorCode } from '../../../src/base/errors.js'
 
 /** How a failure came about: the server said no · there is no server to say anything. */
 export type Kind = 'answer' | 'absence'

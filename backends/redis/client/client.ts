@@ -1,5 +1,5 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
-import { CorralError, formatValue } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../../src/base/errors.js'
 
 /** What this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
 export interface RedisClient {

@@ -1,8 +1,8 @@
-import type { LedgerTime } from '../../src/backend/cached-value.js'
-import { mapLazily } from '../../src/base/maybe-promise.js'
-import type { LedgerReading } from '../../src/ledger/ledger.js'
-import type { Reads } from './coalescer.js'
-import { clockKeys, stampKeys } from './names.js'
+import type { LedgerTime } from '../../../src/backend/cached-value.js'
+import { mapLazily } from '../../../src/base/maybe-promise.js'
+import type { LedgerReading } from '../../../src/ledger/ledger.js'
+import { clockKeys, stampKeys } from '../format.js'
+import type { Reads } from './read-batcher.js'
 
 /** Reads clock and stamps by the tick's `MGET`. */
 export type ReadLedger = (clock: string, names: readonly string[]) => Promise<LedgerReading>

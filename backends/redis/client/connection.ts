@@ -1,9 +1,9 @@
-import { report } from '../../src/base/diagnostics.js'
-import { CorralError } from '../../src/base/errors.js'
-import { ignoreRejection } from '../../src/base/maybe-promise.js'
+import { report } from '../../../src/base/diagnostics.js'
+import { CorralError } from '../../../src/base/errors.js'
+import { ignoreRejection } from '../../../src/base/maybe-promise.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
-import { isCredentials, kindOf, neverBegun, typed } from './failures.js'
+import { isCredentials, kindOf, neverBegun, typed } from './errors.js'
 
 export interface GatewayOptions {
   /** Makes the client at the first use, unless one was passed in, which then stays the caller's. */

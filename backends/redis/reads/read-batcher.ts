@@ -1,7 +1,7 @@
-import { CorralError } from '../../src/base/errors.js'
-import type { LedgerReading, Stamp } from '../../src/ledger/ledger.js'
-import { parseClock, parseStamp } from './moments.js'
-import { type Arrival, Reply } from './reply.js'
+import { CorralError } from '../../../src/base/errors.js'
+import type { LedgerReading, Stamp } from '../../../src/ledger/ledger.js'
+import { parseClock, parseStamp } from '../moments.js'
+import { type Arrival, Reply } from './pending-reply.js'
 
 export type Fetched = Buffer | null | Error
 

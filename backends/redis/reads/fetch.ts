@@ -1,9 +1,9 @@
-import { reportUndecodable } from '../../src/base/diagnostics.js'
-import { nodeOf, primaryOf, type RedisClient } from './client.js'
-import type { Fetched, Send } from './coalescer.js'
-import { asError, isTryAgain, kindOf } from './failures.js'
-import type { Gateway } from './gateway.js'
-import { slotOf } from './names.js'
+import { reportUndecodable } from '../../../src/base/diagnostics.js'
+import { nodeOf, primaryOf, type RedisClient } from '../client/client.js'
+import type { Gateway } from '../client/connection.js'
+import { asError, isTryAgain, kindOf } from '../client/errors.js'
+import { slotOf } from '../format.js'
+import type { Fetched, Send } from './read-batcher.js'
 
 /** Keys of one slot, and their places among all. */
 interface Group {

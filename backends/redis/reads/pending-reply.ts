@@ -1,4 +1,4 @@
-import { isPromise, MAP_LAZILY, type MaybePromise } from '../../src/base/maybe-promise.js'
+import { isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
 export interface Arrival {

@@ -1,7 +1,7 @@
-import { report } from '../../src/base/diagnostics.js'
-import type { MaybePromise } from '../../src/base/maybe-promise.js'
-import type { Ended } from './messages.js'
-import { TOKEN_LENGTH } from './scripts.js'
+import { report } from '../../../src/base/diagnostics.js'
+import type { MaybePromise } from '../../../src/base/maybe-promise.js'
+import { TOKEN_LENGTH } from '../client/scripts.js'
+import type { Ended } from './wake-message.js'
 
 /** Tells a process that a lease was settled. Messages may be lost: whoever waits also looks for himself now and then. */
 export interface Listener {

@@ -1,15 +1,15 @@
 import type { Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
+import { inSlices } from './client/batches.js'
+import type { Gateway } from './client/connection.js'
+import { asError } from './client/errors.js'
+import type { Call, Runner } from './client/script-runner.js'
+import * as scripts from './client/scripts.js'
 import type { ClusterLedger } from './cluster-ledger.js'
-import { asError } from './failures.js'
-import type { Gateway } from './gateway.js'
+import { valueKey } from './format.js'
 import { lasting, leaseKey } from './lease.js'
 import { snapshotKeys } from './ledger.js'
-import { valueKey } from './names.js'
-import type { Call, Runner } from './runner.js'
-import * as scripts from './scripts.js'
-import { inSlices } from './slices.js'
 
 export interface WriteParts {
   readonly gate: Gateway

@@ -1,7 +1,7 @@
-import type { LedgerReading } from '../../src/ledger/ledger.js'
-import { type JoinedReads, together } from './coalescer.js'
-import { parseClock, parseStamp } from './moments.js'
-import { type Arrival, Reply } from './reply.js'
+import type { LedgerReading } from '../../../src/ledger/ledger.js'
+import { parseClock, parseStamp } from '../moments.js'
+import { type Arrival, Reply } from './pending-reply.js'
+import { type JoinedReads, together } from './read-batcher.js'
 
 /**
  * Reads of a cluster, joined for each node on its own: what one node has does not wait for another that is slow or gone.

@@ -1,9 +1,9 @@
-import { CorralError } from '../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
+import { inSlices } from './batches.js'
 import type { RedisClient } from './client.js'
-import { asError, kindOf, typed } from './failures.js'
-import type { Gateway } from './gateway.js'
+import type { Gateway } from './connection.js'
+import { asError, kindOf, typed } from './errors.js'
 import type { Script } from './scripts.js'
-import { inSlices } from './slices.js'
 
 export interface Call {
   readonly script: Script

@@ -1,4 +1,4 @@
-import { CorralError } from '../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
 
 export interface Breaker {
   /** @throws CorralError `ERR_UNAVAILABLE` while it is open; one call after each `cooldown` is let through, as the probe. */
