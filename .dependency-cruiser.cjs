@@ -1,6 +1,114 @@
-/** The layering of the library as rules: whoever breaks one reads the sentence that explains it. */
+/**
+ * The doors between the rooms of the library. A rule that is broken prints the sentence that explains it.
+ *
+ * Each room may import the rooms that stand beside its name, and its own files. A path with a file means that file alone.
+ */
+const MAY = {
+  base: [],
+  ledger: ['base'],
+  backend: ['base', 'ledger'],
+  freshness: ['base', 'ledger', 'backend'],
+  chain: ['base', 'ledger', 'backend'],
+  wire: ['base', 'ledger', 'backend', 'chain'],
+  creation: ['base', 'ledger', 'backend'],
+  versions: ['base', 'ledger', 'creation'],
+  dogpile: ['base', 'backend/lease.ts', 'creation'],
+  events: ['base', 'ledger', 'creation'],
+  dependencies: ['base', 'ledger', 'backend', 'chain', 'creation', 'versions'],
+  functions: ['base', 'ledger', 'backend', 'creation', 'dependencies'],
+  region: [
+    'base',
+    'ledger',
+    'backend',
+    'freshness',
+    'chain',
+    'creation',
+    'dogpile',
+    'dependencies',
+    'events',
+    'functions',
+  ],
+  settings: ['base', 'backend', 'chain', 'region'],
+  signals: ['base', 'ledger', 'creation', 'dependencies', 'events', 'functions'],
+  session: ['base', 'ledger', 'backend', 'creation', 'versions', 'dependencies', 'functions', 'region'],
+  testing: ['base', 'ledger', 'backend', 'chain', 'creation', 'region'],
+  integrations: [
+    'base',
+    'ledger',
+    'backend',
+    'freshness',
+    'creation',
+    'events',
+    'dependencies',
+    'functions',
+    'region',
+    'signals',
+    'session',
+  ],
+}
+
+/** The rooms of `src/` that are open to the folders beside it. */
+const OUTSIDE = {
+  backends: ['base', 'ledger', 'backend', 'signals/bus.ts'],
+  proxies: [
+    'base',
+    'ledger',
+    'backend',
+    'freshness',
+    'chain',
+    'wire',
+    'dependencies',
+    'signals/bus.ts',
+    'signals/bus-link.ts',
+  ],
+}
+
+/** Rooms whose imports still contradict the table: their rules warn. */
+const RED = ['ledger', 'backend', 'functions', 'signals']
+
+const inside = (/** @type {string[]} */ rooms) =>
+  `^src/(${rooms.map((room) => (room.endsWith('.ts') ? room.replace('.', '\\.') : `${room}/`)).join('|')})`
+
+const severity = (/** @type {string} */ room) => (RED.includes(room) ? 'warn' : 'error')
+
+const doors = [
+  ...Object.entries(MAY).map(([room, others]) => ({
+    name: `door-of-${room}`,
+    comment: `src/${room} imports ${others.length > 0 ? `only ${others.join(', ')} and its own files` : 'only its own files'}.`,
+    severity: severity(room),
+    from: { path: `^src/${room}/` },
+    to: { path: '^src/', pathNot: inside([room, ...others]) },
+  })),
+  ...Object.entries(OUTSIDE).map(([folder, rooms]) => ({
+    name: `door-of-${folder}`,
+    comment: `${folder}/ imports only ${rooms.join(', ')} of src/.`,
+    severity: severity(folder),
+    from: { path: `^${folder}/` },
+    to: { path: '^src/', pathNot: inside(rooms) },
+  })),
+]
+
+const LOOSE = { path: '^src/', pathNot: `^src/(index\\.ts$|(${Object.keys(MAY).join('|')})/)` }
+
 module.exports = {
   forbidden: [
+    ...doors,
+    {
+      name: 'no-loose-file',
+      comment:
+        'In src/ only index.ts stands outside the rooms. Add a room to the table, or move the file into one.',
+      severity: 'error',
+      from: LOOSE,
+      to: {},
+    },
+    {
+      name: 'no-loose-file-imported',
+      comment:
+        'In src/ only index.ts stands outside the rooms. Add a room to the table, or move the file into one.',
+      severity: 'error',
+      from: {},
+      to: LOOSE,
+    },
     {
       name: 'no-cycles',
       comment: 'No cycles, type imports included.',
@@ -25,18 +133,18 @@ module.exports = {
       to: { path: '^(backends|proxies)/', pathNot: '^$1/$2(?:\\.ts$|/)' },
     },
     {
-      name: 'index-is-for-users',
-      comment: 'Nothing inside imports the package index: name the file that has what you need.',
+      name: 'integrations-are-strangers',
+      comment: 'An integration imports no other integration; those with an ORM share orm/core.',
       severity: 'error',
-      from: { path: '^(src|backends|proxies)/' },
-      to: { path: '^src/index\\.ts$' },
+      from: { path: '^src/integrations/((?:orm/)?[^/]+?)(?:\\.ts)?(?:/|$)' },
+      to: { path: '^src/integrations/', pathNot: '^src/integrations/(?:$1|orm/core)(?:\\.ts$|/)' },
     },
     {
-      name: 'dogpile-is-an-algorithm',
-      comment: 'The dogpile is handed functions; it knows no backend.',
+      name: 'index-is-for-users',
+      comment: 'Nothing inside imports an index. Import the file that declares the name.',
       severity: 'error',
-      from: { path: '^src/dogpile' },
-      to: { path: '^src/backend\\.ts$' },
+      from: {},
+      to: { path: '/index\\.ts$', pathNot: 'node_modules' },
     },
     {
       name: 'no-unresolvable',

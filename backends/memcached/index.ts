@@ -18,7 +18,13 @@ export type { MemcachedOptions, MemjsClient }
  * `ERR_VALUE_TOO_LARGE`, `ERR_UNSUPPORTED` (the server runs with `-C`), `ERR_BACKEND` (it refused) or `ERR_CLOSED`.
  *
  * @example
+ * ```ts
+ * import { wrap } from 'corral'
+ * import { memcached } from 'corral/backends/memcached'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ *
  * const backend = wrap(memcached(['cache1:11211', 'cache2:11211']), msgpack())
+ * ```
  */
 export function memcached(
   given: string | readonly string[] | MemjsClient | MemcachedOptions,

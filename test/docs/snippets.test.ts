@@ -3,22 +3,23 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { manifest, root } from '../../.ci/entries.mjs'
 import { type Addresses, addresses } from './addresses.js'
-import { compile, execute, FLAGS, PATIENCE, type Snippet, snippets } from './snippets.js'
+import { compile, examples, execute, FLAGS, PATIENCE, type Snippet, snippets } from './snippets.js'
 
 /**
- * Every code block of README.md and docs/ does what it shows. A `ts` block compiles and runs, a `js` block runs, unless
- * the words after the language say otherwise: `servers` runs against real ones, to which the addresses in it lead, `fails`
- * must not compile, `continues` takes the blocks before it, up to the last that does not continue, as its beginning.
+ * The code blocks of README.md and docs/ compile and run; the `@example` blocks of the sources compile. A `js` block only
+ * runs. The words after the language change this: `servers` leads the addresses in the block to real servers, `fails` must
+ * not compile, `continues` starts with the blocks before it, up to the last without `continues`.
  */
 const { redis, memcached } = inject('servers')
 const served = redis !== null && memcached !== null
 const all = snippets()
-const compiled = all.filter(({ language }) => language === 'ts')
+const shown = examples()
+const compiled = [...all, ...shown].filter(({ language }) => language === 'ts')
 const run = all.filter(({ language, flags }) => ['ts', 'js'].includes(language) && !flags.includes('fails'))
 const needsServers = ({ flags }: Snippet) => flags.includes('servers')
 
 describe('the code blocks of the documentation', () => {
-  it.each(all)('$name is of a known kind', ({ language, flags }) => {
+  it.each([...all, ...shown])('$name is of a known kind', ({ language, flags }) => {
     expect(['ts', 'js', 'json', 'sh']).toContain(language)
     expect(FLAGS).toEqual(expect.arrayContaining([...flags]))
   })

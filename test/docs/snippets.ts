@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { build } from 'esbuild'
 import ts from 'typescript'
 import { aliases, root } from '../../.ci/entries.mjs'
+import { filesOf, LIBRARY } from '../../.ci/sources.mjs'
 
 export interface Snippet {
   readonly name: string
@@ -26,6 +27,28 @@ export function snippets(): Snippet[] {
     .filter((page) => page.endsWith('.md') && existsSync(root + page))
     .sort()
     .flatMap((page) => snippetsOf(page, readFileSync(root + page, 'utf8')))
+}
+
+/** The blocks below an `@example` in the sources of the library. */
+export function examples(): Snippet[] {
+  return filesOf(LIBRARY).flatMap((file) => {
+    const code = readFileSync(root + file, 'utf8')
+    return code.includes('@example') ? snippetsOf(file, commentsOf(code)) : []
+  })
+}
+
+/** The text of the doc comments, with everything else blanked out. */
+function commentsOf(code: string): string {
+  let inside = false
+  return code
+    .split('\n')
+    .map((line) => {
+      inside ||= /^\s*\/\*\*/.test(line)
+      const text = inside ? line.replace(/^\s*(\/\*\*|\*(?!\/)) ?/, '').replace(/\s*\*\/$/, '') : ''
+      inside &&= !line.includes('*/')
+      return text
+    })
+    .join('\n')
 }
 
 function snippetsOf(page: string, text: string): Snippet[] {
