@@ -39,6 +39,7 @@ export {
   type TransparentProxy,
 } from './chain/proxy.js'
 export { wrap } from './chain/wrap.js'
+export type { CreateOptions, Creation, Creator, MultiCreator } from './creation/types.js'
 export { dep } from './dependencies/dep.js'
 export { dependsOn } from './dependencies/depends-on.js'
 export type {
@@ -75,7 +76,10 @@ export type {
   CachedFunction,
   CachedMapFunction,
   CachedMultiFunction,
+  CacheMapOnArguments,
+  CacheMultiOnArguments,
   CacheMultiOptions,
+  CacheOnArguments,
   CacheOptions,
   Invalidate,
 } from './functions/types.js'
@@ -93,16 +97,9 @@ export type { IdPart } from './ledger/names.js'
 export { makeRegion } from './region/region.js'
 export { localInvalidation, type RegionInvalidator } from './region/region-invalidator.js'
 export type {
-  CacheMapOnArguments,
-  CacheMultiOnArguments,
-  CacheOnArguments,
   ConfigureOptions,
-  CreateOptions,
-  Creation,
-  Creator,
   Explanation,
   LeaseOptions,
-  MultiCreator,
   ReadOptions,
   Region,
   RegionOptions,

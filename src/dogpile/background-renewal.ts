@@ -1,6 +1,7 @@
 import { report } from '../base/diagnostics.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
-import { creationNode, runDetached } from '../creation/scope.js'
+import { runDetached } from '../creation/renewal.js'
+import { creationNode } from '../creation/wait-graph.js'
 import { type HeldLease, type LeasedCreations, releaseLease } from './create-and-fill.js'
 import { startFlight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'

@@ -1,5 +1,6 @@
 import { report } from '../base/diagnostics.js'
-import { type CreationNode, runInScope } from '../creation/scope.js'
+import type { CreationNode } from '../creation/scope.js'
+import { runInScope } from '../creation/wait-graph.js'
 import type { FillResult, Flight } from './flight.js'
 import type { DogpileDriver } from './types.js'
 

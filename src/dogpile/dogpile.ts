@@ -2,14 +2,14 @@ import type { Acquired } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, rejectUnknownOptions } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import type { CreationNode } from '../creation/scope.js'
 import {
   addWait,
-  type CreationNode,
   creationNode,
   isCreating,
   isCreatingUnshared,
   wouldDeadlock,
-} from '../creation/scope.js'
+} from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
 import { create, type HeldLease, leasedCreations, releaseLease } from './create-and-fill.js'
 import { type Flight, type FlightResult, type Limits, startFlight } from './flight.js'

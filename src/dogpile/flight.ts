@@ -1,5 +1,6 @@
 import { CorralError } from '../base/errors.js'
-import { addWait, type CreationNode } from '../creation/scope.js'
+import type { CreationNode } from '../creation/scope.js'
+import { addWait } from '../creation/wait-graph.js'
 
 /**
  * What becomes of a fill. `kept`: held back by choice, but nothing invalidated it while the lease was held, so that it may

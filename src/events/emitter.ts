@@ -1,7 +1,7 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise } from '../base/maybe-promise.js'
-import { runDetached } from '../creation/scope.js'
+import { runDetached } from '../creation/renewal.js'
 
 /** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
 export type Listener<E> = (event: E) => unknown

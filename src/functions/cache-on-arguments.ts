@@ -1,15 +1,13 @@
 import { CorralError } from '../base/errors.js'
-import type { CacheOnArguments } from '../region/types.js'
 import { cached } from './cached-function.js'
 import { cachedMethod } from './cached-method.js'
 import { type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
-import type { RegionAccess } from './members.js'
 import { COMMON, checkOptions, DECLARATIONS, mustBeFunction, mustBeOption, namespaceFor } from './options.js'
-import type { CacheOptions } from './types.js'
+import type { CacheOnArguments, CacheOptions, FunctionStore } from './types.js'
 
 /** Builds `region.cacheOnArguments(options)`. */
 export function makeCacheOnArguments<V>(
-  access: RegionAccess<V>,
+  store: FunctionStore<V>,
   options: CacheOptions,
   regional: FunctionKeyGenerator,
 ): CacheOnArguments<V> {
@@ -32,13 +30,13 @@ export function makeCacheOnArguments<V>(
 
   const decorate = (fn: unknown, context?: ClassMethodDecoratorContext): unknown => {
     mustBeFunction('cacheOnArguments()', fn)
-    if (context === undefined) return cached(access, options, fn, generator(namespace, fn))
+    if (context === undefined) return cached(store, options, fn, generator(namespace, fn))
     if (context.kind !== 'method')
       throw new CorralError(
         'ERR_OPTION',
         `Expected cacheOnArguments() to decorate a method, got a ${context.kind as string}.`,
       )
-    return cachedMethod(access, options, fn, (space = namespace) => generator(space, fn), namespace, context)
+    return cachedMethod(store, options, fn, (space = namespace) => generator(space, fn), namespace, context)
   }
   return decorate as CacheOnArguments<V>
 }

@@ -4,20 +4,18 @@ import type { Duration } from '../base/duration.js'
 import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { currentScope } from '../creation/scope.js'
+import { currentScope, handUpVersion } from '../creation/scope.js'
 import { dependsOn } from '../dependencies/depends-on.js'
 import { resolveVersions } from '../ledger/checked-names.js'
-import { handUpVersion } from '../region/freshness.js'
-import type { Region } from '../region/types.js'
 import { methods } from './cached-method.js'
 import { declared } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
-import type { CachedFunction, CacheOptions } from './types.js'
+import type { CachedFunction, CacheOptions, CachingRegion } from './types.js'
 
 export interface CacheResultsOptions<V>
   extends Pick<CacheOptions, 'self' | 'shouldCache' | 'dependencies' | 'resultDependencies' | 'group'> {
   /** Where results are kept. It may be configured later, at bootstrap. */
-  readonly region: Region<V>
+  readonly region: CachingRegion<V>
   /** Tells this function's results from others'. */
   readonly namespace: string
   /** How long results are fresh: ms, or `'10m'`. @default the region's expiration time */
@@ -223,7 +221,7 @@ function check<V>(options: CacheResultsOptions<V>): void {
   checkNamespace(namespace)
   const wrong = (expected: string, value: unknown) =>
     new CorralError('ERR_OPTION', `Expected ${expected}, got ${formatValue(value)}.`)
-  if (typeof (region as Partial<Region<V>> | undefined)?.cacheOnArguments !== 'function')
+  if (typeof (region as Partial<CachingRegion<V>> | undefined)?.cacheOnArguments !== 'function')
     throw wrong('`region` of cacheResults() to be a region', region)
   if (key !== undefined && typeof key !== 'string' && typeof key !== 'function')
     throw wrong('`key` to be a text or a function of the arguments', key)

@@ -1,16 +1,16 @@
 import type { Duration } from '../base/duration.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import type { CreateOptions } from '../creation/types.js'
 import { dependsOn } from '../dependencies/depends-on.js'
 import { resolveVersions } from '../ledger/checked-names.js'
-import type { CreateOptions } from '../region/types.js'
 import { declared } from './declarations.js'
-import { attempt, dress, loadedWhen, type RegionAccess } from './members.js'
+import { attempt, dress, loadedWhen } from './members.js'
 import type { AnyFunction } from './options.js'
-import type { CachedFunction, CacheOptions } from './types.js'
+import type { CachedFunction, CacheOptions, FunctionStore } from './types.js'
 
 /** A function whose results are kept in a region, each under the key of its arguments, with its members. */
 export function cached<V>(
-  { region, refresh, renew, recordCall }: RegionAccess<V>,
+  store: FunctionStore<V>,
   options: CacheOptions,
   fn: AnyFunction,
   keyOf: (...args: readonly unknown[]) => string,
@@ -23,7 +23,7 @@ export function cached<V>(
       ? run(args)
       : andThen(resolveVersions(names.fromArguments(args)), (ahead) => {
           dependsOn(ahead)
-          recordCall(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
+          store.recordCall(key, ahead, self === undefined ? () => again(args) : whileReachable(weakly, args))
           return andThen(run(args), (result) => {
             dependsOn(names.fromResult(result, args))
             return result
@@ -39,36 +39,36 @@ export function cached<V>(
   // Built once where nothing depends on the arguments: a hit must not pay for it.
   const constant = typeof options.expirationTime === 'function' ? undefined : create([])
   const call = (...args: unknown[]) =>
-    attempt(() => region.getOrCreate(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
+    attempt(() => store.getOrCreate(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args)))
   const again = (args: readonly unknown[]) =>
     attempt(() =>
-      renew(
+      store.renew(
         keyOf(...args),
         ([key]) => andThen(make(args, key as string), (value) => [value]),
         constant ?? create(args),
       ),
     )
   const weakly = new WeakRef(again)
-  const invalidate = (...args: readonly unknown[]) => attempt(() => region.delete(keyOf(...args)))
+  const invalidate = (...args: readonly unknown[]) => attempt(() => store.delete(keyOf(...args)))
   return dress(call, fn, {
     original: (...args: readonly unknown[]) => run(args),
     key: (...args: readonly unknown[]) => keyOf(...args),
     get: (...args: readonly unknown[]) =>
-      attempt(() => region.get(keyOf(...args), { expirationTime: lifetime(options, args) })),
+      attempt(() => store.get(keyOf(...args), { expirationTime: lifetime(options, args) })),
     set: (value: V, ...args: readonly unknown[]) =>
       attempt(async () => {
         const key = keyOf(...args)
         const keep =
           (options.shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
         const expirationTime = lifetime(options, args)
-        if (!keep) await region.delete(key)
-        else if (names === undefined) await region.set(key, value, { expirationTime })
+        if (!keep) await store.delete(key)
+        else if (names === undefined) await store.set(key, value, { expirationTime })
         else throw loadedWhen()
       }),
     refresh: (...args: readonly unknown[]) =>
-      attempt(() => refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args))),
+      attempt(() => store.refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args))),
     invalidate: Object.assign(invalidate, {
-      soft: (...args: readonly unknown[]) => attempt(() => region.invalidateKey(keyOf(...args), 'soft')),
+      soft: (...args: readonly unknown[]) => attempt(() => store.invalidateKey(keyOf(...args), 'soft')),
     }),
   }) as CachedFunction<readonly unknown[], V>
 }

@@ -1,16 +1,16 @@
 import { CorralError } from '../base/errors.js'
 import { cached } from './cached-function.js'
 import { functionKeyGenerator, type KeyPart } from './keys.js'
-import { dress, type RegionAccess } from './members.js'
+import { dress } from './members.js'
 import type { AnyFunction } from './options.js'
-import type { CachedFunction, CacheOptions } from './types.js'
+import type { CachedFunction, CacheOptions, FunctionStore } from './types.js'
 
 /** How the cached function of a method is had for one instance. */
 export const methods = new WeakMap<object, (self: object) => unknown>()
 
 /** A method whose results are kept, for each instance apart or for all together, as `self` says. */
 export function cachedMethod<V>(
-  access: RegionAccess<V>,
+  store: FunctionStore<V>,
   options: CacheOptions,
   fn: AnyFunction,
   keysIn: (namespace?: string) => (...args: readonly unknown[]) => string,
@@ -35,7 +35,7 @@ export function cachedMethod<V>(
           ? shared
           : (...args: readonly unknown[]) =>
               keysIn(functionKeyGenerator(namespace || 'self', fn)(part(instance)))(...args)
-      bound.set(instance, (found = cached(access, options, fn, key, instance)))
+      bound.set(instance, (found = cached(store, options, fn, key, instance)))
     }
     return found
   }

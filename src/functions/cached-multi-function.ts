@@ -1,16 +1,11 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise, mapEach } from '../base/maybe-promise.js'
+import type { CreateOptions, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
-import type {
-  CacheMapOnArguments,
-  CacheMultiOnArguments,
-  CreateOptions,
-  MultiCreator,
-} from '../region/types.js'
 import { declared } from './declarations.js'
 import { type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
-import { attempt, dress, loadedWhen, type RegionAccess } from './members.js'
+import { attempt, dress, loadedWhen } from './members.js'
 import {
   type AnyFunction,
   COMMON,
@@ -20,11 +15,17 @@ import {
   mustBeOption,
   namespaceFor,
 } from './options.js'
-import type { CachedMultiFunction, CacheMultiOptions } from './types.js'
+import type {
+  CachedMultiFunction,
+  CacheMapOnArguments,
+  CacheMultiOnArguments,
+  CacheMultiOptions,
+  FunctionStore,
+} from './types.js'
 
-/** Builds `region.cacheMultiOnArguments(options)`. */
+/** Builds `store.cacheMultiOnArguments(options)`. */
 export function makeCacheMultiOnArguments<V>(
-  access: RegionAccess<V>,
+  store: FunctionStore<V>,
   options: CacheMultiOptions,
   regional: FunctionMultiKeyGenerator,
 ): CacheMultiOnArguments<V> & CacheMapOnArguments<V> {
@@ -41,13 +42,13 @@ export function makeCacheMultiOnArguments<V>(
   const namespace = namespaceFor(options.namespace, generator === functionMultiKeyGenerator)
   const decorate = (fn: unknown): unknown => {
     mustBeFunction('cacheMultiOnArguments()', fn)
-    return cachedMulti(access, options, fn, generator(namespace, fn))
+    return cachedMulti(store, options, fn, generator(namespace, fn))
   }
   return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
 }
 
 function cachedMulti<V>(
-  { region, refreshMulti, renew, recordCall }: RegionAccess<V>,
+  store: FunctionStore<V>,
   options: CacheMultiOptions,
   fn: AnyFunction,
   keysOf: (...ids: readonly unknown[]) => readonly string[],
@@ -88,7 +89,7 @@ function cachedMulti<V>(
           for (const [i, key] of missing.entries()) {
             const ahead = lists[i] as readonly string[]
             creation.dependsOn(key, ahead)
-            recordCall(key, ahead, () => again(key, [wanted[i]]))
+            store.recordCall(key, ahead, () => again(key, [wanted[i]]))
           }
           return andThen(values(wanted), (made) => {
             for (const [i, key] of missing.entries())
@@ -100,7 +101,7 @@ function cachedMulti<V>(
     }
   }
   const again = (key: string, ids: readonly unknown[]) =>
-    attempt(() => renew(key, creatorFor([key], ids), create))
+    attempt(() => store.renew(key, creatorFor([key], ids), create))
   const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
     asMap
       ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
@@ -108,14 +109,14 @@ function cachedMulti<V>(
   const call = (...ids: unknown[]) =>
     attempt(async () => {
       const keys = keysFor(ids)
-      const results = await region.getOrCreateMulti(keys, creatorFor(keys, ids), create)
+      const results = await store.getOrCreateMulti(keys, creatorFor(keys, ids), create)
       return answer(ids, results)
     })
-  const invalidate = (...ids: readonly unknown[]) => attempt(() => region.deleteMulti(keysFor(ids)))
+  const invalidate = (...ids: readonly unknown[]) => attempt(() => store.deleteMulti(keysFor(ids)))
   return dress(call, fn, {
     original: (...ids: readonly unknown[]) => Reflect.apply(fn, undefined, ids) as unknown,
     keys: (...ids: readonly unknown[]) => keysFor(ids),
-    get: (...ids: readonly unknown[]) => attempt(() => region.getMulti(keysFor(ids), { expirationTime })),
+    get: (...ids: readonly unknown[]) => attempt(() => store.getMulti(keysFor(ids), { expirationTime })),
     set: (entries: ReadonlyMap<unknown, V>) =>
       attempt(async () => {
         const ids = [...entries.keys()]
@@ -124,21 +125,21 @@ function cachedMulti<V>(
         const keep = (key: string, value: V) =>
           (shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
         if (names !== undefined && pairs.some(([key, value]) => keep(key, value))) throw loadedWhen()
-        await region.setMulti(
+        await store.setMulti(
           pairs.filter(([key, value]) => keep(key, value)),
           { expirationTime },
         )
-        await region.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
+        await store.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
       }),
     refresh: (...ids: readonly unknown[]) =>
       attempt(async () => {
         const keys = keysFor(ids)
-        return answer(ids, await refreshMulti(keys, creatorFor(keys, ids), create))
+        return answer(ids, await store.refreshMulti(keys, creatorFor(keys, ids), create))
       }),
     invalidate: Object.assign(invalidate, {
       soft: (...ids: readonly unknown[]) =>
         attempt(async () => {
-          await Promise.all(keysFor(ids).map((key) => region.invalidateKey(key, 'soft')))
+          await Promise.all(keysFor(ids).map((key) => store.invalidateKey(key, 'soft')))
         }),
     }),
   }) as unknown as CachedMultiFunction<unknown, V>

@@ -1,22 +1,5 @@
-import type { NoValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
-import type { CreateOptions, Creator, MultiCreator, Region } from '../region/types.js'
 import type { AnyFunction } from './options.js'
-
-/** What a cached function needs of its region. */
-export interface RegionAccess<V> {
-  readonly region: Region<V>
-  refresh<T extends V>(key: string, creator: Creator<T>, options?: CreateOptions<T>): Promise<T>
-  refreshMulti<T extends V>(
-    keys: readonly string[],
-    creator: MultiCreator<T>,
-    options?: CreateOptions<T>,
-  ): Promise<(T | NoValue)[]>
-  /** Creates a softly invalidated value anew; `false`: what was made could not be stored, and the older value stays. */
-  renew<T extends V>(key: string, creator: MultiCreator<T>, options: CreateOptions<T>): Promise<boolean>
-  /** Notes what a key is made from and how it is made anew, for `refreshDependencies`. */
-  recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
-}
 
 export function loadedWhen(): CorralError {
   return new CorralError(

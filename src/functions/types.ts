@@ -1,6 +1,7 @@
-import type { NoValue } from '../backend/cached-value.js'
+import type { LedgerTime, NoValue } from '../backend/cached-value.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { IdPart } from '../ledger/names.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
 
@@ -83,4 +84,61 @@ export interface CachedMapFunction<Id, T> extends Omit<CachedMultiFunction<Id, T
   (...ids: Id[]): Promise<Map<Id, T>>
   readonly original: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>
   refresh(...ids: Id[]): Promise<Map<Id, T>>
+}
+
+/** Wraps a function, or replaces a method of a class. */
+export interface CacheOnArguments<V> {
+  <F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+  ): CachedFunction<Parameters<F>, Awaited<ReturnType<F>>>
+  <This, A extends readonly unknown[], T extends V>(
+    method: (this: This, ...args: A) => Promise<T>,
+    context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,
+  ): (this: This, ...args: A) => Promise<T>
+}
+
+export interface CacheMultiOnArguments<V> {
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<readonly T[]>): CachedMultiFunction<Id, T>
+}
+
+export interface CacheMapOnArguments<V> {
+  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
+}
+
+/** The members of a region that cached functions use; the ones from `refresh` on are not public. */
+export interface FunctionStore<V> {
+  get(key: string, options: Lifetime): Promise<V | NoValue>
+  getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
+  getOrCreate<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
+  getOrCreateMulti<T extends V>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    options: CreateOptions<T>,
+  ): Promise<(T | NoValue)[]>
+  set(key: string, value: V, options: Lifetime): Promise<unknown>
+  setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<unknown>
+  delete(key: string): Promise<void>
+  deleteMulti(keys: readonly string[]): Promise<void>
+  invalidateKey(key: string, mode: 'soft'): Promise<void>
+  /** Creates and stores a value even if the store holds one. */
+  refresh<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
+  refreshMulti<T extends V>(
+    keys: readonly string[],
+    creator: MultiCreator<T>,
+    options: CreateOptions<T>,
+  ): Promise<(T | NoValue)[]>
+  /** Renews a softly invalidated value. `false`: the new value could not be stored, and the older one stays. */
+  renew<T extends V>(key: string, creator: MultiCreator<T>, options: CreateOptions<T>): Promise<boolean>
+  /** Records the dependencies of a key and its renewal, for `refreshDependencies`. */
+  recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
+}
+
+interface Lifetime {
+  readonly expirationTime: Duration | undefined
+}
+
+/** The members of a region that `cacheResults` uses. */
+export interface CachingRegion<V> {
+  cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
+  asOf(): Promise<LedgerTime>
 }

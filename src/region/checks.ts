@@ -1,11 +1,12 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, Tracker } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
 import type { Configured } from './freshness.js'
-import type { CreateOptions, SetOptions } from './types.js'
+import type { SetOptions } from './types.js'
 
 const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
 

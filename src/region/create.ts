@@ -3,10 +3,11 @@ import { backendError } from '../backend/typed-failures.js'
 import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { currentTransaction, type Transaction } from '../creation/scope.js'
+import { currentTransaction, type Transaction } from '../creation/transaction.js'
+import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Lookup } from '../dogpile/types.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
-import type { RegionAccess } from '../functions/members.js'
+import type { FunctionStore } from '../functions/types.js'
 import { checkCreateOptions, checkCreator } from './checks.js'
 import {
   type Configured,
@@ -21,7 +22,7 @@ import {
 } from './freshness.js'
 import { limitOf, type RegionUse } from './holder.js'
 import { driverOf } from './run-creator.js'
-import type { CreateOptions, Creator, MultiCreator, Region } from './types.js'
+import type { Region } from './types.js'
 
 const reads = diagnostics('read')
 const NO_OPTIONS = {}
@@ -33,7 +34,7 @@ export function regionCreations<V>({
   use,
   operation,
 }: RegionUse): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> &
-  Pick<RegionAccess<V>, 'refresh' | 'refreshMulti' | 'renew'> {
+  Pick<FunctionStore<V>, 'refresh' | 'refreshMulti' | 'renew'> {
   /** The slow half of getOrCreate. Of a thousand callers one needs the steps, so the others do not build them. */
   const createOne = <T>(
     region: Configured,

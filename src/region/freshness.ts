@@ -4,18 +4,13 @@ import { backendError } from '../backend/typed-failures.js'
 import type { Clock } from '../base/clock.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import {
-  currentScope,
-  currentTransaction,
-  recordTransactionRead,
-  type Scope,
-  type Transaction,
-} from '../creation/scope.js'
+import { currentScope, forbidTracking } from '../creation/scope.js'
+import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
+import type { Creation } from '../creation/types.js'
 import type { Dogpile, Lookup } from '../dogpile/types.js'
 import { outdated } from '../ledger/checked-names.js'
 import type { Freshness, Tracker } from '../ledger/ledger.js'
 import type { RegionInvalidator } from './region-invalidator.js'
-import type { Creation } from './types.js'
 
 /** What a creation made: the entry, and whether it may be stored. */
 export interface Created {
@@ -132,28 +127,6 @@ export function recordRead(
   collector.inherit(snapshot, explicit, inside)
   const limit = expiration ?? expiresIn ?? region.expiration
   collector.limitLifetime(stale ? 0 : createdAt + limit)
-}
-
-/**
- * A creation around the caller is made from something of a version.
- * @param name - `undefined`: the version cannot be asked for by a name, so the result must not be stored; `why` tells
- */
-export function handUpVersion(name: string | undefined, why: string): void {
-  const scope = currentScope()
-  if (scope === undefined) return
-  if (scope.collector === undefined || name === undefined) forbidTracking(scope, why)
-  else {
-    recordTransactionRead(currentTransaction(), scope.collector)
-    scope.collector.add([name])
-  }
-}
-
-/** What is made now, or from it later where nothing tracks it now, would not hear of an invalidation. */
-function forbidTracking(scope: Scope, why: string): void {
-  let tracked: Scope | undefined = scope
-  if (scope.collector === undefined) scope.markUntracked?.()
-  while (tracked !== undefined && tracked.collector === undefined) tracked = tracked.parent
-  tracked?.collector?.forbidStoring(why)
 }
 
 /** Whether a caller may have what another one made or found: its session may know another version. */

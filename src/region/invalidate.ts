@@ -1,5 +1,5 @@
 import { stamp } from '../base/clock.js'
-import { runRenewal } from '../creation/scope.js'
+import { runRenewal } from '../creation/renewal.js'
 import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionSignals } from '../events/invalidation-events.js'
 import { checkKey, checkKeys } from '../functions/keys.js'

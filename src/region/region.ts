@@ -5,7 +5,7 @@ import { regionSignals } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cache-on-arguments.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
-import type { RegionAccess } from '../functions/members.js'
+import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
 import { checkRegionOptions, configureRegion, identify } from './configure.js'
 import { regionCreations } from './create.js'
@@ -32,6 +32,18 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 
   const reads = regionReads<V>(holder)
   const { refresh, refreshMulti, renew, ...creations } = regionCreations<V>(holder)
+  const writes = regionWrites<V>(holder)
+  const invalidations = regionInvalidations(holder, signals, reads)
+  const store: FunctionStore<V> = {
+    ...reads,
+    ...creations,
+    ...writes,
+    ...invalidations,
+    refresh,
+    refreshMulti,
+    renew,
+    recordCall: (key, names, again) => holder.calls?.record(key, names, again),
+  }
 
   const region: Region<V> = {
     name,
@@ -73,8 +85,8 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     },
     ...reads,
     ...creations,
-    ...regionWrites<V>(holder),
-    ...regionInvalidations(holder, signals, reads),
+    ...writes,
+    ...invalidations,
     on: signals.on,
     asOf: () => operation((at) => expectTracker(at).asOf([at.own])),
     explain: (key) =>
@@ -88,10 +100,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         return at.backend.held(key)
       }),
     cacheOnArguments: (cache) =>
-      makeCacheOnArguments<V>(access, cache, options.functionKeyGenerator ?? functionKeyGenerator),
+      makeCacheOnArguments<V>(store, cache, options.functionKeyGenerator ?? functionKeyGenerator),
     cacheMultiOnArguments: (cache) =>
       makeCacheMultiOnArguments<V>(
-        access,
+        store,
         cache,
         options.functionMultiKeyGenerator ?? functionMultiKeyGenerator,
       ),
@@ -100,13 +112,6 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     },
   }
   signals.attach(region, () => expectTracker(use()))
-  const access: RegionAccess<V> = {
-    region,
-    refresh,
-    refreshMulti,
-    renew,
-    recordCall: (key, names, again) => holder.calls?.record(key, names, again),
-  }
   if (options.backend !== undefined)
     holder.adopt(configureRegion(identity, options, { backend: options.backend }))
   return region

@@ -8,13 +8,13 @@ import { CorralError, formatValue } from '../base/errors.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { collectDependencies } from '../creation/collector.js'
 import { currentScope, runCollecting } from '../creation/scope.js'
+import type { Creation } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import type { FillResult } from '../dogpile/flight.js'
 import type { DogpileDriver } from '../dogpile/types.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { type Configured, type Created, type CreationPlan, physicalLifetime, toLookup } from './freshness.js'
-import type { Creation } from './types.js'
 
 const REASONS = {
   lost: 'its lease was revoked, was stolen or has expired',

@@ -2,17 +2,17 @@ import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
 import type { CachedValue, LedgerTime, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
-import type { MaybePromise } from '../base/maybe-promise.js'
+import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { AsyncCreationRunner } from '../dogpile/runner.js'
 import type { Listener } from '../events/emitter.js'
 import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionEvents } from '../events/invalidation-events.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from '../functions/keys.js'
 import type {
-  CachedFunction,
-  CachedMapFunction,
-  CachedMultiFunction,
+  CacheMapOnArguments,
+  CacheMultiOnArguments,
   CacheMultiOptions,
+  CacheOnArguments,
   CacheOptions,
 } from '../functions/types.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
@@ -64,41 +64,6 @@ export interface SetOptions {
   /** The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. */
   readonly asOf?: LedgerTime
 }
-
-export interface CreateOptions<T> {
-  /** Overrides the entry's and the region's own, for this call. */
-  readonly expirationTime?: Duration | undefined
-  /** Whether to store what the creator made. It is returned either way. */
-  readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
-  /** How long to wait for another caller's creation. @default the region's */
-  readonly wait?: Duration | undefined
-  /** Ends this caller's waiting. The creation goes on for others; when nobody waits any more its signal is aborted. */
-  readonly signal?: AbortSignal | undefined
-}
-
-/** What a creator is told. */
-export interface Creation {
-  readonly key: string
-  /** All the keys of this creation, in the order in which values are expected. */
-  readonly keys: readonly string[]
-  /** Epoch ms. */
-  readonly startedAt: number
-  /** Aborted when nobody waits for the value any more. */
-  readonly signal: AbortSignal
-  /** Gives the entry an expiration time of its own, from what the creator learnt. */
-  expireIn(duration: Duration): void
-  /**
-   * Declares what the value of one of the keys is made from; the function `dependsOn` declares for all of them.
-   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
-   */
-  dependsOn(key: string, names: string | readonly string[]): void
-}
-
-export type Creator<T> = (creation: Creation) => MaybePromise<T>
-export type MultiCreator<T> = (
-  keys: readonly string[],
-  creation: Creation,
-) => MaybePromise<readonly (T | NoValue)[]>
 
 /** A value with its metadata, as `getValueMetadata` answers it. */
 export interface ValueMetadata<V> extends CachedValue<V> {
@@ -213,23 +178,4 @@ export interface Region<V = unknown> {
 
   /** Calls off background renewals; the last region over a backend closes it. Idempotent. */
   close(): Promise<void>
-}
-
-/** Wraps a function, or replaces a method of a class. */
-export interface CacheOnArguments<V> {
-  <F extends (...args: never[]) => MaybePromise<V>>(
-    fn: F,
-  ): CachedFunction<Parameters<F>, Awaited<ReturnType<F>>>
-  <This, A extends readonly unknown[], T extends V>(
-    method: (this: This, ...args: A) => Promise<T>,
-    context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,
-  ): (this: This, ...args: A) => Promise<T>
-}
-
-export interface CacheMultiOnArguments<V> {
-  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<readonly T[]>): CachedMultiFunction<Id, T>
-}
-
-export interface CacheMapOnArguments<V> {
-  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
 }

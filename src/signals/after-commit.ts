@@ -3,7 +3,7 @@ import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { DependencyCollector } from '../creation/collector.js'
-import { type Transaction, UNDONE } from '../creation/scope.js'
+import { type Transaction, UNDONE } from '../creation/transaction.js'
 import type { InvalidationReason } from '../events/event-source.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 

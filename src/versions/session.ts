@@ -1,6 +1,6 @@
 import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
 import { isPromise } from '../base/maybe-promise.js'
-import { whenLeavingSession } from '../creation/scope.js'
+import { whenLeavingSession } from '../creation/renewal.js'
 
 /** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
 export interface Session {

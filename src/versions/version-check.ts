@@ -2,7 +2,7 @@ import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { processGlobal } from '../base/process-global.js'
-import { currentTransaction } from '../creation/scope.js'
+import { currentTransaction } from '../creation/transaction.js'
 import { currentSession, isAsking, runQuestion } from './session.js'
 
 /** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */

@@ -1,0 +1,59 @@
+import type { NoValue } from '../backend/cached-value.js'
+import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
+
+/** The arguments of a creator besides its keys: its keys again, its abort signal, and its ways to describe the value. */
+export interface Creation {
+  readonly key: string
+  /** All keys of this creation, in the order in which values are expected. */
+  readonly keys: readonly string[]
+  /** When this creation started: epoch ms. */
+  readonly startedAt: number
+  /** Aborted when no caller waits for the value any longer. */
+  readonly signal: AbortSignal
+  /**
+   * Gives the entry its own expiration time, from facts that the creator learnt.
+   * @example
+   * await tokens.getOrCreate('token', async ({ expireIn }) => {
+   *   const { token, lifetime } = await login()
+   *   expireIn(lifetime)
+   *   return token
+   * })
+   * @throws CorralError `ERR_OPTION` for an invalid duration.
+   */
+  expireIn(duration: Duration): void
+  /**
+   * Declares the dependencies of one key's value; the function `dependsOn` declares for all keys of the creation.
+   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
+   */
+  dependsOn(key: string, names: string | readonly string[]): void
+}
+
+/**
+ * Creates the value of one key.
+ * @example
+ * const loadUser: Creator<string> = ({ key, signal }) => fetch(`/users/${key}`, { signal }).then((response) => response.text())
+ */
+export type Creator<T> = (creation: Creation) => MaybePromise<T>
+
+/**
+ * Creates the values of many keys, in the order of the keys. `NO_VALUE` stands for a key that has none: it is not stored.
+ * @example
+ * const lengths: MultiCreator<number> = (keys) => keys.map((key) => key.length)
+ */
+export type MultiCreator<T> = (
+  keys: readonly string[],
+  creation: Creation,
+) => MaybePromise<readonly (T | NoValue)[]>
+
+/** Options of one call that may create. */
+export interface CreateOptions<T> {
+  /** How long the value is fresh to this call. A number is ms. @default the entry's, else the region's */
+  readonly expirationTime?: Duration | undefined
+  /** Whether to store a created value. The caller gets it either way. @default always */
+  readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
+  /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
+  readonly wait?: Duration | undefined
+  /** Ends this caller's waiting. The creation goes on for other callers; without any, its own signal is aborted. */
+  readonly signal?: AbortSignal | undefined
+}

@@ -1,0 +1,63 @@
+import { renewingCreation, waitingCreation } from './renewal.js'
+import { type CreationNode, currentScope, runInside, type Scope } from './scope.js'
+
+/** A node for a creation that begins. */
+export function creationNode(owner: object, keys: readonly string[], alone = false): CreationNode {
+  return { owner, keys, alone, waits: new Set() }
+}
+
+/** Runs a creator in a new scope. Several scopes may share a node, such as a batch whose rest is created key by key. */
+export function runInScope<R>(node: CreationNode, run: () => R | Promise<R>): Promise<R> {
+  const scope = {
+    parent: currentScope(),
+    by: renewingCreation(),
+    node,
+    collector: undefined,
+    over: false,
+  }
+  return runInside(scope, run)
+}
+
+/** Records that the creation that waits for the caller, if any, now waits for `on`. The returned function ends the wait. */
+export function addWait(on: CreationNode): (() => void) | undefined {
+  const waits = waitingCreation()?.node.waits
+  if (waits === undefined) return undefined
+  const edge = { on }
+  waits.add(edge)
+  return () => waits.delete(edge)
+}
+
+/** Whether the caller, waiting for `target`, would wait for itself. */
+export function wouldDeadlock(target: CreationNode): boolean {
+  const asking = waitingCreation()?.node
+  if (asking === undefined) return false
+  const seen = new Set<CreationNode>()
+  const open = [target]
+  for (let work = open.pop(); work !== undefined; work = open.pop()) {
+    if (work === asking) return true
+    if (seen.has(work)) continue
+    seen.add(work)
+    for (const { on } of work.waits) open.push(on)
+  }
+  return false
+}
+
+/** Whether the caller is part of a creation of the same key. */
+export function isCreating(owner: object, key: string): boolean {
+  return enclosingCreations().some(({ node }) => node.owner === owner && node.keys.includes(key))
+}
+
+/** Whether the caller is part of a creation of the same key without a lease: its creator asks for itself. */
+export function isCreatingUnshared(owner: object, key: string): boolean {
+  return enclosingCreations().some(
+    ({ node }) => node.alone && node.owner === owner && node.keys.includes(key),
+  )
+}
+
+/** All creations under way that wait for the caller. */
+function enclosingCreations(): Scope[] {
+  const found: Scope[] = []
+  for (let scope = waitingCreation(); scope !== undefined; scope = scope.parent ?? scope.by)
+    if (!scope.over) found.push(scope)
+  return found
+}
