@@ -215,7 +215,7 @@ describe('an invalidation strategy of one’s own', () => {
   ] as const)
     it(`is told the key and decides it ${how}`, async () => {
       const { region } = openMemory<string>({
-        regionInvalidator: byKey({ dead: 'invalid', stale: 'stale' }, answer),
+        regionInvalidator: byKey({ invalid: 'invalid', stale: 'stale' }, answer),
       })
       await region.setMulti([
         ['invalid', '1'],
