@@ -1,6 +1,7 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
+import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { breaker } from './client/breaker.js'
 import {
   isCluster,
@@ -26,8 +27,7 @@ import { lanes } from './reads/cluster-batcher.js'
 import { clusterFetcher, fetcher } from './reads/fetch.js'
 import { coalescer, type Send } from './reads/read-batcher.js'
 import { recovery } from './recovery.js'
-import { channelListener, shardListener } from './wake/subscriptions.js'
-import { wakes } from './wake/wakes.js'
+import { channelSubscription, shardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
 
 export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
 export type { ClusterNode, Connection, RedisClient } from './client/client.js'
@@ -82,13 +82,16 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     clustered: split,
   })
 
-  const waiting = wakes(
-    (lease) => listener.live(lease),
-    async (lease) => (await reads.one(lease.slice(prefix.length)))?.toString('latin1'),
-  )
-  const channels = channelListener(gate.client, channel, waiting)
-  const listener = clustered ? shardListener(gate.client, prefix, waiting, channels) : channels
-  const lease = leases({ runner: scripted, wakes: waiting, listener, channel, prefix, look: reads.one })
+  const waiters = leaseWaiters<Buffer>({
+    store: 'redis',
+    poll: { from: 5, to: 250, growth: 3 },
+    push: { isLive: (lease): boolean => subscriptions.isLive(lease), checkEvery: 1_000 },
+  })
+  const channels = channelSubscription(gate.client, channel, waiters)
+  const subscriptions: WakeSubscriptions = clustered
+    ? shardSubscriptions(gate.client, prefix, waiters, channels)
+    : channels
+  const lease = leases({ runner: scripted, waiters, subscriptions, channel, prefix, look: reads.one })
 
   const clocks = new Set<string>()
   const unfinished =
@@ -118,11 +121,11 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   let closing: Promise<void> | undefined
   const close = async () => {
     shut()
-    waiting.close()
+    waiters.close()
     await soon(timeout, idle())
     unfinished?.close()
     if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
-    await listener.close()
+    await subscriptions.close()
     await gate.close()
   }
 

@@ -1,18 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
+import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { kindOf } from './client/errors.js'
 import type { Runner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { BY_CHANNEL } from './client/scripts.js'
+import { BY_CHANNEL, TOKEN_LENGTH } from './client/scripts.js'
 import { companion, valueKey } from './format.js'
-import type { Listener, Wakes } from './wake/wakes.js'
+import type { WakeSubscriptions } from './wake/subscriptions.js'
 
 export interface LeaseParts {
   readonly runner: Runner
-  readonly wakes: Wakes
-  readonly listener: Listener
+  readonly waiters: LeaseWaiters<Buffer>
+  readonly subscriptions: WakeSubscriptions
   readonly channel: string
   /** What the client puts before every key. */
   readonly prefix: string
@@ -27,40 +28,45 @@ export function leaseKey(key: string): string {
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
 export function leases({
   runner,
-  wakes,
-  listener,
+  waiters,
+  subscriptions,
   channel,
   prefix,
   look,
 }: LeaseParts): LeaseOperations<Bytes> {
   const release = async (key: string, token: string): Promise<boolean> =>
     (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
+  /** \`undefined\`: for as long as was known. */
+  const stillHeld = async (key: string, holder: string): Promise<undefined | 0> => {
+    const held = await look(leaseKey(key))
+    return held?.toString('latin1', 0, TOKEN_LENGTH) === holder ? undefined : 0
+  }
   return {
     async acquire(key, ms, { steal = false } = {}) {
       const lease = leaseKey(key)
       const token = randomUUID()
-      const preparing = listener.prepare()
+      const preparing = subscriptions.prepare()
       if (preparing !== undefined) await preparing
       // Its own mark, since a message that names it was sent after this lease was refused.
-      const mark = listener.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : listener.mark
-      const watch = steal ? undefined : wakes.watch(prefix + lease, mark)
+      const mark = subscriptions.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : subscriptions.mark
+      const waiter = steal ? undefined : waiters.join(prefix + lease, mark)
       let answer: unknown
       try {
         const args = [token, lasting(ms), steal ? '1' : '0', mark, channel]
         answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
       } catch (error) {
-        watch?.drop()
+        waiter?.leave()
         // A server that was frozen may grant it yet. What is sent after it is done after it.
         if (kindOf(error) === 'absence') void ignoreRejection(release(key, token))
         throw error
       }
-      if (!Array.isArray(answer) || watch === undefined) {
-        watch?.drop()
+      if (!Array.isArray(answer) || waiter === undefined) {
+        waiter?.leave()
         return { token }
       }
       const [remaining, holder] = answer as [number, string]
-      const stop = listener.listen(prefix + lease)
-      return { remaining, settled: watch.settled(remaining, holder).finally(stop) }
+      const stop = subscriptions.listen(prefix + lease)
+      return { remaining, settled: waiter.untilOver(remaining, () => stillHeld(key, holder)).finally(stop) }
     },
     async renew(key, token, ms) {
       return (

@@ -1,15 +1,24 @@
+import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
+import type { MaybePromise } from '../../../src/base/maybe-promise.js'
 import { isCluster, listenerLike, optionsOf, type RedisClient } from '../client/client.js'
 import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
-import type { Ended } from './wake-message.js'
-import { endedIn } from './wake-message.js'
-import type { Listener } from './wakes.js'
+import { parseWakeMessage } from './wake-message.js'
 
-/** What a listener reports to. */
-interface Sink {
-  woken(lease: string, ended?: Ended): void
-  recheck(lease?: string): void
+/** The messages that wake waiters. They may be lost: a waiter also reads its lease now and then. */
+export interface WakeSubscriptions {
+  /** The text that must be left at a lease for its holder to wake this process. */
+  readonly mark: string
+  /** Whether messages about a lease arrive at this moment. */
+  isLive(lease: string): boolean
+  /** A lease is going to be requested. Await the returned promise before `mark` is read. */
+  prepare(): MaybePromise<void>
+  /** A waiter listens for the end of a lease, until the returned function is called. */
+  listen(lease: string): () => void
+  close(): Promise<void>
 }
+
+type Waiters = Pick<LeaseWaiters<Buffer>, 'wake' | 'recheck'>
 
 /** ms before a refused subscription is tried again; until then waiters poll. */
 const RETRY = 5_000
@@ -45,7 +54,11 @@ function failed(error: unknown): void {
  * One connection of its own for all leases of a database, opened at the first lease. Pub/sub knows no databases, so the
  * channel carries the number. Where it cannot subscribe (an ACL may forbid it), nobody is woken and waiters poll.
  */
-export function channelListener(client: () => Promise<RedisClient>, channel: string, sink: Sink): Listener {
+export function channelSubscription(
+  client: () => Promise<RedisClient>,
+  channel: string,
+  waiters: Waiters,
+): WakeSubscriptions {
   let owner: RedisClient | undefined
   let connection: RedisClient | undefined
   let subscribed = false
@@ -58,7 +71,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
     try {
       await connection.subscribe(channel)
       subscribed = true
-      sink.recheck()
+      waiters.recheck()
     } catch (error) {
       failed(error)
       if (closed) return
@@ -68,14 +81,17 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
   }
   const ready = () => void subscribe()
   const message = (on: Buffer, text: Buffer) => {
-    const ended = on.toString() === channel ? endedIn(text) : undefined
-    if (ended !== undefined) sink.woken(ended.lease, ended)
+    const message = on.toString() === channel ? parseWakeMessage(text) : undefined
+    if (message === undefined) return
+    const { lease, held, value } = message
+    // A message of a former lease may be late by any time: the value it brings may have been invalidated long ago.
+    waiters.wake(lease, (mark) => (mark !== undefined && held.includes(mark) ? value : undefined))
   }
   const gone = () => {
     subscribed = false
     clearTimeout(retry)
     // Waiters turn to polling at once.
-    sink.recheck()
+    waiters.recheck()
   }
 
   const open = async (): Promise<void> => {
@@ -96,7 +112,7 @@ export function channelListener(client: () => Promise<RedisClient>, channel: str
 
   return {
     mark: BY_CHANNEL,
-    live: () => subscribed,
+    isLive: () => subscribed,
     prepare() {
       if (begun) return
       begun = true
@@ -135,19 +151,19 @@ function canShard(client: RedisClient): client is ShardedClient {
  * On Redis Cluster: a sharded channel for each lease that somebody waits for, on the node that has the lease. Where
  * that is not to be had (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
  */
-export function shardListener(
+export function shardSubscriptions(
   client: () => Promise<RedisClient>,
   prefix: string,
-  sink: Sink,
-  fallback: Listener,
-): Listener {
+  waiters: Waiters,
+  fallback: WakeSubscriptions,
+): WakeSubscriptions {
   let sharded: ShardedClient | undefined
   let preparing: Promise<void> | undefined
   let known = false
   const counts = new Map<string, number>()
   const live = new Set<string>()
 
-  const message = (lease: string) => sink.woken(lease)
+  const message = (lease: string) => waiters.wake(lease)
   const fallBack = () => {
     sharded?.off('smessage', message)
     sharded = undefined
@@ -168,7 +184,7 @@ export function shardListener(
       await to.ssubscribe(lease.slice(prefix.length))
       if (!counts.has(lease)) return
       live.add(lease)
-      sink.recheck(lease)
+      waiters.recheck(lease)
     } catch (error) {
       report('failure', () => ({ where: 'redis subscription', error }))
       if (sharded === to) await fallBack()
@@ -179,7 +195,7 @@ export function shardListener(
     get mark() {
       return sharded === undefined ? fallback.mark : BY_SHARD
     },
-    live: (lease) => (sharded === undefined ? fallback.live(lease) : live.has(lease)),
+    isLive: (lease) => (sharded === undefined ? fallback.isLive(lease) : live.has(lease)),
     prepare: () => (known ? undefined : (preparing ??= open())),
     listen(lease) {
       if (sharded === undefined) return fallback.listen(lease)

@@ -1,14 +1,14 @@
-/** What a message on the channel of a database says. */
-export interface Ended {
+/** A message on the channel of a database: a lease is over. */
+export interface WakeMessage {
   readonly lease: string
-  /** What the lease held when it ended: a token, and the marks of those who were refused it. */
+  /** The content of the lease when it ended: a token, and the marks of the waiters that were refused it. */
   readonly held: string
-  /** What was stored in the step that ended it, if it was checked and is small enough to be sent to everybody. */
+  /** The value that was stored in the same step, if it was validated there and is small enough to be sent to every process. */
   readonly value: Buffer | undefined
 }
 
 /** Reads `<bytes of held> <bytes of lease> <held><lease><value>`; `undefined` for anything else. */
-export function endedIn(message: Buffer): Ended | undefined {
+export function parseWakeMessage(message: Buffer): WakeMessage | undefined {
   const [, held, lease] = /^(\d{1,9}) (\d{1,9}) /.exec(message.toString('latin1', 0, 20)) ?? []
   if (held === undefined || lease === undefined) return undefined
   const from = held.length + lease.length + 2

@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
-import { endedIn } from '../../../backends/redis/wake/wake-message.js'
+import { parseWakeMessage } from '../../../backends/redis/wake/wake-message.js'
 import { compress } from '../../../proxies/compress.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
@@ -38,12 +38,16 @@ const full: Chain = (backend) =>
   )
 
 it('a message says what has ended, in whatever bytes; anything else is none', () => {
-  expect(endedIn(Buffer.from('3 8 !a!ключ'))).toEqual({ held: '!a!', lease: 'ключ', value: undefined })
+  expect(parseWakeMessage(Buffer.from('3 8 !a!ключ'))).toEqual({
+    held: '!a!',
+    lease: 'ключ',
+    value: undefined,
+  })
   const value = Buffer.from([0, 255, 32, 13, 10])
-  const told = endedIn(Buffer.concat([Buffer.from('3 5 !a!a b c'), value]))
+  const told = parseWakeMessage(Buffer.concat([Buffer.from('3 5 !a!a b c'), value]))
   expect(told).toEqual({ held: '!a!', lease: 'a b c', value })
   for (const foreign of ['', 'lease', '3 5 !a!leas', '-1 5 lease', '3  lease', '1e3 2 lease'])
-    expect(endedIn(Buffer.from(foreign))).toBeUndefined()
+    expect(parseWakeMessage(Buffer.from(foreign))).toBeUndefined()
 })
 
 /** What a fill tells those who wait for it in other processes. A region with a backend of its own stands for a process. */

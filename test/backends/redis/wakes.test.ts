@@ -1,60 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
-import { wakes } from '../../../backends/redis/wake/wakes.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { standalone } from './deployments.js'
 import { bytes, freshKey, granted, withRedis } from './suite.js'
-
-const HOLDER = 'h'.repeat(36)
-
-it('looks again when messages come only after it began to wait: what came before was missed', async () => {
-  let live = false
-  let holder: string | undefined = HOLDER
-  const waiting = wakes(
-    () => live,
-    async () => holder,
-  )
-  const settled = waiting.watch('lease').settled(10_000, HOLDER)
-  await delay(1)
-  // Settled and told before we listen; then we listen.
-  holder = undefined
-  live = true
-  waiting.recheck()
-  const began = performance.now()
-  await settled
-  expect(performance.now() - began).toBeLessThan(500)
-})
-
-it('does not wait when the message has overtaken the answer', async () => {
-  const waiting = wakes(
-    () => true,
-    async () => HOLDER,
-  )
-  const watch = waiting.watch('lease')
-  waiting.woken('lease')
-  const began = performance.now()
-  await watch.settled(10_000, HOLDER)
-  expect(performance.now() - began).toBeLessThan(100)
-})
-
-it('finds out by itself when a message was lost, and never waits longer than the lease', async () => {
-  let holder = HOLDER
-  const waiting = wakes(
-    () => true,
-    async () => holder,
-  )
-  const began = performance.now()
-  const settled = waiting.watch('lease').settled(10_000, HOLDER)
-  holder = 'x'.repeat(36)
-  await settled
-  expect(performance.now() - began).toBeLessThan(2_000)
-  holder = HOLDER
-  const again = performance.now()
-  await waiting.watch('lease').settled(80, HOLDER)
-  expect(performance.now() - again).toBeGreaterThan(70)
-  expect(performance.now() - again).toBeLessThan(1_000)
-})
 
 withRedis('waiters', standalone, (at) => {
   it('poll where subscriptions are forbidden', async () => {
