@@ -60,7 +60,7 @@ export interface Backend<in out T = unknown>
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach
   readonly stores: Representation | undefined
-  /** What a layer keeps its region from promising, in plain words, for `region.lease.limits`. */
+  /** What a layer keeps its region from promising, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
   /** The backend under all proxies. */
   readonly actual: object

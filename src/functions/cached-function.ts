@@ -68,7 +68,7 @@ export function cached<V>(
     refresh: (...args: readonly unknown[]) =>
       attempt(() => store.refresh(keyOf(...args), ({ key }) => make(args, key), constant ?? create(args))),
     invalidate: Object.assign(invalidate, {
-      soft: (...args: readonly unknown[]) => attempt(() => store.invalidateKey(keyOf(...args), 'soft')),
+      soft: (...args: readonly unknown[]) => attempt(() => store.expire(keyOf(...args))),
     }),
   }) as CachedFunction<readonly unknown[], V>
 }

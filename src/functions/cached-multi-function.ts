@@ -139,7 +139,7 @@ function cachedMulti<V>(
     invalidate: Object.assign(invalidate, {
       soft: (...ids: readonly unknown[]) =>
         attempt(async () => {
-          await Promise.all(keysFor(ids).map((key) => store.invalidateKey(key, 'soft')))
+          await Promise.all(keysFor(ids).map((key) => store.expire(key)))
         }),
     }),
   }) as unknown as CachedMultiFunction<unknown, V>

@@ -119,7 +119,7 @@ export interface FunctionStore<V> {
   setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<unknown>
   delete(key: string): Promise<void>
   deleteMulti(keys: readonly string[]): Promise<void>
-  invalidateKey(key: string, mode: 'soft'): Promise<void>
+  expire(key: string): Promise<void>
   /** Creates and stores a value even if the store holds one. */
   refresh<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
   refreshMulti<T extends V>(

@@ -12,7 +12,7 @@ import type { Region } from './types.js'
 
 type Invalidations = Pick<
   Region,
-  'delete' | 'deleteMulti' | 'invalidateKey' | 'invalidate' | 'invalidateDependencies' | 'refreshDependencies'
+  'delete' | 'deleteMulti' | 'expire' | 'invalidate' | 'invalidateDependencies' | 'refreshDependencies'
 >
 
 /**
@@ -39,17 +39,14 @@ export function regionInvalidations(
   return {
     delete: (key, cause) => removeMany([key], cause),
     deleteMulti: removeMany,
-    invalidateKey(key, mode = 'hard', cause = undefined) {
-      if (mode === 'hard') return removeMany([key], cause)
-      return operation((at) => {
+    expire: (key, reason) =>
+      operation((at) => {
         checkKey(key)
-        checkMode(mode)
-        return signals.around('key', [key], mode, cause, async () => {
+        return signals.around('key', [key], 'soft', reason, async () => {
           await markStale(at, key)
           at.dogpile.detach([key])
         })
-      })
-    },
+      }),
     invalidate: (mode = 'hard', cause = undefined) =>
       operation((at) => {
         checkMode(mode)

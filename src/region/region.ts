@@ -53,7 +53,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     get actualBackend() {
       return use().backend.actual
     },
-    get lease() {
+    get guarantees() {
       const { backend, limits } = use()
       return { reach: backend.reach, limits }
     },

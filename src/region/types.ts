@@ -94,8 +94,8 @@ export interface Region<V = unknown> {
   readonly isConfigured: boolean
   /** The backend under all proxies, as it was passed to `defineBackend`. */
   readonly actualBackend: object
-  /** How far the lease reaches, and in plain words what the backend keeps this region from promising. */
-  readonly lease: { readonly reach: LeaseReach; readonly limits: readonly string[] }
+  /** How far the region's leases reach, and the `limits`: promises that the backend cannot keep, as sentences. */
+  readonly guarantees: { readonly reach: LeaseReach; readonly limits: readonly string[] }
 
   /**
    * Connects the region to its backend. Returns the region.
@@ -137,8 +137,8 @@ export interface Region<V = unknown> {
   /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
   delete(key: string, cause?: InvalidationReason): Promise<void>
   deleteMulti(keys: readonly string[], cause?: InvalidationReason): Promise<void>
-  /** `delete`, or with `'soft'`: the value is served only while one caller renews it. */
-  invalidateKey(key: string, mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
+  /** Marks the value of a key stale: callers get it only while one of them renews it. `delete` is the hard form. */
+  expire(key: string, reason?: InvalidationReason): Promise<void>
   /** Everything in the region. */
   invalidate(mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
   /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */

@@ -166,7 +166,7 @@ describe('a backend with a plain mutex', () => {
     const one = makeRegion<string>({ backend: store.connect() })
     const other = makeRegion<string>({ backend: store.connect() })
     await one.set('key', 'old')
-    await one.invalidateKey('key', 'soft')
+    await one.expire('key')
     const creator = held<string>()
     const leader = one.getOrCreate('key', creator.create)
     await creator.started

@@ -65,7 +65,7 @@ describe('diagnostics', () => {
     const messages = listenTo('invalidate')
     const { region } = open({ name: 'users' })
     await region.delete('key')
-    await region.invalidateKey('key', 'soft')
+    await region.expire('key')
     await region.invalidate('soft')
     await region.invalidate()
     expect(messages).toMatchObject([

@@ -125,7 +125,7 @@ describe('a proxy over values', () => {
     const f = region.cacheOnArguments({ namespace: 'f' })(() => 'f')
     await f.refresh()
     expect(counts.set).toBe(6)
-    await region.invalidateKey('e', 'soft')
+    await region.expire('e')
     expect(counts.set).toBe(7)
   })
 })

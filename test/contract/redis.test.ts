@@ -30,7 +30,7 @@ everywhere('the contract', (at) => {
     await there.invalidate()
     expect(await there.getOrCreate('k', create)).toBe(4)
     expect(await here.getOrCreate('k', create)).toBe(4)
-    await there.invalidateKey('k', 'soft')
+    await there.expire('k')
     expect(await here.getOrCreate('k', create)).toBe(5)
   })
 })

@@ -52,16 +52,7 @@ describe('the events of a region', () => {
       (r) => r.deleteMulti(['a', 'b'], cause),
       { what: 'key', names: ['a', 'b'], mode: 'hard' },
     ],
-    [
-      'invalidateKey',
-      (r) => r.invalidateKey('a', 'hard', cause),
-      { what: 'key', names: ['a'], mode: 'hard' },
-    ],
-    [
-      'invalidateKey, soft',
-      (r) => r.invalidateKey('a', 'soft', cause),
-      { what: 'key', names: ['a'], mode: 'soft' },
-    ],
+    ['expire', (r) => r.expire('a', cause), { what: 'key', names: ['a'], mode: 'soft' }],
     [
       'invalidate',
       (r) => r.invalidate('hard', cause),

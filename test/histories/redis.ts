@@ -141,9 +141,7 @@ export async function takePart({
       if ((await region.set(`k${key}`, { v, key }, { dependencies: [dep.id('row', key)], asOf })) === 'lost')
         return
     } else {
-      await (dice < 93
-        ? region.invalidateKey(`k${key}`, 'soft')
-        : region.invalidateDependencies(dep.id('row', key), 'soft'))
+      await (dice < 93 ? region.expire(`k${key}`) : region.invalidateDependencies(dep.id('row', key), 'soft'))
       soft.push([key, began, sharedNow(), v])
       return
     }

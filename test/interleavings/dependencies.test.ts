@@ -427,7 +427,9 @@ function byName(part: Part, name: string, mode: InvalidationMode = 'hard'): Act 
   }
 }
 function byKey(part: Part, mode: InvalidationMode = 'hard'): Act {
-  return { by: 'key', act: (at, region) => changed(at, part, () => region.invalidateKey(part, mode), mode) }
+  const invalidate = (region: Region<Readings>) =>
+    mode === 'hard' ? region.delete(part) : region.expire(part)
+  return { by: 'key', act: (at, region) => changed(at, part, () => invalidate(region), mode) }
 }
 function ofRegion(part: Part): Act {
   return { by: 'name', act: (at, region) => changed(at, part, () => region.invalidate()) }

@@ -37,11 +37,10 @@ const hard: Record<string, (world: World) => Promise<unknown>> = {
     region
       .cacheOnArguments({ functionKeyGenerator: () => () => 'k' })(find)
       .refresh(),
-  'invalidateKey hard': ({ region }) => region.invalidateKey('k', 'hard'),
   'invalidate hard': ({ region }) => region.invalidate('hard'),
 }
 const soft: Record<string, (world: World) => Promise<unknown>> = {
-  'invalidateKey soft': ({ region }) => region.invalidateKey('k', 'soft'),
+  expire: ({ region }) => region.expire('k'),
   'invalidate soft': ({ region }) => region.invalidate('soft'),
 }
 

@@ -78,8 +78,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     ['deleteMulti', (r) => r.deleteMulti(['else', 'key']), 'gone'],
     ['set', (r) => r.set('key', 'new'), 'gone'],
     ['setMulti', (r) => r.setMulti([['key', 'new']]), 'gone'],
-    ['invalidateKey', (r) => r.invalidateKey('key'), 'gone'],
-    ['invalidateKey, soft', (r) => r.invalidateKey('key', 'soft'), 'gone'],
+    ['expire', (r) => r.expire('key'), 'gone'],
     ['a dependency', (r) => r.invalidateDependencies(dep.id('user', 5)), 'gone'],
     ['a dependency, soft', (r) => r.invalidateDependencies(dep.id('user', 5), 'soft'), 'stale'],
     ['the region', (r) => r.invalidate(), 'gone'],
@@ -607,7 +606,9 @@ describe('a chain with broadcast()', () => {
   const bus = localBus()
 
   it('says what it cannot promise', () => {
-    expect(processOn(bus).lease.limits.join()).toMatch(/one creator at a time in each.*until it has arrived/)
+    expect(processOn(bus).guarantees.limits.join()).toMatch(
+      /one creator at a time in each.*until it has arrived/,
+    )
   })
 
   it.each<[string, () => unknown, string, RegExp]>([

@@ -209,8 +209,7 @@ describe('keys', () => {
           ]),
         delete: () => at.delete(key),
         deleteMulti: () => at.deleteMulti(['key', key]),
-        invalidateKey: () => at.invalidateKey(key),
-        'invalidateKey soft': () => at.invalidateKey(key, 'soft'),
+        expire: () => at.expire(key),
         keyIsLocked: () => at.keyIsLocked(key),
       }
       for (const [name, run] of Object.entries(operations))
@@ -311,7 +310,7 @@ describe('other arguments', () => {
     const calls: Record<string, readonly [CorralErrorCode, () => Promise<unknown>]> = {
       'a mode': ['ERR_OPTION', () => at.invalidate('medium' as never)],
       'a mode that is true': ['ERR_OPTION', () => at.invalidate(true as never)],
-      'a mode of a key': ['ERR_OPTION', () => at.invalidateKey('key', '' as never)],
+      'a mode that is empty': ['ERR_OPTION', () => at.invalidate('' as never)],
       'no dependencies': ['ERR_OPTION', () => at.invalidateDependencies([])],
       'an empty name': ['ERR_OPTION', () => at.invalidateDependencies('')],
       'names that are none': ['ERR_OPTION', () => at.invalidateDependencies([5] as never)],

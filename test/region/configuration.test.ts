@@ -54,8 +54,7 @@ describe('a region', () => {
       delete: () => region.delete('key'),
       deleteMulti: () => region.deleteMulti(['key']),
       invalidate: () => region.invalidate(),
-      invalidateKey: () => region.invalidateKey('key'),
-      'invalidateKey soft': () => region.invalidateKey('key', 'soft'),
+      expire: () => region.expire('key'),
       invalidateDependencies: () => region.invalidateDependencies('name'),
       asOf: () => region.asOf(),
       keyIsLocked: () => region.keyIsLocked('key'),
@@ -68,7 +67,7 @@ describe('a region', () => {
     }
     expect(() => region.peek('key')).toThrow(refusal('ERR_NOT_CONFIGURED'))
     expect(() => region.actualBackend).toThrow(refusal('ERR_NOT_CONFIGURED'))
-    expect(() => region.lease).toThrow(refusal('ERR_NOT_CONFIGURED'))
+    expect(() => region.guarantees).toThrow(refusal('ERR_NOT_CONFIGURED'))
     await expect(region.get('key')).rejects.toThrow("Region 'users' is used before it is configured")
     await region.close()
   })
@@ -76,7 +75,7 @@ describe('a region', () => {
   it('refuses a second configuration', () => {
     const region = makeRegion({ backend: memory() })
     expect(() => region.configure({ backend: nullBackend() })).toThrow(refusal('ERR_ALREADY_CONFIGURED'))
-    expect(region.lease.reach).toBe('store')
+    expect(region.guarantees.reach).toBe('store')
   })
 
   it('replaces its backend when told to', async () => {
@@ -183,12 +182,12 @@ describe('the actual backend', () => {
 
 describe('the lease of a region', () => {
   it('tells how far it reaches, and what the backend keeps it from promising', () => {
-    expect(makeRegion({ backend: memory() }).lease).toEqual({ reach: 'store', limits: [] })
+    expect(makeRegion({ backend: memory() }).guarantees).toEqual({ reach: 'store', limits: [] })
     const own = makeRegion({
       backend: defineBackend({ name: 'own', get: () => undefined, set: () => {}, delete: () => {} }) as never,
     })
-    expect(own.lease.reach).toBe('process')
-    expect(own.lease.limits.join(' ')).toMatch(/has no lease.*has no ledger/)
+    expect(own.guarantees.reach).toBe('process')
+    expect(own.guarantees.limits.join(' ')).toMatch(/has no lease.*has no ledger/)
     const mutex = makeRegion({
       backend: defineBackend({
         name: 'own',
@@ -198,8 +197,8 @@ describe('the lease of a region', () => {
         mutex: () => ({ acquire: () => true, release: () => {} }),
       }) as never,
     })
-    expect(mutex.lease.reach).toBe('mutex')
-    expect(mutex.lease.limits.join(' ')).toMatch(/plain mutex/)
+    expect(mutex.guarantees.reach).toBe('mutex')
+    expect(mutex.guarantees.limits.join(' ')).toMatch(/plain mutex/)
   })
 })
 

@@ -8,11 +8,10 @@ type Invalidation = readonly [name: string, invalidate: (region: Region<string>)
 const HARD: readonly Invalidation[] = [
   ['delete', (region) => region.delete('key')],
   ['deleteMulti', (region) => region.deleteMulti(['other', 'key'])],
-  ['invalidateKey', (region) => region.invalidateKey('key')],
   ['invalidate', (region) => region.invalidate()],
 ]
 const SOFT: readonly Invalidation[] = [
-  ['invalidateKey soft', (region) => region.invalidateKey('key', 'soft')],
+  ['expire', (region) => region.expire('key')],
   ['invalidate soft', (region) => region.invalidate('soft')],
 ]
 

@@ -141,7 +141,7 @@ inEveryRegion('an invalidation of one key', (open) => {
       ['a', 1],
       ['b', 2],
     ])
-    await region.invalidateKey('a')
+    await region.delete('a')
     expect(await region.getMulti(['a', 'b'], { ignoreExpiration: true })).toEqual([NO_VALUE, 2])
   })
 
@@ -151,7 +151,7 @@ inEveryRegion('an invalidation of one key', (open) => {
       ['a', 'old a'],
       ['b', 'old b'],
     ])
-    await region.invalidateKey('a', 'soft')
+    await region.expire('a')
     expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, 'old b'])
     const creator = held<string>()
     const leader = region.getOrCreate('a', creator.create)
@@ -164,8 +164,8 @@ inEveryRegion('an invalidation of one key', (open) => {
 
   it('does nothing to an absent key, hard or soft', async () => {
     const { region } = open()
-    await region.invalidateKey('key', 'soft')
-    await region.invalidateKey('key', 'hard')
+    await region.expire('key')
+    await region.delete('key')
     expect(await region.get('key')).toBe(NO_VALUE)
     expect(await region.keyIsLocked('key')).toBe(false)
   })
@@ -173,8 +173,8 @@ inEveryRegion('an invalidation of one key', (open) => {
   it('never revives when soft what was removed', async () => {
     const { region } = open()
     await region.set('key', 1)
-    await region.invalidateKey('key', 'hard')
-    await region.invalidateKey('key', 'soft')
+    await region.delete('key')
+    await region.expire('key')
     expect(await region.get('key', { ignoreExpiration: true })).toBe(NO_VALUE)
   })
 })

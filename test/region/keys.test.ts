@@ -47,7 +47,7 @@ describe('a mangled region', () => {
     ])
     await region.delete('a')
     await region.deleteMulti(['b'])
-    await region.invalidateKey('c', 'soft')
+    await region.expire('c')
     expect(backend.get('HI!a')).toBeUndefined()
     expect(backend.get('HI!b')).toBeUndefined()
     expect(backend.get('HI!c')).toMatchObject({ metadata: { stale: true } })

@@ -17,7 +17,7 @@ describe('a soft mark on a key that cannot be read here and now', () => {
       })
     const [here, there] = [open(), open()]
     await there.set('k', 'old')
-    await here.invalidateKey('k', 'soft')
+    await here.expire('k')
     expect(await there.get('k')).toBe(NO_VALUE)
   })
 
@@ -43,7 +43,7 @@ describe('a soft mark on a key that cannot be read here and now', () => {
     const theirs = makeRegion<string>({ name: 'r', backend: wrap(store, json()) })
     const ours = makeRegion<string>({ name: 'r', backend: wrap(store, msgpack()) })
     await theirs.set('k', 'old')
-    await ours.invalidateKey('k', 'soft')
+    await ours.expire('k')
     expect(await theirs.get('k')).toBe(NO_VALUE)
   })
 })

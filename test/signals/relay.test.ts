@@ -166,7 +166,7 @@ describe('relay()', () => {
     for (const work of [
       () => one.delete('key', { meta }),
       () => one.invalidate('hard', { meta }),
-      () => one.invalidateKey('key', 'soft', { meta }),
+      () => one.expire('key', { meta }),
     ])
       await expect(work()).rejects.toMatchObject({ code })
     expect(one.peek('key')).toBe('value')

@@ -102,7 +102,7 @@ describe('what is made inside a transaction', () => {
       expect(await read(own)).toBe(1)
     })
     expect(made()).toBe(1)
-    await region.invalidateKey('balance', 'soft')
+    await region.expire('balance')
     await expect(
       transaction(async (own) => {
         own.balance = 98
@@ -142,7 +142,7 @@ describe('what is made inside a transaction', () => {
     const { region } = bank()
     await region.set('fresh', 1)
     await region.set('stale', 2)
-    await region.invalidateKey('stale', 'soft')
+    await region.expire('stale')
     const slow = held<number>()
     const other = region.getOrCreate('flying', slow.create)
     await slow.started
@@ -165,7 +165,7 @@ describe('what is made inside a transaction', () => {
     const backend = wrap(memory(), dependencies())
     const region = makeRegion<number>({ name: 'jobs', backend, asyncCreationRunner: (job) => jobs.push(job) })
     await region.set('key', 1)
-    await region.invalidateKey('key', 'soft')
+    await region.expire('key')
     expect(await afterCommit(() => region.getOrCreate('key', () => 2))).toBe(2)
     expect(jobs).toEqual([])
     const part = () => region.getOrCreate('part', () => 3)

@@ -32,7 +32,7 @@ test('a region over lmdb peeks, in whichever process the value was made', async 
   expect(made).toEqual([{ n: 1 }, { n: 1 }, { n: 1 }, { n: 1 }])
   expect([one.peek('k'), two.peek('k')]).toEqual([{ n: 1 }, { n: 1 }])
   expect(two.peek('other')).toBe(NO_VALUE)
-  expect(one.lease).toEqual({ reach: 'store', limits: [] })
+  expect(one.guarantees).toEqual({ reach: 'store', limits: [] })
   await one.close()
   await two.close()
 })
@@ -52,7 +52,7 @@ test('invalidations of keys, dependencies and the region reach the other process
     return asOf
   }
   await put()
-  await two.invalidateKey('k')
+  await two.delete('k')
   expect(one.peek('k')).toBe(NO_VALUE)
 
   await put()

@@ -103,9 +103,7 @@ async function history({ servers, truth, index, processes, keys, ms }: HistoryTa
       const outcome = await region.set(`k${key}`, { v, key }, { dependencies: [dep.id('row', key)], asOf })
       if (outcome === 'lost') return
     } else {
-      await (dice < 93
-        ? region.invalidateKey(`k${key}`, 'soft')
-        : region.invalidateDependencies(dep.id('row', key), 'soft'))
+      await (dice < 93 ? region.expire(`k${key}`) : region.invalidateDependencies(dep.id('row', key), 'soft'))
       soft.push([key, began, now(), v])
       return
     }

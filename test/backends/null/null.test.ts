@@ -27,7 +27,7 @@ describe('a region that is switched off', () => {
     await region.deleteMulti(['a', 'b'])
     await region.invalidate()
     await region.invalidate('soft')
-    await region.invalidateKey('key', 'soft')
+    await region.expire('key')
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 

@@ -115,7 +115,7 @@ withRedis('what Redis could not be told', standalone, (at) => {
     await there.getOrCreate(key, () => 'old')
     expect(await here.get(key)).toBe('old')
     proxy.set({ kind: 'blackhole' })
-    await expect(here.invalidateKey(key, 'soft')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+    await expect(here.expire(key)).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
     mend(proxy)
     expect(await here.get(key)).toBe(NO_VALUE)
     await until(async () => (await there.get(key)) === NO_VALUE)
