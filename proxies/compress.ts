@@ -1,6 +1,7 @@
 import type { Bytes } from '../src/backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
+import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
+import { rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { crc32 } from '../src/wire/crc.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'

@@ -1,6 +1,7 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
+import { CorralError, formatValue } from '../src/base/errors.js'
+import { rejectUnknownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { remembered } from '../src/dependencies/call-registry.js'
 import { track } from '../src/dependencies/tracking-layer.js'

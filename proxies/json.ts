@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
+import { CorralError, formatValue } from '../src/base/errors.js'
+import { rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../src/wire/fidelity.js'

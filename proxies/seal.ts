@@ -9,7 +9,8 @@ import {
   timingSafeEqual,
 } from 'node:crypto'
 import type { Bytes } from '../src/backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../src/base/errors.js'
+import { CorralError, formatValue } from '../src/base/errors.js'
+import { rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 

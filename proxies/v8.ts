@@ -1,6 +1,7 @@
 import { DefaultDeserializer, serialize } from 'node:v8'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, rejectUnknownOptions } from '../src/base/errors.js'
+import { CorralError } from '../src/base/errors.js'
+import { rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'

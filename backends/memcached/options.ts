@@ -1,6 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
+import { rejectUnknownOptions } from '../../src/base/options.js'
 import type { Address, Credentials } from './client/connection.js'
 
 /**

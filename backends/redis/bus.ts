@@ -1,6 +1,7 @@
 import { report } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
+import { rejectUnknownOptions } from '../../src/base/options.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,

@@ -1,5 +1,6 @@
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../../src/base/errors.js'
+import { CorralError, formatValue } from '../../src/base/errors.js'
+import { rejectUnknownOptions } from '../../src/base/options.js'
 import {
   type ClusterNode,
   type ClusterOptions,

@@ -1,6 +1,7 @@
 import { milliseconds } from '../base/duration.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import type { Ledger } from '../ledger/ledger.js'
 import type { Backend, BackendSpec, WriteOptions } from './backend.js'
 import { leaseFor } from './local-lease.js'

@@ -1,4 +1,5 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
+import { processGlobal } from './process-global.js'
 
 /** What each channel carries; the channel's name is `corral:` and the key. Nothing is built unless somebody listens. */
 export interface Messages {
@@ -79,4 +80,15 @@ export function reportUndecodable(layer: string, key: string, reason: string, er
 /** How many stored values this process found to be of no use. */
 export function undecodableCount(): number {
   return undecodable
+}
+
+/** Subjects of warnings so far. The limit keeps names that come from outside from filling memory, or a log. */
+const warned = processGlobal('warned', () => new Set<string>())
+const WARNING_LIMIT = 1_000
+
+/** Emits a warning of the process, once for each subject. */
+export function warnOnce(subject: string, message: () => string): void {
+  if (warned.has(subject) || warned.size >= WARNING_LIMIT) return
+  warned.add(subject)
+  process.emitWarning(message(), 'CorralWarning')
 }

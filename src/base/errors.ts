@@ -61,21 +61,3 @@ export function formatValue(value: unknown): string {
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object'
   return `\`${String(value)}\``
 }
-
-/**
- * Refuses options that nobody reads: a misspelt name must not be silently ignored.
- * @throws CorralError `ERR_OPTION` naming the unknown option and the known ones.
- */
-export function rejectUnknownOptions(options: object, known: readonly string[], where: string): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the options of ${where} to be an object, got ${formatValue(options)}.`,
-    )
-  for (const name of Object.keys(options))
-    if (!known.includes(name))
-      throw new CorralError(
-        'ERR_OPTION',
-        `Unknown option \`${name}\` of ${where}. It takes: ${known.join(', ')}.`,
-      )
-}

@@ -1,7 +1,7 @@
-import { report } from '../base/diagnostics.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { report, warnOnce } from '../base/diagnostics.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
-import { warnOnce } from '../base/warn-once.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
 

@@ -1,7 +1,8 @@
 import type { Acquired } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
-import { CorralError, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import type { CreationNode } from '../creation/scope.js'
 import {
   addWait,

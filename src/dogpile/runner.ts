@@ -1,4 +1,5 @@
-import { CorralError, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/options.js'
 
 /** A renewal that a runner may do when and where it likes. */
 export interface CreationJob {

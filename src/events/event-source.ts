@@ -1,4 +1,5 @@
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import type { Emitter } from './emitter.js'
 
 /** Why something is invalidated, in the caller's words. */

@@ -1,5 +1,6 @@
 import { milliseconds } from '../base/duration.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { checkNamespace } from './keys.js'
 import type { CacheMultiOptions, CacheOptions } from './types.js'
 

@@ -1,5 +1,6 @@
 import { NO_VALUE } from '../backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'

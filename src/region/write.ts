@@ -1,7 +1,7 @@
 import type { Outcome } from '../backend/backend.js'
 import type { CachedValue, Metadata } from '../backend/cached-value.js'
 import { stamp } from '../base/clock.js'
-import { rejectUnknownOptions } from '../base/errors.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { isVersion } from '../ledger/checked-names.js'
 import { checkPairs, dependenciesOf } from './checks.js'

@@ -1,6 +1,7 @@
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
 import { emitter, type Listener } from '../events/emitter.js'

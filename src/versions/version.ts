@@ -1,5 +1,6 @@
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import type { IdPart } from '../ledger/names.js'
 import { type CheckOptions, makeCheck, type Version } from './version-check.js'
 import { openName, readName, register, registered } from './version-names.js'

@@ -1,6 +1,7 @@
 import type { Bytes, CachedValue } from '../backend/cached-value.js'
-import { CorralError, formatValue, rejectUnknownOptions } from '../base/errors.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { type BackendProxy, mapValues } from '../chain/proxy.js'
 import { frame, readFrame } from './frame.js'
 
