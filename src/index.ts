@@ -51,15 +51,12 @@ export type {
   ScopesOptions,
   Signature,
 } from './dependencies/scopes.js'
-export { dogpile } from './dogpile/dogpile.js'
-export type { FillResult } from './dogpile/flight.js'
 export {
   type AsyncCreationRunner,
   type BackgroundRunner,
   type CreationJob,
   inBackground,
 } from './dogpile/runner.js'
-export type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './dogpile/types.js'
 export type { Listener } from './events/emitter.js'
 export type { InvalidationReason, MissedEvents } from './events/event-source.js'
 export type { Invalidation, RegionEvents } from './events/invalidation-events.js'

@@ -11,11 +11,11 @@ import { pathToFileURL } from 'node:url'
 import { open } from 'lmdb'
 import { root } from '../../.ci/entries.mjs'
 import { lmdb } from '../../backends/lmdb/index.js'
-import { mangle } from '../../proxies/mangle.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
+import { mapKeys } from '../../src/chain/proxy.js'
 import { wrap } from '../../src/chain/wrap.js'
 import { makeRegion } from '../../src/region/region.js'
 import {
@@ -104,7 +104,7 @@ const chain = wrap(
   store,
   msgpack(),
   prefix('users:'),
-  mangle((text) => `${text}!`),
+  mapKeys((text) => `${text}!`),
 )
 const region = makeRegion({ name: 'bench', backend: chain, expirationTime: '5m' })
 for (let i = 0; i < KEYS; i++) await region.set(key(i), payload)

@@ -113,7 +113,11 @@ function reading<T>(acquire: Backend<T>['acquire']): Backend<T>['acquire'] {
     andThen(acquire(key, ms, options), (acquired) => arriving(acquired, () => undefined))
 }
 
-/** Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed. */
+/**
+ * Changes every key on its way down: of entries, leases, and the names and clocks of a ledger that is still exposed.
+ * Takes a function such as `sha256` or `whenLongerThan(200, sha1)`. Different keys must stay different.
+ * @throws CorralError `ERR_OPTION` unless `mangler` is a function.
+ */
 export function mapKeys(mangler: KeyMangler): TransparentProxy {
   if (typeof mangler !== 'function')
     throw new CorralError(

@@ -1,6 +1,5 @@
 export { type CacheResults, type CacheResultsOptions, cacheResults } from '../functions/cache-results.js'
 export { afterCommit, isNotInvalidated, type NotInvalidated } from './after-commit.js'
-export { type BroadcastOptions, broadcast } from './broadcast.js'
 export {
   type Broker,
   type BrokerChange,

@@ -1,9 +1,8 @@
 import { describe, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { mangle } from '../../proxies/mangle.js'
 import { prefix } from '../../proxies/prefix.js'
-import { type Backend, type CachedValue, sha256, wrap } from '../../src/index.js'
+import { type Backend, type CachedValue, mapKeys, sha256, wrap } from '../../src/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { later } from '../support/stage.js'
 import { entries } from './values.js'
@@ -39,6 +38,6 @@ proxyContract('dependencies() with a lent ledger', dependencies({ ledger: lender
 proxyContract(
   'a chain of several',
   (next: Backend<CachedValue>) =>
-    wrap(next, prefix('inner:'), dependencies(), prefix('outer:'), mangle(sha256)),
+    wrap(next, prefix('inner:'), dependencies(), prefix('outer:'), mapKeys(sha256)),
   { over, values: tracked, runner, synchronous: true },
 )

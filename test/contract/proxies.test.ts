@@ -1,6 +1,5 @@
 import { describe, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { mangle } from '../../proxies/mangle.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
   type Backend,
@@ -22,8 +21,8 @@ const values = entries()
 const over = () => memory({ copy: 'clone' })
 
 proxyContract('prefix()', prefix('users:'), { over, values, runner, synchronous: true })
-proxyContract('mangle()', mangle(sha256), { over, values, runner, synchronous: true })
-proxyContract('mangle() of long keys', mangle(whenLongerThan(20, sha256)), {
+proxyContract('mapKeys()', mapKeys(sha256), { over, values, runner, synchronous: true })
+proxyContract('mapKeys() of long keys', mapKeys(whenLongerThan(20, sha256)), {
   over,
   values,
   runner,

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { type DogpileDriver, dogpile, type Lookup, makeRegion } from '../../src/index.js'
+import { type DogpileDriver, dogpile, type Lookup } from '../../src/dogpile/index.js'
+import { makeRegion } from '../../src/index.js'
 import { idle, manualClock } from '../support/stage.js'
 
 interface Scenario {

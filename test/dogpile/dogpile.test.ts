@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import {
-  type CorralError,
-  type DogpileDriver,
-  dogpile,
-  type FillResult,
-  type Lookup,
-} from '../../src/index.js'
+import { type DogpileDriver, dogpile, type FillResult, type Lookup } from '../../src/dogpile/index.js'
+import type { CorralError } from '../../src/index.js'
 import { deferred, held, idle, isPending } from '../support/stage.js'
 
 /** A resource in a variable, with every call that the dogpile makes. */

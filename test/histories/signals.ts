@@ -4,12 +4,14 @@
  * was acknowledged: (1) in the process that asked for it no read that starts after `t`, (2) in another one no read that
  * starts after its message was heard there, and (3) no read at all that starts after `t + maxDelay` answers what is older.
  */
+
 import { setTimeout as delay } from 'node:timers/promises'
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
-import { type Bus, broadcast } from '../../src/signals/index.js'
+import type { Bus } from '../../src/signals/index.js'
 
 const MAX_DELAY = 300
 

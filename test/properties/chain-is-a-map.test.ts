@@ -3,7 +3,6 @@ import { describe, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
-import { mangle } from '../../proxies/mangle.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
@@ -11,6 +10,7 @@ import {
   type CachedValue,
   defineBackend,
   makeRegion,
+  mapKeys,
   NO_VALUE,
   sha256,
   wrap,
@@ -32,7 +32,7 @@ const chains: Record<string, () => Backend<CachedValue>> = {
   'memory by copy': () => memory({ copy: 'clone' }),
   'memory, json, prefix': () => wrap(memory({ stores: 'bytes' }), json(), prefix('p:')),
   'memory, msgpack, dependencies, mangle, prefix': () =>
-    wrap(memory({ stores: 'bytes' }), msgpack(), dependencies(), mangle(sha256), prefix('p:')),
+    wrap(memory({ stores: 'bytes' }), msgpack(), dependencies(), mapKeys(sha256), prefix('p:')),
   'a remote store of three methods': remote,
 }
 

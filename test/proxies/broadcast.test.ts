@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
@@ -18,7 +19,7 @@ import {
   undecodableCount,
   wrap,
 } from '../../src/index.js'
-import { type Bus, type BusListener, broadcast, type LocalBus, localBus } from '../../src/signals/index.js'
+import { type Bus, type BusListener, type LocalBus, localBus } from '../../src/signals/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
 import { held, idle, later } from '../support/stage.js'

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
-import { mangle } from '../../proxies/mangle.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
@@ -102,7 +101,7 @@ describe('options of the wrong kind', () => {
     'the size of an entry': () => memory({ sizeOf: 5 as never }),
     'a prefix that is none': () => prefix(''),
     'a prefix that is no text': () => prefix(5 as never),
-    'a mangler': () => mangle('sha1' as never),
+    'a mangler': () => mapKeys('sha1' as never),
     'a key mapper': () => mapKeys(undefined as never),
     'a codec': () => mapValues({ encode: () => 1 } as never),
     'an interceptor': () => intercept({} as never),

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { mangle } from '../../proxies/mangle.js'
 import { prefix } from '../../proxies/prefix.js'
-import { makeRegion, NO_VALUE, sha1, sha256, whenLongerThan, wrap } from '../../src/index.js'
+import { makeRegion, mapKeys, NO_VALUE, sha1, sha256, whenLongerThan, wrap } from '../../src/index.js'
 import { held, inEveryRegion } from '../support/stage.js'
 
 describe('a mangled region', () => {
@@ -13,7 +12,7 @@ describe('a mangled region', () => {
       region: makeRegion<string>({
         backend: wrap(
           backend,
-          mangle((key) => `HI!${key}`),
+          mapKeys((key) => `HI!${key}`),
         ),
       }),
     }

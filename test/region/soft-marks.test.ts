@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session } from '../../src/session/index.js'
-import { broadcast, localBus } from '../../src/signals/index.js'
+import { localBus } from '../../src/signals/index.js'
 
 describe('a soft mark on a key that cannot be read here and now', () => {
   it('reaches the stores of other processes that have it', async () => {

@@ -2,7 +2,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { delegate, dep, dependsOn, dogpile, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dogpile } from '../../src/dogpile/index.js'
+import { delegate, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import {
   afterCommit,
   type Broker,

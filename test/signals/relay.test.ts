@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
   delegate,
@@ -11,7 +12,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { link } from '../../src/signals/bus-link.js'
-import { type Bus, type BusListener, broadcast, broker, localBus, relay } from '../../src/signals/index.js'
+import { type Bus, type BusListener, broker, localBus, relay } from '../../src/signals/index.js'
 import { deferred, idle } from '../support/stage.js'
 
 const endings: (() => void)[] = []

@@ -1,17 +1,11 @@
 /** Signals and brokers over every store: whatever becomes of listeners and of the bus, what is invalidated is gone everywhere. */
+
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, diagnostics, makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
-import {
-  afterCommit,
-  type Bus,
-  broadcast,
-  broker,
-  isNotInvalidated,
-  localBus,
-  relay,
-} from '../../src/signals/index.js'
+import { afterCommit, type Bus, broker, isNotInvalidated, localBus, relay } from '../../src/signals/index.js'
 import { onStores } from '../dependencies/stores.js'
 import { deferred, held, idle } from '../support/stage.js'
 

@@ -3,7 +3,6 @@ import { memory } from '../../backends/memory/index.js'
 import { nullBackend } from '../../backends/null.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
-import { mangle } from '../../proxies/mangle.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
@@ -33,7 +32,7 @@ describe('right chains', () => {
     expectTypeOf(wrap(memory())).toEqualTypeOf<Backend<CachedValue>>()
     expectTypeOf(wrap(bytes(), prefix('p'))).toEqualTypeOf<Backend<Bytes>>()
     expectTypeOf(wrap(bytes(), msgpack())).toEqualTypeOf<Backend<CachedValue>>()
-    expectTypeOf(wrap(bytes(), prefix('p'), json(), mangle(sha256), dependencies())).toEqualTypeOf<
+    expectTypeOf(wrap(bytes(), prefix('p'), json(), mapKeys(sha256), dependencies())).toEqualTypeOf<
       Backend<CachedValue>
     >()
     expectTypeOf(wrap(bytes(), compress, prefix('p'), msgpack())).toEqualTypeOf<Backend<CachedValue>>()

@@ -1,6 +1,7 @@
 import { describe, expectTypeOf, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type RedisBus, redisBus } from '../../backends/redis/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import {
   type CachedFunction,
@@ -15,7 +16,6 @@ import {
   afterCommit,
   type BrokerChange,
   type Bus,
-  broadcast,
   broker,
   cacheResults,
   isNotInvalidated,

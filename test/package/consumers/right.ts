@@ -12,7 +12,6 @@ import {
 import { memory } from 'corral/backends/memory'
 import { nullBackend } from 'corral/backends/null'
 import { json } from 'corral/proxies/json'
-import { mangle } from 'corral/proxies/mangle'
 import { msgpack } from 'corral/proxies/msgpack'
 import { prefix } from 'corral/proxies/prefix'
 
@@ -31,7 +30,7 @@ export const chains: Backend<CachedValue>[] = [
     prefix('below:'),
     json(),
     prefix('above:'),
-    mangle((key) => key.toUpperCase()),
+    mapKeys((key) => key.toUpperCase()),
   ),
 ]
 
