@@ -7,11 +7,11 @@ import {
   checkUrl,
   isCluster,
   isRedisClient,
-  listenerLike,
   openStandalone,
   type RedisClient,
+  subscriberLike,
 } from './client/client.js'
-import { gateway } from './client/connection.js'
+import { openConnection } from './client/connection.js'
 
 export interface RedisBusOptions {
   /** The channel that all processes share. */
@@ -65,9 +65,9 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
       `Expected redisBus() to receive a URL or a client of ioredis 5 or 6, got ${formatValue(passed)}.`,
     )
 
-  const gate = gateway({
+  const connection = openConnection({
     open: async () => passed ?? openStandalone(given as string, {}),
-    ours: passed === undefined,
+    isOurs: passed === undefined,
     timeout,
     maxPending: 10_000,
     breaker: undefined,
@@ -75,10 +75,10 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
   const ears = new Set<Ear>()
   return {
     publish: async (message) => {
-      await gate.run((client) => (client as Publisher).publish(channel, message))
+      await connection.run((client) => (client as Publisher).publish(channel, message))
     },
     subscribe(listener) {
-      const ear = listen(gate.client, channel, listener, { timeout, maxDelay })
+      const ear = listen(connection.client, channel, listener, { timeout, maxDelay })
       ears.add(ear)
       return {
         live: ear.live,
@@ -91,7 +91,7 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     async close() {
       for (const ear of ears) ear.close()
       ears.clear()
-      await gate.close()
+      await connection.close()
     },
   }
 }
@@ -155,7 +155,7 @@ function listen(
       // A lazy client of a cluster knows no node before.
       if (isCluster(source) && source.status === 'wait') await source.connect()
       if (closed) return
-      made = connection = subscriberLike(source)
+      made = connection = nodeSubscriber(source)
       const mine = made
       made.on('error', (error) => drop(mine, error))
       made.on('close', () => drop(mine))
@@ -193,12 +193,12 @@ function listen(
 }
 
 /** A connection like the client's, or to some primary of its cluster, which does not come back by itself. */
-function subscriberLike(client: RedisClient): RedisClient {
+function nodeSubscriber(client: RedisClient): RedisClient {
   const nodes = isCluster(client)
     ? (client as unknown as { nodes(role: 'master'): RedisClient[] }).nodes('master')
     : [client]
   const node = nodes[Math.floor(Math.random() * nodes.length)]
   if (node === undefined)
     throw new CorralError('ERR_UNAVAILABLE', 'The cluster has no primary to listen to yet.')
-  return listenerLike(node, { readOnly: false, retryStrategy: () => null })
+  return subscriberLike(node, { readOnly: false, retryStrategy: () => null })
 }

@@ -2,12 +2,11 @@ import { randomUUID } from 'node:crypto'
 import type { DependencySnapshot } from '../../src/backend/cached-value.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { type Freshness, freshnessAt, namesOf } from '../../src/ledger/ledger.js'
-import { inSlices } from './client/batches.js'
+import { inBatches } from './client/batches.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, stampKey, stampKeys } from './format.js'
-import { instant, type LedgerParts, type RedisLedger } from './ledger.js'
-import { parseStamp } from './moments.js'
-import { readingOf } from './reads/ledger-reader.js'
+import { clockKeys, parseStamp, stampKey, stampKeys } from './format.js'
+import { expectClock, type RedisLedger, type RedisLedgerOptions } from './ledger.js'
+import { ledgerReader } from './reads/ledger-reader.js'
 
 /** ms after which a stamp that somebody else is making is looked at again. */
 const PATIENCE = 5
@@ -24,28 +23,29 @@ export interface ClusterLedger extends RedisLedger {
  * stamps. A stamp is made as a placeholder first, before the clock is read: an invalidation that is told a later moment
  * than the one read finds the placeholder and removes it, after which it can no longer become a stamp.
  */
-export function clusterLedger({ reads, runner, lifetime }: LedgerParts): ClusterLedger {
-  const read = readingOf(reads)
+export function clusterLedger({ reads, runner, lifetime }: RedisLedgerOptions): ClusterLedger {
+  const read = ledgerReader(reads)
 
   /** Looks at stamps and keeps them alive; puts a placeholder where there is none. */
   const sight = async (stamps: readonly string[], mark: string, life: string) => {
-    const answers = await inSlices(stamps, (stamp) =>
-      runner.run({ script: scripts.sight, keys: [stamp], args: [life, mark] }),
+    const answers = await inBatches(stamps, (stamp) =>
+      runner.run({ script: scripts.claimStamp, keys: [stamp], args: [life, mark] }),
     )
     return answers.map((answer) => (typeof answer === 'string' ? answer : mark))
   }
   const consult = async (clock: string, questions: readonly string[]) => {
     const at = clockKeys(clock)
     const answer = await runner.run({
-      script: scripts.consult,
+      script: scripts.readClock,
       keys: [at.clock, at.ring],
       args: [randomUUID(), ...questions],
     })
     const [now, ...origins] = Array.isArray(answer) ? (answer as unknown[]).map(String) : []
-    return { now: instant(now), origins }
+    return { now: expectClock(now), origins }
   }
   const settle = async (stamp: string, mark: string, moment: string, life: string) =>
-    Number(await runner.run({ script: scripts.settle, keys: [stamp], args: [mark, moment, life] })) === 1
+    Number(await runner.run({ script: scripts.completeStamp, keys: [stamp], args: [mark, moment, life] })) ===
+    1
 
   const appraise = async (
     clock: string,
@@ -71,7 +71,7 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
             clock,
             mine.flatMap(({ asOf, stamp }) => [stamp, `${asOf}`]),
           )
-    const settled = await inSlices(mine, ({ stamp }, i) =>
+    const settled = await inBatches(mine, ({ stamp }, i) =>
       settle(stamp, mark, origins[i] as string, lifetime),
     )
     if (again && (settled.includes(false) || seen.some((text) => text !== mark && text.startsWith('p')))) {
@@ -96,7 +96,7 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       const seen = await sight(stamps, mark, `${lifetime}`)
       const { now } = await consult(clock, [])
       const mine = stamps.filter((_, i) => seen[i] === mark)
-      await inSlices(mine, (stamp) => settle(stamp, mark, `${now.at}`, `${lifetime}`))
+      await inBatches(mine, (stamp) => settle(stamp, mark, `${now.at}`, `${lifetime}`))
       return now
     },
     async judge(clock, snapshot) {
@@ -110,14 +110,14 @@ export function clusterLedger({ reads, runner, lifetime }: LedgerParts): Cluster
       const at = clockKeys(clock)
       const stamps = stampKeys(clock, names)
       const moment = String(
-        await runner.durable({
-          script: scripts.tick,
+        await runner.runDurably({
+          script: scripts.advanceClock,
           keys: [at.clock, at.ring],
           args: [randomUUID(), ...stamps],
         }),
       )
-      await inSlices(stamps, (stamp) =>
-        runner.durable({ script: scripts.stamp, keys: [stamp], args: [moment, mode] }),
+      await inBatches(stamps, (stamp) =>
+        runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args: [moment, mode] }),
       )
     },
   }

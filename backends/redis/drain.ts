@@ -37,7 +37,7 @@ const LOOK = 5
  * way says it as well.
  * @param busy whether any command is under way.
  */
-export function drain(on: Operations, busy: () => boolean): Drain {
+export function closable(on: Operations, busy: () => boolean): Drain {
   let closed = false
   let begun = 0
   const refused = () =>

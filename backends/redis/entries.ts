@@ -1,19 +1,19 @@
 import type { Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
-import { inSlices } from './client/batches.js'
-import type { Gateway } from './client/connection.js'
+import { inBatches } from './client/batches.js'
+import type { RedisConnection } from './client/connection.js'
 import { asError } from './client/errors.js'
-import type { Call, Runner } from './client/script-runner.js'
+import type { ScriptCall, ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import type { ClusterLedger } from './cluster-ledger.js'
 import { valueKey } from './format.js'
-import { lasting, leaseKey } from './lease.js'
+import { leaseKey, lifetimeArg } from './lease.js'
 import { snapshotKeys } from './ledger.js'
 
-export interface WriteParts {
-  readonly gate: Gateway
-  readonly runner: Runner
+export interface EntryWritesOptions {
+  readonly connection: RedisConnection
+  readonly runner: ScriptRunner
   readonly channel: string
   /** ms that a stamp lives at least. */
   readonly lifetime: number
@@ -22,14 +22,14 @@ export interface WriteParts {
   readonly clustered: ClusterLedger | undefined
 }
 
-export interface Writes {
+export interface EntryWrites {
   /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
   check(key: string, value: Bytes): void
   set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
   /** What failed is an Error in its place. */
-  setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
+  setMulti(entryWrites: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
   /** Answers, for each key, what went wrong with it. */
-  remove(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
+  deleteMulti(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
 }
 
 const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
@@ -38,24 +38,37 @@ const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
 const TOGETHER = 500
 
 /** The writes of values, each of which also ends the lease of its key. */
-export function writes({ gate, runner, channel, lifetime, maxValueBytes, clustered }: WriteParts): Writes {
+export function writes({
+  connection,
+  runner,
+  channel,
+  lifetime,
+  maxValueBytes,
+  clustered,
+}: EntryWritesOptions): EntryWrites {
   const lifeOfStamps = (ttl: number | undefined) =>
-    ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(Math.max(ttl, lifetime))
+    ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lifetimeArg(Math.max(ttl, lifetime))
 
-  const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): Call => {
+  const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): ScriptCall => {
     const own = [valueKey(key), leaseKey(key)]
-    const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lasting(ttl)
+    const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lifetimeArg(ttl)
     // A token fences a fill for ever; any other write is fenced by the time until which it may begin.
-    const args = [token, channel, bytes(key, value, maxValueBytes), life, token === '' ? gate.deadline() : '']
-    const durable = token === ''
+    const args = [
+      token,
+      channel,
+      bytes(key, value, maxValueBytes),
+      life,
+      token === '' ? connection.writeDeadline() : '',
+    ]
+    const isDurable = token === ''
     if (ifCurrent === undefined || clustered !== undefined)
-      return { script: scripts.write, keys: own, args, durable }
+      return { script: scripts.write, keys: own, args, isDurable }
     const { keys, as } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
     return {
       script: scripts.write,
       keys: [...own, ...keys],
       args: [...args, ifCurrent.snapshot.epoch, lifeOfStamps(ttl), ...as],
-      durable,
+      isDurable,
     }
   }
   /** The server took the write for late: its clock is not as we thought, since we still wait. */
@@ -66,8 +79,8 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     options: WriteOptions,
   ): Promise<unknown> => {
     if (typeof answer !== 'string') return answer
-    gate.learn(Number(answer))
-    return runner.durable(callOf(key, value, options), true)
+    connection.setServerTime(Number(answer))
+    return runner.runDurably(callOf(key, value, options), true)
   }
   const outcome = (answer: unknown): Outcome => {
     const found = typeof answer === 'number' ? OUTCOMES[answer] : undefined
@@ -85,7 +98,7 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
     if ((await clustered.appraise(ifCurrent.clock, ifCurrent.snapshot, lifeOfStamps(ttl))) === 'fresh')
       return undefined
     if (token === undefined) {
-      const [error] = await remove([key])
+      const [error] = await deleteMulti([key])
       if (error !== undefined) throw error
       return 'refused'
     }
@@ -95,14 +108,14 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
 
   const removed = (keys: readonly string[]): Promise<Error | undefined> =>
     runner
-      .durable({
+      .runDurably({
         script: scripts.remove,
         keys: keys.flatMap((key) => [valueKey(key), leaseKey(key)]),
         args: [channel],
       })
       .then(() => undefined, asError)
-  const remove = async (keys: readonly string[]): Promise<readonly (Error | undefined)[]> => {
-    if (clustered !== undefined) return inSlices(keys, (key) => removed([key]))
+  const deleteMulti = async (keys: readonly string[]): Promise<readonly (Error | undefined)[]> => {
+    if (clustered !== undefined) return inBatches(keys, (key) => removed([key]))
     const scripted = Array.from({ length: Math.ceil(keys.length / TOGETHER) }, (_, i) =>
       keys.slice(i * TOGETHER, (i + 1) * TOGETHER),
     )
@@ -115,7 +128,7 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
       valueKey(key)
       bytes(key, value, maxValueBytes)
     },
-    remove,
+    deleteMulti,
     async set(key, value, options) {
       const call = callOf(key, value, options)
       // A write that no token fences must not be done again later: somebody may have invalidated it by then.
@@ -123,17 +136,17 @@ export function writes({ gate, runner, channel, lifetime, maxValueBytes, cluster
       const verdict = await refused(key, options)
       if (verdict !== undefined) return verdict
       return outcome(
-        await (once ? again(await runner.durable(call, true), key, value, options) : runner.run(call)),
+        await (once ? again(await runner.runDurably(call, true), key, value, options) : runner.run(call)),
       )
     },
     async setMulti(all) {
       const calls = all.map(([key, value, options]) => callOf(key, value, options))
-      const verdicts = await inSlices(all, ([key, , options]) =>
+      const verdicts = await inBatches(all, ([key, , options]) =>
         refused(key, options).catch((error: Error) => error),
       )
       const left = calls.filter((_, i) => verdicts[i] === undefined)
       const once = all.some(([, , options]) => options.token === undefined)
-      const answers = left.length === 0 ? [] : await runner.pipeline(left, once)
+      const answers = left.length === 0 ? [] : await runner.runAll(left, once)
       let at = 0
       return Promise.all(
         verdicts.map(async (verdict, i) => {

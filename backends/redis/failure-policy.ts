@@ -6,14 +6,14 @@ import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
-import type { Writes } from './entries.js'
+import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
 import type { Recovery } from './recovery.js'
 
 export interface PolicyParts {
   readonly get: (key: string) => Promise<Bytes | undefined>
   readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
-  readonly writes: Writes
+  readonly writes: EntryWrites
   readonly lease: LeaseOperations<Bytes>
   readonly ledger: Ledger
   readonly recovery: Recovery | undefined
@@ -69,10 +69,10 @@ export function failurePolicy({
 
   /** Does something that makes older values of the key unreachable, or remembers that it has failed. */
   const invalidating = async <T>(key: string, work: () => Promise<T>): Promise<T> => {
-    const since = recovery?.now() ?? 0
+    const since = recovery?.failureCount() ?? 0
     try {
       const done = await work()
-      recovery?.reached(key, since)
+      recovery?.succeeded(key, since)
       return done
     } catch (error) {
       recovery?.failedKey(key)
@@ -82,10 +82,10 @@ export function failurePolicy({
   const remove = async (keys: readonly string[]): Promise<void> => {
     invalidations++
     keys.forEach(valueKey)
-    const since = recovery?.now() ?? 0
-    const errors = await writes.remove(keys)
+    const since = recovery?.failureCount() ?? 0
+    const errors = await writes.deleteMulti(keys)
     keys.forEach((key, i) => {
-      if (errors[i] === undefined) recovery?.reached(key, since)
+      if (errors[i] === undefined) recovery?.succeeded(key, since)
       else recovery?.failedKey(key)
     })
     const failure = errors.find((error) => error !== undefined)
@@ -143,7 +143,7 @@ export function failurePolicy({
   return {
     get(key) {
       // Who marks or renews a key takes a miss for the truth: what failed since it was stolen is done first.
-      if (isStolen(key) && recovery?.holds(key)) return remove([key]).then(() => undefined)
+      if (isStolen(key) && recovery?.hasFailed(key)) return remove([key]).then(() => undefined)
       if (hidden(key)) return undefined
       if (isStolen(key)) return remembering(key, get(key))
       return failOpen ? open('get', key, get(key), () => undefined) : get(key)
@@ -182,7 +182,7 @@ export function failurePolicy({
       }
       const outcomes = all.map(([, , { token }]) => (token === undefined ? undefined : knownOutcome(token)))
       const sent = all.flatMap((write, place) => (outcomes[place] === undefined ? [{ write, place }] : []))
-      const since = recovery?.now() ?? 0
+      const since = recovery?.failureCount() ?? 0
       const answers =
         sent.length === 0
           ? []
@@ -197,7 +197,7 @@ export function failurePolicy({
         const plain = token === undefined
         const invalidates = plain || stolen.delete(token)
         if (!(answer instanceof Error)) {
-          if (plain) recovery?.reached(key, since)
+          if (plain) recovery?.succeeded(key, since)
           outcomes[place] = answer
           return
         }

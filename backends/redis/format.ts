@@ -1,4 +1,6 @@
+import type { LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
+import type { Stamp } from '../../src/ledger/ledger.js'
 
 /**
  * Everything that this backend writes beside the values has this prefix: `~corral:<kind>:…`, or `~corral:<kind>={…}`
@@ -91,4 +93,35 @@ function slotOfBytes(hashed: Buffer): number {
   let crc = 0
   for (const byte of hashed) crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number)
   return crc % 16_384
+}
+
+let lastText = ''
+let lastTime: LedgerTime | undefined
+
+/** A clock as it is stored: `epoch:microseconds`. Anything else is no clock, and what rests on it is a miss. */
+export function parseClock(stored: Buffer | string | null | undefined): LedgerTime | undefined {
+  if (stored === null || stored === undefined) return undefined
+  const text = typeof stored === 'string' ? stored : stored.toString('latin1')
+  // The clock seldom moves between two reads.
+  if (text === lastText) return lastTime
+  const colon = text.lastIndexOf(':')
+  const at = colon > 0 ? number(text.slice(colon + 1)) : undefined
+  if (at === undefined) return undefined
+  lastText = text
+  lastTime = { epoch: text.slice(0, colon), at }
+  return lastTime
+}
+
+/** A stamp as it is stored: `hard` or `hard soft`. A placeholder is none yet. */
+export function parseStamp(stored: Buffer | null | undefined): Stamp | undefined {
+  if (stored === null || stored === undefined) return undefined
+  const text = stored.toString('latin1')
+  const space = text.indexOf(' ')
+  const hard = number(space < 0 ? text : text.slice(0, space))
+  const soft = space < 0 ? 0 : number(text.slice(space + 1))
+  return hard === undefined || soft === undefined ? undefined : { hard, soft }
+}
+
+function number(text: string): number | undefined {
+  return /^\d{1,16}$/.test(text) ? Number(text) : undefined
 }

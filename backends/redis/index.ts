@@ -10,22 +10,22 @@ import {
   optionsOf,
   prefixOf,
   type RedisClient,
-  refuseUnsafe,
+  rejectUnsafeClient,
 } from './client/client.js'
-import { gateway, soon } from './client/connection.js'
-import { runner } from './client/script-runner.js'
+import { openConnection, soon } from './client/connection.js'
+import { scriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clusterLedger } from './cluster-ledger.js'
-import { drain } from './drain.js'
+import { closable } from './drain.js'
 import { writes } from './entries.js'
 import { failurePolicy } from './failure-policy.js'
 import { clockKeys, RESERVED, valueKey } from './format.js'
-import { leases } from './lease.js'
-import { ledger } from './ledger.js'
-import { type RedisBackendOptions, type Settled, settle } from './options.js'
-import { lanes } from './reads/cluster-batcher.js'
-import { clusterFetcher, fetcher } from './reads/fetch.js'
-import { coalescer, type Send } from './reads/read-batcher.js'
+import { redisLeases } from './lease.js'
+import { standaloneLedger } from './ledger.js'
+import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
+import { clusterBatcher } from './reads/cluster-batcher.js'
+import { clusterFetch, standaloneFetch } from './reads/fetch.js'
+import { type FetchKeys, readBatcher } from './reads/read-batcher.js'
 import { recovery } from './recovery.js'
 import { channelSubscription, shardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
 
@@ -48,33 +48,42 @@ const REPLY = 1_024 * 1_024
  * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (an error that Redis answered) or `ERR_CLOSED`.
  */
 export function redis(given: string | RedisClient | RedisBackendOptions): Backend<Bytes> {
-  const options = settle(given)
+  const options = parseOptions(given)
   const { source, timeout, failOpen } = options
   const passed = 'client' in source ? source.client : undefined
   const clustered = passed === undefined ? 'nodes' in source : isCluster(passed)
   const prefix = keyPrefixOf(source)
   const channel = `${RESERVED}wake:${clustered ? 0 : databaseOf(source)}`
-  const gate = gateway({
+  const connection = openConnection({
     open: async () => {
       const client = passed ?? (await connect(source))
-      refuseUnsafe(client)
+      rejectUnsafeClient(client)
       return client
     },
-    ours: passed === undefined,
+    isOurs: passed === undefined,
     timeout,
     maxPending: options.maxPending,
     breaker: options.breaker && breaker(options.breaker.failures, options.breaker.cooldown),
   })
-  const joined = (send: Send) =>
-    coalescer({ send, timeout, maxWaiting: options.maxPending, maxKeys: options.maxBatch, maxBytes: REPLY })
-  const nodes = clustered ? clusterFetcher(gate, prefix) : undefined
-  const reads = nodes === undefined ? joined(fetcher(gate)) : lanes(nodes.nodeOf, () => joined(nodes.send))
-  const scripted = runner(gate, options.replicas, clustered)
+  const joined = (fetch: FetchKeys) =>
+    readBatcher({
+      fetch,
+      timeout,
+      maxWaiting: options.maxPending,
+      maxKeys: options.maxBatch,
+      maxBytes: REPLY,
+    })
+  const nodes = clustered ? clusterFetch(connection, prefix) : undefined
+  const reads =
+    nodes === undefined
+      ? joined(standaloneFetch(connection))
+      : clusterBatcher(nodes.nodeOf, () => joined(nodes.fetch))
+  const scripted = scriptRunner(connection, options.replicas, clustered)
   const parts = { reads, runner: scripted, lifetime: options.stampLifetime }
   const split = clustered ? clusterLedger(parts) : undefined
-  const book = split ?? ledger(parts)
+  const book = split ?? standaloneLedger(parts)
   const written = writes({
-    gate,
+    connection,
     runner: scripted,
     channel,
     lifetime: options.stampLifetime,
@@ -87,29 +96,29 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     poll: { from: 5, to: 250, growth: 3 },
     push: { isLive: (lease): boolean => subscriptions.isLive(lease), checkEvery: 1_000 },
   })
-  const channels = channelSubscription(gate.client, channel, waiters)
+  const channels = channelSubscription(connection.client, channel, waiters)
   const subscriptions: WakeSubscriptions = clustered
-    ? shardSubscriptions(gate.client, prefix, waiters, channels)
+    ? shardSubscriptions(connection.client, prefix, waiters, channels)
     : channels
-  const lease = leases({ runner: scripted, waiters, subscriptions, channel, prefix, look: reads.one })
+  const lease = redisLeases({ runner: scripted, waiters, subscriptions, channel, prefix, get: reads.get })
 
   const clocks = new Set<string>()
   const unfinished =
     options.recovery === undefined
       ? undefined
       : recovery(options.recovery, clocks, {
-          remove: written.remove,
+          remove: written.deleteMulti,
           invalidate: async (clock, names, mode) => book.invalidate(clock, names, mode),
           forget: async (clock) => {
             const { clock: at, ring } = clockKeys(clock)
-            await scripted.durable({ script: scripts.forget, keys: [at, ring], args: [] })
+            await scripted.runDurably({ script: scripts.dropClock, keys: [at, ring], args: [] })
           },
         })
-  gate.onReady(() => void unfinished?.replay())
+  connection.onReady(() => void unfinished?.replay())
 
   const policed = failurePolicy({
-    get: (key) => reads.one(valueKey(key)),
-    getMulti: (keys) => reads.many(keys.map(valueKey)),
+    get: (key) => reads.get(valueKey(key)),
+    getMulti: (keys) => reads.getMulti(keys.map(valueKey)),
     writes: written,
     lease,
     ledger: book,
@@ -117,16 +126,16 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     clocks,
     failOpen,
   })
-  const { operations, shut, idle } = drain(policed, () => reads.busy || gate.busy)
+  const drain = closable(policed, () => reads.isBusy || connection.isBusy)
   let closing: Promise<void> | undefined
   const close = async () => {
-    shut()
+    drain.shut()
     waiters.close()
-    await soon(timeout, idle())
+    await soon(timeout, drain.idle())
     unfinished?.close()
     if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
     await subscriptions.close()
-    await gate.close()
+    await connection.close()
   }
 
   return defineBackend<Bytes>({
@@ -134,25 +143,25 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
-    ...operations,
+    ...drain.operations,
     close: () => (closing ??= close()),
   })
 }
 
-function connect(source: Settled['source']): Promise<RedisClient> {
+function connect(source: RedisSettings['source']): Promise<RedisClient> {
   if ('client' in source) return Promise.resolve(source.client)
   return 'nodes' in source
     ? openCluster(source.nodes, source.connection, source.clusterOptions)
     : openStandalone(source.url, source.connection)
 }
 
-function keyPrefixOf(source: Settled['source']): string {
+function keyPrefixOf(source: RedisSettings['source']): string {
   if (!('client' in source)) return `${source.connection.keyPrefix ?? ''}`
   return prefixOf(source.client)
 }
 
 /** As ioredis sees it: what the URL says goes before the options. */
-function databaseOf(source: Settled['source']): number {
+function databaseOf(source: RedisSettings['source']): number {
   if ('client' in source) return optionsOf(source.client).db ?? 0
   if ('nodes' in source) return 0
   const inUrl = /^rediss?:\/\/[^/]+\/(\d+)/.exec(source.url ?? '')?.[1]

@@ -3,22 +3,22 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { kindOf } from './client/errors.js'
-import type { Runner } from './client/script-runner.js'
+import { isUnreachable } from './client/errors.js'
+import type { ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, TOKEN_LENGTH } from './client/scripts.js'
 import { companion, valueKey } from './format.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
 
-export interface LeaseParts {
-  readonly runner: Runner
+export interface RedisLeasesOptions {
+  readonly runner: ScriptRunner
   readonly waiters: LeaseWaiters<Buffer>
   readonly subscriptions: WakeSubscriptions
   readonly channel: string
   /** What the client puts before every key. */
   readonly prefix: string
   /** The bytes of a key, for `held`. */
-  readonly look: (key: string) => Promise<Buffer | undefined>
+  readonly get: (key: string) => Promise<Buffer | undefined>
 }
 
 export function leaseKey(key: string): string {
@@ -26,19 +26,19 @@ export function leaseKey(key: string): string {
 }
 
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
-export function leases({
+export function redisLeases({
   runner,
   waiters,
   subscriptions,
   channel,
   prefix,
-  look,
-}: LeaseParts): LeaseOperations<Bytes> {
+  get,
+}: RedisLeasesOptions): LeaseOperations<Bytes> {
   const release = async (key: string, token: string): Promise<boolean> =>
     (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
   /** \`undefined\`: for as long as was known. */
   const stillHeld = async (key: string, holder: string): Promise<undefined | 0> => {
-    const held = await look(leaseKey(key))
+    const held = await get(leaseKey(key))
     return held?.toString('latin1', 0, TOKEN_LENGTH) === holder ? undefined : 0
   }
   return {
@@ -52,12 +52,12 @@ export function leases({
       const waiter = steal ? undefined : waiters.join(prefix + lease, mark)
       let answer: unknown
       try {
-        const args = [token, lasting(ms), steal ? '1' : '0', mark, channel]
+        const args = [token, lifetimeArg(ms), steal ? '1' : '0', mark, channel]
         answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
       } catch (error) {
         waiter?.leave()
         // A server that was frozen may grant it yet. What is sent after it is done after it.
-        if (kindOf(error) === 'absence') void ignoreRejection(release(key, token))
+        if (isUnreachable(error)) void ignoreRejection(release(key, token))
         throw error
       }
       if (!Array.isArray(answer) || waiter === undefined) {
@@ -70,15 +70,19 @@ export function leases({
     },
     async renew(key, token, ms) {
       return (
-        (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args: [token, lasting(ms)] })) === 1
+        (await runner.run({
+          script: scripts.renew,
+          keys: [leaseKey(key)],
+          args: [token, lifetimeArg(ms)],
+        })) === 1
       )
     },
     release,
-    held: async (key) => (await look(leaseKey(key))) !== undefined,
+    held: async (key) => (await get(leaseKey(key))) !== undefined,
   }
 }
 
 /** Redis takes whole milliseconds above zero; what is beyond counting is a hundred years. */
-export function lasting(ms: number): string {
+export function lifetimeArg(ms: number): string {
   return `${Math.min(Math.max(1, Math.ceil(ms)), 3_153_600_000_000)}`
 }

@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
 import { type Freshness, freshnessAt, type Ledger, namesOf } from '../../src/ledger/ledger.js'
-import type { Runner } from './client/script-runner.js'
+import type { ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, stampKey, stampKeys } from './format.js'
-import { parseClock } from './moments.js'
-import { type ReadLedger, rememberingReader } from './reads/ledger-reader.js'
+import { clockKeys, parseClock, stampKey, stampKeys } from './format.js'
+import { cachingLedgerReader, type ReadLedger } from './reads/ledger-reader.js'
 import type { Reads } from './reads/read-batcher.js'
 
 /** What writes need of a ledger beside its public face. */
@@ -14,9 +13,9 @@ export interface RedisLedger extends Ledger {
   readonly read: ReadLedger
 }
 
-export interface LedgerParts {
+export interface RedisLedgerOptions {
   readonly reads: Reads
-  readonly runner: Runner
+  readonly runner: ScriptRunner
   /** ms that a stamp lives after it was last needed. */
   readonly lifetime: number
 }
@@ -24,18 +23,18 @@ export interface LedgerParts {
 const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
-export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
-  const read = rememberingReader(reads)
+export function standaloneLedger({ reads, runner, lifetime }: RedisLedgerOptions): RedisLedger {
+  const read = cachingLedgerReader(reads)
   return {
     shared: true,
     read,
     async now(clock, names) {
       const call = {
-        script: scripts.begin,
+        script: scripts.now,
         keys: [clockKeys(clock).clock, ...stampKeys(clock, names)],
         args: [randomUUID(), `${lifetime}`],
       }
-      return instant(await runner.run(call))
+      return expectClock(await runner.run(call))
     },
     async judge(clock, snapshot) {
       const reading = await read(clock, namesOf(snapshot))
@@ -44,7 +43,7 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
         return freshnessAt(snapshot, reading)
       const { keys, as } = snapshotKeys(clock, snapshot)
       const answer = await runner.run({
-        script: scripts.judge,
+        script: scripts.validate,
         keys,
         args: [snapshot.epoch, `${lifetime}`, ...as],
       })
@@ -52,7 +51,7 @@ export function ledger({ reads, runner, lifetime }: LedgerParts): RedisLedger {
     },
     async invalidate(clock, names, mode) {
       const { clock: at, ring } = clockKeys(clock)
-      await runner.durable({
+      await runner.runDurably({
         script: scripts.invalidate,
         keys: [at, ring, ...stampKeys(clock, names)],
         args: [randomUUID(), mode],
@@ -77,7 +76,7 @@ export function snapshotKeys(
   return { keys, as }
 }
 
-export function instant(answer: unknown): LedgerTime {
+export function expectClock(answer: unknown): LedgerTime {
   const found = parseClock(typeof answer === 'string' ? answer : undefined)
   if (found === undefined)
     throw new CorralError(

@@ -8,7 +8,7 @@ import {
   checkUrl,
   isRedisClient,
   type RedisClient,
-  refuseUnsafe,
+  rejectUnsafeClient,
 } from './client/client.js'
 
 /** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
@@ -49,7 +49,7 @@ export interface RedisBackendOptions {
 }
 
 /** The options, read and checked. */
-export interface Settled {
+export interface RedisSettings {
   readonly source:
     | { readonly client: RedisClient }
     | { readonly url: string | undefined; readonly connection: Connection }
@@ -87,7 +87,7 @@ const KNOWN: readonly (keyof RedisBackendOptions)[] = [
 ]
 
 /** @throws CorralError `ERR_OPTION` for anything that cannot be right. */
-export function settle(given: string | RedisClient | RedisBackendOptions): Settled {
+export function parseOptions(given: string | RedisClient | RedisBackendOptions): RedisSettings {
   const options: RedisBackendOptions =
     typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
   if (typeof options !== 'object' || options === null)
@@ -128,7 +128,7 @@ function sourceOf({
   cluster,
   clusterOptions = {},
   client,
-}: RedisBackendOptions): Settled['source'] {
+}: RedisBackendOptions): RedisSettings['source'] {
   if (client !== undefined) {
     if (!isRedisClient(client))
       throw new CorralError(
@@ -141,7 +141,7 @@ function sourceOf({
         'ERR_OPTION',
         'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.',
       )
-    refuseUnsafe(client)
+    rejectUnsafeClient(client)
     return { client }
   }
   if (connection !== undefined && (typeof connection !== 'object' || connection === null))
@@ -192,7 +192,7 @@ function count(value: unknown, option: string): number {
 function copies(
   { count: most, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
   limit: number,
-): Settled['replicas'] {
+): RedisSettings['replicas'] {
   const timeout = milliseconds(given, 'replicas.timeout')
   if (timeout < limit) return { count: count(most, 'replicas.count'), timeout }
   throw new CorralError(

@@ -1,6 +1,6 @@
 import { report } from '../../src/base/diagnostics.js'
 import type { InvalidationMode } from '../../src/ledger/ledger.js'
-import { asError, kindOf } from './client/errors.js'
+import { asError, isUnreachable } from './client/errors.js'
 
 /** What is done again once the store answers. */
 export interface Replay {
@@ -15,16 +15,16 @@ export interface Recovery {
   /** Reads of the key are misses: an invalidation of it, or of anything at all, has not reached the store. */
   hides(key: string): boolean
   /** An invalidation of this very key has not reached the store. */
-  holds(key: string): boolean
+  hasFailed(key: string): boolean
   /** Every read is a miss. */
   readonly blind: boolean
   readonly size: number
   failedKey(key: string): void
   failedNames(clock: string, names: readonly string[], mode: InvalidationMode): void
   /** A moment to remember before an invalidation is tried. */
-  now(): number
+  failureCount(): number
   /** An attempt that began at `since` got through: it makes up for what had failed before it began. */
-  reached(key: string, since: number): void
+  succeeded(key: string, since: number): void
   /** Tries now. Resolves when it was done or has failed. */
   replay(): Promise<void>
   close(): void
@@ -95,8 +95,8 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
     let absent: Error | undefined
     for (const [i, key] of some.entries()) {
       const error = errors[i]
-      if (error === undefined) reached(key, since)
-      else if (kindOf(error) === 'absence') absent = error
+      if (error === undefined) succeeded(key, since)
+      else if (isUnreachable(error)) absent = error
       else if (absent === undefined) refused = some.length === 1 ? error : ((await remove([key])) ?? refused)
     }
     if (absent !== undefined) throw absent
@@ -110,7 +110,7 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
         await work
         return true
       } catch (error) {
-        if (kindOf(error) === 'absence') throw error
+        if (isUnreachable(error)) throw error
         refused = asError(error)
         return false
       }
@@ -129,7 +129,7 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
     }
     return refused
   }
-  const reached = (key: string, since: number) => {
+  const succeeded = (key: string, since: number) => {
     if ((keys.get(key) ?? Number.POSITIVE_INFINITY) <= since) keys.delete(key)
   }
   const failed = () => {
@@ -155,7 +155,7 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
 
   return {
     hides: (key) => blind() || keys.has(key),
-    holds: (key) => keys.has(key),
+    hasFailed: (key) => keys.has(key),
     get blind() {
       return blind()
     },
@@ -170,8 +170,8 @@ export function recovery(max: number, clocks: ReadonlySet<string>, redo: Replay)
       failed()
       if (room()) names.push({ clock, names: list, mode })
     },
-    now: () => failures,
-    reached,
+    failureCount: () => failures,
+    succeeded,
     replay,
     close() {
       closed = true

@@ -29,11 +29,11 @@ withRedis('what the interleavings take for the scripts of Redis Cluster', standa
       const moment = () => `${FUTURE + below(8)}`
       for (let call = 0; call < CALLS; call++) {
         const calling: readonly (readonly [scripts.Script, readonly string[], readonly string[]])[] = [
-          [scripts.sight, [some()], ['60000', `p${below(3)}`]],
-          [scripts.consult, [clock, ring], ['f', some(), moment(), some(), moment()]],
-          [scripts.settle, [some()], [`p${below(3)}`, moment(), '60000']],
-          [scripts.tick, [clock, ring], ['f', some(), some()]],
-          [scripts.stamp, [some()], [moment(), random() < 0.5 ? 'hard' : 'soft']],
+          [scripts.claimStamp, [some()], ['60000', `p${below(3)}`]],
+          [scripts.readClock, [clock, ring], ['f', some(), moment(), some(), moment()]],
+          [scripts.completeStamp, [some()], [`p${below(3)}`, moment(), '60000']],
+          [scripts.advanceClock, [clock, ring], ['f', some(), some()]],
+          [scripts.moveStamp, [some()], [moment(), random() < 0.5 ? 'hard' : 'soft']],
         ]
         const [script, keys, args] = calling[below(calling.length)] as (typeof calling)[number]
         if (random() < 0.05) {

@@ -9,8 +9,7 @@ import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
 import { ledgerOf } from '../../backends/memcached/ledger.js'
 import * as scripts from '../../backends/redis/client/scripts.js'
 import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
-import { clockKeys, stampKey } from '../../backends/redis/format.js'
-import { parseClock, parseStamp } from '../../backends/redis/moments.js'
+import { clockKeys, parseClock, parseStamp, stampKey } from '../../backends/redis/format.js'
 import { epochLedger } from '../../src/ledger/epoch-ledger.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
 import type { Schedule } from './explore.js'
@@ -68,7 +67,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
   }
   const programs = new Map<scripts.Script, (keys: readonly string[], args: readonly string[]) => unknown>([
     [
-      scripts.sight,
+      scripts.claimStamp,
       ([key = ''], [, mark = '']) => {
         const text = texts.get(key)
         if (text !== undefined) return text
@@ -77,7 +76,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
       },
     ],
     [
-      scripts.consult,
+      scripts.readClock,
       ([clock = '', ring = ''], [fresh = '', ...questions]) => {
         const { epoch, at } = ensureClock(clock, fresh)
         const answer = [`${epoch}:${at}`]
@@ -87,7 +86,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
       },
     ],
     [
-      scripts.settle,
+      scripts.completeStamp,
       ([key = ''], [mark, moment]) => {
         if (texts.get(key) !== mark) return 0
         writeStamp(key, Number(moment), 0)
@@ -95,7 +94,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
       },
     ],
     [
-      scripts.tick,
+      scripts.advanceClock,
       ([clock = '', ring = ''], [fresh = '', ...stamps]) => {
         const found = parseClock(texts.get(clock))
         const now = microseconds()
@@ -110,7 +109,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
       },
     ],
     [
-      scripts.stamp,
+      scripts.moveStamp,
       ([key = ''], [moment, mode]) => {
         const stamp = readStamp(key)
         if (stamp === undefined) return texts.delete(key) ? 1 : 0
@@ -147,12 +146,12 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
   const ledger = () =>
     clusterLedger({
       lifetime: 60_000,
-      runner: { run, durable: run, pipeline: (calls) => Promise.all(calls.map(run)) },
+      runner: { run, runDurably: run, runAll: (calls) => Promise.all(calls.map(run)) },
       reads: {
-        one: () => Promise.reject(new Error('Expected the ledger to read no entries')),
-        many: () => Promise.reject(new Error('Expected the ledger to read no entries')),
+        get: () => Promise.reject(new Error('Expected the ledger to read no entries')),
+        getMulti: () => Promise.reject(new Error('Expected the ledger to read no entries')),
         // On a cluster they are commands to several nodes.
-        reading: async (clock, stamps) => {
+        readLedger: async (clock, stamps) => {
           const [now, ...found] = await Promise.all([get(clock), ...stamps.map(get)])
           return {
             now: parseClock(now),

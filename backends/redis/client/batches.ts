@@ -1,14 +1,14 @@
 /** Commands that a cluster is sent at once on behalf of one call: the rest of the application wants to get through too. */
-const SLICE = 1_000
+const BATCH = 1_000
 
 /** Does the same for many keys of a cluster, each of which is a command of its own; answers in their order. */
-export async function inSlices<T, R>(
+export async function inBatches<T, R>(
   items: readonly T[],
   work: (item: T, at: number) => Promise<R>,
 ): Promise<R[]> {
-  if (items.length <= SLICE) return Promise.all(items.map(work))
+  if (items.length <= BATCH) return Promise.all(items.map(work))
   const results: R[] = []
-  for (let at = 0; at < items.length; at += SLICE)
-    results.push(...(await Promise.all(items.slice(at, at + SLICE).map((item, i) => work(item, at + i)))))
+  for (let at = 0; at < items.length; at += BATCH)
+    results.push(...(await Promise.all(items.slice(at, at + BATCH).map((item, i) => work(item, at + i)))))
   return results
 }

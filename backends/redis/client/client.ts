@@ -39,7 +39,7 @@ export type { ClusterOptions }
 export type ClusterNode = string | { readonly host: string; readonly port: number }
 
 /** What a client was made with, as far as it matters here. */
-interface Known {
+interface ClientOptions {
   readonly db?: number
   readonly keyPrefix?: string | Buffer
   readonly scaleReads?: unknown
@@ -49,8 +49,8 @@ interface Known {
   readonly redisOptions?: { readonly keyPrefix?: string | Buffer }
 }
 
-export function optionsOf(client: RedisClient): Known {
-  return (client as unknown as { readonly options?: Known }).options ?? {}
+export function optionsOf(client: RedisClient): ClientOptions {
+  return (client as unknown as { readonly options?: ClientOptions }).options ?? {}
 }
 
 export function isCluster(client: RedisClient): boolean {
@@ -88,7 +88,7 @@ export function prefixOf(client: RedisClient): string {
  * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which would bring back what was invalidated, or
  * that moves the keys of a cluster out of the slots of their leases.
  */
-export function refuseUnsafe(client: RedisClient): void {
+export function rejectUnsafeClient(client: RedisClient): void {
   if (isCluster(client) && prefixOf(client) !== '')
     throw new CorralError(
       'ERR_OPTION',
@@ -106,7 +106,7 @@ export function refuseUnsafe(client: RedisClient): void {
  * A second connection like the first, for subscriptions. It waits as long as it takes, and knows no prefix.
  * @param otherwise - options of ioredis in which it differs besides
  */
-export function listenerLike(client: RedisClient, otherwise: object = {}): RedisClient {
+export function subscriberLike(client: RedisClient, otherwise: object = {}): RedisClient {
   const { duplicate } = client as unknown as { duplicate(override: object): RedisClient }
   return duplicate.call(client, {
     enableOfflineQueue: true,
@@ -139,7 +139,7 @@ async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster
  * that none is executed long after its caller was told that it failed. No retries is the one way to be told of a lost
  * connection at once: without `autoResendUnfulfilledCommands` alone ioredis drops what was under way unsettled.
  */
-const OURS = {
+const OWN_DEFAULTS = {
   lazyConnect: true,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
@@ -151,7 +151,7 @@ const OURS = {
 
 export async function openStandalone(url: string | undefined, connection: Connection): Promise<RedisClient> {
   const { Redis } = await load()
-  const options = { ...OURS, ...connection }
+  const options = { ...OWN_DEFAULTS, ...connection }
   return url === undefined ? new Redis(options) : new Redis(url, options)
 }
 
@@ -161,8 +161,8 @@ export async function openCluster(
   options: ClusterOptions,
 ): Promise<RedisClient> {
   const { Cluster } = await load()
-  const { autoResendUnfulfilledCommands, reconnectOnError } = OURS
-  const places = nodes.map(place)
+  const { autoResendUnfulfilledCommands, reconnectOnError } = OWN_DEFAULTS
+  const places = nodes.map(parseNode)
   const nodeOptions = {
     autoResendUnfulfilledCommands,
     reconnectOnError,
@@ -186,14 +186,14 @@ export async function openCluster(
   )
 }
 
-interface Place {
+interface NodeAddress {
   readonly host: string
   readonly port: number
   readonly login: Connection
 }
 
 /** All nodes of a cluster have the same users, so that the first URL speaks for all of them. */
-function place(node: ClusterNode): Place {
+function parseNode(node: ClusterNode): NodeAddress {
   if (typeof node !== 'string') return { ...node, login: {} }
   const { protocol, hostname, port, username, password } = new URL(
     node.includes('://') ? node : `redis://${node}`,

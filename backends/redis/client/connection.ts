@@ -3,12 +3,12 @@ import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
-import { isCredentials, kindOf, neverBegun, typed } from './errors.js'
+import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
 
-export interface GatewayOptions {
+export interface ConnectionOptions {
   /** Makes the client at the first use, unless one was passed in, which then stays the caller's. */
   readonly open: () => Promise<RedisClient>
-  readonly ours: boolean
+  readonly isOurs: boolean
   /** ms for a command, waiting for a connection included. */
   readonly timeout: number
   /** How many commands may be under way. */
@@ -17,7 +17,7 @@ export interface GatewayOptions {
 }
 
 /** The one way to the server: opens the connection, bounds every command in time and number, and names its failures. */
-export interface Gateway {
+export interface RedisConnection {
   /**
    * Does something with the client. Unless `once`, it is done again after a lost connection: it must then be harmless
    * to do twice. It must have ended by `until`, on the clock of `performance`: what has waited already has less time left.
@@ -26,13 +26,13 @@ export interface Gateway {
   run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean, until?: number): Promise<T>
   client(): Promise<RedisClient>
   /** The latest moment at which the server may begin what is sent now, on its own clock in µs; '' where that is unknown. */
-  deadline(): string
+  writeDeadline(): string
   /** The server has told its time. */
-  learn(microseconds: number): void
+  setServerTime(microseconds: number): void
   /** Called whenever the connection is there (again). */
   onReady(listener: () => void): void
   /** Whether a command has not been answered. */
-  readonly busy: boolean
+  readonly isBusy: boolean
   /** What is under way fails. */
   close(): Promise<void>
 }
@@ -61,7 +61,13 @@ const LONGEST = 2 ** 31 - 1
 /** ms by which the clocks of a cluster's nodes may differ: one offset serves for all. docs/redis.md says what more of it means. */
 const SKEW = 1_000
 
-export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOptions): Gateway {
+export function openConnection({
+  open,
+  isOurs,
+  timeout,
+  maxPending,
+  breaker,
+}: ConnectionOptions): RedisConnection {
   let opening: Promise<RedisClient> | undefined
   let verified: RedisClient | undefined
   let verifying: Promise<void> | undefined
@@ -87,7 +93,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     opening ??= open().then((made) => {
       ready = () => onReady(made)
       made.on('ready', ready)
-      if (ours) {
+      if (isOurs) {
         const failed = (error: Error) => {
           lastError = error
           report('failure', () => ({ where: 'redis connection', error }))
@@ -104,7 +110,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
 
   /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
   const connected = async (made: RedisClient, command: Pending): Promise<void> => {
-    if (!ours || isCluster(made) || made.status === 'ready') return
+    if (!isOurs || isCluster(made) || made.status === 'ready') return
     if (made.status === 'wait' || made.status === 'end') void ignoreRejection(made.connect())
     await new Promise<void>((resolve, reject) => {
       command.waiter = { resolve, reject }
@@ -112,12 +118,12 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     })
   }
 
-  const learn = (microseconds: number) => {
+  const setServerTime = (microseconds: number) => {
     if (Number.isFinite(microseconds)) ahead = microseconds - performance.now() * 1_000
   }
   const learnTime = async (made: RedisClient): Promise<void> => {
     const [seconds, rest] = ((await made.time()) ?? []) as (string | number)[]
-    learn(Number(seconds) * 1e6 + Number(rest))
+    setServerTime(Number(seconds) * 1e6 + Number(rest))
   }
 
   const verify = async (made: RedisClient): Promise<void> => {
@@ -127,7 +133,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
     try {
       info = await made.info('server')
     } catch (error) {
-      if (kindOf(error) === 'absence' || isCredentials(error)) throw error
+      if (isUnreachable(error) || isCredentials(error)) throw error
       // An ACL may forbid INFO: then the server is taken at its word.
       verified = made
       return
@@ -172,7 +178,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
   }
 
   const mayRepeat = (error: unknown, once: boolean) =>
-    ours && !closed && kindOf(error) === 'absence' && (!once || neverBegun(error))
+    isOurs && !closed && isUnreachable(error) && (!once || wasNotExecuted(error))
 
   const attempt = async <T>(
     work: (client: RedisClient) => Promise<T>,
@@ -200,13 +206,13 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
 
   return {
     client,
-    learn,
-    deadline: () =>
+    setServerTime,
+    writeDeadline: () =>
       ahead === undefined || timeout === Number.POSITIVE_INFINITY
         ? ''
         : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0),
     onReady: (listener) => readyListeners.push(listener),
-    get busy() {
+    get isBusy() {
       return pending.size > 0
     },
     run<T>(
@@ -235,9 +241,9 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         const failed = (error: unknown) => {
           if (command.over) return
           end()
-          if (kindOf(error) === 'absence') breaker?.failed()
+          if (isUnreachable(error)) breaker?.failed()
           else breaker?.succeeded()
-          reject(typed(error, lastError))
+          reject(redisError(error, lastError))
         }
         const command: Pending = { until, over: false, waiter: undefined, give: failed }
         const end = () => {
@@ -247,7 +253,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
         watch(command)
         const persist = () => attempt(work, once, command).then(done, failed)
         // The usual case goes without any of the waiting that the unusual ones need.
-        if (verified === undefined || (ours && verified.status !== 'ready')) void persist()
+        if (verified === undefined || (isOurs && verified.status !== 'ready')) void persist()
         else
           void work(verified).then(done, (error) =>
             mayRepeat(error, once) ? pause().then(persist) : failed(error),
@@ -261,7 +267,7 @@ export function gateway({ open, ours, timeout, maxPending, breaker }: GatewayOpt
       clearTimeout(timer)
       const made = await opening?.catch(() => undefined)
       made?.off('ready', ready)
-      if (made === undefined || !ours) return
+      if (made === undefined || !isOurs) return
       if (made.status === 'ready') await soon(500, made.quit())
       made.disconnect()
     },

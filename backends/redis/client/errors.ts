@@ -1,9 +1,6 @@
 import { CorralError, type CorralErrorCode } from '../../../src/base/errors.js'
 
-/** How a failure came about: the server said no · there is no server to say anything. */
-export type Kind = 'answer' | 'absence'
-
-const ABSENT =
+const UNREACHABLE =
   /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b|Connection is closed|isn't writeable|isn't ready|ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|max retries per request|Command timed out|Socket timeout|startup nodes|Cluster is|Too many Cluster redirections|Failed to refresh slots|aborted|subscriber for|discarded/i
 const CREDENTIALS = /^(WRONGPASS|NOAUTH|ERR invalid password|ERR AUTH|ERR Client sent AUTH)/i
 
@@ -12,7 +9,7 @@ export function isCredentials(error: unknown): boolean {
 }
 
 /** The client refused to send it, or the server to begin it, since its slot moves: nothing has happened. */
-export function neverBegun(error: unknown): boolean {
+export function wasNotExecuted(error: unknown): boolean {
   return error instanceof Error && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
 }
 
@@ -21,12 +18,12 @@ export function isTryAgain(error: unknown): boolean {
   return error instanceof Error && /\bTRYAGAIN\b/.test(error.message)
 }
 
-export function kindOf(error: unknown): Kind {
-  if (CorralError.is(error))
-    return error.code === 'ERR_TIMEOUT' || error.code === 'ERR_UNAVAILABLE' ? 'absence' : 'answer'
-  return error instanceof Error && ABSENT.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`)
-    ? 'absence'
-    : 'answer'
+/** Whether there was no server that could reply. If not, the server refused. */
+export function isUnreachable(error: unknown): boolean {
+  if (CorralError.is(error)) return error.code === 'ERR_TIMEOUT' || error.code === 'ERR_UNAVAILABLE'
+  return (
+    error instanceof Error && UNREACHABLE.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`)
+  )
 }
 
 export function asError(error: unknown): Error {
@@ -34,7 +31,7 @@ export function asError(error: unknown): Error {
 }
 
 /** A failure of the client or the server in our terms, with what to do about it. */
-export function typed(error: unknown, last?: Error): CorralError {
+export function redisError(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error
   const message = error instanceof Error ? error.message : String(error)
   const as = (code: CorralErrorCode, text: string, cause: unknown = error) =>
@@ -56,7 +53,7 @@ export function typed(error: unknown, last?: Error): CorralError {
       'ERR_BACKEND',
       'Redis is out of memory and may not evict: raise maxmemory, or set a maxmemory-policy such as allkeys-lru.',
     )
-  if (kindOf(error) === 'absence') {
+  if (isUnreachable(error)) {
     if (/max retries per request/.test(message))
       return as(
         'ERR_UNAVAILABLE',

@@ -8,9 +8,9 @@ export const BY_CHANNEL = '!'
 export const BY_SHARD = '*'
 
 /** Bytes that marks make of a lease; who comes later is woken by the marks of others, and looks for himself. */
-const MARKED = 4_096
+const MAX_MARKED_LEASE = 4_096
 /** The most bytes of a value that goes to all processes with the message that it is there. */
-const TOLD = 4_096
+const MAX_SENT_VALUE = 4_096
 
 /** How many recent invalidations the ledger can tell one by one. */
 const RING = 1_024
@@ -139,7 +139,7 @@ export const acquire = script(
   `
 local held = redis.call('GET', KEYS[1])
 if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
-  if ARGV[4] ~= '' and #held < ${MARKED} and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then
+  if ARGV[4] ~= '' and #held < ${MAX_MARKED_LEASE} and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then
     redis.pcall('APPEND', KEYS[1], ARGV[4])
   end
   local left = redis.call('PTTL', KEYS[1])
@@ -198,7 +198,7 @@ if outcome == 0 then
 elseif token == '' then redis.call('UNLINK', KEYS[1]) end
 if held then
   redis.call('DEL', KEYS[2])
-  wake(KEYS[2], held, ARGV[2], outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${TOLD} and ARGV[3])
+  wake(KEYS[2], held, ARGV[2], outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${MAX_SENT_VALUE} and ARGV[3])
 end
 return outcome`,
 )
@@ -216,7 +216,7 @@ return 0`,
 )
 
 /** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Answers the clock. */
-export const begin = script(
+export const now = script(
   TIME,
   STAMPS,
   `
@@ -228,7 +228,7 @@ return epoch .. ':' .. string.format('%.0f', n)`,
 )
 
 /** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
-export const judge = script(
+export const validate = script(
   TIME,
   STAMPS,
   RINGS,
@@ -258,7 +258,7 @@ return string.format('%.0f', n)`,
 )
 
 /** KEYS clock, ring. */
-export const forget = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
+export const dropClock = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
 
 /*
  * Redis Cluster: clock and stamps lie on different nodes, so that what is one step above becomes several. The clock
@@ -266,7 +266,7 @@ export const forget = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
  */
 
 /** KEYS clock, ring; ARGV epoch for a new clock, then stamp and \`a\` in turns. Answers the clock and each stamp's origin. */
-export const consult = script(
+export const readClock = script(
   TIME,
   RINGS,
   `
@@ -279,7 +279,7 @@ return answer`,
 )
 
 /** KEYS clock, ring; ARGV epoch for a new clock, then the stamps. Answers the new moment. */
-export const tick = script(
+export const advanceClock = script(
   TIME,
   RINGS,
   `
@@ -290,7 +290,7 @@ return string.format('%.0f', n)`,
 )
 
 /** KEYS stamp; ARGV moment, mode. An overtaken invalidation must not set a stamp back; a placeholder must not survive one. */
-export const stamp = script(
+export const moveStamp = script(
   STAMPS,
   `
 local n = tonumber(ARGV[1])
@@ -304,7 +304,7 @@ return 1`,
 )
 
 /** KEYS stamp; ARGV lifetime, placeholder. Answers the stamp and keeps it alive, or puts the placeholder where nothing is. */
-export const sight = script(
+export const claimStamp = script(
   STAMPS,
   `
 local text = redis.call('GET', KEYS[1])
@@ -317,7 +317,7 @@ return false`,
 )
 
 /** KEYS stamp; ARGV placeholder, moment, lifetime. Only who still has the placeholder may name the moment. */
-export const settle = script(
+export const completeStamp = script(
   STAMPS,
   `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end

@@ -1,12 +1,12 @@
 import { reportUndecodable } from '../../../src/base/diagnostics.js'
 import { nodeOf, primaryOf, type RedisClient } from '../client/client.js'
-import type { Gateway } from '../client/connection.js'
-import { asError, isTryAgain, kindOf } from '../client/errors.js'
+import type { RedisConnection } from '../client/connection.js'
+import { asError, isTryAgain, isUnreachable } from '../client/errors.js'
 import { slotOf } from '../format.js'
-import type { Fetched, Send } from './read-batcher.js'
+import type { Fetched, FetchKeys } from './read-batcher.js'
 
 /** Keys of one slot, and their places among all. */
-interface Group {
+interface SlotGroup {
   readonly slot: number
   readonly keys: string[]
   readonly places: number[]
@@ -16,18 +16,18 @@ interface Group {
 const MOVING = 10_000
 
 /** How keys are fetched: a lone one by `GET`, more by `MGET`. */
-export function fetcher(gate: Gateway): Send {
-  return (keys, until) => gate.run((client) => fetch(client, keys), false, until)
+export function standaloneFetch(connection: RedisConnection): FetchKeys {
+  return (keys, until) => connection.run((client) => fetch(client, keys), false, until)
 }
 
-export interface ClusterFetcher {
-  readonly send: Send
+export interface ClusterFetch {
+  readonly fetch: FetchKeys
   /** The node that has a key, as far as the client knows. */
   nodeOf(key: string): string
 }
 
 /** On a cluster: one `MGET` for each slot, one round trip for each node. */
-export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
+export function clusterFetch(connection: RedisConnection, prefix: string): ClusterFetch {
   let latest: RedisClient | undefined
   const moving = new Map<number, number>()
   const moves = (slot: number) => {
@@ -37,7 +37,7 @@ export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
   }
 
   /** While a slot moves no node has all its keys, but each alone is found where it is. */
-  const fetchGroup = async (client: RedisClient, { slot, keys }: Group): Promise<readonly Fetched[]> => {
+  const fetchGroup = async (client: RedisClient, { slot, keys }: SlotGroup): Promise<readonly Fetched[]> => {
     if (keys.length === 1 || !(moving.size > 0 && moves(slot)))
       try {
         return await fetch(client, keys)
@@ -48,31 +48,34 @@ export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
     return (await Promise.all(keys.map((key) => fetch(client, [key])))).flat()
   }
   /** One node's failure is not the others'. */
-  const alone = (group: Group, until: number): Promise<readonly Fetched[]> =>
-    gate.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
+  const alone = (group: SlotGroup, until: number): Promise<readonly Fetched[]> =>
+    connection.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
   const together = async (
-    groups: readonly Group[],
+    groups: readonly SlotGroup[],
     until: number,
   ): Promise<readonly (readonly Fetched[])[]> => {
     let answers: readonly (readonly Fetched[] | undefined)[] = []
     try {
-      answers = await gate.run((client) => pipeline(client, groups), false, until)
+      answers = await connection.run((client) => pipeline(client, groups), false, until)
     } catch (error) {
       // There is nobody to be asked again. ioredis also refuses to repeat what belongs to several nodes by now.
-      if (kindOf(error) === 'absence') return groups.map((group) => failed(group, error))
+      if (isUnreachable(error)) return groups.map((group) => failed(group, error))
     }
     // Slots may have moved, or a key has a foreign type: each is asked again for itself, and redirected where it is now.
     return Promise.all(groups.map((group, i) => answers[i] ?? alone(group, until)))
   }
-  const ask = async (groups: readonly Group[], until: number): Promise<readonly (readonly Fetched[])[]> => {
+  const ask = async (
+    groups: readonly SlotGroup[],
+    until: number,
+  ): Promise<readonly (readonly Fetched[])[]> => {
     const [only] = groups
     return groups.length === 1 && only !== undefined ? [await alone(only, until)] : together(groups, until)
   }
   return {
-    async send(keys, until) {
+    async fetch(keys, until) {
       const replies: Fetched[] = new Array(keys.length).fill(null)
-      const client = (latest = await gate.client())
-      const place = (groups: readonly Group[], found: readonly (readonly Fetched[])[]) =>
+      const client = (latest = await connection.client())
+      const place = (groups: readonly SlotGroup[], found: readonly (readonly Fetched[])[]) =>
         groups.forEach(({ places }, group) => {
           places.forEach((at, i) => {
             replies[at] = found[group]?.[i] ?? null
@@ -90,7 +93,7 @@ export function clusterFetcher(gate: Gateway, prefix: string): ClusterFetcher {
   }
 }
 
-function failed({ keys }: Group, error: unknown): readonly Fetched[] {
+function failed({ keys }: SlotGroup, error: unknown): readonly Fetched[] {
   return keys.map(() => asError(error))
 }
 
@@ -98,8 +101,8 @@ function parted<T>(all: readonly T[], test: (one: T) => boolean): readonly [read
   return [all.filter(test), all.filter((one) => !test(one))]
 }
 
-function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, Group> {
-  const slots = new Map<number, Group>()
+function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, SlotGroup> {
+  const slots = new Map<number, SlotGroup>()
   keys.forEach((key, i) => {
     const slot = slotOf(prefix + key)
     const group = slots.get(slot)
@@ -112,8 +115,8 @@ function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, Gr
   return slots
 }
 
-function byNode(client: RedisClient, slots: readonly Group[]): readonly Group[][] {
-  const nodes = new Map<string, Group[]>()
+function byNode(client: RedisClient, slots: readonly SlotGroup[]): readonly SlotGroup[][] {
+  const nodes = new Map<string, SlotGroup[]>()
   for (const group of slots) {
     const node = nodeOf(client, group.slot)
     const groups = nodes.get(node)
@@ -126,7 +129,7 @@ function byNode(client: RedisClient, slots: readonly Group[]): readonly Group[][
 /** What failed is undefined in its place. */
 async function pipeline(
   client: RedisClient,
-  groups: readonly Group[],
+  groups: readonly SlotGroup[],
 ): Promise<readonly (readonly Fetched[] | undefined)[]> {
   const pipe = client.pipeline()
   for (const { keys } of groups) pipe.mgetBuffer(keys)

@@ -8,7 +8,7 @@ import type { Reads } from './read-batcher.js'
 export type ReadLedger = (clock: string, names: readonly string[]) => Promise<LedgerReading>
 
 /** Reads joined with those of entries. Name lists are mapped once, by identity: they come again and again, with one clock. */
-export function readingOf(reads: Reads): ReadLedger {
+export function ledgerReader(reads: Reads): ReadLedger {
   const stamps = new WeakMap<
     readonly string[],
     { readonly clock: string; readonly keys: readonly string[] }
@@ -17,7 +17,7 @@ export function readingOf(reads: Reads): ReadLedger {
   return (clock, names) => {
     let list = stamps.get(names)
     if (list?.clock !== clock) stamps.set(names, (list = { clock, keys: stampKeys(clock, names) }))
-    return reads.reading(keyOf(clock), list.keys)
+    return reads.readLedger(keyOf(clock), list.keys)
   }
 }
 
@@ -52,7 +52,7 @@ interface Pace {
  * clock and its stamps are read in one: while the clock is where it was, so are the stamps. The first read after it moved
  * asks for them in a second round trip; where it moves often they are asked for at once.
  */
-export function rememberingReader(reads: Reads): ReadLedger {
+export function cachingLedgerReader(reads: Reads): ReadLedger {
   const lists = new WeakMap<
     readonly string[],
     { readonly clock: string; readonly keys: readonly string[]; seen: LedgerReading | undefined }
@@ -73,13 +73,13 @@ export function rememberingReader(reads: Reads): ReadLedger {
     if (list?.clock !== clock)
       lists.set(names, (list = { clock, keys: stampKeys(clock, names), seen: undefined }))
     const [at, known] = [pace, list]
-    const ticking = reads.reading(key, NONE)
+    const ticking = reads.readLedger(key, NONE)
     if (ticking !== at.latest) {
       at.latest = ticking
       at.batches++
     }
     const look = () =>
-      mapLazily(reads.reading(key, known.keys), (reading) => {
+      mapLazily(reads.readLedger(key, known.keys), (reading) => {
         see(at, reading.now)
         // An absent stamp may be put back without moving the clock.
         known.seen = reading.now === undefined || reading.stamps.includes(undefined) ? undefined : reading

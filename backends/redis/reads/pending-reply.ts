@@ -1,11 +1,11 @@
 import { isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
-export interface Arrival {
+export interface ReplySource {
   /** Resolves when they are here, or will never be. Never rejects. */
-  readonly arrived: Promise<void>
+  readonly settled: Promise<void>
   /** Whether it has resolved. */
-  readonly here: boolean
+  readonly isSettled: boolean
 }
 
 const UNREAD = Symbol('unread')
@@ -15,11 +15,11 @@ const UNREAD = Symbol('unread')
  * promise when somebody waits for it, one for all that the layers of a chain do with it; it is read once. Nobody has to
  * wait: a failure that nobody asks for is no unhandled rejection.
  */
-export abstract class Reply<T> implements Promise<T> {
+export abstract class PendingReply<T> implements Promise<T> {
   declare readonly [Symbol.toStringTag]: string
   private outcome: MaybePromise<T> | typeof UNREAD | Failure = UNREAD
 
-  constructor(readonly from: Arrival) {}
+  constructor(readonly source: ReplySource) {}
 
   protected abstract read(): MaybePromise<T>
 
@@ -36,8 +36,8 @@ export abstract class Reply<T> implements Promise<T> {
   }
 
   [MAP_LAZILY]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R> {
-    const later = new Changed<T, R>(this, change)
-    return this.from.here ? later.value() : later
+    const later = new MappedReply<T, R>(this, change)
+    return this.source.isSettled ? later.value() : later
   }
 
   // A native promise underneath: who waits goes on in his own asynchronous context.
@@ -46,7 +46,7 @@ export abstract class Reply<T> implements Promise<T> {
     fulfilled?: ((value: T) => R | PromiseLike<R>) | null,
     rejected?: ((reason: unknown) => E | PromiseLike<E>) | null,
   ): Promise<R | E> {
-    return this.from.arrived.then((): R | E | PromiseLike<R | E> => {
+    return this.source.settled.then((): R | E | PromiseLike<R | E> => {
       let value: MaybePromise<T>
       try {
         value = this.value()
@@ -73,12 +73,12 @@ class Failure {
 }
 
 /** What a layer makes of a reply. */
-class Changed<T, R> extends Reply<R> {
+class MappedReply<T, R> extends PendingReply<R> {
   constructor(
-    private readonly reply: Reply<T>,
+    private readonly reply: PendingReply<T>,
     private readonly change: (value: T) => MaybePromise<R>,
   ) {
-    super(reply.from)
+    super(reply.source)
   }
 
   protected read(): MaybePromise<R> {
@@ -88,4 +88,4 @@ class Changed<T, R> extends Reply<R> {
 }
 
 // For proxies that ask `instanceof Promise`.
-Object.setPrototypeOf(Reply.prototype, Promise.prototype)
+Object.setPrototypeOf(PendingReply.prototype, Promise.prototype)

@@ -1,31 +1,31 @@
 import { CorralError } from '../../../src/base/errors.js'
 import type { LedgerReading, Stamp } from '../../../src/ledger/ledger.js'
-import { parseClock, parseStamp } from '../moments.js'
-import { type Arrival, Reply } from './pending-reply.js'
+import { parseClock, parseStamp } from '../format.js'
+import { PendingReply, type ReplySource } from './pending-reply.js'
 
 export type Fetched = Buffer | null | Error
 
 export interface Reads {
   /** The bytes of a key. Everything asked for in the same tick is one command; the same key is asked for once. */
-  one(key: string): Promise<Buffer | undefined>
-  many(keys: readonly string[]): Promise<(Buffer | undefined)[]>
+  get(key: string): Promise<Buffer | undefined>
+  getMulti(keys: readonly string[]): Promise<(Buffer | undefined)[]>
   /** A clock and stamps, in the same command as the entries of the same tick. `stamps`: the same array for the same names. */
-  reading(clock: string, stamps: readonly string[]): Promise<LedgerReading>
+  readLedger(clock: string, stamps: readonly string[]): Promise<LedgerReading>
 }
 
-export interface JoinedReads extends Reads {
-  one(key: string): Reply<Buffer | undefined>
-  reading(clock: string, stamps: readonly string[]): Reply<LedgerReading>
+export interface BatchedReads extends Reads {
+  get(key: string): PendingReply<Buffer | undefined>
+  readLedger(clock: string, stamps: readonly string[]): PendingReply<LedgerReading>
   /** Whether something was asked for that has not come. */
-  readonly busy: boolean
+  readonly isBusy: boolean
 }
 
-export interface CoalescerOptions {
+export interface ReadBatcherOptions {
   /**
    * Fetches the values of distinct keys in their order, until a moment on the clock of `performance`; what failed for one
    * node only is an Error in its places.
    */
-  readonly send: Send
+  readonly fetch: FetchKeys
   /** ms for a read, from when the first of its batch was asked for. */
   readonly timeout: number
   /** Batches that may wait; reads beyond are refused. */
@@ -36,7 +36,7 @@ export interface CoalescerOptions {
   readonly maxBytes: number
 }
 
-export type Send = (keys: string[], until: number) => Promise<readonly Fetched[]>
+export type FetchKeys = (keys: string[], until: number) => Promise<readonly Fetched[]>
 
 /** So many commands under way at once; what comes meanwhile gathers into the next one. */
 const IN_FLIGHT = 4
@@ -45,7 +45,13 @@ const IN_FLIGHT = 4
  * Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself.
  * None needs a timer to wait in time: those before it have the earlier deadlines, and make room by then.
  */
-export function coalescer({ send, timeout, maxWaiting, maxKeys, maxBytes }: CoalescerOptions): JoinedReads {
+export function readBatcher({
+  fetch,
+  timeout,
+  maxWaiting,
+  maxKeys,
+  maxBytes,
+}: ReadBatcherOptions): BatchedReads {
   let open: Batch | undefined
   let scheduled = false
   let inFlight = 0
@@ -94,7 +100,7 @@ export function coalescer({ send, timeout, maxWaiting, maxKeys, maxBytes }: Coal
       inFlight--
       if (full.length > 0 || open !== undefined) flush()
     }
-    send(batch.keys, batch.until).then(
+    fetch(batch.keys, batch.until).then(
       (fetched) => {
         batch.arrive(fetched)
         learn(fetched)
@@ -113,18 +119,18 @@ export function coalescer({ send, timeout, maxWaiting, maxKeys, maxBytes }: Coal
     limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / averageSize)))
   }
 
-  const one = (key: string): Reply<Buffer | undefined> => {
+  const get = (key: string): PendingReply<Buffer | undefined> => {
     const batch = current()
     return new Entry(batch, batch.place(key))
   }
 
   return {
-    one,
-    get busy() {
+    get,
+    get isBusy() {
       return inFlight > 0 || open !== undefined || full.length > 0
     },
-    many: (keys) => together(keys.map(one)),
-    reading(clock, stamps) {
+    getMulti: (keys) => valuesOf(keys.map(get)),
+    readLedger(clock, stamps) {
       const batch = current()
       const known = batch.readings.get(stamps)
       if (known?.clock === clock) return known.reply
@@ -136,22 +142,22 @@ export function coalescer({ send, timeout, maxWaiting, maxKeys, maxBytes }: Coal
   }
 }
 
-export async function together(
-  replies: readonly Reply<Buffer | undefined>[],
+export async function valuesOf(
+  replies: readonly PendingReply<Buffer | undefined>[],
 ): Promise<(Buffer | undefined)[]> {
-  for (const { from } of replies) if (!from.here) await from.arrived
+  for (const { source } of replies) if (!source.isSettled) await source.settled
   return replies.map((reply) => reply.value() as Buffer | undefined)
 }
 
 /** Distinct keys, in the order in which they were first asked for, and what came of them. */
-class Batch implements Arrival {
+class Batch implements ReplySource {
   readonly keys: string[] = []
   readonly readings = new Map<
     readonly string[],
-    { readonly clock: string; readonly reply: Reply<LedgerReading> }
+    { readonly clock: string; readonly reply: PendingReply<LedgerReading> }
   >()
-  readonly arrived: Promise<void>
-  here = false
+  readonly settled: Promise<void>
+  isSettled = false
   private resolve: () => void = () => {}
   private failure: { readonly error: unknown } | undefined = undefined
   private fetched: readonly Fetched[] = []
@@ -160,7 +166,7 @@ class Batch implements Arrival {
 
   /** @param until when its reads are given up, on the clock of `performance`. */
   constructor(readonly until: number) {
-    this.arrived = new Promise((resolve) => {
+    this.settled = new Promise((resolve) => {
       this.resolve = resolve
     })
   }
@@ -182,13 +188,13 @@ class Batch implements Arrival {
         error: new TypeError(`Redis answered ${fetched.length} values for ${this.keys.length} keys`),
       }
     this.fetched = fetched
-    this.here = true
+    this.isSettled = true
     this.resolve()
   }
 
   fail(error: unknown): void {
     this.failure = { error }
-    this.here = true
+    this.isSettled = true
     this.resolve()
   }
 
@@ -206,7 +212,7 @@ class Batch implements Arrival {
   }
 }
 
-class Entry extends Reply<Buffer | undefined> {
+class Entry extends PendingReply<Buffer | undefined> {
   constructor(
     private readonly batch: Batch,
     private readonly place: number,
@@ -219,7 +225,7 @@ class Entry extends Reply<Buffer | undefined> {
   }
 }
 
-class Ledger extends Reply<LedgerReading> {
+class Ledger extends PendingReply<LedgerReading> {
   constructor(
     private readonly batch: Batch,
     private readonly clock: number,

@@ -1,7 +1,7 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
 import type { MaybePromise } from '../../../src/base/maybe-promise.js'
-import { isCluster, listenerLike, optionsOf, type RedisClient } from '../client/client.js'
+import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
 import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
 import { parseWakeMessage } from './wake-message.js'
 
@@ -26,10 +26,10 @@ const RETRY = 5_000
 /** Backends over one client share the connection that listens for it. */
 const shared = new WeakMap<RedisClient, { readonly connection: RedisClient; users: number }>()
 
-function borrow(client: RedisClient): RedisClient {
+function shareSubscriber(client: RedisClient): RedisClient {
   let found = shared.get(client)
   if (found === undefined) {
-    found = { connection: listenerLike(client), users: 0 }
+    found = { connection: subscriberLike(client), users: 0 }
     shared.set(client, found)
     // Without a listener ioredis prints every error.
     found.connection.on('error', failed)
@@ -39,7 +39,7 @@ function borrow(client: RedisClient): RedisClient {
   return found.connection
 }
 
-function giveBack(client: RedisClient): void {
+function releaseSubscriber(client: RedisClient): void {
   const found = shared.get(client)
   if (found === undefined || --found.users > 0) return
   shared.delete(client)
@@ -100,7 +100,7 @@ export function channelSubscription(
       if (closed) return
       owner = made
       // A cluster client keeps a subscriber of its own, and moves it when its node goes.
-      connection = isCluster(made) ? made : borrow(made)
+      connection = isCluster(made) ? made : shareSubscriber(made)
       connection.on('messageBuffer', message)
       connection.on('ready', ready)
       if (connection !== made) connection.on('close', gone)
@@ -126,7 +126,7 @@ export function channelSubscription(
       connection.off('messageBuffer', message)
       connection.off('ready', ready)
       connection.off('close', gone)
-      if (connection !== owner) giveBack(owner)
+      if (connection !== owner) releaseSubscriber(owner)
       else await connection.unsubscribe(channel).catch(() => {})
     },
   }

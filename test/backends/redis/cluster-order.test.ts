@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest'
 import * as scripts from '../../../backends/redis/client/scripts.js'
-import { clockKeys, stampKey } from '../../../backends/redis/format.js'
-import { parseClock, parseStamp } from '../../../backends/redis/moments.js'
+import { clockKeys, parseClock, parseStamp, stampKey } from '../../../backends/redis/format.js'
 import { freshnessAt } from '../../../src/ledger/ledger.js'
 import type { Deployment } from './deployments.js'
 import { standalone } from './deployments.js'
@@ -26,7 +25,7 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
   const run = ({ lua }: scripts.Script, keys: readonly string[], ...args: string[]) =>
     admin.eval(lua, keys.length, ...keys, ...args)
   const mark = `p${freshKey()}`
-  const [first] = (await run(scripts.consult, [clock, ring], 'epoch')) as [string]
+  const [first] = (await run(scripts.readClock, [clock, ring], 'epoch')) as [string]
   const a = parseClock(first)?.at ?? 0
   if (existing) await admin.set(stamp, `${a}`)
   let mine = false
@@ -34,24 +33,24 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
   let moment = ''
   const make: Step[] = [
     async () => {
-      mine = (await run(scripts.sight, [stamp], '60000', mark)) === null
+      mine = (await run(scripts.claimStamp, [stamp], '60000', mark)) === null
     },
     async () => {
       if (mine)
         origin = (
-          (await run(scripts.consult, [clock, ring], 'other', stamp, `${a}`)) as string[]
+          (await run(scripts.readClock, [clock, ring], 'other', stamp, `${a}`)) as string[]
         )[1] as string
     },
     async () => {
-      if (mine) await run(scripts.settle, [stamp], mark, origin, '60000')
+      if (mine) await run(scripts.completeStamp, [stamp], mark, origin, '60000')
     },
   ]
   const invalidate: Step[] = [
     async () => {
-      moment = String(await run(scripts.tick, [clock, ring], 'other', stamp))
+      moment = String(await run(scripts.advanceClock, [clock, ring], 'other', stamp))
     },
     async () => {
-      await run(scripts.stamp, [stamp], moment, mode)
+      await run(scripts.moveStamp, [stamp], moment, mode)
     },
   ]
   const verdict = async () => {
@@ -89,8 +88,8 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
     const [tick, stamp] = invalidate as [Step, Step]
     const key = stampKey('c', 'overtaken')
     await at().admin.set(key, '100')
-    await at().admin.eval(scripts.stamp.lua, 1, key, '300', 'hard')
-    await at().admin.eval(scripts.stamp.lua, 1, key, '200', 'hard')
+    await at().admin.eval(scripts.moveStamp.lua, 1, key, '300', 'hard')
+    await at().admin.eval(scripts.moveStamp.lua, 1, key, '200', 'hard')
     expect(await at().admin.get(key)).toBe('300')
     await tick()
     await stamp()

@@ -3,7 +3,7 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
 import { companion, slotOf, stampKey, valueKey } from '../../../backends/redis/format.js'
 import { redis } from '../../../backends/redis/index.js'
-import { coalescer, type Fetched } from '../../../backends/redis/reads/read-batcher.js'
+import { type Fetched, readBatcher } from '../../../backends/redis/reads/read-batcher.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { CorralError, dep, dependsOn, makeRegion, wrap } from '../../../src/index.js'
@@ -386,23 +386,23 @@ it('names of bookkeeping share the slot of their key, and are never those of ano
 it('a batch never gives a reply to another key, whatever fails', async () => {
   const sent: string[][] = []
   const answers: ((replies: readonly Fetched[]) => void)[] = []
-  const reads = coalescer({
+  const reads = readBatcher({
     timeout: 1_000,
     maxWaiting: 10,
     maxKeys: 3,
     maxBytes: 1_024 * 1_024,
-    send: (keys) => {
+    fetch: (keys) => {
       sent.push(keys)
       return new Promise((resolve) => answers.push(resolve))
     },
   })
-  const asked = ['a', 'b', 'a', 'c', 'd'].map((key) => reads.one(key).then(text, String))
+  const asked = ['a', 'b', 'a', 'c', 'd'].map((key) => reads.get(key).then(text, String))
   await new Promise((resolve) => setImmediate(resolve))
   expect(sent).toEqual([['a', 'b', 'c'], ['d']])
   answers[1]?.([Buffer.from('D')])
   answers[0]?.([Buffer.from('A'), new Error('no B'), null])
   expect(await Promise.all(asked)).toEqual(['A', 'Error: no B', 'A', undefined, 'D'])
-  const short = [reads.one('x'), reads.one('y')].map((one) => one.then(text, String))
+  const short = [reads.get('x'), reads.get('y')].map((one) => one.then(text, String))
   await new Promise((resolve) => setImmediate(resolve))
   answers[2]?.([Buffer.from('X')])
   expect(await Promise.all(short)).toEqual([

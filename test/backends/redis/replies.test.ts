@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
-import { coalescer, type Fetched, type Reads } from '../../../backends/redis/reads/read-batcher.js'
+import { type Fetched, type Reads, readBatcher } from '../../../backends/redis/reads/read-batcher.js'
 import { mapLazily } from '../../../src/base/maybe-promise.js'
 import { text } from './suite.js'
 
@@ -13,12 +13,12 @@ function opened(maxKeys = 100): {
   refuse(error: Error): void
 } {
   const waiting: { resolve(replies: readonly Fetched[]): void; reject(error: Error): void }[] = []
-  const reads = coalescer({
+  const reads = readBatcher({
     timeout: 1_000,
     maxWaiting: 10,
     maxKeys,
     maxBytes: 1_024 * 1_024,
-    send: () => new Promise((resolve, reject) => waiting.push({ resolve, reject })),
+    fetch: () => new Promise((resolve, reject) => waiting.push({ resolve, reject })),
   })
   return {
     reads,
@@ -29,7 +29,7 @@ function opened(maxKeys = 100): {
 
 it('a reply is a promise to everybody who asks', async () => {
   const { reads, answer } = opened()
-  const reply = reads.one('a')
+  const reply = reads.get('a')
   expect(reply).toBeInstanceOf(Promise)
   const ways = [
     reply,
@@ -47,7 +47,7 @@ it('a reply is a promise to everybody who asks', async () => {
 it('what layers make of a reply is made once, whoever asks and how often', async () => {
   const { reads, answer } = opened()
   let times = 0
-  const made = mapLazily(reads.one('a'), (found) => {
+  const made = mapLazily(reads.get('a'), (found) => {
     times++
     return `${found}!`
   }) as Promise<string>
@@ -62,8 +62,8 @@ it('what layers make of a reply is made once, whoever asks and how often', async
 
 it('a layer may answer later, or fail', async () => {
   const { reads, answer } = opened()
-  const later = mapLazily(reads.one('a'), async (found) => `${found} later`)
-  const failed = mapLazily(reads.one('a'), () => {
+  const later = mapLazily(reads.get('a'), async (found) => `${found} later`)
+  const failed = mapLazily(reads.get('a'), () => {
     throw new Error('undecodable')
   })
   const both = Promise.allSettled([later, mapLazily(later, (found) => found.length), failed])
@@ -78,7 +78,7 @@ it('a failure reaches who asks for it, and is nobody else’s', async () => {
   process.on('unhandledRejection', note)
   try {
     const { reads, refuse } = opened()
-    const [asked, unasked] = [reads.one('a'), reads.one('b')]
+    const [asked, unasked] = [reads.get('a'), reads.get('b')]
     const caught = (mapLazily(asked, () => 'never') as Promise<string>).catch(String)
     expect(unasked).toBeDefined()
     await turn()
@@ -96,11 +96,11 @@ it('who waits goes on in his own asynchronous context', async () => {
   const { reads, answer } = opened()
   const seen = ['one', 'two'].map((name) =>
     storage.run(name, () =>
-      (mapLazily(reads.one(name), (found) => found) as Promise<unknown>).then(() => storage.getStore()),
+      (mapLazily(reads.get(name), (found) => found) as Promise<unknown>).then(() => storage.getStore()),
     ),
   )
   const awaited = storage.run('three', async () => {
-    await reads.one('three')
+    await reads.get('three')
     return storage.getStore()
   })
   await turn()
@@ -110,8 +110,8 @@ it('who waits goes on in his own asynchronous context', async () => {
 
 it('a reading and an entry in different batches wait for each other', async () => {
   const { reads, answer } = opened(1)
-  const entry = reads.one('a')
-  const reading = reads.reading('clock', [])
+  const entry = reads.get('a')
+  const reading = reads.readLedger('clock', [])
   const both = mapLazily(entry, (found) =>
     mapLazily(reading, ({ now }) => `${found} at ${now?.at}`),
   ) as Promise<string>
