@@ -8,30 +8,22 @@ import { scopes } from './scopes.js'
  * is escaped within them.
  */
 export const dep = {
-  /** A record of a type: `dep.id('user', 5)`. */
-  id: (type: string, id: IdPart): string =>
-    name('id', [text('type', type), part(`id in dep.id('${type}', …)`, id)]),
-  /** Whatever you like to call by one name: `dep.tag('front-page')`. */
-  tag: (tag: string): string => name('tag', [text('tag', tag)]),
-  /** A tag in a namespace: `dep.ntag('menu', 'de')`. */
-  ntag: (namespace: string, tag: IdPart): string =>
-    name('ntag', [text('namespace', namespace), part(`tag in dep.ntag('${namespace}', …)`, tag)]),
+  /** A record of a type: `dep.id('user', 5)`. A composite key has the order of its table: `dep.id('Order', 2026, 17)`. */
+  id(type: string, ...key: readonly [IdPart, ...IdPart[]]): string {
+    const parts = [text('type', type), ...key.map((one) => part(`key in dep.id('${type}', …)`, one))]
+    if (parts.length > 1) return name('id', parts)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected the key in dep.id('${type}', …) to have at least one part, got none. Give the parts of the primary key.`,
+    )
+  },
+  /** A label of your choice: `dep.tag('front-page')`, or with parts, `dep.tag('menu', 'de')`. */
+  tag: (tag: string, ...parts: readonly IdPart[]): string =>
+    name('tag', [text('tag', tag), ...parts.map((one) => part(`part in dep.tag('${tag}', …)`, one))]),
   /** A member of a group of cached functions: `dep.group('user', 5)`. */
   group: groupName,
-  /** A record by its primary key, composite ones in the order of the entity: `dep.primaryKey('Order', 2026, 17)`. */
-  primaryKey: (entity: string, ...key: readonly [IdPart, ...IdPart[]]): string =>
-    name('pk', [text('entity', entity), ...partsOf(entity, key)]),
   /** Lists of a type of items by conditions, invalidated by the items that enter or leave them. */
   scopes,
   /** Something with a version that is cheap to read, such as a schema: what was made under another version is a miss. */
   version,
 } as const
-
-function partsOf(entity: string, key: readonly IdPart[]): string[] {
-  if (key.length === 0)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the primary key of '${entity}' to have at least one part, got none.`,
-    )
-  return key.map((one) => part(`key in dep.primaryKey('${entity}', …)`, one))
-}

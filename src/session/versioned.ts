@@ -22,8 +22,8 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown> ext
   readonly region?: Region<V>
   /** How many results to keep in this process, of all arguments and versions; with a `region` its backend says so. @default 1000 */
   readonly maxSize?: number
-  /** How old a result may get though its version stays; counted from its making. @default '1h' */
-  readonly ttl?: Duration
+  /** How long a result of an unchanged version is fresh, from its creation. @default '1h' */
+  readonly expirationTime?: Duration
   /** Makes the keys; it sees the arguments without the version. */
   readonly functionKeyGenerator?: FunctionKeyGenerator
   /** Whether to store what the function made. */
@@ -74,7 +74,7 @@ const OPTIONS = [
   'namespace',
   'region',
   'maxSize',
-  'ttl',
+  'expirationTime',
   'functionKeyGenerator',
   'shouldCache',
   'wait',
@@ -95,10 +95,10 @@ export function versioned<A extends readonly unknown[], V = unknown>(
   options: VersionedOptions<A, V>,
 ): Versioned<A, V> {
   rejectUnknownOptions(options, OPTIONS, 'versioned()')
-  const { version, region, maxSize, ttl = '1h', wait, shouldCache } = options
+  const { version, region, maxSize, expirationTime = '1h', wait, shouldCache } = options
   const namespace = checkNamespace(options.namespace)
   expectFunction('version', version)
-  milliseconds(ttl, 'ttl')
+  milliseconds(expirationTime, 'expirationTime')
   if (region !== undefined && maxSize !== undefined)
     throw new CorralError(
       'ERR_OPTION',
@@ -156,7 +156,7 @@ export function versioned<A extends readonly unknown[], V = unknown>(
         () =>
         (token, ...args) =>
           `${keyOf(...(args as unknown as A))}@${JSON.stringify(token)}`,
-      expirationTime: ttl,
+      expirationTime,
       ...(shouldCache !== undefined && { shouldCache }),
       ...(wait !== undefined && { wait }),
     })((_token: string, ...args: A): MaybePromise<T> => {

@@ -28,10 +28,8 @@ import {
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
   readonly regions: readonly Target[]
-  /** The id of an item: `dep.id(type, id)` is invalidated. */
-  readonly id?: (item: T) => IdPart
-  /** The same for composite keys: `dep.primaryKey(type, …)`. */
-  readonly primaryKey?: (item: T) => readonly [IdPart, ...IdPart[]]
+  /** The id of an item, or the parts of its composite key: `dep.id(type, …)` is invalidated. */
+  readonly id?: (item: T) => IdPart | readonly [IdPart, ...IdPart[]]
   /** Whatever else has to do with an item: its lists, its children. */
   readonly dependencies?: (item: T) => string | readonly string[]
   /** Lists that items enter and leave. */
@@ -96,7 +94,7 @@ export interface Broker<T> {
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   check(type, options)
-  const { regions, id, primaryKey, dependencies, mode = 'hard' } = options
+  const { regions, id, dependencies, mode = 'hard' } = options
   const scopes = options.scopes === undefined ? [] : [options.scopes].flat()
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: EventSource['guards'] = new Set()
@@ -114,9 +112,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       }
     }
     for (const image of new Set([change.before ?? item, item])) {
-      if (id !== undefined) gather(() => [dep.id(type, now('id', id(image)))])
-      if (primaryKey !== undefined)
-        gather(() => [dep.primaryKey(type, ...now('primaryKey', primaryKey(image)))])
+      if (id !== undefined) gather(() => [dep.id(type, ...([now('id', id(image))].flat() as [IdPart]))])
       gather(() => listed(now('dependencies', dependencies?.(image))))
     }
     for (const scope of scopes)
@@ -255,14 +251,14 @@ function check<T>(type: string, options: BrokerOptions<T>): void {
     new CorralError('ERR_OPTION', `Expected ${expected}, got ${formatValue(value)}.`)
   if (typeof type !== 'string' || type === '')
     throw wrong("broker() to be told the type of its entities, such as 'user'", type)
-  rejectUnknownOptions(options, ['regions', 'id', 'primaryKey', 'dependencies', 'scopes', 'mode'], 'broker()')
+  rejectUnknownOptions(options, ['regions', 'id', 'dependencies', 'scopes', 'mode'], 'broker()')
   const { regions, scopes, mode } = options
   if (!Array.isArray(regions) || regions.length === 0)
     throw wrong(`\`regions\` of broker '${type}' to list regions`, regions)
   for (const region of regions as readonly (Target | null | undefined)[])
     if (typeof region?.invalidateDependencies !== 'function')
       throw wrong(`\`regions\` of broker '${type}' to list regions`, region)
-  const ways = ['id', 'primaryKey', 'dependencies'] as const
+  const ways = ['id', 'dependencies'] as const
   for (const way of ways)
     if (options[way] !== undefined && typeof options[way] !== 'function')
       throw wrong(`\`${way}\` of broker '${type}' to be a function of the item`, options[way])
@@ -272,7 +268,7 @@ function check<T>(type: string, options: BrokerOptions<T>): void {
   if (scopes === undefined && ways.every((way) => options[way] === undefined))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected broker '${type}' to be told what an item invalidates: give \`id\`, \`primaryKey\`, \`dependencies\` or \`scopes\`.`,
+      `Expected broker '${type}' to be told what an item invalidates: give \`id\`, \`dependencies\` or \`scopes\`.`,
     )
   if (mode !== undefined && mode !== 'hard' && mode !== 'soft')
     throw wrong(`\`mode\` of broker '${type}' to be 'hard' or 'soft'`, mode)

@@ -189,10 +189,10 @@ describe('russian dolls', () => {
   it('count what a creator only declares', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     await region.getOrCreate('k', () => {
-      dependsOn(dep.tag('a'), [dep.ntag('n', 'b')], dep.primaryKey('Order', 1, 2))
+      dependsOn(dep.tag('a'), [dep.tag('n', 'b')], dep.id('Order', 1, 2))
       return 1
     })
-    await region.invalidateDependencies(dep.primaryKey('Order', 1, 2))
+    await region.invalidateDependencies(dep.id('Order', 1, 2))
     expect(await region.get('k')).toBe(NO_VALUE)
   })
 })

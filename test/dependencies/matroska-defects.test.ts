@@ -119,8 +119,8 @@ onStores('all', 'what Matroska loses', (at) => {
     const pairs = [
       [dep.id('a:b', 1), dep.id('a', 'b:1')],
       [dep.tag('id:a:1'), dep.id('a', 1)],
-      [dep.ntag('n', 'x:y'), dep.ntag('n:x', 'y')],
-      [dep.primaryKey('Order', 1, 2), dep.primaryKey('Order', '1:2')],
+      [dep.tag('n', 'x:y'), dep.tag('n:x', 'y')],
+      [dep.id('Order', 1, 2), dep.id('Order', '1:2')],
     ] as const
     for (const [one, other] of pairs) {
       await region.set('k', 1, { dependencies: [one], asOf: await region.asOf() })

@@ -15,12 +15,7 @@ interface Article {
 /** What a list of articles is made from: each of them, and each author once. */
 function articleNames(articles: readonly Article[]): readonly string[] {
   return [
-    ...new Set(
-      articles.flatMap(({ id, author }) => [
-        dep.primaryKey('Article', id),
-        dep.primaryKey('User', author.id),
-      ]),
-    ),
+    ...new Set(articles.flatMap(({ id, author }) => [dep.id('Article', id), dep.id('User', author.id)])),
   ]
 }
 
@@ -97,17 +92,13 @@ onStores('all', 'the tests of Matroska', (at) => {
       { id: 10, title: 'one', author },
       { id: 11, title: 'two', author },
     ]
-    expect(articleNames(articles)).toEqual([
-      dep.primaryKey('Article', 10),
-      dep.primaryKey('User', 1),
-      dep.primaryKey('Article', 11),
-    ])
+    expect(articleNames(articles)).toEqual([dep.id('Article', 10), dep.id('User', 1), dep.id('Article', 11)])
     const latest = region.cacheOnArguments({ namespace: 'latest', resultDependencies: articleNames })(
       async () => articles,
     )
     await latest()
     expect(await latest.get()).toEqual(articles)
-    await region.invalidateDependencies(dep.primaryKey('User', '1'))
+    await region.invalidateDependencies(dep.id('User', '1'))
     expect(await latest.get()).toBe(NO_VALUE)
   })
 
@@ -164,7 +155,7 @@ onStores(['Redis'], 'the tests of Matroska', (at) => {
 
 describe('names', () => {
   it('of Matroska have counterparts that cannot be mistaken for each other', () => {
-    const names = [dep.id('a', 1), dep.tag('a'), dep.ntag('a', 1), dep.primaryKey('a', 1), dep.group('a', 1)]
+    const names = [dep.id('a', 1), dep.tag('a'), dep.tag('a', 1), dep.id('a', 1, 1), dep.group('a', 1)]
     expect(new Set(names).size).toBe(names.length)
     expect(dep.id('user', 5)).toBe(dep.id('user', '5'))
   })

@@ -17,15 +17,16 @@ const pairs = <T>(firsts: readonly string[], seconds: readonly T[]) =>
 
 function* things(): Generator<Thing> {
   const ids = ['', ...texts]
-  for (const tag of texts) yield [dep.tag(tag), `tag ${tag}`]
+  for (const tag of texts) yield [dep.tag(tag), JSON.stringify(['tag', tag])]
   for (const [of, id] of pairs(texts, ids)) {
     yield [dep.id(of, id), JSON.stringify(['id', of, id])]
-    yield [dep.ntag(of, id), JSON.stringify(['ntag', of, id])]
+    yield [dep.tag(of, id), JSON.stringify(['tag', of, id])]
     yield [dep.group(of, id), JSON.stringify(['group', of, id])]
-    yield [dep.primaryKey(of, id), JSON.stringify(['pk', of, id])]
   }
-  for (const [of, [first, second]] of pairs(one, pairs(few, few)))
-    yield [dep.primaryKey(of, first, second), JSON.stringify(['pk', of, first, second])]
+  for (const [of, [first, second]] of pairs(texts, pairs(few, few))) {
+    yield [dep.id(of, first, second), JSON.stringify(['id', of, first, second])]
+    yield [dep.tag(of, first, second), JSON.stringify(['tag', of, first, second])]
+  }
   for (const of of one) {
     for (const [field, value] of pairs(texts, [...ids, null, true, false]))
       yield* condition(of, { [field]: value })
@@ -60,7 +61,7 @@ it('no two things have one name', () => {
 
 it('a record has one name, whether its id is a number, a bigint or a text', () => {
   expect(new Set([5, 5n, '5'].map((id) => dep.id('user', id))).size).toBe(1)
-  expect(new Set([0, -0, 0n, '0'].map((id) => dep.primaryKey('Order', 1, id))).size).toBe(1)
+  expect(new Set([0, -0, 0n, '0'].map((id) => dep.id('Order', 1, id))).size).toBe(1)
 })
 
 it('what is no part of a name is refused, not put into words', () => {
@@ -80,13 +81,13 @@ it('what is no part of a name is refused, not put into words', () => {
     (part) => dep.id('user', part),
     (part) => dep.id(part, 1),
     (part) => dep.tag(part),
-    (part) => dep.ntag('menu', part),
-    (part) => dep.ntag(part, 'de'),
+    (part) => dep.tag('menu', part),
+    (part) => dep.tag('menu', 'de', part),
+    (part) => dep.tag(part, 'de'),
     (part) => dep.group('user', part),
     (part) => dep.group(part, 5),
-    (part) => dep.primaryKey('Order', part),
-    (part) => dep.primaryKey('Order', 1, part),
-    (part) => dep.primaryKey(part, 1),
+    (part) => dep.id('Order', 1, part),
+    (part) => dep.id('Order', part, 1),
     (part) => dep.scopes(part),
     (part) => dep.version(part, () => 1),
     (part) => dependsOn(dep.tag('a'), [part]),
@@ -98,7 +99,7 @@ it('what is no part of a name is refused, not put into words', () => {
     () => dep.tag(''),
     () => dep.id('', 1),
     () => dep.scopes(''),
-    () => (dep.primaryKey as (entity: string) => string)('Order'),
+    () => (dep.id as (type: string) => string)('Order'),
     () => dependsOn(''),
   ])
     expect(make).toThrow(CorralError)

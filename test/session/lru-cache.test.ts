@@ -61,10 +61,10 @@ describe('defects that it must not have', () => {
     expect(seen.reads).toBe(2)
   })
 
-  it('L3: a result gets as old as its ttl, counted from its making, and not until the next tick of all', async () => {
+  it('L3: a result gets as old as its expiration time, counted from its making, and not until the next tick of all', async () => {
     const clock = manualClock(1_799)
     const region = makeRegion({ clock, backend: wrap(memory({ clock }), dependencies()) })
-    const { seen, cached } = cachedTable({ region, ttl: 3_600 })
+    const { seen, cached } = cachedTable({ region, expirationTime: 3_600 })
     await session.run(async () => {
       await cached('a')
       clock.tick(2_000)
@@ -78,8 +78,8 @@ describe('defects that it must not have', () => {
       await cached('b')
       expect(seen.reads).toBe(3)
     })
-    for (const ttl of [0, -1, Number.NaN])
-      expect(() => cachedTable({ ttl })).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+    for (const expirationTime of [0, -1, Number.NaN])
+      expect(() => cachedTable({ expirationTime })).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 
   it('L4: arguments of different kinds never share a result, equal ones always do, in whatever order', async () => {

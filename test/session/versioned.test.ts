@@ -390,7 +390,7 @@ describe('a versioned function', () => {
     for (const [options, wanted] of [
       [{ version }, 'ERR_NAMESPACE'],
       [{ namespace: 'n' }, 'ERR_OPTION'],
-      [{ version, namespace: 'n', ttl: 0 }, 'ERR_OPTION'],
+      [{ version, namespace: 'n', expirationTime: 0 }, 'ERR_OPTION'],
       [{ version, namespace: 'n', maxSize: 0 }, 'ERR_OPTION'],
       [{ version, namespace: 'n', maxSize: Number.POSITIVE_INFINITY }, 'ERR_OPTION'],
       [{ version, namespace: 'n', maxSize: 5, region }, 'ERR_OPTION'],

@@ -231,7 +231,6 @@ describe('a broker', () => {
     const later = (() => Promise.reject(new Error('later'))) as never
     for (const options of [
       { id: later },
-      { id: undefined as never, primaryKey: later },
       { dependencies: later },
       { scopes: dep.scopes<Book>('book').describes(['shelf'], later) },
       { scopes: dep.scopes<Book>('book').describes([], later) },
@@ -269,20 +268,9 @@ describe('a broker', () => {
         id: () => {
           throw new Error('no such column')
         },
-        primaryKey: ({ shelf }) => [shelf],
         dependencies: () => 'tag:front',
       },
-      ['pk:book:a', 'tag:front', "scope:book:shelf='a"],
-    ],
-    [
-      'primaryKey',
-      {
-        primaryKey: () => {
-          throw new Error('no such column')
-        },
-        dependencies: () => 'tag:front',
-      },
-      ['id:book:5', 'tag:front', "scope:book:shelf='a"],
+      ['tag:front', "scope:book:shelf='a"],
     ],
     [
       'dependencies',
@@ -439,8 +427,7 @@ describe('a broker', () => {
 
   it('reaches what the item had to do with before, its key included', async () => {
     const { books, changes } = library({
-      id: undefined as never,
-      primaryKey: ({ id = 0, shelf }) => [shelf, id],
+      id: ({ id = 0, shelf }) => [shelf, id],
       dependencies: ({ shelf }) => dep.group('shelf', shelf),
     })
     const before: Book = { id: 1, shelf: 'a' }
@@ -451,7 +438,7 @@ describe('a broker', () => {
       expect([...names].sort()).toEqual(
         ['a', 'b']
           .flatMap((shelf) => [
-            dep.primaryKey('book', shelf, 1),
+            dep.id('book', shelf, 1),
             dep.group('shelf', shelf),
             `scope:book:shelf='${shelf}`,
           ])
@@ -484,8 +471,7 @@ describe('a broker', () => {
 
   it('takes children, composite keys and a soft mode', async () => {
     const { books, changes, inner } = library({
-      id: undefined as never,
-      primaryKey: ({ id = 0, shelf }) => [shelf, id],
+      id: ({ id = 0, shelf }) => [shelf, id],
       dependencies: ({ id = 0 }) => [dep.group('reader', id), dep.tag('front')],
       mode: 'soft',
     })
@@ -494,7 +480,7 @@ describe('a broker', () => {
       return 'old'
     })
     await books.apply({ id: 1, shelf: 'a' }, () => {})
-    expect(changes[0]?.names).toEqual(['pk:book:a:1', 'group:reader:1', 'tag:front', 'scopes:book:shelf'])
+    expect(changes[0]?.names).toEqual(['id:book:a:1', 'group:reader:1', 'tag:front', 'scopes:book:shelf'])
     expect(inner.peek('key')).toBe(NO_VALUE)
     expect(inner.peek('key', { ignoreExpiration: true })).toBe('old')
   })

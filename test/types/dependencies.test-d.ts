@@ -115,9 +115,9 @@ describe('a change', () => {
 
 describe('names', () => {
   it('have parts of plain kinds', () => {
-    expectTypeOf(dep.primaryKey('Order', 2026, 17n, 'a')).toEqualTypeOf<string>()
+    expectTypeOf(dep.id('Order', 2026, 17n, 'a')).toEqualTypeOf<string>()
     // @ts-expect-error a key has at least one part
-    dep.primaryKey('Order')
+    dep.id('Order')
     // @ts-expect-error a boolean is no id
     dep.id('user', true)
     // @ts-expect-error an object is no id
