@@ -13,7 +13,8 @@ import {
   type OperationName,
   wrap,
 } from '../../src/index.js'
-import { idle, manualClock } from '../support/stage.js'
+import { manualClock } from '../support/stage.js'
+import { idle, sleep } from '../support/waiting.js'
 
 const cause = new Error('connection refused')
 const failed = expect.objectContaining({ name: 'CorralError', code: 'ERR_BACKEND', cause }) as Error
@@ -214,7 +215,7 @@ describe('a backend that answers too late', () => {
     const backend = defineBackend<CachedValue>({
       name: 'patient',
       timeout: '30d',
-      get: async () => void (await new Promise((resolve) => setTimeout(resolve, 30))),
+      get: async () => void (await sleep(30)),
       set: () => {},
       delete: () => {},
     })

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
+import { sleep } from '../support/waiting.js'
 
 const poll = { from: 5, to: 50, growth: 3 }
 
@@ -15,7 +15,7 @@ describe('waiters of a store that sends messages', () => {
     let read: () => Promise<number | undefined> = stands
     const waiters = waitersOf(() => live)
     const settled = waiters.join('lease').untilOver(10_000, () => read())
-    await delay(1)
+    await sleep(1)
     // The lease ended before we listened.
     read = over
     live = true

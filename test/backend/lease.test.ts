@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { makeRegion, NO_VALUE } from '../../src/index.js'
-import { held, idle } from '../support/stage.js'
+import { held } from '../support/stage.js'
+import { idle } from '../support/waiting.js'
 
 beforeEach(async () => {
   vi.useFakeTimers({

@@ -1,40 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import {
-  type Backend,
-  type CachedValue,
-  defineBackend,
-  makeRegion,
-  NO_VALUE,
-  type PlainMutex,
-} from '../../src/index.js'
-import { counting, deferred, held, idle, isPending } from '../support/stage.js'
+import { type Backend, type CachedValue, defineBackend, makeRegion, NO_VALUE } from '../../src/index.js'
+import { queuedMutex } from '../support/queued-mutex.js'
+import { counting, held } from '../support/stage.js'
+import { deferred, idle, isPending } from '../support/waiting.js'
 
 /** A store that processes share: its entries, and its locks with their queues. */
 function sharedStore() {
   const entries = new Map<string, CachedValue>()
-  const locked = new Set<string>()
-  const queues = new Map<string, (() => void)[]>()
-  const mutex = (key: string): PlainMutex => ({
-    async acquire(wait) {
-      for (;;) {
-        if (!locked.has(key)) {
-          locked.add(key)
-          return true
-        }
-        if (!wait) return false
-        await new Promise<void>((resolve) => {
-          queues.set(key, [...(queues.get(key) ?? []), resolve])
-        })
-      }
-    },
-    async release() {
-      locked.delete(key)
-      const [first, ...rest] = queues.get(key) ?? []
-      queues.set(key, rest)
-      first?.()
-    },
-    locked: () => locked.has(key),
-  })
+  const { locked, mutex } = queuedMutex()
   /** A backend of one process. */
   const connect = (): Backend<CachedValue> =>
     defineBackend<CachedValue>({

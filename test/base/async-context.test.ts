@@ -1,11 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { asyncContext, type ContextFrame } from '../../src/base/async-context.js'
+import { turn } from '../support/waiting.js'
 
 interface Named extends ContextFrame<Named> {
   readonly name: string
 }
-
-const idle = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 describe('spans', () => {
   it('stay left after another one was entered there', async () => {
@@ -16,7 +15,7 @@ describe('spans', () => {
       all.leave(async () => {
         const inner = all.during(span('inner'), async () => {
           seen.push(all.current()?.name)
-          await idle()
+          await turn()
           seen.push(all.current()?.name)
         })
         seen.push(all.current())
@@ -31,7 +30,7 @@ describe('spans', () => {
     const all = asyncContext<Named>('test: around')
     const seen: unknown[] = []
     await all.during({ name: 'outer', parent: undefined, over: false }, async () => {
-      await all.leave(idle)
+      await all.leave(turn)
       seen.push(all.current()?.name)
     })
     expect([...seen, all.current()]).toEqual(['outer', undefined])

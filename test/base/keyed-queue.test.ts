@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { keyedQueue } from '../../src/base/keyed-queue.js'
-import { deferred } from '../support/stage.js'
+import { deferred } from '../support/waiting.js'
 
 describe('a keyed queue', () => {
   it('runs work on one key in the order of the calls', async () => {

@@ -1,6 +1,8 @@
 import { describe, it } from 'vitest'
-import { type CachedValue, defineBackend, type PlainMutex } from '../../src/index.js'
+import { type CachedValue, defineBackend } from '../../src/index.js'
 import { backendContract, type Skip } from '../../src/testing/index.js'
+import { queuedMutex } from '../support/queued-mutex.js'
+import { sleep } from '../support/waiting.js'
 import { entries } from './values.js'
 
 const runner = { describe, it }
@@ -35,10 +37,10 @@ backendContract(
 function slowStore() {
   const map = new Map<string, { readonly value: string; readonly expiresAt: number }>()
   let calls = 0
-  const turn = () => new Promise<void>((resolve) => setTimeout(resolve, (++calls * 7) % 3))
+  const delay = () => sleep((++calls * 7) % 3)
   return {
     async get(key: string): Promise<CachedValue | undefined> {
-      await turn()
+      await delay()
       const found = map.get(key)
       return found === undefined || found.expiresAt <= Date.now()
         ? undefined
@@ -46,14 +48,14 @@ function slowStore() {
     },
     async set(key: string, value: CachedValue, { ttl }: { readonly ttl?: number }): Promise<void> {
       const text = JSON.stringify(value)
-      await turn()
+      await delay()
       map.set(key, {
         value: text,
         expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : Date.now() + ttl,
       })
     },
     async delete(key: string): Promise<void> {
-      await turn()
+      await delay()
       map.delete(key)
     },
   }
@@ -82,31 +84,6 @@ backendContract(
 
 backendContract(
   'a backend with a plain mutex',
-  () => {
-    const locked = new Set<string>()
-    const queues = new Map<string, (() => void)[]>()
-    const mutex = (key: string): PlainMutex => ({
-      async acquire(wait) {
-        for (;;) {
-          if (!locked.has(key)) {
-            locked.add(key)
-            return true
-          }
-          if (!wait) return false
-          await new Promise<void>((resolve) => {
-            queues.set(key, [...(queues.get(key) ?? []), resolve])
-          })
-        }
-      },
-      release() {
-        locked.delete(key)
-        const [first, ...rest] = queues.get(key) ?? []
-        queues.set(key, rest)
-        first?.()
-      },
-      locked: () => locked.has(key),
-    })
-    return defineBackend({ name: 'locked', ...slowStore(), mutex })
-  },
+  () => defineBackend({ name: 'locked', ...slowStore(), mutex: queuedMutex().mutex }),
   { values: entries(), runner },
 )

@@ -12,6 +12,7 @@ import {
   NO_VALUE,
   wrap,
 } from '../../src/index.js'
+import { held } from '../support/stage.js'
 import { onStores } from './stores.js'
 
 it('explains why a key hits or misses, and what it depends on', async () => {
@@ -161,23 +162,12 @@ onStores('all', 'explain', (at) => {
 
   it('tells that somebody is making the key', async () => {
     const { region, other } = site()
-    let release = () => {}
-    const gate = new Promise<void>((resolve) => {
-      release = resolve
-    })
-    let began = () => {}
-    const begun = new Promise<void>((resolve) => {
-      began = resolve
-    })
-    const making = region.getOrCreate('k', async () => {
-      began()
-      await gate
-      return 1
-    })
-    await begun
+    const creator = held<number>()
+    const creating = region.getOrCreate('k', creator.create)
+    await creator.started
     expect(await other.explain('k')).toMatchObject({ verdict: 'miss', locked: true })
-    release()
-    await making
+    creator.resolve(1)
+    await creating
     expect(await other.explain('k')).toMatchObject({ verdict: 'hit', locked: false })
   })
 

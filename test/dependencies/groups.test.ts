@@ -3,6 +3,8 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { prefix } from '../../proxies/prefix.js'
 import { CorralError, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { held } from '../support/stage.js'
+import { turn } from '../support/waiting.js'
 
 function site() {
   const store = memory()
@@ -203,22 +205,16 @@ describe('a batch of which some keys are made later', () => {
     const [one, other] = ['a', 'b'].map(() =>
       makeRegion<string>({ name: 'batch', backend: wrap(store, dependencies()) }),
     )
-    let release: () => void = () => {}
-    const gate = new Promise<void>((resolve) => {
-      release = resolve
-    })
+    const creator = held<string>()
     const create = (key: string) => {
       dependsOn(dep.id('row', key))
       return `made ${key}`
     }
-    const blocking = one?.getOrCreate('x', async () => {
-      await gate
-      throw new Error('boom')
-    })
-    await new Promise((resolve) => setImmediate(resolve))
+    const blocking = one?.getOrCreate('x', creator.create)
+    await turn()
     const batch = other?.getOrCreateMulti(['w', 'x'], (keys) => keys.map(create))
-    await new Promise((resolve) => setImmediate(resolve))
-    release()
+    await turn()
+    creator.reject(new Error('boom'))
     await expect(blocking).rejects.toThrow('boom')
     expect(await batch).toEqual(['made w', 'made x'])
     await one?.invalidateDependencies(dep.id('row', 'x'))

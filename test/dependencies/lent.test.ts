@@ -15,7 +15,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { withMemcached } from '../backends/memcached/start.js'
-import { deferred, idle } from '../support/stage.js'
+import { deferred, idle } from '../support/waiting.js'
 
 /** Two processes over one store whose ledger is somebody else's. */
 function lending(ledger: Ledger) {

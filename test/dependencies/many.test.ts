@@ -7,6 +7,7 @@ import { prefix } from '../../proxies/prefix.js'
 import { remembered } from '../../src/dependencies/call-registry.js'
 import { CorralError, dep, dependsOn, makeRegion, methodOf, NO_VALUE, wrap } from '../../src/index.js'
 import { held } from '../support/stage.js'
+import { turn } from '../support/waiting.js'
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -193,7 +194,7 @@ describe('refreshDependencies', () => {
     const row = { value: 'old' }
     const inner = region.cacheOnArguments({ namespace: 'inner', ...user })(async (_id: number) => {
       const { value } = row
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       return value
     })
     const middle = region.cacheOnArguments({ namespace: 'middle', ...user })(
@@ -453,7 +454,7 @@ describe('what a region remembers of its calls', () => {
       gone.push(new WeakRef(shop))
     }
     for (let i = 0; i < 10 && gone.some((shop) => shop.deref() !== undefined); i++) {
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       collect()
     }
     // The last one may still be on the stack.

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
 import { CorralError, dep, dependsOn, NO_VALUE } from '../../src/index.js'
+import { sleep } from '../support/waiting.js'
 import { onStores } from './stores.js'
 
 onStores('all', 'what Matroska loses', (at) => {
@@ -157,7 +158,7 @@ onStores('all', 'what Matroska loses', (at) => {
       const find = from.cacheOnArguments({ namespace: 'balance', dependencies: () => dep.id('account', 1) })(
         async () => {
           const seen = database.committed
-          await new Promise((resolve) => setTimeout(resolve, Math.random() * 4))
+          await sleep(Math.random() * 4)
           return seen
         },
       )
@@ -166,7 +167,7 @@ onStores('all', 'what Matroska loses', (at) => {
     for (let version = 2; version < 12; version++) {
       const readers = [read(region), read(other)]
       // The transaction is under way: others still see what was there before it, and may cache that.
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * 4))
+      await sleep(Math.random() * 4)
       readers.push(read(region), read(other))
       database.committed = version
       await region.invalidateDependencies(dep.id('account', 1))

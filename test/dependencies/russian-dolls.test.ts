@@ -5,6 +5,7 @@ import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
+import { turn } from '../support/waiting.js'
 
 /** A region whose stale values are never renewed, so that they are served for as long as a test looks. */
 function standing() {
@@ -50,7 +51,7 @@ describe('parts that are read side by side', () => {
     const { region } = standing()
     const leaf = (id: number) =>
       region.getOrCreate(`leaf ${id}`, async () => {
-        await new Promise((resolve) => setImmediate(resolve))
+        await turn()
         dependsOn(dep.id('leaf', id))
         return `${id}`
       })

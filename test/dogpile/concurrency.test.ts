@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type DogpileDriver, dogpile, type Lookup } from '../../src/dogpile/index.js'
 import { makeRegion } from '../../src/index.js'
-import { idle, manualClock } from '../support/stage.js'
+import { manualClock } from '../support/stage.js'
+import { idle, sleep } from '../support/waiting.js'
 
 interface Scenario {
   readonly callers: number
@@ -34,7 +35,6 @@ async function simulate({
   delay,
   storeExpire,
 }: Scenario): Promise<Report> {
-  const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
   const began = Date.now()
   let stored: { readonly value: number; readonly at: number } | undefined
   let creators = 0

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { type DogpileDriver, dogpile, type FillResult, type Lookup } from '../../src/dogpile/index.js'
 import type { CorralError } from '../../src/index.js'
-import { deferred, held, idle, isPending } from '../support/stage.js'
+import { held } from '../support/stage.js'
+import { deferred, idle, isPending, sleep } from '../support/waiting.js'
 
 /** A resource in a variable, with every call that the dogpile makes. */
 function resource(initial: Lookup<string> = { state: 'missing' }) {
@@ -176,7 +177,7 @@ describe('a dogpile without a cache', () => {
     const asked = () => at.calls.filter((call) => call === 'acquire').length
     for (const deadline = performance.now() + 10_000; asked() < 2 && performance.now() < deadline; ) {
       expect(await pile.run('key', steps)).toBe('old')
-      await new Promise((resolve) => setTimeout(resolve, 1))
+      await sleep(1)
     }
     expect(asked()).toBe(2)
   })
@@ -309,7 +310,7 @@ describe('a failure in a dogpile', () => {
       },
     })
     const failed = expect(waiting).rejects.toThrow('judged in vain')
-    await new Promise((resolve) => setTimeout(resolve, 1))
+    await sleep(1)
     others.resolve()
     await failed
     process.off('unhandledRejection', note)

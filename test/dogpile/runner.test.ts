@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type CreationJob, diagnostics, inBackground, NO_VALUE } from '../../src/index.js'
-import { counting, deferred, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { deferred, idle } from '../support/waiting.js'
 
 /** A runner that keeps its jobs until a test runs them. */
 function collecting() {

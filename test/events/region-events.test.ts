@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -13,7 +12,8 @@ import {
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
-import { idle, isPending, open } from '../support/stage.js'
+import { open } from '../support/stage.js'
+import { idle, isPending, sleep } from '../support/waiting.js'
 
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (error) => unhandled.push(error))
@@ -180,7 +180,7 @@ describe('the events of a region', () => {
       throw thrown
     })
     region.on('invalidate', async () => {
-      await delay(1)
+      await sleep(1)
       throw rejected
     })
     region.on('invalidate', () => new Promise(() => {}))
@@ -193,7 +193,7 @@ describe('the events of a region', () => {
     region.on('invalidate', () => heard.push('last'))
     expect(await isPending(region.delete('key'))).toBe(false)
     expect(heard).toEqual(['last'])
-    await delay(5)
+    await sleep(5)
     await idle()
     expect(reported.map(({ error }) => error)).toEqual([thrown, thrown, rejected])
     expect(reported[0]?.where).toBe("listener of 'invalidating'")

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type CreationJob, makeRegion, NO_VALUE } from '../../src/index.js'
-import { counting, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { idle } from '../support/waiting.js'
 
 inEveryRegion('a cached function', (open) => {
   it('is called on a miss, not on a hit, and again after expiration', async () => {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
-import { counting, deferred, held, idle, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { deferred, idle } from '../support/waiting.js'
 
 inEveryRegion('a cached function of many ids', (open) => {
   /** Answers `<count> <id>`, and counts calls by id. */

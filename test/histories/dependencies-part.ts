@@ -2,7 +2,6 @@
  * One process's part in a history of reads and invalidations by dependencies: rows, lists that are made from rows by
  * cached functions inside one another, and writers that change the truth and invalidate nothing but names.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { lmdb } from '../../backends/lmdb/index.js'
 import { memcached } from '../../backends/memcached/index.js'
@@ -10,6 +9,7 @@ import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { type Backend, type Bytes, dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { sleep, turn } from '../support/waiting.js'
 import type { Event, History } from './redis.js'
 
 /** A store, as plain data that can be told to a process. */
@@ -75,7 +75,7 @@ export async function takePartByDependencies({
   const load = async (row: number): Promise<Row> => {
     const began = now()
     const version = Number((await source.get(`v${row}`)) ?? 0)
-    if (Math.random() < 0.7) await delay(below(CREATION))
+    if (Math.random() < 0.7) await sleep(below(CREATION))
     creations.push([row, began, now(), version])
     return { row, version }
   }
@@ -146,9 +146,9 @@ export async function takePartByDependencies({
       } catch (error) {
         const code = String((error as { readonly code?: unknown }).code ?? error).slice(0, 120)
         failures[code] = (failures[code] ?? 0) + 1
-        await delay(below(20))
+        await sleep(below(20))
       }
-      await (pause > 0 ? delay(below(pause)) : new Promise((resolve) => setImmediate(resolve)))
+      await (pause > 0 ? sleep(below(pause)) : turn())
     }
   }
   // Each row is changed by one loop, so that its invalidations come one after another.

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { openPath } from '../../backends/lmdb/client/open-file.js'
 import { clockOf, rangesOf, TAG } from '../../backends/lmdb/format.js'
@@ -13,6 +12,7 @@ import { type Crew, crew } from '../backends/redis/crew.js'
 import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
 import { LONG } from '../backends/redis/suite.js'
 import { startMemcached } from '../support/servers.js'
+import { sleep } from '../support/waiting.js'
 import type { Place } from './dependencies-part.js'
 import { type History, judge, type Verdict } from './redis.js'
 
@@ -121,7 +121,7 @@ describe.skipIf(redis === null)('the history of what is invalidated by dependenc
         let lost = 0
         let going = true
         const losing = (async () => {
-          for (; going; await delay(Math.random() * 2 * EVERY)) {
+          for (; going; await sleep(Math.random() * 2 * EVERY)) {
             await setting.lose()
             lost++
           }

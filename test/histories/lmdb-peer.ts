@@ -1,6 +1,7 @@
 import { NO_VALUE } from '../../src/backend/cached-value.js'
 import type { Region } from '../../src/region/types.js'
 import type { Peer, Reply, Task } from '../backends/lmdb/peer-protocol.js'
+import { sleep, turn } from '../support/waiting.js'
 import { openTruth } from './truth.js'
 
 interface Value {
@@ -10,8 +11,6 @@ interface Value {
 }
 
 const READERS = 8
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const below = (n: number): number => Math.floor(Math.random() * n)
 
 /** Reads whatever there is and changes its own keys, and says how much of it; whatever it reads must be new enough. */

@@ -4,11 +4,11 @@ import {
   bundlePeer,
   endPeers,
   LONG,
-  pause,
   type RunningPeer,
   startPeer,
   temporaryFolder,
 } from '../backends/lmdb/support.js'
+import { sleep } from '../support/waiting.js'
 
 const SECONDS = LONG ? 240 : 20
 const KEYS = 24
@@ -47,7 +47,7 @@ test(
     const peers = await Promise.all(Array.from({ length: PEERS }, (_, me) => start(me)))
     const end = Date.now() + SECONDS * 1000
     while (Date.now() < end && violations.length === 0) {
-      await pause(300 + Math.random() * 900)
+      await sleep(300 + Math.random() * 900)
       const me = Math.floor(Math.random() * PEERS)
       const victim = peers[me] as RunningPeer
       if (Math.random() < 0.6) {
@@ -57,7 +57,7 @@ test(
         total.kills++
       } else {
         victim.signal('SIGSTOP')
-        await pause(Math.random() * 1200)
+        await sleep(Math.random() * 1200)
         victim.signal('SIGCONT')
         total.freezes++
       }

@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, inject, it } from 'vitest'
 import { type Event, type History, startPeers } from '../backends/memcached/peers.js'
 import { LONG, say } from '../backends/memcached/start.js'
 import { faultProxy } from '../support/faultproxy.js'
 import { type Server, startMemcached } from '../support/servers.js'
+import { sleep } from '../support/waiting.js'
 
 const PROCESSES = 4
 const MS = LONG ? 240_000 : 12_000
@@ -52,29 +52,29 @@ describe.skipIf(inject('servers').memcached === null)('the history of a memcache
     const troubles: Record<string, () => Promise<unknown>> = {
       killed: async () => {
         await server.kill('SIGKILL')
-        await delay(50)
+        await sleep(50)
         server = await startMemcached({ port })
       },
       frozen: async () => {
         await server.kill('SIGSTOP')
-        await delay(400)
+        await sleep(400)
         await server.kill('SIGCONT')
       },
       flushed: () => say(port, 'flush_all'),
       cut: async () => {
         proxy.set({ kind: 'cut', afterBytes: Math.random() * 4_000 })
-        await delay(100)
+        await sleep(100)
         proxy.set({ kind: 'none' })
       },
       'hung up': async () => {
         proxy.set({ kind: 'fin' })
-        await delay(60)
+        await sleep(60)
         proxy.set({ kind: 'none' })
       },
       reset: async () => proxy.reset(),
       swallowed: async () => {
         proxy.set({ kind: 'blackhole' })
-        await delay(350)
+        await sleep(350)
         proxy.set({ kind: 'none' })
       },
     }
@@ -82,7 +82,7 @@ describe.skipIf(inject('servers').memcached === null)('the history of a memcache
     let over = false
     const trouble = async () => {
       for (let i = 0; !over; i++) {
-        await delay(LONG ? 900 : 500)
+        await sleep(LONG ? 900 : 500)
         const [name, cause] = Object.entries(troubles)[i % 7] as [string, () => Promise<unknown>]
         if (over) return
         await cause()

@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { type Crew, crew, type Worker } from '../backends/redis/crew.js'
 import { cluster, type Deployment, sentinel, standalone } from '../backends/redis/deployments.js'
 import { LONG } from '../backends/redis/suite.js'
+import { sleep } from '../support/waiting.js'
 import { type History, judge, sharedNow, type Verdict } from './redis.js'
 
 const PROCESSES = 3
@@ -56,7 +56,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     start: standalone,
     trouble: async ({ servers: [server] }) => {
       await server?.kill('SIGSTOP')
-      await delay(150)
+      await sleep(150)
       await server?.kill('SIGCONT')
     },
     every: 500,
@@ -113,7 +113,7 @@ describe.skipIf(inject('servers').redis === null)('the history of several proces
           death === undefined ? undefined : ([death - LOSABLE.before, death + LOSABLE.after] as const)
         const troubles = (async () => {
           for (let round = 0; going; round++) {
-            await delay(every)
+            await sleep(every)
             await trouble(at, round, died).catch(() => {})
           }
         })()

@@ -2,12 +2,12 @@
  * A history of reads and invalidations from several processes, and the judgement of it. The truth is a version of each
  * key in another Redis, which only grows. Each key is written by one process; all of them read and create it.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { type RedisBackendOptions, redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { sleep, turn } from '../support/waiting.js'
 
 export interface HistoryOrder {
   readonly task: 'history'
@@ -76,7 +76,7 @@ export async function takePart({
     const v = await version(key)
     // What it is made from becomes known only now.
     dependsOn(dep.id('row', key))
-    if (Math.random() < 0.7) await delay(random(creation))
+    if (Math.random() < 0.7) await sleep(random(creation))
     creations.push([key, began, sharedNow(), v])
     return { v, key }
   }
@@ -87,7 +87,7 @@ export async function takePart({
       const { code, message } = error as { readonly code?: string; readonly message: string }
       const name = code === 'ERR_BACKEND' || code === undefined ? message.slice(0, 120) : code
       failures[name] = (failures[name] ?? 0) + 1
-      await delay(random(50))
+      await sleep(random(50))
     }
   }
   const read = async () => {
@@ -150,7 +150,7 @@ export async function takePart({
   const loop = async (work: () => Promise<void>, pause: number) => {
     while (sharedNow() < end) {
       await attempt(work)
-      await (pause > 0 ? delay(random(pause)) : new Promise((resolve) => setImmediate(resolve)))
+      await (pause > 0 ? sleep(random(pause)) : turn())
     }
   }
   await Promise.all([

@@ -1,8 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { standalone } from '../backends/redis/deployments.js'
 import { LONG, withRedis } from '../backends/redis/suite.js'
 import { type FaultProxy, faultProxy } from '../support/faultproxy.js'
+import { sleep } from '../support/waiting.js'
 import { history, judge, type Verdict } from './signals.js'
 
 const MS = LONG ? 60_000 : 5_000
@@ -24,15 +24,15 @@ withRedis('the history of stores joined by broadcast()', standalone, (at) => {
       else if (kind === 1) await at().admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
       else if (kind === 2) {
         victim?.set({ kind: 'blackhole' })
-        await delay(600)
+        await sleep(600)
         victim?.set({ kind: 'none' })
       } else if (Math.random() < 0.5) {
         victim?.set({ kind: 'latency', ms: 20, jitter: 60 })
-        await delay(200)
+        await sleep(200)
         victim?.set({ kind: 'none' })
       } else {
         await at().servers[0]?.kill('SIGSTOP')
-        await delay(100)
+        await sleep(100)
         await at().servers[0]?.kill('SIGCONT')
       }
     },
@@ -46,7 +46,7 @@ withRedis('the history of stores joined by broadcast()', standalone, (at) => {
       let going = true
       const making = (async () => {
         for (let round = 0; going; round++) {
-          await delay(150 + Math.random() * 250)
+          await sleep(150 + Math.random() * 250)
           await trouble(proxies, round)
         }
       })()

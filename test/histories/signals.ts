@@ -5,13 +5,13 @@
  * starts after its message was heard there, and (3) no read at all that starts after `t + maxDelay` answers what is older.
  */
 
-import { setTimeout as delay } from 'node:timers/promises'
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
 import type { Bus } from '../../src/signals/index.js'
+import { sleep } from '../support/waiting.js'
 
 const MAX_DELAY = 300
 
@@ -109,7 +109,7 @@ export async function history({ ports, keys, readers, ms }: HistoryOptions): Pro
       creations.push(creation)
       const version = truth[key] as number
       dependsOn(dep.id('row', key))
-      await delay(random(15))
+      await sleep(random(15))
       creation.to = now()
       return version
     }
@@ -141,7 +141,7 @@ export async function history({ ports, keys, readers, ms }: HistoryOptions): Pro
   const loop = async (work: () => Promise<void>, pause: number) => {
     while (now() < end) {
       await work()
-      await delay(random(pause))
+      await sleep(random(pause))
     }
   }
   await Promise.all(

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { turn } from '../support/waiting.js'
 import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } from './moments.js'
 
 /**
@@ -279,5 +280,5 @@ async function play(
 
 /** Everything between two steps is microtasks, and so is over by the next turn of the loop. */
 function settled(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
+  return turn()
 }

@@ -8,7 +8,8 @@ import { lmdb } from '../../backends/lmdb/index.js'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import { type Backend, type Bytes, type InvalidationMode, type Ledger, wrap } from '../../src/index.js'
-import { LONG, pause, temporaryFolder } from '../backends/lmdb/support.js'
+import { LONG, temporaryFolder } from '../backends/lmdb/support.js'
+import { sleep } from '../support/waiting.js'
 import {
   type Exploration,
   keepsOrderOfInvalidations,
@@ -203,7 +204,7 @@ describe('every order of the transactions that a file is sent', () => {
 
   const gone = async (key: string) => {
     const { entries } = openDatabase(root)
-    while (entries.getBinary(key) !== undefined) await pause(5)
+    while (entries.getBinary(key) !== undefined) await sleep(5)
   }
   it.each<[string, (key: string) => unknown]>([
     ['deleted', (key) => bare.delete(key)],

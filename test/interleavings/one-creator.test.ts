@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { nullBackend } from '../../backends/null.js'
 import { makeRegion } from '../../src/index.js'
+import { turn } from '../support/waiting.js'
 import { explore, type Schedule } from './explore.js'
 import { type Opener, runsOneCreator } from './one-creator.js'
 import { stepped } from './stepped.js'
@@ -29,7 +30,7 @@ describe('one creator', () => {
     const region = makeRegion<number>({ backend: nullBackend() })
     let creations = 0
     const create = async () => {
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       return ++creations
     }
     expect(await Promise.all(Array.from({ length: 50 }, () => region.getOrCreate('k', create)))).toEqual(

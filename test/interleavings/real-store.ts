@@ -2,6 +2,8 @@
  * Model checking against a real store: each step waits to be picked and then runs to its end, however long the store
  * takes for it, before the next one is.
  */
+
+import { turn } from '../support/waiting.js'
 import { seeded } from './explore.js'
 
 export type Step = <R>(label: string, run: () => R | Promise<R>) => Promise<R>
@@ -134,5 +136,3 @@ async function play(
     })
   }
 }
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))

@@ -22,7 +22,8 @@ import {
 import { type Bus, type BusListener, type LocalBus, localBus } from '../../src/signals/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
-import { held, idle, later } from '../support/stage.js'
+import { held, later } from '../support/stage.js'
+import { idle } from '../support/waiting.js'
 
 proxyContract('broadcast()', (next) => broadcast(localBus(), { name: 'contract' })(next), {
   over: () => memory({ copy: 'clone' }),

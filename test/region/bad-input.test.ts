@@ -21,7 +21,8 @@ import {
   NO_VALUE,
   wrap,
 } from '../../src/index.js'
-import { idle, inEveryRegion, open } from '../support/stage.js'
+import { inEveryRegion, open } from '../support/stage.js'
+import { idle, turn } from '../support/waiting.js'
 
 const refusal = (code: CorralErrorCode) =>
   expect.objectContaining({
@@ -381,7 +382,7 @@ describe('other arguments', () => {
       await expect(many(1, 2)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(at.invalidateDependencies(of() as string)).rejects.toEqual(refusal('ERR_OPTION'))
       expect(() => dep.tag(later() as never)).toThrow(refusal('ERR_OPTION'))
-      for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+      for (let i = 0; i < 3; i++) await turn()
       process.off('unhandledRejection', listen)
       expect(unhandled).toEqual([])
       expect(await at.keyIsLocked(one.key(1))).toBe(false)

@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -15,14 +14,7 @@ import {
   optionsKeyGenerator,
   wrap,
 } from '../../src/index.js'
-
-const deferred = <T>() => {
-  let resolve!: (value: T) => void
-  const promise = new Promise<T>((done) => {
-    resolve = done
-  })
-  return { promise, resolve }
-}
+import { deferred, sleep } from '../support/waiting.js'
 
 describe('a value that no snapshot vouches for', () => {
   it('is not shared with callers who came after an invalidation', async () => {
@@ -37,11 +29,11 @@ describe('a value that no snapshot vouches for', () => {
       return seen
     }
     const first = outer.getOrCreate('k', create)
-    await pause(5)
+    await sleep(5)
     row = 'new'
     await outer.invalidate()
     const later = outer.getOrCreate('k', create)
-    await pause(5)
+    await sleep(5)
     gate.resolve()
     expect(await first).toBe('old')
     expect(await later).toBe('new')
@@ -84,7 +76,7 @@ describe('calling off', () => {
       return 1
     }
     const first = region.getOrCreate('k', create, { signal: controller.signal })
-    await pause(2)
+    await sleep(2)
     controller.abort(new Error('gone'))
     const second = region.getOrCreate('k', create)
     gate.resolve()
@@ -106,7 +98,7 @@ describe('calling off', () => {
       },
       { signal: controller.signal },
     )
-    await pause(2)
+    await sleep(2)
     const other = region.getOrCreate('b', () => 2)
     controller.abort(new Error('gone'))
     gate.resolve()
@@ -122,7 +114,7 @@ describe('calling off', () => {
       await gate.promise
       return 1
     })
-    await pause(2)
+    await sleep(2)
     await region.delete('k')
     expect(await region.getOrCreate('k', () => 2)).toBe(2)
     gate.resolve()
@@ -164,7 +156,7 @@ describe('calling off', () => {
     await region.set('k', 1)
     now = 11
     expect(await region.getOrCreate('k', () => 2)).toBe(1)
-    await pause(2)
+    await sleep(2)
     expect(await region.keyIsLocked('k')).toBe(false)
   })
 
@@ -273,7 +265,7 @@ describe('a caller that has to start over', () => {
     const first = deferred<string>()
     const second = deferred<string>()
     const leader = region.getOrCreate('k', () => first.promise)
-    await pause(5)
+    await sleep(5)
     const began = performance.now()
     const joiner = region
       .getOrCreate('k', () => 'its own', { wait: 1_000 })
@@ -281,10 +273,10 @@ describe('a caller that has to start over', () => {
         () => 'served',
         (error) => (CorralError.is(error, 'ERR_WAIT_TIMEOUT') ? 'late' : error),
       )
-    await pause(5)
+    await sleep(5)
     await region.delete('k')
     const next = region.getOrCreate('k', () => second.promise)
-    await pause(700)
+    await sleep(700)
     first.resolve('voided')
     expect(await leader).toBe('voided')
     // It waits for the second creation now, for what is left of its second.

@@ -3,7 +3,8 @@ import { memory } from '../../backends/memory/index.js'
 import { nullBackend } from '../../backends/null.js'
 import { prefix } from '../../proxies/prefix.js'
 import { defineBackend, delegate, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
-import { manualClock } from '../support/stage.js'
+import { held, manualClock } from '../support/stage.js'
+import { turn } from '../support/waiting.js'
 
 const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
 
@@ -242,13 +243,13 @@ describe('closing', () => {
   it('closes a backend that is replaced, once nothing is being created for it', async () => {
     const { backend, closed } = closing()
     const region = makeRegion({ backend })
-    let finish: (value: number) => void = () => {}
-    const creating = region.getOrCreate('key', () => new Promise<number>((resolve) => (finish = resolve)))
-    await vi.waitFor(() => expect(finish.length).toBe(1))
+    const creator = held<number>()
+    const creating = region.getOrCreate('key', creator.create)
+    await creator.started
     region.configure({ backend: memory(), replaceExistingBackend: true })
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
     expect(closed()).toBe(0)
-    finish(1)
+    creator.resolve(1)
     expect(await creating).toBe(1)
     await vi.waitFor(() => expect(closed()).toBe(1))
   })

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type Creation, NO_VALUE } from '../../src/index.js'
-import { counting, held, idle, inEveryRegion, isPending, open as openMemory } from '../support/stage.js'
+import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { idle, isPending, sleep } from '../support/waiting.js'
 
 inEveryRegion('getOrCreate', (open) => {
   it('creates and stores what is missing', async () => {
@@ -384,11 +385,7 @@ describe('waiting for another creation', () => {
 
   it('does not apply to the caller whose creator runs', async () => {
     const { region } = openMemory<string>()
-    const value = await region.getOrCreate(
-      'key',
-      () => new Promise<string>((resolve) => setTimeout(resolve, 40, 'slow')),
-      { wait: 5 },
-    )
+    const value = await region.getOrCreate('key', async () => (await sleep(40), 'slow'), { wait: 5 })
     expect(value).toBe('slow')
   })
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { makeRegion, NO_VALUE, type Region } from '../../src/index.js'
-import { held, inEveryRegion, isPending, open as openMemory } from '../support/stage.js'
+import { held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { isPending } from '../support/waiting.js'
 
 type Invalidation = readonly [name: string, invalidate: (region: Region<string>) => Promise<unknown>]
 

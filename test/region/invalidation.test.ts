@@ -1,15 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type Freshness, makeRegion, NO_VALUE, type RegionInvalidator } from '../../src/index.js'
-import {
-  counting,
-  held,
-  idle,
-  inEveryRegion,
-  isPending,
-  manualClock,
-  open as openMemory,
-} from '../support/stage.js'
+import { counting, held, inEveryRegion, manualClock, open as openMemory } from '../support/stage.js'
+import { idle, isPending } from '../support/waiting.js'
 
 inEveryRegion('a hard invalidation of the region', (open) => {
   it('makes a miss of every value', async () => {

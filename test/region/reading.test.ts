@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { type CorralError, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { inEveryRegion, later, open as openMemory } from '../support/stage.js'
+import { turn } from '../support/waiting.js'
 
 inEveryRegion('reading', (open) => {
   it('answers what was set', async () => {
@@ -155,7 +156,7 @@ describe('peek', () => {
       expect(() => makeRegion({ backend }).peek('key')).toThrow(
         expect.objectContaining({ code: 'ERR_ASYNC_BACKEND' }) as CorralError,
       )
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
   })
 })
 

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { NO_VALUE } from '../../src/index.js'
-import { counting, held, idle, inEveryRegion } from '../support/stage.js'
+import { counting, held, inEveryRegion } from '../support/stage.js'
+import { idle } from '../support/waiting.js'
 
 inEveryRegion('shouldCache', (open) => {
   it('decides whether a value is stored; it is returned either way', async () => {

@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { session, versioned } from '../../src/session/index.js'
 import { fetchPackage } from '../proxies/compress/fetched-packages.js'
+import { sleep } from '../support/waiting.js'
 
 /** What a server does with every request: calls a versioned function twice, with time in between. */
 type Answer = () => Promise<unknown>
@@ -122,7 +123,7 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
       const first = await cached()
       // The version changes while the request is answered; the request keeps to what it knows.
       state.version++
-      await new Promise((resolve) => setTimeout(resolve, 5))
+      await sleep(5)
       const again = await cached()
       const span = session.current()
       left.push(

@@ -5,7 +5,8 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
 import { manualClock } from '../support/stage.js'
-import { cachedTable, gate } from './support.js'
+import { gate, turn } from '../support/waiting.js'
+import { cachedTable } from './support.js'
 
 describe('a function with a version', () => {
   it('remembers the version with the session object that it was given', async () => {
@@ -172,7 +173,7 @@ describe('defects that it must not have', () => {
       return text
     })
     const slow = session.run(() => cached())
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
     row = { version: 2, text: 'new' }
     made.open()
     await slow

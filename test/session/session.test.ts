@@ -1,7 +1,7 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { session, versioned } from '../../src/session/index.js'
-import { cachedTable, gate } from './support.js'
+import { gate, sleep, turn } from '../support/waiting.js'
+import { cachedTable } from './support.js'
 
 describe('a session', () => {
   it('reaches all that is called in it, and ends when its promise settles', async () => {
@@ -9,7 +9,7 @@ describe('a session', () => {
     let inside: ReturnType<typeof session.current>
     const seen = await session.run(async () => {
       inside = session.current()
-      await pause(1)
+      await sleep(1)
       return session.current()
     })
     expect(seen).toBe(inside)
@@ -26,7 +26,7 @@ describe('a session', () => {
     }
     expect(() => session.run(fail)).toThrow('thrown')
     await expect(session.run(async () => fail())).rejects.toThrow('thrown')
-    await pause(1)
+    await sleep(1)
     expect(spans).toEqual([{ over: true }, { over: true }].map((span) => expect.objectContaining(span)))
   })
 
@@ -42,8 +42,8 @@ describe('a session', () => {
     const length = (span: unknown): number =>
       span === undefined ? 0 : 1 + length((span as { parent?: unknown }).parent)
     const lengths: number[] = []
-    let goesOn: () => void = () => {}
-    const held = session.run(() => new Promise<void>((resolve) => (goesOn = resolve)))
+    const end = gate()
+    const held = session.run(() => end.opened)
     // One begun by a timer that the former left behind, and one begun while the former still runs.
     for (const begunInside of [false, true])
       await new Promise<void>((done) => {
@@ -53,11 +53,11 @@ describe('a session', () => {
             lengths.push(length(session.current()))
             if (left-- === 0) return done()
             setImmediate(begin)
-            if (begunInside) await new Promise((resolve) => setImmediate(resolve))
+            if (begunInside) await turn()
           })
         begin()
       })
-    goesOn()
+    end.open()
     await held
     expect(lengths.length).toBe(102)
     expect(Math.max(...lengths)).toBeLessThan(5)
@@ -92,7 +92,7 @@ describe('a session', () => {
     await session.run(async () => {
       const outer = session.current()
       await session.run(async () => {
-        innermost = Promise.resolve().then(() => pause(2).then(() => session.current()))
+        innermost = Promise.resolve().then(() => sleep(2).then(() => session.current()))
       })
       expect(await innermost).toBe(outer)
     })
@@ -118,7 +118,7 @@ describe('a session', () => {
       call = slow('a')
     })
     expect(span).toMatchObject({ over: true })
-    await pause(1)
+    await sleep(1)
     write('a', 'two')
     made.open()
     expect(await call).toBe('one')

@@ -22,7 +22,8 @@ import { session, type VersionedFunction, versioned } from '../../src/session/in
 import { temporaryFolder } from '../backends/lmdb/support.js'
 import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
 import { type Server, startMemcached } from '../support/servers.js'
-import { gate, table } from './support.js'
+import { gate, sleep } from '../support/waiting.js'
+import { table } from './support.js'
 
 const LONG = process.env.LONG === '1'
 
@@ -265,7 +266,7 @@ for (const [name, { needs, start }] of Object.entries(stores))
     })
 
     it('never answer what is older than the version that a session knows', async () => {
-      const pause = () => new Promise<void>((resolve) => setTimeout(resolve, Math.random() * 4))
+      const pause = () => sleep(Math.random() * 4)
       const { write, both, close } = processes(pause)
       const ids = ['a', 'b', 'c']
       const written = new Map(ids.map((id) => [id, 0]))

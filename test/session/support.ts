@@ -37,11 +37,3 @@ export function cachedTable(options: Partial<VersionedOptions<[id: string]>> = {
 export function tracked(name = 'tracked'): Region {
   return makeRegion({ name, backend: wrap(memory(), dependencies()) })
 }
-
-export function gate(): { readonly opened: Promise<void>; open(): void } {
-  let open: () => void = () => {}
-  const opened = new Promise<void>((resolve) => {
-    open = resolve
-  })
-  return { opened, open: () => open() }
-}

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { CorralError, dependsOn, makeRegion, NO_VALUE } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
-import { cachedTable, gate, tracked } from './support.js'
+import { gate, turn } from '../support/waiting.js'
+import { cachedTable, tracked } from './support.js'
 
 const code = (wanted: string) => (error: unknown) => CorralError.is(error, wanted as never)
 
@@ -84,7 +85,7 @@ describe('a versioned function', () => {
       return text
     })
     const first = cached()
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
     row = { version: 2, text: 'new' }
     const second = cached()
     made.open()
@@ -99,12 +100,12 @@ describe('a versioned function', () => {
       namespace: 'once',
       version: async (_id: number) => {
         seen.versions++
-        await new Promise((resolve) => setImmediate(resolve))
+        await turn()
         return 'v'
       },
     })(async (id: number) => {
       seen.values++
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       return id
     })
     const all = await session.run(() => Promise.all(Array.from({ length: 6 }, () => cached(7))))
@@ -360,7 +361,7 @@ describe('a versioned function', () => {
       return read
     })
     const first = cached()
-    await new Promise((resolve) => setImmediate(resolve))
+    await turn()
     text = 'new'
     await cached.invalidate()
     made.open()

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { prefix } from '../../proxies/prefix.js'
 import { makeRegion, NO_VALUE, registerBackend, registerProxy, type Settings } from '../../src/index.js'
-import { manualClock } from '../support/stage.js'
+import { held, manualClock } from '../support/stage.js'
 
 const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
 
@@ -123,10 +123,10 @@ describe('configuration from flat settings', () => {
       { backend: 'recorded', 'lease.ms': '2s', 'lease.wait': '5ms' },
       '',
     )
-    let release!: (value: number) => void
-    const leader = region.getOrCreate('key', () => new Promise<number>((resolve) => (release = resolve)))
+    const creator = held<number>()
+    const leader = region.getOrCreate('key', creator.create)
     await expect(region.getOrCreate('key', () => 2)).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
-    release(1)
+    creator.resolve(1)
     await leader
   })
 

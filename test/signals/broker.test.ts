@@ -16,7 +16,8 @@ import {
   type NotInvalidated,
   relay,
 } from '../../src/signals/index.js'
-import { held, idle, isPending } from '../support/stage.js'
+import { held } from '../support/stage.js'
+import { idle, isPending } from '../support/waiting.js'
 
 interface Book {
   id: number | undefined

@@ -1,12 +1,12 @@
 /** Another process with a store of its own, joined by a real bus. Reads all the time, and tells what it hears. */
 
-import { setTimeout as delay } from 'node:timers/promises'
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
 import { relay } from '../../src/signals/index.js'
+import { sleep } from '../support/waiting.js'
 
 const now = () => Number(process.hrtime.bigint()) / 1e6
 const [port = '', maxDelay = ''] = process.argv.slice(2)
@@ -31,7 +31,7 @@ process.on(
     process.send?.({ done: true })
   },
 )
-while (!relayed.live) await delay(5)
+while (!relayed.live) await sleep(5)
 process.send?.({ ready: true })
 for (;;) {
   const began = now()
@@ -42,5 +42,5 @@ for (;;) {
     return truth
   })
   process.send?.({ began, value, made })
-  await delay(5)
+  await sleep(5)
 }

@@ -2,7 +2,6 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { root } from '../../.ci/entries.mjs'
@@ -12,8 +11,9 @@ import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, type Invalidation, makeRegion, wrap } from '../../src/index.js'
 import { relay } from '../../src/signals/index.js'
-import { standalone, until } from '../backends/redis/deployments.js'
+import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
+import { sleep, until } from '../support/waiting.js'
 
 const MAX_DELAY = 300
 const now = () => Number(process.hrtime.bigint()) / 1e6
@@ -133,11 +133,11 @@ withRedis('two processes on one bus', standalone, (at) => {
       for (let version = 100; version < 110; version++) {
         await tell({ set: version })
         child.kill('SIGSTOP')
-        await delay(10)
+        await sleep(10)
         // The peer keeps in its store what it had, and cannot be told while it stands still.
         await region.delete('key')
         const acknowledged = now()
-        await delay(MAX_DELAY + 50)
+        await sleep(MAX_DELAY + 50)
         child.kill('SIGCONT')
         await until(
           () => (reads.at(-1)?.began ?? 0) > acknowledged + MAX_DELAY && reads.at(-1)?.value === version,

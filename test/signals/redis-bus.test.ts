@@ -1,12 +1,12 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type RedisBus, type RedisBusOptions, redisBus } from '../../backends/redis/index.js'
-import { cluster, sentinel, standalone, tls, until } from '../backends/redis/deployments.js'
+import { cluster, sentinel, standalone, tls } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
 import { faultProxy } from '../support/faultproxy.js'
 import { freePort, startRedis } from '../support/servers.js'
+import { sleep, until } from '../support/waiting.js'
 
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (error) => unhandled.push(error))
@@ -183,7 +183,7 @@ withRedis('a bus over Redis', standalone, (at) => {
     const bus = open(`redis://127.0.0.1:${await freePort()}`, freshChannel(), quick)
     ear(bus)
     await bus.close()
-    await delay(20)
+    await sleep(20)
   })
 })
 

@@ -13,7 +13,7 @@ import {
 } from '../../src/index.js'
 import { link } from '../../src/signals/bus-link.js'
 import { type Bus, type BusListener, broker, localBus, relay } from '../../src/signals/index.js'
-import { deferred, idle } from '../support/stage.js'
+import { deferred, idle, sleep } from '../support/waiting.js'
 
 const endings: (() => void)[] = []
 afterEach(async () => {
@@ -271,7 +271,7 @@ describe('relay()', () => {
         broadcast(
           {
             ...bus,
-            publish: (message) => new Promise((done) => setTimeout(() => done(bus.publish(message)), 50)),
+            publish: async (message) => (await sleep(50), bus.publish(message)),
           },
           { name: 'users', timeout: '30d' },
         ),

@@ -7,7 +7,8 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, diagnostics, makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
 import { afterCommit, type Bus, broker, isNotInvalidated, localBus, relay } from '../../src/signals/index.js'
 import { onStores } from '../dependencies/stores.js'
-import { deferred, held, idle } from '../support/stage.js'
+import { held } from '../support/stage.js'
+import { deferred, idle } from '../support/waiting.js'
 
 const endings: (() => unknown)[] = []
 afterEach(async () => {

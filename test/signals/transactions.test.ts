@@ -4,7 +4,8 @@ import { dependencies } from '../../proxies/dependencies.js'
 import { type CreationJob, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
 import { afterCommit, broker, cacheResults } from '../../src/signals/index.js'
-import { deferred, held } from '../support/stage.js'
+import { held } from '../support/stage.js'
+import { deferred, sleep } from '../support/waiting.js'
 
 /** A database of one row. A transaction sees what was committed when it began, and what it wrote itself. */
 function bank() {
@@ -188,7 +189,7 @@ describe('what is made inside a transaction', () => {
     abort.abort(gone)
     await expect(running).rejects.toBe(gone)
     slow.resolve(1)
-    const later = () => new Promise<number>((resolve) => setTimeout(resolve, 5, 2))
+    const later = async () => (await sleep(5), 2)
     expect(await afterCommit(() => region.getOrCreate('key', later, { wait: 1 }))).toBe(2)
     expect([await region.get('key'), await region.keyIsLocked('key')]).toEqual([NO_VALUE, false])
   })

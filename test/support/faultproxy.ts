@@ -1,7 +1,7 @@
 /** A TCP proxy between a client and a real server, which breaks the connection in the ways that networks do. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { sleep } from './waiting.js'
 
 export type Fault =
   | { readonly kind: 'none' }
@@ -67,7 +67,7 @@ export async function faultProxy(upstream: {
       if (fault.kind === 'blackhole') return
       const late = fault.kind === 'latency' ? fault.ms + Math.random() * (fault.jitter ?? 0) : 0
       last = last.then(async () => {
-        if (late > 0) await delay(late)
+        if (late > 0) await sleep(late)
         await released
         if (!from.destroyed && fault.kind !== 'blackhole') deliver(chunk)
       })

@@ -6,8 +6,8 @@ import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Binary, locate, type ServerKind } from './binaries.js'
+import { sleep } from './waiting.js'
 
 export interface ServerOptions {
   /** Appended to our arguments, so that they win where the server lets the last one win. */
@@ -89,7 +89,7 @@ async function start(
         }
         return { port, pid: server.pid, stop, kill: server.kill }
       }
-      await delay(10)
+      await sleep(10)
     }
     await server.end()
     log = readFileSync(join(dir, 'log'), 'utf8')
@@ -126,7 +126,7 @@ async function launch(binary: Binary, args: readonly string[], log: string) {
     signal(name)
     if (name === 'SIGKILL' || name === 'SIGTERM') await exited
     // The kernel stops a process a moment after the signal was sent.
-    else if (name === 'SIGSTOP') await delay(20)
+    else if (name === 'SIGSTOP') await sleep(20)
   }
   const end = () => kill('SIGKILL')
   return { pid, alive: () => alive, kill, end }

@@ -13,6 +13,7 @@ import {
   type TransparentProxy,
   wrap,
 } from '../../src/index.js'
+import { deferred, turn } from './waiting.js'
 
 export interface ManualClock extends Clock {
   tick(ms: number): void
@@ -27,38 +28,6 @@ export function manualClock(start = 1_000_000): ManualClock {
       at += ms
     },
   }
-}
-
-export interface Deferred<T> {
-  readonly promise: Promise<T>
-  resolve(value: T): void
-  reject(error: unknown): void
-}
-
-export function deferred<T = void>(): Deferred<T> {
-  let resolve!: (value: T) => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<T>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  return { promise, resolve, reject }
-}
-
-/** Lets everything run that needs no timer and no network. */
-export async function idle(turns = 20): Promise<void> {
-  for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
-}
-
-/** Whether a promise is still pending once everything that could run has run. */
-export async function isPending(promise: Promise<unknown>): Promise<boolean> {
-  let pending = true
-  const settled = () => {
-    pending = false
-  }
-  promise.then(settled, settled)
-  await idle()
-  return pending
 }
 
 export interface HeldCreator<T> {
@@ -103,7 +72,6 @@ export function counting(): { readonly next: () => number; readonly runs: number
 
 /** A layer that answers everything in a later turn of the event loop. */
 export const later: TransparentProxy = (next) => {
-  const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
   const { ledger } = next
   return delegate(next, {
     get: async (key) => (await turn(), next.get(key)),

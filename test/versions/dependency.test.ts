@@ -14,8 +14,9 @@ import {
   wrap,
 } from '../../src/index.js'
 import { session } from '../../src/session/index.js'
-import { gate, tracked } from '../session/support.js'
-import { idle, manualClock } from '../support/stage.js'
+import { tracked } from '../session/support.js'
+import { manualClock } from '../support/stage.js'
+import { gate, idle, turn } from '../support/waiting.js'
 
 const code = (wanted: string) => (error: unknown) => CorralError.is(error, wanted as never)
 
@@ -278,7 +279,7 @@ describe('dep.version', () => {
       },
     })(async (...ids: string[]) => ids)
     await expect(many('a', 'z')).rejects.toThrow('no such id')
-    for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+    for (let i = 0; i < 3; i++) await turn()
     process.off('unhandledRejection', listener)
     expect(unheard).toEqual([])
   })
@@ -428,7 +429,6 @@ describe('callers of several sessions', () => {
     })
     return { state, made, runs, cached, region }
   }
-  const turn = () => new Promise((resolve) => setImmediate(resolve))
 
   it('do not take from a creation under way what was made under an older version than theirs', async () => {
     const { state, made, runs, cached } = slow()

@@ -4,6 +4,7 @@ import { createServer, get, type RequestListener, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type Session, session } from '../../src/session/index.js'
+import { deferred, gate } from '../support/waiting.js'
 
 type Hook = Parameters<Parameters<ReturnType<typeof session.fastify>>[0]['addHook']>[1]
 
@@ -35,21 +36,19 @@ describe('the session of a client that was gone before the middleware ran', () =
     Fastify: (incoming, response, next) => fastifyHooks().onRequest(incoming, { raw: response }, next),
   }
   it.each(Object.entries(middlewares))('of %s is over', async (_name, middleware) => {
-    let arrived: () => void = () => {}
-    const here = new Promise<void>((resolve) => (arrived = resolve))
-    let answer: (span: Session | undefined) => void = () => {}
-    const answered = new Promise<Session | undefined>((resolve) => (answer = resolve))
+    const arrived = gate()
+    const found = deferred<Session | undefined>()
     const port = await listen((incoming, response) => {
       response.once('close', () =>
-        setImmediate(() => middleware(incoming, response, () => answer(session.current()))),
+        setImmediate(() => middleware(incoming, response, () => found.resolve(session.current()))),
       )
-      arrived()
+      arrived.open()
     })
     const client = get({ port, host: '127.0.0.1' })
     client.on('error', () => {})
-    await here
+    await arrived.opened
     client.destroy()
-    expect(await answered).toBeUndefined()
+    expect(await found.promise).toBeUndefined()
   })
 })
 

@@ -2,8 +2,9 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { openTruth } from '../../histories/truth.js'
+import { sleep } from '../../support/waiting.js'
 import { pattern } from './peer-writer.js'
-import { bundlePeer, endPeers, LONG, pause, startPeer, temporaryFolder } from './support.js'
+import { bundlePeer, endPeers, LONG, startPeer, temporaryFolder } from './support.js'
 
 const KILLS = LONG ? 200 : 20
 const KEYS = 6
@@ -38,7 +39,7 @@ test(
       const end = Date.now() + Math.random() * 60
       while (Date.now() < end) {
         await verify(acknowledged())
-        await pause(1)
+        await sleep(1)
       }
       peer.signal('SIGKILL')
       await peer.exited

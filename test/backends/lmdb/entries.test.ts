@@ -1,9 +1,9 @@
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { open } from 'lmdb'
 import { describe, expect, test } from 'vitest'
 import { type LmdbOptions, lmdb } from '../../../backends/lmdb/index.js'
 import { diagnostics, type Messages } from '../../../src/base/diagnostics.js'
+import { sleep, turn } from '../../support/waiting.js'
 import { temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
@@ -198,7 +198,7 @@ describe('a database that is open already', () => {
     for (let i = 0; i < 20; i++) {
       const written = writer.set('k', bytes(`${i}`), {})
       // lmdb hands the write to its thread at the end of this turn; from there on it needs nothing from us.
-      await new Promise((resolve) => setImmediate(resolve))
+      await turn()
       root.get('mine')
       const patience = Date.now() + 5000
       while (text(observer.get('k')) !== `${i}` && Date.now() < patience);

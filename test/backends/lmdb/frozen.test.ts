@@ -3,7 +3,8 @@ import { afterAll, expect, test } from 'vitest'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
-import { bundlePeer, endPeers, pause, startPeer, temporaryFolder } from './support.js'
+import { sleep } from '../../support/waiting.js'
+import { bundlePeer, endPeers, startPeer, temporaryFolder } from './support.js'
 
 afterAll(endPeers)
 
@@ -62,7 +63,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
     const { code } = await timed(() => store.set('again', Buffer.from('v'), {}))
     if (code === 'none') break
     expect(tries).toBeLessThan(40)
-    await pause(50)
+    await sleep(50)
   }
   await store.set('k', Buffer.from('newest'), {})
   await store.ledger?.invalidate('~clock', ['n'], 'hard')
@@ -132,7 +133,7 @@ test('callers of a region have what is there or an error within the deadline, an
   expect(region.peek('old', { ignoreExpiration: true })).toBe('value')
   holder.signal('SIGKILL')
   await holder.exited
-  while ((await region.getOrCreate('missing', () => 'new').catch(() => NO_VALUE)) !== 'new') await pause(20)
+  while ((await region.getOrCreate('missing', () => 'new').catch(() => NO_VALUE)) !== 'new') await sleep(20)
   await region.close()
 }, 30_000)
 
@@ -151,7 +152,7 @@ test('a process that is stopped in the middle of a commit keeps writers waiting 
   let caught = 0
   let slowest = 0
   for (let tries = 0; tries < 400 && caught < 3; tries++) {
-    await pause(Math.random() * 20)
+    await sleep(Math.random() * 20)
     writer.signal('SIGSTOP')
     const start = performance.now()
     const outcome = await Promise.resolve(store.set(`key ${tries}`, Buffer.from('v'), {})).catch(
@@ -168,7 +169,7 @@ test('a process that is stopped in the middle of a commit keeps writers waiting 
     writer.signal('SIGCONT')
     if (outcome !== 'stored')
       while ((await Promise.resolve(store.set('k', Buffer.from('v'), {})).catch(() => '')) !== 'stored')
-        await pause(20)
+        await sleep(20)
   }
   console.log(
     `stopped a writer in the middle of a commit ${caught} times; the slowest read meanwhile took ${slowest.toFixed(2)} ms`,

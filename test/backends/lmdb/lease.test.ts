@@ -1,11 +1,11 @@
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { fileWaiters } from '../../../backends/lmdb/client/waiters.js'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import type { Backend } from '../../../src/backend/backend.js'
 import type { Bytes, LedgerTime } from '../../../src/backend/cached-value.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
+import { sleep } from '../../support/waiting.js'
 import { temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
@@ -41,7 +41,7 @@ async function refused(from: Backend<Bytes>, key: string) {
 }
 
 async function settlesWithin(ms: number, settled: Promise<unknown>): Promise<boolean> {
-  return Promise.race([settled.then(() => true), sleep(ms, false)])
+  return Promise.race([settled.then(() => true), sleep(ms).then(() => false)])
 }
 
 describe('a lease', () => {

@@ -5,12 +5,12 @@ import { mapValues } from '../../../src/chain/proxy.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { makeRegion } from '../../../src/region/region.js'
 import { history } from '../../histories/lmdb-peer.js'
+import { sleep } from '../../support/waiting.js'
 import type { Peer, Reply, Task } from './peer-protocol.js'
 import { writer } from './peer-writer.js'
 
 const say = (reply: Reply): void => void process.send?.(reply)
 const now = (): number => Number(process.hrtime.bigint()) / 1e6
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** Takes LMDB's write lock and never lets go of it. */
 function hold(file: string): never {

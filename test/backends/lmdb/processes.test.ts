@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { bundlePeer, endPeers, pause, type RunningPeer, startPeer, temporaryFolder } from './support.js'
+import { sleep } from '../../support/waiting.js'
+import { bundlePeer, endPeers, type RunningPeer, startPeer, temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
 const program = await bundlePeer()
@@ -94,7 +95,7 @@ test('waiters wake at once when the lease is given back by a failure or a kill o
   one.tell({ kind: 'create', key: 'shared', callers: 5, ms: 100 })
   await creating
   const waiting = create([two], 'shared', 5, 5)
-  await pause(20)
+  await sleep(20)
   // Frozen while the others wait: nobody is there to send a wake-up.
   one.signal('SIGSTOP')
   const [answer] = await waiting

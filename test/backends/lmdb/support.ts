@@ -91,6 +91,4 @@ export function endPeers(): void {
   for (const child of alive) child.kill('SIGKILL')
 }
 
-export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-
 export const LONG = process.env.LONG === '1'

@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { commandsOf } from '../../../backends/memcached/client/commands.js'
@@ -11,6 +10,7 @@ import { settingsOf } from '../../../backends/memcached/options.js'
 import type { Backend, Bytes, Ledger } from '../../../src/index.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
 import { startMemcached } from '../../support/servers.js'
+import { sleep, until } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 const opened: { close(): unknown }[] = []
@@ -46,12 +46,6 @@ async function readAll(
 
 /** Once the trouble is over everything is answered again. */
 const recovers = (backend: Backend<Bytes>) => until(async () => (await readAll(backend)).failed === 0)
-
-async function until(condition: () => Promise<boolean>, patience = 15_000): Promise<void> {
-  for (const end = performance.now() + patience; performance.now() < end; await delay(10))
-    if (await condition()) return
-  throw new Error(`Expected to come true within ${patience} ms`)
-}
 
 const works = (backend: Backend<Bytes>) => async () => {
   try {
@@ -277,7 +271,7 @@ withMemcached('a memcached in trouble', () => {
       const asked = performance.now()
       await expect(backend.set('key 1', bytes('x'), {})).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' })
       took.push(performance.now() - asked)
-      await delay(3)
+      await sleep(3)
     }
     // One after another in almost no time, where each would have waited for a fifth of a second.
     expect(took.sort((a, b) => a - b)[50]).toBeLessThan(20)
@@ -343,7 +337,7 @@ withMemcached('a memcached in trouble', () => {
       await server.kill('SIGCONT')
       await until(works(other))
       await patient.deleteMulti([key, `${key} explicitly`])
-      await delay(20)
+      await sleep(20)
       expect(await patient.getMulti([key, `${key} explicitly`])).toEqual([undefined, undefined])
       await until(works(backend))
     }
@@ -374,7 +368,7 @@ withMemcached('a memcached in trouble', () => {
     ])
       await expect(write).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
     await other.deleteMulti(['explicitly', 'leased'])
-    await delay(2_000)
+    await sleep(2_000)
     expect(await other.getMulti(['explicitly', 'leased'])).toEqual([undefined, undefined])
   })
 

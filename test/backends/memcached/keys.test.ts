@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { packEntry, unpackEntry } from '../../../backends/memcached/entry.js'
 import { CLOCK, STAMP, wireKey, wireName } from '../../../backends/memcached/format.js'
+import { sleep } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 /** Strings of all kinds, lone surrogates, control characters and our own escapes included. */
@@ -172,9 +173,9 @@ withMemcached('lifetimes in a real memcached', (bench) => {
     await backend.set('half', bytes('value'), { ttl: 500 })
     expect(await left('half')).toBeGreaterThanOrEqual(1)
     expect(await left('half')).toBeLessThanOrEqual(2)
-    await new Promise((resolve) => setTimeout(resolve, 400))
+    await sleep(400)
     expect(text(await backend.get('half'))).toBe('value')
-    await new Promise((resolve) => setTimeout(resolve, 150))
+    await sleep(150)
     expect(await backend.get('half')).toBeUndefined()
   })
 

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import type { Backend, Bytes } from '../../../src/index.js'
+import { sleep } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 let serial = 0
@@ -98,7 +98,7 @@ withMemcached('the lease of memcached', (bench) => {
     const { mine, theirs, key } = two()
     const token = await granted(mine, key, 150)
     expect(await mine.renew(key, token, 5_000)).toBe(true)
-    await delay(200)
+    await sleep(200)
     expect((await theirs.acquire(key, 1_000)).token).toBeUndefined()
     expect(await mine.set(key, bytes('value'), { token })).toBe('stored')
   })
@@ -163,7 +163,7 @@ withMemcached('the lease of memcached', (bench) => {
       woken = true
     })
     await mine.renew(key, token, 800)
-    await delay(350)
+    await sleep(350)
     expect(woken).toBe(false)
     await mine.release(key, token)
     await busy.settled

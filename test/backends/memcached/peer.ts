@@ -1,4 +1,3 @@
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { commandsOf } from '../../../backends/memcached/client/commands.js'
 import { openServer } from '../../../backends/memcached/client/server.js'
 import { memcached } from '../../../backends/memcached/index.js'
@@ -6,6 +5,7 @@ import { settingsOf } from '../../../backends/memcached/options.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { sleep, turn } from '../../support/waiting.js'
 import type { Event, History, HistoryTask, StampedeReport, StampedeTask, Task } from './peers.js'
 
 /** Milliseconds of a clock that all processes of a machine share. */
@@ -21,7 +21,7 @@ async function stampede({ servers, key, callers, ms }: StampedeTask): Promise<St
     Array.from({ length: callers }, async () => {
       const value = await region.getOrCreate(key, async () => {
         runs++
-        await delay(ms)
+        await sleep(ms)
         madeAt = now()
         return `made by ${process.pid}`
       })
@@ -56,7 +56,7 @@ async function history({ servers, truth, index, processes, keys, ms }: HistoryTa
     const v = await version(key)
     // What it is made from becomes known only now.
     dependsOn(dep.id('row', key))
-    if (Math.random() < 0.8) await delay(below(15))
+    if (Math.random() < 0.8) await sleep(below(15))
     creations.push([key, began, now(), v])
     return { v, key }
   }
@@ -116,9 +116,9 @@ async function history({ servers, truth, index, processes, keys, ms }: HistoryTa
       } catch (error) {
         const code = String((error as { code?: unknown }).code ?? error)
         failures[code] = (failures[code] ?? 0) + 1
-        await delay(below(20))
+        await sleep(below(20))
       }
-      await (pause === 0 ? turn() : delay(below(pause)))
+      await (pause === 0 ? turn() : sleep(below(pause)))
     }
   }
   // Each key is written by one loop, so that its invalidations come one after another.

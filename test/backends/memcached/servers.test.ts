@@ -2,7 +2,6 @@ import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import memjs from 'memjs'
 import { afterAll, describe, expect, inject, it } from 'vitest'
@@ -11,6 +10,7 @@ import { type MemcachedOptions, memcached } from '../../../backends/memcached/in
 import { settingsOf } from '../../../backends/memcached/options.js'
 import type { Backend, Bytes } from '../../../src/index.js'
 import { type Server, startMemcached } from '../../support/servers.js'
+import { sleep } from '../../support/waiting.js'
 import { bytes, text } from './start.js'
 
 const named = (...names: string[]) => names.map((name) => ({ name }))
@@ -177,7 +177,7 @@ describe.skipIf(inject('servers').memcached === null)('servers of memcached', ()
       stdio: 'ignore',
     })
     stops.push(() => server.kill('SIGKILL'))
-    while (!existsSync(path)) await delay(5)
+    while (!existsSync(path)) await sleep(5)
     const backend = open({ servers: path })
     await backend.set('key', bytes('value'), {})
     expect(text(await backend.get('key'))).toBe('value')

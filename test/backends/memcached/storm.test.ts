@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, inject, it } from 'vitest'
 import { memcached } from '../../../backends/memcached/index.js'
 import type { Bytes, Ledger } from '../../../src/index.js'
 import { type Fault, faultProxy } from '../../support/faultproxy.js'
 import { startMemcached } from '../../support/servers.js'
+import { sleep, turn } from '../../support/waiting.js'
 import { bytes, LONG, text } from './start.js'
 
 const MS = LONG ? 60_000 : 10_000
@@ -83,7 +83,7 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
         else counts.settled++
         clearTimeout(timer)
         // A server that is down fails at once: without a pause this would be all that is counted.
-        await (Math.random() < 0.1 ? delay(1) : new Promise((resolve) => setImmediate(resolve)))
+        await (Math.random() < 0.1 ? sleep(1) : turn())
       }
     }
     const faults: (() => Fault)[] = [
@@ -98,24 +98,24 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
     const storm = async () => {
       let blown = 0
       while (!over) {
-        await delay(120)
+        await sleep(120)
         const fault = faults[blown++ % (faults.length + 1)]
         if (fault === undefined) {
           await server.kill('SIGSTOP')
-          await delay(250)
+          await sleep(250)
           await server.kill('SIGCONT')
           continue
         }
         proxy.set(fault())
         if (Math.random() < 0.5) proxy.reset()
-        await delay(20 + Math.random() * 100)
+        await sleep(20 + Math.random() * 100)
         proxy.set({ kind: 'none' })
       }
       return blown
     }
     const blowing = storm()
     const working = Array.from({ length: WORKERS }, work)
-    await delay(MS)
+    await sleep(MS)
     over = true
     const blown = await blowing
     await Promise.all(working)
@@ -129,7 +129,7 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
         return false
       }
     }
-    while (!(await calm())) await delay(10)
+    while (!(await calm())) await sleep(10)
     for (let i = 0; i < KEYS; i++) {
       await backend.set(`storm ${i}`, bytes(contentOf(i)), {})
       expect(text(await backend.get(`storm ${i}`))).toBe(contentOf(i))

@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../../backends/memory/index.js'
 import type { Backend, Bytes } from '../../../src/index.js'
+import { turn } from '../../support/waiting.js'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
@@ -17,7 +18,7 @@ async function filled(store: Backend<Bytes>, count: number, ttl?: number): Promi
   }
   return async () => {
     // A weak reference that was read or made stays strong until the job is over.
-    await new Promise(setImmediate)
+    await turn()
     collectGarbage()
     return written.filter((one) => one.deref() !== undefined).length
   }

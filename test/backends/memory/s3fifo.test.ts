@@ -3,6 +3,7 @@ import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type Bounded, type BoundedOptions, bounded } from '../../../backends/memory/s3fifo.js'
+import { turn } from '../../support/waiting.js'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
@@ -359,7 +360,7 @@ describe('memory', () => {
       if (i % 7 === 0) store.delete(`k${i}`)
     }
     store.sweep(10, 1_000)
-    await new Promise((resolve) => setImmediate(resolve)) // a WeakRef holds until the end of its turn
+    await turn() // a WeakRef holds until the end of its turn
     collectGarbage()
     expect(values.filter((value) => value.deref() !== undefined).length).toBe(store.size)
   })

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { nullBackend } from '../../../backends/null.js'
 import { makeRegion, NO_VALUE } from '../../../src/index.js'
-import { counting, held, idle } from '../../support/stage.js'
+import { counting, held } from '../../support/stage.js'
+import { idle } from '../../support/waiting.js'
 
 const open = () => makeRegion<number>({ backend: nullBackend() })
 

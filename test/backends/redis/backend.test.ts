@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
+import { sleep } from '../../support/waiting.js'
 import { bytes, everywhere, freshKey, granted, text } from './suite.js'
 
 everywhere('the Redis backend', (at) => {
@@ -60,7 +60,7 @@ everywhere('the Redis backend', (at) => {
     const key = freshKey()
     await backend.set(key, bytes('short'), { ttl: 0.2 })
     await backend.set(`${key}'`, bytes('long'), { ttl: Number.MAX_VALUE })
-    await delay(20)
+    await sleep(20)
     expect(await backend.get(key)).toBeUndefined()
     expect(text(await backend.get(`${key}'`))).toBe('long')
   })

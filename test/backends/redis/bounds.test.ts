@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, it } from 'vitest'
@@ -6,10 +5,9 @@ import { redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { type CorralError, makeRegion, wrap } from '../../../src/index.js'
 import { freePort } from '../../support/servers.js'
-import { cluster, standalone, until } from './deployments.js'
+import { sleep, turn, until } from '../../support/waiting.js'
+import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, text, withRedis } from './suite.js'
-
-const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** What came of something: nothing, or the code of the error; and after how many ms. */
 async function fate(work: unknown): Promise<{ readonly code: string | undefined; readonly ms: number }> {
@@ -69,7 +67,7 @@ withRedis('the time and the number of what is asked of Redis', standalone, (at) 
       await backend.set('patient', bytes('v'), {})
       const reading = await frozen(async () => {
         const asked = [backend.get('patient')]
-        await delay(200)
+        await sleep(200)
         return asked
       })
       expect((await Promise.all(reading)).map(text)).toEqual(['v'])

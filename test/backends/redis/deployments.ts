@@ -2,12 +2,12 @@ import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { Cluster, Redis } from 'ioredis'
 import { type RedisBackendOptions, redis } from '../../../backends/redis/index.js'
 import type { Backend, Bytes } from '../../../src/index.js'
 import { type Binary, locate } from '../../support/binaries.js'
 import { freePort, type Server, startRedis } from '../../support/servers.js'
+import { until } from '../../support/waiting.js'
 import { authority, certificate, key } from './certificates.js'
 
 /** A real Redis in one of the ways in which people run it. */
@@ -231,17 +231,4 @@ export async function cluster({
   const admin = new Cluster(starts.map((start) => `redis://${start}`))
   await once(admin, 'ready')
   return deployment(servers, { cluster: starts }, admin)
-}
-
-export async function until(happens: () => Promise<boolean> | boolean, ms = 15_000): Promise<void> {
-  const deadline = Date.now() + ms
-  for (;;) {
-    try {
-      if (await happens()) return
-    } catch {
-      // Not yet.
-    }
-    if (Date.now() > deadline) throw new Error(`Expected it to happen within ${ms} ms: ${happens}`)
-    await delay(25)
-  }
 }

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
 import { type RedisBackendOptions, redis } from '../../../backends/redis/index.js'
@@ -6,7 +5,8 @@ import { json } from '../../../proxies/json.js'
 import { type Backend, type Bytes, type CorralError, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { freePort, startRedis } from '../../support/servers.js'
-import { standalone, until } from './deployments.js'
+import { sleep, until } from '../../support/waiting.js'
+import { standalone } from './deployments.js'
 import { canFetch, other } from './other-servers.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 
@@ -255,7 +255,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     const { error, ms } = await failure(() => backend.get('x'))
     expect(error).toMatchObject({ code: 'ERR_UNAVAILABLE', message: expect.stringMatching(/times in a row/) })
     expect(ms).toBeLessThan(50)
-    await delay(450)
+    await sleep(450)
     const [probe, other] = await Promise.all([
       failure(() => backend.delete('probe')),
       failure(() => backend.delete('other')),
@@ -273,7 +273,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     await backend.set(key, bytes('first'), {})
     await server?.kill('SIGSTOP')
     expect((await failure(() => backend.set(key, bytes('late'), {}))).error.code).toBe('ERR_TIMEOUT')
-    await delay(1_200)
+    await sleep(1_200)
     await server?.kill('SIGCONT')
     await until(async () => (await backend.get(key)) !== undefined)
     expect(text(await backend.get(key))).toBe('first')
@@ -414,7 +414,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
       let runs = 0
       const slow = async () => {
         runs++
-        await delay(20)
+        await sleep(20)
         return 'made'
       }
       const made = await Promise.all(Array.from({ length: 100 }, () => region.getOrCreate('k', slow)))
@@ -452,7 +452,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
       expect(await region.getOrCreate('k', () => 'one')).toBe('one')
       await server.stop()
       const later = region.getOrCreate('k', () => 'two')
-      await delay(150)
+      await sleep(150)
       const back = await startRedis({ port })
       expect(await later).toBe('two')
       expect(await region.get('k')).toBe('two')

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import type { Backend, Bytes } from '../../../src/index.js'
+import { sleep } from '../../support/waiting.js'
 import type { Deployment } from './deployments.js'
 import { bytes, everywhere, freshKey, granted, text } from './suite.js'
 
@@ -75,7 +75,7 @@ everywhere('the lease of Redis', (at) => {
     const { mine, theirs, key } = two(at())
     const token = await granted(mine, key, 1_500)
     for (let i = 0; i < 4; i++) {
-      await delay(450)
+      await sleep(450)
       expect(await mine.renew(key, token, 1_500)).toBe(true)
     }
     expect(await theirs.held(key)).toBe(true)
@@ -95,7 +95,7 @@ everywhere('the lease of Redis', (at) => {
     const token = await granted(mine, key)
     const first = await busy(theirs, key)
     const second = await busy(at().open(), key)
-    await delay(120)
+    await sleep(120)
     const began = performance.now()
     await settle(mine, key, token)
     await Promise.all([first.waited, second.waited])

@@ -1,8 +1,8 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
+import { sleep, until } from '../../support/waiting.js'
 import { type Crew, crew, type Worker } from './crew.js'
-import { cluster, type Deployment, sentinel, standalone, until } from './deployments.js'
+import { cluster, type Deployment, sentinel, standalone } from './deployments.js'
 import { freshKey } from './suite.js'
 import type { Stampede } from './worker.js'
 
@@ -81,7 +81,7 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         doomed.catch(() => {})
         await until(() => probe.held(key))
         const answers = Promise.all(storm(others, at, key, 50, 1_000))
-        await delay(200)
+        await sleep(200)
         victim?.kill(signal)
         const began = performance.now()
         const got = await answers
@@ -112,7 +112,7 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
       })
       await until(() => probe.held(key))
       // Its creator has begun by then: a lease alone would be given back after the next look.
-      await delay(300)
+      await sleep(300)
       frozen.kill('SIGSTOP')
       const [between] = await Promise.all(storm([other], at, key, 50, 400))
       frozen.kill('SIGCONT')
@@ -147,9 +147,9 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         const first = storm([cut], behind, key, 600, 1_000)
         await until(() => probe.held(key))
         const answers = Promise.all([...first, ...storm(others, at, key, 50, 1_000)])
-        await delay(350)
+        await sleep(350)
         proxy.set(kind === 'cut' ? { kind, afterBytes } : { kind })
-        await delay(200)
+        await sleep(200)
         proxy.set({ kind: 'none' })
         const got = await answers
         // Whoever lost its lease with the connection may have made the value for nothing.

@@ -7,7 +7,8 @@ import { type Fetched, readBatcher } from '../../../backends/redis/reads/read-ba
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { CorralError, dep, dependsOn, makeRegion, wrap } from '../../../src/index.js'
-import { cluster, type Deployment, standalone, until } from './deployments.js'
+import { sleep, turn, until } from '../../support/waiting.js'
+import { cluster, type Deployment, standalone } from './deployments.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 
 /** How often the servers were asked each command since the last time. */
@@ -137,11 +138,11 @@ withRedis('concurrent reads', standalone, (at) => {
     const [mine, theirs] = [at().open(), at().open()]
     const key = freshKey()
     await theirs.acquire(freshKey(), 1_000)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await sleep(100)
     const token = await granted(mine, key)
     const { settled } = (await theirs.acquire(key, 10_000)) as { readonly settled: Promise<void> }
     await commands(at())
-    await new Promise((resolve) => setTimeout(resolve, 500))
+    await sleep(500)
     expect((await commands(at())).get ?? 0).toBe(0)
     await mine.set(key, bytes('v'), { token })
     await settled
@@ -164,7 +165,7 @@ withRedis('concurrent reads on a Cluster', cluster, (at) => {
     const key = freshKey()
     const token = await granted(mine, key)
     const { settled } = (await theirs.acquire(key, 10_000)) as { readonly settled: Promise<void> }
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await sleep(200)
     await mine.set(key, bytes('v'), { token })
     await settled
     const { spublish, publish } = await commands(at())
@@ -212,7 +213,7 @@ withRedis('concurrent reads on a Cluster', cluster, (at) => {
     await settled
     const again = await granted(other, keys[1] as string)
     const waited = (await backend.acquire(keys[1] as string, 10_000)) as { readonly settled: Promise<void> }
-    await new Promise((resolve) => setTimeout(resolve, 200))
+    await sleep(200)
     const began = performance.now()
     await other.release(keys[1] as string, again)
     await waited.settled
@@ -239,7 +240,7 @@ withRedis('a client that was passed in', standalone, (at) => {
     expect(await client.exists(key)).toBe(1)
     const token = await granted(other, `${key}'`)
     const { settled } = (await backend.acquire(`${key}'`, 10_000)) as { readonly settled: Promise<void> }
-    await new Promise((resolve) => setTimeout(resolve, 150))
+    await sleep(150)
     const began = performance.now()
     await other.set(`${key}'`, bytes('x'), { token })
     await settled
@@ -341,7 +342,7 @@ withRedis('a Cluster whose slots move', cluster, (at) => {
           'KEYS',
           ...found,
         )
-      await new Promise((resolve) => setTimeout(resolve, 10))
+      await sleep(10)
     }
     for (const node of [target, source, ...nodes])
       await node.call('CLUSTER', 'SETSLOT', slot, 'NODE', ids[to] as string)
@@ -397,13 +398,13 @@ it('a batch never gives a reply to another key, whatever fails', async () => {
     },
   })
   const asked = ['a', 'b', 'a', 'c', 'd'].map((key) => reads.get(key).then(text, String))
-  await new Promise((resolve) => setImmediate(resolve))
+  await turn()
   expect(sent).toEqual([['a', 'b', 'c'], ['d']])
   answers[1]?.([Buffer.from('D')])
   answers[0]?.([Buffer.from('A'), new Error('no B'), null])
   expect(await Promise.all(asked)).toEqual(['A', 'Error: no B', 'A', undefined, 'D'])
   const short = [reads.get('x'), reads.get('y')].map((one) => one.then(text, String))
-  await new Promise((resolve) => setImmediate(resolve))
+  await turn()
   answers[2]?.([Buffer.from('X')])
   expect(await Promise.all(short)).toEqual([
     'TypeError: Redis answered 1 values for 2 keys',

@@ -7,7 +7,8 @@ import { json } from '../../../proxies/json.js'
 import { prefix } from '../../../proxies/prefix.js'
 import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
-import { cluster, type Deployment, standalone, until } from './deployments.js'
+import { until } from '../../support/waiting.js'
+import { cluster, type Deployment, standalone } from './deployments.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 
 const closing: (() => unknown)[] = []

@@ -5,7 +5,7 @@ import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { type CorralError, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type Server, startRedis } from '../../support/servers.js'
-import { until } from './deployments.js'
+import { until } from '../../support/waiting.js'
 import { bytes, freshKey, granted, text } from './suite.js'
 
 const refusal = async (work: () => unknown): Promise<CorralError> => {

@@ -2,9 +2,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 import { type Fetched, type Reads, readBatcher } from '../../../backends/redis/reads/read-batcher.js'
 import { mapLazily } from '../../../src/base/maybe-promise.js'
+import { turn } from '../../support/waiting.js'
 import { text } from './suite.js'
-
-const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** Reads whose replies come when the test says so. */
 function opened(maxKeys = 100): {

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setImmediate as turn } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
@@ -21,7 +20,9 @@ import {
   wrap,
 } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
-import { standalone, until } from './deployments.js'
+import { held } from '../../support/stage.js'
+import { turn, until } from '../../support/waiting.js'
+import { standalone } from './deployments.js'
 import { bytes, freshKey, granted, withRedis } from './suite.js'
 
 type Chain = (backend: Backend<Bytes>) => Backend<CachedValue>
@@ -88,19 +89,11 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
   }
   /** A creation under way, that ends when it is told to. */
   const creation = async (maker: Region<string>, key: string, value: string) => {
-    let finish = () => {}
-    let done: Promise<string> = Promise.resolve('')
-    await new Promise<void>((started) => {
-      done = maker.getOrCreate(key, async () => {
-        started()
-        await new Promise<void>((resolve) => {
-          finish = resolve
-        })
-        return value
-      })
-    })
+    const creator = held<string>()
+    const done = maker.getOrCreate(key, creator.create)
+    await creator.started
     return async () => {
-      finish()
+      creator.resolve(value)
       await done
     }
   }

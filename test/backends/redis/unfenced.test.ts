@@ -3,6 +3,7 @@ import { redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, wrap } from '../../../src/index.js'
 import { freePort } from '../../support/servers.js'
+import { gate } from '../../support/waiting.js'
 
 describe.skipIf(inject('servers').redis === null)('what is made while Redis is away, with failOpen', () => {
   it.each([
@@ -11,26 +12,20 @@ describe.skipIf(inject('servers').redis === null)('what is made while Redis is a
   ])('is not shared with who came after %s, though that was rejected', async (_, invalidate) => {
     const region = open(await freePort())
     let row = 'old'
-    let finish = () => {}
-    let begun = () => {}
-    const creating = new Promise<void>((resolve) => {
-      begun = resolve
-    })
+    const [begun, finish] = [gate(), gate()]
     const before = region.getOrCreate('k', async () => {
       const seen = row
-      begun()
-      await new Promise<void>((resolve) => {
-        finish = resolve
-      })
+      begun.open()
+      await finish.opened
       return seen
     })
-    await creating
+    await begun.opened
     row = 'new'
     await expect(invalidate(region)).rejects.toThrow()
     const after = region.getOrCreate('k', async () => row)
     // Longer than it takes to find out that the store is away: by then the second caller has joined, or has not.
     await region.get('another')
-    finish()
+    finish.open()
     expect(await before).toBe('old')
     expect(await after).toBe('new')
     await region.close()

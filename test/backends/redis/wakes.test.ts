@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
+import { sleep } from '../../support/waiting.js'
 import { standalone } from './deployments.js'
 import { bytes, freshKey, granted, withRedis } from './suite.js'
 
@@ -14,7 +14,7 @@ withRedis('waiters', standalone, (at) => {
     const key = freshKey()
     const token = await granted(holder, key)
     const { settled } = (await deaf.acquire(key, 10_000)) as { readonly settled: Promise<void> }
-    await delay(300)
+    await sleep(300)
     const began = performance.now()
     await holder.set(key, bytes('v'), { token })
     await settled
@@ -44,12 +44,12 @@ withRedis('waiters', standalone, (at) => {
       await waiter.acquire(freshKey(), 1_000)
       const token = await granted(holder, key)
       const { settled } = (await waiter.acquire(key, 10_000)) as { readonly settled: Promise<void> }
-      await delay(100)
+      await sleep(100)
       proxy.set({ kind: 'refuse' })
       proxy.reset()
-      await delay(50)
+      await sleep(50)
       await holder.set(key, bytes('v'), { token })
-      await delay(50)
+      await sleep(50)
       proxy.set({ kind: 'none' })
       const began = performance.now()
       await settled

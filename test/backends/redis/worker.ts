@@ -1,12 +1,12 @@
 /** One process of several that share a cache. Started by `crew.ts`; never imported for more than its types. */
 import { once } from 'node:events'
-import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { type RedisBackendOptions, redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../../src/index.js'
 import { type DependenciesOrder, takePartByDependencies } from '../../histories/dependencies-part.js'
 import { type History, type HistoryOrder, sharedNow, takePart } from '../../histories/redis.js'
+import { sleep } from '../../support/waiting.js'
 
 export interface StampedeOrder {
   readonly task: 'stampede'
@@ -74,7 +74,7 @@ async function stampede({ where, key, callers, work, lease }: StampedeOrder): Pr
   const create = async () => {
     runs++
     process.send?.({ id: 'creating', pid: process.pid })
-    await delay(work)
+    await sleep(work)
     made = sharedNow()
     return `by ${process.pid}`
   }
@@ -105,7 +105,7 @@ async function byHand({ url, key, makes, work }: ByHandOrder): Promise<Answers['
   const { client, ear } = hands
   await client.ping()
   if (makes) {
-    await delay(work)
+    await sleep(work)
     const made = sharedNow()
     await client.pipeline().set(key, 'value').publish(key, '').exec()
     return { made, first: sharedNow() }

@@ -8,6 +8,7 @@ import { defineBackend } from '../../../src/backend/define-backend.js'
 import { undecodableCount } from '../../../src/base/diagnostics.js'
 import type { BackendProxy } from '../../../src/chain/proxy.js'
 import { frame } from '../../../src/wire/frame.js'
+import { turn } from '../../support/waiting.js'
 
 export type Encoding = BackendProxy<CachedValue, Bytes>
 
@@ -103,5 +104,5 @@ export async function learnShapes(bench: Bench, payload: unknown): Promise<void>
 
 /** Lets everything happen that needs no timer. */
 export async function quiet(): Promise<void> {
-  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+  for (let i = 0; i < 20; i++) await turn()
 }
