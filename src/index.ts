@@ -20,7 +20,7 @@ export {
 export { defineBackend } from './backend/define-backend.js'
 export type { Acquired, LeaseOperations, PlainMutex } from './backend/lease.js'
 export type { Clock } from './base/clock.js'
-export { diagnostics, type Messages, undecodableCount } from './base/diagnostics.js'
+export { diagnostics, type Messages } from './base/diagnostics.js'
 export type { Duration } from './base/duration.js'
 export { CorralError, type CorralErrorCode } from './base/errors.js'
 export type { MaybePromise } from './base/maybe-promise.js'

@@ -31,6 +31,7 @@ export interface Messages {
     readonly key: string
     readonly reason: string
     readonly error?: unknown
+    /** The number of such values in this process so far. */
     readonly total: number
   }
   /** An entry that left a bounded backend. */
@@ -75,11 +76,6 @@ export function reportUndecodable(layer: string, key: string, reason: string, er
   const total = ++undecodable
   report('undecodable', () => ({ layer, key, reason, error, total }))
   return undefined
-}
-
-/** How many stored values this process found to be of no use. */
-export function undecodableCount(): number {
-  return undecodable
 }
 
 /** Subjects of warnings so far. The limit keeps names that come from outside from filling memory, or a log. */

@@ -31,7 +31,7 @@ const chains: Record<string, () => Backend<CachedValue>> = {
   memory: () => memory(),
   'memory by copy': () => memory({ copy: 'clone' }),
   'memory, json, prefix': () => wrap(memory({ stores: 'bytes' }), json(), prefix('p:')),
-  'memory, msgpack, dependencies, mangle, prefix': () =>
+  'memory, msgpack, dependencies, mapKeys, prefix': () =>
     wrap(memory({ stores: 'bytes' }), msgpack(), dependencies(), mapKeys(sha256), prefix('p:')),
   'a remote store of three methods': remote,
 }

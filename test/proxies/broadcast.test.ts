@@ -16,13 +16,13 @@ import {
   NO_VALUE,
   type Region,
   type TransparentProxy,
-  undecodableCount,
   wrap,
 } from '../../src/index.js'
 import { type Bus, type BusListener, type LocalBus, localBus } from '../../src/signals/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
 import { held, later } from '../support/stage.js'
+import { undecodableTotal } from '../support/undecodable.js'
 import { idle } from '../support/waiting.js'
 
 proxyContract('broadcast()', (next) => broadcast(localBus(), { name: 'contract' })(next), {
@@ -505,10 +505,10 @@ describe('what does not come from us', () => {
     const { bus } = stranger()
     const one = processOn(bus)
     await one.set('key', 'value')
-    const before = undecodableCount()
+    const before = undecodableTotal()
     await bus.publish(message as string)
     expect(one.peek('key')).toBe('value')
-    expect(undecodableCount()).toBe(before + 1)
+    expect(undecodableTotal()).toBe(before + 1)
   })
 
   it.each<[string, object]>([
@@ -537,11 +537,11 @@ describe('what does not come from us', () => {
       const { bus } = stranger()
       const one = processOn(bus)
       await one.set('key', 'value')
-      const before = undecodableCount()
+      const before = undecodableTotal()
       await bus.publish(JSON.stringify(message))
       expect(one.peek('key')).toBe(NO_VALUE)
       // A later version makes sense to others.
-      expect(undecodableCount() - before).toBe('whatever' in message ? 0 : 1)
+      expect(undecodableTotal() - before).toBe('whatever' in message ? 0 : 1)
       await one.set('key', 'new')
       expect(one.peek('key')).toBe('new')
     },

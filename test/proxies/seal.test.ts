@@ -9,12 +9,12 @@ import { type SealKey, type SealOptions, seal } from '../../proxies/seal.js'
 import { v8 } from '../../proxies/v8.js'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
-import { undecodableCount } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import type { BackendProxy } from '../../src/chain/proxy.js'
 import { wrap } from '../../src/chain/wrap.js'
 import { makeRegion } from '../../src/region/region.js'
 import { frame } from '../../src/wire/frame.js'
+import { undecodableTotal } from '../support/undecodable.js'
 import { bytesStore, now, rows, same, seeded } from './encodings/bytes-store.js'
 
 const modes = ['encrypt', 'sign'] as const
@@ -54,9 +54,9 @@ describe.each(modes)('seal in the mode %s', (mode) => {
     for (let bit = 0; bit < stored.length * 8; bit++) {
       const damaged = Buffer.from(stored)
       damaged[bit >> 3] = (damaged[bit >> 3] as number) ^ (1 << (bit & 7))
-      const before = undecodableCount()
+      const before = undecodableTotal()
       expect(await read(proxy, damaged), `bit ${bit}`).toBeUndefined()
-      expect(undecodableCount()).toBe(before + 1)
+      expect(undecodableTotal()).toBe(before + 1)
     }
   })
 
@@ -150,7 +150,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
       rotated: wrap(store, seal({ keys: [current, old], context, mode })),
       after: wrap(store, seal({ keys: [current], context, mode })),
     }
-    const before = undecodableCount()
+    const before = undecodableTotal()
     const written: string[] = []
     // Two stages of a rollout always overlap; what either writes both read.
     for (const stage of [
@@ -166,7 +166,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
       }
     for (const key of written) await fleet.rotated.set(key, (await fleet.rotated.get(key)) as Uint8Array, {})
     for (const key of written) expect(await fleet.after.get(key)).toBeDefined()
-    expect(undecodableCount()).toBe(before)
+    expect(undecodableTotal()).toBe(before)
   })
 
   it('stops an entry that was forged with a right CRC', async () => {

@@ -1,8 +1,8 @@
 import { memory } from '../../../backends/memory/index.js'
 import { algorithms, engineOf } from '../../../proxies/compress/algorithms.js'
 import { type CompressionAlgorithm, compress } from '../../../proxies/compress.js'
-import { undecodableCount } from '../../../src/base/diagnostics.js'
 import { wrap } from '../../../src/chain/wrap.js'
+import { undecodableTotal } from '../../support/undecodable.js'
 import { bytesStore, rows, same } from '../encodings/bytes-store.js'
 import { attacks, forged } from './attacks.js'
 
@@ -43,13 +43,13 @@ async function main(): Promise<Everywhere> {
 
   const found: Record<string, string> = {}
   for (const [label, stored] of Object.entries(JSON.parse(input.join('')) as Record<string, string>)) {
-    const before = undecodableCount()
+    const before = undecodableTotal()
     try {
       const bytes = await read(compress(), Buffer.from(stored, 'base64'))
       const expected = label.endsWith('small') ? small : large
       found[label] =
         bytes === undefined
-          ? `miss, reported ${undecodableCount() - before}`
+          ? `miss, reported ${undecodableTotal() - before}`
           : same(bytes, expected)
             ? 'same'
             : 'WRONG'

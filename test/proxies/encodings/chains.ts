@@ -5,9 +5,9 @@ import { v8 } from '../../../proxies/v8.js'
 import type { Backend } from '../../../src/backend/backend.js'
 import type { Bytes, CachedValue, Metadata } from '../../../src/backend/cached-value.js'
 import { defineBackend } from '../../../src/backend/define-backend.js'
-import { undecodableCount } from '../../../src/base/diagnostics.js'
 import type { BackendProxy } from '../../../src/chain/proxy.js'
 import { frame } from '../../../src/wire/frame.js'
+import { undecodableTotal } from '../../support/undecodable.js'
 import { turn } from '../../support/waiting.js'
 
 export type Encoding = BackendProxy<CachedValue, Bytes>
@@ -74,8 +74,8 @@ export function benchOf(encoding: Encoding, on: Shelf = shelf()): Bench {
       return chain.get(key) as CachedValue | undefined
     },
     misses(stored, key = 'key') {
-      const before = undecodableCount()
-      return bench.read(stored, key) === undefined && undecodableCount() === before + 1
+      const before = undecodableTotal()
+      return bench.read(stored, key) === undefined && undecodableTotal() === before + 1
     },
     back: (payload, metadata) => bench.read(bench.put(payload, 'key', metadata)),
   }

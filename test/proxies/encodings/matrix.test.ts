@@ -6,9 +6,9 @@ import { seal } from '../../../proxies/seal.js'
 import { v8 } from '../../../proxies/v8.js'
 import type { Backend } from '../../../src/backend/backend.js'
 import type { Bytes, CachedValue } from '../../../src/backend/cached-value.js'
-import { undecodableCount } from '../../../src/base/diagnostics.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { defineCodec } from '../../../src/wire/codec.js'
+import { undecodableTotal } from '../../support/undecodable.js'
 import { METADATA, quiet, type Shelf, shelf } from './chains.js'
 
 const text = (payload: unknown) => Buffer.from(JSON.stringify(payload))
@@ -104,13 +104,13 @@ describe.each(Object.entries(CONFIGURATIONS))('written by %s', (_, writer) => {
     async (_name, reader) => {
       const on = await written(writer)
       const chain = reader.chain(on.backend)
-      const before = undecodableCount()
+      const before = undecodableTotal()
       const found = await chain.get('key')
       if ((reader.reads ?? [reader.form]).includes(writer.form))
         expect(found).toEqual({ payload: PAYLOAD, metadata: METADATA })
       else {
         expect(found).toBeUndefined()
-        expect(undecodableCount()).toBeGreaterThan(before)
+        expect(undecodableTotal()).toBeGreaterThan(before)
       }
       // And it goes on: the new configuration writes over it and reads itself.
       await chain.set('key', { payload: [PAYLOAD], metadata: METADATA }, {})
