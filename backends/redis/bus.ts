@@ -1,7 +1,8 @@
 import { report } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue } from '../../src/base/errors.js'
-import { rejectUnknownOptions } from '../../src/base/options.js'
+import { CorralError } from '../../src/base/errors.js'
+import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { MAX_DELAY } from '../../src/base/timers.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,
@@ -47,23 +48,14 @@ const RETRY_TO = 2_000
  */
 export function redisBus(given: string | RedisClient, options: RedisBusOptions): RedisBus {
   const channel = (options as RedisBusOptions | undefined)?.channel
-  if (typeof channel !== 'string' || channel === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`channel\` of redisBus() to be a text that all processes share, got ${formatValue(channel)}.`,
-    )
+  expectText(channel, '`channel` of redisBus()', 'a text that all processes share')
   rejectUnknownOptions(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   const maxDelay = milliseconds(options.maxDelay ?? '2s', 'maxDelay')
-  if (maxDelay === Number.POSITIVE_INFINITY)
-    throw new CorralError('ERR_OPTION', 'Expected `maxDelay` to be finite, got Infinity.')
+  expectThat(maxDelay < Number.POSITIVE_INFINITY, maxDelay, '`maxDelay` to be finite')
   const passed = typeof given === 'string' ? undefined : given
   if (passed === undefined) checkUrl(given)
-  else if (!isRedisClient(passed))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected redisBus() to receive a URL or a client of ioredis 5 or 6, got ${formatValue(passed)}.`,
-    )
+  else expectThat(isRedisClient(passed), passed, 'redisBus() to receive a URL or a client of ioredis 5 or 6')
 
   const connection = openConnection({
     open: async () => passed ?? openStandalone(given as string, {}),
@@ -118,8 +110,7 @@ function listen(
 
   const later = (ms: number, work: () => void) => {
     clearTimeout(timer)
-    // A longer one would end at once.
-    timer = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
+    timer = setTimeout(work, Math.min(ms, MAX_DELAY))
     timer.unref()
   }
   const drop = (from: RedisClient | undefined, error?: unknown) => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { DependencySnapshot } from '../../src/backend/cached-value.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
+import { delay } from '../../src/base/timers.js'
 import { type Freshness, freshnessAt, namesOf } from '../../src/ledger/ledger.js'
 import { inBatches } from './client/batches.js'
 import * as scripts from './client/scripts.js'
@@ -75,7 +76,7 @@ export function clusterLedger({ reads, runner, lifetime }: RedisLedgerOptions): 
       settle(stamp, mark, origins[i] as string, lifetime),
     )
     if (again && (settled.includes(false) || seen.some((text) => text !== mark && text.startsWith('p')))) {
-      await new Promise((resolve) => setTimeout(resolve, PATIENCE))
+      await delay(PATIENCE)
       return appraise(clock, snapshot, lifetime, false)
     }
     let at = 0

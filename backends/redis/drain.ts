@@ -2,6 +2,7 @@ import type { BackendSpec } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
+import { delay } from '../../src/base/timers.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
 
 type Operations = Required<
@@ -85,7 +86,7 @@ export function closable(on: Operations, busy: () => boolean): Drain {
     },
     async idle() {
       // An answer that has come may be what the next command of its operation waits for: that one is sent by then.
-      do await new Promise((resolve) => setTimeout(resolve, begun > 0 || busy() ? LOOK : 0))
+      do await delay(begun > 0 || busy() ? LOOK : 0)
       while (begun > 0 || busy())
     },
   }

@@ -27,7 +27,7 @@ export interface EntryWrites {
   check(key: string, value: Bytes): void
   set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
   /** What failed is an Error in its place. */
-  setMulti(entryWrites: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
+  setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
   /** Answers, for each key, what went wrong with it. */
   deleteMulti(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
 }
@@ -38,7 +38,7 @@ const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
 const TOGETHER = 500
 
 /** The writes of values, each of which also ends the lease of its key. */
-export function writes({
+export function entryWrites({
   connection,
   runner,
   channel,

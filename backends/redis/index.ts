@@ -2,6 +2,7 @@ import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
+import { Recovery } from '../../src/backend/recovery.js'
 import { breaker } from './client/breaker.js'
 import {
   isCluster,
@@ -12,21 +13,21 @@ import {
   type RedisClient,
   rejectUnsafeClient,
 } from './client/client.js'
-import { openConnection, soon } from './client/connection.js'
-import { scriptRunner } from './client/script-runner.js'
+import { atMost, openConnection, type RedisConnection } from './client/connection.js'
+import { isUnreachable } from './client/errors.js'
+import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clusterLedger } from './cluster-ledger.js'
 import { closable } from './drain.js'
-import { writes } from './entries.js'
+import { type EntryWrites, entryWrites } from './entries.js'
 import { failurePolicy } from './failure-policy.js'
 import { clockKeys, RESERVED, valueKey } from './format.js'
 import { redisLeases } from './lease.js'
-import { standaloneLedger } from './ledger.js'
+import { type RedisLedger, standaloneLedger } from './ledger.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
 import { clusterBatcher } from './reads/cluster-batcher.js'
 import { clusterFetch, standaloneFetch } from './reads/fetch.js'
-import { type FetchKeys, readBatcher } from './reads/read-batcher.js'
-import { recovery } from './recovery.js'
+import { type BatchedReads, type FetchKeys, readBatcher } from './reads/read-batcher.js'
 import { channelSubscription, shardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
 
 export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
@@ -34,7 +35,7 @@ export type { ClusterNode, Connection, RedisClient } from './client/client.js'
 export type { RedisBackendOptions } from './options.js'
 
 /** Bytes expected in one reply to an `MGET`. */
-const REPLY = 1_024 * 1_024
+const MAX_REPLY = 1_024 * 1_024
 
 /**
  * A backend on Redis 6.2 or later, or Valkey: standalone, behind Sentinel, or a Cluster. It stores bytes, so an encoding
@@ -48,49 +49,25 @@ const REPLY = 1_024 * 1_024
  * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (an error that Redis answered) or `ERR_CLOSED`.
  */
 export function redis(given: string | RedisClient | RedisBackendOptions): Backend<Bytes> {
-  const options = parseOptions(given)
-  const { source, timeout, failOpen } = options
-  const passed = 'client' in source ? source.client : undefined
-  const clustered = passed === undefined ? 'nodes' in source : isCluster(passed)
+  const settings = parseOptions(given)
+  const { source, timeout } = settings
+  const clustered = 'client' in source ? isCluster(source.client) : 'nodes' in source
   const prefix = keyPrefixOf(source)
   const channel = `${RESERVED}wake:${clustered ? 0 : databaseOf(source)}`
-  const connection = openConnection({
-    open: async () => {
-      const client = passed ?? (await connect(source))
-      rejectUnsafeClient(client)
-      return client
-    },
-    isOurs: passed === undefined,
-    timeout,
-    maxPending: options.maxPending,
-    breaker: options.breaker && breaker(options.breaker.failures, options.breaker.cooldown),
-  })
-  const joined = (fetch: FetchKeys) =>
-    readBatcher({
-      fetch,
-      timeout,
-      maxWaiting: options.maxPending,
-      maxKeys: options.maxBatch,
-      maxBytes: REPLY,
-    })
-  const nodes = clustered ? clusterFetch(connection, prefix) : undefined
-  const reads =
-    nodes === undefined
-      ? joined(standaloneFetch(connection))
-      : clusterBatcher(nodes.nodeOf, () => joined(nodes.fetch))
-  const scripted = scriptRunner(connection, options.replicas, clustered)
-  const parts = { reads, runner: scripted, lifetime: options.stampLifetime }
-  const split = clustered ? clusterLedger(parts) : undefined
-  const book = split ?? standaloneLedger(parts)
-  const written = writes({
+  const connection = connectionFor(settings)
+  const reads = readsOver(connection, settings, clustered, prefix)
+  const runner = scriptRunner(connection, settings.replicas, clustered)
+  const ledgerOptions = { reads, runner, lifetime: settings.stampLifetime }
+  const split = clustered ? clusterLedger(ledgerOptions) : undefined
+  const ledger = split ?? standaloneLedger(ledgerOptions)
+  const writes = entryWrites({
     connection,
-    runner: scripted,
+    runner,
     channel,
-    lifetime: options.stampLifetime,
-    maxValueBytes: options.maxValueBytes,
+    lifetime: settings.stampLifetime,
+    maxValueBytes: settings.maxValueBytes,
     clustered: split,
   })
-
   const waiters = leaseWaiters<Buffer>({
     store: 'redis',
     poll: { from: 5, to: 250, growth: 3 },
@@ -100,44 +77,28 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const subscriptions: WakeSubscriptions = clustered
     ? shardSubscriptions(connection.client, prefix, waiters, channels)
     : channels
-  const lease = redisLeases({ runner: scripted, waiters, subscriptions, channel, prefix, get: reads.get })
-
-  const clocks = new Set<string>()
-  const unfinished =
-    options.recovery === undefined
-      ? undefined
-      : recovery(options.recovery, clocks, {
-          remove: written.deleteMulti,
-          invalidate: async (clock, names, mode) => book.invalidate(clock, names, mode),
-          forget: async (clock) => {
-            const { clock: at, ring } = clockKeys(clock)
-            await scripted.runDurably({ script: scripts.dropClock, keys: [at, ring], args: [] })
-          },
-        })
-  connection.onReady(() => void unfinished?.replay())
-
-  const policed = failurePolicy({
+  const recovery = recoveryOver(settings, writes, ledger, runner)
+  connection.onReady(() => void recovery.replay())
+  const guarded = failurePolicy({
     get: (key) => reads.get(valueKey(key)),
     getMulti: (keys) => reads.getMulti(keys.map(valueKey)),
-    writes: written,
-    lease,
-    ledger: book,
-    recovery: unfinished,
-    clocks,
-    failOpen,
+    writes,
+    lease: redisLeases({ runner, waiters, subscriptions, channel, prefix, get: reads.get }),
+    ledger,
+    recovery,
+    failOpen: settings.failOpen,
   })
-  const drain = closable(policed, () => reads.isBusy || connection.isBusy)
-  let closing: Promise<void> | undefined
+  const drain = closable(guarded, () => reads.isBusy || connection.isBusy)
   const close = async () => {
     drain.shut()
     waiters.close()
-    await soon(timeout, drain.idle())
-    unfinished?.close()
-    if (unfinished !== undefined && unfinished.size > 0) await soon(timeout, unfinished.replay())
+    await atMost(timeout, drain.idle())
+    recovery.close()
+    await atMost(timeout, recovery.replay())
     await subscriptions.close()
     await connection.close()
   }
-
+  let closing: Promise<void> | undefined
   return defineBackend<Bytes>({
     name: 'redis',
     stores: 'bytes',
@@ -145,6 +106,54 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     timeout: Number.POSITIVE_INFINITY,
     ...drain.operations,
     close: () => (closing ??= close()),
+  })
+}
+
+function connectionFor({ source, timeout, maxPending, breaker: limits }: RedisSettings): RedisConnection {
+  return openConnection({
+    open: async () => {
+      const client = await connect(source)
+      rejectUnsafeClient(client)
+      return client
+    },
+    isOurs: !('client' in source),
+    timeout,
+    maxPending,
+    breaker: limits && breaker(limits.failures, limits.cooldown),
+  })
+}
+
+function readsOver(
+  connection: RedisConnection,
+  { timeout, maxPending, maxBatch }: RedisSettings,
+  clustered: boolean,
+  prefix: string,
+): BatchedReads {
+  const batched = (fetch: FetchKeys) =>
+    readBatcher({ fetch, timeout, maxWaiting: maxPending, maxKeys: maxBatch, maxBytes: MAX_REPLY })
+  if (!clustered) return batched(standaloneFetch(connection))
+  const { nodeOf, fetch } = clusterFetch(connection, prefix)
+  return clusterBatcher(nodeOf, () => batched(fetch))
+}
+
+function recoveryOver(
+  { recovery: max }: RedisSettings,
+  writes: EntryWrites,
+  ledger: RedisLedger,
+  runner: ScriptRunner,
+): Recovery {
+  return new Recovery({
+    name: 'redis',
+    max,
+    store: {
+      isUnreachable,
+      deleteMulti: writes.deleteMulti,
+      invalidate: async (clock, names, mode) => ledger.invalidate(clock, names, mode),
+      async dropClock(name) {
+        const { clock, ring } = clockKeys(name)
+        await runner.runDurably({ script: scripts.dropClock, keys: [clock, ring], args: [] })
+      },
+    },
   })
 }
 

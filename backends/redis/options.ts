@@ -1,6 +1,6 @@
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue } from '../../src/base/errors.js'
-import { rejectUnknownOptions } from '../../src/base/options.js'
+import { CorralError } from '../../src/base/errors.js'
+import { expectInteger, expectOneOf, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
 import {
   type ClusterNode,
   type ClusterOptions,
@@ -63,7 +63,8 @@ export interface RedisSettings {
   readonly maxBatch: number
   readonly maxValueBytes: number
   readonly failOpen: boolean
-  readonly recovery: number | undefined
+  /** Invalidations to remember; 0: none. */
+  readonly recovery: number
   readonly breaker: { readonly failures: number; readonly cooldown: number } | undefined
   readonly replicas: { readonly count: number; readonly timeout: number } | undefined
   readonly stampLifetime: number
@@ -86,30 +87,29 @@ const KNOWN: readonly (keyof RedisBackendOptions)[] = [
   'stampLifetime',
 ]
 
-/** @throws CorralError `ERR_OPTION` for anything that cannot be right. */
+/** @throws CorralError `ERR_OPTION` for an option that is invalid. */
 export function parseOptions(given: string | RedisClient | RedisBackendOptions): RedisSettings {
   const options: RedisBackendOptions =
     typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
-  if (typeof options !== 'object' || options === null)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected redis() to receive a URL such as 'redis://host:6379', a client or options, got ${formatValue(given)}.`,
-    )
+  expectThat(
+    typeof options === 'object' && options !== null,
+    given,
+    "redis() to receive a URL such as 'redis://host:6379', a client or options",
+  )
   rejectUnknownOptions(options, KNOWN, 'redis()')
-  const { recovery = true, breaker = {}, replicas } = options
+  const { recovery = true, breaker = {}, replicas, failOpen = false } = options
+  const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
+  expectFlag(failOpen, 'failOpen')
+  if (typeof recovery !== 'object') expectFlag(recovery, 'recovery')
+  const count = (value: unknown, name: string) => expectInteger(value, `\`${name}\``)
   return {
-    source: sourceOf(options),
-    timeout: milliseconds(options.timeout ?? '2s', 'timeout'),
+    source: parseSource(options),
+    timeout,
     maxPending: count(options.maxPending ?? 10_000, 'maxPending'),
     maxBatch: count(options.maxBatch ?? 512, 'maxBatch'),
     maxValueBytes: count(options.maxValueBytes ?? 512 * 1_024 * 1_024, 'maxValueBytes'),
-    failOpen: flag(options.failOpen ?? false, 'failOpen'),
-    recovery:
-      typeof recovery === 'object'
-        ? count(recovery.max, 'recovery.max')
-        : flag(recovery, 'recovery')
-          ? 10_000
-          : undefined,
+    failOpen,
+    recovery: typeof recovery === 'object' ? count(recovery.max, 'recovery.max') : recovery ? 10_000 : 0,
     breaker:
       breaker === false
         ? undefined
@@ -117,44 +117,38 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions):
             failures: count(breaker.failures ?? 5, 'breaker.failures'),
             cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
           },
-    replicas: replicas && copies(replicas, milliseconds(options.timeout ?? '2s', 'timeout')),
+    replicas: replicas && parseReplicas(replicas, timeout),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
   }
 }
 
-function sourceOf({
-  url,
-  connection,
-  cluster,
-  clusterOptions = {},
-  client,
-}: RedisBackendOptions): RedisSettings['source'] {
+function expectFlag(value: unknown, name: string): asserts value is boolean {
+  expectOneOf(value, `\`${name}\``, [true, false])
+}
+
+function parseSource(options: RedisBackendOptions): RedisSettings['source'] {
+  const { url, connection, cluster, clusterOptions = {}, client } = options
   if (client !== undefined) {
-    if (!isRedisClient(client))
+    expectThat(isRedisClient(client), client, '`client` to be a client of ioredis 5 or 6')
+    if ((url ?? connection ?? cluster) !== undefined)
       throw new CorralError(
         'ERR_OPTION',
-        `Expected \`client\` to be a client of ioredis 5 or 6, got ${formatValue(client)}.`,
-      )
-    const other = url ?? connection ?? cluster
-    if (other !== undefined)
-      throw new CorralError(
-        'ERR_OPTION',
-        'Expected either a `client` of yours, or where to connect to, got both. Drop one of them.',
+        'Expected either a `client` or the place of the server, got both. Drop one of them.',
       )
     rejectUnsafeClient(client)
     return { client }
   }
-  if (connection !== undefined && (typeof connection !== 'object' || connection === null))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`connection\` to be options of ioredis, got ${formatValue(connection)}.`,
-    )
+  expectThat(
+    connection === undefined || (typeof connection === 'object' && connection !== null),
+    connection,
+    '`connection` to be options of ioredis',
+  )
   if (cluster !== undefined) {
-    if (!Array.isArray(cluster) || cluster.length === 0)
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected \`cluster\` to list start-up nodes such as 'host:7000', got ${formatValue(cluster)}.`,
-      )
+    expectThat(
+      Array.isArray(cluster) && cluster.length > 0,
+      cluster,
+      "`cluster` to list start-up nodes such as 'host:7000'",
+    )
     for (const node of cluster) checkNode(node)
     if (connection?.keyPrefix !== undefined)
       throw new CorralError(
@@ -167,44 +161,29 @@ function sourceOf({
   if (url === undefined && connection === undefined)
     throw new CorralError(
       'ERR_OPTION',
-      'Expected redis() to be told where Redis is: a URL, a client, `connection` or `cluster`. Got neither.',
+      'Expected the place of the server, got none. Give redis() a URL, a client, `connection` or `cluster`.',
     )
   return { url, connection: connection ?? {} }
 }
 
 function checkNode(node: ClusterNode): void {
   if (typeof node === 'string') checkUrl(node.includes('://') ? node : `redis://${node}`)
-  else if (typeof node?.host !== 'string' || !Number.isInteger(node.port))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a node of \`cluster\` to be 'host:port' or { host, port }, got ${formatValue(node)}.`,
-    )
+  else {
+    const isAddress = typeof node?.host === 'string' && Number.isInteger(node.port)
+    expectThat(isAddress, node, "a node of `cluster` to be 'host:port' or { host, port }")
+  }
 }
 
-function count(value: unknown, option: string): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value > 0) return value
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${option}\` to be a whole number above zero, got ${formatValue(value)}.`,
-  )
-}
-
-function copies(
-  { count: most, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
+function parseReplicas(
+  { count, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
   limit: number,
 ): RedisSettings['replicas'] {
   const timeout = milliseconds(given, 'replicas.timeout')
-  if (timeout < limit) return { count: count(most, 'replicas.count'), timeout }
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`replicas.timeout\` to be less than \`timeout\` (${limit} ms), got ${formatValue(given)}: commands would be given up before the replicas are.`,
+  expectThat(
+    timeout < limit,
+    given,
+    `\`replicas.timeout\` to be less than \`timeout\` (${limit} ms)`,
+    'A command must not time out before its replicas do.',
   )
-}
-
-function flag(value: unknown, option: string): boolean {
-  if (typeof value === 'boolean') return value
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${option}\` to be true or false, got ${formatValue(value)}.`,
-  )
+  return { count: expectInteger(count, '`replicas.count`'), timeout }
 }

@@ -1,8 +1,6 @@
 import { report } from '../base/diagnostics.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-
-/** ms; a longer timer would fire at once. */
-const MAX_DELAY = 2 ** 31 - 1
+import { MAX_DELAY } from '../base/timers.js'
 
 /**
  * How a process waits until a lease of another process is over. A store that pushes messages wakes its waiters; messages

@@ -1,6 +1,7 @@
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
+import { delay, MAX_DELAY, withTimeout } from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
@@ -54,9 +55,6 @@ interface Waiter {
 
 /** Between attempts on a server that is there but cannot answer yet. */
 const PAUSE = 50
-
-/** ms; a longer timer would fire at once. */
-const LONGEST = 2 ** 31 - 1
 
 /** ms by which the clocks of a cluster's nodes may differ: one offset serves for all. docs/redis.md says what more of it means. */
 const SKEW = 1_000
@@ -161,7 +159,7 @@ export function openConnection({
       moment === Number.POSITIVE_INFINITY
         ? undefined
         : // If this process itself was busy for so long, the answer may lie here unread: one look at the network first.
-          setTimeout(() => setImmediate(sweep), Math.min(moment - performance.now(), LONGEST))
+          setTimeout(() => setImmediate(sweep), Math.min(moment - performance.now(), MAX_DELAY))
   }
   const settled = (command: Pending) => {
     pending.delete(command)
@@ -199,7 +197,7 @@ export function openConnection({
         return await work(made)
       } catch (error) {
         if (command.over || !mayRepeat(error, once)) throw error
-        await pause()
+        await delay(PAUSE)
       }
     }
   }
@@ -256,7 +254,7 @@ export function openConnection({
         if (verified === undefined || (isOurs && verified.status !== 'ready')) void persist()
         else
           void work(verified).then(done, (error) =>
-            mayRepeat(error, once) ? pause().then(persist) : failed(error),
+            mayRepeat(error, once) ? delay(PAUSE).then(persist) : failed(error),
           )
       })
     },
@@ -268,14 +266,10 @@ export function openConnection({
       const made = await opening?.catch(() => undefined)
       made?.off('ready', ready)
       if (made === undefined || !isOurs) return
-      if (made.status === 'ready') await soon(500, made.quit())
+      if (made.status === 'ready') await atMost(500, made.quit())
       made.disconnect()
     },
   }
-}
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, PAUSE))
 }
 
 function late(timeout: number, lastError: Error | undefined): CorralError {
@@ -295,12 +289,7 @@ function emptied<T>(set: Set<T>): readonly T[] {
   return all
 }
 
-/** Waits for something, but not for long, and not for its failure. */
-export async function soon(ms: number, work: Promise<unknown>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const enough = new Promise((resolve) => {
-    if (ms < Number.POSITIVE_INFINITY) timer = setTimeout(resolve, Math.min(ms, LONGEST))
-  })
-  await Promise.race([work.catch(() => {}), enough])
-  clearTimeout(timer)
+/** Waits for work, but no longer than `ms`, and not for its failure. */
+export function atMost(ms: number, work: Promise<unknown>): Promise<unknown> {
+  return withTimeout(work, ms, () => new Error('late')).catch(() => {})
 }

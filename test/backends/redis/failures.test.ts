@@ -43,7 +43,7 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     ['text', 'what?', /text that is no URL/],
     ['a database that is no number', 'redis://localhost/users', /database 'users'/],
     ['no host', 'redis:///1', /without a host/],
-    ['nothing', {}, /told where Redis is/],
+    ['nothing', {}, /place of the server/],
     ['a number', 6379, /to receive a URL/],
     ['null', null, /to receive a URL/],
     ['an unknown option', { url: 'redis://localhost', hots: 'x' }, /Unknown option `hots`/],
