@@ -7,133 +7,145 @@ import {
   namesOf,
   type Stamp,
 } from '../../src/ledger/ledger.js'
-import type { Change, Seen, Store } from './client/store.js'
-import { clockReader, moved, type Reader, readStamp, stampRecord } from './clock-record.js'
+import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
+import { clockReader, encodeStamp, moveClock, readStamp } from './clock-records.js'
 import { stampKey } from './format.js'
 
-/** What an entry was made from, judged, with the records that the judgement rests on. */
-export interface Verdict {
+/** The freshness of a snapshot, with the records that it rests on: a write can depend on them. */
+export interface RecordedFreshness {
   readonly freshness: Freshness
-  readonly seen: readonly Seen[]
+  readonly records: readonly RecordVersion[]
 }
 
 export interface FileLedger extends Ledger {
-  /** Judges within a snapshot, so that a write can depend on the verdict. */
-  examine(look: Reader, clock: string, snapshot: DependencySnapshot): Verdict
-}
-
-/** So many names are conditions of a write each; more are represented by their clock, and the write is tried again when it moves. */
-const CONDITIONS = 256
-
-/** Invalidations that come while one is being written go together into the next. */
-interface Order {
-  readonly names: readonly string[]
-  readonly mode: InvalidationMode
-  readonly done: () => void
-  readonly failed: (error: unknown) => void
+  freshnessIn(read: ReadRecord, clock: string, snapshot: DependencySnapshot): RecordedFreshness
 }
 
 /**
- * Clocks and stamps in the file. Only names that were invalidated have a stamp; all others stand at the clock's floor,
- * which rises when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
+ * Up to so many names are conditions of a write each, since lmdb nests its conditions. For more of them the clock is
+ * the condition, and the write is repeated when it moves.
+ */
+const MAX_NAME_CONDITIONS = 256
+
+/** An invalidation that waits for the transaction before it; all that wait are written together. */
+interface Invalidation {
+  readonly names: readonly string[]
+  readonly mode: InvalidationMode
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Clocks and stamps in the file. Only invalidated names have a stamp; all others stand at the clock's floor, which rises
+ * when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
  */
 export function fileLedger(store: Store): FileLedger {
   const readClock = clockReader()
-  const next = (at = 0): number => Math.max(at + 1, Date.now() * 1000)
 
-  const judge = (look: Reader, clock: string, snapshot: DependencySnapshot): Freshness => {
-    const { now, floor } = readClock(look, clock)
+  const freshnessOf = (read: ReadRecord, clock: string, snapshot: DependencySnapshot): Freshness => {
+    const { now, floor } = readClock(read, clock)
     if (now === undefined || now.epoch !== snapshot.epoch) return 'invalid'
     if (snapshot.groups.every(({ asOf }) => now.at <= asOf)) return 'fresh'
     return freshnessAt(snapshot, {
       now,
-      stamps: namesOf(snapshot).map((name) => readStamp(look, clock, name, floor).stamp),
+      stamps: namesOf(snapshot).map((name) => readStamp(read, clock, name, floor).stamp),
     })
-  }
-
-  const stampAll = (clock: string, batch: readonly Order[]): Promise<void> =>
-    store.inTurn(`clock ${clock}`, async (attempt) => {
-      for (;;) {
-        attempt()
-        const { seen, changes } = store.snapshot((look) => {
-          const before = readClock(look, clock)
-          const at = next(before.now?.at)
-          const stamps = new Map<string, Stamp>()
-          for (const { names, mode } of batch)
-            for (const name of names) {
-              const { hard, soft } = stamps.get(name) ?? readStamp(look, clock, name, before.floor).stamp
-              stamps.set(name, mode === 'hard' ? { hard: at, soft } : { hard, soft: at })
-            }
-          const changes: Change[] = [...moved(before, at)]
-          for (const [name, stamp] of stamps) changes.push([stampKey(clock, name), stampRecord(stamp)])
-          // Every stamp is written together with its clock, so the clock's version stands for all of them.
-          return { seen: [before.seen, before.anchor], changes }
-        })
-        if (await store.commit(seen, changes, true)) return
-      }
-    })
-
-  const orders = new Map<string, Order[]>()
-  const work = async (clock: string): Promise<void> => {
-    for (;;) {
-      const batch = orders.get(clock) ?? []
-      if (batch.length === 0) {
-        orders.delete(clock)
-        return
-      }
-      orders.set(clock, [])
-      try {
-        await stampAll(clock, batch)
-        for (const { done } of batch) done()
-      } catch (error) {
-        for (const { failed } of batch) failed(error)
-      }
-    }
   }
 
   return {
     shared: true,
     read: (clock, names) =>
-      store.snapshot((look) => {
-        const { now, floor } = readClock(look, clock)
+      store.snapshot((read) => {
+        const { now, floor } = readClock(read, clock)
         if (now === undefined) return { now, stamps: names.map(() => undefined) }
-        return { now, stamps: names.map((name) => readStamp(look, clock, name, floor).stamp) }
+        return { now, stamps: names.map((name) => readStamp(read, clock, name, floor).stamp) }
       }),
     now(clock) {
-      const { now } = store.snapshot((look) => readClock(look, clock))
+      const { now } = store.snapshot((read) => readClock(read, clock))
       if (now !== undefined) return now
-      return store.inTurn(`clock ${clock}`, async (attempt) => {
-        for (;;) {
-          attempt()
-          const before = store.snapshot((look) => readClock(look, clock))
-          if (before.now !== undefined) return before.now
-          // The next look finds it, whoever was first.
-          await store.commit([before.seen, before.anchor], moved(before, next()))
-        }
+      return store.transact(clockSubject(clock), (read) => {
+        const found = readClock(read, clock)
+        if (found.now !== undefined) return { result: found.now }
+        const { now: started, changes } = moveClock(found, nextTime())
+        return { result: started, conditions: [found.record, found.anchor], changes }
       })
     },
-    judge: (clock, snapshot) => store.snapshot((look) => judge(look, clock, snapshot)),
-    examine(look, clock, snapshot) {
-      const freshness = judge(look, clock, snapshot)
-      if (freshness !== 'fresh') return { freshness, seen: [] }
-      const { seen, anchor, floor } = readClock(look, clock)
+    judge: (clock, snapshot) => store.snapshot((read) => freshnessOf(read, clock, snapshot)),
+    freshnessIn(read, clock, snapshot) {
+      const freshness = freshnessOf(read, clock, snapshot)
+      if (freshness !== 'fresh') return { freshness, records: [] }
+      const { record, anchor, floor } = readClock(read, clock)
       const names = namesOf(snapshot)
-      // lmdb nests its conditions, so there cannot be any number of them.
-      if (names.length > CONDITIONS) return { freshness, seen: [anchor, seen] }
-      // Not the clock itself: it moves with every invalidation of anything.
-      const stamps = names.map((name) => readStamp(look, clock, name, floor).seen)
-      return { freshness, seen: [anchor, ...stamps] }
+      if (names.length > MAX_NAME_CONDITIONS) return { freshness, records: [anchor, record] }
+      // Not the clock itself: it moves with every invalidation of any name.
+      const stamps = names.map((name) => readStamp(read, clock, name, floor).record)
+      return { freshness, records: [anchor, ...stamps] }
     },
-    invalidate: (clock, names, mode) =>
-      new Promise<void>((done, failed) => {
-        const order = { names, mode, done, failed }
-        const waiting = orders.get(clock)
-        if (waiting !== undefined) {
-          waiting.push(order)
-          return
-        }
-        orders.set(clock, [order])
-        void work(clock)
-      }),
+    invalidate: batchedInvalidations((clock, batch) =>
+      store.transact(clockSubject(clock), (read) => planStamps(read, readClock, clock, batch)),
+    ),
   }
+}
+
+type ReadClock = ReturnType<typeof clockReader>
+
+function clockSubject(clock: string): string {
+  return `clock ${clock}`
+}
+
+function nextTime(at = 0): number {
+  return Math.max(at + 1, Date.now() * 1000)
+}
+
+/** Moves the clock and stamps all names of a batch at its new time. */
+function planStamps(
+  read: ReadRecord,
+  readClock: ReadClock,
+  clock: string,
+  batch: readonly Invalidation[],
+): Plan<void> {
+  const before = readClock(read, clock)
+  const { now, changes } = moveClock(before, nextTime(before.now?.at))
+  const stamps = new Map<string, Stamp>()
+  for (const { names, mode } of batch)
+    for (const name of names) {
+      const { hard, soft } = stamps.get(name) ?? readStamp(read, clock, name, before.floor).stamp
+      stamps.set(name, mode === 'hard' ? { hard: now.at, soft } : { hard, soft: now.at })
+    }
+  const stamped = [...stamps].map(([name, stamp]): Change => [stampKey(clock, name), encodeStamp(stamp)])
+  return {
+    result: undefined,
+    // Every stamp is written together with its clock, so the clock's version stands for all of them.
+    conditions: [before.record, before.anchor],
+    changes: [...changes, ...stamped],
+    durably: true,
+  }
+}
+
+/** Writes the invalidations of a clock one batch at a time. */
+function batchedInvalidations(
+  write: (clock: string, batch: readonly Invalidation[]) => Promise<void>,
+): Ledger['invalidate'] {
+  const waiting = new Map<string, Invalidation[]>()
+  const writeAll = async (clock: string): Promise<void> => {
+    for (;;) {
+      const batch = waiting.get(clock) ?? []
+      if (batch.length === 0) return void waiting.delete(clock)
+      waiting.set(clock, [])
+      try {
+        await write(clock, batch)
+        for (const { resolve } of batch) resolve()
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
+    }
+  }
+  return (clock, names, mode) =>
+    new Promise<void>((resolve, reject) => {
+      const invalidation = { names, mode, resolve, reject }
+      const batch = waiting.get(clock)
+      if (batch !== undefined) return void batch.push(invalidation)
+      waiting.set(clock, [invalidation])
+      void writeAll(clock)
+    })
 }

@@ -2,98 +2,64 @@ import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
 import { CorralError } from '../../src/base/errors.js'
-import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import type { Ledger } from '../../src/ledger/ledger.js'
+import { ignoreRejection, type MaybePromise } from '../../src/base/maybe-promise.js'
+import { withTimeout } from '../../src/base/timers.js'
 import type { Commands } from './client/commands.js'
-import { liveValue, slotsOf } from './entry-items.js'
+import { entriesOf } from './entries.js'
+import { entryItemsOf } from './entry-items.js'
 import { leasesOf } from './lease.js'
 import { ledgerOf } from './ledger.js'
 
-/** Puts the backend together over whatever executes commands: servers, or a test that steps through them. */
+/** Puts the backend together over commands: those of servers, or of a test that steps through them. */
 export function backendOver(commands: Commands, timeout: number): Backend<Bytes> {
-  const slots = slotsOf(commands)
-  const leases = leasesOf(slots)
+  const items = entryItemsOf(commands)
+  const leases = leasesOf(items)
   const ledger = ledgerOf(commands)
+  const entries = entriesOf({ items, leases, ledger, timeout })
 
-  /** Single commands have a deadline of their own; what takes several gets one for all of them. */
-  const timely = async <R>(operation: string, work: Promise<R>): Promise<R> => {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      const giveUp = () =>
-        reject(
-          new CorralError(
-            'ERR_TIMEOUT',
-            `memcached.${operation} did not end within ${timeout} ms. Check the servers, or raise \`timeout\` of memcached().`,
-          ),
-        )
-      // Not before what has arrived was looked at: this process may have been busy.
-      timer = setTimeout(() => setImmediate(giveUp), timeout)
-    })
-    try {
-      return await Promise.race([work, late])
-    } finally {
-      clearTimeout(timer)
-    }
-  }
+  /** Single commands have a deadline of their own; an operation of several gets one for all of them. */
+  const timely = <R>(operation: string, work: MaybePromise<R>): Promise<R> =>
+    withTimeout(
+      Promise.resolve(work),
+      timeout,
+      () =>
+        new CorralError(
+          'ERR_TIMEOUT',
+          `Expected memcached.${operation} to end within ${timeout} ms, got no reply. Check the servers, or raise \`timeout\` of memcached().`,
+        ),
+    )
 
-  const get = async (key: string): Promise<Bytes | undefined> => {
-    const slot = await slots.get(key)
-    const value = liveValue(slot?.entry)
-    // A copy: a view would keep everything alive that arrived together with it.
-    return value && Buffer.from(value)
-  }
-
-  const backend = defineBackend<Bytes>({
+  return defineBackend<Bytes>({
     name: 'memcached',
     stores: 'bytes',
     timeout: Number.POSITIVE_INFINITY,
-    get,
-    getMulti: (keys) => Promise.all(keys.map(get)),
-    set: (key, value, { ttl, token, ifCurrent }) => {
-      const store = async () => {
-        if (ifCurrent !== undefined && !(await ledger.admit(ifCurrent.clock, ifCurrent.snapshot))) {
-          await (token === undefined ? leases.remove(key) : leases.release(key, token))
-          return 'refused'
-        }
-        const livesUntil = Date.now() + (ttl ?? Number.POSITIVE_INFINITY)
-        return token === undefined
-          ? leases.replace(key, value, livesUntil, timeout)
-          : leases.fill(key, value, livesUntil, token)
-      }
-      return timely('set', store())
-    },
-    delete: (key) => leases.remove(key),
+    get: entries.get,
+    set: (key, value, options) => timely('set', entries.set(key, value, options)),
+    delete: entries.delete,
     acquire: async (key, ms, options) => {
-      const asked = Promise.resolve(leases.acquire(key, ms, options))
+      const requested = Promise.resolve(leases.acquire(key, ms, options))
       try {
-        return await timely('acquire', asked)
+        return await timely('acquire', requested)
       } catch (error) {
-        // Whoever is told that it failed will not give back what may be granted yet.
-        void ignoreRejection(asked.then(({ token }) => token !== undefined && leases.release(key, token)))
+        // The caller saw a failure and will not release the lease, so release it here if it is granted later.
+        void ignoreRejection(requested.then(({ token }) => token !== undefined && leases.release(key, token)))
         throw error
       }
     },
-    renew: (key, token, ms) => timely('renew', Promise.resolve(leases.renew(key, token, ms))),
-    release: (key, token) => timely('release', Promise.resolve(leases.release(key, token))),
-    held: (key) => leases.held(key),
+    renew: (key, token, ms) => timely('renew', leases.renew(key, token, ms)),
+    release: (key, token) => timely('release', leases.release(key, token)),
+    held: leases.held,
     ledger: {
       shared: true,
       read: ledger.read,
       // Up to five round trips, where a name was learnt late.
-      judge: (clock, snapshot) => timely('ledger.judge', Promise.resolve(ledger.judge(clock, snapshot))),
-      now: (clock, names) => timely('ledger.begin', Promise.resolve(ledger.now(clock, names))),
-      invalidate: (clock, names, mode) =>
-        timely('ledger.invalidate', Promise.resolve(ledger.invalidate(clock, names, mode))),
-    } satisfies Ledger,
+      judge: (clock, snapshot) => timely('ledger.judge', ledger.judge(clock, snapshot)),
+      now: (clock, names) => timely('ledger.now', ledger.now(clock, names)),
+      invalidate: (clock, names, mode) => timely('ledger.invalidate', ledger.invalidate(clock, names, mode)),
+    },
     close() {
       leases.close()
       commands.close()
     },
   })
-  // Batches of one turn travel together whatever they are made of.
-  return {
-    ...backend,
-    setMulti: (writes) =>
-      Promise.all(writes.map(async ([key, value, options]) => backend.set(key, value, options))),
-  }
 }

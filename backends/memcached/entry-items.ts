@@ -1,34 +1,38 @@
 import { createHash } from 'node:crypto'
 import { reportUndecodable } from '../../src/base/diagnostics.js'
 import type { Commands, Guard, Version } from './client/commands.js'
-import { type Entry, type EntryParts, packEntry, unpackEntry } from './entry.js'
-import { type WireKey, wireKey } from './format.js'
-import { secondsUntil } from './seconds.js'
+import {
+  decodeEntry,
+  type Entry,
+  type EntryParts,
+  encodeEntry,
+  type StoredLease,
+  secondsUntil,
+  type WireKey,
+  wireKey,
+} from './format.js'
 
-/** Keys of more characters are not kept in their entries: they would take the room of the value. */
-const LONGEST_KEPT = 2_000
-
-/** What is under a key: its entry, if it is one of ours, and its version either way. */
-export interface Slot {
+/** The item of a key: its entry, if it is one of ours, and its version either way. */
+export interface EntryItem {
   readonly entry: Entry | undefined
   readonly version: Version
 }
 
 /** Entries under keys of any length and content. */
-export interface Slots {
-  get(key: string): Promise<Slot | undefined>
-  /** Answers the version written; `undefined` when the guard did not hold. */
+export interface EntryItems {
+  get(key: string): Promise<EntryItem | undefined>
+  /** Returns the version written; `undefined` if the guard did not hold. */
   put(key: string, entry: Partial<EntryParts>, guard?: Guard): Promise<Version | undefined>
   delete(key: string, guard?: Version): Promise<boolean>
 }
 
-export function slotsOf(commands: Commands): Slots {
+export function entryItemsOf(commands: Commands): EntryItems {
   return {
     async get(key) {
       const wire = wireKey(key)
       const item = await commands.get(wire.text)
       if (item === undefined) return undefined
-      const entry = unpackEntry(item.value, original(wire, key))
+      const entry = decodeEntry(item.value, carriedKey(wire, key))
       if (entry === undefined)
         reportUndecodable('memcached', key, 'not an entry that this version wrote for this key')
       return { entry, version: item.version }
@@ -38,7 +42,7 @@ export function slotsOf(commands: Commands): Slots {
       const now = Date.now()
       // A stub lives as long as its lease, a leased value at least as long.
       const until = value === undefined ? (lease?.until ?? now) : Math.max(livesUntil, lease?.until ?? 0)
-      const bytes = packEntry({ value, livesUntil, lease, key: original(wire, key) })
+      const bytes = encodeEntry({ value, livesUntil, lease, key: carriedKey(wire, key) })
       return commands.set(wire.text, bytes, secondsUntil(until, now), guard)
     },
     delete: (key, guard) => commands.delete(wireKey(key).text, guard),
@@ -50,9 +54,18 @@ export function liveValue(entry: Entry | undefined, now = Date.now()): Buffer | 
   return entry !== undefined && now < entry.livesUntil ? entry.value : undefined
 }
 
-/** What an entry carries to be told from another key's, where its name is a hash: the key, or a hash of another kind. */
-function original({ hashed }: WireKey, key: string): string | undefined {
+/** The lease of an item that has not expired. */
+export function liveLease(item: EntryItem | undefined): StoredLease | undefined {
+  const lease = item?.entry?.lease
+  return lease !== undefined && Date.now() < lease.until ? lease : undefined
+}
+
+/** Longer keys are not kept in their entries: they would take the room of the value. */
+const MAX_CARRIED = 2_000
+
+/** Where the name in memcached is a hash, the entry carries the key, or a hash of another kind. */
+function carriedKey({ hashed }: WireKey, key: string): string | undefined {
   if (!hashed) return undefined
-  if (key.length <= LONGEST_KEPT) return key
+  if (key.length <= MAX_CARRIED) return key
   return `${key.length} ${createHash('sha512').update(key, 'utf16le').digest('base64url')}`
 }

@@ -11,70 +11,44 @@ import {
 import type { Commands, Item } from './client/commands.js'
 import { CLOCK, STAMP, wireName } from './format.js'
 
-/**
- * Of the clock's counter the lower 34 bits count, the upper 29 are its epoch, drawn at random; an overflow begins a new
- * epoch. The highest bit stays zero: memcached (1.6.18) calls a counter from 2^63 on no number if a minus sign happens
- * to stand behind it in memory.
- */
-const EPOCHS = 2 ** 29
-const COUNTED_BITS = 34n
-const COUNTED = (1n << COUNTED_BITS) - 1n
-
-/** What a stamp is before its creator has read the clock: as good as absent. */
-const PENDING = Buffer.from('pending')
-
-/** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */
-const MARKINGS = 8
-
 export interface MemcachedLedger extends Ledger {
-  /** Whether what was made from a snapshot may be stored. */
-  admit(clock: string, snapshot: DependencySnapshot): Promise<boolean>
+  /** Whether an entry of this snapshot may be stored. */
+  isCurrent(clock: string, snapshot: DependencySnapshot): Promise<boolean>
 }
 
-/** A reading together with the items that it was read from. */
-interface Look {
-  readonly now: LedgerTime | undefined
-  readonly stamps: readonly (Stamp | undefined)[]
+/** A reading together with the items of its stamps. */
+interface ItemReading extends LedgerReading {
   readonly items: readonly (Item | undefined)[]
 }
 
+type GetItem = (key: string) => Promise<Item | undefined>
+
+/** A stamp before the clock was read for it: it counts as absent. */
+const PENDING = Buffer.from('pending')
+
 /**
- * The bookkeeping of invalidations in memcached. The clock is a counter; a stamp is the clock as it stood after its
+ * The bookkeeping of invalidations in memcached. The clock is a counter. A stamp is the time of the clock after its
  * placeholder was in place, so that no invalidation in between goes unnoticed. A hard invalidation moves the clock
- * first and then removes the stamps. In that order; every other one lets stale entries through.
+ * first and then removes the stamps: every other order lets stale entries through.
  */
 export function ledgerOf(commands: Commands): MemcachedLedger {
-  const readShared = sharedReads(commands)
+  const getShared = sharedGets(commands)
   const parseClock = clockParser()
 
-  const look = async (
-    clock: string,
-    names: readonly string[],
-    read: (key: string) => Promise<Item | undefined>,
-  ): Promise<Look> => {
+  const readItems = async (clock: string, names: readonly string[], get: GetItem): Promise<ItemReading> => {
     const [found, ...items] = await Promise.all([
-      read(wireName(CLOCK, clock)),
-      ...names.map((name) => read(wireName(STAMP, name))),
+      get(wireName(CLOCK, clock)),
+      ...names.map((name) => get(wireName(STAMP, name))),
     ])
     const now = found && parseClock(found.value)
-    return {
-      now,
-      items,
-      stamps: items.map((item) => (now === undefined ? undefined : parseStamp(item, now.epoch))),
-    }
+    return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
   }
 
-  /** Moves the clock; starts it in a new epoch where there is none. */
-  const advance = async (clock: string, by = 1n): Promise<LedgerTime> =>
-    instantOf(
-      await commands.increment(wireName(CLOCK, clock), (BigInt(randomInt(EPOCHS)) << COUNTED_BITS) | 1n, by),
-    )
-
-  /** Creates the stamps that a look found to be absent, pending or of an earlier epoch. Answers the clock, read after that. */
-  const establish = async (
+  /** Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that. */
+  const createStamps = async (
     clock: string,
     names: readonly string[],
-    { stamps, items }: Look,
+    { stamps, items }: ItemReading,
   ): Promise<LedgerTime> => {
     const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
     const places = await Promise.all(
@@ -85,76 +59,55 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
           version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')),
         })),
     )
-    // Only now: an invalidation that this reading misses will find, and remove, what is in place.
-    const { now } = await look(clock, [], (key) => commands.get(key))
-    // Of several who start it at once the later ones must not move it: that would refuse what the others are making.
-    const at = now ?? (await advance(clock, 0n))
+    // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
+    const { now } = await readItems(clock, [], commands.get)
+    // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
+    const at = now ?? (await moveClock(commands, clock, 0n))
     await Promise.all(
       places.map(
         ({ key, version }) =>
-          version && commands.set(key, stampBytes(at.epoch, { hard: at.at, soft: 0 }), 0, version),
+          version && commands.set(key, encodeStamp(at.epoch, { hard: at.at, soft: 0 }), 0, version),
       ),
     )
     return at
   }
 
-  const begin = async (clock: string, names: readonly string[]): Promise<LedgerTime> => {
-    const found = await look(clock, names, (key) => commands.get(key))
-    const { now, stamps } = found
-    return now === undefined || stamps.includes(undefined) ? establish(clock, names, found) : now
-  }
-
-  const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> =>
-    look(clock, names, readShared)
-
-  /** Creates the stamps of names that were learnt late: nothing else would, and what rests on them were never stored. */
+  /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
   const judge = async (clock: string, snapshot: DependencySnapshot): Promise<Freshness> => {
     const names = namesOf(snapshot)
-    const fresh = (key: string) => commands.get(key)
-    let found = await look(clock, names, fresh)
+    let found = await readItems(clock, names, commands.get)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.stamps.includes(undefined)) {
-      await establish(clock, names, found)
-      found = await look(clock, names, fresh)
+      await createStamps(clock, names, found)
+      found = await readItems(clock, names, commands.get)
     }
     return freshnessAt(snapshot, found)
   }
 
-  const soften = async (name: string, { epoch, at }: LedgerTime): Promise<void> => {
-    const key = wireName(STAMP, name)
-    for (let attempt = 0; attempt < MARKINGS; attempt++) {
-      const item = await commands.get(key)
-      // Whatever rests on an absent stamp is as good as missing already.
-      if (item === undefined) return
-      const stamp = parseStamp(item, epoch)
-      const done =
-        stamp === undefined
-          ? await commands.delete(key, item.version)
-          : stamp.soft >= at ||
-            (await commands.set(key, stampBytes(epoch, { hard: stamp.hard, soft: at }), 0, item.version)) !==
-              undefined
-      if (done) return
-    }
-    await commands.delete(key)
-  }
-
   return {
     shared: true,
-    read,
-    now: begin,
+    read: (clock, names) => readItems(clock, names, getShared),
+    async now(clock, names) {
+      const found = await readItems(clock, names, commands.get)
+      const { now, stamps } = found
+      return now === undefined || stamps.includes(undefined) ? createStamps(clock, names, found) : now
+    },
     judge,
     async invalidate(clock, names, mode) {
-      const at = await advance(clock)
+      const at = await moveClock(commands, clock, 1n)
       await Promise.all(
-        names.map((name) => (mode === 'soft' ? soften(name, at) : commands.delete(wireName(STAMP, name)))),
+        names.map((name) => {
+          const key = wireName(STAMP, name)
+          return mode === 'soft' ? markSoft(commands, key, at) : commands.delete(key)
+        }),
       )
     },
-    admit: async (clock, snapshot) => (await judge(clock, snapshot)) === 'fresh',
+    isCurrent: async (clock, snapshot) => (await judge(clock, snapshot)) === 'fresh',
   }
 }
 
-/** Reads of one turn of the event loop that ask for the same share an answer: nothing was sent yet when they join. */
-function sharedReads(commands: Commands): (key: string) => Promise<Item | undefined> {
+/** Reads of one turn of the event loop that ask for the same key share a command: it was not sent yet when they join. */
+function sharedGets(commands: Commands): GetItem {
   const turn = new Map<string, Promise<Item | undefined>>()
   return (key) => {
     let reading = turn.get(key)
@@ -166,8 +119,42 @@ function sharedReads(commands: Commands): (key: string) => Promise<Item | undefi
   }
 }
 
-function instantOf(counter: bigint): LedgerTime {
-  return { epoch: (counter >> COUNTED_BITS).toString(36), at: Number(counter & COUNTED) }
+/** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */
+const MARK_ATTEMPTS = 8
+
+async function markSoft(commands: Commands, key: string, { epoch, at }: LedgerTime): Promise<void> {
+  for (let attempt = 0; attempt < MARK_ATTEMPTS; attempt++) {
+    const item = await commands.get(key)
+    // An entry that depends on an absent stamp is a miss already.
+    if (item === undefined) return
+    const stamp = parseStamp(item, epoch)
+    const done =
+      stamp === undefined
+        ? await commands.delete(key, item.version)
+        : stamp.soft >= at ||
+          (await commands.set(key, encodeStamp(epoch, { hard: stamp.hard, soft: at }), 0, item.version))
+    if (done) return
+  }
+  await commands.delete(key)
+}
+
+/**
+ * The lower 34 bits of the clock's counter are its time, the upper 29 its epoch, drawn at random; an overflow begins a new
+ * epoch. The highest bit stays zero: memcached (1.6.18) does not take a counter from 2^63 for a number if a minus sign
+ * happens to stand behind it in memory.
+ */
+const EPOCHS = 2 ** 29
+const TIME_BITS = 34n
+const TIME = (1n << TIME_BITS) - 1n
+
+/** Moves the clock, or starts it in a new epoch. */
+async function moveClock(commands: Commands, clock: string, by: bigint): Promise<LedgerTime> {
+  const start = (BigInt(randomInt(EPOCHS)) << TIME_BITS) | 1n
+  return timeOf(await commands.increment(wireName(CLOCK, clock), start, by))
+}
+
+function timeOf(counter: bigint): LedgerTime {
+  return { epoch: (counter >> TIME_BITS).toString(36), at: Number(counter & TIME) }
 }
 
 /** memcached keeps counters as decimal text. The latest one is remembered: most readings find it unmoved. */
@@ -177,15 +164,15 @@ function clockParser(): (bytes: Buffer) => LedgerTime | undefined {
   return (bytes) => {
     const text = bytes.toString('latin1')
     if (text === last) return parsed
-    // memcached pads with spaces what has become shorter.
+    // memcached pads a counter that has become shorter with spaces.
     if (!/^\d{1,20} *$/.test(text)) return undefined
     last = text
-    parsed = instantOf(BigInt(text.trim()))
+    parsed = timeOf(BigInt(text.trim()))
     return parsed
   }
 }
 
-function stampBytes(epoch: string, { hard, soft }: Stamp): Buffer {
+function encodeStamp(epoch: string, { hard, soft }: Stamp): Buffer {
   return Buffer.from(`${epoch} ${hard} ${soft}`, 'latin1')
 }
 

@@ -1,4 +1,4 @@
-import type { Lease } from './entry.js'
+import type { StoredLease as Lease } from './format.js'
 
 /** The shortest and the longest pause between two looks, in ms. */
 const SHORTEST = 3

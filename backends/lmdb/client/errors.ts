@@ -1,6 +1,6 @@
 import { CorralError } from '../../../src/base/errors.js'
 
-/** What lmdb throws: an error number of LMDB's or of the system's, or a failed commit with the reason behind a promise. */
+/** An error of lmdb's: a number of LMDB's or of the system's, or a failed commit with the reason behind a promise. */
 interface LmdbError {
   readonly code?: unknown
   readonly message?: unknown
@@ -10,38 +10,34 @@ interface LmdbError {
 const MDB_MAP_FULL = -30792
 const MDB_READERS_FULL = -30790
 const ENOSPC = 28
-/** What LMDB makes of a write that ended short. */
+/** LMDB's code for a write that ended short. */
 const EIO = 5
 
-/** The one error that lmdb's failure becomes, its own as the cause. */
-export async function failure(error: unknown): Promise<CorralError> {
-  if (CorralError.is(error)) return error
+/** The CorralError for a commit that failed. */
+export async function commitError(error: unknown): Promise<CorralError> {
   const { commitError } = (error ?? {}) as LmdbError
-  if (commitError === undefined) return named(error)
   try {
     await commitError
-    return named(error)
+    return lmdbError(error)
   } catch (reason) {
-    return named(reason)
+    return lmdbError(reason)
   }
 }
 
-/** The same for what is thrown at once. */
-export function named(error: unknown): CorralError {
+/** The CorralError for any other failure of lmdb's. */
+export function lmdbError(error: unknown): CorralError {
   if (CorralError.is(error)) return error
   const { code, message } = (error ?? {}) as LmdbError
   const text = typeof message === 'string' ? message : String(error)
-  const said = (advice: string) =>
-    new CorralError('ERR_BACKEND', `LMDB failed: ${text}. ${advice}`, { cause: error })
+  return new CorralError('ERR_BACKEND', `LMDB failed: ${text}. ${adviceFor(code, text)}`, { cause: error })
+}
+
+function adviceFor(code: unknown, text: string): string {
   if (code === MDB_MAP_FULL || text.includes('MDB_MAP_FULL'))
-    return said(
-      'The file cannot grow any further: lower `maxBytes`, or make more address space available. Nothing was written.',
-    )
+    return 'The file cannot grow any further: lower `maxBytes`, or provide more address space. Nothing was written.'
   if (code === ENOSPC || code === EIO || code === 'ENOSPC' || code === 'EIO')
-    return said('The disk is full, or failing: make room, or lower `maxBytes`. Nothing was written.')
+    return 'The disk is full, or failing: free some room, or lower `maxBytes`. Nothing was written.'
   if (code === MDB_READERS_FULL || text.includes('MDB_READERS_FULL'))
-    return said(
-      'More processes read the file than it has places for: raise `maxReaders`, with all of them stopped.',
-    )
-  return said('See `cause`.')
+    return 'More processes read the file than it has places for: raise `maxReaders`, with all of them stopped.'
+  return 'See `cause`.'
 }

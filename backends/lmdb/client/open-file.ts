@@ -2,23 +2,24 @@ import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync,
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { expectThat } from '../../../src/base/options.js'
 import { keyEncoder } from '../format.js'
-import { named } from './errors.js'
+import { lmdbError } from './errors.js'
 import type { Tree } from './store.js'
 
-/** The form of what we write. A file of a later one is refused, one of an earlier one is emptied. */
+/** The format of our records. A file of a later format is refused. */
 const FORMAT = 1
 
 const FORMAT_KEY = Buffer.from([0])
 /** LMDB's first page after 16 or 24 bytes of page header. */
 const MAGIC = Buffer.from([0xde, 0xc0, 0xef, 0xbe])
-/** What LMDB's lock file takes, and more. */
+/** More than LMDB's lock file takes. */
 const LOCK_BYTES = 65_536
 
 export interface OpenFile {
   readonly entries: Tree
   readonly bookkeeping: Tree
-  /** What lmdb writes every commit to. */
+  /** lmdb writes every commit to it. */
   readonly dataFile: string
   close(): Promise<void>
 }
@@ -29,9 +30,20 @@ interface FileOptions {
 }
 
 /**
- * Opens or creates the file at a path and what we keep in it.
- * @throws CorralError `ERR_UNAVAILABLE` when it cannot be written, `ERR_UNSUPPORTED` when it is of a newer format or no LMDB file.
+ * Opens the trees in a file, or in a database that is open already.
+ * @throws CorralError `ERR_OPTION`, `ERR_UNAVAILABLE` or `ERR_UNSUPPORTED`
  */
+export function openTarget(target: unknown, options: FileOptions): OpenFile {
+  if (typeof target === 'string' && target !== '') return openPath(target, options)
+  expectThat(
+    typeof (target as { openDB?: unknown } | null)?.openDB === 'function',
+    target,
+    "lmdb() to receive a path, or a database that lmdb's open() returned",
+  )
+  return openDatabase(target as RootDatabase)
+}
+
+/** Opens or creates the file at a path. */
 export function openPath(path: string, { mapSize, maxReaders }: FileOptions): OpenFile {
   const inFolder = extname(path) === ''
   const dataFile = inFolder ? join(path, 'data.mdb') : path
@@ -40,7 +52,7 @@ export function openPath(path: string, { mapSize, maxReaders }: FileOptions): Op
   try {
     root = open<Buffer, string>(path, {
       encoding: 'binary',
-      // Commits are acknowledged when they are visible; what must survive a power failure waits for the disk.
+      // Commits are acknowledged when they are visible; a durable one waits for the disk.
       separateFlushed: true,
       ...(mapSize !== undefined && { mapSize }),
       ...(maxReaders !== undefined && { maxReaders }),
@@ -56,7 +68,7 @@ export function openPath(path: string, { mapSize, maxReaders }: FileOptions): Op
   }
 }
 
-/** Keeps ours beside what else a database of the caller's holds. */
+/** Keeps our trees beside the owner's in a database. */
 export function openDatabase(root: RootDatabase): OpenFile {
   const { path = '' } = root as RootDatabase & { readonly path?: string }
   const dataFile = existsSync(join(path, 'data.mdb')) ? join(path, 'data.mdb') : path
@@ -93,7 +105,7 @@ function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' |
   }
 }
 
-/** lmdb crashes on a file that is none of its own, and on a disk that has no room for its lock file. */
+/** lmdb crashes on a foreign file, and on a disk without room for its lock file. */
 function checkFile(dataFile: string, lockFile: string): void {
   try {
     mkdirSync(dirname(dataFile), { recursive: true })
@@ -108,7 +120,7 @@ function checkFile(dataFile: string, lockFile: string): void {
     const probe = `${lockFile}-${process.pid}`
     const room = openSync(probe, 'w')
     try {
-      // A write that finds a little room ends short and says nothing.
+      // A write that finds a little room ends short, without an error.
       for (let done = 0; done < LOCK_BYTES; ) done += writeSync(room, Buffer.alloc(LOCK_BYTES - done))
     } finally {
       closeSync(room)
@@ -141,13 +153,10 @@ function unavailable(path: string, error: unknown): CorralError {
       `Expected to write to ${formatValue(path)}, got ${String(message)}. Every process writes to its cache file: mount it writable, or choose another path.`,
       { cause: error },
     )
-  const full = named(error)
-  if (code === 'ENOSPC' || code === 28) return full
+  if (code === 'ENOSPC' || code === 28) return lmdbError(error)
   return new CorralError(
     'ERR_UNAVAILABLE',
     `Could not open ${formatValue(path)}: ${String(message)}. Check the path, or choose another.`,
-    {
-      cause: error,
-    },
+    { cause: error },
   )
 }

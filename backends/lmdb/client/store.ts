@@ -1,55 +1,38 @@
 import type { Database } from 'lmdb'
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
+import { keyedQueue } from '../../../src/base/keyed-queue.js'
+import { withTimeout } from '../../../src/base/timers.js'
 import { isBookkeeping, type TreeKey } from '../format.js'
-import { failure, named } from './errors.js'
+import { commitError, lmdbError } from './errors.js'
 
 /** One of our two trees: entries with their leases and orders, or the bookkeeping of invalidations. */
 export type Tree = Database<Buffer, TreeKey>
 
-/** A record as a snapshot showed it; a write can be made to depend on its still being so. */
-export interface Seen {
+/** The version of a record in a snapshot; a commit can depend on it. */
+export interface RecordVersion {
   readonly key: TreeKey
   /** `undefined`: there was no record. */
   readonly version: number | undefined
 }
 
-/** One change of the tree: a record to put, or none to remove it. */
+/** One change of a tree: a record to put, or none to remove it. */
 export type Change = readonly [key: TreeKey, record?: Buffer]
 
-/** What a record looked like; `bytes` is lmdb's own memory and good until the next read only, `size` its true length. */
-export type Look = (bytes: Buffer, size: number) => void
+/** Receives a record: `bytes` is lmdb's own memory, valid until the next read; `size` is the true length. */
+export type OnRecord = (bytes: Buffer, size: number) => void
 
-export interface Store {
-  /** Whether the backend was closed. */
-  readonly closed: boolean
-  /**
-   * Reads what is committed now, by whichever process. All of `reads` sees one snapshot, which is gone afterwards: a
-   * process that is frozen later must not keep old pages alive.
-   */
-  snapshot<R>(reads: (look: (key: TreeKey, found?: Look) => Seen) => R): R
-  /** `snapshot` in pieces, without its closures, for the one read that is worth it. */
-  beginRead(): void
-  /** An entry's record in lmdb's own memory: copy what is needed before the next read. Its `length` alone tells its true size. */
-  lend(key: TreeKey): Buffer | undefined
-  endRead(): void
-  /** At most `limit` records of a range, copied. */
-  range(start: Buffer, end: Buffer, limit: number): readonly Row[]
-  /** Bytes that the pages of both trees hold; pages that are free again count for nothing. */
-  size(): { readonly entries: number; readonly bookkeeping: number }
-  /**
-   * Applies changes if everything is still as it was seen, in one transaction and on a thread that needs nothing from
-   * this event loop: LMDB's writer lock is never held across JavaScript. False: something had changed, nothing was done.
-   * `durably`: resolves only when the file system has it.
-   */
-  commit(seen: readonly Seen[], changes: readonly Change[], durably?: boolean): Promise<boolean>
-  /** Runs the writes of one subject one after another; each has `timeout` ms from the call on, waiting included. */
-  inTurn<R>(subject: string, work: (attempt: Attempt) => Promise<R>): Promise<R>
-  /**
-   * Ends reading and writing and waits for `release`, but not for ever: after a failed commit, or behind a frozen
-   * process, lmdb's own closing never ends.
-   */
-  close(release: () => Promise<void>): Promise<void>
+/** Reads one record inside a snapshot. */
+export type ReadRecord = (key: TreeKey, onRecord?: OnRecord) => RecordVersion
+
+/** The result of a transaction, and the changes that it commits if every condition still holds. */
+export interface Plan<R> {
+  readonly result: R
+  readonly conditions?: readonly RecordVersion[]
+  /** Absent: nothing is written. */
+  readonly changes?: readonly Change[]
+  /** Whether the transaction ends only when the file system has it. @default false */
+  readonly durably?: boolean
 }
 
 export interface Row {
@@ -57,163 +40,105 @@ export interface Row {
   readonly record: Buffer
 }
 
-/** To be called before each try: throws when the operation's time is over, so that nothing is done behind its caller. */
-export type Attempt = () => void
+/** Reads of the two trees. Each sees the commits of every process up to now. */
+interface Reader {
+  /**
+   * Runs `reads` over one snapshot, which is gone afterwards: a process that is frozen later must not keep old pages
+   * alive.
+   */
+  snapshot<R>(reads: (read: ReadRecord) => R): R
+  /** `snapshot` in pieces, without its closures, for the one read that is worth it. */
+  beginRead(): void
+  /** An entry's record in lmdb's own memory: copy it before the next read. Its `length` alone is its true size. */
+  readInPlace(key: TreeKey): Buffer | undefined
+  endRead(): void
+  /** At most `limit` records of a range, copied. */
+  range(start: Buffer, end: Buffer, limit: number): readonly Row[]
+  /** Bytes of the pages in use by each tree; free pages do not count. */
+  size(): { readonly entries: number; readonly bookkeeping: number }
+}
+
+export interface Store extends Reader {
+  /** Whether the backend was closed. */
+  readonly closed: boolean
+  /**
+   * Applies changes if all conditions hold, in one transaction, on a thread that needs nothing from this event loop:
+   * LMDB's writer lock is never held across JavaScript. False: a condition failed, so nothing was done.
+   */
+  commit(
+    conditions: readonly RecordVersion[],
+    changes: readonly Change[],
+    durably?: boolean,
+  ): Promise<boolean>
+  /**
+   * Plans over a snapshot, commits, and starts over if another writer changed a condition meanwhile. Transactions of one
+   * subject run one after another; each has the store's timeout from the call on, waiting included.
+   */
+  transact<R>(subject: string, plan: (read: ReadRecord) => Plan<R>): Promise<R>
+  /**
+   * Ends reading and writing and waits for `release` with a deadline: after a failed commit, or behind a frozen process,
+   * lmdb's own closing never ends.
+   */
+  close(release: () => Promise<void>): Promise<void>
+}
+
+interface Trees {
+  readonly entries: Tree
+  readonly bookkeeping: Tree
+  closed: boolean
+}
+
+/** How long lmdb may take to close a file after a failed commit, in ms. */
+const CLOSE_AFTER_FAILURE_MS = 200
 
 /** Reads and conditional writes over our trees in one file. */
 export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): Store {
-  const treeOf = (key: TreeKey): Tree => (isBookkeeping(key) ? bookkeeping : entries)
-  let closed = false
+  const trees: Trees = { entries, bookkeeping, closed: false }
+  const inTurn = keyedQueue()
   let pending = 0
   let failed = false
   let lastProgress = 0
-  const tails = new Map<string, Promise<unknown>>()
-
-  const open = () => {
-    if (closed) throw new CorralError('ERR_CLOSED', 'The lmdb backend was closed.')
-  }
-  const lend = (key: TreeKey, tree = entries): Buffer | undefined => {
-    let bytes: Uint8Array | undefined
-    try {
-      bytes = tree.getBinaryFast(key)
-    } catch (error) {
-      throw named(error)
-    }
-    // A large record comes as a plain view of the mapped file.
-    return bytes === undefined || bytes instanceof Buffer
-      ? bytes
-      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-  }
-  const look = (key: TreeKey, found?: Look): Seen => {
-    const bytes = lend(key, treeOf(key))
-    if (bytes === undefined) return { key, version: undefined }
-    // First of all: `found` may read on, and the bytes change under it.
-    const version = bytes.readDoubleLE(0)
-    found?.(bytes, bytes.length)
-    return { key, version }
-  }
-  /** A read that somebody else began in this turn of the event loop is older than what we promise. */
-  const beginRead = () => {
-    open()
-    entries.resetReadTxn()
-  }
-  const endRead = () => {
-    if (!closed) entries.resetReadTxn()
-  }
-  /** A database of the caller's may not tell it commit by commit, and then only now: later it would be another one's. */
-  const whenFlushed = (commit: unknown): Promise<unknown> => {
-    const { flushed } = commit as { readonly flushed?: Promise<unknown> }
-    const done = (flushed ?? entries.flushed).then(nothing)
-    // A commit that fails says so itself.
-    done.catch(nothing)
-    return done
-  }
-  const send = async (
-    seen: readonly Seen[],
-    changes: readonly Change[],
-    durably: boolean,
-  ): Promise<boolean> => {
-    const conditions: Promise<boolean>[] = []
-    const apply = (): void => {
-      // Inside a block lmdb answers for the block, not for each write.
-      for (const [key, record] of changes) {
-        const tree = treeOf(key)
-        void (record === undefined ? tree.remove(key) : tree.put(key, record, version(record)))
-      }
-    }
-    const nest = (depth: number): void => {
-      const one = seen[depth]
-      if (one === undefined) {
-        apply()
-        return
-      }
-      // One condition in another: a failed one voids all below it, and each reports for itself.
-      const tree = treeOf(one.key)
-      const inner = () => nest(depth + 1)
-      conditions.push(
-        one.version === undefined
-          ? tree.ifNoExists(one.key, inner)
-          : tree.ifVersion(one.key, one.version, inner),
-      )
-    }
-    if (seen.length === 0) conditions.push(entries.batch(apply))
-    else nest(0)
-    const flushed = durably ? whenFlushed(conditions[0]) : undefined
-    // lmdb makes one more promise for the turn's batch, which is nobody's, and rejects it when the commit fails.
-    setImmediate(() => void entries.committed.then(nothing, nothing))
-    const results = await Promise.all(conditions)
-    if (!results.every(Boolean)) return false
-    await flushed
-    return true
-  }
-
-  return {
+  const store: Store = {
+    ...openReader(trees),
     get closed() {
-      return closed
+      return trees.closed
     },
-    beginRead,
-    lend,
-    endRead,
-    snapshot(reads) {
-      beginRead()
-      try {
-        return reads(look)
-      } finally {
-        endRead()
-      }
-    },
-    range(start, end, limit) {
-      beginRead()
-      try {
-        const rows = treeOf(start).getRange({ start, end, limit })
-        return [...rows].map(({ key, value }) => ({ key: key as Buffer, record: Buffer.from(value) }))
-      } finally {
-        endRead()
-      }
-    },
-    size() {
-      beginRead()
-      try {
-        return { entries: treeBytes(entries), bookkeeping: treeBytes(bookkeeping) }
-      } finally {
-        endRead()
-      }
-    },
-    async commit(seen, changes, durably = false) {
-      open()
+    async commit(conditions, changes, durably = false) {
+      expectOpen(trees)
       if (pending === 0) lastProgress = Date.now()
-      // What waits for the lock cannot be called back, so nothing more joins it once its time is over.
-      else if (Date.now() - lastProgress > timeout) throw stuck(timeout)
+      // A commit behind the lock cannot be called back, so nothing more joins the queue once its time is over.
+      else if (Date.now() - lastProgress > timeout) throw lockTimeout(timeout)
       pending++
       try {
-        const done = await send(seen, changes, durably)
+        const done = await send(trees, conditions, changes, durably)
         failed = false
         return done
       } catch (error) {
         failed = true
-        throw await failure(error)
+        throw await commitError(error)
       } finally {
         pending--
         lastProgress = Date.now()
       }
     },
-    inTurn(subject, work) {
+    transact(subject, plan) {
       const deadline = Date.now() + timeout
-      const attempt = () => {
-        if (Date.now() > deadline) throw stuck(timeout)
-      }
-      const before = tails.get(subject)
-      const result = before === undefined ? work(attempt) : before.then(() => work(attempt))
-      const tail = result.then(nothing, nothing).then(() => {
-        if (tails.get(subject) === tail) tails.delete(subject)
-      })
-      tails.set(subject, tail)
-      return result
+      return Promise.resolve(
+        inTurn(subject, async () => {
+          for (;;) {
+            // The caller saw a failure by now, so nothing may be written any more.
+            if (Date.now() > deadline) throw lockTimeout(timeout)
+            const { result, conditions = [], changes, durably } = store.snapshot(plan)
+            if (changes === undefined || (await store.commit(conditions, changes, durably))) return result
+          }
+        }),
+      )
     },
     async close(release) {
-      closed = true
+      trees.closed = true
+      const patience = failed ? Math.min(timeout, CLOSE_AFTER_FAILURE_MS) : timeout
       try {
-        await within(failed ? Math.min(timeout, LAST_WORDS_MS) : timeout, release())
+        await withTimeout(release(), patience, () => lockTimeout(patience))
       } catch (error) {
         report('notice', () => ({
           where: 'lmdb',
@@ -222,31 +147,116 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
       }
     },
   }
+  return store
 }
 
-function nothing(): void {}
-
-function version(record: Buffer): number {
-  // The orders' records have none, and nothing depends on them.
-  return record.length < 8 ? 0 : record.readDoubleLE(0)
-}
-
-/** ms; a longer delay fires at once. */
-const LONGEST_TIMER = 2 ** 31 - 1
-/** How long lmdb may take to close what it failed to write. */
-const LAST_WORDS_MS = 200
-
-async function within<R>(ms: number, work: Promise<R>): Promise<R> {
-  if (ms > LONGEST_TIMER) return work
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(stuck(ms)), ms)
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
+function openReader(trees: Trees): Reader {
+  const { entries, bookkeeping } = trees
+  const readInPlace = (key: TreeKey, tree = entries): Buffer | undefined => {
+    let bytes: Uint8Array | undefined
+    try {
+      bytes = tree.getBinaryFast(key)
+    } catch (error) {
+      throw lmdbError(error)
+    }
+    // A large record comes as a plain view of the mapped file.
+    return bytes === undefined || bytes instanceof Buffer
+      ? bytes
+      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   }
+  const readRecord: ReadRecord = (key, onRecord) => {
+    const bytes = readInPlace(key, treeOf(trees, key))
+    if (bytes === undefined) return { key, version: undefined }
+    // First of all: `onRecord` may read on, and the bytes change under it.
+    const version = bytes.readDoubleLE(0)
+    onRecord?.(bytes, bytes.length)
+    return { key, version }
+  }
+  const beginRead = () => {
+    expectOpen(trees)
+    // A snapshot that the database's owner took earlier in this turn is older than we promise.
+    entries.resetReadTxn()
+  }
+  const endRead = () => {
+    if (!trees.closed) entries.resetReadTxn()
+  }
+  const reading = <R>(work: () => R): R => {
+    beginRead()
+    try {
+      return work()
+    } finally {
+      endRead()
+    }
+  }
+  return {
+    beginRead,
+    readInPlace,
+    endRead,
+    snapshot: (reads) => reading(() => reads(readRecord)),
+    range: (start, end, limit) =>
+      reading(() => {
+        const rows = treeOf(trees, start).getRange({ start, end, limit })
+        return [...rows].map(({ key, value }) => ({ key: key as Buffer, record: Buffer.from(value) }))
+      }),
+    size: () => reading(() => ({ entries: treeBytes(entries), bookkeeping: treeBytes(bookkeeping) })),
+  }
+}
+
+/** Hands a transaction to lmdb's writer thread. False: a condition failed. */
+async function send(
+  trees: Trees,
+  conditions: readonly RecordVersion[],
+  changes: readonly Change[],
+  durably: boolean,
+): Promise<boolean> {
+  const { entries } = trees
+  const blocks: Promise<boolean>[] = []
+  const apply = (): void => {
+    // Inside a block lmdb reports on the block, not on each write.
+    for (const [key, record] of changes) {
+      const tree = treeOf(trees, key)
+      void (record === undefined ? tree.remove(key) : tree.put(key, record, versionOf(record)))
+    }
+  }
+  const nest = (depth: number): void => {
+    const condition = conditions[depth]
+    if (condition === undefined) {
+      apply()
+      return
+    }
+    const { key, version } = condition
+    const tree = treeOf(trees, key)
+    const inner = () => nest(depth + 1)
+    // One condition inside another: a failed one voids all below it, and each has a promise.
+    blocks.push(version === undefined ? tree.ifNoExists(key, inner) : tree.ifVersion(key, version, inner))
+  }
+  if (conditions.length === 0) blocks.push(entries.batch(apply))
+  else nest(0)
+  const flushed = durably ? whenFlushed(entries, blocks[0]) : undefined
+  // lmdb has one more promise for the turn's batch and rejects it when the commit fails.
+  setImmediate(() => void entries.committed.then(nothing, nothing))
+  const results = await Promise.all(blocks)
+  if (!results.every(Boolean)) return false
+  await flushed
+  return true
+}
+
+/** A database of the caller's may not report each flush; then `flushed` has to be taken now, or it is a later commit's. */
+function whenFlushed(entries: Tree, commit: unknown): Promise<unknown> {
+  const { flushed } = commit as { readonly flushed?: Promise<unknown> }
+  const done = (flushed ?? entries.flushed).then(nothing)
+  // A commit that fails rejects by itself.
+  done.catch(nothing)
+  return done
+}
+
+function treeOf({ entries, bookkeeping }: Trees, key: TreeKey): Tree {
+  return isBookkeeping(key) ? bookkeeping : entries
+}
+
+function versionOf(record: Buffer): number {
+  // Records of the orders have no version, and nothing depends on them.
+  return record.length < 8 ? 0 : record.readDoubleLE(0)
 }
 
 interface TreeStats {
@@ -261,9 +271,15 @@ function treeBytes(tree: Tree): number {
   return (treeBranchPageCount + treeLeafPageCount + overflowPages) * pageSize
 }
 
-function stuck(timeout: number): CorralError {
+function expectOpen({ closed }: Trees): void {
+  if (closed) throw new CorralError('ERR_CLOSED', 'The lmdb backend was closed.')
+}
+
+function lockTimeout(timeout: number): CorralError {
   return new CorralError(
     'ERR_TIMEOUT',
-    `The write lock of the LMDB file was not free within ${timeout} ms. Look for a process that is frozen while it writes; reads go on meanwhile.`,
+    `Expected the write lock of the LMDB file within ${timeout} ms, got none. Look for a process that is frozen while it writes; reads go on meanwhile.`,
   )
 }
+
+function nothing(): void {}

@@ -1,7 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { packEntry, unpackEntry } from '../../../backends/memcached/entry.js'
-import { CLOCK, STAMP, wireKey, wireName } from '../../../backends/memcached/format.js'
+import {
+  CLOCK,
+  decodeEntry,
+  encodeEntry,
+  STAMP,
+  wireKey,
+  wireName,
+} from '../../../backends/memcached/format.js'
 import { sleep } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
@@ -67,7 +73,7 @@ describe('an entry', () => {
         fc.option(fc.string({ unit: 'binary' }), { nil: undefined }),
         (value, key) => {
           const lease = { id: Buffer.alloc(16, 7), until: 123.5 }
-          expect(unpackEntry(packEntry({ value, livesUntil: 42, lease, key }), key)).toEqual({
+          expect(decodeEntry(encodeEntry({ value, livesUntil: 42, lease, key }), key)).toEqual({
             value: Buffer.from(value),
             livesUntil: 42,
             lease,
@@ -80,20 +86,22 @@ describe('an entry', () => {
   it('is as large with a lease as without', () => {
     const value = bytes('value')
     const lease = { id: Buffer.alloc(16, 7), until: 1 }
-    expect(packEntry({ value, livesUntil: 1, lease }).length).toBe(packEntry({ value, livesUntil: 1 }).length)
+    expect(encodeEntry({ value, livesUntil: 1, lease }).length).toBe(
+      encodeEntry({ value, livesUntil: 1 }).length,
+    )
   })
 
   it('is of no use for another key than it was written for, when its name is only a hash', () => {
-    const packed = packEntry({ value: bytes('value'), livesUntil: 1, key: 'one' })
-    expect(unpackEntry(packed, 'other')).toBeUndefined()
-    expect(unpackEntry(packed, undefined)).toBeUndefined()
+    const packed = encodeEntry({ value: bytes('value'), livesUntil: 1, key: 'one' })
+    expect(decodeEntry(packed, 'other')).toBeUndefined()
+    expect(decodeEntry(packed, undefined)).toBeUndefined()
   })
 
   it('never throws on foreign bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 100 }), fc.constantFrom(undefined, 'key'), (foreign, key) => {
-        unpackEntry(Buffer.from(foreign), key)
-        unpackEntry(Buffer.concat([Buffer.from([0xc5, 1]), foreign]), key)
+        decodeEntry(Buffer.from(foreign), key)
+        decodeEntry(Buffer.concat([Buffer.from([0xc5, 1]), foreign]), key)
       }),
     )
   })

@@ -1,0 +1,125 @@
+import { randomUUID } from 'node:crypto'
+import type { LedgerTime } from '../../src/backend/cached-value.js'
+import type { Stamp } from '../../src/ledger/ledger.js'
+import type { Change, ReadRecord, RecordVersion } from './client/store.js'
+import { clockOf, newVersion, stampKey, TAG, taggedKey } from './format.js'
+
+/** A clock in a snapshot. Without `now` it was never started, or is lost. */
+export interface ClockRecord {
+  /** Changes with every invalidation. */
+  readonly record: RecordVersion
+  /** Changes with the floor and the epoch only, so that a fill can depend on it. */
+  readonly anchor: RecordVersion
+  readonly now?: LedgerTime
+  /** The stamp of every name that has none. */
+  readonly floor: number
+}
+
+export interface StampRecord {
+  readonly record: RecordVersion
+  readonly stamp: Stamp
+}
+
+const EPOCH_AT = 32
+const MAX_CLOCKS = 1000
+
+/** Keys and epoch of a clock: they hardly change, and every hit needs them. */
+interface KnownClock {
+  readonly key: Buffer
+  readonly anchorKey: Buffer
+  anchor: number
+  epoch: string
+}
+
+export function clockReader(): (read: ReadRecord, clock: string) => ClockRecord {
+  const known = new Map<string, KnownClock>()
+  const knownClock = (clock: string): KnownClock => {
+    let found = known.get(clock)
+    if (found !== undefined) return found
+    if (known.size >= MAX_CLOCKS) known.clear()
+    const [key, anchorKey] = [taggedKey(TAG.clock, clock), taggedKey(TAG.anchor, clock)]
+    known.set(clock, (found = { key, anchorKey, anchor: -1, epoch: '' }))
+    return found
+  }
+  return (read, clock) => readClock(read, knownClock(clock))
+}
+
+/** Reads the clock of a record's key, whose text may be digested. */
+export function readClockOf(read: ReadRecord, key: Buffer): ClockRecord {
+  return readClock(read, { key, anchorKey: clockOf(key, TAG.anchor), anchor: -1, epoch: '' })
+}
+
+function readClock(read: ReadRecord, known: KnownClock): ClockRecord {
+  const { key, anchorKey } = known
+  let at = 0
+  let floor = 0
+  let version: number | undefined
+  const record = read(key, (bytes, size) => {
+    at = bytes.readDoubleLE(8)
+    floor = bytes.readDoubleLE(16)
+    version = bytes.readDoubleLE(24)
+    if (known.anchor === version) return
+    known.anchor = version
+    known.epoch = bytes.toString('latin1', EPOCH_AT, size)
+  })
+  if (version === undefined) return { record, anchor: read(anchorKey), floor }
+  return { record, anchor: { key: anchorKey, version }, now: { epoch: known.epoch, at }, floor }
+}
+
+export function readStamp(read: ReadRecord, clock: string, name: string, floor: number): StampRecord {
+  let stamp: Stamp = { hard: floor, soft: floor }
+  const record = read(stampKey(clock, name), (bytes) => {
+    stamp = { hard: Math.max(floor, bytes.readDoubleLE(8)), soft: Math.max(floor, bytes.readDoubleLE(16)) }
+  })
+  return { record, stamp }
+}
+
+/** Moves a clock to `at`, or starts it there in a new epoch. */
+export function moveClock(
+  { record, anchor, now, floor }: ClockRecord,
+  at: number,
+): { readonly now: LedgerTime; readonly changes: readonly Change[] } {
+  if (now === undefined) {
+    const started = { epoch: randomUUID(), at }
+    return { now: started, changes: anchorClock(record, anchor, started, floor) }
+  }
+  const moved = { epoch: now.epoch, at }
+  return { now: moved, changes: [[record.key, encodeClock(moved, floor, anchor.version ?? 0)]] }
+}
+
+/** Writes a clock together with a new anchor: its floor or its epoch changes. */
+export function anchorClock(
+  record: RecordVersion,
+  anchor: RecordVersion,
+  now: LedgerTime,
+  floor: number,
+): readonly Change[] {
+  const anchored = encodeNumbers()
+  return [
+    [anchor.key, anchored],
+    [record.key, encodeClock(now, floor, anchored.readDoubleLE(0))],
+  ]
+}
+
+function encodeClock({ epoch, at }: LedgerTime, floor: number, anchor: number): Buffer {
+  return Buffer.concat([encodeNumbers(at, floor, anchor), Buffer.from(epoch, 'latin1')])
+}
+
+export function encodeStamp({ hard, soft }: Stamp): Buffer {
+  return encodeNumbers(hard, soft)
+}
+
+/** The later of the two times in a stamp's record. */
+export function latestInvalidation(record: Buffer): number {
+  return Math.max(record.readDoubleLE(8), record.readDoubleLE(16))
+}
+
+/** A record with a version of its own. */
+function encodeNumbers(...values: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(8 + values.length * 8)
+  bytes.writeDoubleLE(newVersion(), 0)
+  values.forEach((value, i) => {
+    bytes.writeDoubleLE(value, 8 + i * 8)
+  })
+  return bytes
+}

@@ -1,0 +1,63 @@
+import type { RootDatabase } from 'lmdb'
+import { type Duration, milliseconds } from '../../src/base/duration.js'
+import { expectInteger, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+
+/**
+ * The options of `lmdb()`.
+ *
+ * @example
+ * ```ts
+ * import { lmdb } from 'corral/backends/lmdb'
+ *
+ * const backend = lmdb('cache.mdb', { maxBytes: 64 * 2 ** 20, sweepEvery: '5s' })
+ * ```
+ */
+export interface LmdbOptions {
+  /**
+   * Bytes that entries and bookkeeping may take, in pages of the file. Beyond it the oldest entries are evicted first;
+   * an entry that this process has read lately gets a second chance. @default 268_435_456 (256 MiB)
+   */
+  readonly maxBytes?: number
+  /** How often expired entries are swept. @default '30s' */
+  readonly sweepEvery?: Duration
+  /**
+   * How long an operation may take before it rejects with `ERR_TIMEOUT`. It is not carried out later, unless the file was
+   * waiting for it already. @default '10s'
+   */
+  readonly timeout?: Duration
+  /** Bytes of address space to begin with; it grows by itself. For a path only. @default lmdb's own */
+  readonly mapSize?: number
+  /** Processes that may use the file at a time. For a path only. @default 126 */
+  readonly maxReaders?: number
+}
+
+export interface LmdbSettings {
+  readonly maxBytes: number
+  /** ms, like `timeout`. */
+  readonly sweepEvery: number
+  readonly timeout: number
+}
+
+const OPTIONS = ['maxBytes', 'sweepEvery', 'timeout', 'mapSize', 'maxReaders'] as const
+const PATH_OPTIONS = ['mapSize', 'maxReaders'] as const
+
+/** @throws CorralError `ERR_OPTION` */
+export function settingsOf(target: string | RootDatabase, options: LmdbOptions): LmdbSettings {
+  rejectUnknownOptions(options, OPTIONS, 'lmdb()')
+  for (const name of PATH_OPTIONS) {
+    const value = options[name]
+    if (value === undefined) continue
+    expectThat(
+      typeof target === 'string',
+      value,
+      `no \`${name}\` beside a database that is open already`,
+      "Give it to lmdb's open().",
+    )
+    expectInteger(value, `\`${name}\` of lmdb()`)
+  }
+  return {
+    maxBytes: expectInteger(options.maxBytes ?? 2 ** 28, '`maxBytes` of lmdb()', 65_536),
+    timeout: milliseconds(options.timeout ?? '10s', 'timeout'),
+    sweepEvery: milliseconds(options.sweepEvery ?? '30s', 'sweepEvery'),
+  }
+}
