@@ -13,6 +13,7 @@ const steps = [
   ['lengths of functions', 'node', '.ci/function-lengths.mjs'],
   ['clauses with what and who', 'node', '.ci/clauses.mjs'],
   ['examples of public exports', 'node', '.ci/examples.mjs'],
+  ['old names are gone', 'node', '.ci/old-names.mjs'],
   ['unused code', bin('knip')],
   ['lockfile', 'node', '.ci/lockcheck.mjs'],
   ['mutants fit the sources', 'node', '.ci/mutants.mjs', '--check'],
