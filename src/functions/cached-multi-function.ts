@@ -1,20 +1,19 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { andThen, type MaybePromise, mapEach } from '../base/maybe-promise.js'
-import type { CreateOptions, MultiCreator } from '../creation/types.js'
-import { resolveVersions } from '../ledger/checked-names.js'
-import { declared } from './declarations.js'
-import { type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
-import { attempt, dress, loadedWhen } from './members.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { expectOneOf, expectThat } from '../base/options.js'
 import {
   type AnyFunction,
-  COMMON,
-  checkOptions,
-  DECLARATIONS,
-  mustBeFunction,
-  mustBeOption,
+  type Arguments,
+  attempt,
+  cachedCalls,
+  checkCommonOptions,
+  dress,
   namespaceFor,
-} from './options.js'
+} from './cached-calls.js'
+import type { Declared } from './declarations.js'
+import { type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import type {
   CachedMultiFunction,
   CacheMapOnArguments,
@@ -23,26 +22,22 @@ import type {
   FunctionStore,
 } from './types.js'
 
-/** Builds `store.cacheMultiOnArguments(options)`. */
+/** Builds `region.cacheMultiOnArguments(options)`. */
 export function makeCacheMultiOnArguments<V>(
   store: FunctionStore<V>,
   options: CacheMultiOptions,
   regional: FunctionMultiKeyGenerator,
 ): CacheMultiOnArguments<V> & CacheMapOnArguments<V> {
-  checkOptions(
-    'cacheMultiOnArguments()',
-    options,
-    [...COMMON, ...DECLARATIONS, 'functionMultiKeyGenerator', 'asMap'],
-    'duration',
-  )
-  const { functionMultiKeyGenerator: own, asMap } = options
-  mustBeOption('functionMultiKeyGenerator', own, 'a function', own === undefined || typeof own === 'function')
-  mustBeOption('asMap', asMap, 'true or false', asMap === undefined || typeof asMap === 'boolean')
-  const generator = own ?? regional
+  const where = 'cacheMultiOnArguments()'
+  const names = checkCommonOptions(where, options, ['functionMultiKeyGenerator', 'asMap'], ([id]) => id)
+  const { expirationTime, asMap } = options
+  if (expirationTime !== undefined) milliseconds(expirationTime, 'expirationTime')
+  if (asMap !== undefined) expectOneOf(asMap, '`asMap`', [true, false])
+  const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = namespaceFor(options.namespace, generator === functionMultiKeyGenerator)
   const decorate = (fn: unknown): unknown => {
-    mustBeFunction('cacheMultiOnArguments()', fn)
-    return cachedMulti(store, options, fn, generator(namespace, fn))
+    expectThat(typeof fn === 'function', fn, `${where} to wrap a function`)
+    return cachedMulti(store, options, names, fn as AnyFunction, generator(namespace, fn as AnyFunction))
   }
   return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
 }
@@ -50,97 +45,66 @@ export function makeCacheMultiOnArguments<V>(
 function cachedMulti<V>(
   store: FunctionStore<V>,
   options: CacheMultiOptions,
+  names: Declared | undefined,
   fn: AnyFunction,
-  keysOf: (...ids: readonly unknown[]) => readonly string[],
+  keysOf: (...ids: Arguments) => readonly string[],
 ): CachedMultiFunction<unknown, V> {
-  const { asMap = false, wait, shouldCache, expirationTime } = options
-  const create: CreateOptions<V> = {
-    expirationTime,
-    ...(shouldCache !== undefined && { shouldCache: shouldCache as (value: V, key: string) => boolean }),
-    ...(wait !== undefined && { wait }),
-  }
-  const keysFor = (ids: readonly unknown[]): readonly string[] => {
+  const { asMap = false, expirationTime } = options
+  const original = (...ids: Arguments) => Reflect.apply(fn, undefined, ids) as MaybePromise<unknown>
+  const keysFor = (ids: Arguments): readonly string[] => {
     const keys = keysOf(...ids)
     if (keys.length === ids.length) return keys
     throw new CorralError(
       'ERR_KEY',
-      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}.`,
+      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}. Return one key for each id, in their order.`,
     )
   }
-  /** Calls the function for some ids; an id without a value answers NO_VALUE. */
-  const values = (ids: readonly unknown[]): MaybePromise<readonly (V | NoValue)[]> =>
-    andThen(Reflect.apply(fn, undefined, ids) as MaybePromise<unknown>, (result) => {
-      if (!asMap) return result as readonly V[]
-      if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
-      throw new CorralError(
-        'ERR_CREATOR',
-        `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}.`,
+  const calls = cachedCalls<V>(store, options, names, {
+    keysOf: (each) => keysFor(each.map(([id]) => id)),
+    run(each) {
+      const ids = each.map(([id]) => id)
+      return andThen(original(...ids), (result) =>
+        asMap ? fromMap<V>(ids, result) : (result as readonly V[]),
       )
-    })
-  const names = declared(options, ([id]) => id)
-  const creatorFor = (keys: readonly string[], ids: readonly unknown[]): MultiCreator<V> => {
-    const idOf = new Map(keys.map((key, i) => [key, ids[i]]))
-    return (missing, creation) => {
-      const wanted = missing.map((key) => idOf.get(key))
-      if (names === undefined) return values(wanted)
-      return andThen(
-        mapEach(wanted, (id) => resolveVersions(names.fromArguments([id]))),
-        (lists) => {
-          for (const [i, key] of missing.entries()) {
-            const ahead = lists[i] as readonly string[]
-            creation.dependsOn(key, ahead)
-            store.recordCall(key, ahead, () => again(key, [wanted[i]]))
-          }
-          return andThen(values(wanted), (made) => {
-            for (const [i, key] of missing.entries())
-              if (made[i] !== NO_VALUE) creation.dependsOn(key, names.fromResult(made[i], [wanted[i]]))
-            return made
-          })
-        },
-      )
-    }
-  }
-  const again = (key: string, ids: readonly unknown[]) =>
-    attempt(() => store.renew(key, creatorFor([key], ids), create))
-  const answer = (ids: readonly unknown[], results: readonly (V | NoValue)[]): unknown =>
+    },
+  })
+  const resultOf = (ids: Arguments, values: readonly (V | NoValue)[]): unknown =>
     asMap
-      ? new Map(ids.flatMap((id, i) => (results[i] === NO_VALUE ? [] : [[id, results[i]] as const])))
-      : results
-  const call = (...ids: unknown[]) =>
+      ? new Map(ids.flatMap((id, i) => (values[i] === NO_VALUE ? [] : [[id, values[i]] as const])))
+      : values
+  const each = (ids: Arguments) => ids.map((id) => [id])
+
+  const call = (...ids: Arguments) =>
     attempt(async () => {
       const keys = keysFor(ids)
-      const results = await store.getOrCreateMulti(keys, creatorFor(keys, ids), create)
-      return answer(ids, results)
+      const creator = calls.creatorOf(keys, each(ids))
+      return resultOf(ids, await store.getOrCreateMulti(keys, creator, calls.optionsFor(ids)))
     })
-  const invalidate = (...ids: readonly unknown[]) => attempt(() => store.deleteMulti(keysFor(ids)))
   return dress(call, fn, {
-    original: (...ids: readonly unknown[]) => Reflect.apply(fn, undefined, ids) as unknown,
-    keys: (...ids: readonly unknown[]) => keysFor(ids),
-    get: (...ids: readonly unknown[]) => attempt(() => store.getMulti(keysFor(ids), { expirationTime })),
+    original,
+    keys: (...ids: Arguments) => keysFor(ids),
+    get: (...ids: Arguments) => attempt(() => store.getMulti(keysFor(ids), { expirationTime })),
     set: (entries: ReadonlyMap<unknown, V>) =>
-      attempt(async () => {
+      attempt(() => {
         const ids = [...entries.keys()]
-        const keys = keysFor(ids)
-        const pairs = ids.map((id, i) => [keys[i] as string, entries.get(id) as V] as const)
-        const keep = (key: string, value: V) =>
-          (shouldCache as ((value: V, key: string) => boolean) | undefined)?.(value, key) ?? true
-        if (names !== undefined && pairs.some(([key, value]) => keep(key, value))) throw loadedWhen()
-        await store.setMulti(
-          pairs.filter(([key, value]) => keep(key, value)),
-          { expirationTime },
-        )
-        await store.deleteMulti(pairs.filter(([key, value]) => !keep(key, value)).map(([key]) => key))
+        return calls.put(keysFor(ids), [...entries.values()], ids)
       }),
-    refresh: (...ids: readonly unknown[]) =>
-      attempt(async () => {
-        const keys = keysFor(ids)
-        return answer(ids, await store.refreshMulti(keys, creatorFor(keys, ids), create))
-      }),
-    invalidate: Object.assign(invalidate, {
-      soft: (...ids: readonly unknown[]) =>
+    refresh: (...ids: Arguments) =>
+      attempt(async () => resultOf(ids, await calls.refresh(keysFor(ids), each(ids)))),
+    invalidate: Object.assign((...ids: Arguments) => attempt(() => store.deleteMulti(keysFor(ids))), {
+      soft: (...ids: Arguments) =>
         attempt(async () => {
           await Promise.all(keysFor(ids).map((key) => store.expire(key)))
         }),
     }),
-  }) as unknown as CachedMultiFunction<unknown, V>
+  }) as CachedMultiFunction<unknown, V>
+}
+
+/** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
+function fromMap<V>(ids: Arguments, result: unknown): readonly (V | NoValue)[] {
+  if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+  throw new CorralError(
+    'ERR_CREATOR',
+    `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,
+  )
 }

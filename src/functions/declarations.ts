@@ -1,15 +1,12 @@
-import { CorralError, formatValue } from '../base/errors.js'
-import { ignoreRejection } from '../base/maybe-promise.js'
+import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { expectFunction, expectThat } from '../base/options.js'
+import { currentScope, handUpVersion } from '../creation/scope.js'
+import { dependsOn } from '../dependencies/depends-on.js'
+import { resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
+import type { CacheMultiOptions, CacheOptions, FunctionStore } from './types.js'
 
-/** What a cached function declares of its results, in the form in which the options say it. */
-export interface Declarations {
-  readonly dependencies?: unknown
-  readonly resultDependencies?: unknown
-  readonly group?: unknown
-}
-
-/** Answers the names that a call's result depends on: from its arguments, and once it is there from the result. */
+/** The names that the result of a call depends on: those known from its arguments, and those known from the result. */
 export interface Declared {
   readonly fromArguments: (args: readonly unknown[]) => readonly string[]
   readonly fromResult: (result: unknown, args: readonly unknown[]) => readonly string[]
@@ -19,31 +16,32 @@ type Names = (...args: readonly unknown[]) => string | readonly string[]
 type Groups = Readonly<Record<string, (args: unknown) => IdPart | readonly IdPart[]>>
 
 /**
- * Reads the declarations once. `undefined`: there are none, and nothing has to be tracked.
- * @param told what the functions of `group` are told of the arguments.
- * @throws CorralError `ERR_OPTION` when one is no function.
+ * Reads the declarations of a cached function once. `undefined`: it declares none, and nothing has to be tracked.
+ * @param grouped - the argument of the functions of `group`
+ * @throws CorralError `ERR_OPTION` for a declaration that is not a function.
  */
 export function declared(
-  { dependencies, resultDependencies, group }: Declarations,
-  told: (args: readonly unknown[]) => unknown = (args) => args,
+  options: CacheOptions | CacheMultiOptions,
+  grouped: (args: readonly unknown[]) => unknown = (args) => args,
 ): Declared | undefined {
-  expectFunction('dependencies', dependencies)
-  expectFunction('resultDependencies', resultDependencies)
-  if (group !== undefined && (typeof group !== 'object' || group === null))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`group\` to be an object such as { user: ([id]) => id }, got ${formatValue(group)}.`,
-    )
-  const groups = Object.entries((group ?? {}) as Groups)
-  for (const [name, member] of groups) expectFunction(`group.${name}`, member)
+  const { dependencies, resultDependencies, group = {} } = options
+  if (dependencies !== undefined) expectFunction(dependencies, '`dependencies`')
+  if (resultDependencies !== undefined) expectFunction(resultDependencies, '`resultDependencies`')
+  expectThat(
+    typeof group === 'object' && group !== null,
+    group,
+    '`group` to be an object such as { user: ([id]) => id }',
+  )
+  const groups = Object.entries(group as Groups)
+  for (const [name, member] of groups) expectFunction(member, `\`group.${name}\``)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
   const list = (names: string | readonly string[]) => listNames(names, false)
   return {
     fromArguments: (args) => [
       ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
       ...groups.flatMap(([name, member]) => {
-        const ids = [member(told(args))].flat() as readonly IdPart[]
-        // A promise is no id, and refused as such; if others reject besides, that is nobody's business any more.
+        const ids = [member(grouped(args))].flat() as readonly IdPart[]
+        // groupName() refuses a promise. Its rejection, and those of the others, must not end the process besides.
         return ids.map((id) => ignoreRejection(id)).map((id) => groupName(name, id as IdPart))
       }),
     ],
@@ -52,7 +50,32 @@ export function declared(
   }
 }
 
-function expectFunction(option: string, value: unknown): void {
-  if (value !== undefined && typeof value !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${formatValue(value)}.`)
+/**
+ * Runs a function uncached. A creation around the caller depends on the declared names as if the result came from the
+ * cache. If that creation cannot track them, it must not be stored.
+ */
+export async function runUncached<V>(
+  store: FunctionStore<V>,
+  names: Declared | undefined,
+  namespace: string | undefined,
+  original: (...args: readonly unknown[]) => MaybePromise<V>,
+  args: readonly unknown[],
+): Promise<V> {
+  if (names === undefined || currentScope() === undefined) return original(...args)
+  const why = `it was made from a result of '${namespace}', run uncached, whose dependencies this region does not track`
+  const ahead = await resolveVersions(names.fromArguments(args))
+  const asOf = await store.asOf().catch(() => undefined)
+  const handUp = (list: readonly string[]): void => {
+    const collector = currentScope()?.collector
+    if (collector === undefined || asOf === undefined) handUpVersion(undefined, why)
+    else {
+      // Names mean something only in the ledger in which they are invalidated: its epoch tells it from other ledgers.
+      collector.inherit({ epoch: asOf.epoch, groups: [] }, true)
+      dependsOn(list)
+    }
+  }
+  handUp(ahead)
+  const result = await original(...args)
+  handUp(names.fromResult(result, args))
+  return result
 }

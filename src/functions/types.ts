@@ -13,6 +13,14 @@ export interface CacheOptions {
   /** Whether to store what the function made. */
   readonly shouldCache?: (value: never, key: string) => boolean
   readonly functionKeyGenerator?: FunctionKeyGenerator
+  /** One key for all arguments, or a function of them. @default all arguments */
+  readonly key?: string | ((...args: never[]) => string)
+  /** Called at every call. While it returns `false` the function runs uncached. @default always */
+  readonly enabled?: () => boolean
+  /** Arguments without a key make the call reject, or run the function uncached with a message on `corral:notice`. @default 'throw' */
+  readonly onKeyError?: 'bypass' | 'throw'
+  /** `'clone'` gives every caller a separate copy, which it may change. @default 'share' */
+  readonly copy?: 'share' | 'clone'
   /**
    * For methods: the part of the key that tells instances apart, or `'shared'` when all instances may share entries.
    */
@@ -33,7 +41,15 @@ export interface CacheOptions {
 export interface CacheMultiOptions
   extends Omit<
     CacheOptions,
-    'expirationTime' | 'functionKeyGenerator' | 'self' | 'dependencies' | 'resultDependencies'
+    | 'expirationTime'
+    | 'functionKeyGenerator'
+    | 'key'
+    | 'enabled'
+    | 'onKeyError'
+    | 'copy'
+    | 'self'
+    | 'dependencies'
+    | 'resultDependencies'
   > {
   readonly expirationTime?: Duration
   /** Names that the value of an id is made from. Needs `dependencies()` in the region's chain. */
@@ -105,40 +121,31 @@ export interface CacheMapOnArguments<V> {
   <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
 }
 
-/** The members of a region that cached functions use; the ones from `refresh` on are not public. */
+/** The members of a region that cached functions use. Those from `refreshMulti` on are not public. */
 export interface FunctionStore<V> {
   get(key: string, options: Lifetime): Promise<V | NoValue>
   getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
   getOrCreate<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
-  getOrCreateMulti<T extends V>(
-    keys: readonly string[],
-    creator: MultiCreator<T>,
-    options: CreateOptions<T>,
-  ): Promise<(T | NoValue)[]>
-  set(key: string, value: V, options: Lifetime): Promise<unknown>
+  getOrCreateMulti: CreateMulti<V>
   setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<unknown>
   delete(key: string): Promise<void>
   deleteMulti(keys: readonly string[]): Promise<void>
   expire(key: string): Promise<void>
-  /** Creates and stores a value even if the store holds one. */
-  refresh<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
-  refreshMulti<T extends V>(
-    keys: readonly string[],
-    creator: MultiCreator<T>,
-    options: CreateOptions<T>,
-  ): Promise<(T | NoValue)[]>
+  asOf(): Promise<LedgerTime>
+  /** Creates and stores values even if the store holds some. */
+  refreshMulti: CreateMulti<V>
   /** Renews a softly invalidated value. `false`: the new value could not be stored, and the older one stays. */
   renew<T extends V>(key: string, creator: MultiCreator<T>, options: CreateOptions<T>): Promise<boolean>
   /** Records the dependencies of a key and its renewal, for `refreshDependencies`. */
   recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
 
+type CreateMulti<V> = <T extends V>(
+  keys: readonly string[],
+  creator: MultiCreator<T>,
+  options: CreateOptions<T>,
+) => Promise<(T | NoValue)[]>
+
 interface Lifetime {
   readonly expirationTime: Duration | undefined
-}
-
-/** The members of a region that `cacheResults` uses. */
-export interface CachingRegion<V> {
-  cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
-  asOf(): Promise<LedgerTime>
 }

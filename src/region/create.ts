@@ -34,7 +34,7 @@ export function regionCreations<V>({
   use,
   operation,
 }: RegionUse): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> &
-  Pick<FunctionStore<V>, 'refresh' | 'refreshMulti' | 'renew'> {
+  Pick<FunctionStore<V>, 'refreshMulti' | 'renew'> {
   /** The slow half of getOrCreate. Of a thousand callers one needs the steps, so the others do not build them. */
   const createOne = <T>(
     region: Configured,
@@ -149,12 +149,8 @@ export function regionCreations<V>({
       }
       return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
     })
-  const refresh = async <T>(key: string, creator: Creator<T>, create?: CreateOptions<T>): Promise<T> => {
-    const [value] = await refreshMulti<T>([key], (_, creation) => one(creator(creation)) as never, create)
-    return value as T
-  }
 
-  return { getOrCreate, getOrCreateMulti, refresh, refreshMulti, renew }
+  return { getOrCreate, getOrCreateMulti, refreshMulti, renew }
 }
 
 const planOf = (create: CreationPlan['create'], options: CreateOptions<never>): CreationPlan => {

@@ -2,7 +2,7 @@ import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
 import { regionSignals } from '../events/invalidation-events.js'
-import { makeCacheOnArguments } from '../functions/cache-on-arguments.js'
+import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
@@ -31,7 +31,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const { use, operation } = holder
 
   const reads = regionReads<V>(holder)
-  const { refresh, refreshMulti, renew, ...creations } = regionCreations<V>(holder)
+  const { refreshMulti, renew, ...creations } = regionCreations<V>(holder)
   const writes = regionWrites<V>(holder)
   const invalidations = regionInvalidations(holder, signals, reads)
   const store: FunctionStore<V> = {
@@ -39,9 +39,9 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...creations,
     ...writes,
     ...invalidations,
-    refresh,
     refreshMulti,
     renew,
+    asOf: () => region.asOf(),
     recordCall: (key, names, again) => holder.calls?.record(key, names, again),
   }
 

@@ -1,4 +1,4 @@
-export { type CacheResults, type CacheResultsOptions, cacheResults } from '../functions/cache-results.js'
+export { type CacheResultsOptions, cacheResults } from '../functions/cache-results.js'
 export { afterCommit, isNotInvalidated, type NotInvalidated } from './after-commit.js'
 export {
   type Broker,

@@ -47,11 +47,11 @@ describe('cacheResults()', () => {
     expect(calls).toHaveLength(1)
   })
 
-  it('runs it again when the timeout is over', async () => {
+  it('runs it again when its expiration time is over', async () => {
     const clock = manualClock()
     const region = makeRegion<number>({ backend: memory({ clock }), clock })
     let runs = 0
-    const fn = cacheResults({ region, namespace: 'fn', timeout: '10s' })(() => ++runs)
+    const fn = cacheResults({ region, namespace: 'fn', expirationTime: '10s' })(() => ++runs)
     await fn()
     clock.tick(10_000)
     expect(await fn()).toBe(1)
@@ -421,7 +421,7 @@ describe('cacheResults()', () => {
     ['no region', { namespace: 'a' }, /`region`/],
     ['no namespace', { region }, /`namespace`/],
     ['an unknown option', { region, namespace: 'a', ttl: 1 }, /`ttl`/],
-    ['a timeout of nothing', { region, namespace: 'a', timeout: 0 }, /expirationTime/],
+    ['an expiration time of nothing', { region, namespace: 'a', expirationTime: 0 }, /expirationTime/],
     ['a key that is none', { region, namespace: 'a', key: 5 }, /`key`/],
     ['a switch that is none', { region, namespace: 'a', enabled: true }, /`enabled`/],
     ['another way with keys', { region, namespace: 'a', onKeyError: 'ignore' }, /`onKeyError`/],

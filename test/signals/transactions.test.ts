@@ -124,7 +124,7 @@ describe('what is made inside a transaction', () => {
       return part(id)
     })
     const version = versioned({ version: () => 1, namespace: 'v', region })(() => ++outer)
-    const quick = cacheResults({ namespace: 'quick', timeout: '1m', region })(() => ++outer)
+    const quick = cacheResults({ namespace: 'quick', expirationTime: '1m', region })(() => ++outer)
     await transaction(async () => {
       for (const work of [() => whole(1), version, quick]) {
         const before = outer
