@@ -12,7 +12,7 @@ import {
   type RedisClient,
   subscriberLike,
 } from './client/client.js'
-import { openConnection } from './client/connection.js'
+import { RedisConnection } from './client/connection.js'
 
 export interface RedisBusOptions {
   /** The channel that all processes share. */
@@ -57,7 +57,7 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
   if (passed === undefined) checkUrl(given)
   else expectThat(isRedisClient(passed), passed, 'redisBus() to receive a URL or a client of ioredis 5 or 6')
 
-  const connection = openConnection({
+  const connection = new RedisConnection({
     open: async () => passed ?? openStandalone(given as string, {}),
     isOurs: passed === undefined,
     timeout,

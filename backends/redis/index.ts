@@ -13,7 +13,7 @@ import {
   type RedisClient,
   rejectUnsafeClient,
 } from './client/client.js'
-import { atMost, openConnection, type RedisConnection } from './client/connection.js'
+import { atMost, RedisConnection } from './client/connection.js'
 import { isUnreachable } from './client/errors.js'
 import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
@@ -110,7 +110,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
 }
 
 function connectionFor({ source, timeout, maxPending, breaker: limits }: RedisSettings): RedisConnection {
-  return openConnection({
+  return new RedisConnection({
     open: async () => {
       const client = await connect(source)
       rejectUnsafeClient(client)

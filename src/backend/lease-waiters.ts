@@ -30,7 +30,7 @@ export interface LeaseWaiter<T = never> {
    * @param remaining ms for which the lease was granted.
    * @param read returns the ms for which the lease still stands, 0 if it is over, `undefined` if it stands as long as was known.
    */
-  untilOver(remaining: number, read: () => MaybePromise<number | undefined>): Promise<T | undefined>
+  untilOver(remaining: number, read: Read): Promise<T | undefined>
   /** For a waiter that need not wait after all. */
   leave(): void
 }
@@ -49,10 +49,13 @@ export interface LeaseWaitersOptions {
   }
 }
 
+type Read = () => MaybePromise<number | undefined>
+
 /** ms: stores count in whole milliseconds, and a timer may be early by one. */
 const GRACE = 2
 
 interface Waiter<T> {
+  readonly key: string
   readonly mark: string | undefined
   over: boolean
   value: T | undefined
@@ -62,66 +65,18 @@ interface Waiter<T> {
   nudge: () => void
 }
 
-export function leaseWaiters<T = never>({ store, poll, push }: LeaseWaitersOptions): LeaseWaiters<T> {
+export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWaiters<T> {
   const groups = new Map<string, Set<Waiter<T>>>()
   let closed = false
-  const isDeaf = (key: string) => push !== undefined && !push.isLive(key)
-
-  const wait = async (
-    key: string,
-    waiter: Waiter<T>,
-    remaining: number,
-    read: () => MaybePromise<number | undefined>,
-  ): Promise<void> => {
-    let deadline = performance.now() + remaining + GRACE
-    let pause = poll.from
-    waiter.doubtful ||= isDeaf(key)
-    while (!waiter.over && !closed) {
-      if (waiter.doubtful) {
-        // Before the read, since a message that comes meanwhile raises the doubt again.
-        waiter.doubtful = false
-        const stands = await readInTime(key, waiter, deadline - performance.now(), read)
-        if (stands !== undefined) {
-          if (stands <= 0) return
-          deadline = performance.now() + stands + GRACE
-        }
-        if (waiter.over || waiter.doubtful) continue
-      }
-      const left = deadline - performance.now()
-      if (left <= 0) return
-      const live = push?.isLive(key) === true
-      if (!live) pause = Math.min(poll.to, poll.from + Math.random() * (pause * poll.growth - poll.from))
-      const next = live ? push.checkEvery * (0.75 + Math.random() / 2) : pause
-      if (await slept(waiter, Math.min(next, left))) waiter.doubtful = true
-    }
-  }
-  /** A failed read proves nothing, and a slow one must not outlast the lease. */
-  const readInTime = async (
-    key: string,
-    waiter: Waiter<T>,
-    left: number,
-    read: () => MaybePromise<number | undefined>,
-  ): Promise<number | undefined> => {
-    try {
-      const reading = read()
-      if (!isPromise(reading)) return reading
-      return await Promise.race([reading, slept(waiter, left).then(() => undefined)])
-    } catch (error) {
-      report('failure', () => ({ where: `${store} waiter`, key, error }))
-      return undefined
-    } finally {
-      waiter.nudge()
-    }
-  }
-
   return {
     join(key, mark) {
       const waiter: Waiter<T> = {
+        key,
         mark,
         over: false,
         value: undefined,
-        doubtful: isDeaf(key),
-        nudge: () => {},
+        doubtful: isDeaf(options, key),
+        nudge() {},
       }
       let group = groups.get(key)
       if (group === undefined) groups.set(key, (group = new Set()))
@@ -135,7 +90,8 @@ export function leaseWaiters<T = never>({ store, poll, push }: LeaseWaitersOptio
       return {
         leave,
         async untilOver(remaining, read) {
-          await wait(key, waiter, remaining, read)
+          waiter.over ||= closed
+          await wait(options, waiter, remaining, read)
           leave()
           return waiter.value
         },
@@ -157,8 +113,66 @@ export function leaseWaiters<T = never>({ store, poll, push }: LeaseWaitersOptio
     },
     close() {
       closed = true
-      for (const group of groups.values()) for (const waiter of group) waiter.nudge()
+      for (const group of groups.values())
+        for (const waiter of group) {
+          waiter.over = true
+          waiter.nudge()
+        }
     },
+  }
+}
+
+/** Whether the store sends messages, but none about this lease at this moment. */
+function isDeaf({ push }: LeaseWaitersOptions, key: string): boolean {
+  return push !== undefined && !push.isLive(key)
+}
+
+async function wait<T>(
+  options: LeaseWaitersOptions,
+  waiter: Waiter<T>,
+  remaining: number,
+  read: Read,
+): Promise<void> {
+  const { poll, push } = options
+  let deadline = performance.now() + remaining + GRACE
+  let pause = poll.from
+  waiter.doubtful ||= isDeaf(options, waiter.key)
+  while (!waiter.over) {
+    if (waiter.doubtful) {
+      // Before the read, since a message that comes meanwhile raises the doubt again.
+      waiter.doubtful = false
+      const stands = await readInTime(options, waiter, deadline - performance.now(), read)
+      if (stands !== undefined) {
+        if (stands <= 0) return
+        deadline = performance.now() + stands + GRACE
+      }
+      if (waiter.over || waiter.doubtful) continue
+    }
+    const left = deadline - performance.now()
+    if (left <= 0) return
+    const live = push?.isLive(waiter.key) === true
+    if (!live) pause = Math.min(poll.to, poll.from + Math.random() * (pause * poll.growth - poll.from))
+    const next = live ? push.checkEvery * (0.75 + Math.random() / 2) : pause
+    if (await slept(waiter, Math.min(next, left))) waiter.doubtful = true
+  }
+}
+
+/** A failed read proves nothing, and a slow one must not outlast the lease. */
+async function readInTime<T>(
+  { store }: LeaseWaitersOptions,
+  waiter: Waiter<T>,
+  left: number,
+  read: Read,
+): Promise<number | undefined> {
+  try {
+    const reading = read()
+    if (!isPromise(reading)) return reading
+    return await Promise.race([reading, slept(waiter, left).then(() => undefined)])
+  } catch (error) {
+    report('failure', () => ({ where: `${store} waiter`, key: waiter.key, error }))
+    return undefined
+  } finally {
+    waiter.nudge()
   }
 }
 

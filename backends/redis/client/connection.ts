@@ -7,45 +7,226 @@ import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
 
 export interface ConnectionOptions {
-  /** Makes the client at the first use, unless one was passed in, which then stays the caller's. */
+  /** Creates the client at the first use, unless the caller passed one. */
   readonly open: () => Promise<RedisClient>
+  /** Whether the client is created here. One that was passed stays the caller's. */
   readonly isOurs: boolean
   /** ms for a command, waiting for a connection included. */
   readonly timeout: number
-  /** How many commands may be under way. */
+  /** Commands without a reply at one time; more are refused. */
   readonly maxPending: number
   readonly breaker: Breaker | undefined
 }
 
+type Work<T> = (client: RedisClient) => Promise<T>
+
+/** Between attempts on a server that is there but cannot reply yet. */
+const PAUSE = 50
+
+/** ms by which the clocks of a cluster's nodes may differ: one offset serves for all. docs/redis.md has the consequences of more. */
+const SKEW = 1_000
+
 /** The one way to the server: opens the connection, bounds every command in time and number, and names its failures. */
-export interface RedisConnection {
+export class RedisConnection {
+  readonly #options: ConnectionOptions
+  readonly #pending: PendingCommands
+  /** Commands that wait for the connection. */
+  readonly #waiting = new Set<Waiter>()
+  readonly #readyListeners: (() => void)[] = []
+  #opening: Promise<RedisClient> | undefined
+  /** The client once its server's version is known. */
+  #verified: RedisClient | undefined
+  #verifying: Promise<void> | undefined
+  #lastError: Error | undefined
+  /** The server's clock less ours, in µs. */
+  #ahead: number | undefined
+  #closed = false
+  #stopListening = () => {}
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options
+    this.#pending = new PendingCommands(() => timeoutError(options.timeout, this.#lastError))
+  }
+
   /**
-   * Does something with the client. Unless `once`, it is done again after a lost connection: it must then be harmless
-   * to do twice. It must have ended by `until`, on the clock of `performance`: what has waited already has less time left.
+   * Runs work with the client. Unless `once`, the work is repeated after a lost connection, so it must be harmless to do
+   * twice. It must have ended by `until`, on the clock of `performance`.
    * @throws CorralError `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_CLOSED` or `ERR_BACKEND`.
    */
-  run<T>(work: (client: RedisClient) => Promise<T>, once?: boolean, until?: number): Promise<T>
-  client(): Promise<RedisClient>
-  /** The latest moment at which the server may begin what is sent now, on its own clock in µs; '' where that is unknown. */
-  writeDeadline(): string
-  /** The server has told its time. */
-  setServerTime(microseconds: number): void
-  /** Called whenever the connection is there (again). */
-  onReady(listener: () => void): void
-  /** Whether a command has not been answered. */
-  readonly isBusy: boolean
-  /** What is under way fails. */
-  close(): Promise<void>
+  run<T>(work: Work<T>, once = false, until = performance.now() + this.#options.timeout): Promise<T> {
+    const { breaker, isOurs } = this.#options
+    try {
+      this.#admit()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    return new Promise<T>((resolve, reject) => {
+      const done = (result: T) => {
+        if (command.over) return
+        this.#end(command)
+        breaker?.succeeded()
+        resolve(result)
+      }
+      const fail = (error: unknown) => {
+        if (command.over) return
+        this.#end(command)
+        if (isUnreachable(error)) breaker?.failed()
+        else breaker?.succeeded()
+        reject(redisError(error, this.#lastError))
+      }
+      const command: Pending = { until, over: false, waiter: undefined, fail }
+      this.#pending.add(command)
+      const persist = () => this.#attempt(work, once, command).then(done, fail)
+      const client = this.#verified
+      // The usual case goes without any of the waiting that the unusual ones need.
+      if (client === undefined || (isOurs && client.status !== 'ready')) void persist()
+      else
+        void work(client).then(done, (error) =>
+          this.#mayRepeat(error, once) ? delay(PAUSE).then(persist) : fail(error),
+        )
+    })
+  }
+
+  client = (): Promise<RedisClient> => {
+    // A missing package or a wrong option does not get better: every caller receives that failure.
+    this.#opening ??= this.#options.open().then((client) => {
+      this.#listenTo(client)
+      return client
+    })
+    return this.#opening
+  }
+
+  /** The latest time at which the server may execute a command that is sent now, on its own clock in µs; '' if unknown. */
+  writeDeadline(): string {
+    const { timeout } = this.#options
+    return this.#ahead === undefined || timeout === Number.POSITIVE_INFINITY
+      ? ''
+      : (performance.now() * 1_000 + this.#ahead + (timeout + SKEW) * 1_000).toFixed(0)
+  }
+
+  setServerTime(microseconds: number): void {
+    if (Number.isFinite(microseconds)) this.#ahead = microseconds - performance.now() * 1_000
+  }
+
+  /** Calls the listener whenever the connection is ready (again). */
+  onReady(listener: () => void): void {
+    this.#readyListeners.push(listener)
+  }
+
+  /** Whether a command has no reply yet. */
+  get isBusy(): boolean {
+    return this.#pending.size > 0
+  }
+
+  /** Pending commands fail. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#pending.failAll(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+    const client = await this.#opening?.catch(() => undefined)
+    this.#stopListening()
+    if (client === undefined || !this.#options.isOurs) return
+    if (client.status === 'ready') await atMost(500, client.quit())
+    client.disconnect()
+  }
+
+  #admit(): void {
+    const { maxPending, breaker } = this.#options
+    if (this.#closed)
+      throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Create another one.')
+    if (this.#pending.size >= maxPending)
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        `${this.#pending.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
+      )
+    breaker?.admit()
+  }
+
+  #end(command: Pending): void {
+    command.over = true
+    this.#pending.delete(command)
+    if (command.waiter !== undefined) this.#waiting.delete(command.waiter)
+  }
+
+  #mayRepeat(error: unknown, once: boolean): boolean {
+    return this.#options.isOurs && !this.#closed && isUnreachable(error) && (!once || wasNotExecuted(error))
+  }
+
+  async #attempt<T>(work: Work<T>, once: boolean, command: Pending): Promise<T> {
+    for (;;) {
+      try {
+        const client = await this.client()
+        await this.#connected(client, command)
+        if (this.#verified !== client) {
+          this.#verifying ??= this.#verify(client).finally(() => {
+            this.#verifying = undefined
+          })
+          await this.#verifying
+        }
+        if (command.over) throw new Error('expired')
+        return await work(client)
+      } catch (error) {
+        if (command.over || !this.#mayRepeat(error, once)) throw error
+        await delay(PAUSE)
+      }
+    }
+  }
+
+  /** Our standalone client queues nothing: a command waits here, where it can be abandoned. */
+  async #connected(client: RedisClient, command: Pending): Promise<void> {
+    if (!this.#options.isOurs || isCluster(client) || client.status === 'ready') return
+    if (client.status === 'wait' || client.status === 'end') void ignoreRejection(client.connect())
+    await new Promise<void>((resolve, reject) => {
+      command.waiter = { resolve, reject }
+      this.#waiting.add(command.waiter)
+    })
+  }
+
+  async #verify(client: RedisClient): Promise<void> {
+    // Without it writes have no deadline on the server, and work nevertheless.
+    await this.#learnTime(client).catch(() => {})
+    try {
+      rejectOldServer(await client.info('server'))
+    } catch (error) {
+      // An ACL may forbid INFO. The server is then assumed to be recent enough.
+      if (CorralError.is(error) || isUnreachable(error) || isCredentials(error)) throw error
+    }
+    this.#verified = client
+  }
+
+  async #learnTime(client: RedisClient): Promise<void> {
+    const [seconds, rest] = ((await client.time()) ?? []) as (string | number)[]
+    this.setServerTime(Number(seconds) * 1e6 + Number(rest))
+  }
+
+  #listenTo(client: RedisClient): void {
+    const ready = () => {
+      // It may be another server now, with another clock.
+      if (this.#verified === client) void this.#learnTime(client).catch(() => {})
+      for (const { resolve } of emptied(this.#waiting)) resolve()
+      for (const listener of this.#readyListeners) listener()
+    }
+    client.on('ready', ready)
+    this.#stopListening = () => client.off('ready', ready)
+    if (!this.#options.isOurs) return
+    const failed = (error: Error) => {
+      this.#lastError = error
+      report('failure', () => ({ where: 'redis connection', error }))
+      if (isCredentials(error)) for (const { reject } of emptied(this.#waiting)) reject(error)
+    }
+    client.on('error', failed)
+    client.on('node error', failed)
+  }
 }
 
-/** A command that has not been answered. */
+/** A command without a reply. */
 interface Pending {
   /** On the clock of `performance`. */
   readonly until: number
   over: boolean
   /** While it waits for the connection. */
   waiter: Waiter | undefined
-  give(error: unknown): void
+  fail(error: unknown): void
 }
 
 interface Waiter {
@@ -53,234 +234,73 @@ interface Waiter {
   reject(error: unknown): void
 }
 
-/** Between attempts on a server that is there but cannot answer yet. */
-const PAUSE = 50
+/** Fails commands at their deadlines. One timer for all: one for each command would cost more than the rest of it. */
+class PendingCommands {
+  readonly #commands = new Set<Pending>()
+  #timer: NodeJS.Timeout | undefined
+  /** When the timer fires. */
+  #due = Number.POSITIVE_INFINITY
 
-/** ms by which the clocks of a cluster's nodes may differ: one offset serves for all. docs/redis.md says what more of it means. */
-const SKEW = 1_000
+  constructor(private readonly late: () => Error) {}
 
-export function openConnection({
-  open,
-  isOurs,
-  timeout,
-  maxPending,
-  breaker,
-}: ConnectionOptions): RedisConnection {
-  let opening: Promise<RedisClient> | undefined
-  let verified: RedisClient | undefined
-  let verifying: Promise<void> | undefined
-  let lastError: Error | undefined
-  /** The server's clock less ours, in µs. */
-  let ahead: number | undefined
-  const pending = new Set<Pending>()
-  let timer: NodeJS.Timeout | undefined
-  /** When the timer looks at them. */
-  let due = Number.POSITIVE_INFINITY
-  let closed = false
-  let ready = () => {}
-  const readyListeners: (() => void)[] = []
-  const waiting = new Set<Waiter>()
-
-  const onReady = (made: RedisClient) => {
-    // It may be another server now, with another clock.
-    if (verified === made) void learnTime(made).catch(() => {})
-    for (const { resolve } of emptied(waiting)) resolve()
-    for (const listener of readyListeners) listener()
-  }
-  const client = (): Promise<RedisClient> => {
-    opening ??= open().then((made) => {
-      ready = () => onReady(made)
-      made.on('ready', ready)
-      if (isOurs) {
-        const failed = (error: Error) => {
-          lastError = error
-          report('failure', () => ({ where: 'redis connection', error }))
-          if (isCredentials(error)) for (const { reject } of emptied(waiting)) reject(error)
-        }
-        made.on('error', failed)
-        made.on('node error', failed)
-      }
-      return made
-    })
-    // A missing package or a wrong option does not get better; a caller is told each time.
-    return opening
+  get size(): number {
+    return this.#commands.size
   }
 
-  /** Our standalone client queues nothing itself: what waits for a connection waits here, where it can be called off. */
-  const connected = async (made: RedisClient, command: Pending): Promise<void> => {
-    if (!isOurs || isCluster(made) || made.status === 'ready') return
-    if (made.status === 'wait' || made.status === 'end') void ignoreRejection(made.connect())
-    await new Promise<void>((resolve, reject) => {
-      command.waiter = { resolve, reject }
-      waiting.add(command.waiter)
-    })
+  add(command: Pending): void {
+    this.#commands.add(command)
+    if (command.until < this.#due) this.#wakeAt(command.until)
+    else if (this.#commands.size === 1) this.#timer?.ref()
   }
 
-  const setServerTime = (microseconds: number) => {
-    if (Number.isFinite(microseconds)) ahead = microseconds - performance.now() * 1_000
-  }
-  const learnTime = async (made: RedisClient): Promise<void> => {
-    const [seconds, rest] = ((await made.time()) ?? []) as (string | number)[]
-    setServerTime(Number(seconds) * 1e6 + Number(rest))
+  delete(command: Pending): void {
+    this.#commands.delete(command)
+    if (this.#commands.size === 0) this.#timer?.unref()
   }
 
-  const verify = async (made: RedisClient): Promise<void> => {
-    // Without it writes have no deadline on the server, and work all the same.
-    await learnTime(made).catch(() => {})
-    let info: string
-    try {
-      info = await made.info('server')
-    } catch (error) {
-      if (isUnreachable(error) || isCredentials(error)) throw error
-      // An ACL may forbid INFO: then the server is taken at its word.
-      verified = made
-      return
-    }
-    const [, text = ''] = /^redis_version:(\S+)/m.exec(info) ?? []
-    const [major = 0, minor = 0] = text.split('.').map(Number)
-    if (major < 6 || (major === 6 && minor < 2))
-      throw new CorralError(
-        'ERR_UNSUPPORTED',
-        `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`,
-      )
-    verified = made
+  failAll(error: Error): void {
+    for (const { fail } of this.#commands) fail(error)
+    clearTimeout(this.#timer)
   }
 
-  // One timer for all: one for each command would cost more than anything else here.
-  const watch = (command: Pending) => {
-    pending.add(command)
-    if (command.until < due) wakeAt(command.until)
-    else if (pending.size === 1) timer?.ref()
-  }
-  const wakeAt = (moment: number) => {
-    clearTimeout(timer)
-    due = moment
-    timer =
+  #wakeAt(moment: number): void {
+    clearTimeout(this.#timer)
+    this.#due = moment
+    this.#timer =
       moment === Number.POSITIVE_INFINITY
         ? undefined
-        : // If this process itself was busy for so long, the answer may lie here unread: one look at the network first.
-          setTimeout(() => setImmediate(sweep), Math.min(moment - performance.now(), MAX_DELAY))
+        : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.
+          setTimeout(() => setImmediate(() => this.#sweep()), Math.min(moment - performance.now(), MAX_DELAY))
   }
-  const settled = (command: Pending) => {
-    pending.delete(command)
-    if (command.waiter !== undefined) waiting.delete(command.waiter)
-    if (pending.size === 0) timer?.unref()
-  }
-  const sweep = () => {
+
+  #sweep(): void {
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
-    for (const { until, give } of pending)
-      if (until <= now) give(late(timeout, lastError))
+    for (const { until, fail } of this.#commands)
+      if (until <= now) fail(this.late())
       else next = Math.min(next, until)
-    wakeAt(next)
-  }
-
-  const mayRepeat = (error: unknown, once: boolean) =>
-    isOurs && !closed && isUnreachable(error) && (!once || wasNotExecuted(error))
-
-  const attempt = async <T>(
-    work: (client: RedisClient) => Promise<T>,
-    once: boolean,
-    command: Pending,
-  ): Promise<T> => {
-    for (;;) {
-      try {
-        const made = await client()
-        await connected(made, command)
-        if (verified !== made) {
-          verifying ??= verify(made).finally(() => {
-            verifying = undefined
-          })
-          await verifying
-        }
-        if (command.over) throw new Error('expired')
-        return await work(made)
-      } catch (error) {
-        if (command.over || !mayRepeat(error, once)) throw error
-        await delay(PAUSE)
-      }
-    }
-  }
-
-  return {
-    client,
-    setServerTime,
-    writeDeadline: () =>
-      ahead === undefined || timeout === Number.POSITIVE_INFINITY
-        ? ''
-        : (performance.now() * 1_000 + ahead + (timeout + SKEW) * 1_000).toFixed(0),
-    onReady: (listener) => readyListeners.push(listener),
-    get isBusy() {
-      return pending.size > 0
-    },
-    run<T>(
-      work: (client: RedisClient) => Promise<T>,
-      once = false,
-      until = performance.now() + timeout,
-    ): Promise<T> {
-      try {
-        if (closed) throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.')
-        if (pending.size >= maxPending)
-          throw new CorralError(
-            'ERR_UNAVAILABLE',
-            `${pending.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
-          )
-        breaker?.admit()
-      } catch (error) {
-        return Promise.reject(error)
-      }
-      return new Promise<T>((resolve, reject) => {
-        const done = (result: T) => {
-          if (command.over) return
-          end()
-          breaker?.succeeded()
-          resolve(result)
-        }
-        const failed = (error: unknown) => {
-          if (command.over) return
-          end()
-          if (isUnreachable(error)) breaker?.failed()
-          else breaker?.succeeded()
-          reject(redisError(error, lastError))
-        }
-        const command: Pending = { until, over: false, waiter: undefined, give: failed }
-        const end = () => {
-          command.over = true
-          settled(command)
-        }
-        watch(command)
-        const persist = () => attempt(work, once, command).then(done, failed)
-        // The usual case goes without any of the waiting that the unusual ones need.
-        if (verified === undefined || (isOurs && verified.status !== 'ready')) void persist()
-        else
-          void work(verified).then(done, (error) =>
-            mayRepeat(error, once) ? delay(PAUSE).then(persist) : failed(error),
-          )
-      })
-    },
-    async close() {
-      if (closed) return
-      closed = true
-      for (const { give } of pending) give(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
-      clearTimeout(timer)
-      const made = await opening?.catch(() => undefined)
-      made?.off('ready', ready)
-      if (made === undefined || !isOurs) return
-      if (made.status === 'ready') await atMost(500, made.quit())
-      made.disconnect()
-    },
+    this.#wakeAt(next)
   }
 }
 
-function late(timeout: number, lastError: Error | undefined): CorralError {
+function timeoutError(timeout: number, lastError: Error | undefined): CorralError {
   const why = lastError === undefined ? '' : ` The last error of the connection: ${lastError.message}`
   return new CorralError(
     'ERR_TIMEOUT',
     `Redis did not answer within ${timeout} ms. Check the server, or raise \`timeout\`.${why}`,
-    {
-      cause: lastError,
-    },
+    { cause: lastError },
   )
+}
+
+/** @throws CorralError `ERR_UNSUPPORTED` for a server before 6.2. */
+function rejectOldServer(info: string): void {
+  const [, text = ''] = /^redis_version:(\S+)/m.exec(info) ?? []
+  const [major = 0, minor = 0] = text.split('.').map(Number)
+  if (major < 6 || (major === 6 && minor < 2))
+    throw new CorralError(
+      'ERR_UNSUPPORTED',
+      `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`,
+    )
 }
 
 function emptied<T>(set: Set<T>): readonly T[] {
