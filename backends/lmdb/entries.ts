@@ -4,7 +4,7 @@ import { coarseClock } from '../../src/base/clock.js'
 import { CorralError } from '../../src/base/errors.js'
 import type { Budget } from './client/budget.js'
 import type { Plan, ReadRecord, Store } from './client/store.js'
-import type { Waiters } from './client/waiters.js'
+import type { FileWaiters } from './client/waiters.js'
 import { clearEntry, putEntry, readEntry, removeEntry } from './entry-records.js'
 import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './format.js'
 import { leaseKey, readLease } from './lease.js'
@@ -13,7 +13,7 @@ import type { FileLedger } from './ledger.js'
 type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete'>
 
 /** Entries in the file: read at once, written under lease and ledger. */
-export function fileEntries(store: Store, ledger: FileLedger, waiters: Waiters, budget: Budget): Entries {
+export function fileEntries(store: Store, ledger: FileLedger, waiters: FileWaiters, budget: Budget): Entries {
   const payload = (key: string, now: number): Buffer | undefined => {
     const place = entryKey(key)
     const bytes = store.readInPlace(place)

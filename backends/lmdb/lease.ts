@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
-import type { Waiters } from './client/waiters.js'
+import type { FileWaiters } from './client/waiters.js'
 import { newVersion, TAG, type TreeKey, taggedKey } from './format.js'
 
 /** A lease in a snapshot; without `token` none is alive. */
@@ -15,7 +15,7 @@ export interface LeaseRecord {
 const TOKEN_AT = 16
 
 /** Leases in the file: taken, extended and released only if no other process has changed them meanwhile. */
-export function fileLeases(store: Store, waiters: Waiters): LeaseOperations {
+export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations {
   const current = (key: string) => store.snapshot((read) => readLease(read, key))
   const busy = (key: string, { token, expiresAt }: LeaseRecord) => ({
     remaining: Math.max(0, expiresAt - Date.now()),

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { Acquired, LeaseOperations } from '../../src/backend/lease.js'
+import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
+import { orElse } from '../../src/base/maybe-promise.js'
 import type { Version } from './client/commands.js'
 import { type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
 import { LEASE_ID, type StoredLease } from './format.js'
-import { type Waiters, waitersOf } from './waiters.js'
 
 export interface Leases extends LeaseOperations {
   /** Changes a key's item while the token holds its lease. `undefined`: it holds it no more. */
@@ -21,14 +22,27 @@ export interface Leases extends LeaseOperations {
 /** After so many writes of others in between an operation is given up. */
 const ATTEMPTS = 16
 
+/** memcached pushes nothing. ms */
+const POLL = { from: 3, to: 50, growth: 2 }
+
 /**
  * The lease of a key is in the key's own item, and every write under it compares the version of that item: a deletion,
  * another value, another lease or the loss of the item has changed the version, and the fill does nothing. For the same
  * reason none of these writes can do harm when a frozen server executes it late.
  */
 export function leasesOf(items: EntryItems): Leases {
-  const waiters: Waiters = waitersOf(async (key) => liveLease(await items.get(key)))
+  const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
   const abandoned = abandonedLeases()
+
+  const busy = (key: string, { id, until }: StoredLease): Acquired => {
+    const remaining = Math.max(0, until - Date.now())
+    const remainingNow = async () => {
+      const lease = liveLease(await items.get(key))
+      return lease?.id.equals(id) ? lease.until - Date.now() : 0
+    }
+    const settled = waiters.join(key).untilOver(remaining, () => orElse(remainingNow, unknown))
+    return { remaining, settled }
+  }
 
   const withLease: Leases['withLease'] = async (key, token, change) => {
     const { id } = parseToken(token)
@@ -49,8 +63,7 @@ export function leasesOf(items: EntryItems): Leases {
       if (added !== undefined) return { token: tokenOf(lease, added) }
       if (item === undefined) continue
       const holder = liveLease(item)
-      if (holder !== undefined && !abandoned.has(holder) && !steal)
-        return { remaining: Math.max(0, holder.until - Date.now()), settled: waiters.watch(key, holder) }
+      if (holder !== undefined && !abandoned.has(holder) && !steal) return busy(key, holder)
       const written = await items.put(key, leased(item, lease), item.version)
       if (written === undefined) continue
       waiters.wake(key)
@@ -95,6 +108,9 @@ export function leasesOf(items: EntryItems): Leases {
     close: () => waiters.close(),
   }
 }
+
+/** While the server is in trouble the lease may stand; the server's own notice reports that. */
+function unknown(): undefined {}
 
 /** The same item under another lease. */
 function leased({ entry }: EntryItem, lease: StoredLease) {

@@ -63,6 +63,8 @@ interface Waiter<T> {
   doubtful: boolean
   /** Ends the present pause. */
   nudge: () => void
+  /** Resolves the wait without another turn of the loop: a wake-up in the same process is immediate. */
+  resolve: (value: T | undefined) => void
 }
 
 export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWaiters<T> {
@@ -77,6 +79,7 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
         value: undefined,
         doubtful: isDeaf(options, key),
         nudge() {},
+        resolve() {},
       }
       let group = groups.get(key)
       if (group === undefined) groups.set(key, (group = new Set()))
@@ -89,18 +92,22 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
       }
       return {
         leave,
-        async untilOver(remaining, read) {
-          waiter.over ||= closed
-          await wait(options, waiter, remaining, read)
-          leave()
-          return waiter.value
-        },
+        untilOver: (remaining, read) =>
+          new Promise((resolve) => {
+            waiter.over ||= closed
+            waiter.resolve = resolve
+            void wait(options, waiter, remaining, read).then(() => {
+              leave()
+              resolve(waiter.value)
+            })
+          }),
       }
     },
     wake(key, valueFor) {
       for (const waiter of groups.get(key) ?? []) {
         waiter.over = true
         waiter.value ??= valueFor?.(waiter.mark)
+        waiter.resolve(waiter.value)
         waiter.nudge()
       }
     },

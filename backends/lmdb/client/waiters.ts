@@ -1,152 +1,109 @@
 import { type FSWatcher, watch } from 'node:fs'
+import { leaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
 
-/** Wakes those who wait for another's lease. */
-export interface Waiters {
-  /** Resolves when `ends`, which is asked again whenever something may have changed, is not in the future (epoch ms). */
-  wait(key: string, ends: () => number): Promise<void>
-  /** A lease of this process ended: whoever waits for it here looks at once. */
+export interface FileWaiters {
+  /** Resolves when the lease is over. `end` returns the time (epoch ms) to which it stands now, 0 if it is over. */
+  wait(key: string, end: () => number): Promise<void>
+  /** A lease is over in this process: its waiters need not read. */
   wake(key: string): void
   close(): void
 }
 
-interface Waiter {
-  readonly key: string
-  readonly ends: () => number
-  until: number
-  readonly settled: Promise<void>
-  readonly resolve: () => void
-}
-
-/** A change is announced when its bytes are written, a moment before it can be read. */
-const SETTLE_MS = 2
-/** With the watch there is hardly anything to find; it is for what a file system does not tell. */
-const CALM_POLL_MS = 250
-/** Without the watch. */
-const POLL_MS = 10
-/** A watch is kept for the next waiter so long. */
-const LINGER_MS = 1000
+/** ms. Almost every end is reported by the watch; this is for a file system that loses a report. */
+const CHECK_EVERY = 250
+/** ms, without the watch. */
+const POLL = { from: 5, to: 15, growth: 3 }
 
 /**
- * Every commit writes to the data file, and the kernel tells whoever watches it: a wake-up that no notifier can die
- * before sending. Leases are then looked at, which costs a read each. Where nothing can be watched, a jittered poll.
+ * Every commit writes to the data file, and the kernel notifies each process that watches it: no notifier can die before
+ * it sends. The leases are read then, at a microsecond each. Where nothing can be watched, they are polled.
  */
-export function fileWaiters(file: string): Waiters {
-  const waiters = new Map<string, Waiter>()
+export function fileWaiters(file: string): FileWaiters {
+  const waiters = leaseWaiters({
+    store: 'lmdb',
+    poll: POLL,
+    push: { isLive: () => watched.isLive(), checkEvery: CHECK_EVERY },
+  })
+  const watched = fileWatch(file, () => waiters.recheck())
+  return {
+    wait(key, end) {
+      const remaining = () => end() - Date.now()
+      const known = remaining()
+      watched.retain()
+      const waiter = waiters.join(key)
+      // A commit between the caller's read and the watch is not reported any more.
+      waiters.recheck(key)
+      return waiter.untilOver(known, remaining).finally(watched.release)
+    },
+    wake: (key) => waiters.wake(key),
+    close() {
+      waiters.close()
+      watched.close()
+    },
+  }
+}
+
+/** ms. A change is reported when its bytes are written, a moment before it can be read. */
+const READABLE_AFTER = 2
+/** ms for which the watch is kept for the next waiter. */
+const LINGER = 1000
+
+/** Reports changes of a file while the watch is retained. */
+function fileWatch(file: string, onChange: () => void) {
   let watcher: FSWatcher | undefined
   let watchable = true
-  let closed = false
-  let poll: NodeJS.Timeout | undefined
-  let settle: NodeJS.Timeout | undefined
+  let retained = 0
+  let now: NodeJS.Immediate | undefined
+  let soon: NodeJS.Timeout | undefined
   let linger: NodeJS.Timeout | undefined
-  let looking = false
 
-  const leave = (waiter: Waiter) => {
-    if (waiters.get(waiter.key) === waiter) waiters.delete(waiter.key)
-    waiter.resolve()
-    if (waiters.size === 0) rest()
-  }
-  const examine = (waiter: Waiter) => {
-    try {
-      waiter.until = closed ? 0 : waiter.ends()
-      if (waiter.until <= Date.now()) leave(waiter)
-    } catch (error) {
-      // Whoever waited finds out for himself what is wrong.
-      report('failure', () => ({ where: 'lmdb waiters', key: waiter.key, error }))
-      leave(waiter)
-    }
-  }
-  const look = () => {
-    for (const waiter of [...waiters.values()]) examine(waiter)
-  }
-  const noticed = () => {
-    if (waiters.size === 0 || looking) return
-    looking = true
-    setImmediate(() => {
-      looking = false
-      look()
+  const changed = () => {
+    if (retained === 0) return
+    now ??= setImmediate(() => {
+      now = undefined
+      onChange()
     })
-    settle ??= setTimeout(() => {
-      settle = undefined
-      look()
-    }, SETTLE_MS)
+    soon ??= setTimeout(() => {
+      soon = undefined
+      onChange()
+    }, READABLE_AFTER)
   }
-  const stopWatching = () => {
+  const stop = () => {
     watcher?.close()
     watcher = undefined
   }
-  const startWatching = () => {
-    clearTimeout(linger)
-    linger = undefined
-    if (watcher !== undefined || !watchable) return
-    const unwatchable = (error: unknown) => {
-      watchable = false
-      stopWatching()
-      report('notice', () => ({
-        where: 'lmdb waiters',
-        message: `${file} cannot be watched (${String(error)}); waiters of other processes poll every ${POLL_MS} ms or so`,
-      }))
-    }
-    try {
-      watcher = watch(file, { persistent: false }, noticed)
-      watcher.on('error', unwatchable)
-    } catch (error) {
-      unwatchable(error)
-    }
+  const failed = (error: unknown) => {
+    watchable = false
+    stop()
+    report('notice', () => ({
+      where: 'lmdb waiters',
+      message: `${file} cannot be watched (${String(error)}); waiters of other processes poll every ${POLL.to} ms or so`,
+    }))
+    onChange()
   }
-  const keepPolling = () => {
-    const pause = (watchable ? CALM_POLL_MS : POLL_MS) * (0.5 + Math.random())
-    let next = pause
-    for (const { until } of waiters.values()) next = Math.min(next, until - Date.now())
-    poll = setTimeout(
-      () => {
-        look()
-        if (waiters.size > 0) keepPolling()
-      },
-      Math.max(1, next),
-    )
-  }
-  const rest = () => {
-    clearTimeout(poll)
-    clearTimeout(settle)
-    poll = settle = undefined
-    linger ??= setTimeout(stopWatching, LINGER_MS).unref()
-  }
-
   return {
-    wait(key, ends) {
-      const present = waiters.get(key)
-      if (present !== undefined) {
-        examine(present)
-        if (waiters.get(key) === present) return present.settled
+    isLive: () => watcher !== undefined,
+    retain() {
+      retained++
+      clearTimeout(linger)
+      if (watcher !== undefined || !watchable) return
+      try {
+        watcher = watch(file, { persistent: false }, changed)
+        watcher.on('error', failed)
+      } catch (error) {
+        failed(error)
       }
-      let resolve!: () => void
-      const settled = new Promise<void>((settle) => {
-        resolve = settle
-      })
-      const waiter: Waiter = { key, ends, until: ends(), settled, resolve }
-      const first = waiters.size === 0
-      waiters.set(key, waiter)
-      startWatching()
-      if (first) {
-        clearTimeout(poll)
-        keepPolling()
-      }
-      // What ended between the answer and the watch is not announced any more.
-      examine(waiter)
-      return settled
     },
-    wake(key) {
-      const waiter = waiters.get(key)
-      if (waiter !== undefined) leave(waiter)
+    release() {
+      if (--retained === 0) linger = setTimeout(stop, LINGER).unref()
     },
     close() {
-      closed = true
-      look()
+      watchable = false
       clearTimeout(linger)
-      stopWatching()
-      rest()
-      clearTimeout(linger)
+      clearTimeout(soon)
+      clearImmediate(now)
+      stop()
     },
   }
 }
