@@ -64,122 +64,137 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     maxPending: 10_000,
     breaker: undefined,
   })
-  const ears = new Set<Ear>()
+  const subscriptions = new Set<BusSubscription>()
   return {
     publish: async (message) => {
       await connection.run((client) => (client as Publisher).publish(channel, message))
     },
     subscribe(listener) {
-      const ear = listen(connection.client, channel, listener, { timeout, maxDelay })
-      ears.add(ear)
+      const subscription = new BusSubscription(
+        { client: connection.client, channel, timeout, maxDelay },
+        listener,
+      )
+      subscriptions.add(subscription)
       return {
-        live: ear.live,
+        live: () => subscription.live(),
         async close() {
-          ears.delete(ear)
-          ear.close()
+          subscriptions.delete(subscription)
+          subscription.close()
         },
       }
     },
     async close() {
-      for (const ear of ears) ear.close()
-      ears.clear()
+      for (const subscription of subscriptions) subscription.close()
+      subscriptions.clear()
       await connection.close()
     },
   }
 }
 
-interface Ear {
-  live(): boolean
-  close(): void
+interface SubscriptionOptions {
+  readonly client: () => Promise<RedisClient>
+  readonly channel: string
+  readonly timeout: number
+  readonly maxDelay: number
 }
 
-/** Keeps one subscription: connects, subscribes, asks for signs of life, and begins again elsewhere when they stay away. */
-function listen(
-  client: () => Promise<RedisClient>,
-  channel: string,
-  listener: BusListener,
-  { timeout, maxDelay }: { readonly timeout: number; readonly maxDelay: number },
-): Ear {
-  let connection: RedisClient | undefined
-  let subscribed = false
-  let closed = false
-  /** When the latest question was asked that Redis has answered: all that it had acknowledged by then has arrived. */
-  let provenAt = Number.NEGATIVE_INFINITY
-  let pause = RETRY_FROM
-  let timer: NodeJS.Timeout | undefined
+/** Keeps one subscription: connects, subscribes, asks for signs of life, and connects again elsewhere when they stay away. */
+class BusSubscription {
+  readonly #options: SubscriptionOptions
+  readonly #listener: BusListener
+  #connection: RedisClient | undefined
+  #subscribed = false
+  #closed = false
+  /** When the latest question was sent that Redis has replied to: every message that it had acknowledged by then has arrived. */
+  #provenAt = Number.NEGATIVE_INFINITY
+  #pause = RETRY_FROM
+  #timer: NodeJS.Timeout | undefined
 
-  const later = (ms: number, work: () => void) => {
-    clearTimeout(timer)
-    timer = setTimeout(work, Math.min(ms, MAX_DELAY))
-    timer.unref()
+  constructor(options: SubscriptionOptions, listener: BusListener) {
+    this.#options = options
+    this.#listener = listener
+    void this.#open()
   }
-  const drop = (from: RedisClient | undefined, error?: unknown) => {
-    if (from === undefined || from !== connection) return
-    connection = undefined
-    from.disconnect()
-    if (error !== undefined) report('failure', () => ({ where: 'redis bus', error }))
-    if (closed) return
-    if (subscribed) listener.down()
-    subscribed = false
-    // Spread out, so that a server that comes back is not stormed.
-    later(pause * (0.5 + Math.random() / 2), () => void open())
-    pause = Math.min(pause * 2, RETRY_TO)
+
+  live(): boolean {
+    return this.#subscribed && !this.#closed && performance.now() - this.#provenAt <= this.#options.maxDelay
   }
-  const prove = async (on: RedisClient): Promise<void> => {
-    const asked = performance.now()
-    await on.ping()
-    if (on === connection) provenAt = asked
+
+  close(): void {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    this.#drop(this.#connection)
   }
-  const beat = (on: RedisClient) => {
-    later(maxDelay / 4, () => {
-      if (on !== connection) return
-      beat(on)
-      prove(on).catch((error: unknown) => drop(on, error))
-      if (performance.now() - provenAt > maxDelay + timeout)
-        drop(on, new Error('Redis gives no sign of life.'))
-    })
-  }
-  const open = async (): Promise<void> => {
-    let made: RedisClient | undefined
+
+  async #open(): Promise<void> {
+    let connection: RedisClient | undefined
     try {
-      const source = await client()
+      const client = await this.#options.client()
       // A lazy client of a cluster knows no node before.
-      if (isCluster(source) && source.status === 'wait') await source.connect()
-      if (closed) return
-      made = connection = nodeSubscriber(source)
-      const mine = made
-      made.on('error', (error) => drop(mine, error))
-      made.on('close', () => drop(mine))
-      made.on('message', (on: string, message: string) => {
-        if (on === channel && mine === connection) listener.heard(message)
-      })
-      const ready = async () => {
-        await mine.connect()
-        await mine.subscribe(channel)
-        await prove(mine)
-      }
-      later(timeout, () => drop(mine, new Error(`Redis did not answer within ${timeout} ms.`)))
-      await ready()
-      if (mine !== connection) return
-      subscribed = true
-      pause = RETRY_FROM
-      listener.up()
-      beat(mine)
+      if (isCluster(client) && client.status === 'wait') await client.connect()
+      if (this.#closed) return
+      connection = this.#connection = nodeSubscriber(client)
+      await this.#subscribe(connection)
+      if (connection !== this.#connection) return
+      this.#subscribed = true
+      this.#pause = RETRY_FROM
+      this.#listener.up()
+      this.#beat(connection)
     } catch (error) {
-      if (made !== undefined) return drop(made, error)
+      if (connection !== undefined) return this.#drop(connection, error)
       report('failure', () => ({ where: 'redis bus', error }))
-      if (!closed) later(RETRY_TO, () => void open())
+      if (!this.#closed) this.#later(RETRY_TO, () => void this.#open())
     }
   }
-  void open()
 
-  return {
-    live: () => subscribed && !closed && performance.now() - provenAt <= maxDelay,
-    close() {
-      closed = true
-      clearTimeout(timer)
-      drop(connection)
-    },
+  async #subscribe(connection: RedisClient): Promise<void> {
+    const { channel, timeout } = this.#options
+    connection.on('error', (error) => this.#drop(connection, error))
+    connection.on('close', () => this.#drop(connection))
+    connection.on('message', (on: string, message: string) => {
+      if (on === channel && connection === this.#connection) this.#listener.heard(message)
+    })
+    const late = new Error(`Redis did not answer within ${timeout} ms.`)
+    this.#later(timeout, () => this.#drop(connection, late))
+    await connection.connect()
+    await connection.subscribe(channel)
+    await this.#prove(connection)
+  }
+
+  async #prove(connection: RedisClient): Promise<void> {
+    const asked = performance.now()
+    await connection.ping()
+    if (connection === this.#connection) this.#provenAt = asked
+  }
+
+  #beat(connection: RedisClient): void {
+    const { timeout, maxDelay } = this.#options
+    this.#later(maxDelay / 4, () => {
+      if (connection !== this.#connection) return
+      this.#beat(connection)
+      this.#prove(connection).catch((error: unknown) => this.#drop(connection, error))
+      if (performance.now() - this.#provenAt > maxDelay + timeout)
+        this.#drop(connection, new Error('Redis gives no sign of life.'))
+    })
+  }
+
+  #drop(connection: RedisClient | undefined, error?: unknown): void {
+    if (connection === undefined || connection !== this.#connection) return
+    this.#connection = undefined
+    connection.disconnect()
+    if (error !== undefined) report('failure', () => ({ where: 'redis bus', error }))
+    if (this.#closed) return
+    if (this.#subscribed) this.#listener.down()
+    this.#subscribed = false
+    // Spread out, so that a server that comes back is not stormed.
+    this.#later(this.#pause * (0.5 + Math.random() / 2), () => void this.#open())
+    this.#pause = Math.min(this.#pause * 2, RETRY_TO)
+  }
+
+  #later(ms: number, work: () => void): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(work, Math.min(ms, MAX_DELAY))
+    this.#timer.unref()
   }
 }
 

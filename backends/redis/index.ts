@@ -27,8 +27,8 @@ import { type RedisLedger, standaloneLedger } from './ledger.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
 import { clusterBatcher } from './reads/cluster-batcher.js'
 import { clusterFetch, standaloneFetch } from './reads/fetch.js'
-import { type BatchedReads, type FetchKeys, readBatcher } from './reads/read-batcher.js'
-import { channelSubscription, shardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
+import { type BatchedReads, type FetchKeys, ReadBatcher } from './reads/read-batcher.js'
+import { ChannelSubscription, ShardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
 
 export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
 export type { ClusterNode, Connection, RedisClient } from './client/client.js'
@@ -73,9 +73,9 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     poll: { from: 5, to: 250, growth: 3 },
     push: { isLive: (lease): boolean => subscriptions.isLive(lease), checkEvery: 1_000 },
   })
-  const channels = channelSubscription(connection.client, channel, waiters)
+  const channels = new ChannelSubscription(connection.client, channel, waiters)
   const subscriptions: WakeSubscriptions = clustered
-    ? shardSubscriptions(connection.client, prefix, waiters, channels)
+    ? new ShardSubscriptions(connection.client, prefix, waiters, channels)
     : channels
   const recovery = recoveryOver(settings, writes, ledger, runner)
   connection.onReady(() => void recovery.replay())
@@ -130,7 +130,7 @@ function readsOver(
   prefix: string,
 ): BatchedReads {
   const batched = (fetch: FetchKeys) =>
-    readBatcher({ fetch, timeout, maxWaiting: maxPending, maxKeys: maxBatch, maxBytes: MAX_REPLY })
+    new ReadBatcher({ fetch, timeout, maxWaiting: maxPending, maxKeys: maxBatch, maxBytes: MAX_REPLY })
   if (!clustered) return batched(standaloneFetch(connection))
   const { nodeOf, fetch } = clusterFetch(connection, prefix)
   return clusterBatcher(nodeOf, () => batched(fetch))

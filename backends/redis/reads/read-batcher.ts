@@ -39,106 +39,119 @@ export interface ReadBatcherOptions {
 export type FetchKeys = (keys: string[], until: number) => Promise<readonly Fetched[]>
 
 /** So many commands under way at once; what comes meanwhile gathers into the next one. */
-const IN_FLIGHT = 4
+const MAX_IN_FLIGHT = 4
 
 /**
- * Joins reads of one tick. A batch takes no more reads once it is sent, so a read never sees what is older than itself.
+ * Joins reads of one tick. A batch takes no more reads once it is sent, so a read never returns data older than itself.
  * None needs a timer to wait in time: those before it have the earlier deadlines, and make room by then.
  */
-export function readBatcher({
-  fetch,
-  timeout,
-  maxWaiting,
-  maxKeys,
-  maxBytes,
-}: ReadBatcherOptions): BatchedReads {
-  let open: Batch | undefined
-  let scheduled = false
-  let inFlight = 0
-  let averageSize = 1_024
-  let limit = Math.min(maxKeys, maxBytes)
-  const full: Batch[] = []
+export class ReadBatcher implements BatchedReads {
+  readonly #options: ReadBatcherOptions
+  /** The batch that takes reads. */
+  #open: Batch | undefined
+  /** Full batches, which wait for a reply to another. */
+  readonly #full: Batch[] = []
+  #isScheduled = false
+  #inFlight = 0
+  #averageSize = 1_024
+  /** Keys in one batch, by the size of the latest values. */
+  #limit: number
 
-  const current = (): Batch => {
-    if (open !== undefined && open.keys.length < limit) return open
-    if (open !== undefined) {
-      if (full.length >= maxWaiting) return refused()
-      full.push(open)
-    }
-    open = new Batch(performance.now() + timeout)
-    if (!scheduled) {
-      scheduled = true
-      process.nextTick(flush)
-    }
-    return open
+  constructor(options: ReadBatcherOptions) {
+    this.#options = options
+    this.#limit = Math.min(options.maxKeys, options.maxBytes)
   }
-  const refused = (): Batch => {
+
+  get = (key: string): PendingReply<Buffer | undefined> => {
+    const batch = this.#current()
+    return new EntryReply(batch, batch.place(key))
+  }
+
+  getMulti(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
+    return valuesOf(keys.map(this.get))
+  }
+
+  readLedger(clock: string, stamps: readonly string[]): PendingReply<LedgerReading> {
+    const batch = this.#current()
+    const known = batch.readings.get(stamps)
+    if (known?.clock === clock) return known.reply
+    const at = stamps.map((stamp) => batch.place(stamp))
+    const reply = new LedgerReply(batch, batch.place(clock), at)
+    batch.readings.set(stamps, { clock, reply })
+    return reply
+  }
+
+  get isBusy(): boolean {
+    return this.#inFlight > 0 || this.#open !== undefined || this.#full.length > 0
+  }
+
+  #current(): Batch {
+    const open = this.#open
+    if (open !== undefined && open.keys.length < this.#limit) return open
+    if (open !== undefined) {
+      if (this.#full.length >= this.#options.maxWaiting) return this.#refused()
+      this.#full.push(open)
+    }
+    const batch = new Batch(performance.now() + this.#options.timeout)
+    this.#open = batch
+    if (!this.#isScheduled) {
+      this.#isScheduled = true
+      process.nextTick(() => {
+        this.#isScheduled = false
+        this.#flush()
+      })
+    }
+    return batch
+  }
+
+  #refused(): Batch {
     const batch = new Batch(0)
     batch.fail(
       new CorralError(
         'ERR_UNAVAILABLE',
-        `${full.length} batches of reads wait for Redis already, which is the most: see \`maxPending\`.`,
+        `${this.#full.length} batches of reads wait for Redis already, which is the most: see \`maxPending\`.`,
       ),
     )
     return batch
   }
-  const flush = () => {
-    scheduled = false
-    while (inFlight < IN_FLIGHT) {
-      let batch = full.shift()
+
+  #flush(): void {
+    while (this.#inFlight < MAX_IN_FLIGHT) {
+      let batch = this.#full.shift()
       if (batch === undefined) {
-        batch = open
-        open = undefined
+        batch = this.#open
+        this.#open = undefined
       }
       if (batch === undefined) return
-      dispatch(batch)
+      void this.#send(batch)
     }
   }
-  const dispatch = (batch: Batch): void => {
-    inFlight++
-    const landed = () => {
-      inFlight--
-      if (full.length > 0 || open !== undefined) flush()
+
+  #send(batch: Batch): Promise<void> {
+    this.#inFlight++
+    const arrived = () => {
+      this.#inFlight--
+      if (this.#full.length > 0 || this.#open !== undefined) this.#flush()
     }
-    fetch(batch.keys, batch.until).then(
+    return this.#options.fetch(batch.keys, batch.until).then(
       (fetched) => {
         batch.arrive(fetched)
-        learn(fetched)
-        landed()
+        this.#learnSize(fetched)
+        arrived()
       },
       (error: unknown) => {
         batch.fail(error)
-        landed()
+        arrived()
       },
     )
   }
-  const learn = (fetched: readonly Fetched[]) => {
+
+  #learnSize(fetched: readonly Fetched[]): void {
+    const { maxKeys, maxBytes } = this.#options
     let bytes = 0
     for (const one of fetched) if (one !== null && !(one instanceof Error)) bytes += one.length
-    averageSize = Math.max(1, averageSize * 0.8 + (bytes / fetched.length) * 0.2)
-    limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / averageSize)))
-  }
-
-  const get = (key: string): PendingReply<Buffer | undefined> => {
-    const batch = current()
-    return new Entry(batch, batch.place(key))
-  }
-
-  return {
-    get,
-    get isBusy() {
-      return inFlight > 0 || open !== undefined || full.length > 0
-    },
-    getMulti: (keys) => valuesOf(keys.map(get)),
-    readLedger(clock, stamps) {
-      const batch = current()
-      const known = batch.readings.get(stamps)
-      if (known?.clock === clock) return known.reply
-      const at = stamps.map((stamp) => batch.place(stamp))
-      const reply = new Ledger(batch, batch.place(clock), at)
-      batch.readings.set(stamps, { clock, reply })
-      return reply
-    },
+    this.#averageSize = Math.max(1, this.#averageSize * 0.8 + (bytes / fetched.length) * 0.2)
+    this.#limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / this.#averageSize)))
   }
 }
 
@@ -212,7 +225,7 @@ class Batch implements ReplySource {
   }
 }
 
-class Entry extends PendingReply<Buffer | undefined> {
+class EntryReply extends PendingReply<Buffer | undefined> {
   constructor(
     private readonly batch: Batch,
     private readonly place: number,
@@ -225,7 +238,7 @@ class Entry extends PendingReply<Buffer | undefined> {
   }
 }
 
-class Ledger extends PendingReply<LedgerReading> {
+class LedgerReply extends PendingReply<LedgerReading> {
   constructor(
     private readonly batch: Batch,
     private readonly clock: number,

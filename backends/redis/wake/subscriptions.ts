@@ -32,8 +32,8 @@ function shareSubscriber(client: RedisClient): RedisClient {
     found = { connection: subscriberLike(client), users: 0 }
     shared.set(client, found)
     // Without a listener ioredis prints every error.
-    found.connection.on('error', failed)
-    found.connection.connect().catch(failed)
+    found.connection.on('error', reportFailure)
+    found.connection.connect().catch(reportFailure)
   }
   found.users++
   return found.connection
@@ -46,89 +46,99 @@ function releaseSubscriber(client: RedisClient): void {
   found.connection.disconnect()
 }
 
-function failed(error: unknown): void {
+function reportFailure(error: unknown): void {
   report('failure', () => ({ where: 'redis subscription', error }))
 }
 
 /**
- * One connection of its own for all leases of a database, opened at the first lease. Pub/sub knows no databases, so the
- * channel carries the number. Where it cannot subscribe (an ACL may forbid it), nobody is woken and waiters poll.
+ * One connection for all leases of a database, opened at the first lease. Pub/sub knows no databases, so the channel
+ * carries the number. Where it cannot subscribe (an ACL may forbid it), no message arrives and waiters poll.
  */
-export function channelSubscription(
-  client: () => Promise<RedisClient>,
-  channel: string,
-  waiters: Waiters,
-): WakeSubscriptions {
-  let owner: RedisClient | undefined
-  let connection: RedisClient | undefined
-  let subscribed = false
-  let begun = false
-  let closed = false
-  let retry: NodeJS.Timeout | undefined
+export class ChannelSubscription implements WakeSubscriptions {
+  readonly mark = BY_CHANNEL
+  readonly #client: () => Promise<RedisClient>
+  readonly #channel: string
+  readonly #waiters: Waiters
+  #opened = false
+  #closed = false
+  #subscribed = false
+  #retry: NodeJS.Timeout | undefined
+  #stop: () => unknown = () => {}
 
-  const subscribe = async (): Promise<void> => {
-    if (closed || connection === undefined) return
+  constructor(client: () => Promise<RedisClient>, channel: string, waiters: Waiters) {
+    this.#client = client
+    this.#channel = channel
+    this.#waiters = waiters
+  }
+
+  isLive(): boolean {
+    return this.#subscribed
+  }
+
+  prepare(): void {
+    if (this.#opened) return
+    this.#opened = true
+    this.#open().catch(reportFailure)
+  }
+
+  listen(): () => void {
+    return () => {}
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#retry)
+    await this.#stop()
+  }
+
+  async #open(): Promise<void> {
+    const client = await this.#client()
+    if (this.#closed) return
+    // A cluster client keeps a subscriber of its own, and moves it when its node goes.
+    const isOwn = !isCluster(client)
+    const connection = isOwn ? shareSubscriber(client) : client
+    const ready = () => void this.#subscribe(connection)
+    const message = (on: Buffer, text: Buffer) => this.#onMessage(on, text)
+    const closed = () => this.#onClose()
+    connection.on('messageBuffer', message)
+    connection.on('ready', ready)
+    if (isOwn) connection.on('close', closed)
+    this.#stop = () => {
+      connection.off('messageBuffer', message)
+      connection.off('ready', ready)
+      connection.off('close', closed)
+      return isOwn ? releaseSubscriber(client) : client.unsubscribe(this.#channel).catch(() => {})
+    }
+    if (connection.status === 'ready') ready()
+  }
+
+  async #subscribe(connection: RedisClient): Promise<void> {
+    if (this.#closed) return
     try {
-      await connection.subscribe(channel)
-      subscribed = true
-      waiters.recheck()
+      await connection.subscribe(this.#channel)
+      this.#subscribed = true
+      this.#waiters.recheck()
     } catch (error) {
-      failed(error)
-      if (closed) return
-      retry = setTimeout(ready, RETRY)
-      retry.unref()
+      reportFailure(error)
+      if (this.#closed) return
+      this.#retry = setTimeout(() => void this.#subscribe(connection), RETRY)
+      this.#retry.unref()
     }
   }
-  const ready = () => void subscribe()
-  const message = (on: Buffer, text: Buffer) => {
-    const message = on.toString() === channel ? parseWakeMessage(text) : undefined
+
+  #onMessage(on: Buffer, text: Buffer): void {
+    const message = on.toString() === this.#channel ? parseWakeMessage(text) : undefined
     if (message === undefined) return
     const { lease, held, value } = message
     // A message of a former lease may be late by any time: the value it brings may have been invalidated long ago.
-    waiters.wake(lease, (mark) => (mark !== undefined && held.includes(mark) ? value : undefined))
+    this.#waiters.wake(lease, (mark) => (mark !== undefined && held.includes(mark) ? value : undefined))
   }
-  const gone = () => {
-    subscribed = false
-    clearTimeout(retry)
+
+  #onClose(): void {
+    this.#subscribed = false
+    clearTimeout(this.#retry)
     // Waiters turn to polling at once.
-    waiters.recheck()
-  }
-
-  const open = async (): Promise<void> => {
-    try {
-      const made = await client()
-      if (closed) return
-      owner = made
-      // A cluster client keeps a subscriber of its own, and moves it when its node goes.
-      connection = isCluster(made) ? made : shareSubscriber(made)
-      connection.on('messageBuffer', message)
-      connection.on('ready', ready)
-      if (connection !== made) connection.on('close', gone)
-      if (connection.status === 'ready') ready()
-    } catch (error) {
-      failed(error)
-    }
-  }
-
-  return {
-    mark: BY_CHANNEL,
-    isLive: () => subscribed,
-    prepare() {
-      if (begun) return
-      begun = true
-      void open()
-    },
-    listen: () => () => {},
-    async close() {
-      closed = true
-      clearTimeout(retry)
-      if (connection === undefined || owner === undefined) return
-      connection.off('messageBuffer', message)
-      connection.off('ready', ready)
-      connection.off('close', gone)
-      if (connection !== owner) releaseSubscriber(owner)
-      else await connection.unsubscribe(channel).catch(() => {})
-    },
+    this.#waiters.recheck()
   }
 }
 
@@ -148,72 +158,93 @@ function canShard(client: RedisClient): client is ShardedClient {
 }
 
 /**
- * On Redis Cluster: a sharded channel for each lease that somebody waits for, on the node that has the lease. Where
- * that is not to be had (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
+ * On Redis Cluster: a sharded channel for each lease with a waiter, on the node that has the lease. Where sharded channels
+ * are missing (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
  */
-export function shardSubscriptions(
-  client: () => Promise<RedisClient>,
-  prefix: string,
-  waiters: Waiters,
-  fallback: WakeSubscriptions,
-): WakeSubscriptions {
-  let sharded: ShardedClient | undefined
-  let preparing: Promise<void> | undefined
-  let known = false
-  const counts = new Map<string, number>()
-  const live = new Set<string>()
+export class ShardSubscriptions implements WakeSubscriptions {
+  readonly #client: () => Promise<RedisClient>
+  readonly #prefix: string
+  readonly #waiters: Waiters
+  readonly #fallback: WakeSubscriptions
+  /** The client, unless the fallback serves. */
+  #sharded: ShardedClient | undefined
+  #preparing: Promise<void> | undefined
+  #isPrepared = false
+  /** Waiters by lease. */
+  readonly #counts = new Map<string, number>()
+  readonly #live = new Set<string>()
+  readonly #onMessage = (lease: string) => this.#waiters.wake(lease)
 
-  const message = (lease: string) => waiters.wake(lease)
-  const fallBack = () => {
-    sharded?.off('smessage', message)
-    sharded = undefined
-    return fallback.prepare()
+  constructor(
+    client: () => Promise<RedisClient>,
+    prefix: string,
+    waiters: Waiters,
+    fallback: WakeSubscriptions,
+  ) {
+    this.#client = client
+    this.#prefix = prefix
+    this.#waiters = waiters
+    this.#fallback = fallback
   }
-  const open = async (): Promise<void> => {
-    const made = await client().catch(() => undefined)
-    known = made !== undefined
-    preparing = undefined
-    if (made === undefined) return
-    if (!canShard(made)) return fallBack()
-    sharded = made
-    made.on('smessage', message)
+
+  get mark(): string {
+    return this.#sharded === undefined ? this.#fallback.mark : BY_SHARD
   }
-  const subscribe = async (to: ShardedClient, lease: string): Promise<void> => {
-    try {
-      // ioredis takes the channel for a key, and puts its prefix before it.
-      await to.ssubscribe(lease.slice(prefix.length))
-      if (!counts.has(lease)) return
-      live.add(lease)
-      waiters.recheck(lease)
-    } catch (error) {
-      report('failure', () => ({ where: 'redis subscription', error }))
-      if (sharded === to) await fallBack()
+
+  isLive(lease: string): boolean {
+    return this.#sharded === undefined ? this.#fallback.isLive(lease) : this.#live.has(lease)
+  }
+
+  prepare(): MaybePromise<void> {
+    return this.#isPrepared ? undefined : (this.#preparing ??= this.#open())
+  }
+
+  listen(lease: string): () => void {
+    const client = this.#sharded
+    if (client === undefined) return this.#fallback.listen(lease)
+    const count = this.#counts.get(lease) ?? 0
+    this.#counts.set(lease, count + 1)
+    if (count === 0) void this.#subscribe(client, lease)
+    return () => {
+      const left = (this.#counts.get(lease) ?? 1) - 1
+      if (left > 0) return void this.#counts.set(lease, left)
+      this.#counts.delete(lease)
+      this.#live.delete(lease)
+      client.sunsubscribe(lease.slice(this.#prefix.length)).catch(() => {})
     }
   }
 
-  return {
-    get mark() {
-      return sharded === undefined ? fallback.mark : BY_SHARD
-    },
-    isLive: (lease) => (sharded === undefined ? fallback.isLive(lease) : live.has(lease)),
-    prepare: () => (known ? undefined : (preparing ??= open())),
-    listen(lease) {
-      if (sharded === undefined) return fallback.listen(lease)
-      const to = sharded
-      const count = counts.get(lease) ?? 0
-      counts.set(lease, count + 1)
-      if (count === 0) void subscribe(to, lease)
-      return () => {
-        const left = (counts.get(lease) ?? 1) - 1
-        if (left > 0) return void counts.set(lease, left)
-        counts.delete(lease)
-        live.delete(lease)
-        to.sunsubscribe(lease.slice(prefix.length)).catch(() => {})
-      }
-    },
-    async close() {
-      sharded?.off('smessage', message)
-      await fallback.close()
-    },
+  async close(): Promise<void> {
+    this.#sharded?.off('smessage', this.#onMessage)
+    await this.#fallback.close()
+  }
+
+  async #open(): Promise<void> {
+    const client = await this.#client().catch(() => undefined)
+    this.#isPrepared = client !== undefined
+    this.#preparing = undefined
+    if (client === undefined) return
+    if (!canShard(client)) return this.#fallBack()
+    this.#sharded = client
+    client.on('smessage', this.#onMessage)
+  }
+
+  async #subscribe(client: ShardedClient, lease: string): Promise<void> {
+    try {
+      // ioredis takes the channel for a key, and puts its prefix before it.
+      await client.ssubscribe(lease.slice(this.#prefix.length))
+      if (!this.#counts.has(lease)) return
+      this.#live.add(lease)
+      this.#waiters.recheck(lease)
+    } catch (error) {
+      reportFailure(error)
+      if (this.#sharded === client) await this.#fallBack()
+    }
+  }
+
+  #fallBack(): MaybePromise<void> {
+    this.#sharded?.off('smessage', this.#onMessage)
+    this.#sharded = undefined
+    return this.#fallback.prepare()
   }
 }

@@ -3,7 +3,7 @@ import { Cluster as Cluster5, Redis as Redis5 } from 'ioredis5'
 import { expect, it } from 'vitest'
 import { companion, slotOf, stampKey, valueKey } from '../../../backends/redis/format.js'
 import { redis } from '../../../backends/redis/index.js'
-import { type Fetched, readBatcher } from '../../../backends/redis/reads/read-batcher.js'
+import { type Fetched, ReadBatcher } from '../../../backends/redis/reads/read-batcher.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { CorralError, dep, dependsOn, makeRegion, wrap } from '../../../src/index.js'
@@ -387,7 +387,7 @@ it('names of bookkeeping share the slot of their key, and are never those of ano
 it('a batch never gives a reply to another key, whatever fails', async () => {
   const sent: string[][] = []
   const answers: ((replies: readonly Fetched[]) => void)[] = []
-  const reads = readBatcher({
+  const reads = new ReadBatcher({
     timeout: 1_000,
     maxWaiting: 10,
     maxKeys: 3,

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
-import { type Fetched, type Reads, readBatcher } from '../../../backends/redis/reads/read-batcher.js'
+import { type Fetched, ReadBatcher, type Reads } from '../../../backends/redis/reads/read-batcher.js'
 import { mapLazily } from '../../../src/base/maybe-promise.js'
 import { turn } from '../../support/waiting.js'
 import { text } from './suite.js'
@@ -12,7 +12,7 @@ function opened(maxKeys = 100): {
   refuse(error: Error): void
 } {
   const waiting: { resolve(replies: readonly Fetched[]): void; reject(error: Error): void }[] = []
-  const reads = readBatcher({
+  const reads = new ReadBatcher({
     timeout: 1_000,
     maxWaiting: 10,
     maxKeys,
