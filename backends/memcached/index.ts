@@ -9,7 +9,7 @@ export type { MemcachedOptions, MemjsClient }
 
 /**
  * A backend over one or more memcached servers: bytes, a fenced lease, and a ledger of invalidations that all
- * processes share. Speaks the binary protocol itself, over one connection to each server, and connects when first used.
+ * processes share. It speaks the binary protocol over one connection to each server, and connects when first used.
  *
  * @param given servers as `'host:port'`, several in a list; a client of memjs, whose servers and credentials are used;
  * or options: `servers`, `username` and `password` (SASL), `tls`, `timeout` of an operation (default 1 s), longest

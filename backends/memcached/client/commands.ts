@@ -4,8 +4,8 @@ import { ring } from './ring.js'
 import type { Server } from './server.js'
 
 /**
- * The version of an item. memcached counts versions anew after a restart, so one is compared only over the connection
- * that it was read from: while that stands, the server has not restarted.
+ * The version of an item. memcached counts versions from the beginning after a restart, so one is compared only over the
+ * connection that it was read from: while that stands, the server has not restarted.
  */
 export interface Version {
   readonly connection: string
@@ -13,69 +13,45 @@ export interface Version {
 }
 
 export interface Item {
-  /** A view of what was received: copy what is kept. */
+  /** A view of the received bytes: copy it to keep it. */
   readonly value: Buffer
   readonly version: Version
+}
+
+/** The condition of a write: the item is still of this version, or there is none. */
+export type Guard = Version | 'absent'
+
+/** The commands in use. Keys are in their encoded form; `seconds` as memcached takes them, 0 for ever. */
+export interface Commands {
+  get(key: string): Promise<Item | undefined>
+  /** Returns the new version; `undefined` if the guard did not hold. */
+  set(key: string, value: Uint8Array, seconds: number, guard?: Guard): Promise<Version | undefined>
+  /** False: the guard did not hold. */
+  delete(key: string, guard?: Version): Promise<boolean>
+  /** Adds to a counter, or starts it; returns the sum. @param by - default 1 */
+  increment(key: string, start: bigint, by?: bigint): Promise<bigint>
+  close(): void
 }
 
 /** So often a counter may be started, and lost again, under a command that starts it too. */
 const STARTS = 8
 
-/** What must hold for a write: the item is still of this version, or there is none. */
-export type Guard = Version | 'absent'
-
-/** What is asked of memcached. Keys are in their encoded form; `seconds` as memcached takes them, 0 for ever. */
-export interface Commands {
-  get(key: string): Promise<Item | undefined>
-  /** Answers the new version; `undefined` when the guard did not hold. */
-  set(key: string, value: Uint8Array, seconds: number, guard?: Guard): Promise<Version | undefined>
-  /** False: the guard did not hold. */
-  delete(key: string, guard?: Version): Promise<boolean>
-  /** Adds to a counter, or starts it; answers what it is then. @param by - default 1 */
-  increment(key: string, start: bigint, by?: bigint): Promise<bigint>
-  close(): void
-}
-
-/** Puts commands to the servers that have the keys. */
+/** Sends commands to the servers that have their keys. */
 export function commandsOf(servers: readonly Server[]): Commands {
   const serverOf = ring(servers)
-  const limits = new Map<Server, string>()
-
-  const ask = async (server: Server, command: Command, repeatable: boolean) => {
-    const { replies, connection } = await server.call(command, repeatable)
-    return { reply: replies[0] as Reply, connection }
-  }
-  const tooLarge = async (server: Server, bytes: number): Promise<CorralError> => {
-    let limit = limits.get(server)
-    if (limit === undefined) {
-      limit = await itemLimit(server)
-      limits.set(server, limit)
-    }
-    return new CorralError(
-      'ERR_VALUE_TOO_LARGE',
-      `Expected a value that fits into an item of memcached at ${server.name}, whose limit is ${limit} for key, value and memcached's own header together, ` +
-        `got ${bytes} bytes. Compress values, cache smaller ones, or start memcached with a larger \`-I\`.`,
-    )
-  }
-
+  const limitOf = itemLimits()
   return {
     async get(key) {
-      const { reply, connection } = await ask(serverOf(key), { op: OP.get, key }, true)
+      const { reply, connection } = await send(serverOf(key), { op: OP.get, key }, true)
       if (reply.status === STATUS.notFound) return undefined
       if (reply.status !== STATUS.ok) throw unexpected('get', reply)
       return { value: reply.value, version: { connection, cas: reply.cas } }
     },
     async set(key, value, seconds, guard) {
       const server = serverOf(key)
-      if (movedOn(server, guard)) return undefined
-      const cas = expected(server, guard)
-      const extras = Buffer.allocUnsafe(8)
-      extras.writeUInt32BE(0, 0)
-      extras.writeUInt32BE(seconds, 4)
-      const command =
-        guard === 'absent' ? { op: OP.add, key, extras, value } : { op: OP.set, key, extras, value, cas }
-      // Never repeated: whether it was done cannot be known, and what came after it must not be undone.
-      const { reply, connection } = await ask(server, command, false)
+      if (isOutdated(server, guard)) return undefined
+      // Never repeated: whether it was executed cannot be known, and it must not undo a later write.
+      const { reply, connection } = await send(server, setCommand(server, key, value, seconds, guard), false)
       switch (reply.status) {
         case STATUS.ok:
           if (reply.cas === 0n) throw uncounted(server)
@@ -85,19 +61,16 @@ export function commandsOf(servers: readonly Server[]): Commands {
         case STATUS.notStored:
           return undefined
         case STATUS.tooLarge:
-          throw await tooLarge(server, value.length)
+          throw tooLarge(server, value.length, await limitOf(server))
         default:
           throw unexpected('set', reply)
       }
     },
     async delete(key, guard) {
       const server = serverOf(key)
-      if (movedOn(server, guard)) return false
-      const { reply } = await ask(
-        server,
-        { op: OP.delete, key, cas: expected(server, guard) },
-        guard === undefined,
-      )
+      if (isOutdated(server, guard)) return false
+      const command = { op: OP.delete, key, cas: casOf(server, guard) }
+      const { reply } = await send(server, command, guard === undefined)
       if (reply.status === STATUS.ok) return true
       if (reply.status === STATUS.notFound || reply.status === STATUS.exists) return guard === undefined
       throw unexpected('delete', reply)
@@ -107,8 +80,8 @@ export function commandsOf(servers: readonly Server[]): Commands {
       extras.writeBigUInt64BE(by, 0)
       extras.writeBigUInt64BE(start, 8)
       for (let left = STARTS; ; left--) {
-        const { reply } = await ask(serverOf(key), { op: OP.increment, key, extras }, false)
-        // Another connection started it between memcached's look and its own start: nothing was added, and now it is there.
+        const { reply } = await send(serverOf(key), { op: OP.increment, key, extras }, false)
+        // Another connection started it between memcached's read and its own start: nothing was added, and now it exists.
         if (reply.status === STATUS.notStored && left > 0) continue
         if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
         return reply.value.readBigUInt64BE()
@@ -120,13 +93,31 @@ export function commandsOf(servers: readonly Server[]): Commands {
   }
 }
 
-/** A guard read over an earlier connection proves nothing any more. Sent commands stay on the connection they chose. */
-function movedOn(server: Server, guard: Guard | undefined): boolean {
+async function send(server: Server, command: Command, repeatable: boolean) {
+  const { replies, connection } = await server.call(command, repeatable)
+  return { reply: replies[0] as Reply, connection }
+}
+
+function setCommand(
+  server: Server,
+  key: string,
+  value: Uint8Array,
+  seconds: number,
+  guard: Guard | undefined,
+): Command {
+  const cas = casOf(server, guard)
+  const extras = Buffer.alloc(8)
+  extras.writeUInt32BE(seconds, 4)
+  return { op: guard === 'absent' ? OP.add : OP.set, key, extras, value, cas }
+}
+
+/** A guard of an earlier connection proves nothing any more. Sent commands stay on the connection that they chose. */
+function isOutdated(server: Server, guard: Guard | undefined): boolean {
   return typeof guard === 'object' && !server.isOn(guard.connection)
 }
 
-/** The version to send. Zero compares nothing, so that a server without versions would let everything through. */
-function expected(server: Server, guard: Guard | undefined): bigint {
+/** The version to send. Zero compares nothing, so a server without versions would let every write through. */
+function casOf(server: Server, guard: Guard | undefined): bigint {
   if (guard === undefined || guard === 'absent') return 0n
   if (guard.cas === 0n) throw uncounted(server)
   return guard.cas
@@ -139,15 +130,33 @@ function uncounted({ name }: Server): CorralError {
   )
 }
 
+/** The item limit of each server, requested once, for messages. */
+function itemLimits(): (server: Server) => Promise<string> {
+  const limits = new Map<Server, string>()
+  return async (server) => {
+    const limit = limits.get(server) ?? (await itemLimit(server))
+    limits.set(server, limit)
+    return limit
+  }
+}
+
 async function itemLimit(server: Server): Promise<string> {
   try {
     const { replies } = await server.call({ op: OP.stat, key: 'settings' }, true)
     const limit = replies.find(({ key }) => key === 'item_size_max')?.value.toString()
     if (limit !== undefined) return `${limit} bytes`
   } catch {
-    // The value is too large all the same.
+    // The message about the value matters more.
   }
   return 'unknown (1 MiB unless the server was started with `-I`)'
+}
+
+function tooLarge({ name }: Server, bytes: number, limit: string): CorralError {
+  return new CorralError(
+    'ERR_VALUE_TOO_LARGE',
+    `Expected a value that fits into an item of memcached at ${name}, whose limit is ${limit} for key, value and memcached's own header together, ` +
+      `got ${bytes} bytes. Compress values, cache smaller ones, or start memcached with a larger \`-I\`.`,
+  )
 }
 
 function unexpected(command: string, { status, value }: Reply): CorralError {

@@ -18,9 +18,9 @@ export interface Credentials {
   readonly password: string
 }
 
-/** Where a server is and how it is talked to. */
+/** A server's place, and how to connect to it. */
 export interface Address {
-  /** As it was given: names the server in errors and decides which keys are its. */
+  /** As it was given: names the server in errors and decides which keys it has. */
   readonly name: string
   readonly host: string
   readonly port: number
@@ -28,18 +28,18 @@ export interface Address {
   readonly path?: string | undefined
   readonly tls: ConnectionOptions | undefined
   readonly credentials: Credentials | undefined
-  /** ms within which every command is answered, counted from when it was given. */
+  /** ms within which every command has its reply, counted from the caller's request. */
   readonly timeout: number
   /** Where the numbering of commands starts; it wraps at 2³². @default random */
   readonly firstOpaque?: number | undefined
 }
 
-/** A command on its way, and who waits for its answer. */
+/** A command on its way, and the caller's promise of its replies. */
 export interface Call {
   readonly command: Command
-  /** `performance.now()` when it was given. */
+  /** `performance.now()` of the caller's request. */
   readonly at: number
-  /** Whether it may be sent again when its connection broke: doing it twice does no harm. */
+  /** Whether it may be sent again after its connection broke: executing it twice does no harm. */
   repeatable: boolean
   opaque?: number
   resolve(replies: readonly Reply[], connection: string): void
@@ -53,81 +53,90 @@ export interface Connection {
   close(): void
 }
 
-/** Told once: what ended the connection, and the calls that got no answer. */
-export type Ended = (error: CorralError, unanswered: readonly Call[], wasReady: boolean) => void
-
-/** Larger values are not copied into the batch that is written. */
-const COPIED = 16 * 1024
+export interface ConnectionEvents {
+  ready(): void
+  /** Called once, with the error that ended the connection and the calls without a reply. */
+  ended(error: CorralError, unanswered: readonly Call[], wasReady: boolean): void
+}
 
 /**
- * One connection. Replies come in the order of the commands and carry their number: anything else ends it, and so does
- * a command that is not answered in time, since its reply could only be taken for another one's.
+ * One connection. Replies come in the order of the commands and carry their number: any other reply ends it, and so does
+ * a command without a reply in time, since its late reply could be taken for another command's.
  */
-export function openConnection(address: Address, ready: () => void, ended: Ended): Connection {
-  const id = randomBytes(8).toString('hex')
-  const { name, timeout } = address
-  const socket = dial(address)
-  const sent = fifo()
-  let waiting: Call[] = []
-  let opaque = (address.firstOpaque ?? randomBytes(4).readUInt32BE()) >>> 0
-  let isReady = false
-  let over = false
-  let flushing = false
-  let watch: NodeJS.Timeout | undefined
-  let partial: Reply[] = []
+export function openConnection(address: Address, events: ConnectionEvents): Connection {
+  return new ServerConnection(address, events)
+}
 
-  const end = (error: CorralError) => {
-    if (over) return
-    over = true
-    clearTimeout(watch)
-    socket.destroy()
-    ended(error, [...sent.drain(), ...waiting], isReady)
-  }
-  const broken = (message: string, cause?: unknown) =>
-    end(new CorralError('ERR_UNAVAILABLE', `memcached at ${name}: ${message}`, { cause }))
+class ServerConnection implements Connection {
+  readonly id = randomBytes(8).toString('hex')
+  readonly #address: Address
+  readonly #events: ConnectionEvents
+  readonly #socket: Socket
+  readonly #openedAt = performance.now()
+  /** In the order in which their replies are due. */
+  readonly #sent = fifo()
+  /** Given in this turn of the event loop, or before the handshake. */
+  #waiting: Call[] = []
+  /** The number of the next command. */
+  #opaque: number
+  #ready = false
+  #over = false
+  #flushing = false
+  /** Runs while a call is open. */
+  #watch: NodeJS.Timeout | undefined
+  /** Replies so far to the command that is due. */
+  #partial: Reply[] = []
 
-  const oldest = () => Math.min(sent.peek()?.at ?? Infinity, waiting[0]?.at ?? Infinity)
-  /** One timer for all: it looks at the oldest command, and comes again when that could be late. */
-  const watchOldest = () => {
-    watch = undefined
-    if (oldest() === Infinity || over) return
-    const left = oldest() + timeout - performance.now()
-    // If this process itself was busy for so long, the answer may lie here unread: one look at the network first.
-    if (left > 0) watch = setTimeout(watchOldest, Math.ceil(left)).unref()
-    else setImmediate(endIfLate)
+  constructor(address: Address, events: ConnectionEvents) {
+    this.#address = address
+    this.#events = events
+    this.#opaque = (address.firstOpaque ?? randomBytes(4).readUInt32BE()) >>> 0
+    const socket = openSocket(address)
+    this.#socket = socket
+    socket.on(address.tls === undefined ? 'connect' : 'secureConnect', () => this.#greet())
+    socket.on('data', this.#reader())
+    socket.on('error', (error) => this.#fail(error.message || 'connecting failed', error))
+    socket.on('close', () => this.#fail('the connection was closed'))
+    // Connecting and the handshake have the same time as a command.
+    const unreached = setTimeout(() => setImmediate(() => this.#endIfUnreached()), address.timeout).unref()
+    socket.once('close', () => clearTimeout(unreached))
   }
-  const endIfLate = () => {
-    if (oldest() + timeout > performance.now()) return watchOldest()
-    end(
-      new CorralError(
-        'ERR_TIMEOUT',
-        `memcached at ${name} did not answer within ${timeout} ms. Check the server, or raise \`timeout\` of memcached().`,
-      ),
-    )
+
+  send(call: Call): void {
+    this.#waiting.push(call)
+    if (this.#watch === undefined) this.#watchOldest()
+    if (this.#flushing || !this.#ready) return
+    this.#flushing = true
+    // After the microtasks of this turn: their commands travel in the same packet.
+    process.nextTick(() => this.#flush())
   }
-  const flush = () => {
-    flushing = false
-    if (over || !isReady || waiting.length === 0) return
-    const calls = waiting
-    waiting = []
-    write(calls)
+
+  close(): void {
+    this.#end(new CorralError('ERR_CLOSED', 'The memcached backend was closed.'))
   }
-  const write = (calls: readonly Call[]) => {
-    let length = 0
-    for (const { command } of calls) length += headLength(command) + copied(command)
-    const batch = Buffer.allocUnsafe(length)
+
+  #flush(): void {
+    this.#flushing = false
+    if (this.#over || !this.#ready || this.#waiting.length === 0) return
+    const calls = this.#waiting
+    this.#waiting = []
+    this.#write(calls)
+  }
+
+  #write(calls: readonly Call[]): void {
+    const socket = this.#socket
+    const batch = Buffer.allocUnsafe(batchLength(calls))
     let from = 0
     let at = 0
     socket.cork()
     for (const call of calls) {
-      const { command } = call
-      call.opaque = opaque
-      at = writeHead(batch, at, command, opaque)
-      opaque = (opaque + 1) >>> 0
-      sent.push(call)
-      const { value } = command
+      call.opaque = this.#opaque
+      at = writeHead(batch, at, call.command, this.#opaque)
+      this.#opaque = (this.#opaque + 1) >>> 0
+      this.#sent.push(call)
+      const { value } = call.command
       if (value === undefined) continue
-      if (value.length <= COPIED) {
+      if (isCopied(value)) {
         batch.set(value, at)
         at += value.length
       } else {
@@ -138,98 +147,125 @@ export function openConnection(address: Address, ready: () => void, ended: Ended
     }
     if (from < at) socket.write(batch.subarray(from, at))
     socket.uncork()
-    if (watch === undefined) watchOldest()
+    if (this.#watch === undefined) this.#watchOldest()
   }
-  const take = (reply: Reply) => {
-    if (over) return
-    const call = sent.peek()
+
+  #greet(): void {
+    const { credentials } = this.#address
+    const resolve = ([reply]: readonly Reply[]): void => {
+      if (reply?.status !== STATUS.ok) {
+        this.#fail(refusal(reply?.status, credentials !== undefined))
+        return
+      }
+      this.#ready = true
+      this.#events.ready()
+      this.#flush()
+    }
+    const command = handshake(credentials)
+    this.#write([{ command, at: this.#openedAt, repeatable: false, resolve, reject() {} }])
+  }
+
+  #reader(): (chunk: Buffer) => void {
+    const read = replyReader((reply) => this.#receive(reply))
+    return (chunk) => {
+      try {
+        read(chunk)
+      } catch (error) {
+        if (!(error instanceof FrameError)) throw error
+        this.#fail(
+          `${error.message}. Expected a memcached with the binary protocol, so without \`-B ascii\` and without \`-Y\`.`,
+        )
+      }
+    }
+  }
+
+  #receive(reply: Reply): void {
+    if (this.#over) return
+    const call = this.#sent.peek()
     if (call === undefined || reply.opaque !== call.opaque || reply.op !== call.command.op)
-      throw new FrameError('the server answered what was not asked')
-    partial.push(reply)
+      throw new FrameError('the server sent a reply to another command')
+    this.#partial.push(reply)
     // Statistics come in many replies, the last of which is empty.
     if (reply.op === OP.stat && reply.status === STATUS.ok && reply.key !== '') return
-    const replies = partial
-    partial = []
-    sent.shift()
-    call.resolve(replies, id)
-  }
-  const greet = () => {
-    const { credentials } = address
-    const command: Command =
-      credentials === undefined
-        ? { op: OP.noop, key: '' }
-        : {
-            op: OP.saslAuth,
-            key: 'PLAIN',
-            value: Buffer.from(`\0${credentials.username}\0${credentials.password}`),
-          }
-    write([
-      {
-        command,
-        at: started,
-        repeatable: false,
-        resolve([reply]) {
-          if (reply?.status !== STATUS.ok) return broken(refusal(reply?.status, credentials !== undefined))
-          isReady = true
-          ready()
-          flush()
-        },
-        reject() {},
-      },
-    ])
+    const replies = this.#partial
+    this.#partial = []
+    this.#sent.shift()
+    call.resolve(replies, this.id)
   }
 
-  const started = performance.now()
-  const read = replyReader(take)
-  socket.on(address.tls === undefined ? 'connect' : 'secureConnect', greet)
-  socket.on('data', (chunk: Buffer) => {
-    try {
-      read(chunk)
-    } catch (error) {
-      if (!(error instanceof FrameError)) throw error
-      broken(
-        `${error.message}. Expected a memcached with the binary protocol, so without \`-B ascii\` and without \`-Y\`.`,
-      )
-    }
-  })
-  socket.on('error', (error) => broken(error.message || 'connecting failed', error))
-  socket.on('close', () => broken('the connection was closed'))
-  // Connecting and greeting have the same time as a command.
-  const unreached = () => {
-    if (!isReady)
-      end(
-        new CorralError(
-          'ERR_TIMEOUT',
-          `memcached at ${name} could not be reached within ${timeout} ms. Is it up, and does it take the binary protocol (no \`-B ascii\`, no \`-Y\`)?`,
-        ),
-      )
+  /** One timer for all calls: it fires when the oldest could be late. */
+  #watchOldest(): void {
+    this.#watch = undefined
+    const left = this.#timeLeft()
+    if (left === Number.POSITIVE_INFINITY || this.#over) return
+    // If this process was busy for so long, the reply may be here unread: one turn of the network first.
+    if (left > 0) this.#watch = setTimeout(() => this.#watchOldest(), Math.ceil(left)).unref()
+    else setImmediate(() => this.#endIfLate())
   }
-  const impatient = setTimeout(() => setImmediate(unreached), timeout).unref()
-  socket.once('close', () => clearTimeout(impatient))
 
-  return {
-    id,
-    send(call) {
-      waiting.push(call)
-      if (watch === undefined) watchOldest()
-      if (flushing || !isReady) return
-      flushing = true
-      // After the microtasks of this turn: what they ask for travels in the same packet.
-      process.nextTick(flush)
-    },
-    close: () => end(new CorralError('ERR_CLOSED', 'The memcached backend was closed.')),
+  #endIfLate(): void {
+    if (this.#timeLeft() > 0) this.#watchOldest()
+    else this.#timeOut('did not reply', 'Check the server, or raise `timeout` of memcached().')
+  }
+
+  #endIfUnreached(): void {
+    if (this.#ready) return
+    this.#timeOut(
+      'could not be reached',
+      'Is it up, and does it take the binary protocol (no `-B ascii`, no `-Y`)?',
+    )
+  }
+
+  #timeLeft(): number {
+    const oldest = Math.min(this.#sent.peek()?.at ?? Infinity, this.#waiting[0]?.at ?? Infinity)
+    return oldest + this.#address.timeout - performance.now()
+  }
+
+  #timeOut(problem: string, remedy: string): void {
+    const { name, timeout } = this.#address
+    this.#end(
+      new CorralError('ERR_TIMEOUT', `memcached at ${name} ${problem} within ${timeout} ms. ${remedy}`),
+    )
+  }
+
+  #fail(message: string, cause?: unknown): void {
+    this.#end(new CorralError('ERR_UNAVAILABLE', `memcached at ${this.#address.name}: ${message}`, { cause }))
+  }
+
+  #end(error: CorralError): void {
+    if (this.#over) return
+    this.#over = true
+    clearTimeout(this.#watch)
+    this.#socket.destroy()
+    this.#events.ended(error, [...this.#sent.drain(), ...this.#waiting], this.#ready)
   }
 }
 
-function dial({ host, port, path, tls }: Address): Socket {
+function openSocket({ host, port, path, tls }: Address): Socket {
   const where = path === undefined ? { host, port } : { path }
   if (tls === undefined) return connectPlain({ ...where, noDelay: true, keepAlive: true })
-  // The name is checked against the certificate; an address has none to send along.
+  // The name is sent and checked against the certificate; an address cannot be sent.
   return connectTls({ ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }), ...where, ...tls })
 }
 
-function copied({ value }: Command): number {
-  return value === undefined || value.length > COPIED ? 0 : value.length
+/** Larger values are not copied into the batch. */
+const MAX_COPIED = 16 * 1024
+
+function isCopied(value: Uint8Array): boolean {
+  return value.length <= MAX_COPIED
+}
+
+function batchLength(calls: readonly Call[]): number {
+  return calls.reduce((length, { command }) => {
+    const { value } = command
+    return length + headLength(command) + (value !== undefined && isCopied(value) ? value.length : 0)
+  }, 0)
+}
+
+function handshake(credentials: Credentials | undefined): Command {
+  if (credentials === undefined) return { op: OP.noop, key: '' }
+  const { username, password } = credentials
+  return { op: OP.saslAuth, key: 'PLAIN', value: Buffer.from(`\0${username}\0${password}`) }
 }
 
 function refusal(status: number | undefined, authenticated: boolean): string {
@@ -242,7 +278,7 @@ function refusal(status: number | undefined, authenticated: boolean): string {
     : `the server does not take credentials (status ${status}). Start it with \`-S\`, or leave them out.`
 }
 
-/** A queue whose every step costs the same. */
+/** A queue without the cost of `Array.shift`. */
 function fifo() {
   let calls: (Call | undefined)[] = []
   let first = 0

@@ -1,6 +1,6 @@
-/** The frames of memcached's binary protocol: the part of it that needs no connection. */
+/** The frames of memcached's binary protocol, which need no connection. */
 
-/** The commands that are used. */
+/** The commands in use. */
 export const OP = {
   get: 0x00,
   set: 0x01,
@@ -12,7 +12,7 @@ export const OP = {
   saslAuth: 0x21,
 } as const
 
-/** The answers that mean something to us; any other one is an error of the server. */
+/** The statuses that are handled; any other one is an error of the server. */
 export const STATUS = {
   ok: 0x0000,
   notFound: 0x0001,
@@ -52,7 +52,7 @@ export function headLength({ key, extras }: Command): number {
   return HEADER + (extras?.length ?? 0) + key.length
 }
 
-/** Writes everything but the value at `at`; answers the position after it. */
+/** Writes the command without its value at `at`; returns the position after it. */
 export function writeHead(into: Buffer, at: number, command: Command, opaque: number): number {
   const { op, key, extras, value, cas = 0n } = command
   const extra = extras?.length ?? 0
@@ -70,13 +70,13 @@ export function writeHead(into: Buffer, at: number, command: Command, opaque: nu
   return at + HEADER + extra + into.write(key, at + HEADER + extra, 'latin1')
 }
 
-/** What a stream that is not memcached's, or has lost its place, is told. */
+/** The stream is not memcached's, or has lost its place. */
 export class FrameError extends Error {}
 
 /**
- * Cuts a stream into replies. One for each connection: what is left over dies with it, so that no reply of a later
- * connection is ever read from an earlier one's bytes.
- * @throws FrameError on anything that is not a reply; the connection is of no use then.
+ * Cuts a stream into replies. One for each connection: its remaining bytes are dropped with it, so that no reply of a later
+ * connection is ever read from them.
+ * @throws FrameError on bytes that are no reply; the connection is of no use then.
  */
 export function replyReader(take: (reply: Reply) => void): (chunk: Buffer) => void {
   let parts: Buffer[] = []
@@ -123,7 +123,7 @@ function readReply(bytes: Buffer, at: number, body: number): Reply {
     opaque: bytes.readUInt32BE(at + 12),
     cas: bytes.readBigUInt64BE(at + 16),
     key: keyLength === 0 ? '' : bytes.toString('latin1', keyAt, valueAt),
-    // A view of the chunk: whoever keeps the value copies it.
+    // A view of the chunk: copy it to keep it.
     value: bytes.subarray(valueAt, at + HEADER + body),
   }
 }

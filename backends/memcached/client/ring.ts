@@ -1,7 +1,7 @@
 /**
- * Spreads keys over servers by rendezvous hashing: every server is weighed against the key, the heaviest has it. When
- * a server is added to n, 1/(n+1) of the keys move, all of them to the new one; when one is removed, only its own do.
- * The order in which servers are listed does not matter.
+ * Spreads keys over servers by rendezvous hashing: the server with the largest weight for a key has it. If a server is
+ * added to n, 1/(n+1) of the keys move, all of them to the new one. If one is removed, only its own keys move. The order
+ * of the list does not matter.
  */
 export function ring<S extends { readonly name: string }>(servers: readonly S[]): (key: string) => S {
   const [only, ...more] = servers

@@ -3,7 +3,7 @@ import { CorralError } from '../../../src/base/errors.js'
 import { type Address, type Call, type Connection, openConnection } from './connection.js'
 import type { Command, Reply } from './frames.js'
 
-export interface Answer {
+export interface Replies {
   readonly replies: readonly Reply[]
   readonly connection: string
 }
@@ -11,87 +11,55 @@ export interface Answer {
 export interface Server {
   readonly name: string
   /** @throws CorralError `ERR_UNAVAILABLE`, `ERR_TIMEOUT` or `ERR_CLOSED`; never later than the timeout. */
-  call(command: Command, repeatable: boolean): Promise<Answer>
-  /** Whether commands still go over this connection, so that what it counts may be compared. */
+  call(command: Command, repeatable: boolean): Promise<Replies>
+  /** Whether commands still go over this connection, so that its versions may be compared. */
   isOn(connection: string): boolean
   close(): void
 }
 
-/** The first pause before a dead server is tried again, in ms; it doubles up to the longest. */
-const FIRST_PAUSE = 25
-
 /**
- * One server: connects when first needed, connects anew after the server closed, and gives a server that cannot be
- * reached or does not answer up at once. From then on every call fails without waiting, while probes in growing
- * intervals look whether it is back.
+ * One server. It connects when first needed, and again after the server closed the connection. A server that cannot be
+ * reached, or does not reply, is down: every call fails without waiting, while probes in growing intervals look for it.
  */
 export function openServer(address: Address, longestPause: number): Server {
   const { name, timeout } = address
   let current: Connection | undefined
-  let down: CorralError | undefined
   let closed = false
-  let pause = FIRST_PAUSE
-  let probing: NodeJS.Timeout | undefined
+  const outage = outageOf(name, longestPause, () => {
+    if (!closed) current = connect()
+  })
 
   const connect = (): Connection => {
-    const connection: Connection = openConnection(
-      address,
-      () => {
-        pause = FIRST_PAUSE
-        if (down === undefined) return
-        down = undefined
-        report('notice', () => ({ where: 'memcached', message: `${name} is back` }))
-      },
-      (error, unanswered, wasReady) => {
+    const connection: Connection = openConnection(address, {
+      ready: outage.end,
+      ended(error, unanswered, wasReady) {
         if (current === connection) current = undefined
-        // A server that closes an idle connection is not a dead one; one that does not let in, or does not answer, is.
-        if (!closed && (!wasReady || error.code === 'ERR_TIMEOUT')) giveUp(error)
-        for (const call of unanswered) settle(call, error)
+        // A server that closes an idle connection is not down; one that admits no connection, or does not reply, is.
+        if (!closed && (!wasReady || error.code === 'ERR_TIMEOUT')) outage.begin(error)
+        for (const call of unanswered) repeatOrReject(call, error)
       },
-    )
+    })
     return connection
-  }
-  const settle = (call: Call, error: CorralError) => {
-    const again = call.repeatable && !closed && down === undefined && performance.now() - call.at < timeout
-    if (!again) return call.reject(failure(error))
-    call.repeatable = false
-    send(call)
-  }
-  const giveUp = (error: CorralError) => {
-    if (down === undefined)
-      report('notice', () => ({ where: 'memcached', message: `${name} is down: ${error.message}` }))
-    down = error
-    clearTimeout(probing)
-    // Spread, so that many processes do not come back at the same moment.
-    probing = setTimeout(
-      () => {
-        if (!closed) current = connect()
-      },
-      pause * (0.5 + Math.random()),
-    ).unref()
-    pause = Math.min(pause * 2, longestPause)
   }
   const send = (call: Call) => {
     current ??= connect()
     current.send(call)
   }
-  /** A new error for each caller: they may add to it. */
-  const failure = (cause: CorralError) =>
-    new CorralError(cause.code, cause.message, { cause: cause.cause ?? cause })
+  const repeatOrReject = (call: Call, error: CorralError) => {
+    const inTime = performance.now() - call.at < timeout
+    if (call.repeatable && inTime && !closed && outage.error() === undefined) {
+      call.repeatable = false
+      send(call)
+      // A new error for each caller: a caller may add to it.
+    } else call.reject(new CorralError(error.code, error.message, { cause: error.cause ?? error }))
+  }
 
   return {
     name,
     call: (command, repeatable) =>
       new Promise((resolve, reject) => {
-        if (closed) return reject(new CorralError('ERR_CLOSED', 'The memcached backend was closed.'))
-        if (down !== undefined)
-          return reject(
-            new CorralError(
-              'ERR_UNAVAILABLE',
-              `memcached at ${name} is down and being probed: ${down.message}`,
-              { cause: down },
-            ),
-          )
+        const refusal = refusalOf(name, closed, outage.error())
+        if (refusal !== undefined) return reject(refusal)
         send({
           command,
           at: performance.now(),
@@ -103,8 +71,49 @@ export function openServer(address: Address, longestPause: number): Server {
     isOn: (connection) => current?.id === connection,
     close() {
       closed = true
-      clearTimeout(probing)
+      outage.stop()
       current?.close()
     },
   }
+}
+
+/** ms before a server that is down is probed for the first time. */
+const FIRST_PAUSE = 25
+
+/** Whether a server is down; if so, it is probed after pauses that double up to the longest. */
+function outageOf(name: string, longestPause: number, probe: () => void) {
+  let error: CorralError | undefined
+  let pause = FIRST_PAUSE
+  let timer: NodeJS.Timeout | undefined
+  const notice = (message: string) => report('notice', () => ({ where: 'memcached', message }))
+  return {
+    error: () => error,
+    begin(cause: CorralError): void {
+      if (error === undefined) notice(`${name} is down: ${cause.message}`)
+      error = cause
+      clearTimeout(timer)
+      // Spread, so that many processes do not come back at the same moment.
+      timer = setTimeout(probe, pause * (0.5 + Math.random())).unref()
+      pause = Math.min(pause * 2, longestPause)
+    },
+    end(): void {
+      pause = FIRST_PAUSE
+      if (error === undefined) return
+      error = undefined
+      notice(`${name} is back`)
+    },
+    stop: () => clearTimeout(timer),
+  }
+}
+
+function refusalOf(name: string, closed: boolean, down: CorralError | undefined): CorralError | undefined {
+  if (closed) return new CorralError('ERR_CLOSED', 'The memcached backend was closed.')
+  if (down === undefined) return undefined
+  return new CorralError(
+    'ERR_UNAVAILABLE',
+    `memcached at ${name} is down and being probed: ${down.message}`,
+    {
+      cause: down,
+    },
+  )
 }
