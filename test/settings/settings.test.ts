@@ -1,7 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { prefix } from '../../proxies/prefix.js'
-import { makeRegion, NO_VALUE, registerBackend, registerProxy, type Settings } from '../../src/index.js'
+import {
+  makeRegion,
+  mapKeys,
+  NO_VALUE,
+  registerBackend,
+  registerProxy,
+  type Settings,
+  sha256,
+} from '../../src/index.js'
 import { held, manualClock } from '../support/stage.js'
 
 const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
@@ -108,6 +116,18 @@ describe('configuration from flat settings', () => {
     )
     await region.set('key', 1)
     expect(backend.get('inner:outer:key')).toMatchObject({ payload: 1 })
+  })
+
+  it('names a proxy for keys as the application registers it', async () => {
+    const backend = memory()
+    registerBackend('shared', () => backend)
+    registerProxy('sha256', () => mapKeys(sha256))
+    const region = makeRegion<number>().configureFromConfig(
+      { 'c.backend': 'shared', 'c.proxies': 'sha256' },
+      'c.',
+    )
+    await region.set('key', 1)
+    expect(backend.get(sha256('key'))).toMatchObject({ payload: 1 })
   })
 
   it('replaces a backend when the settings say so', () => {

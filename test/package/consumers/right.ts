@@ -11,9 +11,12 @@ import {
 } from 'corral'
 import { memory } from 'corral/backends/memory'
 import { nullBackend } from 'corral/backends/null'
+import { type DogpileDriver, dogpile } from 'corral/dogpile'
+import { broadcast } from 'corral/proxies/broadcast'
 import { json } from 'corral/proxies/json'
 import { msgpack } from 'corral/proxies/msgpack'
 import { prefix } from 'corral/proxies/prefix'
+import { localBus } from 'corral/signals'
 
 interface User {
   readonly id: number
@@ -24,6 +27,7 @@ export const chains: Backend<CachedValue>[] = [
   memory(),
   nullBackend(),
   wrap(memory(), prefix('users:')),
+  wrap(memory(), broadcast(localBus(), { name: 'users' })),
   wrap(memory({ stores: 'bytes' }), msgpack()),
   wrap(
     memory({ stores: 'bytes' }),
@@ -57,11 +61,16 @@ export const users = makeRegion<User>({
   backend: wrap(memory(), marked),
 })
 
+const driver: DogpileDriver<number> = { read: () => [{ state: 'missing' }], create: () => [1] }
+export const one: Promise<number> = dogpile<number>().run('key', driver)
+
 export async function use(): Promise<string> {
   const found = await users.get('5')
   const user: User = found === NO_VALUE ? await users.getOrCreate('5', () => ({ id: 5, name: 'Ada' })) : found
   const getUser = users.cacheOnArguments({ namespace: 'user' })(async (id: number) => ({ ...user, id }))
   const again: User = await getUser(5)
   await getUser.invalidate(5)
+  await users.expire('5', { reason: 'renamed' })
+  if (users.guarantees.reach === 'store') await users.delete('5')
   return again.name
 }
