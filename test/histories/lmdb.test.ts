@@ -1,77 +1,36 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
-import {
-  bundlePeer,
-  endPeers,
-  LONG,
-  type RunningPeer,
-  startPeer,
-  temporaryFolder,
-} from '../backends/lmdb/support.js'
-import { sleep } from '../support/waiting.js'
+import { BY_KEYS } from './generator.js'
+import { histories, LONG } from './history.js'
 
-const SECONDS = LONG ? 240 : 20
-const KEYS = 24
-const PEERS = 4
-const FLOOR = LONG
-  ? { reads: 200_000, invalidations: 5_000, during: 500 }
-  : { reads: 1_000, invalidations: 100, during: 10 }
-
-afterAll(endPeers)
-
-test(
-  `no process reads what an acknowledged invalidation made old, for ${SECONDS} s with kills and freezes`,
-  async () => {
-    const folder = temporaryFolder()
-    const program = await bundlePeer()
-    const total = { reads: 0, invalidations: 0, during: 0, failures: 0, runs: 0, kills: 0, freezes: 0 }
-    const violations: string[] = []
-    const start = async (me: number): Promise<RunningPeer> => {
-      const peer = await startPeer(program, {
-        role: 'history',
-        file: join(folder, 'cache.mdb'),
-        truth: join(folder, 'truth'),
-        lease: 500,
-        keys: KEYS,
-        peers: PEERS,
-        me,
-      })
-      peer.on((reply) => {
-        if (reply.kind === 'violation') violations.push(reply.what)
-        if (reply.kind !== 'tally') return
-        for (const name of ['reads', 'invalidations', 'during', 'failures', 'runs'] as const)
-          total[name] += reply[name]
-      })
-      return peer
-    }
-    const peers = await Promise.all(Array.from({ length: PEERS }, (_, me) => start(me)))
-    const end = Date.now() + SECONDS * 1000
-    while (Date.now() < end && violations.length === 0) {
-      await sleep(300 + Math.random() * 900)
-      const me = Math.floor(Math.random() * PEERS)
-      const victim = peers[me] as RunningPeer
-      if (Math.random() < 0.6) {
-        victim.signal('SIGKILL')
-        await victim.exited
-        peers[me] = await start(me)
-        total.kills++
-      } else {
-        victim.signal('SIGSTOP')
-        await sleep(Math.random() * 1200)
-        victim.signal('SIGCONT')
-        total.freezes++
-      }
-    }
-    const stopped = peers.map((peer) => peer.next('stopped'))
-    for (const peer of peers) peer.tell({ kind: 'stop' })
-    await Promise.all(stopped)
-    console.log('history over lmdb', total)
-    expect(violations).toEqual([])
-    expect(total.reads).toBeGreaterThan(FLOOR.reads)
-    expect(total.invalidations).toBeGreaterThan(FLOOR.invalidations)
-    expect(total.during).toBeGreaterThan(FLOOR.during)
-    // An operation may fail when a frozen process holds the write lock, but that is rare.
-    expect(total.failures).toBeLessThan((total.reads + total.invalidations) / 50)
+histories('the history of processes over LMDB', {
+  floor: {
+    ...(LONG ? { reads: 200_000, changes: 5_000, landed: 500 } : { reads: 1_000, changes: 100, landed: 10 }),
+    ...{ kills: 5, freezes: 3 },
   },
-  SECONDS * 1000 + 60_000,
-)
+  ms: LONG ? 240_000 : 20_000,
+  patience: LONG ? 600_000 : 55_000,
+  worlds: {
+    'processes killed and frozen': async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'corral-lmdb-'))
+      return {
+        processes: 4,
+        place: () => ({ lmdb: join(folder, 'cache.mdb') }),
+        ...{ ways: BY_KEYS, tracked: false },
+        every: () => 300 + Math.random() * 900,
+        async trouble(round, processes) {
+          if (round % 5 < 3) {
+            await processes.replace()
+            return 'kills'
+          }
+          await processes.freeze(Math.random() * 1_200)
+          return 'freezes'
+        },
+        // An operation may fail when a frozen process holds the write lock, but that is rare.
+        failing: 0.02,
+        stop: async () => rmSync(folder, { recursive: true, force: true }),
+      }
+    },
+  },
+})

@@ -1,47 +1,44 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs'
 
-/** What is true, and what of it was acknowledged to be in the cache: numbers in a file that all processes see at once. */
+/** The data that caches are filled from: a version for each row, in a file that all processes see at once. */
 export interface Truth {
-  /** The version of the key's data. */
-  version(key: number): number
-  advance(key: number): number
-  /** The version that no read which starts now may be older than. */
-  acknowledged(key: number): number
-  acknowledge(key: number, version: number): void
-  /** Whether any process is creating the key at the moment. */
-  beingMade(key: number): boolean
-  making(key: number, me: number, on: boolean): void
+  version(row: number): number
+  /** Returns a version that includes the change. Every process may change every row. */
+  advance(row: number): number
+  /** The version that no read which starts now may be older than. One process acknowledges a row. */
+  acknowledged(row: number): number
+  acknowledge(row: number, version: number): void
   close(): void
 }
 
-const PLACES = 64
+/** Numbers of a row: one for the changes of each process, so that none overwrites another's; the last is acknowledged. */
+const NUMBERS = 8
 
-/** Every key has one process that changes its truth, so that nothing is lost between reading and writing it. */
-export function openTruth(path: string, keys: number): Truth {
-  const file = openSync(path, 'a+')
-  closeSync(file)
-  const fd = openSync(path, 'r+')
-  const number = Buffer.alloc(8)
-  const places = Buffer.alloc(PLACES)
-  const read = (at: number): number => (readSync(fd, number, 0, 8, at) === 8 ? number.readDoubleLE(0) : 0)
-  const write = (at: number, value: number) => {
-    number.writeDoubleLE(value, 0)
-    writeSync(fd, number, 0, 8, at)
+export function openTruth(path: string, process = 0): Truth {
+  closeSync(openSync(path, 'a+'))
+  const file = openSync(path, 'r+')
+  const bytes = Buffer.alloc(NUMBERS * 8)
+  const read = (row: number): number[] => {
+    bytes.fill(0)
+    readSync(file, bytes, 0, bytes.length, row * bytes.length)
+    return Array.from({ length: NUMBERS }, (_, i) => bytes.readDoubleLE(i * 8))
   }
+  const write = (row: number, number: number, value: number) => {
+    bytes.writeDoubleLE(value, 0)
+    writeSync(file, bytes, 0, 8, (row * NUMBERS + number) * 8)
+  }
+  const version = (row: number) =>
+    read(row)
+      .slice(0, -1)
+      .reduce((sum, changes) => sum + changes, 0)
   return {
-    version: (key) => read(key * 16),
-    advance(key) {
-      const next = read(key * 16) + 1
-      write(key * 16, next)
-      return next
+    version,
+    advance(row) {
+      write(row, process, (read(row)[process] as number) + 1)
+      return version(row)
     },
-    acknowledged: (key) => read(key * 16 + 8),
-    acknowledge: (key, version) => write(key * 16 + 8, version),
-    beingMade(key) {
-      const count = readSync(fd, places, 0, PLACES, keys * 16 + key * PLACES)
-      return places.subarray(0, count).some((place) => place !== 0)
-    },
-    making: (key, me, on) => void writeSync(fd, Buffer.of(on ? 1 : 0), 0, 1, keys * 16 + key * PLACES + me),
-    close: () => closeSync(fd),
+    acknowledged: (row) => read(row)[NUMBERS - 1] as number,
+    acknowledge: (row, acknowledged) => write(row, NUMBERS - 1, acknowledged),
+    close: () => closeSync(file),
   }
 }

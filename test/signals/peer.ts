@@ -6,9 +6,8 @@ import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, dependsOn, makeRegion, wrap } from '../../src/index.js'
 import { relay } from '../../src/signals/index.js'
-import { sleep } from '../support/waiting.js'
+import { sharedNow as now, sleep } from '../support/waiting.js'
 
-const now = () => Number(process.hrtime.bigint()) / 1e6
 const [port = '', maxDelay = ''] = process.argv.slice(2)
 const bus = redisBus(`redis://127.0.0.1:${port}`, { channel: 'peers', maxDelay: Number(maxDelay) })
 const region = makeRegion<number>({

@@ -1,10 +1,5 @@
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
-import { build } from 'esbuild'
+import type { ChildProcess } from 'node:child_process'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { root } from '../../.ci/entries.mjs'
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
@@ -13,10 +8,10 @@ import { dep, dependsOn, type Invalidation, makeRegion, wrap } from '../../src/i
 import { relay } from '../../src/signals/index.js'
 import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
-import { sleep, until } from '../support/waiting.js'
+import { bundleProgram, type Program } from '../support/programs.js'
+import { sharedNow as now, sleep, until } from '../support/waiting.js'
 
 const MAX_DELAY = 300
-const now = () => Number(process.hrtime.bigint()) / 1e6
 
 interface Read {
   readonly began: number
@@ -25,31 +20,15 @@ interface Read {
 }
 
 withRedis('two processes on one bus', standalone, (at) => {
-  let dir: string
+  let program: Program
   let child: ChildProcess
   const reads: Read[] = []
   const heard: Invalidation[] = []
   let answers = 0
 
   beforeAll(async () => {
-    // Inside node_modules, so that what is not bundled is found.
-    const cache = join(root, 'node_modules/.cache/workers')
-    mkdirSync(cache, { recursive: true })
-    dir = mkdtempSync(`${cache}/`)
-    const program = join(dir, 'peer.mjs')
-    await build({
-      entryPoints: [join(root, 'test/signals/peer.ts')],
-      outfile: program,
-      bundle: true,
-      format: 'esm',
-      platform: 'node',
-      target: 'node20',
-      packages: 'external',
-    })
-    child = fork(program, [`${at().servers[0]?.port}`, `${MAX_DELAY}`], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    })
-    await once(child, 'message')
+    program = await bundleProgram('test/signals/peer.ts')
+    child = await program.start(`${at().servers[0]?.port}`, `${MAX_DELAY}`)
     child.on('message', (message: Partial<Read> & { heard?: Invalidation; done?: true }) => {
       if (message.heard !== undefined) heard.push(message.heard)
       else if (message.done) answers++
@@ -57,8 +36,7 @@ withRedis('two processes on one bus', standalone, (at) => {
     })
   })
   afterAll(() => {
-    child?.kill('SIGKILL')
-    if (dir !== undefined) rmSync(dir, { recursive: true, force: true })
+    program?.end()
   })
 
   const tell = async (message: object) => {

@@ -28,6 +28,9 @@ export function gate(): Gate {
   return { opened: promise, open: resolve }
 }
 
+/** ms on the monotonic clock that all processes of a machine share. */
+export const sharedNow = (): number => Number(process.hrtime.bigint()) / 1e6
+
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** One turn of the event loop. */

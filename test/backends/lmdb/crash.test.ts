@@ -18,7 +18,7 @@ test(
     const program = await bundlePeer()
     const file = join(folder, 'cache.mdb')
     const truthFile = join(folder, 'truth')
-    const truth = openTruth(truthFile, KEYS)
+    const truth = openTruth(truthFile)
     const reader = lmdb(file, { timeout: '5s' })
     let reads = 0
     let found = 0

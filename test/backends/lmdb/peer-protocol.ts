@@ -1,12 +1,9 @@
 /** How a peer is set up: argv of its process. */
 export interface Peer {
   readonly file: string
-  readonly role: 'region' | 'history' | 'writer' | 'holder'
+  readonly role: 'region' | 'writer' | 'holder'
   /** ms */
   readonly lease?: number
-  /** Its number, and of how many. */
-  readonly me?: number
-  readonly peers?: number
   /** Where the truth is kept. */
   readonly truth?: string
   readonly keys?: number
@@ -30,13 +27,4 @@ export type Reply =
       readonly values: readonly string[]
       readonly errors: readonly string[]
     }
-  | {
-      readonly kind: 'tally'
-      readonly reads: number
-      readonly invalidations: number
-      readonly during: number
-      readonly failures: number
-      readonly runs: number
-    }
-  | { readonly kind: 'violation'; readonly what: string }
   | { readonly kind: 'stopped' }

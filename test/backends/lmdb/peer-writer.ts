@@ -13,7 +13,7 @@ export function pattern(key: number, version: number): Buffer {
 /** Writes and deletes large values as fast as it can, to be killed while it does. */
 export function writer(peer: Peer, store: Backend<Bytes>): void {
   const { keys = 1, truth: path = '' } = peer
-  const truth = openTruth(path, keys)
+  const truth = openTruth(path)
   const write = async (key: number): Promise<void> => {
     for (;;) {
       const version = truth.advance(key)

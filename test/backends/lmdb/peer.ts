@@ -4,13 +4,11 @@ import type { Bytes, CachedValue } from '../../../src/backend/cached-value.js'
 import { mapValues } from '../../../src/chain/proxy.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { makeRegion } from '../../../src/region/region.js'
-import { history } from '../../histories/lmdb-peer.js'
-import { sleep } from '../../support/waiting.js'
+import { sharedNow as now, sleep } from '../../support/waiting.js'
 import type { Peer, Reply, Task } from './peer-protocol.js'
 import { writer } from './peer-writer.js'
 
 const say = (reply: Reply): void => void process.send?.(reply)
-const now = (): number => Number(process.hrtime.bigint()) / 1e6
 
 /** Takes LMDB's write lock and never lets go of it. */
 function hold(file: string): never {
@@ -31,7 +29,6 @@ const text = mapValues<CachedValue, Bytes>({
 const peer = JSON.parse(process.argv[2] ?? '{}') as Peer
 if (peer.role === 'holder') hold(peer.file)
 const store = lmdb(peer.file, { timeout: '5s' })
-process.on('unhandledRejection', (error) => say({ kind: 'violation', what: `unhandled: ${String(error)}` }))
 
 if (peer.role === 'writer') writer(peer, store)
 else {
@@ -41,7 +38,6 @@ else {
     expirationTime: '10m',
     lease: { ms: peer.lease ?? 10_000 },
   })
-  if (peer.role === 'history') history(peer, region, say)
   process.on('message', async (task: Task) => {
     if (task.kind !== 'create') return
     let runs = 0

@@ -1,13 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { join } from 'node:path'
 import { afterAll } from 'vitest'
+import { bundleProgram } from '../../support/programs.js'
 import type { Peer, Reply, Task } from './peer-protocol.js'
-
-const here = dirname(fileURLToPath(import.meta.url))
 
 /** A folder that is gone after the file's tests. */
 export function temporaryFolder(): string {
@@ -16,24 +13,11 @@ export function temporaryFolder(): string {
   return folder
 }
 
-/** Bundles the program of a peer; inside node_modules, so that it finds npm packages. */
+/** Bundles the program of a peer. */
 export async function bundlePeer(source = 'peer.ts'): Promise<string> {
-  const cache = join(here, '../../../node_modules/.cache/test-lmdb')
-  mkdirSync(cache, { recursive: true })
-  const folder = mkdtempSync(`${cache}/`)
-  const outfile = join(folder, 'peer.mjs')
-  await build({
-    entryPoints: [join(here, source)],
-    outfile,
-    bundle: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    packages: 'external',
-    logLevel: 'warning',
-  })
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
-  return outfile
+  const program = await bundleProgram(`test/backends/lmdb/${source}`)
+  afterAll(program.end)
+  return program.path
 }
 
 const alive = new Set<ChildProcess>()
@@ -51,7 +35,6 @@ export async function startPeer(program: string, peer: Peer): Promise<RunningPee
   const running: RunningPeer = {
     pid: child.pid as number,
     exited,
-    on: (listener) => void listeners.add(listener),
     next: (kind) =>
       new Promise((resolve, reject) => {
         const settle = () => {
@@ -80,7 +63,6 @@ export async function startPeer(program: string, peer: Peer): Promise<RunningPee
 export interface RunningPeer {
   readonly pid: number
   readonly exited: Promise<void>
-  on(listener: (reply: Reply) => void): void
   next<K extends Reply['kind']>(kind: K): Promise<Extract<Reply, { kind: K }>>
   tell(task: Task): void
   signal(name: NodeJS.Signals): void

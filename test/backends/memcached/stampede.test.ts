@@ -1,23 +1,28 @@
-import { afterAll, expect, it } from 'vitest'
-import { type Peers, startPeers } from './peers.js'
+import type { ChildProcess } from 'node:child_process'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { order } from '../../support/orders.js'
+import { bundleProgram, type Program } from '../../support/programs.js'
+import type { StampedeReport } from './peer.js'
 import { withMemcached } from './start.js'
 
 const PROCESSES = 4
 const CALLERS = 250
 
 withMemcached('a stampede on one cold key of memcached', (bench) => {
-  let peers: Peers | undefined
-  afterAll(() => peers?.end())
+  let program: Program
+  let all: readonly ChildProcess[]
+  beforeAll(async () => {
+    program = await bundleProgram('test/backends/memcached/peer.ts')
+    all = await Promise.all(Array.from({ length: PROCESSES }, () => program.start()))
+  })
+  afterAll(() => program?.end())
 
   it.each([10, 50, 200])('of 4 processes with 250 callers each runs a creator of %i ms once', async (ms) => {
-    peers ??= await startPeers(PROCESSES)
-    const { all } = peers
     const late: number[] = []
     for (let round = 0; round < 5; round++) {
       const reports = await Promise.all(
         all.map((peer) =>
-          peer.do({
-            kind: 'stampede',
+          order<StampedeReport>(peer, {
             servers: bench().address,
             key: `cold ${ms} ${round}`,
             callers: CALLERS,

@@ -4,9 +4,8 @@ import { Redis } from 'ioredis'
 import { type RedisBackendOptions, redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../../src/index.js'
-import { type DependenciesOrder, takePartByDependencies } from '../../histories/dependencies-part.js'
-import { type History, type HistoryOrder, sharedNow, takePart } from '../../histories/redis.js'
-import { sleep } from '../../support/waiting.js'
+import { carryOutOrders } from '../../support/orders.js'
+import { sharedNow, sleep } from '../../support/waiting.js'
 
 export interface StampedeOrder {
   readonly task: 'stampede'
@@ -40,12 +39,10 @@ export interface ByHandOrder {
   readonly work: number
 }
 
-export type Order = StampedeOrder | ByHandOrder | HistoryOrder | DependenciesOrder
+export type Order = StampedeOrder | ByHandOrder
 export interface Answers {
   readonly stampede: Stampede
   readonly byHand: Pick<Stampede, 'made' | 'first'>
-  readonly history: History
-  readonly dependencies: History
 }
 
 const regions = new Map<string, Region<string>>()
@@ -119,21 +116,4 @@ async function byHand({ url, key, makes, work }: ByHandOrder): Promise<Answers['
   return { made: undefined, first }
 }
 
-async function carryOut(order: Order): Promise<Answers[keyof Answers]> {
-  if (order.task === 'stampede') return stampede(order)
-  if (order.task === 'byHand') return byHand(order)
-  return order.task === 'history' ? takePart(order) : takePartByDependencies(order)
-}
-
-process.on('unhandledRejection', (error) => {
-  console.error('unhandled rejection', error)
-  process.exit(3)
-})
-process.on('message', async ({ id, order }: { readonly id: number; readonly order: Order }) => {
-  try {
-    process.send?.({ id, result: await carryOut(order) })
-  } catch (error) {
-    process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
-  }
-})
-process.send?.({ id: 'ready' })
+carryOutOrders<Order>((order) => (order.task === 'stampede' ? stampede(order) : byHand(order)))
