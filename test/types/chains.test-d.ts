@@ -46,8 +46,8 @@ describe('right chains', () => {
     ).toEqualTypeOf<Backend<CachedValue>>()
   })
 
-  it('may be of eight layers, and nested beyond', () => {
-    const eight = wrap(
+  it('may be of any number of layers, and nested', () => {
+    const nine = wrap(
       bytes(),
       prefix('1'),
       compress,
@@ -57,9 +57,10 @@ describe('right chains', () => {
       dependencies(),
       prefix('7'),
       prefix('8'),
+      prefix('9'),
     )
-    expectTypeOf(eight).toEqualTypeOf<Backend<CachedValue>>()
-    expectTypeOf(wrap(eight, prefix('9'))).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(nine).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(wrap(nine, prefix('10'))).toEqualTypeOf<Backend<CachedValue>>()
   })
 
   it('may have codecs and backends of one’s own', () => {

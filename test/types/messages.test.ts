@@ -42,6 +42,14 @@ const WRONG: readonly (readonly [code: string, sentence: string])[] = [
     'wrap(bytes(), msgpack(), compress)',
     'the 2nd proxy works on bytes, but below it are values already: move it below the encoding, or drop it',
   ],
+  [
+    `wrap(bytes(), prefix('1'), prefix('2'), prefix('3'), prefix('4'), prefix('5'), prefix('6'), prefix('7'), dependencies())`,
+    'the 8th proxy works on values, but below it are bytes',
+  ],
+  [
+    `wrap(bytes(), prefix('1'), prefix('2'), prefix('3'), prefix('4'), prefix('5'), prefix('6'), prefix('7'), prefix('8'), dependencies())`,
+    'a proxy after the 8th works on values, but below it are bytes',
+  ],
   ['makeRegion({ backend: bytes() })', 'put an encoding such as msgpack() around a backend of bytes'],
   [`scopes.condition({ a: '1' })`, UNDESCRIBED],
   ['scopes.condition({})', UNDESCRIBED],
