@@ -1,7 +1,7 @@
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { expectInteger, expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { crc32 } from '../src/wire/crc.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
@@ -33,6 +33,7 @@ export interface CompressOptions {
 const LAYER = 1
 const STORED_RAW = 0
 const CRC = 4
+const MOST_BYTES = 2 ** 31 - 1
 /** CRC-32 and the shortest size. */
 const LEAST_BODY = CRC + 1
 /** Up to here it takes the event loop longer to start a job in the thread pool than to do the job (30 µs, measured). */
@@ -53,15 +54,16 @@ const WORTHWHILE = 0.9
 export function compress(options: CompressOptions = {}): BackendProxy<Bytes, Bytes> {
   rejectUnknownOptions(options, ['algorithm', 'level', 'threshold', 'maxBytes'], 'compress()')
   const name = options.algorithm ?? 'deflate'
-  if (!Object.hasOwn(algorithms, name))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`algorithm\` of compress() to be one of ${Object.keys(algorithms).join(', ')}, got ${formatValue(name)}.`,
-    )
+  expectOneOf(name, '`algorithm` of compress()', Object.keys(algorithms))
   const algorithm: Algorithm = algorithms[name]
   const level = expectLevel(name, algorithm, options.level)
-  const threshold = expectBytes('threshold', options.threshold ?? 1024, 0)
-  const maxBytes = expectBytes('maxBytes', options.maxBytes ?? 32 * 1024 * 1024, 1)
+  const threshold = expectInteger(options.threshold ?? 1024, '`threshold` of compress()', 0, MOST_BYTES)
+  const maxBytes = expectInteger(
+    options.maxBytes ?? 32 * 1024 * 1024,
+    '`maxBytes` of compress()',
+    1,
+    MOST_BYTES,
+  )
   const engine = engineOf(algorithm)
   if (engine === undefined) throw lacking(name, `for compress({ algorithm: '${name}' })`)
   const inline = level < (algorithm.levels?.slow ?? 1) ? INLINE_BYTES : INLINE_BYTES_SLOW
@@ -145,26 +147,11 @@ function unshared(bytes: Uint8Array): Uint8Array {
 
 function expectLevel(name: CompressionAlgorithm, { levels }: Algorithm, level: number | undefined): number {
   if (levels === undefined) {
-    if (level === undefined) return 0
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected no \`level\` of compress() with ${name}, which has none, got ${formatValue(level)}.`,
-    )
+    expectThat(level === undefined, level, `no \`level\` of compress() with ${name}, which has none`)
+    return 0
   }
-  if (level === undefined) return levels.usual
-  if (Number.isInteger(level) && level >= levels.least && level <= levels.most) return level
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`level\` of compress() with ${name} to be a whole number from ${levels.least} to ${levels.most}, got ${formatValue(level)}.`,
-  )
-}
-
-function expectBytes(option: string, bytes: number, least: number): number {
-  if (Number.isInteger(bytes) && bytes >= least && bytes <= 0x7fffffff) return bytes
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${option}\` of compress() to be a whole number of bytes from ${least} to 2147483647, got ${formatValue(bytes)}.`,
-  )
+  const { least, most, usual } = levels
+  return expectInteger(level ?? usual, `\`level\` of compress() with ${name}`, least, most)
 }
 
 function lacking(name: CompressionAlgorithm, purpose: string): CorralError {

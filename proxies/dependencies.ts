@@ -1,7 +1,7 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, formatValue } from '../src/base/errors.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { CorralError } from '../src/base/errors.js'
+import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { remembered } from '../src/dependencies/call-registry.js'
 import { track } from '../src/dependencies/tracking-layer.js'
@@ -17,11 +17,11 @@ import type { Ledger } from '../src/ledger/ledger.js'
  */
 export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
   rejectUnknownOptions(options, ['ledger'], 'dependencies()')
-  if (options.ledger !== undefined && typeof options.ledger?.judge !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`ledger\` to be a ledger, such as memoryLedger() or another backend's, got ${formatValue(options.ledger)}.`,
-    )
+  expectThat(
+    options.ledger === undefined || typeof options.ledger?.judge === 'function',
+    options.ledger,
+    "`ledger` to be a ledger, such as memoryLedger() or another backend's",
+  )
   return (next: Backend<CachedValue>) => {
     if (next.stores === 'bytes')
       throw new CorralError(

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
-import { CorralError, formatValue } from '../src/base/errors.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { CorralError } from '../src/base/errors.js'
+import { expectFunction, rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
-import { CODEC_JSON, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
+import { CODEC_JSON, refuseLarge, sizeLimits } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { hasProtoKey, isDeeper } from '../src/wire/guards.js'
@@ -39,10 +39,9 @@ const STAND_IN = `-0:${randomUUID()}`
 export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, OPTIONS, 'json()')
   const { replacer, reviver, lossy = false } = options
-  refuseNonFunction(replacer, 'replacer')
-  refuseNonFunction(reviver, 'reviver')
-  const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'json()')
-  const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'json()')
+  if (replacer !== undefined) expectFunction(replacer, '`replacer` of json()')
+  if (reviver !== undefined) expectFunction(reviver, '`reviver` of json()')
+  const { maxBytes, maxDepth } = sizeLimits(options, 'json()')
   const textOf = lossy ? lossyText(replacer, maxDepth) : strictText(replacer, maxDepth)
 
   return mapValues<CachedValue, Bytes>({
@@ -149,12 +148,4 @@ function refuseProto(text: string): string {
     'ERR_UNENCODABLE',
     'Expected no key named __proto__, got one in the text that JSON made of the value: no encoding takes it. Rename the key.',
   )
-}
-
-function refuseNonFunction(value: unknown, option: string): void {
-  if (value !== undefined && typeof value !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`${option}\` of json() to be a function, got ${formatValue(value)}.`,
-    )
 }

@@ -1,10 +1,9 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { Bytes, CachedValue, Metadata } from '../src/backend/cached-value.js'
-import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { expectOneOf, rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
-import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED, limit, MAX_BYTES, MAX_DEPTH } from '../src/wire/codec.js'
+import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED, sizeLimits } from '../src/wire/codec.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import { type Pack, packing } from './msgpack/packing.js'
 import { type Read, reading } from './msgpack/reading.js'
@@ -47,13 +46,8 @@ const PROFILES = ['faithful', 'records', 'bundled']
 export function msgpack(options: MsgpackOptions = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, OPTIONS, 'msgpack()')
   const { profile = 'faithful', lossy = false, regExp = false } = options
-  if (!PROFILES.includes(profile))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`profile\` of msgpack() to be one of ${PROFILES.join(', ')}, got ${formatValue(profile)}.`,
-    )
-  const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'msgpack()')
-  const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'msgpack()')
+  expectOneOf(profile, '`profile` of msgpack()', PROFILES)
+  const { maxBytes, maxDepth } = sizeLimits(options, 'msgpack()')
   const settings: Settings = { lossy, regExp, maxBytes, keeps: keepsOf(regExp, maxDepth) }
   return (next) => {
     const { encode, decode } =

@@ -1,4 +1,4 @@
-import { CorralError, formatValue } from '../src/base/errors.js'
+import { expectText } from '../src/base/options.js'
 import { mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
 
 /**
@@ -7,10 +7,6 @@ import { mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
  * @throws CorralError `ERR_OPTION` unless `text` is a non-empty string.
  */
 export function prefix(text: string): TransparentProxy {
-  if (typeof text !== 'string' || text === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected prefix() to receive a non-empty text such as 'users:', got ${formatValue(text)}.`,
-    )
+  expectText(text, 'the text of prefix()', "a non-empty string such as 'users:'")
   return mapKeys((key) => text + key)
 }

@@ -10,7 +10,7 @@ import {
 } from 'node:crypto'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 
@@ -55,16 +55,12 @@ interface DerivedKey {
 export function seal(options: SealOptions): BackendProxy<Bytes, Bytes> {
   rejectUnknownOptions(options, ['keys', 'context', 'mode'], 'seal()')
   const { keys, context, mode = 'encrypt' } = options
-  if (!Object.hasOwn(MODES, mode))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`mode\` of seal() to be 'encrypt' or 'sign', got ${formatValue(mode)}.`,
-    )
-  if (typeof context !== 'string' || context === '' || context.length > LONGEST_CONTEXT)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`context\` of seal() to be a text of 1 to ${LONGEST_CONTEXT} characters such as 'users', got ${formatValue(context)}.`,
-    )
+  expectOneOf(mode, '`mode` of seal()', ['encrypt', 'sign'])
+  expectThat(
+    typeof context === 'string' && context !== '' && context.length <= LONGEST_CONTEXT,
+    context,
+    `\`context\` of seal() to be a text of 1 to ${LONGEST_CONTEXT} characters such as 'users'`,
+  )
   const flags = MODES[mode]
   const ring = derive(keys, mode, context)
   const first = ring.values().next().value as DerivedKey

@@ -3,7 +3,7 @@ import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
 import { CorralError } from '../src/base/errors.js'
 import { rejectUnknownOptions } from '../src/base/options.js'
 import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
-import { CODEC_V8, limit, MAX_BYTES, MAX_DEPTH, refuseLarge } from '../src/wire/codec.js'
+import { CODEC_V8, refuseLarge, sizeLimits } from '../src/wire/codec.js'
 import { carefulCheck, encoderFailed, quickCheck, UNSURE } from '../src/wire/fidelity.js'
 import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
 import type { FidelityRules, Visit } from '../src/wire/keeps.js'
@@ -34,8 +34,7 @@ const MAJOR_BYTES = 1
 export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
   const { lossy = false, regExp = false } = options
-  const maxBytes = limit(options.maxBytes ?? MAX_BYTES, 'maxBytes', 'v8()')
-  const maxDepth = limit(options.maxDepth ?? MAX_DEPTH, 'maxDepth', 'v8()')
+  const { maxBytes, maxDepth } = sizeLimits(options, 'v8()')
   const limits = { maxDepth, regExp }
   const clone = lossy ? lossyClone : strictClone(keepsOf(regExp, maxDepth))
 

@@ -1,4 +1,5 @@
 import { CorralError, formatValue } from '../../src/base/errors.js'
+import { expectOneOf } from '../../src/base/options.js'
 
 /** How a store of objects keeps callers from changing what others will be served. */
 export type CopyMode = 'share' | 'clone' | 'freeze'
@@ -10,13 +11,8 @@ interface Copier {
 
 /** @throws CorralError `ERR_OPTION` on an unknown mode. */
 export function copier(mode: CopyMode): Copier {
-  const found = Object.hasOwn(MODES, mode) ? MODES[mode] : undefined
-  if (found === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`copy\` to be 'share', 'clone' or 'freeze', got ${formatValue(mode)}.`,
-    )
-  return found
+  expectOneOf(mode, '`copy`', ['share', 'clone', 'freeze'])
+  return MODES[mode]
 }
 
 const same = (value: unknown) => value

@@ -4,8 +4,13 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { localLeases } from '../../src/backend/lease.js'
 import { type Clock, coarseClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
-import { CorralError, formatValue } from '../../src/base/errors.js'
-import { rejectUnknownOptions } from '../../src/base/options.js'
+import {
+  expectFunction,
+  expectInteger,
+  expectOneOf,
+  optionError,
+  rejectUnknownOptions,
+} from '../../src/base/options.js'
 import { memoryLedger } from '../../src/ledger/ledger.js'
 import { type CopyMode, copier } from './copy.js'
 import { bounded } from './s3fifo.js'
@@ -51,18 +56,10 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     stores = 'values',
     clock = coarseClock,
   } = options
-  atLeastOne('maxEntries', maxEntries)
-  atLeastOne('maxBytes', maxBytes)
-  if (stores !== 'values' && stores !== 'bytes')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`stores\` to be 'values' or 'bytes', got ${formatValue(stores)}.`,
-    )
-  if (options.sizeOf !== undefined && typeof options.sizeOf !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`sizeOf\` to be a function of value and key, got ${formatValue(options.sizeOf)}.`,
-    )
+  expectInteger(maxEntries, '`maxEntries`', 1, Number.POSITIVE_INFINITY)
+  expectInteger(maxBytes, '`maxBytes`', 1, Number.POSITIVE_INFINITY)
+  expectOneOf(stores, '`stores`', ['values', 'bytes'])
+  if (options.sizeOf !== undefined) expectFunction(options.sizeOf, '`sizeOf`', 'a function of value and key')
   const copies = copier(copy)
   const sizeOf =
     maxBytes === Number.POSITIVE_INFINITY
@@ -84,10 +81,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now() + ttl
     const size = sizeOf(kept, key)
     if (!(size >= 0))
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected \`sizeOf\` to answer the bytes of '${key}', a number from 0 up, got ${formatValue(size)}.`,
-      )
+      throw optionError(size, `\`sizeOf\` to return the bytes of '${key}', a number from 0 up`)
     if (!store.set(key, kept, expiresAt, size))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
     if (ttl !== undefined && !sweeps.running) sweeps = startSweeps(store, clock)
@@ -144,12 +138,4 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     ledger,
   })
   return backend as Backend<CachedValue>
-}
-
-function atLeastOne(option: string, value: unknown): void {
-  if (value !== Number.POSITIVE_INFINITY && !(Number.isInteger(value) && (value as number) >= 1))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`${option}\` to be an integer from 1 up, or Infinity, got ${formatValue(value)}.`,
-    )
 }

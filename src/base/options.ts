@@ -8,13 +8,15 @@ import { CorralError, formatValue } from './errors.js'
 
 type AnyFunction = (...args: never[]) => unknown
 
-/** @throws CorralError `ERR_OPTION` unless `fits`: "Expected ‹expected›, got ‹value›. ‹remedy›" */
-export function expectThat(fits: boolean, value: unknown, expected: string, remedy = ''): asserts fits {
-  if (!fits)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected ${expected}, got ${formatValue(value)}.${remedy && ` ${remedy}`}`,
-    )
+/** The error of a value that does not fit: "Expected ‹expected›, got ‹value›. ‹remedy›" */
+export function optionError(value: unknown, expected: string, remedy = ''): CorralError {
+  const got = `Expected ${expected}, got ${formatValue(value)}.`
+  return new CorralError('ERR_OPTION', remedy === '' ? got : `${got} ${remedy}`)
+}
+
+/** @throws CorralError `ERR_OPTION` unless `fits`; the other parameters are those of `optionError`. */
+export function expectThat(fits: boolean, value: unknown, expected: string, remedy?: string): asserts fits {
+  if (!fits) throw optionError(value, expected, remedy)
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a function. */

@@ -1,7 +1,13 @@
 import { report, warnOnce } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import {
+  expectFunction,
+  expectOneOf,
+  expectThat,
+  optionError,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
 
@@ -113,11 +119,7 @@ interface Description<T> {
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
   rejectUnknownOptions(options, ['mode'], 'dep.scopes()')
   const { mode = 'strict' } = options
-  if (mode !== 'strict' && mode !== 'lenient')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`mode\` to be 'strict' or 'lenient', got ${formatValue(mode)}.`,
-    )
+  expectOneOf(mode, '`mode`', ['strict', 'lenient'])
   const typeText = text('type', type)
   const descriptions: Description<T>[] = []
   const known = new Set<string>()
@@ -182,21 +184,17 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       const sorted = [...checkTexts('fields', fields)].sort()
       const { watchModified = sorted } = options
       const watched = new Set(checkTexts('watchModified', watchModified))
-      if (typeof extract !== 'function')
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected describes() to receive an extractor, got ${formatValue(extract)}.`,
-        )
+      expectFunction(extract, 'the extractor of describes()')
       known.add(kindName(sorted))
       descriptions.push({ fields: sorted, watched, extract })
       return self
     },
     condition(condition: Readonly<Record<string, unknown>>) {
-      if (typeof condition !== 'object' || condition === null)
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected a condition of '${type}' to be an object of fields and values, got ${formatValue(condition)}.`,
-        )
+      expectThat(
+        typeof condition === 'object' && condition !== null,
+        condition,
+        `a condition of '${type}' to be an object of fields and values`,
+      )
       const fields = Object.keys(condition).sort()
       if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
       const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || 'no field, which are lists of all'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
@@ -211,11 +209,11 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       return names
     },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
-      if (typeof region?.invalidateDependencies !== 'function')
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected invalidateFor(item, region) of '${type}' to receive a region, got ${formatValue(region)}.`,
-        )
+      expectThat(
+        typeof region?.invalidateDependencies === 'function',
+        region,
+        `invalidateFor(item, region) of '${type}' to receive a region`,
+      )
       const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
       // The change is committed: what could be told must be invalidated before anybody hears of what could not.
@@ -234,11 +232,7 @@ export function checkChange<T>(type: string, item: T, change: Change<T>) {
   rejectUnknownOptions(change, ['before', 'created', 'modified', 'info'], `a change of '${type}'`)
   const { before = null, created = false, modified } = change
   const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
-  if (typeof created !== 'boolean')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`created\` to be true or false, got ${formatValue(created)}.`,
-    )
+  expectOneOf(created, '`created`', [true, false])
   if (created && before !== null)
     throw new CorralError(
       'ERR_OPTION',
@@ -254,15 +248,12 @@ function intersects(one: ReadonlySet<string>, other: ReadonlySet<string>): boole
 }
 
 /** A list, or anything else to go through, of texts: a text by itself would be read letter by letter. */
-function checkTexts(what: string, list: unknown): readonly string[] {
+function checkTexts(option: string, list: unknown): readonly string[] {
   if (typeof list === 'object' && list !== null && Symbol.iterator in list) {
     const texts = [...(list as Iterable<unknown>)]
     if (texts.every((one): one is string => typeof one === 'string')) return texts
   }
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${what}\` to be a list of field names, got ${formatValue(list)}.`,
-  )
+  throw optionError(list, `\`${option}\` to be a list of field names`)
 }
 
 /**
@@ -274,8 +265,8 @@ function valueText(field: string, value: unknown): string {
   if (typeof value === 'boolean') return String(value)
   if (typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
     return `'${part(`value of '${field}'`, value)}`
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected '${field}' of a condition, or of what an extractor answers, to be a string, number, bigint, boolean or null, got ${formatValue(value)}.`,
+  throw optionError(
+    value,
+    `'${field}' of a condition, or of the fields that an extractor returns, to be a string, number, bigint, boolean or null`,
   )
 }

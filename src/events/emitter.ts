@@ -1,6 +1,6 @@
 import { report } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise } from '../base/maybe-promise.js'
+import { expectFunction, expectOneOf } from '../base/options.js'
 import { runDetached } from '../creation/renewal.js'
 
 /** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
@@ -23,16 +23,8 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
       return listeners.size > 0
     },
     on(event, listener) {
-      if (!known.includes(event as never))
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected ${where} to be one of ${known.map((name) => `'${name}'`).join(', ')}, got ${formatValue(event)}.`,
-        )
-      if (typeof listener !== 'function')
-        throw new CorralError(
-          'ERR_OPTION',
-          `Expected a listener to be a function, got ${formatValue(listener)}.`,
-        )
+      expectOneOf(event, where, known)
+      expectFunction(listener, 'a listener')
       const entry = { listener }
       const set = listeners.get(event) ?? new Set()
       listeners.set(event, set.add(entry))

@@ -1,5 +1,5 @@
-import { CorralError, formatValue } from '../base/errors.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { CorralError } from '../base/errors.js'
+import { expectThat, rejectUnknownOptions } from '../base/options.js'
 import type { Emitter } from './emitter.js'
 
 /** Why something is invalidated, in the caller's words. */
@@ -42,11 +42,7 @@ export function asSource(object: object, source: EventSource): void {
 /** @throws CorralError `ERR_OPTION` unless it is a region or a broker that has a name. */
 export function sourceOf(object: unknown, where: string): EventSource & { readonly name: string } {
   const source = hidden(object)
-  if (source === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected ${where} to list regions and brokers, got ${formatValue(object)}.`,
-    )
+  expectThat(source !== undefined, object, `${where} to list regions and brokers`)
   const { name } = source
   if (name === undefined)
     throw new CorralError(
@@ -78,7 +74,7 @@ export function checkCause(
   guards: Iterable<(cause: InvalidationReason) => void>,
 ): void {
   rejectUnknownOptions(cause, ['reason', 'meta'], 'an invalidation')
-  if (cause.reason !== undefined && typeof cause.reason !== 'string')
-    throw new CorralError('ERR_OPTION', `Expected \`reason\` to be a text, got ${formatValue(cause.reason)}.`)
+  const { reason } = cause
+  expectThat(reason === undefined || typeof reason === 'string', reason, '`reason` to be a string')
   for (const guard of guards) guard(cause)
 }

@@ -1,4 +1,4 @@
-import { CorralError, formatValue } from '../base/errors.js'
+import { expectFunction } from '../base/options.js'
 import { currentSession, runInSession } from '../versions/session.js'
 import { forget } from '../versions/version-check.js'
 import { asyncMiddleware, express, fastify } from './frameworks.js'
@@ -27,11 +27,7 @@ export const session = {
    * @throws CorralError `ERR_OPTION` unless it is a function.
    */
   run: <R>(run: () => R): R => {
-    if (typeof run !== 'function')
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected session.run() to receive a function, got ${formatValue(run)}.`,
-      )
+    expectFunction(run, 'the work of session.run()')
     return runInSession(run)
   },
   /** The session of the caller, if there is one. */

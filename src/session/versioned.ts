@@ -1,8 +1,8 @@
 import type { NoValue } from '../backend/cached-value.js'
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectFunction, expectInteger, expectThat, rejectUnknownOptions } from '../base/options.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
 import type { CachedFunction } from '../functions/types.js'
@@ -97,32 +97,27 @@ export function versioned<A extends readonly unknown[], V = unknown>(
   rejectUnknownOptions(options, OPTIONS, 'versioned()')
   const { version, region, maxSize, expirationTime = '1h', wait, shouldCache } = options
   const namespace = checkNamespace(options.namespace)
-  expectFunction('version', version)
+  expectFunction(version, '`version` of versioned()')
   milliseconds(expirationTime, 'expirationTime')
   if (region !== undefined && maxSize !== undefined)
     throw new CorralError(
       'ERR_OPTION',
       'Expected either `region` or `maxSize`, got both: how much a region keeps is up to its backend.',
     )
-  if (maxSize !== undefined && !(Number.isSafeInteger(maxSize) && maxSize > 0))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`maxSize\` to be a number of results from 1 up, got ${formatValue(maxSize)}.`,
-    )
-  if (region !== undefined && typeof region?.cacheOnArguments !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`region\` to be a region, such as makeRegion() makes, got ${formatValue(region)}.`,
-    )
-  if (options.functionKeyGenerator !== undefined)
-    expectFunction('functionKeyGenerator', options.functionKeyGenerator)
-  const generator = options.functionKeyGenerator ?? functionKeyGenerator
+  if (maxSize !== undefined) expectInteger(maxSize, '`maxSize` of versioned()')
+  expectThat(
+    region === undefined || typeof region?.cacheOnArguments === 'function',
+    region,
+    '`region` of versioned() to be a region, such as makeRegion() returns',
+  )
+  const { functionKeyGenerator: generator = functionKeyGenerator } = options
+  expectFunction(generator, '`functionKeyGenerator` of versioned()')
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
   const registeredAs = `versioned ${namespace}`
 
   const decorate = <T extends V>(fn: (...args: A) => MaybePromise<T>): VersionedFunction<A, T> => {
-    expectFunction('fn', fn)
+    expectFunction(fn, '`fn` of versioned()')
     const keyOf = generator(namespace, fn as AnyFunction) as (...args: A) => string
     const groupOf = (key: string) => name('versioned', [text('key', key)])
     const ask = (args: A) => () => version(...args)
@@ -206,12 +201,4 @@ export function versioned<A extends readonly unknown[], V = unknown>(
     })
   }
   return decorate as unknown as Versioned<A, V>
-}
-
-function expectFunction(option: string, value: unknown): void {
-  if (typeof value !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`${option}\` of versioned() to be a function, got ${formatValue(value)}.`,
-    )
 }

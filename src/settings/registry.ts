@@ -1,7 +1,8 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { durationSetting } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
+import { expectFunction, expectThat, optionError } from '../base/options.js'
 import { wrap } from '../chain/wrap.js'
 import { readSettingsWith } from '../region/settings-reader.js'
 import type { ConfigureOptions } from '../region/types.js'
@@ -48,16 +49,12 @@ export function registerProxy(
 }
 
 function check(where: string, name: unknown, make: unknown): void {
-  if (typeof name !== 'string' || !/^[\w-]+$/.test(name))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the name in ${where}() to be of letters, digits, - and _, got ${formatValue(name)}.`,
-    )
-  if (typeof make !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected ${where}('${name}') to receive a function that makes it, got ${formatValue(make)}.`,
-    )
+  expectThat(
+    typeof name === 'string' && /^[\w-]+$/.test(name),
+    name,
+    `the name in ${where}() to be of letters, digits, - and _`,
+  )
+  expectFunction(make, `the factory in ${where}('${name}')`)
 }
 
 /**
@@ -194,8 +191,5 @@ function read(name: string, value: unknown, kind: SettingKind): SettingValue {
       if (kind === 'integer' ? Number.isInteger(number) : !Number.isNaN(number)) return number
     }
   }
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}, got ${formatValue(value)}.`,
-  )
+  throw optionError(value, `the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}`)
 }

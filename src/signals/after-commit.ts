@@ -2,6 +2,7 @@ import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { expectFunction } from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/transaction.js'
 import type { InvalidationReason } from '../events/event-source.js'
@@ -93,11 +94,7 @@ export async function invalidateNowOrAfterCommit<R>(
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
 export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
-  if (typeof transaction !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected afterCommit() to receive a function that runs the transaction, got ${formatValue(transaction)}.`,
-    )
+  expectFunction(transaction, 'the transaction of afterCommit()')
   const into = underWay()
   const work = { debts: [], into, parent: works.current(), over: false }
   const commit = () => runChange(transaction)

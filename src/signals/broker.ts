@@ -1,7 +1,7 @@
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectFunction, expectOneOf, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
 import { emitter, type Listener } from '../events/emitter.js'
@@ -176,11 +176,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     work: () => MaybePromise<R>,
     { cause, change }: ReturnType<typeof split>,
   ): Promise<R> => {
-    if (typeof work !== 'function')
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected the change of broker '${type}' to be a function, got ${formatValue(work)}.`,
-      )
+    expectFunction(work, `the change of broker '${type}'`)
     // What can never be invalidated must not be owed. A change that was made elsewhere is owed all the same.
     regions.forEach(checkReady)
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
@@ -247,29 +243,27 @@ function listed(names: string | readonly string[] | undefined): readonly string[
 }
 
 function check<T>(type: string, options: BrokerOptions<T>): void {
-  const wrong = (expected: string, value: unknown) =>
-    new CorralError('ERR_OPTION', `Expected ${expected}, got ${formatValue(value)}.`)
-  if (typeof type !== 'string' || type === '')
-    throw wrong("broker() to be told the type of its entities, such as 'user'", type)
+  expectText(type, 'the type of broker()', "a name of its entities, such as 'user'")
   rejectUnknownOptions(options, ['regions', 'id', 'dependencies', 'scopes', 'mode'], 'broker()')
   const { regions, scopes, mode } = options
-  if (!Array.isArray(regions) || regions.length === 0)
-    throw wrong(`\`regions\` of broker '${type}' to list regions`, regions)
+  const listing = `\`regions\` of broker '${type}' to list regions`
+  expectThat(Array.isArray(regions) && regions.length > 0, regions, listing)
   for (const region of regions as readonly (Target | null | undefined)[])
-    if (typeof region?.invalidateDependencies !== 'function')
-      throw wrong(`\`regions\` of broker '${type}' to list regions`, region)
+    expectThat(typeof region?.invalidateDependencies === 'function', region, listing)
   const ways = ['id', 'dependencies'] as const
   for (const way of ways)
-    if (options[way] !== undefined && typeof options[way] !== 'function')
-      throw wrong(`\`${way}\` of broker '${type}' to be a function of the item`, options[way])
+    if (options[way] !== undefined)
+      expectFunction(options[way], `\`${way}\` of broker '${type}'`, 'a function of the item')
   for (const scope of scopes === undefined ? [] : [scopes].flat())
-    if (typeof (scope as { namesFor?: unknown } | null)?.namesFor !== 'function')
-      throw wrong(`\`scopes\` of broker '${type}' to be made by dep.scopes()`, scope)
+    expectThat(
+      typeof (scope as { namesFor?: unknown } | null)?.namesFor === 'function',
+      scope,
+      `\`scopes\` of broker '${type}' to come from dep.scopes()`,
+    )
   if (scopes === undefined && ways.every((way) => options[way] === undefined))
     throw new CorralError(
       'ERR_OPTION',
       `Expected broker '${type}' to be told what an item invalidates: give \`id\`, \`dependencies\` or \`scopes\`.`,
     )
-  if (mode !== undefined && mode !== 'hard' && mode !== 'soft')
-    throw wrong(`\`mode\` of broker '${type}' to be 'hard' or 'soft'`, mode)
+  if (mode !== undefined) expectOneOf(mode, `\`mode\` of broker '${type}'`, ['hard', 'soft'])
 }

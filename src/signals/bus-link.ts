@@ -1,6 +1,7 @@
 import { report, reportUndecodable } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
 /** What two ends of the same address say to each other. */
@@ -107,6 +108,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
   let failures = 0
   let confessed = 0
   let timer: NodeJS.Timeout | undefined
+  const late = () => new Error(`the bus did not take it within ${timeout} ms.`)
   const send = (body: Body): MaybePromise<void> => {
     const owed = failures
     const lost = owed > confessed ? { lost: true } : {}
@@ -131,7 +133,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     }
     try {
       const sent = bus.publish(text)
-      return isPromise(sent) ? within(timeout, sent).then(done, failed) : done()
+      return isPromise(sent) ? withTimeout(sent, timeout, late).then(done, failed) : done()
     } catch (error) {
       return failed(error)
     }
@@ -204,23 +206,4 @@ export function portions(names: readonly string[]): string[][] {
     lists.at(-1)?.push(name)
   }
   return lists
-}
-
-/** What timers can do, in ms; a longer one would end at once. */
-const LONGEST = 2 ** 31 - 1
-
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  if (ms === Number.POSITIVE_INFINITY) return work
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`the bus did not take it within ${ms} ms.`)),
-      Math.min(ms, LONGEST),
-    )
-  })
-  try {
-    await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -1,4 +1,5 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { expectThat } from '../base/options.js'
 
 /**
  * Carries short texts between processes: Redis pub/sub, or whatever you have. It need not keep messages for who is not
@@ -60,4 +61,14 @@ export function localBus(): LocalBus {
       for (const listener of [...listeners]) listener.up()
     },
   }
+}
+
+/** @throws CorralError `ERR_OPTION` unless it can publish and subscribe. */
+export function expectBus(bus: unknown, where: string): asserts bus is Bus {
+  const { publish, subscribe } = (bus ?? {}) as Partial<Bus>
+  expectThat(
+    typeof publish === 'function' && typeof subscribe === 'function',
+    bus,
+    `${where} to receive a bus, such as redisBus()`,
+  )
 }

@@ -2,9 +2,9 @@ import { report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectThat, rejectUnknownOptions } from '../base/options.js'
 import { type InvalidationReason, sourceOf } from '../events/event-source.js'
-import type { Bus } from './bus.js'
+import { type Bus, expectBus } from './bus.js'
 import { type Body, isNames, link, portions } from './bus-link.js'
 
 export interface RelayOptions {
@@ -29,20 +29,15 @@ export interface Relay {
  * before anything is done, when their metadata cannot travel.
  */
 export function relay(bus: Bus, sources: readonly object[], options: RelayOptions = {}): Relay {
-  if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected relay() to receive a bus, such as redisBus(), got ${formatValue(bus)}.`,
-    )
+  expectBus(bus, 'relay()')
   rejectUnknownOptions(options, ['timeout', 'maxMeta'], 'relay()')
   const { maxMeta = 65_536 } = options
-  if (!(typeof maxMeta === 'number' && maxMeta > 0))
-    throw new CorralError('ERR_OPTION', `Expected \`maxMeta\` to be above zero, got ${formatValue(maxMeta)}.`)
-  if (!Array.isArray(sources) || sources.length === 0)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected relay() to receive a list of regions and brokers, relay(bus, [users]), got ${formatValue(sources)}.`,
-    )
+  expectThat(typeof maxMeta === 'number' && maxMeta > 0, maxMeta, '`maxMeta` to be above zero')
+  expectThat(
+    Array.isArray(sources) && sources.length > 0,
+    sources,
+    'relay() to receive a list of regions and brokers, relay(bus, [users])',
+  )
   const known = new Map(
     sources.map((one) => {
       const source = sourceOf(one, 'relay()')

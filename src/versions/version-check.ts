@@ -1,7 +1,9 @@
 import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { expectFunction, expectOneOf, expectThat } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
+import { withTimeout } from '../base/timers.js'
 import { currentTransaction } from '../creation/transaction.js'
 import { currentSession, isAsking, runQuestion } from './session.js'
 
@@ -40,33 +42,30 @@ const sessions = processGlobal('asked', () => new WeakMap<object, Map<object, Me
 /** The session asks again for every version: it changed what they tell of. */
 export function forget(session: object | undefined = currentSession()): void {
   if (session === undefined) return
-  if ((typeof session !== 'object' && typeof session !== 'function') || session === null)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected session.forget() to receive the object of a session, or nothing, got ${formatValue(session)}.`,
-    )
+  expectThat(
+    (typeof session === 'object' && session !== null) || typeof session === 'function',
+    session,
+    'session.forget() to receive the object of a session, or nothing',
+  )
   sessions.delete(session)
 }
 
 /** @throws CorralError `ERR_OPTION` when an option cannot be right. */
 export function makeCheck(where: string, options: CheckOptions): Check {
   const { session = currentSession, withoutSession = 'compute', defaultVersion = '-1' } = options
-  if (typeof session !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`session\` of ${where} to be a function that answers the session's object, got ${formatValue(session)}.`,
+  expectFunction(session, `\`session\` of ${where}`, "a function that returns the session's object")
+  expectOneOf(withoutSession, `\`withoutSession\` of ${where}`, ['compute', 'throw'])
+  expectThat(
+    typeof defaultVersion === 'string' && defaultVersion !== '' && !defaultVersion.startsWith(OTHER),
+    defaultVersion,
+    `\`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}'`,
+  )
+  const timeout = milliseconds(options.timeout ?? '10s', 'timeout')
+  const late = () =>
+    new CorralError(
+      'ERR_TIMEOUT',
+      `Expected ${where} to answer within ${timeout} ms. Make its check cheaper, or raise its \`timeout\`.`,
     )
-  if (withoutSession !== 'compute' && withoutSession !== 'throw')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`withoutSession\` of ${where} to be 'compute' or 'throw', got ${formatValue(withoutSession)}.`,
-    )
-  if (typeof defaultVersion !== 'string' || defaultVersion === '' || defaultVersion.startsWith(OTHER))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`defaultVersion\` of ${where} to be a non-empty string that does not begin with '${OTHER}', got ${formatValue(defaultVersion)}.`,
-    )
-  const limit = milliseconds(options.timeout ?? '10s', 'timeout')
   const identity = {}
 
   const memo = (needed = true): Memo | undefined => {
@@ -78,11 +77,11 @@ export function makeCheck(where: string, options: CheckOptions): Check {
         `Expected ${where} to be called in a session. Start one with session.run() or a middleware, or say withoutSession: 'compute'.`,
       )
     }
-    if (typeof owner !== 'object' && typeof owner !== 'function')
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected \`session\` of ${where} to answer an object, or undefined outside of a session, got ${formatValue(owner)}.`,
-      )
+    expectThat(
+      typeof owner === 'object' || typeof owner === 'function',
+      owner,
+      `\`session\` of ${where} to return an object, or undefined outside of a session`,
+    )
     let checks = sessions.get(owner)
     if (checks === undefined) sessions.set(owner, (checks = new Map()))
     let found = checks.get(identity)
@@ -101,7 +100,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
   }
   const timely = (ask: () => MaybePromise<Version>): MaybePromise<Version> => {
     const answer = ask()
-    return isPromise(answer) && limit !== Number.POSITIVE_INFINITY ? within(limit, answer, where) : answer
+    return isPromise(answer) ? withTimeout(answer, timeout, late) : answer
   }
   /** In a session the question itself would be waited for; without one nobody waits, and nothing is paid. */
   const asked = (key: string, ask: () => MaybePromise<Version>) =>
@@ -153,29 +152,6 @@ export function makeCheck(where: string, options: CheckOptions): Check {
 
 /** Begins the text of a version that would otherwise read like the default. */
 const OTHER = '~'
-
-async function within<R>(ms: number, answer: Promise<R>, where: string): Promise<R> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => {
-        reject(
-          new CorralError(
-            'ERR_TIMEOUT',
-            `Expected ${where} to answer within ${ms} ms. Make its check cheaper, or raise its \`timeout\`.`,
-          ),
-        )
-      },
-      // The longest that a timer of Node can be; a longer one would go off at once.
-      Math.min(ms, 2 ** 31 - 1),
-    )
-  })
-  try {
-    return await Promise.race([answer, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
 
 /** A version as text; `undefined`: there is none. */
 function textOf(version: unknown, where: string): string | undefined {

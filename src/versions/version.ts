@@ -1,6 +1,6 @@
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectFunction, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
 import type { IdPart } from '../ledger/names.js'
 import { type CheckOptions, makeCheck, type Version } from './version-check.js'
 import { openName, readName, register, registered } from './version-names.js'
@@ -34,16 +34,8 @@ export function version<const A extends readonly IdPart[] = []>(
     ['session', 'withoutSession', 'defaultVersion', 'timeout', 'replace'],
     'dep.version()',
   )
-  if (typeof name !== 'string' || name === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the name of a version to be a non-empty string, got ${formatValue(name)}.`,
-    )
-  if (typeof check !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the check of the version '${name}' to be a function, got ${formatValue(check)}.`,
-    )
+  expectText(name, 'the name of a version')
+  expectFunction(check, `the check of the version '${name}'`)
   if (registered(name) !== undefined && options.replace !== true)
     throw new CorralError(
       'ERR_OPTION',
@@ -68,11 +60,12 @@ export function textOfParts(parts: readonly unknown[]): string {
   return JSON.stringify(
     parts.map((part) => {
       if (typeof part === 'bigint') return { n: String(part) }
-      if (typeof part === 'string' || (typeof part === 'number' && Number.isFinite(part))) return part
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected the parts of a version to be strings, finite numbers or bigints, got ${formatValue(part)}.`,
+      expectThat(
+        typeof part === 'string' || (typeof part === 'number' && Number.isFinite(part)),
+        part,
+        'the parts of a version to be strings, finite numbers or bigints',
       )
+      return part
     }),
   )
 }

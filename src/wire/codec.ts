@@ -1,7 +1,13 @@
 import type { Bytes, CachedValue } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import {
+  expectFunction,
+  expectInteger,
+  expectText,
+  expectThat,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import { type BackendProxy, mapValues } from '../chain/proxy.js'
 import { frame, readFrame } from './frame.js'
 
@@ -17,9 +23,9 @@ const FIRST_USER_CODEC = 128
 const LAST_USER_CODEC = 255
 
 /** @default maxBytes of every encoding: 16 MiB */
-export const MAX_BYTES = 16 * 1024 * 1024
+const MAX_BYTES = 16 * 1024 * 1024
 /** @default maxDepth of every encoding */
-export const MAX_DEPTH = 500
+const MAX_DEPTH = 500
 
 /**
  * A user's own encoding of payloads. Corral frames what it makes: metadata, the codec's id and a CRC.
@@ -47,13 +53,10 @@ const registered = new Map<number, string>()
 export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(codec, ['id', 'name', 'encode', 'decode', 'maxBytes'], 'defineCodec()')
   register(codec.id, codec.name)
-  if (typeof codec.encode !== 'function' || typeof codec.decode !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected defineCodec() to receive encode and decode functions, got ${formatValue(codec.encode)} and ${formatValue(codec.decode)}.`,
-    )
+  expectFunction(codec.encode, '`encode` of defineCodec()')
+  expectFunction(codec.decode, '`decode` of defineCodec()')
   const { id, name } = codec
-  const maxBytes = limit(codec.maxBytes ?? MAX_BYTES, 'maxBytes', name)
+  const { maxBytes } = sizeLimits(codec, name)
   return mapValues<CachedValue, Bytes>({
     name,
     inner: 'bytes',
@@ -81,16 +84,13 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
 }
 
 function register(id: number, name: string): void {
-  if (!Number.isInteger(id) || id < FIRST_USER_CODEC || id > LAST_USER_CODEC)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}, got ${formatValue(id)}. Lower ids belong to Corral.`,
-    )
-  if (typeof name !== 'string' || name === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the \`name\` of a codec to be a non-empty text, got ${formatValue(name)}.`,
-    )
+  expectThat(
+    Number.isInteger(id) && id >= FIRST_USER_CODEC && id <= LAST_USER_CODEC,
+    id,
+    `the \`id\` of a codec to be a whole number from ${FIRST_USER_CODEC} to ${LAST_USER_CODEC}`,
+    'Lower ids belong to Corral.',
+  )
+  expectText(name, 'the `name` of a codec')
   const holder = registered.get(id) ?? name
   if (holder !== name)
     throw new CorralError(
@@ -100,16 +100,15 @@ function register(id: number, name: string): void {
   registered.set(id, name)
 }
 
-/**
- * Checks an option that bounds something.
- * @throws CorralError `ERR_OPTION` unless it is a whole number above 0.
- */
-export function limit(value: number, option: string, where: string): number {
-  if (Number.isSafeInteger(value) && value > 0) return value
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${option}\` of ${where} to be a whole number above 0, got ${formatValue(value)}.`,
-  )
+/** The bounds of an encoding. @throws CorralError `ERR_OPTION` unless both are whole numbers above 0. */
+export function sizeLimits(
+  options: { readonly maxBytes?: number; readonly maxDepth?: number },
+  where: string,
+): { readonly maxBytes: number; readonly maxDepth: number } {
+  return {
+    maxBytes: expectInteger(options.maxBytes ?? MAX_BYTES, `\`maxBytes\` of ${where}`),
+    maxDepth: expectInteger(options.maxDepth ?? MAX_DEPTH, `\`maxDepth\` of ${where}`),
+  }
 }
 
 /** @throws CorralError `ERR_VALUE_TOO_LARGE` for an encoded payload beyond `maxBytes`. */
