@@ -154,7 +154,7 @@ describe('compress', () => {
   it.each([
     [
       { algorithm: 'zip' },
-      'Expected `algorithm` of compress() to be one of deflate, gzip, brotli, zstd, lz4, snappy',
+      "Expected `algorithm` of compress() to be 'deflate', 'gzip', 'brotli', 'zstd', 'lz4' or 'snappy'",
     ],
     [{ algorithm: 'toString' }, 'Expected `algorithm`'],
     [{ level: 0 }, 'Expected `level` of compress() with deflate to be a whole number from 1 to 9, got `0`'],

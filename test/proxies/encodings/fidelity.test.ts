@@ -10,7 +10,7 @@ import { benchOf, ENCODINGS, type Encoding, shelf } from './chains.js'
 import { difference } from './same.js'
 import { SAMPLES, type Sample } from './samples.js'
 
-const KEPT = 'withheld'
+const KEPT = 'kept'
 const REFUSED = 'refused'
 const UNREADABLE = 'a miss'
 

@@ -120,7 +120,10 @@ describe('defineCodec() refuses', () => {
   it('a codec without a name, without functions, with unknown options', () => {
     expect(code(() => defineCodec({ ...codec, id: 201, name: '' }))).toMatch(/^ERR_OPTION: .*`name`/)
     expect(code(() => defineCodec({ ...codec, id: 201, encode: 5 as never }))).toMatch(
-      /^ERR_OPTION: .*encode and decode/,
+      /^ERR_OPTION: .*`encode` .* a function/,
+    )
+    expect(code(() => defineCodec({ ...codec, id: 201, decode: undefined as never }))).toMatch(
+      /^ERR_OPTION: .*`decode` .* a function/,
     )
     expect(code(() => defineCodec({ ...codec, id: 201, lossy: true } as never))).toMatch(
       /^ERR_OPTION: Unknown option `lossy`/,
