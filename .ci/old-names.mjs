@@ -20,7 +20,7 @@ const TEXTS = [
     'corral/dogpile',
   ],
   [/\bundecodableCount\b/, 'the total in a message of the channel corral:undecodable'],
-  [/\bversioned\(\{[^{}]*\bttl\b/, 'expirationTime'],
+  [/\bversioned\(\{[^{}]*\bttl\b|\bcacheResults\(\{[^{}]*\btimeout\b/, 'expirationTime'],
   [/'dead'/, "'invalid'"],
 ]
 
