@@ -1,9 +1,10 @@
 import { inject } from 'vitest'
 import { standalone } from '../backends/redis/deployments.js'
 import { faultProxy } from '../support/faultproxy.js'
+import { LONG } from '../support/long.js'
 import { sleep } from '../support/waiting.js'
 import { busBindings } from './checker.js'
-import { histories, LONG, type World } from './history.js'
+import { histories, type World } from './history.js'
 
 /** Processes with stores that a Redis bus joins, each behind a faulty network. */
 async function joined(troubled: boolean): Promise<World> {

@@ -9,9 +9,10 @@ import { clockKeys, stampKey } from '../../backends/redis/format.js'
 import { dep } from '../../src/index.js'
 import { say } from '../backends/memcached/start.js'
 import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
+import { LONG } from '../support/long.js'
 import { startMemcached } from '../support/servers.js'
 import { BY_NAMES, ROWS } from './generator.js'
-import { histories, LONG, type World } from './history.js'
+import { histories, type World } from './history.js'
 
 /** The clock's name in `src/dependencies/tracking-layer.ts`. */
 const THE_CLOCK = '~clock'

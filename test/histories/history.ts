@@ -5,14 +5,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { LONG } from '../support/long.js'
 import { bundleProgram, type Program } from '../support/programs.js'
 import { sleep } from '../support/waiting.js'
 import { type Binding, check, excused, type Verdict } from './checker.js'
 import { type Happened, readEvents } from './events.js'
 import { type Part, SHARES, type Way } from './generator.js'
 import type { Place } from './places.js'
-
-export const LONG = process.env.LONG === '1'
 
 /** What a history stands on, and what happens to it. */
 export interface World {
@@ -61,7 +60,7 @@ export function histories(
   describe(subject, () => {
     let program: Program
     beforeAll(async () => {
-      program = await bundleProgram('test/histories/process.ts')
+      program = await bundleProgram('test/histories/peer.ts')
     })
     afterAll(() => program?.end())
 

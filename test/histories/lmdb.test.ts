@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { LONG } from '../support/long.js'
 import { BY_KEYS } from './generator.js'
-import { histories, LONG } from './history.js'
+import { histories } from './history.js'
 
 histories('the history of processes over LMDB', {
   floor: {

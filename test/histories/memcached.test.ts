@@ -1,9 +1,10 @@
 import { inject } from 'vitest'
 import { say } from '../backends/memcached/start.js'
 import { type Fault, faultProxy } from '../support/faultproxy.js'
+import { LONG } from '../support/long.js'
 import { startMemcached } from '../support/servers.js'
 import { sleep } from '../support/waiting.js'
-import { histories, LONG, type World } from './history.js'
+import { histories, type World } from './history.js'
 
 async function troubled(): Promise<World> {
   let server = await startMemcached()

@@ -1,8 +1,9 @@
 import type { Cluster, Redis } from 'ioredis'
 import { inject } from 'vitest'
 import { cluster, type Deployment, sentinel, standalone } from '../backends/redis/deployments.js'
+import { LONG } from '../support/long.js'
 import { sharedNow, sleep } from '../support/waiting.js'
-import { histories, LONG, type World } from './history.js'
+import { histories, type World } from './history.js'
 
 const nodes = ({ admin }: Deployment): readonly Redis[] =>
   'nodes' in admin ? (admin as Cluster).nodes('master') : [admin]

@@ -13,12 +13,12 @@ import {
   type Region,
   wrap,
 } from '../../src/index.js'
+import { LONG } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { watched } from './moments.js'
 import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
 import { stepped, telling } from './stepped.js'
 
-const LONG = process.env.LONG === '1'
 /** How often one may be left, in the long form, while he could go on. */
 const PREEMPTIONS = Number(process.env.PREEMPTIONS ?? 3)
 /** How many orders of each of these are drawn at random, in the long form. */

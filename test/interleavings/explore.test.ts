@@ -11,12 +11,11 @@ import {
   type Region,
   wrap,
 } from '../../src/index.js'
+import { LONG } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { type Touched, watched } from './moments.js'
 import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
 import { stepped } from './stepped.js'
-
-const LONG = process.env.LONG === '1'
 
 type Scenario = (schedule: Schedule) => Promise<unknown>
 

@@ -8,7 +8,8 @@ import { lmdb } from '../../backends/lmdb/index.js'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import { type Backend, type Bytes, type InvalidationMode, type Ledger, wrap } from '../../src/index.js'
-import { LONG, temporaryFolder } from '../backends/lmdb/support.js'
+import { temporaryFolder } from '../backends/lmdb/support.js'
+import { LONG } from '../support/long.js'
 import { sleep } from '../support/waiting.js'
 import {
   type Exploration,

@@ -2,7 +2,8 @@ import { afterAll } from 'vitest'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import { type Backend, type Bytes, wrap } from '../../src/index.js'
-import { LONG, withMemcached } from '../backends/memcached/start.js'
+import { withMemcached } from '../backends/memcached/start.js'
+import { LONG } from '../support/long.js'
 import {
   type Exploration,
   keepsOrderOfInvalidations,

@@ -1,9 +1,9 @@
 import { afterAll, expect } from 'vitest'
+import { LONG } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { keepsOrderOfInvalidations, losesNoInvalidation } from './no-invalidation-is-lost.js'
 import { humble, stepped } from './stepped.js'
 
-const LONG = process.env.LONG === '1'
 const BUDGET = LONG ? 200_000 : 600
 const SAMPLES = LONG ? 100_000 : 600
 

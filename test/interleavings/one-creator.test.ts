@@ -1,12 +1,13 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { nullBackend } from '../../backends/null.js'
 import { makeRegion } from '../../src/index.js'
+import { LONG } from '../support/long.js'
 import { turn } from '../support/waiting.js'
 import { explore, type Schedule } from './explore.js'
 import { type Opener, runsOneCreator } from './one-creator.js'
 import { stepped } from './stepped.js'
 
-const BUDGET = process.env.LONG === '1' ? 200_000 : 2_500
+const BUDGET = LONG ? 200_000 : 2_500
 
 let runs = 0
 let complete = 0

@@ -14,6 +14,7 @@ import type { BackendProxy } from '../../src/chain/proxy.js'
 import { wrap } from '../../src/chain/wrap.js'
 import { makeRegion } from '../../src/region/region.js'
 import { frame } from '../../src/wire/frame.js'
+import { LONG } from '../support/long.js'
 import { undecodableTotal } from '../support/undecodable.js'
 import { bytesStore, now, rows, same, seeded } from './encodings/bytes-store.js'
 
@@ -22,7 +23,6 @@ const old: SealKey = { id: 1, secret: randomBytes(32) }
 const current: SealKey = { id: 2, secret: randomBytes(48) }
 const bytes = rows(3)
 const context = 'users'
-const long = process.env.LONG === '1'
 
 describe.each(modes)('seal in the mode %s', (mode) => {
   const proxy = seal({ keys: [current], context, mode })
@@ -192,7 +192,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
       const random = seeded(mode.length)
       const whole = (below: number) => Math.floor(random() * below)
       const sample = await put(proxy, rows(1))
-      for (let round = 0; round < (long ? 1_000_000 : 5_000); round++) {
+      for (let round = 0; round < (LONG ? 1_000_000 : 5_000); round++) {
         const stored = Buffer.from(sample)
         if (round % 2 === 0)
           stored.set(
@@ -205,7 +205,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
         expect(found === undefined || same(cut, sample)).toBe(true)
       }
     },
-    long ? 600_000 : 30_000,
+    LONG ? 600_000 : 30_000,
   )
 
   it('brings every key and every value back, and only under that key', async () => {

@@ -21,11 +21,10 @@ import {
 import { session, type VersionedFunction, versioned } from '../../src/session/index.js'
 import { temporaryFolder } from '../backends/lmdb/support.js'
 import { cluster, type Deployment, standalone } from '../backends/redis/deployments.js'
+import { LONG } from '../support/long.js'
 import { type Server, startMemcached } from '../support/servers.js'
 import { gate, sleep } from '../support/waiting.js'
 import { table } from './support.js'
-
-const LONG = process.env.LONG === '1'
 
 interface Store {
   /** Another connection to the same data, as another process has it. */

@@ -2,9 +2,10 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { openTruth } from '../../histories/truth.js'
+import { LONG } from '../../support/long.js'
 import { sleep } from '../../support/waiting.js'
 import { pattern } from './peer-writer.js'
-import { bundlePeer, endPeers, LONG, startPeer, temporaryFolder } from './support.js'
+import { bundlePeer, endPeers, startPeer, temporaryFolder } from './support.js'
 
 const KILLS = LONG ? 200 : 20
 const KEYS = 6

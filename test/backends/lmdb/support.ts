@@ -72,5 +72,3 @@ export interface RunningPeer {
 export function endPeers(): void {
   for (const child of alive) child.kill('SIGKILL')
 }
-
-export const LONG = process.env.LONG === '1'

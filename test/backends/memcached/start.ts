@@ -6,8 +6,6 @@ import type { MemcachedOptions } from '../../../backends/memcached/options.js'
 import type { Backend, Bytes } from '../../../src/index.js'
 import { type Server, startMemcached } from '../../support/servers.js'
 
-export const LONG = process.env.LONG === '1'
-
 export interface Bench {
   readonly server: Server
   readonly address: string

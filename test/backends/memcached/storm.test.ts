@@ -2,9 +2,10 @@ import { describe, expect, inject, it } from 'vitest'
 import { memcached } from '../../../backends/memcached/index.js'
 import type { Bytes, Ledger } from '../../../src/index.js'
 import { type Fault, faultProxy } from '../../support/faultproxy.js'
+import { LONG } from '../../support/long.js'
 import { startMemcached } from '../../support/servers.js'
 import { sleep, turn } from '../../support/waiting.js'
-import { bytes, LONG, text } from './start.js'
+import { bytes, text } from './start.js'
 
 const MS = LONG ? 60_000 : 10_000
 const TIMEOUT = 200

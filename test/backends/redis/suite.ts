@@ -3,8 +3,6 @@ import type { Backend, Bytes } from '../../../src/index.js'
 import { cluster, type Deployment, sentinel, standalone, tls, withUser } from './deployments.js'
 import { canFetch, other } from './other-servers.js'
 
-export const LONG = process.env.LONG === '1'
-
 /** Tests against a real Redis of their own; reported as skipped when servers were opted out of. */
 export function withRedis(
   subject: string,

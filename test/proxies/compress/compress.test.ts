@@ -14,6 +14,7 @@ import { CorralError } from '../../../src/base/errors.js'
 import { isPromise } from '../../../src/base/maybe-promise.js'
 import type { BackendProxy } from '../../../src/chain/proxy.js'
 import { wrap } from '../../../src/chain/wrap.js'
+import { LONG } from '../../support/long.js'
 import { bytesStore, now, rows, same, seeded } from '../encodings/bytes-store.js'
 import { attacks, forged } from './attacks.js'
 import type { Everywhere } from './everywhere.js'
@@ -26,7 +27,6 @@ const brotliBomb = Buffer.from(
   'z///f/gnAOKxQCD3/p/////wTwDEYQGA7v0/////4Z8AiMMiAN37f/7//8M/ARCHBQC69//8//+HfwIgDgsAdO//8x+8Hv8EQBwWAOhi1wM=',
   'base64',
 )
-const long = process.env.LONG === '1'
 
 function refusal(run: () => unknown): CorralError {
   try {
@@ -183,8 +183,8 @@ describe('compress', () => {
 describe('a compressed entry that was tampered with', () => {
   for (const algorithm of builtin)
     for (const { title, run } of attacks)
-      it(`${algorithm}: ${title}`, { timeout: long ? 600_000 : 30_000 }, () =>
-        run(algorithm, long ? 334_000 : 3_000),
+      it(`${algorithm}: ${title}`, { timeout: LONG ? 600_000 : 30_000 }, () =>
+        run(algorithm, LONG ? 334_000 : 3_000),
       )
 
   it('is a miss under an unknown or a wrong algorithm', async () => {
@@ -261,7 +261,7 @@ describe('compress in other Nodes and with optional packages', () => {
     written: Readonly<Record<string, string>>,
   ): Promise<Everywhere> =>
     new Promise((resolve, reject) => {
-      const rounds = long ? '60000' : '300'
+      const rounds = LONG ? '60000' : '300'
       const child = execFile(
         node,
         [script],
@@ -298,7 +298,7 @@ describe('compress in other Nodes and with optional packages', () => {
     const lz4 = usable('lz4-napi', await fetchPackage('lz4-napi'))
     const snappy = usable('snappy', await fetchPackage('snappy'))
     // Compiled on the spot for half a minute where its ready-made binaries cannot be reached.
-    const zstd = long ? usable('zstd-napi', await fetchPackage('zstd-napi'), true) : undefined
+    const zstd = LONG ? usable('zstd-napi', await fetchPackage('zstd-napi'), true) : undefined
     const packages = [lz4, snappy, zstd].filter((path) => path !== undefined).join(':')
     const nodes = [
       ['this Node', process.execPath],

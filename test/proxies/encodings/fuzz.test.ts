@@ -4,12 +4,13 @@ import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import { ID_BYTES } from '../../../proxies/msgpack/shapes.js'
 import { readFrame } from '../../../src/wire/frame.js'
+import { LONG } from '../../support/long.js'
 import { seeded } from './bytes-store.js'
 import { type Bench, benchOf, ENCODINGS, forged, learnShapes, payloadOf } from './chains.js'
 import { difference } from './same.js'
 
 /** Payloads for each encoding; the same ones in every run. `LONG=1` for the long form. */
-const PAYLOADS = process.env.LONG === undefined ? 20_000 : 1_000_000
+const PAYLOADS = LONG ? 1_000_000 : 20_000
 const SEED = 20_261_121
 const SLOW_MS = 30
 const KEPT_MB = 64

@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { LONG } from '../../support/long.js'
 import { graphs, plainScalars, richScalars } from './arbitrary.js'
 import { benchOf, ENCODINGS, learnShapes } from './chains.js'
 import { difference } from './same.js'
 
-const RUNS = process.env.LONG === undefined ? 2000 : 100_000
+const RUNS = LONG ? 100_000 : 2000
 
 /** Without a prototype is read back with one; the table of fidelity says so. */
 const PLAIN = { noNullPrototype: true }
