@@ -1,13 +1,15 @@
 import type { Backend, Outcome, WriteOptions } from '../src/backend/backend.js'
-import type { CachedValue, DependencySnapshot, LedgerTime } from '../src/backend/cached-value.js'
+import type { CachedValue } from '../src/backend/cached-value.js'
+import { delegate } from '../src/backend/delegate.js'
 import { preciseClock, stamp } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
 import { rejectUnknownOptions } from '../src/base/options.js'
-import { type BackendProxy, delegate } from '../src/chain/proxy.js'
-import type { InvalidationMode, Ledger } from '../src/ledger/ledger.js'
+import type { BackendProxy } from '../src/chain/proxy.js'
+import type { InvalidationMode, Ledger, OpenLedger } from '../src/ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../src/ledger/snapshot.js'
 import type { Bus } from '../src/signals/bus.js'
 import { type Body, isNames, link, portions } from '../src/signals/bus-link.js'
 
@@ -73,7 +75,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         const order = orderIn(body)
         if (order === undefined) return false
         if (order.do === 'drop') obey(() => next.deleteMulti(order.keys))
-        else obey(() => next.ledger?.invalidate(order.clock, order.names, order.mode))
+        else obey(() => next.ledger?.open(order.clock).invalidate(order.names, order.mode))
         return true
       },
     })
@@ -126,9 +128,13 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
       deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => andThen(drop(keys), () => undefined)),
       acquire: (key, ms, how) =>
         andThen(next.acquire(key, ms, how), (acquired) =>
-          how?.steal === true && acquired.token !== undefined
-            ? { token: `${STOLEN}${acquired.token}` }
-            : acquired,
+          acquired.token === undefined
+            ? acquired
+            : {
+                ...acquired,
+                ...(how?.steal === true && { token: `${STOLEN}${acquired.token}` }),
+                ...(acquired.asOf !== undefined && { asOf: epochs.tag(acquired.asOf) }),
+              },
         ),
       renew: (key, token, ms) => next.renew(key, token.replace(STOLEN, ''), ms),
       release: (key, token) => next.release(key, token.replace(STOLEN, '')),
@@ -185,9 +191,15 @@ type Tagged = ReturnType<typeof tagged>
 function tagged(period: () => string) {
   const known = new WeakMap<DependencySnapshot, { readonly of: string; readonly plain: DependencySnapshot }>()
   let inner = ''
-  const tag = (instant: LedgerTime): LedgerTime => {
-    inner = instant.epoch
-    return { epoch: `${period()}/${inner}`, at: instant.at }
+  let last: { readonly of: string; readonly plain: LedgerTime; readonly time: LedgerTime } | undefined
+  const tag = (plain: LedgerTime): LedgerTime => {
+    const of = period()
+    // Every hit asks for the time, so the text of its epoch is kept.
+    if (last?.plain === plain && last.of === of) return last.time
+    inner = plain.epoch
+    const time = { epoch: `${of}/${inner}`, at: plain.at }
+    last = { of, plain, time }
+    return time
   }
   /** The snapshot in the ledger's own terms, if it is of this period. Every hit asks, so the answer is kept. */
   const without = (snapshot: DependencySnapshot): DependencySnapshot | undefined => {
@@ -209,37 +221,42 @@ function ledgerWith(
   ledger: Ledger,
   { tag, without }: Tagged,
   live: () => boolean,
-  say: (body: Body) => MaybePromise<void>,
+  send: (body: Body) => MaybePromise<void>,
 ): Ledger {
-  const { unmoved } = ledger
+  // Other processes hear of its names, so regions need names of their own.
   return {
-    // Other processes hear of its names, so that regions need names of their own.
     shared: true,
-    read: (clock, names) =>
-      live()
-        ? andThen(ledger.read(clock, names), (reading) => ({
-            ...reading,
-            now: reading.now && tag(reading.now),
-          }))
-        : { now: undefined, stamps: names.map(() => undefined) },
-    now: (clock, names) => andThen(ledger.now(clock, names), tag),
-    ...(unmoved !== undefined && {
-      unmoved: (clock: string, snapshot: DependencySnapshot) => {
-        // Asked of what was just read, and what is read while messages may be lost is nothing.
-        const plain = without(snapshot)
-        return plain !== undefined && unmoved(clock, plain)
-      },
-    }),
-    judge: (clock, snapshot) => {
-      const plain = live() ? without(snapshot) : undefined
-      return plain === undefined ? 'invalid' : ledger.judge(clock, plain)
+    open(clock) {
+      const below = ledger.open(clock)
+      const { time, restore } = below
+      return {
+        ...below,
+        // Asked about an entry that was just read, and nothing is read while messages may be lost.
+        ...(time !== undefined && {
+          time: () => {
+            const now = live() ? time() : undefined
+            return now && tag(now)
+          },
+        }),
+        read: (names) =>
+          live()
+            ? andThen(below.read(names), (reading) => ({ ...reading, now: reading.now && tag(reading.now) }))
+            : { now: undefined, stamps: names.map(() => undefined) },
+        now: (names) => andThen(below.now(names), tag),
+        ...(restore !== undefined && {
+          restore: (snapshot: DependencySnapshot) => {
+            const plain = live() ? without(snapshot) : undefined
+            return plain === undefined ? 'invalid' : restore(plain)
+          },
+        }),
+        invalidate: (names, mode) =>
+          andThen(below.invalidate(names, mode), () =>
+            andThen(
+              mapEach(portions(names), (portion) => send({ do: 'stamp', clock, names: portion, mode })),
+              () => undefined,
+            ),
+          ),
+      } satisfies OpenLedger
     },
-    invalidate: (clock, names, mode) =>
-      andThen(ledger.invalidate(clock, names, mode), () =>
-        andThen(
-          mapEach(portions(names), (portion) => say({ do: 'stamp', clock, names: portion, mode })),
-          () => undefined,
-        ),
-      ),
   }
 }

@@ -18,7 +18,7 @@ import type { Ledger } from '../src/ledger/ledger.js'
 export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
   rejectUnknownOptions(options, ['ledger'], 'dependencies()')
   expectThat(
-    options.ledger === undefined || typeof options.ledger?.judge === 'function',
+    options.ledger === undefined || typeof options.ledger?.open === 'function',
     options.ledger,
     "`ledger` to be a ledger, such as memoryLedger() or another backend's",
   )

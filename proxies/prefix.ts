@@ -1,5 +1,6 @@
 import { expectText } from '../src/base/options.js'
-import { mapKeys, type TransparentProxy } from '../src/chain/proxy.js'
+import { mapKeys } from '../src/chain/map-keys.js'
+import type { TransparentProxy } from '../src/chain/proxy.js'
 
 /**
  * Puts a text before every key, and before the names of the ledger of the layers below: regions and applications share

@@ -11,7 +11,8 @@ import {
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
-import { type BackendProxy, mapValues } from '../src/chain/proxy.js'
+import { mapValues } from '../src/chain/map-values.js'
+import type { BackendProxy } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 
 export interface SealKey {

@@ -10,34 +10,24 @@ export type {
 export {
   type Bytes,
   type CachedValue,
-  type DependencyGroup,
-  type DependencySnapshot,
-  type LedgerTime,
   type Metadata,
   NO_VALUE,
   type NoValue,
 } from './backend/cached-value.js'
 export { defineBackend } from './backend/define-backend.js'
+export { delegate, type Overrides } from './backend/delegate.js'
 export type { Acquired, LeaseOperations, PlainMutex } from './backend/lease.js'
+export type { Tracker } from './backend/tracker.js'
 export type { Clock } from './base/clock.js'
 export { diagnostics, type Messages } from './base/diagnostics.js'
 export type { Duration } from './base/duration.js'
 export { CorralError, type CorralErrorCode } from './base/errors.js'
 export type { MaybePromise } from './base/maybe-promise.js'
+export { intercept, type Operation, type OperationName } from './chain/intercept.js'
 export { sha1, sha256, whenLongerThan } from './chain/manglers.js'
-export {
-  type BackendProxy,
-  type Codec,
-  delegate,
-  intercept,
-  type KeyMangler,
-  mapKeys,
-  mapValues,
-  type Operation,
-  type OperationName,
-  type Overrides,
-  type TransparentProxy,
-} from './chain/proxy.js'
+export { type KeyMangler, mapKeys } from './chain/map-keys.js'
+export { mapValues } from './chain/map-values.js'
+export type { BackendProxy, Codec, TransparentProxy } from './chain/proxy.js'
 export { wrap } from './chain/wrap.js'
 export type { CreateOptions, Creation, Creator, MultiCreator } from './creation/types.js'
 export { dep } from './dependencies/dep.js'
@@ -81,16 +71,10 @@ export type {
   Invalidate,
 } from './functions/types.js'
 export { type EpochStore, epochLedger } from './ledger/epoch-ledger.js'
-export {
-  type Freshness,
-  type InvalidationMode,
-  type Ledger,
-  type LedgerReading,
-  memoryLedger,
-  type Stamp,
-  type Tracker,
-} from './ledger/ledger.js'
+export type { Freshness, InvalidationMode, Ledger, LedgerReading, Stamp } from './ledger/ledger.js'
+export { memoryLedger } from './ledger/memory-ledger.js'
 export type { IdPart } from './ledger/names.js'
+export type { DependencyGroup, DependencySnapshot, LedgerTime } from './ledger/snapshot.js'
 export { makeRegion } from './region/region.js'
 export { localInvalidation, type RegionInvalidator } from './region/region-invalidator.js'
 export type {

@@ -1,6 +1,7 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
+import { openable } from '../../src/ledger/clocked-ledger.js'
 import { byteBudget } from './client/budget.js'
 import type { OpenFile } from './client/open-file.js'
 import type { Store } from './client/store.js'
@@ -27,7 +28,7 @@ export function backendOver(store: Store, place: Place): Backend<Bytes> {
     timeout,
     ...fileEntries(store, ledger, waiters, budget),
     ...fileLeases(store, waiters),
-    ledger,
+    ledger: openable(ledger),
     async close() {
       if (store.closed) return
       budget.close()

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { LedgerTime } from '../../src/backend/cached-value.js'
 import type { Stamp } from '../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../src/ledger/snapshot.js'
 import type { Change, ReadRecord, RecordVersion } from './client/store.js'
 import { clockOf, newVersion, stampKey, TAG, taggedKey } from './format.js'
 

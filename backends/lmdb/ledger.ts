@@ -1,12 +1,7 @@
-import type { DependencySnapshot } from '../../src/backend/cached-value.js'
-import {
-  type Freshness,
-  freshnessAt,
-  type InvalidationMode,
-  type Ledger,
-  namesOf,
-  type Stamp,
-} from '../../src/ledger/ledger.js'
+import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
+import { type Freshness, freshnessAt, type InvalidationMode, type Stamp } from '../../src/ledger/ledger.js'
+import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
+import { namesOf } from '../../src/ledger/snapshot.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import { clockReader, encodeStamp, moveClock, readStamp } from './clock-records.js'
 import { stampKey } from './format.js'
@@ -17,7 +12,7 @@ export interface RecordedFreshness {
   readonly records: readonly RecordVersion[]
 }
 
-export interface FileLedger extends Ledger {
+export interface FileLedger extends ClockedLedger {
   freshnessIn(read: ReadRecord, clock: string, snapshot: DependencySnapshot): RecordedFreshness
 }
 
@@ -125,7 +120,7 @@ function planStamps(
 /** Writes the invalidations of a clock one batch at a time. */
 function batchedInvalidations(
   write: (clock: string, batch: readonly Invalidation[]) => Promise<void>,
-): Ledger['invalidate'] {
+): ClockedLedger['invalidate'] {
   const waiting = new Map<string, Invalidation[]>()
   const writeAll = async (clock: string): Promise<void> => {
     for (;;) {

@@ -4,6 +4,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { CorralError } from '../../src/base/errors.js'
 import { ignoreRejection, type MaybePromise } from '../../src/base/maybe-promise.js'
 import { withTimeout } from '../../src/base/timers.js'
+import { openable } from '../../src/ledger/clocked-ledger.js'
 import type { Commands } from './client/commands.js'
 import { entriesOf } from './entries.js'
 import { entryItemsOf } from './entry-items.js'
@@ -49,14 +50,14 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
     renew: (key, token, ms) => timely('renew', leases.renew(key, token, ms)),
     release: (key, token) => timely('release', leases.release(key, token)),
     held: leases.held,
-    ledger: {
+    ledger: openable({
       shared: true,
       read: ledger.read,
       // Up to five round trips, where a name was learnt late.
       judge: (clock, snapshot) => timely('ledger.judge', ledger.judge(clock, snapshot)),
       now: (clock, names) => timely('ledger.now', ledger.now(clock, names)),
       invalidate: (clock, names, mode) => timely('ledger.invalidate', ledger.invalidate(clock, names, mode)),
-    },
+    }),
     close() {
       leases.close()
       commands.close()

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Acquired, LeaseOperations } from '../../src/backend/lease.js'
+import type { LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
 import { orElse } from '../../src/base/maybe-promise.js'
@@ -34,7 +34,7 @@ export function leasesOf(items: EntryItems): Leases {
   const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
   const abandoned = abandonedLeases()
 
-  const busy = (key: string, { id, until }: StoredLease): Acquired => {
+  const busy = (key: string, { id, until }: StoredLease): StoreAcquired => {
     const remaining = Math.max(0, until - Date.now())
     const remainingNow = async () => {
       const lease = liveLease(await items.get(key))
@@ -55,7 +55,7 @@ export function leasesOf(items: EntryItems): Leases {
     return undefined
   }
 
-  const request = async (key: string, id: Buffer, ms: number, steal: boolean): Promise<Acquired> => {
+  const request = async (key: string, id: Buffer, ms: number, steal: boolean): Promise<StoreAcquired> => {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const lease: StoredLease = { id, until: Date.now() + ms }
       // Both travel together: a missing key, the usual case, is leased in one round trip.

@@ -1,17 +1,12 @@
 import { randomInt } from 'node:crypto'
-import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
-import {
-  type Freshness,
-  freshnessAt,
-  type Ledger,
-  type LedgerReading,
-  namesOf,
-  type Stamp,
-} from '../../src/ledger/ledger.js'
+import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
+import { type Freshness, freshnessAt, type LedgerReading, type Stamp } from '../../src/ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
+import { namesOf } from '../../src/ledger/snapshot.js'
 import type { Commands, Item } from './client/commands.js'
 import { CLOCK, STAMP, wireName } from './format.js'
 
-export interface MemcachedLedger extends Ledger {
+export interface MemcachedLedger extends ClockedLedger {
   /** Whether an entry of this snapshot may be stored. */
   isCurrent(clock: string, snapshot: DependencySnapshot): Promise<boolean>
 }

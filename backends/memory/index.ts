@@ -11,7 +11,8 @@ import {
   optionError,
   rejectUnknownOptions,
 } from '../../src/base/options.js'
-import { memoryLedger } from '../../src/ledger/ledger.js'
+import { memoryLedger } from '../../src/ledger/memory-ledger.js'
+import { validate } from '../../src/ledger/validate.js'
 import { type CopyMode, copier } from './copy.js'
 import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
@@ -104,7 +105,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     const { token, ifCurrent } = options
     if (token === undefined) leases.revoke(key)
     else if (!leases.owns(key, token)) return 'lost'
-    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.snapshot) !== 'fresh') {
+    if (ifCurrent !== undefined && validate(ledger.open(ifCurrent.clock), ifCurrent.snapshot) !== 'fresh') {
       if (token === undefined) store.delete(key)
       else leases.revoke(key)
       return 'refused'
@@ -130,7 +131,10 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     setMulti: (writes: readonly Write<unknown>[]) =>
       writes.map(([key, value, options]) => set(key, value, options)),
     deleteMulti: (keys) => keys.forEach(remove),
-    acquire: leases.acquire,
+    acquire(key, ms, options) {
+      const acquired = leases.acquire(key, ms, options)
+      return acquired.token === undefined ? acquired : { ...acquired, found: get(key) }
+    },
     renew: leases.renew,
     release: leases.release,
     held: leases.held,

@@ -3,7 +3,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
-import type { Ledger } from '../../src/ledger/ledger.js'
+import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
 
 type Operations = Required<
   Pick<
@@ -19,7 +19,7 @@ type Operations = Required<
     | 'release'
     | 'held'
   >
-> & { readonly ledger: Ledger }
+> & { readonly ledger: ClockedLedger }
 
 export interface Drain {
   readonly operations: Operations

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { BackendSpec, Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import { arriving, type LeaseOperations } from '../../src/backend/lease.js'
+import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { Recovery } from '../../src/backend/recovery.js'
 import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
-import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
+import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
+import type { LedgerReading } from '../../src/ledger/ledger.js'
 import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
 
@@ -19,7 +20,7 @@ export interface FailurePolicyOptions {
   readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
   readonly writes: EntryWrites
   readonly lease: LeaseOperations<Bytes>
-  readonly ledger: Ledger
+  readonly ledger: ClockedLedger
   readonly recovery: Recovery
   readonly failOpen: boolean
 }
@@ -28,7 +29,7 @@ type Operation = 'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMul
 
 export type GuardedOperations = Required<
   Pick<BackendSpec<Bytes>, Operation | keyof LeaseOperations<Bytes>>
-> & { readonly ledger: Ledger }
+> & { readonly ledger: ClockedLedger }
 
 /** What the operations share. */
 interface Policy extends FailurePolicyOptions {
@@ -192,7 +193,12 @@ function guardedLease(policy: Policy): LeaseOperations<Bytes> {
 function acquire({ lease, recovery }: Policy, key: string, ms: number) {
   const isSure = recovery.size === 0
   return andThen(lease.acquire(key, ms), (acquired) =>
-    arriving(acquired, (value) => (isSure && recovery.size === 0 ? value : undefined)),
+    acquired.token !== undefined
+      ? acquired
+      : {
+          ...acquired,
+          settled: acquired.settled.then((value) => (isSure && recovery.size === 0 ? value : undefined)),
+        },
   )
 }
 
@@ -204,7 +210,7 @@ async function steal({ lease, recovery, stolen, unfenced }: Policy, key: string,
   return acquired
 }
 
-function guardedLedger(policy: Policy): Ledger {
+function guardedLedger(policy: Policy): ClockedLedger {
   const { ledger, recovery, unfenced } = policy
   return {
     shared: ledger.shared,

@@ -1,6 +1,6 @@
-import type { LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
 import type { Stamp } from '../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../src/ledger/snapshot.js'
 
 /**
  * Everything that this backend writes beside the values has this prefix: `~corral:<kind>:…`, or `~corral:<kind>={…}`

@@ -3,6 +3,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
+import { openable } from '../../src/ledger/clocked-ledger.js'
 import { breaker } from './client/breaker.js'
 import {
   isCluster,
@@ -105,6 +106,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
     ...drain.operations,
+    ledger: openable(drain.operations.ledger),
     close: () => (closing ??= close()),
   })
 }

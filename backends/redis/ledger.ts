@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import type { DependencySnapshot, LedgerTime } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
-import { type Freshness, freshnessAt, type Ledger, namesOf } from '../../src/ledger/ledger.js'
+import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
+import { type Freshness, freshnessAt } from '../../src/ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
+import { namesOf } from '../../src/ledger/snapshot.js'
 import type { ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, parseClock, stampKey, stampKeys } from './format.js'
@@ -9,7 +11,7 @@ import { cachingLedgerReader, type ReadLedger } from './reads/ledger-reader.js'
 import type { Reads } from './reads/read-batcher.js'
 
 /** What writes need of a ledger beside its public face. */
-export interface RedisLedger extends Ledger {
+export interface RedisLedger extends ClockedLedger {
   readonly read: ReadLedger
 }
 

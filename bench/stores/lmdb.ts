@@ -15,7 +15,7 @@ import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
-import { mapKeys } from '../../src/chain/proxy.js'
+import { mapKeys } from '../../src/chain/map-keys.js'
 import { wrap } from '../../src/chain/wrap.js'
 import { makeRegion } from '../../src/region/region.js'
 import {

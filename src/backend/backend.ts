@@ -1,8 +1,8 @@
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { Ledger, Tracker } from '../ledger/ledger.js'
-import type { DependencySnapshot } from './cached-value.js'
-import type { LeaseOperations, PlainMutex } from './lease.js'
+import type { Ledger, WriteCondition } from '../ledger/ledger.js'
+import type { Acquired, AcquireOptions, LeaseOperations, PlainMutex } from './lease.js'
+import type { Tracker } from './tracker.js'
 
 /** Stored · the lease was revoked, stolen or has expired · something it was made from was invalidated. */
 export type Outcome = 'stored' | 'lost' | 'refused'
@@ -13,7 +13,7 @@ export interface WriteOptions {
   /** Makes this write the fill of a lease: stored only while the token still holds. Absent: the lease is revoked. */
   readonly token?: string
   /** Store only if nothing that the value was made from was invalidated, in the same step where the store can. */
-  readonly ifCurrent?: { readonly clock: string; readonly snapshot: DependencySnapshot }
+  readonly ifCurrent?: WriteCondition
 }
 
 export type Write<T> = readonly [key: string, value: T, options: WriteOptions]
@@ -52,10 +52,15 @@ export type LeaseReach = 'store' | 'mutex' | 'process'
 
 /** What proxies receive and regions hold: complete. Made by `defineBackend`. */
 export interface Backend<in out T = unknown>
-  extends Omit<Required<BackendSpec<T>>, 'set' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'> {
+  extends Omit<
+    Required<BackendSpec<T>>,
+    'set' | 'acquire' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'
+  > {
   /** What is stored. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
   set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome>
+  /** Never waits. Brings, with the token, what is stored and the ledger's time. */
+  acquire(key: string, ms: number, options?: AcquireOptions): MaybePromise<Acquired<T>>
   readonly ledger: Ledger | undefined
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach

@@ -1,22 +1,4 @@
-/** A moment on a ledger's clock. Moments of different epochs cannot be compared: the clock was lost in between. */
-export interface LedgerTime {
-  readonly epoch: string
-  readonly at: number
-}
-
-/** Names that a part of an entry was made from, and the clock `a` as it stood before that part was made. */
-export interface DependencyGroup {
-  readonly asOf: number
-  readonly names: readonly string[]
-}
-
-/** Everything that an entry was made from. It is current while no name was invalidated after its group's `a`. */
-export interface DependencySnapshot {
-  readonly epoch: string
-  readonly groups: readonly DependencyGroup[]
-  /** Names of versions, each with what it was when the entry was made. No ledger knows them: their checks are asked. */
-  readonly versions?: readonly string[]
-}
+import type { DependencySnapshot } from '../ledger/snapshot.js'
 
 export interface Metadata {
   /** Epoch ms, taken before the creator ran; decides every question of invalidation where no ledger does. */

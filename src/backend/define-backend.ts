@@ -1,9 +1,20 @@
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import {
+  andThen,
+  ignoreRejection,
+  isPromise,
+  type MaybePromise,
+  mapEach,
+  orElse,
+} from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
-import type { Ledger } from '../ledger/ledger.js'
-import type { Backend, BackendSpec, WriteOptions } from './backend.js'
+import { MAX_DELAY, withTimeout } from '../base/timers.js'
+import type { LedgerQuestion } from '../ledger/ledger.js'
+import { aroundBackend } from './around.js'
+import type { Backend, BackendSpec } from './backend.js'
+import { orGiveBack } from './delegate.js'
+import type { Acquired, Granted } from './lease.js'
 import { leaseFor } from './local-lease.js'
 
 const REQUIRED = ['get', 'set', 'delete'] as const
@@ -12,95 +23,73 @@ const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'close', 'mutex'] as co
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 'timeout', 'stores']
 
 /**
- * Completes what an author wrote: batch forms, an answer to empty batches, a deadline for every operation, and a lease
- * of this process where the store has none.
- * @throws CorralError `ERR_OPTION` when a method is missing, is no function, or only part of the lease is there.
+ * Completes a backend that an author wrote: batch forms, empty batches, a deadline for every operation, a lease of this
+ * process where the store has none, and the stored value and the ledger's time with every lease that is granted.
+ * @throws CorralError `ERR_OPTION` if a method is missing, is not a function, or only a part of the lease is there.
  */
 export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
-  check(spec)
-  const given = milliseconds(spec.timeout ?? '10s', 'timeout')
-  // A longer timer would fire at once.
-  const limit = given < 2 ** 31 ? given : Number.POSITIVE_INFINITY
+  checkSpec(spec)
+  const limit = milliseconds(spec.timeout ?? '10s', 'timeout')
+  const backend = complete(spec)
+  return limit > MAX_DELAY ? backend : withDeadlines(backend, limit)
+}
+
+function complete<T>(spec: BackendSpec<T>): Backend<T> {
   const { set, deleteOne, lease, reach } = leaseFor(spec)
-  const timely = <R>(operation: string, work: MaybePromise<R>): MaybePromise<R> =>
-    isPromise(work) && limit !== Number.POSITIVE_INFINITY
-      ? within(limit, work, `${spec.name}.${operation}`)
-      : work
-
-  /** An answer of another length would give callers each other's values. */
-  const complete = <R>(operation: string, count: number, answer: MaybePromise<readonly R[]>) =>
-    andThen(answer, (results) => {
-      if (Array.isArray(results) && results.length === count) return results as readonly R[]
-      throw new CorralError(
-        'ERR_BACKEND',
-        `Expected ${spec.name}.${operation} to answer an array of ${count}, one for each key in their order, got ${
-          Array.isArray(results) ? `one of ${results.length}` : formatValue(results)
-        }.`,
-      )
-    })
-
-  // A store that cannot be late is spared the question.
-  const get =
-    limit === Number.POSITIVE_INFINITY
-      ? (key: string) => spec.get(key)
-      : (key: string) => timely('get', spec.get(key))
-  const write = (key: string, value: T, options: WriteOptions) => timely('set', set(key, value, options))
-  const remove = (key: string) => timely('delete', deleteOne(key))
+  const { ledger } = spec
+  const get = (key: string) => spec.get(key)
+  // Without a lease of the store's own each write of a batch is fenced here, one by one.
   const ownBatches = reach === 'store'
+  /** The step after a grant where the store's own brought only the token. */
+  const readAfterGrant = (
+    key: string,
+    question: LedgerQuestion | undefined,
+    granted: Partial<Granted<T>>,
+  ) => {
+    const found = 'found' in granted ? granted.found : get(key)
+    const asOf =
+      granted.asOf ?? (question === undefined ? undefined : ledger?.open(question.clock).now(question.names))
+    return isPromise(found) || isPromise(asOf)
+      ? Promise.all([found, asOf]).then(([value, time]) => ({ ...granted, found: value, asOf: time }))
+      : { ...granted, found, asOf }
+  }
   return {
     name: spec.name,
     get,
-    set: write,
-    delete: remove,
-    getMulti: (keys) => {
+    set,
+    delete: deleteOne,
+    getMulti(keys) {
       if (keys.length === 0) return []
       return spec.getMulti === undefined
         ? mapEach(keys, get)
-        : complete('getMulti', keys.length, timely('getMulti', spec.getMulti(keys)))
+        : expectLength(spec, 'getMulti', keys.length, spec.getMulti(keys))
     },
-    setMulti: (writes) => {
+    setMulti(writes) {
       if (writes.length === 0) return []
-      // Without a lease of the store's own each write is fenced here, one by one.
       return spec.setMulti !== undefined && ownBatches
-        ? complete('setMulti', writes.length, timely('setMulti', spec.setMulti(writes)))
-        : mapEach(writes, ([key, value, options]) => write(key, value, options))
+        ? expectLength(spec, 'setMulti', writes.length, spec.setMulti(writes))
+        : mapEach(writes, ([key, value, options]) => set(key, value, options))
     },
-    deleteMulti: (keys) => {
+    deleteMulti(keys) {
       if (keys.length === 0) return
-      if (spec.deleteMulti !== undefined && ownBatches) return timely('deleteMulti', spec.deleteMulti(keys))
-      const done = mapEach(keys, remove)
-      return isPromise(done) ? done.then(() => {}) : undefined
+      if (spec.deleteMulti !== undefined && ownBatches) return spec.deleteMulti(keys)
+      return andThen(mapEach(keys, deleteOne), () => undefined)
     },
-    acquire(key, ms, options) {
-      const work = lease.acquire(key, ms, options)
-      if (!isPromise(work)) return work
-      let late = false
-      // A lease that is granted after its caller was told otherwise is held by nobody.
-      work.then(
-        ({ token }) => {
-          if (late && token !== undefined)
-            void orElse(
+    acquire: (key, ms, options) =>
+      andThen(lease.acquire(key, ms, options), (acquired): MaybePromise<Acquired<T>> => {
+        const { token } = acquired
+        return token === undefined
+          ? acquired
+          : (orGiveBack(
+              () => readAfterGrant(key, options?.question, acquired),
               () => lease.release(key, token),
-              () => false,
-            )
-        },
-        () => {},
-      )
-      const timed = timely('acquire', work)
-      void orElse(
-        () => timed,
-        () => {
-          late = true
-        },
-      )
-      return timed
-    },
-    renew: (key, token, ms) => timely('renew', lease.renew(key, token, ms)),
-    release: (key, token) => timely('release', lease.release(key, token)),
-    held: (key) => timely('held', lease.held(key)),
+            ) as MaybePromise<Granted<T>>)
+      }),
+    renew: (key, token, ms) => lease.renew(key, token, ms),
+    release: (key, token) => lease.release(key, token),
+    held: (key) => lease.held(key),
     close: () => spec.close?.(),
-    ledger:
-      limit === Number.POSITIVE_INFINITY ? spec.ledger : spec.ledger && timelyLedger(spec.ledger, timely),
+    ledger,
     tracker: spec.tracker,
     reach,
     stores: spec.stores,
@@ -108,23 +97,64 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
   }
 }
 
-/** A ledger that hangs would hold up every read that rests on it. What answers at once pays nothing. */
-function timelyLedger(
-  ledger: Ledger,
-  timely: <R>(operation: string, work: MaybePromise<R>) => MaybePromise<R>,
-): Ledger {
+/** A result of another length would give callers each other's values. */
+function expectLength<T, R>(
+  { name }: BackendSpec<T>,
+  operation: string,
+  count: number,
+  returned: MaybePromise<readonly R[]>,
+): MaybePromise<readonly R[]> {
+  return andThen(returned, (results) => {
+    if (Array.isArray(results) && results.length === count) return results as readonly R[]
+    throw new CorralError(
+      'ERR_BACKEND',
+      `Expected ${name}.${operation} to return an array of ${count}, one for each key in their order, got ${
+        Array.isArray(results) ? `one of ${results.length}` : formatValue(results)
+      }.`,
+    )
+  })
+}
+
+/** A store or a ledger that hangs must not hold up its callers. An operation that returns at once pays nothing. */
+function withDeadlines<T>(backend: Backend<T>, ms: number): Backend<T> {
+  const bounded = aroundBackend(backend, (operation, run) => {
+    const work = run()
+    return isPromise(work) && operation !== 'settled' && operation !== 'close'
+      ? withTimeout(work, ms, () => late(`${backend.name}.${operation}`, ms))
+      : work
+  })
   return {
-    ...(ledger.unmoved && { unmoved: ledger.unmoved.bind(ledger) }),
-    ...(ledger.use && { use: ledger.use.bind(ledger) }),
-    shared: ledger.shared,
-    read: (clock, names) => timely('ledger.read', ledger.read(clock, names)),
-    now: (clock, names) => timely('ledger.begin', ledger.now(clock, names)),
-    judge: (clock, snapshot) => timely('ledger.judge', ledger.judge(clock, snapshot)),
-    invalidate: (clock, names, mode) => timely('ledger.invalidate', ledger.invalidate(clock, names, mode)),
+    ...bounded,
+    acquire(key, time, options) {
+      let timedOut = false
+      const acquired = andThen(backend.acquire(key, time, options), (late) => {
+        // The caller saw a failure and will not release the lease, so it is released here.
+        if (timedOut && late.token !== undefined)
+          void ignoreRejection(
+            orElse(
+              () => backend.release(key, late.token),
+              () => false,
+            ),
+          )
+        return late
+      })
+      if (!isPromise(acquired)) return acquired
+      return withTimeout(acquired, ms, () => {
+        timedOut = true
+        return late(`${backend.name}.acquire`, ms)
+      })
+    },
   }
 }
 
-function check<T>(spec: BackendSpec<T>): void {
+function late(operation: string, ms: number): CorralError {
+  return new CorralError(
+    'ERR_TIMEOUT',
+    `${operation} did not return within ${ms} ms. Check the store, or raise \`timeout\` of the backend.`,
+  )
+}
+
+function checkSpec<T>(spec: BackendSpec<T>): void {
   if (typeof spec !== 'object' || spec === null)
     throw new CorralError(
       'ERR_OPTION',
@@ -152,23 +182,4 @@ function check<T>(spec: BackendSpec<T>): void {
       'ERR_OPTION',
       `Backend '${spec.name}' has only part of a lease: \`${missing.join('`, `')}\` missing. Give all of ${LEASE.join(', ')}, or none.`,
     )
-}
-
-async function within<R>(ms: number, work: Promise<R>, operation: string): Promise<R> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(
-        new CorralError(
-          'ERR_TIMEOUT',
-          `${operation} did not answer within ${ms} ms. Check the store, or raise \`timeout\` of the backend.`,
-        ),
-      )
-    }, ms)
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -1,36 +1,72 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, preciseClock } from '../base/clock.js'
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import type { LedgerQuestion, Stamp } from '../ledger/ledger.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
+
+/** How a lease is asked for. */
+export interface AcquireOptions {
+  /** Takes the lease from its holder, whose fill is then lost. @default false */
+  readonly steal?: boolean
+  /** Names whose ledger time the caller needs; a layer that tracks dependencies turns them into `question`. */
+  readonly names?: readonly string[] | undefined
+  /** A question about the ledger, answered in the step that grants the lease where the store can. */
+  readonly question?: LedgerQuestion | undefined
+}
+
+/** A lease that was granted, and what the store held when it was. */
+export interface Granted<T = never> {
+  /** Fences exactly one fill. */
+  readonly token: string
+  /** The stored value, read in the step of the grant or after it. */
+  readonly found: T | undefined
+  /** The ledger's time, taken in the step of the grant or after it; absent where no question was asked. */
+  readonly asOf?: LedgerTime | undefined
+  /** The stamps of the question's `expected` names, if they were read in the same step. */
+  readonly stamps?: readonly (Stamp | undefined)[] | undefined
+}
 
 /**
- * The answer to `acquire`: a token that fences exactly one fill, or how long to wait.
- * `settled` resolves when the lease was filled, released, revoked or has expired; `remaining` is in ms. It may resolve
- * with what was stored when the lease ended, where the store proves that this was after it was asked for here: only who
- * began before that may have it, since for a later one it may have been invalidated in between.
+ * A lease that another caller holds. `settled` resolves when it was filled, released, revoked or has expired; `remaining`
+ * is in ms. `settled` may bring the stored value, if the store proves that the lease ended after it was asked for here:
+ * only callers that began before that may have the value, since an invalidation may have come in between for later ones.
  */
-export type Acquired<T = never> =
-  | { readonly token: string }
-  | { readonly token?: undefined; readonly remaining: number; readonly settled: Promise<T | void> }
+export interface Denied<T = never> {
+  readonly token?: undefined
+  readonly remaining: number
+  readonly settled: Promise<T | void>
+}
 
-/** Lets a layer change what a waiter may be given, or keep it back with `undefined`: the waiter then reads for himself. */
-export function arriving<T, R>(
+export type Acquired<T = never> = Granted<T> | Denied<T>
+
+/** The result of a store's own `acquire`. A grant leaves out `found` and `asOf` if the store cannot read them in the same step. */
+export type StoreAcquired<T = never> =
+  | (Omit<Granted<T>, 'found'> & { readonly found?: T | undefined })
+  | Denied<T>
+
+/** Changes the values that an acquisition brings, as a layer changes values that it reads. */
+export function mapAcquired<T, R>(
   acquired: Acquired<T>,
-  change: (value: T) => MaybePromise<R | undefined>,
-): Acquired<R> {
-  if (acquired.token !== undefined) return acquired
-  const settled = acquired.settled.then((value) => (value === undefined ? undefined : change(value)))
+  ofGranted: (granted: Granted<T>) => MaybePromise<R | undefined>,
+  ofSettled: (value: T) => MaybePromise<R | undefined>,
+): MaybePromise<Acquired<R>> {
+  if (acquired.token !== undefined) return andThen(ofGranted(acquired), (found) => ({ ...acquired, found }))
+  const settled = acquired.settled.then((value) => (value === undefined ? undefined : ofSettled(value)))
   return { ...acquired, settled }
 }
 
-/** The four operations of a fenced lease: a backend has all of them or none. */
+/** The operations of a fenced lease, as an author writes them: a backend has all of them or none. */
 export interface LeaseOperations<T = never> {
-  /** Never waits and never answers a value: whoever is granted a lease reads again. `steal` takes it from its holder. */
-  acquire(key: string, ms: number, options?: { readonly steal?: boolean }): MaybePromise<Acquired<T>>
+  /**
+   * Never waits. Leave `found` and `asOf` out of the grant if the store cannot read them in the same step: `defineBackend`
+   * then reads them afterwards.
+   */
+  acquire(key: string, ms: number, options?: AcquireOptions): MaybePromise<StoreAcquired<T>>
   /** Extends the lease while its holder works. False: it is no longer held. */
   renew(key: string, token: string, ms: number): MaybePromise<boolean>
   /** Gives the lease back unused. False: it was no longer held, so the key was invalidated or stolen meanwhile. */
   release(key: string, token: string): MaybePromise<boolean>
-  /** Whether anybody holds the lease; must not take it. */
+  /** Whether a caller holds the lease. Must not take it. */
   held(key: string): MaybePromise<boolean>
 }
 
@@ -43,8 +79,8 @@ export interface PlainMutex {
 }
 
 /** Leases of this process, with what a synchronous store needs to fence its writes. */
-export interface LocalLeases extends LeaseOperations {
-  acquire(key: string, ms: number, options?: { readonly steal?: boolean }): Acquired
+export interface LocalLeases extends LeaseOperations<never> {
+  acquire(key: string, ms: number, options?: AcquireOptions): { readonly token: string } | Denied<never>
   renew(key: string, token: string, ms: number): boolean
   release(key: string, token: string): boolean
   held(key: string): boolean

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { CorralError } from '../base/errors.js'
-import type { KeyMangler } from './proxy.js'
+import type { KeyMangler } from './map-keys.js'
 
 /** A key as the 40 hexadecimal digits of its SHA-1: short keys for stores that limit their length. */
 export const sha1: KeyMangler = (key) => createHash('sha1').update(key).digest('hex')

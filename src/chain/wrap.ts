@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { Bytes } from '../backend/cached-value.js'
+import { governLeases } from '../backend/delegate.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { seeingReads } from './proxy.js'
 
 /**
  * Puts proxies around a backend, listed from the backend outwards: the last one sees a caller's key and value first.
@@ -33,7 +33,7 @@ export function wrap(backend: Backend, ...layers: Layer[]): Backend {
       layer(chain),
       `proxy ${i + 1} of wrap() (${layer.name || 'unnamed'}) to return a backend`,
     )
-    chain = seeingReads(around, chain)
+    chain = governLeases(around, chain)
   })
   return chain
 }

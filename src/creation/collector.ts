@@ -1,5 +1,5 @@
-import type { DependencyGroup, DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
 import { isVersion } from '../ledger/checked-names.js'
+import type { DependencyGroup, DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 
 /** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
 export interface DependencyCollector {

@@ -1,5 +1,5 @@
 import { NO_VALUE } from '../backend/cached-value.js'
-import type { CallRegistry } from '../ledger/ledger.js'
+import type { CallRegistry } from '../backend/tracker.js'
 
 /** How many values are renewed at a time: a group must not fall upon the database all at once. */
 const AT_A_TIME = 8
@@ -38,7 +38,7 @@ export function remembered(limit = 10_000): CallRegistry {
       }
     },
     keys: (names) => [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))],
-    async renew(keys, values) {
+    async repeat(keys, values) {
       const failures: unknown[] = []
       let pending = keys
       while (pending.length > 0) {

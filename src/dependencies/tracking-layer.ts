@@ -1,137 +1,86 @@
-import type { Backend } from '../backend/backend.js'
-import { type CachedValue, type DependencySnapshot, isCachedValue } from '../backend/cached-value.js'
-import { arriving } from '../backend/lease.js'
+import type { Backend, WriteOptions } from '../backend/backend.js'
+import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
+import { delegate, type Overrides } from '../backend/delegate.js'
+import { type Granted, mapAcquired } from '../backend/lease.js'
+import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
-import { andThen, ignoreRejection, isPromise, type MaybePromise, mapLazily } from '../base/maybe-promise.js'
-import { delegate, type Overrides } from '../chain/proxy.js'
+import {
+  all,
+  andThen,
+  ignoreRejection,
+  isPromise,
+  type MaybePromise,
+  mapLazily,
+} from '../base/maybe-promise.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
-  type CallRegistry,
   type Freshness,
   freshnessAt,
+  isUnmoved,
   type Ledger,
   type LedgerReading,
-  namesOf,
+  type OpenLedger,
+  type WriteCondition,
 } from '../ledger/ledger.js'
+import { type DependencySnapshot, namesOf } from '../ledger/snapshot.js'
+import { validate } from '../ledger/validate.js'
+import { type KeyNames, keyNames, sameNames } from './key-names.js'
 
-/** The clock of a ledger, under the prefix of the layers below. */
+/** The clock of a chain's ledger, under the prefixes of the layers below. */
 const CLOCK = '~clock'
-
-/** How many names of keys a process remembers, to ask for their stamps in the same round trip as for the entry. */
-const REMEMBERED = 200_000
-const LISTED = 20_000
 
 /** More names than this on one entry are reported: every read asks for the stamp of each of them. */
 const MANY = 1_000
-/** Keys that are reported by one chain at most. */
-const TOLD = 1_000
+/** The most keys that one chain reports. */
+const REPORTED = 1_000
+
+export interface TrackingOptions {
+  /** The ledger is not the store's own. Validating and writing are then two steps; the next read catches a change between. */
+  readonly lent?: boolean
+  readonly calls?: () => CallRegistry
+}
 
 /**
- * Makes entries die with what they were made from. An entry carries its snapshot; a read compares it with the ledger, a
- * write is checked against it. With a `lent` ledger, which is not the store's own, checking and writing are two steps:
- * what slips in between is caught by the next read.
+ * Makes entries die with their dependencies. An entry carries a snapshot; a read compares it with the ledger, a write is
+ * checked against it.
  */
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, calls }: { readonly lent?: boolean; readonly calls?: () => CallRegistry } = {},
+  { lent = false, calls }: TrackingOptions = {},
 ): Backend<CachedValue> {
-  ledger.use?.(CLOCK)
-  const remembered = memory()
-  /** Whether reads answer later; what answers at once is judged without asking for anything together. */
-  let later = true
-  const told = crowds()
-  const learn = (key: string, snapshot: DependencySnapshot): void => {
-    const names = namesOf(snapshot)
-    if (later) remembered.learn(key, names)
-    if (names.length > MANY) told(key, names.length)
-  }
-  const judged = (found: CachedValue | undefined, freshness: Freshness): CachedValue | undefined => {
-    if (freshness === 'fresh' || found === undefined) return found
-    return freshness === 'invalid'
-      ? undefined
-      : { payload: found.payload, metadata: { ...found.metadata, stale: true } }
-  }
-  /** What the ledger lets pass may rest on versions, of which no ledger knows. */
-  const current = (
-    found: CachedValue | undefined,
-    snapshot: DependencySnapshot,
-  ): MaybePromise<CachedValue | undefined> =>
-    snapshot.versions === undefined || found === undefined
-      ? found
-      : andThen(outdated(snapshot.versions), ({ length }) => (length === 0 ? found : undefined))
-  /** Judges what is here already against a ledger that answers whenever it does. */
-  const judge = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
-    if (found === undefined) return undefined
-    const snapshot = snapshotOf(found)
-    if (snapshot === undefined) return unvouched(found)
-    // What nearly every hit comes down to, where names need not even be mapped.
-    if (ledger.unmoved?.(CLOCK, snapshot)) return current(found, snapshot)
-    const freshness = ledger.judge(CLOCK, snapshot)
-    if (freshness === 'fresh') return current(found, snapshot)
-    return isPromise(freshness)
-      ? freshness.then((later) => current(judged(found, later), snapshot))
-      : current(judged(found, freshness), snapshot)
-  }
-  /** Judges an entry by a reading that was asked for together with it, if that covers its names. */
-  const judgeBy = (
-    key: string,
-    found: CachedValue | undefined,
-    reading: LedgerReading,
-    asked: readonly string[],
-  ) => {
-    if (found === undefined) return undefined
-    const snapshot = snapshotOf(found)
-    if (snapshot === undefined) return unvouched(found)
-    const names = namesOf(snapshot)
-    if (names !== asked) remembered.learn(key, names)
-    if (
-      reading.now?.epoch === snapshot.epoch &&
-      snapshot.groups.every(({ asOf }) => (reading.now?.at ?? 0) <= asOf)
-    )
-      return current(found, snapshot)
-    return covers(asked, names)
-      ? current(judged(found, freshnessAt(snapshot, reading)), snapshot)
-      : andThen(ledger.read(CLOCK, names), (later) =>
-          current(judged(found, freshnessAt(snapshot, later)), snapshot),
-        )
-  }
+  const opened = ledger.open(CLOCK)
+  const keys = keyNames()
+  const learn = learning(keys)
+  const judge = judging(opened, keys)
+  /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
+  let readsLater = true
 
-  /** What a fill told its waiters was judged by the ledger in the step that stored it, if the ledger is the store's own. */
-  const vouched = (key: string, found: CachedValue): MaybePromise<CachedValue | undefined> => {
-    const snapshot = snapshotOf(found)
-    if (lent || snapshot === undefined) return undefined
-    learn(key, snapshot)
-    return current(found, snapshot)
-  }
+  const readings = (asked: readonly (readonly string[])[]) =>
+    asked.map((names) => ignoreRejection(opened.read(names)))
 
   const layer: Overrides<CachedValue> = {
     get(key) {
       const found = next.get(key)
-      later = isPromise(found)
-      if (!isPromise(found)) return judge(found)
-      const asked = remembered.expected(key)
-      const reading = ignoreRejection(ledger.read(CLOCK, asked))
+      readsLater = isPromise(found)
+      if (!isPromise(found)) return judge.present(found)
+      const asked = keys.expected(key)
+      const reading = ignoreRejection(opened.read(asked))
       return mapLazily(found, (entry) =>
-        entry === undefined ? undefined : mapLazily(reading, (read) => judgeBy(key, entry, read, asked)),
+        entry === undefined ? undefined : mapLazily(reading, (read) => judge.by(key, entry, read, asked)),
       )
     },
-    getMulti(keys) {
-      const found = next.getMulti(keys)
-      later = isPromise(found)
-      if (!isPromise(found)) {
-        const judgements = found.map(judge)
-        return judgements.some(isPromise)
-          ? Promise.all(judgements)
-          : (judgements as (CachedValue | undefined)[])
-      }
-      const asked = keys.map((key) => remembered.expected(key))
-      const readings = asked.map((names) => ignoreRejection(ledger.read(CLOCK, names)))
+    getMulti(wanted) {
+      const found = next.getMulti(wanted)
+      readsLater = isPromise(found)
+      if (!isPromise(found)) return all(found.map(judge.present))
+      const asked = wanted.map((key) => keys.expected(key))
+      const read = readings(asked)
       return found.then((entries) =>
         Promise.all(
           entries.map((entry, i) =>
-            andThen(readings[i] as LedgerReading, (read) =>
-              judgeBy(keys[i] as string, entry, read, asked[i] as readonly string[]),
+            andThen(read[i] as LedgerReading, (reading) =>
+              judge.by(wanted[i] as string, entry, reading, asked[i] as readonly string[]),
             ),
           ),
         ),
@@ -139,77 +88,182 @@ export function track(
     },
     set(key, value, options) {
       const { snapshot } = value.metadata
-      if (snapshot !== undefined) learn(key, snapshot)
       if (snapshot === undefined) return next.set(key, value, options)
-      if (!lent) return next.set(key, value, { ...options, ifCurrent: { clock: CLOCK, snapshot } })
-      return andThen(ledger.judge(CLOCK, snapshot), (freshness) => {
-        if (freshness === 'fresh') return next.set(key, value, options)
-        // A refused fill gives its lease back; a refused write leaves nothing older behind.
-        const { token } = options
-        const cleared = token === undefined ? next.delete(key) : next.release(key, token)
-        return andThen<unknown, 'refused'>(cleared, () => 'refused')
-      })
+      learn(key, snapshot, readsLater)
+      return lent
+        ? validateThenSet(next, opened, [key, value, options])
+        : next.set(key, value, { ...options, ifCurrent: conditionOf(opened, snapshot) })
     },
-    ...(lent
-      ? {}
-      : {
-          setMulti: (writes) =>
-            next.setMulti(
-              writes.map(([key, value, options]) => {
-                const { snapshot } = value.metadata
-                if (snapshot !== undefined) learn(key, snapshot)
-                return [
-                  key,
-                  value,
-                  snapshot === undefined ? options : { ...options, ifCurrent: { clock: CLOCK, snapshot } },
-                ]
-              }),
-            ),
-        }),
-    acquire: (key, ms, options) =>
-      andThen(next.acquire(key, ms, options), (acquired) =>
-        arriving(acquired, (found) => vouched(key, found)),
-      ),
+    ...(!lent && {
+      setMulti: (writes) =>
+        next.setMulti(
+          writes.map(([key, value, options]) => {
+            const { snapshot } = value.metadata
+            if (snapshot === undefined) return [key, value, options]
+            learn(key, snapshot, readsLater)
+            return [key, value, { ...options, ifCurrent: conditionOf(opened, snapshot) }]
+          }),
+        ),
+    }),
+    acquire(key, ms, { names, ...options } = {}) {
+      const expected = keys.expected(key)
+      const question =
+        names === undefined || lent
+          ? undefined
+          : { clock: opened.clock, names: inStore(opened, names), expected: inStore(opened, expected) }
+      return andThen(next.acquire(key, ms, { ...options, question }), (acquired) =>
+        mapAcquired(
+          acquired,
+          (granted) => judge.granted(key, granted, expected),
+          // The ledger judged a value that wakes waiters in the step that stored it, if the ledger is the store's own.
+          (found) => {
+            const snapshot = snapshotOf(found)
+            if (lent || snapshot === undefined) return undefined
+            learn(key, snapshot, readsLater)
+            return ifVersionsStand(found, snapshot)
+          },
+        ),
+      )
+    },
     ledger: undefined,
-    tracker: {
-      tracksDependencies: calls !== undefined,
-      shared: ledger.shared,
-      calls,
-      judge: (snapshot) => ledger.judge(CLOCK, snapshot),
-      asOf: (names) => ledger.now(CLOCK, names),
-      invalidate: (names, mode) => ledger.invalidate(CLOCK, names, mode),
-      inspect: (key) =>
-        andThen(next.get(key), (entry) => {
-          const snapshot = entry === undefined ? undefined : snapshotOf(entry)
-          if (snapshot === undefined) return { entry, invalidatedNames: [] }
-          return andThen(ledger.read(CLOCK, namesOf(snapshot)), (reading) =>
-            andThen(outdated(snapshot.versions ?? []), (versions) => ({
-              entry,
-              invalidatedNames: [...against(snapshot, reading), ...versions],
-            })),
-          )
-        }),
-    },
+    tracker: trackerOf(next, opened, { shared: ledger.shared, calls }),
   }
   return delegate(next, layer, true)
 }
 
+function trackerOf(
+  next: Backend<CachedValue>,
+  opened: OpenLedger,
+  { shared, calls }: Pick<Tracker, 'shared' | 'calls'>,
+): Tracker {
+  return {
+    tracksDependencies: calls !== undefined,
+    shared,
+    calls,
+    validate: (snapshot) => validate(opened, snapshot),
+    asOf: (names) => opened.now(names),
+    invalidate: (names, mode) => opened.invalidate(names, mode),
+    inspect: (key) =>
+      andThen(next.get(key), (entry) => {
+        const snapshot = entry === undefined ? undefined : snapshotOf(entry)
+        if (snapshot === undefined) return { entry, invalidatedNames: [] }
+        return andThen(opened.read(namesOf(snapshot)), (reading) =>
+          andThen(outdated(snapshot.versions ?? []), (versions) => ({
+            entry,
+            invalidatedNames: [...invalidatedNames(snapshot, reading), ...versions],
+          })),
+        )
+      }),
+  }
+}
+
+/** The three ways to judge an entry, by how much of the ledger was read together with it. */
+function judging(opened: OpenLedger, keys: KeyNames) {
+  /** Judges an entry that is here already; the ledger answers whenever it does. */
+  const present = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
+    if (found === undefined) return undefined
+    const snapshot = snapshotOf(found)
+    if (snapshot === undefined) return withoutSnapshot(found)
+    // Nearly every hit ends here, where names need not even be mapped.
+    if (opened.time !== undefined && isUnmoved(snapshot, opened.time()))
+      return ifVersionsStand(found, snapshot)
+    return andThen(validate(opened, snapshot), (freshness) => served(found, snapshot, freshness))
+  }
+  /** Judges an entry by a reading that was asked for together with it, if the reading covers its names. */
+  const by = (
+    key: string,
+    found: CachedValue | undefined,
+    reading: LedgerReading,
+    asked: readonly string[],
+  ): MaybePromise<CachedValue | undefined> => {
+    if (found === undefined) return undefined
+    const snapshot = snapshotOf(found)
+    if (snapshot === undefined) return withoutSnapshot(found)
+    const names = namesOf(snapshot)
+    if (names !== asked) keys.learn(key, names)
+    if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
+    return sameNames(asked, names)
+      ? served(found, snapshot, freshnessAt(snapshot, reading))
+      : andThen(opened.read(names), (later) => served(found, snapshot, freshnessAt(snapshot, later)))
+  }
+  /** Judges the entry that came with a lease. */
+  const granted = (
+    key: string,
+    { found, asOf, stamps }: Granted<CachedValue>,
+    expected: readonly string[],
+  ): MaybePromise<CachedValue | undefined> =>
+    asOf !== undefined && stamps !== undefined
+      ? by(key, found, { now: asOf, stamps }, expected)
+      : present(found)
+  return { present, by, granted }
+}
+
+function served(
+  found: CachedValue,
+  snapshot: DependencySnapshot,
+  freshness: Freshness,
+): MaybePromise<CachedValue | undefined> {
+  if (freshness === 'invalid') return undefined
+  return ifVersionsStand(
+    freshness === 'fresh' ? found : { payload: found.payload, metadata: { ...found.metadata, stale: true } },
+    snapshot,
+  )
+}
+
+/** An entry that its ledger lets pass may depend on versions, of which no ledger knows. */
+function ifVersionsStand(
+  found: CachedValue,
+  { versions }: DependencySnapshot,
+): MaybePromise<CachedValue | undefined> {
+  return versions === undefined
+    ? found
+    : andThen(outdated(versions), ({ length }) => (length === 0 ? found : undefined))
+}
+
 function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
   const snapshot = (found as Partial<CachedValue> | null)?.metadata?.snapshot
-  // A foreign writer may have left anything there; what is no snapshot vouches for nothing.
+  // A foreign writer may have left any value there.
   return Array.isArray(snapshot?.groups) &&
     (snapshot.versions === undefined || Array.isArray(snapshot.versions))
     ? snapshot
     : undefined
 }
 
-/** What was written without a ledger cannot be vouched for. What is no cached value at all is the reader's to report. */
-function unvouched(found: CachedValue): CachedValue | undefined {
+/** No ledger vouches for an entry that was written without one. The region reports what is no cached value at all. */
+function withoutSnapshot(found: CachedValue): CachedValue | undefined {
   return isCachedValue(found) ? undefined : found
 }
 
-/** The names of a snapshot whose stamps speak against it. */
-function against(snapshot: DependencySnapshot, { now, stamps }: LedgerReading): readonly string[] {
+function inStore(opened: OpenLedger, names: readonly string[]): readonly string[] {
+  return opened.storeNames?.(names) ?? names
+}
+
+function conditionOf(opened: OpenLedger, { epoch, groups }: DependencySnapshot): WriteCondition {
+  return {
+    clock: opened.clock,
+    snapshot: {
+      epoch,
+      groups: groups.map(({ asOf, names }) => ({ asOf, names: inStore(opened, names) })),
+    },
+  }
+}
+
+function validateThenSet(
+  next: Backend<CachedValue>,
+  opened: OpenLedger,
+  [key, value, options]: readonly [string, CachedValue, WriteOptions],
+): ReturnType<Backend<CachedValue>['set']> {
+  return andThen(validate(opened, value.metadata.snapshot as DependencySnapshot), (freshness) => {
+    if (freshness === 'fresh') return next.set(key, value, options)
+    // A refused fill gives its lease back; a refused write leaves nothing older behind.
+    const { token } = options
+    const cleared = token === undefined ? next.delete(key) : next.release(key, token)
+    return andThen<unknown, 'refused'>(cleared, () => 'refused')
+  })
+}
+
+/** The names of a snapshot that were invalidated since it was taken. */
+function invalidatedNames(snapshot: DependencySnapshot, { now, stamps }: LedgerReading): readonly string[] {
   if (now === undefined || now.epoch !== snapshot.epoch) return ['the clock itself, which was lost']
   let position = 0
   return snapshot.groups.flatMap(({ asOf, names }) =>
@@ -220,68 +274,18 @@ function against(snapshot: DependencySnapshot, { now, stamps }: LedgerReading): 
   )
 }
 
-function covers(asked: readonly string[], names: readonly string[]): boolean {
-  return asked === names || (asked.length === names.length && asked.every((name, i) => name === names[i]))
-}
-
-/** Tells of a key once; of so many at most that a thousand lists of a thousand rows don't fill memory, or a log. */
-function crowds(): (key: string, count: number) => void {
-  const told = new Set<string>()
-  return (key, count) => {
-    if (told.has(key) || told.size >= TOLD) return
-    told.add(key)
+/** Learns the names of keys, and reports each key with very many names once. */
+function learning(keys: KeyNames): (key: string, snapshot: DependencySnapshot, readsLater: boolean) => void {
+  const reported = new Set<string>()
+  return (key, snapshot, readsLater) => {
+    const names = namesOf(snapshot)
+    if (readsLater) keys.learn(key, names)
+    if (names.length <= MANY || reported.has(key) || reported.size >= REPORTED) return
+    reported.add(key)
     report('notice', () => ({
       where: 'dependencies',
       key,
-      message: `The entry depends on ${count} names, more than ${MANY}: each is asked for on every read. Name what they have in common, such as dep.tag() of the whole list.`,
+      message: `The entry depends on ${names.length} names, more than ${MANY}: each is asked for on every read. Name what they have in common, such as dep.tag() of the whole list.`,
     }))
   }
-}
-
-/** What each key was last made from; two generations, so that forgetting costs nothing. Names are what takes the memory. */
-function memory() {
-  let young = new Map<string, readonly string[]>()
-  let old = new Map<string, readonly string[]>()
-  let weight = 0
-  // Equal lists are one list: a ledger answers a list that it was just asked for once for all.
-  const lists = new Map<string, readonly string[]>()
-  let listed = 0
-  let common: readonly string[] = []
-  const known = (key: string): readonly string[] | undefined => young.get(key) ?? old.get(key)
-  const interned = (names: readonly string[]): readonly string[] => {
-    const id = names.join('\0')
-    const found = lists.get(id)
-    if (found !== undefined) return found
-    listed += weightOf(names)
-    if (listed > LISTED) {
-      lists.clear()
-      listed = weightOf(names)
-    }
-    lists.set(id, names)
-    return names
-  }
-  return {
-    expected: (key: string): readonly string[] => known(key) ?? common,
-    learn(key: string, names: readonly string[]): void {
-      const before = known(key)
-      // An unknown key is most likely made from what all are made from, such as its region.
-      if (before === undefined && names.length <= 1) {
-        if (!covers(common, names)) common = interned(names)
-        return
-      }
-      if (before !== undefined && covers(before, names)) return
-      const former = young.get(key)
-      weight += weightOf(names) - (former === undefined ? 0 : weightOf(former))
-      if (weight > REMEMBERED / 2) {
-        ;[old, young] = [young, new Map()]
-        weight = weightOf(names)
-      }
-      young.set(key, interned(names))
-    },
-  }
-}
-
-/** What a list takes: its names, and itself. */
-function weightOf(names: readonly string[]): number {
-  return names.length + 1
 }

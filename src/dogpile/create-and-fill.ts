@@ -1,6 +1,8 @@
+import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import type { CreationNode } from '../creation/scope.js'
 import { runInScope } from '../creation/wait-graph.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import type { FillResult, Flight } from './flight.js'
 import type { DogpileDriver } from './types.js'
 
@@ -9,6 +11,8 @@ export interface HeldLease<V> {
   readonly key: string
   readonly flight: Flight<V>
   readonly token: string
+  /** The ledger's time that came with the grant, if the creation starts right after it. */
+  readonly asOf?: LedgerTime | undefined
 }
 
 export interface LeasedCreations<V> {
@@ -39,8 +43,12 @@ export function leasedCreations<V>(
     busy++
     try {
       const keys = claims.map(({ key }) => key)
-      for (const { flight } of claims) flight.creating = true
-      const values = await create(steps, keys, work, whenAllAbandoned(claims))
+      for (const { flight } of claims) {
+        flight.creating = true
+        // Whoever joined before the creator starts may have its value, stored or not.
+        flight.readCount++
+      }
+      const values = await create(steps, keys, work, whenAllAbandoned(claims), claims)
       for (const { flight } of claims) flight.open = false
       const fills = claims.map(({ key, token }, i) => [key, values[i] as V, token] as const)
       const outcomes = (await steps.fill?.(fills)) ?? claims.map(() => 'stored' as const)
@@ -112,8 +120,9 @@ export function create<V>(
   keys: readonly string[],
   work: CreationNode,
   signal: AbortSignal,
+  leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<readonly V[]> {
-  return runInScope(work, () => steps.create(keys, signal))
+  return runInScope(work, () => steps.create(keys, signal, leases))
 }
 
 /** Aborted when nobody waits for any of the keys any more. */

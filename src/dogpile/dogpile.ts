@@ -11,6 +11,7 @@ import {
   isCreatingUnshared,
   wouldDeadlock,
 } from '../creation/wait-graph.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import { renewInBackground } from './background-renewal.js'
 import { create, type HeldLease, leasedCreations, releaseLease } from './create-and-fill.js'
 import { type Flight, type FlightResult, type Limits, startFlight } from './flight.js'
@@ -63,6 +64,7 @@ export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
     denied: Acquired<Lookup<V>>,
   ): Promise<void> => {
     let token: string | undefined
+    let asOf: LedgerTime | undefined
     try {
       let acquired = denied
       // Nothing has looked since that lease was asked for.
@@ -82,14 +84,20 @@ export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
         acquired = await acquire(steps, key, false)
       }
       token = acquired.token
-      if (await completeIfFresh(key, flight, steps, token)) return
+      asOf = acquired.asOf
+      if (acquired.found?.state === 'fresh') {
+        await releaseLease(key, token, steps)
+        closeFlight(key, flight)
+        flight.complete({ kind: 'value', value: acquired.found.value, filled: 'lost', readCount: asked })
+        return
+      }
     } catch (error) {
       closeFlight(key, flight)
       if (token !== undefined) await releaseLease(key, token, steps)
       flight.fail(error)
       return
     }
-    await createAndFill([{ key, flight, token }], flight.node, steps)
+    await createAndFill([{ key, flight, token, asOf }], flight.node, steps)
   }
 
   /** Looks again; whoever joined before this look may have what it finds. */
@@ -150,14 +158,20 @@ export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
         return answer
       }),
     )
-    const claims: HeldLease<V>[] = []
+    const claims: {
+      readonly lease: HeldLease<V>
+      readonly found: Lookup<V> | undefined
+      readonly stale: boolean
+    }[] = []
     answers.forEach((answer, i) => {
       const { key, flight, stale } = mine[i] as Mine<V>
       if (answer.status === 'rejected') {
         closeFlight(key, flight)
         flight.fail(answer.reason)
-      } else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
-      else if (stale) {
+      } else if (answer.value.token !== undefined) {
+        const { token, asOf, found } = answer.value
+        claims.push({ lease: { key, flight, token, asOf }, found, stale })
+      } else if (stale) {
         flight.open = false
         flight.complete({ kind: 'retry' })
         // Until that lease is over the old value is had without asking for it each time.
@@ -169,36 +183,14 @@ export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
     if (claims.length === 0) return
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
-    try {
-      const looks = claims.map(({ flight }) => ++flight.readCount)
-      const founds = await steps.read(claims.map(({ key }) => key))
-      for (const [i, claim] of claims.entries()) {
-        const found = founds[i] as Lookup<V>
-        if (found.state === 'fresh') {
-          await releaseLease(claim.key, claim.token, steps)
-          closeFlight(claim.key, claim.flight)
-          claim.flight.complete({
-            kind: 'value',
-            value: found.value,
-            filled: 'lost',
-            readCount: looks[i] as number,
-          })
-        } else if (
-          found.state === 'stale' &&
-          runner !== undefined &&
-          mine.some((m) => m.key === claim.key && m.stale)
-        )
-          renewals.push(claim)
-        else free.push(claim)
-      }
-    } catch (error) {
-      await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
-      for (const { key, flight } of claims) {
-        closeFlight(key, flight)
-        flight.fail(error)
-      }
-      return
-    }
+    for (const { lease, found, stale } of claims)
+      if (found?.state === 'fresh') {
+        await releaseLease(lease.key, lease.token, steps)
+        closeFlight(lease.key, lease.flight)
+        const { readCount } = lease.flight
+        lease.flight.complete({ kind: 'value', value: found.value, filled: 'lost', readCount })
+      } else if (found?.state === 'stale' && runner !== undefined && stale) renewals.push(lease)
+      else free.push(lease)
     if (runner !== undefined && renewals.length > 0) {
       for (const { key, flight } of renewals) {
         closeFlight(key, flight)
@@ -299,7 +291,8 @@ export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
         const { key, flight } = mine[i] as (typeof mine)[number]
         flight.readCount++
         if (answer.status === 'rejected') failure ??= answer.reason
-        else if (answer.value.token !== undefined) claims.push({ key, flight, token: answer.value.token })
+        else if (answer.value.token !== undefined)
+          claims.push({ key, flight, token: answer.value.token, asOf: answer.value.asOf })
         else
           failure ??= new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
       })
@@ -397,7 +390,9 @@ function creationCycle(key: string): CorralError {
 }
 
 function acquire<V>(steps: DogpileDriver<V>, key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>> {
-  return andThen(steps.acquire?.(key, steal) ?? { token: '' }, (acquired) => {
+  if (steps.acquire === undefined)
+    return andThen(steal ? [] : steps.read([key]), ([found]) => ({ token: '', found }))
+  return andThen(steps.acquire(key, steal), (acquired) => {
     // It may fail before anybody listens: while the other leases of a batch are asked for.
     if (acquired.token === undefined) void ignoreRejection(acquired.settled)
     return acquired

@@ -1,4 +1,4 @@
-import type { Acquired } from '../backend/lease.js'
+import type { Acquired, Granted } from '../backend/lease.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { FillResult } from './flight.js'
@@ -13,8 +13,12 @@ export type Lookup<V> =
 export interface DogpileDriver<V> {
   /** Looks at the store; never waits for a creation. */
   read(keys: readonly string[]): MaybePromise<readonly Lookup<V>[]>
-  /** Does the expensive work for all of the keys, in their order. */
-  create(keys: readonly string[], signal: AbortSignal): MaybePromise<readonly V[]>
+  /** Does the expensive work for all of the keys, in their order. `leases` are those that it runs under, if any. */
+  create(
+    keys: readonly string[],
+    signal: AbortSignal,
+    leases?: readonly Pick<Granted, 'asOf'>[],
+  ): MaybePromise<readonly V[]>
   /** Asks for the lease of a key; never waits. Without leases there is only this process. */
   acquire?(key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>>
   /** Stores what was made, each under its token. The first thing it does must be to send it. */

@@ -1,8 +1,9 @@
-import type { LedgerTime, NoValue } from '../backend/cached-value.js'
+import type { NoValue } from '../backend/cached-value.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { IdPart } from '../ledger/names.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
 
 export interface CacheOptions {

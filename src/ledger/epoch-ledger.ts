@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import type { DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { Freshness, Ledger, LedgerReading, Stamp } from './ledger.js'
+import type { Ledger, OpenLedger, Stamp } from './ledger.js'
+import type { LedgerTime } from './snapshot.js'
 
 /** All that is asked of a store; the values are short texts that must not expire. */
 export interface EpochStore {
@@ -34,29 +34,26 @@ export function epochLedger(
         'ERR_OPTION',
         `Expected the store of epochLedger() to have the functions get, set and add, got ${formatValue(store?.[name])} for \`${name}\`.`,
       )
-  const now = async (clock: string): Promise<LedgerTime | undefined> => {
+  return { shared, open: (clock) => openEpoch(store, clock) }
+}
+
+function openEpoch(store: EpochStore, clock: string): OpenLedger {
+  const current = async (): Promise<LedgerTime | undefined> => {
     const epoch = await store.get(clock)
     return typeof epoch === 'string' && epoch !== '' ? { epoch, at: MOMENT } : undefined
   }
-  const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> => ({
-    now: await now(clock),
-    stamps: names.map(() => UNHARMED),
-  })
   return {
-    shared,
-    read,
-    async now(clock) {
-      const found = await now(clock)
+    clock,
+    read: async (names) => ({ now: await current(), stamps: names.map(() => UNHARMED) }),
+    async now() {
+      const found = await current()
       if (found !== undefined) return found
-      // Whoever is first decides; what was lost again meanwhile makes an epoch that nothing is ever fresh in.
+      // The first writer wins. If the record is gone again, use a random epoch: nothing matches it, so reads are misses.
       await store.add(clock, randomUUID())
-      return (await now(clock)) ?? { epoch: randomUUID(), at: MOMENT }
+      return (await current()) ?? { epoch: randomUUID(), at: MOMENT }
     },
-    async judge(clock, { epoch }: DependencySnapshot): Promise<Freshness> {
-      return (await now(clock))?.epoch === epoch ? 'fresh' : 'invalid'
-    },
-    async invalidate(clock) {
-      // Never the same twice, so that no epoch comes back.
+    async invalidate() {
+      // A random epoch never comes back.
       await store.set(clock, randomUUID())
     },
   }

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
-import { guard } from '../backend/typed-failures.js'
+import { withTypedFailures } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -117,7 +117,7 @@ export function configureRegion(
     )
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
-  const backend = guard(tracked)
+  const backend = withTypedFailures(tracked)
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)

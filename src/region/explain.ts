@@ -1,5 +1,5 @@
 import { isCachedValue } from '../backend/cached-value.js'
-import { namesOf } from '../ledger/ledger.js'
+import { namesOf } from '../ledger/snapshot.js'
 import { type Configured, freshnessOf } from './freshness.js'
 import type { Explanation } from './types.js'
 

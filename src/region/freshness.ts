@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.js'
 import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import type { Tracker } from '../backend/tracker.js'
 import { backendError } from '../backend/typed-failures.js'
 import type { Clock } from '../base/clock.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
@@ -9,7 +10,7 @@ import { recordTransactionRead, type Transaction } from '../creation/transaction
 import type { Creation } from '../creation/types.js'
 import type { Dogpile, Lookup } from '../dogpile/types.js'
 import { outdated } from '../ledger/checked-names.js'
-import type { Freshness, Tracker } from '../ledger/ledger.js'
+import type { Freshness } from '../ledger/ledger.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 
 /** What a creation made: the entry, and whether it may be stored. */

@@ -1,8 +1,8 @@
+import type { CallRegistry } from '../backend/tracker.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions } from '../creation/types.js'
-import type { CallRegistry } from '../ledger/ledger.js'
 import type { ConfiguredRegion } from './configure.js'
 
 /** How the operations of a region come by what it is configured with, which may be replaced under them. */

@@ -73,7 +73,7 @@ export function regionInvalidations(
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
           const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await holder.calls?.renew(others, renewing)
+          await holder.calls?.repeat(others, renewing)
         })
       }),
   }

@@ -1,6 +1,6 @@
 import type { Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
-import { arriving } from '../backend/lease.js'
+import { type Granted, mapAcquired } from '../backend/lease.js'
 import { stamp } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -14,6 +14,7 @@ import type { FillResult } from '../dogpile/flight.js'
 import type { DogpileDriver } from '../dogpile/types.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import { type Configured, type Created, type CreationPlan, physicalLifetime, toLookup } from './freshness.js'
 
 const REASONS = {
@@ -58,12 +59,16 @@ export function driverOf(region: Configured, plan: CreationPlan): DogpileDriver<
       )
     },
     acquire: (key, steal) =>
-      andThen(backend.acquire(key, leaseMs, { steal }), (acquired) =>
-        arriving(acquired, (entry) => toLookup(region, key, entry, expiration)),
+      andThen(backend.acquire(key, leaseMs, { steal, names: tracker && [region.own] }), (acquired) =>
+        mapAcquired(
+          acquired,
+          ({ found }) => toLookup(region, key, found, expiration),
+          (entry) => toLookup(region, key, entry, expiration),
+        ),
       ),
     renew: (key, token) => backend.renew(key, token, leaseMs),
     release: (key, token) => backend.release(key, token),
-    create: (keys, signal) => runCreator(region, plan, keys, signal),
+    create: (keys, signal, leases) => runCreator(region, plan, keys, signal, leases),
     fill(fills) {
       const outcomes: MaybePromise<FillResult>[] = []
       const writes: Write<CachedValue>[] = []
@@ -108,7 +113,7 @@ export function driverOf(region: Configured, plan: CreationPlan): DogpileDriver<
   /** Where no ledger refuses a late fill, its value is judged once more after it was stored. */
   function standing(of: Configured, key: string, metadata: Metadata): MaybePromise<FillResult> {
     const byLedger =
-      metadata.snapshot === undefined || tracker === undefined ? 'fresh' : tracker.judge(metadata.snapshot)
+      metadata.snapshot === undefined || tracker === undefined ? 'fresh' : tracker.validate(metadata.snapshot)
     return andThen(byLedger, (one) =>
       andThen(of.invalidator?.judge(metadata.startedAt, key) ?? 'fresh', (other) =>
         one === 'fresh' && other === 'fresh' ? 'stored' : 'refused',
@@ -129,9 +134,10 @@ async function runCreator(
   plan: CreationPlan,
   keys: readonly string[],
   signal: AbortSignal,
+  leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<Created[]> {
   const { precise, tracker } = region
-  const asOf = await tracker?.asOf([region.own])
+  const asOf = timeOf(leases) ?? (await tracker?.asOf([region.own]))
   const startedAt = stamp(precise.now())
   const collector = asOf && collectDependencies(asOf, [region.own])
   const tracked = tracker?.tracksDependencies === true
@@ -212,4 +218,14 @@ async function runCreator(
       ...(outcome === 'failed' && { error: failure }),
     }))
   }
+}
+
+/** The earliest time that came with the leases: nothing that the creator reads is older. */
+function timeOf(leases: readonly Pick<Granted, 'asOf'>[]): LedgerTime | undefined {
+  let earliest: LedgerTime | undefined
+  for (const { asOf } of leases) {
+    if (asOf === undefined || (earliest !== undefined && earliest.epoch !== asOf.epoch)) return undefined
+    if (earliest === undefined || asOf.at < earliest.at) earliest = asOf
+  }
+  return earliest
 }

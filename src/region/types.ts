@@ -1,5 +1,5 @@
 import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
-import type { CachedValue, LedgerTime, NoValue } from '../backend/cached-value.js'
+import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
@@ -16,6 +16,7 @@ import type {
   CacheOptions,
 } from '../functions/types.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 
 export interface LeaseOptions {

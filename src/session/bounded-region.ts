@@ -4,7 +4,8 @@ import { defineBackend } from '../backend/define-backend.js'
 import { coarseClock } from '../base/clock.js'
 import { remembered } from '../dependencies/call-registry.js'
 import { track } from '../dependencies/tracking-layer.js'
-import { memoryLedger } from '../ledger/ledger.js'
+import { memoryLedger } from '../ledger/memory-ledger.js'
+import { validate } from '../ledger/validate.js'
 import { makeRegion } from '../region/region.js'
 import type { Region } from '../region/types.js'
 
@@ -27,7 +28,7 @@ export function boundedRegion(maxSize: number): Region {
   }
   const set = (key: string, value: CachedValue, { ttl, ifCurrent }: WriteOptions): Outcome => {
     kept.delete(key)
-    if (ifCurrent !== undefined && ledger.judge(ifCurrent.clock, ifCurrent.snapshot) !== 'fresh')
+    if (ifCurrent !== undefined && validate(ledger.open(ifCurrent.clock), ifCurrent.snapshot) !== 'fresh')
       return 'refused'
     kept.set(key, {
       value,

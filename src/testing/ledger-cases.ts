@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import type { DependencySnapshot, LedgerTime } from '../backend/cached-value.js'
-import { freshnessAt, namesOf } from '../ledger/ledger.js'
+import { freshnessAt } from '../ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
+import { namesOf } from '../ledger/snapshot.js'
+import { validate } from '../ledger/validate.js'
 import { busy, type Case, granted, inTime, ledgerOf, same } from './context.js'
 
 const snapshot = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnapshot => ({
@@ -13,9 +15,9 @@ const cases: readonly Case[] = [
     name: 'a ledger’s moments do not go back, and share an epoch',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.now('clock', ['a'])
-      await ledger.invalidate('clock', ['a'], 'hard')
-      const after = await ledger.now('clock', ['a', 'b'])
+      const before = await ledger.open('clock').now(['a'])
+      await ledger.open('clock').invalidate(['a'], 'hard')
+      const after = await ledger.open('clock').now(['a', 'b'])
       assert.equal(after.epoch, before.epoch)
       assert.ok(after.at > before.at, `Expected a later moment than ${before.at}, got ${after.at}.`)
     },
@@ -24,35 +26,35 @@ const cases: readonly Case[] = [
     name: 'what was made from names is fresh until one of them is invalidated',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.now('clock', ['a', 'b']), 'a', 'b')
-      assert.equal(await ledger.judge('clock', made), 'fresh')
-      await ledger.invalidate('clock', ['c'], 'hard')
-      assert.equal(await ledger.judge('clock', made), 'fresh', 'another name')
-      await ledger.invalidate('clock', ['b'], 'hard')
-      assert.equal(await ledger.judge('clock', made), 'invalid')
+      const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
+      assert.equal(await validate(ledger.open('clock'), made), 'fresh')
+      await ledger.open('clock').invalidate(['c'], 'hard')
+      assert.equal(await validate(ledger.open('clock'), made), 'fresh', 'another name')
+      await ledger.open('clock').invalidate(['b'], 'hard')
+      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
     },
   },
   {
     name: 'a soft invalidation makes stale, a hard one dead',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.now('clock', ['a']), 'a')
-      await ledger.invalidate('clock', ['a'], 'soft')
-      assert.equal(await ledger.judge('clock', made), 'stale')
-      await ledger.invalidate('clock', ['a'], 'hard')
-      assert.equal(await ledger.judge('clock', made), 'invalid')
+      const made = snapshot(await ledger.open('clock').now(['a']), 'a')
+      await ledger.open('clock').invalidate(['a'], 'soft')
+      assert.equal(await validate(ledger.open('clock'), made), 'stale')
+      await ledger.open('clock').invalidate(['a'], 'hard')
+      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
     },
   },
   {
     name: 'a soft invalidation never revives what a hard one buried',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.now('clock', ['a', 'b']), 'a', 'b')
-      await ledger.invalidate('clock', ['a'], 'hard')
-      await ledger.invalidate('clock', ['a'], 'soft')
-      assert.equal(await ledger.judge('clock', made), 'invalid')
-      await ledger.invalidate('clock', ['b'], 'soft')
-      assert.equal(await ledger.judge('clock', made), 'invalid')
+      const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
+      await ledger.open('clock').invalidate(['a'], 'hard')
+      await ledger.open('clock').invalidate(['a'], 'soft')
+      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
+      await ledger.open('clock').invalidate(['b'], 'soft')
+      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
     },
   },
   {
@@ -60,8 +62,11 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
-        await ledger.invalidate('clock', ['a'], mode)
-        assert.equal(await ledger.judge('clock', snapshot(await ledger.now('clock', ['a']), 'a')), 'fresh')
+        await ledger.open('clock').invalidate(['a'], mode)
+        assert.equal(
+          await validate(ledger.open('clock'), snapshot(await ledger.open('clock').now(['a']), 'a')),
+          'fresh',
+        )
       }
     },
   },
@@ -70,10 +75,10 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       for (let round = 0; round < 50; round++) {
-        const made = snapshot(await ledger.now('clock', ['a']), 'a')
-        assert.equal(await ledger.judge('clock', made), 'fresh')
-        await ledger.invalidate('clock', ['a'], 'hard')
-        assert.equal(await ledger.judge('clock', made), 'invalid')
+        const made = snapshot(await ledger.open('clock').now(['a']), 'a')
+        assert.equal(await validate(ledger.open('clock'), made), 'fresh')
+        await ledger.open('clock').invalidate(['a'], 'hard')
+        assert.equal(await validate(ledger.open('clock'), made), 'invalid')
       }
     },
   },
@@ -82,35 +87,35 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const names = Array.from({ length: 1_000 }, (_, i) => `name ${i}`)
-      const instant = await ledger.now('clock', names)
-      assert.equal(await ledger.judge('clock', snapshot(instant, ...names)), 'fresh')
-      await ledger.invalidate('clock', names.slice(0, 500), 'hard')
-      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 0')), 'invalid')
-      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 499')), 'invalid')
-      assert.equal(await ledger.judge('clock', snapshot(instant, 'name 500')), 'fresh')
-      assert.equal(await ledger.judge('clock', snapshot(instant, ...names)), 'invalid')
+      const instant = await ledger.open('clock').now(names)
+      assert.equal(await validate(ledger.open('clock'), snapshot(instant, ...names)), 'fresh')
+      await ledger.open('clock').invalidate(names.slice(0, 500), 'hard')
+      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 0')), 'invalid')
+      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 499')), 'invalid')
+      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 500')), 'fresh')
+      assert.equal(await validate(ledger.open('clock'), snapshot(instant, ...names)), 'invalid')
     },
   },
   {
     name: 'two clocks are independent',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const one = snapshot(await ledger.now('one', ['a']), 'a')
-      const other = snapshot(await ledger.now('other', ['a']), 'a')
-      await ledger.invalidate('one', ['a'], 'hard')
-      assert.equal(await ledger.judge('one', one), 'invalid')
-      const again = await ledger.now('other', ['b'])
+      const one = snapshot(await ledger.open('one').now(['a']), 'a')
+      const other = snapshot(await ledger.open('other').now(['a']), 'a')
+      await ledger.open('one').invalidate(['a'], 'hard')
+      assert.equal(await validate(ledger.open('one'), one), 'invalid')
+      const again = await ledger.open('other').now(['b'])
       assert.equal(again.epoch, other.epoch)
-      assert.equal(await ledger.judge('other', snapshot(again, 'b')), 'fresh')
+      assert.equal(await validate(ledger.open('other'), snapshot(again, 'b')), 'fresh')
     },
   },
   {
     name: 'each group is judged by its own moment',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.now('clock', ['a', 'b'])
-      await ledger.invalidate('clock', ['a'], 'hard')
-      const after = await ledger.now('clock', ['a', 'b'])
+      const before = await ledger.open('clock').now(['a', 'b'])
+      await ledger.open('clock').invalidate(['a'], 'hard')
+      const after = await ledger.open('clock').now(['a', 'b'])
       const { epoch } = after
       const groups = (a: number, b: number): DependencySnapshot => ({
         epoch,
@@ -119,19 +124,19 @@ const cases: readonly Case[] = [
           { asOf: b, names: ['b'] },
         ],
       })
-      assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'fresh')
-      assert.equal(await ledger.judge('clock', groups(before.at, after.at)), 'invalid')
-      await ledger.invalidate('clock', ['b'], 'soft')
-      assert.equal(await ledger.judge('clock', groups(after.at, before.at)), 'stale')
+      assert.equal(await validate(ledger.open('clock'), groups(after.at, before.at)), 'fresh')
+      assert.equal(await validate(ledger.open('clock'), groups(before.at, after.at)), 'invalid')
+      await ledger.open('clock').invalidate(['b'], 'soft')
+      assert.equal(await validate(ledger.open('clock'), groups(after.at, before.at)), 'stale')
     },
   },
   {
     name: 'a moment of another epoch is as good as none',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const { at } = await ledger.now('clock', ['a'])
+      const { at } = await ledger.open('clock').now(['a'])
       assert.equal(
-        await ledger.judge('clock', snapshot({ epoch: 'another', at: at + 1_000 }, 'a')),
+        await validate(ledger.open('clock'), snapshot({ epoch: 'another', at: at + 1_000 }, 'a')),
         'invalid',
       )
     },
@@ -140,8 +145,8 @@ const cases: readonly Case[] = [
     name: 'what rests on nothing at all is fresh within its epoch',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const { epoch } = await ledger.now('clock', ['a'])
-      assert.equal(await ledger.judge('clock', { epoch, groups: [] }), 'fresh')
+      const { epoch } = await ledger.open('clock').now(['a'])
+      assert.equal(await validate(ledger.open('clock'), { epoch, groups: [] }), 'fresh')
     },
   },
   {
@@ -149,15 +154,15 @@ const cases: readonly Case[] = [
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const names = ['a', 'b', 'c', 'd']
-      const made = snapshot(await ledger.now('clock', names), ...names)
+      const made = snapshot(await ledger.open('clock').now(names), ...names)
       const check = async (of: DependencySnapshot, expected: string) => {
-        const reading = await ledger.read('clock', namesOf(of))
+        const reading = await ledger.open('clock').read(namesOf(of))
         assert.equal(reading.stamps.length, namesOf(of).length)
         assert.equal(freshnessAt(of, reading), expected)
-        assert.equal(await ledger.judge('clock', of), expected)
+        assert.equal(await validate(ledger.open('clock'), of), expected)
       }
       await check(made, 'fresh')
-      await ledger.invalidate('clock', ['c'], 'soft')
+      await ledger.open('clock').invalidate(['c'], 'soft')
       await check(made, 'stale')
       const only = (...some: string[]): DependencySnapshot => ({
         ...made,
@@ -165,7 +170,7 @@ const cases: readonly Case[] = [
       })
       await check(only('a', 'b', 'd'), 'fresh')
       await check(only('c'), 'stale')
-      await ledger.invalidate('clock', ['a'], 'hard')
+      await ledger.open('clock').invalidate(['a'], 'hard')
       await check(only('b', 'd'), 'fresh')
       await check(only('d', 'c', 'b', 'a'), 'invalid')
       await check(only('d', 'c', 'b'), 'stale')
@@ -175,10 +180,10 @@ const cases: readonly Case[] = [
     name: 'a name that was never begun is never fresh by a moment that is older than an invalidation of it',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
-      const before = await ledger.now('clock', ['a'])
-      await ledger.invalidate('clock', ['unheard of'], 'hard')
-      assert.equal(await ledger.judge('clock', snapshot(before, 'unheard of')), 'invalid')
-      assert.equal(await ledger.judge('clock', snapshot(before, 'a', 'unheard of')), 'invalid')
+      const before = await ledger.open('clock').now(['a'])
+      await ledger.open('clock').invalidate(['unheard of'], 'hard')
+      assert.equal(await validate(ledger.open('clock'), snapshot(before, 'unheard of')), 'invalid')
+      assert.equal(await validate(ledger.open('clock'), snapshot(before, 'a', 'unheard of')), 'invalid')
     },
   },
   {
@@ -197,11 +202,11 @@ const cases: readonly Case[] = [
         '{a}',
         'n'.repeat(1_024),
       ]
-      const instant = await ledger.now('clock', names)
+      const instant = await ledger.open('clock').now(names)
       for (const name of names) {
-        assert.equal(await ledger.judge('clock', snapshot(instant, name)), 'fresh', name)
-        await ledger.invalidate('clock', [name], 'hard')
-        assert.equal(await ledger.judge('clock', snapshot(instant, name)), 'invalid', name)
+        assert.equal(await validate(ledger.open('clock'), snapshot(instant, name)), 'fresh', name)
+        await ledger.open('clock').invalidate([name], 'hard')
+        assert.equal(await validate(ledger.open('clock'), snapshot(instant, name)), 'invalid', name)
       }
     },
   },
@@ -209,10 +214,10 @@ const cases: readonly Case[] = [
     name: 'a write that is current is stored, with a token and without',
     async run({ backend, values: [one, other] }) {
       const ledger = ledgerOf(backend)
-      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
+      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
       assert.equal(await backend.set('plain', one, { ifCurrent }), 'stored')
       const token = await granted(backend, 'filled')
-      await ledger.invalidate('clock', ['another'], 'hard')
+      await ledger.open('clock').invalidate(['another'], 'hard')
       assert.equal(await backend.set('filled', other, { token, ifCurrent }), 'stored')
       same(await backend.getMulti(['plain', 'filled']), [one, other])
     },
@@ -223,8 +228,8 @@ const cases: readonly Case[] = [
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
         await backend.set('key', one, {})
-        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
-        await ledger.invalidate('clock', ['a'], mode)
+        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+        await ledger.open('clock').invalidate(['a'], mode)
         assert.equal(await backend.set('key', other, { ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
       }
@@ -237,8 +242,8 @@ const cases: readonly Case[] = [
       for (const mode of ['hard', 'soft'] as const) {
         const token = await granted(backend, 'key')
         const { settled } = await busy(backend, 'key')
-        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
-        await ledger.invalidate('clock', ['a'], mode)
+        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+        await ledger.open('clock').invalidate(['a'], mode)
         assert.equal(await backend.set('key', value, { token, ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
         assert.equal(await backend.held('key'), false, mode)
@@ -251,10 +256,10 @@ const cases: readonly Case[] = [
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
       const token = await granted(backend, 'key')
-      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.now('clock', ['a']), 'a') }
+      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
       const thief = await granted(backend, 'key', 10_000, true)
       assert.equal(await backend.set('key', value, { token, ifCurrent }), 'lost')
-      await ledger.invalidate('clock', ['a'], 'hard')
+      await ledger.open('clock').invalidate(['a'], 'hard')
       assert.notEqual(await backend.set('key', value, { token, ifCurrent }), 'stored')
       same(await backend.get('key'), undefined)
       assert.equal(await backend.release('key', thief), true)
@@ -264,7 +269,7 @@ const cases: readonly Case[] = [
     name: 'a write by another epoch is refused',
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
-      const { at } = await ledger.now('clock', ['a'])
+      const { at } = await ledger.open('clock').now(['a'])
       const ifCurrent = { clock: 'clock', snapshot: snapshot({ epoch: 'another', at }, 'a') }
       assert.equal(await backend.set('key', value, { ifCurrent }), 'refused')
       same(await backend.get('key'), undefined)
@@ -274,13 +279,13 @@ const cases: readonly Case[] = [
     name: 'a batch of writes is checked one by one',
     async run({ backend, values: [one, other] }) {
       const ledger = ledgerOf(backend)
-      const instant = await ledger.now('clock', ['a', 'b'])
+      const instant = await ledger.open('clock').now(['a', 'b'])
       await backend.set('refused', one, {})
       const token = await granted(backend, 'lost')
       await backend.delete('lost')
       const current = { clock: 'clock', snapshot: snapshot(instant, 'b') }
       const outdated = { clock: 'clock', snapshot: snapshot(instant, 'a', 'b') }
-      await ledger.invalidate('clock', ['a'], 'hard')
+      await ledger.open('clock').invalidate(['a'], 'hard')
       same(
         await backend.setMulti([
           ['stored', other, { ifCurrent: current }],

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
+import { delegate, type Overrides } from '../backend/delegate.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { delegate, type Overrides } from '../chain/proxy.js'
 import { granted, same } from './context.js'
 
 /** What a case of a proxy is handed. */

@@ -8,7 +8,8 @@ import {
   expectThat,
   rejectUnknownOptions,
 } from '../base/options.js'
-import { type BackendProxy, mapValues } from '../chain/proxy.js'
+import { mapValues } from '../chain/map-values.js'
+import type { BackendProxy } from '../chain/proxy.js'
 import { frame, readFrame } from './frame.js'
 
 /** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */

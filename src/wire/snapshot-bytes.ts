@@ -1,5 +1,5 @@
-import type { DependencyGroup, DependencySnapshot } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import type { DependencyGroup, DependencySnapshot } from '../ledger/snapshot.js'
 import { isWellFormed } from './text.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './varint.js'
 

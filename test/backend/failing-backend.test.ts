@@ -6,13 +6,14 @@ import {
   CorralError,
   defineBackend,
   intercept,
-  type Ledger,
   makeRegion,
   memoryLedger,
   NO_VALUE,
   type OperationName,
   wrap,
 } from '../../src/index.js'
+import type { OpenLedger } from '../../src/ledger/ledger.js'
+import { judge, withOperations } from '../support/ledgers.js'
 import { manualClock } from '../support/stage.js'
 import { idle, sleep } from '../support/waiting.js'
 
@@ -172,13 +173,15 @@ describe('a backend that answers too late', () => {
   it('in its ledger holds nobody up either', async () => {
     const timeout = expect.objectContaining({
       code: 'ERR_TIMEOUT',
-      message: expect.stringMatching(/own\.ledger\.\w+ did not answer within 20 ms/),
+      message: expect.stringMatching(/own\.ledger\.\w+ did not return within 20 ms/),
     }) as Error
-    const hangs = (...names: (keyof Ledger)[]) => {
+    const hangs = (...names: (keyof OpenLedger)[]) => {
       const pending: ((error: Error) => void)[] = []
       const late = () => new Promise<never>((_, reject) => void pending.push(reject))
       const values = new Map<string, CachedValue>()
-      const ledger: Ledger = { ...memoryLedger(), ...Object.fromEntries(names.map((name) => [name, late])) }
+      const ledger = withOperations(memoryLedger(), () =>
+        Object.fromEntries(names.map((name) => [name, late])),
+      )
       const backend = defineBackend<CachedValue>({
         name: 'own',
         timeout: 20,
@@ -189,13 +192,13 @@ describe('a backend that answers too late', () => {
       })
       return { backend, fail: () => pending.forEach((reject) => void reject(new Error('too late'))) }
     }
-    const all = hangs('read', 'now', 'judge', 'invalidate')
+    const all = hangs('read', 'now', 'invalidate')
     const { ledger } = all.backend
     const snapshot = { epoch: 'e', groups: [{ asOf: 0, names: ['n'] }] }
-    await expect(ledger?.read('c', ['n'])).rejects.toEqual(timeout)
-    await expect(ledger?.now('c', ['n'])).rejects.toEqual(timeout)
-    await expect(ledger?.judge('c', snapshot)).rejects.toEqual(timeout)
-    await expect(ledger?.invalidate('c', ['n'], 'hard')).rejects.toEqual(timeout)
+    await expect(ledger?.open('c').read(['n'])).rejects.toEqual(timeout)
+    await expect(ledger?.open('c').now(['n'])).rejects.toEqual(timeout)
+    await expect(judge(ledger, 'c', snapshot)).rejects.toEqual(timeout)
+    await expect(ledger?.open('c').invalidate(['n'], 'hard')).rejects.toEqual(timeout)
     all.fail()
     const creating = hangs('now')
     const region = makeRegion<string>({ backend: creating.backend })
@@ -206,8 +209,8 @@ describe('a backend that answers too late', () => {
     invalidating.fail()
     // What answers at once goes on answering at once.
     const prompt = hangs().backend.ledger
-    expect(prompt?.read('c', [])).toMatchObject({ now: { at: 0 } })
-    expect(prompt?.unmoved?.('c', snapshot)).toBe(false)
+    expect(prompt?.open('c').read([])).toMatchObject({ now: { at: 0 } })
+    expect(judge(prompt, 'c', snapshot)).toBe('invalid')
     await idle()
   })
 

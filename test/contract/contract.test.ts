@@ -20,6 +20,7 @@ import {
   type ContractRunner,
   proxyContract,
 } from '../../src/testing/index.js'
+import { withOperations } from '../support/ledgers.js'
 import { entries } from './values.js'
 
 /** A runner that only notes what it is asked to run. */
@@ -91,7 +92,7 @@ describe('the backend contract', () => {
       'a lease has one holder at a time',
     ],
     'grants the same token each time': [
-      () => ({ acquire: () => ({ token: 'always' }) }),
+      () => ({ acquire: () => ({ token: 'always', found: undefined }) }),
       'a token is unique for each grant',
     ],
     'keeps a lease for ever': [
@@ -142,17 +143,21 @@ describe('the backend contract', () => {
     ],
     'lets a soft invalidation revive': [
       (good) => ({
-        ledger: good.ledger && {
-          ...good.ledger,
-          invalidate(clock, names, mode) {
-            soft = mode === 'soft'
-            return good.ledger?.invalidate(clock, names, mode)
-          },
-          judge(clock, snapshot) {
-            const verdict = good.ledger?.judge(clock, snapshot) ?? 'invalid'
-            return soft && verdict === 'invalid' ? 'stale' : verdict
-          },
-        },
+        ledger:
+          good.ledger &&
+          withOperations(good.ledger, (opened) => ({
+            invalidate(names, mode) {
+              soft = mode === 'soft'
+              return opened.invalidate(names, mode)
+            },
+            async read(names) {
+              const { now, stamps } = await opened.read(names)
+              return {
+                now,
+                stamps: soft ? stamps.map((stamp) => stamp && { hard: 0, soft: stamp.hard + 1 }) : stamps,
+              }
+            },
+          })),
       }),
       'a soft invalidation never revives what a hard one buried',
     ],

@@ -15,6 +15,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { withMemcached } from '../backends/memcached/start.js'
+import { withOperations } from '../support/ledgers.js'
 import { deferred, idle } from '../support/waiting.js'
 
 /** Two processes over one store whose ledger is somebody else's. */
@@ -57,15 +58,14 @@ describe('a ledger of get, set and add', () => {
     const { ledger } = epochs()
     const judged = deferred()
     const stored = deferred()
-    const slow: Ledger = {
-      ...ledger,
-      async judge(clock, snapshot) {
-        const verdict = await ledger.judge(clock, snapshot)
+    const slow = withOperations(ledger, (opened) => ({
+      async read(names) {
+        const reading = await opened.read(names)
         judged.resolve()
         await stored.promise
-        return verdict
+        return reading
       },
-    }
+    }))
     const store = memory()
     const bringing = <T>(next: Backend<T>): Backend<T> =>
       delegate<T>(next, {

@@ -471,7 +471,7 @@ describe('what a region remembers of its calls', () => {
       calls.record(key, names, async () => renewed.push(key) > 0)
     const renew = async (...names: string[]) => {
       renewed.length = 0
-      await calls.renew(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') })
+      await calls.repeat(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') })
       return renewed
     }
     for (const key of ['a', 'b', 'c', 'a', 'd']) note(key, 'n', key)

@@ -8,12 +8,12 @@ import {
   type CachedValue,
   delegate,
   dep,
-  type Ledger,
   makeRegion,
   memoryLedger,
   type Region,
   wrap,
 } from '../../src/index.js'
+import { withOperations } from '../support/ledgers.js'
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -27,13 +27,12 @@ async function put(region: Region<number>, entry: number, count: number): Promis
 function later() {
   const kept = memoryLedger()
   const asked: number[] = []
-  const ledger: Ledger = {
-    ...kept,
-    read(clock, names) {
+  const ledger = withOperations(kept, (opened) => ({
+    read(names) {
       asked.push(names.length)
-      return kept.read(clock, names)
+      return opened.read(names)
     },
-  }
+  }))
   const slow: BackendProxy<CachedValue> = (next) => delegate(next, { get: async (key) => next.get(key) })
   const region = makeRegion<number>({
     name: 'later',

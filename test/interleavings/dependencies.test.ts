@@ -66,11 +66,13 @@ function lendable({ step, touch }: Schedule): SharedLedger {
   let current = telling(memoryLedger({ maxStamps: 2 }), touch)
   const ledger: Ledger = {
     shared: true,
-    read: (clock, names) => step('read ledger', () => current.read(clock, names), { asks: true }),
-    now: (clock, names) => step('begin', () => current.now(clock, names), {}),
-    judge: (clock, snapshot) => step('judge', () => current.judge(clock, snapshot), {}),
-    invalidate: (clock, names, mode) =>
-      step(`invalidate ${mode}`, () => current.invalidate(clock, names, mode), {}),
+    open: (clock) => ({
+      clock,
+      read: (names) => step('read ledger', () => current.open(clock).read(names), { asks: true }),
+      now: (names) => step('begin', () => current.open(clock).now(names), {}),
+      invalidate: (names, mode) =>
+        step(`invalidate ${mode}`, () => current.open(clock).invalidate(names, mode), {}),
+    }),
   }
   return {
     ledger: () => ledger,
@@ -78,7 +80,7 @@ function lendable({ step, touch }: Schedule): SharedLedger {
       current = telling(memoryLedger(), touch)
     },
     // Three more names push the others out of it, which then stand at its floor.
-    loseStamp: () => void current.invalidate('~clock', ['x', 'y', 'z'], 'soft'),
+    loseStamp: () => void current.open('~clock').invalidate(['x', 'y', 'z'], 'soft'),
   }
 }
 

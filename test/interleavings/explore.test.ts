@@ -11,6 +11,7 @@ import {
   type Region,
   wrap,
 } from '../../src/index.js'
+import { withOperations } from '../support/ledgers.js'
 import { LONG } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { type Touched, watched } from './moments.js'
@@ -108,14 +109,14 @@ const lent =
   }
 
 /** Trusts what is absent. */
-const trusting = (ledger: Ledger): Ledger => ({
-  ...ledger,
-  async read(clock, names) {
-    const { now, stamps } = await ledger.read(clock, names)
-    return { now, stamps: stamps.map((stamp) => stamp ?? { hard: 0, soft: 0 }) }
-  },
-  judge: () => 'fresh',
-})
+const trusting = (ledger: Ledger): Ledger =>
+  withOperations(ledger, (opened) => ({
+    async read(names) {
+      const { now, stamps } = await opened.read(names)
+      return { now, stamps: stamps.map((stamp) => stamp ?? { hard: 0, soft: 0 }) }
+    },
+    restore: () => 'fresh' as const,
+  }))
 
 /** Stores that are right, and such as have lost a part of what they do. */
 const WHOLE: Readonly<Record<string, Open>> = {

@@ -9,6 +9,7 @@ import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import { type Backend, type Bytes, type InvalidationMode, type Ledger, wrap } from '../../src/index.js'
 import { temporaryFolder } from '../backends/lmdb/support.js'
+import { judge } from '../support/ledgers.js'
 import { LONG } from '../support/long.js'
 import { sleep } from '../support/waiting.js'
 import {
@@ -173,28 +174,28 @@ describe('every order of the transactions that a file is sent', () => {
       const { runs, exhausted } = await exploreStore(async (step, run) => {
         const { world, processes, begin, seen, change, end } = stage(step)
         const [clock, tag] = [`clock ${name} ${run}`, `tag ${run}`]
-        if (warm) await ledger.now(clock, [])
+        if (warm) await ledger.open(clock).now([])
         const key = (who: number) => `${name} ${run} ${who}`
         const create = async (who: 0 | 1) => {
           await begin(who)
           const backend = processes[who]
-          const { epoch, at } = await (backend.ledger as Ledger).now(clock, late ? [] : [tag])
+          const { epoch, at } = await (backend.ledger as Ledger).open(clock).now(late ? [] : [tag])
           const snapshot = { epoch, groups: [{ asOf: at, names: [tag] }] }
           const value = bytes(`${await seen(who)} ${JSON.stringify(snapshot)}`)
           const outcome = await backend.set(key(who), value, { ifCurrent: { clock, snapshot } })
           // Nothing else was picked in between: comparing and storing were one step, or this shows it.
-          if (outcome === 'stored') expect(await ledger.judge(clock, snapshot)).toBe('fresh')
+          if (outcome === 'stored') expect(await judge(ledger, clock, snapshot)).toBe('fresh')
         }
         const third = processes[2].ledger as Ledger
         await Promise.all([
           ...([0, 1] as const).slice(0, creators).map(create),
-          change(() => third.invalidate(clock, [tag], mode)),
+          change(() => third.open(clock).invalidate([tag], mode)),
         ])
         for (let who = 0; who < creators; who++) {
           const value = await left(key(who))
           if (value === undefined) continue
           const [version, ...snapshot] = value.split(' ')
-          if ((await ledger.judge(clock, JSON.parse(snapshot.join(' ')))) === 'fresh')
+          if ((await judge(ledger, clock, JSON.parse(snapshot.join(' ')))) === 'fresh')
             expect(Number(version)).toBeGreaterThanOrEqual(world.acknowledged)
         }
         await end()

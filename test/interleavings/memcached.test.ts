@@ -6,6 +6,7 @@ import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
 import { bytes, text, withMemcached } from '../backends/memcached/start.js'
+import { judge } from '../support/ledgers.js'
 import { LONG } from '../support/long.js'
 import { stepped } from './memcached-explore.js'
 import { exploreStore, type Step } from './real-store.js'
@@ -148,9 +149,11 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         const world: World = { key: `entry-${scene}`, step, truth: 0, acknowledged: 0 }
         const [clock, tag] = [`clock-${scene}`, `tag-${scene}`]
         const lost = lose === 'clock' ? wireName(CLOCK, clock) : wireName(STAMP, tag)
-        if (warm || late) await view.now(clock, late ? [] : [tag])
+        if (warm || late) await view.open(clock).now(late ? [] : [tag])
         const store = async (backend: Backend<Bytes>, i: number) => {
-          const { epoch, at } = await (backend.ledger as Ledger).now(clock, i === 0 && !late ? [tag] : [])
+          const { epoch, at } = await (backend.ledger as Ledger)
+            .open(clock)
+            .now(i === 0 && !late ? [tag] : [])
           const snapshot = { epoch, groups: [{ asOf: at, names: [tag] }] }
           const seen = await step(`${i} get truth`, () => world.truth)
           await backend.set(`${world.key}-${i}`, bytes(`${seen} ${JSON.stringify(snapshot)}`), {
@@ -160,14 +163,14 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         const writers = [open(0, step), open(1, step)].slice(0, creators)
         await Promise.all([
           ...writers.map(store),
-          change(world, () => (open(2, step).ledger as Ledger).invalidate(clock, [tag], mode)),
+          change(world, () => (open(2, step).ledger as Ledger).open(clock).invalidate([tag], mode)),
           lose && step(`3 lose ${lost}`, () => connections[2].delete(lost)),
         ])
         for (let i = 0; i < creators; i++) {
           const left = text(await bare.get(`${world.key}-${i}`))
           if (left === undefined) continue
           const [seen, ...snapshot] = left.split(' ')
-          const freshness = await view.judge(clock, JSON.parse(snapshot.join(' ')))
+          const freshness = await judge(view, clock, JSON.parse(snapshot.join(' ')))
           if (freshness === 'fresh') expect(Number(seen)).toBeGreaterThanOrEqual(world.acknowledged)
         }
       }, BUDGET)

@@ -10,6 +10,7 @@ import { ledgerOf } from '../../backends/memcached/ledger.js'
 import * as scripts from '../../backends/redis/client/scripts.js'
 import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
 import { clockKeys, parseClock, parseStamp, stampKey } from '../../backends/redis/format.js'
+import { openable } from '../../src/ledger/clocked-ledger.js'
 import { epochLedger } from '../../src/ledger/epoch-ledger.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
 import type { Schedule } from './explore.js'
@@ -161,7 +162,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
       },
     })
   return {
-    ledger,
+    ledger: () => openable(ledger()),
     loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
     loseStamp: (name) => void server.texts.delete(stampKey(THE_CLOCK, name)),
   }
@@ -216,7 +217,7 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
     close() {},
   }
   return {
-    ledger: () => ledgerOf(commands),
+    ledger: () => openable(ledgerOf(commands)),
     loseClock: () => void items.delete(wireName(CLOCK, THE_CLOCK)),
     loseStamp: (name) => void items.delete(wireName(STAMP, name)),
   }

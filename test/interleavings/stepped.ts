@@ -5,6 +5,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import { andThen, isPromise } from '../../src/base/maybe-promise.js'
 import type { Ledger } from '../../src/ledger/ledger.js'
+import { withOperations } from '../support/ledgers.js'
 import type { Schedule } from './explore.js'
 import type { Touched } from './moments.js'
 
@@ -77,10 +78,12 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
     held: (key) => step(`held ${key}`, () => inner.held(key)),
     ledger: {
       shared: false,
-      read: (clock, names) => step('read ledger', () => ledger.read(clock, names), QUESTION),
-      now: (clock, names) => step('begin', () => ledger.now(clock, names), NOTHING),
-      judge: (clock, snapshot) => step('judge', () => ledger.judge(clock, snapshot), NOTHING),
-      invalidate: (clock, names, mode) => step('stamp', () => ledger.invalidate(clock, names, mode), NOTHING),
+      open: (clock) => ({
+        clock,
+        read: (names) => step('read ledger', () => ledger.open(clock).read(names), QUESTION),
+        now: (names) => step('begin', () => ledger.open(clock).now(names), NOTHING),
+        invalidate: (names, mode) => step('stamp', () => ledger.open(clock).invalidate(names, mode), NOTHING),
+      }),
     },
   })
 }
@@ -95,18 +98,16 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
     return answer
   }
   const leaves = (clock: string) =>
-    andThen(ledger.read(clock, []), ({ now }) => touch({ leaves: { [LEDGER]: `${now?.epoch}${told}` } }))
+    andThen(ledger.open(clock).read([]), ({ now }) => touch({ leaves: { [LEDGER]: `${now?.epoch}${told}` } }))
   void leaves('~clock')
-  return {
-    ...ledger,
-    read: (clock, names) => andThen(ledger.read(clock, names), (reading) => answers(reading)),
-    now: (clock, names) => andThen(ledger.now(clock, names), (now) => answers(now)),
-    judge: (clock, snapshot) => andThen(ledger.judge(clock, snapshot), (freshness) => answers(freshness)),
-    invalidate(clock, names, mode) {
+  return withOperations(ledger, (opened) => ({
+    read: (names) => andThen(opened.read(names), (reading) => answers(reading)),
+    now: (names) => andThen(opened.now(names), (now) => answers(now)),
+    invalidate(names, mode) {
       told += `, ${mode} ${names}`
-      return andThen(ledger.invalidate(clock, names, mode), () => leaves(clock))
+      return andThen(opened.invalidate(names, mode), () => leaves(opened.clock))
     },
-  }
+  }))
 }
 
 /** All of an entry that matters to others. Nothing: what it rests on has no name that is the same in every run. */

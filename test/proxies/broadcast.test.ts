@@ -21,6 +21,7 @@ import {
 import { type Bus, type BusListener, type LocalBus, localBus } from '../../src/signals/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
+import { judge } from '../support/ledgers.js'
 import { held, later } from '../support/stage.js'
 import { undecodableTotal } from '../support/undecodable.js'
 import { idle } from '../support/waiting.js'
@@ -272,15 +273,15 @@ describe('stores of several processes, joined by broadcast()', () => {
     const bus = localBus()
     const { ledger } = wrap(memory(), broadcast(bus, { name: 'store' }))
     if (ledger === undefined) throw new Error('memory() has a ledger')
-    const { epoch, at } = await ledger.now('clock', ['name'])
+    const { epoch, at } = await ledger.open('clock').now(['name'])
     const snapshot = { epoch, groups: [{ asOf: at, names: ['name'] }] }
-    expect(await ledger.judge('clock', snapshot)).toBe('fresh')
+    expect(await judge(ledger, 'clock', snapshot)).toBe('fresh')
     bus.cut()
-    expect(await ledger.judge('clock', snapshot)).toBe('invalid')
-    expect(await ledger.read('clock', ['name'])).toEqual({ now: undefined, stamps: [undefined] })
+    expect(await judge(ledger, 'clock', snapshot)).toBe('invalid')
+    expect(await ledger.open('clock').read(['name'])).toEqual({ now: undefined, stamps: [undefined] })
     bus.mend()
-    expect(await ledger.judge('clock', snapshot)).toBe('invalid')
-    expect((await ledger.read('clock', ['name'])).now?.epoch).not.toBe(epoch)
+    expect(await judge(ledger, 'clock', snapshot)).toBe('invalid')
+    expect((await ledger.open('clock').read(['name'])).now?.epoch).not.toBe(epoch)
   })
 
   it('do the same over a store without a ledger', async () => {

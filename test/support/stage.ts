@@ -13,6 +13,7 @@ import {
   type TransparentProxy,
   wrap,
 } from '../../src/index.js'
+import { withOperations } from './ledgers.js'
 import { deferred, turn } from './waiting.js'
 
 export interface ManualClock extends Clock {
@@ -84,13 +85,13 @@ export const later: TransparentProxy = (next) => {
     renew: async (key, token, ms) => (await turn(), next.renew(key, token, ms)),
     release: async (key, token) => (await turn(), next.release(key, token)),
     held: async (key) => (await turn(), next.held(key)),
-    ledger: ledger && {
-      shared: ledger.shared,
-      read: async (clock, names) => (await turn(), ledger.read(clock, names)),
-      now: async (clock, names) => (await turn(), ledger.now(clock, names)),
-      judge: async (clock, snapshot) => (await turn(), ledger.judge(clock, snapshot)),
-      invalidate: async (clock, names, mode) => (await turn(), ledger.invalidate(clock, names, mode)),
-    },
+    ledger:
+      ledger &&
+      withOperations(ledger, (opened) => ({
+        read: async (names) => (await turn(), opened.read(names)),
+        now: async (names) => (await turn(), opened.now(names)),
+        invalidate: async (names, mode) => (await turn(), opened.invalidate(names, mode)),
+      })),
   })
 }
 

@@ -1,6 +1,6 @@
-import type { LedgerTime } from '../../../src/backend/cached-value.js'
 import { mapLazily } from '../../../src/base/maybe-promise.js'
 import type { LedgerReading } from '../../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../../src/ledger/snapshot.js'
 import { clockKeys, stampKeys } from '../format.js'
 import type { Reads } from './read-batcher.js'
 

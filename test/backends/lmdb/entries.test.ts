@@ -3,6 +3,7 @@ import { open } from 'lmdb'
 import { describe, expect, test } from 'vitest'
 import { type LmdbOptions, lmdb } from '../../../backends/lmdb/index.js'
 import { diagnostics, type Messages } from '../../../src/base/diagnostics.js'
+import { judge } from '../../support/ledgers.js'
 import { sleep, turn } from '../../support/waiting.js'
 import { temporaryFolder } from './support.js'
 
@@ -105,15 +106,15 @@ describe('entries', () => {
     const file = newFile()
     const first = lmdb(file)
     await first.set('k', bytes('v'), {})
-    const begun = await first.ledger?.now('~clock', ['r'])
-    await first.ledger?.invalidate('~clock', ['r'], 'hard')
-    const now = await first.ledger?.now('~clock', ['r'])
+    const begun = await first.ledger?.open('~clock').now(['r'])
+    await first.ledger?.open('~clock').invalidate(['r'], 'hard')
+    const now = await first.ledger?.open('~clock').now(['r'])
     await first.close()
     const second = lmdb(file)
     expect(text(second.get('k'))).toBe('v')
-    expect(await second.ledger?.now('~clock', ['r'])).toEqual(now)
+    expect(await second.ledger?.open('~clock').now(['r'])).toEqual(now)
     const snapshot = { epoch: begun?.epoch ?? '', groups: [{ asOf: begun?.at ?? 0, names: ['r'] }] }
-    expect(await second.ledger?.judge('~clock', snapshot)).toBe('invalid')
+    expect(await judge(second.ledger, '~clock', snapshot)).toBe('invalid')
     await second.close()
   })
 
@@ -165,7 +166,7 @@ describe('entries', () => {
     await store.close()
     expect(() => store.get('k')).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
     await expect(store.set('k', bytes('v'), {})).rejects.toMatchObject({ code: 'ERR_CLOSED' })
-    await expect(store.ledger?.invalidate('~clock', ['r'], 'hard')).rejects.toMatchObject({
+    await expect(store.ledger?.open('~clock').invalidate(['r'], 'hard')).rejects.toMatchObject({
       code: 'ERR_CLOSED',
     })
     // Whoever waited is not left waiting.
@@ -324,10 +325,9 @@ describe('the file', () => {
     const store = openNew({ maxBytes: 400_000, sweepEvery: 20 })
     const { ledger } = store
     if (ledger === undefined) throw new Error('expected a ledger')
-    const before = await ledger.now('~clock', [])
+    const before = await ledger.open('~clock').now([])
     for (let i = 0; i < 60; i++) {
-      await ledger.invalidate(
-        '~clock',
+      await ledger.open('~clock').invalidate(
         Array.from({ length: 50 }, (_, j) => `name ${i} ${j}`),
         'hard',
       )
@@ -335,14 +335,14 @@ describe('the file', () => {
     }
     await sleep(500)
     const old = { epoch: before.epoch, groups: [{ asOf: before.at, names: ['never invalidated'] }] }
-    expect(await ledger.judge('~clock', old)).toBe('invalid')
+    expect(await judge(ledger, '~clock', old)).toBe('invalid')
     for (const i of [0, 30, 59]) {
       const snapshot = { epoch: before.epoch, groups: [{ asOf: before.at, names: [`name ${i} 7`] }] }
-      expect(await ledger.judge('~clock', snapshot)).toBe('invalid')
+      expect(await judge(ledger, '~clock', snapshot)).toBe('invalid')
     }
-    const now = await ledger.now('~clock', [])
+    const now = await ledger.open('~clock').now([])
     expect(
-      await ledger.judge('~clock', {
+      await judge(ledger, '~clock', {
         epoch: now.epoch,
         groups: [{ asOf: now.at, names: ['name 0 0', 'new'] }],
       }),

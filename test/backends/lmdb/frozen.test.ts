@@ -15,7 +15,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
   const store = lmdb(file, { timeout })
   await store.set('k', Buffer.from('v'), {})
   const { token = '' } = await store.acquire('leased', 60_000)
-  const at = await store.ledger?.now('~clock', [])
+  const at = await store.ledger?.open('~clock').now([])
   const holder = await startPeer(program, { role: 'holder', file })
   let longest = 0
   let last = performance.now()
@@ -39,8 +39,8 @@ test('a process that is frozen with the write lock in its hands costs a deadline
     timed(() => store.acquire('new', 1000)),
     timed(() => store.renew('leased', token, 60_000)),
     timed(() => store.release('leased', token)),
-    timed(() => store.ledger?.invalidate('~clock', ['n'], 'hard')),
-    timed(() => store.ledger?.now('other clock', [])),
+    timed(() => store.ledger?.open('~clock').invalidate(['n'], 'hard')),
+    timed(() => store.ledger?.open('other clock').now([])),
   ])
   for (const { code, ms } of all) {
     expect(code).toBe('ERR_TIMEOUT')
@@ -52,7 +52,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
   expect(next.ms).toBeLessThan(timeout / 2)
   expect(String(store.get('k'))).toBe('v')
   expect(store.held('leased')).toBe(true)
-  expect(store.ledger?.read('~clock', ['n'])).toMatchObject({ now: at })
+  expect(store.ledger?.open('~clock').read(['n'])).toMatchObject({ now: at })
   clearInterval(beat)
   expect(longest).toBeLessThan(timeout / 2)
 
@@ -66,7 +66,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
     await sleep(50)
   }
   await store.set('k', Buffer.from('newest'), {})
-  await store.ledger?.invalidate('~clock', ['n'], 'hard')
+  await store.ledger?.open('~clock').invalidate(['n'], 'hard')
   expect(String(store.get('k'))).toBe('newest')
   expect(store.get('another')).toBeUndefined()
   await store.close()

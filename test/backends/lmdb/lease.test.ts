@@ -3,8 +3,10 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { fileWaiters } from '../../../backends/lmdb/client/waiters.js'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import type { Backend } from '../../../src/backend/backend.js'
-import type { Bytes, LedgerTime } from '../../../src/backend/cached-value.js'
+import type { Bytes } from '../../../src/backend/cached-value.js'
 import type { Ledger } from '../../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../../src/ledger/snapshot.js'
+import { judge } from '../../support/ledgers.js'
 import { sleep } from '../../support/waiting.js'
 import { temporaryFolder } from './support.js'
 
@@ -165,18 +167,20 @@ describe('the ledger', () => {
 
   test('begins once for all, and is seen by all', async () => {
     const instants = await Promise.all(
-      Array.from({ length: 20 }, (_, i) => ((i % 2 === 0 ? store : other).ledger as Ledger).now('one', [])),
+      Array.from({ length: 20 }, (_, i) =>
+        ((i % 2 === 0 ? store : other).ledger as Ledger).open('one').now([]),
+      ),
     )
     expect(new Set(instants.map(({ epoch, at }) => `${epoch} ${at}`)).size).toBe(1)
-    expect(ledger.read('never begun', ['x'])).toEqual({ now: undefined, stamps: [undefined] })
+    expect(ledger.open('never begun').read(['x'])).toEqual({ now: undefined, stamps: [undefined] })
     expect(ledger.shared).toBe(true)
   })
 
   test('never goes backwards, whoever invalidates', async () => {
-    let { at, epoch } = await ledger.now('steps', [])
+    let { at, epoch } = await ledger.open('steps').now([])
     for (let i = 0; i < 30; i++) {
-      await ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate('steps', [`n${i}`], 'hard')
-      const now = await ledger.now('steps', [])
+      await ((i % 2 === 0 ? store : other).ledger as Ledger).open('steps').invalidate([`n${i}`], 'hard')
+      const now = await ledger.open('steps').now([])
       expect(now.at).toBeGreaterThan(at)
       expect(now.epoch).toBe(epoch)
       ;({ at, epoch } = now)
@@ -184,73 +188,71 @@ describe('the ledger', () => {
   })
 
   test('takes many invalidations at once without losing one', async () => {
-    const before = await ledger.now('many', [])
+    const before = await ledger.open('many').now([])
     await Promise.all(
       Array.from({ length: 300 }, (_, i) =>
-        ((i % 2 === 0 ? store : other).ledger as Ledger).invalidate(
-          'many',
-          [`n${i}`],
-          i % 3 === 0 ? 'soft' : 'hard',
-        ),
+        ((i % 2 === 0 ? store : other).ledger as Ledger)
+          .open('many')
+          .invalidate([`n${i}`], i % 3 === 0 ? 'soft' : 'hard'),
       ),
     )
     for (let i = 0; i < 300; i++)
-      expect(await ledger.judge('many', snapshotOf(before, `n${i}`))).toBe(i % 3 === 0 ? 'stale' : 'invalid')
-    expect(await ledger.judge('many', snapshotOf(before, 'other'))).toBe('fresh')
+      expect(await judge(ledger, 'many', snapshotOf(before, `n${i}`))).toBe(i % 3 === 0 ? 'stale' : 'invalid')
+    expect(await judge(ledger, 'many', snapshotOf(before, 'other'))).toBe('fresh')
   })
 
   test('loses neither of two invalidations of one name at once', async () => {
     for (let i = 0; i < 60; i++) {
-      const before = await ledger.now('both', [])
+      const before = await ledger.open('both').now([])
       await Promise.all([
-        ledger.invalidate('both', ['n'], 'hard'),
-        (other.ledger as Ledger).invalidate('both', ['n'], 'soft'),
+        ledger.open('both').invalidate(['n'], 'hard'),
+        (other.ledger as Ledger).open('both').invalidate(['n'], 'soft'),
       ])
-      expect(await ledger.judge('both', snapshotOf(before, 'n'))).toBe('invalid')
+      expect(await judge(ledger, 'both', snapshotOf(before, 'n'))).toBe('invalid')
     }
   })
 
   test('keeps hard and soft apart', async () => {
-    const one = await ledger.now('modes', [])
-    await ledger.invalidate('modes', ['n'], 'hard')
-    const two = await ledger.now('modes', [])
-    await ledger.invalidate('modes', ['n'], 'soft')
-    const three = await ledger.now('modes', [])
-    expect(await ledger.judge('modes', snapshotOf(one, 'n'))).toBe('invalid')
-    expect(await ledger.judge('modes', snapshotOf(two, 'n'))).toBe('stale')
-    expect(await ledger.judge('modes', snapshotOf(three, 'n'))).toBe('fresh')
-    const { now, stamps } = await ledger.read('modes', ['n', 'absent'])
+    const one = await ledger.open('modes').now([])
+    await ledger.open('modes').invalidate(['n'], 'hard')
+    const two = await ledger.open('modes').now([])
+    await ledger.open('modes').invalidate(['n'], 'soft')
+    const three = await ledger.open('modes').now([])
+    expect(await judge(ledger, 'modes', snapshotOf(one, 'n'))).toBe('invalid')
+    expect(await judge(ledger, 'modes', snapshotOf(two, 'n'))).toBe('stale')
+    expect(await judge(ledger, 'modes', snapshotOf(three, 'n'))).toBe('fresh')
+    const { now, stamps } = await ledger.open('modes').read(['n', 'absent'])
     expect(now).toEqual(three)
     expect(stamps[0]?.soft).toBeGreaterThan(stamps[0]?.hard ?? 0)
     expect(stamps[1]).toEqual({ hard: 0, soft: 0 })
   })
 
   test('tells clocks apart, and names that look like one another', async () => {
-    const at = await ledger.now('a', [])
+    const at = await ledger.open('a').now([])
     const names = ['n', 'a\0n', '', '\0', '1:a', 'n'.repeat(5000), '\ud800', '\ud801']
-    await ledger.now('ab', [])
-    await ledger.invalidate('ab', names, 'hard')
-    await ledger.invalidate('', names, 'hard')
-    for (const name of names) expect(await ledger.judge('a', snapshotOf(at, name))).toBe('fresh')
-    await ledger.invalidate('a', ['\ud800'], 'hard')
-    expect(await ledger.judge('a', snapshotOf(at, '\ud801'))).toBe('fresh')
-    expect(await ledger.judge('a', snapshotOf(at, '\ud800'))).toBe('invalid')
+    await ledger.open('ab').now([])
+    await ledger.open('ab').invalidate(names, 'hard')
+    await ledger.open('').invalidate(names, 'hard')
+    for (const name of names) expect(await judge(ledger, 'a', snapshotOf(at, name))).toBe('fresh')
+    await ledger.open('a').invalidate(['\ud800'], 'hard')
+    expect(await judge(ledger, 'a', snapshotOf(at, '\ud801'))).toBe('fresh')
+    expect(await judge(ledger, 'a', snapshotOf(at, '\ud800'))).toBe('invalid')
   })
 
   test('judges what was made on another clock dead', async () => {
-    const at = await ledger.now('mine', [])
-    expect(await ledger.judge('mine', { ...snapshotOf(at, 'n'), epoch: 'other' })).toBe('invalid')
-    expect(await ledger.judge('not begun', snapshotOf(at, 'n'))).toBe('invalid')
+    const at = await ledger.open('mine').now([])
+    expect(await judge(ledger, 'mine', { ...snapshotOf(at, 'n'), epoch: 'other' })).toBe('invalid')
+    expect(await judge(ledger, 'not begun', snapshotOf(at, 'n'))).toBe('invalid')
   })
 
   test.each(['hard', 'soft'] as const)(
     'refuses a fill that a %s invalidation overtook, and gives its lease back',
     async (mode) => {
       const key = newKey()
-      const snapshot = snapshotOf(await ledger.now('fills', []), 'a', 'b')
+      const snapshot = snapshotOf(await ledger.open('fills').now([]), 'a', 'b')
       const token = await granted(store, key)
       const { settled } = await refused(other, key)
-      await (other.ledger as Ledger).invalidate('fills', ['b'], mode)
+      await (other.ledger as Ledger).open('fills').invalidate(['b'], mode)
       expect(await store.set(key, bytes('old'), { token, ifCurrent: { clock: 'fills', snapshot } })).toBe(
         'refused',
       )
@@ -262,10 +264,10 @@ describe('the ledger', () => {
 
   test('refuses a set, which then leaves no older value and no lease behind', async () => {
     const key = newKey()
-    const snapshot = snapshotOf(await ledger.now('sets', []), 'a')
+    const snapshot = snapshotOf(await ledger.open('sets').now([]), 'a')
     expect(await store.set(key, bytes('older'), { ifCurrent: { clock: 'sets', snapshot } })).toBe('stored')
     const token = await granted(other, key)
-    await ledger.invalidate('sets', ['a'], 'hard')
+    await ledger.open('sets').invalidate(['a'], 'hard')
     expect(await store.set(key, bytes('old'), { ifCurrent: { clock: 'sets', snapshot } })).toBe('refused')
     expect(store.get(key)).toBeUndefined()
     expect(await other.set(key, bytes('late'), { token })).toBe('lost')
@@ -275,25 +277,25 @@ describe('the ledger', () => {
     let stored = 0
     for (let i = 0; i < 100; i++) {
       const key = newKey()
-      const snapshot = snapshotOf(await ledger.now('race', []), 'n')
+      const snapshot = snapshotOf(await ledger.open('race').now([]), 'n')
       const token = await granted(store, key)
       const [outcome] = await Promise.all([
         store.set(key, bytes('old'), { token, ifCurrent: { clock: 'race', snapshot } }),
-        (other.ledger as Ledger).invalidate('race', ['n'], 'hard'),
+        (other.ledger as Ledger).open('race').invalidate(['n'], 'hard'),
       ])
       if (outcome === 'stored') stored++
-      expect(await ledger.judge('race', snapshot)).toBe('invalid')
+      expect(await judge(ledger, 'race', snapshot)).toBe('invalid')
     }
     expect(stored).toBeLessThanOrEqual(100)
   })
 
   test('lets a fill through while everything else is being invalidated', async () => {
     const key = newKey()
-    const snapshot = snapshotOf(await ledger.now('busy', []), 'quiet')
+    const snapshot = snapshotOf(await ledger.open('busy').now([]), 'quiet')
     let running = true
     const storm = (async () => {
       for (let i = 0; running; i++)
-        await (other.ledger as Ledger).invalidate('busy', [`noise ${i % 50}`], 'hard')
+        await (other.ledger as Ledger).open('busy').invalidate([`noise ${i % 50}`], 'hard')
     })()
     for (let i = 0; i < 30; i++) {
       const token = await granted(store, key)

@@ -1,7 +1,7 @@
 import { open } from 'lmdb'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import type { Bytes, CachedValue } from '../../../src/backend/cached-value.js'
-import { mapValues } from '../../../src/chain/proxy.js'
+import { mapValues } from '../../../src/chain/map-values.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { makeRegion } from '../../../src/region/region.js'
 import { sharedNow as now, sleep } from '../../support/waiting.js'

@@ -212,12 +212,14 @@ withMemcached('a connection to memcached', (bench) => {
     })
     opened.push({ close: () => unreliable.close() }, backend)
     const ledger = backend.ledger as Ledger
-    const { at } = await ledger.now('once', [])
+    const { at } = await ledger.open('once').now([])
     for (let i = 1; i <= 10; i++) {
       breaks = true
-      await expect(ledger.invalidate('once', [], 'hard')).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' })
+      await expect(ledger.open('once').invalidate([], 'hard')).rejects.toMatchObject({
+        code: 'ERR_UNAVAILABLE',
+      })
       // The command arrived, only its answer did not.
-      expect((await ledger.now('once', [])).at).toBe(at + i)
+      expect((await ledger.open('once').now([])).at).toBe(at + i)
     }
   })
 
@@ -225,10 +227,10 @@ withMemcached('a connection to memcached', (bench) => {
     const backends = Array.from({ length: 8 }, () => memcached({ servers: bench().address, timeout: '20s' }))
     opened.push(...backends)
     for (let i = 0; i < 1_000; i++) {
-      const began = await Promise.all(backends.map((one) => (one.ledger as Ledger).now(`cold ${i}`, [])))
+      const began = await Promise.all(backends.map((one) => (one.ledger as Ledger).open(`cold ${i}`).now([])))
       expect(new Set(began.map(({ epoch }) => epoch)).size).toBe(1)
       await Promise.all(
-        backends.map((one) => (one.ledger as Ledger).invalidate(`colder ${i}`, ['name'], 'hard')),
+        backends.map((one) => (one.ledger as Ledger).open(`colder ${i}`).invalidate(['name'], 'hard')),
       )
     }
   })

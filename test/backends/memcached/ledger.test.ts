@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import { CLOCK, STAMP, wireName } from '../../../backends/memcached/format.js'
 import { CorralError, type DependencySnapshot, type Ledger } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
+import { judge } from '../../support/ledgers.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
 let serial = 0
@@ -24,7 +25,7 @@ withMemcached('the ledger of memcached', (bench) => {
     clock: string,
     names: readonly string[],
   ): Promise<DependencySnapshot> => {
-    const { epoch, at } = await ledger.now(clock, names)
+    const { epoch, at } = await ledger.open(clock).now(names)
     return { epoch, groups: [{ asOf: at, names }] }
   }
 
@@ -32,19 +33,22 @@ withMemcached('the ledger of memcached', (bench) => {
     const { ledger, others, clock } = stage()
     expect(ledger.shared).toBe(true)
     const before = await snapshotOf(ledger, clock, ['a', 'b'])
-    expect(await others.judge(clock, before)).toBe('fresh')
-    await others.invalidate(clock, ['b'], 'hard')
-    expect(await ledger.judge(clock, before)).toBe('invalid')
-    expect(await ledger.judge(clock, await snapshotOf(ledger, clock, ['a', 'b']))).toBe('fresh')
+    expect(await judge(others, clock, before)).toBe('fresh')
+    await others.open(clock).invalidate(['b'], 'hard')
+    expect(await judge(ledger, clock, before)).toBe('invalid')
+    expect(await judge(ledger, clock, await snapshotOf(ledger, clock, ['a', 'b']))).toBe('fresh')
     expect(
-      await ledger.judge(clock, { ...before, groups: [{ asOf: before.groups[0]?.asOf ?? 0, names: ['a'] }] }),
+      await judge(ledger, clock, {
+        ...before,
+        groups: [{ asOf: before.groups[0]?.asOf ?? 0, names: ['a'] }],
+      }),
     ).toBe('fresh')
   })
 
   it('gives clock and stamps no end, so that none is gone before what rests on it', async () => {
     const { ledger, clock } = stage()
-    await ledger.now(clock, ['a', 'b'])
-    await ledger.invalidate(clock, ['b'], 'soft')
+    await ledger.open(clock).now(['a', 'b'])
+    await ledger.open(clock).invalidate(['b'], 'soft')
     for (const key of [wireName(CLOCK, clock), wireName(STAMP, 'a'), wireName(STAMP, 'b')])
       expect(await say(bench().server.port, `mg ${key} t`)).toBe('HD t-1')
   })
@@ -52,23 +56,23 @@ withMemcached('the ledger of memcached', (bench) => {
   it('keeps soft marks apart from hard ones', async () => {
     const { ledger, others, clock } = stage()
     const before = await snapshotOf(ledger, clock, ['a'])
-    await others.invalidate(clock, ['a'], 'soft')
-    expect(await ledger.judge(clock, before)).toBe('stale')
-    expect(await ledger.judge(clock, await snapshotOf(ledger, clock, ['a']))).toBe('fresh')
-    await others.invalidate(clock, ['a'], 'hard')
-    expect(await ledger.judge(clock, before)).toBe('invalid')
-    await others.invalidate(clock, ['a'], 'soft')
-    expect(await ledger.judge(clock, before)).toBe('invalid')
+    await others.open(clock).invalidate(['a'], 'soft')
+    expect(await judge(ledger, clock, before)).toBe('stale')
+    expect(await judge(ledger, clock, await snapshotOf(ledger, clock, ['a']))).toBe('fresh')
+    await others.open(clock).invalidate(['a'], 'hard')
+    expect(await judge(ledger, clock, before)).toBe('invalid')
+    await others.open(clock).invalidate(['a'], 'soft')
+    expect(await judge(ledger, clock, before)).toBe('invalid')
   })
 
   it('takes soft marks of many at once, all of which count', async () => {
     const { ledger, others, clock } = stage()
     const before = await snapshotOf(ledger, clock, ['a'])
     await Promise.all(
-      Array.from({ length: 40 }, (_, i) => (i % 2 ? ledger : others).invalidate(clock, ['a'], 'soft')),
+      Array.from({ length: 40 }, (_, i) => (i % 2 ? ledger : others).open(clock).invalidate(['a'], 'soft')),
     )
-    expect(await ledger.judge(clock, before)).not.toBe('fresh')
-    const { now, stamps } = await ledger.read(clock, ['a'])
+    expect(await judge(ledger, clock, before)).not.toBe('fresh')
+    const { now, stamps } = await ledger.open(clock).read(['a'])
     const [stamp] = stamps
     // A mark that was crowded out took the stamp away, and the judgement put a new, hard one in its place.
     if (stamp !== undefined) expect(Math.max(stamp.soft, stamp.hard)).toBe(now?.at)
@@ -80,11 +84,11 @@ withMemcached('the ledger of memcached', (bench) => {
     try {
       const { ledger } = bench().open({ servers: `127.0.0.1:${proxy.port}`, timeout: '1s' })
       const before = await snapshotOf(others, clock, ['a'])
-      await ledger?.read(clock, ['a'])
+      await ledger?.open(clock).read(['a'])
       proxy.set({ kind: 'latency', ms: 200 })
       const began = performance.now()
       const judged = async () =>
-        ledger?.judge(clock, { ...before, groups: [{ asOf: 0, names: ['learnt late'] }] })
+        judge(ledger, clock, { ...before, groups: [{ asOf: 0, names: ['learnt late'] }] })
       await expect(judged()).rejects.toSatisfy((error) => CorralError.is(error, 'ERR_TIMEOUT'))
       // Without it all of its round trips, of 400 ms each, would be waited for and none be late.
       expect(performance.now() - began).toBeLessThan(1_900)
@@ -97,32 +101,32 @@ withMemcached('the ledger of memcached', (bench) => {
     const { ledger, clock } = stage()
     const snapshot = await snapshotOf(ledger, clock, ['a', 'b'])
     const { port } = bench().server
-    await ledger.invalidate(clock, ['b'], 'hard')
-    await ledger.now(clock, ['b'])
+    await ledger.open(clock).invalidate(['b'], 'hard')
+    await ledger.open(clock).now(['b'])
     const only = { ...snapshot, groups: [{ asOf: snapshot.groups[0]?.asOf ?? 0, names: ['a'] }] }
-    expect(await ledger.judge(clock, only)).toBe('fresh')
+    expect(await judge(ledger, clock, only)).toBe('fresh')
     expect(await say(port, 'delete %sa')).toBe('DELETED')
-    expect(await ledger.judge(clock, only)).toBe('invalid')
+    expect(await judge(ledger, clock, only)).toBe('invalid')
     const again = await snapshotOf(ledger, clock, ['a', 'b'])
-    expect(await ledger.judge(clock, again)).toBe('fresh')
+    expect(await judge(ledger, clock, again)).toBe('fresh')
     expect(await say(port, `delete %k${clock.replace(' ', '%20')}`)).toBe('DELETED')
-    expect(await ledger.judge(clock, again)).toBe('invalid')
+    expect(await judge(ledger, clock, again)).toBe('invalid')
     // Stamps of a lost clock prove nothing, even when somebody else has started a new one; new ones take their place.
-    await ledger.invalidate(clock, ['c'], 'hard')
+    await ledger.open(clock).invalidate(['c'], 'hard')
     const anew = await snapshotOf(ledger, clock, ['a', 'b'])
     expect(anew.epoch).not.toBe(again.epoch)
-    expect(await ledger.judge(clock, again)).toBe('invalid')
-    await ledger.invalidate(clock, ['c'], 'hard')
-    expect(await ledger.judge(clock, anew)).toBe('fresh')
+    expect(await judge(ledger, clock, again)).toBe('invalid')
+    await ledger.open(clock).invalidate(['c'], 'hard')
+    expect(await judge(ledger, clock, anew)).toBe('fresh')
   })
 
   it('finishes a stamp whose creator died over it', async () => {
     const { ledger, clock } = stage()
-    await ledger.now(clock, [])
+    await ledger.open(clock).now([])
     await say(bench().server.port, 'set %sorphan 0 0 7\r\npending')
     const snapshot = await snapshotOf(ledger, clock, ['orphan'])
-    await ledger.invalidate(clock, ['something else'], 'hard')
-    expect(await ledger.judge(clock, snapshot)).toBe('fresh')
+    await ledger.open(clock).invalidate(['something else'], 'hard')
+    expect(await judge(ledger, clock, snapshot)).toBe('fresh')
   })
 
   it('takes foreign bytes for absent', async () => {
@@ -130,10 +134,10 @@ withMemcached('the ledger of memcached', (bench) => {
     const { port } = bench().server
     for (const foreign of ['', 'x', '1 2', '1 2 3 4', 'a 1 -2', '99999999999999999999999']) {
       await say(port, `set %sforeign 0 0 ${foreign.length}\r\n${foreign}`)
-      expect((await ledger.read(clock, ['foreign'])).stamps).toEqual([undefined])
+      expect((await ledger.open(clock).read(['foreign'])).stamps).toEqual([undefined])
     }
     await say(port, `set %k${clock.replace(' ', '%20')} 0 0 5\r\nhello`)
-    expect((await ledger.read(clock, [])).now).toBeUndefined()
+    expect((await ledger.open(clock).read([])).now).toBeUndefined()
   })
 
   it('refuses what was invalidated while it was made, and drops the lease', async () => {
@@ -141,7 +145,7 @@ withMemcached('the ledger of memcached', (bench) => {
     const snapshot = await snapshotOf(ledger, clock, ['a'])
     await mine.set(key, bytes('older'), {})
     const { token } = await mine.acquire(key, 5_000)
-    await others.invalidate(clock, ['a'], 'hard')
+    await others.open(clock).invalidate(['a'], 'hard')
     expect(
       await mine.set(key, bytes('late'), { token: token as string, ifCurrent: { clock, snapshot } }),
     ).toBe('refused')
@@ -154,7 +158,7 @@ withMemcached('the ledger of memcached', (bench) => {
     const snapshot = await snapshotOf(ledger, clock, ['a'])
     await mine.set(key, bytes('older'), {})
     const { token } = await theirs.acquire(key, 5_000)
-    await others.invalidate(clock, ['a'], 'soft')
+    await others.open(clock).invalidate(['a'], 'soft')
     expect(await mine.set(key, bytes('late'), { ifCurrent: { clock, snapshot } })).toBe('refused')
     expect(await theirs.get(key)).toBeUndefined()
     expect(await theirs.set(key, bytes('x'), { token: token as string })).toBe('lost')
@@ -162,21 +166,21 @@ withMemcached('the ledger of memcached', (bench) => {
 
   it('stores what depends on names learnt while it was made', async () => {
     const { mine, ledger, clock, key } = stage()
-    const { epoch, at } = await ledger.now(clock, [])
+    const { epoch, at } = await ledger.open(clock).now([])
     const snapshot = { epoch, groups: [{ asOf: at, names: ['row 1', 'row 2'] }] }
     expect(await mine.set(key, bytes('value'), { ifCurrent: { clock, snapshot } })).toBe('stored')
-    await ledger.invalidate(clock, ['unrelated'], 'hard')
-    expect(await ledger.judge(clock, snapshot)).toBe('fresh')
-    await ledger.invalidate(clock, ['row 2'], 'hard')
-    expect(await ledger.judge(clock, snapshot)).toBe('invalid')
+    await ledger.open(clock).invalidate(['unrelated'], 'hard')
+    expect(await judge(ledger, clock, snapshot)).toBe('fresh')
+    await ledger.open(clock).invalidate(['row 2'], 'hard')
+    expect(await judge(ledger, clock, snapshot)).toBe('invalid')
   })
 
   it('asks in one packet for entries and bookkeeping of the same tick', async () => {
     const { mine, ledger, clock } = stage()
-    await ledger.now(clock, ['a'])
+    await ledger.open(clock).now(['a'])
     const gets = async () => Number(/cmd_get (\d+)/.exec(await say(bench().server.port, 'stats'))?.[1])
     const before = await gets()
-    await Promise.all([mine.get('x'), ...Array.from({ length: 50 }, () => ledger.read(clock, ['a']))])
+    await Promise.all([mine.get('x'), ...Array.from({ length: 50 }, () => ledger.open(clock).read(['a']))])
     // One entry, one clock and one stamp: whoever asks for the same in the same tick shares the answer.
     expect((await gets()) - before).toBe(3)
   })

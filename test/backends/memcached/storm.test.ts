@@ -48,7 +48,7 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
           return
         }
         case 2: {
-          const { epoch, at } = await ledger.now('clock', [`name ${i}`])
+          const { epoch, at } = await ledger.open('clock').now([`name ${i}`])
           const snapshot = { epoch, groups: [{ asOf: at, names: [`name ${i}`] }] }
           await backend.set(key, bytes(contentOf(i)), { ifCurrent: { clock: 'clock', snapshot } })
           return
@@ -56,7 +56,7 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
         case 3:
           await (Math.random() < 0.5
             ? backend.delete(key)
-            : ledger.invalidate('clock', [`name ${i}`], 'soft'))
+            : ledger.open('clock').invalidate([`name ${i}`], 'soft'))
           return
         case 4: {
           const several = [i, (i + 1) % KEYS, (i + 2) % KEYS]

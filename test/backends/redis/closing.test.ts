@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { judge } from '../../support/ledgers.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
 
@@ -13,11 +14,11 @@ const OPERATIONS: Readonly<Record<string, (backend: Backend<Bytes>) => unknown>>
   delete: (backend) => backend.delete('k'),
   acquire: (backend) => backend.acquire('k', 10, { steal: true }),
   held: (backend) => backend.held('k'),
-  'ledger.read': (backend) => backend.ledger?.read('closing', ['n']),
-  'ledger.begin': (backend) => backend.ledger?.now('closing', ['n']),
+  'ledger.read': (backend) => backend.ledger?.open('closing').read(['n']),
+  'ledger.begin': (backend) => backend.ledger?.open('closing').now(['n']),
   'ledger.judge': (backend) =>
-    backend.ledger?.judge('closing', { epoch: 'e', groups: [{ asOf: 1, names: ['n'] }] }),
-  'ledger.invalidate': (backend) => backend.ledger?.invalidate('closing', ['n'], 'hard'),
+    judge(backend.ledger, 'closing', { epoch: 'e', groups: [{ asOf: 1, names: ['n'] }] }),
+  'ledger.invalidate': (backend) => backend.ledger?.open('closing').invalidate(['n'], 'hard'),
 }
 
 for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 'a Cluster': cluster }))

@@ -108,7 +108,7 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
       () => backend.get('a'),
       () => backend.set('a', bytes('b'), {}),
       () => backend.acquire('a', 1_000),
-      () => backend.ledger?.now('c', []),
+      () => backend.ledger?.open('c').now([]),
     ]) {
       const { error, ms } = await failure(work)
       expect(error).toMatchObject({

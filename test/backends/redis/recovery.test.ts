@@ -7,6 +7,7 @@ import { json } from '../../../proxies/json.js'
 import { prefix } from '../../../proxies/prefix.js'
 import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
+import { judge } from '../../support/ledgers.js'
 import { until } from '../../support/waiting.js'
 import { cluster, type Deployment, standalone } from './deployments.js'
 import { bytes, freshKey, granted, text, withRedis } from './suite.js'
@@ -169,17 +170,19 @@ withRedis('what Redis could not be told', standalone, (at) => {
     closing.push(() => mine.close())
     const [refused, gone, clock] = [freshKey('other:'), freshKey('app:'), freshKey('clock')]
     for (const key of [refused, gone, 'app:stays']) await theirs.set(key, bytes('old'), {})
-    const moment = await theirs.ledger?.now(clock, ['n'])
+    const moment = await theirs.ledger?.open(clock).now(['n'])
     const snapshot = { epoch: moment?.epoch ?? '', groups: [{ asOf: moment?.at ?? 0, names: ['n'] }] }
-    expect(await theirs.ledger?.judge(clock, snapshot)).toBe('fresh')
+    expect(await judge(theirs.ledger, clock, snapshot)).toBe('fresh')
 
     await expect(mine.delete(refused)).rejects.toMatchObject({ code: 'ERR_BACKEND' })
     proxy.set({ kind: 'blackhole' })
     await expect(mine.delete(gone)).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
-    await expect(mine.ledger?.invalidate(clock, ['n'], 'hard')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+    await expect(mine.ledger?.open(clock).invalidate(['n'], 'hard')).rejects.toMatchObject({
+      code: 'ERR_TIMEOUT',
+    })
     mend(proxy)
     await until(async () => (await theirs.get(gone)) === undefined)
-    await until(async () => (await theirs.ledger?.judge(clock, snapshot)) === 'invalid')
+    await until(async () => (await judge(theirs.ledger, clock, snapshot)) === 'invalid')
     await until(async () => text(await mine.get('app:stays')) === 'old')
     expect(await mine.get(refused)).toBeUndefined()
     expect(text(await theirs.get(refused))).toBe('old')

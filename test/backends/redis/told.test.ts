@@ -20,6 +20,7 @@ import {
   wrap,
 } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
+import { withOperations } from '../../support/ledgers.js'
 import { held } from '../../support/stage.js'
 import { turn, until } from '../../support/waiting.js'
 import { standalone } from './deployments.js'
@@ -180,10 +181,9 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
       const { ledger } = next
       if (ledger === undefined) throw new Error('Expected redis() to keep a ledger')
       return delegate(next, {
-        ledger: {
-          ...ledger,
-          read: (clock, names) => (doubt ? { now: undefined, stamps: [] } : ledger.read(clock, names)),
-        },
+        ledger: withOperations(ledger, (opened) => ({
+          read: (names) => (doubt ? { now: undefined, stamps: [] } : opened.read(names)),
+        })),
       })
     })
     await listens(waiter)
@@ -203,7 +203,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     const before = await subscribers()
     await waiter.acquire(freshKey('warm'), 1_000)
     await until(async () => (await subscribers()) > before)
-    const { epoch, at: a } = (await holder.ledger?.now('clock', ['name'])) ?? { epoch: '', at: 0 }
+    const { epoch, at: a } = (await holder.ledger?.open('clock').now(['name'])) ?? { epoch: '', at: 0 }
     const ifCurrent = { clock: 'clock', snapshot: { epoch, groups: [{ asOf: a, names: ['name'] }] } }
     const brought = async (checked: boolean) => {
       const key = freshKey('checked')

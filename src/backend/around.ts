@@ -1,0 +1,67 @@
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import type { Ledger, OpenLedger } from '../ledger/ledger.js'
+import type { Backend } from './backend.js'
+import { delegate, type Overrides } from './delegate.js'
+import type { Tracker } from './tracker.js'
+
+/** Runs one operation of a backend. `settled` is the wait for a lease of another caller, which has no deadline. */
+export type Around = <R>(operation: string, run: () => MaybePromise<R>) => MaybePromise<R>
+
+/**
+ * Puts one function around every operation of a backend, those of its ledger and its tracker included. Unlike `intercept`
+ * it trusts the function to change no result, so that a lease may bring a value through it.
+ */
+export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
+  const layer: Overrides<T> = {
+    get: (key) => around('get', () => next.get(key)),
+    set: (key, value, options) => around('set', () => next.set(key, value, options)),
+    delete: (key) => around('delete', () => next.delete(key)),
+    getMulti: (keys) => around('getMulti', () => next.getMulti(keys)),
+    setMulti: (writes) => around('setMulti', () => next.setMulti(writes)),
+    deleteMulti: (keys) => around('deleteMulti', () => next.deleteMulti(keys)),
+    acquire: (key, ms, options) =>
+      andThen(
+        around('acquire', () => next.acquire(key, ms, options)),
+        (acquired) =>
+          acquired.token !== undefined
+            ? acquired
+            : { ...acquired, settled: Promise.resolve(around('settled', () => acquired.settled)) },
+      ),
+    renew: (key, token, ms) => around('renew', () => next.renew(key, token, ms)),
+    release: (key, token) => around('release', () => next.release(key, token)),
+    held: (key) => around('held', () => next.held(key)),
+    close: () => around('close', () => next.close()),
+    ledger: next.ledger && aroundLedger(next.ledger, around),
+    tracker: next.tracker && aroundTracker(next.tracker, around),
+  }
+  return delegate(next, layer, true)
+}
+
+export function aroundLedger(ledger: Ledger, around: Around): Ledger {
+  return {
+    shared: ledger.shared,
+    open: (clock) => {
+      const opened = ledger.open(clock)
+      const { restore } = opened
+      return {
+        ...opened,
+        read: (names) => around('ledger.read', () => opened.read(names)),
+        now: (names) => around('ledger.now', () => opened.now(names)),
+        invalidate: (names, mode) => around('ledger.invalidate', () => opened.invalidate(names, mode)),
+        ...(restore !== undefined && {
+          restore: (snapshot) => around('ledger.restore', () => restore.call(opened, snapshot)),
+        }),
+      } satisfies OpenLedger
+    },
+  }
+}
+
+function aroundTracker(tracker: Tracker, around: Around): Tracker {
+  return {
+    ...tracker,
+    asOf: (names) => around('ledger.now', () => tracker.asOf(names)),
+    invalidate: (names, mode) => around('ledger.invalidate', () => tracker.invalidate(names, mode)),
+    validate: (snapshot) => around('ledger.read', () => tracker.validate(snapshot)),
+    inspect: (key) => around('get', () => tracker.inspect(key)),
+  }
+}

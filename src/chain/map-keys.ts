@@ -1,0 +1,92 @@
+import type { Backend } from '../backend/backend.js'
+import { delegate, type Overrides } from '../backend/delegate.js'
+import type { Tracker } from '../backend/tracker.js'
+import { CorralError, formatValue } from '../base/errors.js'
+import type { Ledger, OpenLedger } from '../ledger/ledger.js'
+import type { DependencySnapshot } from '../ledger/snapshot.js'
+import type { TransparentProxy } from './proxy.js'
+
+export type KeyMangler = (key: string) => string
+
+/**
+ * Changes every key on its way down: keys of entries and leases, and the clocks and names of a ledger below.
+ * @example
+ * ```ts
+ * import { mapKeys, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * export const backend = wrap(memory(), mapKeys((key) => `shop:${key}`))
+ * ```
+ * @throws CorralError `ERR_OPTION` unless `mangler` is a function; operations throw `ERR_KEY` if it returns no string.
+ */
+export function mapKeys(mangler: KeyMangler): TransparentProxy {
+  if (typeof mangler !== 'function')
+    throw new CorralError(
+      'ERR_OPTION',
+      `Expected mapKeys() to receive a function from key to key, got ${formatValue(mangler)}.`,
+    )
+  const mangle = (key: string): string => {
+    const mangled: unknown = mangler(key)
+    if (typeof mangled === 'string') return mangled
+    // Any other value would be the same key for different keys.
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected a key mangler to return a string for '${key}', got ${formatValue(mangled)}.`,
+    )
+  }
+  return <T>(next: Backend<T>) => {
+    const layer: Overrides<T> = {
+      get: (key) => next.get(mangle(key)),
+      set: (key, value, options) => next.set(mangle(key), value, options),
+      delete: (key) => next.delete(mangle(key)),
+      getMulti: (keys) => next.getMulti(keys.map((key) => mangle(key))),
+      setMulti: (writes) => next.setMulti(writes.map(([key, ...rest]) => [mangle(key), ...rest])),
+      deleteMulti: (keys) => next.deleteMulti(keys.map((key) => mangle(key))),
+      acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
+      renew: (key, token, ms) => next.renew(mangle(key), token, ms),
+      release: (key, token) => next.release(mangle(key), token),
+      held: (key) => next.held(mangle(key)),
+      ledger: next.ledger && mapLedger(next.ledger, mangle),
+      tracker: next.tracker && {
+        ...next.tracker,
+        inspect: (key) => (next.tracker as Tracker).inspect(mangle(key)),
+      },
+    }
+    return delegate(next, layer, true)
+  }
+}
+
+/** A ledger seen through a key mangler. A list of names that comes again and again is mapped once. */
+function mapLedger(ledger: Ledger, mangle: KeyMangler): Ledger {
+  const lists = new WeakMap<readonly string[], readonly string[]>()
+  const mapNames = (names: readonly string[]): readonly string[] => {
+    let mapped = lists.get(names)
+    if (mapped === undefined) lists.set(names, (mapped = names.map((name) => mangle(name))))
+    return mapped
+  }
+  return {
+    shared: ledger.shared,
+    open(clock) {
+      const below = ledger.open(mangle(clock))
+      const { storeNames, restore } = below
+      return {
+        ...below,
+        storeNames: (names) => storeNames?.(mapNames(names)) ?? mapNames(names),
+        read: (names) => below.read(mapNames(names)),
+        now: (names) => below.now(mapNames(names)),
+        invalidate: (names, mode) => below.invalidate(mapNames(names), mode),
+        ...(restore !== undefined && {
+          restore: (snapshot) => restore(mapSnapshot(snapshot, mapNames)),
+        }),
+      } satisfies OpenLedger
+    },
+  }
+}
+
+function mapSnapshot(
+  snapshot: DependencySnapshot,
+  mapNames: (names: readonly string[]) => readonly string[],
+): DependencySnapshot {
+  const groups = snapshot.groups.map(({ asOf, names }) => ({ asOf, names: mapNames(names) }))
+  return { epoch: snapshot.epoch, groups }
+}

@@ -1,0 +1,26 @@
+/** A time on a ledger's clock. Times of different epochs cannot be compared: the clock was lost in between. */
+export interface LedgerTime {
+  readonly epoch: string
+  readonly at: number
+}
+
+/** Names that a part of an entry depends on, and the clock as it stood before that part was created. */
+export interface DependencyGroup {
+  readonly asOf: number
+  readonly names: readonly string[]
+}
+
+/** Everything that an entry depends on. The entry is current while no name was invalidated after its group's `asOf`. */
+export interface DependencySnapshot {
+  readonly epoch: string
+  readonly groups: readonly DependencyGroup[]
+  /** Names of versions, each with its value when the entry was created. A check judges them, not the ledger. */
+  readonly versions?: readonly string[]
+}
+
+/** The names of a snapshot, in the order of its groups. */
+export function namesOf(snapshot: DependencySnapshot): readonly string[] {
+  const [only, ...more] = snapshot.groups
+  if (only === undefined) return []
+  return more.length === 0 ? only.names : snapshot.groups.flatMap((group) => group.names)
+}
