@@ -13,7 +13,6 @@ export default defineConfig({
   // TypeScript 6 rejects the `baseUrl` that tsup sets.
   dts: { entry: library, compilerOptions: { ignoreDeprecations: '6.0' } },
   external: Object.keys(manifest().peerDependencies),
-  sourcemap: true,
   silent: true,
   clean: true,
   removeNodeProtocol: false,

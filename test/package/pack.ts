@@ -1,6 +1,7 @@
 /** Packs the built package and installs it into empty projects, as a user would. */
 import { execFile } from 'node:child_process'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -36,11 +37,15 @@ export interface ProjectOptions {
   readonly type?: 'module' | 'commonjs'
 }
 
-/** The tarball's path and the files in it. */
+/** Packs the build that is there; returns the tarball's path and the files in it. */
 export async function pack(): Promise<{ tarball: string; files: string[]; remove(): void }> {
   refuseStaleBuild()
   const folder = mkdtempSync(join(tmpdir(), 'corral-pack-'))
-  const { stdout } = await execute('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })
+  const { stdout } = await execute(
+    'npm',
+    ['pack', '--json', '--ignore-scripts', '--pack-destination', folder],
+    { cwd: root },
+  )
   const [{ filename, files }] = JSON.parse(stdout) as [{ filename: string; files: { path: string }[] }]
   return {
     tarball: join(folder, filename),
@@ -76,6 +81,26 @@ export async function makeProject(
         ({ code, stdout, stderr }) => ({ code: Number(code ?? -1), output: `${stdout}${stderr}` }),
       ),
     remove: () => rmSync(folder, { recursive: true, force: true }),
+  }
+}
+
+/** Packs a copy of the tree that was never built; returns the names of the files in the tarball. */
+export async function packUnbuilt(): Promise<string[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'corral-unbuilt-'))
+  try {
+    const tree = join(folder, 'tree')
+    const { stdout: tracked } = await execute('git', ['ls-files', '-co', '--exclude-standard'], { cwd: root })
+    for (const file of tracked.split('\n').filter((name) => name !== '' && existsSync(join(root, name)))) {
+      mkdirSync(dirname(join(tree, file)), { recursive: true })
+      copyFileSync(join(root, file), join(tree, file))
+    }
+    symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'), 'dir')
+    await execute('npm', ['pack', '--pack-destination', folder], { cwd: tree })
+    const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? ''
+    const { stdout } = await execute('tar', ['-tzf', join(folder, tarball)])
+    return stdout.split('\n').map((name) => name.replace('package/', ''))
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
   }
 }
 

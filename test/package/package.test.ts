@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
 import { entries } from '../../.ci/entries.mjs'
 import { startRedis } from '../support/servers.js'
-import { makeProject, type Project, pack, peers } from './pack.js'
+import { makeProject, type Project, pack, packUnbuilt, peers } from './pack.js'
 
 /** What an entry itself loads besides Node's own modules. The others load in a project where no peer is installed. */
 const NEEDS: Record<string, readonly string[]> = {
@@ -62,9 +62,18 @@ describe('the packed package', () => {
     return JSON.parse(output)
   }
 
-  it('has the build, the manifest, the licence and the README in it, and nothing else', () => {
-    const others = packed.files.filter((file) => !/^dist\/.+\.(c?js|d\.c?ts)(\.map)?$/.test(file))
+  it('contains the build, the docs, the manifest, the licence and the README, and nothing else', () => {
+    const others = packed.files.filter(
+      (file) => !/^dist\/.+\.(c?js|d\.c?ts)$|^docs\/.+\.(md|png)$/.test(file),
+    )
     expect(others.sort()).toEqual(['LICENSE', 'README.md', 'package.json'])
+    expect(packed.files).toContain('docs/stampedes.md')
+  })
+
+  it('contains the build although nothing was built before', { timeout: 180_000 }, async () => {
+    const files = await packUnbuilt()
+    const built = packed.files.filter((file) => file.startsWith('dist/') && !file.includes('chunk'))
+    expect(files).toEqual(expect.arrayContaining(built))
   })
 
   it('brings no other package along', () => {
