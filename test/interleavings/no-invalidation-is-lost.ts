@@ -6,6 +6,9 @@ import type { Steps } from './stepped.js'
 /** Plays a scenario in one order of its steps after another; `times` as many as usual. */
 export type Exploration = (scenario: (schedule: Steps) => Promise<void>, times?: number) => Promise<void>
 
+/** ms: a search ends with its number of orders, however slow the machine is. */
+export const PATIENCE = 1_800_000
+
 /** What a scenario plays with: a region, the truth that it caches, and the newest version whose invalidation was acknowledged. */
 interface World {
   readonly region: Region<number>
@@ -82,7 +85,7 @@ export function losesNoInvalidation(
   backend: (schedule: Steps) => Backend<CachedValue>,
   all: Exploration,
 ): void {
-  describe(`no invalidation is lost on ${kind}`, () => {
+  describe(`no invalidation is lost on ${kind}`, { timeout: PATIENCE }, () => {
     for (const [asking, read] of Object.entries(reads))
       for (const [how, invalidate] of Object.entries(hard)) {
         it(`when ${how} lands during ${asking}, and a reader follows it`, () =>
@@ -154,7 +157,7 @@ export function keepsOrderOfInvalidations(
   backend: (schedule: Steps) => Backend<CachedValue>,
   all: Exploration,
 ): void {
-  describe(`two refreshes at a time on ${kind}`, () => {
+  describe(`two refreshes at a time on ${kind}`, { timeout: PATIENCE }, () => {
     it('leave nothing from before either of them', () =>
       all(async (schedule) => {
         const world = newWorld(schedule, backend(schedule))
@@ -170,7 +173,7 @@ export function keepsOrderOfInvalidations(
       }, 3))
   })
 
-  describe(`an answer on its way from ${kind}`, () => {
+  describe(`an answer on its way from ${kind}`, { timeout: PATIENCE }, () => {
     it('lets no newcomer join what a region invalidation has overtaken', () =>
       all(async (schedule) => {
         const world = newWorld(schedule, backend(schedule))
@@ -181,7 +184,7 @@ export function keepsOrderOfInvalidations(
       }, 8))
   })
 
-  describe(`a soft invalidation after a hard one on ${kind}`, () => {
+  describe(`a soft invalidation after a hard one on ${kind}`, { timeout: PATIENCE }, () => {
     it('never revives what the hard one buried', () =>
       all(async (schedule) => {
         const world = newWorld(schedule, backend(schedule))

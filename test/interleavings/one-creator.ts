@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { type Backend, type CachedValue, makeRegion, type Region } from '../../src/index.js'
-import type { Exploration } from './no-invalidation-is-lost.js'
+import { type Exploration, PATIENCE } from './no-invalidation-is-lost.js'
 import type { Steps } from './stepped.js'
 
 /** Opens what several processes share, each time as another one of them sees it. */
@@ -13,7 +13,7 @@ function regions(open: () => Backend<CachedValue>, options: object = {}) {
 }
 
 export function runsOneCreator(kind: string, open: Opener, all: Exploration): void {
-  describe(`one creator over ${kind}`, () => {
+  describe(`one creator over ${kind}`, { timeout: PATIENCE }, () => {
     it('serves callers of two regions from one creation', () =>
       all(async (schedule) => {
         const [one, other] = regions(open(schedule))
@@ -84,7 +84,7 @@ export function runsOneCreator(kind: string, open: Opener, all: Exploration): vo
       }))
   })
 
-  describe(`nobody waits in a cycle over ${kind}`, () => {
+  describe(`nobody waits in a cycle over ${kind}`, { timeout: PATIENCE }, () => {
     it('when a creator asks for its own key, or two ask for each other', () =>
       all(async (schedule) => {
         const [region] = regions(open(schedule))

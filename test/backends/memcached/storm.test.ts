@@ -4,10 +4,12 @@ import type { Bytes, Ledger } from '../../../src/index.js'
 import { type Fault, faultProxy } from '../../support/faultproxy.js'
 import { LONG } from '../../support/long.js'
 import { startMemcached } from '../../support/servers.js'
-import { sleep, turn } from '../../support/waiting.js'
+import { sleep, turn, until } from '../../support/waiting.js'
 import { bytes, text } from './start.js'
 
 const MS = LONG ? 60_000 : 10_000
+/** ms after which the storm ends, though a busy machine has counted less than it should. */
+const PATIENCE = 4 * MS
 const TIMEOUT = 200
 const WORKERS = 40
 const KEYS = 60
@@ -16,7 +18,9 @@ const KEYS = 60
 const contentOf = (i: number) => `${i}:${'x'.repeat((i * 211) % 9_000)}`
 
 describe.skipIf(inject('servers').memcached === null)('a storm of faults over memcached', () => {
-  it('hangs nothing, answers nothing wrong, leaves nothing unhandled', { timeout: MS + 30_000 }, async () => {
+  it('hangs nothing, answers nothing wrong, leaves nothing unhandled', {
+    timeout: PATIENCE + MS + 60_000,
+  }, async () => {
     const server = await startMemcached()
     const proxy = await faultProxy({ port: server.port })
     const backend = memcached({ servers: `127.0.0.1:${proxy.port}`, timeout: TIMEOUT, probe: 50 })
@@ -72,8 +76,8 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
       while (!over) {
         let timer: NodeJS.Timeout | undefined
         const patience = new Promise<'hung'>((resolve) => {
-          // An operation of several steps in a row, and a machine that is busy.
-          timer = setTimeout(resolve, 5 * TIMEOUT + 1_000, 'hung')
+          // An operation of several steps ends within a second, and on a machine that is busy somewhat later.
+          timer = setTimeout(resolve, 5 * TIMEOUT + 10_000, 'hung')
         })
         const attempt = operate(Math.floor(Math.random() * KEYS)).catch((error: { code?: string }) => {
           counts.failed++
@@ -96,8 +100,8 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
       () => ({ kind: 'refuse' }),
       () => ({ kind: 'latency', ms: TIMEOUT, jitter: 100 }),
     ]
+    let blown = 0
     const storm = async () => {
-      let blown = 0
       while (!over) {
         await sleep(120)
         const fault = faults[blown++ % (faults.length + 1)]
@@ -112,35 +116,32 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
         await sleep(20 + Math.random() * 100)
         proxy.set({ kind: 'none' })
       }
-      return blown
     }
     const blowing = storm()
     const working = Array.from({ length: WORKERS }, work)
-    await sleep(MS)
+    const began = performance.now()
+    const lacking = () => counts.settled - counts.failed <= MS / 2 || counts.failed <= 50 || blown <= MS / 500
+    do await sleep(MS)
+    while (lacking() && performance.now() - began < PATIENCE)
     over = true
-    const blown = await blowing
+    await blowing
     await Promise.all(working)
+    const seconds = (performance.now() - began) / 1_000
 
-    // After the storm everything works again.
-    const calm = async () => {
-      try {
-        await backend.get('calm')
-        return true
-      } catch {
-        return false
-      }
-    }
-    while (!(await calm())) await sleep(10)
-    for (let i = 0; i < KEYS; i++) {
-      await backend.set(`storm ${i}`, bytes(contentOf(i)), {})
-      expect(text(await backend.get(`storm ${i}`))).toBe(contentOf(i))
-    }
+    // After the storm every key works again. A single operation may still exceed its timeout, on a busy machine.
+    for (let i = 0; i < KEYS; i++)
+      await until(async () => {
+        await backend.set(`storm ${i}`, bytes(contentOf(i)), {})
+        const found = await backend.get(`storm ${i}`)
+        check(i, found)
+        return found !== undefined
+      })
     await backend.close()
     await proxy.close()
     await server.stop()
     process.off('unhandledRejection', note)
     console.log(
-      `[storm] memcached: ${counts.settled} operations in ${MS / 1000} s (${Math.round((counts.settled / MS) * 1000)}/s), ${counts.failed} failed ${JSON.stringify(failures)}, ` +
+      `[storm] memcached: ${counts.settled} operations in ${Math.round(seconds)} s (${Math.round(counts.settled / seconds)}/s), ${counts.failed} failed ${JSON.stringify(failures)}, ` +
         `${counts.hung} hung, ${counts.wrong} wrong, ${unhandled.length} unhandled; ${blown} faults`,
     )
     expect({ hung: counts.hung, wrong: counts.wrong, unhandled }).toEqual({
@@ -148,8 +149,6 @@ describe.skipIf(inject('servers').memcached === null)('a storm of faults over me
       wrong: 0,
       unhandled: [],
     })
-    expect(counts.settled - counts.failed).toBeGreaterThan(MS / 2)
-    expect(counts.failed).toBeGreaterThan(50)
-    expect(blown).toBeGreaterThan(MS / 500)
+    expect(lacking()).toBe(false)
   })
 })

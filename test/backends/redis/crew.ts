@@ -7,6 +7,8 @@ export interface Worker {
   readonly pid: number
   /** Resolves with the answer, rejects when the worker fails or ends first. */
   do<K extends keyof Answers>(task: Order & { readonly task: K }): Promise<Answers[K]>
+  /** Resolves when a creator of a stampede begins in the worker. */
+  creating(): Promise<void>
   kill(signal: NodeJS.Signals): void
 }
 
@@ -23,6 +25,15 @@ export async function crew(): Promise<Crew> {
       pid: child.pid ?? 0,
       kill: (signal) => void child.kill(signal),
       do: (task) => order(child, task),
+      creating: () =>
+        new Promise((resolve) => {
+          const listen = ({ id }: { readonly id: unknown }) => {
+            if (id !== 'creating') return
+            child.off('message', listen)
+            resolve()
+          }
+          child.on('message', listen)
+        }),
     }
   }
   return {

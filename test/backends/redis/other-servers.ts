@@ -141,9 +141,20 @@ async function fetchInto(tree: string, { suite, base, packages }: Source): Promi
       (name) => `deb ${archive()} ${name} main\n`,
     )
     writeFileSync(join(work, 'sources.list'), lines.join(''))
+    // Without the packages of this machine: apt takes an installed one that is newer for the one to download.
+    writeFileSync(join(work, 'status'), '')
     const options = [
       ...['-qq', '-o', `Dir::Etc::sourcelist=${work}/sources.list`, '-o', 'Dir::Etc::sourceparts=/dev/null'],
-      ...['-o', `Dir::State::lists=${work}/lists`, '-o', `Dir::Cache=${work}`, '-o', 'Debug::NoLocking=1'],
+      ...[
+        '-o',
+        `Dir::State::status=${work}/status`,
+        '-o',
+        `Dir::State::lists=${work}/lists`,
+        '-o',
+        `Dir::Cache=${work}`,
+        '-o',
+        'Debug::NoLocking=1',
+      ],
       ...['-o', 'APT::Sandbox::User=root', '-o', 'Acquire::Retries=1', '-o', 'Acquire::http::Timeout=10'],
     ]
     const debs = join(work, 'debs')

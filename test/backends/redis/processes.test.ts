@@ -101,18 +101,17 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
     try {
       const key = freshKey()
       const [frozen, other] = (await hire(2)) as [Worker, Worker]
-      const probe = at.open()
+      const creating = frozen.creating()
       const late = frozen.do({
         task: 'stampede',
         where: at.where,
         key,
         callers: CALLERS,
-        work: 1_500,
+        // Long enough to be frozen before it ends, however busy the machine is.
+        work: 4_000,
         lease: 400,
       })
-      await until(() => probe.held(key))
-      // Its creator has begun by then: a lease alone would be given back after the next look.
-      await sleep(300)
+      await creating
       frozen.kill('SIGSTOP')
       const [between] = await Promise.all(storm([other], at, key, 50, 400))
       frozen.kill('SIGCONT')
