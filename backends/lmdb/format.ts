@@ -1,15 +1,15 @@
 import { createHash, randomInt } from 'node:crypto'
 
 /**
- * What the file holds. A key starts with a byte that says what it is; every record but those of the two
- * orders starts with its version, a number that no other write of the record has, so that a write can depend on it.
+ * The keys and records of the file. A key starts with a byte for its kind. Every record starts with its version, except
+ * those of the two orders: a number that no other write of the record has, so that a write can depend on it.
  */
 export const TAG = {
   /** `entry key` → version, expiry, time of writing, the key itself if the tree's is a digest, payload. */
   entry: 0x65,
   /** `entry key` → version, expiry, token. */
   lease: 0x6c,
-  /** `shard` → version, which changes with every entry of its keys that is removed. */
+  /** `shard` → version, which changes with every removal of an entry in the shard. */
   absence: 0x6e,
   /** `clock` → version, the stamp of the latest invalidation, floor, version of the anchor, epoch. */
   clock: 0x63,
@@ -29,10 +29,10 @@ const DIGESTED = 0x80
 /** Text of at most this many UTF-16 units fits into a key of the tree (1,978 bytes) as UTF-8. */
 const FITS = 600
 
-/** A key of the tree: text goes in as an entry's key without a buffer of its own, which is what a hit pays. */
+/** A key of the tree. An entry's key is given as text, which spares every hit a buffer. */
 export type TreeKey = string | Buffer
 
-/** How lmdb writes our keys: text as an entry's, bytes as they are. */
+/** Writes our keys: text as an entry's, bytes as they are. */
 export const keyEncoder = {
   writeKey(key: TreeKey, target: Buffer, at: number): number {
     if (typeof key === 'string') {
@@ -46,7 +46,7 @@ export const keyEncoder = {
     Buffer.from(target.subarray(start, end)),
 }
 
-/** Whether a key belongs into the tree of the bookkeeping. */
+/** Whether a key belongs in the tree of the bookkeeping. */
 export function isBookkeeping(key: TreeKey): boolean {
   if (typeof key === 'string') return false
   const tag = (key[0] as number) & ~DIGESTED
@@ -58,12 +58,12 @@ export function entryKey(key: string): TreeKey {
   return fits(key) ? key : digest(TAG.entry, key)
 }
 
-/** Enough that removals seldom get in each other's way, and few enough to take no room worth mentioning. */
+/** Enough that removals seldom conflict, few enough to take little room. */
 const SHARDS = 1024
 
 /**
- * The tree's key for the version of a key's absence. Without it "there is no entry" could not be told from "there is
- * none again", and a write that comes late would undo the removal in between.
+ * The tree's key for the version of a key's absence. Without it "there is no entry" would look like "the entry was
+ * removed", and a late write would undo the removal in between.
  */
 export function absenceKey(key: string): Buffer {
   let sum = 0x811c9dc5
@@ -87,7 +87,7 @@ export function stampKey(clock: string, name: string): Buffer {
   return taggedKey(TAG.stamp, `${clock.length}:${clock}${name}`)
 }
 
-/** An entry's key as it came from the tree, if it is written out there. */
+/** The key of an entry in the tree, if it stands there as text. */
 export function keyText(key: Buffer): string | undefined {
   return key[0] === TAG.entry ? key.toString('utf8', 1) : undefined
 }
@@ -121,7 +121,7 @@ function digest(tag: number, text: string): Buffer {
   return bytes
 }
 
-/** A version that no record has had: 48 random bits, against a write of the same record between reading and writing. */
+/** A version that no record has had: 48 random bits. */
 export function newVersion(): number {
   return randomInt(1, 2 ** 48 - 1)
 }
@@ -135,7 +135,7 @@ export interface EntryHead {
 
 const HEAD = 28
 
-/** An entry as bytes of its own: lmdb writes them later, when the caller's may have changed. */
+/** Copies the payload: lmdb writes the record later, when the caller's bytes may have changed. */
 export function encodeEntry(head: EntryHead, key: string, payload: Uint8Array): Buffer {
   const name = fits(key) ? 0 : key.length * 2
   const bytes = Buffer.allocUnsafe(HEAD + name + payload.length)

@@ -26,7 +26,7 @@ const LEASE = 60_000
 const SAMPLES = LONG ? 1_500 : 40
 const BUDGET = LONG ? { runs: 20_000, samples: 5_000 } : { runs: 700, samples: 150 }
 
-// What is tried here is the order of things; a power failure is not, so nothing needs to wait for the disk.
+// The order of steps is tested here and no power failure, so no commit needs to wait for the disk.
 const file = join(temporaryFolder(), 'cache.mdb')
 const root = open(file, { noSync: true })
 afterAll(() => root.close())
@@ -81,7 +81,7 @@ describe('every order of the transactions that a file is sent', () => {
   }
   afterAll(() => bare.close())
 
-  /** The truth, what of it was acknowledged, and three processes that know of it. */
+  /** The truth, its acknowledged part, and three processes that know of it. */
   const stage = (step: Step) => {
     const processes = [0, 1, 2].map((who) => processOver(who, step)) as [
       Backend<Bytes>,
@@ -92,7 +92,7 @@ describe('every order of the transactions that a file is sent', () => {
     return {
       world,
       processes,
-      /** What is read first is read when this is picked. */
+      /** The first read of a process happens when this is picked. */
       begin: (who: number) => step(`${who} get file`, () => undefined),
       seen: (who: number) => step(`${who} get truth`, () => world.truth),
       change: async (invalidate: (truth: number) => unknown) => {

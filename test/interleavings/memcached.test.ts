@@ -41,7 +41,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     { steal = false, filler = backend, fails = false } = {},
   ) => {
     const { token } = await backend.acquire(world.key, LEASE, { steal })
-    // Who is told to wait would look again after a while, and the orders would depend on how fast the machine is.
+    // A waiter would poll, and the orders would depend on the speed of the machine.
     if (token === undefined) return void (await backend.close())
     if (fails) return void (await filler.release(world.key, token))
     const seen = await world.step(`${who} get truth`, () => world.truth)

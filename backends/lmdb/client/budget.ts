@@ -22,7 +22,7 @@ export interface Budget {
   recordHit(key: string): void
   /** @throws CorralError `ERR_VALUE_TOO_LARGE` for a value that would evict a quarter of all entries. */
   expectRoom(key: string, size: number): void
-  /** Counts what was written, and sweeps when it was much. */
+  /** Counts written bytes, and sweeps after many of them. */
   recordWrite(key: string, size: number): void
   close(): void
 }

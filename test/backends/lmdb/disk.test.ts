@@ -33,7 +33,7 @@ function runMounted(prepare: string, mode: string, file: string): Answer {
 }
 
 describe.skipIf(!canMount)('a disk', () => {
-  test('that is full gives a typed error, and what was stored stays whole', () => {
+  test('that is full gives a typed error, and stored values stay whole', () => {
     const place = join(folder, 'small')
     mkdirSync(place)
     const answer = runMounted(`mount -t tmpfs -o size=1m none "${place}"`, 'full', join(place, 'cache.mdb'))

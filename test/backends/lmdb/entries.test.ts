@@ -169,7 +169,7 @@ describe('entries', () => {
     await expect(store.ledger?.open('~clock').invalidate(['r'], 'hard')).rejects.toMatchObject({
       code: 'ERR_CLOSED',
     })
-    // Whoever waited is not left waiting.
+    // Closing ends the wait.
     if (busy.token === undefined) await busy.settled
   })
 })
@@ -191,7 +191,7 @@ describe('a database that is open already', () => {
     await root.close()
   })
 
-  test('may be read by its owner in the same turn: what is committed meanwhile is seen', async () => {
+  test('may be read by its owner in the same turn: commits in between are seen', async () => {
     const file = newFile()
     const root = open(file, {})
     await root.put('mine', 'old')
@@ -230,7 +230,7 @@ describe('the file', () => {
     return left
   }
 
-  test('is swept of what has expired', async () => {
+  test('is swept of expired entries', async () => {
     const store = openNew({ sweepEvery: 50 })
     const left = await leaving(async () => {
       for (let i = 0; i < 200; i++) await store.set(`k${i}`, bytes('v'), i % 2 === 0 ? { ttl: 20 } : {})
@@ -278,7 +278,7 @@ describe('the file', () => {
     console.log(`swept ${count} entries, at most ${most} in a turn`)
   })
 
-  test('keeps to its budget, and what is read stays', async () => {
+  test('keeps to its budget, and entries that are read stay', async () => {
     const root = open(newFile(), { encoding: 'binary' })
     const maxBytes = 2 ** 20
     const store = lmdb(root, { maxBytes, sweepEvery: 50 })

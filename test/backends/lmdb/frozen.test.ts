@@ -58,7 +58,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
 
   holder.signal('SIGKILL')
   await holder.exited
-  // What waited is applied or given up now; then everything works again.
+  // The waiting writes are applied or given up now; then everything works again.
   for (let tries = 0; ; tries++) {
     const { code } = await timed(() => store.set('again', Buffer.from('v'), {}))
     if (code === 'none') break
@@ -72,7 +72,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
   await store.close()
 }, 30_000)
 
-test('what waited too long behind the lock does not overwrite what came after it', async () => {
+test('a write that waited too long behind the lock does not overwrite a later one', async () => {
   const file = join(temporaryFolder(), 'cache.mdb')
   const program = await bundlePeer()
   const [store, other] = [lmdb(file, { timeout: 200 }), lmdb(file, { timeout: 5000 })]
@@ -103,7 +103,7 @@ test('closing behind a frozen process does not take longer than an operation', a
   await holder.exited
 }, 30_000)
 
-test('callers of a region have what is there or an error within the deadline, and what is stale is still there afterwards', async () => {
+test('callers of a region get the stored value or an error within the deadline, and a stale value is still there afterwards', async () => {
   const file = join(temporaryFolder(), 'cache.mdb')
   const program = await bundlePeer()
   let now = Date.now()

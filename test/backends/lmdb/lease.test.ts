@@ -47,7 +47,7 @@ async function settlesWithin(ms: number, settled: Promise<unknown>): Promise<boo
 }
 
 describe('a lease', () => {
-  test('goes to one of many who ask at once, from whichever process', async () => {
+  test('goes to one of many concurrent callers, from any process', async () => {
     const key = newKey()
     const asked = await Promise.all(
       Array.from({ length: 40 }, (_, i) => (i % 2 === 0 ? store : other).acquire(key, 10_000)),
@@ -64,7 +64,7 @@ describe('a lease', () => {
     ['revoked by a delete', (key) => other.delete(key)],
     ['stolen', (key) => other.acquire(key, 10_000, { steal: true })],
   ]
-  test.each(endings)('that is %s wakes who waits, here and elsewhere, by a push', async (_, end) => {
+  test.each(endings)('that is %s wakes its waiters, here and elsewhere, by a push', async (_, end) => {
     const delays: number[] = []
     // The quickest of a few: a busy machine delays some, while a poll alone would take 125 ms and more every time.
     while (delays.length < 8 && !delays.some((delay) => delay < 80)) {
@@ -80,7 +80,7 @@ describe('a lease', () => {
     expect(Math.min(...delays)).toBeLessThan(80)
   })
 
-  test('that expires wakes who waits, and not before', async () => {
+  test('that expires wakes its waiters, and not before', async () => {
     const key = newKey()
     await granted(store, key, 200)
     const busy = await refused(other, key)
@@ -127,7 +127,7 @@ describe('a lease', () => {
     expect(String(store.get(key))).not.toBe('old')
   })
 
-  test('that has expired cannot fill, though nobody took it', async () => {
+  test('that has expired cannot fill, though no other caller took it', async () => {
     const key = newKey()
     const token = await granted(store, key, 10)
     await sleep(30)
@@ -135,7 +135,7 @@ describe('a lease', () => {
     expect(store.get(key)).toBeUndefined()
   })
 
-  test('races a delete without ever leaving what was deleted', async () => {
+  test('races a delete without ever leaving the deleted value', async () => {
     for (let i = 0; i < 100; i++) {
       const key = newKey()
       const token = await granted(store, key)
@@ -176,7 +176,7 @@ describe('the ledger', () => {
     expect(ledger.shared).toBe(true)
   })
 
-  test('never goes backwards, whoever invalidates', async () => {
+  test('never goes backwards, from whichever process an invalidation comes', async () => {
     let { at, epoch } = await ledger.open('steps').now([])
     for (let i = 0; i < 30; i++) {
       await ((i % 2 === 0 ? store : other).ledger as Ledger).open('steps').invalidate([`n${i}`], 'hard')
@@ -239,7 +239,7 @@ describe('the ledger', () => {
     expect(await judge(ledger, 'a', snapshotOf(at, '\ud800'))).toBe('invalid')
   })
 
-  test('judges what was made on another clock dead', async () => {
+  test('takes snapshots of another clock for invalid', async () => {
     const at = await ledger.open('mine').now([])
     expect(await judge(ledger, 'mine', { ...snapshotOf(at, 'n'), epoch: 'other' })).toBe('invalid')
     expect(await judge(ledger, 'not begun', snapshotOf(at, 'n'))).toBe('invalid')

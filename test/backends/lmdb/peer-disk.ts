@@ -1,7 +1,7 @@
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { CorralError } from '../../../src/base/errors.js'
 
-/** Runs where the disk is not as it should be, and says as JSON what came of it. */
+/** Runs over a broken disk, and prints the outcome as JSON. */
 const [mode = '', file = ''] = process.argv.slice(2)
 const answer: Record<string, unknown> = {}
 process.on('unhandledRejection', (error) => {

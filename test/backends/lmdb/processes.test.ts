@@ -65,7 +65,7 @@ describe('a creator', () => {
     expect(performance.now() - start).toBeLessThan(600 + 1000)
   })
 
-  test('that is frozen past its lease is overtaken, and cannot store what it made', async () => {
+  test('that is frozen past its lease is overtaken, and cannot store its value', async () => {
     const [maker, other] = (await startPeers(2, 600)) as [RunningPeer, RunningPeer]
     const creating = maker.next('creating')
     const late = maker.next('created')

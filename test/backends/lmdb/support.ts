@@ -22,7 +22,7 @@ export async function bundlePeer(source = 'peer.ts'): Promise<string> {
 
 const alive = new Set<ChildProcess>()
 
-/** Starts a process that works on the file; it says what it did in messages. */
+/** Starts a process that works on the file and reports in messages. */
 export async function startPeer(program: string, peer: Peer): Promise<RunningPeer> {
   const child = fork(program, [JSON.stringify(peer)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   alive.add(child)
@@ -68,7 +68,7 @@ export interface RunningPeer {
   signal(name: NodeJS.Signals): void
 }
 
-/** Ends what a failed test may have left, frozen processes included. */
+/** Ends the processes that a failed test may have left, frozen ones included. */
 export function endPeers(): void {
   for (const child of alive) child.kill('SIGKILL')
 }

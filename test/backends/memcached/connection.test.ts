@@ -22,14 +22,14 @@ const keys = Array.from({ length: 40 }, (_, i) => `key ${i}`)
 /** Values as long as they are different, so that a reply for another key is noticed. */
 const contentOf = (key: string) => `${key}:${'x'.repeat(Number(key.slice(4)) * 37)}`
 
-/** By a client with patience: how busy the machine is, is not what is tested. */
+/** With a long timeout: the load of the machine is not tested. */
 async function fill(port: number): Promise<void> {
   const backend = memcached({ servers: `127.0.0.1:${port}`, timeout: '20s' })
   opened.push(backend)
   await backend.setMulti(keys.map((key) => [key, bytes(contentOf(key)), {}]))
 }
 
-/** Reads everything at once: every read must settle, and whatever is answered must be the key's own value. */
+/** Reads everything at once: every read must settle, and every value must be the key's own. */
 async function readAll(
   backend: Backend<Bytes>,
   content: (key: string) => string | undefined = contentOf,
@@ -180,7 +180,7 @@ withMemcached('a connection to memcached', (bench) => {
     }
   })
 
-  it('asks again for what may be asked twice, and does not show that the server hung up', async () => {
+  it('repeats commands that may be repeated, and hides that the server hung up', async () => {
     const { proxy, backend } = await throughProxy()
     for (let i = 0; i < 20; i++) {
       proxy.reset()
@@ -188,7 +188,7 @@ withMemcached('a connection to memcached', (bench) => {
     }
   })
 
-  it('never repeats what would count twice', async () => {
+  it('never repeats a command that would count twice', async () => {
     let breaks = false
     // Swallows one reply together with its connection, and then lets everything through again.
     const unreliable = createServer((client) => {
@@ -245,7 +245,7 @@ withMemcached('a connection to memcached', (bench) => {
     await expect(backend.get('x')).rejects.toMatchObject({ code: 'ERR_CLOSED' })
   })
 
-  it('copies what it hands out', async () => {
+  it('returns copies', async () => {
     const backend = bench().open()
     await backend.set('small', bytes('small'), {})
     const [value] = await backend.getMulti(['small', ...keys])
@@ -322,7 +322,7 @@ withMemcached('a memcached in trouble', () => {
     expect(await backend.set('first', bytes('new'), { token: theirs as string })).toBe('stored')
   })
 
-  it('frozen over a write that is given up: what it does later undoes no deletion', async () => {
+  it('frozen over a write that is given up: the late write undoes no deletion', async () => {
     const { server, backend, other } = await start(150)
     const patient = memcached({ servers: `127.0.0.1:${server.port}`, timeout: '20s' })
     opened.push(patient)
@@ -345,10 +345,10 @@ withMemcached('a memcached in trouble', () => {
     }
   })
 
-  it('late: what arrives after it was given up undoes no deletion', async () => {
+  it('late: a write that arrives after it was given up undoes no deletion', async () => {
     const { server, backend: other } = await start(10_000)
     let ms = 0
-    // Delivers what its client sent even when that has long hung up.
+    // Delivers the client's bytes even after the client hung up.
     const slow = createServer((client) => {
       const origin = connect(server.port, '127.0.0.1')
       client.on('error', () => {}).on('data', (chunk) => setTimeout(() => origin.write(chunk), ms))
@@ -399,7 +399,7 @@ withMemcached('a memcached in trouble', () => {
     })
   })
 
-  it('never there: fails at once with what the system says', async () => {
+  it('never there: fails at once with the error of the system', async () => {
     const { server, backend } = await start()
     await server.kill('SIGKILL')
     const fresh = memcached(`127.0.0.1:${server.port}`)
@@ -412,7 +412,7 @@ withMemcached('a memcached in trouble', () => {
     await until(async () => !(await works(backend)()))
   })
 
-  it('speaking text only: says what is expected', async () => {
+  it('speaking text only: the error names the expected protocol', async () => {
     const server = await startMemcached({ args: ['-B', 'ascii'] })
     const backend = memcached({ servers: `127.0.0.1:${server.port}`, timeout: 300 })
     opened.push({ close: () => server.stop() }, backend)
@@ -433,7 +433,7 @@ withMemcached('a memcached in trouble', () => {
     expect(await backend.get('key')).toBeUndefined()
   })
 
-  it('being something else: says what is expected', async () => {
+  it('being something else: the error names the expected protocol', async () => {
     const web = createServer((socket) => {
       socket.on('error', () => {})
       socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n')

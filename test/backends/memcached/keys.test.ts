@@ -22,7 +22,7 @@ const anyKey = fc.oneof(
 )
 
 describe('keys of memcached', () => {
-  it('are printable ASCII of 1 to 250 bytes, whatever the key', () => {
+  it('are printable ASCII of 1 to 250 bytes for every key', () => {
     fc.assert(
       fc.property(anyKey, (key) => {
         for (const wire of [wireKey(key).text, wireName(STAMP, key), wireName(CLOCK, key)])
@@ -133,7 +133,7 @@ withMemcached('keys and values in a real memcached', (bench) => {
     expect((await backend.getMulti(nasty)).filter((value) => value !== undefined)).toEqual([])
   })
 
-  it('answers a miss for what somebody else wrote under the key', async () => {
+  it('returns a miss for bytes that another program wrote under the key', async () => {
     const backend = bench().open()
     await say(bench().server.port, 'set foreign 0 0 5\r\nhello')
     expect(await backend.get('foreign')).toBeUndefined()
@@ -199,7 +199,7 @@ withMemcached('lifetimes in a real memcached', (bench) => {
     expect(await left('lives')).toBeLessThanOrEqual(seconds + 3)
   })
 
-  it('are for ever without a ttl, and beyond what memcached can count', async () => {
+  it('are for ever without a ttl, and beyond the largest number of memcached', async () => {
     const backend = bench().open()
     await backend.set('ever', bytes('value'), {})
     expect(await left('ever')).toBe(-1)

@@ -29,7 +29,7 @@ withMemcached('the ledger of memcached', (bench) => {
     return { epoch, groups: [{ asOf: at, names }] }
   }
 
-  it('is shared, and judges what was made before and after an invalidation', async () => {
+  it('is shared, and tells snapshots before an invalidation from those after it', async () => {
     const { ledger, others, clock } = stage()
     expect(ledger.shared).toBe(true)
     const before = await snapshotOf(ledger, clock, ['a', 'b'])
@@ -45,7 +45,7 @@ withMemcached('the ledger of memcached', (bench) => {
     ).toBe('fresh')
   })
 
-  it('gives clock and stamps no end, so that none is gone before what rests on it', async () => {
+  it('gives clock and stamps no end, so that none is gone before an entry that depends on it', async () => {
     const { ledger, clock } = stage()
     await ledger.open(clock).now(['a', 'b'])
     await ledger.open(clock).invalidate(['b'], 'soft')
@@ -140,7 +140,7 @@ withMemcached('the ledger of memcached', (bench) => {
     expect((await ledger.open(clock).read([])).now).toBeUndefined()
   })
 
-  it('refuses what was invalidated while it was made, and drops the lease', async () => {
+  it('refuses a fill that was invalidated during its creation, and drops the lease', async () => {
     const { mine, theirs, ledger, others, clock, key } = stage()
     const snapshot = await snapshotOf(ledger, clock, ['a'])
     await mine.set(key, bytes('older'), {})
@@ -164,7 +164,7 @@ withMemcached('the ledger of memcached', (bench) => {
     expect(await theirs.set(key, bytes('x'), { token: token as string })).toBe('lost')
   })
 
-  it('stores what depends on names learnt while it was made', async () => {
+  it('stores a value with names learnt during its creation', async () => {
     const { mine, ledger, clock, key } = stage()
     const { epoch, at } = await ledger.open(clock).now([])
     const snapshot = { epoch, groups: [{ asOf: at, names: ['row 1', 'row 2'] }] }
@@ -181,7 +181,7 @@ withMemcached('the ledger of memcached', (bench) => {
     const gets = async () => Number(/cmd_get (\d+)/.exec(await say(bench().server.port, 'stats'))?.[1])
     const before = await gets()
     await Promise.all([mine.get('x'), ...Array.from({ length: 50 }, () => ledger.open(clock).read(['a']))])
-    // One entry, one clock and one stamp: whoever asks for the same in the same tick shares the answer.
+    // One entry, one clock and one stamp: reads of the same key in one tick share a command.
     expect((await gets()) - before).toBe(3)
   })
 })
