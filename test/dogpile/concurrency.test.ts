@@ -3,7 +3,10 @@ import { memory } from '../../backends/memory/index.js'
 import { type DogpileDriver, dogpile, type Lookup } from '../../src/dogpile/index.js'
 import { makeRegion } from '../../src/index.js'
 import { manualClock } from '../support/stage.js'
-import { idle, sleep } from '../support/waiting.js'
+import { idle } from '../support/waiting.js'
+
+/** Waits on the fake clock of these tests, which the shared helper does not use. */
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 interface Scenario {
   readonly callers: number
