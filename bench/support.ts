@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 
-/** Does an operation so many times; what it awaits is part of the time. */
+/** Does an operation so many times; its waiting is part of the time. */
 export type Work = (times: number) => unknown
 
 export interface RoundsOptions {
@@ -101,15 +101,4 @@ export function saveJson(figures: unknown): void {
   const file = process.argv[option + 1]
   if (file === undefined) throw new Error('Expected a file name after `--json`')
   writeFileSync(file, `${JSON.stringify(figures, null, 2)}\n`)
-}
-
-/** Random numbers in [0, 1) that are the same for the same seed. */
-export function mulberry32(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
 }

@@ -1,6 +1,6 @@
 /**
- * What Corral's encodings cost beside the bare libraries. The bare side does what any honest use needs too: it copies
- * the result off the library's slab and computes the CRC over key and bytes. `node .ci/run-ts.mjs bench/encodings/codecs.ts`
+ * The cost of Corral's encodings beside the bare libraries. The bare side also does the work that any careful use needs:
+ * it copies the result off the library's slab and computes the CRC over key and bytes.
  */
 import { crc32 } from 'node:zlib'
 import type { Backend, Bytes, CachedValue } from 'corral'

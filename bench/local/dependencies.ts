@@ -1,3 +1,7 @@
+/**
+ * The cost of dependency tracking: invalidations, hits and bytes. A name that ever more entries depend on is measured
+ * against a set of their keys, a tracked hit against an untracked one. `--small` leaves out the largest sizes, `--json file` saves the figures.
+ */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Redis } from 'ioredis'
@@ -9,11 +13,6 @@ import { delegate, dep, makeRegion, type Region, wrap } from '../../src/index.js
 import { startRedis } from '../../test/support/servers.js'
 import { budget, machine, ratio, rounds, type Samples, saveJson, shown, spread, table } from '../support.js'
 
-/**
- * What tracking costs: invalidating a name that ever more entries depend on, against a set of their keys; a tracked hit
- * against an untracked one; and the bytes of it. `--small` leaves out the largest sizes, `--json file` saves the figures.
- */
-
 const SMALL = process.argv.includes('--small')
 const SIZES = SMALL ? [1_000, 10_000] : [1_000, 10_000, 100_000, 1_000_000]
 const NAMES = [1, 5, 50]
@@ -21,7 +20,7 @@ const figures: Record<string, unknown> = {}
 
 setFlagsFromString('--expose-gc')
 const gc = runInNewContext('gc') as () => void
-/** Twice, with a turn between: what a promise still held goes with the second. */
+/** Twice, with a turn between: the second collection frees the values that promises still held. */
 const collect = async (): Promise<void> => {
   for (let i = 0; i < 2; i++) {
     gc()
@@ -183,7 +182,7 @@ async function bytesInMemory(): Promise<void> {
       })
     }
   figures['bytes in memory'] = rows
-  console.log(`\nHeap in memory, with what a process remembers of each key\n${table(rows)}`)
+  console.log(`\nHeap in memory, with the records that a process keeps for each key\n${table(rows)}`)
 }
 
 async function bytesOnRedis(admin: Redis, tracked: Region<string>, plain: Region<string>): Promise<void> {

@@ -1,10 +1,11 @@
 /**
- * What the bounded store keeps and what it costs, beside lru-cache: `npm run bench:eviction -- [--json file]`.
+ * Hit ratios and cost of the bounded store beside lru-cache. `--json file` saves the figures.
  * The traces are made here from fixed seeds, so that the hit ratios are the same on every machine.
  */
 import { LRUCache } from 'lru-cache'
 import { bounded } from '../../backends/memory/s3fifo.js'
-import { budget, machine, mulberry32, ratio, rounds, saveJson, shown, spread, table } from '../support.js'
+import { seeded } from '../../test/support/seeded.js'
+import { budget, machine, ratio, rounds, saveJson, shown, spread, table } from '../support.js'
 
 const LENGTH = 400_000
 const SIZES = [0.01, 0.05, 0.1, 0.25]
@@ -150,7 +151,7 @@ interface Cell {
 
 function compareHits(): Cell[] {
   return Object.entries(traces).flatMap(([name, make], seed) => {
-    const next = make(mulberry32(seed + 1))
+    const next = make(seeded(seed + 1))
     const trace = Array.from({ length: LENGTH }, (_, access) => `key:${next(access)}`)
     const unique = new Set(trace).size
     return SIZES.map((size) => {
@@ -164,7 +165,7 @@ function compareHits(): Cell[] {
 
 /** Get, and on a miss set: the two stores, and lru-cache once more, which shows the noise. */
 function compareTimes() {
-  const random = mulberry32(99)
+  const random = seeded(99)
   const popular = zipf(random, 100_000, 0.9)
   const keys = Array.from({ length: 100_000 }, (_, i) => `user:${i}:profile`)
   const trace = Array.from({ length: 1 << 20 }, () => keys[popular()] as string)

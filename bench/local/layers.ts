@@ -1,11 +1,10 @@
+/** A hit over memory by the number of proxies, against a Map with the same keys and the same expiry check. */
 import { spawnSync } from 'node:child_process'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { prefix } from '../../proxies/prefix.js'
 import { delegate, makeRegion, type TransparentProxy, wrap } from '../../src/index.js'
 import { budget, machine, ratio, rounds, type Samples, saveJson, shown, spread, table } from '../support.js'
-
-/** A hit over memory by the number of proxies, against a Map with the same keys and the same expiry check. */
 
 const KEYS = Array.from({ length: 1_000 }, (_, i) => `key:${i}`)
 const LIFETIME = 300_000

@@ -1,9 +1,8 @@
+/** Up to 10,000 callers of one cold key, and the time that they wait beyond the creator itself. */
 import { setTimeout as pause } from 'node:timers/promises'
 import { memory } from '../../backends/memory/index.js'
 import { makeRegion } from '../../src/index.js'
 import { budget, machine, saveJson, shown, spread, table } from '../support.js'
-
-/** A thousand callers of one cold key, and what they wait beyond the creator itself. */
 
 const CALLERS = [1, 10, 100, 1_000, 10_000]
 const ROUNDS = 41

@@ -1,5 +1,5 @@
 /**
- * LMDB beside bare lmdb and beside other caches in files: `node .ci/run-ts.mjs bench/stores/lmdb.ts`. The caches in files come
+ * LMDB beside bare lmdb and beside other caches in files. The caches in files come
  * from bench/peers (`npm install --prefix bench/peers`), or from the folder that BENCH_PEERS names; without them that part
  * is left out.
  */
@@ -143,7 +143,7 @@ const hits = await compare(
   ],
   'read',
 )
-/** lmdb that never waits for the disk, to see what waiting costs. */
+/** lmdb that never waits for the disk: the difference is the cost of waiting. */
 const hasty = open(join(folder, 'hasty.mdb'), { noSync: true })
 const hastyStore = lmdb(hasty)
 const bytes = Buffer.alloc(700)
@@ -196,7 +196,7 @@ await hastyStore.close()
 await hasty.close()
 rmSync(folder, { recursive: true, force: true })
 
-/** What each of them offers for keeping an object under a key in files. */
+/** The call of each peer that keeps an object under a key in files. */
 async function caches(): Promise<readonly Contender[]> {
   const require = createRequire(join(process.env.BENCH_PEERS ?? join(root, 'bench/peers'), 'package.json'))
   const load = async (name: string) =>

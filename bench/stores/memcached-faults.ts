@@ -1,14 +1,13 @@
+/**
+ * Outcomes of reads while the network or the server fails, with memjs alone and with the memcached backend. Each has its
+ * server and its faulty proxy.
+ */
 import { setTimeout as delay } from 'node:timers/promises'
 import memjs from 'memjs'
 import { memcached } from '../../backends/memcached/index.js'
 import { type Fault, type FaultProxy, faultProxy } from '../../test/support/faultproxy.js'
 import { type Server, startMemcached } from '../../test/support/servers.js'
 import { machine, table } from '../support.js'
-
-/**
- * What becomes of reads when the network or the server fails: memjs alone, and the memcached backend, each through a
- * proxy of its own to a server of its own. `node .ci/run-ts.mjs bench/stores/memcached-faults.ts`
- */
 
 const KEYS = Array.from({ length: 40 }, (_, i) => `key ${i}`.replace(' ', '-'))
 /** A value names its key, and is of a length of its own. */

@@ -1,14 +1,13 @@
+/**
+ * The memcached backend against bare memjs, in the same interleaved rounds; memjs runs twice, so that the noise shows.
+ * `--json file` saves the figures.
+ */
 import memjs from 'memjs'
 import { memcached } from '../../backends/memcached/index.js'
 import { json } from '../../proxies/json.js'
 import { makeRegion, wrap } from '../../src/index.js'
 import { startMemcached } from '../../test/support/servers.js'
 import { machine, ratio, rounds, saveJson, shown, spread, table, type Work } from '../support.js'
-
-/**
- * The memcached backend against bare memjs, in the same interleaved rounds; memjs runs twice, so that the noise shows.
- * `node .ci/run-ts.mjs bench/stores/memcached.ts`; `--json file` saves the figures.
- */
 
 const KEYS = Array.from({ length: 100 }, (_, i) => `user:${i}`)
 const VALUE = JSON.stringify({ id: 1, name: 'A name', bio: 'x'.repeat(450) })

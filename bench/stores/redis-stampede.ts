@@ -1,16 +1,15 @@
+/**
+ * Four processes of 250 callers each want one cold key of a Redis that they share. Measured is the time from the return
+ * of the creator to each caller: the fill, the wake-up message, and the caller's turn.
+ */
 import { crew } from '../../test/backends/redis/crew.js'
 import { standalone } from '../../test/backends/redis/deployments.js'
 import { budget, machine, saveJson, shown, spread, table } from '../support.js'
 
-/**
- * Four processes of 250 callers each want one cold key of a Redis that they share. Told is how long callers wait after
- * the creator has returned: its fill, the message that brings it, and everybody's turn.
- */
-
 const PROCESSES = 4
 const CALLERS = 250
 const ROUNDS = 40
-/** ms; long enough for everybody to have come and to wait. */
+/** ms; long enough for every caller to have come and to wait. */
 const WORK = 150
 
 const at = await standalone()
@@ -38,7 +37,7 @@ try {
     for (const answer of answers) (answer.made === undefined ? first : own).push(answer.first - made)
     last.push(Math.max(...answers.map((answer) => answer.last)) - made)
   }
-  // In turn with the rounds it would find the processes warmer than they are: what is by hand has rounds of its own.
+  // In turn with the rounds it would find the processes warmer than they are: the measurement by hand has separate rounds.
   const [handOwn, handFirst]: [number[], number[]] = [[], []]
   for (let round = -5; round < ROUNDS; round++) {
     const answers = await Promise.all(

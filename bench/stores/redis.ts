@@ -1,3 +1,7 @@
+/**
+ * The Redis backend against ioredis: plain, with autopipelining, and `MGET` by hand, in the same interleaved rounds, the
+ * same decoding in all of them. `--json file` saves the figures.
+ */
 import { Redis } from 'ioredis'
 import { redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -6,11 +10,6 @@ import { delegate, dep, dependsOn, makeRegion, type Region, wrap } from '../../s
 import { cluster } from '../../test/backends/redis/deployments.js'
 import { startRedis } from '../../test/support/servers.js'
 import { budget, machine, ratio, rounds, type Samples, saveJson, shown, spread, table } from '../support.js'
-
-/**
- * The Redis backend against ioredis: plain, with autopipelining, and `MGET` by hand, in the same interleaved rounds, the
- * same decoding in all of them. `--json file` saves the figures.
- */
 
 const SIZES = [200, 5_000]
 const CONCURRENT = [1, 10, 100]
@@ -244,7 +243,7 @@ async function invalidation(port: number): Promise<void> {
     ).one
     rows.push({
       entries,
-      'µs to invalidate what all depend on': shown({ ...spread(samples.map((ns) => ns / 1e3)) }, 1),
+      'µs to invalidate the name of all': shown({ ...spread(samples.map((ns) => ns / 1e3)) }, 1),
     })
     await region.getOrCreate('e0', () => 0)
   }
@@ -257,7 +256,7 @@ async function repeat(times: number, work: () => Promise<unknown>): Promise<void
   for (let i = 0; i < times; i++) await work()
 }
 
-/** What reads at once cost a cluster: commands, and how often a node had something to read from its connections. */
+/** The cost of concurrent reads to a cluster: commands, and how often a node had input from its connections. */
 async function onCluster(masters: number): Promise<void> {
   const at = await cluster({ masters })
   const nodes = 'nodes' in at.admin ? at.admin.nodes('master') : []

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { seeded } from '../support/seeded.js'
 import { turn } from '../support/waiting.js'
 import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } from './moments.js'
 
@@ -49,17 +50,6 @@ type Choose = (
   running: string | undefined,
   now: Moments['now'],
 ) => number | undefined
-
-/** A small seeded generator: runs beyond the budget of the systematic search are sampled, reproducibly. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /**
  * Runs `scenario` under every order of its steps, at most `budget` of them, and then `samples` random ones. With

@@ -3,8 +3,8 @@
  * takes for it, before the next one is.
  */
 
+import { seeded } from '../support/seeded.js'
 import { turn } from '../support/waiting.js'
-import { seeded } from './explore.js'
 
 export type Step = <R>(label: string, run: () => R | Promise<R>) => Promise<R>
 

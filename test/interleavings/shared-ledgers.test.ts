@@ -3,7 +3,7 @@ import * as scripts from '../../backends/redis/client/scripts.js'
 import { clockKeys, stampKey } from '../../backends/redis/format.js'
 import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
-import { seeded } from './explore.js'
+import { seeded } from '../support/seeded.js'
 import { redisTwin } from './shared-ledgers.js'
 
 const ROUNDS = 40

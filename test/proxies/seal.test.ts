@@ -15,8 +15,9 @@ import { wrap } from '../../src/chain/wrap.js'
 import { makeRegion } from '../../src/region/region.js'
 import { frame } from '../../src/wire/frame.js'
 import { LONG } from '../support/long.js'
+import { seeded } from '../support/seeded.js'
 import { undecodableTotal } from '../support/undecodable.js'
-import { bytesStore, now, rows, same, seeded } from './encodings/bytes-store.js'
+import { bytesStore, now, rows, same } from './encodings/bytes-store.js'
 
 const modes = ['encrypt', 'sign'] as const
 const old: SealKey = { id: 1, secret: randomBytes(32) }

@@ -46,7 +46,7 @@ export function mark(encoding: number, compression: number): string {
   return `<g class="mark c${encoding % 8}">${FORMS[compression % FORMS.length]}</g>`
 }
 
-/** Size against time, both logarithmic: what is down and to the left is better. */
+/** Size against time, both logarithmic: further down and to the left is better. */
 export function scatter(
   rated: readonly Rated[],
   time: 'decode' | 'encode',
@@ -165,7 +165,7 @@ interface Scale {
   readonly ticks: readonly { readonly at: number; readonly text: string }[]
 }
 
-/** Logarithmic, over what is there and a little more. */
+/** Logarithmic, over the range of the values and a little more. */
 function scale(values: readonly number[], from: number, to: number, most: number): Scale {
   const least = Math.min(...values) / 1.04
   const greatest = Math.max(...values) * 1.04
@@ -196,7 +196,7 @@ function short(value: number): string {
     : Number(value.toPrecision(3)).toLocaleString('en')
 }
 
-/** What a read costs above the round trip, which is the same for all: transfer, decoding, and its share of a write. */
+/** The cost of a read above the round trip, which is the same for all: transfer, decoding, and its share of a write. */
 export function bars(
   rated: readonly Rated[],
   recommended: Rated | undefined,

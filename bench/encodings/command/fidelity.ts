@@ -4,13 +4,13 @@ import type { CachedValue } from '../../../src/backend/cached-value.js'
 import { diagnostics, type Messages } from '../../../src/base/diagnostics.js'
 import type { Subject } from './subjects.js'
 
-/** What became of the values: kept as they were, changed, refused, or not read back at all. */
+/** Outcomes of the values: kept as they were, changed, refused, or not read back at all. */
 export interface Fidelity {
   readonly kept: number
   readonly changed: number
   readonly refused: number
   readonly missed: number
-  /** The first of what was not kept, in words. */
+  /** The first loss, in words. */
   readonly example?: string
 }
 

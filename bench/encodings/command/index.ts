@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+/** The command `corral bench-encodings`: size, time, cost and fidelity of every encoding on given values. */
 import { writeFile } from 'node:fs/promises'
 import { cpus, release, type } from 'node:os'
 import { measure } from './measure.js'

@@ -14,11 +14,11 @@ export interface Measurement {
   readonly encoding: string
   readonly compression: string
   readonly note: string | undefined
-  /** Mean, median and 95th percentile of what one value takes in the store. */
+  /** Mean, median and 95th percentile of the bytes that one value takes in the store. */
   readonly bytes: number
   readonly bytesMedian: number
   readonly bytes95: number
-  /** What stands in the store once for all values, such as the field names of records. */
+  /** Bytes that stand in the store once for all values, such as the field names of records. */
   readonly sharedBytes: number
   /** µs of processor time for one value, compression included. */
   readonly encode: Timing
@@ -50,7 +50,7 @@ const QUIET = { apart: 0.02, spread: 0.12 }
 
 /**
  * Measures all subjects in rounds, in each of which every one takes its turn, starting with another one each time:
- * what disturbs the machine for a while disturbs all of them.
+ * a disturbance of the machine meets all of them.
  * @param least - rounds; there are more while the figures are noisy
  * @param turn - how long a turn should take, in ms: long enough that the clock's grain and a lone pause matter little
  * @param progress - told the part that is done, from 0 to 1
@@ -69,7 +69,7 @@ export async function measure(
   }
   const [base] = runners
   if (base === undefined) throw new Error('Expected something to measure, got nothing.')
-  // The base line once more, as if it were another subject: what lies between the two is noise.
+  // The base line once more, as if it were another subject: the difference of the two is noise.
   const control: Runner = { ...base, encodes: [], decodes: [] }
   const measurable = [...runners, control].filter(({ usable }) => usable.length > 0)
   for (const [i, runner] of measurable.entries()) {
@@ -149,7 +149,7 @@ async function warmUp(
 }
 
 /**
- * µs of processor time for one value, in whatever thread: what else runs on the machine does not count, which it would
+ * µs of processor time for one value, in any thread: other programs on the machine do not count, as they would
  * by the clock. On two cores with a dozen other processes the clock's spread was ten times as large.
  */
 async function time(

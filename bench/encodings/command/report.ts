@@ -6,7 +6,7 @@ import { kept, number, spread } from './table.js'
 import type { Prices } from './usage.js'
 import { formula, money, percent, type Rated, type Verdict } from './verdict.js'
 
-/** Everything a report tells. Its JSON form is embedded in the HTML and is what `--json` prints. */
+/** The content of a report. Its JSON form is embedded in the HTML, and `--json` prints it. */
 export interface Report {
   readonly label: string
   readonly values: number

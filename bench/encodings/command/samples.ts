@@ -56,7 +56,7 @@ function fromText(content: string, file: string, each: boolean): readonly unknow
     const value: unknown = JSON.parse(content)
     return each && Array.isArray(value) ? value : [value]
   } catch (error) {
-    // What is no JSON as a whole may be so line by line.
+    // A text that is not JSON as a whole may be JSON line by line.
     if (/\n\s*\S/.test(content.trim())) return fromLines(content, file, error)
     throw new UsageError(`Expected JSON in ${file}, got: ${(error as Error).message}.`)
   }

@@ -1,4 +1,4 @@
-/** The report's looks. Colours are told apart by people who see red and green alike, on both backgrounds. */
+/** The report's looks. Colours differ also for people with red-green blindness, on both backgrounds. */
 export const style = `
 :root { color-scheme: light dark; --page: #fbfaf7; --card: #fff; --ink: #1c1b19; --soft: #66625b; --line: #e3dfd6; --grid: #eeebe4; --accent: #0f6b5c; --wash: #e9f4f0;
   --c0: #2563c9; --c1: #d1570b; --c2: #0f8a6a; --c3: #8c4bc4; --c4: #b02a62; --c5: #7a6a10; --c6: #4a5568; --c7: #0b7fa5 }

@@ -24,13 +24,13 @@ export interface Subject {
 
 export interface Candidates {
   readonly subjects: readonly Subject[]
-  /** What could not be measured here, and what is missing for it. */
+  /** Combinations that could not be measured here, each with the missing part. */
   readonly absent: readonly { readonly name: string; readonly needs: string }[]
 }
 
 interface Encoding {
   readonly name: string
-  /** What to know before choosing it. */
+  /** To know before choosing it. */
   readonly note?: string
   /** `undefined`: the package that it needs is not here. */
   readonly load: () => Promise<(() => BackendProxy<CachedValue, Bytes>) | undefined>
@@ -134,7 +134,7 @@ function chained(name: string, proxy: unknown, below: Backend<Bytes>): Backend<C
   )
 }
 
-/** A map and nothing else: what is measured above it is encoding and compression. */
+/** A map and nothing else: the cost above it is encoding and compression. */
 function emptyStore(): { readonly backend: Backend<Bytes>; readonly stored: ReadonlyMap<string, Bytes> } {
   const stored = new Map<string, Bytes>()
   const get = (key: string) => stored.get(key)

@@ -1,4 +1,4 @@
-/** Whether standard output shows colours: a terminal, and nobody said no. */
+/** Whether standard output shows colours: a terminal, and no setting against colours. */
 export const hasColors =
   process.stdout.isTTY === true && process.env.NO_COLOR === undefined && process.env.TERM !== 'dumb'
 

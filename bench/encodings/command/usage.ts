@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 
-/** What the command was asked for wrongly: shown without a stack, exit code 2. */
+/** A mistake in the arguments of the command: shown without a stack, exit code 2. */
 export class UsageError extends Error {}
 
 export interface Prices {
@@ -8,7 +8,7 @@ export interface Prices {
   readonly rtt: number
   /** Bits per second. */
   readonly bandwidth: number
-  /** What a GB (2^30 bytes) of the store's memory costs a month, in any currency. */
+  /** Cost of a GB (2^30 bytes) of the store's memory a month, in any currency. */
   readonly gbPrice: number
   readonly readsPerWrite: number
 }

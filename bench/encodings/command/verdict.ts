@@ -9,7 +9,7 @@ export interface Rated extends Measurement {
   readonly read: number
   /** µs: the read, and its share of the writes. */
   readonly share: number
-  /** What the memory of a million entries costs a month. */
+  /** Cost of the memory of a million entries, a month. */
   readonly memory: number
   /** Size in the store against the base line's. */
   readonly ratio: number
@@ -20,7 +20,7 @@ export interface Rated extends Measurement {
 }
 
 export interface Verdict {
-  /** Best first: what keeps every value, by cost; then the rest. */
+  /** Best first: combinations that keep every value, by cost; then the rest. */
   readonly rated: readonly Rated[]
   readonly base: Rated
   readonly recommended: Rated | undefined
@@ -36,9 +36,9 @@ export const formula = {
 /** A difference below this is not worth a package or a layer more; noise counts as a tie as well. */
 const TIE = 0.03
 
-/** Prices what was measured, and chooses. The order of the measurements is from simple to elaborate. */
+/** Prices the measurements, and chooses. The order of the measurements is from simple to elaborate. */
 export function conclude({ measurements, noise }: Measured, prices: Prices): Verdict {
-  // What takes only some of the values says nothing about the size of all of them.
+  // A combination that takes only some of the values does not show the size of all of them.
   const base =
     measurements.find(({ fidelity }) => fidelity.refused + fidelity.missed === 0) ?? measurements[0]
   if (base === undefined) throw new Error('Expected something that was measured, got nothing.')

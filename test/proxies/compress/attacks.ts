@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { algorithms } from '../../../proxies/compress/algorithms.js'
 import { type CompressionAlgorithm, compress } from '../../../proxies/compress.js'
 import { crc32 } from '../../../src/wire/crc.js'
-import { bytesStore, rows, same, seeded } from '../encodings/bytes-store.js'
+import { seeded } from '../../support/seeded.js'
+import { bytesStore, rows, same } from '../encodings/bytes-store.js'
 
 /** Runs in the tests' own Node and, bundled, in other ones; so it asserts without a test runner. */
 interface Attack {

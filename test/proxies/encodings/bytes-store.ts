@@ -3,6 +3,7 @@ import type { Backend } from '../../../src/backend/backend.js'
 import type { Bytes } from '../../../src/backend/cached-value.js'
 import { isPromise, type MaybePromise } from '../../../src/base/maybe-promise.js'
 import type { BackendProxy } from '../../../src/chain/proxy.js'
+import { seeded } from '../../support/seeded.js'
 
 export interface BytesStore {
   readonly backend: Backend<Bytes>
@@ -39,17 +40,6 @@ export function now<T>(value: MaybePromise<T>): T {
 /** Whether these are the bytes, in whatever kind of view. */
 export function same(found: Uint8Array | undefined, expected: Uint8Array): boolean {
   return found !== undefined && Buffer.compare(found, expected) === 0
-}
-
-/** Numbers from 0 to 1 that are the same in every run with the same seed. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 /** Rows as an application might cache them: repetitive enough to compress, different enough to be no trick. */

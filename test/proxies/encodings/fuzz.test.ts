@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { ID_BYTES } from '../../../proxies/msgpack/shapes.js'
 import { readFrame } from '../../../src/wire/frame.js'
 import { LONG } from '../../support/long.js'
-import { seeded } from './bytes-store.js'
+import { seeded } from '../../support/seeded.js'
 import { type Bench, benchOf, ENCODINGS, forged, learnShapes, payloadOf } from './chains.js'
 import { difference } from './same.js'
 
