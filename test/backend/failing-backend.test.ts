@@ -115,7 +115,7 @@ for (const how of ['throws', 'rejects'] as const)
       expect(await region.getOrCreate('key', () => 'value')).toBe('value')
     })
 
-    it('in giving a lease back costs nobody the value or the error that counts', async () => {
+    it('in releasing a lease costs no caller the value or the error that counts', async () => {
       const { region, arm } = failing('release', how)
       arm()
       await expect(region.getOrCreate('key', () => Promise.reject(new Error('boom')))).rejects.toThrow('boom')
@@ -170,7 +170,7 @@ describe('a backend that answers too late', () => {
     await idle()
   })
 
-  it('in its ledger holds nobody up either', async () => {
+  it('in its ledger holds no caller up either', async () => {
     const timeout = expect.objectContaining({
       code: 'ERR_TIMEOUT',
       message: expect.stringMatching(/own\.ledger\.\w+ did not return within 20 ms/),

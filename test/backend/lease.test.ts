@@ -51,7 +51,7 @@ describe('the lease of a creation', () => {
     expect(await one.get('key')).toBe('slow')
   })
 
-  it('of a creator that died expires, and somebody else creates', async () => {
+  it('of a creator that died expires, and another caller creates', async () => {
     const { backend, one } = two()
     await backend.acquire('key', 1_000)
     let value: string | undefined
@@ -68,7 +68,7 @@ describe('the lease of a creation', () => {
     expect(value).toBe('made after')
   })
 
-  it('that was lost is not filled: what an invalidation overtook stays away', async () => {
+  it('that was lost is not filled: a value older than an invalidation stays away', async () => {
     const { backend, one, other } = two()
     const creator = held<string>()
     const leader = one.getOrCreate('key', creator.create)
@@ -92,7 +92,7 @@ describe('the lease of a creation', () => {
     expect(await one.get('f|')).toBe('refreshed')
   })
 
-  it('wakes those of another process who wait, when it is filled, given back, revoked or stolen', async () => {
+  it('wakes waiters of another process when it is filled, released, revoked or stolen', async () => {
     for (const how of ['filled', 'failed', 'deleted', 'set', 'stolen'] as const) {
       const { one, other } = two()
       const creator = held<string>()

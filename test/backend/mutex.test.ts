@@ -73,7 +73,7 @@ describe('a backend with a plain mutex', () => {
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 
-  it('lets one creator run for several processes; the others read what it made', async () => {
+  it('lets one creator run for several processes; the others read its value', async () => {
     const store = sharedStore()
     const regions = Array.from({ length: 4 }, () => makeRegion<string>({ backend: store.connect() }))
     const creator = held<string>()
@@ -134,7 +134,7 @@ describe('a backend with a plain mutex', () => {
     expect(store.locked.size).toBe(0)
   })
 
-  it('serves what is stale while another process holds it', async () => {
+  it('serves the stale value while another process holds it', async () => {
     const store = sharedStore()
     const one = makeRegion<string>({ backend: store.connect() })
     const other = makeRegion<string>({ backend: store.connect() })

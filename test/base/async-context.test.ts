@@ -26,7 +26,7 @@ describe('spans', () => {
     expect(seen).toEqual(['inner', undefined, 'inner', undefined])
   })
 
-  it('see what is around where they were left', async () => {
+  it('see the context around the place where they were left', async () => {
     const all = asyncContext<Named>('test: around')
     const seen: unknown[] = []
     await all.during({ name: 'outer', parent: undefined, over: false }, async () => {

@@ -17,7 +17,7 @@ function listenTo<K extends keyof Messages>(kind: K): Messages[K][] {
 }
 
 describe('diagnostics', () => {
-  it('tell what a creation took, for which keys', async () => {
+  it('report the time of a creation and its keys', async () => {
     const messages = listenTo('create')
     const { region } = open<string>({ name: 'users' })
     await region.getOrCreate('key', () => 'value')

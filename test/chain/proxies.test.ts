@@ -57,7 +57,7 @@ describe('a proxy over values', () => {
     ])
   })
 
-  it('counts what passes; what it does not override works', async () => {
+  it('counts the operations that it overrides; the others work', async () => {
     const inner = counter()
     const outer = counter()
     const region = makeRegion({ backend: wrap(memory(), inner.proxy, outer.proxy) })
@@ -232,7 +232,7 @@ describe('an encoding written by hand', () => {
     expect(await region.getMulti(['a', 'b', 'c'])).toEqual([payload, 2, NO_VALUE])
   })
 
-  it('makes a miss of what it cannot decode, which is then created anew', async () => {
+  it('makes a miss of a value that it cannot decode, which is then created again', async () => {
     const backend = store()
     const region = makeRegion<string>({ backend: wrap(backend, text) })
     for (const garbage of ['', '|', 'no separator', '{"createdAt":1}|{', 'null|1', '{}|1', '[]|1']) {

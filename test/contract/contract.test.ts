@@ -175,7 +175,7 @@ describe('the backend contract', () => {
   }
   let soft = false
 
-  it('finds what is wrong with a broken backend', async () => {
+  it('finds the defects of a broken backend', async () => {
     for (const [what, [breaking, expected]] of Object.entries(broken)) {
       const one = backendCases.find(({ name }) => name === expected)
       expect(one, expected).toBeDefined()
@@ -207,7 +207,7 @@ describe('the backend contract', () => {
     await expect(cases.get(`${name} (not met: no ledger)`)?.()).rejects.toThrow('does not apply')
   })
 
-  it('refuses to skip what is no case, or without a reason', () => {
+  it('refuses to skip an unknown case, or without a reason', () => {
     const { runner } = noting()
     for (const skip of [
       [{ case: 'no such case', reason: 'because' }],

@@ -18,7 +18,7 @@ const anyText = fc
   .map((units) => String.fromCharCode(...units))
 
 onStores('all', 'names of any kind', (at) => {
-  it('invalidate what was made from them, and nothing else', { timeout: 120_000 }, async () => {
+  it('invalidate the entries that were made from them, and nothing else', { timeout: 120_000 }, async () => {
     const [region, other] = at().regions<number>()
     await fc.assert(
       fc.asyncProperty(anyText, anyText, async (name, another) => {
@@ -119,7 +119,7 @@ onStores('all', 'great numbers', (at) => {
     }
   })
 
-  it('of names work in whatever way they are declared, hard and soft', { timeout: 120_000 }, async () => {
+  it('of names work in every way of declaring them, hard and soft', { timeout: 120_000 }, async () => {
     const site = at()
     const [region, other] = site.regions<number>()
     const names = Array.from({ length: 10_000 }, (_, i) => dep.id('row', i))
@@ -238,7 +238,7 @@ onStores('all', 'scopes that are given nonsense', (at) => {
     expect(() => scopes.condition({ category: value as never })).toThrow(CorralError)
   })
 
-  it('take for one value what is one in the database, whatever it is in JavaScript', async () => {
+  it('take for one value the types of JavaScript that are one in the database', async () => {
     const region = site()
     const values = [0, -0, 0n, '0', 1e21, 10n ** 21n, '1e+21', true, 'true', null, 'null', '', "'", "'0"]
     const scopes = scopesOf('strict', ({ category }) => ({ category }))

@@ -57,7 +57,7 @@ onStores('all', 'a group', (at) => {
 })
 
 onStores('all', 'names that are declared', (at) => {
-  it('ahead, after, inside or with the data are equally safe from what comes while it is made', async () => {
+  it('ahead, after, inside or with the data are equally safe from invalidations during the creation', async () => {
     const [region, other] = at().regions<number>()
     let during: (name: string) => Promise<void> | undefined = () => undefined
     const make = async (name: string) => {
@@ -251,7 +251,7 @@ onStores('all', 'scopes', (at) => {
     }
   })
 
-  it('keep a list by a condition that nobody describes from being stored, or refuse it', async () => {
+  it('keep a list by a condition without a description from being stored, or refuse it', async () => {
     const [region] = at().regions<number>()
     const list = (mode: 'strict' | 'lenient') =>
       region.cacheOnArguments({
@@ -265,7 +265,7 @@ onStores('all', 'scopes', (at) => {
 })
 
 onStores('all', 'a clock that is not there yet', (at) => {
-  it('is started by many at once, of whom none keeps another from storing', async () => {
+  it('is started by many at once, and none keeps another from storing', async () => {
     const { regions, loseClock } = at()
     const both = regions<number>()
     await loseClock?.()

@@ -15,7 +15,7 @@ import {
 import { held } from '../support/stage.js'
 import { onStores } from './stores.js'
 
-it('explains why a key hits or misses, and what it depends on', async () => {
+it('explains why a key hits or misses, and its dependencies', async () => {
   let now = 1_000
   const clock = { now: () => now }
   const store = memory({ stores: 'bytes', clock })
@@ -80,7 +80,7 @@ it('explains why a key hits or misses, and what it depends on', async () => {
   await making
 })
 
-it('explains what a strategy of one’s own says, and what was written without any bookkeeping', async () => {
+it('explains the verdict of a custom strategy, and an entry without any bookkeeping', async () => {
   const store = memory()
   const plain = makeRegion<number>({
     name: 'plain',
@@ -160,7 +160,7 @@ onStores('all', 'explain', (at) => {
     expect(await told()).toMatchObject({ verdict: 'miss', reason: expect.stringContaining('nothing') })
   })
 
-  it('tells that somebody is making the key', async () => {
+  it('reports that a creator of the key is running', async () => {
     const { region, other } = site()
     const creator = held<number>()
     const creating = region.getOrCreate('k', creator.create)
@@ -171,7 +171,7 @@ onStores('all', 'explain', (at) => {
     expect(await other.explain('k')).toMatchObject({ verdict: 'hit', locked: false })
   })
 
-  it('tells what cannot be decoded from what was invalidated', async () => {
+  it('distinguishes undecodable entries from invalidated ones', async () => {
     const { region, spoil, make } = site()
     await make()
     await spoil?.('k')

@@ -188,7 +188,7 @@ describe('russian dolls', () => {
     expect(await one.get('k')).toBe(NO_VALUE)
   })
 
-  it('count what a creator only declares', async () => {
+  it('count the names that a creator only declares', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     await region.getOrCreate('k', () => {
       dependsOn(dep.tag('a'), [dep.tag('n', 'b')], dep.id('Order', 1, 2))
@@ -200,7 +200,7 @@ describe('russian dolls', () => {
 })
 
 describe('a batch of which some keys are made later', () => {
-  it('declares what every one of them is made from', async () => {
+  it('declares the dependencies of every one of them', async () => {
     const store = memory()
     const [one, other] = ['a', 'b'].map(() =>
       makeRegion<string>({ name: 'batch', backend: wrap(store, dependencies()) }),

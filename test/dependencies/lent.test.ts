@@ -32,7 +32,7 @@ const make = () => {
 }
 
 withMemcached('a ledger of memcached, lent', (bench) => {
-  it('stores what is made from names that nobody knew before, and invalidates it', async () => {
+  it('stores a value made from names that were unknown before, and invalidates it', async () => {
     const [one, other] = lending(bench().open().ledger as Ledger)
     await one.getOrCreate('k', make)
     expect(await other.get('k')).toBe('v')
@@ -54,7 +54,7 @@ describe('a ledger of get, set and add', () => {
     return { texts, ledger: epochLedger(store) }
   }
 
-  it('has what a lease brings read again, since it may have been stored after an invalidation', async () => {
+  it('has the entry that a lease brings read again, since it may have been stored after an invalidation', async () => {
     const { ledger } = epochs()
     const judged = deferred()
     const stored = deferred()
@@ -99,7 +99,7 @@ describe('a ledger of get, set and add', () => {
     }
   })
 
-  it('takes the loss of its record, and what is no epoch, for an invalidation', async () => {
+  it('takes the loss of its record, and a broken epoch, for an invalidation', async () => {
     const { texts, ledger } = epochs()
     const [one, other] = lending(ledger)
     for (const lose of [() => texts.clear(), () => texts.forEach((_, key) => texts.set(key, ''))]) {

@@ -28,7 +28,7 @@ function shop() {
 }
 
 describe('a function of many ids', () => {
-  it('declares for each id what its value is made from', async () => {
+  it('declares for each id the dependencies of its value', async () => {
     const { region, products, runs } = shop()
     await products(1, 2, 3)
     await region.invalidateDependencies(dep.id('product', 2))
@@ -36,7 +36,7 @@ describe('a function of many ids', () => {
     expect(runs).toEqual([[1, 2, 3], [2]])
   })
 
-  it('and for each value what it turned out to be made from', async () => {
+  it('and for each value the dependencies that it turned out to have', async () => {
     const { region, products } = shop()
     await products(1, 2, 4)
     await region.invalidateDependencies(dep.tag('colour 1'))
@@ -50,7 +50,7 @@ describe('a function of many ids', () => {
     expect(await products.get(5, 15, 6)).toEqual([NO_VALUE, NO_VALUE, 'colour 0'])
   })
 
-  it('keeps out what was invalidated while it ran, and only that', async () => {
+  it('keeps out the values that were invalidated while it ran, and only those', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     const late = region.cacheMultiOnArguments({
       namespace: 'late',
@@ -63,7 +63,7 @@ describe('a function of many ids', () => {
     expect(await late.get(1, 2)).toEqual([1, NO_VALUE])
   })
 
-  it('keeps out lists that nobody describes, and only those', async () => {
+  it('keeps out lists without a description, and only those', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     const lists = dep.scopes<{ shop: number }>('item', { mode: 'lenient' })
     const counted = region.cacheMultiOnArguments({
@@ -74,7 +74,7 @@ describe('a function of many ids', () => {
     expect(await counted.get(1, 2)).toEqual([1, NO_VALUE])
   })
 
-  it('shares with its values what is declared for the whole creation', async () => {
+  it('shares with its values the names that are declared for the whole creation', async () => {
     const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     const keys = ['a', 'b']
     await region.getOrCreateMulti(keys, async (missing, creation) => {
@@ -88,7 +88,7 @@ describe('a function of many ids', () => {
     expect(await region.get('b')).toBe(NO_VALUE)
   })
 
-  it('refuses names of a key that is not made, or that nobody tracks', async () => {
+  it('refuses names of a key that is not created, or not tracked', async () => {
     const tracking = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     await expect(
       tracking.getOrCreate('k', (creation) => {
@@ -130,7 +130,7 @@ describe('refreshDependencies', () => {
     return { region, open, profile, posts, next: () => ++version }
   }
 
-  it('makes anew what was made of a name, and nothing else', async () => {
+  it('renews the entries that were made from a name, and nothing else', async () => {
     const { region, profile, posts, next } = site()
     await Promise.all([profile(5), profile(7), posts(5, 7)])
     next()
@@ -140,7 +140,7 @@ describe('refreshDependencies', () => {
     expect(await posts.get(5, 7)).toEqual(['posts of 5 v2', 'posts of 7 v1'])
   })
 
-  it('leaves what others made served as stale while one renews it', async () => {
+  it('leaves the entries of others served as stale while one caller renews them', async () => {
     const { open, profile, next } = site()
     await profile(5)
     next()
@@ -150,7 +150,7 @@ describe('refreshDependencies', () => {
     expect(await profile.get(5)).toBe('profile 5 v2')
   })
 
-  it('does not bring back what was removed', async () => {
+  it('does not bring back a removed entry', async () => {
     const { region, profile, next } = site()
     await profile(5)
     await profile.invalidate(5)
@@ -175,7 +175,7 @@ describe('refreshDependencies', () => {
     expect(await region.get(page.key('a'), { ignoreExpiration: true })).toBe('a false')
   })
 
-  it('never stores what an invalidation meanwhile has overtaken', async () => {
+  it('never stores a value that was invalidated meanwhile', async () => {
     const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
     let during: (() => Promise<void>) | undefined
     const row = region.cacheOnArguments({ namespace: 'row', dependencies: () => dep.tag('t') })(async () => {
@@ -218,7 +218,7 @@ describe('refreshDependencies', () => {
     ])
   })
 
-  it('leaves the older value where what was made anew cannot be stored', async () => {
+  it('leaves the older value where the new one cannot be stored', async () => {
     const { region } = site()
     const tracked = makeRegion<string>({ name: 'other', backend: wrap(memory(), dependencies()) })
     let version = 1
@@ -236,7 +236,7 @@ describe('refreshDependencies', () => {
     expect(await region.get(page.key(), { ignoreExpiration: true })).toBe('v1')
   })
 
-  it('removes what its function says is no more', async () => {
+  it('removes the entries for which its function has no value any more', async () => {
     const { region } = site()
     let gone = false
     const page = region.cacheOnArguments({ namespace: 'page', dependencies: () => dep.tag('t') })(async () =>
@@ -313,7 +313,7 @@ describe('refreshDependencies', () => {
     expect(await Promise.all(pages.map((page) => page()))).toEqual(['0', '1', '2', '3', '4', '5'])
   })
 
-  it('of a creator may read what is being created, and waits for nothing that waits for it', async () => {
+  it('of a creator may read a key that is being created, and waits for nothing that waits for it', async () => {
     const { region } = site()
     let runs = 0
     const b: { read?: () => Promise<string> } = {}
@@ -352,7 +352,7 @@ describe('refreshDependencies', () => {
     expect(runs).toBe(3)
   })
 
-  it('that is over does not count as under way for what it left behind', async () => {
+  it('that is over does not count as under way for the work that it left behind', async () => {
     const { region } = site()
     let version = 1
     const { create, resolve } = held<void>()
@@ -430,7 +430,7 @@ describe('refreshDependencies', () => {
   })
 })
 
-describe('what a region remembers of its calls', () => {
+describe('the calls that a region remembers', () => {
   it('keeps no instance alive', async () => {
     const region = makeRegion<number>({ name: 'methods', backend: wrap(memory(), dependencies()) })
     class Shop {

@@ -3,7 +3,7 @@ import { CorralError, dep, dependsOn, NO_VALUE } from '../../src/index.js'
 import { sleep } from '../support/waiting.js'
 import { onStores } from './stores.js'
 
-onStores('all', 'what Matroska loses', (at) => {
+onStores('all', 'invalidations that Matroska loses', (at) => {
   it('M1: a value computed before an invalidation and put after it is refused', async () => {
     const [region, other] = at().regions<string>()
     const asOf = await region.asOf()
@@ -60,7 +60,7 @@ onStores('all', 'what Matroska loses', (at) => {
     expect(await other.get('k')).toBe(NO_VALUE)
   })
 
-  it('M6: what a key was made from before does not harm what it is made from now', async () => {
+  it('M6: former dependencies of a key do not harm its present ones', async () => {
     const [region] = at().regions<string>()
     const [a, b] = [dep.tag('a'), dep.tag('b')]
     await region.set('k', 'one', { dependencies: [a, b], asOf: await region.asOf() })
@@ -101,7 +101,7 @@ onStores('all', 'what Matroska loses', (at) => {
     }
   })
 
-  it('M11: a list by a condition that nobody describes is not cached, or an error', async () => {
+  it('M11: a list by a condition without a description is not cached, or an error', async () => {
     const [region] = at().regions<number>()
     let runs = 0
     const ask = (mode: 'lenient' | 'strict') => {
@@ -151,7 +151,7 @@ onStores('all', 'what Matroska loses', (at) => {
     expect(await region.get(find.key(1), { ignoreExpiration: true })).toBe('row 1')
   })
 
-  it('M16: invalidating after the commit is safe, whoever reads before, during and after the transaction', async () => {
+  it('M16: invalidating after the commit is safe from readers before, during and after the transaction', async () => {
     const [region, other] = at().regions<number>()
     const database = { committed: 1 }
     const read = async (from: typeof region) => {
@@ -178,8 +178,8 @@ onStores('all', 'what Matroska loses', (at) => {
   })
 })
 
-onStores(['Redis', 'Redis Cluster'], 'what Matroska loses', (at) => {
-  it('M4: no stamp expires before what rests on it', async () => {
+onStores(['Redis', 'Redis Cluster'], 'invalidations that Matroska loses', (at) => {
+  it('M4: no stamp expires before the entries that rest on it', async () => {
     const { regions, admin } = at()
     const [region] = regions<string>()
     await region.set('k', 'v', {
@@ -196,8 +196,8 @@ onStores(['Redis', 'Redis Cluster'], 'what Matroska loses', (at) => {
   })
 })
 
-onStores(['Redis', 'Redis Cluster', 'memcached', 'LMDB'], 'what Matroska loses', (at) => {
-  it('M15: what somebody else left under the key is a miss', async () => {
+onStores(['Redis', 'Redis Cluster', 'memcached', 'LMDB'], 'invalidations that Matroska loses', (at) => {
+  it('M15: a foreign value under the key is a miss', async () => {
     const { regions, spoil } = at()
     const [region, other] = regions<string>()
     await region.set('k', 'v')
@@ -219,7 +219,7 @@ async function keys(admin: unknown): Promise<string[]> {
 
 const SHARED = ['Redis', 'Redis Cluster', 'memcached', 'LMDB']
 
-onStores(SHARED, 'what Matroska loses', (at) => {
+onStores(SHARED, 'invalidations that Matroska loses', (at) => {
   it('M7: the bookkeeping of a name does not grow with the entries that depend on it', async () => {
     const { regions, records, admin } = at()
     const [region] = regions<number>()
@@ -256,8 +256,8 @@ onStores(SHARED, 'what Matroska loses', (at) => {
   })
 })
 
-onStores(['Redis', 'Redis Cluster', 'memcached'], 'what Matroska loses', (at) => {
-  it('M8: invalidating a name takes as many commands whoever depends on it', async () => {
+onStores(['Redis', 'Redis Cluster', 'memcached'], 'invalidations that Matroska loses', (at) => {
+  it('M8: invalidating a name takes as many commands for any number of dependents', async () => {
     const { regions, commands } = at()
     const [region] = regions<number>()
     const cost = async (name: string, entries: number) => {

@@ -85,7 +85,7 @@ onStores('all', 'the tests of Matroska', (at) => {
     expect(await region.get('alone')).toBe(NO_VALUE)
   })
 
-  it('loaded records: what a query returned is what its value depends on, each record once', async () => {
+  it('loaded records: a value depends on the records that its query returned, on each once', async () => {
     const [region] = at().regions<readonly Article[]>()
     const author = { id: 1, login: 'kolypto' }
     const articles = [

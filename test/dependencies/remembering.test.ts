@@ -46,7 +46,7 @@ function later() {
   return { region, read }
 }
 
-describe('what a chain remembers of its entries', () => {
+describe('the names that a chain remembers of its entries', () => {
   it('is asked for together with the entry', async () => {
     const { region, read } = later()
     await put(region, 1, 3)

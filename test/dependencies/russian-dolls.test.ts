@@ -21,7 +21,7 @@ function standing() {
   return { region, pass: (ms: number) => (now += ms) }
 }
 
-describe('what is made from something stale', () => {
+describe('a value that is made from a stale one', () => {
   it('is never stored as fresh: a part that has expired', async () => {
     const { region, pass } = standing()
     const part = () => region.getOrCreate('part', () => 'part')
@@ -47,7 +47,7 @@ describe('what is made from something stale', () => {
 })
 
 describe('parts that are read side by side', () => {
-  it('hand up what each was made from, at any depth', async () => {
+  it('hand up the dependencies of each, at any depth', async () => {
     const { region } = standing()
     const leaf = (id: number) =>
       region.getOrCreate(`leaf ${id}`, async () => {
@@ -90,20 +90,23 @@ describe('a region in between that tracks no dependencies', () => {
   it.each<[string, (at: ReturnType<typeof chain>) => () => Promise<string>]>([
     ['alone', ({ between1 }) => between1],
     ['with another such region around it', ({ between2 }) => between2],
-  ])('keeps what is made from it from being stored, also when it was a hit: %s', async (_, through) => {
-    const at = chain()
-    const made = through(at)
-    // On its own, so that nothing around it could be told then.
-    await made()
-    await at.inner.invalidateDependencies(dep.id('other', 1))
-    expect(await at.whole(made)).toBe('<old>')
-    expect(at.outer.peek('whole')).toBe(NO_VALUE)
-    at.row.value = 'new'
-    await at.inner.invalidateDependencies(dep.id('row', 1))
-    await at.between.delete('key')
-    if (made === at.between1) expect(await at.whole(made)).toBe('<new>')
-    expect(at.outer.peek('whole')).toBe(NO_VALUE)
-  })
+  ])(
+    'keeps values that are made from it from being stored, also when it was a hit: %s',
+    async (_, through) => {
+      const at = chain()
+      const made = through(at)
+      // On its own, so that nothing around it could be told then.
+      await made()
+      await at.inner.invalidateDependencies(dep.id('other', 1))
+      expect(await at.whole(made)).toBe('<old>')
+      expect(at.outer.peek('whole')).toBe(NO_VALUE)
+      at.row.value = 'new'
+      await at.inner.invalidateDependencies(dep.id('row', 1))
+      await at.between.delete('key')
+      if (made === at.between1) expect(await at.whole(made)).toBe('<new>')
+      expect(at.outer.peek('whole')).toBe(NO_VALUE)
+    },
+  )
 
   it('is no matter where its value is made from nothing that is tracked', async () => {
     const at = chain()

@@ -76,7 +76,7 @@ describe('scopes', () => {
     ['only what was modified', { modified: ['category'] }],
     ['that a look found nothing', { before: null }],
     ['that it was not created', { created: false }],
-  ])('take all lists of the kind when nobody says what the item was before, but %s', async (_, change) => {
+  ])('take all lists of the kind when the former item is unknown, but %s', async (_, change) => {
     const { books, region, scopes, countIn } = shelf()
     books.set(1, dune)
     expect(await Promise.all([countIn('sci-fi'), countIn('novel')])).toEqual([1, 0])
@@ -86,7 +86,7 @@ describe('scopes', () => {
     expect(await Promise.all([countIn('sci-fi'), countIn('novel')])).toEqual([0, 1])
   })
 
-  it('spare what was not modified, whatever the item was before', async () => {
+  it('spare lists by fields that were not modified, for any former item', async () => {
     const { books, region, scopes, countIn } = shelf()
     books.set(1, dune)
     await countIn('sci-fi')
@@ -94,7 +94,7 @@ describe('scopes', () => {
     expect(await countIn.get('sci-fi')).toBe(1)
   })
 
-  it('look at all kinds for an item that is created, whatever is said to be modified', () => {
+  it('look at all kinds for an item that is created, for any list of modified fields', () => {
     const { scopes } = shelf()
     const names = scopes.namesFor(dune, { created: true, modified: ['title'] })
     expect(names).toEqual(scopes.namesFor(dune, { before: dune }))
@@ -136,7 +136,7 @@ describe('scopes', () => {
     expect(names(apart)).toBe(apart.length)
   })
 
-  it('reach a list by what came from a URL through an item that came from a database', async () => {
+  it('reach a list by values from a URL through an item from a database', async () => {
     const { region } = shelf()
     const scopes = dep.scopes<{ author: number }>('book').describes(['author'], ({ author }) => ({ author }))
     let books = 1
@@ -166,12 +166,12 @@ describe('scopes', () => {
     expect(await lenient.region.get('k')).toBe(NO_VALUE)
   })
 
-  it('take no field for two, whatever is in its name', () => {
+  it('take no field for two, with any characters in its name', () => {
     const scopes = dep.scopes<Book>('b').describes(['a', 'b'], () => undefined)
     expect(() => scopes.condition({ 'a\0b': 1 } as never)).toThrow('No extractor describes')
   })
 
-  it('warn of what is not described, and of extractors that fail, once for each kind of condition', () => {
+  it('warn of conditions without a description, and of extractors that fail, once for each kind of condition', () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const about = () => warn.mock.calls.filter(([message]) => String(message).includes("'warned'")).length
     for (let i = 0; i < 3; i++) {
@@ -209,7 +209,7 @@ describe('scopes', () => {
     expect(reported).toEqual(Array(2).fill({ where: 'extractor', key: 'scopes:b:category', error }))
   })
 
-  it('are invalidated whatever an extractor throws, also what is no text', async () => {
+  it('are invalidated when an extractor throws, or returns no text', async () => {
     const mute = {
       toString() {
         throw new Error('no text')
@@ -250,13 +250,13 @@ describe('scopes', () => {
     expect(await inCategory.get('sci-fi')).toBe(1)
   })
 
-  it('refuse to invalidate in what is no region', async () => {
+  it('refuse to invalidate in an object that is no region', async () => {
     const scopes = dep.scopes<Book>('book')
     for (const region of [undefined, dune])
       await expect(scopes.invalidateFor(dune, region as never)).rejects.toThrow('to receive a region')
   })
 
-  it('tell their extractors what they are told besides, of what the item was and is', async () => {
+  it('pass their extractors the context, with the former and the present item', async () => {
     const { region } = shelf()
     const told: unknown[] = []
     const scopes = dep.scopes<{ readonly price: number }>('b').describes(['cheap'], ({ price }, info) => {
@@ -303,7 +303,7 @@ describe('scopes', () => {
     expect(scopes.namesFor(dune, { before: dune, modified: ['long'] })).toEqual(names)
   })
 
-  it('refuse what would silently invalidate nothing', () => {
+  it('refuse changes that would silently invalidate nothing', () => {
     const scopes = dep.scopes<Book>('b').describes(['category'], ({ category }) => ({ category }))
     const describing = (fields: unknown, options?: unknown) => () =>
       scopes.describes(fields as ['title'], ({ title }) => ({ title }), options as object)

@@ -34,7 +34,7 @@ const program = (way: string): Snippet => ({
 const { redis, memcached } = inject('servers')
 
 describe.skipIf(redis === null || memcached === null)(
-  'what docs/redis.md says of where a Redis is leads there',
+  'the addresses in docs/redis.md lead to a Redis',
   () => {
     const programs = WAYS.map(program)
     let outcomes: Map<Snippet, string>

@@ -68,7 +68,7 @@ function resource(initial: Lookup<string> = { state: 'missing' }) {
 }
 
 describe('a dogpile without a cache', () => {
-  it('serves what is fresh with one look and no lease', async () => {
+  it('serves a fresh value with one look and no lease', async () => {
     const at = resource({ state: 'fresh', value: 'fresh' })
     expect(
       await dogpile<string>().run(
@@ -79,7 +79,7 @@ describe('a dogpile without a cache', () => {
     expect(at.calls).toEqual(['look'])
   })
 
-  it('creates what is missing under the lease, after a second look', async () => {
+  it('creates a missing value under the lease, after a second look', async () => {
     const at = resource()
     expect(
       await dogpile<string>().run(
@@ -105,7 +105,7 @@ describe('a dogpile without a cache', () => {
     expect(await pile.run('key', steps)).toBe('made')
   })
 
-  it('serves what another caller made between the first look and the lease', async () => {
+  it('serves the value that another caller created between the first look and the lease', async () => {
     const at = resource()
     at.occupy()
     const waiting = dogpile<string>().run(
@@ -119,7 +119,7 @@ describe('a dogpile without a cache', () => {
     expect(at.holder).toBeUndefined()
   })
 
-  it('creates when whoever held the lease made nothing', async () => {
+  it('creates when the former holder of the lease created nothing', async () => {
     const at = resource()
     at.occupy()
     const waiting = dogpile<string>().run(
@@ -131,7 +131,7 @@ describe('a dogpile without a cache', () => {
     expect(await waiting).toBe('made here')
   })
 
-  it('serves what is stale at once while somebody else holds the lease', async () => {
+  it('serves a stale value at once while another caller holds the lease', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     at.occupy()
     expect(
@@ -143,7 +143,7 @@ describe('a dogpile without a cache', () => {
     expect(at.calls).toEqual(['look', 'acquire'])
   })
 
-  it('asks once for a lease that somebody else holds, however many are served what is stale', async () => {
+  it('asks once for a lease that another caller holds, for any number of callers with the stale value', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     at.occupy()
     const pile = dogpile<string>()
@@ -182,7 +182,7 @@ describe('a dogpile without a cache', () => {
     expect(asked()).toBe(2)
   })
 
-  it('looks again before it renews, so that nobody renews what was just renewed', async () => {
+  it('looks again before it renews, so that no caller repeats a renewal', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const steps = at.steps(() => expect.unreachable())
     const acquired = deferred()
@@ -201,7 +201,7 @@ describe('a dogpile without a cache', () => {
     expect(at.calls).toEqual(['look', 'acquire', 'release'])
   })
 
-  it('makes one caller renew what is stale and wait for it, while the others have the old value', async () => {
+  it('makes one caller renew a stale value and wait for it, while the others have the old one', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const pile = dogpile<string>()
     const creator = held<string>()
@@ -239,7 +239,7 @@ describe('a dogpile without a cache', () => {
 describe('a failure in a dogpile', () => {
   const boom = new Error('boom')
 
-  it('of a creation gives the lease back and reaches all who wait', async () => {
+  it('of a creation releases the lease and reaches all waiters', async () => {
     const at = resource()
     const pile = dogpile<string>()
     const creator = held<string>()
@@ -279,7 +279,7 @@ describe('a failure in a dogpile', () => {
     await expect(dogpile<string>().run('key', failing)).rejects.toBe(boom)
   })
 
-  it('of what a lease brings is nobody’s while the leases of the other keys are asked for', async () => {
+  it('of the entry that a lease brings reaches no caller while the leases of the other keys are asked for', async () => {
     const unhandled: unknown[] = []
     const note = (error: unknown) => unhandled.push(error)
     process.on('unhandledRejection', note)
@@ -319,7 +319,7 @@ describe('a failure in a dogpile', () => {
     expect(await caller).toBe('made')
   })
 
-  it('of the runner costs nobody the old value, and gives the lease back', async () => {
+  it('of the runner costs no caller the old value, and releases the lease', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const pile = dogpile<string>({
       runner() {
@@ -399,7 +399,7 @@ describe('a flight', () => {
     ).toBe('second')
   })
 
-  it('ends when a lease brings a value: who came later has a creator of his own', async () => {
+  it('ends when a lease brings a value: a later caller runs another creator', async () => {
     const pile = dogpile<string>()
     const at = resource()
     const told = deferred<Lookup<string>>()
@@ -471,7 +471,7 @@ describe('a flight', () => {
 })
 
 describe('the renewal of a value', () => {
-  it('creates whatever is there, and tells whether it was stored', async () => {
+  it('creates over any entry, and returns whether the value was stored', async () => {
     const at = resource({ state: 'fresh', value: 'old' })
     expect(
       await dogpile<string>().renew(

@@ -10,7 +10,7 @@ function collecting() {
 }
 
 inEveryRegion('an async creation runner', (open) => {
-  it('renews what is stale while everybody is served the old value', async () => {
+  it('renews a stale value while every caller is served the old one', async () => {
     const { jobs, runner } = collecting()
     const { region, clock } = open<number>({ expirationTime: 100, asyncCreationRunner: runner })
     const counter = counting()
@@ -38,7 +38,7 @@ inEveryRegion('an async creation runner', (open) => {
     expect(jobs[0]?.signal.aborted).toBe(false)
   })
 
-  it('does nothing for what is missing or was invalidated hard', async () => {
+  it('does nothing for a value that is missing or was invalidated hard', async () => {
     const { jobs, runner } = collecting()
     const { region } = open<number>({ asyncCreationRunner: runner })
     expect(await region.getOrCreate('key', () => 1)).toBe(1)
@@ -74,7 +74,7 @@ inEveryRegion('an async creation runner', (open) => {
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 
-  it('does not bring back what was invalidated while it worked', async () => {
+  it('does not bring back a value that was invalidated while it worked', async () => {
     for (const when of ['before', 'during'] as const) {
       const { jobs, runner } = collecting()
       const { region, clock } = open<string>({ expirationTime: 100, asyncCreationRunner: runner })
@@ -94,7 +94,7 @@ inEveryRegion('an async creation runner', (open) => {
     }
   })
 
-  it('that throws costs nobody the old value, and leaves no lease', async () => {
+  it('that throws costs no caller the old value, and leaves no lease', async () => {
     const failures: unknown[] = []
     const listen = (message: unknown) => failures.push(message)
     diagnostics('failure').subscribe(listen)

@@ -129,7 +129,7 @@ describe('the events of a region', () => {
     ])
   })
 
-  it('are not told of what was refused', async () => {
+  it('are not called for a refused invalidation', async () => {
     const region = makeRegion<string>({ backend: memory() })
     const events = told(region as never)
     await expect(region.invalidateDependencies('x')).rejects.toMatchObject({ code: 'ERR_NO_LEDGER' })
@@ -139,7 +139,7 @@ describe('the events of a region', () => {
     expect(events).toEqual([])
   })
 
-  it('leave to the invalidation what was asked for, whatever a listener does to the names', async () => {
+  it('keep the names of an invalidation from changes by a listener', async () => {
     const region = tracked()
     const reported = failures()
     await region.setMulti([
@@ -157,7 +157,7 @@ describe('the events of a region', () => {
     ])
   })
 
-  it('cost nothing any more when nobody listens', () => {
+  it('cost nothing any more without a listener', () => {
     const { on, emit, ...rest } = emitter<{ a: object; b: object }>('an event', ['a', 'b'])
     expect(rest).toEqual({ busy: false })
     const events = emitter<{ a: object; b: object }>('an event', ['a', 'b'])
@@ -170,7 +170,7 @@ describe('the events of a region', () => {
     expect(events.busy).toBe(false)
   })
 
-  it('go to every listener, whatever becomes of the others', async () => {
+  it('go to every listener, though others fail', async () => {
     const region = tracked()
     const reported = failures()
     const heard: string[] = []
@@ -216,7 +216,7 @@ describe('the events of a region', () => {
     expect(heard).toEqual([1, 1])
   })
 
-  it('go to those who listened when it happened, also if one of them ends another', async () => {
+  it('go to the listeners of that moment, also if one of them ends another', async () => {
     const region = tracked()
     const heard: string[] = []
     const ends: (() => void)[] = []
@@ -229,7 +229,7 @@ describe('the events of a region', () => {
     expect(heard).toEqual(['second'])
   })
 
-  it('may be listened to before the region is configured, and after it was configured anew', async () => {
+  it('may be listened to before the region is configured, and after it was configured again', async () => {
     const region = makeRegion<string>({ name: 'users' })
     const events = told(region as never)
     region.configure({ backend: memory() })
@@ -246,7 +246,7 @@ describe('the events of a region', () => {
     ])
   })
 
-  it('refuse what cannot be right', () => {
+  it('refuse invalid arguments', () => {
     const region = tracked()
     expect(() => region.on('invalidated' as never, () => {})).toThrow(/'invalidating', 'invalidate'/)
     expect(() => region.on('invalidate', 'x' as never)).toThrow(/to be a function/)

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { root } from '../../.ci/entries.mjs'
 import { temporaryFolder } from '../backends/lmdb/support.js'
 
-test('a second quickstart finds what the first one left, invalidates it and makes it anew', () => {
+test('a second quickstart finds the entries of the first one, invalidates them and creates them again', () => {
   const cwd = temporaryFolder()
   const run = () =>
     execFileSync(process.execPath, [`${root}.ci/run-ts.mjs`, `${root}examples/quickstart.ts`], {

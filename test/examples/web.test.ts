@@ -91,7 +91,7 @@ describe.each([
   ['a file', fileSettings],
   ['Redis', redisSettings],
 ])('the web example over %s', (_, settings) => {
-  it('serves its pages from the cache until what they were made from changes', async () => {
+  it('serves its pages from the cache until their data changes', async () => {
     const shop = await open(await settings())
 
     const cold = await shop.get('/')
@@ -140,7 +140,7 @@ describe('the web example', () => {
     expect(shelfOf((await one.get('/')).page, 'fiction')).not.toContain('Cities')
   })
 
-  it('ends what is under way before it closes, so that what was saved is also invalidated', async () => {
+  it('ends the work under way before it closes, so that saved data is also invalidated', async () => {
     const settings = await redisSettings()
     const [one, other] = await Promise.all([open(settings), open(settings)])
     await other.get('/books/5')
@@ -192,7 +192,7 @@ describe('the web example', () => {
     [{ CACHE_BACKEND: 'paper' }, "No backend is registered as 'paper'"],
     [{ CACHE_BACKEND: 'lmdb' }, 'CACHE_BACKEND__PATH'],
     [{ CACHE_BACKEND: 'redis', CACHE_BACKEND__URL: '' }, 'CACHE_BACKEND__URL'],
-  ])('says what is wrong with %o, and does not start', async (settings, message) => {
+  ])('reports the mistake in %o, and does not start', async (settings, message) => {
     const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
       cwd: root,
       env: { ...process.env, DATABASE: temporary(), ...settings, PORT: '0' },

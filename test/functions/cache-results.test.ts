@@ -124,7 +124,7 @@ describe('cacheResults()', () => {
     }
   })
 
-  it('runs once for all who call at the same time', async () => {
+  it('runs once for all concurrent callers', async () => {
     const { create, resolve } = held<string>()
     const { fn, calls } = counted(create)
     const all = Array.from({ length: 50 }, () => fn())
@@ -233,13 +233,13 @@ describe('cacheResults()', () => {
     expect(await fn()).toBe('v1')
   })
 
-  it('stores only what it is told to', async () => {
+  it('stores only the values that `shouldCache` accepts', async () => {
     const { fn, calls } = counted((id: number) => id, { shouldCache: (value: unknown) => value !== 0 })
     for (const id of [0, 1, 0, 1]) await fn(id)
     expect(calls.map(([id]) => id)).toEqual([0, 1, 0])
   })
 
-  it('shares objects, or gives every caller one of his own', async () => {
+  it('shares objects, or gives every caller a copy', async () => {
     const shared = counted(() => ({ list: [1] }))
     const first = await shared.fn()
     first.list.push(2)
@@ -260,7 +260,7 @@ describe('cacheResults()', () => {
     expect(own.calls).toHaveLength(2)
   })
 
-  it('refuses to clone what cannot be', async () => {
+  it('refuses to clone a value that cannot be cloned', async () => {
     const { fn } = counted(() => () => 1, { copy: 'clone' })
     await expect(fn()).rejects.toMatchObject({ code: 'ERR_UNENCODABLE' })
   })
@@ -322,7 +322,7 @@ describe('cacheResults()', () => {
   it.each<[string, unknown, boolean]>([
     ['while it is switched off', 5, false],
     ['with arguments that make no key', { id: 5, more: () => 1 }, true],
-  ])('declares its dependencies to who makes something of it, also %s', async (_, argument, on) => {
+  ])('declares its dependencies to a creation around it, also %s', async (_, argument, on) => {
     const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
     const idOf = (of: unknown) => (typeof of === 'object' ? (of as { id: number }).id : (of as number))
     let name = 'old'
@@ -348,7 +348,7 @@ describe('cacheResults()', () => {
     expect(await user(argument)).toBe('unheard')
   })
 
-  it('keeps what is made of it uncached from being stored where its names mean nothing', async () => {
+  it('keeps values made from its uncached result from being stored where its names mean nothing', async () => {
     const tracking = (name: string) => makeRegion<string>({ name, backend: wrap(memory(), dependencies()) })
     const [one, other] = [tracking('one'), tracking('other')]
     const plain = makeRegion<string>({ name: 'plain', backend: memory() })
@@ -396,7 +396,7 @@ describe('cacheResults()', () => {
     expect(calls).toHaveLength(0)
   })
 
-  it('does what a cached function does', async () => {
+  it('has the members of a cached function', async () => {
     const { fn } = counted((id: number, _more?: string) => `made ${id}`)
     expect(await fn.get(1)).toBe(NO_VALUE)
     await fn.set('set', 1)
@@ -431,7 +431,7 @@ describe('cacheResults()', () => {
     expect(() => cacheResults(options as never)(() => 1 as never)).toThrow(message)
   })
 
-  it('refuses what is no function, and a method of which nobody says whose it is', () => {
+  it('refuses a value that is no function, and a method without `self`', () => {
     expect(() => cacheResults({ region, namespace: 'a' })('x' as never)).toThrow(/to wrap a function/)
     expect(() => {
       class Wrong {

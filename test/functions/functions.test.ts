@@ -188,7 +188,7 @@ inEveryRegion('a cached function', (open) => {
     }
   })
 
-  it('hands a runner what it can renew later', async () => {
+  it('hands a runner the work that it can renew later', async () => {
     const jobs: CreationJob[] = []
     const { region } = open<number>({ asyncCreationRunner: (job) => void jobs.push(job) })
     const calls = counting()
@@ -213,7 +213,7 @@ inEveryRegion('a cached function', (open) => {
   })
 })
 
-describe('what wraps a function', () => {
+describe('the wrapper of a function', () => {
   const { region } = openMemory()
 
   it('keeps its name and length', () => {

@@ -28,7 +28,7 @@ describe('the default key of a call', () => {
       expect(typeof key(part)).toBe('string')
   })
 
-  it('tells apart what looks alike', () => {
+  it('distinguishes arguments that look alike', () => {
     const calls: readonly KeyPart[][] = [
       [],
       [''],
@@ -83,7 +83,7 @@ describe('the default key of a call', () => {
     expect(key(undefined)).toBe(key())
   })
 
-  it('tells namespaces apart, whatever they contain', () => {
+  it('distinguishes namespaces with any content', () => {
     const spaces = ['a', 'a|', 'a|1', 'a\\', 'a\\|', 'ä', 'a b']
     const keys = spaces.flatMap((space) => [
       functionKeyGenerator(space, fn)(),
@@ -102,7 +102,7 @@ describe('the default key of a call', () => {
     expect(sha1(key('some', 'key'))).toBe(sha1(key('some', 'key')))
   })
 
-  it('cannot be made of what has no certain value, and says of which argument', () => {
+  it('cannot be made of a value without a certain key, and names the argument', () => {
     class User {
       id = 1
     }

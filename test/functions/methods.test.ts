@@ -85,7 +85,7 @@ describe('a decorated method', () => {
     expect(await Repository.inner('x')).toBe('inner x 1')
   })
 
-  it('offers what a cached function does, bound to an instance', async () => {
+  it('offers the members of a cached function, bound to an instance', async () => {
     const region = open()
     const calls = counting()
     class Repository {

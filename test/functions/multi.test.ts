@@ -205,7 +205,7 @@ inEveryRegion('a cached function that answers a map', (open) => {
     expect(await go.get(10)).toEqual([NO_VALUE])
   })
 
-  it('removes with a refresh what has no value any more', async () => {
+  it('removes with a refresh the ids that have no value any more', async () => {
     const { region } = open<string>()
     let gone = false
     const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((id: number) =>
@@ -247,7 +247,7 @@ inEveryRegion('a cached function that answers a map', (open) => {
   })
 })
 
-describe('what wraps a function of many ids', () => {
+describe('the wrapper of a function of many ids', () => {
   it('keeps its name and length, and offers the function itself', () => {
     function many(first: number, ...rest: number[]) {
       return [first, ...rest]
@@ -268,7 +268,7 @@ describe('what wraps a function of many ids', () => {
     for (const key of cached.keys(1, 2)) expect(backend.get(key)).toBeDefined()
   })
 
-  it('calls in the order of sorted keys, whatever generator makes them', async () => {
+  it('calls in the order of sorted keys, with any key generator', async () => {
     const { region } = openMemory<number>()
     const asked: number[][] = []
     const cached = region.cacheMultiOnArguments({

@@ -349,7 +349,7 @@ for (const [kind, open] of Object.entries(STORES))
           }, 1_800_000)
     })
 
-    it('two readers of one process, who share what is made, and a writer', async () => {
+    it('two readers of one process, which share a creation, and a writer', async () => {
       const exhausted = await all(
         async (schedule) => {
           const at = world(schedule)
@@ -384,7 +384,7 @@ for (const [kind, open] of Object.entries(STORES))
       'the row softly, the key of the list softly': [byName('row', ROW, 'soft'), byKey('list', 'soft')],
       'the row hard, the whole region': [byName('row', ROW), ofRegion('list')],
     }
-    describe('two readers of what is made from what, and two writers', () => {
+    describe('two readers of nested creations, and two writers', () => {
       for (const [what, [first, second]] of Object.entries(pairs))
         it(`${what}`, async () => {
           const exhausted = await all(

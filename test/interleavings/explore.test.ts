@@ -159,7 +159,7 @@ afterAll(() =>
   ),
 )
 
-describe('what is known once need not be tried again', () => {
+describe('a moment that is known need not be tried again', () => {
   for (const [kind, open] of Object.entries({ ...WHOLE, ...IN_STEPS }))
     for (const [what, invalidate] of Object.entries(WRITERS))
       it.each(LONG ? [0, 1, 2] : kind in WHOLE ? [0, 1] : [0])(

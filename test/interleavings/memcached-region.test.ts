@@ -15,7 +15,7 @@ import { stepped } from './stepped.js'
 
 const SAMPLES = LONG ? 1_500 : 30
 
-withMemcached('every order of what regions do over memcached', (bench) => {
+withMemcached('every order of the operations of regions over memcached', (bench) => {
   let shared: Backend<Bytes> | undefined
   let runs = 0
   let scenarios = 0

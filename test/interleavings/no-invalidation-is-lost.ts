@@ -174,7 +174,7 @@ export function keepsOrderOfInvalidations(
   })
 
   describe(`an answer on its way from ${kind}`, { timeout: PATIENCE }, () => {
-    it('lets no newcomer join what a region invalidation has overtaken', () =>
+    it('lets no newcomer join a creation that a region invalidation has overtaken', () =>
       all(async (schedule) => {
         const world = newWorld(schedule, backend(schedule))
         const first = checked(world, reads.getOrCreate as (typeof reads)[string])
@@ -185,7 +185,7 @@ export function keepsOrderOfInvalidations(
   })
 
   describe(`a soft invalidation after a hard one on ${kind}`, { timeout: PATIENCE }, () => {
-    it('never revives what the hard one buried', () =>
+    it('never revives a hard-invalidated value', () =>
       all(async (schedule) => {
         const world = newWorld(schedule, backend(schedule))
         await world.region.set('k', world.truth)

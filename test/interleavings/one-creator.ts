@@ -28,7 +28,7 @@ export function runsOneCreator(kind: string, open: Opener, all: Exploration): vo
           throw new Error(`${creations} creations: ${values}`)
       }))
 
-    it('creates each of many keys once, in whatever order they are asked for', () =>
+    it('creates each of many keys once, for every order of the keys', () =>
       all(async (schedule) => {
         const [one, other] = regions(open(schedule))
         const creations: string[] = []
@@ -84,7 +84,7 @@ export function runsOneCreator(kind: string, open: Opener, all: Exploration): vo
       }))
   })
 
-  describe(`nobody waits in a cycle over ${kind}`, { timeout: PATIENCE }, () => {
+  describe(`no caller waits in a cycle over ${kind}`, { timeout: PATIENCE }, () => {
     it('when a creator asks for its own key, or two ask for each other', () =>
       all(async (schedule) => {
         const [region] = regions(open(schedule))

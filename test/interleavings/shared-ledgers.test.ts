@@ -11,8 +11,8 @@ const CALLS = 60
 /** Far beyond the time of any server, so that clocks only count. */
 const FUTURE = 8e15
 
-withRedis('what the interleavings take for the scripts of Redis Cluster', standalone, (at) => {
-  it('answers and leaves behind what the scripts do, whatever is called in whatever order', async () => {
+withRedis('the model of the scripts of Redis Cluster in the interleavings', standalone, (at) => {
+  it('returns the replies of the scripts and leaves their records, for calls in every order', async () => {
     const random = seeded(11)
     const below = (limit: number) => Math.floor(random() * limit)
     let calls = 0

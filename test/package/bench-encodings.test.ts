@@ -136,7 +136,7 @@ describe('corral bench-encodings', () => {
     expect((await run([...quick, '--only', 'json', single])).stdout).toContain('2 values from single.cjs')
   })
 
-  it('measures codecs of the user, and tells what they lose', async () => {
+  it('measures codecs of the user, and reports their losses', async () => {
     const codecs = file(
       'codecs.mjs',
       `export const text = { id: 200, encode: (value) => Buffer.from(JSON.stringify(value)), decode: (bytes) => JSON.parse(Buffer.from(bytes).toString()) }
@@ -210,13 +210,13 @@ describe('corral bench-encodings', () => {
     ['empty.ndjson', '\n\n', 'found none'],
     ['throws.mjs', 'throw new Error("no")', 'Expected a module to import'],
     ['wrong.mjs', 'export const samples = 3', 'Expected the export `samples`'],
-  ])('says what is wrong with %s', async (name, content, message) => {
+  ])('names the mistake in %s', async (name, content, message) => {
     const { code, stderr } = await run([...quick, file(name, content)])
     expect(code).toBe(2)
     expect(stderr).toContain(message)
   })
 
-  it('keeps what a value says out of the markup', async () => {
+  it('keeps the text of a value out of the markup', async () => {
     const module = file(
       'markup.mjs',
       'export const samples = [{ "<script>alert(1)</script>": new Date(0), b: "</script><b>" }]',
@@ -267,7 +267,7 @@ describe('the recommendation', () => {
     expect(chosen(measured('simple', 1_000, 5, 5), measured('elaborate', 980, 5, 5))).toBe('simple')
   })
 
-  it('never goes to what loses a value', () => {
+  it('never goes to a combination that loses a value', () => {
     expect(chosen(measured('true', 1_000, 5, 5), measured('lossy', 10, 1, 1, 1))).toBe('true')
     expect(chosen(measured('lossy', 10, 1, 1, 1))).toBeUndefined()
   })
@@ -276,7 +276,7 @@ describe('the recommendation', () => {
     expect(chosen(measured('quick', 1_000, 5, 5), measured('slow', 500, 9_000, 5))).toBe('quick')
   })
 
-  it('marks as front what nothing else beats in size and time', () => {
+  it('marks as front the combinations that no other beats in size and time', () => {
     const { rated } = conclude(
       {
         measurements: [

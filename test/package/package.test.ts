@@ -95,7 +95,7 @@ describe('the packed package', () => {
       expect(required).toEqual(imported)
     })
 
-    it.each(formats)('loads nothing but what it needs by $format', async ({ load }) => {
+    it.each(formats)('loads only the files that it needs by $format', async ({ load }) => {
       const folder = mkdtempSync(join(tmpdir(), 'corral-trace-'))
       try {
         const trace = join(folder, 'trace')
@@ -151,7 +151,7 @@ describe('the packed package', () => {
     it.each([
       ['ESM', 'CJS'],
       ['CJS', 'ESM'],
-    ])('has in a creation of %s what the code of %s declares', async (...order) => {
+    ])('has in a creation of %s the names that the code of %s declares', async (...order) => {
       const script = `${both}
         const { dependencies } = await import('corral/proxies/dependencies')
         const [home, guest] = ${JSON.stringify(order)}.map((format) => ({ ESM: esm, CJS: cjs })[format])
@@ -171,8 +171,10 @@ describe('the packed package', () => {
     it.each([
       ['ESM', 'CJS'],
       ['CJS', 'ESM'],
-    ])('a transaction of %s holds back what a broker of %s changed, until its commit', async (...order) => {
-      const script = `${both}
+    ])(
+      'a transaction of %s holds back the invalidations of a broker of %s, until its commit',
+      async (...order) => {
+        const script = `${both}
         const signals = { ESM: await import('corral/signals'), CJS: require('corral/signals') }
         const { dependencies } = await import('corral/proxies/dependencies')
         const [outer, inner] = ${JSON.stringify(order)}.map((format) => signals[format])
@@ -187,8 +189,9 @@ describe('the packed package', () => {
         })
         seen.push(await cached.get(1) === esm.NO_VALUE)
         console.log(JSON.stringify(seen))`
-      expect(await evaluate(bare, script)).toEqual([false, true])
-    })
+        expect(await evaluate(bare, script)).toEqual([false, true])
+      },
+    )
 
     it.each([
       ['ESM', 'CJS'],
@@ -223,7 +226,7 @@ describe('the packed package', () => {
   })
 
   describe.skipIf(inject('servers').redis === null)('in three copies in one process, over one Redis', () => {
-    it('shares what values are made from, whichever copy declares, reads or invalidates it', async () => {
+    it('shares dependencies, whichever copy declares, reads or invalidates them', async () => {
       const server = await startRedis()
       const second = await makeProject(packed.tarball, { lend: peers() })
       const names = ['corral', 'corral/backends/redis', 'corral/proxies/json', 'corral/proxies/dependencies']

@@ -109,7 +109,7 @@ describe.each(Object.entries(maps))('the map of the tests of %s', (_, { entries,
     expect(found).toEqual(counts)
   })
 
-  it('says of each what covers it, or why nothing does', () => {
+  it('names for each its tests, or the reason why there is none', () => {
     for (const { upstream, tests = [], elsewhere, dropped } of entries) {
       const ways = [tests.length > 0, elsewhere !== undefined, dropped !== undefined].filter(Boolean)
       expect(ways.length, upstream).toBeGreaterThan(0)

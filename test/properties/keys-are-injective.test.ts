@@ -60,7 +60,7 @@ describe('the default key generator', () => {
     )
   })
 
-  it('tells apart what looks alike', () => {
+  it('distinguishes arguments that look alike', () => {
     const lists: unknown[][] = [
       ['a b', 'c'],
       ['a', 'b c'],

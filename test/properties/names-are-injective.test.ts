@@ -64,7 +64,7 @@ it('a record has one name, whether its id is a number, a bigint or a text', () =
   expect(new Set([0, -0, 0n, '0'].map((id) => dep.id('Order', 1, id))).size).toBe(1)
 })
 
-it('what is no part of a name is refused, not put into words', () => {
+it('a value that is no part of a name is refused, not turned into text', () => {
   const parts: readonly unknown[] = [
     Number.NaN,
     1 / 0,

@@ -94,7 +94,7 @@ describe('stores of several processes, joined by broadcast()', () => {
           .refresh(),
       'gone',
     ],
-  ])('drop what another one invalidates: %s', async (_, work, expected) => {
+  ])('drop the entries that another one invalidates: %s', async (_, work, expected) => {
     const [one, other] = two(localBus())
     await fill(one, 'key', 'old')
     await fill(other, 'key', 'old')
@@ -104,14 +104,14 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(other.peek('key', { ignoreExpiration: true })).toBe(expected === 'stale' ? 'old' : NO_VALUE)
   })
 
-  it('keep what they set themselves, and what they have of other keys', async () => {
+  it('keep the values that they set themselves, and those of other keys', async () => {
     const [one, other] = two(localBus())
     await fill(other, 'else', 'withheld')
     await one.set('key', 'own')
     expect([one.peek('key'), other.peek('else')]).toEqual(['own', 'withheld'])
   })
 
-  it('say nothing of what is created, and never a value', async () => {
+  it('send no message of a creation, and never a value', async () => {
     const bus = tapped()
     const [one] = two(bus)
     await fill(one, 'key', 'secret')
@@ -234,7 +234,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(await one.set('as of', 'new', { dependencies: ['x'], asOf: await one.asOf() })).toBe('stored')
   })
 
-  it('remove, here and elsewhere, what was to be replaced by what they refuse', async () => {
+  it('remove, here and elsewhere, the entry that a refused write was to replace', async () => {
     const bus = localBus()
     const [one, other] = two(bus)
     const asOf = await one.asOf()
@@ -249,7 +249,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     bus.mend()
   })
 
-  it('let nobody share, while messages may be lost, what was begun before', async () => {
+  it('share no earlier creation while messages may be lost', async () => {
     const bus = localBus()
     const [one] = two(bus)
     const { create, started, resolve } = held<string>()
@@ -317,7 +317,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(one.peek('late')).toBe(NO_VALUE)
   })
 
-  it('explain what a gap did', async () => {
+  it('explain the effect of a gap', async () => {
     const bus = localBus()
     const [one] = two(bus)
     const notices = listenTo<{ message: string }>('notice')
@@ -348,7 +348,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     ['setMulti', (r) => r.setMulti([['key', 'new']])],
     ['a dependency', (r) => r.invalidateDependencies(dep.id('user', 5))],
     ['the region', (r) => r.invalidate()],
-  ])('reject what could not be told, after it was done here: %s', async (_, work) => {
+  ])('reject an invalidation that could not be sent, after it was done here: %s', async (_, work) => {
     const cause = new Error('no bus')
     const bus = localBus()
     let broken = false
@@ -370,7 +370,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect([other.peek('key'), other.peek('else')]).toEqual([NO_VALUE, NO_VALUE])
   })
 
-  it('reject what the bus does not take in time', async () => {
+  it('reject a message that the bus does not take in time', async () => {
     const bus: Bus = { ...localBus(), publish: () => new Promise(() => {}) }
     const one = processOn(bus)
     await expect(one.delete('key')).rejects.toMatchObject({
@@ -423,7 +423,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(await done).toBeLessThanOrEqual(1)
   })
 
-  it('keep what was made since a gap, whatever was said in it', async () => {
+  it('keep values created since a gap, for any messages in it', async () => {
     let now = performance.now()
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => now)
     endings.push(() => clock.mockRestore())
@@ -482,7 +482,7 @@ describe('stores of several processes, joined by broadcast()', () => {
   })
 })
 
-describe('what does not come from us', () => {
+describe('messages from other programs', () => {
   /** Something on the bus that speaks as it likes. */
   function stranger() {
     const bus = localBus()
@@ -595,7 +595,7 @@ describe('what does not come from us', () => {
     expect(other.peek('key')).toBe(NO_VALUE)
   })
 
-  it('makes no difference to the one who said it', async () => {
+  it('makes no difference to its sender', async () => {
     const { bus, said } = stranger()
     const one = processOn(bus)
     await one.delete('key')
@@ -608,7 +608,7 @@ describe('what does not come from us', () => {
 describe('a chain with broadcast()', () => {
   const bus = localBus()
 
-  it('says what it cannot promise', () => {
+  it('lists the promises that it cannot keep', () => {
     expect(processOn(bus).guarantees.limits.join()).toMatch(
       /one creator at a time in each.*until it has arrived/,
     )

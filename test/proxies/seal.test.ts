@@ -131,7 +131,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
     }
   })
 
-  it('misses what was never sealed, and a sealed entry is nothing to a chain without it', async () => {
+  it('misses values that were never sealed, and a sealed entry is nothing to a chain without it', async () => {
     for (const plain of [
       new Uint8Array(),
       bytes,
@@ -257,7 +257,7 @@ describe('seal', () => {
     expect(await read(seal({ keys: [{ id: 1, secret }], context }), stored)).toBeUndefined()
   })
 
-  it('is pinned byte by byte: what version 1 wrote opens for ever', async () => {
+  it('is pinned byte by byte: values of version 1 open for ever', async () => {
     const secret = Buffer.alloc(32, 7)
     const text = (value: string) =>
       Buffer.concat([Buffer.of(value.length, 0, 0, 0), Buffer.from(value, 'utf16le')])
@@ -432,7 +432,7 @@ describe.each([
   /** The algorithm stands in the entry: these read each other. */
   const alike = ['deflate', 'brotli']
 
-  it.each(Object.keys(layers))('always answers what was created, after %s', async (writer) => {
+  it.each(Object.keys(layers))('always returns the created value, after %s', async (writer) => {
     for (const reader of Object.keys(layers)) {
       const store = memory({ stores: 'bytes' })
       const value = { rows: [{ id: 1, name: 'Ada' }], text: 'x'.repeat(2_000) }

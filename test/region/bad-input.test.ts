@@ -59,7 +59,7 @@ describe('unknown options', () => {
       } as never),
   }
 
-  it('are errors that name the option and what is known', () => {
+  it('are errors that name the option and the known ones', () => {
     for (const [name, call] of Object.entries(calls)) {
       expect(call, name).toThrow(refusal('ERR_OPTION'))
       expect(call, name).toThrow(/Unknown option `\w+` of .*It takes: /)
@@ -73,7 +73,7 @@ describe('unknown options', () => {
     expect(() => region({ toString: () => 'x' })).toThrow(refusal('ERR_OPTION'))
   })
 
-  it('are not what is merely undefined', () => {
+  it('are not options that are merely undefined', () => {
     const options = { name: undefined, backend: undefined, expirationTime: undefined, clock: undefined }
     expect(region(options).isConfigured).toBe(false)
     expect(region({ backend: memory(), lease: { ms: undefined, wait: undefined } }).isConfigured).toBe(true)
@@ -124,7 +124,7 @@ describe('options of the wrong kind', () => {
       defineBackend({ name: 'n', get: () => undefined, set: () => {}, delete: () => {}, timeout: 0 }),
   }
 
-  it('are errors that say what was expected', () => {
+  it('are errors that name the expected value', () => {
     for (const [name, call] of Object.entries(calls)) {
       expect(call, name).toThrow(refusal('ERR_OPTION'))
       expect(call, name).toThrow(/Expected|only part of a lease/)
@@ -274,7 +274,7 @@ describe('creators', () => {
     }
   })
 
-  it('that throw what is no error reject with just that', async () => {
+  it('that throw a value that is no error reject with that value', async () => {
     const { region: at } = open<number>()
     for (const thrown of [undefined, null, 0, '', 'text', { code: 5 }]) {
       const result = await at

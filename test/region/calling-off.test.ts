@@ -17,7 +17,7 @@ import {
 import { deferred, sleep } from '../support/waiting.js'
 
 describe('a value that no snapshot vouches for', () => {
-  it('is not shared with callers who came after an invalidation', async () => {
+  it('is not shared with callers after an invalidation', async () => {
     const outer = makeRegion<string>({ name: 'outer', backend: wrap(memory(), dependencies()) })
     const inner = makeRegion<string>({ name: 'inner', backend: wrap(memory(), dependencies()) })
     const gate = deferred<void>()
@@ -41,7 +41,7 @@ describe('a value that no snapshot vouches for', () => {
 })
 
 describe('a region that is configured again', () => {
-  it('still invalidates what it stored before, named or not', async () => {
+  it('still invalidates the entries that it stored before, named or not', async () => {
     const backend = memory()
     const region = makeRegion<string>({ backend })
     await region.set('k', 'old')
@@ -67,7 +67,7 @@ describe('a region that is configured again', () => {
 })
 
 describe('calling off', () => {
-  it('a caller who aborts does not take a newcomer along', async () => {
+  it('a caller that aborts does not take a newcomer along', async () => {
     const region = makeRegion<number>({ backend: memory() })
     const gate = deferred<void>()
     const controller = new AbortController()
@@ -84,7 +84,7 @@ describe('calling off', () => {
     expect(await second).toBe(1)
   })
 
-  it('a batch goes on while somebody waits for any of its keys', async () => {
+  it('a batch goes on while a caller waits for any of its keys', async () => {
     const region = makeRegion<number>({ backend: memory() })
     const gate = deferred<void>()
     const controller = new AbortController()
@@ -107,7 +107,7 @@ describe('calling off', () => {
     expect(aborted).toBe(false)
   })
 
-  it('a deletion spares newcomers the wait for what it voided', async () => {
+  it('a deletion spares newcomers the wait for a voided creation', async () => {
     const region = makeRegion<number>({ backend: memory() })
     const gate = deferred<void>()
     const doomed = region.getOrCreate('k', async () => {
@@ -160,7 +160,7 @@ describe('calling off', () => {
     expect(await region.keyIsLocked('k')).toBe(false)
   })
 
-  it('what a creator leaves running is no part of it', async () => {
+  it('work that a creator leaves running is no part of it', async () => {
     const region = makeRegion<number>({ backend: memory() })
     const cached = region.cacheOnArguments({ namespace: 'n' })(async () => 1)
     const later = deferred<number>()
@@ -190,7 +190,7 @@ describe('a mutex that cannot wait', () => {
   })
 })
 
-describe('what callers are told at once', () => {
+describe('errors that callers get at once', () => {
   const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
   const code = (expected: string) => (error: unknown) => CorralError.is(error) && error.code === expected
 

@@ -27,7 +27,7 @@ describe('a region', () => {
     expect(makeRegion({ backend: memory() }).isConfigured).toBe(true)
   })
 
-  it('keeps what it was made with unless its configuration says otherwise', async () => {
+  it('keeps the options of its creation unless its configuration replaces them', async () => {
     const clock = manualClock()
     const region = makeRegion({ expirationTime: 100, clock })
     region.configure({ backend: memory({ clock }) })
@@ -161,7 +161,7 @@ describe('a region', () => {
 describe('the actual backend', () => {
   const spec = { name: 'own', get: () => undefined, set: () => {}, delete: () => {} }
 
-  it('is what was passed to defineBackend, under however many proxies', () => {
+  it('is the object that was passed to defineBackend, under any number of proxies', () => {
     expect(makeRegion({ backend: defineBackend(spec) as never }).actualBackend).toBe(spec)
     const wrapped = wrap(
       defineBackend(spec),
@@ -182,7 +182,7 @@ describe('the actual backend', () => {
 })
 
 describe('the lease of a region', () => {
-  it('tells how far it reaches, and what the backend keeps it from promising', () => {
+  it('returns how far it reaches, and the promises that the backend keeps it from', () => {
     expect(makeRegion({ backend: memory() }).guarantees).toEqual({ reach: 'store', limits: [] })
     const own = makeRegion({
       backend: defineBackend({ name: 'own', get: () => undefined, set: () => {}, delete: () => {} }) as never,

@@ -4,19 +4,19 @@ import { counting, held, inEveryRegion, open as openMemory } from '../support/st
 import { idle, isPending, sleep } from '../support/waiting.js'
 
 inEveryRegion('getOrCreate', (open) => {
-  it('creates and stores what is missing', async () => {
+  it('creates and stores a missing value', async () => {
     const { region } = open()
     expect(await region.getOrCreate('key', () => 'value')).toBe('value')
     expect(await region.get('key')).toBe('value')
   })
 
-  it('does not call the creator for what is there', async () => {
+  it('does not call the creator for a stored value', async () => {
     const { region } = open()
     await region.set('key', 'value')
     expect(await region.getOrCreate('key', () => expect.unreachable())).toBe('value')
   })
 
-  it('tells the creator what it makes', async () => {
+  it('passes the creator its keys', async () => {
     const { region } = open()
     let told: Creation | undefined
     await region.getOrCreate('key', (creation) => {
@@ -40,7 +40,7 @@ inEveryRegion('getOrCreate', (open) => {
     expect(await region.get('key')).toBe(NO_VALUE)
   })
 
-  it('runs one creator for all who ask for a cold key at once', async () => {
+  it('runs one creator for all concurrent callers of a cold key', async () => {
     const { region } = open<string>()
     const creator = held<string>()
     const callers = Array.from({ length: 10 }, () => region.getOrCreate('key', creator.create))
@@ -65,7 +65,7 @@ inEveryRegion('getOrCreate', (open) => {
     expect(await region.getOrCreate('key', () => 'then')).toBe('then')
   })
 
-  it('rejects all who wait for a creator with its error, running it once', async () => {
+  it('rejects all waiters of a creator with its error, running it once', async () => {
     const { region } = open<string>()
     const creator = held<string>()
     const boom = new Error('boom')
@@ -92,7 +92,7 @@ inEveryRegion('getOrCreate', (open) => {
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 
-  it('serves the old value at once to all but the caller who renews it', async () => {
+  it('serves the old value at once to all callers except the one that renews it', async () => {
     const { region, clock } = open<string>({ expirationTime: 100 })
     await region.set('key', 'old')
     clock.tick(101)
@@ -142,7 +142,7 @@ inEveryRegion('getOrCreateMulti', (open) => {
     expect(await region.get('k5')).toBe('value of k5')
   })
 
-  it('creates only what is missing', async () => {
+  it('creates only the missing values', async () => {
     const { region } = open<string>()
     await region.set('b', 'stored')
     const asked: (readonly string[])[] = []
@@ -172,7 +172,7 @@ inEveryRegion('getOrCreateMulti', (open) => {
     expect(await create()).toEqual(['A', NO_VALUE])
   })
 
-  it('runs one creator for all who ask for cold keys at once', async () => {
+  it('runs one creator for all concurrent callers of cold keys', async () => {
     const { region } = open<string>()
     const creator = held<readonly string[]>()
     const callers = Array.from({ length: 5 }, () => region.getOrCreateMulti(['a', 'b'], creator.create))
@@ -389,7 +389,7 @@ describe('waiting for another creation', () => {
     expect(value).toBe('slow')
   })
 
-  it('aborts the signal of a creation for which nobody waits any more', async () => {
+  it('aborts the signal of a creation for which no caller waits any more', async () => {
     const { region } = openMemory<string>()
     const creator = held<string>()
     let signal: AbortSignal | undefined
@@ -413,7 +413,7 @@ describe('waiting for another creation', () => {
 })
 
 describe('a counting creator', () => {
-  it('is called anew for each key', async () => {
+  it('is called again for each key', async () => {
     const { region } = openMemory<number>()
     const counter = counting()
     expect(await region.getOrCreate('a', counter.next)).toBe(1)

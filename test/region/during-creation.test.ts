@@ -71,7 +71,7 @@ inEveryRegion('an invalidation during a creation', (open) => {
     expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, NO_VALUE])
   })
 
-  it('lets a caller who comes after it have only a newer value', async () => {
+  it('lets a caller after it have only a newer value', async () => {
     for (const [name, invalidate] of HARD) {
       const { region } = open<string>()
       const first = held<string>()
@@ -104,7 +104,7 @@ inEveryRegion('an invalidation during a creation', (open) => {
     }
   })
 
-  it('leaves no lease behind, whatever the creator then does', async () => {
+  it('leaves no lease behind, for every outcome of the creator', async () => {
     for (const [name, invalidate] of [...HARD, ...SOFT]) {
       const { region } = open<string>()
       const creator = held<string>()

@@ -17,7 +17,7 @@ inEveryRegion('a hard invalidation of the region', (open) => {
     expect(await region.has('a')).toBe(false)
   })
 
-  it('makes getOrCreate create anew, also twice in the same moment', async () => {
+  it('makes getOrCreate create again, also twice in the same moment', async () => {
     const { region } = open<number>({ expirationTime: '1h' })
     const counter = counting()
     expect(await region.getOrCreate('key', counter.next)).toBe(1)
@@ -28,7 +28,7 @@ inEveryRegion('a hard invalidation of the region', (open) => {
     expect(await region.getOrCreate('key', counter.next)).toBe(3)
   })
 
-  it('makes getOrCreateMulti create anew, also twice in the same moment', async () => {
+  it('makes getOrCreateMulti create again, also twice in the same moment', async () => {
     const { region } = open<number>()
     const counter = counting()
     const create = () => region.getOrCreateMulti(['a', 'b'], (keys) => keys.map(() => counter.next()))
@@ -40,7 +40,7 @@ inEveryRegion('a hard invalidation of the region', (open) => {
     expect(await create()).toEqual([5, 6])
   })
 
-  it('leaves what is set afterwards', async () => {
+  it('leaves values that are set afterwards', async () => {
     const { region } = open()
     await region.set('key', 1)
     await region.invalidate()
@@ -104,7 +104,7 @@ inEveryRegion('a soft invalidation of the region', (open) => {
     expect(await region.getMulti(['key', 'other'])).toEqual([1, 2])
   })
 
-  it('never revives what a hard one buried', async () => {
+  it('never revives a hard-invalidated value', async () => {
     const { region } = open<string>({ expirationTime: '1h' })
     await region.set('key', 'old')
     await region.invalidate('hard')
@@ -118,7 +118,7 @@ inEveryRegion('a soft invalidation of the region', (open) => {
     expect(await Promise.all(callers)).toEqual(['new', 'new'])
   })
 
-  it('followed by a hard one buries what it had made stale', async () => {
+  it('followed by a hard one ends the values that it had made stale', async () => {
     const { region } = open()
     await region.set('key', 'old')
     await region.invalidate('soft')
@@ -163,7 +163,7 @@ inEveryRegion('an invalidation of one key', (open) => {
     expect(await region.keyIsLocked('key')).toBe(false)
   })
 
-  it('never revives when soft what was removed', async () => {
+  it('never revives a removed value when soft', async () => {
     const { region } = open()
     await region.set('key', 1)
     await region.delete('key')

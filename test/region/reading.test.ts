@@ -5,7 +5,7 @@ import { inEveryRegion, later, open as openMemory } from '../support/stage.js'
 import { turn } from '../support/waiting.js'
 
 inEveryRegion('reading', (open) => {
-  it('answers what was set', async () => {
+  it('returns the value that was set', async () => {
     const { region } = open()
     await region.set('some key', 'some value')
     expect(await region.get('some key')).toBe('some value')
@@ -16,7 +16,7 @@ inEveryRegion('reading', (open) => {
     expect(await region.get('some key')).toBe(NO_VALUE)
   })
 
-  it('answers NO_VALUE for an absent key, whatever the expiration time', async () => {
+  it('returns NO_VALUE for an absent key, for every expiration time', async () => {
     const { region } = open({ expirationTime: 10 })
     expect(await region.get('some key', { expirationTime: 10 })).toBe(NO_VALUE)
     expect(await region.get('some key', { ignoreExpiration: true })).toBe(NO_VALUE)
@@ -61,7 +61,7 @@ inEveryRegion('reading', (open) => {
     expect(await region.getMulti([])).toEqual([])
   })
 
-  it('mixes what has expired with what is fresh', async () => {
+  it('mixes expired values with fresh ones', async () => {
     const { region, clock } = open({ expirationTime: 1_000 })
     await region.set('old', 1)
     clock.tick(800)
@@ -116,7 +116,7 @@ inEveryRegion('metadata', (open) => {
     })
   })
 
-  it('is undefined for what was invalidated hard, whatever is ignored', async () => {
+  it('is undefined for a hard-invalidated value, with every `ignore` option', async () => {
     const { region } = open()
     await region.set('key', 'value')
     await region.invalidate()
@@ -148,7 +148,7 @@ describe('peek', () => {
     expect(region.peek('key', { ignoreExpiration: true })).toBe(NO_VALUE)
   })
 
-  it('throws over a layer that answers later, and handles what it began', async () => {
+  it('throws over an asynchronous layer, and handles the promise that it began', async () => {
     const failing = intercept((operation, proceed) =>
       operation.name === 'get' ? Promise.reject(new Error('late')) : proceed(),
     )

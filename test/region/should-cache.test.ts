@@ -59,7 +59,7 @@ inEveryRegion('shouldCache', (open) => {
     expect(await region.get('a')).toBe(NO_VALUE)
   })
 
-  it('that says no shares the value with those who waited, and leaves no lease', async () => {
+  it('that returns false shares the value with the waiters, and leaves no lease', async () => {
     const { region } = open<string>()
     const creator = held<string>()
     const shouldCache = () => false

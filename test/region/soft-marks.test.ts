@@ -39,7 +39,7 @@ describe('a soft mark on a key that cannot be read here and now', () => {
     expect(await session.run(() => read())).toBe('new')
   })
 
-  it('reaches those who can decode it', async () => {
+  it('reaches the readers that can decode it', async () => {
     const store = memory({ stores: 'bytes' })
     const theirs = makeRegion<string>({ name: 'r', backend: wrap(store, json()) })
     const ours = makeRegion<string>({ name: 'r', backend: wrap(store, msgpack()) })
@@ -50,7 +50,7 @@ describe('a soft mark on a key that cannot be read here and now', () => {
 })
 
 describe('a listener', () => {
-  it('prevents nothing by what it does to the names that it is told', async () => {
+  it('prevents nothing by changing the names that it is passed', async () => {
     const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
     await region.getOrCreate('k', (creation) => {
       creation.dependsOn('k', dep.tag('t'))

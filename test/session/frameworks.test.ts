@@ -162,7 +162,7 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
       return (await response.json()) as { first: number; again: number; asked: number; inSession: boolean }
     }
 
-    it('asks for the version once in a request, and anew in the next', async ({ skip }) => {
+    it('asks for the version once in a request, and again in the next', async ({ skip }) => {
       if (running === undefined) return skip(`the registry cannot be reached: ${problem}`)
       const one = await ask()
       expect(one).toMatchObject({ again: one.first, inSession: true, asked: 1 })
@@ -193,7 +193,7 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
       expect((await ask()).asked).toBe(asked + 1)
     })
 
-    it('ends when the request does: what it left behind is in no session', async ({ skip }) => {
+    it('ends when the request does: work that it left behind is in no session', async ({ skip }) => {
       if (running === undefined) return skip(`the registry cannot be reached: ${problem}`)
       expect(left.length).toBeGreaterThan(5)
       expect(await Promise.all(left)).toEqual(left.map(() => true))

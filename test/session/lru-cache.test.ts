@@ -83,7 +83,7 @@ describe('defects that it must not have', () => {
       expect(() => cachedTable({ expirationTime })).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 
-  it('L4: arguments of different kinds never share a result, equal ones always do, in whatever order', async () => {
+  it('L4: arguments of different kinds never share a result, equal ones always do, in any order', async () => {
     const calls: unknown[] = []
     const cached = versioned({ namespace: 'kinds', version: () => 1 })((given?: unknown) => {
       calls.push(given)
@@ -118,7 +118,7 @@ describe('defects that it must not have', () => {
     expect(seen).toEqual({ versions: 1, reads: 1 })
   })
 
-  it('L6: what an asynchronous function answers is kept, not its promise', async () => {
+  it('L6: the result of an asynchronous function is kept, not its promise', async () => {
     const cached = versioned({ namespace: 'async', version: async () => 'v' })(async () => ({ n: 1 }))
     const [one, two] = [await cached(), await cached()]
     expect([one, two]).toEqual([{ n: 1 }, { n: 1 }])
@@ -126,7 +126,7 @@ describe('defects that it must not have', () => {
     expect(await sync()).toBe(5)
   })
 
-  it('L7: what is kept is bounded, versions that nobody asks for any more included', async () => {
+  it('L7: the number of entries is bounded, versions without callers included', async () => {
     let version = 0
     const seen: number[] = []
     const cached = versioned({ namespace: 'bounded', version: () => version, maxSize: 10 })(() => {
@@ -141,7 +141,7 @@ describe('defects that it must not have', () => {
     )
   })
 
-  it('L7: what is used stays, what is not used goes', async () => {
+  it('L7: used entries stay, unused ones go', async () => {
     const { seen, cached } = cachedTable({ maxSize: 2 })
     for (const id of ['a', 'b', 'a', 'c', 'a']) await cached(id)
     expect(seen.reads).toBe(3)
@@ -164,7 +164,7 @@ describe('defects that it must not have', () => {
     expect(await bound()).toBe('TEXT')
   })
 
-  it('L9: what changes while a value is made leaves it under the older version', async () => {
+  it('L9: a change during a creation leaves the value under the older version', async () => {
     const made = gate()
     let row = { version: 1, text: 'old' }
     const cached = versioned({ namespace: 'order', version: () => row.version })(async () => {

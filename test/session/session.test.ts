@@ -17,7 +17,7 @@ describe('a session', () => {
     expect(session.current()).toBeUndefined()
   })
 
-  it('passes on what is returned or thrown, and ends with it', async () => {
+  it('passes on the result or the error, and ends with it', async () => {
     expect(session.run(() => 5)).toBe(5)
     const spans: ReturnType<typeof session.current>[] = []
     const fail = () => {
@@ -30,7 +30,7 @@ describe('a session', () => {
     expect(spans).toEqual([{ over: true }, { over: true }].map((span) => expect.objectContaining(span)))
   })
 
-  it('runs functions and forgets objects, and refuses what is neither', () => {
+  it('runs functions and forgets objects, and refuses any other value', () => {
     for (const wrong of [5, undefined, 'text', {}])
       expect(() => session.run(wrong as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
     for (const wrong of [5, 'text', null, true])
@@ -73,13 +73,13 @@ describe('a session', () => {
     })
   })
 
-  it('keeps apart what runs at the same time', async () => {
+  it('keeps concurrent work apart', async () => {
     const { seen, cached } = cachedTable()
     await Promise.all([1, 2, 3].map(() => session.run(async () => [await cached('a'), await cached('a')])))
     expect(seen).toEqual({ versions: 3, reads: 1 })
   })
 
-  it('that has ended tells nothing to what it left behind, which may be in a session further out', async () => {
+  it('that has ended shares nothing with work that it left behind, which may be in a session further out', async () => {
     const { seen, write, cached } = cachedTable()
     const late = gate()
     let left: Promise<string> | undefined

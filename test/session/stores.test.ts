@@ -184,7 +184,7 @@ for (const [name, { needs, start }] of Object.entries(stores))
     ]
 
     it.each(nonsense)(
-      'whose check answers %s are a miss or an error, never what is there',
+      'whose check returns %s are a miss or an error, never the stored value',
       async (_, answer) => {
         const namespace = `nonsense ${++unique}`
         let check: () => unknown = () => 'v1'
@@ -264,7 +264,7 @@ for (const [name, { needs, start }] of Object.entries(stores))
       await close()
     })
 
-    it('never answer what is older than the version that a session knows', async () => {
+    it('never return a value older than the version that a session knows', async () => {
       const pause = () => sleep(Math.random() * 4)
       const { write, both, close } = processes(pause)
       const ids = ['a', 'b', 'c']

@@ -61,7 +61,7 @@ describe('a versioned function', () => {
     expect(await session.run(() => cached('a'))).toBe('')
   })
 
-  it('hangs what it knows on any object that stands for a session', async () => {
+  it('keeps its versions on any object that stands for a session', async () => {
     let request: object | undefined = {}
     const { seen, cached } = cachedTable({ session: () => request })
     await cached('a')
@@ -76,7 +76,7 @@ describe('a versioned function', () => {
     expect(seen).toEqual({ versions: 4, reads: 1 })
   })
 
-  it('reads the version before it makes the value: what changes meanwhile leaves an entry of the older version', async () => {
+  it('reads the version before it creates the value: a change meanwhile leaves an entry of the older version', async () => {
     const made = gate()
     let row = { version: 1, text: 'old' }
     const cached = versioned({ namespace: 'slow', version: () => row.version })(async () => {
@@ -239,7 +239,7 @@ describe('a versioned function', () => {
     })
   })
 
-  it('asks for the version anew in the session that invalidated', async () => {
+  it('asks for the version again in the session that invalidated', async () => {
     const { write, version, cached } = cachedTable()
     await session.run(async () => {
       await cached('a')
@@ -289,7 +289,7 @@ describe('a versioned function', () => {
     })
   })
 
-  it('answers what is there without calling the function', async () => {
+  it('returns the stored value without calling the function', async () => {
     const { seen, write, cached } = cachedTable()
     expect(await cached.get('a')).toBe(NO_VALUE)
     await cached('a')
@@ -311,7 +311,7 @@ describe('a versioned function', () => {
     })
   })
 
-  it('forgets what a session knows when that session changes the data', async () => {
+  it('forgets the versions of a session that changes the data', async () => {
     const { write, cached } = cachedTable()
     await session.run(async () => {
       expect(await cached('a')).toBe('')
@@ -416,7 +416,7 @@ describe('a versioned function', () => {
 })
 
 describe('a versioned function inside another one’s creator', () => {
-  it('hands up its version: when that changes, what was made from it is a miss', async () => {
+  it('hands up its version: when that changes, values made from it are misses', async () => {
     const region = tracked('outer')
     const { seen, write, cached } = cachedTable({ namespace: 'handed', region })
     write('a', 'one')
@@ -445,7 +445,7 @@ describe('a versioned function inside another one’s creator', () => {
     expect(await page()).toBe('<two>')
   })
 
-  it('keeps what was made from it from being stored where its version cannot be asked for by name', async () => {
+  it('keeps values made from it from being stored where its version cannot be asked for by name', async () => {
     const region = tracked('outer')
     const part = versioned({ namespace: 'object', version: () => 1, region })(({ id }) => id)
     const page = region.cacheOnArguments({ namespace: 'page' })(async () => part({ id: 1 }))

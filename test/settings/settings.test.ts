@@ -156,7 +156,7 @@ describe('configuration from flat settings', () => {
     expect(settings).toEqual({ 'c.backend': 'recorded', 'c.expiration_time': '5m' })
   })
 
-  it('refuses what it cannot read, and makes nothing', () => {
+  it('refuses settings that it cannot read, and creates nothing', () => {
     const wrong: readonly Record<string, unknown>[] = [
       { 'c.expiration_time': '300' },
       { 'c.expiration_time': 300 },
@@ -200,7 +200,7 @@ describe('configuration from flat settings', () => {
     )
   })
 
-  it('refuses names that nobody registered', () => {
+  it('refuses names that were not registered', () => {
     expect(() => makeRegion().configureFromConfig({ backend: 'redist' }, '')).toThrow(
       refusal('ERR_UNKNOWN_NAME'),
     )
@@ -215,7 +215,7 @@ describe('configuration from flat settings', () => {
 })
 
 describe('registering', () => {
-  it('replaces what had the name before', async () => {
+  it('replaces the former holder of the name', async () => {
     const backend = memory()
     registerBackend('again', () => memory())
     registerBackend('again', () => backend)
@@ -224,7 +224,7 @@ describe('registering', () => {
     expect(backend.get('key')).toMatchObject({ payload: 1 })
   })
 
-  it('refuses names that a setting could not hold, and what is no factory', () => {
+  it('refuses names that a setting could not hold, and a factory that is no function', () => {
     for (const name of ['', 'a b', 'a,b', 'a.b', 5, undefined] as never[]) {
       expect(() => registerBackend(name, () => memory())).toThrow(refusal('ERR_OPTION'))
       expect(() => registerProxy(name, () => prefix('a'))).toThrow(refusal('ERR_OPTION'))

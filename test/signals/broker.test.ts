@@ -203,7 +203,7 @@ describe('a broker', () => {
     },
   )
 
-  it('takes what the item was before from before the change, which may write to it', async () => {
+  it('takes the former item from before the change, which may write to it', async () => {
     const { books, outer, order, list } = library()
     for (const shelf of ['a', 'b', 'c']) await list(shelf)
     const before: Book = { id: 1, shelf: 'a' }
@@ -247,7 +247,7 @@ describe('a broker', () => {
     expect(unhandled).toEqual([])
   })
 
-  it('reads what was modified once, since it may be a generator', async () => {
+  it('reads the modified fields once, since they may come from a generator', async () => {
     const { books, outer, list } = library()
     await list('a')
     function* modified() {
@@ -394,7 +394,7 @@ describe('a broker', () => {
     expect(changes[0]?.names).toContain('tag:front')
   })
 
-  it('knows a new item by what the change returned, and a deleted one by what it was', async () => {
+  it('knows a new item by the result of the change, and a deleted one by its former state', async () => {
     const { books, changes } = library()
     const draft: Book = { id: undefined, shelf: 'a' }
     const saved = await books.apply(
@@ -426,7 +426,7 @@ describe('a broker', () => {
     expect(ran).toBe(false)
   })
 
-  it('reaches what the item had to do with before, its key included', async () => {
+  it('reaches the lists of the former item, its key included', async () => {
     const { books, changes } = library({
       id: ({ id = 0, shelf }) => [shelf, id],
       dependencies: ({ shelf }) => dep.group('shelf', shelf),
@@ -519,7 +519,7 @@ describe('a broker', () => {
     expect(changes).toHaveLength(1)
   })
 
-  it('does what it can when the names cannot be told after the change', async () => {
+  it('invalidates the names that it has when others cannot be determined after the change', async () => {
     const { books, order } = library()
     const row: { value: Book | undefined } = { value: undefined }
     const error = await failure(
@@ -706,7 +706,7 @@ describe('afterCommit()', () => {
   const one: Book = { id: 1, shelf: 'a' }
   const other: Book = { id: 2, shelf: 'a' }
 
-  it('invalidates what brokers applied when the transaction is committed, in each region once', async () => {
+  it('invalidates the names of brokers when the transaction is committed, in each region once', async () => {
     const { books, order, changes } = library()
     const answer = await afterCommit(async () => {
       await books.apply(one, () => order.push('one'), { reason: 'first', meta: 1 })
@@ -783,7 +783,7 @@ describe('afterCommit()', () => {
     expect(order.filter((line) => line.startsWith('inner'))).toHaveLength(2)
   })
 
-  it('lets what outlives it invalidate at once', async () => {
+  it('lets work that outlives it invalidate at once', async () => {
     const { books, order } = library()
     let late: Promise<unknown> | undefined
     const { create, resolve } = held<void>()
@@ -796,7 +796,7 @@ describe('afterCommit()', () => {
     expect(order).toHaveLength(3)
   })
 
-  it('is not what a renewal in the background is part of, which it may roll back', async () => {
+  it('does not include a renewal in the background, which it may roll back', async () => {
     const { books, outer, list } = library()
     let renewed: Promise<void> | undefined
     const pile = dogpile<string>({
@@ -823,7 +823,7 @@ describe('afterCommit()', () => {
     expect(outer.peek('list a')).toBe(NO_VALUE)
   })
 
-  it('keeps what a savepoint left behind until the outer one is committed', async () => {
+  it('keeps the invalidations of a savepoint until the outer one is committed', async () => {
     const { books, order } = library()
     const { create, resolve } = held<void>()
     await afterCommit(async () => {
@@ -853,7 +853,7 @@ describe('afterCommit()', () => {
     await relayed.close()
   })
 
-  it('says what a change inside could not invalidate, besides invalidating its own', async () => {
+  it('names the invalidations of a change inside that failed, and invalidates its own', async () => {
     const { books, order, broken } = library()
     const others = library()
     broken.add('inner')
@@ -867,7 +867,7 @@ describe('afterCommit()', () => {
     expect(others.order.at(-1)).toBe('told')
   })
 
-  it('invalidates when what rejects it says that it is done', async () => {
+  it('invalidates when the error of the change marks it as done', async () => {
     const { books, order, broken } = library()
     const others = library()
     broken.add('inner')
@@ -910,7 +910,7 @@ describe('afterCommit()', () => {
     expect(error).toMatchObject({ result: 'committed', regions: ['outer'] })
   })
 
-  it('refuses what is no function', async () => {
+  it('refuses a value that is no function', async () => {
     await expect(afterCommit('x' as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
   })
 })

@@ -45,7 +45,7 @@ withRedis('two processes on one bus', standalone, (at) => {
     await until(() => answers > before)
   }
 
-  it('hear of each other’s invalidations, and drop what they had', async () => {
+  it('receive each other’s invalidations, and drop their entries', async () => {
     const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
       channel: 'peers',
       maxDelay: MAX_DELAY,
@@ -93,7 +93,7 @@ withRedis('two processes on one bus', standalone, (at) => {
     }
   })
 
-  it('do not answer what is older when they wake from standing still', async () => {
+  it('do not return an older value when they wake from standing still', async () => {
     const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
       channel: 'peers',
       maxDelay: MAX_DELAY,

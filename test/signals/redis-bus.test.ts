@@ -64,7 +64,7 @@ withRedis('a bus over Redis', standalone, (at) => {
     ['a client of ioredis 6 with a prefix', () => using(new Redis({ port: port(), keyPrefix: 'app:' }))],
     ['a client of ioredis 5 in another database', () => using(new Redis5({ port: port(), db: 3 }))],
     ['a lazy client', () => using(new Redis({ port: port(), lazyConnect: true }))],
-  ])('carries messages to all who listen, with %s', async (_, where) => {
+  ])('carries messages to all listeners, with %s', async (_, where) => {
     const channel = freshChannel()
     const [one, other] = [open(where(), channel), open(url(), channel)]
     const ears = [ear(one), ear(other), ear(other)]
@@ -75,7 +75,7 @@ withRedis('a bus over Redis', standalone, (at) => {
     for (const { events } of ears) expect(events).toEqual(['up', 'hello', 'Grüße 鍵'])
   })
 
-  it('keeps channels apart, and the order of what one process says', async () => {
+  it('keeps channels apart, and the messages of one process in order', async () => {
     const channel = freshChannel()
     const [bus, stranger] = [open(url(), channel), open(url(), freshChannel())]
     const { live, events } = ear(bus)
@@ -160,7 +160,7 @@ withRedis('a bus over Redis', standalone, (at) => {
     expect(events).toEqual(['up'])
   })
 
-  it('closes what it opened, and leaves a client alone', async () => {
+  it('closes the connections that it opened, and leaves a client alone', async () => {
     const client = using(new Redis({ port: port() }))
     const connections = async () =>
       String(await at().admin.client('LIST'))

@@ -45,7 +45,7 @@ function pair(bus: Bus = localBus()) {
 }
 
 describe('relay()', () => {
-  it('brings what is invalidated in one process to the listeners in another, with reason and metadata', async () => {
+  it('brings invalidations of one process to the listeners in another, with reason and metadata', async () => {
     const { one, events } = pair()
     const own = told(one)
     await one.invalidateDependencies(dep.id('user', 5), 'soft', { reason: 'saved', meta: { by: [7, null] } })
@@ -208,7 +208,7 @@ describe('relay()', () => {
     expect(reported).toMatchObject([{ code: 'ERR_UNENCODABLE' }])
   })
 
-  it('reports what it could not send, and keeps the invalidation out of it', async () => {
+  it('reports a message that it could not send, without failing the invalidation', async () => {
     const bus = localBus()
     const { one, other, events } = pair(bus)
     const reported = failures()
@@ -317,7 +317,7 @@ describe('relay()', () => {
     expect(events.map(([event]) => event)).toEqual(['invalidate', ...Array<string>(8).fill('missed')])
   })
 
-  it('tells of what came from elsewhere as such, whatever it says of itself, and does not pass it on', async () => {
+  it('marks an invalidation from elsewhere as remote, for every `origin`, and does not pass it on', async () => {
     const bus = localBus()
     const said: string[] = []
     const { events } = pair({ ...bus, publish: (message) => (said.push(message), bus.publish(message)) })
@@ -329,7 +329,7 @@ describe('relay()', () => {
     expect(said).toEqual([])
   })
 
-  it('keeps from the bus, and from who sent it, what goes wrong where a message is heard', async () => {
+  it('keeps failures of a listener from the bus, and from the sender', async () => {
     const bus = localBus()
     const reported = failures()
     const boom = new Error('boom')

@@ -153,7 +153,7 @@ onStores('all', 'a broker', (at) => {
     },
   )
 
-  it('keeps out what another process makes while the change is made', async () => {
+  it('keeps out the creations of another process during the change', async () => {
     const [region, other] = at().regions<string>()
     const books = broker<Book>('book', { regions: [region], id: ({ id }) => id })
     const { create, started, resolve } = held<string>()
@@ -280,7 +280,7 @@ describe('a bus that is down while a broker applies a change, over stores that n
     },
   )
 
-  it('which is cut: nobody answers anything older, not even before it is tried again', async () => {
+  it('which is cut: no process returns anything older, not even before the retry', async () => {
     const bus = localBus()
     const [one, other] = [processOn(bus), processOn(bus)]
     const books = broker<Book>('book', { regions: [one], id: ({ id }) => id })

@@ -36,7 +36,7 @@ function bank() {
 
 const rollback = new Error('rollback')
 
-describe('what is made inside a transaction', () => {
+describe('a creation inside a transaction', () => {
   it('is not kept when it is rolled back', async () => {
     const { region, transaction, read } = bank()
     await expect(
@@ -67,7 +67,7 @@ describe('what is made inside a transaction', () => {
     expect(await read()).toBe(2)
   })
 
-  it('is given to nobody else, who would take it for what is committed', async () => {
+  it('is given to no other caller, which would take it for committed', async () => {
     const { region, transaction } = bank()
     const slow = held<number>()
     const running = transaction(async () => {
@@ -80,7 +80,7 @@ describe('what is made inside a transaction', () => {
     expect(await region.get('balance')).toBe(1)
   })
 
-  it('waits for nobody: another creator may wait for what the transaction has locked', async () => {
+  it('waits for no other creation: that may wait for a lock of the transaction', async () => {
     const { region, transaction } = bank()
     const slow = held<number>()
     const other = region.getOrCreate('balance', slow.create)
@@ -95,7 +95,7 @@ describe('what is made inside a transaction', () => {
     expect(await region.get('balance')).toBe(5)
   })
 
-  it('is not needed where there is a value; a stale one is made anew, and stays for others', async () => {
+  it('is not needed where there is a value; a stale one is created again, and stays for others', async () => {
     const { region, transaction, read, made } = bank()
     await read()
     await transaction(async (own) => {
@@ -114,7 +114,7 @@ describe('what is made inside a transaction', () => {
     expect(await region.get('balance', { ignoreExpiration: true })).toBe(1)
   })
 
-  it('is made again each time, by all kinds of cached functions, and what they call', async () => {
+  it('runs again each time, by all kinds of cached functions, and the functions that they call', async () => {
     const { region, transaction } = bank()
     let inner = 0
     let outer = 0
@@ -194,7 +194,7 @@ describe('what is made inside a transaction', () => {
     expect([await region.get('key'), await region.keyIsLocked('key')]).toEqual([NO_VALUE, false])
   })
 
-  it('is kept again once it is over, and by what it has left behind', async () => {
+  it('is kept again once it is over, also by work that it left behind', async () => {
     const { region, transaction, read } = bank()
     const over = deferred()
     let late: Promise<number> | undefined
@@ -208,7 +208,7 @@ describe('what is made inside a transaction', () => {
   })
 })
 
-describe('what is made outside of a transaction that it has begun itself', () => {
+describe('a creation outside of a transaction that it has begun itself', () => {
   type Bank = ReturnType<typeof bank>
   const inside: Record<string, (bank: Bank, own: { balance: number }) => Promise<unknown>> = {
     getOrCreate: ({ read }, own) => read(own),
@@ -270,7 +270,7 @@ describe('what is made outside of a transaction that it has begun itself', () =>
     })
   }
 
-  it('is not kept if it has what the transaction left behind', async () => {
+  it('is not kept if it reads values that the transaction left behind', async () => {
     const { region, transaction } = bank()
     const slow = held<number>()
     await region.getOrCreate('outer', async () => {
@@ -337,7 +337,7 @@ describe('a version that is read inside a transaction', () => {
       expect(await session.run(() => page())).toBe('two')
     })
 
-  it('asks anew what the session knows, and leaves it known', async () => {
+  it('asks again for a version that the session knows, and leaves it known', async () => {
     const { page, rolledBack } = stage()
     await session.run(async () => {
       expect(await page()).toBe('one')
@@ -346,7 +346,7 @@ describe('a version that is read inside a transaction', () => {
     })
   })
 
-  it('is none of what is made around it, if it is rolled back', async () => {
+  it('is no dependency of the creation around it, if it is rolled back', async () => {
     const { row, region, page, rolledBack } = stage()
     const outer = () =>
       region.getOrCreate('outer', async () => {

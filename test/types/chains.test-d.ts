@@ -126,7 +126,7 @@ describe('proxies of one’s own', () => {
     expectTypeOf(wrap(bytes(), logged, msgpack(), logged)).toEqualTypeOf<Backend<CachedValue>>()
   })
 
-  it('must keep what an operation answers', () => {
+  it('must keep the result type of an operation', () => {
     delegate(memory(), {
       // @ts-expect-error a write answers an outcome
       set: () => {},

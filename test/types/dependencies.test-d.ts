@@ -32,7 +32,7 @@ describe('a condition', () => {
     both.condition({})
   })
 
-  it('of fields that nobody describes together does not', () => {
+  it('of fields that are not described together does not', () => {
     // @ts-expect-error nobody described anything
     none.condition({ shelf: 'a' })
     // @ts-expect-error nor lists of everything
@@ -50,7 +50,7 @@ describe('a condition', () => {
     both.condition(open)
   })
 
-  it('of whatever fields does, where fields that the compiler does not know were described', () => {
+  it('of any fields does, where fields that the compiler does not know were described', () => {
     const fields: string[] = JSON.parse('["shelf"]') as string[]
     const found = none.describes(fields, () => undefined)
     found.condition({ shelf: 'a' })
@@ -59,7 +59,7 @@ describe('a condition', () => {
     found.condition(open)
   })
 
-  it('of what is no plain value does not', () => {
+  it('of a value that is not plain does not', () => {
     // @ts-expect-error an object
     shelves.condition({ shelf: { $ne: 1 } })
     // @ts-expect-error a list
@@ -74,7 +74,7 @@ describe('a condition', () => {
 })
 
 describe('an extractor', () => {
-  it('answers what it describes, or undefined', () => {
+  it('returns the described item, or undefined', () => {
     none.describes(['shelf'], (book, info) => {
       expectTypeOf(book).toEqualTypeOf<Book>()
       expectTypeOf(info).toEqualTypeOf<unknown>()

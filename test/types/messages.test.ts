@@ -80,7 +80,7 @@ function messages(lines: readonly string[]): string[][] {
 }
 
 describe('the compiler', () => {
-  it('says what is wrong in a sentence', () => {
+  it('names the mistake in a sentence', () => {
     const right = `wrap(bytes(), compress, msgpack(), prefix('p'), dependencies())`
     const said = messages([...WRONG.map(([code]) => code), right, DESCRIBED])
     WRONG.forEach(([code, sentence], i) => {

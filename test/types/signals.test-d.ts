@@ -62,7 +62,7 @@ describe('buses', () => {
     relay({ publish() {}, subscribe: () => ({ close() {} }) }, [users])
   })
 
-  it('broadcast below what tracks, above an encoding', () => {
+  it('broadcast below dependencies, above an encoding', () => {
     wrap(memory(), broadcast(bus, { name: 's' }))
     wrap(memory({ stores: 'bytes' }), msgpack(), broadcast(bus, { name: 's' }))
     // @ts-expect-error works on values, but below it are bytes
@@ -76,7 +76,7 @@ describe('brokers', () => {
   const shelves = dep.scopes<Book>('book').describes(['shelf'], ({ shelf }) => ({ shelf }))
   const books = broker<Book>('book', { regions: [region, users], id: ({ id }) => id, scopes: [shelves] })
 
-  it('answer what the change returned', async () => {
+  it('return the result of the change', async () => {
     const book: Book = { id: 1, shelf: 'a' }
     expectTypeOf(await books.apply(book, async () => 5)).toEqualTypeOf<number>()
     const row = await books.apply(
@@ -94,7 +94,7 @@ describe('brokers', () => {
     await books.apply(find, () => 5)
   })
 
-  it('have errors that say what is done', () => {
+  it('have errors that say whether the change is done', () => {
     const error: unknown = undefined
     if (isNotInvalidated(error)) {
       expectTypeOf(error).toEqualTypeOf<NotInvalidated>()

@@ -39,7 +39,7 @@ describe('versioned()', () => {
     versioned({ namespace: 'n', version: () => true })
   })
 
-  it('makes what its region holds', () => {
+  it('creates values of its region’s type', () => {
     const region = makeRegion<string>({ backend: memory() })
     const into = versioned({ namespace: 'n', version: () => 1, region })
     into(() => 'text')
@@ -62,7 +62,7 @@ describe('dep.version()', () => {
 })
 
 describe('session', () => {
-  it('passes on what it runs', async () => {
+  it('passes on the result of its function', async () => {
     expectTypeOf(session.run(() => 5)).toEqualTypeOf<number>()
     expectTypeOf(await session.run(async () => 'text')).toEqualTypeOf<string>()
     expectTypeOf(session.current()).toEqualTypeOf<Session | undefined>()

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 
-it('what another release of the package shares in its own format is left to it', async () => {
+it('state that another release of the package shares in its own format is left to it', async () => {
   const all = globalThis as { [key: symbol]: unknown }
   const theirs = { scopes: new AsyncLocalStorage(), running: 0, leaveSession: <R>(run: () => R): R => run() }
   all[Symbol.for('corral.scopes.1')] = theirs

@@ -45,7 +45,7 @@ function heard(kind: 'notice' | 'failure' | 'unstored') {
 }
 
 describe('dep.version', () => {
-  it('makes what was made under another version a miss', async () => {
+  it('makes an entry of another version a miss', async () => {
     const region = tracked()
     const { state, dependency } = source()
     let count = 0
@@ -62,7 +62,7 @@ describe('dep.version', () => {
     expect(await cached(5)).toBe('5 3')
   })
 
-  it('hands its parts to the check, each as what it was', async () => {
+  it('hands its parts to the check, each with its type', async () => {
     const region = tracked()
     const parts: unknown[] = []
     const dependency = dep.version(`parts ${++unique}`, (...given: (string | number | bigint)[]) => {
@@ -164,7 +164,7 @@ describe('dep.version', () => {
     expect(await front()).toBe('v2!!')
   })
 
-  it('makes a miss of what was made from two versions of it', async () => {
+  it('makes a miss of a value that was made from two versions of it', async () => {
     const region = tracked()
     const { state, dependency } = source()
     await region.getOrCreate('k', async () => {
@@ -255,7 +255,7 @@ describe('dep.version', () => {
     })
   })
 
-  it('fails alone: of several that fail at once or later, none is left without anybody to hear of it', async () => {
+  it('fails alone: of several that fail at once or later, none is left unhandled', async () => {
     const region = tracked()
     const unheard: unknown[] = []
     const listener = (error: unknown) => unheard.push(error)
@@ -284,7 +284,7 @@ describe('dep.version', () => {
     expect(unheard).toEqual([])
   })
 
-  it('counts as changed where nobody declared it, which the notice channel tells', async () => {
+  it('counts as changed where it was not declared, and the notice channel reports that', async () => {
     const store = memory()
     const region = makeRegion({ name: 'r', backend: wrap(store, dependencies()) })
     const asOf = await region.asOf()
@@ -330,7 +330,7 @@ describe('dep.version', () => {
     expect(await region.get('k')).toBe('v')
   })
 
-  it('refuses what it cannot work with', async () => {
+  it('refuses unusable arguments', async () => {
     for (const [name, check, options] of [
       ['', () => 1, {}],
       [5, () => 1, {}],
@@ -402,7 +402,7 @@ describe('dep.version', () => {
     expect(await cached.get()).toBe(NO_VALUE)
   })
 
-  it('may demand a session: outside of one what depends on it is a miss, and cannot be made', async () => {
+  it('may demand a session: outside of one its dependents are misses, and cannot be created', async () => {
     const region = tracked()
     const { dependency } = source({ withoutSession: 'throw' })
     const cached = region.cacheOnArguments({ namespace: 'c', dependencies: () => dependency() })(
@@ -430,7 +430,7 @@ describe('callers of several sessions', () => {
     return { state, made, runs, cached, region }
   }
 
-  it('do not take from a creation under way what was made under an older version than theirs', async () => {
+  it('do not take from a creation under way a value of an older version than theirs', async () => {
     const { state, made, runs, cached } = slow()
     const first = session.run(() => cached())
     await turn()
@@ -453,7 +453,7 @@ describe('callers of several sessions', () => {
     expect(runs).toEqual(['v1'])
   })
 
-  it('do not take in a batch what was made under an older version either', async () => {
+  it('do not take in a batch a value of an older version either', async () => {
     const region = tracked()
     const { state, dependency } = source()
     const made = gate()

@@ -97,7 +97,7 @@ describe('metadata', () => {
     },
     { requiredKeys: ['epoch', 'groups'] },
   )
-  it('comes back as it was, whatever its numbers', () => {
+  it('comes back as it was, for any numbers', () => {
     fc.assert(
       fc.property(
         times,
@@ -221,7 +221,7 @@ describe('forged metadata is a miss, and asks for no memory', () => {
     const after = process.memoryUsage()
     expect(after.heapUsed + after.external - before.heapUsed - before.external).toBeLessThan(2 ** 22)
   })
-  it('but what is only unusual is read', () => {
+  it('but a frame that is only unusual is read', () => {
     expect(readFrame(forgedMetadata(0, times), 'key')).toMatchObject({
       codec: 200,
       metadata: { startedAt: 1 / 4096 },

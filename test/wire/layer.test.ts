@@ -14,7 +14,7 @@ describe('the header of a layer of bytes', () => {
     expect(Buffer.from(taken?.body ?? []).toString()).toBe('body')
     expect(takeLayer(0, putLayer(0, 0, new Uint8Array()))?.body).toHaveLength(0)
   })
-  it('shares no memory with what it was put before, and pins no slab', () => {
+  it('shares no memory with the bytes behind it, and pins no slab', () => {
     const framed = putLayer(7, 0, body)
     expect(framed.buffer).not.toBe(body.buffer)
     expect(framed.buffer.byteLength).toBe(7)

@@ -281,7 +281,7 @@ withMemcached('a memcached in trouble', () => {
     await recovers(backend)
   })
 
-  it('frozen: a lease that it grants when it thaws, and that nobody was told of, holds up nobody here', async () => {
+  it('frozen: a lease that it grants when it thaws, after the caller gave up, holds up no caller here', async () => {
     const { server, backend } = await start()
     await server.kill('SIGSTOP')
     await expect(backend.acquire('orphan', 600_000)).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
@@ -306,7 +306,7 @@ withMemcached('a memcached in trouble', () => {
     expect(found.answered).toBeGreaterThan(0)
   })
 
-  it('restarted: versions begin anew, and the one that a token remembers is another item’s', async () => {
+  it('restarted: versions begin again, and the one that a token remembers is another item’s', async () => {
     const server = await startMemcached()
     const backend = memcached({ servers: `127.0.0.1:${server.port}`, timeout: '5s', probe: 50 })
     opened.push({ close: () => server.stop() }, backend)

@@ -24,7 +24,7 @@ async function filled(store: Backend<Bytes>, count: number, ttl?: number): Promi
   }
 }
 
-describe('what nobody asks the memory backend for any more', () => {
+describe('an entry that no caller asks the memory backend for any more', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
   })
@@ -32,7 +32,7 @@ describe('what nobody asks the memory backend for any more', () => {
     vi.useRealTimers()
   })
 
-  it('leaves when it has expired, all of it, though nobody writes', async () => {
+  it('leaves when it has expired, with all of its records, also without a write', async () => {
     let now = 0
     const store = memory({ stores: 'bytes', clock: { now: () => now } })
     const timed = await filled(store, 1_000, 5_000)

@@ -113,7 +113,7 @@ function compare({ maxEntries, maxWeight }: Limits, operations: readonly Operati
 }
 
 describe('the bounded store', () => {
-  it('holds exactly what was set and neither deleted, evicted nor swept, within its limits', () => {
+  it('holds exactly the entries that were set and not deleted, evicted or swept, within its limits', () => {
     const operations = fc.array(operation(12), { maxLength: 200 })
     fc.assert(fc.property(limits(1, 2, 5, 10), operations, compare), { numRuns: 500 })
   })
@@ -160,7 +160,7 @@ describe('an entry too heavy', () => {
     expect(store.weight).toBe(0)
   })
 
-  it('that just fits stays, whatever has to go for it', () => {
+  it('that just fits stays, and others are evicted for it', () => {
     const store = bytes(100)
     for (let i = 0; i < 10; i++) read(store, `k${i}`)
     for (let i = 0; i < 10; i++) read(store, `k${i}`)
@@ -173,7 +173,7 @@ describe('an entry too heavy', () => {
 })
 
 describe('eviction', () => {
-  it('keeps what is in use through a scan of many keys', () => {
+  it('keeps entries in use through a scan of many keys', () => {
     const store = entries(100)
     const used = Array.from({ length: 50 }, (_, i) => `used ${i}`)
     for (let round = 0; round < 3; round++) for (const key of used) read(store, key)
@@ -192,7 +192,7 @@ describe('eviction', () => {
     expect(['got', 'peeked', 'set'].filter((key) => store.peek(key) !== undefined)).toEqual(['got'])
   })
 
-  it('keeps what is in use though the weights of new entries change', () => {
+  it('keeps entries in use though the weights of new entries change', () => {
     const store = bytes(1_000)
     const used = Array.from({ length: 50 }, (_, i) => `used ${i}`)
     for (let round = 0; round < 3; round++)

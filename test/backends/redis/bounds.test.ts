@@ -19,7 +19,7 @@ async function fate(work: unknown): Promise<{ readonly code: string | undefined;
   return { code, ms: performance.now() - began }
 }
 
-withRedis('the time and the number of what is asked of Redis', standalone, (at) => {
+withRedis('the time and the number of requests to Redis', standalone, (at) => {
   const frozen = async <T>(work: () => Promise<T>): Promise<T> => {
     const [server] = at().servers
     await server?.kill('SIGSTOP')
@@ -78,7 +78,7 @@ withRedis('the time and the number of what is asked of Redis', standalone, (at) 
     },
   )
 
-  it('what was given up is not kept while there is no server', async () => {
+  it('a request that was given up is not kept while there is no server', async () => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as () => void
     const backend = redis({
@@ -102,7 +102,7 @@ withRedis('the time and the number of what is asked of Redis', standalone, (at) 
     await backend.close()
   })
 
-  it('what was answered while this process was busy counts as answered', async () => {
+  it('a reply that arrived while this process was busy counts as arrived in time', async () => {
     const region = makeRegion<string>({
       name: freshKey('busy'),
       backend: wrap(at().open({ timeout: '300ms', recovery: false }), json()),
@@ -130,7 +130,7 @@ withRedis('the time and the number of what is asked of Redis', standalone, (at) 
   })
 })
 
-withRedis('the time of what is asked of a Cluster', cluster, (at) => {
+withRedis('the time of requests to a Cluster', cluster, (at) => {
   it('reads of a frozen node have one timeout, and no others wait for them', async () => {
     const backend = at().open({ timeout: '2s', breaker: false })
     const keys = Array.from({ length: 30 }, (_, i) => `spread ${i}`)

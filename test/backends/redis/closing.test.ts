@@ -23,7 +23,7 @@ const OPERATIONS: Readonly<Record<string, (backend: Backend<Bytes>) => unknown>>
 
 for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 'a Cluster': cluster }))
   withRedis(`closing, on ${where}`, start, (at) => {
-    it.each(Object.entries(OPERATIONS))('lets end what began before: %s', async (_, operation) => {
+    it.each(Object.entries(OPERATIONS))('lets operations end that began before: %s', async (_, operation) => {
       for (const first of [true, false]) {
         const backend = redis({ timeout: '10s', ...at().where })
         // What waits for the connection has begun as well.

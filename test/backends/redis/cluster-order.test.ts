@@ -68,7 +68,7 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
     ['soft', true],
     ['soft', false],
   ] as const)(
-    'leave nothing fresh that is older, in whatever order they meet: %s, stamp there before: %s',
+    'leave nothing fresh that is older, in every order of their steps: %s, stamp there before: %s',
     async (mode, existing) => {
       const count = [...interleavings(Array(3).fill(0) as never, Array(2).fill(0) as never)].length
       expect(count).toBe(10)

@@ -209,7 +209,7 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     }
   })
 
-  it('lets wait who finds a lease taken while the server is out of memory', async () => {
+  it('lets a caller wait that finds a lease taken while the server is out of memory', async () => {
     const full = await standalone()
     try {
       const [holder, waiter] = [full.open(), full.open()]
@@ -279,7 +279,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     expect(text(await backend.get(key))).toBe('first')
   })
 
-  it('finds out when the clock of the server is not what it thought', async () => {
+  it('finds out when the clock of the server is not the expected one', async () => {
     const backend = at().open()
     const key = freshKey()
     await backend.get(key)
@@ -337,7 +337,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     }
   })
 
-  it('does what had failed before it marks a key stale: what it only hides would go unmarked', async () => {
+  it('repeats failed invalidations before it marks a key stale', async () => {
     const [server] = at().servers
     const admin = new Redis({ port: server?.port ?? 0 })
     await admin.call('ACL', 'SETUSER', 'limited', 'on', '>secret', '~*', '&*', '+@all')
@@ -397,7 +397,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     }
   })
 
-  it('answers misses with failOpen, creates without the store, and still rejects what invalidates', async () => {
+  it('returns misses with failOpen, creates without the store, and still rejects invalidations', async () => {
     const port = await freePort()
     const server = await startRedis({ port })
     const backend = redis({
@@ -443,7 +443,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     expect(unhandled).toEqual([])
   })
 
-  it('goes on after the server was killed and started anew', async () => {
+  it('goes on after the server was killed and restarted', async () => {
     const port = await freePort()
     const server = await startRedis({ port })
     const backend = redis({ url: `redis://127.0.0.1:${port}`, timeout: '3s' })

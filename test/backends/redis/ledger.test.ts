@@ -27,13 +27,13 @@ const snapshot = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnap
 })
 
 everywhere('the ledger of Redis', (at) => {
-  it('knows nothing until somebody begins', async () => {
+  it('is empty until the first operation', async () => {
     const { book, clock, name } = opened(at())
     expect(await book.open(clock).read([name])).toEqual({ now: undefined, stamps: [undefined] })
     expect(await judge(book, clock, { epoch: 'x', groups: [{ asOf: 1, names: [name] }] })).toBe('invalid')
   })
 
-  it('tells what was invalidated since, hard and soft, to everybody', async () => {
+  it('returns later invalidations, hard and soft, to every reader', async () => {
     const { book, other, clock, name } = opened(at())
     const first = await book.open(clock).now([name])
     expect(await judge(other, clock, snapshot(first, name))).toBe('fresh')
@@ -73,7 +73,7 @@ everywhere('the ledger of Redis', (at) => {
     expect(stamps[3]).toEqual(stamps[0])
   })
 
-  it('refuses a fill of what was invalidated meanwhile, ends its lease, and leaves the older value to its own snapshot', async () => {
+  it('refuses a fill that was invalidated meanwhile, ends its lease, and leaves the older value to its own snapshot', async () => {
     const { mine, theirs, book, other, clock, name, key } = opened(at())
     await theirs.set(key, bytes('old'), {})
     const moment = await book.open(clock).now([name])
@@ -96,7 +96,7 @@ everywhere('the ledger of Redis', (at) => {
     expect(text(await theirs.get(key))).toBe('new')
   })
 
-  it('refuses what was invalidated softly, too', async () => {
+  it('refuses a fill that was invalidated softly, too', async () => {
     const { mine, book, clock, name, key } = opened(at())
     const moment = await book.open(clock).now([name])
     await book.open(clock).invalidate([name], 'soft')
@@ -117,7 +117,7 @@ everywhere('the ledger of Redis', (at) => {
     expect(await theirs.set(key, bytes('later'), { token })).toBe('lost')
   })
 
-  it('stores what depends on names first learnt while it was made, whatever else was invalidated meanwhile', async () => {
+  it('stores a value that depends on names first learnt during its creation, though other names were invalidated meanwhile', async () => {
     const { mine, book, clock, name, key } = opened(at())
     const moment = await book.open(clock).now([name])
     for (let i = 0; i < 5; i++) await book.open(clock).invalidate([`${name} other ${i}`], 'hard')
@@ -130,7 +130,7 @@ everywhere('the ledger of Redis', (at) => {
     expect(await judge(book, clock, found)).toBe('invalid')
   })
 
-  it('refuses what depends on a name first learnt while it was made, and invalidated meanwhile', async () => {
+  it('refuses a value that depends on a name first learnt during its creation and invalidated meanwhile', async () => {
     const { mine, book, clock, name, key } = opened(at())
     const moment = await book.open(clock).now([name])
     await book.open(clock).invalidate([`${name} found`], 'hard')

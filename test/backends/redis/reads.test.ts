@@ -384,7 +384,7 @@ it('names of bookkeeping share the slot of their key, and are never those of ano
   expect(slotOf('{user1000}.following')).toBe(slotOf('user1000'))
 })
 
-it('a batch never gives a reply to another key, whatever fails', async () => {
+it('a batch never gives a reply to another key when a part of it fails', async () => {
   const sent: string[][] = []
   const answers: ((replies: readonly Fetched[]) => void)[] = []
   const reads = new ReadBatcher({

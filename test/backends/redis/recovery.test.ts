@@ -43,7 +43,7 @@ function mend(proxy: FaultProxy): void {
 const users = (backend: Backend<Bytes>) =>
   makeRegion<string>({ name: 'users', backend: wrap(backend, json()) })
 
-withRedis('what Redis could not be told', standalone, (at) => {
+withRedis('invalidations that could not be sent to Redis', standalone, (at) => {
   it('is made good for where it does not fit, by a process that only ever deletes', async () => {
     const { proxy, backend } = await breakable(at(), { recovery: { max: 2 } })
     const [here, there] = [users(backend), users(at().open())]

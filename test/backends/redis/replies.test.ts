@@ -26,7 +26,7 @@ function opened(maxKeys = 100): {
   }
 }
 
-it('a reply is a promise to everybody who asks', async () => {
+it('a reply is a promise to every caller', async () => {
   const { reads, answer } = opened()
   const reply = reads.get('a')
   expect(reply).toBeInstanceOf(Promise)
@@ -43,7 +43,7 @@ it('a reply is a promise to everybody who asks', async () => {
   expect((await Promise.all(ways)).map(text)).toEqual(ways.map(() => 'A'))
 })
 
-it('what layers make of a reply is made once, whoever asks and how often', async () => {
+it('a layer decodes a reply once, for any number of callers', async () => {
   const { reads, answer } = opened()
   let times = 0
   const made = mapLazily(reads.get('a'), (found) => {
@@ -71,7 +71,7 @@ it('a layer may answer later, or fail', async () => {
   expect(await both).toMatchObject([{ value: 'A later' }, { value: 7 }, { reason: new Error('undecodable') }])
 })
 
-it('a failure reaches who asks for it, and is nobody else’s', async () => {
+it('a failure reaches the callers of its key, and no others', async () => {
   const unhandled: unknown[] = []
   const note = (error: unknown) => unhandled.push(error)
   process.on('unhandledRejection', note)
@@ -90,7 +90,7 @@ it('a failure reaches who asks for it, and is nobody else’s', async () => {
   }
 })
 
-it('who waits goes on in his own asynchronous context', async () => {
+it('a waiter goes on in its own asynchronous context', async () => {
   const storage = new AsyncLocalStorage<string>()
   const { reads, answer } = opened()
   const seen = ['one', 'two'].map((name) =>

@@ -39,7 +39,7 @@ const full: Chain = (backend) =>
     dependencies(),
   )
 
-it('a message says what has ended, in whatever bytes; anything else is none', () => {
+it('a message names the lease that has ended, in any bytes; anything else is no message', () => {
   expect(parseWakeMessage(Buffer.from('3 8 !a!ключ'))).toEqual({
     held: '!a!',
     lease: 'ключ',
@@ -53,7 +53,7 @@ it('a message says what has ended, in whatever bytes; anything else is none', ()
 })
 
 /** What a fill tells those who wait for it in other processes. A region with a backend of its own stands for a process. */
-withRedis('a fill tells its waiters what it stored', standalone, (at) => {
+withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
   const open: { close(): unknown }[] = []
   afterEach(async () => {
     for (const one of open.splice(0).reverse()) await one.close()
@@ -173,7 +173,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     expect(await awaited(maker, spread, 'small')).toEqual({ values: ['small'], reads: 1 })
   })
 
-  it('nor what a layer judges by more than the store knows', async () => {
+  it('but no value that a layer judges by more than the store knows', async () => {
     const maker = process()
     let doubt = false
     const waiter = process(undefined, (backend) => {
@@ -196,7 +196,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     expect(await got).toBe('its own')
   })
 
-  it('nor what nothing was checked against in the step that stored it', async () => {
+  it('but no value that was stored without a check in the same step', async () => {
     const holder = redis(at().where)
     const waiter = redis(at().where)
     open.push(holder, waiter)
@@ -223,7 +223,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     for (let round = 0; round < 3; round++) expect(await brought(false)).toBe('nothing')
   })
 
-  it('unless it was refused: what was made before an invalidation is not for who came after it', async () => {
+  it('unless it was refused: a value created before an invalidation is not for callers after it', async () => {
     const [maker, waiter] = [process(), process()]
     await listens(waiter)
     const key = freshKey('refused')
@@ -235,7 +235,7 @@ withRedis('a fill tells its waiters what it stored', standalone, (at) => {
     expect(await got).toBe('its own')
   })
 
-  it('but not who came after the lease was asked for: it may be invalidated by then', async () => {
+  it('but no caller that came after the lease was asked for: it may be invalidated by then', async () => {
     const maker = process()
     const { waiter, ears } = await hardOfHearing()
     const round = async () => {

@@ -5,11 +5,11 @@ import { makeRegion, wrap } from '../../../src/index.js'
 import { freePort } from '../../support/servers.js'
 import { gate } from '../../support/waiting.js'
 
-describe.skipIf(inject('servers').redis === null)('what is made while Redis is away, with failOpen', () => {
+describe.skipIf(inject('servers').redis === null)('a creation while Redis is away, with failOpen', () => {
   it.each([
     ['a deletion', (region: ReturnType<typeof open>) => region.delete('k')],
     ['an invalidation of the region', (region: ReturnType<typeof open>) => region.invalidate()],
-  ])('is not shared with who came after %s, though that was rejected', async (_, invalidate) => {
+  ])('is not shared with callers after %s, though that was rejected', async (_, invalidate) => {
     const region = open(await freePort())
     let row = 'old'
     const [begun, finish] = [gate(), gate()]
@@ -31,7 +31,7 @@ describe.skipIf(inject('servers').redis === null)('what is made while Redis is a
     await region.close()
   })
 
-  it('is shared by who came before', async () => {
+  it('is shared by callers before', async () => {
     const region = open(await freePort())
     let runs = 0
     const make = async () => `${++runs}`

@@ -69,7 +69,7 @@ describe('compress', () => {
     expect(same(await read(proxy, await put(proxy, rows(100))), rows(100))).toBe(true)
   })
 
-  it('stores what is below the threshold as it is, with a header of three bytes', async () => {
+  it('stores values below the threshold as they are, with a header of three bytes', async () => {
     const { put, read } = bytesStore()
     for (const bytes of [new Uint8Array(), rows(1), rows(1_000).subarray(0, 1023)]) {
       const stored = await put(compress(), bytes)
@@ -79,7 +79,7 @@ describe('compress', () => {
     expect((await put(compress(), rows(1_000).subarray(0, 1024))).length).toBeLessThan(1024)
   })
 
-  it.each(builtin)('stores what %s cannot shrink as it is', async (algorithm) => {
+  it.each(builtin)('stores a value that %s cannot shrink as it is', async (algorithm) => {
     const { put, read } = bytesStore()
     for (const length of [1_024, 100_000]) {
       const stored = await put(compress({ algorithm, threshold: 0 }), noise(length))
@@ -171,7 +171,7 @@ describe('compress', () => {
     expect(error.message).toContain(message)
   })
 
-  it('says what to install where an algorithm is missing', () => {
+  it('names the package to install where an algorithm is missing', () => {
     for (const algorithm of ['zstd', 'lz4', 'snappy'] as const) {
       if (engineOf(algorithms[algorithm]) !== undefined) continue
       const error = refusal(() => compress({ algorithm }))
@@ -227,7 +227,7 @@ describe('changing compression on a live cache', () => {
     compress({ algorithm: 'brotli', level: 9, threshold: 0 }),
   ]
 
-  it('reads under every configuration what any other one wrote', async () => {
+  it('reads under every configuration the values that any other one wrote', async () => {
     const { put, read } = bytesStore()
     for (const count of [1, 10, 1_000])
       for (const writer of configurations)
@@ -235,7 +235,7 @@ describe('changing compression on a live cache', () => {
           expect(same(await read(reader, await put(writer, rows(count))), rows(count))).toBe(true)
   })
 
-  it('misses what was written without it, and what was written with it is no text to a chain without it', async () => {
+  it('misses values written without it, and values written with it are no text to a chain without it', async () => {
     const { put, read } = bytesStore()
     for (const reader of configurations)
       for (const bytes of [new Uint8Array(), rows(1), rows(100), noise(500)])
@@ -340,7 +340,7 @@ describe('compress in other Nodes and with optional packages', () => {
     expect(processes.find(({ label }) => label === 'Node 22')?.first.node).toMatch(/^v22\./)
   })
 
-  it('reads everywhere what was written anywhere, or reports a miss where the algorithm is missing', () => {
+  it('reads everywhere the values written anywhere, or reports a miss where the algorithm is missing', () => {
     for (const { label, second } of processes)
       for (const [entry, result] of Object.entries(second.read)) {
         const algorithm = /: (\w+)/.exec(entry)?.[1] as CompressionAlgorithm

@@ -54,7 +54,7 @@ describe.each(Object.entries(ENCODINGS))('%s: accidents are misses', (_, make) =
     expect(bench.read(stored, 'key')).toBeDefined()
     expect(bench.misses(stored, 'other')).toBe(true)
   })
-  it('what other programs store', () => {
+  it('values that other programs store', () => {
     for (const foreign of ['', '5', '{"a":1}', 'plain text', '\ud83d\ude00', '\0'.repeat(64)])
       expect(bench.misses(Buffer.from(foreign))).toBe(true)
   })

@@ -62,8 +62,8 @@ function table(columns: Record<string, Encoding>): string {
 const pick = (columns: Record<string, Encoding>, names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, columns[name] as Encoding]))
 
-describe('what each encoding keeps', () => {
-  it('is what docs/fidelity.md says', async () => {
+describe('the values that each encoding keeps', () => {
+  it('is the table of docs/fidelity.md', async () => {
     const page = `# What each encoding keeps
 
 This page is written by \`test/proxies/encodings/fidelity.test.ts\`, which stores each of these and reads it back; \`vitest -u\`
@@ -105,7 +105,7 @@ ${table(LOSSY)}
         )
   })
 
-  it('is never refused with lossy: true but for what no read accepts', () => {
+  it('is never refused with lossy: true, except a value that no read accepts', () => {
     for (const encoding of Object.values(LOSSY))
       for (const sample of SAMPLES) expect(outcome(encoding, sample), sample.name).not.toBe(UNREADABLE)
   })
@@ -120,7 +120,7 @@ ${table(LOSSY)}
   })
 })
 
-describe.each(Object.entries(ENCODINGS))('%s names the path of what it refuses', (_, make) => {
+describe.each(Object.entries(ENCODINGS))('%s names the path of a refused value', (_, make) => {
   const refusal = (payload: unknown): string => {
     try {
       benchOf(make()).put(payload)
@@ -148,14 +148,14 @@ describe.each(Object.entries(ENCODINGS))('%s names the path of what it refuses',
   ])('%s', (message, payload) => {
     expect(refusal(payload)).toContain(message)
   })
-  it('but takes what is exactly as deep as allowed', () => {
+  it('but takes a value exactly as deep as allowed', () => {
     const bench = benchOf(make())
     expect(difference(deep(500), bench.back(deep(500))?.payload)).toBeUndefined()
   })
   it('and shortens long keys', () => {
     expect(refusal({ ['k'.repeat(10_000)]: f }).length).toBeLessThan(400)
   })
-  it('says what to do', () => {
+  it('names the remedy', () => {
     expect(refusal({ a: f })).toMatch(/Expected .* got a function at .*lossy: true/)
   })
   it('and stores nothing', () => {

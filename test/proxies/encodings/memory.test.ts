@@ -13,7 +13,7 @@ type Views = ReturnType<typeof views>
 const memoryOf = (part: Views[keyof Views]) => (part instanceof ArrayBuffer ? part : part.buffer)
 
 describe.each(Object.entries(ENCODINGS).filter(([name]) => name !== 'json()'))('%s', (_, make) => {
-  it('hands out bytes that share no memory with what is stored, nor with each other', () => {
+  it('hands out bytes that share no memory with the store or with each other', () => {
     const bench = benchOf(make())
     const stored = Buffer.from(bench.put(views()))
     const found = bench.read(stored)?.payload as Views

@@ -12,7 +12,7 @@ const photos = () => defineCodec<Photo>({ id: ID, name: 'photo', encode: encodeP
 const photo: Photo = { id: 7, title: 'Über', tags: ['a', 'b'], pixels: Uint8Array.of(1, 2, 3) }
 
 describe('a codec of your own', () => {
-  it('stores and reads what its schema has', () => {
+  it('stores and reads the fields of its schema', () => {
     const bench = benchOf(photos())
     fc.assert(
       fc.property(
@@ -35,12 +35,12 @@ describe('a codec of your own', () => {
   it('is read by a separate registration of the same name', () => {
     expect(benchOf(photos()).read(benchOf(photos()).put(photo))).toMatchObject({ payload: photo })
   })
-  it('refuses what it throws on, with its own error', () => {
+  it('refuses a value on which it throws, with its own error', () => {
     const bench = benchOf(photos())
     expect(() => bench.put({ ...photo, extra: 1 })).toThrow("Photo has no field 'extra'")
     expect(bench.shelf.held.size).toBe(0)
   })
-  it('misses what it cannot decode, what is damaged, and what others wrote', () => {
+  it('misses undecodable, damaged and foreign values', () => {
     const bench = benchOf(photos())
     const stored = Buffer.from(bench.put(photo))
     for (let bit = 0; bit < stored.length * 8; bit++) {

@@ -14,7 +14,7 @@ const plain = graphs({ scalars: plainScalars, collections: false, cycles: false 
 const rich = graphs({ scalars: richScalars, collections: true, cycles: true })
 
 describe.each(Object.entries(ENCODINGS))('%s', (name, make) => {
-  it('gives back what it was given, types, −0 and shared parts included', () => {
+  it('returns the value that was stored, types, −0 and shared parts included', () => {
     const bench = benchOf(make())
     fc.assert(
       fc.property(name === 'json()' ? plain : rich, (payload) => {

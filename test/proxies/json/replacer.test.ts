@@ -27,13 +27,13 @@ describe('json({ replacer, reviver })', () => {
     }
   }
 
-  it('keeps what the pair keeps, and −0', () => {
+  it('keeps the values that the pair keeps, and −0', () => {
     const payload = { at: new Date(5), big: [2n ** 70n], zero: [-0, { z: -0 }], text: '-0', plain: null }
     expect(difference(payload, bench.back(payload)?.payload)).toBeUndefined()
     expect(difference(new Date(7), bench.back(new Date(7))?.payload)).toBeUndefined()
     expect(bench.back(undefined)).toMatchObject({ payload: undefined })
   })
-  it('refuses what the replacer leaves to be lost', () => {
+  it('refuses values that the replacer leaves to be lost', () => {
     expect(refusal({ a: [1, new Map()] })).toMatch(/ERR_UNENCODABLE .*an instance of Map at `value\.a\[1\]`/)
     expect(refusal({ a: new URL('http://example.com') })).toMatch(/an instance of URL at `value\.a`/)
     expect(refusal({ a: { 'b c': Number.NaN } })).toMatch(/NaN at `value\.a\["b c"\]`/)
@@ -43,7 +43,7 @@ describe('json({ replacer, reviver })', () => {
     expect(refusal(JSON.parse('{"a":{"__proto__":1}}'))).toMatch(/a key named __proto__ at `value\.a/)
     expect(refusal(Symbol('s'))).toMatch(/a symbol at `value`/)
   })
-  it('refuses what goes too deep, and cycles', () => {
+  it('refuses values that nest too deep, and cycles', () => {
     let deep: unknown = 1
     for (let i = 0; i < 501; i++) deep = [deep]
     expect(refusal(deep)).toMatch(/nested deeper than 500/)
@@ -66,7 +66,7 @@ describe('json({ replacer, reviver })', () => {
       refusal({ a: 1 }, benchOf(json({ replacer: (key, value) => (key === 'a' ? new Map() : value) }))),
     ).toMatch(/an instance of Map at/)
   })
-  it('passes on what a replacer throws', () => {
+  it('passes on the error of a replacer', () => {
     const failing = json({
       replacer() {
         throw new Error('mine')
@@ -80,7 +80,7 @@ describe('json({ replacer, reviver })', () => {
     )
     expect(() => json({ reviver: 5 as never })).toThrow(/`reviver`/)
   })
-  it('with lossy: true asks nobody', () => {
+  it('with lossy: true does not check', () => {
     const lossy = benchOf(json({ replacer, reviver, lossy: true }))
     expect(lossy.back({ at: new Date(5), lost: new Map([[1, 2]]) })).toMatchObject({
       payload: { at: new Date(5), lost: {} },

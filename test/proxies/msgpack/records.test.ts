@@ -129,7 +129,7 @@ describe("msgpack({ profile: 'records' })", () => {
 })
 
 describe('a table that is lost', () => {
-  it('is a miss for who does not know it, and no wrong value', async () => {
+  it('is a miss for a reader without it, and no wrong value', async () => {
     const on = shelf()
     await (await learned(on)).write('a', user(7))
     on.held.delete(SHAPES_KEY)
@@ -138,7 +138,7 @@ describe('a table that is lost', () => {
     await other.write('a', user(8))
     expect(await other.read('a')).toEqual(user(8))
   })
-  it('is agreed on anew, so that every process reads the other again', async () => {
+  it('is agreed on again, so that every process reads the other again', async () => {
     const on = shelf()
     const one = await learned(on)
     on.held.delete(SHAPES_KEY)
@@ -202,7 +202,7 @@ describe('a store that fails', () => {
     expect(codecOf(on, 'a')).toBe(CODEC_MSGPACK)
     expect(failures).toContainEqual(expect.objectContaining({ where: 'shapes', key: SHAPES_KEY }))
   })
-  it('is a miss for what needs the table', async () => {
+  it('is a miss for values that need the table', async () => {
     const on = shelf()
     await (await learned(on)).write('a', user(7))
     const broken = intercept((operation, proceed) => {
@@ -221,7 +221,7 @@ describe('the store of shapes', () => {
     await store.settled()
   }
 
-  it('names a table by what it says, whoever wrote it', async () => {
+  it('names a table by its content, whichever process wrote it', async () => {
     const [one, other] = [open(shelf().backend, () => 0), open(shelf().backend, () => 0)]
     for (const store of [one, other]) await twice(store, ['a', 'b'])
     expect(one.current().id).toBe(other.current().id)
@@ -239,7 +239,7 @@ describe('the store of shapes', () => {
     }
     for (const id of ids) expect(await store.find(id)).toBe(store.current())
   })
-  it('restores what was flushed, and takes part in what others agreed on meanwhile', async () => {
+  it('restores a flushed table, and takes part in one that others agreed on meanwhile', async () => {
     let time = 1_000_000
     const on = shelf()
     const one = open(on.backend, () => time)
@@ -274,7 +274,7 @@ describe('the store of shapes', () => {
       await twice(store, shape)
     expect(on.held.size).toBe(0)
   })
-  it('leaves a table to who is writing one', async () => {
+  it('leaves a table to the process that is writing one', async () => {
     const on = shelf()
     const store = open(on.backend, () => 0)
     await on.backend.acquire(SHAPES_KEY, 1000)
