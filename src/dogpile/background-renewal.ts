@@ -3,53 +3,54 @@ import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
 import { type HeldLease, type LeasedCreations, releaseLease } from './create-and-fill.js'
-import { startFlight } from './flight.js'
+import { Flight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { DogpileDriver } from './types.js'
 
 export interface BackgroundRenewal<V> {
   readonly owner: object
   readonly runner: AsyncCreationRunner
-  readonly maker: LeasedCreations<V>
-  /** Aborted when nobody wants renewals any more. */
+  readonly creations: LeasedCreations<V>
+  /** Aborted when the region is closed. */
   readonly closing: AbortSignal
 }
 
-/** Hands stale keys to the runner. Its job holds the leases on its own: flights are for callers who wait. */
+/** Hands stale keys to the runner. Its job holds the leases by itself: flights are for callers that wait. */
 export function renewInBackground<V>(
-  { owner, runner, maker, closing }: BackgroundRenewal<V>,
-  claims: readonly HeldLease<V>[],
-  steps: DogpileDriver<V>,
+  { owner, runner, creations, closing }: BackgroundRenewal<V>,
+  leases: readonly HeldLease<V>[],
+  driver: DogpileDriver<V>,
 ): void {
-  const keys = claims.map(({ key }) => key)
+  const keys = leases.map(({ key }) => key)
   const background = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
-    const still = await Promise.all(claims.map(({ key, token }) => steps.renew?.(key, token) ?? true))
-    const live = claims.filter((_, i) => still[i])
+    const still = await Promise.all(leases.map(({ key, token }) => driver.renew?.(key, token) ?? true))
+    const live = leases.filter((_, i) => still[i])
     if (live.length === 0) return
     if (closing.aborted) {
-      await Promise.all(live.map(({ key, token }) => releaseLease(key, token, steps)))
+      await Promise.all(live.map(({ key, token }) => releaseLease({ key, token }, driver)))
       return
     }
-    const work = creationNode(
+    const node = creationNode(
       owner,
       live.map(({ key }) => key),
     )
-    const jobs = live.map((claim) => ({ ...claim, flight: startFlight<V>(work) }))
+    // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
+    const jobs = live.map((lease) => ({ ...lease, asOf: undefined, flight: new Flight<V>(node) }))
     await runDetached(async () => {
       const limits = {
         wait: Number.POSITIVE_INFINITY,
         deadline: Number.POSITIVE_INFINITY,
         signal: closing,
       }
-      const landings = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
-      await maker.createAndFill(jobs, work, steps)
-      await Promise.all(landings)
+      const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
+      await creations.createAndFill(jobs, node, driver)
+      await Promise.all(results)
     })
   }
   const failed = async (error: unknown): Promise<void> => {
     report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-    await Promise.all(claims.map(({ key, token }) => releaseLease(key, token, steps)))
+    await Promise.all(leases.map(({ key, token }) => releaseLease({ key, token }, driver)))
   }
   let running: Promise<void> | undefined
   try {
@@ -59,7 +60,7 @@ export function renewInBackground<V>(
       signal: closing,
       run: () => (running ??= background().catch(failed)),
     })
-    // A runner may be an async function, whose failure would otherwise be nobody's.
+    // A runner may be an async function, and no caller awaits it.
     if (isPromise(left)) left.catch(failed)
   } catch (error) {
     void failed(error)

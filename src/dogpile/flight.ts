@@ -1,46 +1,25 @@
 import { CorralError } from '../base/errors.js'
+import { MAX_DELAY } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
 
 /**
- * What becomes of a fill. `kept`: held back by choice, but nothing invalidated it while the lease was held, so that it may
- * be shared like a stored one.
+ * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
+ * shared like a stored value.
  */
 export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
 
 /**
- * How a creation ended for those who wait for it. A value that was stored is for everybody who joined. Any other is only
- * for those who joined before the flight last looked at the store: what was made after that look is new enough for them,
- * while for a later joiner an invalidation may have come in between.
+ * How a flight ended for its waiters. A stored value is for every caller that joined. Any other value is only for callers
+ * that joined before the flight's last read of the store: for a later caller an invalidation may have come in between.
  */
 export type FlightResult<V> =
   | { readonly kind: 'value'; readonly value: V; readonly filled: FillResult; readonly readCount: number }
   | { readonly kind: 'retry' }
 
-/** A creation that the callers of this process share. */
-export interface Flight<V> {
-  readonly node: CreationNode
-  /** Takes joiners: until its fill is sent. After that an invalidation could be acknowledged unseen. */
-  open: boolean
-  /** Its creator runs. */
-  creating: boolean
-  /** How often it has looked at the store, or asked it for a lease. */
-  readCount: number
-  /** Aborted when nobody waits any more. */
-  readonly abandoned: AbortSignal
-  /** Who may not have the value of the result is told to start over. */
-  complete(result: FlightResult<V>): void
-  fail(error: unknown): void
-  /**
-   * Resolves with the result, within the caller's limits. The deadline does not run against a caller's own creator.
-   * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
-   */
-  wait(limits: Limits, leads: boolean): Promise<FlightResult<V>>
-}
-
-/** How long a caller waits for what somebody else is making. */
+/** How long a caller waits for another caller's creation. */
 export interface Limits {
-  /** ms; Infinity: as long as it takes. */
+  /** ms; Infinity: no limit. */
   readonly wait: number
   /** The same as a moment of `performance.now()`. */
   readonly deadline: number
@@ -52,105 +31,130 @@ interface Waiter<V> {
   readonly reject: (error: unknown) => void
   readonly limits: Limits
   readonly leads: boolean
-  /** After so many looks of the flight. */
+  /** After so many reads of the flight. */
   readonly joined: number
-  readonly deadline: number
   readonly endWait: (() => void) | undefined
   readonly abort: (() => void) | undefined
 }
 
-/** The longest delay that a timer can hold; what is longer is looked at again then. */
-const LONGEST = 2 ** 31 - 1
+type Ending<V> = { readonly result: FlightResult<V> } | { readonly error: unknown }
 
-export function startFlight<V>(node: CreationNode): Flight<V> {
-  const waiters = new Set<Waiter<V>>()
-  const abandoned = new AbortController()
-  // One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers.
-  let timer: NodeJS.Timeout | undefined
-  let armedFor = Number.POSITIVE_INFINITY
-  let ended: { readonly result: FlightResult<V> } | { readonly error: unknown } | undefined
+/** A creation that the callers of this process share. */
+export class Flight<V> {
+  readonly node: CreationNode
+  /** Takes joiners until its fill is sent: after that an invalidation could be acknowledged that a joiner does not see. */
+  open = true
+  /** Its creator runs. */
+  creating = false
+  /** How often it has read the store, or asked it for a lease. */
+  readCount = 0
+  /** Every caller that still waits. */
+  readonly #waiters = new Set<Waiter<V>>()
+  readonly #abandoned = new AbortController()
+  /** One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers. */
+  #timer: NodeJS.Timeout | undefined
+  #armedFor = Number.POSITIVE_INFINITY
+  #ended: Ending<V> | undefined
 
-  const giveUp = (waiter: Waiter<V>, error: unknown): void => {
+  constructor(node: CreationNode) {
+    this.node = node
+  }
+
+  /** Aborted when the last waiter gives up. */
+  get abandoned(): AbortSignal {
+    return this.#abandoned.signal
+  }
+
+  /** A waiter that may not have the value of the result starts over. */
+  complete(result: FlightResult<V>): void {
+    this.#end({ result })
+  }
+
+  fail(error: unknown): void {
+    this.#end({ error })
+  }
+
+  /**
+   * Resolves with the result, within the caller's limits. The deadline does not run against a caller's own creator.
+   * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
+   */
+  wait(limits: Limits, leads: boolean): Promise<FlightResult<V>> {
+    return new Promise((resolve, reject) => {
+      const ended = this.#ended
+      if (ended !== undefined)
+        return 'result' in ended ? resolve(resultFor(this.readCount, ended.result)) : reject(ended.error)
+      const { deadline, signal } = limits
+      if (signal?.aborted) {
+        reject(signal.reason)
+        if (this.#waiters.size === 0) this.#abandon(signal.reason)
+        return
+      }
+      const waiter: Waiter<V> = {
+        resolve,
+        reject,
+        limits,
+        leads,
+        joined: this.readCount,
+        endWait: addWait(this.node),
+        abort: signal && (() => this.#giveUp(waiter, signal.reason)),
+      }
+      if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
+      this.#waiters.add(waiter)
+      this.#arm(deadline)
+    })
+  }
+
+  #giveUp(waiter: Waiter<V>, error: unknown): void {
     part(waiter)
-    waiters.delete(waiter)
+    this.#waiters.delete(waiter)
     waiter.reject(error)
-    if (waiters.size === 0) {
-      clearTimeout(timer)
-      abandon(error)
-    }
+    if (this.#waiters.size > 0) return
+    clearTimeout(this.#timer)
+    this.#abandon(error)
   }
-  /** Whoever comes now must not join what is being called off. */
-  const abandon = (reason: unknown): void => {
-    flight.open = false
-    abandoned.abort(reason)
+
+  #abandon(reason: unknown): void {
+    // A caller that comes now must not join a creation that is being called off.
+    this.open = false
+    this.#abandoned.abort(reason)
   }
-  const arm = (deadline: number): void => {
-    if (deadline >= armedFor) return
-    clearTimeout(timer)
-    armedFor = deadline
-    timer = setTimeout(expire, Math.min(Math.max(deadline - performance.now(), 0), LONGEST))
+
+  #arm(deadline: number): void {
+    if (deadline >= this.#armedFor) return
+    clearTimeout(this.#timer)
+    this.#armedFor = deadline
+    const delay = Math.min(Math.max(deadline - performance.now(), 0), MAX_DELAY)
+    this.#timer = setTimeout(() => this.#expire(), delay)
   }
-  const expire = (): void => {
-    armedFor = Number.POSITIVE_INFINITY
+
+  #expire(): void {
+    this.#armedFor = Number.POSITIVE_INFINITY
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
-    for (const waiter of [...waiters])
-      if (waiter.deadline > now) next = Math.min(next, waiter.deadline)
-      else if (!(waiter.leads && flight.creating))
-        giveUp(waiter, late(node.keys[0] ?? '', waiter.limits.wait))
-    arm(next)
+    for (const waiter of [...this.#waiters]) {
+      const { deadline, wait } = waiter.limits
+      if (deadline > now) next = Math.min(next, deadline)
+      else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.node.keys[0] ?? '', wait))
+    }
+    this.#arm(next)
   }
-  const end = (how: { readonly result: FlightResult<V> } | { readonly error: unknown }): void => {
-    if (ended !== undefined) return
-    ended = how
-    clearTimeout(timer)
-    for (const waiter of waiters) {
+
+  #end(how: Ending<V>): void {
+    if (this.#ended !== undefined) return
+    this.#ended = how
+    clearTimeout(this.#timer)
+    for (const waiter of this.#waiters) {
       part(waiter)
       if ('result' in how) waiter.resolve(resultFor(waiter.joined, how.result))
       else waiter.reject(how.error)
     }
-    waiters.clear()
+    this.#waiters.clear()
   }
-
-  const flight: Flight<V> = {
-    node,
-    open: true,
-    creating: false,
-    readCount: 0,
-    abandoned: abandoned.signal,
-    complete: (result) => end({ result }),
-    fail: (error) => end({ error }),
-    wait: (limits, leads) =>
-      new Promise((resolve, reject) => {
-        if (ended !== undefined)
-          return 'result' in ended ? resolve(resultFor(flight.readCount, ended.result)) : reject(ended.error)
-        const { deadline, signal } = limits
-        if (signal?.aborted) {
-          reject(signal.reason)
-          if (waiters.size === 0) abandon(signal.reason)
-          return
-        }
-        const waiter: Waiter<V> = {
-          resolve,
-          reject,
-          limits,
-          leads,
-          joined: flight.readCount,
-          deadline,
-          endWait: addWait(node),
-          abort: signal && (() => giveUp(waiter, signal.reason)),
-        }
-        if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
-        waiters.add(waiter)
-        arm(waiter.deadline)
-      }),
-  }
-  return flight
 }
 
 const RETRY = { kind: 'retry' } as const
 
-/** A result's value is for those who joined early enough; the others start over. */
+/** A value that was not stored is for callers that joined early enough; the others start over. */
 function resultFor<V>(joined: number, result: FlightResult<V>): FlightResult<V> {
   return result.kind === 'value' && !shareable(result.filled) && joined >= result.readCount ? RETRY : result
 }
@@ -161,7 +165,7 @@ function shareable(filled: FillResult): boolean {
 
 const aborts = new WeakMap<AbortSignal, Set<() => void>>()
 
-/** Who waits under a signal. One listener for all: a request's signal serves many calls, and Node warns from eleven on. */
+/** The waiters under a signal. One listener for all: a request's signal serves many calls, and Node warns from eleven on. */
 function abortsOf(signal: AbortSignal): Set<() => void> {
   let waiting = aborts.get(signal)
   if (waiting === undefined) {
