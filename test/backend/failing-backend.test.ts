@@ -207,7 +207,7 @@ describe('a backend that answers too late', () => {
     const invalidating = hangs('invalidate')
     await expect(makeRegion({ backend: invalidating.backend }).invalidate()).rejects.toEqual(timeout)
     invalidating.fail()
-    // What answers at once goes on answering at once.
+    // A synchronous store stays synchronous.
     const prompt = hangs().backend.ledger
     expect(prompt?.open('c').read([])).toMatchObject({ now: { at: 0 } })
     expect(judge(prompt, 'c', snapshot)).toBe('invalid')

@@ -23,7 +23,7 @@ import {
 import { withOperations } from '../support/ledgers.js'
 import { entries } from './values.js'
 
-/** A runner that only notes what it is asked to run. */
+/** A runner that only records its jobs. */
 function noting() {
   const cases = new Map<string, () => Promise<void>>()
   const runner: ContractRunner = {

@@ -3,7 +3,7 @@ import { nullBackend } from '../../backends/null.js'
 import { backendCases, backendContract, type Skip } from '../../src/testing/index.js'
 import { entries } from './values.js'
 
-/** What can be said of a store that keeps nothing. Everything else needs a value that is read back. */
+/** The cases that hold for a store that keeps nothing. The others need a value that is read back. */
 const MET = new Set([
   'a key that was never written is a miss',
   'setMulti leaves the writes that it was given as they were',

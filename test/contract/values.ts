@@ -2,7 +2,7 @@ import type { CachedValue } from '../../src/index.js'
 
 const metadata = { startedAt: 1_700_000_000_000.25, createdAt: 1_700_000_000_001, expiresIn: 300_000 }
 
-/** Entries as a region writes them. Payloads are what every encoding keeps. */
+/** Entries as a region writes them. Every encoding keeps the payloads. */
 export function entries(): [CachedValue, CachedValue, ...CachedValue[]] {
   return [
     { payload: { id: 1, name: 'Ärger 鍵', tags: ['a', 'b'], nested: { deep: [null, true] } }, metadata },

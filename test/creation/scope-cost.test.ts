@@ -20,7 +20,7 @@ it('watches promises only while a creator runs', async ({ skip }) => {
   expect(within).toBe(Number(process.versions.node.split('.')[0]) < 24)
   expect(isWatched()).toBe(false)
 
-  // One after another, and one inside another: what a creator is made from is handed up all the same.
+  // One after another, and one inside another: the dependencies of a creator are handed up in both cases.
   await region.getOrCreate('outer', async () => {
     dependsOn('before')
     await region.getOrCreate('inner', async () => {

@@ -25,7 +25,7 @@ onStores('all', 'names of any kind', (at) => {
         const stored = await region
           .set('k', 1, { dependencies: [name], asOf: await region.asOf() })
           .catch((error: unknown) => error)
-        // UTF-8 has no form for half of a surrogate pair: an encoding refuses what another name's invalidation would miss.
+        // UTF-8 has no form for half of a surrogate pair: an encoding refuses a name that the invalidation of another one would miss.
         if (CorralError.is(stored, 'ERR_UNENCODABLE')) {
           expect(wellFormed(name)).toBe(false)
           expect(await region.get('k')).toBe(NO_VALUE)

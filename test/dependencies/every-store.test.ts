@@ -1,4 +1,4 @@
-/** What docs/dependencies.md promises, on every store: written in one process, invalidated and read in another. */
+/** The promises of docs/dependencies.md, on every store: written in one process, invalidated and read in another. */
 import { expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'

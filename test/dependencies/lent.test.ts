@@ -18,14 +18,14 @@ import { withMemcached } from '../backends/memcached/start.js'
 import { withOperations } from '../support/ledgers.js'
 import { deferred, idle } from '../support/waiting.js'
 
-/** Two processes over one store whose ledger is somebody else's. */
+/** Two processes over one store whose ledger is in another store. */
 function lending(ledger: Ledger) {
   const store = memory()
   const region = () => makeRegion<string>({ name: 'lent', backend: wrap(store, dependencies({ ledger })) })
   return [region(), region()] as const
 }
 
-/** Learns what it is made from only inside. */
+/** Learns its dependencies only inside. */
 const make = () => {
   dependsOn(dep.id('row', 1))
   return 'v'

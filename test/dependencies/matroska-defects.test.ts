@@ -166,7 +166,7 @@ onStores('all', 'invalidations that Matroska loses', (at) => {
     }
     for (let version = 2; version < 12; version++) {
       const readers = [read(region), read(other)]
-      // The transaction is under way: others still see what was there before it, and may cache that.
+      // The transaction is under way: others still see the former rows, and may cache them.
       await sleep(Math.random() * 4)
       readers.push(read(region), read(other))
       database.committed = version

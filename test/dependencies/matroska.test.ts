@@ -12,7 +12,7 @@ interface Article {
   readonly author: User
 }
 
-/** What a list of articles is made from: each of them, and each author once. */
+/** The dependencies of a list of articles: each of them, and each author once. */
 function articleNames(articles: readonly Article[]): readonly string[] {
   return [
     ...new Set(articles.flatMap(({ id, author }) => [dep.id('Article', id), dep.id('User', author.id)])),

@@ -152,13 +152,13 @@ describe('scopes', () => {
 
   it('refuse an unknown condition, or keep its list from being stored', async () => {
     const strict = shelf()
-    // @ts-expect-error nobody described lists by title
+    // @ts-expect-error lists by title were not described
     expect(() => strict.scopes.condition({ title: 'Dune' })).toThrow(
       /No extractor describes lists of 'book' by title/,
     )
     const lenient = shelf('lenient')
     const value = await lenient.region.getOrCreate('k', () => {
-      // @ts-expect-error nobody described lists by title
+      // @ts-expect-error lists by title were not described
       dependsOn(lenient.scopes.condition({ title: 'Dune' }))
       return 1
     })
@@ -184,7 +184,7 @@ describe('scopes', () => {
     expect(about()).toBe(2)
     dep.scopes<Book>('warned', { mode: 'lenient' }).condition({ title: 1, year: 2 } as never)
     expect(about()).toBe(3)
-    // What comes from outside must fill neither memory nor a log.
+    // Input from outside must fill neither memory nor a log.
     for (let i = 0; i < 2_000; i++)
       dep.scopes<Book>('warned', { mode: 'lenient' }).condition({ [`field ${i}`]: 1 } as never)
     expect(about()).toBeLessThan(1_001)

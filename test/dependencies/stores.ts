@@ -142,7 +142,7 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
     return {
       values: () => wrap(backend, json()),
       bytes: () => backend,
-      // LMDB loses no single stamp: what can go is the clock.
+      // LMDB loses no single stamp: only the clock can go.
       loseClock: () =>
         bookkeeping.transaction(() => {
           for (const clock of clocks())

@@ -109,7 +109,7 @@ describe.each([
     expect(shelfOf(after.page, 'fiction')).toContain('Orlando')
     expect((await shop.get('/')).queries).toBe(0)
 
-    // The revision has moved on, so the version check has the authors counted anew.
+    // The revision has moved on, so the version check has the authors counted again.
     await shop.post('/books/8', { ...moved, author: 'R. Carson' })
     expect((await shop.get('/')).page).toContain('R. Carson')
 

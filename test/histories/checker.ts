@@ -15,7 +15,7 @@ export const MAX_DELAY = 300
 
 /**
  * Stores joined by a bus: a change binds its own process at once, another one when it has heard all of its messages, and
- * every process after `MAX_DELAY`, whatever was lost.
+ * every process after `MAX_DELAY`, though messages were lost.
  */
 export function busBindings(events: readonly Happened[]): Readonly<Record<string, Binding>> {
   const times = new Map<string, number>()

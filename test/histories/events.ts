@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 
 /**
- * What a process did and saw. Times are ms on the monotonic clock that all processes of a machine share. A subject is an
+ * The reads and changes of a process. Times are ms on the monotonic clock that all processes of a machine share. A subject is an
  * entry (`k5`) or everything that was made from a row (`d5`).
  */
 export type Event =

@@ -13,7 +13,7 @@ import { type Happened, readEvents } from './events.js'
 import { type Part, SHARES, type Way } from './generator.js'
 import type { Place } from './places.js'
 
-/** What a history stands on, and what happens to it. */
+/** The store under a history, and its troubles. */
 export interface World {
   /** Where process `index` finds the store. */
   place(index: number): Place
@@ -22,7 +22,7 @@ export interface World {
   readonly ways?: readonly Way[]
   /** @default true */
   readonly tracked?: boolean
-  /** Makes trouble, again and again, and returns what it was. */
+  /** Makes trouble, again and again, and returns its name. */
   trouble?(round: number, processes: Processes): Promise<string | undefined>
   /** ms between two troubles. */
   every?(): number

@@ -19,15 +19,15 @@ import { watched } from './moments.js'
 import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
 import { stepped, telling } from './stepped.js'
 
-/** How often one may be left, in the long form, while he could go on. */
+/** How often an actor that could go on may be left, in the long form. */
 const PREEMPTIONS = Number(process.env.PREEMPTIONS ?? 3)
 /** How many orders of each of these are drawn at random, in the long form. */
 const SAMPLES = Number(process.env.SAMPLES ?? 45_000)
 
-/** What several processes share, and the chain by which each of them sees it. */
+/** The store that processes share, and the chain by which each of them sees it. */
 interface Shared {
   chain(): Backend<CachedValue>
-  /** What can be lost, and does what it takes. */
+  /** Records that can be lost, each with the function that loses it. */
   readonly lose: Readonly<Record<string, () => void>>
 }
 
@@ -112,7 +112,7 @@ type Part = 'row' | 'list'
 
 type Versions = Map<string, number>
 
-/** What is true, what of it was acknowledged to be in the cache, and the processes that read it. */
+/** The truth, the acknowledged part of it, and the processes that read it. */
 interface World {
   readonly schedule: Schedule
   readonly shared: Shared
@@ -196,7 +196,7 @@ WAYS['handed up by a part that was there before'] = (world, region) =>
 
 const PARTS: readonly Part[] = ['row', 'list']
 
-/** Reads, and takes nothing that is older than what was acknowledged before it began. */
+/** Reads, and accepts nothing older than the version that was acknowledged before. */
 async function checked(
   world: World,
   read: () => Promise<Readings | typeof NO_VALUE>,
@@ -240,7 +240,7 @@ function lookAgain(world: World): Promise<void> {
   })
 }
 
-/** Somebody who begins whenever he is picked. What he does through a region concerns all who use it at that time. */
+/** An actor that begins when it is picked. Its work through a region concerns all concurrent users of the region. */
 function acting(
   { schedule, processes }: World,
   name: string,
@@ -287,7 +287,7 @@ const pause = setTimeout
 const repeat = setInterval
 
 let current: Schedule | undefined
-/** What a run has left to be done in seconds would keep all of it in memory, and there are very many runs. */
+/** Timers of a run would keep all of it in memory for seconds, and there are very many runs. */
 const timers: NodeJS.Timeout[] = []
 const timed = (timer: NodeJS.Timeout) => (timers.push(timer), timer)
 const forget = () => timers.splice(0).forEach((timer) => clearTimeout(timer))
@@ -416,7 +416,7 @@ for (const [kind, open] of Object.entries(STORES))
     })
   })
 
-/** Makes what was changed invalid. What goes by names is for the ledger alone; a key may have a flight and a lease. */
+/** Invalidates the change. Names concern the ledger alone; a key may have a flight and a lease. */
 interface Act {
   readonly by: 'name' | 'key'
   readonly act: (world: World, region: Region<Readings>) => Promise<void>

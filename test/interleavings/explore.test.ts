@@ -29,7 +29,7 @@ async function outcomes(
   const { runs, exhausted } = await explore(
     async (schedule) => {
       const outcome = JSON.stringify(await scenario(schedule))
-      // What takes its course after a moment that is known is not part of the search.
+      // Steps after a moment that is known are not part of the search.
       if (!schedule.trace.includes('and so on')) seen.add(outcome)
     },
     { budget: 500_000, ...options },
@@ -38,7 +38,7 @@ async function outcomes(
   return { seen: [...seen].sort(), runs }
 }
 
-/** Several actors, each with steps of his own. */
+/** Several actors, each with its steps. */
 const acting = (schedule: Schedule, names: readonly string[], steps: number, touched?: Touched) =>
   Promise.all(
     names.map((name) =>
@@ -63,7 +63,7 @@ describe('the search', () => {
     const scenario: Scenario = (schedule) => acting(schedule, ['a', 'b', 'c'], 2, {})
     const { runs } = await outcomes(scenario)
     expect((await outcomes(scenario, { again: true })).runs).toBe(90)
-    // 27 moments with 54 ways from one to another: each way that leads to what is known ends a run.
+    // 27 moments with 54 ways from one to another: each way that leads to a known moment ends a run.
     expect(runs).toBeLessThanOrEqual(54 - 27 + 2)
   })
 
@@ -108,7 +108,7 @@ const lent =
     }
   }
 
-/** Trusts what is absent. */
+/** Trusts an absent record. */
 const trusting = (ledger: Ledger): Ledger =>
   withOperations(ledger, (opened) => ({
     async read(names) {
@@ -118,7 +118,7 @@ const trusting = (ledger: Ledger): Ledger =>
     restore: () => 'fresh' as const,
   }))
 
-/** Stores that are right, and such as have lost a part of what they do. */
+/** Stores that are right, and stores from which a part was removed. */
 const WHOLE: Readonly<Record<string, Open>> = {
   'the memory backend': over(),
   'one that does not compare tokens': over((inner) => ({

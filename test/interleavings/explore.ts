@@ -15,7 +15,7 @@ import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } fro
 export interface Schedule {
   /**
    * Makes an operation a step: it runs, whole, when the scheduler picks it.
-   * @param touched what it reads and writes of what actors share. Default: everything.
+   * @param touched - the shared things that it reads and writes. Default: everything.
    */
   step<R>(label: string, run: () => R | Promise<R>, touched?: Touched): Promise<R>
   /**
@@ -25,11 +25,11 @@ export interface Schedule {
    *   one concerns them all. His own name: he is the only one. Default: everything.
    */
   actor<R>(name: string, work: () => Promise<R>, memory?: string): Promise<R>
-  /** Does what nobody does anything at the same time as: steps are taken as they come. */
+  /** Runs work without concurrency: steps are taken as they come. */
   alone<R>(work: () => Promise<R>): Promise<R>
-  /** The step under way, or what it sets going, reads or writes something more. */
+  /** The step under way, or work that it starts, reads or writes something more. */
   touch(touched: Touched): void
-  /** What was picked so far, to print when a check fails. */
+  /** The picks so far, to print when a check fails. */
   readonly trace: readonly string[]
 }
 
@@ -44,7 +44,7 @@ interface Waiting {
   readonly go: () => void
 }
 
-/** Picks one of those that wait; `undefined`: whatever this leads to is known. */
+/** Picks one of the waiting steps; `undefined`: every continuation is known. */
 type Choose = (
   waiting: readonly Waiting[],
   running: string | undefined,
@@ -68,7 +68,7 @@ export async function explore(
     readonly samples?: number
     readonly seed?: number
     readonly preemptions?: number
-    /** Goes on from what is known, too: then every order is played. */
+    /** Goes on from known moments, too: then every order is played. */
     readonly again?: boolean
   },
 ): Promise<Explored> {
@@ -138,7 +138,7 @@ function byRank(random: () => number, preemptions: number, steps: number) {
   }
 }
 
-/** The oldest step of who is at it already; where he cannot go on, the oldest one of each. */
+/** The oldest step of the running actor; where it cannot go on, the oldest one of each. */
 function inTurn(waiting: readonly Waiting[], running: string | undefined): number[] {
   const oldest = new Map<string, number>()
   waiting.forEach(({ actor }, i) => {
@@ -172,7 +172,7 @@ interface Actor {
 
 const actors = new AsyncLocalStorage<Actor>()
 
-/** Of orders drawn at random nobody asks where they were. */
+/** Orders drawn at random keep no record of their moments. */
 const UNTOLD: Moments = { open() {}, touch() {}, close() {}, now: () => ({ high: 0, low: 0 }) }
 
 async function play(
@@ -215,7 +215,7 @@ async function play(
             reject(error)
           }
         }
-        // Never before the tick is over: who shares what is asked for in one tick relies on nothing having been sent yet.
+        // Never before the tick is over: callers that share a request of one tick rely on its not having been sent yet.
         if (freely) return process.nextTick(go)
         // Whose next step this is may have been waiting for the one under way.
         if (actor !== asking) enter(actor)

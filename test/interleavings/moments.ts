@@ -4,20 +4,20 @@
  * however they came there.
  */
 
-/** What a step has to do with the things that actors share, each under a name that the scenario gives it. */
+/** The shared things that a step touches, each under a name that the scenario gives it. */
 export interface Touched {
-  /** It has seen what they hold. */
+  /** It has seen their content. */
   readonly reads?: readonly string[]
-  /** Of what it did not list as read it has seen no more than this. */
+  /** Of things that it did not list as read it has seen no more than this. */
   readonly sees?: string
-  /** They hold what nobody can tell but by the step that wrote it. */
+  /** Their content is known only by the step that wrote it. */
   readonly writes?: readonly string[]
   /**
    * Whoever waits for the answer goes on from it and from other answers, and it is the same whichever came first. Taken
    * into account where an actor has a memory of his own.
    */
   readonly asks?: true
-  /** They hold what is described. */
+  /** They hold the described content. */
   readonly leaves?: Readonly<Record<string, string>>
 }
 
@@ -36,7 +36,7 @@ export interface Moments {
   touch(touched: Touched): void
   /** Nothing that the step set going moves any more. */
   close(): void
-  /** The moment, and what else tells it from others. */
+  /** The moment, and the rest that distinguishes it from others. */
   now(what: string): Fingerprint
 }
 
@@ -45,7 +45,7 @@ interface Thing {
   holds: Fingerprint
 }
 
-/** What every step reads, and one that says nothing of itself has changed. */
+/** Read by every step, and changed by a step without a description. */
 export const EVERYTHING = 'everything'
 
 const UNIQUE = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g
@@ -65,7 +65,7 @@ export function moments(): Moments {
   let asked: string | undefined
   const uniques = new Map<string, string>()
   let named = 0
-  /** What is drawn at random is called by the step that brought it up: another run draws otherwise. */
+  /** Random values are named by the step that drew them: another run draws otherwise. */
   const called = (text: string): Fingerprint =>
     hashOf(
       text.replace(UNIQUE, (unique) => {
@@ -89,10 +89,10 @@ export function moments(): Moments {
       if (sees !== undefined) seen = mixed(seen, called(sees))
     },
     close() {
-      // What may have changed anything came after all that was before it.
+      // A step that may have changed anything came after all steps before it.
       let before = written.has(thing(EVERYTHING)) ? mixed(all, seen) : seen
       for (const one of read) before = sum(before, part(one))
-      // What cannot be described may have been added to.
+      // Content without a description may have been added to.
       for (const [one, held] of written) if (held === undefined) before = sum(before, part(one))
       const done = mixed(hashOf(step), before)
       const put = (one: Thing, held: Fingerprint) => {
@@ -111,7 +111,7 @@ export function moments(): Moments {
   }
 }
 
-/** A map that says of each entry when it is read and when it is written; `tell` describes what it holds. */
+/** A map that reports reads and writes of each entry; `tell` describes its content. */
 export function watched<V>(
   name: string,
   touch: (touched: Touched) => void,

@@ -9,7 +9,7 @@ export type Exploration = (scenario: (schedule: Steps) => Promise<void>, times?:
 /** ms: a search ends with its number of orders, however slow the machine is. */
 export const PATIENCE = 1_800_000
 
-/** What a scenario plays with: a region, the truth that it caches, and the newest version whose invalidation was acknowledged. */
+/** The parts of a scenario: a region, the truth that it caches, and the newest version whose invalidation was acknowledged. */
 interface World {
   readonly region: Region<number>
   readonly schedule: Steps
@@ -18,7 +18,7 @@ interface World {
   readonly find: ReturnType<typeof finder>
 }
 
-/** The expensive work: it reads the truth, and only later returns what it read. */
+/** The expensive work: it reads the truth, and returns it only later. */
 function finder(world: () => World) {
   return async () => {
     const seen = await world().schedule.step('read the truth', () => world().truth)
@@ -71,7 +71,7 @@ function newWorld(schedule: Steps, backend: Backend<CachedValue>, options: objec
   return world
 }
 
-/** A read that starts now must not answer less than what was acknowledged before it started. */
+/** A read that starts now must return at least the version that was acknowledged before. */
 async function checked(world: World, read: (world: World) => Promise<number>): Promise<void> {
   const floor = world.acknowledged
   const value = await read(world)
@@ -79,7 +79,7 @@ async function checked(world: World, read: (world: World) => Promise<number>): P
     throw new Error(`A read that began after the invalidation of version ${floor} returned ${value}.`)
 }
 
-/** One invalidation and those who ask meanwhile, on any backend. */
+/** One invalidation and concurrent callers, on any backend. */
 export function losesNoInvalidation(
   kind: string,
   backend: (schedule: Steps) => Backend<CachedValue>,
@@ -94,7 +94,7 @@ export function losesNoInvalidation(
             const first = checked(world, read)
             await changeAnd(world, invalidate)
             await Promise.all([first, checked(world, read)])
-            // What is stored when all is over is what later readers see.
+            // Later readers see the entry that is stored when all is over.
             const left = await world.region.get('k')
             if (left !== NO_VALUE && left < world.acknowledged)
               throw new Error(`${left} was stored for good.`)
@@ -151,7 +151,7 @@ export function losesNoInvalidation(
   })
 }
 
-/** What takes a lease and a ledger of the store's own. */
+/** Cases that need a lease and a ledger of the store. */
 export function keepsOrderOfInvalidations(
   kind: string,
   backend: (schedule: Steps) => Backend<CachedValue>,

@@ -3,7 +3,7 @@ import { type Backend, type CachedValue, makeRegion, type Region } from '../../s
 import { type Exploration, PATIENCE } from './no-invalidation-is-lost.js'
 import type { Steps } from './stepped.js'
 
-/** Opens what several processes share, each time as another one of them sees it. */
+/** Opens the shared store, each time as another process sees it. */
 export type Opener = (schedule: Steps) => () => Backend<CachedValue>
 
 /** Regions of three processes: they share a store's leases, but no flight. */

@@ -19,7 +19,7 @@ export interface Budget {
   readonly samples?: number
 }
 
-/** A choice: what could be picked, what of it leads only where another choice has led, what was tried. */
+/** A choice: the possible picks, those that lead only where another choice has led, and those that were tried. */
 interface Choice {
   readonly labels: readonly string[]
   readonly asleep: ReadonlySet<string>
@@ -27,7 +27,7 @@ interface Choice {
   pick: string
 }
 
-/** Steps are told by labels of the form `who what on-which-item`; two that look at an item may change places. */
+/** Labels have the form `actor operation item`; two steps that read an item may change places. */
 function unrelated(one: string, other: string): boolean {
   const [, what, item] = one.split(' ')
   const [, otherWhat, otherItem] = other.split(' ')
@@ -62,7 +62,7 @@ export async function exploreStore(
       }
       depth++
       parent = choice
-      // What a server answers may depend on the time: an order that came out otherwise is still an order.
+      // A server's reply may depend on the time: an order that came out otherwise is still an order.
       return choice === undefined ? 0 : Math.max(0, labels.indexOf(choice.pick))
     })
     path.length = Math.min(path.length, depth)
@@ -119,7 +119,7 @@ async function play(
   finished.catch(() => {})
   await turn()
   while (!over) {
-    // What a scenario prepares and checks is no step: it takes its time between them.
+    // The preparation and the checks of a scenario are no steps: they take their time between them.
     for (let patience = performance.now() + 10_000; waiting.length === 0 && !over; await turn())
       if (performance.now() > patience) throw new Error(`Nothing can go on, after: ${trace.join(', ')}`)
     if (over) break

@@ -1,6 +1,6 @@
 /**
  * The ledgers of Redis Cluster and of memcached as they are shipped, over servers in this process whose every command
- * on a key is a step. What the scripts of Redis do is written down here once more; `shared-ledgers.test.ts` holds the two
+ * on a key is a step. The effect of the scripts of Redis is written down here once more; `shared-ledgers.test.ts` holds the two
  * together.
  */
 
@@ -24,13 +24,13 @@ export interface SharedLedger {
   loseStamp(name: string): void
 }
 
-/** What its records are watched by. */
+/** The names under which its records are watched. */
 type Steps = Pick<Schedule, 'step' | 'touch'>
 
 /** The name of the clock in `src/dependencies/tracking-layer.ts`. */
 const THE_CLOCK = '~clock'
 
-/** How long the ledger of a cluster waits before it looks at somebody's placeholder again, in ms. */
+/** How long the ledger of a cluster waits before it looks at another process's placeholder again, in ms. */
 export const PATIENCE = 5
 
 /** Stands still: then the clock of a ledger has nothing but its own counting to go by. */
@@ -174,7 +174,7 @@ function nameOf(script: scripts.Script): string {
 
 export function memcachedSteps({ step, touch }: Steps): SharedLedger {
   const items = watched<{ readonly value: Buffer; readonly cas: bigint }>('item', touch)
-  // Versions are only ever compared: whoever comes first may have the lower one.
+  // Versions are only ever compared: the first one may have the lower version.
   let latest = 0n
   const versionOf = (key: string): Version | undefined => {
     const item = items.get(key)

@@ -9,13 +9,13 @@ import { withOperations } from '../support/ledgers.js'
 import type { Schedule } from './explore.js'
 import type { Touched } from './moments.js'
 
-/** What makes operations wait to be picked. */
+/** A scheduler that makes operations wait to be picked. */
 export interface Steps extends Pick<Schedule, 'step'> {
-  /** Where it matters what they touch. */
+  /** For searches that depend on the things that steps touch. */
   readonly touch?: Schedule['touch']
 }
 
-/** Touches nothing but what its actor has in mind. */
+/** Touches only the memory of its actor. */
 const NOTHING: Touched = {}
 const QUESTION: Touched = { asks: true }
 
@@ -90,7 +90,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
 
 const LEDGER = 'ledger'
 
-/** A ledger that is atomic in itself, and tells what it was told and what it answers. */
+/** A ledger that is atomic in itself, and reports its calls and results. */
 export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
   let told = ''
   const answers = <T>(answer: T): T => {
@@ -114,7 +114,7 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
 function described(entry: CachedValue | undefined): string | undefined {
   if (entry === undefined) return ''
   const { payload, metadata } = entry
-  // Only where nobody keeps a ledger does it matter when a creation began.
+  // The beginning of a creation matters only without a ledger.
   const { startedAt: _, snapshot, ...rest } = metadata
   return snapshot !== undefined && UUID.test(snapshot.epoch)
     ? JSON.stringify([payload, snapshot, rest])

@@ -38,7 +38,7 @@ function run(args: readonly string[], input = '', cwd = folder): Promise<Outcome
   })
 }
 
-/** As quick as it gets: the figures are not what is tested. */
+/** As quick as it gets: the figures are not tested. */
 const quick = ['bench-encodings', '--quick', '--rounds', '1', '--samples', '5', '--out', out]
 
 function file(name: string, content: string): string {

@@ -7,7 +7,7 @@ import { entries } from '../../.ci/entries.mjs'
 import { startRedis } from '../support/servers.js'
 import { makeProject, type Project, pack, packUnbuilt, peers } from './pack.js'
 
-/** What an entry itself loads besides Node's own modules. The others load in a project where no peer is installed. */
+/** The modules that an entry itself loads beside those of Node. The others load in a project where no peer is installed. */
 const NEEDS: Record<string, readonly string[]> = {
   './backends/lmdb': ['lmdb'],
   './proxies/msgpack': ['msgpackr'],
@@ -22,7 +22,7 @@ const formats = [
   },
 ] as const
 
-/** Writes down who loads which package, by either module system; `$` stands for the file to write to. */
+/** Records which file loads which package, by either module system; `$` stands for the file to write to. */
 const tracer = `
 import { appendFileSync } from 'node:fs'
 import Module, { register } from 'node:module'
@@ -54,7 +54,7 @@ describe('the packed package', () => {
     for (const thing of [bare, equipped, packed]) thing?.remove()
   })
 
-  /** What a script printed as JSON. */
+  /** The JSON that a script printed. */
   const evaluate = async (project: Project, script: string, ...flags: string[]): Promise<unknown> => {
     const file = project.write('script.mjs', `import { createRequire } from 'node:module'\n${script}`)
     const { code, output } = await project.node(...flags, file)
@@ -106,7 +106,7 @@ describe('the packed package', () => {
           .split('\n')
           .map((line) => line.split(' '))
         expect(loads.map(([, name]) => name)).toContain(specifier)
-        // What a peer loads in its turn is its own business.
+        // The modules that a peer loads in its turn do not count.
         const ours = loads.filter(([parent]) => parent?.includes('/node_modules/corral/'))
         const packages = ours.map(([, name = '']) => name).filter((name) => !/^(node:|\.)/.test(name))
         expect([...new Set(packages.map((name) => name.split('/')[0]))]).toEqual([...needs])

@@ -39,7 +39,7 @@ const maps: Record<string, { readonly entries: readonly Entry[]; readonly counts
 
 const GROUPS = new Set(['describe', 'inEveryRegion'])
 
-/** Reads the titles of a test file from its source: what is written there unconditionally runs. */
+/** Reads the titles of a test file from its source: tests that stand there unconditionally run. */
 function titlesOf(file: string): Found {
   const source = ts.createSourceFile(
     file,
@@ -83,7 +83,7 @@ function casesOf(source: ts.SourceFile): string[] {
   return names
 }
 
-/** The text of a title, with `${}` for what is put in. */
+/** The text of a title, with `${}` for each expression. */
 function literal(node: ts.Expression): string | undefined {
   if (ts.isStringLiteralLike(node)) return node.text
   if (ts.isTemplateExpression(node))

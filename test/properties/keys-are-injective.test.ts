@@ -19,7 +19,7 @@ const part: fc.Arbitrary<KeyPart> = fc.letrec<{ part: KeyPart }>((tie) => ({
   ),
 })).part
 
-/** What tells two argument lists apart, said another way than the generator says it. */
+/** The difference of two argument lists, in another notation than the generator's. */
 function identity(value: unknown): unknown {
   if (Array.isArray(value)) return ['array', ...value.map(identity)]
   if (value instanceof Date) return ['date', value.getTime()]

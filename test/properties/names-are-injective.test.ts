@@ -1,4 +1,4 @@
-/** Names of different things are different names, whatever is in their parts: tried with all short texts of what separates and escapes. */
+/** Names of different things are different names, with any parts: tried with all short texts of separators and escapes. */
 import { expect, it } from 'vitest'
 import { CorralError, dep, dependsOn } from '../../src/index.js'
 
@@ -9,7 +9,7 @@ const two = longer(one)
 const texts = [...one, ...two, ...longer(two)]
 const few = ['', ...one, ...two]
 
-/** A name, with what it is the name of in other words. */
+/** A name, with its parts in another notation. */
 type Thing = readonly [name: string, meaning: string]
 
 const pairs = <T>(firsts: readonly string[], seconds: readonly T[]) =>

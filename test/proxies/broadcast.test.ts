@@ -60,7 +60,7 @@ function processOn(
 }
 const two = (bus: Bus) => [processOn(bus), processOn(bus)] as const
 
-/** A bus that shows what is said. */
+/** A bus that shows its messages. */
 function tapped(): LocalBus & { readonly said: string[] } {
   const bus = localBus()
   const said: string[] = []
@@ -310,7 +310,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     resolve('old')
     expect([await creation, await joined]).toEqual(['old', 'new'])
     expect([one.peek('key'), one.peek('late')]).toEqual([NO_VALUE, 'new'])
-    // What was stored before the gap is there still, and of no use, however it is asked for.
+    // Entries from before the gap are there still, and of no use to any read.
     expect(map.has('key')).toBe(true)
     expect(await one.getMulti(['key', 'late'])).toEqual([NO_VALUE, 'new'])
     await other.delete('late')
@@ -586,7 +586,7 @@ describe('messages from other programs', () => {
     await fill(other, 'key', 'value')
     for (const message of [...said].reverse()) await bus.publish(message)
     expect(other.peek('key')).toBe('value')
-    // What was heard late is not what the next one is counted from.
+    // The next delay is not counted from a message that was late.
     await one.delete('c')
     expect(other.peek('key')).toBe('value')
     // A message in between that never came.

@@ -153,7 +153,7 @@ describe.each(modes)('seal in the mode %s', (mode) => {
     }
     const before = undecodableTotal()
     const written: string[] = []
-    // Two stages of a rollout always overlap; what either writes both read.
+    // Two stages of a rollout always overlap; both read the values of either.
     for (const stage of [
       ['before', 'announced'],
       ['announced', 'rotated'],

@@ -116,7 +116,7 @@ inEveryRegion('metadata', (open) => {
     })
   })
 
-  it('is undefined for a hard-invalidated value, with every `ignore` option', async () => {
+  it('is undefined for a hard-invalidated value, also with `ignoreExpiration`', async () => {
     const { region } = open()
     await region.set('key', 'value')
     await region.invalidate()

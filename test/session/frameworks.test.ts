@@ -10,7 +10,7 @@ import { session, versioned } from '../../src/session/index.js'
 import { fetchPackage } from '../proxies/compress/fetched-packages.js'
 import { sleep } from '../support/waiting.js'
 
-/** What a server does with every request: calls a versioned function twice, with time in between. */
+/** A server's work for every request: it calls a versioned function twice, with time in between. */
 type Answer = () => Promise<unknown>
 
 interface Running {
@@ -121,7 +121,7 @@ for (const [name, { spec, start }] of Object.entries(frameworks))
     const left: Promise<boolean>[] = []
     const answer = async () => {
       const first = await cached()
-      // The version changes while the request is answered; the request keeps to what it knows.
+      // The version changes while the request is answered; the request keeps its version.
       state.version++
       await sleep(5)
       const again = await cached()

@@ -1,4 +1,4 @@
-/** What versioned_lru_cache does, and each of its defects, which Corral must not have. */
+/** The behaviour of versioned_lru_cache, and each of its defects, which Corral must not have. */
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'

@@ -253,7 +253,7 @@ for (const [name, { needs, start }] of Object.entries(stores))
       made.open()
       const [cached, read, page] = await (left as Promise<string[]>)
       expect([cached, read]).toEqual(['one', 'one'])
-      // Inside the page's creator the session was over, so that it may have asked anew.
+      // Inside the page's creator the session was over, so it may have asked again.
       expect(['one', 'two']).toContain(page)
       for (const fn of ['cached', 'read', 'page'] as const) {
         for (const found of [await other[fn].get('a'), await session.run(() => one[fn].get('a'))])
@@ -295,7 +295,7 @@ for (const [name, { needs, start }] of Object.entries(stores))
         while (goesOn())
           await session.run(async () => {
             counts.sessions++
-            // What was written before the session first asked for a version is the least that it may see from then on.
+            // From its first question for a version on, a session may see nothing older than the rows of that moment.
             const least = new Map<string, number>()
             for (let i = 0; i < 4; i++) {
               const id = random(ids)

@@ -505,7 +505,7 @@ describe('a broker', () => {
       message: expect.stringMatching(/The change is done.*'inner'/) as string,
       cause: { code: 'ERR_BACKEND' },
     })
-    // The outer one was invalidated all the same, and nobody was told that all is well.
+    // The outer one was invalidated too, and no caller got a success.
     expect(order.map((line) => line.split(':')[0])).toEqual(['inner', 'outer'])
     expect(changes).toEqual([])
     await expect(error.retry()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED', regions: ['inner'] })

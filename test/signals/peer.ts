@@ -1,4 +1,4 @@
-/** Another process with a store of its own, joined by a real bus. Reads all the time, and tells what it hears. */
+/** Another process with a store of its own, joined by a real bus. Reads all the time, and reports the messages that it receives. */
 
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
@@ -17,7 +17,7 @@ const region = makeRegion<number>({
 const relayed = relay(bus, [region])
 region.on('invalidate', (event) => process.send?.({ heard: event }))
 
-/** What the database has; the other process tells. */
+/** The row of the database, which the other process sends. */
 let truth = 0
 process.on(
   'message',

@@ -112,7 +112,7 @@ withRedis('two processes on one bus', standalone, (at) => {
         await tell({ set: version })
         child.kill('SIGSTOP')
         await sleep(10)
-        // The peer keeps in its store what it had, and cannot be told while it stands still.
+        // The peer keeps its entries, and receives no message while it stands still.
         await region.delete('key')
         const acknowledged = now()
         await sleep(MAX_DELAY + 50)

@@ -1,4 +1,4 @@
-/** Signals and brokers over every store: whatever becomes of listeners and of the bus, what is invalidated is gone everywhere. */
+/** Signals and brokers over every store: whether listeners and the bus work or fail, an invalidated value is gone everywhere. */
 
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
@@ -29,7 +29,7 @@ interface Book {
 }
 const shelves = dep.scopes<Book>('book').describes(['shelf'], ({ shelf }) => ({ shelf }))
 
-/** What is cached of books. */
+/** The cached functions of books. */
 function library(region: Region<string>) {
   const book = region.cacheOnArguments({
     namespace: 'book',

@@ -7,7 +7,7 @@ import { afterCommit, broker, cacheResults } from '../../src/signals/index.js'
 import { held } from '../support/stage.js'
 import { deferred, sleep } from '../support/waiting.js'
 
-/** A database of one row. A transaction sees what was committed when it began, and what it wrote itself. */
+/** A database of one row. A transaction sees the rows that were committed when it began, and its changes. */
 function bank() {
   let committed = 1
   const transaction = (work: (own: { balance: number }) => Promise<unknown>) =>
@@ -24,7 +24,7 @@ function bank() {
       committed = balance
     })
   let made = 0
-  /** As read in a transaction, or from what is committed. */
+  /** As read in a transaction, or from the committed rows. */
   const read = (own?: { readonly balance: number }) =>
     region.getOrCreate('balance', () => {
       made++

@@ -17,7 +17,7 @@ export type ServerKind = 'redis' | 'memcached'
 
 export interface Binary {
   readonly path: string
-  /** What its environment needs besides ours. */
+  /** Variables that its environment needs beside those of this process. */
   readonly env: Readonly<Record<string, string>>
   readonly version: string
   /** Where it was found, for the reader of a log. */
@@ -103,7 +103,7 @@ function runnable(kind: ServerKind, path: string, source: string, env: Record<st
 }
 
 function onPath(names: readonly string[]): string | undefined {
-  // Debian keeps servers in /usr/sbin, which is not on everybody's PATH.
+  // Debian keeps servers in /usr/sbin, which is not on every user's PATH.
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin']
   return names.flatMap((name) => folders.map((folder) => join(folder, name))).find(executable)
 }

@@ -53,7 +53,7 @@ export async function freePort(): Promise<number> {
   return port
 }
 
-/** Folders of instances that nobody stopped, such as those that a test killed. */
+/** Folders of instances that were not stopped, such as those that a test killed. */
 const temporary = new Set<string>()
 process.once('exit', () => temporary.forEach(remove))
 
@@ -72,7 +72,7 @@ async function start(
   if (options.dir === undefined) temporary.add(dir)
   const cleanUp = () => remove(dir)
   let log = ''
-  // Somebody else may take a free port before the server does.
+  // Another program may take a free port before the server does.
   for (let attempt = 0; attempt < (options.port === undefined ? 5 : 1); attempt++) {
     const port = options.port ?? (await freePort())
     const server = await launch(

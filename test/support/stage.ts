@@ -40,7 +40,7 @@ export interface HeldCreator<T> {
   reject(error: unknown): void
 }
 
-/** A creator that is held in the middle until it is told what to answer. */
+/** A creator that is held in the middle until the test resolves or rejects it. */
 export function held<T>(): HeldCreator<T> {
   const started = deferred()
   const result = deferred<T>()

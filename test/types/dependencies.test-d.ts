@@ -33,7 +33,7 @@ describe('a condition', () => {
   })
 
   it('of fields that are not described together does not', () => {
-    // @ts-expect-error nobody described anything
+    // @ts-expect-error nothing was described
     none.condition({ shelf: 'a' })
     // @ts-expect-error nor lists of everything
     none.condition({})

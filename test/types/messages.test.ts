@@ -20,7 +20,7 @@ const compress = null as unknown as BackendProxy<Bytes>
 const UNDESCRIBED = 'no extractor describes lists by exactly these fields'
 const DESCRIBED = `scopes.condition({ b: '1', a: '1' }), scopes.describes([], () => ({})).condition({})`
 
-/** What cannot work, and the sentence that whoever writes them reads. */
+/** Chains that cannot work, and the sentence of the compiler about each. */
 const WRONG: readonly (readonly [code: string, sentence: string])[] = [
   [
     'wrap(bytes(), dependencies())',
@@ -56,7 +56,7 @@ const WRONG: readonly (readonly [code: string, sentence: string])[] = [
   [`scopes.condition({ a: '1', c: '1' })`, UNDESCRIBED],
 ]
 
-/** What the compiler says about each line of a program, which it reads once. */
+/** The compiler's messages for each line of a program, which it reads once. */
 function messages(lines: readonly string[]): string[][] {
   const source = HEAD + lines.join('\n')
   const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile) as { config: unknown }

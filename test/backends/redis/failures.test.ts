@@ -13,7 +13,7 @@ import { bytes, freshKey, granted, text, withRedis } from './suite.js'
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (error) => unhandled.push(error))
 
-/** How long something takes to fail, and with what. */
+/** The time until an operation fails, and its error. */
 async function failure(work: () => unknown): Promise<{ readonly error: CorralError; readonly ms: number }> {
   const began = performance.now()
   try {
@@ -385,7 +385,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
         proxy.set({ kind: 'latency', ms: 30 })
         expect(await here.get(key)).toBe(NO_VALUE)
         proxy.set({ kind: 'none' })
-        // What was not remembered key by key is made good for by losing the clock: nobody is served anything older.
+        // For keys that were not remembered the clock is deleted, so no caller is served anything older.
         await until(async () => (await there.get(key)) === NO_VALUE)
         await until(
           async () => (await here.getOrCreate(key, () => 'new')) === 'new' && (await here.get(key)) === 'new',

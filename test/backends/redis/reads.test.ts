@@ -93,7 +93,7 @@ withRedis('concurrent reads', standalone, (at) => {
     expect(await cost(all)).toEqual({ trips: 1, keys: whole })
     for (let i = 0; i < 40; i++) await all()
     expect(await cost(all)).toEqual({ trips: 1, keys: 10 + 1 })
-    // Somebody invalidates something else: one look more, once, and nothing is lost.
+    // An invalidation of another name: one look more, once, and nothing is lost.
     await other.invalidateDependencies(dep.id('row', 98))
     const after = await cost(async () => expect(await all()).toEqual(ids))
     expect(after).toEqual({ trips: 2, keys: 10 + 1 + (whole - 10) })
@@ -146,7 +146,7 @@ withRedis('concurrent reads', standalone, (at) => {
     expect((await commands(at())).get ?? 0).toBe(0)
     await mine.set(key, bytes('v'), { token })
     await settled
-    // Once nobody waits, nobody is told.
+    // Without waiters no message is sent.
     const again = await granted(mine, key)
     await commands(at())
     await mine.set(key, bytes('v'), { token: again })
@@ -185,7 +185,7 @@ withRedis('concurrent reads on a Cluster', cluster, (at) => {
       expect(Number(reads)).toBeLessThan(10)
       node.disconnect()
     }
-    // A key of a foreign type among them is a miss, and nobody else's.
+    // A key of a foreign type among them is a miss, and the others are not.
     const foreign = `{slot 3} ${freshKey()}`
     await at().admin.lpush(foreign, 'x')
     const found = await Promise.all([...keys.slice(0, 9), foreign].map((key) => backend.get(key)))

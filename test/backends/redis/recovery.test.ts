@@ -34,7 +34,7 @@ async function breakable(at: Deployment, options: Partial<RedisBackendOptions> =
 }
 
 function mend(proxy: FaultProxy): void {
-  // What was sent into the hole must not arrive after all.
+  // A request sent into the hole must not arrive later.
   proxy.set({ kind: 'refuse' })
   proxy.reset()
   proxy.set({ kind: 'none' })

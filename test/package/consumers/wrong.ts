@@ -1,4 +1,4 @@
-// What must not compile: the compiler complains where no error is left to expect.
+// Lines that must not compile: the compiler complains where no error is left to expect.
 import { type Bytes, defineBackend, makeRegion, mapValues, NO_VALUE, wrap } from 'corral'
 import { memory } from 'corral/backends/memory'
 import { json } from 'corral/proxies/json'

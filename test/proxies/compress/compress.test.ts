@@ -212,7 +212,7 @@ describe('a compressed entry that was tampered with', () => {
       const before = process.resourceUsage().maxRSS
       expect(await read(compress(), forged(algorithm, told, bomb)), `told as ${told}`).toBeUndefined()
       const grown = (process.resourceUsage().maxRSS - before) * 1024
-      // Brotli and zstd may ask for a window of 16 MiB; beyond that an entry gets what it says, or the limit.
+      // Brotli and zstd may ask for a window of 16 MiB; beyond that an entry gets its declared window, or the limit.
       expect(grown, `memory for ${told} bytes`).toBeLessThan(
         Math.min(told, 40 * 1024 * 1024) * 2.2 + 24 * 1024 * 1024,
       )

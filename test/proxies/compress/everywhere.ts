@@ -7,14 +7,14 @@ import { bytesStore, rows, same } from '../encodings/bytes-store.js'
 import { attacks, forged } from './attacks.js'
 
 /**
- * Bundled and run in other Nodes, with and without optional packages. Reads what other processes wrote from stdin,
- * writes what it found and what it wrote itself to stdout.
+ * Bundled and run in other Nodes, with and without optional packages. Reads the entries of other processes from stdin,
+ * writes its findings and its entries to stdout.
  */
 export interface Everywhere {
   readonly node: string
   readonly has: readonly CompressionAlgorithm[]
   readonly written: Readonly<Record<string, string>>
-  /** What came of entries of other processes: `same`, `miss`, or what went wrong. */
+  /** The outcome for entries of other processes: `same`, `miss`, or the failure. */
   readonly read: Readonly<Record<string, string>>
   readonly failures: readonly string[]
   /** How much memory zstd bombs took, in bytes. */

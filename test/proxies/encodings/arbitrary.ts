@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 
-/** What the values of an encoding are drawn from. */
+/** The parts from which the values of an encoding are drawn. */
 export interface Ingredients {
   readonly scalars: fc.Arbitrary<unknown>
   readonly collections: boolean

@@ -203,7 +203,7 @@ describe.each<[string, () => ReturnType<typeof msgpack>]>([
     expect(bench.misses(packed(...parts))).toBe(true)
     expect(bench.misses(packed(0x92, 1, ...parts))).toBe(true)
     expect(bench.misses(packed(0x81, ...parts, 1))).toBe(true)
-    // The bytes do make one: what is refused above is not something else.
+    // The bytes do make one: the refusal above has no other reason.
     expect(benchOf(msgpack({ regExp: true })).read(packed(...parts))).toMatchObject({ payload: /(a+)/ })
   })
   it('a RegExp that cannot be', () => {
@@ -230,7 +230,7 @@ describe.each<[string, () => ReturnType<typeof msgpack>]>([
     // Without records msgpackr reads a map as a Map, in which the key is harmless.
     expect(bench.read(packed(0x81, 0xa9, key, 1))?.payload).toEqual(new Map([[key, 1]]))
     expect(({} as { a?: unknown }).a).toBeUndefined()
-    // Through Object.assign of what a cycle was read into.
+    // Through Object.assign of the object into which a cycle was read.
     expect(bench.misses(packed(0xd6, 0x69, 0, 0, 0, 1, ...record, 0xd6, 0x70, 0, 0, 0, 1))).toBe(true)
   })
   it('but text that only mentions it is read', () => {

@@ -7,9 +7,9 @@ import { seeded } from '../../support/seeded.js'
 
 export interface BytesStore {
   readonly backend: Backend<Bytes>
-  /** What a chain stores for bytes. */
+  /** The bytes that a chain stores. */
   put(proxy: BackendProxy<Bytes, Bytes>, bytes: Uint8Array, key?: string): Promise<Uint8Array>
-  /** What a chain reads where these bytes are stored; `undefined` is a miss. */
+  /** The result of a chain's read where these bytes are stored; `undefined` is a miss. */
   read(proxy: BackendProxy<Bytes, Bytes>, stored: Uint8Array, key?: string): Promise<Uint8Array | undefined>
 }
 
@@ -37,7 +37,7 @@ export function now<T>(value: MaybePromise<T>): T {
   return value
 }
 
-/** Whether these are the bytes, in whatever kind of view. */
+/** Whether these are the bytes, in any kind of view. */
 export function same(found: Uint8Array | undefined, expected: Uint8Array): boolean {
   return found !== undefined && Buffer.compare(found, expected) === 0
 }

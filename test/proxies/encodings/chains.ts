@@ -23,7 +23,7 @@ export const ENCODINGS: Record<string, () => Encoding> = {
 
 export const METADATA: Metadata = { startedAt: 1_790_000_000_000.5, createdAt: 1_790_000_000_012.25 }
 
-/** A synchronous store whose bytes a test can look at and replace; what is kept is what was written, uncopied. */
+/** A synchronous store whose bytes a test can look at and replace; it keeps the written bytes, uncopied. */
 export interface Shelf {
   readonly backend: Backend<Bytes>
   readonly held: Map<string, Bytes>
@@ -50,9 +50,9 @@ export function shelf(): Shelf {
 export interface Bench {
   readonly shelf: Shelf
   readonly chain: Backend<CachedValue>
-  /** What is stored for a payload. Throws what `set` throws. */
+  /** The bytes that are stored for a payload. Throws the error of `set`. */
   put(payload: unknown, key?: string, metadata?: Metadata): Bytes
-  /** What is read where these bytes stand. */
+  /** The result of a read where these bytes stand. */
   read(stored: Uint8Array, key?: string): CachedValue | undefined
   /** As `read`, and checks that a miss was counted, and nothing but a miss. */
   misses(stored: Uint8Array, key?: string): boolean
@@ -93,7 +93,7 @@ export function payloadOf(stored: Uint8Array): Buffer {
   return whole.subarray(frame(0, METADATA, new Uint8Array(), '').length - 4, whole.length - 4)
 }
 
-/** Writes a payload until its shapes stand in the table, and lets what happens in the background happen. */
+/** Writes a payload until its shapes stand in the table, and lets the work in the background end. */
 export async function learnShapes(bench: Bench, payload: unknown): Promise<void> {
   for (let i = 0; i < 3; i++) {
     bench.put(payload)

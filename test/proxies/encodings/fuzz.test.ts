@@ -94,7 +94,7 @@ function damaged(random: Random, from: Buffer, other: Buffer): Buffer {
   }
 }
 
-/** The least of three times, in ms: what is slow each time is slow by itself, and not because the machine was busy. */
+/** The least of three times, in ms: work that is slow each time is slow by itself, and not because the machine was busy. */
 function fastestOf(run: () => unknown): number {
   let least = Number.POSITIVE_INFINITY
   for (let i = 0; i < 3; i++) {

@@ -20,14 +20,14 @@ const key = { id: '2026', secret: Buffer.alloc(32, 2) }
 const sealed = (keys: readonly (typeof old)[], context = 'users') => seal({ keys, context })
 
 interface Configuration {
-  /** What its entries are readable with, and nothing else. */
+  /** The only chains that read its entries. */
   readonly form: string
   /** The forms that it reads. @default its own */
   readonly reads?: readonly string[]
   readonly chain: (backend: Backend<Bytes>) => Backend<CachedValue>
 }
 
-/** Whatever a region may have been, and may become, on a live cache. */
+/** Every chain that a region may have had, and may get, on a live cache. */
 const CONFIGURATIONS: Record<string, Configuration> = {
   'json()': { form: 'json', chain: (over) => wrap(over, json()) },
   'json({ lossy })': { form: 'json', chain: (over) => wrap(over, json({ lossy: true })) },

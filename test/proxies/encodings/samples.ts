@@ -2,9 +2,9 @@
 export interface Sample {
   readonly name: string
   readonly value: unknown
-  /** What the comparison of parts does not see. */
+  /** A check beyond the comparison of parts. */
   readonly also?: (found: never) => boolean
-  /** What is not data by any encoding's lights: it is left behind without a word. */
+  /** Properties that no encoding takes for data: they are left out silently. */
   readonly tolerated?: true
 }
 

@@ -1,5 +1,5 @@
 /**
- * A codec as a user brings it: a message with numbered fields, as in Protocol Buffers. It keeps what its schema has,
+ * A codec as a user brings it: a message with numbered fields, as in Protocol Buffers. It keeps the fields of its schema,
  * refuses the rest, and hands out views on the bytes that it is given.
  */
 export interface Photo {

@@ -145,7 +145,7 @@ describe('a table that is lost', () => {
     const other = process(on.backend)
     for (let i = 0; i < 3; i++) await other.write('b', { ...user(i), more: 1 })
     expect(codecOf(on, 'b')).toBe(CODEC_MSGPACK_SHARED)
-    // What the first one meets makes it look, and take part.
+    // An unknown table makes the first one look, and take part.
     expect(await one.read('b')).toEqual({ ...user(2), more: 1 })
     for (let i = 0; i < 3; i++) {
       await one.write('a', user(i))
