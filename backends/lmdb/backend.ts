@@ -1,7 +1,6 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
-import { openable } from '../../src/ledger/clocked-ledger.js'
 import { byteBudget } from './client/budget.js'
 import type { OpenFile } from './client/open-file.js'
 import type { Store } from './client/store.js'
@@ -20,15 +19,14 @@ interface Place extends LmdbSettings {
 export function backendOver(store: Store, place: Place): Backend<Bytes> {
   const { dataFile, maxBytes, sweepEvery, timeout, release } = place
   const waiters = fileWaiters(dataFile)
-  const ledger = fileLedger(store)
   const budget = byteBudget({ store, maxBytes, sweepEvery: Math.min(sweepEvery, 2 ** 30) })
   return defineBackend<Bytes>({
     name: 'lmdb',
     stores: 'bytes',
     timeout,
-    ...fileEntries(store, ledger, waiters, budget),
+    ...fileEntries(store, waiters, budget),
     ...fileLeases(store, waiters),
-    ledger: openable(ledger),
+    ledger: fileLedger(store),
     async close() {
       if (store.closed) return
       budget.close()

@@ -21,35 +21,25 @@ export interface StampRecord {
 }
 
 const EPOCH_AT = 32
-const MAX_CLOCKS = 1000
 
-/** Keys and epoch of a clock: they hardly change, and every hit needs them. */
-interface KnownClock {
+/** The records of a clock, with the epoch that was read last: it hardly changes, and every hit needs it. */
+export interface ClockKeys {
   readonly key: Buffer
   readonly anchorKey: Buffer
   anchor: number
   epoch: string
 }
 
-export function clockReader(): (read: ReadRecord, clock: string) => ClockRecord {
-  const known = new Map<string, KnownClock>()
-  const knownClock = (clock: string): KnownClock => {
-    let found = known.get(clock)
-    if (found !== undefined) return found
-    if (known.size >= MAX_CLOCKS) known.clear()
-    const [key, anchorKey] = [taggedKey(TAG.clock, clock), taggedKey(TAG.anchor, clock)]
-    known.set(clock, (found = { key, anchorKey, anchor: -1, epoch: '' }))
-    return found
-  }
-  return (read, clock) => readClock(read, knownClock(clock))
+export function clockKeys(clock: string): ClockKeys {
+  return keysOf(taggedKey(TAG.clock, clock))
 }
 
-/** Reads the clock of a record's key, whose text may be digested. */
-export function readClockOf(read: ReadRecord, key: Buffer): ClockRecord {
-  return readClock(read, { key, anchorKey: clockOf(key, TAG.anchor), anchor: -1, epoch: '' })
+/** From the key of a clock's record, whose text may be digested. */
+export function keysOf(key: Buffer): ClockKeys {
+  return { key, anchorKey: clockOf(key, TAG.anchor), anchor: -1, epoch: '' }
 }
 
-function readClock(read: ReadRecord, known: KnownClock): ClockRecord {
+export function readClock(read: ReadRecord, known: ClockKeys): ClockRecord {
   const { key, anchorKey } = known
   let at = 0
   let floor = 0

@@ -8,12 +8,12 @@ import type { FileWaiters } from './client/waiters.js'
 import { clearEntry, putEntry, readEntry, removeEntry } from './entry-records.js'
 import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './format.js'
 import { leaseKey, readLease } from './lease.js'
-import type { FileLedger } from './ledger.js'
+import { freshnessIn } from './ledger.js'
 
 type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete'>
 
 /** Entries in the file: read at once, written under lease and ledger. */
-export function fileEntries(store: Store, ledger: FileLedger, waiters: FileWaiters, budget: Budget): Entries {
+export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget): Entries {
   const payload = (key: string, now: number): Buffer | undefined => {
     const place = entryKey(key)
     const bytes = store.readInPlace(place)
@@ -44,7 +44,7 @@ export function fileEntries(store: Store, ledger: FileLedger, waiters: FileWaite
     async set(key, value, options) {
       expectBytes(value)
       budget.expectRoom(key, value.length)
-      const outcome = await store.transact(key, (read) => planWrite(read, ledger, key, value, options))
+      const outcome = await store.transact(key, (read) => planWrite(read, key, value, options))
       if (outcome === 'lost') return outcome
       waiters.wake(key)
       if (outcome === 'stored') budget.recordWrite(key, value.length)
@@ -69,7 +69,6 @@ export function fileEntries(store: Store, ledger: FileLedger, waiters: FileWaite
 /** The transaction that stores an entry, or that of its refusal. */
 function planWrite(
   read: ReadRecord,
-  ledger: FileLedger,
   key: string,
   value: Bytes,
   { ttl = Number.POSITIVE_INFINITY, token, ifCurrent }: WriteOptions,
@@ -82,7 +81,7 @@ function planWrite(
   // A fill stands by its lease alone; a writer that revokes the lease has written or removed the entry as well.
   const guards =
     token === undefined ? [former.record, ...(former.head === undefined ? [absence] : [])] : [lease.record]
-  const current = ifCurrent && ledger.freshnessIn(read, ifCurrent.clock, ifCurrent.snapshot)
+  const current = ifCurrent && freshnessIn(read, ifCurrent)
   if (current !== undefined && current.freshness !== 'fresh')
     return {
       result: 'refused',

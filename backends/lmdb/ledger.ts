@@ -1,9 +1,15 @@
-import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
-import { type Freshness, freshnessAt, type InvalidationMode, type Stamp } from '../../src/ledger/ledger.js'
-import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
+import {
+  type Freshness,
+  freshnessAt,
+  type InvalidationMode,
+  type Ledger,
+  type OpenLedger,
+  type Stamp,
+  type WriteCondition,
+} from '../../src/ledger/ledger.js'
 import { namesOf } from '../../src/ledger/snapshot.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
-import { clockReader, encodeStamp, moveClock, readStamp } from './clock-records.js'
+import { clockKeys, encodeStamp, moveClock, readClock, readStamp } from './clock-records.js'
 import { stampKey } from './format.js'
 
 /** The freshness of a snapshot, with the records that it rests on: a write can depend on them. */
@@ -12,8 +18,39 @@ export interface RecordedFreshness {
   readonly records: readonly RecordVersion[]
 }
 
-export interface FileLedger extends ClockedLedger {
-  freshnessIn(read: ReadRecord, clock: string, snapshot: DependencySnapshot): RecordedFreshness
+/**
+ * Clocks and stamps in the file. Only invalidated names have a stamp; all others stand at the clock's floor, which rises
+ * when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
+ */
+export function fileLedger(store: Store): Ledger {
+  const invalidate = batchedInvalidations((clock, batch) =>
+    store.transact(clockSubject(clock), (read) => planStamps(read, clock, batch)),
+  )
+  return {
+    shared: true,
+    open(clock): OpenLedger {
+      const keys = clockKeys(clock)
+      const time = () => store.snapshot((read) => readClock(read, keys)).now
+      return {
+        clock,
+        time,
+        read: (names) =>
+          store.snapshot((read) => {
+            const { now, floor } = readClock(read, keys)
+            return { now, stamps: names.map((name) => now && readStamp(read, clock, name, floor).stamp) }
+          }),
+        now: () =>
+          time() ??
+          store.transact(clockSubject(clock), (read) => {
+            const found = readClock(read, keys)
+            if (found.now !== undefined) return { result: found.now }
+            const { now, changes } = moveClock(found, nextTime())
+            return { result: now, conditions: [found.record, found.anchor], changes }
+          }),
+        invalidate: (names, mode) => invalidate(clock, names, mode),
+      }
+    },
+  }
 }
 
 /**
@@ -22,67 +59,16 @@ export interface FileLedger extends ClockedLedger {
  */
 const MAX_NAME_CONDITIONS = 256
 
-/** An invalidation that waits for the transaction before it; all that wait are written together. */
-interface Invalidation {
-  readonly names: readonly string[]
-  readonly mode: InvalidationMode
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
+/** Judges the condition of a write in the write's own snapshot. */
+export function freshnessIn(read: ReadRecord, { clock, snapshot }: WriteCondition): RecordedFreshness {
+  const { record, anchor, now, floor } = readClock(read, clockKeys(clock))
+  const found = namesOf(snapshot).map((name) => readStamp(read, clock, name, floor))
+  const freshness = freshnessAt(snapshot, { now, stamps: found.map(({ stamp }) => stamp) })
+  if (freshness !== 'fresh') return { freshness, records: [] }
+  if (found.length > MAX_NAME_CONDITIONS) return { freshness, records: [anchor, record] }
+  // Not the clock itself: it moves with every invalidation of any name.
+  return { freshness, records: [anchor, ...found.map((stamp) => stamp.record)] }
 }
-
-/**
- * Clocks and stamps in the file. Only invalidated names have a stamp; all others stand at the clock's floor, which rises
- * when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
- */
-export function fileLedger(store: Store): FileLedger {
-  const readClock = clockReader()
-
-  const freshnessOf = (read: ReadRecord, clock: string, snapshot: DependencySnapshot): Freshness => {
-    const { now, floor } = readClock(read, clock)
-    if (now === undefined || now.epoch !== snapshot.epoch) return 'invalid'
-    if (snapshot.groups.every(({ asOf }) => now.at <= asOf)) return 'fresh'
-    return freshnessAt(snapshot, {
-      now,
-      stamps: namesOf(snapshot).map((name) => readStamp(read, clock, name, floor).stamp),
-    })
-  }
-
-  return {
-    shared: true,
-    read: (clock, names) =>
-      store.snapshot((read) => {
-        const { now, floor } = readClock(read, clock)
-        if (now === undefined) return { now, stamps: names.map(() => undefined) }
-        return { now, stamps: names.map((name) => readStamp(read, clock, name, floor).stamp) }
-      }),
-    now(clock) {
-      const { now } = store.snapshot((read) => readClock(read, clock))
-      if (now !== undefined) return now
-      return store.transact(clockSubject(clock), (read) => {
-        const found = readClock(read, clock)
-        if (found.now !== undefined) return { result: found.now }
-        const { now: started, changes } = moveClock(found, nextTime())
-        return { result: started, conditions: [found.record, found.anchor], changes }
-      })
-    },
-    judge: (clock, snapshot) => store.snapshot((read) => freshnessOf(read, clock, snapshot)),
-    freshnessIn(read, clock, snapshot) {
-      const freshness = freshnessOf(read, clock, snapshot)
-      if (freshness !== 'fresh') return { freshness, records: [] }
-      const { record, anchor, floor } = readClock(read, clock)
-      const names = namesOf(snapshot)
-      if (names.length > MAX_NAME_CONDITIONS) return { freshness, records: [anchor, record] }
-      // Not the clock itself: it moves with every invalidation of any name.
-      const stamps = names.map((name) => readStamp(read, clock, name, floor).record)
-      return { freshness, records: [anchor, ...stamps] }
-    },
-    invalidate: batchedInvalidations((clock, batch) =>
-      store.transact(clockSubject(clock), (read) => planStamps(read, readClock, clock, batch)),
-    ),
-  }
-}
-
-type ReadClock = ReturnType<typeof clockReader>
 
 function clockSubject(clock: string): string {
   return `clock ${clock}`
@@ -92,14 +78,17 @@ function nextTime(at = 0): number {
   return Math.max(at + 1, Date.now() * 1000)
 }
 
+/** An invalidation that waits for the transaction before it; all that wait are written together. */
+interface Invalidation {
+  readonly names: readonly string[]
+  readonly mode: InvalidationMode
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
 /** Moves the clock and stamps all names of a batch at its new time. */
-function planStamps(
-  read: ReadRecord,
-  readClock: ReadClock,
-  clock: string,
-  batch: readonly Invalidation[],
-): Plan<void> {
-  const before = readClock(read, clock)
+function planStamps(read: ReadRecord, clock: string, batch: readonly Invalidation[]): Plan<void> {
+  const before = readClock(read, clockKeys(clock))
   const { now, changes } = moveClock(before, nextTime(before.now?.at))
   const stamps = new Map<string, Stamp>()
   for (const { names, mode } of batch)
@@ -120,7 +109,7 @@ function planStamps(
 /** Writes the invalidations of a clock one batch at a time. */
 function batchedInvalidations(
   write: (clock: string, batch: readonly Invalidation[]) => Promise<void>,
-): ClockedLedger['invalidate'] {
+): (clock: string, names: readonly string[], mode: InvalidationMode) => Promise<void> {
   const waiting = new Map<string, Invalidation[]>()
   const writeAll = async (clock: string): Promise<void> => {
     for (;;) {

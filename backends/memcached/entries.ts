@@ -1,35 +1,34 @@
 import { randomBytes } from 'node:crypto'
 import type { BackendSpec, Outcome } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
+import type { LeaseOperations } from '../../src/backend/lease.js'
+import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import type { Version } from './client/commands.js'
-import { type EntryItems, liveValue } from './entry-items.js'
+import { copiedValue, type EntryItems } from './entry-items.js'
 import { LEASE_ID, type StoredLease } from './format.js'
-import { type Leases, parseToken } from './lease.js'
+import { parseToken, withLease } from './lease.js'
 import type { MemcachedLedger } from './ledger.js'
 
 interface Parts {
   readonly items: EntryItems
-  readonly leases: Leases
+  readonly leases: Pick<LeaseOperations, 'release'>
   readonly ledger: MemcachedLedger
+  readonly waiters: LeaseWaiters
   /** ms */
   readonly timeout: number
 }
 
 /** Entries in memcached: read with one command, written under lease and ledger. */
 export function entriesOf(parts: Parts): Required<Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete'>> {
-  const { items, leases, ledger } = parts
+  const { items, leases, ledger, waiters } = parts
   const remove = async (key: string): Promise<void> => {
     await items.delete(key)
-    leases.wake(key)
+    waiters.wake(key)
   }
   return {
-    async get(key) {
-      const value = liveValue((await items.get(key))?.entry)
-      // A copy: a view would keep everything alive that arrived together with it.
-      return value && Buffer.from(value)
-    },
+    get: async (key) => copiedValue(await items.get(key)),
     async set(key, value, { ttl = Number.POSITIVE_INFINITY, token, ifCurrent }) {
-      if (ifCurrent !== undefined && !(await ledger.isCurrent(ifCurrent.clock, ifCurrent.snapshot))) {
+      if (ifCurrent !== undefined && !(await ledger.isCurrent(ifCurrent))) {
         await (token === undefined ? remove(key) : leases.release(key, token))
         return 'refused'
       }
@@ -46,24 +45,29 @@ interface NewEntry {
 }
 
 /** Stores a value if the token still holds the lease, in one step of the store. */
-async function fill({ items, leases }: Parts, key: string, entry: NewEntry, token: string): Promise<Outcome> {
+async function fill(
+  { items, waiters }: Parts,
+  key: string,
+  entry: NewEntry,
+  token: string,
+): Promise<Outcome> {
   const { until, version } = parseToken(token)
   let stored: Version | undefined
   // If the version still stands, the item was not written since the lease was granted: one round trip.
   if (Date.now() < until) stored = await items.put(key, entry, version)
   // Or the lease was renewed, or the connection is another one: then the id decides.
-  stored ??= await leases.withLease(key, token, (item) => items.put(key, entry, item.version))
+  stored ??= await withLease(items, key, token, (item) => items.put(key, entry, item.version))
   if (stored === undefined) return 'lost'
-  leases.wake(key)
+  waiters.wake(key)
   return 'stored'
 }
 
 /** Stores a value and revokes the lease. */
-async function replace({ items, leases, timeout }: Parts, key: string, entry: NewEntry): Promise<Outcome> {
+async function replace({ items, waiters, timeout }: Parts, key: string, entry: NewEntry): Promise<Outcome> {
   // A plain write of the value that a frozen server executes late would undo a later deletion. A stub cannot.
   const lease: StoredLease = { id: randomBytes(LEASE_ID), until: Date.now() + timeout }
   const cleared = await items.put(key, { lease })
   const stored = cleared && (await items.put(key, entry, cleared))
-  leases.wake(key)
+  waiters.wake(key)
   return stored === undefined ? 'lost' : 'stored'
 }

@@ -54,6 +54,12 @@ export function liveValue(entry: Entry | undefined, now = Date.now()): Buffer | 
   return entry !== undefined && now < entry.livesUntil ? entry.value : undefined
 }
 
+/** A copy of the live value: a view would keep all bytes alive that arrived together with it. */
+export function copiedValue(item: EntryItem | undefined): Buffer | undefined {
+  const value = liveValue(item?.entry)
+  return value && Buffer.from(value)
+}
+
 /** The lease of an item that has not expired. */
 export function liveLease(item: EntryItem | undefined): StoredLease | undefined {
   const lease = item?.entry?.lease

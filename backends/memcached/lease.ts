@@ -1,87 +1,49 @@
 import { randomBytes } from 'node:crypto'
-import type { LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
-import { leaseWaiters } from '../../src/backend/lease-waiters.js'
+import type { Bytes } from '../../src/backend/cached-value.js'
+import { orGiveBack } from '../../src/backend/delegate.js'
+import type { Denied, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
+import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
 import { orElse } from '../../src/base/maybe-promise.js'
 import type { Version } from './client/commands.js'
-import { type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
+import { copiedValue, type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
 import { LEASE_ID, type StoredLease } from './format.js'
+import type { MemcachedLedger } from './ledger.js'
 
-export interface Leases extends LeaseOperations {
-  /** Changes a key's item while the token holds its lease. `undefined`: it holds it no more. */
-  withLease<R>(
-    key: string,
-    token: string,
-    change: (item: EntryItem) => Promise<R | undefined>,
-  ): Promise<R | undefined>
-  /** A lease is over: its waiters of this process need not read. */
-  wake(key: string): void
-  close(): void
+interface LeaseParts {
+  readonly items: EntryItems
+  readonly ledger: MemcachedLedger
+  readonly waiters: LeaseWaiters
 }
-
-/** After so many writes of others in between an operation is given up. */
-const ATTEMPTS = 16
-
-/** memcached pushes nothing. ms */
-const POLL = { from: 3, to: 50, growth: 2 }
 
 /**
  * The lease of a key is in the key's own item, and every write under it compares the version of that item: a deletion,
  * another value, another lease or the loss of the item has changed the version, and the fill does nothing. For the same
  * reason none of these writes can do harm when a frozen server executes it late.
  */
-export function leasesOf(items: EntryItems): Leases {
-  const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
+export function leasesOf({ items, ledger, waiters }: LeaseParts): LeaseOperations<Bytes> {
   const abandoned = abandonedLeases()
-
-  const busy = (key: string, { id, until }: StoredLease): StoreAcquired => {
-    const remaining = Math.max(0, until - Date.now())
-    const remainingNow = async () => {
-      const lease = liveLease(await items.get(key))
-      return lease?.id.equals(id) ? lease.until - Date.now() : 0
-    }
-    const settled = waiters.join(key).untilOver(remaining, () => orElse(remainingNow, unknown))
-    return { remaining, settled }
+  const release = async (key: string, token: string): Promise<boolean> => {
+    const released = await withLease(items, key, token, async ({ entry, version }) => {
+      const value = liveValue(entry)
+      if (value === undefined) return (await items.delete(key, version)) || undefined
+      return items.put(key, { ...entry, value, lease: undefined }, version)
+    })
+    if (released === undefined) return false
+    waiters.wake(key)
+    return true
   }
-
-  const withLease: Leases['withLease'] = async (key, token, change) => {
-    const { id } = parseToken(token)
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const item = await items.get(key)
-      if (item === undefined || !liveLease(item)?.id.equals(id)) return undefined
-      const done = await change(item)
-      if (done !== undefined) return done
-    }
-    return undefined
-  }
-
-  const request = async (key: string, id: Buffer, ms: number, steal: boolean): Promise<StoreAcquired> => {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const lease: StoredLease = { id, until: Date.now() + ms }
-      // Both travel together: a missing key, the usual case, is leased in one round trip.
-      const [added, item] = await Promise.all([items.put(key, { lease }, 'absent'), items.get(key)])
-      if (added !== undefined) return { token: tokenOf(lease, added) }
-      if (item === undefined) continue
-      const holder = liveLease(item)
-      if (holder !== undefined && !abandoned.has(holder) && !steal) return busy(key, holder)
-      const written = await items.put(key, leased(item, lease), item.version)
-      if (written === undefined) continue
-      waiters.wake(key)
-      return { token: tokenOf(lease, written) }
-    }
-    throw new CorralError(
-      'ERR_UNAVAILABLE',
-      `Expected to lease a key in memcached within ${ATTEMPTS} attempts, got other writes of the key each time. Try again.`,
-    )
-  }
-
   return {
-    withLease,
-    wake: (key) => waiters.wake(key),
-    async acquire(key, ms, { steal = false } = {}) {
+    async acquire(key, ms, { steal = false, question } = {}) {
       const id = randomBytes(LEASE_ID)
+      const isHeld = (holder: StoredLease) => !steal && !abandoned.has(holder)
       try {
-        return await request(key, id, ms, steal)
+        const acquired = await request(items, waiters, key, { id, ms, isHeld })
+        const { token } = acquired
+        if (token === undefined || question === undefined) return acquired
+        // After the grant, since an invalidation in between would have the fill refused.
+        const atGrant = async () => ({ ...acquired, ...(await ledger.atGrant(question)) })
+        return await orGiveBack(atGrant, () => release(key, token))
       } catch (error) {
         abandoned.add(id)
         throw error
@@ -89,28 +51,84 @@ export function leasesOf(items: EntryItems): Leases {
     },
     async renew(key, token, ms) {
       const { id } = parseToken(token)
-      const renewed = await withLease(key, token, (item) =>
+      const renewed = await withLease(items, key, token, (item) =>
         items.put(key, leased(item, { id, until: Date.now() + ms }), item.version),
       )
       return renewed !== undefined
     },
-    async release(key, token) {
-      const released = await withLease(key, token, async ({ entry, version }) => {
-        const value = liveValue(entry)
-        if (value === undefined) return (await items.delete(key, version)) || undefined
-        return items.put(key, { ...entry, value, lease: undefined }, version)
-      })
-      if (released === undefined) return false
-      waiters.wake(key)
-      return true
-    },
+    release,
     held: async (key) => liveLease(await items.get(key)) !== undefined,
-    close: () => waiters.close(),
   }
+}
+
+/** After so many writes of others in between an operation is given up. */
+const ATTEMPTS = 16
+
+interface LeaseRequest {
+  readonly id: Buffer
+  readonly ms: number
+  isHeld(holder: StoredLease): boolean
+}
+
+/** A grant brings the stored value: the item still has the version that was read with it. */
+async function request(
+  items: EntryItems,
+  waiters: LeaseWaiters,
+  key: string,
+  { id, ms, isHeld }: LeaseRequest,
+): Promise<StoreAcquired<Bytes>> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const lease: StoredLease = { id, until: Date.now() + ms }
+    // Both travel together: a missing key, the usual case, is leased in one round trip.
+    const [added, item] = await Promise.all([items.put(key, { lease }, 'absent'), items.get(key)])
+    if (added !== undefined) return { token: tokenOf(lease, added), found: undefined }
+    if (item === undefined) continue
+    const holder = liveLease(item)
+    if (holder !== undefined && isHeld(holder)) return waitFor(items, waiters, key, holder)
+    const written = await items.put(key, leased(item, lease), item.version)
+    if (written === undefined) continue
+    waiters.wake(key)
+    return { token: tokenOf(lease, written), found: copiedValue(item) }
+  }
+  throw new CorralError(
+    'ERR_UNAVAILABLE',
+    `Expected to lease a key in memcached within ${ATTEMPTS} attempts, got other writes of the key each time. Try again.`,
+  )
+}
+
+function waitFor(
+  items: EntryItems,
+  waiters: LeaseWaiters,
+  key: string,
+  { id, until }: StoredLease,
+): Denied<Bytes> {
+  const remaining = Math.max(0, until - Date.now())
+  const remainingNow = async () => {
+    const lease = liveLease(await items.get(key))
+    return lease?.id.equals(id) ? lease.until - Date.now() : 0
+  }
+  return { remaining, settled: waiters.join(key).untilOver(remaining, () => orElse(remainingNow, unknown)) }
 }
 
 /** While the server is in trouble the lease may stand; the server's own notice reports that. */
 function unknown(): undefined {}
+
+/** Changes a key's item while the token holds its lease. `undefined`: it holds it no more. */
+export async function withLease<R>(
+  items: EntryItems,
+  key: string,
+  token: string,
+  change: (item: EntryItem) => Promise<R | undefined>,
+): Promise<R | undefined> {
+  const { id } = parseToken(token)
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const item = await items.get(key)
+    if (item === undefined || !liveLease(item)?.id.equals(id)) return undefined
+    const done = await change(item)
+    if (done !== undefined) return done
+  }
+  return undefined
+}
 
 /** The same item under another lease. */
 function leased({ entry }: EntryItem, lease: StoredLease) {

@@ -1,14 +1,24 @@
 import { randomInt } from 'node:crypto'
-import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
-import { type Freshness, freshnessAt, type LedgerReading, type Stamp } from '../../src/ledger/ledger.js'
-import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
-import { namesOf } from '../../src/ledger/snapshot.js'
+import type { Granted } from '../../src/backend/lease.js'
+import {
+  type Freshness,
+  freshnessAt,
+  type InvalidationMode,
+  type Ledger,
+  type LedgerQuestion,
+  type LedgerReading,
+  type Stamp,
+  type WriteCondition,
+} from '../../src/ledger/ledger.js'
+import { type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
 import type { Commands, Item } from './client/commands.js'
 import { CLOCK, STAMP, wireName } from './format.js'
 
-export interface MemcachedLedger extends ClockedLedger {
+export interface MemcachedLedger extends Ledger {
   /** Whether an entry of this snapshot may be stored. */
-  isCurrent(clock: string, snapshot: DependencySnapshot): Promise<boolean>
+  isCurrent(condition: WriteCondition): Promise<boolean>
+  /** The part of a grant that the ledger knows, read after the grant. */
+  atGrant(question: LedgerQuestion): Promise<Pick<Granted, 'asOf' | 'stamps'>>
 }
 
 /** A reading together with the items of its stamps. */
@@ -18,8 +28,8 @@ interface ItemReading extends LedgerReading {
 
 type GetItem = (key: string) => Promise<Item | undefined>
 
-/** A stamp before the clock was read for it: it counts as absent. */
-const PENDING = Buffer.from('pending')
+/** Reads a clock and stamps by one command each, sent together. */
+type ReadItems = (clock: string, names: readonly string[], get?: GetItem) => Promise<ItemReading>
 
 /**
  * The bookkeeping of invalidations in memcached. The clock is a counter. A stamp is the time of the clock after its
@@ -28,76 +38,43 @@ const PENDING = Buffer.from('pending')
  */
 export function ledgerOf(commands: Commands): MemcachedLedger {
   const getShared = sharedGets(commands)
-  const parseClock = clockParser()
-
-  const readItems = async (clock: string, names: readonly string[], get: GetItem): Promise<ItemReading> => {
-    const [found, ...items] = await Promise.all([
-      get(wireName(CLOCK, clock)),
-      ...names.map((name) => get(wireName(STAMP, name))),
-    ])
-    const now = found && parseClock(found.value)
-    return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
-  }
-
-  /** Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that. */
-  const createStamps = async (
-    clock: string,
-    names: readonly string[],
-    { stamps, items }: ItemReading,
-  ): Promise<LedgerTime> => {
-    const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
-    const places = await Promise.all(
-      lacking
-        .filter(({ stamp }) => stamp === undefined)
-        .map(async ({ key, item }) => ({
-          key,
-          version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')),
-        })),
-    )
-    // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
-    const { now } = await readItems(clock, [], commands.get)
-    // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
-    const at = now ?? (await moveClock(commands, clock, 0n))
-    await Promise.all(
-      places.map(
-        ({ key, version }) =>
-          version && commands.set(key, encodeStamp(at.epoch, { hard: at.at, soft: 0 }), 0, version),
-      ),
-    )
-    return at
-  }
+  const readItems = itemReader(commands)
+  const lacksStamps = ({ now, stamps }: ItemReading, count: number) =>
+    now === undefined || stamps.slice(0, count).includes(undefined)
 
   /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
-  const judge = async (clock: string, snapshot: DependencySnapshot): Promise<Freshness> => {
+  const validate = async ({ clock, snapshot }: WriteCondition): Promise<Freshness> => {
     const names = namesOf(snapshot)
-    let found = await readItems(clock, names, commands.get)
+    let found = await readItems(clock, names)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.stamps.includes(undefined)) {
-      await createStamps(clock, names, found)
-      found = await readItems(clock, names, commands.get)
+      await createStamps(commands, readItems, clock, names, found)
+      found = await readItems(clock, names)
     }
     return freshnessAt(snapshot, found)
+  }
+  const atGrant: MemcachedLedger['atGrant'] = async ({ clock, names, expected }) => {
+    const found = await readItems(clock, [...names, ...expected])
+    // The stamps are older than the clock then, so they are read once more where they are needed.
+    if (lacksStamps(found, names.length))
+      return { asOf: await createStamps(commands, readItems, clock, names, found) }
+    return { asOf: found.now, stamps: found.stamps.slice(names.length) }
   }
 
   return {
     shared: true,
-    read: (clock, names) => readItems(clock, names, getShared),
-    async now(clock, names) {
-      const found = await readItems(clock, names, commands.get)
-      const { now, stamps } = found
-      return now === undefined || stamps.includes(undefined) ? createStamps(clock, names, found) : now
-    },
-    judge,
-    async invalidate(clock, names, mode) {
-      const at = await moveClock(commands, clock, 1n)
-      await Promise.all(
-        names.map((name) => {
-          const key = wireName(STAMP, name)
-          return mode === 'soft' ? markSoft(commands, key, at) : commands.delete(key)
-        }),
-      )
-    },
-    isCurrent: async (clock, snapshot) => (await judge(clock, snapshot)) === 'fresh',
+    isCurrent: async (condition) => (await validate(condition)) === 'fresh',
+    atGrant,
+    open: (clock) => ({
+      clock,
+      read: (names) => readItems(clock, names, getShared),
+      async now(names) {
+        const { asOf } = await atGrant({ clock, names, expected: [] })
+        return asOf as LedgerTime
+      },
+      invalidate: (names, mode) => invalidate(commands, clock, names, mode),
+      restore: (snapshot) => validate({ clock, snapshot }),
+    }),
   }
 }
 
@@ -112,6 +89,66 @@ function sharedGets(commands: Commands): GetItem {
     }
     return reading
   }
+}
+
+function itemReader(commands: Commands): ReadItems {
+  const parseClock = clockParser()
+  return async (clock, names, get = commands.get) => {
+    const [found, ...items] = await Promise.all([
+      get(wireName(CLOCK, clock)),
+      ...names.map((name) => get(wireName(STAMP, name))),
+    ])
+    const now = found && parseClock(found.value)
+    return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
+  }
+}
+
+/** A stamp before the clock was read for it: it counts as absent. */
+const PENDING = Buffer.from('pending')
+
+/** Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that. */
+async function createStamps(
+  commands: Commands,
+  readItems: ReadItems,
+  clock: string,
+  names: readonly string[],
+  { stamps, items }: ItemReading,
+): Promise<LedgerTime> {
+  const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
+  const places = await Promise.all(
+    lacking
+      .filter(({ stamp }) => stamp === undefined)
+      .map(async ({ key, item }) => ({
+        key,
+        version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')),
+      })),
+  )
+  // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
+  const { now } = await readItems(clock, [])
+  // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
+  const at = now ?? (await moveClock(commands, clock, 0n))
+  await Promise.all(
+    places.map(
+      ({ key, version }) =>
+        version && commands.set(key, encodeStamp(at.epoch, { hard: at.at, soft: 0 }), 0, version),
+    ),
+  )
+  return at
+}
+
+async function invalidate(
+  commands: Commands,
+  clock: string,
+  names: readonly string[],
+  mode: InvalidationMode,
+): Promise<void> {
+  const at = await moveClock(commands, clock, 1n)
+  await Promise.all(
+    names.map((name) => {
+      const key = wireName(STAMP, name)
+      return mode === 'soft' ? markSoft(commands, key, at) : commands.delete(key)
+    }),
+  )
 }
 
 /** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */

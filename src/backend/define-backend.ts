@@ -115,11 +115,16 @@ function expectLength<T, R>(
   })
 }
 
-/** A store or a ledger that hangs must not hold up its callers. An operation that returns at once pays nothing. */
-function withDeadlines<T>(backend: Backend<T>, ms: number): Backend<T> {
+/**
+ * A store or a ledger that hangs must not hold up its callers. An operation that returns at once pays nothing.
+ * @param only - the operations to bound; absent: all but `settled` and `close`.
+ */
+export function withDeadlines<T>(backend: Backend<T>, ms: number, only?: ReadonlySet<string>): Backend<T> {
+  const isBounded = (operation: string) =>
+    only === undefined ? operation !== 'settled' && operation !== 'close' : only.has(operation)
   const bounded = aroundBackend(backend, (operation, run) => {
     const work = run()
-    return isPromise(work) && operation !== 'settled' && operation !== 'close'
+    return isPromise(work) && isBounded(operation)
       ? withTimeout(work, ms, () => late(`${backend.name}.${operation}`, ms))
       : work
   })

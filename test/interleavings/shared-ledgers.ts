@@ -217,7 +217,7 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
     close() {},
   }
   return {
-    ledger: () => openable(ledgerOf(commands)),
+    ledger: () => ledgerOf(commands),
     loseClock: () => void items.delete(wireName(CLOCK, THE_CLOCK)),
     loseStamp: (name) => void items.delete(wireName(STAMP, name)),
   }

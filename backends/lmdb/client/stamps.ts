@@ -1,4 +1,4 @@
-import { anchorClock, latestInvalidation, readClockOf } from '../clock-records.js'
+import { anchorClock, keysOf, latestInvalidation, readClock } from '../clock-records.js'
 import { after, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'
 
@@ -42,7 +42,7 @@ async function eachRow(
 
 function raiseFloor(store: Store, key: Buffer, cutoff: number): Promise<void> {
   return store.transact(`floor ${key.toString('latin1')}`, (read) => {
-    const { record, anchor, now, floor } = readClockOf(read, key)
+    const { record, anchor, now, floor } = readClock(read, keysOf(key))
     if (now === undefined) return { result: undefined }
     // A floor above the clock would invalidate values from the moment of their creation.
     const raised = Math.max(floor, Math.min(now.at, cutoff))
