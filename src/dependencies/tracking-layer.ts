@@ -14,13 +14,14 @@ import {
 } from '../base/maybe-promise.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
+  conditionOf,
   type Freshness,
   freshnessAt,
+  inStore,
   isUnmoved,
   type Ledger,
   type LedgerReading,
   type OpenLedger,
-  type WriteCondition,
 } from '../ledger/ledger.js'
 import { type DependencySnapshot, namesOf } from '../ledger/snapshot.js'
 import { validate } from '../ledger/validate.js'
@@ -232,20 +233,6 @@ function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
 /** No ledger vouches for an entry that was written without one. The region reports what is no cached value at all. */
 function withoutSnapshot(found: CachedValue): CachedValue | undefined {
   return isCachedValue(found) ? undefined : found
-}
-
-function inStore(opened: OpenLedger, names: readonly string[]): readonly string[] {
-  return opened.storeNames?.(names) ?? names
-}
-
-function conditionOf(opened: OpenLedger, { epoch, groups }: DependencySnapshot): WriteCondition {
-  return {
-    clock: opened.clock,
-    snapshot: {
-      epoch,
-      groups: groups.map(({ asOf, names }) => ({ asOf, names: inStore(opened, names) })),
-    },
-  }
 }
 
 function validateThenSet(

@@ -64,6 +64,19 @@ export interface LedgerQuestion {
   readonly expected: readonly string[]
 }
 
+/** A snapshot as the condition of a write. */
+export function conditionOf(opened: OpenLedger, { epoch, groups }: DependencySnapshot): WriteCondition {
+  return {
+    clock: opened.clock,
+    snapshot: { epoch, groups: groups.map(({ asOf, names }) => ({ asOf, names: inStore(opened, names) })) },
+  }
+}
+
+/** Names as the store knows them. */
+export function inStore(opened: OpenLedger, names: readonly string[]): readonly string[] {
+  return opened.storeNames?.(names) ?? names
+}
+
 /** Judges a snapshot by a reading of the ledger that has its stamps in the order of `namesOf`. */
 export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading): Freshness {
   const { now, stamps } = reading

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { freshnessAt } from '../ledger/ledger.js'
+import { conditionOf, freshnessAt } from '../ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 import { namesOf } from '../ledger/snapshot.js'
 import { validate } from '../ledger/validate.js'
@@ -214,7 +214,8 @@ const cases: readonly Case[] = [
     name: 'a write that is current is stored, with a token and without',
     async run({ backend, values: [one, other] }) {
       const ledger = ledgerOf(backend)
-      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+      const clock = ledger.open('clock')
+      const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
       assert.equal(await backend.set('plain', one, { ifCurrent }), 'stored')
       const token = await granted(backend, 'filled')
       await ledger.open('clock').invalidate(['another'], 'hard')
@@ -228,7 +229,8 @@ const cases: readonly Case[] = [
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
         await backend.set('key', one, {})
-        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+        const clock = ledger.open('clock')
+        const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
         await ledger.open('clock').invalidate(['a'], mode)
         assert.equal(await backend.set('key', other, { ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
@@ -242,7 +244,8 @@ const cases: readonly Case[] = [
       for (const mode of ['hard', 'soft'] as const) {
         const token = await granted(backend, 'key')
         const { settled } = await busy(backend, 'key')
-        const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+        const clock = ledger.open('clock')
+        const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
         await ledger.open('clock').invalidate(['a'], mode)
         assert.equal(await backend.set('key', value, { token, ifCurrent }), 'refused', mode)
         same(await backend.get('key'), undefined, mode)
@@ -256,7 +259,8 @@ const cases: readonly Case[] = [
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
       const token = await granted(backend, 'key')
-      const ifCurrent = { clock: 'clock', snapshot: snapshot(await ledger.open('clock').now(['a']), 'a') }
+      const clock = ledger.open('clock')
+      const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
       const thief = await granted(backend, 'key', 10_000, true)
       assert.equal(await backend.set('key', value, { token, ifCurrent }), 'lost')
       await ledger.open('clock').invalidate(['a'], 'hard')
@@ -270,7 +274,7 @@ const cases: readonly Case[] = [
     async run({ backend, values: [value] }) {
       const ledger = ledgerOf(backend)
       const { at } = await ledger.open('clock').now(['a'])
-      const ifCurrent = { clock: 'clock', snapshot: snapshot({ epoch: 'another', at }, 'a') }
+      const ifCurrent = conditionOf(ledger.open('clock'), snapshot({ epoch: 'another', at }, 'a'))
       assert.equal(await backend.set('key', value, { ifCurrent }), 'refused')
       same(await backend.get('key'), undefined)
     },
@@ -283,8 +287,8 @@ const cases: readonly Case[] = [
       await backend.set('refused', one, {})
       const token = await granted(backend, 'lost')
       await backend.delete('lost')
-      const current = { clock: 'clock', snapshot: snapshot(instant, 'b') }
-      const outdated = { clock: 'clock', snapshot: snapshot(instant, 'a', 'b') }
+      const current = conditionOf(ledger.open('clock'), snapshot(instant, 'b'))
+      const outdated = conditionOf(ledger.open('clock'), snapshot(instant, 'a', 'b'))
       await ledger.open('clock').invalidate(['a'], 'hard')
       same(
         await backend.setMulti([

@@ -78,12 +78,16 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
     held: (key) => step(`held ${key}`, () => inner.held(key)),
     ledger: {
       shared: false,
-      open: (clock) => ({
-        clock,
-        read: (names) => step('read ledger', () => ledger.open(clock).read(names), QUESTION),
-        now: (names) => step('begin', () => ledger.open(clock).now(names), NOTHING),
-        invalidate: (names, mode) => step('stamp', () => ledger.open(clock).invalidate(names, mode), NOTHING),
-      }),
+      open: (clock) => {
+        const opened = ledger.open(clock)
+        return {
+          clock: opened.clock,
+          ...(opened.storeNames && { storeNames: opened.storeNames }),
+          read: (names) => step('read ledger', () => opened.read(names), QUESTION),
+          now: (names) => step('begin', () => opened.now(names), NOTHING),
+          invalidate: (names, mode) => step('stamp', () => opened.invalidate(names, mode), NOTHING),
+        }
+      },
     },
   })
 }
