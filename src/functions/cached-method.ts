@@ -1,6 +1,6 @@
 import { CorralError } from '../base/errors.js'
 import { expectThat } from '../base/options.js'
-import { type AnyFunction, type Arguments, attempt, dress } from './cached-calls.js'
+import { type AnyFunction, type Arguments, attempt, dress } from './members.js'
 import type { CachedFunction, CacheOptions } from './types.js'
 
 type Bind = (instance: object) => CachedFunction<Arguments, unknown>

@@ -1,5 +1,5 @@
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectThat } from '../base/options.js'
+import { expectFunction } from '../base/options.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { dependsOn } from '../dependencies/depends-on.js'
 import { resolveVersions } from '../ledger/checked-names.js'
@@ -22,16 +22,9 @@ type Groups = Readonly<Record<string, (args: unknown) => IdPart | readonly IdPar
  */
 export function declared(
   options: CacheOptions | CacheMultiOptions,
-  grouped: (args: readonly unknown[]) => unknown = (args) => args,
+  grouped: (args: readonly unknown[]) => unknown,
 ): Declared | undefined {
   const { dependencies, resultDependencies, group = {} } = options
-  if (dependencies !== undefined) expectFunction(dependencies, '`dependencies`')
-  if (resultDependencies !== undefined) expectFunction(resultDependencies, '`resultDependencies`')
-  expectThat(
-    typeof group === 'object' && group !== null,
-    group,
-    '`group` to be an object such as { user: ([id]) => id }',
-  )
   const groups = Object.entries(group as Groups)
   for (const [name, member] of groups) expectFunction(member, `\`group.${name}\``)
   if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { type CreationJob, makeRegion, NO_VALUE } from '../../src/index.js'
+import { type CreationJob, makeRegion, NO_VALUE, optionsKeyGenerator } from '../../src/index.js'
 import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
 import { idle } from '../support/waiting.js'
 
@@ -288,6 +288,51 @@ describe('the wrapper of a function', () => {
       expect(() => region.cacheOnArguments({ namespace: 'n' })(fn as never)).toThrow(
         expect.objectContaining({ code: 'ERR_OPTION' }) as Error,
       )
+  })
+})
+
+describe('an option of a cached function', () => {
+  const open = () => openMemory<string>().region
+
+  it('may be one key for all arguments, or a function of them, which every member uses', async () => {
+    const region = open()
+    const all = region.cacheOnArguments({ namespace: 'all', key: 'all' })((name: string) => name)
+    const byId = region.cacheOnArguments({ namespace: 'id', key: ({ id }: { id: number }) => `${id}` })(
+      (user: { id: number; name: string }) => user.name,
+    )
+    expect([await all('a'), await all('b')]).toEqual(['a', 'a'])
+    expect([await byId({ id: 1, name: 'a' }), await byId({ id: 1, name: 'b' })]).toEqual(['a', 'a'])
+    await byId.invalidate({ id: 1, name: 'c' })
+    expect(await byId.get({ id: 1, name: 'd' })).toBe(NO_VALUE)
+    expect(byId.key({ id: 1, name: 'a' })).toBe('id|"1"')
+  })
+
+  it('may be a key beside a generator of the region that takes other arguments', async () => {
+    const region = makeRegion<string>({ backend: memory(), functionKeyGenerator: optionsKeyGenerator() })
+    const all = region.cacheOnArguments({ namespace: 'all', key: 'all' })((name: string) => name)
+    expect([await all('a'), await all('b')]).toEqual(['a', 'a'])
+  })
+
+  it('may switch it off, run it uncached without a key, and give every caller a copy', async () => {
+    const region = makeRegion<object>({ backend: memory() })
+    let enabled = true
+    const load = region.cacheOnArguments({
+      namespace: 'load',
+      enabled: () => enabled,
+      onKeyError: 'bypass',
+      copy: 'clone',
+    })((id: unknown) => ({ id }))
+    const [one, other] = [await load(1), await load(1)]
+    expect(one).toEqual(other)
+    expect(one).not.toBe(other)
+    expect(await load(load)).toEqual({ id: load })
+    enabled = false
+    expect(await load.get(1)).toBe(NO_VALUE)
+  })
+
+  it('is needed to run it uncached: without onKeyError it rejects arguments without a key', async () => {
+    const load = open().cacheOnArguments({ namespace: 'load' })((_: unknown) => 'value')
+    await expect(load(() => 1)).rejects.toMatchObject({ code: 'ERR_KEY_ARGUMENT' })
   })
 })
 
