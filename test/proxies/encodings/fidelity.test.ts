@@ -64,25 +64,25 @@ const pick = (columns: Record<string, Encoding>, names: readonly string[]) =>
 
 describe('the values that each encoding keeps', () => {
   it('is the table of docs/fidelity.md', async () => {
-    const page = `# What each encoding keeps
+    const page = `# Values that each encoding keeps
 
 This page is written by \`test/proxies/encodings/fidelity.test.ts\`, which stores each of these and reads it back; \`vitest -u\`
-renews it. *kept*: the same comes back, types, −0 and shared parts included. *refused*: \`set\` fails with
-\`ERR_UNENCODABLE\` and names the path, such as \`value.rows[3].price\`. What is neither is shown as it comes back.
+renews it. *kept*: the same value comes back, with types, −0 and shared parts. *refused*: \`set\` fails with
+\`ERR_UNENCODABLE\` and names the path, such as \`value.rows[3].price\`. Other results are shown as they come back.
 
 ${table(pick(STRICT, ['json()', 'msgpack()', 'v8()']))}
 
 The profiles \`bundled\` and \`records\` of \`msgpack()\` keep the same as \`faithful\`. \`regExp: true\` makes \`msgpack()\`
-and \`v8()\` keep RegExps, but for \`lastIndex\`. \`json()\` with a \`replacer\` keeps what its \`reviver\` brings back: what the
-replacer leaves alone is judged as above.
+and \`v8()\` keep RegExps, except \`lastIndex\`. \`json()\` with a \`replacer\` keeps every value that its \`reviver\` restores. The other
+values are kept or refused as above.
 
 Symbols as keys, properties that are not enumerable, own properties of arrays, prototypes that are \`null\`, and
-whether an object is frozen are no data to any encoding: they are left behind without a word.
+whether an object is frozen are no data to any encoding: they are dropped without an error.
 
 ## With \`lossy: true\`
 
-Nothing is looked at, and what the library makes of a value is stored. Refused is only what the library itself cannot
-take, and what no read would accept.
+Values are not checked, and the library's output is stored. A value is refused only if the library itself cannot take it,
+or no read would accept it.
 
 ${table(LOSSY)}
 `

@@ -99,7 +99,7 @@ export const SAMPLES: readonly Sample[] = [
     tolerated: true,
   },
   {
-    name: 'a getter, as what it answers',
+    name: 'a getter, as its result',
     value: {
       get a() {
         return 1
