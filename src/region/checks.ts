@@ -1,5 +1,6 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { Tracker } from '../backend/tracker.js'
+import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import type { CreateOptions } from '../creation/types.js'
@@ -7,7 +8,7 @@ import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
-import type { Configured } from './freshness.js'
+import type { RegionState } from './state.js'
 import type { SetOptions } from './types.js'
 
 const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
@@ -67,7 +68,7 @@ export function checkCreateOptions(options: CreateOptions<never>): void {
 }
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
-export function expectTracker(region: Configured): Tracker {
+export function expectTracker(region: RegionState): Tracker {
   const { tracker } = region
   if (tracker?.tracksDependencies) return tracker
   throw new CorralError(
@@ -81,7 +82,7 @@ export function expectTracker(region: Configured): Tracker {
  * @throws CorralError `ERR_OPTION`, `ERR_NO_LEDGER`, `ERR_VERSION` or `ERR_AS_OF_MISSING`
  */
 export function dependenciesOf(
-  region: Configured,
+  region: RegionState,
   { dependencies = [], asOf }: SetOptions,
 ): readonly string[] {
   const names = listNames(dependencies, false)
@@ -95,4 +96,10 @@ export function dependenciesOf(
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
     )
   return names
+}
+
+/** The age in ms up to which a value is fresh to this call. `undefined`: the entry's own or the region's time decides. */
+export function limitOf(given: CreateOptions<never>['expirationTime']): number | undefined {
+  if (given === undefined) return undefined
+  return typeof given === 'number' && given > 0 ? given : milliseconds(given, 'expirationTime')
 }

@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { withTypedFailures } from '../backend/typed-failures.js'
@@ -7,19 +6,13 @@ import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { rejectUnknownOptions } from '../base/options.js'
+import { delay } from '../base/timers.js'
 import { expectBackend } from '../chain/wrap.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
-import type { Configured, Created } from './freshness.js'
 import { localInvalidation, type RegionInvalidator } from './region-invalidator.js'
+import type { Created, RegionState } from './state.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
-
-/** A configured region together with what ends it. */
-export interface ConfiguredRegion extends Configured {
-  readonly limits: readonly string[]
-  /** Calls off its jobs; closes the backend if no other region uses it. */
-  release(): Promise<void>
-}
 
 const LATER = [
   'backend',
@@ -75,46 +68,32 @@ function mustBeFunction(option: string, value: unknown): void {
     throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${formatValue(value)}.`)
 }
 
-/** What a region is through all its configurations. */
-export interface Identity {
+/** The parts of a region that outlive its configurations. */
+export interface RegionIdentity {
+  /** The name that invalidates everything in the region. */
   readonly own: string
   readonly local: RegionInvalidator
 }
 
 let unnamed = 0
 
-/** The name by which everything in a region is invalidated must outlive a new configuration, and so must its local marks. */
-export function identify(name: string | undefined): Identity {
+export function identify(name: string | undefined): RegionIdentity {
   return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
 }
 
 const users = new WeakMap<object, number>()
 
-/** Puts a region together, or throws and leaves nothing half-done. */
+/** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
-  identity: Identity,
+  identity: RegionIdentity,
   base: RegionOptions,
   more: ConfigureOptions,
-): ConfiguredRegion {
+): RegionState {
   rejectUnknownOptions(more, [...LATER, 'replaceExistingBackend'], 'configure()')
   checkShared(more)
   const options = { ...defined(base), ...defined(more) }
-  const chain = expectBackend(
-    more.backend,
-    '`backend` to be a backend such as memory(), or wrap(backend, ...proxies)',
-  ) as Backend<CachedValue>
-  if (chain.stores === 'bytes')
-    throw new CorralError(
-      'ERR_CHAIN',
-      `Backend '${chain.name}' stores bytes, and nothing in its chain encodes values: put an encoding around it, wrap(${chain.name}, msgpack()).`,
-    )
   const { name } = options
-  const shared = chain.tracker?.shared ?? chain.ledger?.shared ?? false
-  if (shared && name === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
-    )
+  const chain = expectChain(more.backend, name)
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
   const backend = withTypedFailures(tracked)
@@ -123,14 +102,7 @@ export function configureRegion(
   const limits = limitsOf(backend)
   users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
-  const regionDogpile = dogpile<Created>({
-    wait: options.lease?.wait ?? '60s',
-    renewEvery: leaseMs / 3,
-    runner: options.asyncCreationRunner,
-    signal: closing.signal,
-  })
-  let released: Promise<void> | undefined
-  return {
+  const state: Omit<RegionState, 'release'> = {
     name,
     own: identity.own,
     backend,
@@ -141,21 +113,47 @@ export function configureRegion(
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     leaseMs,
-    dogpile: regionDogpile,
+    dogpile: dogpile<Created>({
+      wait: options.lease?.wait ?? '60s',
+      renewEvery: leaseMs / 3,
+      runner: options.asyncCreationRunner,
+      signal: closing.signal,
+    }),
     limits,
-    release() {
-      released ??= (async () => {
-        closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
-        const left = (users.get(chain.actual) ?? 1) - 1
-        users.set(chain.actual, left)
-        if (left > 0) return
-        // Creations under way may still fill; one that never ends must not keep the backend open.
-        await Promise.race([regionDogpile.idle(), pause(leaseMs, undefined, { ref: false })])
-        await backend.close()
-      })()
-      return released
-    },
   }
+  let released: Promise<void> | undefined
+  return { ...state, release: () => (released ??= release(state, closing)) }
+}
+
+function expectChain(given: unknown, name: string | undefined): Backend<CachedValue> {
+  const chain = expectBackend(
+    given,
+    '`backend` to be a backend such as memory(), or wrap(backend, ...proxies)',
+  ) as Backend<CachedValue>
+  if (chain.stores === 'bytes')
+    throw new CorralError(
+      'ERR_CHAIN',
+      `Backend '${chain.name}' stores bytes, and nothing in its chain encodes values: put an encoding around it, wrap(${chain.name}, msgpack()).`,
+    )
+  if ((chain.tracker?.shared ?? chain.ledger?.shared ?? false) && name === undefined)
+    throw new CorralError(
+      'ERR_OPTION',
+      `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
+    )
+  return chain
+}
+
+async function release(
+  { backend, dogpile: creations, leaseMs }: Omit<RegionState, 'release'>,
+  closing: AbortController,
+): Promise<void> {
+  closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
+  const left = (users.get(backend.actual) ?? 1) - 1
+  users.set(backend.actual, left)
+  if (left > 0) return
+  // Creations under way may still fill; one that never ends must not keep the backend open.
+  await Promise.race([creations.idle(), delay(leaseMs, { ref: false })])
+  await backend.close()
 }
 
 /** An option that is there but undefined must not hide one that was given before. */

@@ -8,168 +8,157 @@ import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Lookup } from '../dogpile/types.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
-import { checkCreateOptions, checkCreator } from './checks.js'
-import {
-  type Configured,
-  type Created,
-  type CreationPlan,
-  isFreshHit,
-  matchesSession,
-  readOne,
-  recordRead,
-  serveHit,
-  toLookup,
-} from './freshness.js'
-import { limitOf, type RegionUse } from './holder.js'
-import { driverOf } from './run-creator.js'
+import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
+import { driverOf } from './driver.js'
+import { isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup } from './serve.js'
+import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 
 const reads = diagnostics('read')
 const NO_OPTIONS = {}
-/** What most callers have found before they create. */
+/** The lookup of most callers before they create. */
 const NOTHING: readonly Lookup<Created>[] = [{ state: 'missing' }]
 
-/** What makes the values of a region: when they are missing or stale, or because it is told to. */
-export function regionCreations<V>({
-  use,
-  operation,
-}: RegionUse): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> &
-  Pick<FunctionStore<V>, 'refreshMulti' | 'renew'> {
-  /** The slow half of getOrCreate. Of a thousand callers one needs the steps, so the others do not build them. */
-  const createOne = <T>(
-    region: Configured,
-    key: string,
-    creator: Creator<T>,
-    options: CreateOptions<never>,
-    expiration: number | undefined,
-    seen: readonly Lookup<Created>[],
-  ): Promise<T> => {
-    if (reads.hasSubscribers)
-      reads.publish({ region: region.name, key, result: seen === NOTHING ? 'miss' : 'stale' })
-    const steps = () =>
-      driverOf(
-        region,
-        planOf((_, creation) => one(creator(creation)), options),
-      )
-    const inside = currentTransaction()
-    return region.dogpile.run(key, steps, { ...reading(options, inside), seen }).then(({ entry }) => {
-      recordRead(region, key, entry, entry.metadata.stale === true, expiration, inside)
-      return entry.payload as T
-    })
+/** The operations that create values: if they are missing or stale, or because the caller says so. */
+export function regionCreations<V>(
+  handle: RegionHandle,
+): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> & Pick<FunctionStore<V>, 'refreshMulti' | 'renew'> {
+  const { operation } = handle
+  return {
+    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create),
+    getOrCreateMulti: (keys, creator, create = {}) =>
+      operation((region) => getOrCreateMulti(region, keys, creator, create as CreateOptions<never>)),
+    refreshMulti: (keys, creator, create = {}) =>
+      operation((region) => refreshMulti(region, keys, creator, create as CreateOptions<never>)),
+    renew: (key, creator, create) =>
+      operation((region) => renew(region, key, creator, create as CreateOptions<never>)),
   }
-
-  const getOrCreate = <T extends V>(
-    key: string,
-    creator: Creator<T>,
-    create?: CreateOptions<T>,
-  ): Promise<T> => {
-    try {
-      const region = use()
-      checkKey(key)
-      checkCreator(creator)
-      const limit = limitOf(create?.expirationTime)
-      const found = readOne(region, key)
-      if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
-      const options = (create ?? NO_OPTIONS) as CreateOptions<never>
-      if (typeof options !== 'object') checkCreateOptions(options)
-      if (found === undefined) return createOne<T>(region, key, creator, options, limit, NOTHING)
-      const go = (entry: CachedValue | undefined): MaybePromise<T> =>
-        andThen(toLookup(region, key, entry, limit), (first) =>
-          first.state === 'fresh'
-            ? serveHit<T>(region, key, entry as CachedValue, limit)
-            : createOne<T>(
-                region,
-                key,
-                creator,
-                options,
-                limit,
-                first.state === 'missing' ? NOTHING : [first],
-              ),
-        )
-      if (!isPromise(found)) return Promise.resolve(go(found))
-      return found.then(go, (error) => {
-        throw backendError(region.chain.name, error)
-      })
-    } catch (error) {
-      return Promise.reject(error)
-    }
-  }
-
-  const getOrCreateMulti = <T extends V>(
-    keys: readonly string[],
-    creator: MultiCreator<T>,
-    create: CreateOptions<T> = {},
-  ): Promise<(T | NoValue)[]> =>
-    operation(async (region) => {
-      checkKeys(keys)
-      checkCreator(creator)
-      if (keys.length === 0) return []
-      const options = create as CreateOptions<never>
-      const plan = planOf(creator, options)
-      const unique = [...new Set(keys)].sort()
-      const inside = currentTransaction()
-      const made = await region.dogpile.runMulti(unique, driverOf(region, plan), reading(options, inside))
-      for (const [key, { entry }] of made)
-        recordRead(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
-      return keys.map((key) => made.get(key)?.entry.payload as T)
-    })
-
-  /** Creates a softly invalidated value anew; `false`: what was made could not be stored, and the older value stays. */
-  const renew = <T>(key: string, creator: MultiCreator<T>, create: CreateOptions<T>): Promise<boolean> =>
-    operation(async (region) => {
-      checkKey(key)
-      const options = create as CreateOptions<never>
-      const plan = planOf(creator, options)
-      const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(options))
-      // What is kept back by choice, such as NO_VALUE for a record that is gone, must not be outlived by an older value.
-      if (filled === 'withheld') await region.backend.delete(key)
-      return filled === 'stored' || filled === 'withheld'
-    })
-
-  /** Creates anew, in one creation. What could not be stored leaves nothing behind: an older value must not outlive it. */
-  const refreshMulti = <T>(
-    keys: readonly string[],
-    creator: MultiCreator<T>,
-    create: CreateOptions<T> = {},
-  ): Promise<(T | NoValue)[]> =>
-    operation(async (region) => {
-      checkKeys(keys)
-      if (keys.length === 0) return []
-      const options = create as CreateOptions<never>
-      const plan = planOf(creator, options)
-      const inside = currentTransaction()
-      const renewed = await region.dogpile.renewMulti(
-        [...new Set(keys)],
-        driverOf(region, plan),
-        runOptions(options),
-      )
-      for (const [key, { value, filled }] of renewed) {
-        if (filled !== 'stored') await region.backend.delete(key)
-        recordRead(region, key, value.entry, false, plan.expiration, inside)
-      }
-      return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
-    })
-
-  return { getOrCreate, getOrCreateMulti, refreshMulti, renew }
 }
 
-const planOf = (create: CreationPlan['create'], options: CreateOptions<never>): CreationPlan => {
+function getOrCreate<T>(
+  { use }: RegionHandle,
+  key: string,
+  creator: Creator<T>,
+  create?: CreateOptions<T>,
+): Promise<T> {
+  try {
+    const region = use()
+    checkKey(key)
+    checkCreator(creator)
+    const limit = limitOf(create?.expirationTime)
+    const found = readOne(region, key)
+    if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
+    const options = (create ?? NO_OPTIONS) as CreateOptions<never>
+    if (typeof options !== 'object') checkCreateOptions(options)
+    const createFor = (seen: readonly Lookup<Created>[]) =>
+      createOne<T>(region, key, creator, options, limit, seen)
+    if (found === undefined) return createFor(NOTHING)
+    const proceed = (entry: CachedValue | undefined): MaybePromise<T> =>
+      andThen(toLookup(region, key, entry, limit), (lookup) =>
+        lookup.state === 'fresh'
+          ? serveHit<T>(region, key, entry as CachedValue, limit)
+          : createFor(lookup.state === 'missing' ? NOTHING : [lookup]),
+      )
+    if (!isPromise(found)) return Promise.resolve(proceed(found))
+    return found.then(proceed, (error) => {
+      throw backendError(region.chain.name, error)
+    })
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+/** The slow half of getOrCreate. Of a thousand callers one needs the driver, so the others do not build it. */
+function createOne<T>(
+  region: RegionState,
+  key: string,
+  creator: Creator<T>,
+  options: CreateOptions<never>,
+  expiration: number | undefined,
+  seen: readonly Lookup<Created>[],
+): Promise<T> {
+  if (reads.hasSubscribers)
+    reads.publish({ region: region.name, key, result: seen === NOTHING ? 'miss' : 'stale' })
+  const driver = () =>
+    driverOf(
+      region,
+      planOf((_, creation) => asList(creator(creation)), options),
+    )
+  const inside = currentTransaction()
+  return region.dogpile.run(key, driver, { ...readOptions(options, inside), seen }).then(({ entry }) => {
+    recordRead(region, key, entry, entry.metadata.stale === true, expiration, inside)
+    return entry.payload as T
+  })
+}
+
+async function getOrCreateMulti<T>(
+  region: RegionState,
+  keys: readonly string[],
+  creator: MultiCreator<T>,
+  options: CreateOptions<never>,
+): Promise<(T | NoValue)[]> {
+  checkKeys(keys)
+  checkCreator(creator)
+  if (keys.length === 0) return []
+  const plan = planOf(creator, options)
+  const unique = [...new Set(keys)].sort()
+  const inside = currentTransaction()
+  const created = await region.dogpile.runMulti(unique, driverOf(region, plan), readOptions(options, inside))
+  for (const [key, { entry }] of created)
+    recordRead(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
+  return keys.map((key) => created.get(key)?.entry.payload as T)
+}
+
+/** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
+async function refreshMulti<T>(
+  region: RegionState,
+  keys: readonly string[],
+  creator: MultiCreator<T>,
+  options: CreateOptions<never>,
+): Promise<(T | NoValue)[]> {
+  checkKeys(keys)
+  if (keys.length === 0) return []
+  const plan = planOf(creator, options)
+  const inside = currentTransaction()
+  const unique = [...new Set(keys)]
+  const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(options))
+  for (const [key, { value, filled }] of renewed) {
+    if (filled !== 'stored') await region.backend.delete(key)
+    recordRead(region, key, value.entry, false, plan.expiration, inside)
+  }
+  return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
+}
+
+/** Creates a softly invalidated value again. `false`: the new value could not be stored, and the older one stays. */
+async function renew<T>(
+  region: RegionState,
+  key: string,
+  creator: MultiCreator<T>,
+  options: CreateOptions<never>,
+): Promise<boolean> {
+  checkKey(key)
+  const plan = planOf(creator, options)
+  const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(options))
+  // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
+  if (filled === 'withheld') await region.backend.delete(key)
+  return filled === 'stored' || filled === 'withheld'
+}
+
+function planOf(create: CreationPlan['create'], options: CreateOptions<never>): CreationPlan {
   checkCreateOptions(options)
   const { expirationTime, shouldCache } = options
   return { create, expiration: limitOf(expirationTime), shouldCache }
 }
-const runOptions = ({ wait, signal }: CreateOptions<never>) => ({
-  wait: wait === undefined ? undefined : milliseconds(wait, 'wait'),
-  signal,
-})
 
-/** Who reads may have what others make; what is made in a transaction is for nobody else. */
-const reading = (options: CreateOptions<never>, inside: Transaction | undefined) => ({
-  ...runOptions(options),
-  accept: matchesSession,
-  alone: !!inside,
-})
+function runOptions({ wait, signal }: CreateOptions<never>) {
+  return { wait: wait === undefined ? undefined : milliseconds(wait, 'wait'), signal }
+}
 
-function one(value: unknown): MaybePromise<readonly unknown[]> {
+/** A reader may share another caller's creation. A value created inside a transaction is never shared. */
+function readOptions(options: CreateOptions<never>, inside: Transaction | undefined) {
+  return { ...runOptions(options), accept: matchesSession, alone: !!inside }
+}
+
+function asList(value: unknown): MaybePromise<readonly unknown[]> {
   return isPromise(value) ? Promise.resolve(value).then((later: unknown) => [later]) : [value]
 }

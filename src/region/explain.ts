@@ -1,10 +1,11 @@
 import { isCachedValue } from '../backend/cached-value.js'
 import { namesOf } from '../ledger/snapshot.js'
-import { type Configured, freshnessOf } from './freshness.js'
+import { freshnessOf } from './serve.js'
+import type { RegionState } from './state.js'
 import type { Explanation } from './types.js'
 
 /** Looks at a key without judging by the chain alone, which hides what it does not vouch for. */
-export async function explain(region: Configured, key: string): Promise<Explanation> {
+export async function explain(region: RegionState, key: string): Promise<Explanation> {
   const { backend, tracker, precise } = region
   const [served, inspected, locked] = await Promise.all([
     backend.get(key),

@@ -6,8 +6,8 @@ import { checkKey, checkKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { checkMode, expectTracker } from './checks.js'
-import type { RegionHolder } from './holder.js'
 import { markStale } from './mark-stale.js'
+import type { RegionHandle } from './state.js'
 import type { Region } from './types.js'
 
 type Invalidations = Pick<
@@ -20,11 +20,11 @@ type Invalidations = Pick<
  * @param renewing - the region itself, which is asked for what is renewed
  */
 export function regionInvalidations(
-  holder: RegionHolder,
+  handle: RegionHandle,
   signals: RegionSignals,
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
-  const { operation } = holder
+  const { operation } = handle
   const removeMany = (keys: readonly string[], cause?: InvalidationReason): Promise<void> =>
     operation((region) => {
       checkKeys(keys)
@@ -69,11 +69,11 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return runRenewal(holder.calls ?? at, async (left) => {
+        return runRenewal(handle.calls ?? at, async (left) => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
-          const others = left(holder.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await holder.calls?.repeat(others, renewing)
+          const others = left(handle.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
+          await handle.calls?.repeat(others, renewing)
         })
       }),
   }

@@ -1,41 +1,42 @@
 import type { Outcome } from '../backend/backend.js'
-import { isCachedValue } from '../backend/cached-value.js'
+import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
+import type { Granted } from '../backend/lease.js'
 import { CorralError } from '../base/errors.js'
-import { type Configured, physicalLifetime } from './freshness.js'
+import { physicalLifetime } from '../freshness/freshness.js'
+import type { RegionState } from './state.js'
 
-/** How often a soft invalidation tries to mark an entry before it removes it instead. */
-const MARKINGS = 3
+/** How often a soft invalidation tries to mark an entry before it removes the entry. */
+const ATTEMPTS = 3
 
 /**
- * Marks one key stale: takes its lease, which voids creations under way, and rewrites its metadata under that token.
- * Whatever voids the token meanwhile is newer than the mark, unless the lease merely expired: hence the repetition.
+ * Marks one key stale: takes its lease, which voids creations under way, and rewrites the entry's metadata under that token.
+ * A change that voids the token meanwhile is newer than the mark, unless the lease merely expired: hence the repetition.
  */
-export async function markStale(region: Configured, key: string): Promise<void> {
-  for (let attempt = 0; attempt < MARKINGS; attempt++) if ((await tryToMark(region, key)) !== 'lost') return
+export async function markStale(region: RegionState, key: string): Promise<void> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) if ((await tryToMark(region, key)) !== 'lost') return
   await region.backend.delete(key)
 }
 
-async function tryToMark(region: Configured, key: string): Promise<Outcome> {
-  const { backend } = region
-  const { token } = await backend.acquire(key, region.leaseMs, { steal: true })
+async function tryToMark(region: RegionState, key: string): Promise<Outcome> {
+  const { backend, leaseMs, tracker } = region
+  const { token, found } = (await backend.acquire(key, leaseMs, {
+    steal: true,
+    names: tracker && [],
+  })) as Partial<Granted<CachedValue>>
   if (token === undefined)
     throw new CorralError('ERR_BACKEND', `Backend '${backend.name}' did not hand over the lease of '${key}'.`)
   let outcome: Outcome | undefined
   try {
-    const found = await backend.get(key)
     if (isCachedValue(found)) {
       const { payload, metadata } = found
       const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
       const left =
         ttl === undefined ? {} : { ttl: Math.max(60_000, ttl - (region.precise.now() - metadata.createdAt)) }
-      outcome = await backend.set(
-        key,
-        { payload, metadata: { ...metadata, stale: true } },
-        { ...left, token },
-      )
+      const marked = { payload, metadata: { ...metadata, stale: true } }
+      outcome = await backend.set(key, marked, { ...left, token })
     } else {
-      // What cannot be read here and now may be there all the same: in other processes' stores, for a later session, for a
-      // newer version of the application.
+      // An entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer
+      // version of the application.
       await backend.delete(key)
       outcome = 'stored'
     }

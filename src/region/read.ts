@@ -3,86 +3,84 @@ import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
-import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit } from './freshness.js'
-import { limitOf, type RegionUse } from './holder.js'
-import type { ReadOptions, Region } from './types.js'
+import { limitOf } from './checks.js'
+import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit } from './serve.js'
+import type { RegionHandle, RegionState } from './state.js'
+import type { ReadOptions, Region, ValueMetadata } from './types.js'
 
-/** What reads a region and creates nothing. */
-export function regionReads<V>({
-  use,
-  operation,
-}: RegionUse): Pick<Region<V>, 'get' | 'getMulti' | 'peek' | 'has' | 'getValueMetadata'> {
-  const get = (key: string, read?: ReadOptions): Promise<V | NoValue> => {
-    try {
-      const region = use()
-      checkKey(key)
-      const limit = limitOf(read?.expirationTime)
-      const found = readOne(region, key)
-      if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
-      const staleToo = read?.ignoreExpiration === true
-      if (!isPromise(found)) return Promise.resolve(serve<V>(region, key, found, limit, staleToo))
-      return found.then(
-        (entry) => serve<V>(region, key, entry, limit, staleToo),
-        (error) => {
-          throw backendError(region.chain.name, error)
-        },
-      )
-    } catch (error) {
-      return Promise.reject(error)
-    }
-  }
-
-  const getMulti = (keys: readonly string[], read: ReadOptions = {}): Promise<(V | NoValue)[]> =>
-    operation((region) => {
-      checkKeys(keys)
-      const limit = limitOf(read.expirationTime)
-      return andThen(region.backend.getMulti(keys), (entries) =>
-        Promise.all(
-          entries.map((entry, i) =>
-            serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
-          ),
-        ),
-      )
-    })
-
+/** The operations that read a region and create nothing. */
+export function regionReads<V>(
+  handle: RegionHandle,
+): Pick<Region<V>, 'get' | 'getMulti' | 'peek' | 'has' | 'getValueMetadata'> {
+  const { use, operation } = handle
   return {
-    get,
-    getMulti,
-    peek(key, read) {
-      const at = use()
-      checkKey(key)
-      const found = readOne(at, key)
-      const limit = limitOf(read?.expirationTime)
-      if (isFreshHit(at, found, limit)) return serveHit<V>(at, key, found, limit)
-      const answer: MaybePromise<V | NoValue> = isPromise(found)
-        ? found.then(() => NO_VALUE)
-        : serve<V>(at, key, found, limit, read?.ignoreExpiration === true)
-      if (!isPromise<V | NoValue>(answer)) return answer as V | NoValue
-      void ignoreRejection(answer)
-      throw new CorralError(
-        'ERR_ASYNC_BACKEND',
-        `peek() needs a chain that answers at once; '${at.backend.name}' or a layer around it answers later, or the check of a version does. Use get().`,
-      )
-    },
-    has: async (key, read) => (await get(key, read)) !== NO_VALUE,
-    getValueMetadata: (key, read = {}) =>
-      operation(async (at) => {
-        checkKey(key)
-        const found = await at.backend.get(key)
+    get: (key, read) => get<V>(handle, key, read),
+    has: async (key, read) => (await get<V>(handle, key, read)) !== NO_VALUE,
+    peek: (key, read) => peek<V>(use(), key, read),
+    getMulti: (keys, read = {}) =>
+      operation((region) => {
+        checkKeys(keys)
         const limit = limitOf(read.expirationTime)
-        const freshness = await freshnessOf(at, key, found, limit)
-        if (
-          found === undefined ||
-          freshness === 'invalid' ||
-          (freshness === 'stale' && read.ignoreExpiration !== true)
+        return andThen(region.backend.getMulti(keys), (entries) =>
+          Promise.all(
+            entries.map((entry, i) =>
+              serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
+            ),
+          ),
         )
-          return undefined
-        recordRead(at, key, found, freshness === 'stale', limit)
-        return {
-          payload: found.payload as V,
-          metadata: found.metadata,
-          age: at.precise.now() - found.metadata.createdAt,
-        }
       }),
+    getValueMetadata: (key, read = {}) => operation((region) => getValueMetadata<V>(region, key, read)),
   }
+}
+
+function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise<V | NoValue> {
+  try {
+    const region = use()
+    checkKey(key)
+    const limit = limitOf(read?.expirationTime)
+    const found = readOne(region, key)
+    if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
+    const staleToo = read?.ignoreExpiration === true
+    if (!isPromise(found)) return Promise.resolve(serve<V>(region, key, found, limit, staleToo))
+    return found.then(
+      (entry) => serve<V>(region, key, entry, limit, staleToo),
+      (error) => {
+        throw backendError(region.chain.name, error)
+      },
+    )
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoValue {
+  checkKey(key)
+  const found = readOne(region, key)
+  const limit = limitOf(read?.expirationTime)
+  if (isFreshHit(region, found, limit)) return serveHit<V>(region, key, found, limit)
+  const result: MaybePromise<V | NoValue> = isPromise(found)
+    ? found.then(() => NO_VALUE)
+    : serve<V>(region, key, found, limit, read?.ignoreExpiration === true)
+  if (!isPromise<V | NoValue>(result)) return result as V | NoValue
+  void ignoreRejection(result)
+  throw new CorralError(
+    'ERR_ASYNC_BACKEND',
+    `peek() needs a chain that answers at once; '${region.backend.name}' or a layer around it answers later, or the check of a version does. Use get().`,
+  )
+}
+
+async function getValueMetadata<V>(
+  region: RegionState,
+  key: string,
+  read: ReadOptions,
+): Promise<ValueMetadata<V> | undefined> {
+  checkKey(key)
+  const found = await region.backend.get(key)
+  const limit = limitOf(read.expirationTime)
+  const freshness = await freshnessOf(region, key, found, limit)
+  if (found === undefined || freshness === 'invalid') return undefined
+  if (freshness === 'stale' && read.ignoreExpiration !== true) return undefined
+  recordRead(region, key, found, freshness === 'stale', limit)
+  const { payload, metadata } = found
+  return { payload: payload as V, metadata, age: region.precise.now() - metadata.createdAt }
 }

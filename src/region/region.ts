@@ -7,71 +7,72 @@ import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
-import { checkRegionOptions, configureRegion, identify } from './configure.js'
+import { checkRegionOptions, configureRegion, identify, type RegionIdentity } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
-import { regionHolder } from './holder.js'
 import { regionInvalidations } from './invalidate.js'
 import { regionReads } from './read.js'
 import { fromSettings, replaces } from './settings-reader.js'
-import type { Region, RegionOptions } from './types.js'
+import { type RegionHandle, regionHandle } from './state.js'
+import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
 /**
- * Makes a region, configured at once when a `backend` is given, else later by `configure`.
+ * Makes a region, configured at once if a `backend` is given, else later by `configure`.
  * Functions may be decorated before that; using the region throws `ERR_NOT_CONFIGURED`.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const users = makeRegion<string>({ name: 'users', expirationTime: '5m', backend: memory() })
+ * console.log(await users.getOrCreate('5', () => 'Ada'))
+ * ```
  * @throws CorralError `ERR_OPTION` or `ERR_CHAIN` when an option cannot be right.
  */
 export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
   checkRegionOptions(options)
-  const { name } = options
-  const identity = identify(name)
-  const signals = regionSignals(name)
-  const holder = regionHolder(name)
-  const { use, operation } = holder
+  const identity = identify(options.name)
+  const signals = regionSignals(options.name)
+  const handle = regionHandle(options.name)
 
-  const reads = regionReads<V>(holder)
-  const { refreshMulti, renew, ...creations } = regionCreations<V>(holder)
-  const writes = regionWrites<V>(holder)
-  const invalidations = regionInvalidations(holder, signals, reads)
-  const store: FunctionStore<V> = {
+  const reads = regionReads<V>(handle)
+  const { refreshMulti, renew, ...creations } = regionCreations<V>(handle)
+  const operations = {
     ...reads,
     ...creations,
-    ...writes,
-    ...invalidations,
+    ...regionWrites<V>(handle),
+    ...regionInvalidations(handle, signals, reads),
+    ...regionQuestions(handle),
+  }
+  const store: FunctionStore<V> = {
+    ...operations,
     refreshMulti,
     renew,
-    asOf: () => region.asOf(),
-    recordCall: (key, names, again) => holder.calls?.record(key, names, again),
+    recordCall: (key, names, again) => handle.calls?.record(key, names, again),
   }
+  const { functionKeyGenerator: keys = functionKeyGenerator } = options
+  const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
 
   const region: Region<V> = {
-    name,
+    name: options.name,
     get isConfigured() {
-      return holder.configured !== undefined
+      return handle.state !== undefined
     },
     get actualBackend() {
-      return use().backend.actual
+      return handle.use().backend.actual
     },
     get guarantees() {
-      const { backend, limits } = use()
+      const { backend, limits } = handle.use()
       return { reach: backend.reach, limits }
     },
     configure(more) {
-      const { configured } = holder
-      if (configured !== undefined && more?.replaceExistingBackend !== true)
-        throw new CorralError(
-          'ERR_ALREADY_CONFIGURED',
-          `Region ${name === undefined ? '' : `'${name}' `}is configured already, with backend '${configured.backend.name}'. Say replaceExistingBackend: true to replace it.`,
-        )
-      const former = holder.adopt(configureRegion(identity, options, more))
-      // Creations under way still use the former backend; that it cannot be closed is nobody's to catch.
-      former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
+      reconfigure(handle, identity, options, more)
       return region
     },
     configureFromConfig(settings, prefix) {
-      // Before anything is made of the settings: a second connection must not be left open.
-      if (holder.configured !== undefined && !replaces(settings, prefix)) region.configure({} as never)
+      // Before a backend is built from the settings: a second connection must not be left open.
+      if (handle.state !== undefined && !replaces(settings, prefix)) region.configure({} as never)
       const more = fromSettings(settings, prefix)
       try {
         return region.configure(more)
@@ -83,36 +84,50 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
         throw error
       }
     },
-    ...reads,
-    ...creations,
-    ...writes,
-    ...invalidations,
+    ...operations,
     on: signals.on,
-    asOf: () => operation((at) => expectTracker(at).asOf([at.own])),
-    explain: (key) =>
-      operation((at) => {
-        checkKey(key)
-        return explain(at, key)
-      }),
-    keyIsLocked: (key) =>
-      operation((at) => {
-        checkKey(key)
-        return at.backend.held(key)
-      }),
-    cacheOnArguments: (cache) =>
-      makeCacheOnArguments<V>(store, cache, options.functionKeyGenerator ?? functionKeyGenerator),
-    cacheMultiOnArguments: (cache) =>
-      makeCacheMultiOnArguments<V>(
-        store,
-        cache,
-        options.functionMultiKeyGenerator ?? functionMultiKeyGenerator,
-      ),
+    cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
+    cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(store, cache, multiKeys),
     async close() {
-      await holder.close()?.release()
+      await handle.close()?.release()
     },
   }
-  signals.attach(region, () => expectTracker(use()))
-  if (options.backend !== undefined)
-    holder.adopt(configureRegion(identity, options, { backend: options.backend }))
+  signals.attach(region, () => expectTracker(handle.use()))
+  const { backend } = options
+  if (backend !== undefined) handle.adopt(configureRegion(identity, options, { backend }))
   return region
+}
+
+function reconfigure(
+  handle: RegionHandle,
+  identity: RegionIdentity,
+  options: RegionOptions,
+  more: ConfigureOptions,
+): void {
+  const { state } = handle
+  if (state !== undefined && more?.replaceExistingBackend !== true)
+    throw new CorralError(
+      'ERR_ALREADY_CONFIGURED',
+      `Region ${state.name === undefined ? '' : `'${state.name}' `}is configured already, with backend '${state.backend.name}'. Say replaceExistingBackend: true to replace it.`,
+    )
+  const former = handle.adopt(configureRegion(identity, options, more))
+  // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
+  former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
+}
+
+/** The operations that only ask. */
+function regionQuestions({ operation }: RegionHandle): Pick<Region, 'asOf' | 'explain' | 'keyIsLocked'> {
+  return {
+    asOf: () => operation((region) => expectTracker(region).asOf([region.own])),
+    explain: (key) =>
+      operation((region) => {
+        checkKey(key)
+        return explain(region, key)
+      }),
+    keyIsLocked: (key) =>
+      operation((region) => {
+        checkKey(key)
+        return region.backend.held(key)
+      }),
+  }
 }

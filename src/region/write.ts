@@ -3,16 +3,16 @@ import type { CachedValue, Metadata } from '../backend/cached-value.js'
 import { stamp } from '../base/clock.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
+import { physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
-import { checkPairs, dependenciesOf } from './checks.js'
-import { physicalLifetime } from './freshness.js'
-import { limitOf, type RegionUse } from './holder.js'
+import { checkPairs, dependenciesOf, limitOf } from './checks.js'
+import type { RegionHandle } from './state.js'
 import type { Region, SetOptions } from './types.js'
 
 const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
 
 /** What puts values into a region that were not made by a creator. */
-export function regionWrites<V>({ operation }: RegionUse): Pick<Region<V>, 'set' | 'setMulti'> {
+export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 'set' | 'setMulti'> {
   const setMulti = (
     given: Iterable<readonly [key: string, value: V]>,
     set: SetOptions = {},

@@ -1,0 +1,136 @@
+/** From a stored entry to a caller: is it fresh, may the caller have it, and what depends on it from then on. */
+import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { backendError } from '../backend/typed-failures.js'
+import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { currentScope, forbidTracking } from '../creation/scope.js'
+import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
+import type { Lookup } from '../dogpile/types.js'
+import { freshFor, isStale } from '../freshness/freshness.js'
+import { outdated } from '../ledger/checked-names.js'
+import type { Freshness } from '../ledger/ledger.js'
+import type { Created, RegionState } from './state.js'
+
+const MISSING = { state: 'missing' } as const
+const reads = diagnostics('read')
+
+/** Reads one entry of the chain, with its failures typed. */
+export function readOne({ chain }: RegionState, key: string): MaybePromise<CachedValue | undefined> {
+  try {
+    return chain.get(key)
+  } catch (error) {
+    throw backendError(chain.name, error)
+  }
+}
+
+/** Whether an entry may be served without asking further, as nearly every hit may. */
+export function isFreshHit(
+  region: RegionState,
+  found: CachedValue | Promise<CachedValue | undefined> | undefined,
+  expiration: number | undefined,
+): found is CachedValue {
+  const metadata = (found as CachedValue | null | undefined)?.metadata
+  if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
+  const limit = expiration ?? metadata.expiresIn ?? region.expiration
+  return limit === Number.POSITIVE_INFINITY
+    ? typeof metadata.createdAt === 'number'
+    : region.clock.now() - metadata.createdAt <= limit
+}
+
+/** The payload of a fresh hit. */
+export function serveHit<T>(
+  region: RegionState,
+  key: string,
+  entry: CachedValue,
+  limit: number | undefined,
+): T {
+  if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+  recordRead(region, key, entry, false, limit)
+  return entry.payload as T
+}
+
+/** The payload of an entry, if it is fresh enough. */
+export function serve<V>(
+  region: RegionState,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+  staleToo: boolean,
+): MaybePromise<V | NoValue> {
+  return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
+    const result = freshness === 'fresh' ? 'hit' : freshness === 'stale' ? 'stale' : 'miss'
+    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result })
+    if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
+    recordRead(region, key, found as CachedValue, freshness === 'stale', expiration)
+    return (found as CachedValue).payload as V
+  })
+}
+
+/** Whether an entry is fresh, stale or invalid, by its age and by what was invalidated. */
+export function freshnessOf(
+  region: RegionState,
+  key: string,
+  found: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Freshness> {
+  if (found === undefined) return 'invalid'
+  // The cheapest test that tells a cached value from a foreign one: it runs on every read.
+  const metadata = (found as CachedValue | null)?.metadata
+  if (typeof metadata?.createdAt !== 'number' || typeof metadata.startedAt !== 'number') {
+    reportUndecodable(region.backend.name, key, 'not a cached value')
+    return 'invalid'
+  }
+  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), region.clock.now())
+  if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
+  return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
+    verdict === 'fresh' && stale ? 'stale' : verdict,
+  )
+}
+
+/** A stored entry in the dogpile's terms. */
+export function toLookup(
+  region: RegionState,
+  key: string,
+  entry: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<Lookup<Created>> {
+  return andThen(freshnessOf(region, key, entry, expiration), (freshness) =>
+    freshness === 'invalid' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
+  )
+}
+
+/**
+ * Records that a caller gets the entry: a creation around that caller depends on it from then on.
+ * @param inside - the transaction in which the entry was created, if it was
+ */
+export function recordRead(
+  region: RegionState,
+  key: string,
+  entry: CachedValue,
+  stale: boolean,
+  expiration: number | undefined,
+  inside?: Transaction,
+): void {
+  const scope = currentScope()
+  if (scope === undefined) return
+  const { collector } = scope
+  const { snapshot, createdAt, untracked } = entry.metadata
+  const tracks = region.tracker?.tracksDependencies ?? false
+  // A region in between that tracks nothing passes no dependencies on, so an outer creation would miss an invalidation.
+  if (untracked === true || (collector === undefined && tracks))
+    forbidTracking(scope, `it was made from '${key}' through a region that does not track dependencies`)
+  if (collector === undefined) return
+  recordTransactionRead(inside, collector)
+  if (snapshot === undefined) {
+    if (tracks) collector.forbidStoring(`it was made from '${key}', which has no snapshot`)
+    return
+  }
+  collector.inherit(snapshot, tracks, inside)
+  collector.limitLifetime(stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration))
+}
+
+/** Whether a caller may have an entry that another caller created or found: its session may know another version. */
+export function matchesSession({ entry }: Created): MaybePromise<boolean> {
+  const versions = entry.metadata.snapshot?.versions
+  return versions === undefined || andThen(outdated(versions), ({ length }) => length === 0)
+}

@@ -1,0 +1,104 @@
+import type { Backend } from '../backend/backend.js'
+import type { CachedValue } from '../backend/cached-value.js'
+import type { CallRegistry, Tracker } from '../backend/tracker.js'
+import type { Clock } from '../base/clock.js'
+import { CorralError } from '../base/errors.js'
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import type { Creation } from '../creation/types.js'
+import type { Dogpile } from '../dogpile/types.js'
+import type { RegionInvalidator } from './region-invalidator.js'
+
+/** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
+export interface Created {
+  readonly entry: CachedValue
+  readonly withheld?: string | undefined
+}
+
+/** A validated order to create. */
+export interface CreationPlan {
+  readonly create: (keys: readonly string[], creation: Creation) => MaybePromise<readonly unknown[]>
+  readonly expiration: number | undefined
+  readonly shouldCache: ((value: never, key: string) => boolean) | undefined
+}
+
+/** Everything that the operations of a configured region need, validated. */
+export interface RegionState {
+  readonly name: string | undefined
+  /** The name that invalidates everything in the region. */
+  readonly own: string
+  /** The chain with its failures typed. */
+  readonly backend: Backend<CachedValue>
+  /** The chain itself: single reads type their failures themselves, which spares hits a layer. */
+  readonly chain: Backend<CachedValue>
+  readonly tracker: Tracker | undefined
+  readonly invalidator: RegionInvalidator | undefined
+  readonly expiration: number
+  /** For hits: may stand still while only microtasks run. */
+  readonly clock: Clock
+  /** For stamps. */
+  readonly precise: Clock
+  readonly leaseMs: number
+  readonly dogpile: Dogpile<Created>
+  /** The promises that the backend keeps the region from making, in plain words. */
+  readonly limits: readonly string[]
+  /** Calls off background renewals; closes the backend if no other region uses it. */
+  release(): Promise<void>
+}
+
+/** Gives a region's operations its present state, which a new configuration replaces. */
+export interface RegionHandle {
+  readonly state: RegionState | undefined
+  /** The calls that cached functions made, if the chain tracks dependencies. */
+  readonly calls: CallRegistry | undefined
+  /** @throws CorralError `ERR_NOT_CONFIGURED` or `ERR_CLOSED` */
+  use(): RegionState
+  /** Runs an operation. Every failure of it is a rejection. */
+  operation<R>(work: (state: RegionState) => MaybePromise<R>): Promise<R>
+  /** Replaces the state and returns the former one. */
+  adopt(next: RegionState): RegionState | undefined
+  close(): RegionState | undefined
+}
+
+export function regionHandle(name: string | undefined): RegionHandle {
+  const which = `Region ${name === undefined ? '' : `'${name}' `}`
+  let state: RegionState | undefined
+  let calls: CallRegistry | undefined
+  let closed = false
+
+  const use = (): RegionState => {
+    if (state !== undefined) return state
+    if (closed) throw new CorralError('ERR_CLOSED', `${which}was closed. Configure it again to use it.`)
+    throw new CorralError(
+      'ERR_NOT_CONFIGURED',
+      `${which}is used before it is configured. Call region.configure({ backend }) at start-up.`,
+    )
+  }
+  const replace = (next: RegionState | undefined): RegionState | undefined => {
+    const former = state
+    state = next
+    calls = next?.tracker?.calls?.()
+    return former
+  }
+  return {
+    get state() {
+      return state
+    },
+    get calls() {
+      return calls
+    },
+    use,
+    operation(work) {
+      try {
+        const result = work(use())
+        return isPromise(result) ? result : Promise.resolve(result)
+      } catch (error) {
+        return Promise.reject(error)
+      }
+    },
+    adopt: replace,
+    close() {
+      closed = true
+      return replace(undefined)
+    },
+  }
+}
