@@ -1,21 +1,22 @@
 import { isVersion } from '../ledger/checked-names.js'
 import type { DependencyGroup, DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 
-/** Collects what a creation is made from: names declared inside it, and the groups of what it read from a cache. */
+/** Collects the dependencies of a creation: names declared inside it, and the groups of the entries that it read. */
 export interface DependencyCollector {
   add(names: readonly string[]): void
   /**
-   * A cached value went into the creation: it hands up its groups, each with its own `a`. `explicit`: its region was
-   * asked to track dependencies, so that losing them would lose an invalidation. `inside`: the transaction that it was made in,
-   * whose snapshot may be older than its `a`, but not than the creation, if the transaction was begun inside of that.
+   * Inherits the groups of an entry that the creator read, each with its own `asOf`.
+   * @param explicit - the entry's region tracks dependencies, so that losing them would lose an invalidation
+   * @param inside - the transaction in which the entry was created. Its data may be older than `asOf`, but not older than
+   *   a creation inside which it was begun.
    */
   inherit(snapshot: DependencySnapshot, explicit: boolean, inside?: object): void
-  /** A part expires then (epoch ms); 0: it was stale already. */
+  /** An entry that the creator read expires at this time (epoch ms); 0: it is stale already. */
   limitLifetime(at: number): void
   expiresAt(): number
-  /** A part that no ledger vouches for; the reason keeps the result from being stored. */
+  /** Keeps the result from being stored: no ledger validates an entry that the creator read. */
   forbidStoring(reason: string): void
-  /** The snapshot so far, or why there is none; `more`: names of one of several values that are made together. */
+  /** The snapshot so far, or the reason why there is none. `more`: names of one value in a batch. */
   snapshot(
     more?: Iterable<string>,
   ):
@@ -23,14 +24,14 @@ export interface DependencyCollector {
     | { readonly unstorable: string }
 }
 
-/** A dependency that keeps what has it from being stored: nothing would ever invalidate it. */
+/** A dependency that keeps its value from being stored: no invalidation would ever reach it. */
 export const UNCACHEABLE = 'uncacheable:'
 
-/** Starts a collector as of the moment before the creator ran. */
+/** A collector as of the moment before the creator ran. */
 export function collectDependencies(asOf: LedgerTime, own: readonly string[]): DependencyCollector {
   const names = new Set(own)
   const versions = new Set<string>()
-  // The smallest `a` per name decides; equal moments share a group.
+  // The smallest `asOf` per name decides; equal moments share a group.
   const handed = new Map<number, Set<string>>()
   let tainted: string | undefined
   const undescribed = 'it is a list by a condition that nobody describes'

@@ -2,7 +2,20 @@ import type { NoValue } from '../backend/cached-value.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 
-/** The arguments of a creator besides its keys: its keys again, its abort signal, and its ways to describe the value. */
+/**
+ * Describes a creation to its creator: the keys, the abort signal, and the ways to describe the value.
+ * @example
+ * ```ts
+ * import { type Creation, makeRegion } from 'corral'
+ *
+ * async function login({ expireIn }: Creation): Promise<string> {
+ *   const { token, lifetime } = { token: 'secret', lifetime: 240_000 }
+ *   expireIn(lifetime)
+ *   return token
+ * }
+ * const loadToken = () => makeRegion<string>().getOrCreate('token', login)
+ * ```
+ */
 export interface Creation {
   readonly key: string
   /** All keys of this creation, in the order in which values are expected. */
@@ -12,13 +25,7 @@ export interface Creation {
   /** Aborted when no caller waits for the value any longer. */
   readonly signal: AbortSignal
   /**
-   * Gives the entry its own expiration time, from facts that the creator learnt.
-   * @example
-   * await tokens.getOrCreate('token', async ({ expireIn }) => {
-   *   const { token, lifetime } = await login()
-   *   expireIn(lifetime)
-   *   return token
-   * })
+   * Gives the entry its own expiration time, from facts that the creator learnt. A number is ms.
    * @throws CorralError `ERR_OPTION` for an invalid duration.
    */
   expireIn(duration: Duration): void
@@ -32,21 +39,40 @@ export interface Creation {
 /**
  * Creates the value of one key.
  * @example
- * const loadUser: Creator<string> = ({ key, signal }) => fetch(`/users/${key}`, { signal }).then((response) => response.text())
+ * ```ts
+ * import type { Creator } from 'corral'
+ *
+ * const loadUser: Creator<string> = async ({ key, signal }) => {
+ *   const response = await fetch(`https://example.org/users/${key}`, { signal })
+ *   return response.text()
+ * }
+ * ```
  */
 export type Creator<T> = (creation: Creation) => MaybePromise<T>
 
 /**
  * Creates the values of many keys, in the order of the keys. `NO_VALUE` stands for a key that has none: it is not stored.
  * @example
- * const lengths: MultiCreator<number> = (keys) => keys.map((key) => key.length)
+ * ```ts
+ * import { type MultiCreator, NO_VALUE } from 'corral'
+ *
+ * const lengths: MultiCreator<number> = (keys) => keys.map((key) => (key === '' ? NO_VALUE : key.length))
+ * ```
  */
 export type MultiCreator<T> = (
   keys: readonly string[],
   creation: Creation,
 ) => MaybePromise<readonly (T | NoValue)[]>
 
-/** Options of one call that may create. */
+/**
+ * Options of one call that may create.
+ * @example
+ * ```ts
+ * import type { CreateOptions } from 'corral'
+ *
+ * const impatient: CreateOptions<string> = { wait: '2s', signal: AbortSignal.timeout(5_000) }
+ * ```
+ */
 export interface CreateOptions<T> {
   /** How long the value is fresh to this call. A number is ms. @default the entry's, else the region's */
   readonly expirationTime?: Duration | undefined

@@ -2,6 +2,16 @@ import { expectThat } from '../base/options.js'
 import { checkNamespace } from './keys.js'
 import type { CacheOnArguments, CacheOptions } from './types.js'
 
+/**
+ * Options of `cacheResults`: those of `region.cacheOnArguments`, and the region.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import type { CacheResultsOptions } from 'corral/signals'
+ *
+ * const options: CacheResultsOptions<number> = { region: makeRegion<number>(), namespace: 'area', copy: 'clone' }
+ * ```
+ */
 export interface CacheResultsOptions<V> extends CacheOptions {
   /** Stores the results. The application may configure it later, at bootstrap. */
   readonly region: { cacheOnArguments(options: CacheOptions): CacheOnArguments<V> }
