@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type Backend, type CachedValue, defineBackend, makeRegion, NO_VALUE } from '../../src/index.js'
 import { queuedMutex } from '../support/queued-mutex.js'
 import { counting, held } from '../support/stage.js'
+import { threeMethods } from '../support/three-methods.js'
 import { deferred, idle, isPending } from '../support/waiting.js'
 
 /** A store that processes share: its entries, and its locks with their queues. */
@@ -11,14 +12,7 @@ function sharedStore() {
   /** A backend of one process. */
   const connect = (): Backend<CachedValue> =>
     defineBackend<CachedValue>({
-      name: 'shared',
-      get: (key) => entries.get(key),
-      set: (key, value) => {
-        entries.set(key, value)
-      },
-      delete: (key) => {
-        entries.delete(key)
-      },
+      ...threeMethods(entries),
       mutex,
     })
   return { entries, locked, connect }

@@ -2,6 +2,7 @@ import { describe, it } from 'vitest'
 import { type CachedValue, defineBackend } from '../../src/index.js'
 import { backendContract, type Skip } from '../../src/testing/index.js'
 import { queuedMutex } from '../support/queued-mutex.js'
+import { threeMethods } from '../support/three-methods.js'
 import { sleep } from '../support/waiting.js'
 import { entries } from './values.js'
 
@@ -15,23 +16,12 @@ const endless: readonly Skip[] = [
   { case: 'a fill keeps its lifetime', reason: forgets },
 ]
 
-backendContract(
-  'a backend of three methods',
-  () => {
-    const map = new Map<string, CachedValue>()
-    return defineBackend<CachedValue>({
-      name: 'map',
-      get: (key) => map.get(key),
-      set: (key, value) => {
-        map.set(key, value)
-      },
-      delete: (key) => {
-        map.delete(key)
-      },
-    })
-  },
-  { values: entries(), runner, shares: true, skip: endless },
-)
+backendContract('a backend of three methods', () => defineBackend<CachedValue>(threeMethods()), {
+  values: entries(),
+  runner,
+  shares: true,
+  skip: endless,
+})
 
 /** A store that expires entries and answers every operation after another time. */
 function slowStore() {

@@ -5,21 +5,13 @@ import { backendOver } from '../../backends/lmdb/backend.js'
 import { openDatabase } from '../../backends/lmdb/client/open-file.js'
 import { openStore } from '../../backends/lmdb/client/store.js'
 import { lmdb } from '../../backends/lmdb/index.js'
-import { json } from '../../proxies/json.js'
-import { prefix } from '../../proxies/prefix.js'
-import { type Backend, type Bytes, type InvalidationMode, type Ledger, wrap } from '../../src/index.js'
+import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
 import { temporaryFolder } from '../backends/lmdb/support.js'
 import { judge } from '../support/ledgers.js'
 import { LONG } from '../support/long.js'
 import { sleep } from '../support/waiting.js'
-import {
-  type Exploration,
-  keepsOrderOfInvalidations,
-  losesNoInvalidation,
-} from './no-invalidation-is-lost.js'
-import { type Opener, runsOneCreator } from './one-creator.js'
-import { exploreStore, type Step, sampleStore } from './real-store.js'
-import { stepped } from './stepped.js'
+import { exploreStore, type Step } from './real-store.js'
+import { searchRegions } from './regions-over-store.js'
 
 /** Longer than any run: expiry is another test's business. */
 const LEASE = 60_000
@@ -35,31 +27,10 @@ describe('regions over one file, an operation a step', () => {
   const backend = lmdb(root)
   // The same file as other processes have it: they are woken by the file alone.
   const others = [backend, lmdb(file), lmdb(file)]
-  let runs = 0
-  let scenarios = 0
   afterAll(async () => {
     for (const other of others) await other.close()
-    console.log(`[interleavings] regions over lmdb: ${runs} schedules of ${scenarios} scenarios, 0 stale`)
   })
-  const chain = ({ step }: { readonly step: Step }) =>
-    stepped({ step }, wrap(backend, json(), prefix(`${runs} `)))
-  const all: Exploration = (scenario, times = 1) =>
-    sampleStore(
-      (step) => {
-        runs++
-        return scenario({ step })
-      },
-      SAMPLES * times,
-      ++scenarios,
-    )
-  losesNoInvalidation('lmdb', chain, all)
-  keepsOrderOfInvalidations('lmdb', chain, all)
-
-  const processes: Opener = ({ step }) => {
-    let opened = 0
-    return () => stepped({ step }, wrap(others[opened++ % 3] as Backend<Bytes>, json(), prefix(`${runs} `)))
-  }
-  runsOneCreator('lmdb', processes, all)
+  searchRegions('lmdb', () => others, SAMPLES)
 })
 
 describe('every order of the transactions that a file is sent', () => {

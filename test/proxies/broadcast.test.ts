@@ -23,6 +23,7 @@ import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
 import { judge } from '../support/ledgers.js'
 import { held, later } from '../support/stage.js'
+import { threeMethods } from '../support/three-methods.js'
 import { undecodableTotal } from '../support/undecodable.js'
 import { idle } from '../support/waiting.js'
 
@@ -288,12 +289,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     const bus = localBus()
     const store = () => {
       const map = new Map<string, CachedValue>()
-      const plain = defineBackend<CachedValue>({
-        name: 'map',
-        get: (key) => map.get(key),
-        set: (key, value) => void map.set(key, value),
-        delete: (key) => void map.delete(key),
-      })
+      const plain = defineBackend<CachedValue>(threeMethods(map))
       return { map, region: makeRegion<string>({ backend: wrap(plain, broadcast(bus, { name: 'plain' })) }) }
     }
     const [{ map, region: one }, { region: other }] = [store(), store()]

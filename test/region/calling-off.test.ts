@@ -14,6 +14,7 @@ import {
   optionsKeyGenerator,
   wrap,
 } from '../../src/index.js'
+import { threeMethods } from '../support/three-methods.js'
 import { deferred, sleep } from '../support/waiting.js'
 
 describe('a value that no snapshot vouches for', () => {
@@ -51,13 +52,7 @@ describe('a region that is configured again', () => {
   })
 
   it('revives nothing over a backend without a ledger', async () => {
-    const values = new Map<string, CachedValue>()
-    const backend = defineBackend<CachedValue>({
-      name: 'three',
-      get: (key) => values.get(key),
-      set: (key, value) => void values.set(key, value),
-      delete: (key) => void values.delete(key),
-    })
+    const backend = defineBackend<CachedValue>(threeMethods())
     const region = makeRegion<string>({ backend })
     await region.set('k', 'old')
     await region.invalidate()
@@ -174,13 +169,9 @@ describe('calling off', () => {
 
 describe('a mutex that cannot wait', () => {
   it('does not freeze the process', async () => {
-    const values = new Map<string, CachedValue>()
     const region = makeRegion<number>({
       backend: defineBackend<CachedValue>({
-        name: 'busy',
-        get: (key) => values.get(key),
-        set: (key, value) => void values.set(key, value),
-        delete: (key) => void values.delete(key),
+        ...threeMethods(),
         mutex: () => ({ acquire: () => false, release: () => undefined }),
       }),
     })

@@ -45,7 +45,7 @@ withRedis('two processes on one bus', standalone, (at) => {
     await until(() => answers > before)
   }
 
-  it('receive each other’s invalidations, and drop their entries', async () => {
+  const joined = () => {
     const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
       channel: 'peers',
       maxDelay: MAX_DELAY,
@@ -54,6 +54,11 @@ withRedis('two processes on one bus', standalone, (at) => {
       name: 'peers',
       backend: wrap(memory(), broadcast(bus, { name: 'peers' }), dependencies()),
     })
+    return { bus, region }
+  }
+
+  it('receive each other’s invalidations, and drop their entries', async () => {
+    const { bus, region } = joined()
     const relayed = relay(bus, [region])
     try {
       await until(() => relayed.live)
@@ -94,14 +99,7 @@ withRedis('two processes on one bus', standalone, (at) => {
   })
 
   it('do not return an older value when they wake from standing still', async () => {
-    const bus = redisBus(`redis://127.0.0.1:${at().servers[0]?.port}`, {
-      channel: 'peers',
-      maxDelay: MAX_DELAY,
-    })
-    const region = makeRegion<number>({
-      name: 'peers',
-      backend: wrap(memory(), broadcast(bus, { name: 'peers' }), dependencies()),
-    })
+    const { bus, region } = joined()
     try {
       await until(async () => {
         await region.set('warm', 1)

@@ -14,6 +14,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { withOperations } from './ledgers.js'
+import { threeMethods } from './three-methods.js'
 import { deferred, turn } from './waiting.js'
 
 export interface ManualClock extends Clock {
@@ -95,21 +96,6 @@ export const later: TransparentProxy = (next) => {
   })
 }
 
-/** A backend of the three methods that every store has. */
-function threeMethods(): Backend<CachedValue> {
-  const map = new Map<string, CachedValue>()
-  return defineBackend<CachedValue>({
-    name: 'map',
-    get: (key) => map.get(key),
-    set: (key, value) => {
-      map.set(key, value)
-    },
-    delete: (key) => {
-      map.delete(key)
-    },
-  })
-}
-
 export interface Stage<V> {
   readonly region: Region<V>
   readonly clock: ManualClock
@@ -139,7 +125,7 @@ const SETTINGS: Readonly<Record<string, Open>> = {
     () => ({ regionInvalidator: localInvalidation() }),
   ),
   'over a store that answers later': setting((clock) => wrap(memory({ clock }), later)),
-  'over three methods': setting(threeMethods),
+  'over three methods': setting(() => defineBackend<CachedValue>(threeMethods())),
 }
 
 /** Runs tests in regions of every kind. */
