@@ -70,20 +70,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       reconfigure(handle, identity, options, more)
       return region
     },
-    configureFromConfig(settings, prefix) {
-      // Before a backend is built from the settings: a second connection must not be left open.
-      if (handle.state !== undefined && !replaces(settings, prefix)) region.configure({} as never)
-      const more = fromSettings(settings, prefix)
-      try {
-        return region.configure(more)
-      } catch (error) {
-        void orElse(
-          () => more.backend.close(),
-          () => {},
-        )
-        throw error
-      }
-    },
+    configureFromConfig: (settings, prefix) => configureFrom(region, settings, prefix),
     ...operations,
     on: signals.on,
     cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
@@ -96,6 +83,25 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const { backend } = options
   if (backend !== undefined) handle.adopt(configureRegion(identity, options, { backend }))
   return region
+}
+
+function configureFrom<V>(
+  region: Region<V>,
+  settings: Readonly<Record<string, unknown>>,
+  prefix: string,
+): Region<V> {
+  // Before a backend is built from the settings: a second connection must not be left open.
+  if (region.isConfigured && !replaces(settings, prefix)) region.configure({} as never)
+  const more = fromSettings(settings, prefix)
+  try {
+    return region.configure(more)
+  } catch (error) {
+    void orElse(
+      () => more.backend.close(),
+      () => {},
+    )
+    throw error
+  }
 }
 
 function reconfigure(
