@@ -11,7 +11,7 @@ const steps = [
   ['lint and formatting', 'npm', 'run', '-s', 'lint', '--', '--error-on-warnings'],
   ['layers and cycles', 'npm', 'run', '-s', 'layers'],
   ['lengths of functions', 'node', '.ci/function-lengths.mjs'],
-  ['clauses with what and who', 'node', '.ci/clauses.mjs'],
+  ['actors and objects in prose', 'node', '.ci/clauses.mjs'],
   ['examples of public exports', 'node', '.ci/examples.mjs'],
   ['old names are gone', 'node', '.ci/old-names.mjs'],
   ['unused code', bin('knip')],
@@ -25,7 +25,7 @@ const steps = [
 ]
 
 /** These print their findings, but do not fail yet. */
-const advisory = ['lengths of functions', 'clauses with what and who', 'examples of public exports']
+const advisory = ['lengths of functions', 'actors and objects in prose', 'examples of public exports']
 
 let failed = 0
 let warned = 0

@@ -1,5 +1,5 @@
 /**
- * The one list of what the package offers is the `exports` map of package.json. Everything else that needs to
+ * The one list of the package's entries is the `exports` map of package.json. Everything else that needs to
  * know it (the build, the aliases of tests and snippets, the check that no file is forgotten) derives it here.
  */
 import { existsSync, readFileSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
  * Fails when package-lock.json could not be installed elsewhere: a platform's optional package is missing (`npm ci`
- * then refuses the whole lockfile), or the registry of whoever wrote it is recorded.
+ * then refuses the whole lockfile), or the registry of its writer is recorded.
  */
 import { readFileSync } from 'node:fs'
 import { root } from './entries.mjs'

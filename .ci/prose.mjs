@@ -135,5 +135,5 @@ const split = ({ line, text }) =>
     .map((sentence) => ({ line, text: sentence.trim() }))
     .filter((sentence) => wordsOf(sentence.text) > 0)
 
-/** Keeps the lines, so that what follows stays at its line. @param {string} text @param {RegExp} pattern */
+/** Keeps the lines, so that the rest stays at its line. @param {string} text @param {RegExp} pattern */
 const blank = (text, pattern) => text.replace(pattern, (match) => match.replace(/[^\n]/g, ''))

@@ -1,5 +1,5 @@
 /**
- * The closing line of a run: what vitest reported, and the lines `passed failed` that the other parts left.
+ * The closing line of a run: vitest's report, and the lines `passed failed` that the other parts left.
  * `node .ci/summary.mjs <vitest.json> <tally>`
  */
 import { existsSync, readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 /**
- * Draws ten lines of code, one from each of ten rooms of `src/`. A reader who does not know the code names the room of
+ * Draws ten lines of code, one from each of ten rooms of `src/`. A reader without knowledge of the code names the room of
  * each; if the rooms and names are good, nine of ten are right.
  *
  *   node .ci/ten-lines.mjs [seed] [--answers]    the same seed draws the same lines; --answers prints their places

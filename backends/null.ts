@@ -3,7 +3,7 @@ import type { CachedValue } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { localLeases } from '../src/backend/lease.js'
 
-/** Stores nothing: switches a region off without touching its callers, who still share one creation at a time. */
+/** Stores nothing: switches a region off without touching its callers, which still share one creation at a time. */
 export function nullBackend(): Backend<CachedValue> {
   const leases = localLeases()
   return defineBackend<CachedValue>({

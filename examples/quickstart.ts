@@ -17,7 +17,7 @@ let ahead = 0
 const clock: Clock = { now: () => Date.now() + ahead }
 const runner = inBackground()
 
-// One file, shared by all processes of the machine; what it holds survives them.
+// One file, shared by all processes of the machine; its entries survive them.
 mkdirSync('node_modules/.cache', { recursive: true })
 const region = makeRegion<readonly Usable[]>({
   name: 'compat',

@@ -20,7 +20,7 @@ export interface BroadcastOptions {
   readonly timeout?: Duration
 }
 
-/** Marks the tokens of leases that were stolen: what they fill replaces a value that other processes may have. */
+/** Marks the tokens of stolen leases: their fills replace a value that other processes may have. */
 const STOLEN = 'stolen:'
 
 /**
@@ -47,7 +47,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
 
   return (next) => {
     checkFit(next)
-    /** Everything that was begun before is older than what may have been missed. */
+    /** Work that began before this moment is older than messages that may have been missed. */
     let floor = 0
     let period = crypto.randomUUID()
     const forgetAll = (why: string) => {
@@ -58,7 +58,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         message: `Everything older is dropped, because invalidations may have been missed: ${why}.`,
       }))
     }
-    /** What cannot be done as others said is as good as never heard. */
+    /** A message that cannot be carried out counts as lost. */
     const obey = (work: () => MaybePromise<unknown>) => {
       const failed = (error: unknown) => {
         report('failure', () => ({ where: `broadcast: ${name}`, error }))
@@ -84,7 +84,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         ? undefined
         : mapEach(portions(keys), (portion) => others.send({ do: 'drop', keys: portion }))
     const current = (found: CachedValue | undefined): CachedValue | undefined => {
-      // What is no cached value at all is the region's to report.
+      // The region reports values that are no cached values.
       const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
       return begun !== undefined && begun <= floor ? undefined : found
     }
@@ -187,7 +187,7 @@ function orderIn(body: Body): Order | undefined {
 
 type Tagged = ReturnType<typeof tagged>
 
-/** Makes the epochs of a ledger end with the period too: what is of a former one is worth nothing. */
+/** Makes the epochs of a ledger end with the period too: entries of a former epoch are invalid. */
 function tagged(period: () => string) {
   const known = new WeakMap<DependencySnapshot, { readonly of: string; readonly plain: DependencySnapshot }>()
   let inner = ''

@@ -19,7 +19,7 @@ export type { CompressionAlgorithm }
 
 export interface CompressOptions {
   /**
-   * What new entries are written with. `zstd` needs Node 22.15 or the package zstd-napi, `lz4` the package lz4-napi,
+   * The algorithm of new entries. `zstd` needs Node 22.15 or the package zstd-napi, `lz4` the package lz4-napi,
    * `snappy` the package snappy; the others are in every Node. @default 'deflate'
    */
   readonly algorithm?: CompressionAlgorithm
@@ -109,7 +109,7 @@ function frame(packed: Uint8Array, size: number): Uint8Array {
   return framed
 }
 
-/** Throws at, or answers `undefined` for, everything that is not exactly what `frame` made. Both are misses. */
+/** Throws, or returns `undefined`, unless the bytes are exactly an output of `frame`. Both are misses. */
 function unpack(id: number, body: Uint8Array, maxBytes: number): MaybePromise<Bytes | undefined> {
   const known = algorithmOf(id)
   if (known === undefined || body.length < LEAST_BODY) return undefined

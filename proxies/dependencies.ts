@@ -10,7 +10,7 @@ import type { Ledger } from '../src/ledger/ledger.js'
 /**
  * Makes entries die with anything that they were made from: names declared inside the creator, with the value, or
  * handed up by cached values that went into it. Layers below map the names, layers above do not: regions that nest
- * share a ledger only if what is below `dependencies()` is the same.
+ * share a ledger only if the layers below `dependencies()` are the same.
  * @param options.ledger another backend's ledger, for a store that has none.
  * @throws CorralError `ERR_NO_LEDGER` when wrapped around a backend without a ledger; `ERR_CHAIN` over another dependencies(),
  * or when the lent ledger is this process's own and that of the chain is not.

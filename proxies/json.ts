@@ -14,11 +14,11 @@ import { type JsonTransform, strictReplacer } from './json/replacer.js'
 export type { JsonTransform }
 
 export interface JsonOptions {
-  /** As the function of `JSON.stringify`. Together with `reviver` it keeps what JSON alone does not. */
+  /** As the function of `JSON.stringify`. Together with `reviver` it keeps values that JSON alone does not. */
   readonly replacer?: JsonTransform
   /** As the function of `JSON.parse`. */
   readonly reviver?: JsonTransform
-  /** Store what JSON makes of a value, without asking whether all of it is kept. @default false */
+  /** Store the JSON text without checking that it keeps the whole value. @default false */
   readonly lossy?: boolean
   /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
   readonly maxBytes?: number
@@ -32,10 +32,10 @@ const OPTIONS = ['replacer', 'reviver', 'lossy', 'maxBytes', 'maxDepth']
 const STAND_IN = `-0:${randomUUID()}`
 
 /**
- * Encodes values as JSON text: other tools and languages read it. Keeps what JSON has, and −0, and `undefined` as a
+ * Encodes values as JSON text: other tools and languages read it. Keeps all JSON values, and −0, and `undefined` as a
  * whole payload; a `replacer` and its `reviver` keep more.
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
- *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
+ *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, OPTIONS, 'json()')
@@ -142,7 +142,7 @@ function lossyText(replacer: JsonTransform | undefined, maxDepth: number): (payl
   }
 }
 
-/** What no read would accept is not stored, even where losses are allowed. */
+/** A value that no read would accept is not stored, even with `lossy`. */
 function refuseProto(text: string): string {
   if (!hasProtoText(text)) return text
   throw new CorralError(

@@ -22,12 +22,12 @@ export interface MsgpackOptions {
   /**
    * `faithful`: every entry reads itself. `records`: field names stand once in the backend, under a key of their own,
    * which makes small objects much smaller and faster to read. `bundled`: strings stand together, which is faster
-   * for much text. Each reads what `faithful` and `bundled` wrote. @default 'faithful'
+   * for much text. Each reads the entries of `faithful` and `bundled`. @default 'faithful'
    */
   readonly profile?: 'faithful' | 'records' | 'bundled'
-  /** Store what MessagePack makes of a value, without asking whether all of it is kept. @default false */
+  /** Store MessagePack's output without checking that it keeps the whole value. @default false */
   readonly lossy?: boolean
-  /** Keep RegExps. One that a hostile writer made can hang whoever matches with it. @default false: refused, and a miss */
+  /** Keep RegExps. One from a hostile writer can hang the code that matches with it. @default false: refused, and a miss */
   readonly regExp?: boolean
   /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
   readonly maxBytes?: number
@@ -42,7 +42,7 @@ const PROFILES = ['faithful', 'records', 'bundled']
  * Encodes values as MessagePack with msgpackr: small, fast, and faithful to dates, maps, sets, bigints, bytes, shared
  * and cyclic references.
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
- *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
+ *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function msgpack(options: MsgpackOptions = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, OPTIONS, 'msgpack()')
@@ -106,7 +106,7 @@ function sharing(settings: Settings, next: Backend<Bytes>): Both {
     encode({ payload, metadata }, key) {
       const table = store.current()
       const packed = writerOf(table)(payload)
-      // What has no record in it needs no table.
+      // A value without records needs no table.
       return table.shapes.length === 0 || typeof payload !== 'object'
         ? entryOf(CODEC_MSGPACK, NO_TABLE, metadata, packed, key)
         : entryOf(CODEC_MSGPACK_SHARED, table.idBytes, metadata, packed, key)

@@ -25,7 +25,7 @@ export interface SealKey {
 export interface SealOptions {
   /** The first key seals, all of them open: to rotate, put a new key first and drop the old one when its entries are gone. */
   readonly keys: readonly SealKey[]
-  /** What the entries are for, such as `'users'`: those of another context do not open. At most 256 characters. */
+  /** The purpose of the entries, such as `'users'`: those of another context do not open. At most 256 characters. */
   readonly context: string
   /** `'encrypt'` hides and authenticates (AES-256-GCM), `'sign'` only authenticates (HMAC-SHA256). @default 'encrypt' */
   readonly mode?: 'encrypt' | 'sign'
@@ -128,7 +128,7 @@ function mac(key: KeyObject, bond: Buffer, bytes: Uint8Array): Buffer {
 }
 
 /**
- * What an entry is bound to. Every part follows its length, so that no two lists of parts give the same bytes; UTF-16,
+ * The data that an entry is bound to. Every part follows its length, so that no two lists of parts give the same bytes; UTF-16,
  * because UTF-8 makes all lone surrogates the same.
  */
 function bound(flags: number, id: Buffer, context: string, key: string): Buffer {
@@ -183,7 +183,7 @@ function idBytes(id: unknown, i: number): Buffer {
   )
 }
 
-/** Never shows what it got: it may be a secret. */
+/** Never shows the given value: it may be a secret. */
 function secretBytes(secret: unknown, i: number): Uint8Array {
   const form =
     typeof secret !== 'string'

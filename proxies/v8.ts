@@ -11,9 +11,9 @@ import type { FidelityRules, Visit } from '../src/wire/keeps.js'
 import { type CloneVerdict, scanClone } from './v8/clone.js'
 
 export interface V8Options {
-  /** Store what the structured clone makes of a value, without asking whether all of it is kept. @default false */
+  /** Store the structured clone without checking that it keeps the whole value. @default false */
   readonly lossy?: boolean
-  /** Keep RegExps. One that a hostile writer made can hang whoever matches with it. @default false: refused, and a miss */
+  /** Keep RegExps. One from a hostile writer can hang the code that matches with it. @default false: refused, and a miss */
   readonly regExp?: boolean
   /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
   readonly maxBytes?: number
@@ -27,10 +27,10 @@ const MAJOR_BYTES = 1
 
 /**
  * Encodes values with V8's structured clone: keeps the most, errors and half surrogates included, and is read by the
- * same major version of Node only. What is read is looked through first, but V8 does not harden its reader: where others
+ * same major version of Node only. Read bytes are scanned first, but V8 does not harden its reader: where others
  * can write to the store, put `seal()` below.
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
- *   naming the path of what would be lost, and with `ERR_VALUE_TOO_LARGE`.
+ *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
   rejectUnknownOptions(options, ['lossy', 'regExp', 'maxBytes', 'maxDepth'], 'v8()')
@@ -95,7 +95,7 @@ const UNREADABLE: Record<Exclude<CloneVerdict, 'fine'>, string> = {
   regexp: 'a RegExp. Store its source, or allow it: regExp: true',
 }
 
-/** What no read would accept is not stored, even where losses are allowed. */
+/** A value that no read would accept is not stored, even with `lossy`. */
 function refuseUnreadable(verdict: CloneVerdict): void {
   if (verdict !== 'fine')
     throw new CorralError(
@@ -130,7 +130,7 @@ const VIEWS = [
 
 /** Copies the bytes of every view, so that none of them shares memory with the entry or keeps it alive. */
 class CopyingDeserializer extends DefaultDeserializer {
-  /** Called by V8 for what Node writes its own way, which is every view. */
+  /** Called by V8 for every view, because Node writes views itself. */
   _readHostObject(): ArrayBufferView {
     const View = VIEWS[this.readUint32()]
     const bytes = new Uint8Array(this.readRawBytes(this.readUint32()))

@@ -1,7 +1,7 @@
 import { CorralError, formatValue } from '../../src/base/errors.js'
 import { expectOneOf } from '../../src/base/options.js'
 
-/** How a store of objects keeps callers from changing what others will be served. */
+/** How a store of objects keeps callers from changing each other's values. */
 export type CopyMode = 'share' | 'clone' | 'freeze'
 
 interface Copier {

@@ -38,12 +38,12 @@ export interface MemoryOptions {
 
 const KNOWN = ['maxEntries', 'maxBytes', 'sizeOf', 'copy', 'stores', 'clock']
 
-/** Expired entries are looked for after so many writes, so that what nobody reads any more leaves too. */
+/** Expired entries are looked for after so many writes, so that unread ones leave too. */
 const SWEEP_EVERY = 64
 
 /**
  * A backend in this process's memory: synchronous, so that `peek` works and a hit costs one tick. Bounded by entries, by
- * bytes or not at all; evicts by S3-FIFO, which keeps what is asked for again and lets scans pass through.
+ * bytes or not at all; evicts by S3-FIFO, which keeps keys that are read again and lets scans pass through.
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
 export function memory(options?: MemoryOptions & { readonly stores?: 'values' }): Backend<CachedValue>

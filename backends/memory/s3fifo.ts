@@ -1,4 +1,4 @@
-/** What the store keeps under a key. It is the store's own object: read it at once, it is emptied when it leaves. */
+/** The record that the store keeps under a key. It is the store's own object: read it at once, it is emptied when it leaves. */
 export interface Entry<T> {
   value: T | undefined
   readonly key: string
@@ -10,7 +10,7 @@ export interface Entry<T> {
 export interface BoundedOptions {
   /** How many entries may live, at least 1; `Infinity` is unbounded. */
   readonly maxEntries: number
-  /** What the entries may weigh together, in bytes; `Infinity` is unbounded. */
+  /** The limit of the entries' total weight, in bytes; `Infinity` is unbounded. */
   readonly maxWeight: number
   /** Told of each entry that the store removes by itself. It must not call the store. */
   readonly onEvict?: ((key: string, reason: 'evicted' | 'expired') => void) | undefined
@@ -34,7 +34,7 @@ export interface Bounded<T> {
   sweep(now: number, limit: number): number
   /** How many entries live. */
   readonly size: number
-  /** What the live entries weigh together. */
+  /** The total weight of the live entries. */
   readonly weight: number
   entries(): IterableIterator<Entry<T>>
 }
@@ -83,13 +83,13 @@ const LEAST_SHARE = 0.05
 const GREATEST_SHARE = 0.9
 /** Above this share the traffic is recent rather than frequent: one turn without a hit ends an entry of the main queue. */
 const RECENT = 0.12
-/** What the share moves by when a ghost returns, at most: it moves as far as the last so many returns agree. */
+/** The largest step of the share when a ghost returns: it moves as far as the last so many returns agree. */
 const STEP = 0.01
 const MEMORY = 16
 /** A return just missed if its age is within this part of the store; the others to the small queue weigh little. */
 const MARGIN = 0.05
 const FAR = 1 / 64
-/** A return to the main queue weighs more: what was hit once is hit again. */
+/** A return to the main queue weighs more: a key that was hit once is hit again. */
 const TO_MAIN = 1.3
 /** The age of a ghost of the main queue: in evictions; in recent traffic in turns, since going round delays the others. */
 const EVICTION = 3
@@ -101,12 +101,12 @@ const GHOSTS = 0.95
 const WRAP = 0x7ffffff
 
 /**
- * A map of bounded size and weight that keeps what is likely to be read again: S3-FIFO, whose small queue grows
+ * A map of bounded size and weight that keeps keys that are likely to be read again: S3-FIFO, whose small queue grows
  * and shrinks with the traffic.
  *
- * New keys pass through a small queue; what is hit there goes to the main one, the rest leaves as a ghost, that is a
+ * New keys pass through a small queue; keys that are hit there go to the main one, the rest leaves as a ghost, that is a
  * key without a value; a key that returns while it is a ghost goes to the main queue at once. So a scan never pushes
- * out what is in use, and a hit writes a counter and moves nothing.
+ * out keys in use, and a hit writes a counter and moves nothing.
  *
  * A fixed small queue loses to LRU wherever keys are read again after leaving it (sessions, moving windows). So its
  * share follows the ghosts, as ARC's does: a return just after leaving the small queue asks for a larger one, a return
@@ -124,12 +124,12 @@ class Store<T> implements Bounded<T> {
   size = 0
   weight = 0
   private readonly nodes = new Map<string, Node<T>>()
-  // Without limits nothing is evicted, and the main queue holds what expires, for the sweep alone.
+  // Without limits nothing is evicted, and the main queue holds expiring entries, for the sweep alone.
   private readonly small = new Ring<T>(SMALL)
   private readonly main = new Ring<T>(MAIN)
   private readonly ghostsOfSmall = new Ring<T>(GHOST_OF_SMALL)
   private readonly ghostsOfMain = new Ring<T>(GHOST_OF_MAIN)
-  /** What the small queue holds, in the unit that is limited: bytes, else entries. */
+  /** The content of the small queue, in the unit that is limited: bytes, else entries. */
   private smallLoad = 0
   private share = SHARE
   private leaning = 0
@@ -270,7 +270,7 @@ class Store<T> implements Bounded<T> {
     else if (node.state === SMALL) {
       this.small.push(node)
       this.smallLoad += this.weighed ? node.weight : 1
-      // While there is room to spare, what is too much for the small queue goes to the main one and not out.
+      // While there is room to spare, the excess of the small queue goes to the main one and not out.
       if (!spare || this.smallLoad <= this.share * (this.weighed ? this.weight : this.size)) return
       const oldest = this.small.shift()
       if (oldest !== undefined) this.promote(oldest, oldest.state - SMALL + MAIN)

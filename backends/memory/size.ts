@@ -1,4 +1,4 @@
-/** What an entry costs beside its value: the key, the slot of the map, the entry itself. */
+/** The cost of an entry beside its value: the key, the slot of the map, the entry itself. */
 const OVERHEAD = 250
 
 /** The heap that a value takes, roughly: exact for bytes and strings, by the shape for objects. */

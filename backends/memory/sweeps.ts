@@ -3,7 +3,7 @@ import type { Bounded } from './s3fifo.js'
 
 /** As many expired entries are freed at once at most: a store full of them must not hold up the event loop. */
 export const SWEEP_LIMIT = 128
-/** The interval in ms at which what nobody reads or writes any more is looked for. */
+/** The interval in ms at which the sweep looks for expired entries that are not read or written. */
 const SWEEP_INTERVAL = 30_000
 
 /** Sweeps that go on until the store is empty or stopped. */
@@ -15,7 +15,7 @@ export interface Sweeps {
 export const NO_SWEEPS: Sweeps = { running: false, stop() {} }
 
 /**
- * Frees what has expired while nobody writes. The store is held weakly, so that one that was dropped without having
+ * Frees expired entries while no caller writes. The store is held weakly, so that one that was dropped without having
  * been closed goes at once, and not when its last entry expires.
  */
 export function startSweeps(store: Pick<Bounded<unknown>, 'sweep' | 'size'>, clock: Clock): Sweeps {

@@ -7,7 +7,7 @@ interface Line {
   readonly time: string
 }
 
-/** Shows what is going on while it goes on, and then what came of it. */
+/** Shows a step while it runs, and then its result. */
 export function screen() {
   const width = 34
   return {

@@ -30,7 +30,7 @@ export const authors = versioned({
   version: () => database.revision(),
 })(() => database.count())
 
-/** Knows what a change of a book concerns: the book itself, the shelves that it enters and leaves. */
+/** The names that a change of a book concerns: the book itself, the shelves that it enters and leaves. */
 const books = broker<Book>('book', { regions: [catalogue], id: ({ id }) => id, scopes: shelves })
 
 /**
@@ -45,7 +45,7 @@ export async function saveBook(changed: Book): Promise<boolean> {
   return true
 }
 
-/** Everything that has to do with an author, whatever it is and whichever process made it. */
+/** Every entry that concerns an author, in any process. */
 export function forgetAuthor(author: string): Promise<void> {
   return catalogue.invalidateDependencies(dep.group('author', author))
 }

@@ -29,7 +29,7 @@ const FIRST: readonly (readonly [title: string, author: string, shelf: string])[
   ['The Sea Around Us', 'Rachel Carson', 'nature'],
 ]
 
-// Stands for your database. Processes that share a cache share it too: else one of them would cache what another has changed.
+// Stands for your database. Processes that share a cache share it too: else one of them would cache rows that another has changed.
 const store = open({ path: process.env.DATABASE ?? join(tmpdir(), 'corral-bookshop') })
 const books = store.openDB<Book, number>('books', {})
 const facts = store.openDB<number, string>('facts', {})
@@ -54,7 +54,7 @@ const all = (): Book[] => [...books.getRange()].map(({ value }) => value)
 export const database = {
   /** How many queries this process has sent. */
   queries: () => queries,
-  /** Grows with every change: what a cheap version check asks for. */
+  /** Grows with every change: a cheap version check reads it. */
   revision: () => facts.get('revision') ?? 0,
   book: (id: number) => query(() => books.get(id)),
   idsOn: (shelf: string) => query(() => all().flatMap((book) => (book.shelf === shelf ? [book.id] : []))),

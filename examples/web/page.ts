@@ -1,7 +1,7 @@
 import type { Explanation } from 'corral'
 import type { Book } from './database.js'
 
-/** What a request cost. */
+/** The cost of a request. */
 export interface Cost {
   readonly queries: number
   readonly milliseconds: number

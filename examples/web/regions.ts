@@ -6,11 +6,11 @@ import { dependencies } from 'corral/proxies/dependencies'
 import { msgpack } from 'corral/proxies/msgpack'
 import { prefix } from 'corral/proxies/prefix'
 
-/** What the shop keeps. Functions are decorated when this file is imported; where values live is known only later. */
+/** The regions of the shop. Functions are decorated when this file is imported; where values live is known only later. */
 export const catalogue = makeRegion({ name: 'catalogue', expirationTime: '1h' })
 export const reports = makeRegion({ name: 'reports', expirationTime: '10m' })
 
-/** What the environment does not say. */
+/** Defaults for the environment. */
 const DEFAULTS = {
   CACHE_BACKEND: 'memory',
   CACHE_PROXIES: 'msgpack,dependencies,prefix',
@@ -25,7 +25,7 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
   const given = Object.fromEntries(Object.entries(environment).filter(([name]) => name.startsWith('CACHE_')))
   const settings = { ...DEFAULTS, ...given }
 
-  // Both regions use one backend, and so one ledger: what is made from an entry of the other hears of its invalidation.
+  // Both regions use one backend, and so one ledger: a value that is created from an entry of the other follows its invalidation.
   registerBackend(
     'memory',
     // Bounded, because visitors may ask for as many books that do not exist as they like.
@@ -50,7 +50,7 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
   reports.configureFromConfig(settings, 'CACHE_')
 }
 
-/** Ends what they opened; the last region over a backend closes it. */
+/** Closes the regions; the last region over a backend closes it. */
 export async function closeRegions(): Promise<void> {
   await Promise.all([catalogue.close(), reports.close()])
 }

@@ -11,7 +11,7 @@ export interface Algorithm {
     readonly usual: number
     readonly slow: number
   }
-  /** What a process needs that is not in every Node. */
+  /** The package or version that a process needs, if not every Node has the algorithm. */
   readonly needs?: string
   load(): Engine | undefined
 }
@@ -30,7 +30,7 @@ export const algorithms = {
   snappy: { id: 6, needs: 'the package snappy', load: snappyEngine },
 } as const satisfies Readonly<Record<string, Algorithm>>
 
-/** What `compress` can write. Whatever it is told to write, it reads all of those that this process has. */
+/** The algorithms that `compress` can write. It reads all that this process has. */
 export type CompressionAlgorithm = keyof typeof algorithms
 
 const byId = new Map<number, readonly [CompressionAlgorithm, Algorithm]>(

@@ -48,7 +48,7 @@ export const zstdEngine = () =>
     { params: { [zstd.ZSTD_d_windowLogMax ?? 0]: ZSTD_WINDOW_LOG_MAX } },
   )
 
-/** What zlib offers under these names, or `undefined` where this Node is too old for them. */
+/** The functions of zlib with these names, or `undefined` if this Node is too old for them. */
 function fromZlib(
   pack: string,
   unpack: string,

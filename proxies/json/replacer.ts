@@ -12,9 +12,9 @@ interface Place {
 }
 
 /**
- * A replacer that also refuses what the user's own leaves to be lost. What the user's replacer changes is the user's
- * decision, dropping a property included; what it leaves alone has to be something that JSON keeps.
- * @param standIn - what to write for a −0
+ * A replacer that also refuses values that the user's own replacer leaves to be lost. The user's replacer may change or
+ * drop any property. The others must be values that JSON keeps.
+ * @param standIn - the text for a −0
  */
 export function strictReplacer(
   keeps: FidelityRules,

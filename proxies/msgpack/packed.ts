@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 /** A double that no value has by chance: its lower 48 bits are this process's secret. */
 const STAND_IN_BYTES = Buffer.concat([Buffer.of(0x7f, 0xe5), randomBytes(6)])
 
-/** What stands for a −0 while MessagePack is written, by an encoder that would write it as 0. */
+/** The stand-in for a −0 while MessagePack is written, by an encoder that would write it as 0. */
 export const STAND_IN: number = STAND_IN_BYTES.readDoubleBE(0)
 
 const FLOAT64 = 0xcb
@@ -37,7 +37,7 @@ export function mayHoldRegExp(packed: Buffer): boolean {
 
 const REPLACEMENT = Buffer.from('\ufffd')
 
-/** Whether MessagePack may hold what became of half a surrogate pair. A yes has to be checked. */
+/** Whether MessagePack may hold a replaced half of a surrogate pair. The caller has to check a yes. */
 export function mayHoldLoneSurrogate(packed: Buffer): boolean {
   for (let at = packed.indexOf(0xed); at >= 0; at = packed.indexOf(0xed, at + 1))
     if ((packed[at + 1] as number) >= 0xa0) return true

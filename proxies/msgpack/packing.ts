@@ -11,7 +11,7 @@ import { FAITHFUL, type Settings } from './settings.js'
 /** Packs a payload. */
 export type Pack = (payload: unknown) => Buffer
 
-/** A function that packs, and refuses what would be lost. Its result lies on msgpackr's slab. */
+/** A function that packs, and refuses values that would change. Its result lies on msgpackr's slab. */
 export function packing(settings: Settings, more: object): Pack {
   // Strictly taken, a value with a toJSON of its own is refused; a field of that name is data.
   const packr = new Packr({ ...FAITHFUL, ...more, ...(settings.lossy ? {} : { useToJSON: false }) })
@@ -27,7 +27,7 @@ function lossyPacking(packr: Packr, { regExp, maxBytes, keeps }: Settings): Pack
       throw encoderFailed(keeps, error)
     }
     refuseLarge(packed.length, maxBytes, 'msgpack()')
-    // What no read would accept is not stored, even where losses are allowed.
+    // A value that no read would accept is not stored, even with `lossy`.
     if (mentionsProto(packed) && hasProtoKey(payload)) refuse('a key named __proto__', 'Rename the key.')
     if (!regExp && mayHoldRegExp(packed) && hasRegExp(payload))
       refuse('a RegExp', 'Store its source, or allow it: regExp: true.')

@@ -51,7 +51,7 @@ function unpacking(
         unpackr.structures = list
       }
     }
-    // An entry may redefine what it likes, and nothing of it is there for the next one.
+    // An entry may redefine any record; the next entry does not see that.
     for (let i = 0; i < known.length; i++) if (list[i] !== known[i]) list[i] = known[i] as string[]
     if (list.length !== known.length) list.length = known.length
     return unpackOne(unpackr, packed)

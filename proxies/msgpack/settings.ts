@@ -1,6 +1,6 @@
 import type { FidelityRules, Visit } from '../../src/wire/keeps.js'
 
-/** What the options of `msgpack()` come to. */
+/** The result of the options of `msgpack()`. */
 export interface Settings {
   readonly lossy: boolean
   readonly regExp: boolean
@@ -8,10 +8,10 @@ export interface Settings {
   readonly keeps: FidelityRules
 }
 
-/** How both directions are to be done, so that what comes back is what went in. */
+/** The settings of both directions, so that a decoded value equals the encoded one. */
 export const FAITHFUL = { moreTypes: true, structuredClone: true, copyBuffers: true }
 
-/** What msgpackr keeps in its faithful mode. */
+/** The kinds of values that msgpackr keeps in its faithful mode. */
 export function keepsOf(regExp: boolean, maxDepth: number): FidelityRules {
   return {
     encoding: 'msgpack()',

@@ -10,7 +10,7 @@ import { isWellFormed } from '../../src/wire/text.js'
 /** The field names of a record, in order. */
 export type Shape = readonly string[]
 
-/** A list of shapes. Its id is a hash of what it says, so that no value is ever read with another table than its own. */
+/** A list of shapes. Its id is a hash of its content, so that no value is ever read with another table than its own. */
 export interface ShapeTable {
   /** Eight bytes as latin1 text. */
   readonly id: string
@@ -25,7 +25,7 @@ export interface ShapeStore {
   find(id: string): MaybePromise<ShapeTable | undefined>
   /** Tells of a shape that had to be written out. Seen twice, it is stored with the others, in the background. */
   propose(shape: Shape): void
-  /** What is under way, for tests and for a clean end. */
+  /** Pending work, for tests and for a clean end. */
   settled(): Promise<void>
 }
 
@@ -58,7 +58,7 @@ function grow(id: string, shape: Shape): string {
 }
 
 /**
- * Keeps shapes in the backend below an encoding, so that every process can read what any of them wrote. Tables only
+ * Keeps shapes in the backend below an encoding, so that every process can read the entries of all others. Tables only
  * grow; writers agree through a lease, and where that fails an id that is not found is a miss, never a wrong value.
  * @param now - epoch ms, injectable for tests
  */
@@ -94,7 +94,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
 
   const commit = async () => {
     const lease = await next.acquire(SHAPES_KEY, LEASE_MS)
-    // Somebody else is at it: what it stores is found when it is needed, and what it lacks is proposed again.
+    // Another process stores a table now. This process loads it when needed, and proposes missing shapes again.
     if (lease.token === undefined) return
     const { token } = lease
     let done = false
@@ -155,7 +155,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
     }
     const arrived = (stored: Bytes | undefined) => {
       const table = adopt(stored)
-      // Writing with what is stored, where it has all of mine, keeps processes on one table.
+      // If the stored table has all shapes of this process, using it keeps processes on one table.
       if (current === EMPTY || known.get(current.id) === table) current = table
     }
     if (loading === undefined) {
@@ -183,7 +183,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
       const times = (sightings.get(text) ?? 0) + 1
       if (sightings.size > MAX_REMEMBERED) sightings.clear()
       sightings.set(text, times)
-      // Once may be a dictionary with keys of its own; the table is for what comes again.
+      // Once may be a dictionary with keys of its own; the table is for shapes that come again.
       if (times < 2) return
       proposals.set(text, [...shape])
       commitSoon()

@@ -1,4 +1,4 @@
-/** What stands in bytes of V8's structured clone. Anything but `fine` is not to be handed to V8. */
+/** The verdict on bytes of V8's structured clone. Only `fine` bytes may be passed to V8. */
 export type CloneVerdict = 'fine' | 'broken' | 'deep' | 'absurd' | 'proto' | 'regexp'
 
 export interface CloneLimits {
@@ -6,7 +6,7 @@ export interface CloneLimits {
   readonly regExp: boolean
 }
 
-/** Holes take no bytes. An array may have as many beyond what its bytes account for, all arrays of an entry together. */
+/** Holes take no bytes. An array may have as many beyond the size of its bytes, all arrays of an entry together. */
 const SPARE_LENGTH = 65_536
 
 const code = (tag: string) => tag.charCodeAt(0)

@@ -7,7 +7,7 @@ import { runDetached } from '../creation/renewal.js'
 export type Listener<E> = (event: E) => unknown
 
 export interface Emitter<Events> {
-  /** @throws CorralError `ERR_OPTION` for an event that does not exist, or what is no function. */
+  /** @throws CorralError `ERR_OPTION` for an unknown event, or a listener that is no function. */
   on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void
   emit<K extends keyof Events>(event: K, detail: Events[K]): void
   readonly busy: boolean
@@ -35,7 +35,7 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
     emit(event, detail) {
       const set = listeners.get(event)
       if (set === undefined) return
-      // Nobody waits for a listener, so that it is part of no creation; who joins or leaves meanwhile changes nothing.
+      // No call waits for a listener, so it is part of no creation. Listeners that join or leave meanwhile change nothing.
       runDetached(() => {
         for (const { listener } of [...set])
           try {

@@ -5,11 +5,11 @@ import type { Emitter } from './emitter.js'
 /** Why something is invalidated, in the caller's words. */
 export interface InvalidationReason {
   readonly reason?: string
-  /** Whatever listeners need to know. What travels between processes arrives as JSON has it. */
+  /** Data for the listeners. Between processes it travels as JSON. */
   readonly meta?: unknown
 }
 
-/** Listeners may have been left uninformed: what they derived from events has to be made anew. */
+/** Listeners may have missed events: state that they derived from events has to be derived again. */
 export interface MissedEvents {
   /** The region or the broker whose events were missed. */
   readonly of: string
@@ -17,13 +17,13 @@ export interface MissedEvents {
   readonly why: string
 }
 
-/** What has events that can be relayed. */
+/** An object whose events can be relayed. */
 export interface EventSource {
   readonly kind: 'region' | 'broker'
   readonly name: string | undefined
-  /** The event that tells of what is done. */
+  /** The event that reports a done invalidation. */
   readonly event: string
-  /** Whether what came from another process is such an event. */
+  /** Whether data from another process is such an event. */
   accepts(event: Readonly<Record<string, unknown>>): boolean
   readonly emitter: Emitter<Record<string, object>>
   /** May refuse a cause before anything is done. */
@@ -52,12 +52,12 @@ export function sourceOf(object: unknown, where: string): EventSource & { readon
   return { ...source, name }
 }
 
-/** What may refuse a cause that is told of an object; nothing where it is neither region nor broker. */
+/** The guard that may refuse the reason of an object's events; absent if it is neither region nor broker. */
 export function guardsOf(object: unknown): readonly ((cause: InvalidationReason) => void)[] {
   return [...(hidden(object)?.guards ?? [])]
 }
 
-/** @throws whatever says that an object cannot invalidate names, such as a region that is not configured. */
+/** @throws if an object cannot invalidate names, such as a region that is not configured. */
 export function checkReady(object: unknown): void {
   hidden(object)?.ready?.()
 }

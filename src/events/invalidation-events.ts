@@ -10,7 +10,7 @@ import {
   type MissedEvents,
 } from './event-source.js'
 
-/** What an invalidation concerns. */
+/** An invalidation as listeners get it. */
 export interface Invalidation extends InvalidationReason {
   readonly region: string | undefined
   readonly what: 'key' | 'region' | 'dependencies'
@@ -25,7 +25,7 @@ export interface RegionEvents {
   invalidating: Invalidation
   /** Acknowledged by the store. */
   invalidate: Invalidation
-  /** Failed: what the store has done of it is not known. */
+  /** Failed: the store may have done a part of it. */
   'invalidate-failed': Invalidation & { readonly error: unknown }
   /** Other processes may have told of invalidations that were not heard here. */
   missed: MissedEvents
@@ -33,7 +33,7 @@ export interface RegionEvents {
 
 export interface RegionSignals {
   readonly on: Emitter<RegionEvents>['on']
-  /** Does an invalidation and tells of it: on the channel, and to who listens. */
+  /** Does an invalidation and reports it on the channel and to the listeners. */
   around(
     what: Invalidation['what'],
     names: readonly string[],
@@ -62,7 +62,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
       const event: Invalidation = {
         region: name,
         what,
-        // Of their own: who empties the list must not keep anything from being invalidated.
+        // A copy: a listener that empties the list must not stop the invalidation.
         names: told ? Object.freeze([...names]) : names,
         mode,
         ...cause,
@@ -79,7 +79,7 @@ export function regionSignals(name: string | undefined): RegionSignals {
         ...{ region: name, what, names, mode },
         ...(cause?.reason !== undefined && { reason: cause.reason }),
       }))
-      // Who has come to listen meanwhile is told too.
+      // Listeners that came meanwhile are notified too.
       if (names.length > 0) events.emit('invalidate', event)
     },
     attach: (region, ready) =>

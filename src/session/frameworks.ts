@@ -1,6 +1,6 @@
 import { beginSession, runInSession } from '../versions/session.js'
 
-/** What an Express-shaped server hands to a middleware; also that of connect, Polka or restify. */
+/** The arguments of a middleware of an Express-shaped server; also that of connect, Polka or restify. */
 export interface ServerResponseLike {
   readonly destroyed?: boolean
   readonly closed?: boolean
@@ -28,7 +28,7 @@ function beginFor(response: ServerResponseLike): <R>(run: () => R) => R {
   return enter
 }
 
-/** What Koa and Hono hand to a middleware. */
+/** The arguments of a middleware of Koa and Hono. */
 export type AsyncMiddleware = (context: unknown, next: () => Promise<unknown>) => Promise<void>
 
 /** A session for each request, until the middlewares below have answered. */
@@ -43,7 +43,7 @@ interface FastifyReplyLike {
 }
 type FastifyHook = (request: object, reply: FastifyReplyLike, done: () => void) => void
 
-/** What Fastify hands to a plugin, as far as this one needs it. */
+/** The part of Fastify's instance that this plugin needs. */
 export interface FastifyLike {
   addHook(name: 'onRequest' | 'preValidation', hook: FastifyHook): unknown
 }

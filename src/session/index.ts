@@ -33,12 +33,12 @@ export const session = {
   /** The session of the caller, if there is one. */
   current: currentSession,
   /**
-   * The caller's session, or the one given, asks anew for every version: it changed what they tell of. An object that
+   * The caller's session, or the one given, reads every version again, because it changed the data itself. An object that
    * the option `session` answers is to be given: nobody else knows it.
    * @throws CorralError `ERR_OPTION` when it is given something else than an object.
    */
   forget,
-  /** For Express and servers of its shape: `app.use(session.express())`, below what parses bodies. */
+  /** For Express and servers of its shape: `app.use(session.express())`, after the parsers of bodies. */
   express,
   /** For Fastify: `app.register(session.fastify())`. */
   fastify,

@@ -14,7 +14,7 @@ import { readName, register, registered } from '../versions/version-names.js'
 import { boundedRegion } from './bounded-region.js'
 
 export interface VersionedOptions<A extends readonly unknown[], V = unknown> extends CheckOptions {
-  /** Tells cheaply what version the result for these arguments would have now. */
+  /** Returns, cheaply, the version that the result for these arguments would have now. */
   readonly version: (...args: A) => MaybePromise<Version>
   /** Tells this function's entries from others'. */
   readonly namespace: string
@@ -26,7 +26,7 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown> ext
   readonly expirationTime?: Duration
   /** Makes the keys; it sees the arguments without the version. */
   readonly functionKeyGenerator?: FunctionKeyGenerator
-  /** Whether to store what the function made. */
+  /** Whether to store the function's result. */
   readonly shouldCache?: (value: never, key: string) => boolean
   /** How long to wait for another caller's creation. @default the region's */
   readonly wait?: Duration
@@ -43,7 +43,7 @@ export interface VersionedFunction<A extends readonly unknown[], T> {
   key(version: string, ...args: A): string
   /** The result of the present version if it is there, never calling the function. */
   get(...args: A): Promise<T | NoValue>
-  /** Asks for the version anew, calls the function and stores what it returns, whatever is there. */
+  /** Reads the version again, calls the function and stores its result, even over a fresh one. */
   refresh(...args: A): Promise<T>
   readonly invalidate: InvalidateVersions<A>
 }
@@ -136,7 +136,7 @@ export function versioned<A extends readonly unknown[], V = unknown>(
       try {
         argsText = textOfParts(args)
       } catch {
-        // Arguments that a name cannot give back: what rests on them could not be checked later.
+        // A name cannot give these arguments back, so a value that rests on them could not be checked later.
       }
       handUpVersion(
         argsText !== undefined && registered(registeredAs) === present

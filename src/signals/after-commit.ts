@@ -8,7 +8,7 @@ import { type Transaction, UNDONE } from '../creation/transaction.js'
 import type { InvalidationReason } from '../events/event-source.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 
-/** What a broker invalidates through: a region. */
+/** The region that a broker invalidates through. */
 export interface Target {
   readonly name: string | undefined
   invalidateDependencies(
@@ -18,7 +18,7 @@ export interface Target {
   ): Promise<void>
 }
 
-/** What has to be invalidated for a change that is done. */
+/** The invalidations that a change needs once it is done. */
 export interface PendingInvalidation {
   /** Inner before outer. */
   readonly regions: readonly Target[]
@@ -27,23 +27,23 @@ export interface PendingInvalidation {
   readonly names: readonly string[]
   readonly mode: InvalidationMode
   readonly cause: InvalidationReason
-  /** Tells who listens, when all is invalidated. */
+  /** Notifies the listeners when all is invalidated. */
   readonly tell: () => void
 }
 
-/** What an error of the code `ERR_NOT_INVALIDATED` carries: the change is done, and cannot be called off any more. */
+/** The data of an error of the code `ERR_NOT_INVALIDATED`: the change is done, and cannot be called off any more. */
 export interface NotInvalidated<R = unknown> extends CorralError {
   readonly code: 'ERR_NOT_INVALIDATED'
-  /** What the change returned. */
+  /** The result of the change. */
   readonly result: R
   readonly names: readonly string[]
   /** The regions where it failed, as far as they have names. */
   readonly regions: readonly (string | undefined)[]
-  /** Invalidates what failed once more. */
+  /** Repeats the failed invalidations. */
   retry(): Promise<void>
 }
 
-/** Whether a change is done, but not all that was made from what it changed is invalidated. */
+/** Whether a change is done, but not all of its names are invalidated. */
 export function isNotInvalidated(error: unknown): error is NotInvalidated {
   return CorralError.is(error, 'ERR_NOT_INVALIDATED')
 }
@@ -68,7 +68,7 @@ export async function runChange<R>(change: () => MaybePromise<R>): Promise<Done<
   }
 }
 
-/** A transaction. What a savepoint leaves behind is part of the outer one. */
+/** A transaction. The pending invalidations of a savepoint join the outer one. */
 interface Work extends ContextFrame<Work>, Pick<Transaction, 'into'> {
   readonly debts: PendingInvalidation[]
 }
@@ -88,7 +88,7 @@ export async function invalidateNowOrAfterCommit<R>(
 }
 
 /**
- * Runs a transaction. What brokers apply inside is invalidated when it is committed, that is when the returned promise
+ * Runs a transaction. Brokers inside invalidate when it is committed, that is when the returned promise
  * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. What
  * regions create inside is for its caller alone and is not stored: it may be older than the latest commit, or never committed.
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
@@ -209,7 +209,7 @@ interface Failure extends Task {
   readonly error: unknown
 }
 
-/** One region after the other, and the rest also when one fails: what can be invalidated is. */
+/** One region after the other, and the rest also when one fails. */
 async function attempt(all: readonly Task[]): Promise<Failure[]> {
   const failures: Failure[] = []
   for (const task of all)

@@ -30,7 +30,7 @@ export interface BrokerOptions<T> {
   readonly regions: readonly Target[]
   /** The id of an item, or the parts of its composite key: `dep.id(type, …)` is invalidated. */
   readonly id?: (item: T) => IdPart | readonly [IdPart, ...IdPart[]]
-  /** Whatever else has to do with an item: its lists, its children. */
+  /** Other names that concern an item: its lists, its children. */
   readonly dependencies?: (item: T) => string | readonly string[]
   /** Lists that items enter and leave. */
   readonly scopes?: Pick<Scopes<T, never>, 'namesFor'> | readonly Pick<Scopes<T, never>, 'namesFor'>[]
@@ -38,16 +38,16 @@ export interface BrokerOptions<T> {
   readonly mode?: InvalidationMode
 }
 
-/** What is known of a change, and why it is made. */
+/** The past of a change, and its reason. */
 export interface ChangeOptions<T> extends Change<T>, InvalidationReason {}
 
-/** The same of a deletion: the item leaves all its lists, whatever was modified of it. */
+/** The same of a deletion: the item leaves all its lists, independent of modified fields. */
 export type DeletionOptions<T> = Omit<ChangeOptions<T>, 'created' | 'modified'>
 
 export interface BrokerChange extends InvalidationReason {
   readonly broker: string
   readonly action: 'apply' | 'delete' | 'invalidate'
-  /** What was invalidated. */
+  /** The invalidated names. */
   readonly names: readonly string[]
   readonly origin: 'local' | 'remote'
 }
@@ -59,15 +59,15 @@ export interface BrokerEvents {
   missed: MissedEvents
 }
 
-/** An item, or how to find it in what the change returned: an item that is being created has no id before. */
+/** An item, or a function that finds it in the result of the change: an item that is being created has no id before. */
 export type ItemOf<T, R> = T | ((result: R) => T)
 
-/** Joins the changes of a type of entities to what is cached of them. */
+/** Connects the changes of a type of entities with the cached values of them. */
 export interface Broker<T> {
   readonly type: string
   /**
    * Creates or updates an item: runs the change, and when it is done invalidates the item, its lists and its children in
-   * every region. Answers what the change returned. A change that fails invalidates nothing, and rejects as it is. Say in
+   * every region. Resolves to the result of the change. A change that fails invalidates nothing, and rejects as it is. Say in
    * the options what the item was `before`, or that it is `created`: else all its lists are invalidated.
    * @throws CorralError `ERR_NOT_INVALIDATED`, with `result` and `retry()`, when the change is done but not all could be
    * invalidated, or some names cannot be told of what it returned; `ERR_OPTION`, before anything is done, for options that
@@ -84,13 +84,13 @@ export interface Broker<T> {
   invalidate(item: T, options?: ChangeOptions<T>): Promise<void>
   /** The names that a change of an item invalidates. */
   namesFor(item: T, options?: Change<T>): readonly string[]
-  /** Listens to changes, also those of other processes where a `relay` brings them. Returns what ends it. */
+  /** Listens to changes, also those of other processes where a `relay` brings them. Returns a function that ends it. */
   on<K extends keyof BrokerEvents>(event: K, listener: Listener<BrokerEvents[K]>): () => void
 }
 
 /**
  * Makes the broker of a type of entities.
- * @throws CorralError `ERR_OPTION` for an option that cannot be right, or when nothing says what an item invalidates.
+ * @throws CorralError `ERR_OPTION` for an option that cannot be right, or without an option that names the dependencies of an item.
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   check(type, options)
@@ -100,7 +100,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const guards: EventSource['guards'] = new Set()
 
   const now = <V>(option: string, answer: V): V => expectSync(`\`${option}\` of broker '${type}'`, answer)
-  /** All names that can be told, and the failures of what tells the others. */
+  /** All names that the functions returned, and the failures of the others. */
   const survey = (item: T, change: Change<T>): CollectedNames => {
     const names = new Set<string>()
     const failures: unknown[] = []
@@ -140,7 +140,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
     return { cause, change: kept(told) }
   }
-  /** What is owed for a change: what could be told of it, and what is to be told again because something failed. */
+  /** The pending invalidations of a change: names that are known, and functions to call again because they failed. */
   const debt = (
     action: BrokerChange['action'],
     before: readonly string[],
@@ -162,7 +162,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       ...{ regions, names: [...names], mode, cause },
       ...(failures.length > 0 && { unknown }),
       tell() {
-        // A retry may be called again, or by several who got the same error; the change was one.
+        // A retry may be called again, or by several callers that got the same error; there was one change.
         if (told) return
         told = true
         events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' })
@@ -177,10 +177,10 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     { cause, change }: ReturnType<typeof split>,
   ): Promise<R> => {
     expectFunction(work, `the change of broker '${type}'`)
-    // What can never be invalidated must not be owed. A change that was made elsewhere is owed all the same.
+    // A name that can never be invalidated must not become pending. A change that was made elsewhere may.
     regions.forEach(checkReady)
     const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
-    // Taken before: the change may write to the item, or to what it was, and a deletion may take its id.
+    // Taken before: the change may write to the item or to its former state, and a deletion may take its id.
     const given = find === undefined ? (item as T) : (change.before ?? undefined)
     const before = given === undefined ? [] : namesFor(given, change)
     const done = await runChange(work)
@@ -189,7 +189,7 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
       try {
         return survey(now('item', find(done.result)), change)
       } catch (error) {
-        // The change is done: what can be told of an item that nobody found, such as all its lists, goes all the same.
+        // The change is done: if the item cannot be found, its known names, such as all its lists, are still invalidated.
         return { names: survey(undefined as T, change).names, failures: [error] }
       }
     }

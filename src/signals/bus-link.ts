@@ -4,16 +4,16 @@ import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
-/** What two ends of the same address say to each other. */
+/** The messages that two ends of the same address exchange. */
 export type Body = Readonly<Record<string, unknown>>
 
 export interface LinkOptions {
   readonly bus: Bus
-  /** Who else is meant: ends of the same address hear each other. */
+  /** Ends with the same address receive each other's messages. */
   readonly address: string
   /** ms for a message to be taken by the bus. */
   readonly timeout: number
-  /** What another end said. False: it makes no sense. */
+  /** Receives a message of another end. False: it is invalid. */
   onMessage(body: Body): boolean
   /** Something that was said may not have been heard. */
   onGap(why: string): void
@@ -37,8 +37,8 @@ const ON_THE_WAY = 100
 const SENDERS = 10_000
 
 /**
- * One end of a conversation on a bus that others use too. Ends number what they say, so that a message that was lost in
- * silence is noticed at the next one; what is of a later version counts as lost, because it cannot be left unheeded.
+ * One end of a conversation on a bus that others use too. Ends number their messages, so that the next message
+ * reveals a lost one. A message of a later version counts as lost, because it must not be ignored.
  */
 export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): Link {
   const self = crypto.randomUUID()
@@ -64,7 +64,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
   /** How many messages of a sender were lost before this one. */
   const gap = (n: number, last: number | undefined, after: unknown): number => {
     if (last !== undefined) return n - last - 1
-    // Of who spoke before we listened: what went before is ours to have heard only if it was said since.
+    // The sender was there before this end subscribed: earlier messages are missing only if they were sent since.
     const before = typeof after === 'number' && after > performance.now() - stoodAt + ON_THE_WAY
     return before ? 0 : n - 1
   }
@@ -138,7 +138,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
       return failed(error)
     }
   }
-  /** Who was not told drops everything, as soon as he can be told at least that. */
+  /** After a failed send, keep trying to tell the other processes to drop everything. */
   const later = () => {
     if (closed) return
     timer ??= setTimeout(() => {
@@ -164,7 +164,7 @@ interface Message {
   readonly to?: unknown
   readonly from?: unknown
   readonly n?: unknown
-  /** ms since it said something before, for those who have not heard of it yet. */
+  /** ms since its previous message, for ends that do not know it yet. */
   readonly after?: unknown
   /** The sender knows that something it said before was lost. */
   readonly lost?: unknown

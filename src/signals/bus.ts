@@ -2,18 +2,18 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectThat } from '../base/options.js'
 
 /**
- * Carries short texts between processes: Redis pub/sub, or whatever you have. It need not keep messages for who is not
- * there, nor repeat lost ones; what it has to do is to say when messages may have been lost.
+ * Carries short texts between processes: Redis pub/sub, or a transport of yours. It need not keep messages for absent
+ * receivers or repeat lost ones, but it must announce that messages may have been lost.
  */
 export interface Bus {
-  /** Sends a message to all who listen. Rejects unless the message is known to be on its way. */
+  /** Sends a message to all subscribers. Rejects unless the message is known to be on its way. */
   publish(message: string): MaybePromise<void>
   subscribe(listener: BusListener): Subscription
 }
 
 export interface BusListener {
   heard(message: string): void
-  /** Messages arrive from now on. Whatever was sent before may have been lost, also when `down` was never called. */
+  /** Messages arrive from now on. Earlier messages may have been lost, also when `down` was never called. */
   up(): void
   /** Messages may be lost from now on. */
   down(): void

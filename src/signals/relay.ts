@@ -21,7 +21,7 @@ export interface Relay {
 }
 
 /**
- * Lets the listeners of the same regions and brokers in other processes hear of what is invalidated here, after it is done.
+ * Lets the listeners of the same regions and brokers in other processes receive the invalidations of this process after they are done.
  * It carries names, reasons and metadata, never values, and it invalidates nothing: that is the business of a shared
  * ledger, or of `broadcast`. Events come with `origin: 'remote'`, a long list of names as several; when some may have
  * been lost, the event `'missed'` comes instead. A message that cannot be sent is reported on the `failure` channel.
@@ -98,7 +98,7 @@ function failed(error: unknown): void {
   report('failure', () => ({ where: 'relay', error }))
 }
 
-/** What was changed since the guard looked at it must not keep the names from travelling. */
+/** A reason that was changed after the guard checked it must not stop the names. */
 function encodedAnyhow(cause: InvalidationReason, limit: number): Body {
   try {
     return encoded(cause, limit)

@@ -2,9 +2,9 @@ import { asyncContext, type ContextFrame, innermostActive } from '../base/async-
 import { isPromise } from '../base/maybe-promise.js'
 import { whenLeavingSession } from '../creation/renewal.js'
 
-/** A span, such as a web request, in which a version is asked for at most once. Hang what you like on it by WeakMap. */
+/** A span, such as a web request, in which a version is read at most once. Attach state to it by WeakMap. */
 export interface Session {
-  /** What it was started for has ended: code that it left behind, such as a timer, is in it no longer. */
+  /** The work that it was started for has ended: code that it left behind, such as a timer, is in it no longer. */
   readonly over: boolean
 }
 
@@ -28,7 +28,7 @@ export function currentSession(): Session | undefined {
   return span
 }
 
-/** Whether the caller is part of what answers this question. */
+/** Whether the caller runs inside this check. */
 export function isAsking({ of, key }: Question): boolean {
   for (let span = sessions.current(); span !== undefined; span = innermostActive(span.parent))
     if (span.question?.of === of && span.question.key === key) return true
@@ -73,12 +73,12 @@ export function runInSession<R>(run: () => R, parent?: Span, question?: Question
   return result
 }
 
-/** Asks within the caller's session, so that isAsking() tells it to what it runs. */
+/** Runs a check within the caller's session, so that isAsking() is true inside of it. */
 export function runQuestion<R>(question: Question, ask: () => R): R {
   return runInSession(ask, undefined, question)
 }
 
-/** Runs what belongs to nobody's session, such as a renewal that a queue starts whenever it has room. */
+/** Runs work outside of every session, such as a renewal that a queue starts when it has room. */
 function leaveSession<R>(run: () => R): R {
   return runInSession(run, ROOT)
 }

@@ -7,7 +7,7 @@ import { withTimeout } from '../base/timers.js'
 import { currentTransaction } from '../creation/transaction.js'
 import { currentSession, isAsking, runQuestion } from './session.js'
 
-/** What a version function may answer. `undefined`, `null` and `''` mean that there is none yet. */
+/** The values that a version function may return. `undefined`, `null` and `''` mean that there is none yet. */
 export type Version = string | number | bigint | Date | null | undefined
 
 export interface CheckOptions {
@@ -16,7 +16,7 @@ export interface CheckOptions {
    * `session.run` or a middleware started
    */
   readonly session?: () => object | undefined
-  /** What to do when a call is in no session: ask anew each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
+  /** For a call outside of a session: run the check each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
   readonly withoutSession?: 'compute' | 'throw'
   /** Stands for a version that is `undefined`, `null` or `''`; no other version is taken for it. @default '-1' */
   readonly defaultVersion?: string
@@ -28,7 +28,7 @@ export interface CheckOptions {
 export interface Check {
   /** The version as text. */
   current(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
-  /** Asks whatever is known, and lets the session know. */
+  /** Runs the check even if the version is known, and updates the session. */
   renewed(key: string, ask: () => MaybePromise<Version>): MaybePromise<string>
   /** The session's next call asks again. */
   forget(key: string): void
@@ -36,10 +36,10 @@ export interface Check {
 
 type Memo = Map<string, MaybePromise<string>>
 
-/** What each session has asked, check by check. */
+/** The versions that each session has read, check by check. */
 const sessions = processGlobal('asked', () => new WeakMap<object, Map<object, Memo>>())
 
-/** The session asks again for every version: it changed what they tell of. */
+/** The session reads every version again, because it changed the data itself. */
 export function forget(session: object | undefined = currentSession()): void {
   if (session === undefined) return
   expectThat(
@@ -88,7 +88,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     if (found === undefined) checks.set(identity, (found = new Map()))
     return found
   }
-  /** What a transaction sees is not for its session, which goes on when it is rolled back: there each call asks. */
+  /** A session must not learn a version from a transaction, which may be rolled back: each call runs the check there. */
   const open = (): Memo | undefined => {
     const known = memo()
     return known !== undefined && currentTransaction() !== undefined ? new Map() : known
@@ -113,7 +113,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
       )
   }
   const renew = (known: Memo | undefined, key: string, ask: () => MaybePromise<Version>) => {
-    // What an earlier question still brings must not be taken for the answer to this one.
+    // A late result of an earlier check must not be taken for the result of this one.
     known?.delete(key)
     const answer = known === undefined ? timely(ask) : asked(key, ask)
     const token = isPromise(answer) ? answer.then(told) : told(answer)

@@ -10,7 +10,7 @@ export interface VersionOptions extends CheckOptions {
   readonly replace?: boolean
 }
 
-/** A version as a dependency: what was made under another one is a miss. */
+/** A version as a dependency: an entry with another version is a miss. */
 export interface VersionDependency<A extends readonly IdPart[]> {
   /** The name to declare ahead, in `dependencies` of a cached function: it is read before the function runs. */
   (...parts: A): string
@@ -20,7 +20,7 @@ export interface VersionDependency<A extends readonly IdPart[]> {
 
 /**
  * A dependency on something that has a version which is cheap to read: `dep.version('schema', () => readVersion())`. Made
- * once, at module level, in every process that reads what depends on it: where the name is unknown its entries are misses.
+ * once, at module level, in every process that reads values which depend on it: where the name is unknown its entries are misses.
  * @param check - reads the version; asked at most once in a session for the same parts
  * @throws CorralError `ERR_OPTION` on an unknown option, or when the name is taken by another check.
  */
@@ -55,7 +55,7 @@ export function version<const A extends readonly IdPart[] = []>(
   })
 }
 
-/** Parts as text that gives them back, each of its kind. @throws CorralError `ERR_OPTION` for what is no part of a name. */
+/** Parts as text that gives them back, each of its kind. @throws CorralError `ERR_OPTION` for a value that cannot be a part of a name. */
 export function textOfParts(parts: readonly unknown[]): string {
   return JSON.stringify(
     parts.map((part) => {

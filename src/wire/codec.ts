@@ -29,14 +29,14 @@ const MAX_BYTES = 16 * 1024 * 1024
 const MAX_DEPTH = 500
 
 /**
- * A user's own encoding of payloads. Corral frames what it makes: metadata, the codec's id and a CRC.
+ * A user's own encoding of payloads. Corral frames its output: metadata, the codec's id and a CRC.
  */
 export interface PayloadCodec<Payload = unknown> {
   /** 128 to 255; stands in every stored entry, so that it must never change its meaning. */
   readonly id: number
   /** For reports and messages. */
   readonly name: string
-  /** Throws what it cannot keep: nothing is stored then. */
+  /** If it throws, nothing is stored. */
   encode(payload: Payload): MaybePromise<Uint8Array>
   /** Gets bytes of its own, which it may keep. A throw is a miss. `undefined` is a payload like any other. */
   decode(bytes: Uint8Array): MaybePromise<Payload>
@@ -76,7 +76,7 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
       const entry = readFrame(stored, key)
       if (entry?.codec !== id || entry.end - entry.start > maxBytes) return undefined
       const { bytes, start, end, metadata } = entry
-      // A copy: what the codec returns may be views on it, and the stored bytes belong to the backend.
+      // A copy: the codec may return views on it, and the stored bytes belong to the backend.
       const own = new Uint8Array(end - start)
       own.set(bytes.subarray(start, end))
       return andThen(codec.decode(own), (payload) => ({ payload, metadata }))

@@ -1,6 +1,6 @@
 import * as zlib from 'node:zlib'
 
-/** The CRC-32 of zlib and PNG (reflected, polynomial 0xEDB88320), continued from the CRC of what comes before. */
+/** The CRC-32 of zlib and PNG (reflected, polynomial 0xEDB88320), continued from the CRC of the preceding bytes. */
 type Crc32 = (data: Uint8Array | string, before?: number) => number
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -23,10 +23,10 @@ const native = (zlib as { readonly crc32?: Crc32 }).crc32
 /** The CRC of bytes, or of a text's UTF-8 form. */
 export const crc32: Crc32 = native ?? tableCrc32
 
-/** What the CRC of data followed by its own CRC, lowest byte first, always is: checking needs no second view. */
+/** The CRC of any data followed by its own CRC, lowest byte first: checking needs no second view. */
 export const RESIDUE = 0x2144df1c
 
-/** Which entry of the table has a highest byte: what undoing a step needs. */
+/** Which entry of the table has a highest byte, to undo a step. */
 const BY_HIGHEST = new Uint8Array(256)
 for (let byte = 0; byte < 256; byte++) BY_HIGHEST[(TABLE[byte] as number) >>> 24] = byte
 

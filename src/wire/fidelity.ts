@@ -10,7 +10,7 @@ export const UNSURE = 2
 export type Fit = typeof FITS | typeof NEGATIVE_ZERO | typeof UNSURE
 
 /**
- * Answers whether an encoding keeps all of a value, fast: no path, no memory of what was seen. Looking at more parts
+ * Answers whether an encoding keeps all of a value, fast: no path, no memory of parts that were seen. Looking at more parts
  * than there are bytes in the encoded value means that parts are shared or cyclic; that is unsure too.
  */
 export type QuickCheck = (value: unknown, encodedBytes: number) => Fit
@@ -132,7 +132,7 @@ export function refuseLoss(keeps: FidelityRules, { path, what, advice = ADVICE }
   )
 }
 
-/** What to throw when an encoder failed on a value in which nothing was found that it cannot keep. */
+/** The error if an encoder failed on a value in which the scan found nothing that it cannot keep. */
 export function encoderFailed(keeps: Pick<FidelityRules, 'encoding'>, error: unknown): CorralError {
   if (CorralError.is(error)) return error
   return new CorralError(

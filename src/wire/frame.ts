@@ -44,7 +44,7 @@ export interface Entry {
 
 /**
  * Makes room for an entry and writes all but its payload and CRC. The memory is its own: it pins no slab.
- * @param codec - the id of what encodes the payload
+ * @param codec - the id of the payload's codec
  * @param size - of the payload, in bytes
  * @throws CorralError `ERR_UNENCODABLE` for a dependency's name that is no well-formed text
  */

@@ -6,7 +6,7 @@ export function hasProtoKey(value: unknown, name = '__proto__'): boolean {
   return someObject(value, (part) => Object.hasOwn(part, name))
 }
 
-/** Whether a RegExp is anywhere in data. One from a hostile writer can hang whoever matches with it. */
+/** Whether a RegExp is anywhere in data. One from a hostile writer can hang the code that matches with it. */
 export function hasRegExp(value: unknown): boolean {
   return someObject(value, (part) => part instanceof RegExp)
 }

@@ -1,9 +1,9 @@
 /** How the inside of a kept object is visited; `whole` has nothing inside that could be lost. */
 export type Visit = 'whole' | 'map' | 'set' | 'error'
 
-/** What an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
+/** The kinds of values that an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
 export interface FidelityRules {
-  /** Who encodes, as users write it, such as `json()`. */
+  /** The encoding as users write it, such as `json()`. */
   readonly encoding: string
   readonly undefined: boolean
   readonly nonFinite: boolean

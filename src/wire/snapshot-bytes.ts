@@ -31,7 +31,7 @@ function withLength(text: string, extra: number): Buffer {
 }
 
 /**
- * The bytes of what an entry was made from.
+ * The bytes of an entry's dependency snapshot.
  * @throws CorralError `ERR_UNENCODABLE` for a name that UTF-8 cannot hold: under a changed name the entry would
  *   survive the invalidation of the true one.
  */
@@ -77,12 +77,12 @@ function writeNames(into: Buffer, start: number, names: readonly string[]): numb
 let seenEpoch: Buffer = Buffer.alloc(0)
 let seenText = ''
 
-/** Reads what `snapshotBytes` wrote. Whatever is not that leaves `from.failed` set. */
+/** Reads the output of `snapshotBytes`. Other bytes leave `from.failed` set. */
 export function readSnapshot(from: Reader, versioned: boolean): DependencySnapshot {
   const epoch = readEpoch(from)
   const count = readVarint(from)
   const groups: DependencyGroup[] = []
-  // Every group and every name takes a byte at least: a count beyond what is left is a lie, and nothing is allocated.
+  // Every group and every name takes a byte at least: a count beyond the remaining bytes is a lie, and nothing is allocated.
   for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from))
   return versioned ? { epoch, groups, versions: readNames(from) } : { epoch, groups }
 }

@@ -29,7 +29,7 @@ export function writeVarint(into: Uint8Array, at: number, value: number): number
   return next
 }
 
-/** Reads what `writeVarint` wrote. Fails on what is longer than needed or beyond 2^53 − 1. */
+/** Reads the output of `writeVarint`. Fails on encodings longer than needed and on numbers beyond 2^53 − 1. */
 export function readVarint(from: Reader): number {
   let value = 0
   let weight = 1
