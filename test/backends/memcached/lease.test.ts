@@ -81,6 +81,26 @@ withMemcached('the lease of memcached', (bench) => {
     expect(await theirs.get(key)).toBeUndefined()
   })
 
+  it('brings the stored value, the time of the ledger and its stamps', async () => {
+    const { mine, theirs, key } = two()
+    const clock = `clock ${key}`
+    const ledger = theirs.ledger?.open(clock)
+    await mine.set(key, bytes('old'), {})
+    await ledger?.now(['expected'])
+    await ledger?.invalidate(['other'], 'hard')
+    const cold = await mine.acquire(`${key} cold`, 1_000, {
+      question: { clock, names: ['new'], expected: [] },
+    })
+    const question = { clock, names: ['new'], expected: ['expected', 'absent'] }
+    const warm = await mine.acquire(key, 1_000, { question })
+    if (cold.token === undefined || warm.token === undefined) throw new Error('expected to be granted both')
+    expect(cold.found).toBeUndefined()
+    expect(text(warm.found)).toBe('old')
+    const { now, stamps } = (await ledger?.read(['expected', 'absent'])) ?? {}
+    expect([cold.asOf, warm.asOf]).toEqual([now, now])
+    expect(warm.stamps).toEqual(stamps)
+  })
+
   it('can be given back, with the old value or without', async () => {
     const { mine, theirs, key } = two()
     const first = await granted(mine, key)
