@@ -32,7 +32,7 @@ export function fileLedger(store: Store): Ledger {
       const keys = clockKeys(clock)
       const time = () => store.snapshot((read) => readClock(read, keys)).now
       return {
-        clock,
+        storeClock: clock,
         time,
         read: (names) =>
           store.snapshot((read) => {

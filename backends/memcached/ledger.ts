@@ -66,7 +66,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     isCurrent: async (condition) => (await validate(condition)) === 'fresh',
     atGrant,
     open: (clock) => ({
-      clock,
+      storeClock: clock,
       read: (names) => readItems(clock, names, getShared),
       async now(names) {
         const { asOf } = await atGrant({ clock, names, expected: [] })

@@ -111,7 +111,7 @@ export function track(
       const question =
         names === undefined || lent
           ? undefined
-          : { clock: opened.clock, names: inStore(opened, names), expected: inStore(opened, expected) }
+          : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, expected) }
       return andThen(next.acquire(key, ms, { ...options, question }), (acquired) =>
         mapAcquired(
           acquired,

@@ -19,7 +19,7 @@ export function openable(ledger: ClockedLedger): Ledger {
     open: (clock) => {
       ledger.use?.(clock)
       return {
-        clock,
+        storeClock: clock,
         read: (names) => ledger.read(clock, names),
         now: (names) => ledger.now(clock, names),
         invalidate: (names, mode) => ledger.invalidate(clock, names, mode),

@@ -43,7 +43,7 @@ function openEpoch(store: EpochStore, clock: string): OpenLedger {
     return typeof epoch === 'string' && epoch !== '' ? { epoch, at: MOMENT } : undefined
   }
   return {
-    clock,
+    storeClock: clock,
     read: async (names) => ({ now: await current(), stamps: names.map(() => UNHARMED) }),
     async now() {
       const found = await current()

@@ -33,8 +33,11 @@ export interface Ledger {
 
 /** A ledger bound to one clock. */
 export interface OpenLedger {
-  /** The clock under the name that the store knows. */
-  readonly clock: string
+  /**
+   * The clock under the name that the store knows. A layer around a ledger copies it, with `storeNames`, from the ledger
+   * below: a write condition under another clock would be checked against no invalidation at all.
+   */
+  readonly storeClock: string
   /** The names as the store knows them; absent where the store uses them unchanged. */
   storeNames?(names: readonly string[]): readonly string[]
   /** The clock's time, where reading it costs no round trip. It spares most reads a look at their names. */
@@ -67,7 +70,7 @@ export interface LedgerQuestion {
 /** A snapshot as the condition of a write. */
 export function conditionOf(opened: OpenLedger, { epoch, groups }: DependencySnapshot): WriteCondition {
   return {
-    clock: opened.clock,
+    clock: opened.storeClock,
     snapshot: { epoch, groups: groups.map(({ asOf, names }) => ({ asOf, names: inStore(opened, names) })) },
   }
 }

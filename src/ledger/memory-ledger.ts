@@ -53,7 +53,7 @@ function openInMemory(clock: string, maxStamps: number): OpenLedger {
     now,
     stamps: names.map((name) => stamps.get(name) ?? floor),
   })
-  return { clock, time: () => now, now: () => now, read, invalidate }
+  return { storeClock: clock, time: () => now, now: () => now, read, invalidate }
 }
 
 function latest(stamp: Stamp): number {

@@ -67,7 +67,7 @@ function lendable({ step, touch }: Schedule): SharedLedger {
   const ledger: Ledger = {
     shared: true,
     open: (clock) => ({
-      clock,
+      storeClock: clock,
       read: (names) => step('read ledger', () => current.open(clock).read(names), { asks: true }),
       now: (names) => step('begin', () => current.open(clock).now(names), {}),
       invalidate: (names, mode) =>

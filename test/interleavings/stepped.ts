@@ -81,7 +81,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
       open: (clock) => {
         const opened = ledger.open(clock)
         return {
-          clock: opened.clock,
+          storeClock: opened.storeClock,
           ...(opened.storeNames && { storeNames: opened.storeNames }),
           read: (names) => step('read ledger', () => opened.read(names), QUESTION),
           now: (names) => step('begin', () => opened.now(names), NOTHING),
@@ -109,7 +109,7 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
     now: (names) => andThen(opened.now(names), (now) => answers(now)),
     invalidate(names, mode) {
       told += `, ${mode} ${names}`
-      return andThen(opened.invalidate(names, mode), () => leaves(opened.clock))
+      return andThen(opened.invalidate(names, mode), () => leaves(opened.storeClock))
     },
   }))
 }
