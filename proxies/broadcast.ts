@@ -24,8 +24,8 @@ export interface BroadcastOptions {
 const STOLEN = 'stolen:'
 
 /**
- * Joins the stores that processes have of their own, such as `memory()`: what one of them deletes, sets or invalidates, the
- * others drop. Goes directly around the backend or its encoding, below `dependencies()`. While messages may be lost
+ * Joins the stores that processes have of their own, such as `memory()`: if one of them deletes, sets or
+ * invalidates a value, the others drop it. Goes directly around the backend or its encoding, below `dependencies()`. While messages may be lost
  * reads are misses and nothing is stored; afterwards everything older is gone.
  * @throws CorralError `ERR_OPTION`; `ERR_CHAIN` over bytes, above `dependencies()`, or over a store that processes share.
  * Invalidations reject with `ERR_BUS` when they were done here but could not be told.

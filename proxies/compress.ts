@@ -45,9 +45,9 @@ const INLINE_BYTES_SLOW = 4 * 1024
 const WORTHWHILE = 0.9
 
 /**
- * Makes stored bytes smaller; stands below an encoding: `wrap(redis(url), compress(), msgpack())`. What is small or
- * does not shrink is stored as it is. Each entry says what it was compressed with, so the algorithm can be changed on
- * a live cache; what this process cannot unpack, and what is damaged, is a miss. Entries above 64 KiB are worked on in
+ * Makes stored bytes smaller; stands below an encoding: `wrap(redis(url), compress(), msgpack())`. A value that is small or
+ * does not shrink is stored as it is. Each entry names its algorithm, so the algorithm can be changed on
+ * a live cache; an entry that this process cannot unpack, or that is damaged, is a miss. Entries above 64 KiB are worked on in
  * the thread pool, smaller ones at once, so that `peek` can read them.
  * @throws CorralError `ERR_OPTION` for options out of range, `ERR_UNSUPPORTED` when this process lacks the algorithm;
  * on writing `ERR_VALUE_TOO_LARGE` above `maxBytes`.

@@ -47,8 +47,8 @@ interface DerivedKey {
 }
 
 /**
- * Authenticates what is stored, and by default hides it, from whoever can write to or read the store. Each entry is
- * bound to the context, to its key as it reaches this layer, to the mode and to the id of the secret; whatever does not
+ * Authenticates stored bytes, and by default encrypts them, against programs that can write to or read the store. Each entry is
+ * bound to the context, to its key as it reaches this layer, to the mode and to the id of the secret; an entry that does not
  * open is a miss. Stands below an encoding, and below `compress()`: `wrap(redis(url), seal(…), compress(), msgpack())`.
  * It cannot tell an old entry of the same key from the current one.
  * @throws CorralError `ERR_OPTION` for unusable keys, context or mode. Messages never contain a secret.

@@ -18,11 +18,11 @@ export interface WriteOptions {
 
 export type Write<T> = readonly [key: string, value: T, options: WriteOptions]
 
-/** What a layer holds: whole cached values, or bytes that an encoding above it makes of them. */
+/** The representation in a layer: whole cached values, or bytes that an encoding above it makes of them. */
 export type Representation = 'values' | 'bytes'
 
 /**
- * What a backend's author writes: three methods, and whatever more the store can do. Pass it to `defineBackend`.
+ * The methods that a backend's author writes: three, and more if the store can do more. Pass it to `defineBackend`.
  * Every method may answer at once or with a promise; a miss is `undefined`.
  */
 export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
@@ -39,7 +39,7 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
   readonly ledger?: Ledger | undefined
   readonly tracker?: Tracker | undefined
-  /** A plain lock for authors who have nothing better: one creator, but no fence against a late write of another process. */
+  /** A plain lock for stores that have nothing better: one creator, but no fence against a late write of another process. */
   mutex?(key: string): PlainMutex
   /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
   readonly timeout?: Duration
@@ -50,13 +50,13 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
 /** How far the lease of a backend reaches: the store fences · a plain mutex excludes · this process only. */
 export type LeaseReach = 'store' | 'mutex' | 'process'
 
-/** What proxies receive and regions hold: complete. Made by `defineBackend`. */
+/** The complete backend that proxies receive and regions hold. Made by `defineBackend`. */
 export interface Backend<in out T = unknown>
   extends Omit<
     Required<BackendSpec<T>>,
     'set' | 'acquire' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'
   > {
-  /** What is stored. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
+  /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
   set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome>
   /** Never waits. Brings, with the token, what is stored and the ledger's time. */
@@ -65,7 +65,7 @@ export interface Backend<in out T = unknown>
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach
   readonly stores: Representation | undefined
-  /** What a layer keeps its region from promising, in plain words, for `region.guarantees.limits`. */
+  /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
   /** The backend under all proxies. */
   readonly actual: object

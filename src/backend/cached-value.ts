@@ -7,7 +7,7 @@ export interface Metadata {
   readonly createdAt: number
   /** The entry's own expiration time in ms; absent: the region's. */
   readonly expiresIn?: number
-  /** What the entry was made from, when its chain keeps a ledger. */
+  /** The dependencies of the entry, if its chain keeps a ledger. */
   readonly snapshot?: DependencySnapshot
   /** A soft invalidation is newer: serve only while one caller renews. */
   readonly stale?: boolean
@@ -15,20 +15,20 @@ export interface Metadata {
   readonly untracked?: boolean
 }
 
-/** What a backend that holds objects stores, and what every chain hands to its region. */
+/** The entry that a backend of objects stores, and that every chain passes to its region. */
 export interface CachedValue<V = unknown> {
   readonly payload: V
   readonly metadata: Metadata
 }
 
-/** What a backend that holds encoded values stores. A name of its own keeps compile errors readable. */
+/** The bytes that a backend of encoded values stores. A name of its own keeps compile errors readable. */
 export interface Bytes extends Uint8Array {}
 
 /** A miss at the region, where `undefined` and `null` are legitimate payloads. Compare with `===`. */
 export const NO_VALUE: unique symbol = Symbol.for('corral.NO_VALUE') as never
 export type NoValue = typeof NO_VALUE
 
-/** Guards against what a foreign writer or a hand-made codec may have left in the store. */
+/** Guards against entries that a foreign writer or a hand-made codec may have left in the store. */
 export function isCachedValue(value: unknown): value is CachedValue {
   if (typeof value !== 'object' || value === null || !('payload' in value)) return false
   const metadata = (value as { metadata?: unknown }).metadata

@@ -8,7 +8,7 @@ export type Overrides<T> = Partial<
 >
 
 /**
- * A backend that forwards to `next` what the overrides do not replace. A multi form that is not replaced follows its
+ * A backend that forwards to `next` the members that the overrides do not replace. A multi form that is not replaced follows its
  * replaced single form, so that no operation bypasses a proxy. A value that a lease brings follows a replaced `get` too.
  * @param bringsValues - the replaced `acquire` treats the value that a lease brings as `get` treats one that it reads.
  * `@default false`

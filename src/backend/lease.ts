@@ -14,7 +14,7 @@ export interface AcquireOptions {
   readonly question?: LedgerQuestion | undefined
 }
 
-/** A lease that was granted, and what the store held when it was. */
+/** A lease that was granted, and the value that the store held then. */
 export interface Granted<T = never> {
   /** Fences exactly one fill. */
   readonly token: string
@@ -78,7 +78,7 @@ export interface PlainMutex {
   locked?(): MaybePromise<boolean>
 }
 
-/** Leases of this process, with what a synchronous store needs to fence its writes. */
+/** Leases of this process, with the members that a synchronous store needs to fence its writes. */
 export interface LocalLeases extends LeaseOperations<never> {
   acquire(key: string, ms: number, options?: AcquireOptions): { readonly token: string } | Denied<never>
   renew(key: string, token: string, ms: number): boolean
@@ -86,7 +86,7 @@ export interface LocalLeases extends LeaseOperations<never> {
   held(key: string): boolean
   /** Whether the token still holds. */
   owns(key: string, token: string): boolean
-  /** Voids the lease, if any, and wakes who waits: an invalidation's half of the fence. */
+  /** Voids the lease, if any, and wakes the waiters: an invalidation's half of the fence. */
   revoke(key: string): void
 }
 

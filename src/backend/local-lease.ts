@@ -68,7 +68,7 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
     deleteOne: (key) => revoking(key, () => spec.delete(key)),
     lease: {
       ...lease,
-      // Whoever is granted the lease reads next, and must see what a write under way, now voided, leaves behind.
+      // The next holder of the lease reads, and must see the result of a write under way, which is now revoked.
       acquire: (key, ms, options) =>
         andThen(lease.acquire(key, ms, options), (acquired) =>
           acquired.token === undefined ? acquired : inTurn(key, () => acquired),
@@ -87,7 +87,7 @@ function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
   return spec.mutex(key)
 }
 
-/** Runs what concerns one key in the order of the calls; at once when nobody is before it and it answers at once. */
+/** Runs the work on one key in the order of the calls; at once when nobody is before it and it answers at once. */
 function keyedQueue(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<R> {
   const tails = new Map<string, Promise<unknown>>()
   return (key, work) => {

@@ -3,7 +3,7 @@ import type { InvalidationMode } from '../ledger/ledger.js'
 
 /**
  * Invalidations that failed: a store behind a network cannot promise that each gets through. Until a failed one has been
- * repeated, its keys are hidden from this process, so that no caller reads what it has invalidated. For authors of backends:
+ * repeated, its keys are hidden from this process, so that no caller reads an invalidated value. For authors of backends:
  *
  * ```ts
  * const recovery = new Recovery({ max: 10_000, name: 'mine', store })

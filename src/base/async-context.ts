@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { processGlobal } from './process-global.js'
 
-/** A stretch of work, as the code inside it sees it, however deep that is and whatever it has awaited. */
+/** A stretch of work, as the code inside it sees it, at any depth and after any `await`. */
 export interface ContextFrame<S> {
   readonly parent: S | undefined
-  /** What is left behind, such as a timer, is in it no longer, but in what was around it. */
+  /** Code that is left behind, such as a timer, is in the surrounding context instead. */
   readonly over: boolean
 }
 
@@ -17,9 +17,9 @@ export interface AsyncContext<S> {
   /** One less. */
   end(): void
   enter<R>(span: S, run: () => R): R
-  /** Runs what is all of a span, which is over when it has settled. */
+  /** Runs the whole work of a span, which is over when the work has settled. */
   during<R>(span: S & { over: boolean }, run: () => R | Promise<R>): Promise<R>
-  /** Runs what is in none of them. */
+  /** Runs work outside of all of them. */
   leave<R>(run: () => R): R
 }
 
@@ -55,7 +55,7 @@ export function asyncContext<S extends ContextFrame<S>>(name: string): AsyncCont
           end()
         }
       },
-      // Not exit(): before Node 24 what is entered inside of it ends it, and what follows is inside of the old span again.
+      // Not exit(): before Node 24 a context entered inside ends it, and later code is inside of the old span again.
       leave: (run) => storage.run(undefined, run),
     }
   })

@@ -30,7 +30,7 @@ export const preciseClock: Clock = { now: () => Date.now() }
 let last = 0
 
 /**
- * The time as a strictly increasing number: what starts after something else in this process has a later stamp,
+ * The time as a strictly increasing number: work that starts after other work of this process has a later stamp,
  * even within one millisecond or after the system clock stepped back.
  */
 export function stamp(now: number): number {

@@ -1,7 +1,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
 
-/** What each channel carries; the channel's name is `corral:` and the key. Nothing is built unless somebody listens. */
+/** The messages of each channel; the channel's name is `corral:` and the key. Nothing is built unless somebody listens. */
 export interface Messages {
   /** A read at a region. */
   read: {
@@ -9,7 +9,7 @@ export interface Messages {
     readonly key: string
     readonly result: 'hit' | 'stale' | 'miss'
   }
-  /** A creation that ended. What could not be stored is told by `unstored`. */
+  /** A creation that ended. Values that could not be stored are reported by `unstored`. */
   create: {
     readonly region: string | undefined
     readonly keys: readonly string[]
@@ -44,7 +44,7 @@ export interface Messages {
   unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
   /** A failure that had no caller to be thrown at. */
   failure: { readonly where: string; readonly key?: string | undefined; readonly error: unknown }
-  /** What a configured region promises, and what its backend keeps it from promising. */
+  /** A configured region, and the promises that its backend cannot keep. */
   configure: {
     readonly region: string | undefined
     readonly backend: string

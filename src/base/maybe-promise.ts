@@ -68,7 +68,7 @@ export function mapEach<T, R>(
 
 /** Swallows the failure of a promise that somebody else already answers for. */
 export function ignoreRejection<T>(value: MaybePromise<T>): MaybePromise<T> {
-  // What is no promise yet has nothing to swallow.
+  // A value that is no promise has no rejection.
   if (isPromise(value) && !(MAP_LAZILY in value)) value.catch(() => {})
   return value
 }

@@ -5,7 +5,7 @@ import type { KeyMangler } from './map-keys.js'
 /** A key as the 40 hexadecimal digits of its SHA-1: short keys for stores that limit their length. */
 export const sha1: KeyMangler = (key) => createHash('sha1').update(key).digest('hex')
 
-/** A key as the 64 hexadecimal digits of its SHA-256: where keys come from strangers who might search for collisions. */
+/** A key as the 64 hexadecimal digits of its SHA-256: for keys from strangers, which might search for collisions. */
 export const sha256: KeyMangler = (key) => createHash('sha256').update(key).digest('hex')
 
 /**

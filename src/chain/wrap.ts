@@ -68,7 +68,7 @@ type Out<P, Below> = unknown extends In<P> ? Below : P extends (next: never) => 
 type Ordinals = ['1st', '2nd', '3rd', '4th', '5th', '6th', '7th', '8th']
 type Place<I> = I extends keyof Ordinals ? `the ${Ordinals[I] & string} proxy` : 'a proxy after the 8th'
 
-/** @throws CorralError `ERR_CHAIN` unless the value has what every backend has. */
+/** @throws CorralError `ERR_CHAIN` unless the value has the members of every backend. */
 export function expectBackend(value: unknown, expectation: string): Backend {
   const candidate = value as Partial<Backend> | null | undefined
   if (

@@ -4,7 +4,7 @@ import { version } from '../versions/version.js'
 import { scopes } from './scopes.js'
 
 /**
- * Names of what entries are made from. The kinds never meet, and no part can pretend to be two: what separates the parts
+ * Names of dependencies. The kinds never meet, and no part can pretend to be two: the separator of the parts
  * is escaped within them.
  */
 export const dep = {
@@ -24,6 +24,6 @@ export const dep = {
   group: groupName,
   /** Lists of a type of items by conditions, invalidated by the items that enter or leave them. */
   scopes,
-  /** Something with a version that is cheap to read, such as a schema: what was made under another version is a miss. */
+  /** Something with a version that is cheap to read, such as a schema: an entry with another version is a miss. */
   version,
 } as const

@@ -19,7 +19,7 @@ export function dependsOn(...names: readonly (string | readonly string[])[]): vo
   scope.collector.add(flat)
 }
 
-/** The error of a creation that declares what nobody tracks. */
+/** The error of a creation that declares names that its region does not track. */
 export function notTracked(key: string): CorralError {
   return new CorralError(
     'ERR_NO_LEDGER',

@@ -17,7 +17,7 @@ export type Condition<F extends string> = { readonly [field in F]: IdPart | bool
 export interface ScopesOptions {
   /**
    * `'strict'`: a condition that nobody describes, or an extractor that fails, is an error. `'lenient'`: it is reported, and
-   * the type as a whole stands in for what is not known. @default 'strict'
+   * the type as a whole stands in for the unknown part. @default 'strict'
    */
   readonly mode?: 'strict' | 'lenient'
 }
@@ -31,7 +31,7 @@ export interface DescribeOptions {
 }
 
 /**
- * What is known of the past of an item. Where nothing is, any list may have had it, so that all lists of the kinds
+ * The known past of an item. If there is none, any list may have had it, so that all lists of the kinds
  * concerned are invalidated.
  */
 export interface Change<T> {
@@ -48,7 +48,7 @@ export interface Change<T> {
   readonly info?: unknown
 }
 
-/** What can invalidate names: a region, or whatever stands for several. */
+/** An object that can invalidate names: a region, or a stand-in for several. */
 export interface Invalidates {
   invalidateDependencies(names: string | readonly string[], mode?: 'hard' | 'soft'): Promise<void>
 }
@@ -68,8 +68,8 @@ export interface Scopes<T, Described extends string = never> {
     options?: DescribeOptions,
   ): Scopes<T, Described | Signature<F>>
   /**
-   * What a list by this condition depends on, for `dependencies` or `dependsOn()`. `5`, `'5'` and `5n` are the same value. In
-   * lenient mode a condition that nobody describes is reported, and what depends on it is not stored.
+   * The name that a list by this condition depends on, for `dependencies` or `dependsOn()`. `5`, `'5'` and `5n` are the same value. In
+   * lenient mode a condition without a description is reported, and a value that depends on it is not stored.
    * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
@@ -77,10 +77,10 @@ export interface Scopes<T, Described extends string = never> {
   ): readonly string[]
   /**
    * The names that a change of an item invalidates.
-   * @param failed - is told in strict mode what an extractor threw, whose kind as a whole is then among the names; without
+   * @param failed - gets in strict mode the error of an extractor, whose kind as a whole is then among the names; without
    *   it that is thrown
    * @throws CorralError `ERR_OPTION` for a change that cannot be right.
-   * @throws whatever an extractor threw, in strict mode.
+   * @throws the error of an extractor, in strict mode.
    */
   namesFor(item: T, change?: Change<T>, failed?: (error: unknown) => void): readonly string[]
   /**
@@ -88,7 +88,7 @@ export interface Scopes<T, Described extends string = never> {
    * `before`, or that it was `created`: else all lists of the kinds concerned are invalidated. They are as well where an
    * extractor fails, the others as always, and only then strict mode throws the failure.
    * @throws CorralError `ERR_OPTION` for a change that cannot be right.
-   * @throws whatever the invalidation or an extractor threw.
+   * @throws the error of the invalidation or of an extractor.
    */
   invalidateFor(item: T, region: Invalidates, change?: Change<T>): Promise<void>
 }
@@ -97,7 +97,7 @@ declare const described: unique symbol
 /** A set of fields, as one type: `condition` compiles only for sets that were described, not for a part of one. */
 export type Signature<F extends string> = { readonly [described]: [F, (field: F) => void] } & string
 
-/** Whoever describes fields that only turn up at run time is told there. */
+/** For fields that are known only at run time, the check is at run time too. */
 type Known<F extends string, Described> = [Signature<F>] extends [Described]
   ? unknown
   : [Signature<string>] extends [Described]
@@ -134,7 +134,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       ),
     ])
 
-  /** What one image of the item says of one description: a name, or nothing. */
+  /** The name that one image of the item has by one description, or nothing. */
   const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
     const values = expectSync(`an extractor of '${type}'`, extract(item, info))
     if (values === undefined || values === null) return undefined
@@ -146,7 +146,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
     )
   }
 
-  /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also what it threw. */
+  /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also its error. */
   const survey = (item: T, change: Change<T> = {}) => {
     const { info } = change
     const { images, changed } = checkChange(type, item, change)
@@ -169,7 +169,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
             warnOnce(
               `extractor ${kind}`,
               () =>
-                // Whatever was thrown: what cannot be put into words must not keep the lists from being invalidated.
+                // Any thrown value: one that cannot be formatted must not stop the invalidation of the lists.
                 `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : formatValue(error)}`,
             )
           }
@@ -216,7 +216,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       )
       const { names, failures } = survey(item, change)
       if (names.length > 0) await region.invalidateDependencies(names)
-      // The change is committed: what could be told must be invalidated before anybody hears of what could not.
+      // The change is committed: invalidate the known names before any caller learns of the failures.
       if (failures.length > 0) throw failures[0]
     },
   }
@@ -224,7 +224,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
 }
 
 /**
- * What a change tells: the images of the item whose lists are concerned, nothing where its past is not known; and the
+ * The content of a change: the images of the item whose lists are concerned, nothing where its past is not known; and the
  * names of the fields that matter, nothing where all do.
  * @throws CorralError `ERR_OPTION` for a change that cannot be right: it would silently invalidate too little.
  */

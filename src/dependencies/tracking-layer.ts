@@ -230,7 +230,7 @@ function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
     : undefined
 }
 
-/** No ledger vouches for an entry that was written without one. The region reports what is no cached value at all. */
+/** No ledger vouches for an entry that was written without one. The region reports data that is no cached value. */
 function withoutSnapshot(found: CachedValue): CachedValue | undefined {
   return isCachedValue(found) ? undefined : found
 }

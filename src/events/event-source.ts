@@ -34,7 +34,7 @@ export interface EventSource {
 
 const SOURCE = Symbol.for('corral.signals')
 
-/** Makes the events of a region or a broker reachable, without adding to what users see of it. */
+/** Makes the events of a region or a broker reachable, without a public member. */
 export function asSource(object: object, source: EventSource): void {
   Object.defineProperty(object, SOURCE, { value: source })
 }

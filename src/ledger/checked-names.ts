@@ -3,7 +3,7 @@ import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { processGlobal } from '../base/process-global.js'
 
-/** What is known of versions, once any was declared: a region that never meets one does not carry it. */
+/** The checks of versions, once any was declared: a region that never meets one does not carry it. */
 export interface CheckedNames {
   outdated(versions: readonly string[]): MaybePromise<readonly string[]>
   resolve(names: readonly string[]): MaybePromise<readonly string[]>
@@ -20,13 +20,13 @@ export function registerCheckedNames(known: CheckedNames): void {
 /** Begins the name of a version that is still to be read. */
 export const OPEN = '~version?:'
 
-/** Whether a name is that of a version which was read. `~` marks what is the library's own: no name made by hand looks like it. */
+/** Whether a name is that of a version which was read. `~` marks the library's names: no name made by hand looks like it. */
 export function isVersion(name: string): boolean {
   return name.startsWith('~version:')
 }
 
 /**
- * Those of an entry's versions that are not the present ones any more. What cannot be told counts as outdated: a miss is
+ * Those of an entry's versions that are not the present ones any more. An unknown version counts as outdated: a miss is
  * always safe.
  */
 export function outdated(versions: readonly string[]): MaybePromise<readonly string[]> {

@@ -17,9 +17,9 @@ const MOMENT = 0
 const UNHARMED: Stamp = { hard: MOMENT, soft: MOMENT }
 
 /**
- * A ledger for a store that can neither count nor compare and swap: every invalidation, of whatever name and in whatever
- * mode, begins a new epoch, and what was made in an earlier one is a miss. Nothing is ever lost by it, and losing its one
- * record costs no more than an invalidation; but one name takes all entries with it. For what is seldom invalidated.
+ * A ledger for a store that can neither count nor compare and swap: every invalidation, of any name and in any
+ * mode, begins a new epoch, and an entry of an earlier one is a miss. Nothing is ever lost by it, and losing its one
+ * record costs no more than an invalidation; but one name takes all entries with it. For values that are seldom invalidated.
  * Lend it: `dependencies({ ledger: epochLedger(store) })`.
  * @param options.shared whether other processes use the same store. Default: true.
  * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions.

@@ -1,6 +1,6 @@
 import { CorralError, formatValue } from '../base/errors.js'
 
-/** What identifies a record: `5` and `'5'` are the same record, as they are in a URL and in a database. */
+/** A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database. */
 export type IdPart = string | number | bigint
 
 /** A kind and its parts as one unambiguous name. */

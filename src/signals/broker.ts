@@ -68,10 +68,10 @@ export interface Broker<T> {
   /**
    * Creates or updates an item: runs the change, and when it is done invalidates the item, its lists and its children in
    * every region. Resolves to the result of the change. A change that fails invalidates nothing, and rejects as it is. Say in
-   * the options what the item was `before`, or that it is `created`: else all its lists are invalidated.
+   * the options the item `before` the change, or that it is `created`: else all its lists are invalidated.
    * @throws CorralError `ERR_NOT_INVALIDATED`, with `result` and `retry()`, when the change is done but not all could be
-   * invalidated, or some names cannot be told of what it returned; `ERR_OPTION`, before anything is done, for options that
-   * cannot be right, and whatever tells the names of an item throws of one that is given; `ERR_NOT_CONFIGURED`, `ERR_CLOSED`
+   * invalidated, or some names of its result are unknown; `ERR_OPTION`, before anything is done, for options that
+   * cannot be right, and the error of a function that returns the names of an item; `ERR_NOT_CONFIGURED`, `ERR_CLOSED`
    * or `ERR_NO_LEDGER`, before anything is done, where a region cannot invalidate names.
    */
   apply<R>(item: ItemOf<T, R>, change: () => MaybePromise<R>, options?: ChangeOptions<T>): Promise<R>

@@ -3,14 +3,14 @@ import type { Backend } from '../backend/backend.js'
 import type { Acquired } from '../backend/lease.js'
 import type { Ledger } from '../ledger/ledger.js'
 
-/** What a case may ask of the backend that it is run on; it does not apply where the answer is no. */
+/** A need of a case, which does not apply to a backend without it. */
 export type Need =
   /** A ledger, with a `set` that honours `ifCurrent`. */
   | 'ledger'
   /** Stored values that are independent of the objects that callers hold. */
   | 'copies'
 
-/** What a case is handed. */
+/** The arguments of a case. */
 export interface Context<T> {
   readonly backend: Backend<T>
   /** Different values, at least two. */
@@ -45,7 +45,7 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-/** Tells how many ms have passed: what was to be seen before a deadline is not judged when the machine was too slow. */
+/** Returns the passed ms: if the machine was too slow, a case does not check the state before a deadline. */
 export function stopwatch(): () => number {
   const began = performance.now()
   return () => performance.now() - began

@@ -9,7 +9,7 @@ import { proxyCases } from './proxy-cases.js'
 export type { Case, Context, Need }
 export { backendCases }
 
-/** What registers tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own. */
+/** The functions that register tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own. */
 export interface ContractRunner {
   describe(name: string, body: () => void): unknown
   it(name: string, body: () => Promise<void>): unknown
@@ -40,12 +40,12 @@ export interface BackendContractOptions<T> extends CommonOptions<T> {}
 export interface ProxyContractOptions<Outer, Inner> extends CommonOptions<Outer> {
   /** Makes a fresh backend for the proxy to be put around. */
   readonly over: () => MaybePromise<Backend<Inner>>
-  /** The chain answers at once where what is below does. @default false */
+  /** The chain returns at once if the backend below does. @default false */
   readonly synchronous?: boolean
 }
 
 /**
- * Tests that a backend does what every region relies on. `factory` makes a fresh and empty one for each case, which is
+ * Tests that a backend keeps the contract that every region relies on. `factory` makes a fresh and empty one for each case, which is
  * closed afterwards.
  * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
  */
@@ -65,7 +65,7 @@ export function backendContract<T>(
 }
 
 /**
- * Tests that a proxy keeps the contract of what it is put around, and that no operation goes past it.
+ * Tests that a proxy keeps the contract of the backend below it, and that no operation goes past it.
  * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
  */
 export function proxyContract<Outer, Inner>(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
 import { busy, type Case, granted, inTime, same, sleep, stopwatch } from './context.js'
 
-/** Ways in which a lease ends, each of which must wake who waits for it. */
+/** Ways in which a lease ends, each of which must wake the waiters. */
 type Ending = <T>(backend: Backend<T>, token: string, value: T) => unknown
 
 const ENDINGS: Readonly<Record<string, Ending>> = {

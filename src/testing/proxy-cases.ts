@@ -4,7 +4,7 @@ import { delegate, type Overrides } from '../backend/delegate.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { granted, same } from './context.js'
 
-/** What a case of a proxy is handed. */
+/** The arguments of a case of a proxy. */
 interface ProxyContext<Outer, Inner> {
   /** Puts the proxy around a backend. */
   readonly proxy: (next: Backend<Inner>) => Backend<Outer>
@@ -20,7 +20,7 @@ interface ProxyCase {
   run<Outer, Inner>(context: ProxyContext<Outer, Inner>): Promise<void>
 }
 
-/** Counts what reaches the backend below a proxy. */
+/** Counts the calls that reach the backend below a proxy. */
 function counted<T>(next: Backend<T>): { readonly backend: Backend<T>; readonly calls: string[] } {
   const calls: string[] = []
   const note =
@@ -42,7 +42,7 @@ function counted<T>(next: Backend<T>): { readonly backend: Backend<T>; readonly 
   return { backend: delegate(next, overrides), calls }
 }
 
-/** What goes wrong in a backend, thrown or rejected alike. */
+/** Failures of a backend, thrown or rejected. */
 async function failure(work: () => unknown): Promise<unknown> {
   try {
     await work()

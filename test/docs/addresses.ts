@@ -7,7 +7,7 @@ import { authority } from '../backends/redis/certificates.js'
 import { cluster, sentinel, standalone, tls } from '../backends/redis/deployments.js'
 import { startMemcached } from '../support/servers.js'
 
-/** The servers that the pages speak of, and what a program needs to be led to them. */
+/** The servers that the pages speak of, and the environment that leads a program to them. */
 export interface Addresses {
   readonly env: Readonly<Record<string, string>>
   readonly imports: string
@@ -16,7 +16,7 @@ export interface Addresses {
 
 const APP = ['ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all'] as const
 
-/** Starts every one of them: what a page shows is then run as it stands, addresses, users and passwords included. */
+/** Starts every one of them: the blocks of a page then run unchanged, addresses, users and passwords included. */
 export async function addresses(): Promise<Addresses> {
   const folder = mkdtempSync(join(tmpdir(), 'corral-docs-'))
   writeFileSync(join(folder, 'authority.pem'), authority)

@@ -14,7 +14,7 @@ const UUID = '01234567-89ab-cdef-0123-456789abcdef'
 const hex = (metadata: Metadata, codec = 200) =>
   Buffer.from(frame(codec, metadata, PAYLOAD, 'key')).toString('hex')
 
-/** What was written, read again under the same key. */
+/** The written entry, read again under the same key. */
 function reread(metadata: Metadata): Metadata | undefined {
   return readFrame(frame(200, metadata, PAYLOAD, 'key'), 'key')?.metadata
 }
@@ -185,7 +185,7 @@ describe('a damaged entry is a miss', () => {
   })
 })
 
-/** The frame with other bytes between its head and its payload, and a true CRC: what only a forger can make. */
+/** The frame with other bytes between its head and its payload, and a true CRC: only a forger can make it. */
 function forgedMetadata(flags: number, metadata: readonly number[], version = 0xf9): Buffer {
   const bytes = Buffer.from([version, 200, flags, ...metadata, 0, 0, 0, 0])
   bytes.writeUInt32LE(withoutFourZeros(crc32(bytes, crcOfKey('key'))), bytes.length - 4)
