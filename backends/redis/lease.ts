@@ -15,7 +15,7 @@ export interface RedisLeasesOptions {
   readonly waiters: LeaseWaiters<Buffer>
   readonly subscriptions: WakeSubscriptions
   readonly channel: string
-  /** What the client puts before every key. */
+  /** The prefix that the client puts before every key. */
   readonly prefix: string
   /** The bytes of a key, for `held`. */
   readonly get: (key: string) => Promise<Buffer | undefined>

@@ -10,7 +10,7 @@ import { clockKeys, parseClock, stampKey, stampKeys } from './format.js'
 import { cachingLedgerReader, type ReadLedger } from './reads/ledger-reader.js'
 import type { Reads } from './reads/read-batcher.js'
 
-/** What writes need of a ledger beside its public face. */
+/** The part of a ledger that only writes need. */
 export interface RedisLedger extends ClockedLedger {
   readonly read: ReadLedger
 }

@@ -51,7 +51,7 @@ export function checkMode(mode: unknown): InvalidationMode {
   )
 }
 
-/** @throws CorralError `ERR_OPTION` for what dogpile took by position, a misspelt name, or a value of the wrong kind. */
+/** @throws CorralError `ERR_OPTION` for an argument that dogpile took by position, a misspelt name, or a value of the wrong kind. */
 export function checkCreateOptions(options: CreateOptions<never>): void {
   rejectUnknownOptions(options, CREATE_OPTIONS, 'getOrCreate()')
   const { shouldCache, signal } = options

@@ -24,7 +24,7 @@ const LATER = [
 ] as const
 const AT_ONCE = ['name', 'functionKeyGenerator', 'functionMultiKeyGenerator'] as const
 
-/** @throws CorralError `ERR_OPTION` for what cannot be right, whether or not a backend comes with it. */
+/** @throws CorralError `ERR_OPTION` for an invalid option, whether or not a backend comes with it. */
 export function checkRegionOptions(options: RegionOptions): void {
   rejectUnknownOptions(options, [...AT_ONCE, ...LATER], 'makeRegion()')
   const { name, functionKeyGenerator, functionMultiKeyGenerator } = options

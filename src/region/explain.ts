@@ -4,7 +4,7 @@ import { freshnessOf } from './serve.js'
 import type { RegionState } from './state.js'
 import type { Explanation } from './types.js'
 
-/** Looks at a key without judging by the chain alone, which hides what it does not vouch for. */
+/** Reads a key below the chain too, which hides entries that it does not vouch for. */
 export async function explain(region: RegionState, key: string): Promise<Explanation> {
   const { backend, tracker, precise } = region
   const [served, inspected, locked] = await Promise.all([

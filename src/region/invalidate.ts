@@ -16,8 +16,8 @@ type Invalidations = Pick<
 >
 
 /**
- * What makes values of a region invalid: by key, all of them, by what they were made from.
- * @param renewing - the region itself, which is asked for what is renewed
+ * Invalidates values of a region: by key, all of them, or by their dependencies.
+ * @param renewing - the region itself, which renews the values
  */
 export function regionInvalidations(
   handle: RegionHandle,

@@ -11,7 +11,7 @@ export interface RegionInvalidator {
 
 /**
  * The invalidations of this process, for backends without a ledger. A hard mark and a soft one are kept apart: a soft
- * invalidation never revives what a hard one buried.
+ * invalidation never revives a hard-invalidated value.
  */
 export function localInvalidation(): RegionInvalidator {
   let hard = 0

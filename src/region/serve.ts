@@ -1,4 +1,4 @@
-/** From a stored entry to a caller: is it fresh, may the caller have it, and what depends on it from then on. */
+/** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
 import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
@@ -66,7 +66,7 @@ export function serve<V>(
   })
 }
 
-/** Whether an entry is fresh, stale or invalid, by its age and by what was invalidated. */
+/** Whether an entry is fresh, stale or invalid, by its age and by invalidations. */
 export function freshnessOf(
   region: RegionState,
   key: string,

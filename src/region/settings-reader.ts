@@ -6,7 +6,7 @@ type Reader = (settings: Readonly<Record<string, unknown>>, prefix: string) => C
 let reader: Reader | undefined
 
 /**
- * Whoever registers a backend brings the reader of settings along, and nobody else pays for it: without a registered
+ * An application that registers a backend loads the reader of settings, and no other pays for it: without a registered
  * backend there is nothing that settings could name.
  */
 export function readSettingsWith(read: Reader): void {

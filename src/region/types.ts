@@ -26,9 +26,9 @@ export interface LeaseOptions {
   readonly wait?: Duration
 }
 
-/** What is known only at an app's bootstrap. */
+/** Options that may be known only at an app's bootstrap. */
 export interface ConfigureOptions {
-  /** A backend, or what `wrap` made of one; it must hold values, so a store of bytes needs an encoding around it. */
+  /** A backend, or the result of `wrap`; it must hold values, so a store of bytes needs an encoding around it. */
   readonly backend: Backend<CachedValue>
   /** How long a value is fresh. After that it is renewed by one caller while the others get the old one. @default Infinity */
   readonly expirationTime?: Duration
@@ -53,7 +53,7 @@ export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceEx
 export interface ReadOptions {
   /** Overrides the entry's and the region's own, for this call. */
   readonly expirationTime?: Duration | undefined
-  /** Also answer what has expired or was softly invalidated; never what was invalidated hard. @default false */
+  /** Also return expired and softly invalidated values, never hard-invalidated ones. @default false */
   readonly ignoreExpiration?: boolean
 }
 
@@ -81,7 +81,7 @@ export interface Explanation {
   readonly age?: number
   /** ms for which the entry is fresh, from its making. */
   readonly expiresIn?: number
-  /** What the entry was made from. */
+  /** The dependencies of the entry. */
   readonly dependsOn: readonly string[]
   /** Those of them that were invalidated since. */
   readonly invalidated: readonly string[]
@@ -119,7 +119,7 @@ export interface Region<V = unknown> {
 
   /**
    * The value, made by `creator` if there is none. One caller creates; while a stale value exists the others get
-   * that, else they wait. A failing creator rejects with its own error those who wait for it, and leaves no lease.
+   * that, else they wait. A failing creator rejects its waiters with its own error, and leaves no lease.
    */
   getOrCreate<T extends V>(key: string, creator: Creator<T>, options?: CreateOptions<T>): Promise<T>
   /** The same for many keys, in one creation for all that are missing. Keys for which the creator answers `NO_VALUE` are not stored. */
@@ -142,7 +142,7 @@ export interface Region<V = unknown> {
   expire(key: string, reason?: InvalidationReason): Promise<void>
   /** Everything in the region. */
   invalidate(mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
-  /** Whatever was made from the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
+  /** Invalidates every entry that depends on the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */
   invalidateDependencies(
     names: string | readonly string[],
     mode?: InvalidationMode,
@@ -159,13 +159,13 @@ export interface Region<V = unknown> {
   /**
    * Calls the listener at every invalidation that this region is asked for: before it (`'invalidating'`), when the store
    * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). Nobody waits for a listener; its own
-   * failure is reported on the `failure` channel. Returns what ends the listening.
+   * failure is reported on the `failure` channel. Returns a function that ends it.
    */
   on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
   /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
   asOf(): Promise<LedgerTime>
 
-  /** Tells why a key would hit or miss now, and what it depends on. For tests, a REPL, a page for operators. */
+  /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>
 
   /** Whether somebody is creating the key. Takes no lock. */

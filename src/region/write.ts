@@ -11,7 +11,7 @@ import type { Region, SetOptions } from './types.js'
 
 const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
 
-/** What puts values into a region that were not made by a creator. */
+/** Puts values into a region that no creator created. */
 export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 'set' | 'setMulti'> {
   const setMulti = (
     given: Iterable<readonly [key: string, value: V]>,

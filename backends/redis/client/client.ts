@@ -1,7 +1,7 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
 
-/** What this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
+/** The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
 export interface RedisClient {
   readonly status: string
   // biome-ignore lint/suspicious/noExplicitAny: listeners of an EventEmitter
@@ -38,7 +38,7 @@ export type { ClusterOptions }
 /** A start-up node of a cluster: `redis://host:port`, `host:port`, or both apart. */
 export type ClusterNode = string | { readonly host: string; readonly port: number }
 
-/** What a client was made with, as far as it matters here. */
+/** The options of a client that matter here. */
 interface ClientOptions {
   readonly db?: number
   readonly keyPrefix?: string | Buffer
@@ -78,7 +78,7 @@ export function isRedisClient(value: unknown): value is RedisClient {
   )
 }
 
-/** What the client puts before every key by itself. */
+/** The prefix that the client itself puts before every key. */
 export function prefixOf(client: RedisClient): string {
   const { keyPrefix, redisOptions } = optionsOf(client)
   return `${keyPrefix ?? redisOptions?.keyPrefix ?? ''}`
