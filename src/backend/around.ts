@@ -37,7 +37,7 @@ export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
   return delegate(next, layer, true)
 }
 
-export function aroundLedger(ledger: Ledger, around: Around): Ledger {
+function aroundLedger(ledger: Ledger, around: Around): Ledger {
   return {
     shared: ledger.shared,
     open: (clock) => {

@@ -11,7 +11,7 @@ import type { InvalidationMode } from '../ledger/ledger.js'
  * if (recovery.hides(key)) return undefined // a miss
  * ```
  */
-export interface RecoveryOptions {
+interface RecoveryOptions {
   /** The store's name, for reports. */
   readonly name: string
   /** Invalidations to remember; 0 remembers none. */
@@ -20,7 +20,7 @@ export interface RecoveryOptions {
 }
 
 /** The operations that are repeated once the store replies. */
-export interface RecoveryStore {
+interface RecoveryStore {
   /** Returns, for each key, the error that kept it from being deleted. */
   deleteMulti(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
   invalidate(clock: string, names: readonly string[], mode: InvalidationMode): Promise<void>

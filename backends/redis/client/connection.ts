@@ -6,7 +6,7 @@ import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
 
-export interface ConnectionOptions {
+interface ConnectionOptions {
   /** Creates the client at the first use, unless the caller passed one. */
   readonly open: () => Promise<RedisClient>
   /** Whether the client is created here. One that was passed stays the caller's. */

@@ -20,7 +20,7 @@ export interface BatchedReads extends Reads {
   readonly isBusy: boolean
 }
 
-export interface ReadBatcherOptions {
+interface ReadBatcherOptions {
   /**
    * Fetches the values of distinct keys in their order, until a moment on the clock of `performance`; what failed for one
    * node only is an Error in its places.
