@@ -23,13 +23,13 @@ type Operations = Required<
 
 export interface Drain {
   readonly operations: Operations
-  /** Refuses what begins from now on. */
+  /** Refuses later calls. */
   shut(): void
   /** Resolves when nothing that began before is under way any more. */
   idle(): Promise<void>
 }
 
-/** ms between looks at what is under way. */
+/** ms between checks of calls under way. */
 const LOOK = 5
 
 /**

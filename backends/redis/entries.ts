@@ -26,9 +26,9 @@ export interface EntryWrites {
   /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
   check(key: string, value: Bytes): void
   set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
-  /** What failed is an Error in its place. */
+  /** A failed write is an Error in its place. */
   setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
-  /** Answers, for each key, what went wrong with it. */
+  /** Returns, for each key, its failure. */
   deleteMulti(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
 }
 

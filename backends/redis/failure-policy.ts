@@ -31,7 +31,7 @@ export type GuardedOperations = Required<
   Pick<BackendSpec<Bytes>, Operation | keyof LeaseOperations<Bytes>>
 > & { readonly ledger: ClockedLedger }
 
-/** What the operations share. */
+/** State that the operations share. */
 interface Policy extends FailurePolicyOptions {
   /**
    * Keys whose lease this process stole, by token, to renew them or to mark them stale. Both are invalidations: they need

@@ -63,7 +63,7 @@ function escaped(kind: string, text: string): string {
   return `${RESERVED}${kind}:${text.replace(/[%}]/g, (found) => (found === '%' ? '%25' : '%7D'))}`
 }
 
-/** What Redis Cluster hashes instead of the whole key, if the key has it. */
+/** The part that Redis Cluster hashes instead of the whole key, if the key has it. */
 function hashTag(key: string): string | undefined {
   const open = key.indexOf('{')
   if (open < 0) return undefined
@@ -98,7 +98,7 @@ function slotOfBytes(hashed: Buffer): number {
 let lastText = ''
 let lastTime: LedgerTime | undefined
 
-/** A clock as it is stored: `epoch:microseconds`. Anything else is no clock, and what rests on it is a miss. */
+/** A clock as it is stored: `epoch:microseconds`. Any other text is no clock, and entries that rest on it are misses. */
 export function parseClock(stored: Buffer | string | null | undefined): LedgerTime | undefined {
   if (stored === null || stored === undefined) return undefined
   const text = typeof stored === 'string' ? stored : stored.toString('latin1')

@@ -171,7 +171,7 @@ function keyPrefixOf(source: RedisSettings['source']): string {
   return prefixOf(source.client)
 }
 
-/** As ioredis sees it: what the URL says goes before the options. */
+/** As ioredis sees it: the URL goes before the options. */
 function databaseOf(source: RedisSettings['source']): number {
   if ('client' in source) return optionsOf(source.client).db ?? 0
   if ('nodes' in source) return 0

@@ -11,15 +11,15 @@ import {
   rejectUnsafeClient,
 } from './client/client.js'
 
-/** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and what to do when it is not there. */
+/** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and the behaviour while it is away. */
 export interface RedisBackendOptions {
   /** `redis://user:password@host:6379/0`, `rediss://…` for TLS, or the path of a socket. */
   readonly url?: string
-  /** What ioredis' `new Redis(…)` takes: `host`, `tls`, `username`, `sentinels` and `name`, … Goes together with `url` and `cluster`. */
+  /** The options of ioredis' `new Redis(…)`: `host`, `tls`, `username`, `sentinels` and `name`, … Goes together with `url` and `cluster`. */
   readonly connection?: Connection
   /** Start-up nodes of Redis Cluster: `'host:port'`, `'rediss://…'`, or both apart. */
   readonly cluster?: readonly ClusterNode[]
-  /** What ioredis' `new Cluster(…)` takes beside `redisOptions`. */
+  /** The options of ioredis' `new Cluster(…)` except `redisOptions`. */
   readonly clusterOptions?: ClusterOptions
   /** A client of yours, ioredis 5 or 6. It is never closed here. */
   readonly client?: RedisClient

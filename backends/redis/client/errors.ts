@@ -30,7 +30,7 @@ export function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error))
 }
 
-/** A failure of the client or the server in our terms, with what to do about it. */
+/** A failure of the client or the server in our terms, with a remedy. */
 export function redisError(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error
   const message = error instanceof Error ? error.message : String(error)

@@ -23,7 +23,7 @@ export interface ScriptRunner {
   run(call: ScriptCall, once?: boolean): Promise<unknown>
   /** The same, and then waits for the replicas that the options ask for. */
   runDurably(call: ScriptCall, once?: boolean): Promise<unknown>
-  /** All in one round trip; what failed is an Error in its place. */
+  /** All in one round trip; a failed script is an Error in its place. */
   runAll(calls: readonly ScriptCall[], once?: boolean): Promise<readonly unknown[]>
 }
 

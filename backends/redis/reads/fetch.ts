@@ -126,7 +126,7 @@ function byNode(client: RedisClient, slots: readonly SlotGroup[]): readonly Slot
   return [...nodes.values()]
 }
 
-/** What failed is undefined in its place. */
+/** A failed read is undefined in its place. */
 async function pipeline(
   client: RedisClient,
   groups: readonly SlotGroup[],

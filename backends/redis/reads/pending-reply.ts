@@ -23,7 +23,7 @@ export abstract class PendingReply<T> implements Promise<T> {
 
   protected abstract read(): MaybePromise<T>
 
-  /** What came. To be asked for only once it is here. @throws what the batch, or reading, failed with. */
+  /** The value. To be read only once it is here. @throws the error of the batch, or of decoding. */
   value(): MaybePromise<T> {
     if (this.outcome === UNREAD)
       try {
@@ -40,7 +40,7 @@ export abstract class PendingReply<T> implements Promise<T> {
     return this.source.isSettled ? later.value() : later
   }
 
-  // A native promise underneath: who waits goes on in his own asynchronous context.
+  // A native promise underneath: a waiter goes on in its own asynchronous context.
   // biome-ignore lint/suspicious/noThenProperty: it stands in for a promise
   then<R = T, E = never>(
     fulfilled?: ((value: T) => R | PromiseLike<R>) | null,
@@ -72,7 +72,7 @@ class Failure {
   constructor(readonly error: unknown) {}
 }
 
-/** What a layer makes of a reply. */
+/** A layer's result of a reply. */
 class MappedReply<T, R> extends PendingReply<R> {
   constructor(
     private readonly reply: PendingReply<T>,
