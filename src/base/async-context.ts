@@ -8,13 +8,13 @@ export interface ContextFrame<S> {
   readonly over: boolean
 }
 
-/** Spans of one kind; all copies of the package in this process see the same. */
+/** The frames of one kind. All copies of the package in this process share them. */
 export interface AsyncContext<S> {
-  /** The innermost span around the caller that is not over. Costs nothing while none is under way in this process. */
+  /** The innermost active frame around the caller. Costs nothing while this process has no frame. */
   current(): S | undefined
-  /** One more is under way, to be entered as often as its parts run. */
+  /** Counts one more active frame. Each of its parts enters it. */
   begin(): void
-  /** One less. */
+  /** Counts one active frame less. */
   end(): void
   enter<R>(span: S, run: () => R): R
   /** Runs the whole work of a span, which is over when the work has settled. */
@@ -23,7 +23,7 @@ export interface AsyncContext<S> {
   leave<R>(run: () => R): R
 }
 
-/** The innermost of a span and those around it that is not over. */
+/** The innermost active frame, from this one outwards. */
 export function innermostActive<S extends ContextFrame<S>>(span: S | undefined): S | undefined {
   let found = span
   while (found?.over) found = found.parent

@@ -1,4 +1,13 @@
-/** Where a region and a backend read the time, in epoch ms. Inject one to test expiry without waiting. */
+/**
+ * The source of time of a region and a backend, in epoch ms. Inject one to test expiry without waiting.
+ * @example
+ * ```ts
+ * import type { Clock } from 'corral'
+ *
+ * const time = { now: 0 }
+ * export const clock: Clock = { now: () => time.now }
+ * ```
+ */
 export interface Clock {
   now(): number
 }
@@ -24,7 +33,7 @@ export const coarseClock: Clock = {
   },
 }
 
-/** The time of day, read anew each time. */
+/** The time of day, read at every call. */
 export const preciseClock: Clock = { now: () => Date.now() }
 
 let last = 0

@@ -40,7 +40,7 @@ export interface Messages {
     readonly key: string
     readonly reason: 'evicted' | 'expired' | 'oversized'
   }
-  /** A value that was made but not stored, and why. */
+  /** A value that was created but not stored, and the reason. */
   unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
   /** A failure that had no caller to be thrown at. */
   failure: { readonly where: string; readonly key?: string | undefined; readonly error: unknown }
@@ -56,14 +56,22 @@ export interface Messages {
 
 const channels = new Map<keyof Messages, Channel>()
 
-/** The channel of a kind of message, to subscribe to or to ask for listeners. */
+/**
+ * The channel of a kind of message, to subscribe to or to ask for subscribers.
+ * @example
+ * ```ts
+ * import { diagnostics } from 'corral'
+ *
+ * diagnostics('failure').subscribe((message) => console.error(message))
+ * ```
+ */
 export function diagnostics<K extends keyof Messages>(kind: K): Channel<unknown, Messages[K]> {
   let found = channels.get(kind)
   if (found === undefined) channels.set(kind, (found = channel(`corral:${kind}`)))
   return found as Channel<unknown, Messages[K]>
 }
 
-/** Publishes a message if anybody listens; `make` runs only then. */
+/** Publishes a message if the channel has subscribers; `make` runs only then. */
 export function report<K extends keyof Messages>(kind: K, make: () => Messages[K]): void {
   const target = diagnostics(kind)
   if (target.hasSubscribers) target.publish(make())
@@ -71,7 +79,7 @@ export function report<K extends keyof Messages>(kind: K, make: () => Messages[K
 
 let undecodable = 0
 
-/** Counts a stored value that is of no use and reports it. Returns the miss that it is. */
+/** Counts and reports a stored value that cannot be used. Returns a miss. */
 export function reportUndecodable(layer: string, key: string, reason: string, error?: unknown): undefined {
   const total = ++undecodable
   report('undecodable', () => ({ layer, key, reason, error, total }))

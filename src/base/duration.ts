@@ -1,6 +1,14 @@
 import { CorralError } from './errors.js'
 
-/** A length of time: a number is milliseconds; `Infinity` is for ever. */
+/**
+ * A length of time. A number is milliseconds; `Infinity` is for ever.
+ * @example
+ * ```ts
+ * import type { Duration } from 'corral'
+ *
+ * export const durations: Duration[] = ['5m', 300_000, Infinity]
+ * ```
+ */
 export type Duration = number | `${number}${'ms' | 's' | 'm' | 'h' | 'd'}`
 
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
@@ -20,13 +28,13 @@ export function milliseconds(duration: unknown, option: string): number {
   )
 }
 
-/** A duration from a flat setting, where a bare number is refused: nobody can tell which unit was meant. */
+/** A duration from a flat setting. A bare number is refused, because its unit is unknown. */
 export function durationSetting(text: string, option: string): number {
   if (/^infinity$/i.test(text)) return Number.POSITIVE_INFINITY
   if (/^\d+(?:\.\d+)?$/.test(text))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected \`${option}\` to carry a unit, got '${text}'. Say '${text}s' or '${text}ms'.`,
+      `Expected \`${option}\` to carry a unit, got '${text}'. Write '${text}s' or '${text}ms'.`,
     )
   return milliseconds(text, option)
 }

@@ -1,4 +1,12 @@
-/** Every code that a CorralError carries. Documented in docs/errors.md. */
+/**
+ * Every code of a CorralError. docs/errors.md explains them.
+ * @example
+ * ```ts
+ * import type { CorralErrorCode } from 'corral'
+ *
+ * export const retried: readonly CorralErrorCode[] = ['ERR_TIMEOUT', 'ERR_UNAVAILABLE']
+ * ```
+ */
 export type CorralErrorCode =
   | 'ERR_OPTION'
   | 'ERR_KEY'
@@ -32,6 +40,12 @@ const BRAND = Symbol.for('corral.error')
 /**
  * The one error class. Tell errors apart by `code`, with `CorralError.is`: it also knows the errors of another copy
  * of the package and of the other module format, which `instanceof` does not.
+ * @example
+ * ```ts
+ * import { CorralError } from 'corral'
+ *
+ * export const isTimeout = (error: unknown) => CorralError.is(error, 'ERR_TIMEOUT')
+ * ```
  */
 export class CorralError extends Error {
   readonly code: CorralErrorCode
@@ -52,12 +66,12 @@ export class CorralError extends Error {
 /** Shows a value in a message, briefly. */
 export function formatValue(value: unknown): string {
   if (value instanceof Promise) {
-    // Refused: if it rejects, that is nobody's business any more.
+    // The promise is refused, so its rejection has no handler.
     value.catch(() => {})
     return 'a promise'
   }
   if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}...` : value}'`
-  if (typeof value === 'function') return `a function`
+  if (typeof value === 'function') return 'a function'
   if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'an array' : 'an object'
   return `\`${String(value)}\``
 }

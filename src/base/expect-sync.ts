@@ -2,7 +2,7 @@ import { CorralError } from './errors.js'
 import { ignoreRejection, isPromise } from './maybe-promise.js'
 
 /**
- * The answer of a function of the user's that nobody can wait for. A promise would be taken for the answer itself.
+ * The result of a caller's function that must be synchronous. A promise would be taken for the result itself.
  * @throws CorralError `ERR_OPTION` for a promise.
  */
 export function expectSync<V>(what: string, answer: V): V {

@@ -1,4 +1,12 @@
-/** A value now, or later. Storage answers at once where it can, so that a memory chain costs one tick at any depth. */
+/**
+ * A value now, or later. A store in memory returns at once, so that a chain over it costs one tick at any depth.
+ * @example
+ * ```ts
+ * import type { MaybePromise } from 'corral'
+ *
+ * export const doubled = async (value: MaybePromise<number>) => 2 * (await value)
+ * ```
+ */
 export type MaybePromise<T> = T | Promise<T>
 
 /** Tells whether a value is still to come. Thenables of other libraries count, cached payloads never reach this test. */
@@ -13,7 +21,7 @@ export function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybeP
   return isPromise(value) ? value.then(next) : next(value)
 }
 
-/** How a promise that is not one yet, such as a place in a batch, is changed without becoming one. */
+/** The method of a lazy promise, such as a place in a batch, that changes its value and leaves it lazy. */
 export const MAP_LAZILY: unique symbol = Symbol('changed')
 
 interface LazyPromise<T> extends Promise<T> {
@@ -21,8 +29,8 @@ interface LazyPromise<T> extends Promise<T> {
 }
 
 /**
- * Changes a value once it is here. Unlike `andThen` it may leave the change to whoever asks for the outcome, who then
- * waits for one promise and not for one of each layer: for changes without effects of their own.
+ * Changes a value once it is here. Unlike `andThen` it may run the change when a caller asks for the outcome. The caller
+ * then waits for one promise instead of one of each layer. Only for changes without side effects.
  */
 export function mapLazily<T, R>(
   value: MaybePromise<T>,
@@ -51,7 +59,7 @@ export function all<T>(values: readonly MaybePromise<T>[]): MaybePromise<T[]> {
   return values as T[]
 }
 
-/** Does something for each item. A failure of one is that of all, thrown or rejected, and the others' are not left behind. */
+/** Runs work for each item. A failure of one, thrown or rejected, is that of all; the others' rejections are handled. */
 export function mapEach<T, R>(
   items: readonly T[],
   work: (item: T, index: number) => MaybePromise<R>,
@@ -66,7 +74,7 @@ export function mapEach<T, R>(
   return all(started)
 }
 
-/** Swallows the failure of a promise that somebody else already answers for. */
+/** Ignores the rejection of a promise that another caller handles. */
 export function ignoreRejection<T>(value: MaybePromise<T>): MaybePromise<T> {
   // A value that is no promise has no rejection.
   if (isPromise(value) && !(MAP_LAZILY in value)) value.catch(() => {})

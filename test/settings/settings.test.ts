@@ -194,7 +194,7 @@ describe('configuration from flat settings', () => {
   it('names the setting in its errors', () => {
     expect(() =>
       makeRegion().configureFromConfig({ 'c.backend': 'recorded', 'c.expiration_time': '300' }, 'c.'),
-    ).toThrow("Expected `c.expiration_time` to carry a unit, got '300'. Say '300s' or '300ms'.")
+    ).toThrow("Expected `c.expiration_time` to carry a unit, got '300'. Write '300s' or '300ms'.")
     expect(() => makeRegion().configureFromConfig({}, 'c.')).toThrow(
       'Expected the setting `c.backend` to name a backend',
     )
