@@ -7,7 +7,7 @@ import { processGlobal } from '../base/process-global.js'
 export interface CheckedNames {
   outdated(versions: readonly string[]): MaybePromise<readonly string[]>
   resolve(names: readonly string[]): MaybePromise<readonly string[]>
-  /** Throws for a version that nobody read before the data; `all`: for those that were read too. */
+  /** Throws for a version that was not read before the data; `all`: for those that were read too. */
   refuse(names: readonly string[], all: boolean): void
 }
 
@@ -35,12 +35,13 @@ export function outdated(versions: readonly string[]): MaybePromise<readonly str
   return versions
 }
 
-/** Told where nothing else is: this process lacks the module that declares the version. */
+/** Reports a version whose module this process has not loaded. */
 export function reportUnknown(version: string | undefined): void {
   report('notice', () => ({
     where: 'version',
     key: version,
-    message: 'no function of this process alone is declared to check it, so what depends on it is a miss',
+    message:
+      'no function of this process alone is declared to check it, so entries that depend on it are misses',
   }))
 }
 
@@ -51,7 +52,7 @@ export function resolveVersions(names: readonly string[]): MaybePromise<readonly
   return names
 }
 
-/** @throws CorralError `ERR_VERSION` for a version that nobody read before the data; `all`: for those that were read too. */
+/** @throws CorralError `ERR_VERSION` for a version that was not read before the data; `all`: for those that were read too. */
 export function refuseVersions(names: readonly string[], all = false): void {
   if (shared.knowledge !== undefined) shared.knowledge.refuse(names, all)
   else refuseUndeclared(names, all)
@@ -63,6 +64,6 @@ function refuseUndeclared(names: readonly string[], all: boolean): void {
   if (version !== undefined)
     throw new CorralError(
       'ERR_VERSION',
-      `Expected a version that this process declares, got '${version}'. Say dep.version() in the module that is used here; two releases of the package in one process do not know each other's.`,
+      `Expected a version that this process declares, got '${version}'. Call dep.version() in the module that is used here; two releases of the package in one process do not know each other's.`,
     )
 }

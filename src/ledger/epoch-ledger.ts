@@ -1,15 +1,28 @@
 import { randomUUID } from 'node:crypto'
-import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { expectFunction } from '../base/options.js'
 import type { Ledger, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
 
-/** All that is asked of a store; the values are short texts that must not expire. */
+/**
+ * The three operations that the ledger needs of a store. Values are short texts that must not expire.
+ * @example
+ * ```ts
+ * import type { EpochStore } from 'corral'
+ *
+ * const records = new Map<string, string>()
+ * export const store: EpochStore = {
+ *   get: (key) => records.get(key),
+ *   set: (key, value) => records.set(key, value),
+ *   add: (key, value) => records.has(key) || records.set(key, value),
+ * }
+ * ```
+ */
 export interface EpochStore {
   get(key: string): MaybePromise<string | undefined>
-  /** Must not take effect later than it settles: one that is sent again behind its caller's back could undo another. */
+  /** Must take effect before it settles: a client that sends it again later could undo another write. */
   set(key: string, value: string): MaybePromise<unknown>
-  /** Writes only where there is nothing. */
+  /** Writes only if the key is absent. */
   add(key: string, value: string): MaybePromise<unknown>
 }
 
@@ -29,11 +42,7 @@ export function epochLedger(
   { shared = true }: { readonly shared?: boolean } = {},
 ): Ledger {
   for (const name of ['get', 'set', 'add'] as const)
-    if (typeof store?.[name] !== 'function')
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected the store of epochLedger() to have the functions get, set and add, got ${formatValue(store?.[name])} for \`${name}\`.`,
-      )
+    expectFunction(store?.[name], `\`${name}\` of the store of epochLedger()`)
   return { shared, open: (clock) => openEpoch(store, clock) }
 }
 

@@ -1,18 +1,51 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { DependencySnapshot, LedgerTime } from './snapshot.js'
 
-/** Hard: older values are invalid. Soft: older values may be served while one caller renews them. */
+/**
+ * Hard: older values are invalid. Soft: older values may be served while one caller renews them.
+ * @example
+ * ```ts
+ * import type { InvalidationMode, Region } from 'corral'
+ *
+ * export const invalidate = (region: Region, mode: InvalidationMode) => region.invalidate(mode)
+ * ```
+ */
 export type InvalidationMode = 'hard' | 'soft'
 
-/** Serve · serve while one caller renews · a miss. */
+/**
+ * Serve · serve while one caller renews · a miss.
+ * @example
+ * ```ts
+ * import type { Freshness } from 'corral'
+ *
+ * export const mayServe = (freshness: Freshness) => freshness !== 'invalid'
+ * ```
+ */
 export type Freshness = 'fresh' | 'stale' | 'invalid'
 
-/** When a name was last invalidated, on the ledger's clock. A soft stamp and a hard one never replace each other. */
+/**
+ * When a name was last invalidated, on the ledger's clock. A soft stamp and a hard one never replace each other.
+ * @example
+ * ```ts
+ * import type { Stamp } from 'corral'
+ *
+ * export const never: Stamp = { hard: 0, soft: 0 }
+ * ```
+ */
 export interface Stamp {
   readonly hard: number
   readonly soft: number
 }
 
+/**
+ * The clock and the stamps of some names, read in one step.
+ * @example
+ * ```ts
+ * import type { LedgerReading } from 'corral'
+ *
+ * export const untouched: LedgerReading = { now: { epoch: 'e', at: 1 }, stamps: [{ hard: 0, soft: 0 }] }
+ * ```
+ */
 export interface LedgerReading {
   /** `undefined`: the clock is absent, so every entry under it is a miss. */
   readonly now: LedgerTime | undefined
@@ -23,9 +56,15 @@ export interface LedgerReading {
 /**
  * The bookkeeping of invalidations that a store keeps: clocks, and under each clock a stamp for each name.
  * A backend that offers a ledger honours `ifCurrent` in its `set`.
+ * @example
+ * ```ts
+ * import { type Ledger, memoryLedger } from 'corral'
+ *
+ * export const ledger: Ledger = memoryLedger()
+ * ```
  */
 export interface Ledger {
-  /** Whether other processes use the same ledger. Regions over it then need names. */
+  /** Whether other processes use the same ledger. Its regions then need names. */
   readonly shared: boolean
   /** Binds the ledger to one clock. A chain calls it once, when the chain is built. */
   open(clock: string): OpenLedger

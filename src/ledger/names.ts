@@ -1,4 +1,5 @@
 import { CorralError, formatValue } from '../base/errors.js'
+import { expectText, expectThat } from '../base/options.js'
 
 /** A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database. */
 export type IdPart = string | number | bigint
@@ -14,26 +15,16 @@ export function groupName(group: string, id: IdPart): string {
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a non-empty string. */
-export function text(what: string, value: unknown): string {
-  if (typeof value === 'string' && value !== '') return escaped(value)
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the ${what} of a dependency to be a non-empty string, got ${formatValue(value)}.`,
-  )
+export function text(subject: string, value: unknown): string {
+  expectText(value, `the ${subject} of a dependency`)
+  return escaped(value)
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a string, a finite number or a bigint. */
-export function part(what: string, value: unknown): string {
-  if (
-    typeof value === 'string' ||
-    typeof value === 'bigint' ||
-    (typeof value === 'number' && Number.isFinite(value))
-  )
-    return escaped(String(value))
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the ${what} to be a string, a finite number or a bigint, got ${formatValue(value)}.`,
-  )
+export function part(subject: string, value: unknown): string {
+  const fits = typeof value === 'string' || typeof value === 'bigint' || Number.isFinite(value)
+  expectThat(fits, value, `the ${subject} to be a string, a finite number or a bigint`)
+  return escaped(String(value))
 }
 
 function escaped(value: string): string {

@@ -1,16 +1,40 @@
-/** A time on a ledger's clock. Times of different epochs cannot be compared: the clock was lost in between. */
+/**
+ * A time on a ledger's clock. Times of different epochs cannot be compared: the clock was lost in between.
+ * @example
+ * ```ts
+ * import type { LedgerTime } from 'corral'
+ *
+ * export const start: LedgerTime = { epoch: 'e', at: 0 }
+ * ```
+ */
 export interface LedgerTime {
   readonly epoch: string
   readonly at: number
 }
 
-/** Names that a part of an entry depends on, and the clock as it stood before that part was created. */
+/**
+ * Names that a part of an entry depends on, and the clock as it stood before that part was created.
+ * @example
+ * ```ts
+ * import type { DependencyGroup } from 'corral'
+ *
+ * export const group: DependencyGroup = { asOf: 3, names: ['id:user:5'] }
+ * ```
+ */
 export interface DependencyGroup {
   readonly asOf: number
   readonly names: readonly string[]
 }
 
-/** Everything that an entry depends on. The entry is current while no name was invalidated after its group's `asOf`. */
+/**
+ * Everything that an entry depends on. The entry is current while no name was invalidated after its group's `asOf`.
+ * @example
+ * ```ts
+ * import type { DependencySnapshot } from 'corral'
+ *
+ * export const snapshot: DependencySnapshot = { epoch: 'e', groups: [{ asOf: 3, names: ['id:user:5'] }] }
+ * ```
+ */
 export interface DependencySnapshot {
   readonly epoch: string
   readonly groups: readonly DependencyGroup[]

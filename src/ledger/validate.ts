@@ -2,7 +2,7 @@ import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { type Freshness, freshnessAt, isUnmoved, type LedgerReading, type OpenLedger } from './ledger.js'
 import { type DependencySnapshot, namesOf } from './snapshot.js'
 
-/** Whether an entry with this snapshot still stands. The one place where a ledger's answers become a verdict. */
+/** Whether an entry with this snapshot still stands. The one place that judges a ledger's reading. */
 export function validate(ledger: OpenLedger, snapshot: DependencySnapshot): MaybePromise<Freshness> {
   if (ledger.time !== undefined && isUnmoved(snapshot, ledger.time())) return 'fresh'
   const reading = ledger.read(namesOf(snapshot))
