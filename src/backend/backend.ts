@@ -4,26 +4,75 @@ import type { Ledger, WriteCondition } from '../ledger/ledger.js'
 import type { Acquired, AcquireOptions, LeaseOperations, PlainMutex } from './lease.js'
 import type { Tracker } from './tracker.js'
 
-/** Stored · the lease was revoked, stolen or has expired · something it was made from was invalidated. */
+/**
+ * Stored · the lease was revoked, stolen or has expired · a dependency of the value was invalidated.
+ * @example
+ * ```ts
+ * import type { Outcome } from 'corral'
+ *
+ * export const isStored = (outcome: Outcome) => outcome === 'stored'
+ * ```
+ */
 export type Outcome = 'stored' | 'lost' | 'refused'
 
+/**
+ * The options of a write.
+ * @example
+ * ```ts
+ * import type { Backend, WriteOptions } from 'corral'
+ *
+ * const options: WriteOptions = { ttl: 60_000 }
+ * export const write = (backend: Backend, value: unknown) => backend.set('key', value, options)
+ * ```
+ */
 export interface WriteOptions {
   /** Physical lifetime in ms, always longer than the time for which the value is fresh. Absent: for ever. */
   readonly ttl?: number
   /** Makes this write the fill of a lease: stored only while the token still holds. Absent: the lease is revoked. */
   readonly token?: string
-  /** Store only if nothing that the value was made from was invalidated, in the same step where the store can. */
+  /** Store only if no dependency of the value was invalidated, in the same step where the store can. */
   readonly ifCurrent?: WriteCondition
 }
 
+/**
+ * One write of a batch.
+ * @example
+ * ```ts
+ * import type { Backend, Write } from 'corral'
+ *
+ * const writes: Write<unknown>[] = [['key', 'value', { ttl: 60_000 }]]
+ * export const write = (backend: Backend) => backend.setMulti(writes)
+ * ```
+ */
 export type Write<T> = readonly [key: string, value: T, options: WriteOptions]
 
-/** The representation in a layer: whole cached values, or bytes that an encoding above it makes of them. */
+/**
+ * The representation in a layer: whole cached values, or bytes that an encoding above it makes of them.
+ * @example
+ * ```ts
+ * import type { Representation } from 'corral'
+ *
+ * export const representations: Representation[] = ['values', 'bytes']
+ * ```
+ */
 export type Representation = 'values' | 'bytes'
 
 /**
  * The methods that a backend's author writes: three, and more if the store can do more. Pass it to `defineBackend`.
  * Every method may answer at once or with a promise; a miss is `undefined`.
+ * @example
+ * ```ts
+ * import { type BackendSpec, type CachedValue, defineBackend } from 'corral'
+ *
+ * const entries = new Map<string, CachedValue>()
+ * const spec: BackendSpec<CachedValue> = {
+ *   name: 'map',
+ *   get: (key) => entries.get(key),
+ *   set: (key, value) => void entries.set(key, value),
+ *   delete: (key) => void entries.delete(key),
+ * }
+ * export const backend = defineBackend(spec)
+ * ```
  */
 export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   readonly name: string
@@ -43,14 +92,31 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   mutex?(key: string): PlainMutex
   /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
   readonly timeout?: Duration
-  /** Say 'bytes' for a store of bytes, so that a chain without an encoding is refused at run time too. */
+  /** Set 'bytes' for a store of bytes, so that a chain without an encoding is refused at run time too. */
   readonly stores?: Representation | undefined
 }
 
-/** How far the lease of a backend reaches: the store fences · a plain mutex excludes · this process only. */
+/**
+ * The reach of a backend's lease: the store fences · a plain mutex excludes · this process only.
+ * @example
+ * ```ts
+ * import type { LeaseReach } from 'corral'
+ *
+ * export const isFenced = (reach: LeaseReach) => reach === 'store'
+ * ```
+ */
 export type LeaseReach = 'store' | 'mutex' | 'process'
 
-/** The complete backend that proxies receive and regions hold. Made by `defineBackend`. */
+/**
+ * The complete backend that proxies receive and regions hold. Made by `defineBackend`.
+ * @example
+ * ```ts
+ * import type { Backend, CachedValue } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * export const backend: Backend<CachedValue> = memory()
+ * ```
+ */
 export interface Backend<in out T = unknown>
   extends Omit<
     Required<BackendSpec<T>>,
@@ -59,7 +125,7 @@ export interface Backend<in out T = unknown>
   /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
   set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome>
-  /** Never waits. Brings, with the token, what is stored and the ledger's time. */
+  /** Never waits. Brings, with the token, the stored value and the ledger's time. */
   acquire(key: string, ms: number, options?: AcquireOptions): MaybePromise<Acquired<T>>
   readonly ledger: Ledger | undefined
   readonly tracker: Tracker | undefined

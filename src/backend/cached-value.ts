@@ -1,5 +1,14 @@
 import type { DependencySnapshot } from '../ledger/snapshot.js'
 
+/**
+ * The facts that are stored with a value.
+ * @example
+ * ```ts
+ * import type { Metadata } from 'corral'
+ *
+ * export const age = ({ createdAt }: Metadata) => Date.now() - createdAt
+ * ```
+ */
 export interface Metadata {
   /** Epoch ms, taken before the creator ran; decides every question of invalidation where no ledger does. */
   readonly startedAt: number
@@ -11,21 +20,55 @@ export interface Metadata {
   readonly snapshot?: DependencySnapshot
   /** A soft invalidation is newer: serve only while one caller renews. */
   readonly stale?: boolean
-  /** Made from what a region tracks, by one that tracks nothing: no invalidation of that reaches what is made from it. */
+  /** Created from tracked values by a region that tracks nothing: their invalidations do not reach this entry's readers. */
   readonly untracked?: boolean
 }
 
-/** The entry that a backend of objects stores, and that every chain passes to its region. */
+/**
+ * The entry that a backend of objects stores, and that every chain passes to its region.
+ * @example
+ * ```ts
+ * import type { CachedValue } from 'corral'
+ *
+ * const now = Date.now()
+ * export const entry: CachedValue<string> = { payload: 'Ada', metadata: { startedAt: now, createdAt: now } }
+ * ```
+ */
 export interface CachedValue<V = unknown> {
   readonly payload: V
   readonly metadata: Metadata
 }
 
-/** The bytes that a backend of encoded values stores. A name of its own keeps compile errors readable. */
+/**
+ * The bytes that a backend of encoded values stores. A name of its own keeps compile errors readable.
+ * @example
+ * ```ts
+ * import type { Bytes } from 'corral'
+ *
+ * export const bytes: Bytes = new TextEncoder().encode('Ada')
+ * ```
+ */
 export interface Bytes extends Uint8Array {}
 
-/** A miss at the region, where `undefined` and `null` are legitimate payloads. Compare with `===`. */
+/**
+ * A miss at the region, where `undefined` and `null` are legitimate payloads. Compare with `===`.
+ * @example
+ * ```ts
+ * import { NO_VALUE, type Region } from 'corral'
+ *
+ * export const has = async (region: Region, key: string) => (await region.get(key)) !== NO_VALUE
+ * ```
+ */
 export const NO_VALUE: unique symbol = Symbol.for('corral.NO_VALUE') as never
+/**
+ * The type of `NO_VALUE`.
+ * @example
+ * ```ts
+ * import { NO_VALUE, type NoValue } from 'corral'
+ *
+ * export const orElse = <V>(value: V | NoValue, other: V) => (value === NO_VALUE ? other : value)
+ * ```
+ */
 export type NoValue = typeof NO_VALUE
 
 /** Guards against entries that a foreign writer or a hand-made codec may have left in the store. */

@@ -25,6 +25,19 @@ const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 
 /**
  * Completes a backend that an author wrote: batch forms, empty batches, a deadline for every operation, a lease of this
  * process where the store has none, and the stored value and the ledger's time with every lease that is granted.
+ * @example
+ * ```ts
+ * import { type BackendSpec, type CachedValue, defineBackend } from 'corral'
+ *
+ * const entries = new Map<string, CachedValue>()
+ * const spec: BackendSpec<CachedValue> = {
+ *   name: 'map',
+ *   get: (key) => entries.get(key),
+ *   set: (key, value) => void entries.set(key, value),
+ *   delete: (key) => void entries.delete(key),
+ * }
+ * export const backend = defineBackend(spec)
+ * ```
  * @throws CorralError `ERR_OPTION` if a method is missing, is not a function, or only a part of the lease is there.
  */
 export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {

@@ -2,7 +2,15 @@ import { andThen, type MaybePromise, mapEach, orElse } from '../base/maybe-promi
 import type { Backend } from './backend.js'
 import { mapAcquired } from './lease.js'
 
-/** The members that a proxy may replace. Replacing a single form also governs its multi form. */
+/**
+ * The members that a proxy may replace. Replacing a single form also governs its multi form.
+ * @example
+ * ```ts
+ * import type { Overrides } from 'corral'
+ *
+ * export const alwaysMiss: Overrides<unknown> = { get: () => undefined }
+ * ```
+ */
 export type Overrides<T> = Partial<
   Omit<Backend<T>, '~stores: put an encoding such as msgpack() around a backend of bytes' | 'actual'>
 >
@@ -10,6 +18,12 @@ export type Overrides<T> = Partial<
 /**
  * A backend that forwards to `next` the members that the overrides do not replace. A multi form that is not replaced follows its
  * replaced single form, so that no operation bypasses a proxy. A value that a lease brings follows a replaced `get` too.
+ * @example
+ * ```ts
+ * import { delegate, type TransparentProxy } from 'corral'
+ *
+ * export const readOnly: TransparentProxy = (next) => delegate(next, { set: () => 'refused' })
+ * ```
  * @param bringsValues - the replaced `acquire` treats the value that a lease brings as `get` treats one that it reads.
  * `@default false`
  */
@@ -60,8 +74,8 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
 const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const
 
 /**
- * Gives a layer that was spread over its next by hand, `{ ...next, get }`, what `delegate` gives to others: the value that
- * a lease brings does not bypass the reads that the layer replaces.
+ * Completes a layer that was written as `{ ...next, get }`, without `delegate`: the value that a lease brings must not
+ * bypass the reads that the layer replaces.
  */
 export function governLeases<T>(layer: Backend<T>, next: Backend<T>): Backend<T> {
   if (layer.acquire !== next.acquire || READS.every((name) => layer[name] === next[name])) return layer

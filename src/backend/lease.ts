@@ -1,16 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, preciseClock } from '../base/clock.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { MAX_DELAY } from '../base/timers.js'
 import type { LedgerQuestion, Stamp } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 
-/** How a lease is asked for. */
+/** Options of a request for a lease. */
 export interface AcquireOptions {
   /** Takes the lease from its holder, whose fill is then lost. @default false */
   readonly steal?: boolean
   /** Names whose ledger time the caller needs; a layer that tracks dependencies turns them into `question`. */
   readonly names?: readonly string[] | undefined
-  /** A question about the ledger, answered in the step that grants the lease where the store can. */
+  /** A question about the ledger. The store answers it in the step that grants the lease if it can. */
   readonly question?: LedgerQuestion | undefined
 }
 
@@ -37,6 +38,15 @@ export interface Denied<T = never> {
   readonly settled: Promise<T | void>
 }
 
+/**
+ * The result of a request for a lease: granted, or held by another caller.
+ * @example
+ * ```ts
+ * import type { Acquired } from 'corral/dogpile'
+ *
+ * export const isGranted = ({ token }: Acquired<unknown>) => token !== undefined
+ * ```
+ */
 export type Acquired<T = never> = Granted<T> | Denied<T>
 
 /** The result of a store's own `acquire`. A grant leaves out `found` and `asOf` if the store cannot read them in the same step. */
@@ -55,7 +65,15 @@ export function mapAcquired<T, R>(
   return { ...acquired, settled }
 }
 
-/** The operations of a fenced lease, as an author writes them: a backend has all of them or none. */
+/**
+ * The operations of a fenced lease, as an author writes them: a backend has all of them or none.
+ * @example
+ * ```ts
+ * import type { LeaseOperations } from 'corral'
+ *
+ * export const isFree = async (lease: LeaseOperations, key: string) => !(await lease.held(key))
+ * ```
+ */
 export interface LeaseOperations<T = never> {
   /**
    * Never waits. Leave `found` and `asOf` out of the grant if the store cannot read them in the same step: `defineBackend`
@@ -70,9 +88,21 @@ export interface LeaseOperations<T = never> {
   held(key: string): MaybePromise<boolean>
 }
 
-/** A lock as most stores have it: exclusive, but without a token that a write could be checked against. */
+/**
+ * A lock as most stores have it: exclusive, but without a token that a write could be checked against.
+ * @example
+ * ```ts
+ * import type { PlainMutex } from 'corral'
+ *
+ * let locked = false
+ * export const mutex: PlainMutex = {
+ *   acquire: () => !locked && (locked = true),
+ *   release: () => (locked = false),
+ * }
+ * ```
+ */
 export interface PlainMutex {
-  /** True when the lock was taken; with `wait` false it answers at once. */
+  /** True if the lock was taken. With `wait` false it does not wait for the lock. */
   acquire(wait: boolean): MaybePromise<boolean>
   release(): MaybePromise<unknown>
   locked?(): MaybePromise<boolean>
@@ -98,7 +128,7 @@ interface Lease {
   timer?: NodeJS.Timeout
 }
 
-/** Keeps leases in this process. A waiter is woken at once; a timer exists only while somebody waits. */
+/** Keeps leases in this process. A waiter is woken at once; a timer exists only while a caller waits. */
 export function localLeases(clock: Clock = preciseClock): LocalLeases {
   const leases = new Map<string, Lease>()
 
@@ -118,7 +148,7 @@ export function localLeases(clock: Clock = preciseClock): LocalLeases {
       lease.wake = resolve
       const watch = () => {
         const remaining = lease.expiresAt - clock.now()
-        if (remaining > 0) lease.timer = setTimeout(watch, Math.min(remaining, 2 ** 31 - 1))
+        if (remaining > 0) lease.timer = setTimeout(watch, Math.min(remaining, MAX_DELAY))
         else drop(key, lease)
       }
       watch()

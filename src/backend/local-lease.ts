@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { keyedQueue } from '../base/keyed-queue.js'
 import { andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
@@ -19,8 +20,8 @@ interface FencedLease<T> {
 export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
   const { acquire, renew, release, held } = spec
   const store = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
-    andThen<Outcome | void, Outcome>(spec.set(key, value, options), (answer) => {
-      const outcome = answer ?? 'stored'
+    andThen<Outcome | void, Outcome>(spec.set(key, value, options), (returned) => {
+      const outcome = returned ?? 'stored'
       if (OUTCOMES.includes(outcome)) return outcome
       throw new CorralError(
         'ERR_BACKEND',
@@ -46,7 +47,7 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
     spec.mutex === undefined
       ? { lease: leases, done: nothing, holder: nothing }
       : withMutex(leases, (key) => mutexOf(spec, key))
-  /** Voids the creation under way, does the work in turn, and then lets others at the mutex of what was voided. */
+  /** Voids the creation in progress, runs the work in turn, and then releases the mutex of the voided creation. */
   const revoking = <R>(key: string, work: () => MaybePromise<R>): MaybePromise<R> => {
     leases.revoke(key)
     const voided = holder(key)
@@ -87,25 +88,10 @@ function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
   return spec.mutex(key)
 }
 
-/** Runs the work on one key in the order of the calls; at once when nobody is before it and it answers at once. */
-function keyedQueue(): <R>(key: string, work: () => MaybePromise<R>) => MaybePromise<R> {
-  const tails = new Map<string, Promise<unknown>>()
-  return (key, work) => {
-    const before = tails.get(key)
-    const result = before === undefined ? work() : before.then(work, work)
-    if (!isPromise(result)) return result
-    const tail = result.then(nothing, nothing).then(() => {
-      if (tails.get(key) === tail) tails.delete(key)
-    })
-    tails.set(key, tail)
-    return result
-  }
-}
-
 /** Joins a foreign mutex to the local lease: the token that holds the one also holds the other. */
 function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
   const holders = new Map<string, { token: string; readonly mutex: PlainMutex }>()
-  /** That a mutex cannot be released must not cost anybody the value: it ends by itself, or somebody must be told. */
+  /** A mutex that cannot be released must not cost a caller the value: it expires, and the failure is reported. */
   const done = (key: string, token: string): MaybePromise<void> => {
     const holder = holders.get(key)
     if (holder?.token !== token) return
@@ -116,14 +102,14 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
     )
   }
   const waiting = new Map<string, Promise<void>>()
-  /** One wait for all in this process: each would take the lock once more, only to give it back. */
+  /** One wait for all callers of this process: each would take the lock once more, only to release it. */
   const untilFree = (key: string, foreign: PlainMutex): Promise<void> => {
     let wait = waiting.get(key)
     if (wait === undefined) {
       wait = (async () => {
         try {
           if (await foreign.acquire(true)) await foreign.release()
-          // It cannot wait: then looking again at once would never let a timer run.
+          // The mutex cannot wait. A retry at once would never let a timer run.
           else await pause(20 + Math.random() * 30)
         } finally {
           waiting.delete(key)
@@ -141,7 +127,7 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
       if (token === undefined) return acquired
       const former = holders.get(key)
       if (former !== undefined) {
-        // A thief inherits the mutex that this process holds already; taking it anew would wait for ourselves.
+        // A thief inherits the mutex that this process holds already: another acquire would wait for this process.
         former.token = token
         return acquired
       }
@@ -164,7 +150,7 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
       const owned = leases.release(key, token)
       return andThen(done(key, token), () => owned)
     },
-    // A mutex that this process still holds for a lease that has expired keeps nobody here waiting.
+    // If this process holds the mutex for a lease that has expired, no caller here needs to wait.
     held: (key) => leases.held(key) || (!holders.has(key) && (mutex(key).locked?.() ?? false)),
   }
   return { lease, done, holder: (key: string) => holders.get(key)?.token }

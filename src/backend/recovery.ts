@@ -104,7 +104,7 @@ export class Recovery {
     if (this.#failed() && this.#hasRoom()) this.#names.add({ clock, names, mode })
   }
 
-  /** The outcome of the work. If it fails, its key counts as invalidated in vain. */
+  /** The outcome of the work. If it fails, its key counts as not invalidated. */
   async watch<T>(key: string, work: T | PromiseLike<T>): Promise<T> {
     try {
       return await work

@@ -3,7 +3,15 @@ import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 import type { CachedValue } from './cached-value.js'
 
-/** The dependency tracking that a chain offers to its region. */
+/**
+ * The dependency tracking that a chain offers to its region.
+ * @example
+ * ```ts
+ * import type { Backend } from 'corral'
+ *
+ * export const isTracked = ({ tracker }: Backend) => tracker?.tracksDependencies === true
+ * ```
+ */
 export interface Tracker {
   /** Whether the chain was asked to track dependencies, and not only its region as a whole. */
   readonly tracksDependencies: boolean

@@ -1,7 +1,15 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
 
-/** The messages of each channel; the channel's name is `corral:` and the key. Nothing is built unless somebody listens. */
+/**
+ * The messages of each channel; the channel's name is `corral:` and the key. Nothing is built unless somebody listens.
+ * @example
+ * ```ts
+ * import type { Messages } from 'corral'
+ *
+ * export const line = ({ region, key, result }: Messages['read']) => `${region ?? ''} ${key}: ${result}`
+ * ```
+ */
 export interface Messages {
   /** A read at a region. */
   read: {

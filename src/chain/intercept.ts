@@ -4,6 +4,15 @@ import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { TransparentProxy } from './proxy.js'
 
+/**
+ * The name of an operation that `intercept` wraps.
+ * @example
+ * ```ts
+ * import type { OperationName } from 'corral'
+ *
+ * export const reads: readonly OperationName[] = ['get', 'getMulti']
+ * ```
+ */
 export type OperationName =
   | 'get'
   | 'set'
@@ -16,6 +25,15 @@ export type OperationName =
   | 'release'
   | 'held'
 
+/**
+ * One operation of a backend, with its keys.
+ * @example
+ * ```ts
+ * import type { Operation } from 'corral'
+ *
+ * export const line = ({ name, keys }: Operation) => `${name} ${keys.join(' ')}`
+ * ```
+ */
 export interface Operation {
   readonly name: OperationName
   readonly keys: readonly string[]

@@ -6,6 +6,15 @@ import type { Ledger, OpenLedger } from '../ledger/ledger.js'
 import type { DependencySnapshot } from '../ledger/snapshot.js'
 import type { TransparentProxy } from './proxy.js'
 
+/**
+ * Turns a key into the key under which the next layer knows it.
+ * @example
+ * ```ts
+ * import type { KeyMangler } from 'corral'
+ *
+ * export const lowerCase: KeyMangler = (key) => key.toLowerCase()
+ * ```
+ */
 export type KeyMangler = (key: string) => string
 
 /**

@@ -3,7 +3,15 @@ import { isPromise } from '../base/maybe-promise.js'
 import { expectFunction, expectOneOf } from '../base/options.js'
 import { runDetached } from '../creation/renewal.js'
 
-/** May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel. */
+/**
+ * May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel.
+ * @example
+ * ```ts
+ * import type { Invalidation, Listener } from 'corral'
+ *
+ * export const log: Listener<Invalidation> = ({ what, names }) => console.log(what, names)
+ * ```
+ */
 export type Listener<E> = (event: E) => unknown
 
 export interface Emitter<Events> {

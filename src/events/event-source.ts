@@ -2,14 +2,30 @@ import { CorralError } from '../base/errors.js'
 import { expectThat, rejectUnknownOptions } from '../base/options.js'
 import type { Emitter } from './emitter.js'
 
-/** Why something is invalidated, in the caller's words. */
+/**
+ * Why something is invalidated, in the caller's words.
+ * @example
+ * ```ts
+ * import type { InvalidationReason } from 'corral'
+ *
+ * export const imported: InvalidationReason = { reason: 'nightly import', meta: { rows: 5_000 } }
+ * ```
+ */
 export interface InvalidationReason {
   readonly reason?: string
   /** Data for the listeners. Between processes it travels as JSON. */
   readonly meta?: unknown
 }
 
-/** Listeners may have missed events: state that they derived from events has to be derived again. */
+/**
+ * Listeners may have missed events: state that they derived from events has to be derived again.
+ * @example
+ * ```ts
+ * import type { MissedEvents } from 'corral'
+ *
+ * export const line = ({ of, why }: MissedEvents) => `Missed events of ${of}: ${why}`
+ * ```
+ */
 export interface MissedEvents {
   /** The region or the broker whose events were missed. */
   readonly of: string

@@ -10,7 +10,15 @@ import {
   type MissedEvents,
 } from './event-source.js'
 
-/** An invalidation as listeners get it. */
+/**
+ * An invalidation as listeners get it.
+ * @example
+ * ```ts
+ * import type { Invalidation } from 'corral'
+ *
+ * export const line = ({ what, names, mode }: Invalidation) => `${mode} ${what}: ${names.join(', ')}`
+ * ```
+ */
 export interface Invalidation extends InvalidationReason {
   readonly region: string | undefined
   readonly what: 'key' | 'region' | 'dependencies'
@@ -20,6 +28,16 @@ export interface Invalidation extends InvalidationReason {
   readonly origin: 'local' | 'remote'
 }
 
+/**
+ * The events of `region.on`.
+ * @example
+ * ```ts
+ * import type { Region, RegionEvents } from 'corral'
+ *
+ * const log = ({ names }: RegionEvents['invalidate']) => console.log(names)
+ * export const watch = (region: Region) => region.on('invalidate', log)
+ * ```
+ */
 export interface RegionEvents {
   /** About to be done. Cannot be prevented. */
   invalidating: Invalidation

@@ -30,11 +30,17 @@ const MOMENT = 0
 const UNHARMED: Stamp = { hard: MOMENT, soft: MOMENT }
 
 /**
- * A ledger for a store that can neither count nor compare and swap: every invalidation, of any name and in any
- * mode, begins a new epoch, and an entry of an earlier one is a miss. Nothing is ever lost by it, and losing its one
- * record costs no more than an invalidation; but one name takes all entries with it. For values that are seldom invalidated.
- * Lend it: `dependencies({ ledger: epochLedger(store) })`.
- * @param options.shared whether other processes use the same store. Default: true.
+ * A ledger for a store that can neither count nor compare and swap. Every invalidation, of any name and in any mode,
+ * begins a new epoch, and entries of earlier epochs are misses. No invalidation is lost, and the loss of its one record
+ * costs no more than an invalidation. But each invalidation takes all entries: use it where invalidations are rare.
+ * @example
+ * ```ts
+ * import { epochLedger, type EpochStore } from 'corral'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ *
+ * export const layer = (store: EpochStore) => dependencies({ ledger: epochLedger(store) })
+ * ```
+ * @param options.shared - whether other processes use the same store. `@default true`
  * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions.
  */
 export function epochLedger(

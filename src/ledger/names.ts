@@ -1,7 +1,15 @@
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectText, expectThat } from '../base/options.js'
 
-/** A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database. */
+/**
+ * A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database.
+ * @example
+ * ```ts
+ * import { dep, type IdPart } from 'corral'
+ *
+ * export const user = (id: IdPart) => dep.id('user', id)
+ * ```
+ */
 export type IdPart = string | number | bigint
 
 /** A kind and its parts as one unambiguous name. */

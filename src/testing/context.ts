@@ -3,14 +3,37 @@ import type { Backend } from '../backend/backend.js'
 import type { Acquired } from '../backend/lease.js'
 import type { Ledger } from '../ledger/ledger.js'
 
-/** A need of a case, which does not apply to a backend without it. */
+/**
+ * A need of a case, which does not apply to a backend without it.
+ * @example
+ * ```ts
+ * import { backendCases, type Need } from 'corral/testing'
+ *
+ * export const casesWith = (need: Need) => backendCases.filter(({ needs }) => needs === need)
+ * ```
+ */
 export type Need =
   /** A ledger, with a `set` that honours `ifCurrent`. */
   | 'ledger'
   /** Stored values that are independent of the objects that callers hold. */
   | 'copies'
 
-/** The arguments of a case. */
+/**
+ * The arguments of a case.
+ * @example
+ * ```ts
+ * import type { CachedValue } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import type { Context } from 'corral/testing'
+ *
+ * const value = (payload: string) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
+ * export const context: Context<CachedValue> = {
+ *   backend: memory(),
+ *   values: [value('a'), value('b')],
+ *   ttlResolution: 20,
+ * }
+ * ```
+ */
 export interface Context<T> {
   readonly backend: Backend<T>
   /** Different values, at least two. */
@@ -19,13 +42,26 @@ export interface Context<T> {
   readonly ttlResolution: number
 }
 
+/**
+ * One case of the backend contract.
+ * @example
+ * ```ts
+ * import assert from 'node:assert/strict'
+ * import type { Case } from 'corral/testing'
+ *
+ * export const emptyKey: Case = {
+ *   name: 'the empty key is a miss at first',
+ *   run: async ({ backend }) => assert.equal(await backend.get(''), undefined),
+ * }
+ * ```
+ */
 export interface Case {
   readonly name: string
   readonly needs?: Need
   run<T>(context: Context<T>): Promise<void>
 }
 
-/** Bytes are compared by content: stores answer a Buffer for any Uint8Array. */
+/** Bytes are compared by content: stores return a Buffer for any Uint8Array. */
 export function same(actual: unknown, expected: unknown, message?: string): void {
   if (ArrayBuffer.isView(actual) && ArrayBuffer.isView(expected))
     assert.equal(Buffer.compare(bytes(actual), bytes(expected)), 0, message ?? 'Expected the same bytes.')
@@ -83,7 +119,7 @@ export async function granted<T>(
   return acquired.token as string
 }
 
-/** Asks for a lease that must be held by somebody. */
+/** Requests a lease that another caller must hold. */
 export async function busy<T>(
   backend: Backend<T>,
   key: string,

@@ -74,7 +74,7 @@ export const entryCases: readonly Case[] = [
     },
   },
   {
-    name: 'a write answers stored, and its value is read back',
+    name: 'a write returns stored, and its value is read back',
     async run({ backend, values: [value] }) {
       assert.equal(await backend.set('key', value, {}), 'stored')
       same(await backend.get('key'), value)
@@ -176,7 +176,7 @@ export const entryCases: readonly Case[] = [
     },
   },
   {
-    name: 'deleteMulti removes what is there and does not mind what is not',
+    name: 'deleteMulti removes the keys that are there and ignores the others',
     async run({ backend, values: [value] }) {
       for (const key of ['a', 'b', 'c']) await backend.set(key, value, {})
       await backend.deleteMulti(['a', 'x', 'c', 'y', 'a'])
@@ -283,7 +283,7 @@ export const entryCases: readonly Case[] = [
     },
   },
   {
-    name: 'a second write sets the lifetime anew, or takes it away',
+    name: 'a second write replaces the lifetime, or takes it away',
     async run({ backend, values: [one, other], ttlResolution }) {
       await backend.set('longer', one, { ttl: ttlResolution * 3 })
       await backend.set('endless', one, { ttl: ttlResolution * 3 })

@@ -9,13 +9,30 @@ import { proxyCases } from './proxy-cases.js'
 export type { Case, Context, Need }
 export { backendCases }
 
-/** The functions that register tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own. */
+/**
+ * The functions that register tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own.
+ * @example
+ * ```ts
+ * import { describe, it } from 'node:test'
+ * import type { ContractRunner } from 'corral/testing'
+ *
+ * export const runner: ContractRunner = { describe, it }
+ * ```
+ */
 export interface ContractRunner {
   describe(name: string, body: () => void): unknown
   it(name: string, body: () => Promise<void>): unknown
 }
 
-/** A case that a backend is known not to meet, and why. The suite fails when it would pass. */
+/**
+ * A case that a backend is known not to meet, and the reason. The suite fails if the case passes.
+ * @example
+ * ```ts
+ * import type { Skip } from 'corral/testing'
+ *
+ * export const skip: Skip[] = [{ case: 'a fill keeps its lifetime', reason: 'the store has no lifetimes' }]
+ * ```
+ */
 export interface Skip {
   readonly case: string
   readonly reason: string
@@ -24,7 +41,7 @@ export interface Skip {
 type Values<T> = readonly [T, T, ...T[]]
 
 interface CommonOptions<T> {
-  /** Two or more different values to store, or a function that makes them for a fresh chain. */
+  /** Two or more different values to store, or a function that creates them for a fresh chain. */
   readonly values: Values<T> | ((chain: Backend<T>) => MaybePromise<Values<T>>)
   /** @default the global `describe` and `it` */
   readonly runner?: ContractRunner
@@ -35,10 +52,36 @@ interface CommonOptions<T> {
   readonly skip?: readonly Skip[]
 }
 
+/**
+ * The options of `backendContract`.
+ * @example
+ * ```ts
+ * import type { CachedValue } from 'corral'
+ * import type { BackendContractOptions } from 'corral/testing'
+ *
+ * const value = (payload: string) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
+ * export const options: BackendContractOptions<CachedValue> = { values: [value('a'), value('b')] }
+ * ```
+ */
 export interface BackendContractOptions<T> extends CommonOptions<T> {}
 
+/**
+ * The options of `proxyContract`.
+ * @example
+ * ```ts
+ * import type { CachedValue } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import type { ProxyContractOptions } from 'corral/testing'
+ *
+ * const value = (payload: string) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
+ * export const options: ProxyContractOptions<CachedValue, CachedValue> = {
+ *   values: [value('a'), value('b')],
+ *   over: () => memory(),
+ * }
+ * ```
+ */
 export interface ProxyContractOptions<Outer, Inner> extends CommonOptions<Outer> {
-  /** Makes a fresh backend for the proxy to be put around. */
+  /** Creates a fresh backend, around which the proxy is put. */
   readonly over: () => MaybePromise<Backend<Inner>>
   /** The chain returns at once if the backend below does. @default false */
   readonly synchronous?: boolean
@@ -47,6 +90,14 @@ export interface ProxyContractOptions<Outer, Inner> extends CommonOptions<Outer>
 /**
  * Tests that a backend keeps the contract that every region relies on. `factory` makes a fresh and empty one for each case, which is
  * closed afterwards.
+ * @example
+ * ```ts
+ * import { memory } from 'corral/backends/memory'
+ * import { backendContract } from 'corral/testing'
+ *
+ * const value = (payload: string) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
+ * export const test = () => backendContract('memory', () => memory(), { values: [value('a'), value('b')] })
+ * ```
  * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
  */
 export function backendContract<T>(
@@ -66,6 +117,16 @@ export function backendContract<T>(
 
 /**
  * Tests that a proxy keeps the contract of the backend below it, and that no operation goes past it.
+ * @example
+ * ```ts
+ * import { memory } from 'corral/backends/memory'
+ * import { prefix } from 'corral/proxies/prefix'
+ * import { proxyContract } from 'corral/testing'
+ *
+ * const value = (payload: unknown) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
+ * const values = [value('a'), value('b')] as const
+ * export const test = () => proxyContract('prefix', prefix('a:'), { over: () => memory(), values })
+ * ```
  * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
  */
 export function proxyContract<Outer, Inner>(
@@ -111,7 +172,7 @@ function registerBackendCases<T>(
     })
 }
 
-/** `run` answers false when the case does not apply. */
+/** `run` returns false if the case does not apply. */
 function register(
   { it }: ContractRunner,
   name: string,

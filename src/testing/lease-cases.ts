@@ -16,7 +16,7 @@ const ENDINGS: Readonly<Record<string, Ending>> = {
 }
 
 const wakes: readonly Case[] = Object.entries(ENDINGS).map(([how, end]) => ({
-  name: `who waits for a lease is woken when it ${how}`,
+  name: `a waiter is woken when its lease ${how}`,
   async run({ backend, values: [value] }) {
     const token = await granted(backend, 'key')
     const waits = [await busy(backend, 'key'), await busy(backend, 'key')]
@@ -61,7 +61,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'of many who ask for a lease at once, one is granted it',
+    name: 'of many callers that request a lease at once, one is granted it',
     async run({ backend }) {
       const answers = await Promise.all(
         Array.from({ length: 20 }, async () => backend.acquire('key', 10_000)),
@@ -152,7 +152,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'who waits for a lease is woken when it expires',
+    name: 'a waiter is woken when its lease expires',
     async run({ backend, ttlResolution }) {
       const passed = stopwatch()
       await granted(backend, 'key', ttlResolution * 3)
@@ -241,7 +241,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'a fill is lost after a write, and leaves what was written',
+    name: 'a fill is lost after a write, and leaves the written value',
     async run({ backend, values: [one, other] }) {
       const token = await granted(backend, 'key')
       await backend.set('key', one, {})
@@ -251,7 +251,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'a fill is lost after a write in a batch, and leaves what was written',
+    name: 'a fill is lost after a write in a batch, and leaves the written value',
     async run({ backend, values: [one, other] }) {
       const token = await granted(backend, 'key')
       await backend.setMulti([
@@ -263,7 +263,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'a fill is lost when somebody else was granted the lease meanwhile',
+    name: 'a fill is lost when another caller was granted the lease meanwhile',
     async run({ backend, values: [one, other] }) {
       const token = await granted(backend, 'key')
       await backend.delete('key')
@@ -288,7 +288,7 @@ export const leaseCases: readonly Case[] = [
     },
   },
   {
-    name: 'a token that nobody was granted fills nothing',
+    name: 'a token that was never granted fills nothing',
     async run({ backend, values: [one, other] }) {
       assert.equal(await backend.set('key', one, { token: 'invented' }), 'lost')
       assert.equal(await backend.set('key', one, { token: '' }), 'lost')

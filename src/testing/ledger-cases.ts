@@ -23,7 +23,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'what was made from names is fresh until one of them is invalidated',
+    name: 'a snapshot is fresh until one of its names is invalidated',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
@@ -35,7 +35,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'a soft invalidation makes stale, a hard one dead',
+    name: 'a soft invalidation makes an entry stale, a hard one invalid',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const made = snapshot(await ledger.open('clock').now(['a']), 'a')
@@ -46,7 +46,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'a soft invalidation never revives what a hard one buried',
+    name: 'a soft invalidation never revives an entry that a hard one invalidated',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
@@ -58,7 +58,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'what begins after an invalidation is fresh',
+    name: 'a creation that begins after an invalidation is fresh',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       for (const mode of ['hard', 'soft'] as const) {
@@ -131,7 +131,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'a moment of another epoch is as good as none',
+    name: 'a moment of another epoch never counts',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const { at } = await ledger.open('clock').now(['a'])
@@ -142,7 +142,7 @@ const cases: readonly Case[] = [
     },
   },
   {
-    name: 'what rests on nothing at all is fresh within its epoch',
+    name: 'a snapshot without names is fresh within its epoch',
     async run({ backend }) {
       const ledger = ledgerOf(backend)
       const { epoch } = await ledger.open('clock').now(['a'])

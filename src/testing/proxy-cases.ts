@@ -54,7 +54,7 @@ async function failure(work: () => unknown): Promise<unknown> {
 
 export const proxyCases: readonly ProxyCase[] = [
   {
-    name: 'what one form writes the other reads, and removes',
+    name: 'each form reads and removes the writes of the other',
     async run({ proxy, over, values }) {
       const chain = proxy(await over())
       const [one, other] = await values(chain)
@@ -156,7 +156,7 @@ export const proxyCases: readonly ProxyCase[] = [
     },
   },
   {
-    name: 'what the backend is stays known above it',
+    name: 'the identity of the backend stays known above it',
     async run({ proxy, over }) {
       const inner = await over()
       const chain = proxy(inner)
@@ -167,7 +167,7 @@ export const proxyCases: readonly ProxyCase[] = [
     },
   },
   {
-    name: 'closing it closes what is below',
+    name: 'closing it closes the backend below it',
     async run({ proxy, over }) {
       const { backend, calls } = counted(await over())
       await proxy(backend).close()

@@ -85,7 +85,7 @@ describe('the backend contract', () => {
               : good.set(key, value, options),
         }
       },
-      'a fill is lost after a write, and leaves what was written',
+      'a fill is lost after a write, and leaves the written value',
     ],
     'grants a lease to everybody': [
       (good) => ({ acquire: (key, ms) => good.acquire(key, ms, { steal: true }) }),
@@ -159,7 +159,7 @@ describe('the backend contract', () => {
             },
           })),
       }),
-      'a soft invalidation never revives what a hard one buried',
+      'a soft invalidation never revives an entry that a hard one invalidated',
     ],
     'never wakes who waits': [
       (good) => ({
@@ -170,7 +170,7 @@ describe('the backend contract', () => {
             : acquired
         },
       }),
-      'who waits for a lease is woken when it is released',
+      'a waiter is woken when its lease is released',
     ],
   }
   let soft = false
@@ -269,7 +269,7 @@ describe('the proxy contract', () => {
       })
       return prefixed
     })
-    expect(missed).toContain('what one form writes the other reads, and removes')
+    expect(missed).toContain('each form reads and removes the writes of the other')
   })
 
   it('finds a ledger that was lost', async () => {
@@ -302,7 +302,7 @@ describe('the proxy contract', () => {
 
   it('finds a chain that does not close', async () => {
     expect(await proxyFailures((next) => delegate(next, { close: () => {} }))).toContain(
-      'closing it closes what is below',
+      'closing it closes the backend below it',
     )
   })
 })

@@ -12,7 +12,7 @@ const forgets = 'it does not expire entries, which is the store’s own decision
 const endless: readonly Skip[] = [
   { case: 'a value with a lifetime leaves at its end, and not before', reason: forgets },
   { case: 'values of one batch have their own lifetimes', reason: forgets },
-  { case: 'a second write sets the lifetime anew, or takes it away', reason: forgets },
+  { case: 'a second write replaces the lifetime, or takes it away', reason: forgets },
   { case: 'a fill keeps its lifetime', reason: forgets },
 ]
 
