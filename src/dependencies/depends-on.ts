@@ -4,8 +4,8 @@ import { refuseVersions } from '../ledger/checked-names.js'
 import { checkNames } from '../ledger/names.js'
 
 /**
- * Declares, inside a creator, what the value is being made from; also names that are known only afterwards, such as the
- * rows that a query returned. Outside of any creation it does nothing, so that a function can be called uncached.
+ * Declares, inside a creator, the dependencies of its value, also those that only its result shows, such as the rows of a
+ * query. Outside of a creation it does nothing, so that a function can be called uncached.
  * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies; `ERR_VERSION` for a
  *   version that was not read before: dependsOn(await schema.current()).
  */

@@ -111,9 +111,8 @@ interface Description<T> {
 }
 
 /**
- * Declares the lists of a type. A list depends on its condition, and on the kind of condition it is: that one is
- * invalidated where it cannot be told which lists are concerned, because an extractor failed or because nobody said
- * what the item was before.
+ * Declares the lists of a type. A list depends on its condition, and on the kind of the condition. The kind is invalidated
+ * if the lists concerned are unknown: an extractor failed, or the caller did not pass the item as it was before.
  * @throws CorralError `ERR_OPTION` on an unknown option.
  */
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
