@@ -86,7 +86,7 @@ function addressOf({ url = '/' }: IncomingMessage): URL {
 function methodOf({ method, headers }: IncomingMessage): 'GET' | 'POST' {
   if (method === 'GET' || method === 'HEAD') return 'GET'
   if (method !== 'POST') throw new Refusal(405, 'That can only be read, or sent as a form.')
-  // A form on somebody else's page must not act for the visitor. Only browsers send this header, and only they matter here.
+  // A form on a foreign page must not act for the visitor. Only browsers send this header, and only they matter here.
   if (!['same-origin', 'none', undefined].includes(headers['sec-fetch-site'] as string | undefined))
     throw new Refusal(403, 'That form is not ours.')
   return 'POST'
@@ -123,7 +123,7 @@ function fail(response: ServerResponse, error: unknown): void {
     return
   }
   if (error instanceof Conflict) {
-    html(response, errorPage(409, 'Somebody else has just changed this book.'), 409)
+    html(response, errorPage(409, 'Another visitor has just changed this book.'), 409)
     return
   }
   console.error(error)
@@ -132,7 +132,7 @@ function fail(response: ServerResponse, error: unknown): void {
 
 function failure(error: unknown): string {
   // Redis' `recovery` invalidates as soon as it can.
-  if (isNotInvalidated(error)) return 'It is saved, but some pages may still show what was there before.'
+  if (isNotInvalidated(error)) return 'It is saved, but some pages may still show the book as it was before.'
   return CorralError.is(error) ? `The cache: ${error.code}` : 'Something went wrong.'
 }
 

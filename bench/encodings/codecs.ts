@@ -32,7 +32,7 @@ const hand = (): Backend<Bytes> => {
     return 'stored' as const
   }
   const complete = defineBackend<Bytes>({ name: 'hand', stores: 'bytes', get, set, delete() {} })
-  // Past what every backend does for leases and deadlines.
+  // Without the leases and deadlines that every backend has.
   return { ...complete, get, set }
 }
 
@@ -87,7 +87,7 @@ interface Measured {
   readonly ours: () => unknown
 }
 
-/** A stored value arrives in a buffer that nobody has seen before, as from a socket. */
+/** A stored value arrives in a new buffer, as from a socket. */
 const arriving = (bytes: Uint8Array) => () => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 
 async function comparisons(value: unknown): Promise<Measured[]> {

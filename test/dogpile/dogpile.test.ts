@@ -24,7 +24,7 @@ function resource(initial: Lookup<string> = { state: 'missing' }) {
     put(found: Lookup<string>) {
       current = found
     },
-    /** Somebody else holds the lease. */
+    /** Another process holds the lease. */
     occupy() {
       holder = 'somebody else'
     },
@@ -153,7 +153,7 @@ describe('a dogpile without a cache', () => {
     at.free()
     await idle()
     expect(await pile.run('key', steps)).toBe('made here')
-    // Nor is anybody kept from creating what is missing now.
+    // A call may still create a value that is missing now.
     at.put({ state: 'stale', value: 'old' })
     at.occupy()
     expect(await pile.run('key', steps)).toBe('old')

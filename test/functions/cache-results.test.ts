@@ -364,7 +364,7 @@ describe('cacheResults()', () => {
     expect(plain.peek('page')).toBe('user')
     await one.getOrCreate('book', () => plain.getOrCreate('other page', () => user()))
     expect(one.peek('book')).toBe(NO_VALUE)
-    // Also where what was made of it was there already.
+    // The same holds if the plain value is stored already.
     await one.getOrCreate('later book', () => plain.getOrCreate('page', () => 'there already'))
     expect(one.peek('later book')).toBe(NO_VALUE)
   })

@@ -7,10 +7,9 @@ import { EVERYTHING, type Fingerprint, type Moments, moments, type Touched } fro
  * Stateless model checking of the real code: every operation on the store is a step that waits to be picked, and a
  * scenario is run again and again until every order of steps was tried, or the budget is spent.
  *
- * Most orders differ only in steps that have nothing to do with each other, and come to the same moment (`moments.ts`).
- * Where a moment comes up again, with the same actor at it and no more preemptions left than before, whatever could
- * follow was tried already. All that happens from a step until nothing moves any more belongs to it; a step that does
- * not say what it has to do with is taken to have to do with everything.
+ * Most orders differ only in independent steps, and reach the same moment (`moments.ts`). If a moment comes up again,
+ * with the same running actor and no more preemptions left than before, the search stops: all its continuations were
+ * tried. A step lasts until nothing moves any more. A step without `touched` depends on everything.
  */
 export interface Schedule {
   /**
@@ -19,10 +18,10 @@ export interface Schedule {
    */
   step<R>(label: string, run: () => R | Promise<R>, touched?: Touched): Promise<R>
   /**
-   * Runs what one of those does who act at the same time: leaving him while he could go on is a preemption, and so is
-   * taking his steps out of their order.
-   * @param memory what he knows, beside what steps touch, together with others of whom the same is said: any step of
-   *   one concerns them all. His own name: he is the only one. Default: everything.
+   * Runs the work of one of several concurrent actors. It is a preemption to leave an actor while it could go on, and to
+   * take its steps out of their order.
+   * @param memory names the actor's state, beside the things that its steps touch. Actors that give the same name share
+   *   that state: a step of one concerns them all. If it is the actor's own name, no other has it. Default: everything.
    */
   actor<R>(name: string, work: () => Promise<R>, memory?: string): Promise<R>
   /** Runs work without concurrency: steps are taken as they come. */
@@ -120,8 +119,8 @@ export async function explore(
 }
 
 /**
- * Actors go by rank until, at a few moments drawn beforehand, whoever is at it becomes the last. Orders that take few
- * well placed preemptions are found far sooner than by picking every step by chance.
+ * Actors go by rank. At a few moments, drawn beforehand, the running actor becomes the last. Orders that need few well
+ * placed preemptions are found far sooner than by picking every step by chance.
  */
 function byRank(random: () => number, preemptions: number, steps: number) {
   const ranks = new Map<string, number>()
@@ -148,7 +147,7 @@ function inTurn(waiting: readonly Waiting[], running: string | undefined): numbe
   return own === undefined ? [...oldest.values()] : [own]
 }
 
-/** Where it was already, each with the most preemptions that were left. */
+/** The moments seen so far, each with the most preemptions that were left. */
 class Tried {
   readonly #left = new Map<number, number>()
   isNew({ high, low }: Fingerprint, left: number): boolean {
@@ -217,7 +216,7 @@ async function play(
         }
         // Never before the tick is over: callers that share a request of one tick rely on its not having been sent yet.
         if (freely) return process.nextTick(go)
-        // Whose next step this is may have been waiting for the one under way.
+        // The actor of this step may have been waiting for the step under way.
         if (actor !== asking) enter(actor)
         waiting.push({
           label,
@@ -246,7 +245,7 @@ async function play(
     const pick = waiting.length === 1 ? 0 : choose(waiting, running, at.now)
     if (pick === undefined) {
       trace.push('and so on')
-      // So that nothing of it stays behind.
+      // The run ends, so that no work stays behind.
       letGo()
       break
     }
@@ -268,7 +267,7 @@ async function play(
   }
 }
 
-/** Everything between two steps is microtasks, and so is over by the next turn of the loop. */
+/** Only microtasks run between two steps, so they are over by the next turn of the loop. */
 function settled(): Promise<void> {
   return turn()
 }

@@ -1,20 +1,20 @@
 /**
- * What a moment of a run is, as a number of 64 bits: what everything holds that actors share, and for each memory that
- * only some of them know, the steps that they took and what those saw. Two runs that come to the same moment go on alike,
- * however they came there.
+ * A moment of a run, as a number of 64 bits. It covers the content of all shared things. For each memory that only some
+ * actors have, it covers the steps that they took and the results that those saw. Two runs that reach the same moment
+ * continue alike, however they came there.
  */
 
 /** The shared things that a step touches, each under a name that the scenario gives it. */
 export interface Touched {
-  /** It has seen their content. */
+  /** The step has seen their content. */
   readonly reads?: readonly string[]
-  /** Of things that it did not list as read it has seen no more than this. */
+  /** All that the step has seen of things that it does not list in `reads`. */
   readonly sees?: string
   /** Their content is known only by the step that wrote it. */
   readonly writes?: readonly string[]
   /**
-   * Whoever waits for the answer goes on from it and from other answers, and it is the same whichever came first. Taken
-   * into account where an actor has a memory of his own.
+   * The actor waits for this answer and for others, and continues alike in whichever order they come. Applies only if
+   * the actor shares its memory with no other.
    */
   readonly asks?: true
   /** They hold the described content. */
@@ -29,15 +29,15 @@ export interface Fingerprint {
 
 export interface Moments {
   /**
-   * A step begins. `id` tells it from all others of the run, in whatever order they come. With `asks` its answer is kept
-   * under that name, among others, whatever their order.
+   * A step begins. `id` identifies it in the run, independent of the order of the steps. With `asks` its answer is added
+   * to those under that name, independent of their order.
    */
   open(id: string, asks?: string): void
   touch(touched: Touched): void
   /** Nothing that the step set going moves any more. */
   close(): void
-  /** The moment, and the rest that distinguishes it from others. */
-  now(what: string): Fingerprint
+  /** The moment, mixed with the `rest` that distinguishes it from others. */
+  now(rest: string): Fingerprint
 }
 
 interface Thing {
@@ -107,7 +107,7 @@ export function moments(): Moments {
       written.clear()
       seen = NOTHING
     },
-    now: (what) => mixed(all, hashOf(what)),
+    now: (rest) => mixed(all, hashOf(rest)),
   }
 }
 

@@ -10,7 +10,7 @@ export type Step = <R>(label: string, run: () => R | Promise<R>) => Promise<R>
 
 export interface Explored {
   readonly runs: number
-  /** Every order there is was tried, but for those that differ only in steps that have nothing to do with each other. */
+  /** Every order was tried, except those that differ only in independent steps. */
   readonly exhausted: boolean
 }
 

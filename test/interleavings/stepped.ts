@@ -24,7 +24,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
   const { step, touch = () => {} } = schedule
   const ledger =
     schedule.touch === undefined ? (inner.ledger as Ledger) : telling(inner.ledger as Ledger, touch)
-  /** The store has done it, but the answer is still on its way: an invalidation may be acknowledged in between. */
+  /** The store has done it, but the answer is under way: an invalidation may be acknowledged in between. */
   const answered = async <R>(label: string, run: () => R | Promise<R>): Promise<R> => {
     const answer = await step(label, run, NOTHING)
     return step(`${label} answered`, () => answer, NOTHING)
@@ -33,7 +33,7 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
     touch({ reads: [`entry ${key}`] })
     return inner.get(key)
   }
-  /** Something was written, and the lease given back or voided by it. */
+  /** After a write, which releases or voids the lease. */
   const changed = (key: string) => {
     const left = inner.get(key)
     const text = isPromise(left) ? undefined : described(left)
@@ -114,7 +114,7 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
   }))
 }
 
-/** All of an entry that matters to others. Nothing: what it rests on has no name that is the same in every run. */
+/** The parts of an entry that other steps can see. `undefined`: its epoch has another name in every run. */
 function described(entry: CachedValue | undefined): string | undefined {
   if (entry === undefined) return ''
   const { payload, metadata } = entry

@@ -293,7 +293,7 @@ describe('creators', () => {
   it('that answer a thenable are awaited', async () => {
     const { region: at } = open<number>()
     const thenable = {
-      // biome-ignore lint/suspicious/noThenProperty: what is tested
+      // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
       then(resolve: (value: number) => void) {
         resolve(5)
       },
@@ -363,10 +363,10 @@ describe('other arguments', () => {
   }
   it.each(
     ['dependencies', 'resultDependencies', 'group'].flatMap((option) =>
-      Object.entries(answers).map(([what, of]) => ({ option, what, of })),
+      Object.entries(answers).map(([answer, of]) => ({ option, answer, of })),
     ),
   )(
-    'that answer $what are refused as `$option`, and nothing of theirs is left unhandled',
+    'that answer $answer are refused as `$option`, and nothing of theirs is left unhandled',
     async ({ option, of }) => {
       const unhandled: unknown[] = []
       const listen = (error: unknown) => unhandled.push(error)
@@ -416,7 +416,7 @@ inEveryRegion('falsy and odd payloads', (opened) => {
     'null',
     Symbol.for('payload'),
     Object.create(null),
-    // biome-ignore lint/suspicious/noThenProperty: what is tested
+    // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
     { then: 5 },
     { payload: 1, metadata: { createdAt: 1, startedAt: 1 } },
   ]

@@ -268,7 +268,7 @@ describe('a caller that has to start over', () => {
     await sleep(700)
     first.resolve('voided')
     expect(await leader).toBe('voided')
-    // It waits for the second creation now, for what is left of its second.
+    // It waits for the second creation now, for the rest of its timeout of one second.
     expect(await joiner).toBe('late')
     expect(performance.now() - began).toBeLessThan(1_650)
     second.resolve('new')

@@ -194,7 +194,7 @@ inEveryRegion('getOrCreateMulti', (open) => {
       return keys.map((key) => `${key}, together`)
     })
     expect(await isPending(many)).toBe(true)
-    // What nobody else made is there already: no lease is held while waiting.
+    // The keys without another creator are stored already: no lease is held while waiting.
     expect(await region.get('a')).toBe('a, together')
     expect(await region.keyIsLocked('a')).toBe(false)
     creator.resolve('b, alone')

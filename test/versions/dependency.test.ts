@@ -235,7 +235,7 @@ describe('dep.version', () => {
       options,
     )
     await session.run(() => expect(nested.current()).rejects.toSatisfy(code('ERR_VERSION')))
-    // What its check left behind, or runs in another question, is no loop.
+    // A call that outlives its check, or belongs to another check, is no loop.
     const inner = dep.version(`inner ${name}`, async () => 1, options)
     let later: Promise<string> | undefined
     const outer: { current(): Promise<string> } = dep.version(
@@ -503,7 +503,7 @@ describe('callers of several sessions', () => {
       await cached()
       state.version = 'v2'
       expect(await session.run(() => cached())).toBe('v2')
-      // What is there is of another version: made anew, for this session.
+      // The stored value has another version, so it is created again, for this session.
       expect(await cached()).toBe('v2')
     })
     expect(runs).toEqual(['v1', 'v2', 'v2'])

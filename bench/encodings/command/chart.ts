@@ -231,7 +231,7 @@ export function bars(
     return `<g${one === recommended ? ' class="chosen"' : ''}>${name}${shapes.join('')}<text class="tick" x="${r(x + 6)}" y="${top + (narrow ? 28 : 16)}">${number(total)} µs</text></g>`
   })
   const height = rated.length * row + 4
-  return `<svg viewBox="0 0 ${size.width} ${height}" width="${size.width}" height="${height}" role="img" aria-label="What a read costs above the round trip">${rows.join('\n')}</svg>`
+  return `<svg viewBox="0 0 ${size.width} ${height}" width="${size.width}" height="${height}" role="img" aria-label="Cost of a read above the round trip">${rows.join('\n')}</svg>`
 }
 
 function r(value: number): string {

@@ -56,12 +56,12 @@ export function html(report: Report): string {
   ].join(' · ')}</p>
 ${verdictCard(report)}
 <h2>Size against the time to decode</h2>
-<p class="soft">Every read decodes. The dashed line joins what nothing else beats in both size and time; the ring is the recommendation.</p>
+<p class="soft">Every read decodes. The dashed line joins the combinations that no other beats in both size and time; the ring is the recommendation.</p>
 <div class="card">${legends(legend)}${chart('decode')}</div>
 <h2>Size against the time to encode</h2>
 <p class="soft">Every write encodes.</p>
 <div class="card">${legends(legend)}${chart('encode')}</div>
-<h2>What a read costs above the round trip</h2>
+<h2>Cost of a read above the round trip</h2>
 <p class="soft">The round trip of ${number(prices.rtt)} µs is the same for all. Bytes travel at ${rate(prices.bandwidth)}; each read carries 1/${prices.readsPerWrite} of a write.</p>
 <div class="card"><ul class="legend">${(
     [
@@ -176,7 +176,7 @@ function losses(rated: readonly Rated[]): string {
   for (const { encoding, fidelity } of rated)
     if (fidelity.example !== undefined && !told.has(encoding)) told.set(encoding, fidelity.example)
   if (told.size === 0) return ''
-  return `<h2>What is not kept</h2><ul class="plain">${[...told]
+  return `<h2>Values that are not kept</h2><ul class="plain">${[...told]
     .map(([encoding, example]) => `<li><b>${quoted(encoding)}</b>: ${quoted(example)}</li>`)
     .join('')}</ul>`
 }

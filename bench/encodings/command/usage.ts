@@ -56,7 +56,7 @@ Values
   --each                 take a top-level array apart
   --samples <n>          at most so many values, spread evenly over all of them   (200; quick 40)
 
-What is measured
+Measurement
   --codec <module>       also your own encodings: a module that exports proxies, or objects
                          { id, name, encode, decode }; may be repeated
   --only <text>          only combinations with this in their name, such as msgpack or
@@ -64,7 +64,7 @@ What is measured
   --rounds <n>           at least so many rounds, more while they are noisy       (15; quick 5)
   --quick                fewer values, fewer and shorter rounds: a first look
 
-What it costs
+Costs
   --rtt <time>           round trip to the store, such as 200us or 0.5ms          (0.5ms)
   --bandwidth <rate>     to the store, such as 100Mbit, 1Gbit or 125MB            (1Gbit)
   --gb-price <number>    a GB (2^30 bytes) of its memory a month, any currency    (3.5)

@@ -104,7 +104,7 @@ function reasonsFor(
 ): readonly string[] {
   if (recommended === undefined || best === undefined)
     return [
-      'No combination keeps every value. See what is lost in the table, and change the values, or add a codec of your own with --codec.',
+      'No combination keeps every value. The table shows the losses. Change the values, or add your own codec with --codec.',
     ]
   const reasons: string[] = []
   if (recommended === base)

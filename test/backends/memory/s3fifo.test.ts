@@ -12,7 +12,7 @@ const UNLIMITED = { maxEntries: Infinity, maxWeight: Infinity }
 const entries = (maxEntries: number) => bounded<number>({ maxEntries, maxWeight: Infinity })
 const bytes = (maxWeight: number) => bounded<number>({ maxEntries: Infinity, maxWeight })
 
-/** Reads a key as a cache does: what is missing is set. Answers whether it was there. */
+/** Reads a key as a cache does: a missing key is set. Returns whether it was there. */
 function read(store: Bounded<number>, key: string): boolean {
   if (store.get(key) !== undefined) return true
   store.set(key, 1, Infinity, 1)
@@ -60,7 +60,7 @@ const limits = (...counts: number[]): fc.Arbitrary<Limits> =>
     ...counts.map((maxEntries) => ({ maxEntries, maxWeight: maxEntries * 3 })),
   )
 
-/** Does the operations to a store and to a plain map, which loses what the store says it evicted. */
+/** Runs the operations on a store and on a plain map, which loses the keys that the store reports as evicted. */
 function compare({ maxEntries, maxWeight }: Limits, operations: readonly Operation[]): void {
   const model = new Map<string, { value: number; expiresAt: number; weight: number }>()
   let now = 0

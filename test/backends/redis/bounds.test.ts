@@ -9,7 +9,7 @@ import { sleep, turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, text, withRedis } from './suite.js'
 
-/** What came of something: nothing, or the code of the error; and after how many ms. */
+/** The code of the error, if the work fails, and how many ms it took. */
 async function fate(work: unknown): Promise<{ readonly code: string | undefined; readonly ms: number }> {
   const began = performance.now()
   const code = await Promise.resolve(work).then(

@@ -26,7 +26,7 @@ for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 
     it.each(Object.entries(OPERATIONS))('lets operations end that began before: %s', async (_, operation) => {
       for (const first of [true, false]) {
         const backend = redis({ timeout: '10s', ...at().where })
-        // What waits for the connection has begun as well.
+        // An operation that waits for the connection counts as begun.
         if (!first) await backend.get('k')
         const [done, closed] = [operation(backend), backend.close()]
         await done

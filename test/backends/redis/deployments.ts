@@ -35,7 +35,7 @@ function deployment(
     where,
     admin,
     open(options = {}) {
-      // Longer than by default: what is not about time must not fail on a busy machine.
+      // Longer than by default: a test that is not about time must not fail on a busy machine.
       const backend = redis({ timeout: '10s', ...where, ...options })
       opened.push(backend)
       return backend
@@ -60,7 +60,7 @@ export async function standalone({ args = [], binary }: StandaloneOptions = {}):
   return deployment([server], { url: `redis://127.0.0.1:${port}` }, new Redis({ port }))
 }
 
-/** With a user of its own, who may do no more than docs/redis.md says is needed. */
+/** Corral connects as a user with only the permissions that docs/redis.md lists. */
 export async function withUser(): Promise<Deployment> {
   const server = await startRedis({ args: ['--requirepass', 'root:secret'] })
   const { port } = server
@@ -202,7 +202,7 @@ export async function cluster({
     const from = Math.floor((SLOTS * i) / masters)
     const to = Math.floor((SLOTS * (i + 1)) / masters)
     await node.call('CLUSTER', 'ADDSLOTS', ...Array.from({ length: to - from }, (_, slot) => from + slot))
-    // Two masters of one epoch would quarrel over who is right.
+    // Two masters of one epoch would contradict each other.
     await node.call('CLUSTER', 'SET-CONFIG-EPOCH', i + 1)
   }
   for (const [i] of others.entries())

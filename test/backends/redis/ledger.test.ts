@@ -160,7 +160,7 @@ everywhere('the ledger of Redis', (at) => {
     await admin.del(stampKey(clock, name))
     const reading = await book.open(clock).read(namesOf(standing))
     expect(freshnessAt(standing, reading)).toBe('invalid')
-    // The ring proves that the name was not among what was invalidated.
+    // The ring proves that the name was not invalidated.
     expect(await judge(book, clock, standing)).toBe('fresh')
     await admin.del(stampKey(clock, name))
     await admin.del(`~corral:ring={${clock}}`)

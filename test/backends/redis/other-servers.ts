@@ -18,7 +18,7 @@ import type { Binary } from '../../support/binaries.js'
 
 interface Source {
   readonly suite: string
-  /** Where the suite's packages find what they need. */
+  /** The suite that holds the dependencies of this suite's packages. */
   readonly base?: string
   readonly server: string
   readonly packages: readonly string[]

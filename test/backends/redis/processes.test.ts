@@ -151,7 +151,7 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         await sleep(200)
         proxy.set({ kind: 'none' })
         const got = await answers
-        // Whoever lost its lease with the connection may have made the value for nothing.
+        // A process that lost its lease with the connection may have created a value that was refused.
         expect(runs(got)).toBeLessThanOrEqual(2)
         expect(got.flatMap(({ errors }) => errors)).toEqual([])
         const [after] = await Promise.all(storm([others[0] as Worker], at, key, 50, 1_000))

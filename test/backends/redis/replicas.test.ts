@@ -78,10 +78,10 @@ describe.skipIf(inject('servers').redis === null)('a Redis with a replica', () =
       }
       // Each in 300 ms: nothing was sent again, and no timeout of commands was waited for.
       expect(performance.now() - began).toBeLessThan(6_000)
-      // What was rejected is hidden here until it is done.
+      // A rejected invalidation hides its key in this process until the store has it.
       expect(await backend.get(key)).toBeUndefined()
       expect(await region.get('whole')).toBe(NO_VALUE)
-      // A fill waits for nobody: losing it costs a creation.
+      // A fill waits for no replica: losing it costs one creation.
       const filled = freshKey()
       const token = await granted(backend, filled)
       expect(await backend.set(filled, bytes('made'), { token })).toBe('stored')
@@ -89,7 +89,7 @@ describe.skipIf(inject('servers').redis === null)('a Redis with a replica', () =
       await until(async () => (await theirs.get(other)) === undefined)
       await until(async () => text(await backend.get(filled)) === 'made')
       expect(await region.getOrCreate('whole', () => 'after')).toBe('after')
-      // The replica may have to fetch first what it has missed.
+      // The replica may first have to catch up.
       await until(async () => (await backend.delete(filled)) === undefined)
       expect(await reader.get(filled)).toBeNull()
     } finally {

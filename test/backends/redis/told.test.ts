@@ -52,7 +52,7 @@ it('a message names the lease that has ended, in any bytes; anything else is no 
     expect(parseWakeMessage(Buffer.from(foreign))).toBeUndefined()
 })
 
-/** What a fill tells those who wait for it in other processes. A region with a backend of its own stands for a process. */
+/** A fill wakes the waiters of other processes. A region with its own backend stands for a process. */
 withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
   const open: { close(): unknown }[] = []
   afterEach(async () => {
@@ -114,7 +114,7 @@ withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
     }
   }
 
-  /** How often a waiter reads after the fill, and what it gets. */
+  /** How often a waiter reads after the fill, and the value that it gets. */
   const awaited = async (maker: Region<string>, waiter: Region<string>, value: string, path = '') => {
     const key = freshKey('told')
     const finish = await creation(maker, key, value)
@@ -247,7 +247,7 @@ withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
       await finish()
       await maker.delete(key)
       const late = waiter.getOrCreate(key, () => 'late made')
-      // The same reply: by now it has joined who waits.
+      // The same reply: by now the call has joined the waiters.
       await waiter.get(key)
       await turn()
       ears.set({ kind: 'none' })
@@ -303,7 +303,7 @@ withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
     hands.reset()
     await expect(waiter.delete(key)).rejects.toThrow()
     await finish()
-    // Whatever becomes of it, it is not what was to be invalidated.
+    // The waiter may fail, but it never gets the invalidated value.
     expect(await early.catch(() => 'no Redis')).not.toBe('old')
   })
 })
