@@ -56,8 +56,8 @@ export interface Done<R> {
 }
 
 /**
- * Runs a change. One that rejects because something inside it could not be invalidated is done all the same, as far as
- * anybody can tell, so that what is owed for it must not be dropped.
+ * Runs a change. If it rejects because an invalidation inside it failed, the change counts as done, and its own
+ * invalidations must not be dropped.
  */
 export async function runChange<R>(change: () => MaybePromise<R>): Promise<Done<R>> {
   try {
@@ -89,8 +89,8 @@ export async function invalidateNowOrAfterCommit<R>(
 
 /**
  * Runs a transaction. Brokers inside invalidate when it is committed, that is when the returned promise
- * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. What
- * regions create inside is for its caller alone and is not stored: it may be older than the latest commit, or never committed.
+ * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. A value
+ * that a region creates inside is never shared or stored: it may be older than the latest commit, or never committed.
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
 export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
@@ -183,7 +183,7 @@ export async function invalidateIn(
   } catch (error) {
     if (!REFUSALS.some((code) => CorralError.is(error, code))) throw error
     report('failure', () => ({
-      where: `reason of what is invalidated in ${formatValue(region.name)}`,
+      where: `reason of an invalidation in ${formatValue(region.name)}`,
       error,
     }))
     await region.invalidateDependencies(names, mode)
@@ -230,8 +230,8 @@ function notInvalidated<R>(
   const regions = failures.flatMap((failure) => failure.regions)
   const error = new CorralError(
     'ERR_NOT_INVALIDATED',
-    `The change is done, but what was made from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}${first?.error instanceof Error ? ` (${first.error.message.replace(/\.$/, '')})` : ''}. ` +
-      'Call error.retry() until it succeeds; error.result is what the change returned.',
+    `The change is done, but values created from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}${first?.error instanceof Error ? ` (${first.error.message.replace(/\.$/, '')})` : ''}. ` +
+      'Call error.retry() until it succeeds; error.result is the result of the change.',
     { cause: first?.error },
   )
   return Object.assign(error, {

@@ -263,7 +263,7 @@ function check<T>(type: string, options: BrokerOptions<T>): void {
   if (scopes === undefined && ways.every((way) => options[way] === undefined))
     throw new CorralError(
       'ERR_OPTION',
-      `Expected broker '${type}' to be told what an item invalidates: give \`id\`, \`dependencies\` or \`scopes\`.`,
+      `Expected broker '${type}' to name the dependencies of an item. Give \`id\`, \`dependencies\` or \`scopes\`.`,
     )
   if (mode !== undefined) expectOneOf(mode, `\`mode\` of broker '${type}'`, ['hard', 'soft'])
 }

@@ -127,7 +127,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
       later()
       throw new CorralError(
         'ERR_BUS',
-        `What was done in this process could not be told to the others: ${cause instanceof Error ? cause.message : formatValue(cause)} Do it again when the bus is there.`,
+        `The other processes could not be notified of a change in this one: ${cause instanceof Error ? cause.message : formatValue(cause)} Do it again when the bus is there.`,
         { cause },
       )
     }

@@ -109,7 +109,7 @@ export function makeCheck(where: string, options: CheckOptions): Check {
     if (isAsking({ of: identity, key }))
       throw new CorralError(
         'ERR_VERSION',
-        `${where} is asked for from within its own check, which would wait for itself for ever. Read what the check needs without the cache, or from what does not rest on this version.`,
+        `${where} is asked for from within its own check, which would wait for itself for ever. Read the data of the check without the cache, or from values that do not depend on this version.`,
       )
   }
   const renew = (known: Memo | undefined, key: string, ask: () => MaybePromise<Version>) => {

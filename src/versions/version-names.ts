@@ -65,7 +65,7 @@ const knowledge: CheckedNames = {
     if (version !== undefined)
       throw new CorralError(
         'ERR_VERSION',
-        `Expected names that can be invalidated, got the version '${checkOf(version, open === undefined ? READ : OPEN)}', which changes with what its check reads. Declare a dep.tag() beside it.`,
+        `Expected names that can be invalidated, got the version '${checkOf(version, open === undefined ? READ : OPEN)}', which changes with the data that its check reads. Declare a dep.tag() beside it.`,
       )
   },
 

@@ -682,7 +682,7 @@ describe('a broker', () => {
     ['no regions', () => broker('b', { regions: [], id: () => 1 }), /`regions`/],
     ['what is no region', () => broker('b', { regions: [{} as never], id: () => 1 }), /`regions`/],
     ['null', () => broker('b', { regions: [null as never], id: () => 1 }), /`regions`/],
-    ['nothing to go by', () => broker('b', { regions: [makeRegion()] }), /what an item invalidates/],
+    ['nothing to go by', () => broker('b', { regions: [makeRegion()] }), /to name the dependencies/],
     ['an id that is none', () => broker('b', { regions: [makeRegion()], id: 'id' as never }), /`id`/],
     [
       'scopes that are none',
