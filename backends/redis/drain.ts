@@ -1,93 +1,52 @@
-import type { BackendSpec } from '../../src/backend/backend.js'
+import { type Around, aroundBackend } from '../../src/backend/around.js'
+import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError } from '../../src/base/errors.js'
-import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
+import { isPromise } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
-import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
 
-type Operations = Required<
-  Pick<
-    BackendSpec<Bytes>,
-    | 'get'
-    | 'getMulti'
-    | 'set'
-    | 'setMulti'
-    | 'delete'
-    | 'deleteMulti'
-    | 'acquire'
-    | 'renew'
-    | 'release'
-    | 'held'
-  >
-> & { readonly ledger: ClockedLedger }
-
-export interface Drain {
-  readonly operations: Operations
-  /** Refuses later calls. */
+export interface Closable {
+  readonly backend: Backend<Bytes>
+  /** Refuses operations that begin from now on. */
   shut(): void
-  /** Resolves when nothing that began before is under way any more. */
+  /** Resolves when no earlier operation is under way any more. */
   idle(): Promise<void>
 }
 
-/** ms between checks of calls under way. */
-const LOOK = 5
+/** ms between checks for operations that are under way. */
+const PAUSE = 5
+
+const UNCOUNTED: ReadonlySet<string> = new Set(['get', 'getMulti', 'held', 'ledger.read', 'settled'])
 
 /**
- * Lets operations end that began before `close()`, all their commands included. Those that consist of more than one are
- * counted. Reads are not, since counting would cost them more than all else here: whether one of their commands is under
- * way says it as well.
- * @param busy whether any command is under way.
+ * Lets operations end that began before `close()`, all their commands included. An operation of several commands is counted.
+ * A read is not, since counting would cost it more than the rest: `isBusy` knows of its one command.
+ * @param isBusy whether any command is under way.
  */
-export function closable(on: Operations, busy: () => boolean): Drain {
+export function closable(next: Backend<Bytes>, isBusy: () => boolean): Closable {
   let closed = false
   let begun = 0
-  const refused = () =>
-    Promise.reject(new CorralError('ERR_CLOSED', 'This Redis backend was closed. Make another one.'))
-
-  const uncounted =
-    <A extends unknown[], R>(operation: (...args: A) => MaybePromise<R>) =>
-    (...args: A): MaybePromise<R> =>
-      closed ? refused() : operation(...args)
-  const counted =
-    <A extends unknown[], R>(operation: (...args: A) => MaybePromise<R>) =>
-    (...args: A): MaybePromise<R> => {
-      if (closed) return refused()
-      const work = operation(...args)
-      if (!isPromise(work)) return work
-      begun++
-      const ended = () => void begun--
-      work.then(ended, ended)
-      return work
-    }
-
-  const { ledger } = on
+  const around: Around = (operation, run) => {
+    if (closed && operation !== 'close' && operation !== 'settled')
+      return Promise.reject(
+        new CorralError('ERR_CLOSED', 'This Redis backend was closed. Create another one.'),
+      )
+    const work = run()
+    if (UNCOUNTED.has(operation) || !isPromise(work)) return work
+    begun++
+    const ended = () => void begun--
+    work.then(ended, ended)
+    return work
+  }
   return {
-    operations: {
-      get: (key) => (closed ? refused() : on.get(key)),
-      getMulti: uncounted(on.getMulti),
-      held: uncounted(on.held),
-      set: counted(on.set),
-      setMulti: counted(on.setMulti),
-      delete: counted(on.delete),
-      deleteMulti: counted(on.deleteMulti),
-      acquire: counted(on.acquire),
-      renew: counted(on.renew),
-      release: counted(on.release),
-      ledger: {
-        ...ledger,
-        read: (clock, names) => (closed ? refused() : ledger.read(clock, names)),
-        judge: (clock, snapshot) => (closed ? refused() : ledger.judge(clock, snapshot)),
-        now: counted(ledger.now),
-        invalidate: counted(ledger.invalidate),
-      },
-    },
+    backend: aroundBackend(next, around),
     shut() {
       closed = true
     },
     async idle() {
-      // An answer that has come may be what the next command of its operation waits for: that one is sent by then.
-      do await delay(begun > 0 || busy() ? LOOK : 0)
-      while (begun > 0 || busy())
+      // A reply that has come may be the one that the next command of its operation waits for: that one is sent by then.
+      do await delay(begun > 0 || isBusy() ? PAUSE : 0)
+      while (begun > 0 || isBusy())
     },
   }
 }

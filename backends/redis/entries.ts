@@ -6,10 +6,9 @@ import type { RedisConnection } from './client/connection.js'
 import { asError } from './client/errors.js'
 import type { ScriptCall, ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import type { ClusterLedger } from './cluster-ledger.js'
 import { valueKey } from './format.js'
 import { leaseKey, lifetimeArg } from './lease.js'
-import { snapshotKeys } from './ledger.js'
+import { type RedisLedger, snapshotKeys } from './ledger.js'
 
 export interface EntryWritesOptions {
   readonly connection: RedisConnection
@@ -19,7 +18,7 @@ export interface EntryWritesOptions {
   readonly lifetime: number
   readonly maxValueBytes: number
   /** Where check and write cannot be one step. */
-  readonly clustered: ClusterLedger | undefined
+  readonly clustered: RedisLedger | undefined
 }
 
 export interface EntryWrites {
@@ -63,11 +62,11 @@ export function entryWrites({
     const isDurable = token === ''
     if (ifCurrent === undefined || clustered !== undefined)
       return { script: scripts.write, keys: own, args, isDurable }
-    const { keys, as } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
+    const { keys, asOf } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
     return {
       script: scripts.write,
       keys: [...own, ...keys],
-      args: [...args, ifCurrent.snapshot.epoch, lifeOfStamps(ttl), ...as],
+      args: [...args, ifCurrent.snapshot.epoch, lifeOfStamps(ttl), ...asOf],
       isDurable,
     }
   }
@@ -95,7 +94,7 @@ export function entryWrites({
     { token, ttl, ifCurrent }: WriteOptions,
   ): Promise<Outcome | undefined> => {
     if (clustered === undefined || ifCurrent === undefined) return undefined
-    if ((await clustered.appraise(ifCurrent.clock, ifCurrent.snapshot, lifeOfStamps(ttl))) === 'fresh')
+    if ((await clustered.open(ifCurrent.clock).restore(ifCurrent.snapshot, lifeOfStamps(ttl))) === 'fresh')
       return undefined
     if (token === undefined) {
       const [error] = await deleteMulti([key])

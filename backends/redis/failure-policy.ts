@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import type { BackendSpec, Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import type { LeaseOperations } from '../../src/backend/lease.js'
+import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { Recovery } from '../../src/backend/recovery.js'
 import { report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
-import type { ClockedLedger } from '../../src/ledger/clocked-ledger.js'
-import type { LedgerReading } from '../../src/ledger/ledger.js'
+import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
+import type { LedgerTime } from '../../src/ledger/snapshot.js'
 import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
+import type { RedisLedger } from './ledger.js'
 
 /**
  * The consequences of a failed operation. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
@@ -20,7 +21,7 @@ export interface FailurePolicyOptions {
   readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
   readonly writes: EntryWrites
   readonly lease: LeaseOperations<Bytes>
-  readonly ledger: ClockedLedger
+  readonly ledger: RedisLedger
   readonly recovery: Recovery
   readonly failOpen: boolean
 }
@@ -29,7 +30,7 @@ type Operation = 'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMul
 
 export type GuardedOperations = Required<
   Pick<BackendSpec<Bytes>, Operation | keyof LeaseOperations<Bytes>>
-> & { readonly ledger: ClockedLedger }
+> & { readonly ledger: Ledger }
 
 /** State that the operations share. */
 interface Policy extends FailurePolicyOptions {
@@ -173,10 +174,14 @@ async function setAll(policy: Policy, all: readonly Write<Bytes>[]): Promise<rea
 function guardedLease(policy: Policy): LeaseOperations<Bytes> {
   const { lease, recovery, stolen, unfenced } = policy
   return {
-    acquire: (key, ms, options) =>
-      options?.steal === true
-        ? steal(policy, key, ms)
-        : orElseOpen(policy, 'acquire', key, acquire(policy, key, ms), unfenced.grant),
+    acquire: (key, ms, how = {}) =>
+      how.steal === true
+        ? steal(policy, key, ms, how)
+        : orElseOpen<StoreAcquired<Bytes>>(policy, 'acquire', key, acquire(policy, key, ms, how), () => ({
+            token: unfenced.newToken(),
+            found: undefined,
+            ...(how.question !== undefined && { asOf: unreachableTime() }),
+          })),
     renew: (key, token, ms) =>
       unfenced.owns(token) || orElseOpen(policy, 'renew', key, lease.renew(key, token, ms), () => false),
     release(key, token) {
@@ -189,58 +194,61 @@ function guardedLease(policy: Policy): LeaseOperations<Bytes> {
   }
 }
 
-/** A value in a message was true in the store, which does not know of the invalidations that have not reached it. */
-function acquire({ lease, recovery }: Policy, key: string, ms: number) {
-  const isSure = recovery.size === 0
-  return andThen(lease.acquire(key, ms), (acquired) =>
-    acquired.token !== undefined
-      ? acquired
-      : {
-          ...acquired,
-          settled: acquired.settled.then((value) => (isSure && recovery.size === 0 ? value : undefined)),
-        },
-  )
+/** The store does not know of the invalidations that have not reached it, so the values that a lease brings may be older. */
+function acquire({ lease, recovery }: Policy, key: string, ms: number, how: AcquireOptions) {
+  const [isSure, isHidden] = [recovery.size === 0, recovery.hides(key)]
+  return andThen(lease.acquire(key, ms, how), (acquired): StoreAcquired<Bytes> => {
+    if (acquired.token !== undefined)
+      return isHidden || recovery.hides(key) ? { ...acquired, found: undefined } : acquired
+    const settled = acquired.settled.then((value) => (isSure && recovery.size === 0 ? value : undefined))
+    return { ...acquired, settled }
+  })
 }
 
-async function steal({ lease, recovery, stolen, unfenced }: Policy, key: string, ms: number) {
+async function steal(
+  policy: Policy,
+  key: string,
+  ms: number,
+  how: AcquireOptions,
+): Promise<StoreAcquired<Bytes>> {
+  const { lease, recovery, stolen, unfenced } = policy
   unfenced.revokeAll()
   valueKey(key)
-  const acquired = await recovery.watch(key, lease.acquire(key, ms, { steal: true }))
-  if (acquired.token !== undefined) stolen.set(acquired.token, key)
-  return acquired
+  // The caller takes the value that the lease brings for the truth, so a failed invalidation is repeated first.
+  if (recovery.hasFailed(key)) await removeAll(policy, [key])
+  const acquired = await recovery.watch(key, lease.acquire(key, ms, how))
+  if (acquired.token === undefined) return acquired
+  stolen.set(acquired.token, key)
+  return recovery.isBlind ? { ...acquired, found: undefined } : acquired
 }
 
-function guardedLedger(policy: Policy): ClockedLedger {
+function guardedLedger(policy: Policy): Ledger {
   const { ledger, recovery, unfenced } = policy
   return {
     shared: ledger.shared,
-    use: (clock) => recovery.addClock(clock),
-    read(clock, names) {
+    open(clock) {
       recovery.addClock(clock)
-      if (recovery.isBlind) return UNKNOWN
-      return orElseOpen(policy, 'ledger.read', undefined, ledger.read(clock, names), () => UNKNOWN)
-    },
-    now(clock, names) {
-      recovery.addClock(clock)
-      // No clock will ever have this epoch, so a value with it is never stored.
-      return orElseOpen(policy, 'ledger.now', undefined, ledger.now(clock, names), () => ({
-        epoch: `unreachable:${randomUUID()}`,
-        at: 0,
-      }))
-    },
-    judge(clock, snapshot) {
-      recovery.addClock(clock)
-      if (recovery.isBlind) return 'invalid'
-      return orElseOpen(policy, 'ledger.judge', undefined, ledger.judge(clock, snapshot), () => 'invalid')
-    },
-    async invalidate(clock, names, mode) {
-      unfenced.revokeAll()
-      recovery.addClock(clock)
-      try {
-        await ledger.invalidate(clock, names, mode)
-      } catch (error) {
-        recovery.failedNames(clock, names, mode)
-        throw error
+      const opened = ledger.open(clock)
+      return {
+        clock,
+        read: (names) =>
+          recovery.isBlind
+            ? UNKNOWN
+            : orElseOpen(policy, 'ledger.read', undefined, opened.read(names), () => UNKNOWN),
+        now: (names) => orElseOpen(policy, 'ledger.now', undefined, opened.now(names), unreachableTime),
+        restore: (snapshot) =>
+          recovery.isBlind
+            ? 'invalid'
+            : orElseOpen(policy, 'ledger.restore', undefined, opened.restore(snapshot), () => 'invalid'),
+        async invalidate(names, mode) {
+          unfenced.revokeAll()
+          try {
+            await opened.invalidate(names, mode)
+          } catch (error) {
+            recovery.failedNames(clock, names, mode)
+            throw error
+          }
+        },
       }
     },
   }
@@ -248,9 +256,14 @@ function guardedLedger(policy: Policy): ClockedLedger {
 
 const UNKNOWN: LedgerReading = { now: undefined, stamps: [] }
 
+/** No clock will ever have this epoch, so a value with it is never stored. */
+function unreachableTime(): LedgerTime {
+  return { epoch: `unreachable:${randomUUID()}`, at: 0 }
+}
+
 /** Leases that no store knows of, granted with `failOpen`: the holder creates for the callers of this process only. */
 interface UnfencedLeases {
-  grant(): { readonly token: string }
+  newToken(): string
   owns(token: string): boolean
   /** The outcome of a fill that needs no server. */
   outcomeOf(token: string): Outcome | undefined
@@ -268,7 +281,7 @@ function unfencedLeases(failOpen: boolean): UnfencedLeases {
   const owns = (token: string) => failOpen && token.startsWith(UNFENCED)
   return {
     owns,
-    grant: () => ({ token: `${UNFENCED}${invalidations}:${randomUUID()}` }),
+    newToken: () => `${UNFENCED}${invalidations}:${randomUUID()}`,
     outcomeOf(token) {
       if (token === '') return 'lost'
       if (!owns(token)) return undefined

@@ -3,7 +3,6 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
-import { openable } from '../../src/ledger/clocked-ledger.js'
 import { breaker } from './client/breaker.js'
 import {
   isCluster,
@@ -84,12 +83,15 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     get: (key) => reads.get(valueKey(key)),
     getMulti: (keys) => reads.getMulti(keys.map(valueKey)),
     writes,
-    lease: redisLeases({ runner, waiters, subscriptions, channel, prefix, get: reads.get }),
+    lease: redisLeases({
+      ...{ runner, waiters, subscriptions, channel, prefix, clustered },
+      stampLifetime: settings.stampLifetime,
+      get: reads.get,
+    }),
     ledger,
     recovery,
     failOpen: settings.failOpen,
   })
-  const drain = closable(guarded, () => reads.isBusy || connection.isBusy)
   const close = async () => {
     drain.shut()
     waiters.close()
@@ -100,15 +102,16 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     await connection.close()
   }
   let closing: Promise<void> | undefined
-  return defineBackend<Bytes>({
+  const backend = defineBackend<Bytes>({
     name: 'redis',
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
-    ...drain.operations,
-    ledger: openable(drain.operations.ledger),
+    ...guarded,
     close: () => (closing ??= close()),
   })
+  const drain = closable(backend, () => reads.isBusy || connection.isBusy)
+  return drain.backend
 }
 
 function connectionFor({ source, timeout, maxPending, breaker: limits }: RedisSettings): RedisConnection {
@@ -150,7 +153,7 @@ function recoveryOver(
     store: {
       isUnreachable,
       deleteMulti: writes.deleteMulti,
-      invalidate: async (clock, names, mode) => ledger.invalidate(clock, names, mode),
+      invalidate: async (clock, names, mode) => ledger.open(clock).invalidate(names, mode),
       async dropClock(name) {
         const { clock, ring } = clockKeys(name)
         await runner.runDurably({ script: scripts.dropClock, keys: [clock, ring], args: [] })

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import type { LeaseOperations } from '../../src/backend/lease.js'
+import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { isUnreachable } from './client/errors.js'
-import type { ScriptRunner } from './client/script-runner.js'
+import type { ScriptCall, ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { BY_CHANNEL, TOKEN_LENGTH } from './client/scripts.js'
-import { companion, valueKey } from './format.js'
+import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
+import { clockKeys, companion, parseStamp, stampKeys, valueKey } from './format.js'
+import { expectClock } from './ledger.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
 
 export interface RedisLeasesOptions {
@@ -17,7 +18,11 @@ export interface RedisLeasesOptions {
   readonly channel: string
   /** The prefix that the client puts before every key. */
   readonly prefix: string
-  /** The bytes of a key, for `held`. */
+  /** Whether the keys of a lease and of a ledger may lie on different nodes. */
+  readonly clustered: boolean
+  /** ms that a stamp lives after it was last needed. */
+  readonly stampLifetime: number
+  /** The bytes of a key. */
   readonly get: (key: string) => Promise<Buffer | undefined>
 }
 
@@ -26,60 +31,87 @@ export function leaseKey(key: string): string {
 }
 
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
-export function redisLeases({
-  runner,
-  waiters,
-  subscriptions,
-  channel,
-  prefix,
-  get,
-}: RedisLeasesOptions): LeaseOperations<Bytes> {
-  const release = async (key: string, token: string): Promise<boolean> =>
-    (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
-  /** \`undefined\`: for as long as was known. */
-  const stillHeld = async (key: string, holder: string): Promise<undefined | 0> => {
-    const held = await get(leaseKey(key))
-    return held?.toString('latin1', 0, TOKEN_LENGTH) === holder ? undefined : 0
-  }
+export function redisLeases(options: RedisLeasesOptions): LeaseOperations<Bytes> {
+  const { runner, get } = options
   return {
-    async acquire(key, ms, { steal = false } = {}) {
-      const lease = leaseKey(key)
-      const token = randomUUID()
-      const preparing = subscriptions.prepare()
-      if (preparing !== undefined) await preparing
-      // Its own mark, since a message that names it was sent after this lease was refused.
-      const mark = subscriptions.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : subscriptions.mark
-      const waiter = steal ? undefined : waiters.join(prefix + lease, mark)
-      let answer: unknown
-      try {
-        const args = [token, lifetimeArg(ms), steal ? '1' : '0', mark, channel]
-        answer = await runner.run({ script: scripts.acquire, keys: [lease], args })
-      } catch (error) {
-        waiter?.leave()
-        // A server that was frozen may grant it yet. What is sent after it is done after it.
-        if (isUnreachable(error)) void ignoreRejection(release(key, token))
-        throw error
-      }
-      if (!Array.isArray(answer) || waiter === undefined) {
-        waiter?.leave()
-        return { token }
-      }
-      const [remaining, holder] = answer as [number, string]
-      const stop = subscriptions.listen(prefix + lease)
-      return { remaining, settled: waiter.untilOver(remaining, () => stillHeld(key, holder)).finally(stop) }
-    },
+    acquire: (key, ms, how = {}) => acquire(options, key, ms, how),
     async renew(key, token, ms) {
-      return (
-        (await runner.run({
-          script: scripts.renew,
-          keys: [leaseKey(key)],
-          args: [token, lifetimeArg(ms)],
-        })) === 1
-      )
+      const args = [token, lifetimeArg(ms)]
+      return (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args })) === 1
     },
-    release,
+    release: (key, token) => release(options, key, token),
     held: async (key) => (await get(leaseKey(key))) !== undefined,
   }
+}
+
+async function acquire(
+  options: RedisLeasesOptions,
+  key: string,
+  ms: number,
+  how: AcquireOptions,
+): Promise<StoreAcquired<Bytes>> {
+  const { runner, waiters, subscriptions, prefix, get } = options
+  const lease = leaseKey(key)
+  const token = randomUUID()
+  const preparing = subscriptions.prepare()
+  if (preparing !== undefined) await preparing
+  // A mark that no other request leaves, since a message that names it was sent after this one was denied.
+  const mark = subscriptions.mark === BY_CHANNEL ? `${BY_CHANNEL}${token.slice(-12)}` : subscriptions.mark
+  const waiter = how.steal ? undefined : waiters.join(prefix + lease, mark)
+  let reply: unknown
+  try {
+    reply = await runner.run(acquireCall(options, key, token, ms, mark, how))
+  } catch (error) {
+    waiter?.leave()
+    // A frozen server may grant it later. It executes the release after that.
+    if (isUnreachable(error)) void ignoreRejection(release(options, key, token))
+    throw error
+  }
+  const [remaining, holder] = reply as [number, Buffer]
+  if (remaining === GRANTED || waiter === undefined) {
+    waiter?.leave()
+    return parseGrant(reply as readonly (Buffer | null)[], token)
+  }
+  /** `undefined`: for as long as was known. */
+  const stillHeld = async (): Promise<undefined | 0> =>
+    (await get(lease))?.subarray(0, TOKEN_LENGTH).equals(holder) ? undefined : 0
+  const stop = subscriptions.listen(prefix + lease)
+  return { remaining, settled: waiter.untilOver(remaining, stillHeld).finally(stop) }
+}
+
+/** The question about the ledger goes along where one script may touch the keys of both, which a Cluster refuses. */
+function acquireCall(
+  { channel, clustered, stampLifetime }: RedisLeasesOptions,
+  key: string,
+  token: string,
+  ms: number,
+  mark: string,
+  { steal = false, question }: AcquireOptions,
+): ScriptCall {
+  const keys = [leaseKey(key), valueKey(key)]
+  const args = [token, lifetimeArg(ms), steal ? '1' : '0', mark, channel]
+  if (question !== undefined && !clustered) {
+    const { clock, names, expected } = question
+    keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
+    args.push(randomUUID(), `${stampLifetime}`, `${names.length}`)
+  }
+  return { script: scripts.acquire, keys, args, repliesBytes: true }
+}
+
+function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcquired<Bytes> {
+  const [, found, clock, ...stamps] = reply
+  const granted = { token, found: found ?? undefined }
+  return clock === undefined
+    ? granted
+    : { ...granted, asOf: expectClock(clock), stamps: stamps.map(parseStamp) }
+}
+
+async function release(
+  { runner, channel }: RedisLeasesOptions,
+  key: string,
+  token: string,
+): Promise<boolean> {
+  return (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
 }
 
 /** Redis takes whole milliseconds above zero; what is beyond counting is a hundred years. */

@@ -162,7 +162,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
       },
     })
   return {
-    ledger: () => openable(ledger()),
+    ledger,
     loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
     loseStamp: (name) => void server.texts.delete(stampKey(THE_CLOCK, name)),
   }

@@ -11,6 +11,8 @@ export interface ScriptCall {
   readonly args: readonly (string | Buffer)[]
   /** In a pipeline: counts only once the replicas have it. */
   readonly isDurable?: boolean
+  /** The reply brings bytes, which as text would be damaged. For `run` alone. */
+  readonly repliesBytes?: boolean
 }
 
 /** Copies of a write that must have arrived before it counts as done. */
@@ -35,12 +37,14 @@ export function scriptRunner(
   replicas: Replicas | undefined,
   clustered: boolean,
 ): ScriptRunner {
-  const plain = async (client: RedisClient, { script, keys, args }: ScriptCall): Promise<unknown> => {
+  const plain = async (client: RedisClient, call: ScriptCall): Promise<unknown> => {
+    const { script, keys, args, repliesBytes } = call
+    const { evalsha, eval: evaluate } = repliesBytes ? bytesForms(client) : client
     try {
-      return await client.evalsha(script.sha, keys.length, ...keys, ...args)
+      return await evalsha.call(client, script.sha, keys.length, ...keys, ...args)
     } catch (error) {
       if (!isUnknownScript(error)) throw error
-      return client.eval(script.lua, keys.length, ...keys, ...args)
+      return evaluate.call(client, script.lua, keys.length, ...keys, ...args)
     }
   }
   const waited = async (
@@ -119,4 +123,11 @@ function tooFew(
 
 function isUnknownScript(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+/** The forms that return Buffers. ioredis has them, and its types leave them out. */
+function bytesForms(client: RedisClient): Pick<RedisClient, 'evalsha' | 'eval'> {
+  const forms = client as unknown as Record<'evalshaBuffer', RedisClient['evalsha']> &
+    Record<'evalBuffer', RedisClient['eval']>
+  return { evalsha: forms.evalshaBuffer, eval: forms.evalBuffer }
 }

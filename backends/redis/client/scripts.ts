@@ -7,6 +7,9 @@ export const BY_CHANNEL = '!'
 /** Wake by a message on the sharded channel named like the lease. */
 export const BY_SHARD = '*'
 
+/** The first element of the reply to `acquire` when the lease is granted; else it is the ms left, which are not negative. */
+export const GRANTED = -1
+
 /** Bytes that marks make of a lease; who comes later is woken by the marks of others, and looks for himself. */
 const MAX_MARKED_LEASE = 4_096
 /** The most bytes of a value that goes to all processes with the message that it is there. */
@@ -80,6 +83,13 @@ local function keep_stamp(key, px)
   if px == '' then redis.call('PERSIST', key) return end
   local left = redis.call('PTTL', key)
   if left >= 0 and left < tonumber(px) then redis.call('PEXPIRE', key, px) end
+end
+local function begin(clock, fresh, first, last, px)
+  local epoch, n = ensure_clock(clock, fresh)
+  for i = first, last do
+    if read_stamp(KEYS[i]) then keep_stamp(KEYS[i], px) else write_stamp(KEYS[i], n, px) end
+  end
+  return epoch .. ':' .. string.format('%.0f', n)
 end`
 
 /** An absent stamp may be put back as \`a\` only where the ring proves that nothing invalidated the name since. */
@@ -131,11 +141,15 @@ local function standing(clock, ring, first, epoch, px, offset)
 end`
 
 /**
- * KEYS lease; ARGV token, ms, steal (0|1), mark, channel. Answers 0 when granted, else {ms left, holder}. A server that is
- * out of memory takes no mark: who waits without one looks for himself.
+ * KEYS lease, value, and with a question clock, stamps…; ARGV token, ms, steal (0|1), mark, channel, and with a question
+ * epoch for a new clock, lifetime of stamps, how many of the stamps to create if absent (the first ones; the others are
+ * read). Returns {ms left, holder} when denied, else {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
+ * takes no mark: a waiter without one reads the lease now and then.
  */
 export const acquire = script(
   WAKE,
+  TIME,
+  STAMPS,
   `
 local held = redis.call('GET', KEYS[1])
 if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
@@ -151,7 +165,14 @@ if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if held then wake(KEYS[1], held, ARGV[5]) end
-return 0`,
+local value = redis.pcall('GET', KEYS[2])
+local granted = { ${GRANTED}, type(value) == 'string' and value }
+if #KEYS > 2 then
+  local created = 3 + tonumber(ARGV[8])
+  granted[3] = begin(KEYS[3], ARGV[6], 4, created, ARGV[7])
+  for i = created + 1, #KEYS do granted[#granted + 1] = redis.call('GET', KEYS[i]) end
+end
+return granted`,
 )
 
 /** KEYS lease; ARGV token, ms. */
@@ -215,17 +236,8 @@ end
 return 0`,
 )
 
-/** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Answers the clock. */
-export const now = script(
-  TIME,
-  STAMPS,
-  `
-local epoch, n = ensure_clock(KEYS[1], ARGV[1])
-for i = 2, #KEYS do
-  if read_stamp(KEYS[i]) then keep_stamp(KEYS[i], ARGV[2]) else write_stamp(KEYS[i], n, ARGV[2]) end
-end
-return epoch .. ':' .. string.format('%.0f', n)`,
-)
+/** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Returns the clock. */
+export const now = script(TIME, STAMPS, `return begin(KEYS[1], ARGV[1], 2, #KEYS, ARGV[2])`)
 
 /** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
 export const validate = script(
