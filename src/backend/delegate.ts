@@ -87,7 +87,8 @@ function readingAgain<T>(layer: Pick<Backend<T>, 'get' | 'acquire' | 'release'>)
   return (key, ms, options) =>
     andThen(layer.acquire(key, ms, options), (acquired) =>
       mapAcquired(
-        acquired,
+        // The layer's ledger may know more than the stamps of the store.
+        acquired.token === undefined ? acquired : { ...acquired, stamps: undefined },
         ({ token }) =>
           orGiveBack(
             () => layer.get(key),
