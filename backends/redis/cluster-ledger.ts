@@ -32,14 +32,14 @@ export function clusterLedger(options: RedisLedgerOptions): RedisLedger {
  * placeholder and removes it, after which it can no longer become a stamp.
  */
 class OpenClusterLedger implements OpenRedisLedger {
-  readonly clock: string
+  readonly storeClock: string
   readonly read: ReadLedger
   readonly #keys: ReturnType<typeof clockKeys>
   readonly #runner: ScriptRunner
   readonly #lifetime: string
 
   constructor(clock: string, { reads, runner, lifetime }: RedisLedgerOptions) {
-    this.clock = clock
+    this.storeClock = clock
     this.read = ledgerReader(reads, clock)
     this.#keys = clockKeys(clock)
     this.#runner = runner
@@ -48,7 +48,7 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async now(names: readonly string[]): Promise<LedgerTime> {
     const placeholder = newPlaceholder()
-    const stamps = stampKeys(this.clock, names)
+    const stamps = stampKeys(this.storeClock, names)
     const seen = await this.#claim(stamps, placeholder, this.#lifetime)
     const { now } = await this.#readClock([])
     const ours = stamps.filter((_, i) => seen[i] === placeholder)
@@ -57,7 +57,7 @@ class OpenClusterLedger implements OpenRedisLedger {
   }
 
   async invalidate(names: readonly string[], mode: InvalidationMode): Promise<void> {
-    const stamps = stampKeys(this.clock, names)
+    const stamps = stampKeys(this.storeClock, names)
     const { clock, ring } = this.#keys
     const args = [randomUUID(), ...stamps]
     const at = await this.#runner.runDurably({ script: scripts.advanceClock, keys: [clock, ring], args })
@@ -68,7 +68,7 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async restore(snapshot: DependencySnapshot, lifetime = this.#lifetime, again = true): Promise<Freshness> {
     const wanted = snapshot.groups.flatMap(({ asOf, names }) =>
-      names.map((name) => ({ asOf, stamp: stampKey(this.clock, name) })),
+      names.map((name) => ({ asOf, stamp: stampKey(this.storeClock, name) })),
     )
     const placeholder = newPlaceholder()
     const before = ignoreRejection(this.read(NONE))

@@ -5,7 +5,7 @@ import { CorralError } from '../../src/base/errors.js'
 import { isPromise } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
 
-export interface Closable {
+interface Closable {
   readonly backend: Backend<Bytes>
   /** Refuses operations that begin from now on. */
   shut(): void
@@ -16,7 +16,11 @@ export interface Closable {
 /** ms between checks for operations that are under way. */
 const PAUSE = 5
 
-const UNCOUNTED: ReadonlySet<string> = new Set(['get', 'getMulti', 'held', 'ledger.read', 'settled'])
+const UNCOUNTED: ReadonlySet<string> = new Set([
+  ...['get', 'getMulti', 'held', 'ledger.read', 'settled'],
+  // It waits for the others.
+  'close',
+])
 
 /**
  * Lets operations end that began before `close()`, all their commands included. An operation of several commands is counted.

@@ -230,7 +230,7 @@ function guardedLedger(policy: Policy): Ledger {
       recovery.addClock(clock)
       const opened = ledger.open(clock)
       return {
-        clock,
+        storeClock: clock,
         read: (names) =>
           recovery.isBlind
             ? UNKNOWN

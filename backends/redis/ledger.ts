@@ -31,7 +31,7 @@ export function standaloneLedger({ reads, runner, lifetime }: RedisLedgerOptions
   return openedOnce((clock) => {
     const keys = clockKeys(clock)
     return {
-      clock,
+      storeClock: clock,
       read: cachingLedgerReader(reads, clock),
       async now(names) {
         const call = {
