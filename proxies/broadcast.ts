@@ -8,7 +8,7 @@ import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
 import { rejectUnknownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
-import type { InvalidationMode, Ledger, OpenLedger } from '../src/ledger/ledger.js'
+import { bindLedger, type InvalidationMode, type Ledger, type OpenLedger } from '../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../src/ledger/snapshot.js'
 import type { Bus } from '../src/signals/bus.js'
 import { type Body, isNames, link, portions } from '../src/signals/bus-link.js'
@@ -227,7 +227,7 @@ function ledgerWith(
   return {
     shared: true,
     open(clock) {
-      const below = ledger.open(clock)
+      const below = bindLedger(ledger.open(clock))
       const { time, restore } = below
       return {
         ...below,

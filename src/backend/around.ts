@@ -1,5 +1,5 @@
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import type { Ledger, OpenLedger } from '../ledger/ledger.js'
+import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
 import type { Backend } from './backend.js'
 import { delegate, type Overrides } from './delegate.js'
 import type { Tracker } from './tracker.js'
@@ -41,7 +41,7 @@ function aroundLedger(ledger: Ledger, around: Around): Ledger {
   return {
     shared: ledger.shared,
     open: (clock) => {
-      const opened = ledger.open(clock)
+      const opened = bindLedger(ledger.open(clock))
       const { restore } = opened
       return {
         ...opened,
@@ -49,7 +49,7 @@ function aroundLedger(ledger: Ledger, around: Around): Ledger {
         now: (names) => around('ledger.now', () => opened.now(names)),
         invalidate: (names, mode) => around('ledger.invalidate', () => opened.invalidate(names, mode)),
         ...(restore !== undefined && {
-          restore: (snapshot) => around('ledger.restore', () => restore.call(opened, snapshot)),
+          restore: (snapshot) => around('ledger.restore', () => restore(snapshot)),
         }),
       } satisfies OpenLedger
     },

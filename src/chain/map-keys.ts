@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
 import type { Tracker } from '../backend/tracker.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import type { Ledger, OpenLedger } from '../ledger/ledger.js'
+import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
 import type { DependencySnapshot } from '../ledger/snapshot.js'
 import type { TransparentProxy } from './proxy.js'
 
@@ -76,7 +76,7 @@ function mapLedger(ledger: Ledger, mangle: KeyMangler): Ledger {
   return {
     shared: ledger.shared,
     open(clock) {
-      const below = ledger.open(mangle(clock))
+      const below = bindLedger(ledger.open(mangle(clock)))
       const { storeNames, restore } = below
       return {
         ...below,

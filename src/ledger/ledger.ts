@@ -119,6 +119,20 @@ export function inStore(opened: OpenLedger, names: readonly string[]): readonly 
   return opened.storeNames?.(names) ?? names
 }
 
+/** An opened ledger whose members need no receiver, so that a layer may spread it: a store's own may be a class. */
+export function bindLedger(opened: OpenLedger): OpenLedger {
+  const { storeNames, time, restore } = opened
+  return {
+    storeClock: opened.storeClock,
+    read: (names) => opened.read(names),
+    now: (names) => opened.now(names),
+    invalidate: (names, mode) => opened.invalidate(names, mode),
+    ...(storeNames !== undefined && { storeNames: storeNames.bind(opened) }),
+    ...(time !== undefined && { time: time.bind(opened) }),
+    ...(restore !== undefined && { restore: restore.bind(opened) }),
+  }
+}
+
 /** Judges a snapshot by a reading of the ledger that has its stamps in the order of `namesOf`. */
 export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading): Freshness {
   const { now, stamps } = reading

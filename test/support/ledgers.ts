@@ -1,5 +1,5 @@
 import type { MaybePromise } from '../../src/base/maybe-promise.js'
-import type { Freshness, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
+import { bindLedger, type Freshness, type Ledger, type OpenLedger } from '../../src/ledger/ledger.js'
 import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
 import { validate } from '../../src/ledger/validate.js'
 
@@ -18,7 +18,7 @@ export function withOperations(ledger: Ledger, change: (opened: OpenLedger) => P
   return {
     shared: ledger.shared,
     open: (clock) => {
-      const { time: _, ...opened } = ledger.open(clock)
+      const { time: _, ...opened } = bindLedger(ledger.open(clock))
       return { ...opened, ...change(opened) }
     },
   }

@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -177,7 +178,14 @@ describe.skipIf(inject('servers').memcached === null)('servers of memcached', ()
       stdio: 'ignore',
     })
     stops.push(() => server.kill('SIGKILL'))
-    while (!existsSync(path)) await sleep(5)
+    // The file of a socket exists before the server listens on it.
+    const listens = () =>
+      new Promise<boolean>((resolve) => {
+        const probe = connect(path, () => (probe.destroy(), resolve(true))).once('error', () =>
+          resolve(false),
+        )
+      })
+    while (!existsSync(path) || !(await listens())) await sleep(5)
     const backend = open({ servers: path })
     await backend.set('key', bytes('value'), {})
     expect(text(await backend.get('key'))).toBe('value')
