@@ -3,6 +3,7 @@
  *
  *   node .ci/code-lines.mjs            the working tree
  *   node .ci/code-lines.mjs 05cf61c    this revision and the working tree, both formatted by today's formatter
+ *   node .ci/code-lines.mjs 05cf61c 0123abc    two revisions
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,24 +12,32 @@ import { join } from 'node:path'
 import { root } from './entries.mjs'
 import { codeLines, filesOf, LIBRARY, parse } from './sources.mjs'
 
-const [revision] = process.argv.slice(2)
+const [revision, later] = process.argv.slice(2)
 const folder = mkdtempSync(join(tmpdir(), 'corral-code-lines-'))
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
 
-const after = count('after', (to) => {
-  for (const name of LIBRARY) cpSync(root + name, join(to, name), { recursive: true })
-})
+const after = count('after', later === undefined ? copyTree : checkOut(later))
 if (revision === undefined) report('now', after)
 else {
-  const before = count('before', (to) => {
-    const archive = execFileSync('git', ['archive', revision, ...LIBRARY], { cwd: root, maxBuffer: 2 ** 28 })
-    execFileSync('tar', ['-x', '-C', to], { input: archive })
-  })
+  const before = count('before', checkOut(revision))
   report(revision, before)
-  report('now', after)
+  report(later ?? 'now', after)
   const difference =
     Object.values(after).reduce((a, b) => a + b) - Object.values(before).reduce((a, b) => a + b)
   console.log(`difference: ${difference > 0 ? '+' : ''}${difference}`)
+}
+
+/** @param {string} to */
+function copyTree(to) {
+  for (const name of LIBRARY) cpSync(root + name, join(to, name), { recursive: true })
+}
+
+/** @param {string} from a revision @returns {(to: string) => void} */
+function checkOut(from) {
+  return (to) => {
+    const archive = execFileSync('git', ['archive', from, ...LIBRARY], { cwd: root, maxBuffer: 2 ** 28 })
+    execFileSync('tar', ['-x', '-C', to], { input: archive })
+  }
 }
 
 /** @param {string} name @param {(to: string) => void} fill @returns {Record<string, number>} */

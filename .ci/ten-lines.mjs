@@ -1,6 +1,6 @@
 /**
- * Draws ten lines of code, one from each of ten rooms of `src/`. A reader without knowledge of the code names the room of
- * each; if the rooms and names are good, nine of ten are right.
+ * Draws ten lines of code, one from each of ten rooms of `src/`, each with the line before and after it. A reader without
+ * knowledge of the code names the room of each; if the rooms and names are good, nine of ten are right.
  *
  *   node .ci/ten-lines.mjs [seed] [--answers]    the same seed draws the same lines; --answers prints their places
  */
@@ -31,16 +31,27 @@ console.log(`seed ${seed}`)
 for (let number = 1; number <= LINES; number++) {
   const room = draw(rooms).join()
   const [line] = draw(filesOf([room], /\.ts$/).flatMap(tellingLines))
-  console.log(`${String(number).padStart(2)}  ${line?.text}`)
-  if (values.answers) console.log(`    ${line?.place}`)
+  if (!line) continue
+  console.log(`${String(number).padStart(2)}`)
+  for (const [index, text] of line.around.entries())
+    console.log(`  ${index === line.drawn ? '>' : ' '} ${text}`)
+  if (values.answers) console.log(`    ${line.place}`)
 }
 
 /** Lines that say something: no import, no lone bracket. @param {string} file */
 function tellingLines(file) {
   const text = readFileSync(root + file, 'utf8').split('\n')
-  return [...codeLines(parse(file))]
-    .map((at) => ({ text: text[at]?.trim() ?? '', place: `${file}:${at + 1}` }))
-    .filter((line) => line.text.length >= SHORTEST && !/^(import|export) .*from |^\} from /.test(line.text))
+  const code = [...codeLines(parse(file))].sort((a, b) => a - b)
+  const isImport = (/** @type {string} */ line) => /^(import|export) .*from |^\} from /.test(line)
+  return code.flatMap((at, index) => {
+    const line = text[at]?.trim() ?? ''
+    if (line.length < SHORTEST || isImport(line)) return []
+    const shown = [code[index - 1], at, code[index + 1]].filter(
+      (number) => number !== undefined && !isImport(text[number] ?? ''),
+    )
+    const around = shown.map((number) => text[number ?? at] ?? '')
+    return [{ around, drawn: shown.indexOf(at), place: `${file}:${at + 1}` }]
+  })
 }
 
 /** Mulberry32. @param {number} state */
