@@ -1,4 +1,4 @@
-import { CorralError } from './errors.js'
+import { rejectOptions } from './options.js'
 
 /**
  * A length of time. A number is milliseconds; `Infinity` is for ever.
@@ -19,11 +19,15 @@ const SHAPE = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
  * @throws CorralError `ERR_OPTION` unless it is above zero, in the form `5m` or a number of milliseconds.
  */
 export function milliseconds(duration: unknown, option: string): number {
+  return expectDuration(duration, `\`${option}\``)
+}
+
+/** The same with words for the value, as the other checks of options take them. */
+export function expectDuration(duration: unknown, subject: string): number {
   const value = typeof duration === 'string' ? parse(duration) : duration
   if (typeof value === 'number' && value > 0) return value
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected \`${option}\` to be a duration above zero such as 300_000, '5m' or Infinity, got ${show(duration)}. ` +
+  rejectOptions(
+    `Expected ${subject} to be a duration above zero such as 300_000, '5m' or Infinity, got ${show(duration)}. ` +
       'To cache nothing, use nullBackend() or `shouldCache`.',
   )
 }
@@ -32,10 +36,7 @@ export function milliseconds(duration: unknown, option: string): number {
 export function durationSetting(text: string, option: string): number {
   if (/^infinity$/i.test(text)) return Number.POSITIVE_INFINITY
   if (/^\d+(?:\.\d+)?$/.test(text))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`${option}\` to carry a unit, got '${text}'. Write '${text}s' or '${text}ms'.`,
-    )
+    rejectOptions(`Expected \`${option}\` to carry a unit, got '${text}'. Write '${text}s' or '${text}ms'.`)
   return milliseconds(text, option)
 }
 

@@ -1,15 +1,12 @@
-import { CorralError } from './errors.js'
 import { ignoreRejection, isPromise } from './maybe-promise.js'
+import { rejectOptions } from './options.js'
 
 /**
  * The result of a caller's function that must be synchronous. A promise would be taken for the result itself.
  * @throws CorralError `ERR_OPTION` for a promise.
  */
-export function expectSync<V>(what: string, answer: V): V {
-  if (!isPromise(answer)) return answer
-  void ignoreRejection(answer)
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected ${what} to answer at once, got a promise, which nobody can wait for here.`,
-  )
+export function expectSync<V>(subject: string, returned: V): V {
+  if (!isPromise(returned)) return returned
+  void ignoreRejection(returned)
+  rejectOptions(`Expected ${subject} to return at once, got a promise. Make the function synchronous.`)
 }

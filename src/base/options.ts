@@ -19,6 +19,14 @@ export function expectThat(fits: boolean, value: unknown, expected: string, reme
   if (!fits) throw optionError(value, expected, remedy)
 }
 
+/**
+ * Refuses options that do not go together, or that no other check covers. The message is the caller's own.
+ * @throws CorralError `ERR_OPTION`
+ */
+export function rejectOptions(message: string): never {
+  throw new CorralError('ERR_OPTION', message)
+}
+
 /** @throws CorralError `ERR_OPTION` unless it is a function. */
 export function expectFunction(
   value: unknown,
@@ -26,6 +34,22 @@ export function expectFunction(
   kind = 'a function',
 ): asserts value is AnyFunction {
   expectThat(typeof value === 'function', value, `${subject} to be ${kind}`)
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is an object that has all the methods. */
+export function expectMethods(
+  value: unknown,
+  methods: readonly string[],
+  expected: string,
+  remedy?: string,
+): void {
+  const members = value as Readonly<Record<string, unknown>> | null | undefined
+  expectThat(
+    methods.every((method) => typeof members?.[method] === 'function'),
+    value,
+    expected,
+    remedy,
+  )
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a string with something in it. */
@@ -59,6 +83,11 @@ export function expectInteger(
   return number
 }
 
+/** @throws CorralError `ERR_OPTION` unless it is true or false. */
+export function expectBoolean(value: unknown, subject: string): asserts value is boolean {
+  expectOneOf(value, subject, [true, false])
+}
+
 /** @throws CorralError `ERR_OPTION` unless it is one of the choices. */
 export function expectOneOf<T extends string | boolean>(
   value: unknown,
@@ -86,4 +115,22 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
         'ERR_OPTION',
         `Unknown option \`${name}\` of ${where}. It takes: ${known.join(', ')}.`,
       )
+}
+
+/** A check of one value; `expectFunction`, `expectText`, `expectInteger`, `expectBoolean` and `expectDuration` are some. */
+export type OptionCheck = (value: unknown, subject: string) => unknown
+
+/**
+ * Checks every option that is given, as in `checkOptions(options, 'relay()', { timeout: expectDuration })`. The subject of
+ * a check is the option and the place, such as "`timeout` of relay()". An option that is `undefined` counts as missing.
+ * @throws CorralError `ERR_OPTION` for an option without a check, or of a check.
+ */
+export function checkOptions(
+  options: object,
+  where: string,
+  checks: Readonly<Record<string, OptionCheck>>,
+): void {
+  rejectUnknownOptions(options, Object.keys(checks), where)
+  for (const [name, value] of Object.entries(options))
+    if (value !== undefined) checks[name]?.(value, `\`${name}\` of ${where}`)
 }

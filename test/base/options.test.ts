@@ -1,11 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { CorralError } from '../../src/base/errors.js'
 import {
+  checkOptions,
+  expectBoolean,
   expectFunction,
   expectInteger,
+  expectMethods,
   expectOneOf,
   expectText,
   expectThat,
+  rejectOptions,
   rejectUnknownOptions,
 } from '../../src/base/options.js'
 
@@ -74,6 +78,35 @@ describe('a check of an option', () => {
     expect(messageOf(() => expectOneOf('true', '`on`', [true, false]))).toBe(
       "Expected `on` to be true or false, got 'true'.",
     )
+  })
+
+  it('accepts an object with all methods', () => {
+    const expected = '`clock` to have now()'
+    expect(messageOf(() => expectMethods({ now() {} }, ['now'], expected))).toBe('accepted')
+    for (const value of [undefined, null, {}, { now: 1 }, 5])
+      expect(messageOf(() => expectMethods(value, ['now'], expected))).toMatch(`Expected ${expected}, got`)
+    expect(messageOf(() => expectMethods({ now() {} }, ['now', 'then'], expected, 'Do.'))).toBe(
+      `Expected ${expected}, got an object. Do.`,
+    )
+  })
+
+  it('accepts booleans only', () => {
+    expect(messageOf(() => expectBoolean(false, '`on`'))).toBe('accepted')
+    expect(messageOf(() => expectBoolean(0, '`on`'))).toBe('Expected `on` to be true or false, got `0`.')
+  })
+
+  it('passes on a message for options that do not go together', () => {
+    expect(messageOf(() => rejectOptions('Expected one, got two.'))).toBe('Expected one, got two.')
+  })
+
+  it('checks every option that is given, and no other', () => {
+    const check = (options: object) =>
+      messageOf(() => checkOptions(options, 'f()', { on: expectBoolean, n: expectInteger }))
+    expect(check({})).toBe('accepted')
+    expect(check({ on: undefined, n: 1 })).toBe('accepted')
+    expect(check({ on: 1 })).toBe('Expected `on` of f() to be true or false, got `1`.')
+    expect(check({ of: 1 })).toBe('Unknown option `of` of f(). It takes: on, n.')
+    expect(check({ constructor: 1 })).toMatch('Unknown option `constructor` of f()')
   })
 
   it('refuses an option that the library does not read', () => {
