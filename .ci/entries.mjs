@@ -11,7 +11,7 @@ export const root = `${nearestManifest(dirname(fileURLToPath(import.meta.url)))}
 
 /** @typedef {{ subpath: string, specifier: string, output: string, source: string }} Entry */
 
-/** @returns {{ name: string, exports: Record<string, unknown>, scripts: Record<string, string>, peerDependencies: Record<string, string> }} */
+/** @returns {{ name: string, exports: Record<string, unknown>, scripts: Record<string, string>, peerDependencies: Record<string, string>, devDependencies: Record<string, string> }} */
 export const manifest = () => JSON.parse(readFileSync(`${root}package.json`, 'utf8'))
 
 /**
