@@ -1,7 +1,7 @@
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
 import type { Backend } from './backend.js'
-import { delegate, type Overrides } from './delegate.js'
+import { delegate, type OPERATIONS, type Overrides } from './delegate.js'
 import type { Tracker } from './tracker.js'
 
 /** Runs one operation of a backend. `settled` is the wait for a lease of another caller, which has no deadline. */
@@ -12,29 +12,51 @@ export type Around = <R>(operation: string, run: () => MaybePromise<R>) => Maybe
  * it trusts the function to change no result, so that a lease may bring a value through it.
  */
 export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
+  const operations = aroundOperations(next, (operation, _, run) => around(operation, run))
   const layer: Overrides<T> = {
-    get: (key) => around('get', () => next.get(key)),
-    set: (key, value, options) => around('set', () => next.set(key, value, options)),
-    delete: (key) => around('delete', () => next.delete(key)),
-    getMulti: (keys) => around('getMulti', () => next.getMulti(keys)),
-    setMulti: (writes) => around('setMulti', () => next.setMulti(writes)),
-    deleteMulti: (keys) => around('deleteMulti', () => next.deleteMulti(keys)),
+    ...operations,
     acquire: (key, ms, options) =>
-      andThen(
-        around('acquire', () => next.acquire(key, ms, options)),
-        (acquired) =>
-          acquired.token !== undefined
-            ? acquired
-            : { ...acquired, settled: Promise.resolve(around('settled', () => acquired.settled)) },
+      andThen(operations.acquire(key, ms, options), (acquired) =>
+        acquired.token !== undefined
+          ? acquired
+          : { ...acquired, settled: Promise.resolve(around('settled', () => acquired.settled)) },
       ),
-    renew: (key, token, ms) => around('renew', () => next.renew(key, token, ms)),
-    release: (key, token) => around('release', () => next.release(key, token)),
-    held: (key) => around('held', () => next.held(key)),
     close: () => around('close', () => next.close()),
     ledger: next.ledger && aroundLedger(next.ledger, around),
     tracker: next.tracker && aroundTracker(next.tracker, around),
   }
   return delegate(next, layer, true)
+}
+
+/** An operation on a key, or on the keys of a batch. */
+export type KeyedOperation = Exclude<(typeof OPERATIONS)[number], 'close'>
+
+/** The operations on keys, each with one function around it. */
+export function aroundOperations<T>(
+  next: Backend<T>,
+  around: <R>(
+    operation: KeyedOperation,
+    keys: string | readonly string[],
+    run: () => MaybePromise<R>,
+  ) => MaybePromise<R>,
+): Pick<Backend<T>, KeyedOperation> {
+  return {
+    get: (key) => around('get', key, () => next.get(key)),
+    set: (key, value, options) => around('set', key, () => next.set(key, value, options)),
+    delete: (key) => around('delete', key, () => next.delete(key)),
+    getMulti: (keys) => around('getMulti', keys, () => next.getMulti(keys)),
+    setMulti: (writes) =>
+      around(
+        'setMulti',
+        writes.map(([key]) => key),
+        () => next.setMulti(writes),
+      ),
+    deleteMulti: (keys) => around('deleteMulti', keys, () => next.deleteMulti(keys)),
+    acquire: (key, ms, options) => around('acquire', key, () => next.acquire(key, ms, options)),
+    renew: (key, token, ms) => around('renew', key, () => next.renew(key, token, ms)),
+    release: (key, token) => around('release', key, () => next.release(key, token)),
+    held: (key) => around('held', key, () => next.held(key)),
+  }
 }
 
 function aroundLedger(ledger: Ledger, around: Around): Ledger {
@@ -48,9 +70,7 @@ function aroundLedger(ledger: Ledger, around: Around): Ledger {
         read: (names) => around('ledger.read', () => opened.read(names)),
         now: (names) => around('ledger.now', () => opened.now(names)),
         invalidate: (names, mode) => around('ledger.invalidate', () => opened.invalidate(names, mode)),
-        ...(restore !== undefined && {
-          restore: (snapshot) => around('ledger.restore', () => restore(snapshot)),
-        }),
+        ...(restore && { restore: (snapshot) => around('ledger.restore', () => restore(snapshot)) }),
       } satisfies OpenLedger
     },
   }

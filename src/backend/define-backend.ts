@@ -1,14 +1,13 @@
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
 import {
-  andThen,
-  ignoreRejection,
-  isPromise,
-  type MaybePromise,
-  mapEach,
-  orElse,
-} from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+  expectFunction,
+  expectText,
+  expectThat,
+  rejectOptions,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import { MAX_DELAY, withTimeout } from '../base/timers.js'
 import type { LedgerQuestion } from '../ledger/ledger.js'
 import { aroundBackend } from './around.js'
@@ -17,7 +16,7 @@ import { orGiveBack } from './delegate.js'
 import type { Acquired, Granted } from './lease.js'
 import { leaseFor } from './local-lease.js'
 
-const REQUIRED = ['get', 'set', 'delete'] as const
+const REQUIRED: readonly string[] = ['get', 'set', 'delete']
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
 const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'close', 'mutex'] as const
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 'timeout', 'stores']
@@ -48,11 +47,11 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
 }
 
 function complete<T>(spec: BackendSpec<T>): Backend<T> {
-  const { set, deleteOne, lease, reach } = leaseFor(spec)
+  const store = leaseFor(spec)
   const { ledger } = spec
   const get = (key: string) => spec.get(key)
   // Without a lease of the store's own each write of a batch is fenced here, one by one.
-  const ownBatches = reach === 'store'
+  const ownBatches = store.reach === 'store'
   /** The step after a grant where the store's own brought only the token. */
   const readAfterGrant = (
     key: string,
@@ -60,17 +59,15 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
     granted: Partial<Granted<T>>,
   ) => {
     const found = 'found' in granted ? granted.found : get(key)
-    const asOf =
-      granted.asOf ?? (question === undefined ? undefined : ledger?.open(question.clock).now(question.names))
+    const asOf = granted.asOf ?? (question && ledger?.open(question.clock).now(question.names))
     return isPromise(found) || isPromise(asOf)
       ? Promise.all([found, asOf]).then(([value, time]) => ({ ...granted, found: value, asOf: time }))
       : { ...granted, found, asOf }
   }
   return {
+    ...store,
     name: spec.name,
     get,
-    set,
-    delete: deleteOne,
     getMulti(keys) {
       if (keys.length === 0) return []
       return spec.getMulti === undefined
@@ -81,30 +78,26 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
       if (writes.length === 0) return []
       return spec.setMulti !== undefined && ownBatches
         ? expectLength(spec, 'setMulti', writes.length, spec.setMulti(writes))
-        : mapEach(writes, ([key, value, options]) => set(key, value, options))
+        : mapEach(writes, (write) => store.set(...write))
     },
     deleteMulti(keys) {
       if (keys.length === 0) return
       if (spec.deleteMulti !== undefined && ownBatches) return spec.deleteMulti(keys)
-      return andThen(mapEach(keys, deleteOne), () => undefined)
+      return andThen(mapEach(keys, store.delete), () => undefined)
     },
     acquire: (key, ms, options) =>
-      andThen(lease.acquire(key, ms, options), (acquired): MaybePromise<Acquired<T>> => {
+      andThen(store.acquire(key, ms, options), (acquired): MaybePromise<Acquired<T>> => {
         const { token } = acquired
         return token === undefined
           ? acquired
           : (orGiveBack(
               () => readAfterGrant(key, options?.question, acquired),
-              () => lease.release(key, token),
+              () => store.release(key, token),
             ) as MaybePromise<Granted<T>>)
       }),
-    renew: (key, token, ms) => lease.renew(key, token, ms),
-    release: (key, token) => lease.release(key, token),
-    held: (key) => lease.held(key),
     close: () => spec.close?.(),
     ledger,
     tracker: spec.tracker,
-    reach,
     stores: spec.stores,
     actual: spec,
   }
@@ -148,11 +141,9 @@ export function withDeadlines<T>(backend: Backend<T>, ms: number, only?: Readonl
       const acquired = andThen(backend.acquire(key, time, options), (late) => {
         // The caller saw a failure and will not release the lease, so it is released here.
         if (timedOut && late.token !== undefined)
-          void ignoreRejection(
-            orElse(
-              () => backend.release(key, late.token),
-              () => false,
-            ),
+          void orElse(
+            () => backend.release(key, late.token),
+            () => false,
           )
         return late
       })
@@ -173,31 +164,20 @@ function late(operation: string, ms: number): CorralError {
 }
 
 function checkSpec<T>(spec: BackendSpec<T>): void {
-  if (typeof spec !== 'object' || spec === null)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected defineBackend() to receive an object of methods, got ${formatValue(spec)}.`,
-    )
+  expectThat(
+    typeof spec === 'object' && spec !== null,
+    spec,
+    'defineBackend() to receive an object of methods',
+  )
   if (Object.getPrototypeOf(spec) === Object.prototype) rejectUnknownOptions(spec, KNOWN, 'defineBackend()')
-  if (typeof spec.name !== 'string' || spec.name === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a backend's \`name\` to be a non-empty string, got ${formatValue(spec.name)}.`,
-    )
-  const members = spec as unknown as Record<string, unknown>
-  const wrong = (name: string) => {
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`${name}\` of backend '${spec.name}' to be a function, got ${formatValue(members[name])}.`,
-    )
-  }
-  for (const name of REQUIRED) if (typeof members[name] !== 'function') wrong(name)
-  for (const name of [...LEASE, ...OPTIONAL])
-    if (members[name] !== undefined && typeof members[name] !== 'function') wrong(name)
+  expectText(spec.name, "a backend's `name`")
+  const members = spec as unknown as Readonly<Record<string, unknown>>
+  for (const name of [...REQUIRED, ...LEASE, ...OPTIONAL])
+    if (REQUIRED.includes(name) || members[name] !== undefined)
+      expectFunction(members[name], `\`${name}\` of backend '${spec.name}'`)
   const missing = LEASE.filter((name) => members[name] === undefined)
   if (missing.length > 0 && missing.length < LEASE.length)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Backend '${spec.name}' has only part of a lease: \`${missing.join('`, `')}\` missing. Give all of ${LEASE.join(', ')}, or none.`,
     )
 }

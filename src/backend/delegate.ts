@@ -28,39 +28,25 @@ export type Overrides<T> = Partial<
  * `@default false`
  */
 export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsValues = false): Backend<T> {
-  const get = overrides.get ?? ((key) => next.get(key))
-  const set = overrides.set ?? ((key, value, options) => next.set(key, value, options))
-  const remove = overrides.delete ?? ((key) => next.delete(key))
-  const acquire = overrides.acquire ?? ((key, ms, options) => next.acquire(key, ms, options))
-  const release = overrides.release ?? ((key, token) => next.release(key, token))
-  const replacesReads = READS.some((name) => name in overrides)
-  return {
+  const { get, set, delete: remove } = overrides
+  const batches: Overrides<T> = {
+    ...(get && { getMulti: (keys) => mapEach(keys, (key) => get(key)) }),
+    ...(set && { setMulti: (writes) => mapEach(writes, (write) => set(...write)) }),
+    ...(remove && {
+      deleteMulti: (keys) =>
+        andThen(
+          mapEach(keys, (key) => remove(key)),
+          () => undefined,
+        ),
+    }),
+  }
+  const operations = OPERATIONS.map((name) => [
+    name,
+    overrides[name] ?? batches[name] ?? next[name].bind(next),
+  ])
+  const layer: Backend<T> = {
+    ...(Object.fromEntries(operations) as Pick<Backend<T>, (typeof OPERATIONS)[number]>),
     name: overrides.name ?? next.name,
-    get,
-    set,
-    delete: remove,
-    getMulti:
-      overrides.getMulti ??
-      (overrides.get ? (keys) => mapEach(keys, (key) => get(key)) : (keys) => next.getMulti(keys)),
-    setMulti:
-      overrides.setMulti ??
-      (overrides.set
-        ? (writes) => mapEach(writes, ([key, value, options]) => set(key, value, options))
-        : (writes) => next.setMulti(writes)),
-    deleteMulti:
-      overrides.deleteMulti ??
-      (overrides.delete
-        ? (keys) =>
-            andThen(
-              mapEach(keys, (key) => remove(key)),
-              () => undefined,
-            )
-        : (keys) => next.deleteMulti(keys)),
-    acquire: replacesReads && !bringsValues ? readingAgain({ get, acquire, release }) : acquire,
-    renew: overrides.renew ?? ((key, token, ms) => next.renew(key, token, ms)),
-    release,
-    held: overrides.held ?? ((key) => next.held(key)),
-    close: overrides.close ?? (() => next.close()),
     ledger: 'ledger' in overrides ? overrides.ledger : next.ledger,
     tracker: 'tracker' in overrides ? overrides.tracker : next.tracker,
     reach: overrides.reach ?? next.reach,
@@ -68,7 +54,15 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     limits: overrides.limits ?? next.limits,
     actual: next.actual,
   }
+  const bypassed = !bringsValues && READS.some((name) => name in overrides)
+  return bypassed ? { ...layer, acquire: readingAgain(layer) } : layer
 }
+
+/** All operations of a backend: every layer forwards those that it does not replace. */
+export const OPERATIONS = [
+  ...(['get', 'set', 'delete', 'getMulti', 'setMulti', 'deleteMulti'] as const),
+  ...(['acquire', 'renew', 'release', 'held', 'close'] as const),
+] as const
 
 /** The members that a value passes on its way up: a ledger may know of an invalidation that the store does not. */
 const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const

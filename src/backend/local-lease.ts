@@ -3,50 +3,52 @@ import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { keyedQueue } from '../base/keyed-queue.js'
 import { andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
-import type { BackendSpec, LeaseReach, Outcome, WriteOptions } from './backend.js'
+import type { Backend, BackendSpec, Outcome, WriteOptions } from './backend.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
 
-interface FencedLease<T> {
-  readonly set: (key: string, value: T, options: WriteOptions) => MaybePromise<Outcome>
-  readonly deleteOne: (key: string) => MaybePromise<void>
-  readonly lease: LeaseOperations<T>
-  readonly reach: LeaseReach
-}
+type FencedWrites<T> = Pick<Backend<T>, 'set' | 'delete' | 'reach'> & LeaseOperations<T>
 
 /**
  * The lease of a backend: the store's own, or else one for this process, with the writes of a key one after another,
  * so that a fill cannot overtake the deletion that revoked it.
  */
-export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
-  const { acquire, renew, release, held } = spec
-  const store = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
+export function leaseFor<T>(spec: BackendSpec<T>): FencedWrites<T> {
+  const set = (key: string, value: T, options: WriteOptions): MaybePromise<Outcome> =>
     andThen<Outcome | void, Outcome>(spec.set(key, value, options), (returned) => {
       const outcome = returned ?? 'stored'
       if (OUTCOMES.includes(outcome)) return outcome
       throw new CorralError(
         'ERR_BACKEND',
-        `Expected set() of backend '${spec.name}' to answer 'stored', 'lost', 'refused' or nothing, got ${formatValue(outcome)}.`,
+        `Expected set() of backend '${spec.name}' to return 'stored', 'lost', 'refused' or nothing, got ${formatValue(outcome)}.`,
       )
     })
-  if (acquire !== undefined && renew !== undefined && release !== undefined && held !== undefined)
-    return {
-      set: store,
-      deleteOne: (key) => spec.delete(key),
-      lease: {
-        acquire: acquire.bind(spec),
-        renew: renew.bind(spec),
-        release: release.bind(spec),
-        held: held.bind(spec),
-      },
-      reach: 'store',
-    }
+  return hasLease(spec)
+    ? {
+        set,
+        delete: (key) => spec.delete(key),
+        acquire: (key, ms, options) => spec.acquire(key, ms, options),
+        renew: (key, token, ms) => spec.renew(key, token, ms),
+        release: (key, token) => spec.release(key, token),
+        held: (key) => spec.held(key),
+        reach: 'store',
+      }
+    : fenceHere(spec, set)
+}
 
+const OUTCOMES: readonly unknown[] = ['stored', 'lost', 'refused']
+
+/** A backend has all operations of a lease or none. */
+function hasLease<T>(spec: BackendSpec<T>): spec is BackendSpec<T> & LeaseOperations<T> {
+  return spec.acquire !== undefined
+}
+
+function fenceHere<T>(spec: BackendSpec<T>, store: Backend<T>['set']): FencedWrites<T> {
   const leases = localLeases()
   const inTurn = keyedQueue()
-  const { lease, done, holder } =
+  const { done, holder, acquire, renew, release, held }: LeaseOperations & MutexHolders =
     spec.mutex === undefined
-      ? { lease: leases, done: nothing, holder: nothing }
-      : withMutex(leases, (key) => mutexOf(spec, key))
+      ? { ...leases, done: nothing, holder: nothing }
+      : withMutex(leases, spec.mutex.bind(spec))
   /** Voids the creation in progress, runs the work in turn, and then releases the mutex of the voided creation. */
   const revoking = <R>(key: string, work: () => MaybePromise<R>): MaybePromise<R> => {
     leases.revoke(key)
@@ -66,30 +68,28 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedLease<T> {
       )
       return andThen(filled, (outcome) => andThen(done(key, token), () => outcome))
     },
-    deleteOne: (key) => revoking(key, () => spec.delete(key)),
-    lease: {
-      ...lease,
-      // The next holder of the lease reads, and must see the result of a write under way, which is now revoked.
-      acquire: (key, ms, options) =>
-        andThen(lease.acquire(key, ms, options), (acquired) =>
-          acquired.token === undefined ? acquired : inTurn(key, () => acquired),
-        ),
-    },
+    delete: (key) => revoking(key, () => spec.delete(key)),
+    // The next holder of the lease reads, and must see the result of a write under way, which is now revoked.
+    acquire: (key, ms, options) =>
+      andThen(acquire(key, ms, options), (acquired) =>
+        acquired.token === undefined ? acquired : inTurn(key, () => acquired),
+      ),
+    ...{ renew, release, held },
     reach: spec.mutex === undefined ? 'process' : 'mutex',
   }
 }
 
-const OUTCOMES: readonly unknown[] = ['stored', 'lost', 'refused']
+interface MutexHolders {
+  /** Releases the mutex that the token holds, if any. */
+  done(key: string, token: string): MaybePromise<void>
+  /** The token that holds the mutex of the key. */
+  holder(key: string): string | undefined
+}
 
 function nothing(): undefined {}
 
-function mutexOf<T>(spec: BackendSpec<T>, key: string): PlainMutex {
-  if (spec.mutex === undefined) throw new TypeError('unreachable')
-  return spec.mutex(key)
-}
-
 /** Joins a foreign mutex to the local lease: the token that holds the one also holds the other. */
-function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
+function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex): LeaseOperations & MutexHolders {
   const holders = new Map<string, { token: string; readonly mutex: PlainMutex }>()
   /** A mutex that cannot be released must not cost a caller the value: it expires, and the failure is reported. */
   const done = (key: string, token: string): MaybePromise<void> => {
@@ -103,23 +103,14 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
   }
   const waiting = new Map<string, Promise<void>>()
   /** One wait for all callers of this process: each would take the lock once more, only to release it. */
-  const untilFree = (key: string, foreign: PlainMutex): Promise<void> => {
-    let wait = waiting.get(key)
-    if (wait === undefined) {
-      wait = (async () => {
-        try {
-          if (await foreign.acquire(true)) await foreign.release()
-          // The mutex cannot wait. A retry at once would never let a timer run.
-          else await pause(20 + Math.random() * 30)
-        } finally {
-          waiting.delete(key)
-        }
-      })()
-      waiting.set(key, wait)
-    }
+  const sharedWait = (key: string, foreign: PlainMutex): Promise<void> => {
+    const wait = waiting.get(key) ?? untilFree(foreign).finally(() => waiting.delete(key))
+    waiting.set(key, wait)
     return wait
   }
-  const lease: LeaseOperations = {
+  return {
+    done,
+    holder: (key) => holders.get(key)?.token,
     acquire(key, ms, options) {
       const foreign = mutex(key)
       const acquired = leases.acquire(key, ms, options)
@@ -141,7 +132,7 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
           if (taken) holders.set(key, { token, mutex: foreign })
           if (taken || options?.steal === true) return { token }
           leases.release(key, token)
-          return { remaining: ms, settled: untilFree(key, foreign) }
+          return { remaining: ms, settled: sharedWait(key, foreign) }
         },
       )
     },
@@ -153,5 +144,10 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex) {
     // If this process holds the mutex for a lease that has expired, no caller here needs to wait.
     held: (key) => leases.held(key) || (!holders.has(key) && (mutex(key).locked?.() ?? false)),
   }
-  return { lease, done, holder: (key: string) => holders.get(key)?.token }
+}
+
+async function untilFree(foreign: PlainMutex): Promise<void> {
+  if (await foreign.acquire(true)) await foreign.release()
+  // The mutex cannot wait. A retry at once would never let a timer run.
+  else await pause(20 + Math.random() * 30)
 }

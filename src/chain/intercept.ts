@@ -1,7 +1,7 @@
-import type { Outcome } from '../backend/backend.js'
+import { aroundOperations, type KeyedOperation } from '../backend/around.js'
 import { delegate } from '../backend/delegate.js'
-import { CorralError, formatValue } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { expectThat } from '../base/options.js'
 import type { TransparentProxy } from './proxy.js'
 
 /**
@@ -13,17 +13,7 @@ import type { TransparentProxy } from './proxy.js'
  * export const reads: readonly OperationName[] = ['get', 'getMulti']
  * ```
  */
-export type OperationName =
-  | 'get'
-  | 'set'
-  | 'delete'
-  | 'getMulti'
-  | 'setMulti'
-  | 'deleteMulti'
-  | 'acquire'
-  | 'renew'
-  | 'release'
-  | 'held'
+export type OperationName = KeyedOperation
 
 /**
  * One operation of a backend, with its keys.
@@ -55,26 +45,12 @@ export interface Operation {
 export function intercept(
   around: <R>(operation: Operation, proceed: () => MaybePromise<R>) => MaybePromise<R>,
 ): TransparentProxy {
-  if (typeof around !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected intercept() to receive a function, got ${formatValue(around)}.`,
+  expectThat(typeof around === 'function', around, 'intercept() to receive a function')
+  return (next) =>
+    delegate(
+      next,
+      aroundOperations(next, (name, keys, proceed) =>
+        around({ name, keys: typeof keys === 'string' ? [keys] : keys }, proceed),
+      ),
     )
-  return (next) => {
-    const one = <R>(name: OperationName, key: string, proceed: () => MaybePromise<R>) =>
-      around({ name, keys: [key] }, proceed)
-    return delegate(next, {
-      get: (key) => one('get', key, () => next.get(key)),
-      set: (key, value, options) => one<Outcome>('set', key, () => next.set(key, value, options)),
-      delete: (key) => one('delete', key, () => next.delete(key)),
-      getMulti: (keys) => around({ name: 'getMulti', keys }, () => next.getMulti(keys)),
-      setMulti: (writes) =>
-        around({ name: 'setMulti', keys: writes.map(([key]) => key) }, () => next.setMulti(writes)),
-      deleteMulti: (keys) => around({ name: 'deleteMulti', keys }, () => next.deleteMulti(keys)),
-      acquire: (key, ms, options) => one('acquire', key, () => next.acquire(key, ms, options)),
-      renew: (key, token, ms) => one('renew', key, () => next.renew(key, token, ms)),
-      release: (key, token) => one('release', key, () => next.release(key, token)),
-      held: (key) => one('held', key, () => next.held(key)),
-    })
-  }
 }

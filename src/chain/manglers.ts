@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { CorralError } from '../base/errors.js'
+import { expectInteger } from '../base/options.js'
 import type { KeyMangler } from './map-keys.js'
 
 /**
@@ -35,10 +35,6 @@ export const sha256: KeyMangler = (key) => createHash('sha256').update(key).dige
  * @throws CorralError `ERR_OPTION` unless `length` is an integer from 0 up.
  */
 export function whenLongerThan(length: number, mangler: KeyMangler): KeyMangler {
-  if (!Number.isInteger(length) || length < 0)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected whenLongerThan() to receive a length from 0 up, got \`${String(length)}\`.`,
-    )
+  expectInteger(length, 'the length in whenLongerThan()', 0)
   return (key) => (key.length > length ? mangler(key) : key)
 }

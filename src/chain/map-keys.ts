@@ -1,9 +1,8 @@
 import type { Backend } from '../backend/backend.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
-import type { Tracker } from '../backend/tracker.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { expectThat } from '../base/options.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
-import type { DependencySnapshot } from '../ledger/snapshot.js'
 import type { TransparentProxy } from './proxy.js'
 
 /**
@@ -29,11 +28,7 @@ export type KeyMangler = (key: string) => string
  * @throws CorralError `ERR_OPTION` unless `mangler` is a function; operations throw `ERR_KEY` if it returns no string.
  */
 export function mapKeys(mangler: KeyMangler): TransparentProxy {
-  if (typeof mangler !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected mapKeys() to receive a function from key to key, got ${formatValue(mangler)}.`,
-    )
+  expectThat(typeof mangler === 'function', mangler, 'mapKeys() to receive a function from key to key')
   const mangle = (key: string): string => {
     const mangled: unknown = mangler(key)
     if (typeof mangled === 'string') return mangled
@@ -44,33 +39,31 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
     )
   }
   return <T>(next: Backend<T>) => {
+    const { tracker } = next
     const layer: Overrides<T> = {
       get: (key) => next.get(mangle(key)),
       set: (key, value, options) => next.set(mangle(key), value, options),
       delete: (key) => next.delete(mangle(key)),
-      getMulti: (keys) => next.getMulti(keys.map((key) => mangle(key))),
+      getMulti: (keys) => next.getMulti(keys.map(mangle)),
       setMulti: (writes) => next.setMulti(writes.map(([key, ...rest]) => [mangle(key), ...rest])),
-      deleteMulti: (keys) => next.deleteMulti(keys.map((key) => mangle(key))),
+      deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
       acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
       renew: (key, token, ms) => next.renew(mangle(key), token, ms),
       release: (key, token) => next.release(mangle(key), token),
       held: (key) => next.held(mangle(key)),
       ledger: next.ledger && mapLedger(next.ledger, mangle),
-      tracker: next.tracker && {
-        ...next.tracker,
-        inspect: (key) => (next.tracker as Tracker).inspect(mangle(key)),
-      },
+      tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
     }
     return delegate(next, layer, true)
   }
 }
 
 /** A ledger seen through a key mangler. A list of names that comes again and again is mapped once. */
-function mapLedger(ledger: Ledger, mangle: KeyMangler): Ledger {
+function mapLedger(ledger: Ledger, mangle: (key: string) => string): Ledger {
   const lists = new WeakMap<readonly string[], readonly string[]>()
   const mapNames = (names: readonly string[]): readonly string[] => {
     let mapped = lists.get(names)
-    if (mapped === undefined) lists.set(names, (mapped = names.map((name) => mangle(name))))
+    if (mapped === undefined) lists.set(names, (mapped = names.map(mangle)))
     return mapped
   }
   return {
@@ -84,18 +77,11 @@ function mapLedger(ledger: Ledger, mangle: KeyMangler): Ledger {
         read: (names) => below.read(mapNames(names)),
         now: (names) => below.now(mapNames(names)),
         invalidate: (names, mode) => below.invalidate(mapNames(names), mode),
-        ...(restore !== undefined && {
-          restore: (snapshot) => restore(mapSnapshot(snapshot, mapNames)),
+        ...(restore && {
+          restore: ({ epoch, groups }) =>
+            restore({ epoch, groups: groups.map(({ asOf, names }) => ({ asOf, names: mapNames(names) })) }),
         }),
       } satisfies OpenLedger
     },
   }
-}
-
-function mapSnapshot(
-  snapshot: DependencySnapshot,
-  mapNames: (names: readonly string[]) => readonly string[],
-): DependencySnapshot {
-  const groups = snapshot.groups.map(({ asOf, names }) => ({ asOf, names: mapNames(names) }))
-  return { epoch: snapshot.epoch, groups }
 }

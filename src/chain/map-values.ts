@@ -1,8 +1,10 @@
-import type { Representation, Write } from '../backend/backend.js'
+import type { Backend, Representation, Write } from '../backend/backend.js'
+import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import { reportUndecodable } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { all, andThen, isPromise, type MaybePromise, mapEach, mapLazily } from '../base/maybe-promise.js'
+import { expectMethods } from '../base/options.js'
 import type { BackendProxy, Codec } from './proxy.js'
 
 /**
@@ -19,32 +21,25 @@ import type { BackendProxy, Codec } from './proxy.js'
  * @throws CorralError `ERR_OPTION` unless the codec has `encode` and `decode`; the proxy throws `ERR_CHAIN` if it does not fit.
  */
 export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProxy<Outer, Inner> {
-  if (typeof codec?.encode !== 'function' || typeof codec.decode !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected mapValues() to receive { encode, decode }, got ${formatValue(codec)}.`,
-    )
+  expectMethods(codec, ['encode', 'decode'], 'mapValues() to receive { encode, decode }')
   const layer = codec.name ?? 'codec'
+  const failed = (key: string) => (error: unknown) => reportUndecodable(layer, key, 'decoding failed', error)
   const decode = (stored: Inner | undefined, key: string): MaybePromise<Outer | undefined> => {
     if (stored === undefined) return undefined
     try {
       const value = codec.decode(stored, key)
-      if (value === undefined) return reportUndecodable(layer, key, 'not in the form that this layer writes')
-      if (!isPromise(value)) return value
-      return value.then(
-        (later) => later ?? reportUndecodable(layer, key, 'not in the form that this layer writes'),
-        (error) => reportUndecodable(layer, key, 'decoding failed', error),
-      )
+      return isPromise(value)
+        ? value.then((later) => later ?? unknownForm(layer, key), failed(key))
+        : (value ?? unknownForm(layer, key))
     } catch (error) {
-      return reportUndecodable(layer, key, 'decoding failed', error)
+      return failed(key)(error)
     }
   }
   return (next) => {
     checkFit(layer, codec.inner, next.stores)
     const encode = ([key, value, options]: Write<Outer>): MaybePromise<Write<Inner>> =>
       andThen(codec.encode(value, key), (inner) => [key, inner, options])
-    return {
-      name: next.name,
+    const layerAbove: Overrides<Outer> = {
       get(key) {
         const stored = next.get(key)
         return isPromise(stored) ? mapLazily(stored, (later) => decode(later, key)) : decode(stored, key)
@@ -54,8 +49,6 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
       setMulti: (writes) => andThen(mapEach(writes, encode), (encoded) => next.setMulti(encoded)),
-      delete: (key) => next.delete(key),
-      deleteMulti: (keys) => next.deleteMulti(keys),
       acquire: (key, ms, options) =>
         andThen(next.acquire(key, ms, options), (acquired) =>
           mapAcquired(
@@ -64,18 +57,15 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
             (stored) => decode(stored, key),
           ),
         ),
-      renew: (key, token, ms) => next.renew(key, token, ms),
-      release: (key, token) => next.release(key, token),
-      held: (key) => next.held(key),
-      close: () => next.close(),
-      ledger: next.ledger,
-      tracker: next.tracker,
-      reach: next.reach,
       stores: codec.outer,
-      limits: next.limits,
-      actual: next.actual,
     }
+    // Every operation that takes or returns a value is replaced; the others do not know its type.
+    return delegate(next as Backend<unknown> as Backend<Outer>, layerAbove, true)
   }
+}
+
+function unknownForm(layer: string, key: string): undefined {
+  return reportUndecodable(layer, key, 'not in the form that this layer writes')
 }
 
 function checkFit(
