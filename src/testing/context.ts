@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import type { Backend } from '../backend/backend.js'
-import type { Acquired } from '../backend/lease.js'
-import type { Ledger } from '../ledger/ledger.js'
+import type { Backend, Write } from '../backend/backend.js'
+import type { Denied } from '../backend/lease.js'
+import { withTimeout } from '../base/timers.js'
 
 /**
  * A need of a case, which does not apply to a backend without it.
@@ -57,28 +57,58 @@ export interface Context<T> {
  */
 export interface Case {
   readonly name: string
-  readonly needs?: Need
+  readonly needs?: Need | undefined
   run<T>(context: Context<T>): Promise<void>
+}
+
+/** The bodies of cases by their names. */
+export type Bodies = Readonly<Record<string, Case['run']>>
+
+/** The cases of one need. */
+export function casesOf(bodies: Bodies, needs?: Need): readonly Case[] {
+  return Object.entries(bodies).map(([name, run]) => ({ name, needs, run }))
+}
+
+/** Writes without options, of the values under their keys. */
+export function writesOf<T>(values: Readonly<Record<string, T>>): Write<T>[] {
+  return Object.entries(values).map(([key, value]) => [key, value, {}])
+}
+
+/** Every operation on entries and leases, by its name. */
+export function operationsOf<T>(backend: Backend<T>, value: T): Readonly<Record<string, () => unknown>> {
+  return {
+    set: () => backend.set('key', value, {}),
+    get: () => backend.get('key'),
+    'get of a miss': () => backend.get('absent'),
+    getMulti: () => backend.getMulti(['key', 'absent']),
+    setMulti: () => backend.setMulti([['key', value, {}]]),
+    acquire: () => backend.acquire('other', 1_000),
+    renew: () => backend.renew('key', 'token', 1_000),
+    release: () => backend.release('key', 'token'),
+    held: () => backend.held('key'),
+    delete: () => backend.delete('key'),
+    deleteMulti: () => backend.deleteMulti(['key', 'absent']),
+  }
 }
 
 /** Bytes are compared by content: stores return a Buffer for any Uint8Array. */
 export function same(actual: unknown, expected: unknown, message?: string): void {
-  if (ArrayBuffer.isView(actual) && ArrayBuffer.isView(expected))
-    assert.equal(Buffer.compare(bytes(actual), bytes(expected)), 0, message ?? 'Expected the same bytes.')
-  else if (Array.isArray(actual) && Array.isArray(expected)) {
-    assert.equal(actual.length, expected.length, message)
-    actual.forEach((one, i) => {
-      same(one, expected[i], message ?? `at index ${i}`)
-    })
-  } else assert.deepStrictEqual(actual, expected, message)
+  assert.deepStrictEqual(comparable(actual), comparable(expected), message)
 }
 
-function bytes(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+function comparable(value: unknown): unknown {
+  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+  return Array.isArray(value) ? Array.from(value, comparable) : value
 }
 
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
+/** The failure of an operation, thrown or rejected; undefined if there is none. */
+export async function failure(operation: () => unknown): Promise<unknown> {
+  try {
+    await operation()
+  } catch (error) {
+    return error
+  }
+  return undefined
 }
 
 /** Returns the passed ms: if the machine was too slow, a case does not check the state before a deadline. */
@@ -87,23 +117,12 @@ export function stopwatch(): () => number {
   return () => performance.now() - began
 }
 
-/** How long a waiter may take to be woken, and an operation to settle, before it counts as never. */
+/** In ms. A waiter that is not woken in this time, or an operation that does not settle, counts as hanging. */
 const PATIENCE = 5_000
 
 /** Awaits with a deadline: a hang is a failure with a name. */
-export async function inTime<R>(work: R | Promise<R>, what: string): Promise<R> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new assert.AssertionError({ message: `${what} took too long` })),
-      PATIENCE,
-    )
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
+export function inTime<R>(work: Promise<R>, name: string): Promise<R> {
+  return withTimeout(work, PATIENCE, () => new assert.AssertionError({ message: `${name} took too long` }))
 }
 
 /** Acquires a lease that must be free. */
@@ -113,32 +132,14 @@ export async function granted<T>(
   ms = 10_000,
   steal = false,
 ): Promise<string> {
-  const acquired = await backend.acquire(key, ms, { steal })
-  assert.equal(typeof acquired.token, 'string', `Expected the lease of '${key.slice(0, 40)}' to be granted.`)
-  assert.notEqual(acquired.token, '')
-  return acquired.token as string
+  const { token } = await backend.acquire(key, ms, { steal })
+  if (typeof token === 'string' && token !== '') return token
+  assert.fail(`Expected the lease of '${key.slice(0, 40)}' to be granted.`)
 }
 
 /** Requests a lease that another caller must hold. */
-export async function busy<T>(
-  backend: Backend<T>,
-  key: string,
-  ms = 10_000,
-): Promise<Exclude<Acquired<T>, { readonly token: string }>> {
-  const acquired = await backend.acquire(key, ms)
-  if (acquired.token !== undefined) assert.fail(`Expected the lease of '${key}' to be held by somebody.`)
-  return acquired
-}
-
-/** The ledger of a backend, for cases that need one. */
-export function ledgerOf<T>(backend: Backend<T>): Ledger {
-  if (backend.ledger === undefined) assert.fail('Expected the backend to keep a ledger.')
-  return backend.ledger
-}
-
-/** Whether the need of a case is met. */
-export function applies<T>(needs: Need | undefined, backend: Backend<T>, shares: boolean): boolean {
-  if (needs === 'ledger') return backend.ledger !== undefined
-  if (needs === 'copies') return !shares
-  return true
+export async function busy<T>(backend: Backend<T>, key: string): Promise<Denied<T>> {
+  const acquired = await backend.acquire(key, 10_000)
+  if (acquired.token === undefined) return acquired
+  assert.fail(`Expected another caller to hold the lease of '${key}'.`)
 }

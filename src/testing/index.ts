@@ -1,13 +1,25 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
-import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { backendCases } from './cases.js'
-import { applies, type Case, type Context, type Need } from './context.js'
+import { expectText, expectThat } from '../base/options.js'
+import type { Case, Context, Need } from './context.js'
+import { entryCases } from './entry-cases.js'
+import { leaseCases } from './lease-cases.js'
+import { ledgerCases } from './ledger-cases.js'
 import { proxyCases } from './proxy-cases.js'
 
 export type { Case, Context, Need }
-export { backendCases }
+
+/**
+ * The contract of every backend, for any store. Data: each case has a name, a need and a run.
+ * @example
+ * ```ts
+ * import { backendCases } from 'corral/testing'
+ *
+ * export const names = backendCases.map(({ name }) => name)
+ * ```
+ */
+export const backendCases: readonly Case[] = [...entryCases, ...leaseCases, ...ledgerCases]
 
 /**
  * The functions that register tests: the `describe` and `it` of vitest, jest, mocha, node:test or your own.
@@ -105,14 +117,7 @@ export function backendContract<T>(
   factory: () => MaybePromise<Backend<T>>,
   options: BackendContractOptions<T>,
 ): void {
-  const runner = runnerOf(options)
-  const reasons = reasonsOf(
-    options,
-    backendCases.map((one) => one.name),
-  )
-  runner.describe(`${name} keeps the backend contract`, () => {
-    registerBackendCases(runner, factory, options, reasons)
-  })
+  describeContract(`${name} keeps the backend contract`, backendTests(factory, options), options)
 }
 
 /**
@@ -134,92 +139,76 @@ export function proxyContract<Outer, Inner>(
   proxy: (next: Backend<Inner>) => Backend<Outer>,
   options: ProxyContractOptions<Outer, Inner>,
 ): void {
-  const runner = runnerOf(options)
-  const reasons = reasonsOf(
-    options,
-    [...backendCases, ...proxyCases].map((one) => one.name),
-  )
   const { over, synchronous = false } = options
-  const values = valuesOf(options)
-  runner.describe(`${name} keeps the proxy contract`, () => {
-    for (const one of proxyCases)
-      register(runner, one.name, reasons, async () => {
-        await one.run({ proxy, over, values, synchronous })
-        return true
-      })
-    registerBackendCases(runner, async () => proxy(await over()), options, reasons)
-  })
-}
-
-function registerBackendCases<T>(
-  runner: ContractRunner,
-  factory: () => MaybePromise<Backend<T>>,
-  options: CommonOptions<T>,
-  reasons: ReadonlyMap<string, string>,
-): void {
-  const { ttlResolution = 20, shares = false } = options
-  const values = valuesOf(options)
-  for (const one of backendCases)
-    register(runner, one.name, reasons, async () => {
-      const backend = await factory()
-      try {
-        if (!applies(one.needs, backend, shares)) return false
-        await one.run({ backend, values: await values(backend), ttlResolution })
-        return true
-      } finally {
-        await backend.close()
-      }
-    })
+  const context = { proxy, over, values: valuesOf(options), synchronous }
+  const tests: Test[] = [
+    ...proxyCases.map(({ name, run }): Test => [name, () => run(context)]),
+    ...backendTests(async () => proxy(await over()), options),
+  ]
+  describeContract(`${name} keeps the proxy contract`, tests, options)
 }
 
 /** `run` returns false if the case does not apply. */
-function register(
-  { it }: ContractRunner,
-  name: string,
-  reasons: ReadonlyMap<string, string>,
-  run: () => Promise<boolean>,
-): void {
-  const reason = reasons.get(name)
-  if (reason === undefined)
-    it(name, async () => {
-      await run()
-    })
-  else
-    it(`${name} (not met: ${reason})`, async () => {
-      let applied = true
+type Test = readonly [name: string, run: () => Promise<boolean | void>]
+
+function backendTests<T>(factory: () => MaybePromise<Backend<T>>, options: CommonOptions<T>): Test[] {
+  const { ttlResolution = 20, shares = false } = options
+  const values = valuesOf(options)
+  return backendCases.map(({ name, needs, run }) => [
+    name,
+    async () => {
+      const backend = await factory()
       try {
-        applied = await run()
-      } catch {
-        return
+        if (needs === 'ledger' ? backend.ledger === undefined : needs === 'copies' && shares) return false
+        return await run({ backend, values: await values(backend), ttlResolution })
+      } finally {
+        await backend.close()
       }
-      assert.fail(
-        `Expected the case '${name}' to fail, as \`skip\` says, but it ${applied ? 'passes' : 'does not apply'}: take it out of \`skip\`.`,
-      )
-    })
+    },
+  ])
 }
 
 function valuesOf<T>({ values }: CommonOptions<T>): (chain: Backend<T>) => MaybePromise<Values<T>> {
   return typeof values === 'function' ? values : () => values
 }
 
-function runnerOf<T>({ runner }: CommonOptions<T>): ContractRunner {
-  const found = runner ?? (globalThis as Partial<ContractRunner>)
-  if (typeof found.describe === 'function' && typeof found.it === 'function') return found as ContractRunner
-  throw new CorralError(
-    'ERR_OPTION',
-    'Expected a test runner: pass { runner: { describe, it } } from yours, such as vitest or node:test, or make them global.',
+function describeContract<T>(title: string, tests: readonly Test[], options: CommonOptions<T>): void {
+  const { runner = globalThis as Partial<ContractRunner>, skip = [] } = options
+  expectThat(
+    typeof runner.describe === 'function' && typeof runner.it === 'function',
+    runner.describe,
+    'a test runner with `describe` and `it`',
+    'Pass { runner: { describe, it } } from yours, such as vitest or node:test, or make them global.',
   )
+  for (const { case: name, reason } of skip) {
+    expectThat(
+      tests.some(([known]) => known === name),
+      name,
+      '`skip` to name a case of the contract',
+    )
+    expectText(reason, `the reason in \`skip\` for '${name}'`)
+  }
+  const { it } = runner as ContractRunner
+  runner.describe(title, () => {
+    for (const [name, run] of tests) {
+      const skipped = skip.find((one) => one.case === name)
+      if (skipped === undefined)
+        it(name, async () => {
+          await run()
+        })
+      else it(`${name} (not met: ${skipped.reason})`, () => expectFailure(name, run))
+    }
+  })
 }
 
-function reasonsOf<T>(
-  { skip = [] }: CommonOptions<T>,
-  known: readonly string[],
-): ReadonlyMap<string, string> {
-  for (const { case: name, reason } of skip) {
-    if (!known.includes(name))
-      throw new CorralError('ERR_OPTION', `Expected \`skip\` to name a case of the contract, got '${name}'.`)
-    if (typeof reason !== 'string' || reason === '')
-      throw new CorralError('ERR_OPTION', `Expected \`skip\` to give a reason for '${name}'.`)
+async function expectFailure(...[name, run]: Test): Promise<void> {
+  let state = 'passes'
+  try {
+    if ((await run()) === false) state = 'does not apply'
+  } catch {
+    return
   }
-  return new Map(skip.map(({ case: name, reason }) => [name, reason]))
+  assert.fail(
+    `Expected the case '${name}' to fail, as \`skip\` says, but it ${state}. Take it out of \`skip\`.`,
+  )
 }

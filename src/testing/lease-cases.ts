@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
-import { busy, type Case, granted, inTime, same, sleep, stopwatch } from './context.js'
+import { delay } from '../base/timers.js'
+import {
+  type Bodies,
+  busy,
+  type Case,
+  casesOf,
+  granted,
+  inTime,
+  same,
+  stopwatch,
+  writesOf,
+} from './context.js'
 
 /** Ways in which a lease ends, each of which must wake the waiters. */
 type Ending = <T>(backend: Backend<T>, token: string, value: T) => unknown
@@ -24,320 +35,258 @@ const wakes: readonly Case[] = Object.entries(ENDINGS).map(([how, end]) => ({
     void waits[0]?.settled.then(() => {
       woken = true
     })
-    await sleep(5)
-    assert.equal(woken, false, 'nobody is woken while it is held')
+    await delay(5)
+    assert.equal(woken, false, 'no waiter is woken while it is held')
     await end(backend, token, value)
     await inTime(Promise.all(waits.map(({ settled }) => settled)), `waking up when a lease ${how}`)
   },
 }))
 
+const holding: Bodies = {
+  async 'a free lease is granted, with a token'({ backend }) {
+    await granted(backend, 'key')
+  },
+  async 'a token is unique for each grant'({ backend }) {
+    const tokens = new Set<string>()
+    for (let round = 0; round < 20; round++) {
+      const token = await granted(backend, 'key')
+      tokens.add(token)
+      await backend.release('key', token)
+      tokens.add(await granted(backend, `other ${round}`))
+    }
+    assert.equal(tokens.size, 40)
+  },
+  async 'a lease has one holder at a time'({ backend }) {
+    await granted(backend, 'key', 5_000)
+    const { remaining, settled } = await busy(backend, 'key')
+    assert.ok(remaining > 0 && remaining <= 10_000, `Expected 0 < remaining ≤ ms, got ${remaining}.`)
+    assert.equal(typeof settled.then, 'function')
+  },
+  async 'of many callers that request a lease at once, one is granted it'({ backend }) {
+    const answers = await Promise.all(Array.from({ length: 20 }, async () => backend.acquire('key', 10_000)))
+    assert.equal(answers.filter(({ token }) => token !== undefined).length, 1)
+  },
+  async 'leases of different keys do not meet'({ backend }) {
+    const a = await granted(backend, 'a')
+    const b = await granted(backend, 'b')
+    assert.equal(await backend.release('a', b), false)
+    assert.equal(await backend.release('a', a), true)
+    assert.equal(await backend.held('b'), true)
+  },
+  async 'asking whether a lease is held does not take it'({ backend }) {
+    assert.equal(await backend.held('key'), false)
+    assert.equal(await backend.held('key'), false)
+    const token = await granted(backend, 'key')
+    assert.equal(await backend.held('key'), true)
+    assert.equal(await backend.held('key'), true)
+    await backend.release('key', token)
+    assert.equal(await backend.held('key'), false)
+  },
+  async 'a lease neither shows nor hides the value of its key'({ backend, values: [value] }) {
+    await backend.set('key', value, {})
+    const token = await granted(backend, 'key')
+    same(await backend.get('key'), value)
+    await backend.release('key', token)
+    same(await backend.get('key'), value)
+    await granted(backend, 'absent')
+    same(await backend.get('absent'), undefined)
+    same(await backend.getMulti(['key', 'absent']), [value, undefined])
+  },
+  async 'a lease is released once, by its token only'({ backend }) {
+    const token = await granted(backend, 'key')
+    assert.equal(await backend.release('key', `${token}x`), false)
+    assert.equal(await backend.release('key', ''), false)
+    assert.equal(await backend.held('key'), true)
+    assert.equal(await backend.release('key', token), true)
+    assert.equal(await backend.release('key', token), false)
+    await granted(backend, 'key')
+    assert.equal(await backend.release('key', token), false, 'nor when another caller holds it')
+    assert.equal(await backend.held('key'), true)
+  },
+  async 'a lease is renewed by its token only'({ backend, ttlResolution }) {
+    const passed = stopwatch()
+    const token = await granted(backend, 'key', ttlResolution * 4)
+    assert.equal(await backend.renew('key', `${token}x`, 10_000), false)
+    assert.equal(await backend.renew('free', token, 10_000), false)
+    assert.equal(await backend.held('free'), false)
+    const renewed = await backend.renew('key', token, 3_600_000)
+    if (passed() >= ttlResolution * 3) return
+    assert.equal(renewed, true)
+    await delay(ttlResolution * 6)
+    assert.equal(await backend.held('key'), true, 'a renewed lease lives on')
+    assert.equal(await backend.release('key', token), true)
+    assert.equal(await backend.renew('key', token, 10_000), false, 'a released lease cannot be renewed')
+  },
+  async 'a lease that nobody renews expires, and its token is worth nothing'({
+    backend,
+    values: [one, other],
+    ttlResolution,
+  }) {
+    const token = await granted(backend, 'key', ttlResolution * 2)
+    await delay(ttlResolution * 5)
+    assert.equal(await backend.held('key'), false)
+    assert.equal(await backend.renew('key', token, 10_000), false)
+    assert.equal(await backend.release('key', token), false)
+    assert.equal(await backend.set('key', one, { token }), 'lost')
+    same(await backend.get('key'), undefined)
+    const next = await granted(backend, 'key')
+    assert.equal(await backend.set('key', one, { token }), 'lost')
+    assert.equal(await backend.set('key', other, { token: next }), 'stored')
+    same(await backend.get('key'), other)
+  },
+  async 'a waiter is woken when its lease expires'({ backend, ttlResolution }) {
+    const passed = stopwatch()
+    await granted(backend, 'key', ttlResolution * 3)
+    const answer = await backend.acquire('key', 10_000)
+    if (passed() >= ttlResolution * 2) return
+    if (answer.token !== undefined) assert.fail('Expected the lease to be held.')
+    await inTime(answer.settled, 'waking up when a lease expires')
+    await granted(backend, 'key')
+  },
+}
+
+const theftAndFills: Bodies = {
+  async 'a lease can be stolen, which voids the token of its holder'({ backend, values: [one, other] }) {
+    const token = await granted(backend, 'key')
+    const thief = await granted(backend, 'key', 10_000, true)
+    assert.notEqual(thief, token)
+    assert.equal(await backend.renew('key', token, 10_000), false)
+    assert.equal(await backend.release('key', token), false)
+    assert.equal(await backend.set('key', one, { token }), 'lost')
+    same(await backend.get('key'), undefined)
+    assert.equal(await backend.held('key'), true)
+    assert.equal(await backend.set('key', other, { token: thief }), 'stored')
+    same(await backend.get('key'), other)
+  },
+  async 'a free lease can be stolen too'({ backend, values: [value] }) {
+    const thief = await granted(backend, 'key', 10_000, true)
+    assert.equal(await backend.set('key', value, { token: thief }), 'stored')
+    same(await backend.get('key'), value)
+  },
+  async 'a fill stores its value and ends the lease'({ backend, values: [value] }) {
+    const token = await granted(backend, 'key')
+    assert.equal(await backend.set('key', value, { token }), 'stored')
+    same(await backend.get('key'), value)
+    assert.equal(await backend.held('key'), false)
+    await granted(backend, 'key')
+  },
+  async 'a token fills once'({ backend, values: [one, other] }) {
+    const token = await granted(backend, 'key')
+    await backend.set('key', one, { token })
+    assert.equal(await backend.set('key', other, { token }), 'lost')
+    same(await backend.get('key'), one)
+    await granted(backend, 'key')
+    assert.equal(await backend.set('key', other, { token }), 'lost', 'nor under the next lease')
+    same(await backend.get('key'), one)
+  },
+  async 'a fill keeps its lifetime'({ backend, values: [value], ttlResolution }) {
+    const token = await granted(backend, 'key')
+    const passed = stopwatch()
+    await backend.set('key', value, { token, ttl: ttlResolution * 3 })
+    const before = await backend.get('key')
+    if (passed() < ttlResolution * 2) same(before, value)
+    await delay(ttlResolution * 5)
+    same(await backend.get('key'), undefined)
+  },
+}
+
+/** Ways in which a lease is revoked. Each returns the value that it leaves under the key. */
+type Revocation = <T>(backend: Backend<T>, value: T) => Promise<unknown>
+
+const REVOCATIONS: Readonly<Record<string, Revocation>> = {
+  async 'a deletion, and leaves a miss'(backend) {
+    await backend.delete('key')
+  },
+  async 'a deletion in a batch, and leaves a miss'(backend) {
+    await backend.deleteMulti(['other', 'key'])
+  },
+  async 'a write, and leaves the written value'(backend, value) {
+    await backend.set('key', value, {})
+    return value
+  },
+  async 'a write in a batch, and leaves the written value'(backend, value) {
+    await backend.setMulti(writesOf({ other: value, key: value }))
+    return value
+  },
+}
+
+const revoked: readonly Case[] = Object.entries(REVOCATIONS).map(([how, revoke]) => ({
+  name: `a fill is lost after ${how}`,
+  async run({ backend, values: [one, other] }) {
+    const token = await granted(backend, 'key')
+    const left = await revoke(backend, one)
+    assert.equal(await backend.held('key'), false)
+    assert.equal(await backend.set('key', other, { token }), 'lost')
+    same(await backend.get('key'), left)
+  },
+}))
+
+const lostFills: Bodies = {
+  async 'a fill is lost when another caller was granted the lease meanwhile'({
+    backend,
+    values: [one, other],
+  }) {
+    const token = await granted(backend, 'key')
+    await backend.delete('key')
+    const next = await granted(backend, 'key')
+    assert.equal(await backend.set('key', one, { token }), 'lost')
+    same(await backend.get('key'), undefined)
+    assert.equal(await backend.held('key'), true, 'a lost fill leaves the lease of others')
+    assert.equal(await backend.set('key', other, { token: next }), 'stored')
+    same(await backend.get('key'), other)
+  },
+  async 'a token fills its own key only'({ backend, values: [one, other] }) {
+    const a = await granted(backend, 'a')
+    const b = await granted(backend, 'b')
+    assert.equal(await backend.set('a', one, { token: b }), 'lost')
+    assert.equal(await backend.set('c', one, { token: a }), 'lost')
+    same(await backend.getMulti(['a', 'c']), [undefined, undefined])
+    assert.equal(await backend.set('a', one, { token: a }), 'stored')
+    assert.equal(await backend.set('b', other, { token: b }), 'stored')
+  },
+  async 'a token that was never granted fills nothing'({ backend, values: [one, other] }) {
+    assert.equal(await backend.set('key', one, { token: 'invented' }), 'lost')
+    assert.equal(await backend.set('key', one, { token: '' }), 'lost')
+    same(await backend.get('key'), undefined)
+    await backend.set('key', other, {})
+    assert.equal(await backend.set('key', one, { token: 'invented' }), 'lost')
+    same(await backend.get('key'), other)
+  },
+  async 'a batch of writes answers an outcome of its own for each'({ backend, values: [one, other] }) {
+    const stored = await granted(backend, 'filled')
+    const lost = await granted(backend, 'deleted')
+    await backend.delete('deleted')
+    const overwritten = await granted(backend, 'overwritten')
+    await backend.set('overwritten', one, {})
+    await granted(backend, 'revoked')
+    const outcomes = await backend.setMulti([
+      ['filled', other, { token: stored }],
+      ['deleted', other, { token: lost }],
+      ['plain', other, {}],
+      ['overwritten', other, { token: overwritten }],
+      ['revoked', other, {}],
+    ])
+    same(outcomes, ['stored', 'lost', 'stored', 'lost', 'stored'])
+    const read = await backend.getMulti(['filled', 'deleted', 'plain', 'overwritten', 'revoked'])
+    same(read, [other, undefined, other, one, other])
+    assert.equal(await backend.held('filled'), false)
+    assert.equal(await backend.held('revoked'), false)
+  },
+  async 'releasing one’s lease and asking again can be done over and over'({ backend, values: [value] }) {
+    for (let round = 0; round < 30; round++) {
+      const token = await granted(backend, 'key')
+      if (round % 3 === 0) assert.equal(await backend.release('key', token), true)
+      else if (round % 3 === 1) assert.equal(await backend.set('key', value, { token }), 'stored')
+      else await backend.delete('key')
+    }
+    assert.equal(await backend.held('key'), false)
+  },
+}
+
 export const leaseCases: readonly Case[] = [
-  {
-    name: 'a free lease is granted, with a token',
-    async run({ backend }) {
-      await granted(backend, 'key')
-    },
-  },
-  {
-    name: 'a token is unique for each grant',
-    async run({ backend }) {
-      const tokens = new Set<string>()
-      for (let round = 0; round < 20; round++) {
-        const token = await granted(backend, 'key')
-        tokens.add(token)
-        await backend.release('key', token)
-        tokens.add(await granted(backend, `other ${round}`))
-      }
-      assert.equal(tokens.size, 40)
-    },
-  },
-  {
-    name: 'a lease has one holder at a time',
-    async run({ backend }) {
-      await granted(backend, 'key', 5_000)
-      const { remaining, settled } = await busy(backend, 'key')
-      assert.ok(remaining > 0 && remaining <= 10_000, `Expected 0 < remaining ≤ ms, got ${remaining}.`)
-      assert.equal(typeof settled.then, 'function')
-    },
-  },
-  {
-    name: 'of many callers that request a lease at once, one is granted it',
-    async run({ backend }) {
-      const answers = await Promise.all(
-        Array.from({ length: 20 }, async () => backend.acquire('key', 10_000)),
-      )
-      assert.equal(answers.filter(({ token }) => token !== undefined).length, 1)
-    },
-  },
-  {
-    name: 'leases of different keys do not meet',
-    async run({ backend }) {
-      const a = await granted(backend, 'a')
-      const b = await granted(backend, 'b')
-      assert.equal(await backend.release('a', b), false)
-      assert.equal(await backend.release('a', a), true)
-      assert.equal(await backend.held('b'), true)
-    },
-  },
-  {
-    name: 'asking whether a lease is held does not take it',
-    async run({ backend }) {
-      assert.equal(await backend.held('key'), false)
-      assert.equal(await backend.held('key'), false)
-      const token = await granted(backend, 'key')
-      assert.equal(await backend.held('key'), true)
-      assert.equal(await backend.held('key'), true)
-      await backend.release('key', token)
-      assert.equal(await backend.held('key'), false)
-    },
-  },
-  {
-    name: 'a lease neither shows nor hides the value of its key',
-    async run({ backend, values: [value] }) {
-      await backend.set('key', value, {})
-      const token = await granted(backend, 'key')
-      same(await backend.get('key'), value)
-      await backend.release('key', token)
-      same(await backend.get('key'), value)
-      await granted(backend, 'absent')
-      same(await backend.get('absent'), undefined)
-      same(await backend.getMulti(['key', 'absent']), [value, undefined])
-    },
-  },
-  {
-    name: 'a lease is released once, by its token only',
-    async run({ backend }) {
-      const token = await granted(backend, 'key')
-      assert.equal(await backend.release('key', `${token}x`), false)
-      assert.equal(await backend.release('key', ''), false)
-      assert.equal(await backend.held('key'), true)
-      assert.equal(await backend.release('key', token), true)
-      assert.equal(await backend.release('key', token), false)
-      await granted(backend, 'key')
-      assert.equal(await backend.release('key', token), false, 'nor when somebody else holds it')
-      assert.equal(await backend.held('key'), true)
-    },
-  },
-  {
-    name: 'a lease is renewed by its token only',
-    async run({ backend, ttlResolution }) {
-      const passed = stopwatch()
-      const token = await granted(backend, 'key', ttlResolution * 4)
-      assert.equal(await backend.renew('key', `${token}x`, 10_000), false)
-      assert.equal(await backend.renew('free', token, 10_000), false)
-      assert.equal(await backend.held('free'), false)
-      const renewed = await backend.renew('key', token, 3_600_000)
-      if (passed() >= ttlResolution * 3) return
-      assert.equal(renewed, true)
-      await sleep(ttlResolution * 6)
-      assert.equal(await backend.held('key'), true, 'a renewed lease lives on')
-      assert.equal(await backend.release('key', token), true)
-      assert.equal(await backend.renew('key', token, 10_000), false, 'a released lease cannot be renewed')
-    },
-  },
-  {
-    name: 'a lease that nobody renews expires, and its token is worth nothing',
-    async run({ backend, values: [one, other], ttlResolution }) {
-      const token = await granted(backend, 'key', ttlResolution * 2)
-      await sleep(ttlResolution * 5)
-      assert.equal(await backend.held('key'), false)
-      assert.equal(await backend.renew('key', token, 10_000), false)
-      assert.equal(await backend.release('key', token), false)
-      assert.equal(await backend.set('key', one, { token }), 'lost')
-      same(await backend.get('key'), undefined)
-      const next = await granted(backend, 'key')
-      assert.equal(await backend.set('key', one, { token }), 'lost')
-      assert.equal(await backend.set('key', other, { token: next }), 'stored')
-      same(await backend.get('key'), other)
-    },
-  },
-  {
-    name: 'a waiter is woken when its lease expires',
-    async run({ backend, ttlResolution }) {
-      const passed = stopwatch()
-      await granted(backend, 'key', ttlResolution * 3)
-      const answer = await backend.acquire('key', 10_000)
-      if (passed() >= ttlResolution * 2) return
-      if (answer.token !== undefined) assert.fail('Expected the lease to be held by somebody.')
-      await inTime(answer.settled, 'waking up when a lease expires')
-      await granted(backend, 'key')
-    },
-  },
+  ...casesOf(holding),
   ...wakes,
-  {
-    name: 'a lease can be stolen, which voids the token of its holder',
-    async run({ backend, values: [one, other] }) {
-      const token = await granted(backend, 'key')
-      const thief = await granted(backend, 'key', 10_000, true)
-      assert.notEqual(thief, token)
-      assert.equal(await backend.renew('key', token, 10_000), false)
-      assert.equal(await backend.release('key', token), false)
-      assert.equal(await backend.set('key', one, { token }), 'lost')
-      same(await backend.get('key'), undefined)
-      assert.equal(await backend.held('key'), true)
-      assert.equal(await backend.set('key', other, { token: thief }), 'stored')
-      same(await backend.get('key'), other)
-    },
-  },
-  {
-    name: 'a free lease can be stolen too',
-    async run({ backend, values: [value] }) {
-      const thief = await granted(backend, 'key', 10_000, true)
-      assert.equal(await backend.set('key', value, { token: thief }), 'stored')
-      same(await backend.get('key'), value)
-    },
-  },
-  {
-    name: 'a fill stores its value and ends the lease',
-    async run({ backend, values: [value] }) {
-      const token = await granted(backend, 'key')
-      assert.equal(await backend.set('key', value, { token }), 'stored')
-      same(await backend.get('key'), value)
-      assert.equal(await backend.held('key'), false)
-      await granted(backend, 'key')
-    },
-  },
-  {
-    name: 'a token fills once',
-    async run({ backend, values: [one, other] }) {
-      const token = await granted(backend, 'key')
-      await backend.set('key', one, { token })
-      assert.equal(await backend.set('key', other, { token }), 'lost')
-      same(await backend.get('key'), one)
-      await granted(backend, 'key')
-      assert.equal(await backend.set('key', other, { token }), 'lost', 'nor under the next lease')
-      same(await backend.get('key'), one)
-    },
-  },
-  {
-    name: 'a fill keeps its lifetime',
-    async run({ backend, values: [value], ttlResolution }) {
-      const token = await granted(backend, 'key')
-      const passed = stopwatch()
-      await backend.set('key', value, { token, ttl: ttlResolution * 3 })
-      const before = await backend.get('key')
-      if (passed() < ttlResolution * 2) same(before, value)
-      await sleep(ttlResolution * 5)
-      same(await backend.get('key'), undefined)
-    },
-  },
-  {
-    name: 'a fill is lost after a deletion, and leaves a miss',
-    async run({ backend, values: [value] }) {
-      const token = await granted(backend, 'key')
-      await backend.delete('key')
-      assert.equal(await backend.held('key'), false)
-      assert.equal(await backend.set('key', value, { token }), 'lost')
-      same(await backend.get('key'), undefined)
-    },
-  },
-  {
-    name: 'a fill is lost after a deletion in a batch, and leaves a miss',
-    async run({ backend, values: [value] }) {
-      const token = await granted(backend, 'key')
-      await backend.deleteMulti(['other', 'key'])
-      assert.equal(await backend.set('key', value, { token }), 'lost')
-      same(await backend.get('key'), undefined)
-    },
-  },
-  {
-    name: 'a fill is lost after a write, and leaves the written value',
-    async run({ backend, values: [one, other] }) {
-      const token = await granted(backend, 'key')
-      await backend.set('key', one, {})
-      assert.equal(await backend.held('key'), false)
-      assert.equal(await backend.set('key', other, { token }), 'lost')
-      same(await backend.get('key'), one)
-    },
-  },
-  {
-    name: 'a fill is lost after a write in a batch, and leaves the written value',
-    async run({ backend, values: [one, other] }) {
-      const token = await granted(backend, 'key')
-      await backend.setMulti([
-        ['other', one, {}],
-        ['key', one, {}],
-      ])
-      assert.equal(await backend.set('key', other, { token }), 'lost')
-      same(await backend.get('key'), one)
-    },
-  },
-  {
-    name: 'a fill is lost when another caller was granted the lease meanwhile',
-    async run({ backend, values: [one, other] }) {
-      const token = await granted(backend, 'key')
-      await backend.delete('key')
-      const next = await granted(backend, 'key')
-      assert.equal(await backend.set('key', one, { token }), 'lost')
-      same(await backend.get('key'), undefined)
-      assert.equal(await backend.held('key'), true, 'a lost fill leaves the lease of others')
-      assert.equal(await backend.set('key', other, { token: next }), 'stored')
-      same(await backend.get('key'), other)
-    },
-  },
-  {
-    name: 'a token fills its own key only',
-    async run({ backend, values: [one, other] }) {
-      const a = await granted(backend, 'a')
-      const b = await granted(backend, 'b')
-      assert.equal(await backend.set('a', one, { token: b }), 'lost')
-      assert.equal(await backend.set('c', one, { token: a }), 'lost')
-      same(await backend.getMulti(['a', 'c']), [undefined, undefined])
-      assert.equal(await backend.set('a', one, { token: a }), 'stored')
-      assert.equal(await backend.set('b', other, { token: b }), 'stored')
-    },
-  },
-  {
-    name: 'a token that was never granted fills nothing',
-    async run({ backend, values: [one, other] }) {
-      assert.equal(await backend.set('key', one, { token: 'invented' }), 'lost')
-      assert.equal(await backend.set('key', one, { token: '' }), 'lost')
-      same(await backend.get('key'), undefined)
-      await backend.set('key', other, {})
-      assert.equal(await backend.set('key', one, { token: 'invented' }), 'lost')
-      same(await backend.get('key'), other)
-    },
-  },
-  {
-    name: 'a batch of writes answers an outcome of its own for each',
-    async run({ backend, values: [one, other] }) {
-      const stored = await granted(backend, 'filled')
-      const lost = await granted(backend, 'deleted')
-      await backend.delete('deleted')
-      const overwritten = await granted(backend, 'overwritten')
-      await backend.set('overwritten', one, {})
-      await granted(backend, 'revoked')
-      same(
-        await backend.setMulti([
-          ['filled', other, { token: stored }],
-          ['deleted', other, { token: lost }],
-          ['plain', other, {}],
-          ['overwritten', other, { token: overwritten }],
-          ['revoked', other, {}],
-        ]),
-        ['stored', 'lost', 'stored', 'lost', 'stored'],
-      )
-      same(await backend.getMulti(['filled', 'deleted', 'plain', 'overwritten', 'revoked']), [
-        other,
-        undefined,
-        other,
-        one,
-        other,
-      ])
-      assert.equal(await backend.held('filled'), false)
-      assert.equal(await backend.held('revoked'), false)
-    },
-  },
-  {
-    name: 'releasing one’s lease and asking again can be done over and over',
-    async run({ backend, values: [value] }) {
-      for (let round = 0; round < 30; round++) {
-        const token = await granted(backend, 'key')
-        if (round % 3 === 0) assert.equal(await backend.release('key', token), true)
-        else if (round % 3 === 1) assert.equal(await backend.set('key', value, { token }), 'stored')
-        else await backend.delete('key')
-      }
-      assert.equal(await backend.held('key'), false)
-    },
-  },
+  ...casesOf(theftAndFills),
+  ...revoked,
+  ...casesOf(lostFills),
 ]

@@ -1,312 +1,251 @@
 import assert from 'node:assert/strict'
-import { conditionOf, freshnessAt } from '../ledger/ledger.js'
+import {
+  conditionOf,
+  type Freshness,
+  freshnessAt,
+  type InvalidationMode,
+  type OpenLedger,
+  type WriteCondition,
+} from '../ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
-import { namesOf } from '../ledger/snapshot.js'
 import { validate } from '../ledger/validate.js'
-import { busy, type Case, granted, inTime, ledgerOf, same } from './context.js'
+import { busy, type Case, type Context, granted, inTime, same } from './context.js'
 
-const snapshot = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnapshot => ({
+/** A context with the operations of its ledger. Each opens the ledger again, so that no opened one keeps an invalidation to itself. */
+interface LedgerContext<T> extends Context<T> {
+  open(clock?: string): OpenLedger
+  now(...names: string[]): Promise<LedgerTime>
+  /** Names as they stand now. */
+  snapshot(...names: string[]): Promise<DependencySnapshot>
+  /** Store only while the names stand as they do now. */
+  ifCurrent(...names: string[]): Promise<WriteCondition>
+  invalidate(mode: InvalidationMode, ...names: string[]): Promise<void>
+  /** Fails unless the ledger judges the snapshot so. */
+  expectFreshness(snapshot: DependencySnapshot, expected: Freshness, message?: string): Promise<void>
+}
+
+function ledgerContext<T>(context: Context<T>): LedgerContext<T> {
+  const open = (clock = 'clock') => {
+    const { ledger } = context.backend
+    if (ledger === undefined) assert.fail('Expected the backend to keep a ledger.')
+    return ledger.open(clock)
+  }
+  const now = async (...names: string[]) => open().now(names)
+  const snapshot = async (...names: string[]) => snapshotAt(await now(...names), ...names)
+  return {
+    ...context,
+    open,
+    now,
+    snapshot,
+    ifCurrent: async (...names) => conditionOf(open(), await snapshot(...names)),
+    invalidate: async (mode, ...names) => open().invalidate(names, mode),
+    async expectFreshness(of, expected, message) {
+      assert.equal(await validate(open(), of), expected, message)
+    },
+  }
+}
+
+const snapshotAt = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnapshot => ({
   epoch,
   groups: [{ asOf: at, names }],
 })
 
-const cases: readonly Case[] = [
-  {
-    name: 'a ledger’s moments do not go back, and share an epoch',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const before = await ledger.open('clock').now(['a'])
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      const after = await ledger.open('clock').now(['a', 'b'])
-      assert.equal(after.epoch, before.epoch)
-      assert.ok(after.at > before.at, `Expected a later moment than ${before.at}, got ${after.at}.`)
-    },
-  },
-  {
-    name: 'a snapshot is fresh until one of its names is invalidated',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
-      assert.equal(await validate(ledger.open('clock'), made), 'fresh')
-      await ledger.open('clock').invalidate(['c'], 'hard')
-      assert.equal(await validate(ledger.open('clock'), made), 'fresh', 'another name')
-      await ledger.open('clock').invalidate(['b'], 'hard')
-      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
-    },
-  },
-  {
-    name: 'a soft invalidation makes an entry stale, a hard one invalid',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.open('clock').now(['a']), 'a')
-      await ledger.open('clock').invalidate(['a'], 'soft')
-      assert.equal(await validate(ledger.open('clock'), made), 'stale')
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
-    },
-  },
-  {
-    name: 'a soft invalidation never revives an entry that a hard one invalidated',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const made = snapshot(await ledger.open('clock').now(['a', 'b']), 'a', 'b')
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      await ledger.open('clock').invalidate(['a'], 'soft')
-      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
-      await ledger.open('clock').invalidate(['b'], 'soft')
-      assert.equal(await validate(ledger.open('clock'), made), 'invalid')
-    },
-  },
-  {
-    name: 'a creation that begins after an invalidation is fresh',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      for (const mode of ['hard', 'soft'] as const) {
-        await ledger.open('clock').invalidate(['a'], mode)
-        assert.equal(
-          await validate(ledger.open('clock'), snapshot(await ledger.open('clock').now(['a']), 'a')),
-          'fresh',
-        )
-      }
-    },
-  },
-  {
-    name: 'every invalidation counts, however quickly they follow',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      for (let round = 0; round < 50; round++) {
-        const made = snapshot(await ledger.open('clock').now(['a']), 'a')
-        assert.equal(await validate(ledger.open('clock'), made), 'fresh')
-        await ledger.open('clock').invalidate(['a'], 'hard')
-        assert.equal(await validate(ledger.open('clock'), made), 'invalid')
-      }
-    },
-  },
-  {
-    name: 'one invalidation reaches many names',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const names = Array.from({ length: 1_000 }, (_, i) => `name ${i}`)
-      const instant = await ledger.open('clock').now(names)
-      assert.equal(await validate(ledger.open('clock'), snapshot(instant, ...names)), 'fresh')
-      await ledger.open('clock').invalidate(names.slice(0, 500), 'hard')
-      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 0')), 'invalid')
-      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 499')), 'invalid')
-      assert.equal(await validate(ledger.open('clock'), snapshot(instant, 'name 500')), 'fresh')
-      assert.equal(await validate(ledger.open('clock'), snapshot(instant, ...names)), 'invalid')
-    },
-  },
-  {
-    name: 'two clocks are independent',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const one = snapshot(await ledger.open('one').now(['a']), 'a')
-      const other = snapshot(await ledger.open('other').now(['a']), 'a')
-      await ledger.open('one').invalidate(['a'], 'hard')
-      assert.equal(await validate(ledger.open('one'), one), 'invalid')
-      const again = await ledger.open('other').now(['b'])
-      assert.equal(again.epoch, other.epoch)
-      assert.equal(await validate(ledger.open('other'), snapshot(again, 'b')), 'fresh')
-    },
-  },
-  {
-    name: 'each group is judged by its own moment',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const before = await ledger.open('clock').now(['a', 'b'])
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      const after = await ledger.open('clock').now(['a', 'b'])
-      const { epoch } = after
-      const groups = (a: number, b: number): DependencySnapshot => ({
-        epoch,
-        groups: [
-          { asOf: a, names: ['a'] },
-          { asOf: b, names: ['b'] },
-        ],
-      })
-      assert.equal(await validate(ledger.open('clock'), groups(after.at, before.at)), 'fresh')
-      assert.equal(await validate(ledger.open('clock'), groups(before.at, after.at)), 'invalid')
-      await ledger.open('clock').invalidate(['b'], 'soft')
-      assert.equal(await validate(ledger.open('clock'), groups(after.at, before.at)), 'stale')
-    },
-  },
-  {
-    name: 'a moment of another epoch never counts',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const { at } = await ledger.open('clock').now(['a'])
-      assert.equal(
-        await validate(ledger.open('clock'), snapshot({ epoch: 'another', at: at + 1_000 }, 'a')),
-        'invalid',
-      )
-    },
-  },
-  {
-    name: 'a snapshot without names is fresh within its epoch',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const { epoch } = await ledger.open('clock').now(['a'])
-      assert.equal(await validate(ledger.open('clock'), { epoch, groups: [] }), 'fresh')
-    },
-  },
-  {
-    name: 'a reading answers in the order of its names, and leads to the same judgement',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const names = ['a', 'b', 'c', 'd']
-      const made = snapshot(await ledger.open('clock').now(names), ...names)
-      const check = async (of: DependencySnapshot, expected: string) => {
-        const reading = await ledger.open('clock').read(namesOf(of))
-        assert.equal(reading.stamps.length, namesOf(of).length)
-        assert.equal(freshnessAt(of, reading), expected)
-        assert.equal(await validate(ledger.open('clock'), of), expected)
-      }
-      await check(made, 'fresh')
-      await ledger.open('clock').invalidate(['c'], 'soft')
-      await check(made, 'stale')
-      const only = (...some: string[]): DependencySnapshot => ({
-        ...made,
-        groups: [{ asOf: made.groups[0]?.asOf ?? 0, names: some }],
-      })
-      await check(only('a', 'b', 'd'), 'fresh')
-      await check(only('c'), 'stale')
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      await check(only('b', 'd'), 'fresh')
-      await check(only('d', 'c', 'b', 'a'), 'invalid')
-      await check(only('d', 'c', 'b'), 'stale')
-    },
-  },
-  {
-    name: 'a name that was never begun is never fresh by a moment that is older than an invalidation of it',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const before = await ledger.open('clock').now(['a'])
-      await ledger.open('clock').invalidate(['unheard of'], 'hard')
-      assert.equal(await validate(ledger.open('clock'), snapshot(before, 'unheard of')), 'invalid')
-      assert.equal(await validate(ledger.open('clock'), snapshot(before, 'a', 'unheard of')), 'invalid')
-    },
-  },
-  {
-    name: 'odd names are names like any other',
-    async run({ backend }) {
-      const ledger = ledgerOf(backend)
-      const names = [
-        '__proto__',
-        'constructor',
-        ' ',
-        'a b',
-        'a\nb',
-        'a\0b',
-        'é',
-        'e\u0301',
-        '{a}',
-        'n'.repeat(1_024),
-      ]
-      const instant = await ledger.open('clock').now(names)
-      for (const name of names) {
-        assert.equal(await validate(ledger.open('clock'), snapshot(instant, name)), 'fresh', name)
-        await ledger.open('clock').invalidate([name], 'hard')
-        assert.equal(await validate(ledger.open('clock'), snapshot(instant, name)), 'invalid', name)
-      }
-    },
-  },
-  {
-    name: 'a write that is current is stored, with a token and without',
-    async run({ backend, values: [one, other] }) {
-      const ledger = ledgerOf(backend)
-      const clock = ledger.open('clock')
-      const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
-      assert.equal(await backend.set('plain', one, { ifCurrent }), 'stored')
-      const token = await granted(backend, 'filled')
-      await ledger.open('clock').invalidate(['another'], 'hard')
-      assert.equal(await backend.set('filled', other, { token, ifCurrent }), 'stored')
-      same(await backend.getMulti(['plain', 'filled']), [one, other])
-    },
-  },
-  {
-    name: 'a write is refused after an invalidation, hard or soft, and leaves nothing older',
-    async run({ backend, values: [one, other] }) {
-      const ledger = ledgerOf(backend)
-      for (const mode of ['hard', 'soft'] as const) {
-        await backend.set('key', one, {})
-        const clock = ledger.open('clock')
-        const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
-        await ledger.open('clock').invalidate(['a'], mode)
-        assert.equal(await backend.set('key', other, { ifCurrent }), 'refused', mode)
-        same(await backend.get('key'), undefined, mode)
-      }
-    },
-  },
-  {
-    name: 'a fill is refused after an invalidation, hard or soft, and gives its lease back',
-    async run({ backend, values: [value] }) {
-      const ledger = ledgerOf(backend)
-      for (const mode of ['hard', 'soft'] as const) {
-        const token = await granted(backend, 'key')
-        const { settled } = await busy(backend, 'key')
-        const clock = ledger.open('clock')
-        const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
-        await ledger.open('clock').invalidate(['a'], mode)
-        assert.equal(await backend.set('key', value, { token, ifCurrent }), 'refused', mode)
-        same(await backend.get('key'), undefined, mode)
-        assert.equal(await backend.held('key'), false, mode)
-        await inTime(settled, 'waking up after a refused fill')
-      }
-    },
-  },
-  {
-    name: 'a fill whose lease was lost is lost, current or not, and leaves the lease of others',
-    async run({ backend, values: [value] }) {
-      const ledger = ledgerOf(backend)
-      const token = await granted(backend, 'key')
-      const clock = ledger.open('clock')
-      const ifCurrent = conditionOf(clock, snapshot(await clock.now(['a']), 'a'))
-      const thief = await granted(backend, 'key', 10_000, true)
-      assert.equal(await backend.set('key', value, { token, ifCurrent }), 'lost')
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      assert.notEqual(await backend.set('key', value, { token, ifCurrent }), 'stored')
-      same(await backend.get('key'), undefined)
-      assert.equal(await backend.release('key', thief), true)
-    },
-  },
-  {
-    name: 'a write by another epoch is refused',
-    async run({ backend, values: [value] }) {
-      const ledger = ledgerOf(backend)
-      const { at } = await ledger.open('clock').now(['a'])
-      const ifCurrent = conditionOf(ledger.open('clock'), snapshot({ epoch: 'another', at }, 'a'))
-      assert.equal(await backend.set('key', value, { ifCurrent }), 'refused')
-      same(await backend.get('key'), undefined)
-    },
-  },
-  {
-    name: 'a batch of writes is checked one by one',
-    async run({ backend, values: [one, other] }) {
-      const ledger = ledgerOf(backend)
-      const instant = await ledger.open('clock').now(['a', 'b'])
-      await backend.set('refused', one, {})
-      const token = await granted(backend, 'lost')
-      await backend.delete('lost')
-      const current = conditionOf(ledger.open('clock'), snapshot(instant, 'b'))
-      const outdated = conditionOf(ledger.open('clock'), snapshot(instant, 'a', 'b'))
-      await ledger.open('clock').invalidate(['a'], 'hard')
-      same(
-        await backend.setMulti([
-          ['stored', other, { ifCurrent: current }],
-          ['refused', other, { ifCurrent: outdated }],
-          ['lost', other, { token, ifCurrent: current }],
-          ['plain', other, {}],
-        ]),
-        ['stored', 'refused', 'lost', 'stored'],
-      )
-      same(await backend.getMulti(['stored', 'refused', 'lost', 'plain']), [
-        other,
-        undefined,
-        undefined,
-        other,
-      ])
-    },
-  },
-]
+const MODES: readonly InvalidationMode[] = ['hard', 'soft']
 
-export const ledgerCases: readonly Case[] = cases.map((one) => ({ ...one, needs: 'ledger' }))
+const bodies: Readonly<Record<string, <T>(ledger: LedgerContext<T>) => Promise<void>>> = {
+  async 'a ledger’s moments do not go back, and share an epoch'(ledger) {
+    const before = await ledger.now('a')
+    await ledger.invalidate('hard', 'a')
+    const after = await ledger.now('a', 'b')
+    assert.equal(after.epoch, before.epoch)
+    assert.ok(after.at > before.at, `Expected a later moment than ${before.at}, got ${after.at}.`)
+  },
+  async 'a snapshot is fresh until one of its names is invalidated'(ledger) {
+    const created = await ledger.snapshot('a', 'b')
+    await ledger.expectFreshness(created, 'fresh')
+    await ledger.invalidate('hard', 'c')
+    await ledger.expectFreshness(created, 'fresh', 'another name')
+    await ledger.invalidate('hard', 'b')
+    await ledger.expectFreshness(created, 'invalid')
+  },
+  async 'a soft invalidation makes an entry stale, a hard one invalid'(ledger) {
+    const created = await ledger.snapshot('a')
+    await ledger.invalidate('soft', 'a')
+    await ledger.expectFreshness(created, 'stale')
+    await ledger.invalidate('hard', 'a')
+    await ledger.expectFreshness(created, 'invalid')
+  },
+  async 'a soft invalidation never revives an entry that a hard one invalidated'(ledger) {
+    const created = await ledger.snapshot('a', 'b')
+    await ledger.invalidate('hard', 'a')
+    await ledger.invalidate('soft', 'a')
+    await ledger.expectFreshness(created, 'invalid')
+    await ledger.invalidate('soft', 'b')
+    await ledger.expectFreshness(created, 'invalid')
+  },
+  async 'a creation that begins after an invalidation is fresh'(ledger) {
+    for (const mode of MODES) {
+      await ledger.invalidate(mode, 'a')
+      await ledger.expectFreshness(await ledger.snapshot('a'), 'fresh')
+    }
+  },
+  async 'every invalidation counts, however quickly they follow'(ledger) {
+    for (let round = 0; round < 50; round++) {
+      const created = await ledger.snapshot('a')
+      await ledger.expectFreshness(created, 'fresh')
+      await ledger.invalidate('hard', 'a')
+      await ledger.expectFreshness(created, 'invalid')
+    }
+  },
+  async 'one invalidation reaches many names'(ledger) {
+    const names = Array.from({ length: 1_000 }, (_, i) => `name ${i}`)
+    const time = await ledger.now(...names)
+    await ledger.expectFreshness(snapshotAt(time, ...names), 'fresh')
+    await ledger.invalidate('hard', ...names.slice(0, 500))
+    await ledger.expectFreshness(snapshotAt(time, 'name 0'), 'invalid')
+    await ledger.expectFreshness(snapshotAt(time, 'name 499'), 'invalid')
+    await ledger.expectFreshness(snapshotAt(time, 'name 500'), 'fresh')
+    await ledger.expectFreshness(snapshotAt(time, ...names), 'invalid')
+  },
+  async 'two clocks are independent'({ open }) {
+    const one = snapshotAt(await open('one').now(['a']), 'a')
+    const other = await open('other').now(['a'])
+    await open('one').invalidate(['a'], 'hard')
+    assert.equal(await validate(open('one'), one), 'invalid')
+    const again = await open('other').now(['b'])
+    assert.equal(again.epoch, other.epoch)
+    assert.equal(await validate(open('other'), snapshotAt(again, 'b')), 'fresh')
+  },
+  async 'each group is judged by its own moment'(ledger) {
+    const before = await ledger.now('a', 'b')
+    await ledger.invalidate('hard', 'a')
+    const after = await ledger.now('a', 'b')
+    const groups = (a: LedgerTime, b: LedgerTime): DependencySnapshot => ({
+      epoch: after.epoch,
+      groups: [...snapshotAt(a, 'a').groups, ...snapshotAt(b, 'b').groups],
+    })
+    await ledger.expectFreshness(groups(after, before), 'fresh')
+    await ledger.expectFreshness(groups(before, after), 'invalid')
+    await ledger.invalidate('soft', 'b')
+    await ledger.expectFreshness(groups(after, before), 'stale')
+  },
+  async 'a moment of another epoch never counts'(ledger) {
+    const { at } = await ledger.now('a')
+    await ledger.expectFreshness(snapshotAt({ epoch: 'another', at: at + 1_000 }, 'a'), 'invalid')
+  },
+  async 'a snapshot without names is fresh within its epoch'(ledger) {
+    const { epoch } = await ledger.now('a')
+    await ledger.expectFreshness({ epoch, groups: [] }, 'fresh')
+  },
+  async 'a reading answers in the order of its names, and leads to the same judgement'(ledger) {
+    const time = await ledger.now('a', 'b', 'c', 'd')
+    const expectBoth = async (expected: Freshness, ...names: string[]) => {
+      const snapshot = snapshotAt(time, ...names)
+      const reading = await ledger.open().read(names)
+      assert.equal(reading.stamps.length, names.length)
+      assert.equal(freshnessAt(snapshot, reading), expected)
+      await ledger.expectFreshness(snapshot, expected)
+    }
+    await expectBoth('fresh', 'a', 'b', 'c', 'd')
+    await ledger.invalidate('soft', 'c')
+    await expectBoth('stale', 'a', 'b', 'c', 'd')
+    await expectBoth('fresh', 'a', 'b', 'd')
+    await expectBoth('stale', 'c')
+    await ledger.invalidate('hard', 'a')
+    await expectBoth('fresh', 'b', 'd')
+    await expectBoth('invalid', 'd', 'c', 'b', 'a')
+    await expectBoth('stale', 'd', 'c', 'b')
+  },
+  async 'a name that was never begun is never fresh by a moment that is older than an invalidation of it'(
+    ledger,
+  ) {
+    const before = await ledger.now('a')
+    await ledger.invalidate('hard', 'unheard of')
+    await ledger.expectFreshness(snapshotAt(before, 'unheard of'), 'invalid')
+    await ledger.expectFreshness(snapshotAt(before, 'a', 'unheard of'), 'invalid')
+  },
+  async 'odd names are names like any other'(ledger) {
+    const odd = ['__proto__', 'constructor', ' ', 'a b', 'a\nb', 'a\0b', 'é', 'e\u0301', '{a}']
+    const names = [...odd, 'n'.repeat(1_024)]
+    const time = await ledger.now(...names)
+    for (const name of names) {
+      await ledger.expectFreshness(snapshotAt(time, name), 'fresh', name)
+      await ledger.invalidate('hard', name)
+      await ledger.expectFreshness(snapshotAt(time, name), 'invalid', name)
+    }
+  },
+  async 'a write that is current is stored, with a token and without'(ledger) {
+    const { backend, values } = ledger
+    const ifCurrent = await ledger.ifCurrent('a')
+    assert.equal(await backend.set('plain', values[0], { ifCurrent }), 'stored')
+    const token = await granted(backend, 'filled')
+    await ledger.invalidate('hard', 'another')
+    assert.equal(await backend.set('filled', values[1], { token, ifCurrent }), 'stored')
+    same(await backend.getMulti(['plain', 'filled']), values.slice(0, 2))
+  },
+  async 'a write is refused after an invalidation, hard or soft, and leaves nothing older'(ledger) {
+    const { backend, values } = ledger
+    for (const mode of MODES) {
+      await backend.set('key', values[0], {})
+      const ifCurrent = await ledger.ifCurrent('a')
+      await ledger.invalidate(mode, 'a')
+      assert.equal(await backend.set('key', values[1], { ifCurrent }), 'refused', mode)
+      same(await backend.get('key'), undefined, mode)
+    }
+  },
+  async 'a fill is refused after an invalidation, hard or soft, and gives its lease back'(ledger) {
+    const { backend, values } = ledger
+    for (const mode of MODES) {
+      const token = await granted(backend, 'key')
+      const { settled } = await busy(backend, 'key')
+      const ifCurrent = await ledger.ifCurrent('a')
+      await ledger.invalidate(mode, 'a')
+      assert.equal(await backend.set('key', values[0], { token, ifCurrent }), 'refused', mode)
+      same(await backend.get('key'), undefined, mode)
+      assert.equal(await backend.held('key'), false, mode)
+      await inTime(settled, 'waking up after a refused fill')
+    }
+  },
+  async 'a fill whose lease was lost is lost, current or not, and leaves the lease of others'(ledger) {
+    const { backend, values } = ledger
+    const token = await granted(backend, 'key')
+    const ifCurrent = await ledger.ifCurrent('a')
+    const thief = await granted(backend, 'key', 10_000, true)
+    assert.equal(await backend.set('key', values[0], { token, ifCurrent }), 'lost')
+    await ledger.invalidate('hard', 'a')
+    assert.notEqual(await backend.set('key', values[0], { token, ifCurrent }), 'stored')
+    same(await backend.get('key'), undefined)
+    assert.equal(await backend.release('key', thief), true)
+  },
+  async 'a write by another epoch is refused'({ backend, values, open, now }) {
+    const { at } = await now('a')
+    const ifCurrent = conditionOf(open(), snapshotAt({ epoch: 'another', at }, 'a'))
+    assert.equal(await backend.set('key', values[0], { ifCurrent }), 'refused')
+    same(await backend.get('key'), undefined)
+  },
+  async 'a batch of writes is checked one by one'(ledger) {
+    const { backend, values } = ledger
+    const [one, other] = values
+    await backend.set('refused', one, {})
+    const token = await granted(backend, 'lost')
+    await backend.delete('lost')
+    const current = await ledger.ifCurrent('b')
+    const outdated = await ledger.ifCurrent('a', 'b')
+    await ledger.invalidate('hard', 'a')
+    const outcomes = await backend.setMulti([
+      ['stored', other, { ifCurrent: current }],
+      ['refused', other, { ifCurrent: outdated }],
+      ['lost', other, { token, ifCurrent: current }],
+      ['plain', other, {}],
+    ])
+    same(outcomes, ['stored', 'refused', 'lost', 'stored'])
+    const read = await backend.getMulti(['stored', 'refused', 'lost', 'plain'])
+    same(read, [other, undefined, undefined, other])
+  },
+}
+
+export const ledgerCases: readonly Case[] = Object.entries(bodies).map(([name, body]) => ({
+  name,
+  needs: 'ledger',
+  run: (context) => body(ledgerContext(context)),
+}))

@@ -66,17 +66,11 @@ function titlesOf(file: string): Found {
   return { ran, held }
 }
 
-/** The names of contract cases, which test/contracts runs on every backend: objects with a name and a run. */
+/** The names of contract cases, which test/contract runs on every backend: methods whose name is a text. */
 function casesOf(source: ts.SourceFile): string[] {
   const names: string[] = []
   const visit = (node: ts.Node): void => {
-    if (ts.isObjectLiteralExpression(node)) {
-      const member = (name: string) =>
-        node.properties.find((property) => property.name?.getText(source) === name)
-      const name = member('name')
-      if (member('run') !== undefined && name !== undefined && ts.isPropertyAssignment(name))
-        names.push(literal(name.initializer) ?? '')
-    }
+    if (ts.isMethodDeclaration(node) && ts.isStringLiteral(node.name)) names.push(node.name.text)
     ts.forEachChild(node, visit)
   }
   visit(source)
