@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectText, expectThat } from '../base/options.js'
+import { expectMethods, expectText, expectThat } from '../base/options.js'
 import type { Case, Context, Need } from './context.js'
 import { entryCases } from './entry-cases.js'
 import { leaseCases } from './lease-cases.js'
@@ -172,11 +172,12 @@ function valuesOf<T>({ values }: CommonOptions<T>): (chain: Backend<T>) => Maybe
   return typeof values === 'function' ? values : () => values
 }
 
+/** Registers the tests. Those in `skip` must fail. */
 function describeContract<T>(title: string, tests: readonly Test[], options: CommonOptions<T>): void {
   const { runner = globalThis as Partial<ContractRunner>, skip = [] } = options
-  expectThat(
-    typeof runner.describe === 'function' && typeof runner.it === 'function',
-    runner.describe,
+  expectMethods(
+    runner,
+    ['describe', 'it'],
     'a test runner with `describe` and `it`',
     'Pass { runner: { describe, it } } from yours, such as vitest or node:test, or make them global.',
   )
