@@ -189,8 +189,8 @@ function describeContract<T>(title: string, tests: readonly Test[], options: Com
     )
     expectText(reason, `the reason in \`skip\` for '${name}'`)
   }
-  const { it } = runner as ContractRunner
-  runner.describe(title, () => {
+  const { describe, it } = runner as ContractRunner
+  describe(title, () => {
     for (const [name, run] of tests) {
       const skipped = skip.find((one) => one.case === name)
       if (skipped === undefined)
