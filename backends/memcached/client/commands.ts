@@ -1,5 +1,5 @@
 import { CorralError } from '../../../src/base/errors.js'
-import { type Command, OP, type Reply, STATUS } from './frames.js'
+import { OP, type Reply, STATUS } from './frames.js'
 import { ring } from './ring.js'
 import type { Server } from './server.js'
 
@@ -36,13 +36,15 @@ export interface Commands {
 /** So often a counter may be started, and lost again, under a command that starts it too. */
 const STARTS = 8
 
+/** The statuses of a write whose guard did not hold. */
+const UNGUARDED: readonly number[] = [STATUS.exists, STATUS.notFound, STATUS.notStored]
+
 /** Sends commands to the servers that have their keys. */
 export function commandsOf(servers: readonly Server[]): Commands {
   const serverOf = ring(servers)
-  const limitOf = itemLimits()
   return {
     async get(key) {
-      const { reply, connection } = await send(serverOf(key), { op: OP.get, key }, true)
+      const { reply, connection } = await serverOf(key).call({ op: OP.get, key }, true)
       if (reply.status === STATUS.notFound) return undefined
       if (reply.status !== STATUS.ok) throw unexpected('get', reply)
       return { value: reply.value, version: { connection, cas: reply.cas } }
@@ -50,29 +52,25 @@ export function commandsOf(servers: readonly Server[]): Commands {
     async set(key, value, seconds, guard) {
       const server = serverOf(key)
       if (isOutdated(server, guard)) return undefined
+      const op = guard === 'absent' ? OP.add : OP.set
+      const extras = Buffer.alloc(8)
+      extras.writeUInt32BE(seconds, 4)
+      const command = { op, key, extras, value, cas: casOf(server, guard) }
       // Never repeated: whether it was executed cannot be known, and it must not undo a later write.
-      const { reply, connection } = await send(server, setCommand(server, key, value, seconds, guard), false)
-      switch (reply.status) {
-        case STATUS.ok:
-          if (reply.cas === 0n) throw uncounted(server)
-          return { connection, cas: reply.cas }
-        case STATUS.exists:
-        case STATUS.notFound:
-        case STATUS.notStored:
-          return undefined
-        case STATUS.tooLarge:
-          throw tooLarge(server, value.length, await limitOf(server))
-        default:
-          throw unexpected('set', reply)
-      }
+      const { reply, connection } = await server.call(command, false)
+      if (UNGUARDED.includes(reply.status)) return undefined
+      if (reply.status === STATUS.tooLarge) throw await tooLarge(server, value.length)
+      if (reply.status !== STATUS.ok) throw unexpected('set', reply)
+      if (reply.cas === 0n) throw uncounted(server)
+      return { connection, cas: reply.cas }
     },
     async delete(key, guard) {
       const server = serverOf(key)
       if (isOutdated(server, guard)) return false
       const command = { op: OP.delete, key, cas: casOf(server, guard) }
-      const { reply } = await send(server, command, guard === undefined)
+      const { reply } = await server.call(command, guard === undefined)
       if (reply.status === STATUS.ok) return true
-      if (reply.status === STATUS.notFound || reply.status === STATUS.exists) return guard === undefined
+      if (UNGUARDED.includes(reply.status)) return guard === undefined
       throw unexpected('delete', reply)
     },
     async increment(key, start, by = 1n) {
@@ -80,7 +78,7 @@ export function commandsOf(servers: readonly Server[]): Commands {
       extras.writeBigUInt64BE(by, 0)
       extras.writeBigUInt64BE(start, 8)
       for (let left = STARTS; ; left--) {
-        const { reply } = await send(serverOf(key), { op: OP.increment, key, extras }, false)
+        const { reply } = await serverOf(key).call({ op: OP.increment, key, extras }, false)
         // Another connection started it between memcached's read and its own start: nothing was added, and now it exists.
         if (reply.status === STATUS.notStored && left > 0) continue
         if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
@@ -91,24 +89,6 @@ export function commandsOf(servers: readonly Server[]): Commands {
       for (const server of servers) server.close()
     },
   }
-}
-
-async function send(server: Server, command: Command, repeatable: boolean) {
-  const { replies, connection } = await server.call(command, repeatable)
-  return { reply: replies[0] as Reply, connection }
-}
-
-function setCommand(
-  server: Server,
-  key: string,
-  value: Uint8Array,
-  seconds: number,
-  guard: Guard | undefined,
-): Command {
-  const cas = casOf(server, guard)
-  const extras = Buffer.alloc(8)
-  extras.writeUInt32BE(seconds, 4)
-  return { op: guard === 'absent' ? OP.add : OP.set, key, extras, value, cas }
 }
 
 /** A guard of an earlier connection proves nothing any more. Sent commands stay on the connection that they chose. */
@@ -130,31 +110,14 @@ function uncounted({ name }: Server): CorralError {
   )
 }
 
-/** The item limit of each server, requested once, for messages. */
-function itemLimits(): (server: Server) => Promise<string> {
-  const limits = new Map<Server, string>()
-  return async (server) => {
-    const limit = limits.get(server) ?? (await itemLimit(server))
-    limits.set(server, limit)
-    return limit
-  }
-}
-
-async function itemLimit(server: Server): Promise<string> {
-  try {
-    const { replies } = await server.call({ op: OP.stat, key: 'settings' }, true)
-    const limit = replies.find(({ key }) => key === 'item_size_max')?.value.toString()
-    if (limit !== undefined) return `${limit} bytes`
-  } catch {
-    // The message about the value matters more.
-  }
-  return 'unknown (1 MiB unless the server was started with `-I`)'
-}
-
-function tooLarge({ name }: Server, bytes: number, limit: string): CorralError {
+/** The message names the server's limit, if the server tells it. */
+async function tooLarge(server: Server, bytes: number): Promise<CorralError> {
+  const statistics = await server.call({ op: OP.stat, key: 'settings' }, true).catch(() => undefined)
+  const size = statistics?.replies.find(({ key }) => key === 'item_size_max')?.value
+  const limit = size ? `${size} bytes` : 'unknown (1 MiB unless the server was started with `-I`)'
   return new CorralError(
     'ERR_VALUE_TOO_LARGE',
-    `Expected a value that fits into an item of memcached at ${name}, whose limit is ${limit} for key, value and memcached's own header together, ` +
+    `Expected a value that fits into an item of memcached at ${server.name}, whose limit is ${limit} for key, value and memcached's own header together, ` +
       `got ${bytes} bytes. Compress values, cache smaller ones, or start memcached with a larger \`-I\`.`,
   )
 }

@@ -34,6 +34,14 @@ export interface Address {
   readonly firstOpaque?: number | undefined
 }
 
+/** The replies to a command: several for statistics, one for all others. */
+export interface Replies {
+  readonly reply: Reply
+  readonly replies: readonly Reply[]
+  /** The `id` of the connection that they came over. */
+  readonly connection: string
+}
+
 /** A command on its way, and the caller's promise of its replies. */
 export interface Call {
   readonly command: Command
@@ -42,15 +50,8 @@ export interface Call {
   /** Whether it may be sent again after its connection broke: executing it twice does no harm. */
   repeatable: boolean
   opaque?: number
-  resolve(replies: readonly Reply[], connection: string): void
+  resolve(replies: Replies): void
   reject(error: unknown): void
-}
-
-export interface Connection {
-  /** Different for every connection of every process. */
-  readonly id: string
-  send(call: Call): void
-  close(): void
 }
 
 export interface ConnectionEvents {
@@ -59,30 +60,30 @@ export interface ConnectionEvents {
   ended(error: CorralError, unanswered: readonly Call[], wasReady: boolean): void
 }
 
+/** Larger values are not copied into the batch. */
+const MAX_COPIED = 16 * 1024
+
 /**
  * One connection. Replies come in the order of the commands and carry their number: any other reply ends it, and so does
  * a command without a reply in time, since its late reply could be taken for another command's.
  */
-export function openConnection(address: Address, events: ConnectionEvents): Connection {
-  return new ServerConnection(address, events)
-}
-
-class ServerConnection implements Connection {
+export class Connection {
+  /** Different for every connection of every process. */
   readonly id = randomBytes(8).toString('hex')
   readonly #address: Address
   readonly #events: ConnectionEvents
   readonly #socket: Socket
   readonly #openedAt = performance.now()
-  /** In the order in which their replies are due. */
-  readonly #sent = fifo()
+  /** In the order in which their replies are due; those before `#due` have theirs. */
+  #sent: Call[] = []
+  #due = 0
   /** Given in this turn of the event loop, or before the handshake. */
   #waiting: Call[] = []
   /** The number of the next command. */
   #opaque: number
   #ready = false
   #over = false
-  #flushing = false
-  /** Runs while a call is open. */
+  /** Runs while the handshake or a call is open. */
   #watch: NodeJS.Timeout | undefined
   /** Replies so far to the command that is due. */
   #partial: Reply[] = []
@@ -94,21 +95,26 @@ class ServerConnection implements Connection {
     const socket = openSocket(address)
     this.#socket = socket
     socket.on(address.tls === undefined ? 'connect' : 'secureConnect', () => this.#greet())
-    socket.on('data', this.#reader())
+    const read = replyReader((reply) => this.#receive(reply))
+    socket.on('data', (chunk) => {
+      try {
+        read(chunk)
+      } catch (error) {
+        if (!(error instanceof FrameError)) throw error
+        this.#fail(
+          `${error.message}. Expected a memcached with the binary protocol, so without \`-B ascii\` and without \`-Y\`.`,
+        )
+      }
+    })
     socket.on('error', (error) => this.#fail(error.message || 'connecting failed', error))
     socket.on('close', () => this.#fail('the connection was closed'))
-    // Connecting and the handshake have the same time as a command.
-    const unreached = setTimeout(() => setImmediate(() => this.#endIfUnreached()), address.timeout).unref()
-    socket.once('close', () => clearTimeout(unreached))
+    this.#watchOldest()
   }
 
   send(call: Call): void {
-    this.#waiting.push(call)
-    if (this.#watch === undefined) this.#watchOldest()
-    if (this.#flushing || !this.#ready) return
-    this.#flushing = true
     // After the microtasks of this turn: their commands travel in the same packet.
-    process.nextTick(() => this.#flush())
+    if (this.#waiting.push(call) === 1 && this.#ready) process.nextTick(() => this.#flush())
+    if (this.#watch === undefined) this.#watchOldest()
   }
 
   close(): void {
@@ -116,11 +122,7 @@ class ServerConnection implements Connection {
   }
 
   #flush(): void {
-    this.#flushing = false
-    if (this.#over || !this.#ready || this.#waiting.length === 0) return
-    const calls = this.#waiting
-    this.#waiting = []
-    this.#write(calls)
+    if (!this.#over) this.#write(this.#waiting.splice(0))
   }
 
   #write(calls: readonly Call[]): void {
@@ -136,7 +138,7 @@ class ServerConnection implements Connection {
       this.#sent.push(call)
       const { value } = call.command
       if (value === undefined) continue
-      if (isCopied(value)) {
+      if (value.length <= MAX_COPIED) {
         batch.set(value, at)
         at += value.length
       } else {
@@ -147,16 +149,12 @@ class ServerConnection implements Connection {
     }
     if (from < at) socket.write(batch.subarray(from, at))
     socket.uncork()
-    if (this.#watch === undefined) this.#watchOldest()
   }
 
   #greet(): void {
     const { credentials } = this.#address
-    const resolve = ([reply]: readonly Reply[]): void => {
-      if (reply?.status !== STATUS.ok) {
-        this.#fail(refusal(reply?.status, credentials !== undefined))
-        return
-      }
+    const resolve = ({ reply }: Replies): void => {
+      if (reply.status !== STATUS.ok) return void this.#fail(refusal(reply.status, credentials !== undefined))
       this.#ready = true
       this.#events.ready()
       this.#flush()
@@ -165,23 +163,9 @@ class ServerConnection implements Connection {
     this.#write([{ command, at: this.#openedAt, repeatable: false, resolve, reject() {} }])
   }
 
-  #reader(): (chunk: Buffer) => void {
-    const read = replyReader((reply) => this.#receive(reply))
-    return (chunk) => {
-      try {
-        read(chunk)
-      } catch (error) {
-        if (!(error instanceof FrameError)) throw error
-        this.#fail(
-          `${error.message}. Expected a memcached with the binary protocol, so without \`-B ascii\` and without \`-Y\`.`,
-        )
-      }
-    }
-  }
-
   #receive(reply: Reply): void {
     if (this.#over) return
-    const call = this.#sent.peek()
+    const call = this.#sent[this.#due]
     if (call === undefined || reply.opaque !== call.opaque || reply.op !== call.command.op)
       throw new FrameError('the server sent a reply to another command')
     this.#partial.push(reply)
@@ -189,8 +173,12 @@ class ServerConnection implements Connection {
     if (reply.op === OP.stat && reply.status === STATUS.ok && reply.key !== '') return
     const replies = this.#partial
     this.#partial = []
-    this.#sent.shift()
-    call.resolve(replies, this.id)
+    // Half of the list at a time, which costs less than `shift` for each call.
+    if (++this.#due * 2 >= this.#sent.length) {
+      this.#sent = this.#sent.slice(this.#due)
+      this.#due = 0
+    }
+    call.resolve({ reply: replies[0] ?? reply, replies, connection: this.id })
   }
 
   /** One timer for all calls: it fires when the oldest could be late. */
@@ -203,29 +191,21 @@ class ServerConnection implements Connection {
     else setImmediate(() => this.#endIfLate())
   }
 
-  #endIfLate(): void {
-    if (this.#timeLeft() > 0) this.#watchOldest()
-    else this.#timeOut('did not reply', 'Check the server, or raise `timeout` of memcached().')
-  }
-
-  #endIfUnreached(): void {
-    if (this.#ready) return
-    this.#timeOut(
-      'could not be reached',
-      'Is it up, and does it take the binary protocol (no `-B ascii`, no `-Y`)?',
-    )
-  }
-
+  /** Connecting and the handshake have the same time as a command. */
   #timeLeft(): number {
-    const oldest = Math.min(this.#sent.peek()?.at ?? Infinity, this.#waiting[0]?.at ?? Infinity)
+    const opened = this.#ready ? Infinity : this.#openedAt
+    const oldest = Math.min(opened, this.#sent[this.#due]?.at ?? Infinity, this.#waiting[0]?.at ?? Infinity)
     return oldest + this.#address.timeout - performance.now()
   }
 
-  #timeOut(problem: string, remedy: string): void {
+  #endIfLate(): void {
+    if (this.#timeLeft() > 0) return void this.#watchOldest()
     const { name, timeout } = this.#address
-    this.#end(
-      new CorralError('ERR_TIMEOUT', `memcached at ${name} ${problem} within ${timeout} ms. ${remedy}`),
-    )
+    const [problem, remedy] = this.#ready
+      ? ['did not reply', 'Check the server, or raise `timeout` of memcached().']
+      : ['could not be reached', 'Is it up, and does it take the binary protocol (no `-B ascii`, no `-Y`)?']
+    const message = `memcached at ${name} ${problem} within ${timeout} ms. ${remedy}`
+    this.#end(new CorralError('ERR_TIMEOUT', message))
   }
 
   #fail(message: string, cause?: unknown): void {
@@ -237,7 +217,7 @@ class ServerConnection implements Connection {
     this.#over = true
     clearTimeout(this.#watch)
     this.#socket.destroy()
-    this.#events.ended(error, [...this.#sent.drain(), ...this.#waiting], this.#ready)
+    this.#events.ended(error, [...this.#sent.slice(this.#due), ...this.#waiting], this.#ready)
   }
 }
 
@@ -248,17 +228,10 @@ function openSocket({ host, port, path, tls }: Address): Socket {
   return connectTls({ ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }), ...where, ...tls })
 }
 
-/** Larger values are not copied into the batch. */
-const MAX_COPIED = 16 * 1024
-
-function isCopied(value: Uint8Array): boolean {
-  return value.length <= MAX_COPIED
-}
-
 function batchLength(calls: readonly Call[]): number {
   return calls.reduce((length, { command }) => {
-    const { value } = command
-    return length + headLength(command) + (value !== undefined && isCopied(value) ? value.length : 0)
+    const size = command.value?.length ?? 0
+    return length + headLength(command) + (size <= MAX_COPIED ? size : 0)
   }, 0)
 }
 
@@ -276,30 +249,4 @@ function refusal(status: number | undefined, authenticated: boolean): string {
   return status === STATUS.authRequired
     ? 'the server refused `username` and `password`.'
     : `the server does not take credentials (status ${status}). Start it with \`-S\`, or leave them out.`
-}
-
-/** A queue without the cost of `Array.shift`. */
-function fifo() {
-  let calls: (Call | undefined)[] = []
-  let first = 0
-  return {
-    push: (call: Call) => void calls.push(call),
-    peek: () => calls[first],
-    shift() {
-      calls[first++] = undefined
-      if (first === calls.length) {
-        calls = []
-        first = 0
-      } else if (first > 4096) {
-        calls = calls.slice(first)
-        first = 0
-      }
-    },
-    drain(): Call[] {
-      const rest = calls.slice(first) as Call[]
-      calls = []
-      first = 0
-      return rest
-    },
-  }
 }

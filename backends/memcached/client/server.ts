@@ -1,12 +1,7 @@
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
-import { type Address, type Call, type Connection, openConnection } from './connection.js'
-import type { Command, Reply } from './frames.js'
-
-export interface Replies {
-  readonly replies: readonly Reply[]
-  readonly connection: string
-}
+import { type Address, type Call, Connection, type Replies } from './connection.js'
+import type { Command } from './frames.js'
 
 export interface Server {
   readonly name: string
@@ -30,7 +25,7 @@ export function openServer(address: Address, longestPause: number): Server {
   })
 
   const connect = (): Connection => {
-    const connection: Connection = openConnection(address, {
+    const connection: Connection = new Connection(address, {
       ready: outage.end,
       ended(error, unanswered, wasReady) {
         if (current === connection) current = undefined
@@ -58,15 +53,10 @@ export function openServer(address: Address, longestPause: number): Server {
     name,
     call: (command, repeatable) =>
       new Promise((resolve, reject) => {
-        const refusal = refusalOf(name, closed, outage.error())
-        if (refusal !== undefined) return reject(refusal)
-        send({
-          command,
-          at: performance.now(),
-          repeatable,
-          resolve: (replies, connection) => resolve({ replies, connection }),
-          reject,
-        })
+        if (closed) return reject(new CorralError('ERR_CLOSED', 'The memcached backend was closed.'))
+        const down = outage.error()
+        if (down !== undefined) return reject(isDown(name, down))
+        send({ command, at: performance.now(), repeatable, resolve, reject })
       }),
     isOn: (connection) => current?.id === connection,
     close() {
@@ -106,14 +96,7 @@ function outageOf(name: string, longestPause: number, probe: () => void) {
   }
 }
 
-function refusalOf(name: string, closed: boolean, down: CorralError | undefined): CorralError | undefined {
-  if (closed) return new CorralError('ERR_CLOSED', 'The memcached backend was closed.')
-  if (down === undefined) return undefined
-  return new CorralError(
-    'ERR_UNAVAILABLE',
-    `memcached at ${name} is down and being probed: ${down.message}`,
-    {
-      cause: down,
-    },
-  )
+function isDown(name: string, cause: CorralError): CorralError {
+  const message = `memcached at ${name} is down and being probed: ${cause.message}`
+  return new CorralError('ERR_UNAVAILABLE', message, { cause })
 }
