@@ -1,6 +1,6 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError, formatValue } from '../../src/base/errors.js'
+import { CorralError } from '../../src/base/errors.js'
 import { expectThat, rejectUnknownOptions } from '../../src/base/options.js'
 import { MAX_DELAY } from '../../src/base/timers.js'
 import type { Address, Credentials } from './client/connection.js'
@@ -66,37 +66,38 @@ export interface Settings {
   readonly probe: number
 }
 
+type Servers = MemcachedOptions['servers']
+type MemjsServer = MemjsClient['servers'][number]
+
 const KNOWN = ['servers', 'username', 'password', 'tls', 'timeout', 'probe']
+const SERVERS =
+  "memcached() to receive its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout })"
 
 /** @throws CorralError `ERR_OPTION` */
-export function settingsOf(given: string | readonly string[] | MemjsClient | MemcachedOptions): Settings {
+export function settingsOf(given: Servers | MemcachedOptions): Settings {
   const options = isServers(given) ? { servers: given } : given
   rejectUnknownOptions(options, KNOWN, 'memcached()')
   const { servers, tls = false } = options
-  if (!isServers(servers)) throw wrongServers(servers)
-  const client = typeof servers === 'object' && 'servers' in servers ? servers : undefined
-  if (client !== undefined) rejectClientOptions(client)
-  const timeout = deadline('timeout', options.timeout ?? (client && clientTimeout(client)) ?? '1s')
+  const list = isServers(servers) ? listOf(servers) : []
+  expectThat(list.length > 0, servers, SERVERS)
+  const timeout = deadline('timeout', options.timeout ?? clientTimeout(list) ?? '1s')
   const probe = deadline('probe', options.probe ?? '2s')
-  const common = {
-    timeout,
-    tls: tls === true ? {} : tls === false ? undefined : tls,
-    credentials: credentialsOf(options.username, options.password),
-  }
-  const addresses = listOf(servers).map((server): Address => {
-    const place = typeof server === 'object' ? placeOf(server) : parsePlace(server)
-    return { ...common, ...place, credentials: place.credentials ?? common.credentials }
+  const credentials = credentialsOf(options.username, options.password)
+  const common = { timeout, tls: tls === true ? {} : tls || undefined }
+  const addresses = list.map((server): Address => {
+    const place = typeof server === 'string' ? parsePlace(server) : placeOf(server)
+    return { ...common, ...place, credentials: place.credentials ?? credentials }
   })
   const names = new Set(addresses.map(({ name }) => name))
-  if (addresses.length === 0) throw wrongServers(servers)
-  if (names.size < addresses.length)
-    throw optionError(
-      `Expected the servers of memcached() to be different, got ${[...names].join(', ')} more than once.`,
-    )
+  expectThat(
+    names.size === addresses.length,
+    addresses.map(({ name }) => name).join(', '),
+    'the servers of memcached() to be different',
+  )
   return { addresses, timeout, probe }
 }
 
-function isServers(given: unknown): given is string | readonly string[] | MemjsClient {
+function isServers(given: unknown): given is Servers {
   if (typeof given === 'string' || Array.isArray(given)) return true
   const servers = (given as { servers?: unknown } | null | undefined)?.servers
   return (
@@ -116,16 +117,20 @@ const REFUSED = {
 
 function rejectClientOptions({ servers, options: { failover, ...options } = {} }: MemjsClient): void {
   const given = { ...options, failover: failover && servers.length > 1 }
-  for (const [name, reason] of Object.entries(REFUSED))
-    if (given[name as keyof typeof REFUSED])
-      throw optionError(
-        `Expected memcached() to receive a client of memjs without \`${name}\`: ${reason}. Give it a client of its own, or the servers' addresses.`,
-      )
+  for (const name of ['failover', 'expires', 'serializer'] as const)
+    expectThat(
+      !given[name],
+      given[name],
+      `memcached() to receive a client of memjs without \`${name}\`: ${REFUSED[name]}`,
+      "Give it a client of its own, or the servers' addresses.",
+    )
 }
 
 /** memjs counts in seconds, for each try of a command. */
-function clientTimeout({ servers }: MemjsClient): number | undefined {
-  const seconds = servers.flatMap(({ options }) => options?.timeout ?? [])
+function clientTimeout(servers: readonly (string | MemjsServer)[]): number | undefined {
+  const seconds = servers.flatMap((server) =>
+    typeof server === 'object' ? (server?.options?.timeout ?? []) : [],
+  )
   return seconds.length === 0 ? undefined : Math.max(...seconds) * 1000
 }
 
@@ -140,66 +145,54 @@ function deadline(name: string, value: Duration): number {
   return ms
 }
 
-function listOf(
-  servers: string | readonly string[] | MemjsClient,
-): readonly (string | MemjsClient['servers'][number])[] {
+function listOf(servers: Servers): readonly (string | MemjsServer)[] {
   if (typeof servers === 'string') return servers.split(',').map((one) => one.trim())
-  return 'servers' in servers ? servers.servers : servers
+  if (!('servers' in servers)) return servers
+  rejectClientOptions(servers)
+  return servers.servers
 }
 
 type Place = Pick<Address, 'name' | 'host' | 'port' | 'path' | 'credentials'>
 
-function placeOf(server: MemjsClient['servers'][number]): Place {
+function placeOf(server: MemjsServer): Place {
   const { host, port, username, password } = server ?? {}
-  const number = Number(port)
-  if (typeof host !== 'string' || host === '' || !(number >= 1 && number <= 65_535))
-    throw wrongServers(server)
-  return {
-    name: nameOf(host, number),
-    host,
-    port: number,
-    credentials: username ? credentialsOf(username, password) : undefined,
-  }
+  expectThat(typeof host === 'string' && host !== '' && isPort(Number(port)), server, SERVERS)
+  return placeAt(host, Number(port), username ? credentialsOf(username, password) : undefined)
 }
 
 /** The last `@` ends the credentials: a password may have one. */
 const FORM = /^(?:([^:]*):(.*)@)?(?:\[([\da-fA-F:.%]+)\]|([^\s:@/[\]]+))(?::(\d{1,5}))?$/
 const DEFAULT_PORT = 11211
 
-function parsePlace(server: unknown): Place {
-  if (typeof server !== 'string') throw wrongServers(server)
+function parsePlace(server: string): Place {
   if (server.startsWith('/'))
     return { name: server, host: 'localhost', port: 0, path: server, credentials: undefined }
   const [, username, password, v6, plain, digits] = FORM.exec(server) ?? []
   const host = v6 ?? plain
   const port = Number(digits ?? DEFAULT_PORT)
   // Without the text itself: it may have a password in it.
-  if (host === undefined || port < 1 || port > 65_535)
-    throw optionError(
+  if (host === undefined || !isPort(port))
+    throw new CorralError(
+      'ERR_OPTION',
       "Expected a server of memcached() in the form 'host:port', 'user:password@host:port', '[::1]:11211' or '/path/of/a.sock', got another form.",
     )
-  return { name: nameOf(host, port), host, port, credentials: credentialsOf(username, password) }
+  return placeAt(host, port, credentialsOf(username, password))
 }
 
-function nameOf(host: string, port: number): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+function isPort(port: number): boolean {
+  return port >= 1 && port <= 65_535
+}
+
+function placeAt(host: string, port: number, credentials: Credentials | undefined): Place {
+  return { name: `${host.includes(':') ? `[${host}]` : host}:${port}`, host, port, credentials }
 }
 
 function credentialsOf(username: string | undefined, password: string | undefined): Credentials | undefined {
   if (username === undefined && password === undefined) return undefined
   if (typeof username !== 'string' || typeof password !== 'string' || /\0/.test(username + password))
-    throw optionError(
+    throw new CorralError(
+      'ERR_OPTION',
       'Expected memcached() to receive both `username` and `password`, as text, or neither, got one of them.',
     )
   return { username, password }
-}
-
-function wrongServers(got: unknown): CorralError {
-  return optionError(
-    `Expected memcached() to receive its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout }), got ${formatValue(got)}.`,
-  )
-}
-
-function optionError(message: string): CorralError {
-  return new CorralError('ERR_OPTION', message)
 }
