@@ -5,7 +5,7 @@ import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import type { Version } from './client/commands.js'
 import { copiedValue, type EntryItems } from './entry-items.js'
-import { LEASE_ID, type StoredLease } from './format.js'
+import { type EntryParts, LEASE_ID, type StoredLease } from './format.js'
 import { parseToken, withLease } from './lease.js'
 import type { MemcachedLedger } from './ledger.js'
 
@@ -19,7 +19,7 @@ interface Parts {
 }
 
 /** Entries in memcached: read with one command, written under lease and ledger. */
-export function entriesOf(parts: Parts): Required<Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete'>> {
+export function entriesOf(parts: Parts): Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete'> {
   const { items, leases, ledger, waiters } = parts
   const remove = async (key: string): Promise<void> => {
     await items.delete(key)
@@ -28,7 +28,7 @@ export function entriesOf(parts: Parts): Required<Pick<BackendSpec<Bytes>, 'get'
   return {
     get: async (key) => copiedValue(await items.get(key)),
     async set(key, value, { ttl = Number.POSITIVE_INFINITY, token, ifCurrent }) {
-      if (ifCurrent !== undefined && !(await ledger.isCurrent(ifCurrent))) {
+      if (ifCurrent !== undefined && (await ledger.validate(ifCurrent)) !== 'fresh') {
         await (token === undefined ? remove(key) : leases.release(key, token))
         return 'refused'
       }
@@ -39,16 +39,11 @@ export function entriesOf(parts: Parts): Required<Pick<BackendSpec<Bytes>, 'get'
   }
 }
 
-interface NewEntry {
-  readonly value: Bytes
-  readonly livesUntil: number
-}
-
 /** Stores a value if the token still holds the lease, in one step of the store. */
 async function fill(
   { items, waiters }: Parts,
   key: string,
-  entry: NewEntry,
+  entry: EntryParts,
   token: string,
 ): Promise<Outcome> {
   const { until, version } = parseToken(token)
@@ -63,7 +58,7 @@ async function fill(
 }
 
 /** Stores a value and revokes the lease. */
-async function replace({ items, waiters, timeout }: Parts, key: string, entry: NewEntry): Promise<Outcome> {
+async function replace({ items, waiters, timeout }: Parts, key: string, entry: EntryParts): Promise<Outcome> {
   // A plain write of the value that a frozen server executes late would undo a later deletion. A stub cannot.
   const lease: StoredLease = { id: randomBytes(LEASE_ID), until: Date.now() + timeout }
   const cleared = await items.put(key, { lease })

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { reportUndecodable } from '../../src/base/diagnostics.js'
 import type { Commands, Guard, Version } from './client/commands.js'
 import {
@@ -8,7 +7,6 @@ import {
   encodeEntry,
   type StoredLease,
   secondsUntil,
-  type WireKey,
   wireKey,
 } from './format.js'
 
@@ -29,21 +27,21 @@ export interface EntryItems {
 export function entryItemsOf(commands: Commands): EntryItems {
   return {
     async get(key) {
-      const wire = wireKey(key)
-      const item = await commands.get(wire.text)
+      const { text, carried } = wireKey(key)
+      const item = await commands.get(text)
       if (item === undefined) return undefined
-      const entry = decodeEntry(item.value, carriedKey(wire, key))
+      const entry = decodeEntry(item.value, carried)
       if (entry === undefined)
         reportUndecodable('memcached', key, 'not an entry that this version wrote for this key')
       return { entry, version: item.version }
     },
     put(key, { value, livesUntil = Number.POSITIVE_INFINITY, lease }, guard) {
-      const wire = wireKey(key)
+      const { text, carried } = wireKey(key)
       const now = Date.now()
       // A stub lives as long as its lease, a leased value at least as long.
       const until = value === undefined ? (lease?.until ?? now) : Math.max(livesUntil, lease?.until ?? 0)
-      const bytes = encodeEntry({ value, livesUntil, lease, key: carriedKey(wire, key) })
-      return commands.set(wire.text, bytes, secondsUntil(until, now), guard)
+      const bytes = encodeEntry({ value, livesUntil, lease, key: carried })
+      return commands.set(text, bytes, secondsUntil(until, now), guard)
     },
     delete: (key, guard) => commands.delete(wireKey(key).text, guard),
   }
@@ -64,14 +62,4 @@ export function copiedValue(item: EntryItem | undefined): Buffer | undefined {
 export function liveLease(item: EntryItem | undefined): StoredLease | undefined {
   const lease = item?.entry?.lease
   return lease !== undefined && Date.now() < lease.until ? lease : undefined
-}
-
-/** Longer keys are not kept in their entries: they would take the room of the value. */
-const MAX_CARRIED = 2_000
-
-/** Where the name in memcached is a hash, the entry carries the key, or a hash of another kind. */
-function carriedKey({ hashed }: WireKey, key: string): string | undefined {
-  if (!hashed) return undefined
-  if (key.length <= MAX_CARRIED) return key
-  return `${key.length} ${createHash('sha512').update(key, 'utf16le').digest('base64url')}`
 }

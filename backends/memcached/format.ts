@@ -32,11 +32,14 @@ export const STAMP = '%s'
 const EMPTY = '%-'
 const HASHED = '%#'
 
-/** The name of a key in memcached; if `hashed`, the entry carries the key, to be compared. */
-export interface WireKey {
+/** The name of a key in memcached. If it is a hash, the entry carries the key, to be compared. */
+interface WireKey {
   readonly text: string
-  readonly hashed: boolean
+  readonly carried?: string
 }
+
+/** Longer keys are not kept in their entries: they would take the room of the value. */
+const MAX_CARRIED = 2_000
 
 /**
  * Printable ASCII of at most 250 bytes, different for different keys. Plain keys stay readable, other characters are
@@ -44,7 +47,9 @@ export interface WireKey {
  */
 export function wireKey(key: string): WireKey {
   const text = plainOrEscaped(key, MAX_KEY)
-  return text === undefined ? { text: hash(key), hashed: true } : { text, hashed: false }
+  if (text !== undefined) return { text }
+  const carried = key.length > MAX_CARRIED ? `${key.length} ${digest('sha512', key)}` : key
+  return { text: hash(key), carried }
 }
 
 /** The name of a piece of bookkeeping, apart from every entry's. */
@@ -68,7 +73,11 @@ function plainOrEscaped(key: string, most: number): string | undefined {
 }
 
 function hash(key: string): string {
-  return HASHED + createHash('sha256').update(key, 'utf16le').digest('base64url')
+  return HASHED + digest('sha256', key)
+}
+
+function digest(algorithm: string, key: string): string {
+  return createHash(algorithm).update(key, 'utf16le').digest('base64url')
 }
 
 /** From here on memcached takes a number of seconds for a point in time. */

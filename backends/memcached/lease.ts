@@ -4,7 +4,6 @@ import { orGiveBack } from '../../src/backend/delegate.js'
 import type { Denied, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
-import { orElse } from '../../src/base/maybe-promise.js'
 import type { Version } from './client/commands.js'
 import { copiedValue, type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
 import { LEASE_ID, type StoredLease } from './format.js'
@@ -21,8 +20,10 @@ interface LeaseParts {
  * another value, another lease or the loss of the item has changed the version, and the fill does nothing. For the same
  * reason none of these writes can do harm when a frozen server executes it late.
  */
-export function leasesOf({ items, ledger, waiters }: LeaseParts): LeaseOperations<Bytes> {
-  const abandoned = abandonedLeases()
+export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
+  const { items, ledger, waiters } = parts
+  /** Leases without a holder: a slow server may grant one after its caller saw a failure. */
+  const abandoned = new Set<string>()
   const release = async (key: string, token: string): Promise<boolean> => {
     const released = await withLease(items, key, token, async ({ entry, version }) => {
       const value = liveValue(entry)
@@ -36,16 +37,18 @@ export function leasesOf({ items, ledger, waiters }: LeaseParts): LeaseOperation
   return {
     async acquire(key, ms, { steal = false, question } = {}) {
       const id = randomBytes(LEASE_ID)
-      const isHeld = (holder: StoredLease) => !steal && !abandoned.has(holder)
+      const isHeld = (holder: StoredLease) => !steal && !abandoned.has(holder.id.toString('hex'))
       try {
-        const acquired = await request(items, waiters, key, { id, ms, isHeld })
+        const acquired = await request(parts, key, { id, ms, isHeld })
         const { token } = acquired
         if (token === undefined || question === undefined) return acquired
         // After the grant, since an invalidation in between would have the fill refused.
         const atGrant = async () => ({ ...acquired, ...(await ledger.atGrant(question)) })
         return await orGiveBack(atGrant, () => release(key, token))
       } catch (error) {
-        abandoned.add(id)
+        abandoned.add(id.toString('hex'))
+        const [oldest = ''] = abandoned
+        if (abandoned.size > MAX_ABANDONED) abandoned.delete(oldest)
         throw error
       }
     },
@@ -61,6 +64,7 @@ export function leasesOf({ items, ledger, waiters }: LeaseParts): LeaseOperation
   }
 }
 
+const MAX_ABANDONED = 1_000
 /** After so many writes of others in between an operation is given up. */
 const ATTEMPTS = 16
 
@@ -72,11 +76,11 @@ interface LeaseRequest {
 
 /** A grant brings the stored value: the item still has the version that was read with it. */
 async function request(
-  items: EntryItems,
-  waiters: LeaseWaiters,
+  parts: LeaseParts,
   key: string,
   { id, ms, isHeld }: LeaseRequest,
 ): Promise<StoreAcquired<Bytes>> {
+  const { items, waiters } = parts
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const lease: StoredLease = { id, until: Date.now() + ms }
     // Both travel together: a missing key, the usual case, is leased in one round trip.
@@ -84,7 +88,7 @@ async function request(
     if (added !== undefined) return { token: tokenOf(lease, added), found: undefined }
     if (item === undefined) continue
     const holder = liveLease(item)
-    if (holder !== undefined && isHeld(holder)) return waitFor(items, waiters, key, holder)
+    if (holder !== undefined && isHeld(holder)) return waitFor(parts, key, holder)
     const written = await items.put(key, leased(item, lease), item.version)
     if (written === undefined) continue
     waiters.wake(key)
@@ -96,22 +100,16 @@ async function request(
   )
 }
 
-function waitFor(
-  items: EntryItems,
-  waiters: LeaseWaiters,
-  key: string,
-  { id, until }: StoredLease,
-): Denied<Bytes> {
+function waitFor({ items, waiters }: LeaseParts, key: string, { id, until }: StoredLease): Denied<Bytes> {
   const remaining = Math.max(0, until - Date.now())
   const remainingNow = async () => {
     const lease = liveLease(await items.get(key))
     return lease?.id.equals(id) ? lease.until - Date.now() : 0
   }
-  return { remaining, settled: waiters.join(key).untilOver(remaining, () => orElse(remainingNow, unknown)) }
+  // While the server is in trouble the lease may stand; the server's own notice reports that.
+  const read = () => remainingNow().catch(() => undefined)
+  return { remaining, settled: waiters.join(key).untilOver(remaining, read) }
 }
-
-/** While the server is in trouble the lease may stand; the server's own notice reports that. */
-function unknown(): undefined {}
 
 /** Changes a key's item while the token holds its lease. `undefined`: it holds it no more. */
 export async function withLease<R>(
@@ -133,20 +131,6 @@ export async function withLease<R>(
 /** The same item under another lease. */
 function leased({ entry }: EntryItem, lease: StoredLease) {
   return { ...entry, value: liveValue(entry), lease }
-}
-
-const MAX_ABANDONED = 1_000
-
-/** Leases without a holder: a slow server may grant one after its caller saw a failure. */
-function abandonedLeases() {
-  const ids = new Set<string>()
-  return {
-    add(id: Buffer): void {
-      ids.add(id.toString('hex'))
-      for (const oldest of ids) if (ids.size > MAX_ABANDONED) ids.delete(oldest)
-    },
-    has: ({ id }: StoredLease): boolean => ids.has(id.toString('hex')),
-  }
 }
 
 const TOKEN = /^([\da-f]{32})~([\d.]+|Infinity)~([\da-f]{16})~(\d{1,20})$/

@@ -15,21 +15,16 @@ import type { Commands, Item } from './client/commands.js'
 import { CLOCK, STAMP, wireName } from './format.js'
 
 export interface MemcachedLedger extends Ledger {
-  /** Whether an entry of this snapshot may be stored. */
-  isCurrent(condition: WriteCondition): Promise<boolean>
+  /** Only an entry whose snapshot is fresh may be stored. */
+  validate(condition: WriteCondition): Promise<Freshness>
   /** The part of a grant that the ledger knows, read after the grant. */
-  atGrant(question: LedgerQuestion): Promise<Pick<Granted, 'asOf' | 'stamps'>>
+  atGrant(question: LedgerQuestion): Promise<Pick<Granted, 'stamps'> & { readonly asOf: LedgerTime }>
 }
 
 /** A reading together with the items of its stamps. */
 interface ItemReading extends LedgerReading {
   readonly items: readonly (Item | undefined)[]
 }
-
-type GetItem = (key: string) => Promise<Item | undefined>
-
-/** Reads a clock and stamps by one command each, sent together. */
-type ReadItems = (clock: string, names: readonly string[], get?: GetItem) => Promise<ItemReading>
 
 /**
  * The bookkeeping of invalidations in memcached. The clock is a counter. A stamp is the time of the clock after its
@@ -38,40 +33,35 @@ type ReadItems = (clock: string, names: readonly string[], get?: GetItem) => Pro
  */
 export function ledgerOf(commands: Commands): MemcachedLedger {
   const getShared = sharedGets(commands)
-  const readItems = itemReader(commands)
-  const lacksStamps = ({ now, stamps }: ItemReading, count: number) =>
-    now === undefined || stamps.slice(0, count).includes(undefined)
 
   /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
   const validate = async ({ clock, snapshot }: WriteCondition): Promise<Freshness> => {
     const names = namesOf(snapshot)
-    let found = await readItems(clock, names)
+    let found = await readItems(commands, clock, names)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.stamps.includes(undefined)) {
-      await createStamps(commands, readItems, clock, names, found)
-      found = await readItems(clock, names)
+      await createStamps(commands, clock, names, found)
+      found = await readItems(commands, clock, names)
     }
     return freshnessAt(snapshot, found)
   }
   const atGrant: MemcachedLedger['atGrant'] = async ({ clock, names, expected }) => {
-    const found = await readItems(clock, [...names, ...expected])
+    const found = await readItems(commands, clock, [...names, ...expected])
+    const lacksStamps = found.stamps.slice(0, names.length).includes(undefined)
     // The stamps are older than the clock then, so they are read once more where they are needed.
-    if (lacksStamps(found, names.length))
-      return { asOf: await createStamps(commands, readItems, clock, names, found) }
+    if (found.now === undefined || lacksStamps)
+      return { asOf: await createStamps(commands, clock, names, found) }
     return { asOf: found.now, stamps: found.stamps.slice(names.length) }
   }
 
   return {
     shared: true,
-    isCurrent: async (condition) => (await validate(condition)) === 'fresh',
+    validate,
     atGrant,
     open: (clock) => ({
       storeClock: clock,
-      read: (names) => readItems(clock, names, getShared),
-      async now(names) {
-        const { asOf } = await atGrant({ clock, names, expected: [] })
-        return asOf as LedgerTime
-      },
+      read: (names) => readItems(commands, clock, names, getShared),
+      now: async (names) => (await atGrant({ clock, names, expected: [] })).asOf,
       invalidate: (names, mode) => invalidate(commands, clock, names, mode),
       restore: (snapshot) => validate({ clock, snapshot }),
     }),
@@ -79,7 +69,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
 }
 
 /** Reads of one turn of the event loop that ask for the same key share a command: it was not sent yet when they join. */
-function sharedGets(commands: Commands): GetItem {
+function sharedGets(commands: Commands): Commands['get'] {
   const turn = new Map<string, Promise<Item | undefined>>()
   return (key) => {
     let reading = turn.get(key)
@@ -91,16 +81,19 @@ function sharedGets(commands: Commands): GetItem {
   }
 }
 
-function itemReader(commands: Commands): ReadItems {
-  const parseClock = clockParser()
-  return async (clock, names, get = commands.get) => {
-    const [found, ...items] = await Promise.all([
-      get(wireName(CLOCK, clock)),
-      ...names.map((name) => get(wireName(STAMP, name))),
-    ])
-    const now = found && parseClock(found.value)
-    return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
-  }
+/** Reads a clock and stamps by one command each, sent together. */
+async function readItems(
+  commands: Commands,
+  clock: string,
+  names: readonly string[],
+  get = commands.get,
+): Promise<ItemReading> {
+  const [found, ...items] = await Promise.all([
+    get(wireName(CLOCK, clock)),
+    ...names.map((name) => get(wireName(STAMP, name))),
+  ])
+  const now = found && parseClock(found.value)
+  return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
 }
 
 /** A stamp before the clock was read for it: it counts as absent. */
@@ -109,7 +102,6 @@ const PENDING = Buffer.from('pending')
 /** Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that. */
 async function createStamps(
   commands: Commands,
-  readItems: ReadItems,
   clock: string,
   names: readonly string[],
   { stamps, items }: ItemReading,
@@ -124,7 +116,7 @@ async function createStamps(
       })),
   )
   // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
-  const { now } = await readItems(clock, [])
+  const { now } = await readItems(commands, clock, [])
   // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
   const at = now ?? (await moveClock(commands, clock, 0n))
   await Promise.all(
@@ -189,19 +181,18 @@ function timeOf(counter: bigint): LedgerTime {
   return { epoch: (counter >> TIME_BITS).toString(36), at: Number(counter & TIME) }
 }
 
-/** memcached keeps counters as decimal text. The latest one is remembered: most readings find it unmoved. */
-function clockParser(): (bytes: Buffer) => LedgerTime | undefined {
-  let last = ''
-  let parsed: LedgerTime | undefined
-  return (bytes) => {
-    const text = bytes.toString('latin1')
-    if (text === last) return parsed
-    // memcached pads a counter that has become shorter with spaces.
-    if (!/^\d{1,20} *$/.test(text)) return undefined
-    last = text
-    parsed = timeOf(BigInt(text.trim()))
-    return parsed
-  }
+/** The counter that was parsed last, as its text: most readings find the clock unmoved. */
+let lastText = ''
+let lastTime: LedgerTime | undefined
+
+/** memcached keeps counters as decimal text, and pads one that has become shorter with spaces. */
+function parseClock(bytes: Buffer): LedgerTime | undefined {
+  const text = bytes.toString('latin1')
+  if (text === lastText) return lastTime
+  if (!/^\d{1,20} *$/.test(text)) return undefined
+  lastText = text
+  lastTime = timeOf(BigInt(text.trim()))
+  return lastTime
 }
 
 function encodeStamp(epoch: string, { hard, soft }: Stamp): Buffer {

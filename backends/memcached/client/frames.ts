@@ -56,16 +56,14 @@ export function headLength({ key, extras }: Command): number {
 export function writeHead(into: Buffer, at: number, command: Command, opaque: number): number {
   const { op, key, extras, value, cas = 0n } = command
   const extra = extras?.length ?? 0
+  into.fill(0, at, at + HEADER)
   into[at] = REQUEST
   into[at + 1] = op
   into.writeUInt16BE(key.length, at + 2)
   into[at + 4] = extra
-  into[at + 5] = 0
-  into.writeUInt16BE(0, at + 6)
   into.writeUInt32BE(extra + key.length + (value?.length ?? 0), at + 8)
   into.writeUInt32BE(opaque, at + 12)
-  if (cas === 0n) into.fill(0, at + 16, at + HEADER)
-  else into.writeBigUInt64BE(cas, at + 16)
+  if (cas !== 0n) into.writeBigUInt64BE(cas, at + 16)
   if (extras !== undefined) into.set(extras, at + HEADER)
   return at + HEADER + extra + into.write(key, at + HEADER + extra, 'latin1')
 }
