@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Stamp } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
 import type { Change, ReadRecord, RecordVersion } from './client/store.js'
-import { clockOf, newVersion, stampKey, TAG, taggedKey } from './format.js'
+import { clockOf, encodeNumbers, newVersion, stampKey, TAG, taggedKey } from './format.js'
 
 /** A clock in a snapshot. Without `now` it was never started, or is lost. */
 export interface ClockRecord {
@@ -44,13 +44,13 @@ export function readClock(read: ReadRecord, known: ClockKeys): ClockRecord {
   let at = 0
   let floor = 0
   let version: number | undefined
-  const record = read(key, (bytes, size) => {
+  const record = read(key, (bytes) => {
     at = bytes.readDoubleLE(8)
     floor = bytes.readDoubleLE(16)
     version = bytes.readDoubleLE(24)
     if (known.anchor === version) return
     known.anchor = version
-    known.epoch = bytes.toString('latin1', EPOCH_AT, size)
+    known.epoch = bytes.toString('latin1', EPOCH_AT, bytes.length)
   })
   if (version === undefined) return { record, anchor: read(anchorKey), floor }
   return { record, anchor: { key: anchorKey, version }, now: { epoch: known.epoch, at }, floor }
@@ -84,32 +84,22 @@ export function anchorClock(
   now: LedgerTime,
   floor: number,
 ): readonly Change[] {
-  const anchored = encodeNumbers()
+  const version = newVersion()
   return [
-    [anchor.key, anchored],
-    [record.key, encodeClock(now, floor, anchored.readDoubleLE(0))],
+    [anchor.key, encodeNumbers(version)],
+    [record.key, encodeClock(now, floor, version)],
   ]
 }
 
 function encodeClock({ epoch, at }: LedgerTime, floor: number, anchor: number): Buffer {
-  return Buffer.concat([encodeNumbers(at, floor, anchor), Buffer.from(epoch, 'latin1')])
+  return Buffer.concat([encodeNumbers(newVersion(), at, floor, anchor), Buffer.from(epoch, 'latin1')])
 }
 
 export function encodeStamp({ hard, soft }: Stamp): Buffer {
-  return encodeNumbers(hard, soft)
+  return encodeNumbers(newVersion(), hard, soft)
 }
 
 /** The later of the two times in a stamp's record. */
 export function latestInvalidation(record: Buffer): number {
   return Math.max(record.readDoubleLE(8), record.readDoubleLE(16))
-}
-
-/** A record with a version of its own. */
-function encodeNumbers(...values: readonly number[]): Buffer {
-  const bytes = Buffer.allocUnsafe(8 + values.length * 8)
-  bytes.writeDoubleLE(newVersion(), 0)
-  values.forEach((value, i) => {
-    bytes.writeDoubleLE(value, 8 + i * 8)
-  })
-  return bytes
 }

@@ -1,7 +1,7 @@
 import type { BackendSpec, Outcome, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
-import { CorralError } from '../../src/base/errors.js'
+import { expectThat } from '../../src/base/options.js'
 import type { Budget } from './client/budget.js'
 import type { Plan, ReadRecord, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
@@ -12,13 +12,15 @@ import { freshnessIn } from './ledger.js'
 
 type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete'>
 
+const ENCODE = 'Put an encoding around it, wrap(lmdb(path), msgpack()).'
+
 /** Entries in the file: read at once, written under lease and ledger. */
 export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget): Entries {
   const payload = (key: string, now: number): Buffer | undefined => {
     const place = entryKey(key)
     const bytes = store.readInPlace(place)
     if (bytes === undefined) return undefined
-    const payload = payloadOf(bytes, bytes.length, place, key, now)
+    const payload = payloadOf(bytes, place, key, now)
     if (payload !== undefined) budget.recordHit(key)
     return payload
   }
@@ -42,7 +44,7 @@ export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget):
       }
     },
     async set(key, value, options) {
-      expectBytes(value)
+      expectThat(value instanceof Uint8Array, value, 'lmdb() to receive bytes', ENCODE)
       budget.expectRoom(key, value.length)
       const outcome = await store.transact(key, (read) => planWrite(read, key, value, options))
       if (outcome === 'lost') return outcome
@@ -97,12 +99,4 @@ function planWrite(
     conditions: [...guards, ...(current?.records ?? [])],
     changes: [...clearEntry(former), ...putEntry(place, head, record), [lease.record.key]],
   }
-}
-
-function expectBytes(value: unknown): asserts value is Bytes {
-  if (value instanceof Uint8Array) return
-  throw new CorralError(
-    'ERR_OPTION',
-    'Expected lmdb() to receive bytes. Put an encoding around it, wrap(lmdb(path), msgpack()).',
-  )
 }

@@ -2,6 +2,7 @@ import type { Change, ReadRecord, RecordVersion } from './client/store.js'
 import {
   absenceKey,
   type EntryHead,
+  encodeNumbers,
   newVersion,
   orderKeys,
   readHead,
@@ -26,9 +27,7 @@ export function readEntry(read: ReadRecord, key: TreeKey): EntryRecord {
 
 /** Removes an entry for good. */
 export function removeEntry(entry: EntryRecord, key: string): readonly Change[] {
-  const absence = Buffer.allocUnsafe(8)
-  absence.writeDoubleLE(newVersion())
-  return [...clearEntry(entry), [absenceKey(key), absence]]
+  return [...clearEntry(entry), [absenceKey(key), encodeNumbers(newVersion())]]
 }
 
 /** Clears an entry and its places in the orders, for another entry to come in the same transaction. */

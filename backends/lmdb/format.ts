@@ -126,6 +126,13 @@ export function newVersion(): number {
   return randomInt(1, 2 ** 48 - 1)
 }
 
+/** A record of numbers, the first of which is its version. */
+export function encodeNumbers(...values: readonly number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(values.length * 8)
+  for (const [i, value] of values.entries()) bytes.writeDoubleLE(value, i * 8)
+  return bytes
+}
+
 export interface EntryHead {
   readonly version: number
   /** Epoch ms; Infinity: never. */
@@ -166,27 +173,19 @@ export function carriedKey(bytes: Buffer): string {
 }
 
 /** A copy of the payload, if the entry has not expired and is this key's. */
-export function payloadOf(
-  bytes: Buffer,
-  size: number,
-  key: TreeKey,
-  text: string,
-  now: number,
-): Buffer | undefined {
+export function payloadOf(bytes: Buffer, place: TreeKey, key: string, now: number): Buffer | undefined {
   if (bytes.readDoubleLE(8) <= now) return undefined
-  const name = bytes.readUInt32LE(24)
-  if (typeof key !== 'string' && carriedKey(bytes) !== text) return undefined
-  const payload = Buffer.allocUnsafe(size - HEAD - name)
-  bytes.copy(payload, 0, HEAD + name, size)
+  if (typeof place !== 'string' && carriedKey(bytes) !== key) return undefined
+  const start = HEAD + bytes.readUInt32LE(24)
+  const payload = Buffer.allocUnsafe(bytes.length - start)
+  bytes.copy(payload, 0, start, bytes.length)
   return payload
 }
 
 /** Where an entry stands in the two orders: by age, and by expiry if it ever does. */
 export function orderKeys({ version, expiresAt, writtenAt }: EntryHead): readonly Buffer[] {
   const byAge = orderKey(TAG.byAge, writtenAt, version)
-  return expiresAt === Number.POSITIVE_INFINITY
-    ? [byAge]
-    : [byAge, orderKey(TAG.byExpiry, expiresAt, version)]
+  return expiresAt === Infinity ? [byAge] : [byAge, orderKey(TAG.byExpiry, expiresAt, version)]
 }
 
 /** Positive doubles, big end first, sort as they should. */

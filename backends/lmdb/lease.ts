@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
-import { newVersion, TAG, type TreeKey, taggedKey } from './format.js'
+import { encodeNumbers, newVersion, TAG, type TreeKey, taggedKey } from './format.js'
 
 /** A lease in a snapshot; without `token` none is alive. */
 export interface LeaseRecord {
@@ -66,9 +66,9 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
 export function readLease(read: ReadRecord, key: string, now = Date.now()): LeaseRecord {
   let token: string | undefined
   let expiresAt = 0
-  const record = read(leaseKey(key), (bytes, size) => {
+  const record = read(leaseKey(key), (bytes) => {
     expiresAt = leaseExpiry(bytes)
-    if (expiresAt > now) token = bytes.toString('latin1', TOKEN_AT, size)
+    if (expiresAt > now) token = bytes.toString('latin1', TOKEN_AT, bytes.length)
   })
   return token === undefined ? { record, expiresAt } : { record, token, expiresAt }
 }
@@ -82,9 +82,5 @@ export function leaseExpiry(bytes: Buffer): number {
 }
 
 function encodeLease(token: string, expiresAt: number): Buffer {
-  const bytes = Buffer.allocUnsafe(TOKEN_AT + token.length)
-  bytes.writeDoubleLE(newVersion(), 0)
-  bytes.writeDoubleLE(expiresAt, 8)
-  bytes.write(token, TOKEN_AT, 'latin1')
-  return bytes
+  return Buffer.concat([encodeNumbers(newVersion(), expiresAt), Buffer.from(token, 'latin1')])
 }

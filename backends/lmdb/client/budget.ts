@@ -1,20 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
-import { clearEntry, type EntryRecord, putEntry, readEntry, removeEntry } from '../entry-records.js'
-import {
-  after,
-  carriedKey,
-  keyText,
-  newVersion,
-  rangesOf,
-  TAG,
-  versionInOrder,
-  writeHead,
-} from '../format.js'
+import { clearEntry, putEntry, readEntry, removeEntry } from '../entry-records.js'
+import { carriedKey, keyText, newVersion, TAG, versionInOrder, writeHead } from '../format.js'
 import { leaseExpiry } from '../lease.js'
-import { dropOldStamps } from './stamps.js'
-import type { Change, Row, Store } from './store.js'
+import { dropOldStamps, removeRows } from './stamps.js'
+import type { Change, RecordVersion, Row, Store } from './store.js'
 
 /** Holds the file to its size: sweeps expired entries, evicts the oldest. */
 export interface Budget {
@@ -47,7 +38,6 @@ const ENTRY_OVERHEAD = 156
 export function byteBudget({ store, maxBytes, sweepEvery }: BudgetOptions): Budget {
   const chunk = Math.max(4096, maxBytes / 32)
   const hits = recentHits()
-  const clearLeases = leaseSweeper(store)
   let written = 0
   let underPressure = false
   let running: Promise<void> | undefined
@@ -61,8 +51,10 @@ export function byteBudget({ store, maxBytes, sweepEvery }: BudgetOptions): Budg
   }
   const round = async (): Promise<void> => {
     written = 0
-    await clearLeases()
-    await repeatInTurns(() => clearOrder(store, byExpiry(Date.now()), Number.POSITIVE_INFINITY))
+    const now = Date.now()
+    // Leases of creators that died and whose keys no caller asked for again.
+    await removeRows(store, TAG.lease, (record) => leaseExpiry(record) <= now)
+    await repeatInTurns(() => clearOrder(store, byExpiry(now), Number.POSITIVE_INFINITY))
     await repeatInTurns(evictOverBudget)
     hits.age()
   }
@@ -129,26 +121,6 @@ function recentHits() {
   }
 }
 
-/** Removes leases of creators that died and whose keys no caller asked for again, a step of the range at a time. */
-function leaseSweeper(store: Store): () => Promise<void> {
-  const ranges = rangesOf(TAG.lease)
-  let cursor: { readonly range: number; readonly from?: Buffer } = { range: 0 }
-  return async () => {
-    const now = Date.now()
-    const [start, end] = ranges[cursor.range % ranges.length] as (typeof ranges)[number]
-    const found = store.range(cursor.from ?? start, end, STEP)
-    const last = found.at(-1)
-    cursor =
-      found.length < STEP || last === undefined
-        ? { range: cursor.range + 1 }
-        : { range: cursor.range, from: after(last.key) }
-    const expired = found.filter(({ record }) => leaseExpiry(record) <= now)
-    await Promise.all(
-      expired.map(({ key, record }) => store.commit([{ key, version: record.readDoubleLE(0) }], [[key]])),
-    )
-  }
-}
-
 /** One of the two orders, from the start to where entries may stay. */
 interface Order {
   readonly start: Buffer
@@ -180,65 +152,57 @@ async function clearOrder(
   let gone = 0
   for (const place of places) {
     if (read > STEP_BYTES || gone >= bytes) break
-    const found = findEntry(store, place, stays)
-    read += found.size
-    if (found.isCurrent && found.kept === undefined) gone += found.size
-    work.push(clearPlace(store, place, found, reason))
+    const { size, removed: key, conditions, changes } = planClearing(store, place, stays)
+    read += size
+    if (key !== undefined) gone += size
+    const committed = store.commit(conditions, changes)
+    work.push(
+      committed.then((done) => {
+        if (done && key !== undefined) report('evict', () => ({ backend: 'lmdb', key, reason }))
+      }),
+    )
   }
   await Promise.all(work)
   return work.length < places.length || places.length === STEP
 }
 
-interface PlacedEntry {
-  readonly entry: EntryRecord
-  readonly key: string
+interface Clearing {
+  /** Bytes that were read. */
   readonly size: number
-  /** Whether the entry is still the one that was written with this place. */
-  readonly isCurrent: boolean
-  /** A copy of the record, if it is to stay. */
-  readonly kept: Buffer | undefined
+  /** The key whose entry goes; absent: its entry stays, or is gone. */
+  readonly removed?: string
+  readonly conditions: readonly RecordVersion[]
+  readonly changes: readonly Change[]
 }
 
-function findEntry(
+/** Plans the end of a place in an order: its entry goes, or gets a second chance. */
+function planClearing(
   store: Store,
   { key: order, record: place }: Row,
   stays: (key: string) => boolean,
-): PlacedEntry {
+): Clearing {
   return store.snapshot((read) => {
     let key = keyText(place) ?? ''
     let size = 0
     let kept: Buffer | undefined
     const entry = readEntry(
       (target, onRecord) =>
-        read(target, (bytes, length) => {
-          onRecord?.(bytes, length)
+        read(target, (bytes) => {
+          onRecord?.(bytes)
           if (key === '') key = carriedKey(bytes)
-          size = length
-          if (stays(key)) kept = Buffer.from(bytes.subarray(0, length))
+          size = bytes.length
+          if (stays(key)) kept = Buffer.from(bytes.subarray(0, size))
         }),
       place,
     )
-    return { entry, key, size, isCurrent: entry.head?.version === versionInOrder(order), kept }
+    const { record, head } = entry
+    // The entry was replaced or removed by a process that had not seen this place.
+    if (head?.version !== versionInOrder(order)) return { size, conditions: [], changes: [[order]] }
+    if (kept === undefined)
+      return { size, removed: key, conditions: [record], changes: removeEntry(entry, key) }
+    // The entry counts as written now.
+    const renewed = { ...head, version: newVersion(), writtenAt: Date.now() }
+    writeHead(kept, renewed)
+    return { size, conditions: [record], changes: [...clearEntry(entry), ...putEntry(place, renewed, kept)] }
   })
-}
-
-async function clearPlace(
-  store: Store,
-  { key: order, record: place }: Row,
-  { entry, key, isCurrent, kept }: PlacedEntry,
-  reason: Order['reason'],
-): Promise<void> {
-  // The entry was replaced or removed by a process that had not seen this place.
-  if (!isCurrent) return void (await store.commit([], [[order]]))
-  if (kept !== undefined) return void (await store.commit([entry.record], renewPlaces(entry, place, kept)))
-  if (await store.commit([entry.record], removeEntry(entry, key)))
-    report('evict', () => ({ backend: 'lmdb', key, reason }))
-}
-
-/** The second chance: the entry counts as written now. */
-function renewPlaces(entry: EntryRecord, place: Buffer, record: Buffer): readonly Change[] {
-  if (entry.head === undefined) return []
-  const head = { ...entry.head, version: newVersion(), writtenAt: Date.now() }
-  writeHead(record, head)
-  return [...clearEntry(entry), ...putEntry(place, head, record)]
 }

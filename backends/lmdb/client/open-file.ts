@@ -1,9 +1,19 @@
-import { closeSync, existsSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { expectThat } from '../../../src/base/options.js'
-import { keyEncoder } from '../format.js'
+import { encodeNumbers, keyEncoder } from '../format.js'
+import type { LmdbOptions } from '../options.js'
 import { lmdbError } from './errors.js'
 import type { Tree } from './store.js'
 
@@ -24,10 +34,7 @@ export interface OpenFile {
   close(): Promise<void>
 }
 
-interface FileOptions {
-  readonly mapSize?: number | undefined
-  readonly maxReaders?: number | undefined
-}
+type FileOptions = Pick<LmdbOptions, 'mapSize' | 'maxReaders'>
 
 /**
  * Opens the trees in a file, or in a database that is open already.
@@ -76,31 +83,22 @@ export function openDatabase(root: RootDatabase): OpenFile {
 }
 
 function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' | 'bookkeeping'> {
-  const tree = (name: string): Tree => {
-    const options = { name, encoding: 'binary', useVersions: true, compression: false, keyEncoder } as const
-    return root.openDB<Buffer, string | Buffer>(options)
-  }
-  let entries: Tree
-  let bookkeeping: Tree
+  const settings = { encoding: 'binary', useVersions: true, compression: false, keyEncoder } as const
+  const tree = (name: string): Tree => root.openDB<Buffer, string | Buffer>({ name, ...settings })
   try {
-    entries = tree('corral')
-    bookkeeping = tree('corral-ledger')
-    const record = entries.getBinary(FORMAT_KEY)
+    const trees = { entries: tree('corral'), bookkeeping: tree('corral-ledger') }
+    const record = trees.entries.getBinary(FORMAT_KEY)
     if (record === undefined) {
-      const first = Buffer.alloc(16)
-      first.writeDoubleLE(1, 0)
-      first.writeDoubleLE(FORMAT, 8)
-      entries.putSync(FORMAT_KEY, first, 1)
-      return { entries, bookkeeping }
+      trees.entries.putSync(FORMAT_KEY, encodeNumbers(1, FORMAT), 1)
+      return trees
     }
     const format = record.length >= 16 ? record.readDoubleLE(8) : Number.NaN
-    if (format === FORMAT) return { entries, bookkeeping }
+    if (format === FORMAT) return trees
     throw new CorralError(
       'ERR_UNSUPPORTED',
       `Expected ${formatValue(path)} to be a cache file of format ${FORMAT}, got format ${format}, which a newer version of corral wrote. Upgrade corral here too, or use another file.`,
     )
   } catch (error) {
-    if (CorralError.is(error)) throw error
     throw unavailable(path, error)
   }
 }
@@ -118,16 +116,12 @@ function checkFile(dataFile: string, lockFile: string): void {
       }
     if (existsSync(lockFile)) return
     const probe = `${lockFile}-${process.pid}`
-    const room = openSync(probe, 'w')
     try {
-      // A write that finds a little room ends short, without an error.
-      for (let done = 0; done < LOCK_BYTES; ) done += writeSync(room, Buffer.alloc(LOCK_BYTES - done))
+      writeFileSync(probe, Buffer.alloc(LOCK_BYTES))
     } finally {
-      closeSync(room)
       rmSync(probe, { force: true })
     }
   } catch (error) {
-    if (CorralError.is(error)) throw error
     throw unavailable(dataFile, error)
   }
 }
@@ -146,6 +140,7 @@ function checkMagic(dataFile: string, file: number): void {
 const UNWRITABLE = new Set(['EROFS', 'EACCES', 'EPERM'])
 
 function unavailable(path: string, error: unknown): CorralError {
+  if (CorralError.is(error)) return error
   const { code, message } = error as { readonly code?: unknown; readonly message?: unknown }
   if ((typeof code === 'string' && UNWRITABLE.has(code)) || code === 30 || code === 13)
     return new CorralError(

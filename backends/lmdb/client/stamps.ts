@@ -15,29 +15,26 @@ export async function dropOldStamps(store: Store): Promise<void> {
   const sample = store.range(...range, 4 * STEP).map(({ record }) => latestInvalidation(record))
   const cutoff = sample.sort((one, other) => one - other)[sample.length >> 1]
   if (cutoff === undefined) return
-  for (const [start, end] of rangesOf(TAG.clock))
-    await eachRow(store, start, end, ({ key }) => raiseFloor(store, key, cutoff))
-  for (const [start, end] of rangesOf(TAG.stamp))
-    await eachRow(store, start, end, async ({ key, record }) => {
-      if (latestInvalidation(record) <= cutoff)
-        await store.commit([{ key, version: record.readDoubleLE(0) }], [[key]])
-    })
+  await eachRow(store, TAG.clock, ({ key }) => raiseFloor(store, key, cutoff))
+  await removeRows(store, TAG.stamp, (record) => latestInvalidation(record) <= cutoff)
 }
 
-/** Goes through a range in steps that leave the event loop its turns. */
-async function eachRow(
-  store: Store,
-  start: Buffer,
-  end: Buffer,
-  visit: (row: Row) => Promise<void>,
-): Promise<void> {
-  for (let from = start; ; ) {
-    const rows = store.range(from, end, STEP)
-    await Promise.all(rows.map(visit))
-    const last = rows.at(-1)
-    if (last === undefined || rows.length < STEP) return
-    from = after(last.key)
-  }
+/** Removes the records of a tag that are over. */
+export function removeRows(store: Store, tag: number, isOver: (record: Buffer) => boolean): Promise<void> {
+  return eachRow(store, tag, async ({ key, record }) => {
+    if (isOver(record)) await store.commit([{ key, version: record.readDoubleLE(0) }], [[key]])
+  })
+}
+
+/** Goes through the records of a tag in steps that leave the event loop its turns. */
+async function eachRow(store: Store, tag: number, visit: (row: Row) => Promise<void>): Promise<void> {
+  for (const [start, end] of rangesOf(tag))
+    for (let from: Buffer | undefined = start; from !== undefined; ) {
+      const rows = store.range(from, end, STEP)
+      await Promise.all(rows.map(visit))
+      const last = rows.at(-1)
+      from = last && rows.length === STEP ? after(last.key) : undefined
+    }
 }
 
 function raiseFloor(store: Store, key: Buffer, cutoff: number): Promise<void> {

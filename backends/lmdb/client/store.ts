@@ -19,8 +19,8 @@ export interface RecordVersion {
 /** One change of a tree: a record to put, or none to remove it. */
 export type Change = readonly [key: TreeKey, record?: Buffer]
 
-/** Receives a record: `bytes` is lmdb's own memory, valid until the next read; `size` is the true length. */
-export type OnRecord = (bytes: Buffer, size: number) => void
+/** Receives a record in lmdb's own memory, valid until the next read. Its `length` alone is its true size. */
+export type OnRecord = (bytes: Buffer) => void
 
 /** Reads one record inside a snapshot. */
 export type ReadRecord = (key: TreeKey, onRecord?: OnRecord) => RecordVersion
@@ -121,18 +121,16 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
         lastProgress = Date.now()
       }
     },
-    transact(subject, plan) {
+    async transact(subject, plan) {
       const deadline = Date.now() + timeout
-      return Promise.resolve(
-        inTurn(subject, async () => {
-          for (;;) {
-            // The caller saw a failure by now, so nothing may be written any more.
-            if (Date.now() > deadline) throw lockTimeout(timeout)
-            const { result, conditions = [], changes, durably } = store.snapshot(plan)
-            if (changes === undefined || (await store.commit(conditions, changes, durably))) return result
-          }
-        }),
-      )
+      return inTurn(subject, async () => {
+        for (;;) {
+          // The caller saw a failure by now, so nothing may be written any more.
+          if (Date.now() > deadline) throw lockTimeout(timeout)
+          const { result, conditions = [], changes, durably } = store.snapshot(plan)
+          if (changes === undefined || (await store.commit(conditions, changes, durably))) return result
+        }
+      })
     },
     async close(release) {
       trees.closed = true
@@ -169,7 +167,7 @@ function openReader(trees: Trees): Reader {
     if (bytes === undefined) return { key, version: undefined }
     // First of all: `onRecord` may read on, and the bytes change under it.
     const version = bytes.readDoubleLE(0)
-    onRecord?.(bytes, bytes.length)
+    onRecord?.(bytes)
     return { key, version }
   }
   const beginRead = () => {
@@ -218,20 +216,15 @@ async function send(
       void (record === undefined ? tree.remove(key) : tree.put(key, record, versionOf(record)))
     }
   }
-  const nest = (depth: number): void => {
-    const condition = conditions[depth]
-    if (condition === undefined) {
-      apply()
-      return
+  // One condition inside another: a failed one voids all below it, and each has a promise.
+  const nest =
+    (inner: () => void, { key, version }: RecordVersion) =>
+    () => {
+      const tree = treeOf(trees, key)
+      blocks.push(version === undefined ? tree.ifNoExists(key, inner) : tree.ifVersion(key, version, inner))
     }
-    const { key, version } = condition
-    const tree = treeOf(trees, key)
-    const inner = () => nest(depth + 1)
-    // One condition inside another: a failed one voids all below it, and each has a promise.
-    blocks.push(version === undefined ? tree.ifNoExists(key, inner) : tree.ifVersion(key, version, inner))
-  }
   if (conditions.length === 0) blocks.push(entries.batch(apply))
-  else nest(0)
+  else conditions.reduceRight(nest, apply)()
   const flushed = durably ? whenFlushed(entries, blocks[0]) : undefined
   // lmdb has one more promise for the turn's batch and rejects it when the commit fails.
   setImmediate(() => void entries.committed.then(nothing, nothing))
@@ -259,12 +252,7 @@ function versionOf(record: Buffer): number {
   return record.length < 8 ? 0 : record.readDoubleLE(0)
 }
 
-interface TreeStats {
-  readonly pageSize: number
-  readonly treeBranchPageCount: number
-  readonly treeLeafPageCount: number
-  readonly overflowPages: number
-}
+type TreeStats = Record<'pageSize' | 'treeBranchPageCount' | 'treeLeafPageCount' | 'overflowPages', number>
 
 function treeBytes(tree: Tree): number {
   const { pageSize, treeBranchPageCount, treeLeafPageCount, overflowPages } = tree.getStats() as TreeStats

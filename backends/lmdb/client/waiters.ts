@@ -54,20 +54,14 @@ function fileWatch(file: string, onChange: () => void) {
   let watcher: FSWatcher | undefined
   let watchable = true
   let retained = 0
-  let now: NodeJS.Immediate | undefined
   let soon: NodeJS.Timeout | undefined
   let linger: NodeJS.Timeout | undefined
 
   const changed = () => {
     if (retained === 0) return
-    now ??= setImmediate(() => {
-      now = undefined
-      onChange()
-    })
-    soon ??= setTimeout(() => {
-      soon = undefined
-      onChange()
-    }, READABLE_AFTER)
+    onChange()
+    clearTimeout(soon)
+    soon = setTimeout(onChange, READABLE_AFTER)
   }
   const stop = () => {
     watcher?.close()
@@ -102,7 +96,6 @@ function fileWatch(file: string, onChange: () => void) {
       watchable = false
       clearTimeout(linger)
       clearTimeout(soon)
-      clearImmediate(now)
       stop()
     },
   }
