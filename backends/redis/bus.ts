@@ -70,10 +70,8 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
       await connection.run((client) => (client as Publisher).publish(channel, message))
     },
     subscribe(listener) {
-      const subscription = new BusSubscription(
-        { client: connection.client, channel, timeout, maxDelay },
-        listener,
-      )
+      const settings = { client: connection.client, channel, timeout, maxDelay }
+      const subscription = new BusSubscription(settings, listener)
       subscriptions.add(subscription)
       return {
         live: () => subscription.live(),
@@ -100,8 +98,6 @@ interface SubscriptionOptions {
 
 /** Keeps one subscription: connects, subscribes, asks for signs of life, and connects again elsewhere when they stay away. */
 class BusSubscription {
-  readonly #options: SubscriptionOptions
-  readonly #listener: BusListener
   #connection: RedisClient | undefined
   #subscribed = false
   #closed = false
@@ -110,14 +106,15 @@ class BusSubscription {
   #pause = RETRY_FROM
   #timer: NodeJS.Timeout | undefined
 
-  constructor(options: SubscriptionOptions, listener: BusListener) {
-    this.#options = options
-    this.#listener = listener
+  constructor(
+    private readonly options: SubscriptionOptions,
+    private readonly listener: BusListener,
+  ) {
     void this.#open()
   }
 
   live(): boolean {
-    return this.#subscribed && !this.#closed && performance.now() - this.#provenAt <= this.#options.maxDelay
+    return this.#subscribed && !this.#closed && performance.now() - this.#provenAt <= this.options.maxDelay
   }
 
   close(): void {
@@ -129,7 +126,7 @@ class BusSubscription {
   async #open(): Promise<void> {
     let connection: RedisClient | undefined
     try {
-      const client = await this.#options.client()
+      const client = await this.options.client()
       // A lazy client of a cluster knows no node before.
       if (isCluster(client) && client.status === 'wait') await client.connect()
       if (this.#closed) return
@@ -138,7 +135,7 @@ class BusSubscription {
       if (connection !== this.#connection) return
       this.#subscribed = true
       this.#pause = RETRY_FROM
-      this.#listener.up()
+      this.listener.up()
       this.#beat(connection)
     } catch (error) {
       if (connection !== undefined) return this.#drop(connection, error)
@@ -148,11 +145,11 @@ class BusSubscription {
   }
 
   async #subscribe(connection: RedisClient): Promise<void> {
-    const { channel, timeout } = this.#options
+    const { channel, timeout } = this.options
     connection.on('error', (error) => this.#drop(connection, error))
     connection.on('close', () => this.#drop(connection))
     connection.on('message', (on: string, message: string) => {
-      if (on === channel && connection === this.#connection) this.#listener.heard(message)
+      if (on === channel && connection === this.#connection) this.listener.heard(message)
     })
     const late = new Error(`Redis did not answer within ${timeout} ms.`)
     this.#later(timeout, () => this.#drop(connection, late))
@@ -168,7 +165,7 @@ class BusSubscription {
   }
 
   #beat(connection: RedisClient): void {
-    const { timeout, maxDelay } = this.#options
+    const { timeout, maxDelay } = this.options
     this.#later(maxDelay / 4, () => {
       if (connection !== this.#connection) return
       this.#beat(connection)
@@ -184,7 +181,7 @@ class BusSubscription {
     connection.disconnect()
     if (error !== undefined) report('failure', () => ({ where: 'redis bus', error }))
     if (this.#closed) return
-    if (this.#subscribed) this.#listener.down()
+    if (this.#subscribed) this.listener.down()
     this.#subscribed = false
     // Spread out, so that a server that comes back is not stormed.
     this.#later(this.#pause * (0.5 + Math.random() / 2), () => void this.#open())

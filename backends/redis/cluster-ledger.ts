@@ -6,13 +6,14 @@ import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.j
 import { inBatches } from './client/batches.js'
 import type { ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, parseStamp, stampKey, stampKeys } from './format.js'
+import { clockKeys, parseStamp, stampKeys } from './format.js'
 import {
   expectClock,
+  type LedgerStore,
   type OpenRedisLedger,
   openedOnce,
   type RedisLedger,
-  type RedisLedgerOptions,
+  snapshotKeys,
 } from './ledger.js'
 import { ledgerReader, type ReadLedger } from './reads/ledger-reader.js'
 
@@ -21,29 +22,30 @@ const PATIENCE = 5
 
 const NONE: readonly string[] = []
 
-/** The ledger on Redis Cluster. */
-export function clusterLedger(options: RedisLedgerOptions): RedisLedger {
-  return openedOnce((clock) => new OpenClusterLedger(clock, options))
+/**
+ * The ledger on Redis Cluster, where clock and stamps lie on different nodes. An invalidation moves the clock, then the
+ * stamps. A stamp is created as a placeholder, before the clock is read: an invalidation with a later time than the one
+ * that was read finds the placeholder and removes it, after which it can no longer become a stamp.
+ */
+export function clusterLedger(store: LedgerStore): RedisLedger {
+  return openedOnce((clock) => new OpenClusterLedger(clock, store))
 }
 
-/**
- * Clock and stamps lie on different nodes. An invalidation moves the clock, then the stamps. A stamp is created as a
- * placeholder, before the clock is read: an invalidation with a later time than the one that was read finds the
- * placeholder and removes it, after which it can no longer become a stamp.
- */
 class OpenClusterLedger implements OpenRedisLedger {
-  readonly storeClock: string
   readonly read: ReadLedger
-  readonly #keys: ReturnType<typeof clockKeys>
+  readonly #keys: readonly string[]
   readonly #runner: ScriptRunner
   readonly #lifetime: string
 
-  constructor(clock: string, { reads, runner, lifetime }: RedisLedgerOptions) {
-    this.storeClock = clock
-    this.read = ledgerReader(reads, clock)
-    this.#keys = clockKeys(clock)
+  constructor(
+    readonly storeClock: string,
+    { reads, runner, stampLifetime }: LedgerStore,
+  ) {
+    this.read = ledgerReader(reads, storeClock)
+    const { clock, ring } = clockKeys(storeClock)
+    this.#keys = [clock, ring]
     this.#runner = runner
-    this.#lifetime = `${lifetime}`
+    this.#lifetime = `${stampLifetime}`
   }
 
   async now(names: readonly string[]): Promise<LedgerTime> {
@@ -58,46 +60,34 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async invalidate(names: readonly string[], mode: InvalidationMode): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
-    const { clock, ring } = this.#keys
     const args = [randomUUID(), ...stamps]
-    const at = await this.#runner.runDurably({ script: scripts.advanceClock, keys: [clock, ring], args })
+    const at = await this.#runner.runDurably({ script: scripts.advanceClock, keys: this.#keys, args })
     await inBatches(stamps, (stamp) =>
       this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args: [String(at), mode] }),
     )
   }
 
   async restore(snapshot: DependencySnapshot, lifetime = this.#lifetime, again = true): Promise<Freshness> {
-    const wanted = snapshot.groups.flatMap(({ asOf, names }) =>
-      names.map((name) => ({ asOf, stamp: stampKey(this.storeClock, name) })),
-    )
+    const { stamps: wanted, asOf } = snapshotKeys(this.storeClock, snapshot)
     const placeholder = newPlaceholder()
     const before = ignoreRejection(this.read(NONE))
-    const seen = await this.#claim(
-      wanted.map(({ stamp }) => stamp),
-      placeholder,
-      lifetime,
-    )
-    const ours = wanted.filter((_, i) => seen[i] === placeholder)
+    const seen = await this.#claim(wanted, placeholder, lifetime)
+    const ours = [...wanted.keys()].filter((i) => seen[i] === placeholder)
     const { now, origins } =
       ours.length === 0
         ? { now: (await before).now, origins: [] }
-        : await this.#readClock(ours.flatMap(({ asOf, stamp }) => [stamp, `${asOf}`]))
-    const completed = await inBatches(ours, ({ stamp }, i) =>
-      this.#complete(stamp, placeholder, origins[i] as string, lifetime),
-    )
-    const isContended =
-      completed.includes(false) || seen.some((text) => text !== placeholder && text.startsWith('p'))
-    if (again && isContended) {
-      await delay(PATIENCE)
-      return this.restore(snapshot, lifetime, false)
-    }
-    let at = 0
-    const stamps = seen.map((text) => {
-      if (text !== placeholder) return parseStamp(Buffer.from(text, 'latin1'))
-      const i = at++
-      return completed[i] ? { hard: Number(origins[i]), soft: 0 } : undefined
+        : await this.#readClock(ours.flatMap((i) => [wanted[i] as string, asOf[i] as string]))
+    const stamps = seen.map((text) => parseStamp(Buffer.from(text, 'latin1')))
+    let isContended = seen.some((text) => text !== placeholder && text.startsWith('p'))
+    await inBatches(ours, async (i, at) => {
+      const origin = origins[at] as string
+      if (await this.#complete(wanted[i] as string, placeholder, origin, lifetime))
+        stamps[i] = { hard: Number(origin), soft: 0 }
+      else isContended = true
     })
-    return freshnessAt(snapshot, { now, stamps })
+    if (!again || !isContended) return freshnessAt(snapshot, { now, stamps })
+    await delay(PATIENCE)
+    return this.restore(snapshot, lifetime, false)
   }
 
   /** Reads stamps and keeps them alive; puts the placeholder where there is none. */
@@ -111,9 +101,8 @@ class OpenClusterLedger implements OpenRedisLedger {
   async #readClock(
     stampsAndTimes: readonly string[],
   ): Promise<{ readonly now: LedgerTime; readonly origins: readonly string[] }> {
-    const { clock, ring } = this.#keys
     const args = [randomUUID(), ...stampsAndTimes]
-    const reply = await this.#runner.run({ script: scripts.readClock, keys: [clock, ring], args })
+    const reply = await this.#runner.run({ script: scripts.readClock, keys: this.#keys, args })
     const [now, ...origins] = Array.isArray(reply) ? (reply as unknown[]).map(String) : []
     return { now: expectClock(now), origins }
   }

@@ -1,30 +1,18 @@
-import type { Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
+import type { Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
 import { inBatches } from './client/batches.js'
-import type { RedisConnection } from './client/connection.js'
 import { asError } from './client/errors.js'
-import type { ScriptCall, ScriptRunner } from './client/script-runner.js'
+import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { valueKey } from './format.js'
-import { leaseKey, lifetimeArg } from './lease.js'
+import { clockKeys, valueKey } from './format.js'
+import { leaseKey, lifetimeArg, releaseCall } from './lease.js'
 import { type RedisLedger, snapshotKeys } from './ledger.js'
-
-export interface EntryWritesOptions {
-  readonly connection: RedisConnection
-  readonly runner: ScriptRunner
-  readonly channel: string
-  /** ms that a stamp lives at least. */
-  readonly lifetime: number
-  readonly maxValueBytes: number
-  /** Where check and write cannot be one step. */
-  readonly clustered: RedisLedger | undefined
-}
+import type { RedisStore } from './store.js'
 
 export interface EntryWrites {
   /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
   check(key: string, value: Bytes): void
-  set(key: string, value: Bytes, options: WriteOptions): Promise<Outcome>
   /** A failed write is an Error in its place. */
   setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
   /** Returns, for each key, its failure. */
@@ -37,128 +25,102 @@ const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
 const TOGETHER = 500
 
 /** The writes of values, each of which also ends the lease of its key. */
-export function entryWrites({
-  connection,
-  runner,
-  channel,
-  lifetime,
-  maxValueBytes,
-  clustered,
-}: EntryWritesOptions): EntryWrites {
-  const lifeOfStamps = (ttl: number | undefined) =>
-    ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lifetimeArg(Math.max(ttl, lifetime))
-
-  const callOf = (key: string, value: Bytes, { token = '', ttl, ifCurrent }: WriteOptions): ScriptCall => {
-    const own = [valueKey(key), leaseKey(key)]
-    const life = ttl === undefined || ttl === Number.POSITIVE_INFINITY ? '' : lifetimeArg(ttl)
-    // A token fences a fill for ever; any other write is fenced by the time until which it may begin.
-    const args = [
-      token,
-      channel,
-      bytes(key, value, maxValueBytes),
-      life,
-      token === '' ? connection.writeDeadline() : '',
-    ]
-    const isDurable = token === ''
-    if (ifCurrent === undefined || clustered !== undefined)
-      return { script: scripts.write, keys: own, args, isDurable }
-    const { keys, asOf } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
-    return {
-      script: scripts.write,
-      keys: [...own, ...keys],
-      args: [...args, ifCurrent.snapshot.epoch, lifeOfStamps(ttl), ...asOf],
-      isDurable,
-    }
-  }
-  /** The server took the write for late: its clock is not as we thought, since we still wait. */
-  const again = async (
-    answer: unknown,
-    key: string,
-    value: Bytes,
-    options: WriteOptions,
-  ): Promise<unknown> => {
-    if (typeof answer !== 'string') return answer
-    connection.setServerTime(Number(answer))
-    return runner.runDurably(callOf(key, value, options), true)
-  }
-  const outcome = (answer: unknown): Outcome => {
-    const found = typeof answer === 'number' ? OUTCOMES[answer] : undefined
-    if (found === undefined)
-      throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(answer)}.`)
-    return found
-  }
-
-  /** On a cluster: judge, then write. What is invalidated in between is stored, and found dead by every read. */
-  const refused = async (
-    key: string,
-    { token, ttl, ifCurrent }: WriteOptions,
-  ): Promise<Outcome | undefined> => {
-    if (clustered === undefined || ifCurrent === undefined) return undefined
-    if ((await clustered.open(ifCurrent.clock).restore(ifCurrent.snapshot, lifeOfStamps(ttl))) === 'fresh')
-      return undefined
-    if (token === undefined) {
-      const [error] = await deleteMulti([key])
-      if (error !== undefined) throw error
-      return 'refused'
-    }
-    const given = await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })
-    return given === 1 ? 'refused' : 'lost'
-  }
-
-  const removed = (keys: readonly string[]): Promise<Error | undefined> =>
-    runner
-      .runDurably({
-        script: scripts.remove,
-        keys: keys.flatMap((key) => [valueKey(key), leaseKey(key)]),
-        args: [channel],
-      })
-      .then(() => undefined, asError)
-  const deleteMulti = async (keys: readonly string[]): Promise<readonly (Error | undefined)[]> => {
-    if (clustered !== undefined) return inBatches(keys, (key) => removed([key]))
-    const scripted = Array.from({ length: Math.ceil(keys.length / TOGETHER) }, (_, i) =>
-      keys.slice(i * TOGETHER, (i + 1) * TOGETHER),
-    )
-    const answers = await Promise.all(scripted.map(removed))
-    return scripted.flatMap((some, i) => some.map(() => answers[i]))
-  }
-
+export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites {
   return {
     check(key, value) {
       valueKey(key)
-      bytes(key, value, maxValueBytes)
-    },
-    deleteMulti,
-    async set(key, value, options) {
-      const call = callOf(key, value, options)
-      // A write that no token fences must not be done again later: somebody may have invalidated it by then.
-      const once = options.token === undefined
-      const verdict = await refused(key, options)
-      if (verdict !== undefined) return verdict
-      return outcome(
-        await (once ? again(await runner.runDurably(call, true), key, value, options) : runner.run(call)),
-      )
+      bytes(key, value, store.maxValueBytes)
     },
     async setMulti(all) {
-      const calls = all.map(([key, value, options]) => callOf(key, value, options))
-      const verdicts = await inBatches(all, ([key, , options]) =>
-        refused(key, options).catch((error: Error) => error),
-      )
-      const left = calls.filter((_, i) => verdicts[i] === undefined)
-      const once = all.some(([, , options]) => options.token === undefined)
-      const answers = left.length === 0 ? [] : await runner.runAll(left, once)
-      let at = 0
-      return Promise.all(
-        verdicts.map(async (verdict, i) => {
-          if (verdict !== undefined) return verdict
-          const answer = answers[at++]
-          if (answer instanceof Error) return answer
-          return again(answer, ...(all[i] as Write<Bytes>))
-            .then(outcome)
-            .catch(asError)
-        }),
-      )
+      try {
+        const calls = all.map((write) => writeCall(store, write))
+        const refusals = await inBatches(all, (write) => refusalOf(store, ledger, write).catch(asError))
+        const sent = calls.filter((_, i) => refusals[i] === undefined)
+        // A write that no token fences must not be sent again later: its key may be invalidated by then.
+        const once = calls.some(({ isDurable }) => isDurable)
+        const replies = await store.runner.runAll(sent, once)
+        let next = 0
+        return await Promise.all(
+          all.map((write, i) => refusals[i] ?? outcomeOf(store, write, replies[next++]).catch(asError)),
+        )
+      } catch (error) {
+        return all.map(() => asError(error))
+      }
     },
+    deleteMulti: (keys) => deleteAll(store, keys),
   }
+}
+
+function writeCall(store: RedisStore, [key, value, { token, ttl, ifCurrent }]: Write<Bytes>): ScriptCall {
+  const isDurable = token === undefined
+  const keys = [valueKey(key), leaseKey(key)]
+  // A token fences a fill for ever. Any other write is fenced by the time until which it may begin.
+  const deadline = isDurable ? store.connection.writeDeadline() : ''
+  const args = [token ?? '', store.channel, bytes(key, value, store.maxValueBytes), lifeOf(ttl), deadline]
+  if (ifCurrent !== undefined && !store.clustered) {
+    const { clock, ring } = clockKeys(ifCurrent.clock)
+    const { stamps, asOf } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
+    keys.push(clock, ring, ...stamps)
+    args.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
+  }
+  return { script: scripts.write, keys, args, isDurable }
+}
+
+/** A lifetime as an argument of scripts; '' is for ever. */
+function lifeOf(ttl = Number.POSITIVE_INFINITY, least = 0): string {
+  return ttl === Number.POSITIVE_INFINITY ? '' : lifetimeArg(Math.max(ttl, least))
+}
+
+/** On a cluster: judge, then write. An entry that is invalidated in between is stored, and every read finds it invalid. */
+async function refusalOf(
+  store: RedisStore,
+  ledger: RedisLedger,
+  [key, , { token, ttl, ifCurrent }]: Write<Bytes>,
+): Promise<Outcome | undefined> {
+  if (!store.clustered || ifCurrent === undefined) return undefined
+  const opened = ledger.open(ifCurrent.clock)
+  if ((await opened.restore(ifCurrent.snapshot, lifeOf(ttl, store.stampLifetime))) === 'fresh')
+    return undefined
+  if (token !== undefined)
+    return (await store.runner.run(releaseCall(store, key, token))) === 1 ? 'refused' : 'lost'
+  const [error] = await deleteAll(store, [key])
+  if (error !== undefined) throw error
+  return 'refused'
+}
+
+async function outcomeOf(
+  store: RedisStore,
+  write: Write<Bytes>,
+  reply: unknown,
+  again = true,
+): Promise<Outcome | Error> {
+  if (reply instanceof Error) return reply
+  if (typeof reply === 'string' && again) {
+    // The server took the write for late. Its clock is not as we thought, since the caller still waits.
+    store.connection.setServerTime(Number(reply))
+    return outcomeOf(store, write, await store.runner.runDurably(writeCall(store, write), true), false)
+  }
+  const outcome = typeof reply === 'number' ? OUTCOMES[reply] : undefined
+  if (outcome === undefined)
+    throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(reply)}.`)
+  return outcome
+}
+
+async function deleteAll(
+  { clustered, runner, channel }: RedisStore,
+  keys: readonly string[],
+): Promise<readonly (Error | undefined)[]> {
+  const size = clustered ? 1 : TOGETHER
+  const parts = Array.from({ length: Math.ceil(keys.length / size) }, (_, i) =>
+    keys.slice(i * size, (i + 1) * size),
+  )
+  const errors = await inBatches(parts, (part) => {
+    const pairs = part.flatMap((key) => [valueKey(key), leaseKey(key)])
+    return runner
+      .runDurably({ script: scripts.remove, keys: pairs, args: [channel] })
+      .then(() => undefined, asError)
+  })
+  return parts.flatMap((part, i) => part.map(() => errors[i]))
 }
 
 /** ioredis writes any other array of bytes as a list of numbers. */

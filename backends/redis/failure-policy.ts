@@ -11,14 +11,10 @@ import type { LedgerTime } from '../../src/ledger/snapshot.js'
 import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
 import type { RedisLedger } from './ledger.js'
+import type { Reads } from './reads/read-batcher.js'
 
-/**
- * The consequences of a failed operation. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
- * always rejects, is remembered until it could be repeated, and hides its keys from this process meanwhile.
- */
 export interface FailurePolicyOptions {
-  readonly get: (key: string) => Promise<Bytes | undefined>
-  readonly getMulti: (keys: readonly string[]) => Promise<(Bytes | undefined)[]>
+  readonly reads: Reads
   readonly writes: EntryWrites
   readonly lease: LeaseOperations<Bytes>
   readonly ledger: RedisLedger
@@ -26,11 +22,7 @@ export interface FailurePolicyOptions {
   readonly failOpen: boolean
 }
 
-type Operation = 'get' | 'set' | 'delete' | 'getMulti' | 'setMulti' | 'deleteMulti'
-
-export type GuardedOperations = Required<
-  Pick<BackendSpec<Bytes>, Operation | keyof LeaseOperations<Bytes>>
-> & { readonly ledger: Ledger }
+type Guarded<K extends keyof BackendSpec<Bytes>> = Required<Pick<BackendSpec<Bytes>, K>>
 
 /** State that the operations share. */
 interface Policy extends FailurePolicyOptions {
@@ -39,37 +31,50 @@ interface Policy extends FailurePolicyOptions {
    * the true content of the store, so no miss replaces a read that failed.
    */
   readonly stolen: Map<string, string>
-  readonly unfenced: UnfencedLeases
+  readonly unfenced: ReturnType<typeof unfencedLeases>
 }
 
-export function failurePolicy(options: FailurePolicyOptions): GuardedOperations {
+/**
+ * The consequences of a failed operation. A read rejects, or is a miss with `failOpen`. A write rejects. An invalidation
+ * always rejects, is remembered until it could be repeated, and hides its keys from this process meanwhile.
+ */
+export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<Bytes>, 'name'> {
   const policy: Policy = { ...options, stolen: new Map(), unfenced: unfencedLeases(options.failOpen) }
   return {
     ...guardedReads(policy),
-    ...guardedWrites(policy),
+    set: async (...write) => (await setAll(policy, 'set', [write]))[0] as Outcome,
+    setMulti: (writes) => setAll(policy, 'setMulti', writes),
+    delete: (key) => removeAll(policy, [key]),
+    deleteMulti: (keys) => removeAll(policy, keys),
     ...guardedLease(policy),
     ledger: guardedLedger(policy),
   }
 }
 
-/** With `failOpen`, a replacement for a failure that is not the caller's own mistake. */
+/** Whether a failure is reported instead of thrown: with `failOpen`, unless it is the caller's own mistake. */
+function isTolerated({ failOpen }: Policy, where: string, key: string | undefined, error: unknown): boolean {
+  if (!failOpen || CorralError.is(error, 'ERR_CLOSED') || CorralError.is(error, 'ERR_KEY')) return false
+  report('failure', () => ({ where: `redis ${where}`, key, error }))
+  return true
+}
+
+/** The outcome of the work, or a replacement if it failed and that is tolerated. */
 function orElseOpen<T>(
-  { failOpen }: Policy,
+  policy: Policy,
   where: string,
   key: string | undefined,
   work: MaybePromise<T>,
   instead: () => T,
 ): MaybePromise<T> {
-  if (!failOpen || !isPromise(work)) return work
+  if (!policy.failOpen || !isPromise(work)) return work
   return work.catch((error: unknown) => {
-    if (CorralError.is(error, 'ERR_CLOSED') || CorralError.is(error, 'ERR_KEY')) throw error
-    report('failure', () => ({ where: `redis ${where}`, key, error }))
+    if (!isTolerated(policy, where, key, error)) throw error
     return instead()
   })
 }
 
-function guardedReads(policy: Policy): Pick<GuardedOperations, 'get' | 'getMulti'> {
-  const { get, getMulti, recovery, failOpen, stolen } = policy
+function guardedReads(policy: Policy): Guarded<'get' | 'getMulti'> {
+  const { reads, recovery, stolen, failOpen } = policy
   const isStolen = (key: string) => stolen.size > 0 && [...stolen.values()].includes(key)
   const isHidden = (key: string) => recovery.size > 0 && recovery.hides(key)
   return {
@@ -77,17 +82,18 @@ function guardedReads(policy: Policy): Pick<GuardedOperations, 'get' | 'getMulti
       if (isStolen(key)) {
         // The caller takes a miss for the truth, so an invalidation that failed since the theft is repeated first.
         if (recovery.hasFailed(key)) return removeAll(policy, [key]).then(() => undefined)
-        return isHidden(key) ? undefined : recovery.watch(key, get(key))
+        return isHidden(key) ? undefined : recovery.watch(key, reads.get(valueKey(key)))
       }
       if (isHidden(key)) return undefined
-      return failOpen ? orElseOpen(policy, 'get', key, get(key), () => undefined) : get(key)
+      const found = reads.get(valueKey(key))
+      return failOpen ? orElseOpen(policy, 'get', key, found, () => undefined) : found
     },
     getMulti(keys) {
-      const found = orElseOpen<readonly (Bytes | undefined)[]>(
+      const found: MaybePromise<readonly (Bytes | undefined)[]> = orElseOpen(
         policy,
         'getMulti',
         keys[0],
-        getMulti(keys),
+        reads.getMulti(keys.map(valueKey)),
         () => keys.map(() => undefined),
       )
       if (recovery.size === 0 || !isPromise(found)) return found
@@ -110,65 +116,36 @@ async function removeAll({ recovery, unfenced, writes }: Policy, keys: readonly 
   if (failure !== undefined) throw failure
 }
 
-function guardedWrites(
+async function setAll(
   policy: Policy,
-): Pick<GuardedOperations, 'set' | 'setMulti' | 'delete' | 'deleteMulti'> {
-  const { writes, recovery, stolen, unfenced } = policy
-  return {
-    async set(key, value, options) {
-      const { token, ifCurrent } = options
-      if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
-      if (token === undefined) {
-        unfenced.revokeAll()
-        writes.check(key, value)
-        const since = recovery.failures
-        const outcome = await recovery.watch(key, writes.set(key, value, options))
-        recovery.succeeded(key, since)
-        return outcome
-      }
-      const known = unfenced.outcomeOf(token)
-      if (known !== undefined) return known
-      const written = writes.set(key, value, options)
-      const watched = stolen.delete(token) ? recovery.watch(key, written) : written
-      return orElseOpen<Outcome>(policy, 'set', key, watched, () => 'lost')
-    },
-    setMulti: (all) => setAll(policy, all),
-    delete: (key) => removeAll(policy, [key]),
-    deleteMulti: (keys) => removeAll(policy, keys),
-  }
-}
-
-async function setAll(policy: Policy, all: readonly Write<Bytes>[]): Promise<readonly Outcome[]> {
+  where: string,
+  all: readonly Write<Bytes>[],
+): Promise<readonly Outcome[]> {
   const { writes, recovery, stolen, unfenced, failOpen } = policy
   for (const [key, value, { token, ifCurrent }] of all) {
     if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
     if (token === undefined) unfenced.revokeAll()
-    writes.check(key, value)
+    if (token === undefined || !failOpen) writes.check(key, value)
   }
-  const outcomes = all.map(([, , { token }]) => (token === undefined ? undefined : unfenced.outcomeOf(token)))
-  const sent = all.flatMap((write, place) => (outcomes[place] === undefined ? [{ write, place }] : []))
+  const known = all.map(([, , { token }]) => (token === undefined ? undefined : unfenced.outcomeOf(token)))
+  const isInvalidation = all.map(([, , { token }]) => token === undefined || stolen.delete(token))
   const since = recovery.failures
-  const results =
-    sent.length === 0
-      ? []
-      : await writes.setMulti(sent.map(({ write }) => write)).catch((error: Error) => sent.map(() => error))
+  const results = await writes.setMulti(all.filter((_, i) => known[i] === undefined))
+  let next = 0
   let failure: Error | undefined
-  sent.forEach(({ write: [key, , { token }], place }, i) => {
-    const result =
-      results[i] ?? new CorralError('ERR_BACKEND', 'Redis returned fewer outcomes than there were writes.')
+  const outcomes = all.map(([key, , { token }], i): Outcome => {
+    const result = known[i] ?? (results[next++] as Outcome | Error)
     const isPlain = token === undefined
-    const invalidates = isPlain || stolen.delete(token)
     if (!(result instanceof Error)) {
       if (isPlain) recovery.succeeded(key, since)
-      outcomes[place] = result
-      return
+      return result
     }
-    if (invalidates) recovery.failedKey(key)
-    if (isPlain || !failOpen) failure ??= result
-    else report('failure', () => ({ where: 'redis setMulti', key, error: result }))
+    if (isInvalidation[i]) recovery.failedKey(key)
+    if (isPlain || !isTolerated(policy, where, key, result)) failure ??= result
+    return 'lost'
   })
   if (failure !== undefined) throw failure
-  return outcomes.map((outcome) => outcome ?? 'lost')
+  return outcomes
 }
 
 function guardedLease(policy: Policy): LeaseOperations<Bytes> {
@@ -261,32 +238,25 @@ function unreachableTime(): LedgerTime {
   return { epoch: `unreachable:${randomUUID()}`, at: 0 }
 }
 
-/** Leases that no store knows of, granted with `failOpen`: the holder creates for the callers of this process only. */
-interface UnfencedLeases {
-  newToken(): string
-  owns(token: string): boolean
-  /** The outcome of a fill that needs no server. */
-  outcomeOf(token: string): Outcome | undefined
-  /**
-   * An invalidation of this process, of any name, and whether or not Redis received it: a value created without a fence
-   * must not be shared with later callers.
-   */
-  revokeAll(): void
-}
-
 const UNFENCED = 'unfenced:'
 
-function unfencedLeases(failOpen: boolean): UnfencedLeases {
+/** Leases that no store knows of, granted with `failOpen`: the holder creates for the callers of this process only. */
+function unfencedLeases(failOpen: boolean) {
   let invalidations = 0
   const owns = (token: string) => failOpen && token.startsWith(UNFENCED)
   return {
     owns,
     newToken: () => `${UNFENCED}${invalidations}:${randomUUID()}`,
-    outcomeOf(token) {
+    /** The outcome of a fill that needs no server. */
+    outcomeOf(token: string): Outcome | undefined {
       if (token === '') return 'lost'
       if (!owns(token)) return undefined
       return token.startsWith(`${UNFENCED}${invalidations}:`) ? 'stored' : 'lost'
     },
+    /**
+     * An invalidation of this process, of any name, and whether or not Redis received it: a value created without a fence
+     * must not be shared with later callers.
+     */
     revokeAll: () => void invalidations++,
   }
 }

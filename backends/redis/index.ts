@@ -4,15 +4,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
 import { breaker } from './client/breaker.js'
-import {
-  isCluster,
-  openCluster,
-  openStandalone,
-  optionsOf,
-  prefixOf,
-  type RedisClient,
-  rejectUnsafeClient,
-} from './client/client.js'
+import { type RedisClient, rejectUnsafeClient } from './client/client.js'
 import { atMost, RedisConnection } from './client/connection.js'
 import { isUnreachable } from './client/errors.js'
 import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
@@ -21,13 +13,14 @@ import { clusterLedger } from './cluster-ledger.js'
 import { closable } from './drain.js'
 import { type EntryWrites, entryWrites } from './entries.js'
 import { failurePolicy } from './failure-policy.js'
-import { clockKeys, RESERVED, valueKey } from './format.js'
+import { clockKeys, RESERVED } from './format.js'
 import { redisLeases } from './lease.js'
 import { type RedisLedger, standaloneLedger } from './ledger.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
 import { clusterBatcher } from './reads/cluster-batcher.js'
 import { clusterFetch, standaloneFetch } from './reads/fetch.js'
 import { type BatchedReads, type FetchKeys, ReadBatcher } from './reads/read-batcher.js'
+import type { RedisStore } from './store.js'
 import { ChannelSubscription, ShardSubscriptions, type WakeSubscriptions } from './wake/subscriptions.js'
 
 export { type RedisBus, type RedisBusOptions, redisBus } from './bus.js'
@@ -51,23 +44,14 @@ const MAX_REPLY = 1_024 * 1_024
 export function redis(given: string | RedisClient | RedisBackendOptions): Backend<Bytes> {
   const settings = parseOptions(given)
   const { source, timeout } = settings
-  const clustered = 'client' in source ? isCluster(source.client) : 'nodes' in source
-  const prefix = keyPrefixOf(source)
-  const channel = `${RESERVED}wake:${clustered ? 0 : databaseOf(source)}`
+  const { clustered, prefix } = source
   const connection = connectionFor(settings)
-  const reads = readsOver(connection, settings, clustered, prefix)
+  const reads = readsOver(connection, settings)
   const runner = scriptRunner(connection, settings.replicas, clustered)
-  const ledgerOptions = { reads, runner, lifetime: settings.stampLifetime }
-  const split = clustered ? clusterLedger(ledgerOptions) : undefined
-  const ledger = split ?? standaloneLedger(ledgerOptions)
-  const writes = entryWrites({
-    connection,
-    runner,
-    channel,
-    lifetime: settings.stampLifetime,
-    maxValueBytes: settings.maxValueBytes,
-    clustered: split,
-  })
+  const channel = `${RESERVED}wake:${source.database}`
+  const store: RedisStore = { ...settings, connection, reads, runner, channel, prefix, clustered }
+  const ledger = clustered ? clusterLedger(store) : standaloneLedger(store)
+  const writes = entryWrites(store, ledger)
   const waiters = leaseWaiters<Buffer>({
     store: 'redis',
     poll: { from: 5, to: 250, growth: 3 },
@@ -77,21 +61,9 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const subscriptions: WakeSubscriptions = clustered
     ? new ShardSubscriptions(connection.client, prefix, waiters, channels)
     : channels
-  const recovery = recoveryOver(settings, writes, ledger, runner)
+  const recovery = recoveryOver(settings.recovery, writes, ledger, runner)
   connection.onReady(() => void recovery.replay())
-  const guarded = failurePolicy({
-    get: (key) => reads.get(valueKey(key)),
-    getMulti: (keys) => reads.getMulti(keys.map(valueKey)),
-    writes,
-    lease: redisLeases({
-      ...{ runner, waiters, subscriptions, channel, prefix, clustered },
-      stampLifetime: settings.stampLifetime,
-      get: reads.get,
-    }),
-    ledger,
-    recovery,
-    failOpen: settings.failOpen,
-  })
+  const lease = redisLeases({ store, waiters, subscriptions })
   const close = async () => {
     drain.shut()
     waiters.close()
@@ -107,7 +79,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
-    ...guarded,
+    ...failurePolicy({ reads, writes, lease, ledger, recovery, failOpen: settings.failOpen }),
     close: () => (closing ??= close()),
   })
   const drain = closable(backend, () => reads.isBusy || connection.isBusy)
@@ -117,36 +89,29 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
 function connectionFor({ source, timeout, maxPending, breaker: limits }: RedisSettings): RedisConnection {
   return new RedisConnection({
     open: async () => {
-      const client = await connect(source)
+      const client = await source.open()
       rejectUnsafeClient(client)
       return client
     },
-    isOurs: !('client' in source),
+    isOurs: source.isOurs,
     timeout,
     maxPending,
-    breaker: limits && breaker(limits.failures, limits.cooldown),
+    breaker: limits ? breaker(limits.failures, limits.cooldown) : undefined,
   })
 }
 
 function readsOver(
   connection: RedisConnection,
-  { timeout, maxPending, maxBatch }: RedisSettings,
-  clustered: boolean,
-  prefix: string,
+  { source, timeout, maxPending, maxBatch }: RedisSettings,
 ): BatchedReads {
   const batched = (fetch: FetchKeys) =>
     new ReadBatcher({ fetch, timeout, maxWaiting: maxPending, maxKeys: maxBatch, maxBytes: MAX_REPLY })
-  if (!clustered) return batched(standaloneFetch(connection))
-  const { nodeOf, fetch } = clusterFetch(connection, prefix)
+  if (!source.clustered) return batched(standaloneFetch(connection))
+  const { nodeOf, fetch } = clusterFetch(connection, source.prefix)
   return clusterBatcher(nodeOf, () => batched(fetch))
 }
 
-function recoveryOver(
-  { recovery: max }: RedisSettings,
-  writes: EntryWrites,
-  ledger: RedisLedger,
-  runner: ScriptRunner,
-): Recovery {
+function recoveryOver(max: number, writes: EntryWrites, ledger: RedisLedger, runner: ScriptRunner): Recovery {
   return new Recovery({
     name: 'redis',
     max,
@@ -160,24 +125,4 @@ function recoveryOver(
       },
     },
   })
-}
-
-function connect(source: RedisSettings['source']): Promise<RedisClient> {
-  if ('client' in source) return Promise.resolve(source.client)
-  return 'nodes' in source
-    ? openCluster(source.nodes, source.connection, source.clusterOptions)
-    : openStandalone(source.url, source.connection)
-}
-
-function keyPrefixOf(source: RedisSettings['source']): string {
-  if (!('client' in source)) return `${source.connection.keyPrefix ?? ''}`
-  return prefixOf(source.client)
-}
-
-/** As ioredis sees it: the URL goes before the options. */
-function databaseOf(source: RedisSettings['source']): number {
-  if ('client' in source) return optionsOf(source.client).db ?? 0
-  if ('nodes' in source) return 0
-  const inUrl = /^rediss?:\/\/[^/]+\/(\d+)/.exec(source.url ?? '')?.[1]
-  return inUrl === undefined ? (source.connection.db ?? 0) : Number(inUrl)
 }

@@ -4,26 +4,18 @@ import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/b
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { isUnreachable } from './client/errors.js'
-import type { ScriptCall, ScriptRunner } from './client/script-runner.js'
+import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
 import { clockKeys, companion, parseStamp, stampKeys, valueKey } from './format.js'
 import { expectClock } from './ledger.js'
+import type { RedisStore } from './store.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
 
 export interface RedisLeasesOptions {
-  readonly runner: ScriptRunner
+  readonly store: RedisStore
   readonly waiters: LeaseWaiters<Buffer>
   readonly subscriptions: WakeSubscriptions
-  readonly channel: string
-  /** The prefix that the client puts before every key. */
-  readonly prefix: string
-  /** Whether the keys of a lease and of a ledger may lie on different nodes. */
-  readonly clustered: boolean
-  /** ms that a stamp lives after it was last needed. */
-  readonly stampLifetime: number
-  /** The bytes of a key. */
-  readonly get: (key: string) => Promise<Buffer | undefined>
 }
 
 export function leaseKey(key: string): string {
@@ -32,25 +24,26 @@ export function leaseKey(key: string): string {
 
 /** The fenced lease of a key: a token in a key of its own, in the slot of the value, that expires with its holder. */
 export function redisLeases(options: RedisLeasesOptions): LeaseOperations<Bytes> {
-  const { runner, get } = options
+  const { store } = options
+  const { runner, reads } = store
   return {
     acquire: (key, ms, how = {}) => acquire(options, key, ms, how),
     async renew(key, token, ms) {
       const args = [token, lifetimeArg(ms)]
       return (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args })) === 1
     },
-    release: (key, token) => release(options, key, token),
-    held: async (key) => (await get(leaseKey(key))) !== undefined,
+    release: async (key, token) => (await runner.run(releaseCall(store, key, token))) === 1,
+    held: async (key) => (await reads.get(leaseKey(key))) !== undefined,
   }
 }
 
 async function acquire(
-  options: RedisLeasesOptions,
+  { store, waiters, subscriptions }: RedisLeasesOptions,
   key: string,
   ms: number,
   how: AcquireOptions,
 ): Promise<StoreAcquired<Bytes>> {
-  const { runner, waiters, subscriptions, prefix, get } = options
+  const { runner, prefix, reads } = store
   const lease = leaseKey(key)
   const token = randomUUID()
   const preparing = subscriptions.prepare()
@@ -60,11 +53,11 @@ async function acquire(
   const waiter = how.steal ? undefined : waiters.join(prefix + lease, mark)
   let reply: unknown
   try {
-    reply = await runner.run(acquireCall(options, key, token, ms, mark, how))
+    reply = await runner.run(acquireCall(store, key, token, ms, mark, how))
   } catch (error) {
     waiter?.leave()
     // A frozen server may grant it later. It executes the release after that.
-    if (isUnreachable(error)) void ignoreRejection(release(options, key, token))
+    if (isUnreachable(error)) void ignoreRejection(runner.run(releaseCall(store, key, token)))
     throw error
   }
   const [remaining, holder] = reply as [number, Buffer]
@@ -74,14 +67,14 @@ async function acquire(
   }
   /** `undefined`: for as long as was known. */
   const stillHeld = async (): Promise<undefined | 0> =>
-    (await get(lease))?.subarray(0, TOKEN_LENGTH).equals(holder) ? undefined : 0
+    (await reads.get(lease))?.subarray(0, TOKEN_LENGTH).equals(holder) ? undefined : 0
   const stop = subscriptions.listen(prefix + lease)
   return { remaining, settled: waiter.untilOver(remaining, stillHeld).finally(stop) }
 }
 
 /** The question about the ledger goes along where one script may touch the keys of both, which a Cluster refuses. */
 function acquireCall(
-  { channel, clustered, stampLifetime }: RedisLeasesOptions,
+  { channel, clustered, stampLifetime }: RedisStore,
   key: string,
   token: string,
   ms: number,
@@ -106,12 +99,8 @@ function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcqu
     : { ...granted, asOf: expectClock(clock), stamps: stamps.map(parseStamp) }
 }
 
-async function release(
-  { runner, channel }: RedisLeasesOptions,
-  key: string,
-  token: string,
-): Promise<boolean> {
-  return (await runner.run({ script: scripts.release, keys: [leaseKey(key)], args: [token, channel] })) === 1
+export function releaseCall({ channel }: RedisStore, key: string, token: string): ScriptCall {
+  return { script: scripts.release, keys: [leaseKey(key)], args: [token, channel] }
 }
 
 /** Redis takes whole milliseconds above zero; what is beyond counting is a hundred years. */

@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { CorralError } from '../../src/base/errors.js'
 import type { Freshness, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
-import type { ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, parseClock, stampKey, stampKeys } from './format.js'
+import { clockKeys, parseClock, stampKeys } from './format.js'
 import { cachingLedgerReader } from './reads/ledger-reader.js'
-import type { Reads } from './reads/read-batcher.js'
+import type { RedisStore } from './store.js'
 
 export interface RedisLedger extends Ledger {
   open(clock: string): OpenRedisLedger
@@ -17,40 +16,34 @@ export interface OpenRedisLedger extends OpenLedger {
   restore(snapshot: DependencySnapshot, lifetime?: string): Promise<Freshness>
 }
 
-export interface RedisLedgerOptions {
-  readonly reads: Reads
-  readonly runner: ScriptRunner
-  /** ms that a stamp lives after it was last needed. */
-  readonly lifetime: number
-}
+/** The parts of the store that a ledger uses. */
+export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime'>
 
 const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
-export function standaloneLedger({ reads, runner, lifetime }: RedisLedgerOptions): RedisLedger {
+export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore): RedisLedger {
+  const lifetime = `${stampLifetime}`
   return openedOnce((clock) => {
-    const keys = clockKeys(clock)
+    const { clock: key, ring } = clockKeys(clock)
     return {
       storeClock: clock,
       read: cachingLedgerReader(reads, clock),
       async now(names) {
-        const call = {
-          script: scripts.now,
-          keys: [keys.clock, ...stampKeys(clock, names)],
-          args: [randomUUID(), `${lifetime}`],
-        }
-        return expectClock(await runner.run(call))
+        const stamps = stampKeys(clock, names)
+        const args = [randomUUID(), lifetime]
+        return expectClock(await runner.run({ script: scripts.now, keys: [key, ...stamps], args }))
       },
-      async restore(snapshot, life = `${lifetime}`) {
-        const { keys, asOf } = snapshotKeys(clock, snapshot)
+      async restore(snapshot, life = lifetime) {
+        const { stamps, asOf } = snapshotKeys(clock, snapshot)
         const args = [snapshot.epoch, life, ...asOf]
-        const verdict = await runner.run({ script: scripts.validate, keys, args })
+        const verdict = await runner.run({ script: scripts.validate, keys: [key, ring, ...stamps], args })
         return VERDICTS[Number(verdict)] ?? 'invalid'
       },
       async invalidate(names, mode) {
         await runner.runDurably({
           script: scripts.invalidate,
-          keys: [keys.clock, keys.ring, ...stampKeys(clock, names)],
+          keys: [key, ring, ...stampKeys(clock, names)],
           args: [randomUUID(), mode],
         })
       },
@@ -71,16 +64,15 @@ export function openedOnce(open: (clock: string) => OpenRedisLedger): RedisLedge
   }
 }
 
-/** The keys of a snapshot, and for each of its stamps the time that the stamp must not be newer than. */
+/** The stamps of a snapshot, and for each the time that it must not be newer than. */
 export function snapshotKeys(
-  name: string,
-  snapshot: DependencySnapshot,
-): { readonly keys: readonly string[]; readonly asOf: readonly string[] } {
-  const { clock, ring } = clockKeys(name)
-  const pairs = snapshot.groups.flatMap(({ asOf, names }) =>
-    names.map((dependency) => [stampKey(name, dependency), `${asOf}`] as const),
-  )
-  return { keys: [clock, ring, ...pairs.map(([key]) => key)], asOf: pairs.map(([, asOf]) => asOf) }
+  clock: string,
+  { groups }: DependencySnapshot,
+): { readonly stamps: readonly string[]; readonly asOf: readonly string[] } {
+  return {
+    stamps: groups.flatMap(({ names }) => stampKeys(clock, names)),
+    asOf: groups.flatMap(({ asOf, names }) => names.map(() => `${asOf}`)),
+  }
 }
 
 export function expectClock(reply: unknown): LedgerTime {

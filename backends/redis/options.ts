@@ -6,10 +6,16 @@ import {
   type ClusterOptions,
   type Connection,
   checkUrl,
+  isCluster,
   isRedisClient,
+  openCluster,
+  openStandalone,
+  optionsOf,
+  prefixOf,
   type RedisClient,
   rejectUnsafeClient,
 } from './client/client.js'
+import type { Replicas } from './client/script-runner.js'
 
 /** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and the behaviour while it is away. */
 export interface RedisBackendOptions {
@@ -48,27 +54,20 @@ export interface RedisBackendOptions {
   readonly stampLifetime?: Duration
 }
 
-/** The options, read and checked. */
-export interface RedisSettings {
-  readonly source:
-    | { readonly client: RedisClient }
-    | { readonly url: string | undefined; readonly connection: Connection }
-    | {
-        readonly nodes: readonly ClusterNode[]
-        readonly connection: Connection
-        readonly clusterOptions: ClusterOptions
-      }
-  readonly timeout: number
-  readonly maxPending: number
-  readonly maxBatch: number
-  readonly maxValueBytes: number
-  readonly failOpen: boolean
-  /** Invalidations to remember; 0: none. */
-  readonly recovery: number
-  readonly breaker: { readonly failures: number; readonly cooldown: number } | undefined
-  readonly replicas: { readonly count: number; readonly timeout: number } | undefined
-  readonly stampLifetime: number
+/** The server, and the way to reach it. */
+interface RedisSource {
+  /** Makes the client, or returns the one that was passed. */
+  readonly open: () => Promise<RedisClient>
+  /** Whether this backend closes the client. */
+  readonly isOurs: boolean
+  readonly clustered: boolean
+  /** The prefix that the client puts before every key. */
+  readonly prefix: string
+  readonly database: number
 }
+
+/** The options, read and checked: times in ms. */
+export type RedisSettings = ReturnType<typeof parseOptions>
 
 const KNOWN: readonly (keyof RedisBackendOptions)[] = [
   'url',
@@ -88,7 +87,7 @@ const KNOWN: readonly (keyof RedisBackendOptions)[] = [
 ]
 
 /** @throws CorralError `ERR_OPTION` for an option that is invalid. */
-export function parseOptions(given: string | RedisClient | RedisBackendOptions): RedisSettings {
+export function parseOptions(given: string | RedisClient | RedisBackendOptions) {
   const options: RedisBackendOptions =
     typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
   expectThat(
@@ -97,7 +96,7 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions):
     "redis() to receive a URL such as 'redis://host:6379', a client or options",
   )
   rejectUnknownOptions(options, KNOWN, 'redis()')
-  const { recovery = true, breaker = {}, replicas, failOpen = false } = options
+  const { recovery = true, breaker = {}, failOpen = false } = options
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   expectFlag(failOpen, 'failOpen')
   if (typeof recovery !== 'object') expectFlag(recovery, 'recovery')
@@ -109,15 +108,13 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions):
     maxBatch: count(options.maxBatch ?? 512, 'maxBatch'),
     maxValueBytes: count(options.maxValueBytes ?? 512 * 1_024 * 1_024, 'maxValueBytes'),
     failOpen,
+    /** Invalidations to remember; 0: none. */
     recovery: typeof recovery === 'object' ? count(recovery.max, 'recovery.max') : recovery ? 10_000 : 0,
-    breaker:
-      breaker === false
-        ? undefined
-        : {
-            failures: count(breaker.failures ?? 5, 'breaker.failures'),
-            cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
-          },
-    replicas: replicas && parseReplicas(replicas, timeout),
+    breaker: breaker !== false && {
+      failures: count(breaker.failures ?? 5, 'breaker.failures'),
+      cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
+    },
+    replicas: options.replicas && parseReplicas(options.replicas, timeout),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
   }
 }
@@ -126,44 +123,46 @@ function expectFlag(value: unknown, name: string): asserts value is boolean {
   expectOneOf(value, `\`${name}\``, [true, false])
 }
 
-function parseSource(options: RedisBackendOptions): RedisSettings['source'] {
-  const { url, connection, cluster, clusterOptions = {}, client } = options
+function parseSource(options: RedisBackendOptions): RedisSource {
+  const { url, connection = {}, cluster, clusterOptions = {}, client } = options
   if (client !== undefined) {
     expectThat(isRedisClient(client), client, '`client` to be a client of ioredis 5 or 6')
-    if ((url ?? connection ?? cluster) !== undefined)
+    if ((url ?? options.connection ?? cluster) !== undefined)
       throw new CorralError(
         'ERR_OPTION',
         'Expected either a `client` or the place of the server, got both. Drop one of them.',
       )
     rejectUnsafeClient(client)
-    return { client }
+    const { db: database = 0 } = optionsOf(client)
+    const [clustered, prefix] = [isCluster(client), prefixOf(client)]
+    return { open: async () => client, isOurs: false, clustered, prefix, database }
   }
-  expectThat(
-    connection === undefined || (typeof connection === 'object' && connection !== null),
-    connection,
-    '`connection` to be options of ioredis',
-  )
+  const isObject = typeof connection === 'object' && connection !== null
+  expectThat(isObject, connection, '`connection` to be options of ioredis')
+  const { keyPrefix = '', db = 0 } = connection
   if (cluster !== undefined) {
+    const isList = Array.isArray(cluster) && cluster.length > 0
+    expectThat(isList, cluster, "`cluster` to list start-up nodes such as 'host:7000'")
+    cluster.forEach(checkNode)
     expectThat(
-      Array.isArray(cluster) && cluster.length > 0,
-      cluster,
-      "`cluster` to list start-up nodes such as 'host:7000'",
+      connection.keyPrefix === undefined,
+      keyPrefix,
+      'no `keyPrefix` with `cluster`',
+      'It would part keys from their leases. Put prefix() into the chain instead.',
     )
-    for (const node of cluster) checkNode(node)
-    if (connection?.keyPrefix !== undefined)
-      throw new CorralError(
-        'ERR_OPTION',
-        'Expected no `keyPrefix` with `cluster`: it would part keys from their leases. Put prefix() into the chain instead.',
-      )
-    return { nodes: cluster, connection: connection ?? {}, clusterOptions }
+    const open = () => openCluster(cluster, connection, clusterOptions)
+    return { open, isOurs: true, clustered: true, prefix: '', database: 0 }
   }
   if (url !== undefined) checkUrl(url)
-  if (url === undefined && connection === undefined)
+  else if (options.connection === undefined)
     throw new CorralError(
       'ERR_OPTION',
       'Expected the place of the server, got none. Give redis() a URL, a client, `connection` or `cluster`.',
     )
-  return { url, connection: connection ?? {} }
+  // As for ioredis, the URL goes before the options.
+  const inUrl = /^rediss?:\/\/[^/]+\/(\d+)/.exec(url ?? '')?.[1]
+  const open = () => openStandalone(url, connection)
+  return { open, isOurs: true, clustered: false, prefix: `${keyPrefix}`, database: Number(inUrl ?? db) }
 }
 
 function checkNode(node: ClusterNode): void {
@@ -177,7 +176,7 @@ function checkNode(node: ClusterNode): void {
 function parseReplicas(
   { count, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
   limit: number,
-): RedisSettings['replicas'] {
+): Replicas {
   const timeout = milliseconds(given, 'replicas.timeout')
   expectThat(
     timeout < limit,

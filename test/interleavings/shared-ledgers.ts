@@ -145,7 +145,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
   const get = (key: string) => step(`get ${key}`, () => server.texts.get(key), { asks: true })
   const ledger = () =>
     clusterLedger({
-      lifetime: 60_000,
+      stampLifetime: 60_000,
       runner: { run, runDurably: run, runAll: (calls) => Promise.all(calls.map(run)) },
       reads: {
         get: () => Promise.reject(new Error('Expected the ledger to read no entries')),

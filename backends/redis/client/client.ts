@@ -1,5 +1,6 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { expectThat } from '../../../src/base/options.js'
 
 /** The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
 export interface RedisClient {
@@ -57,16 +58,20 @@ export function isCluster(client: RedisClient): boolean {
   return (client as unknown as { readonly isCluster?: unknown }).isCluster === true
 }
 
-/** The node that has a slot, as far as the client knows; slots that it knows nothing of are each on their own. */
-export function nodeOf(client: RedisClient, slot: number): string {
+/** The primary of a slot and its replicas, as far as the client knows. */
+function nodesOf(client: RedisClient, slot: number): readonly string[] | undefined {
   const { slots } = client as unknown as { readonly slots?: readonly (readonly string[] | undefined)[] }
-  return slots?.[slot]?.join(';') ?? `slot ${slot}`
+  return slots?.[slot]
+}
+
+/** A name for the nodes that have a slot. Each slot that the client does not know is on its own. */
+export function nodeOf(client: RedisClient, slot: number): string {
+  return nodesOf(client, slot)?.join(';') ?? `slot ${slot}`
 }
 
 /** The primary that has a slot, '' while the client does not know. */
 export function primaryOf(client: RedisClient, slot: number): string {
-  const { slots } = client as unknown as { readonly slots?: readonly (readonly string[] | undefined)[] }
-  return slots?.[slot]?.[0] ?? ''
+  return nodesOf(client, slot)?.[0] ?? ''
 }
 
 /** Knows an ioredis client by what it can do: the application's ioredis may be another copy than ours. */
@@ -89,11 +94,13 @@ export function prefixOf(client: RedisClient): string {
  * that moves the keys of a cluster out of the slots of their leases.
  */
 export function rejectUnsafeClient(client: RedisClient): void {
-  if (isCluster(client) && prefixOf(client) !== '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a cluster client without \`keyPrefix\`, got '${prefixOf(client)}': it would part keys from their leases. Put prefix() into the chain instead.`,
-    )
+  const prefix = prefixOf(client)
+  expectThat(
+    !isCluster(client) || prefix === '',
+    prefix,
+    'a cluster client without `keyPrefix`',
+    'It would part keys from their leases. Put prefix() into the chain instead.',
+  )
   const { scaleReads = 'master', role = 'master', readOnly = false } = optionsOf(client)
   if (scaleReads !== 'master' || role !== 'master' || readOnly)
     throw new CorralError(
@@ -127,9 +134,7 @@ async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster
     throw new CorralError(
       'ERR_OPTION',
       'redis() makes its connections with the package ioredis, which is not installed: npm install ioredis.',
-      {
-        cause: error,
-      },
+      { cause: error },
     )
   }
 }

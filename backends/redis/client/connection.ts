@@ -28,10 +28,7 @@ const SKEW = 1_000
 
 /** The one way to the server: opens the connection, bounds every command in time and number, and names its failures. */
 export class RedisConnection {
-  readonly #options: ConnectionOptions
-  readonly #pending: PendingCommands
-  /** Commands that wait for the connection. */
-  readonly #waiting = new Set<Waiter>()
+  readonly #pending = new PendingCommands(() => timeoutError(this.options.timeout, this.#lastError))
   readonly #readyListeners: (() => void)[] = []
   #opening: Promise<RedisClient> | undefined
   /** The client once its server's version is known. */
@@ -43,18 +40,15 @@ export class RedisConnection {
   #closed = false
   #stopListening = () => {}
 
-  constructor(options: ConnectionOptions) {
-    this.#options = options
-    this.#pending = new PendingCommands(() => timeoutError(options.timeout, this.#lastError))
-  }
+  constructor(private readonly options: ConnectionOptions) {}
 
   /**
    * Runs work with the client. Unless `once`, the work is repeated after a lost connection, so it must be harmless to do
    * twice. It must have ended by `until`, on the clock of `performance`.
    * @throws CorralError `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_CLOSED` or `ERR_BACKEND`.
    */
-  run<T>(work: Work<T>, once = false, until = performance.now() + this.#options.timeout): Promise<T> {
-    const { breaker, isOurs } = this.#options
+  run<T>(work: Work<T>, once = false, until = performance.now() + this.options.timeout): Promise<T> {
+    const { breaker, isOurs } = this.options
     try {
       this.#admit()
     } catch (error) {
@@ -87,18 +81,12 @@ export class RedisConnection {
     })
   }
 
-  client = (): Promise<RedisClient> => {
-    // A missing package or a wrong option does not get better: every caller receives that failure.
-    this.#opening ??= this.#options.open().then((client) => {
-      this.#listenTo(client)
-      return client
-    })
-    return this.#opening
-  }
+  // A missing package or a wrong option does not get better: every caller receives that failure.
+  client = (): Promise<RedisClient> => (this.#opening ??= this.#open())
 
   /** The latest time at which the server may execute a command that is sent now, on its own clock in µs; '' if unknown. */
   writeDeadline(): string {
-    const { timeout } = this.#options
+    const { timeout } = this.options
     return this.#ahead === undefined || timeout === Number.POSITIVE_INFINITY
       ? ''
       : (performance.now() * 1_000 + this.#ahead + (timeout + SKEW) * 1_000).toFixed(0)
@@ -115,7 +103,7 @@ export class RedisConnection {
 
   /** Whether a command has no reply yet. */
   get isBusy(): boolean {
-    return this.#pending.size > 0
+    return this.#pending.commands.size > 0
   }
 
   /** Pending commands fail. */
@@ -125,19 +113,25 @@ export class RedisConnection {
     this.#pending.failAll(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
     const client = await this.#opening?.catch(() => undefined)
     this.#stopListening()
-    if (client === undefined || !this.#options.isOurs) return
+    if (client === undefined || !this.options.isOurs) return
     if (client.status === 'ready') await atMost(500, client.quit())
     client.disconnect()
   }
 
+  async #open(): Promise<RedisClient> {
+    const client = await this.options.open()
+    this.#listenTo(client)
+    return client
+  }
+
   #admit(): void {
-    const { maxPending, breaker } = this.#options
+    const { maxPending, breaker } = this.options
     if (this.#closed)
       throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Create another one.')
-    if (this.#pending.size >= maxPending)
+    if (this.#pending.commands.size >= maxPending)
       throw new CorralError(
         'ERR_UNAVAILABLE',
-        `${this.#pending.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
+        `${this.#pending.commands.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
       )
     breaker?.admit()
   }
@@ -145,11 +139,10 @@ export class RedisConnection {
   #end(command: Pending): void {
     command.over = true
     this.#pending.delete(command)
-    if (command.waiter !== undefined) this.#waiting.delete(command.waiter)
   }
 
   #mayRepeat(error: unknown, once: boolean): boolean {
-    return this.#options.isOurs && !this.#closed && isUnreachable(error) && (!once || wasNotExecuted(error))
+    return this.options.isOurs && !this.#closed && isUnreachable(error) && (!once || wasNotExecuted(error))
   }
 
   async #attempt<T>(work: Work<T>, once: boolean, command: Pending): Promise<T> {
@@ -174,11 +167,10 @@ export class RedisConnection {
 
   /** Our standalone client queues nothing: a command waits here, where it can be abandoned. */
   async #connected(client: RedisClient, command: Pending): Promise<void> {
-    if (!this.#options.isOurs || isCluster(client) || client.status === 'ready') return
+    if (!this.options.isOurs || isCluster(client) || client.status === 'ready') return
     if (client.status === 'wait' || client.status === 'end') void ignoreRejection(client.connect())
     await new Promise<void>((resolve, reject) => {
       command.waiter = { resolve, reject }
-      this.#waiting.add(command.waiter)
     })
   }
 
@@ -203,16 +195,16 @@ export class RedisConnection {
     const ready = () => {
       // It may be another server now, with another clock.
       if (this.#verified === client) void this.#learnTime(client).catch(() => {})
-      for (const { resolve } of emptied(this.#waiting)) resolve()
+      for (const { waiter } of this.#pending.commands) waiter?.resolve()
       for (const listener of this.#readyListeners) listener()
     }
     client.on('ready', ready)
     this.#stopListening = () => client.off('ready', ready)
-    if (!this.#options.isOurs) return
+    if (!this.options.isOurs) return
     const failed = (error: Error) => {
       this.#lastError = error
       report('failure', () => ({ where: 'redis connection', error }))
-      if (isCredentials(error)) for (const { reject } of emptied(this.#waiting)) reject(error)
+      if (isCredentials(error)) for (const { waiter } of this.#pending.commands) waiter?.reject(error)
     }
     client.on('error', failed)
     client.on('node error', failed)
@@ -225,41 +217,32 @@ interface Pending {
   readonly until: number
   over: boolean
   /** While it waits for the connection. */
-  waiter: Waiter | undefined
+  waiter: { resolve(): void; reject(error: unknown): void } | undefined
   fail(error: unknown): void
-}
-
-interface Waiter {
-  resolve(): void
-  reject(error: unknown): void
 }
 
 /** Fails commands at their deadlines. One timer for all: one for each command would cost more than the rest of it. */
 class PendingCommands {
-  readonly #commands = new Set<Pending>()
+  readonly commands = new Set<Pending>()
   #timer: NodeJS.Timeout | undefined
   /** When the timer fires. */
   #due = Number.POSITIVE_INFINITY
 
   constructor(private readonly late: () => Error) {}
 
-  get size(): number {
-    return this.#commands.size
-  }
-
   add(command: Pending): void {
-    this.#commands.add(command)
+    this.commands.add(command)
     if (command.until < this.#due) this.#wakeAt(command.until)
-    else if (this.#commands.size === 1) this.#timer?.ref()
+    else if (this.commands.size === 1) this.#timer?.ref()
   }
 
   delete(command: Pending): void {
-    this.#commands.delete(command)
-    if (this.#commands.size === 0) this.#timer?.unref()
+    this.commands.delete(command)
+    if (this.commands.size === 0) this.#timer?.unref()
   }
 
   failAll(error: Error): void {
-    for (const { fail } of this.#commands) fail(error)
+    for (const { fail } of this.commands) fail(error)
     clearTimeout(this.#timer)
   }
 
@@ -276,7 +259,7 @@ class PendingCommands {
   #sweep(): void {
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
-    for (const { until, fail } of this.#commands)
+    for (const { until, fail } of this.commands)
       if (until <= now) fail(this.late())
       else next = Math.min(next, until)
     this.#wakeAt(next)
@@ -301,12 +284,6 @@ function rejectOldServer(info: string): void {
       'ERR_UNSUPPORTED',
       `Expected Redis 6.2 or later, or Valkey, got a server that says version '${text}'. Upgrade it.`,
     )
-}
-
-function emptied<T>(set: Set<T>): readonly T[] {
-  const all = [...set]
-  set.clear()
-  return all
 }
 
 /** Waits for work, but no longer than `ms`, and not for its failure. */

@@ -37,74 +37,68 @@ export function scriptRunner(
   replicas: Replicas | undefined,
   clustered: boolean,
 ): ScriptRunner {
-  const plain = async (client: RedisClient, call: ScriptCall): Promise<unknown> => {
-    const { script, keys, args, repliesBytes } = call
-    const { evalsha, eval: evaluate } = repliesBytes ? bytesForms(client) : client
-    try {
-      return await evalsha.call(client, script.sha, keys.length, ...keys, ...args)
-    } catch (error) {
-      if (!isUnknownScript(error)) throw error
-      return evaluate.call(client, script.lua, keys.length, ...keys, ...args)
-    }
-  }
-  const waited = async (
-    client: RedisClient,
-    { script, keys, args }: ScriptCall,
-    { count, timeout }: Replicas,
-  ): Promise<unknown> => {
-    const answers = async (byText: boolean) => {
-      const pipe = client.pipeline()
-      if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
-      else pipe.evalsha(script.sha, keys.length, ...keys, ...args)
-      pipe.wait(count, timeout)
-      return (await pipe.exec()) ?? []
-    }
-    let [answer, copies] = await answers(false)
-    if (isUnknownScript(answer?.[0])) [answer, copies] = await answers(true)
-    const error = answer?.[0] ?? copies?.[0]
-    if (error !== null && error !== undefined) throw error
-    const missing = tooFew(copies, { count, timeout })
-    if (missing !== undefined) throw missing
-    return answer?.[1]
-  }
-  const run = (call: ScriptCall, once?: boolean) => connection.run((client) => plain(client, call), once)
+  const run = (call: ScriptCall, once?: boolean) => connection.run((client) => runOne(client, call), once)
   const runDurably = (call: ScriptCall, once?: boolean) =>
     replicas === undefined
       ? run(call, once)
-      : connection.run((client) => waited(client, call, replicas), once)
+      : connection.run(async (client) => {
+          const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
+          if (result instanceof Error) throw result
+          return result
+        }, once)
   return {
     run,
     runDurably,
-    async runAll(calls, once) {
-      if (clustered)
-        return inBatches(calls, (call) =>
-          (call.isDurable === true ? runDurably : run)(call, once).catch(asError),
-        )
-      return connection.run(async (client) => {
-        const pipe = client.pipeline()
-        for (const { script, keys, args } of calls) pipe.evalsha(script.sha, keys.length, ...keys, ...args)
-        const awaited = replicas !== undefined && calls.some(({ isDurable }) => isDurable === true)
-        if (awaited) pipe.wait(replicas.count, replicas.timeout)
-        const answers = (await pipe.exec()) ?? []
-        const missing = awaited ? tooFew(answers[calls.length], replicas) : undefined
-        const lost = calls.map(
-          (_, i) => answers[i]?.[0] ?? (answers[i] === undefined ? new Error(LOST) : undefined),
-        )
-        // Nothing has answered: the connection decides whether all of it may be sent again.
-        if (lost.every((error) => error !== undefined && isUnreachable(error))) throw lost[0]
-        return Promise.all(
-          calls.map((call, i) => {
-            const error = lost[i]
-            const again = call.isDurable === true && replicas !== undefined
-            if (isUnknownScript(error))
-              return (again ? waited(client, call, replicas) : plain(client, call)).catch(redisError)
-            if (error !== undefined) return redisError(error)
-            return again && missing !== undefined ? missing : answers[i]?.[1]
-          }),
-        )
-      }, once)
+    runAll(calls, once) {
+      if (clustered || calls.length <= 1)
+        return inBatches(calls, (call) => (call.isDurable ? runDurably : run)(call, once).catch(asError))
+      return connection.run((client) => pipeline(client, calls, replicas), once)
     },
   }
+}
+
+async function runOne(client: RedisClient, call: ScriptCall): Promise<unknown> {
+  const { script, keys, args, repliesBytes } = call
+  const { evalsha, eval: evaluate } = repliesBytes ? bytesForms(client) : client
+  try {
+    return await evalsha.call(client, script.sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (!isUnknownScript(error)) throw error
+    return evaluate.call(client, script.lua, keys.length, ...keys, ...args)
+  }
+}
+
+/** Returns, for each call, its reply or its error. @throws if no server replied to any of them. */
+async function pipeline(
+  client: RedisClient,
+  calls: readonly ScriptCall[],
+  replicas: Replicas | undefined,
+  byText = false,
+): Promise<readonly unknown[]> {
+  const pipe = client.pipeline()
+  for (const { script, keys, args } of calls)
+    if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
+    else pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+  const awaited = calls.some(({ isDurable }) => isDurable) ? replicas : undefined
+  if (awaited !== undefined) pipe.wait(awaited.count, awaited.timeout)
+  const replies = (await pipe.exec()) ?? []
+  const errors = calls.map((_, i) => (replies[i] === undefined ? new Error(LOST) : replies[i][0]))
+  // The connection decides whether all of it may be sent again.
+  if (errors.every((error) => error !== null && isUnreachable(error))) throw errors[0]
+  const missing = awaited && tooFew(replies[calls.length], awaited)
+  const unknown = byText ? [] : calls.filter((_, i) => isUnknownScript(errors[i]))
+  // If it throws, the other scripts have run nevertheless, so the failure must not repeat them.
+  const repeated =
+    unknown.length === 0
+      ? []
+      : await pipeline(client, unknown, replicas, true).catch((error) => unknown.map(() => redisError(error)))
+  let next = 0
+  return calls.map((call, i) => {
+    const error = errors[i]
+    if (!byText && isUnknownScript(error)) return repeated[next++]
+    if (error) return redisError(error)
+    return call.isDurable && missing !== undefined ? missing : replies[i]?.[1]
+  })
 }
 
 /** There was an answer, so that nothing is sent again: it says that a failover may lose the write. */

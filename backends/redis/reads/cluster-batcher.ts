@@ -1,76 +1,51 @@
 import type { LedgerReading } from '../../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from '../format.js'
-import { PendingReply, type ReplySource } from './pending-reply.js'
-import { type BatchedReads, valuesOf } from './read-batcher.js'
+import { ComputedReply, type PendingReply, type ReplySource } from './pending-reply.js'
+import { type BatchedReads, bytesOf, valuesOf } from './read-batcher.js'
 
 /**
- * Reads of a cluster, joined for each node on its own: what one node has does not wait for another that is slow or gone.
- * @param laneOf the node of a key. A wrong answer costs time only: a batch is sent to whoever has its keys by then.
+ * Reads of a cluster, joined for each node on its own: the reads of one node do not wait for another that is slow or gone.
+ * @param laneOf the node of a key. A wrong one costs time only: a batch is sent to the node that has its keys by then.
  */
 export function clusterBatcher(laneOf: (key: string) => string, open: () => BatchedReads): BatchedReads {
-  const all = new Map<string, BatchedReads>()
-  const laneFor = (key: string): BatchedReads => {
+  const lanes = new Map<string, BatchedReads>()
+  const get = (key: string) => {
     const name = laneOf(key)
-    let lane = all.get(name)
-    if (lane === undefined) all.set(name, (lane = open()))
-    return lane
+    let lane = lanes.get(name)
+    if (lane === undefined) lanes.set(name, (lane = open()))
+    return lane.get(key)
   }
-  const get = (key: string) => laneFor(key).get(key)
   /** Those of this tick: afterwards their batches may have been sent. */
-  const recent = new Map<
-    readonly string[],
-    { readonly clock: string; readonly reply: PendingReply<LedgerReading> }
-  >()
-
+  const recent = new Map<readonly string[], PendingReply<LedgerReading>>()
   return {
     get,
     getMulti: (keys) => valuesOf(keys.map(get)),
     readLedger(clock, stamps) {
-      if (stamps.length === 0) return laneFor(clock).readLedger(clock, stamps)
       const known = recent.get(stamps)
-      if (known?.clock === clock) return known.reply
+      if (known !== undefined) return known
       if (recent.size === 0) process.nextTick(() => recent.clear())
-      const reply = new Ledger(get(clock), stamps.map(get))
-      recent.set(stamps, { clock, reply })
+      const [now, found] = [get(clock), stamps.map(get)]
+      const reply = new ComputedReply(jointSource([now, ...found]), () => ({
+        now: parseClock(bytesOf(now)),
+        stamps: found.map((stamp) => parseStamp(bytesOf(stamp))),
+      }))
+      recent.set(stamps, reply)
       return reply
     },
     get isBusy() {
-      for (const lane of all.values()) if (lane.isBusy) return true
-      return false
+      return [...lanes.values()].some((lane) => lane.isBusy)
     },
   }
 }
 
-type Part = PendingReply<Buffer | undefined>
-
-class Ledger extends PendingReply<LedgerReading> {
-  constructor(
-    private readonly clock: Part,
-    private readonly stamps: readonly Part[],
-  ) {
-    super(everything([clock, ...stamps]))
-  }
-
-  protected read(): LedgerReading {
-    return {
-      now: parseClock(bytesOf(this.clock)),
-      stamps: this.stamps.map((one) => parseStamp(bytesOf(one))),
-    }
-  }
-}
-
-function bytesOf(part: Part): Buffer | null {
-  return (part.value() as Buffer | undefined) ?? null
-}
-
-function everything(parts: readonly Part[]): ReplySource {
-  const [first, ...others] = new Set(parts.map(({ source }) => source))
-  if (first !== undefined && others.length === 0) return first
-  const arrivals = first === undefined ? others : [first, ...others]
+function jointSource(replies: readonly PendingReply<unknown>[]): ReplySource {
+  const sources = [...new Set(replies.map(({ source }) => source))]
+  const [only] = sources
+  if (only !== undefined && sources.length === 1) return only
   return {
-    settled: Promise.all(arrivals.map(({ settled }) => settled)).then(() => {}),
+    settled: Promise.all(sources.map(({ settled }) => settled)).then(() => {}),
     get isSettled() {
-      return arrivals.every(({ isSettled }) => isSettled)
+      return sources.every(({ isSettled }) => isSettled)
     },
   }
 }

@@ -30,7 +30,7 @@ export interface ClusterFetch {
 export function clusterFetch(connection: RedisConnection, prefix: string): ClusterFetch {
   let latest: RedisClient | undefined
   const moving = new Map<number, number>()
-  const moves = (slot: number) => {
+  const isMoving = (slot: number) => {
     const until = moving.get(slot)
     if (until === undefined || performance.now() < until) return until !== undefined
     return !moving.delete(slot)
@@ -38,7 +38,7 @@ export function clusterFetch(connection: RedisConnection, prefix: string): Clust
 
   /** While a slot moves no node has all its keys, but each alone is found where it is. */
   const fetchGroup = async (client: RedisClient, { slot, keys }: SlotGroup): Promise<readonly Fetched[]> => {
-    if (keys.length === 1 || !(moving.size > 0 && moves(slot)))
+    if (keys.length === 1 || !isMoving(slot))
       try {
         return await fetch(client, keys)
       } catch (error) {
@@ -50,43 +50,35 @@ export function clusterFetch(connection: RedisConnection, prefix: string): Clust
   /** One node's failure is not the others'. */
   const alone = (group: SlotGroup, until: number): Promise<readonly Fetched[]> =>
     connection.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
-  const together = async (
-    groups: readonly SlotGroup[],
-    until: number,
-  ): Promise<readonly (readonly Fetched[])[]> => {
-    let answers: readonly (readonly Fetched[] | undefined)[] = []
+  const together = async (groups: readonly SlotGroup[], until: number) => {
+    let found: readonly (readonly Fetched[] | undefined)[] = []
     try {
-      answers = await connection.run((client) => pipeline(client, groups), false, until)
+      if (groups.length > 1) found = await connection.run((client) => pipeline(client, groups), false, until)
     } catch (error) {
-      // There is nobody to be asked again. ioredis also refuses to repeat what belongs to several nodes by now.
+      // No server replies. ioredis also refuses to repeat a pipeline whose keys belong to several nodes by now.
       if (isUnreachable(error)) return groups.map((group) => failed(group, error))
     }
-    // Slots may have moved, or a key has a foreign type: each is asked again for itself, and redirected where it is now.
-    return Promise.all(groups.map((group, i) => answers[i] ?? alone(group, until)))
-  }
-  const ask = async (
-    groups: readonly SlotGroup[],
-    until: number,
-  ): Promise<readonly (readonly Fetched[])[]> => {
-    const [only] = groups
-    return groups.length === 1 && only !== undefined ? [await alone(only, until)] : together(groups, until)
+    // If slots moved or a key has a foreign type, each slot is read by itself, and redirected to its present node.
+    return Promise.all(groups.map((group, i) => found[i] ?? alone(group, until)))
   }
   return {
     async fetch(keys, until) {
       const replies: Fetched[] = new Array(keys.length).fill(null)
       const client = (latest = await connection.client())
-      const place = (groups: readonly SlotGroup[], found: readonly (readonly Fetched[])[]) =>
-        groups.forEach(({ places }, group) => {
-          places.forEach((at, i) => {
-            replies[at] = found[group]?.[i] ?? null
-          })
-        })
-      const slots = [...bySlot(keys, prefix).values()]
-      const [some, each] = moving.size === 0 ? [slots, []] : parted(slots, ({ slot }) => !moves(slot))
-      await Promise.all([
-        ...byNode(client, some).map(async (groups) => place(groups, await ask(groups, until))),
-        ...each.map(async (group) => place([group], [await alone(group, until)])),
-      ])
+      const slots = groupBy(keys.keys(), (place) => slotOf(prefix + keys[place]))
+      const groups = [...slots].map(([slot, places]) => ({
+        slot,
+        places,
+        keys: places.map((place) => keys[place] as string),
+      }))
+      const byNode = groupBy(groups, ({ slot }) => (isMoving(slot) ? `slot ${slot}` : nodeOf(client, slot)))
+      await Promise.all(
+        [...byNode.values()].map(async (some) => {
+          const found = await together(some, until)
+          for (const [i, { places }] of some.entries())
+            for (const [j, place] of places.entries()) replies[place] = found[i]?.[j] ?? null
+        }),
+      )
       return replies
     },
     nodeOf: (key) => (latest === undefined ? '' : primaryOf(latest, slotOf(prefix + key))),
@@ -97,33 +89,15 @@ function failed({ keys }: SlotGroup, error: unknown): readonly Fetched[] {
   return keys.map(() => asError(error))
 }
 
-function parted<T>(all: readonly T[], test: (one: T) => boolean): readonly [readonly T[], readonly T[]] {
-  return [all.filter(test), all.filter((one) => !test(one))]
-}
-
-function bySlot(keys: readonly string[], prefix: string): ReadonlyMap<number, SlotGroup> {
-  const slots = new Map<number, SlotGroup>()
-  keys.forEach((key, i) => {
-    const slot = slotOf(prefix + key)
-    const group = slots.get(slot)
-    if (group === undefined) slots.set(slot, { slot, keys: [key], places: [i] })
-    else {
-      group.keys.push(key)
-      group.places.push(i)
-    }
-  })
-  return slots
-}
-
-function byNode(client: RedisClient, slots: readonly SlotGroup[]): readonly SlotGroup[][] {
-  const nodes = new Map<string, SlotGroup[]>()
-  for (const group of slots) {
-    const node = nodeOf(client, group.slot)
-    const groups = nodes.get(node)
-    if (groups === undefined) nodes.set(node, [group])
-    else groups.push(group)
+function groupBy<K, T>(items: Iterable<T>, keyOf: (item: T) => K): ReadonlyMap<K, T[]> {
+  const groups = new Map<K, T[]>()
+  for (const item of items) {
+    const key = keyOf(item)
+    const group = groups.get(key)
+    if (group === undefined) groups.set(key, [item])
+    else group.push(item)
   }
-  return [...nodes.values()]
+  return groups
 }
 
 /** A failed read is undefined in its place. */
@@ -149,7 +123,7 @@ function fetch(client: RedisClient, keys: string[]): Promise<readonly Fetched[]>
     (reply) => [reply],
     (error: unknown) => {
       if (!(error instanceof Error) || !error.message.startsWith('WRONGTYPE')) throw error
-      // What MGET answers in this case: somebody else's list or hash is no value of ours.
+      // As `MGET` does: a list or hash of another program is no value of ours.
       reportUndecodable('redis', only, 'the key holds another type of Redis')
       return [null]
     },

@@ -17,8 +17,6 @@ export function ledgerReader(reads: Reads, clock: string): ReadLedger {
   }
 }
 
-const NONE: readonly string[] = []
-
 /** Batches in which the clock must have stood still before stamps are left out. */
 const STILL = 32
 
@@ -35,6 +33,7 @@ interface KnownList {
 export function cachingLedgerReader(reads: Reads, clock: string): ReadLedger {
   const lists = new WeakMap<readonly string[], KnownList>()
   const key = clockKeys(clock).clock
+  const none: readonly string[] = []
   /** Where the clock was seen last. */
   let latest: LedgerTime | undefined
   /** Batches that asked for the clock since it was seen to move. */
@@ -57,7 +56,7 @@ export function cachingLedgerReader(reads: Reads, clock: string): ReadLedger {
     let list = lists.get(names)
     if (list === undefined) lists.set(names, (list = { keys: stampKeys(clock, names), seen: undefined }))
     const known = list
-    const ticking = reads.readLedger(key, NONE)
+    const ticking = reads.readLedger(key, none)
     if (ticking !== latestBatch) {
       latestBatch = ticking
       batches++

@@ -68,6 +68,16 @@ export abstract class PendingReply<T> implements Promise<T> {
   }
 }
 
+/** A reply that a function makes of others. */
+export class ComputedReply<T> extends PendingReply<T> {
+  constructor(
+    source: ReplySource,
+    protected readonly read: () => MaybePromise<T>,
+  ) {
+    super(source)
+  }
+}
+
 class Failure {
   constructor(readonly error: unknown) {}
 }

@@ -1,7 +1,7 @@
 import { CorralError } from '../../../src/base/errors.js'
 import type { LedgerReading, Stamp } from '../../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from '../format.js'
-import { PendingReply, type ReplySource } from './pending-reply.js'
+import { ComputedReply, PendingReply, type ReplySource } from './pending-reply.js'
 
 export type Fetched = Buffer | null | Error
 
@@ -9,7 +9,10 @@ export interface Reads {
   /** The bytes of a key. Everything asked for in the same tick is one command; the same key is asked for once. */
   get(key: string): Promise<Buffer | undefined>
   getMulti(keys: readonly string[]): Promise<(Buffer | undefined)[]>
-  /** A clock and stamps, in the same command as the entries of the same tick. `stamps`: the same array for the same names. */
+  /**
+   * A clock and stamps, in the same command as the entries of the same tick.
+   * @param stamps always the same array for the same clock and names, and another one for others.
+   */
   readLedger(clock: string, stamps: readonly string[]): Promise<LedgerReading>
 }
 
@@ -46,7 +49,6 @@ const MAX_IN_FLIGHT = 4
  * None needs a timer to wait in time: those before it have the earlier deadlines, and make room by then.
  */
 export class ReadBatcher implements BatchedReads {
-  readonly #options: ReadBatcherOptions
   /** The batch that takes reads. */
   #open: Batch | undefined
   /** Full batches, which wait for a reply to another. */
@@ -57,8 +59,7 @@ export class ReadBatcher implements BatchedReads {
   /** Keys in one batch, by the size of the latest values. */
   #limit: number
 
-  constructor(options: ReadBatcherOptions) {
-    this.#options = options
+  constructor(private readonly options: ReadBatcherOptions) {
     this.#limit = Math.min(options.maxKeys, options.maxBytes)
   }
 
@@ -74,10 +75,14 @@ export class ReadBatcher implements BatchedReads {
   readLedger(clock: string, stamps: readonly string[]): PendingReply<LedgerReading> {
     const batch = this.#current()
     const known = batch.readings.get(stamps)
-    if (known?.clock === clock) return known.reply
-    const at = stamps.map((stamp) => batch.place(stamp))
-    const reply = new LedgerReply(batch, batch.place(clock), at)
-    batch.readings.set(stamps, { clock, reply })
+    if (known !== undefined) return known
+    const places = stamps.map((stamp) => batch.place(stamp))
+    const clockPlace = batch.place(clock)
+    const reply = new ComputedReply(batch, () => ({
+      now: parseClock(batch.at(clockPlace)),
+      stamps: places.map((place) => batch.stamp(place)),
+    }))
+    batch.readings.set(stamps, reply)
     return reply
   }
 
@@ -89,10 +94,10 @@ export class ReadBatcher implements BatchedReads {
     const open = this.#open
     if (open !== undefined && open.keys.length < this.#limit) return open
     if (open !== undefined) {
-      if (this.#full.length >= this.#options.maxWaiting) return this.#refused()
+      if (this.#full.length >= this.options.maxWaiting) return this.#refused()
       this.#full.push(open)
     }
-    const batch = new Batch(performance.now() + this.#options.timeout)
+    const batch = new Batch(performance.now() + this.options.timeout)
     this.#open = batch
     if (!this.#isScheduled) {
       this.#isScheduled = true
@@ -118,36 +123,27 @@ export class ReadBatcher implements BatchedReads {
   #flush(): void {
     while (this.#inFlight < MAX_IN_FLIGHT) {
       let batch = this.#full.shift()
-      if (batch === undefined) {
-        batch = this.#open
-        this.#open = undefined
-      }
+      if (batch === undefined) [batch, this.#open] = [this.#open, undefined]
       if (batch === undefined) return
       void this.#send(batch)
     }
   }
 
-  #send(batch: Batch): Promise<void> {
+  async #send(batch: Batch): Promise<void> {
     this.#inFlight++
-    const arrived = () => {
-      this.#inFlight--
-      if (this.#full.length > 0 || this.#open !== undefined) this.#flush()
+    try {
+      const fetched = await this.options.fetch(batch.keys, batch.until)
+      batch.arrive(fetched)
+      this.#learnSize(fetched)
+    } catch (error) {
+      batch.fail(error)
     }
-    return this.#options.fetch(batch.keys, batch.until).then(
-      (fetched) => {
-        batch.arrive(fetched)
-        this.#learnSize(fetched)
-        arrived()
-      },
-      (error: unknown) => {
-        batch.fail(error)
-        arrived()
-      },
-    )
+    this.#inFlight--
+    this.#flush()
   }
 
   #learnSize(fetched: readonly Fetched[]): void {
-    const { maxKeys, maxBytes } = this.#options
+    const { maxKeys, maxBytes } = this.options
     let bytes = 0
     for (const one of fetched) if (one !== null && !(one instanceof Error)) bytes += one.length
     this.#averageSize = Math.max(1, this.#averageSize * 0.8 + (bytes / fetched.length) * 0.2)
@@ -159,16 +155,18 @@ export async function valuesOf(
   replies: readonly PendingReply<Buffer | undefined>[],
 ): Promise<(Buffer | undefined)[]> {
   for (const { source } of replies) if (!source.isSettled) await source.settled
-  return replies.map((reply) => reply.value() as Buffer | undefined)
+  return replies.map(bytesOf)
+}
+
+/** The value of a reply to a read, which is never a promise. To be read only once it is here. */
+export function bytesOf(reply: PendingReply<Buffer | undefined>): Buffer | undefined {
+  return reply.value() as Buffer | undefined
 }
 
 /** Distinct keys, in the order in which they were first asked for, and what came of them. */
 class Batch implements ReplySource {
   readonly keys: string[] = []
-  readonly readings = new Map<
-    readonly string[],
-    { readonly clock: string; readonly reply: PendingReply<LedgerReading> }
-  >()
+  readonly readings = new Map<readonly string[], PendingReply<LedgerReading>>()
   readonly settled: Promise<void>
   isSettled = false
   private resolve: () => void = () => {}
@@ -197,16 +195,17 @@ class Batch implements ReplySource {
   arrive(fetched: readonly Fetched[]): void {
     // One value more or less would give callers each other's.
     if (fetched.length !== this.keys.length)
-      this.failure = {
-        error: new TypeError(`Redis answered ${fetched.length} values for ${this.keys.length} keys`),
-      }
+      throw new TypeError(`Redis returned ${fetched.length} values for ${this.keys.length} keys`)
     this.fetched = fetched
-    this.isSettled = true
-    this.resolve()
+    this.#settle()
   }
 
   fail(error: unknown): void {
     this.failure = { error }
+    this.#settle()
+  }
+
+  #settle(): void {
     this.isSettled = true
     this.resolve()
   }
@@ -235,22 +234,5 @@ class EntryReply extends PendingReply<Buffer | undefined> {
 
   protected read(): Buffer | undefined {
     return this.batch.at(this.place) ?? undefined
-  }
-}
-
-class LedgerReply extends PendingReply<LedgerReading> {
-  constructor(
-    private readonly batch: Batch,
-    private readonly clock: number,
-    private readonly stamps: readonly number[],
-  ) {
-    super(batch)
-  }
-
-  protected read(): LedgerReading {
-    return {
-      now: parseClock(this.batch.at(this.clock)),
-      stamps: this.stamps.map((place) => this.batch.stamp(place)),
-    }
   }
 }

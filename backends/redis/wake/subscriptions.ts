@@ -56,20 +56,17 @@ function reportFailure(error: unknown): void {
  */
 export class ChannelSubscription implements WakeSubscriptions {
   readonly mark = BY_CHANNEL
-  readonly #client: () => Promise<RedisClient>
-  readonly #channel: string
-  readonly #waiters: Waiters
   #opened = false
   #closed = false
   #subscribed = false
   #retry: NodeJS.Timeout | undefined
   #stop: () => unknown = () => {}
 
-  constructor(client: () => Promise<RedisClient>, channel: string, waiters: Waiters) {
-    this.#client = client
-    this.#channel = channel
-    this.#waiters = waiters
-  }
+  constructor(
+    private readonly client: () => Promise<RedisClient>,
+    private readonly channel: string,
+    private readonly waiters: Waiters,
+  ) {}
 
   isLive(): boolean {
     return this.#subscribed
@@ -92,32 +89,30 @@ export class ChannelSubscription implements WakeSubscriptions {
   }
 
   async #open(): Promise<void> {
-    const client = await this.#client()
+    const client = await this.client()
     if (this.#closed) return
     // A cluster client keeps a subscriber of its own, and moves it when its node goes.
     const isOwn = !isCluster(client)
     const connection = isOwn ? shareSubscriber(client) : client
-    const ready = () => void this.#subscribe(connection)
-    const message = (on: Buffer, text: Buffer) => this.#onMessage(on, text)
-    const closed = () => this.#onClose()
-    connection.on('messageBuffer', message)
-    connection.on('ready', ready)
-    if (isOwn) connection.on('close', closed)
-    this.#stop = () => {
-      connection.off('messageBuffer', message)
-      connection.off('ready', ready)
-      connection.off('close', closed)
-      return isOwn ? releaseSubscriber(client) : client.unsubscribe(this.#channel).catch(() => {})
+    const listeners = {
+      messageBuffer: (on: Buffer, text: Buffer) => this.#onMessage(on, text),
+      ready: () => void this.#subscribe(connection),
+      ...(isOwn && { close: () => this.#onClose() }),
     }
-    if (connection.status === 'ready') ready()
+    for (const [event, listener] of Object.entries(listeners)) connection.on(event, listener)
+    this.#stop = () => {
+      for (const [event, listener] of Object.entries(listeners)) connection.off(event, listener)
+      return isOwn ? releaseSubscriber(client) : client.unsubscribe(this.channel).catch(() => {})
+    }
+    if (connection.status === 'ready') listeners.ready()
   }
 
   async #subscribe(connection: RedisClient): Promise<void> {
     if (this.#closed) return
     try {
-      await connection.subscribe(this.#channel)
+      await connection.subscribe(this.channel)
       this.#subscribed = true
-      this.#waiters.recheck()
+      this.waiters.recheck()
     } catch (error) {
       reportFailure(error)
       if (this.#closed) return
@@ -127,18 +122,18 @@ export class ChannelSubscription implements WakeSubscriptions {
   }
 
   #onMessage(on: Buffer, text: Buffer): void {
-    const message = on.toString() === this.#channel ? parseWakeMessage(text) : undefined
+    const message = on.toString() === this.channel ? parseWakeMessage(text) : undefined
     if (message === undefined) return
     const { lease, held, value } = message
     // A message of a former lease may be late by any time: the value it brings may have been invalidated long ago.
-    this.#waiters.wake(lease, (mark) => (mark !== undefined && held.includes(mark) ? value : undefined))
+    this.waiters.wake(lease, (mark) => (mark !== undefined && held.includes(mark) ? value : undefined))
   }
 
   #onClose(): void {
     this.#subscribed = false
     clearTimeout(this.#retry)
     // Waiters turn to polling at once.
-    this.#waiters.recheck()
+    this.waiters.recheck()
   }
 }
 
@@ -162,10 +157,6 @@ function canShard(client: RedisClient): client is ShardedClient {
  * are missing (Redis 6.2, a client without `shardedSubscribers`), the channel that all nodes pass on.
  */
 export class ShardSubscriptions implements WakeSubscriptions {
-  readonly #client: () => Promise<RedisClient>
-  readonly #prefix: string
-  readonly #waiters: Waiters
-  readonly #fallback: WakeSubscriptions
   /** The client, unless the fallback serves. */
   #sharded: ShardedClient | undefined
   #preparing: Promise<void> | undefined
@@ -173,26 +164,21 @@ export class ShardSubscriptions implements WakeSubscriptions {
   /** Waiters by lease. */
   readonly #counts = new Map<string, number>()
   readonly #live = new Set<string>()
-  readonly #onMessage = (lease: string) => this.#waiters.wake(lease)
+  readonly #onMessage = (lease: string) => this.waiters.wake(lease)
 
   constructor(
-    client: () => Promise<RedisClient>,
-    prefix: string,
-    waiters: Waiters,
-    fallback: WakeSubscriptions,
-  ) {
-    this.#client = client
-    this.#prefix = prefix
-    this.#waiters = waiters
-    this.#fallback = fallback
-  }
+    private readonly client: () => Promise<RedisClient>,
+    private readonly prefix: string,
+    private readonly waiters: Waiters,
+    private readonly fallback: WakeSubscriptions,
+  ) {}
 
   get mark(): string {
-    return this.#sharded === undefined ? this.#fallback.mark : BY_SHARD
+    return this.#sharded === undefined ? this.fallback.mark : BY_SHARD
   }
 
   isLive(lease: string): boolean {
-    return this.#sharded === undefined ? this.#fallback.isLive(lease) : this.#live.has(lease)
+    return this.#sharded === undefined ? this.fallback.isLive(lease) : this.#live.has(lease)
   }
 
   prepare(): MaybePromise<void> {
@@ -201,7 +187,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
 
   listen(lease: string): () => void {
     const client = this.#sharded
-    if (client === undefined) return this.#fallback.listen(lease)
+    if (client === undefined) return this.fallback.listen(lease)
     const count = this.#counts.get(lease) ?? 0
     this.#counts.set(lease, count + 1)
     if (count === 0) void this.#subscribe(client, lease)
@@ -210,17 +196,17 @@ export class ShardSubscriptions implements WakeSubscriptions {
       if (left > 0) return void this.#counts.set(lease, left)
       this.#counts.delete(lease)
       this.#live.delete(lease)
-      client.sunsubscribe(lease.slice(this.#prefix.length)).catch(() => {})
+      client.sunsubscribe(lease.slice(this.prefix.length)).catch(() => {})
     }
   }
 
   async close(): Promise<void> {
     this.#sharded?.off('smessage', this.#onMessage)
-    await this.#fallback.close()
+    await this.fallback.close()
   }
 
   async #open(): Promise<void> {
-    const client = await this.#client().catch(() => undefined)
+    const client = await this.client().catch(() => undefined)
     this.#isPrepared = client !== undefined
     this.#preparing = undefined
     if (client === undefined) return
@@ -232,10 +218,10 @@ export class ShardSubscriptions implements WakeSubscriptions {
   async #subscribe(client: ShardedClient, lease: string): Promise<void> {
     try {
       // ioredis takes the channel for a key, and puts its prefix before it.
-      await client.ssubscribe(lease.slice(this.#prefix.length))
+      await client.ssubscribe(lease.slice(this.prefix.length))
       if (!this.#counts.has(lease)) return
       this.#live.add(lease)
-      this.#waiters.recheck(lease)
+      this.waiters.recheck(lease)
     } catch (error) {
       reportFailure(error)
       if (this.#sharded === client) await this.#fallBack()
@@ -245,6 +231,6 @@ export class ShardSubscriptions implements WakeSubscriptions {
   #fallBack(): MaybePromise<void> {
     this.#sharded?.off('smessage', this.#onMessage)
     this.#sharded = undefined
-    return this.#fallback.prepare()
+    return this.fallback.prepare()
   }
 }

@@ -407,7 +407,7 @@ it('a batch never gives a reply to another key when a part of it fails', async (
   await turn()
   answers[2]?.([Buffer.from('X')])
   expect(await Promise.all(short)).toEqual([
-    'TypeError: Redis answered 1 values for 2 keys',
-    'TypeError: Redis answered 1 values for 2 keys',
+    'TypeError: Redis returned 1 values for 2 keys',
+    'TypeError: Redis returned 1 values for 2 keys',
   ])
 })

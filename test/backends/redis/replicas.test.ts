@@ -70,6 +70,7 @@ describe.skipIf(inject('servers').redis === null)('a Redis with a replica', () =
         () => backend.delete(key),
         () => backend.set(other, bytes('x'), {}),
         () => backend.setMulti([[other, bytes('y'), {}]]),
+        () => backend.setMulti([other, freshKey()].map((one) => [one, bytes('z'), {}])),
         () => region.invalidate(),
       ]) {
         const error = await refusal(work)

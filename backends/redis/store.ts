@@ -1,0 +1,19 @@
+import type { RedisConnection } from './client/connection.js'
+import type { ScriptRunner } from './client/script-runner.js'
+import type { Reads } from './reads/read-batcher.js'
+
+/** The way to the server, and the settings, that entries, leases and the ledger share. */
+export interface RedisStore {
+  readonly connection: RedisConnection
+  readonly reads: Reads
+  readonly runner: ScriptRunner
+  /** The channel on which waiters of this database are woken. */
+  readonly channel: string
+  /** The prefix that the client puts before every key. */
+  readonly prefix: string
+  /** Whether the keys of an entry and of a ledger may lie on different nodes. */
+  readonly clustered: boolean
+  /** ms that a stamp lives after it was last needed. */
+  readonly stampLifetime: number
+  readonly maxValueBytes: number
+}
