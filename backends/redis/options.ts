@@ -1,6 +1,12 @@
-import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError } from '../../src/base/errors.js'
-import { expectInteger, expectOneOf, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { type Duration, expectDuration, milliseconds } from '../../src/base/duration.js'
+import {
+  checkOptions,
+  expectBoolean,
+  expectInteger,
+  expectThat,
+  type OptionCheck,
+  rejectOptions,
+} from '../../src/base/options.js'
 import {
   type ClusterNode,
   type ClusterOptions,
@@ -69,22 +75,29 @@ interface RedisSource {
 /** The options, read and checked: times in ms. */
 export type RedisSettings = ReturnType<typeof parseOptions>
 
-const KNOWN: readonly (keyof RedisBackendOptions)[] = [
-  'url',
-  'connection',
-  'cluster',
-  'clusterOptions',
-  'client',
-  'timeout',
-  'maxPending',
-  'maxBatch',
-  'maxValueBytes',
-  'failOpen',
-  'recovery',
-  'breaker',
-  'replicas',
-  'stampLifetime',
-]
+const CHECKS: Readonly<Record<keyof RedisBackendOptions, OptionCheck>> = {
+  url: checkUrl,
+  connection: expectObject,
+  cluster: checkNodes,
+  clusterOptions: expectObject,
+  client: (client, subject) =>
+    expectThat(isRedisClient(client), client, `${subject} to be a client of ioredis 5 or 6`),
+  timeout: expectDuration,
+  maxPending: expectCount,
+  maxBatch: expectCount,
+  maxValueBytes: expectCount,
+  failOpen: expectBoolean,
+  recovery: (value, subject) =>
+    typeof value === 'object'
+      ? checkOptions(value as object, subject, { max: expectCount })
+      : expectBoolean(value, subject),
+  breaker: (value, subject) =>
+    value === false ||
+    checkOptions(value as object, subject, { failures: expectCount, cooldown: expectDuration }),
+  replicas: (value, subject) =>
+    checkOptions(value as object, subject, { count: expectCount, timeout: expectDuration }),
+  stampLifetime: expectDuration,
+}
 
 /** @throws CorralError `ERR_OPTION` for an option that is invalid. */
 export function parseOptions(given: string | RedisClient | RedisBackendOptions) {
@@ -95,55 +108,64 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     given,
     "redis() to receive a URL such as 'redis://host:6379', a client or options",
   )
-  rejectUnknownOptions(options, KNOWN, 'redis()')
-  const { recovery = true, breaker = {}, failOpen = false } = options
+  checkOptions(options, 'redis()', CHECKS)
+  const {
+    maxPending = 10_000,
+    maxBatch = 512,
+    maxValueBytes = 512 * 1_024 * 1_024,
+    failOpen = false,
+  } = options
+  const { recovery = true, breaker = {}, replicas } = options
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
-  expectFlag(failOpen, 'failOpen')
-  if (typeof recovery !== 'object') expectFlag(recovery, 'recovery')
-  const count = (value: unknown, name: string) => expectInteger(value, `\`${name}\``)
   return {
     source: parseSource(options),
     timeout,
-    maxPending: count(options.maxPending ?? 10_000, 'maxPending'),
-    maxBatch: count(options.maxBatch ?? 512, 'maxBatch'),
-    maxValueBytes: count(options.maxValueBytes ?? 512 * 1_024 * 1_024, 'maxValueBytes'),
+    maxPending,
+    maxBatch,
+    maxValueBytes,
     failOpen,
     /** Invalidations to remember; 0: none. */
-    recovery: typeof recovery === 'object' ? count(recovery.max, 'recovery.max') : recovery ? 10_000 : 0,
+    recovery: typeof recovery === 'object' ? recovery.max : recovery ? 10_000 : 0,
     breaker: breaker !== false && {
-      failures: count(breaker.failures ?? 5, 'breaker.failures'),
+      failures: breaker.failures ?? 5,
       cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
     },
-    replicas: options.replicas && parseReplicas(options.replicas, timeout),
+    replicas: replicas && parseReplicas(replicas, timeout),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
   }
 }
 
-function expectFlag(value: unknown, name: string): asserts value is boolean {
-  expectOneOf(value, `\`${name}\``, [true, false])
+function expectCount(value: unknown, subject: string): void {
+  expectInteger(value, subject)
+}
+
+function expectObject(value: unknown, subject: string): void {
+  expectThat(typeof value === 'object' && value !== null, value, `${subject} to be options of ioredis`)
+}
+
+function checkNodes(nodes: unknown): void {
+  const isList = Array.isArray(nodes) && nodes.length > 0
+  expectThat(isList, nodes, "`cluster` to list start-up nodes such as 'host:7000'")
+  for (const node of nodes as readonly ClusterNode[])
+    if (typeof node === 'string') checkUrl(node.includes('://') ? node : `redis://${node}`)
+    else {
+      const isAddress = typeof node?.host === 'string' && Number.isInteger(node.port)
+      expectThat(isAddress, node, "a node of `cluster` to be 'host:port' or { host, port }")
+    }
 }
 
 function parseSource(options: RedisBackendOptions): RedisSource {
   const { url, connection = {}, cluster, clusterOptions = {}, client } = options
   if (client !== undefined) {
-    expectThat(isRedisClient(client), client, '`client` to be a client of ioredis 5 or 6')
     if ((url ?? options.connection ?? cluster) !== undefined)
-      throw new CorralError(
-        'ERR_OPTION',
-        'Expected either a `client` or the place of the server, got both. Drop one of them.',
-      )
+      rejectOptions('Expected either a `client` or the place of the server, got both. Drop one of them.')
     rejectUnsafeClient(client)
     const { db: database = 0 } = optionsOf(client)
     const [clustered, prefix] = [isCluster(client), prefixOf(client)]
     return { open: async () => client, isOurs: false, clustered, prefix, database }
   }
-  const isObject = typeof connection === 'object' && connection !== null
-  expectThat(isObject, connection, '`connection` to be options of ioredis')
   const { keyPrefix = '', db = 0 } = connection
   if (cluster !== undefined) {
-    const isList = Array.isArray(cluster) && cluster.length > 0
-    expectThat(isList, cluster, "`cluster` to list start-up nodes such as 'host:7000'")
-    cluster.forEach(checkNode)
     expectThat(
       connection.keyPrefix === undefined,
       keyPrefix,
@@ -153,24 +175,14 @@ function parseSource(options: RedisBackendOptions): RedisSource {
     const open = () => openCluster(cluster, connection, clusterOptions)
     return { open, isOurs: true, clustered: true, prefix: '', database: 0 }
   }
-  if (url !== undefined) checkUrl(url)
-  else if (options.connection === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+  if ((url ?? options.connection) === undefined)
+    rejectOptions(
       'Expected the place of the server, got none. Give redis() a URL, a client, `connection` or `cluster`.',
     )
   // As for ioredis, the URL goes before the options.
   const inUrl = /^rediss?:\/\/[^/]+\/(\d+)/.exec(url ?? '')?.[1]
   const open = () => openStandalone(url, connection)
   return { open, isOurs: true, clustered: false, prefix: `${keyPrefix}`, database: Number(inUrl ?? db) }
-}
-
-function checkNode(node: ClusterNode): void {
-  if (typeof node === 'string') checkUrl(node.includes('://') ? node : `redis://${node}`)
-  else {
-    const isAddress = typeof node?.host === 'string' && Number.isInteger(node.port)
-    expectThat(isAddress, node, "a node of `cluster` to be 'host:port' or { host, port }")
-  }
 }
 
 function parseReplicas(

@@ -1,6 +1,6 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
-import { expectThat } from '../../../src/base/options.js'
+import { expectThat, rejectOptions } from '../../../src/base/options.js'
 
 /** The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
 export interface RedisClient {
@@ -103,9 +103,8 @@ export function rejectUnsafeClient(client: RedisClient): void {
   )
   const { scaleReads = 'master', role = 'master', readOnly = false } = optionsOf(client)
   if (scaleReads !== 'master' || role !== 'master' || readOnly)
-    throw new CorralError(
-      'ERR_OPTION',
-      'Expected a client that reads from primaries: a replica may still have what was invalidated. Drop `scaleReads`, `role` and `readOnly` from its options.',
+    rejectOptions(
+      'Expected a client that reads from primaries: a replica may still have an invalidated value. Drop `scaleReads`, `role` and `readOnly` from its options.',
     )
 }
 
@@ -217,22 +216,15 @@ function parseNode(node: ClusterNode): NodeAddress {
 /** @throws CorralError `ERR_OPTION` unless it is a URL that ioredis understands. */
 export function checkUrl(url: unknown): void {
   // The URL itself may carry a password: it is not shown.
-  const wrong = (why: string) =>
-    new CorralError(
-      'ERR_OPTION',
+  const refuse: (why: string) => never = (why) =>
+    rejectOptions(
       `Expected the URL of a Redis server such as 'redis://user:password@host:6379/0' or 'rediss://…', got ${why}.`,
     )
-  if (typeof url !== 'string') throw wrong(formatValue(url))
+  if (typeof url !== 'string') refuse(formatValue(url))
   if (url.startsWith('/') || url.startsWith('unix://')) return
-  let parsed: URL
-  try {
-    parsed = new URL(url)
-  } catch {
-    throw wrong('text that is no URL')
-  }
-  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:')
-    throw wrong(`the protocol '${parsed.protocol}'`)
-  if (parsed.hostname === '') throw wrong('one without a host')
-  if (!/^\/?\d*$/.test(parsed.pathname))
-    throw wrong(`the database '${parsed.pathname.slice(1)}', which is no number`)
+  if (!URL.canParse(url)) refuse('text that is no URL')
+  const { protocol, hostname, pathname } = new URL(url)
+  if (protocol !== 'redis:' && protocol !== 'rediss:') refuse(`the protocol '${protocol}'`)
+  if (hostname === '') refuse('one without a host')
+  if (!/^\/?\d*$/.test(pathname)) refuse(`the database '${pathname.slice(1)}', which is no number`)
 }
