@@ -14,6 +14,16 @@ import {
 } from './client/client.js'
 import { RedisConnection } from './client/connection.js'
 
+/**
+ * The options of `redisBus`.
+ * @example
+ * ```ts
+ * import { type RedisBusOptions, redisBus } from 'corral/backends/redis'
+ *
+ * const options: RedisBusOptions = { channel: 'invalidations', maxDelay: '1s' }
+ * export const bus = redisBus('redis://localhost:6379', options)
+ * ```
+ */
 export interface RedisBusOptions {
   /** The channel that all processes share. */
   readonly channel: string
@@ -26,6 +36,15 @@ export interface RedisBusOptions {
   readonly maxDelay?: Duration
 }
 
+/**
+ * A bus that holds connections to Redis.
+ * @example
+ * ```ts
+ * import type { RedisBus } from 'corral/backends/redis'
+ *
+ * export const stop = (bus: RedisBus) => bus.close()
+ * ```
+ */
 export interface RedisBus extends Bus {
   /** Closes the connections that it opened; a client that was passed in is left alone. */
   close(): Promise<void>
@@ -41,10 +60,20 @@ const RETRY_TO = 2_000
  * A bus over Redis pub/sub, for `broadcast` and `relay`. Publishes through the client, or one that it opens for a URL, and
  * listens on a connection of its own: on Redis Cluster one to any primary, since they pass messages on to each other.
  *
- * What Redis has acknowledged has been heard `maxDelay` later by every process whose reads still trust its subscription;
- * on Cluster that holds as far as the nodes pass messages on in time.
+ * Once Redis has acknowledged a message, every process whose reads still trust its subscription has received it within
+ * `maxDelay`. On Cluster that holds as far as the nodes pass messages on in time.
  * @param given a URL, or a client of ioredis 5 or 6, which is never closed here.
  * @throws CorralError `ERR_OPTION`. Publishing rejects with `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_BACKEND` or `ERR_CLOSED`.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { redisBus } from 'corral/backends/redis'
+ * import { broadcast } from 'corral/proxies/broadcast'
+ *
+ * const bus = redisBus('redis://localhost:6379', { channel: 'invalidations' })
+ * export const users = makeRegion({ name: 'users', backend: wrap(memory(), broadcast(bus, { name: 'users' })) })
+ * ```
  */
 export function redisBus(given: string | RedisClient, options: RedisBusOptions): RedisBus {
   const channel = (options as RedisBusOptions | undefined)?.channel

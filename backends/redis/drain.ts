@@ -5,14 +5,6 @@ import { CorralError } from '../../src/base/errors.js'
 import { isPromise } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
 
-interface Closable {
-  readonly backend: Backend<Bytes>
-  /** Refuses operations that begin from now on. */
-  shut(): void
-  /** Resolves when no earlier operation is under way any more. */
-  idle(): Promise<void>
-}
-
 /** ms between checks for operations that are under way. */
 const PAUSE = 5
 
@@ -27,7 +19,7 @@ const UNCOUNTED: ReadonlySet<string> = new Set([
  * A read is not, since counting would cost it more than the rest: `isBusy` knows of its one command.
  * @param isBusy whether any command is under way.
  */
-export function closable(next: Backend<Bytes>, isBusy: () => boolean): Closable {
+export function closable(next: Backend<Bytes>, isBusy: () => boolean) {
   let closed = false
   let begun = 0
   const around: Around = (operation, run) => {
@@ -44,9 +36,11 @@ export function closable(next: Backend<Bytes>, isBusy: () => boolean): Closable 
   }
   return {
     backend: aroundBackend(next, around),
+    /** Refuses operations that begin from now on. */
     shut() {
       closed = true
     },
+    /** Resolves when no earlier operation is under way any more. */
     async idle() {
       // A reply that has come may be the one that the next command of its operation waits for: that one is sent by then.
       do await delay(begun > 0 || isBusy() ? PAUSE : 0)

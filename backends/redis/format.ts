@@ -10,11 +10,6 @@ export const RESERVED = '~corral:'
 
 const TILDE = RESERVED.charCodeAt(0)
 
-/** Node 20 has it; the types of ES2023 do not yet. */
-interface Text {
-  isWellFormed(): boolean
-}
-
 /**
  * The key under which a value is stored: nearly always the caller's own. A key whose braces no other key can be
  * made to share a slot with (`a}b`, `{}a`) is escaped.
@@ -26,8 +21,8 @@ export function valueKey(key: string): string {
       'ERR_KEY',
       `Expected a key that does not begin with '${RESERVED}', which the Redis backend keeps its leases and stamps under, got ${formatValue(key)}.`,
     )
-  // Two such keys would become the same bytes.
-  if (!(key as unknown as Text).isWellFormed())
+  // Two such keys would become the same bytes. Node 20 has the method; the types of ES2023 do not yet.
+  if (!(key as unknown as { isWellFormed(): boolean }).isWellFormed())
     throw new CorralError(
       'ERR_KEY',
       `Expected a key of well-formed text, got ${formatValue(key)} with half of a surrogate pair in it.`,

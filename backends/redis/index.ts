@@ -4,7 +4,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
 import { breaker } from './client/breaker.js'
-import { type RedisClient, rejectUnsafeClient } from './client/client.js'
+import type { RedisClient } from './client/client.js'
 import { atMost, RedisConnection } from './client/connection.js'
 import { isUnreachable } from './client/errors.js'
 import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
@@ -35,17 +35,33 @@ const MAX_REPLY = 1_024 * 1_024
  * goes around it: `wrap(redis(url), msgpack())`. Leases are fenced by the server, waiters are woken by a message, the
  * ledger of invalidations is shared by all processes, and reads of the same tick are one `MGET`.
  *
- * Connects at the first use. A client that was passed in is never closed, and keeps its own ideas about queues and
+ * Connects at the first use. A client that was passed in is never closed, and keeps its own settings of queues and
  * reconnection.
  * @param given a URL, a client of ioredis 5 or 6, or options.
  * @throws CorralError `ERR_OPTION` for options that cannot be right. Operations reject with `ERR_UNAVAILABLE`,
- * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (an error that Redis answered) or `ERR_CLOSED`.
+ * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (Redis returned an error) or `ERR_CLOSED`.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { redis } from 'corral/backends/redis'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ *
+ * export const users = makeRegion({
+ *   name: 'users',
+ *   ttl: '10m',
+ *   backend: wrap(redis('redis://localhost:6379'), msgpack()),
+ * })
+ * ```
  */
 export function redis(given: string | RedisClient | RedisBackendOptions): Backend<Bytes> {
   const settings = parseOptions(given)
   const { source, timeout } = settings
   const { clustered, prefix } = source
-  const connection = connectionFor(settings)
+  const connection = new RedisConnection({
+    ...settings,
+    ...source,
+    breaker: settings.breaker && breaker(settings.breaker),
+  })
   const reads = readsOver(connection, settings)
   const runner = scriptRunner(connection, settings.replicas, clustered)
   const channel = `${RESERVED}wake:${source.database}`
@@ -84,20 +100,6 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   })
   const drain = closable(backend, () => reads.isBusy || connection.isBusy)
   return drain.backend
-}
-
-function connectionFor({ source, timeout, maxPending, breaker: limits }: RedisSettings): RedisConnection {
-  return new RedisConnection({
-    open: async () => {
-      const client = await source.open()
-      rejectUnsafeClient(client)
-      return client
-    },
-    isOurs: source.isOurs,
-    timeout,
-    maxPending,
-    breaker: limits ? breaker(limits.failures, limits.cooldown) : undefined,
-  })
 }
 
 function readsOver(

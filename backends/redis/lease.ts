@@ -103,7 +103,7 @@ export function releaseCall({ channel }: RedisStore, key: string, token: string)
   return { script: scripts.release, keys: [leaseKey(key)], args: [token, channel] }
 }
 
-/** Redis takes whole milliseconds above zero; what is beyond counting is a hundred years. */
+/** Redis takes whole milliseconds above zero; a longer lifetime is a hundred years. */
 export function lifetimeArg(ms: number): string {
   return `${Math.min(Math.max(1, Math.ceil(ms)), 3_153_600_000_000)}`
 }

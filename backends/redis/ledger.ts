@@ -51,7 +51,7 @@ export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore):
   })
 }
 
-/** A ledger that opens each clock once, so that all who open it share its memory of stamps. */
+/** A ledger that opens each clock once, so that all chains over it share its memory of stamps. */
 export function openedOnce(open: (clock: string) => OpenRedisLedger): RedisLedger {
   const clocks = new Map<string, OpenRedisLedger>()
   return {

@@ -12,6 +12,7 @@ import {
   type ClusterOptions,
   type Connection,
   checkUrl,
+  expectSafeClient,
   isCluster,
   isRedisClient,
   openCluster,
@@ -19,11 +20,19 @@ import {
   optionsOf,
   prefixOf,
   type RedisClient,
-  rejectUnsafeClient,
 } from './client/client.js'
 import type { Replicas } from './client/script-runner.js'
 
-/** Where Redis is (one of `url`, `connection`, `cluster`, `client`), and the behaviour while it is away. */
+/**
+ * Where Redis is (one of `url`, `connection`, `cluster`, `client`), and the behaviour while it is away.
+ * @example
+ * ```ts
+ * import { type RedisBackendOptions, redis } from 'corral/backends/redis'
+ *
+ * const options: RedisBackendOptions = { url: 'redis://localhost:6379', timeout: '500ms', failOpen: true }
+ * export const backend = redis(options)
+ * ```
+ */
 export interface RedisBackendOptions {
   /** `redis://user:password@host:6379/0`, `rediss://…` for TLS, or the path of a socket. */
   readonly url?: string
@@ -126,13 +135,14 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     failOpen,
     /** Invalidations to remember; 0: none. */
     recovery: typeof recovery === 'object' ? recovery.max : recovery ? 10_000 : 0,
-    breaker: breaker !== false && {
-      failures: breaker.failures ?? 5,
-      cooldown: milliseconds(breaker.cooldown ?? '1s', 'breaker.cooldown'),
-    },
+    breaker: breaker === false ? undefined : parseBreaker(breaker),
     replicas: replicas && parseReplicas(replicas, timeout),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
   }
+}
+
+function parseBreaker({ failures = 5, cooldown = '1s' }: { failures?: number; cooldown?: Duration }) {
+  return { failures, cooldown: milliseconds(cooldown, 'breaker.cooldown') }
 }
 
 function expectCount(value: unknown, subject: string): void {
@@ -159,7 +169,7 @@ function parseSource(options: RedisBackendOptions): RedisSource {
   if (client !== undefined) {
     if ((url ?? options.connection ?? cluster) !== undefined)
       rejectOptions('Expected either a `client` or the place of the server, got both. Drop one of them.')
-    rejectUnsafeClient(client)
+    expectSafeClient(client)
     const { db: database = 0 } = optionsOf(client)
     const [clustered, prefix] = [isCluster(client), prefixOf(client)]
     return { open: async () => client, isOurs: false, clustered, prefix, database }

@@ -1,7 +1,7 @@
-/** Commands that a cluster is sent at once on behalf of one call: the rest of the application wants to get through too. */
+/** Commands that a cluster is sent at once on behalf of one call: the other commands of the application must get through too. */
 const BATCH = 1_000
 
-/** Does the same for many keys of a cluster, each of which is a command of its own; answers in their order. */
+/** Does the same for many keys of a cluster, with a command for each. Returns the results in their order. */
 export async function inBatches<T, R>(
   items: readonly T[],
   work: (item: T, at: number) => Promise<R>,

@@ -2,7 +2,17 @@ import type { ClusterOptions, RedisOptions } from 'ioredis'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { expectThat, rejectOptions } from '../../../src/base/options.js'
 
-/** The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6. */
+/**
+ * The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6.
+ * @example
+ * ```ts
+ * import { type RedisClient, redis } from 'corral/backends/redis'
+ * import { Redis } from 'ioredis'
+ *
+ * const client: RedisClient = new Redis('redis://localhost:6379')
+ * export const backend = redis(client)
+ * ```
+ */
 export interface RedisClient {
   readonly status: string
   // biome-ignore lint/suspicious/noExplicitAny: listeners of an EventEmitter
@@ -32,11 +42,30 @@ export interface RedisPipeline {
   exec(): Promise<[error: Error | null, result: unknown][] | null>
 }
 
-/** What `new Redis(…)` takes; without `replyMapping`, which `exactOptionalPropertyTypes` cannot pass on, and which nothing here needs. */
+/**
+ * The options of `new Redis(…)` without `replyMapping`, which `exactOptionalPropertyTypes` cannot pass on and this backend
+ * does not need.
+ * @example
+ * ```ts
+ * import { type Connection, redis } from 'corral/backends/redis'
+ *
+ * const connection: Connection = { sentinels: [{ host: 'sentinel1', port: 26379 }], name: 'primary' }
+ * export const backend = redis({ connection })
+ * ```
+ */
 export type Connection = Omit<RedisOptions, 'replyMapping'>
 export type { ClusterOptions }
 
-/** A start-up node of a cluster: `redis://host:port`, `host:port`, or both apart. */
+/**
+ * A start-up node of a cluster: `redis://host:port`, `host:port`, or both apart.
+ * @example
+ * ```ts
+ * import { type ClusterNode, redis } from 'corral/backends/redis'
+ *
+ * const cluster: readonly ClusterNode[] = ['node1:7000', { host: 'node2', port: 7000 }]
+ * export const backend = redis({ cluster })
+ * ```
+ */
 export type ClusterNode = string | { readonly host: string; readonly port: number }
 
 /** The options of a client that matter here. */
@@ -74,7 +103,7 @@ export function primaryOf(client: RedisClient, slot: number): string {
   return nodesOf(client, slot)?.[0] ?? ''
 }
 
-/** Knows an ioredis client by what it can do: the application's ioredis may be another copy than ours. */
+/** Knows an ioredis client by its methods: the application's ioredis may be another copy than ours. */
 export function isRedisClient(value: unknown): value is RedisClient {
   if (typeof value !== 'object' || value === null) return false
   const client = value as Record<string, unknown>
@@ -90,10 +119,10 @@ export function prefixOf(client: RedisClient): string {
 }
 
 /**
- * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which would bring back what was invalidated, or
- * that moves the keys of a cluster out of the slots of their leases.
+ * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which may return an invalidated value, or that
+ * moves the keys of a cluster out of the slots of their leases.
  */
-export function rejectUnsafeClient(client: RedisClient): void {
+export function expectSafeClient<T extends RedisClient>(client: T): T {
   const prefix = prefixOf(client)
   expectThat(
     !isCluster(client) || prefix === '',
@@ -106,11 +135,12 @@ export function rejectUnsafeClient(client: RedisClient): void {
     rejectOptions(
       'Expected a client that reads from primaries: a replica may still have an invalidated value. Drop `scaleReads`, `role` and `readOnly` from its options.',
     )
+  return client
 }
 
 /**
  * A second connection like the first, for subscriptions. It waits as long as it takes, and knows no prefix.
- * @param otherwise - options of ioredis in which it differs besides
+ * @param otherwise - further options of ioredis in which it differs
  */
 export function subscriberLike(client: RedisClient, otherwise: object = {}): RedisClient {
   const { duplicate } = client as unknown as { duplicate(override: object): RedisClient }
@@ -139,9 +169,9 @@ async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster
 }
 
 /**
- * What differs from ioredis' own defaults: commands are queued and sent again by us, who know which of them may be, so
- * that none is executed long after its caller was told that it failed. No retries is the one way to be told of a lost
- * connection at once: without `autoResendUnfulfilledCommands` alone ioredis drops what was under way unsettled.
+ * The differences to ioredis' own defaults. This backend queues and repeats commands itself, since it knows which of them
+ * may be repeated. So no command is executed long after its caller saw it fail. Without retries ioredis reports a lost
+ * connection at once; without `autoResendUnfulfilledCommands` alone it leaves the commands under way unsettled.
  */
 const OWN_DEFAULTS = {
   lazyConnect: true,
@@ -156,7 +186,7 @@ const OWN_DEFAULTS = {
 export async function openStandalone(url: string | undefined, connection: Connection): Promise<RedisClient> {
   const { Redis } = await load()
   const options = { ...OWN_DEFAULTS, ...connection }
-  return url === undefined ? new Redis(options) : new Redis(url, options)
+  return expectSafeClient(url === undefined ? new Redis(options) : new Redis(url, options))
 }
 
 export async function openCluster(
@@ -175,29 +205,22 @@ export async function openCluster(
     ...options.redisOptions,
     // ioredis declares them in a way that exactOptionalPropertyTypes cannot take apart.
   } as NonNullable<ConstructorParameters<typeof Cluster>[1]>['redisOptions'] & object
-  return new Cluster(
-    places.map(({ host, port }) => ({ host, port })),
-    {
-      lazyConnect: true,
-      slotsRefreshTimeout: 2_000,
-      // Our own attempts follow, and reads have another way: see the reads of a slot that moves.
-      retryDelayOnTryAgain: 5,
-      shardedSubscribers: true,
-      clusterRetryStrategy: (times) => Math.min(times * 50, 1_000),
-      ...options,
-      redisOptions: nodeOptions,
-    },
-  )
-}
-
-interface NodeAddress {
-  readonly host: string
-  readonly port: number
-  readonly login: Connection
+  const startUp = places.map(({ host, port }) => ({ host, port }))
+  const client = new Cluster(startUp, {
+    lazyConnect: true,
+    slotsRefreshTimeout: 2_000,
+    // Our own attempts follow, and reads have another way: see the reads of a slot that moves.
+    retryDelayOnTryAgain: 5,
+    shardedSubscribers: true,
+    clusterRetryStrategy: (times) => Math.min(times * 50, 1_000),
+    ...options,
+    redisOptions: nodeOptions,
+  })
+  return expectSafeClient(client)
 }
 
 /** All nodes of a cluster have the same users, so that the first URL speaks for all of them. */
-function parseNode(node: ClusterNode): NodeAddress {
+function parseNode(node: ClusterNode): { host: string; port: number; login: Connection } {
   if (typeof node !== 'string') return { ...node, login: {} }
   const { protocol, hostname, port, username, password } = new URL(
     node.includes('://') ? node : `redis://${node}`,

@@ -1,4 +1,4 @@
-import { CorralError, type CorralErrorCode } from '../../../src/base/errors.js'
+import { CorralError } from '../../../src/base/errors.js'
 
 const UNREACHABLE =
   /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b|Connection is closed|isn't writeable|isn't ready|ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|max retries per request|Command timed out|Socket timeout|startup nodes|Cluster is|Too many Cluster redirections|Failed to refresh slots|aborted|subscriber for|discarded/i
@@ -13,7 +13,7 @@ export function wasNotExecuted(error: unknown): boolean {
   return error instanceof Error && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
 }
 
-/** The keys of a slot that moves are not all on one node; ioredis says it in its own words when it has tried for long. */
+/** The keys of a slot that moves are not all on one node; ioredis has its own words for it after many attempts. */
 export function isTryAgain(error: unknown): boolean {
   return error instanceof Error && /\bTRYAGAIN\b/.test(error.message)
 }
@@ -34,41 +34,32 @@ export function asError(error: unknown): Error {
 export function redisError(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error
   const message = error instanceof Error ? error.message : String(error)
-  const as = (code: CorralErrorCode, text: string, cause: unknown = error) =>
-    new CorralError(code, text, { cause })
+  const refused = (text: string) => new CorralError('ERR_BACKEND', text, { cause: error })
+  const unavailable = (text: string, cause = error) => new CorralError('ERR_UNAVAILABLE', text, { cause })
   if (isCredentials(error))
-    return as('ERR_UNAVAILABLE', `Redis refused the credentials (${message}): check username and password.`)
+    return unavailable(`Redis refused the credentials (${message}): check username and password.`)
   if (/^READONLY/.test(message))
-    return as(
-      'ERR_UNAVAILABLE',
+    return unavailable(
       'Expected the primary, got a read-only replica: connect to the primary, through Sentinel if it moves.',
     )
   if (/^NOPERM/.test(message))
-    return as(
-      'ERR_BACKEND',
-      `Redis forbids it to this user (${message}). docs/redis.md lists what the user must be allowed.`,
+    return refused(
+      `Redis forbids it to this user (${message}). docs/redis.md lists the commands that the user needs.`,
     )
   if (/^OOM|-OOM|maxmemory/.test(message))
-    return as(
-      'ERR_BACKEND',
+    return refused(
       'Redis is out of memory and may not evict: raise maxmemory, or set a maxmemory-policy such as allkeys-lru.',
     )
-  if (isUnreachable(error)) {
-    if (/max retries per request/.test(message))
-      return as(
-        'ERR_UNAVAILABLE',
-        `The connection to Redis was lost while the command was under way${last === undefined ? '' : ` (${last.message})`}.`,
-        last ?? error,
-      )
-    const why =
-      last === undefined || last === error
-        ? message
-        : `${message} The last error of the connection: ${last.message}`
-    return as(
-      'ERR_UNAVAILABLE',
-      `Redis cannot be reached: ${why || 'no connection'}.`.replace(/\.\.$/, '.'),
+  if (!isUnreachable(error)) return refused(`Redis answered with an error: ${message}. See \`cause\`.`)
+  if (/max retries per request/.test(message)) {
+    const reason = last === undefined ? '' : ` (${last.message})`
+    return unavailable(
+      `The connection to Redis was lost while the command was under way${reason}.`,
       last ?? error,
     )
   }
-  return as('ERR_BACKEND', `Redis answered with an error: ${message}. See \`cause\`.`)
+  const isOther = last !== undefined && last !== error
+  const why = isOther ? `${message} The last error of the connection: ${last.message}` : message
+  const text = `Redis cannot be reached: ${why || 'no connection'}.`
+  return unavailable(text.replace(/\.\.$/, '.'), last ?? error)
 }

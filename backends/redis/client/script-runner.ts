@@ -101,7 +101,7 @@ async function pipeline(
   })
 }
 
-/** There was an answer, so that nothing is sent again: it says that a failover may lose the write. */
+/** The error of a write that a failover may lose. The server replied, so the write is not sent again. */
 function tooFew(
   copies: readonly [Error | null, unknown] | undefined,
   { count, timeout }: Replicas,

@@ -15,7 +15,7 @@ const MAX_MARKED_LEASE = 4_096
 /** The most bytes of a value that goes to all processes with the message that it is there. */
 const MAX_SENT_VALUE = 4_096
 
-/** How many recent invalidations the ledger can tell one by one. */
+/** Recent invalidations that the ledger keeps one by one. */
 const RING = 1_024
 
 export interface Script {

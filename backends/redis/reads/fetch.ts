@@ -20,14 +20,8 @@ export function standaloneFetch(connection: RedisConnection): FetchKeys {
   return (keys, until) => connection.run((client) => fetch(client, keys), false, until)
 }
 
-export interface ClusterFetch {
-  readonly fetch: FetchKeys
-  /** The node that has a key, as far as the client knows. */
-  nodeOf(key: string): string
-}
-
 /** On a cluster: one `MGET` for each slot, one round trip for each node. */
-export function clusterFetch(connection: RedisConnection, prefix: string): ClusterFetch {
+export function clusterFetch(connection: RedisConnection, prefix: string) {
   let latest: RedisClient | undefined
   const moving = new Map<number, number>()
   const isMoving = (slot: number) => {
@@ -62,7 +56,7 @@ export function clusterFetch(connection: RedisConnection, prefix: string): Clust
     return Promise.all(groups.map((group, i) => found[i] ?? alone(group, until)))
   }
   return {
-    async fetch(keys, until) {
+    async fetch(keys: string[], until: number) {
       const replies: Fetched[] = new Array(keys.length).fill(null)
       const client = (latest = await connection.client())
       const slots = groupBy(keys.keys(), (place) => slotOf(prefix + keys[place]))
@@ -81,7 +75,8 @@ export function clusterFetch(connection: RedisConnection, prefix: string): Clust
       )
       return replies
     },
-    nodeOf: (key) => (latest === undefined ? '' : primaryOf(latest, slotOf(prefix + key))),
+    /** The node that has a key, as far as the client knows. */
+    nodeOf: (key: string) => (latest === undefined ? '' : primaryOf(latest, slotOf(prefix + key))),
   }
 }
 

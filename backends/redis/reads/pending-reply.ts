@@ -1,4 +1,4 @@
-import { isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
+import { andThen, isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
 export interface ReplySource {
@@ -12,8 +12,8 @@ const UNREAD = Symbol('unread')
 
 /**
  * One of many replies that come together: a promise of its own for each key would cost more than the key. It becomes a
- * promise when somebody waits for it, one for all that the layers of a chain do with it; it is read once. Nobody has to
- * wait: a failure that nobody asks for is no unhandled rejection.
+ * promise when a caller waits for it, one for all layers of a chain; it is read once. If no caller waits, a failure is no
+ * unhandled rejection.
  */
 export abstract class PendingReply<T> implements Promise<T> {
   declare readonly [Symbol.toStringTag]: string
@@ -92,8 +92,7 @@ class MappedReply<T, R> extends PendingReply<R> {
   }
 
   protected read(): MaybePromise<R> {
-    const value = this.reply.value()
-    return isPromise(value) ? value.then(this.change) : this.change(value)
+    return andThen(this.reply.value(), this.change)
   }
 }
 

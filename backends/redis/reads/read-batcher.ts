@@ -25,8 +25,8 @@ export interface BatchedReads extends Reads {
 
 interface ReadBatcherOptions {
   /**
-   * Fetches the values of distinct keys in their order, until a moment on the clock of `performance`; what failed for one
-   * node only is an Error in its places.
+   * Fetches the values of distinct keys in their order, until a moment on the clock of `performance`. The failure of one
+   * node is an Error in the places of its keys.
    */
   readonly fetch: FetchKeys
   /** ms for a read, from when the first of its batch was asked for. */
@@ -41,7 +41,7 @@ interface ReadBatcherOptions {
 
 export type FetchKeys = (keys: string[], until: number) => Promise<readonly Fetched[]>
 
-/** So many commands under way at once; what comes meanwhile gathers into the next one. */
+/** Commands under way at one time; later reads gather into the next one. */
 const MAX_IN_FLIGHT = 4
 
 /**
@@ -163,7 +163,7 @@ export function bytesOf(reply: PendingReply<Buffer | undefined>): Buffer | undef
   return reply.value() as Buffer | undefined
 }
 
-/** Distinct keys, in the order in which they were first asked for, and what came of them. */
+/** Distinct keys, in the order of their first reads, and the reply to them. */
 class Batch implements ReplySource {
   readonly keys: string[] = []
   readonly readings = new Map<readonly string[], PendingReply<LedgerReading>>()
