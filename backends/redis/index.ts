@@ -48,7 +48,7 @@ const MAX_REPLY = 1_024 * 1_024
  *
  * export const users = makeRegion({
  *   name: 'users',
- *   ttl: '10m',
+ *   expirationTime: '10m',
  *   backend: wrap(redis('redis://localhost:6379'), msgpack()),
  * })
  * ```
