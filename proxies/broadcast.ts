@@ -4,9 +4,10 @@ import { delegate } from '../src/backend/delegate.js'
 import { preciseClock, stamp } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
-import { CorralError, formatValue } from '../src/base/errors.js'
+import { CorralError } from '../src/base/errors.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
-import { rejectUnknownOptions } from '../src/base/options.js'
+import { expectMethods, expectText, rejectUnknownOptions } from '../src/base/options.js'
+import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { bindLedger, type InvalidationMode, type Ledger, type OpenLedger } from '../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../src/ledger/snapshot.js'
@@ -31,22 +32,14 @@ const STOLEN = 'stolen:'
  * Invalidations reject with `ERR_BUS` when they were done here but could not be told.
  */
 export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<CachedValue> {
-  if (typeof bus?.publish !== 'function' || typeof bus.subscribe !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected broadcast() to receive a bus, such as redisBus(), got ${formatValue(bus)}.`,
-    )
+  expectMethods(bus, ['publish', 'subscribe'], 'broadcast() to receive a bus, such as redisBus()')
   rejectUnknownOptions(options, ['name', 'timeout'], 'broadcast()')
   const { name } = options
-  if (typeof name !== 'string' || name === '')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the \`name\` of broadcast() to be a text, by which the same stores of other processes are known, got ${formatValue(name)}.`,
-    )
+  expectText(name, '`name` of broadcast()', 'a text, by which the same stores of other processes are known')
   const timeout = milliseconds(options.timeout ?? '5s', 'timeout')
 
   return (next) => {
-    checkFit(next)
+    checkPlace(next)
     /** Work that began before this moment is older than messages that may have been missed. */
     let floor = 0
     let period = crypto.randomUUID()
@@ -79,10 +72,8 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         return true
       },
     })
-    const drop = (keys: readonly string[]): MaybePromise<unknown> =>
-      keys.length === 0
-        ? undefined
-        : mapEach(portions(keys), (portion) => others.send({ do: 'drop', keys: portion }))
+    const drop = (keys: readonly string[]) =>
+      sendAll(keys, (portion) => others.send({ do: 'drop', keys: portion }))
     const current = (found: CachedValue | undefined): CachedValue | undefined => {
       // The region reports values that are no cached values.
       const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
@@ -107,8 +98,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
       const options: WriteOptions = {
         ...rest,
         ...(token !== undefined && { token }),
-        ...(ifCurrent !== undefined &&
-          snapshot !== undefined && { ifCurrent: { clock: ifCurrent.clock, snapshot } }),
+        ...(snapshot && { ifCurrent: { ...ifCurrent, snapshot } }),
       }
       return andThen(next.set(key, value, options), tell)
     }
@@ -116,16 +106,15 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
     return delegate(next, {
       get(key) {
         if (!others.live()) return undefined
-        const found = next.get(key)
-        return mapLazily(found, current)
+        return mapLazily(next.get(key), current)
       },
       getMulti: (keys) =>
         others.live()
           ? andThen(next.getMulti(keys), (found) => found.map(current))
           : keys.map(() => undefined),
       set,
-      delete: (key) => andThen(next.delete(key), () => andThen(drop([key]), () => undefined)),
-      deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => andThen(drop(keys), () => undefined)),
+      delete: (key) => andThen(next.delete(key), () => drop([key])),
+      deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => drop(keys)),
       acquire: (key, ms, how) =>
         andThen(next.acquire(key, ms, how), (acquired) =>
           acquired.token === undefined
@@ -151,12 +140,16 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
   }
 }
 
-function checkFit({ name, stores, tracker, ledger }: Backend<CachedValue>): void {
-  if (stores === 'bytes')
-    throw new CorralError(
-      'ERR_CHAIN',
-      'broadcast() works on values, but below it are bytes: put an encoding such as msgpack() below it.',
-    )
+/** Sends names in portions. Done when the bus took all of them. */
+function sendAll(
+  names: readonly string[],
+  send: (portion: readonly string[]) => MaybePromise<void>,
+): MaybePromise<void> {
+  return andThen(mapEach(portions(names), send), () => undefined)
+}
+
+function checkPlace({ name, stores, tracker, ledger }: Backend<CachedValue>): void {
+  checkFit('broadcast()', 'values', stores)
   if (tracker !== undefined)
     throw new CorralError(
       'ERR_CHAIN',
@@ -251,10 +244,7 @@ function ledgerWith(
         }),
         invalidate: (names, mode) =>
           andThen(below.invalidate(names, mode), () =>
-            andThen(
-              mapEach(portions(names), (portion) => send({ do: 'stamp', clock, names: portion, mode })),
-              () => undefined,
-            ),
+            sendAll(names, (portion) => send({ do: 'stamp', clock, names: portion, mode })),
           ),
       } satisfies OpenLedger
     },

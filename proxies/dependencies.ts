@@ -2,6 +2,7 @@ import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
 import { CorralError } from '../src/base/errors.js'
 import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { remembered } from '../src/dependencies/call-registry.js'
 import { track } from '../src/dependencies/tracking-layer.js'
@@ -23,11 +24,7 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
     "`ledger` to be a ledger, such as memoryLedger() or another backend's",
   )
   return (next: Backend<CachedValue>) => {
-    if (next.stores === 'bytes')
-      throw new CorralError(
-        'ERR_CHAIN',
-        'dependencies() works on values, but below it are bytes: put an encoding such as msgpack() below it.',
-      )
+    checkFit('dependencies()', 'values', next.stores)
     if (next.tracker !== undefined)
       throw new CorralError(
         'ERR_CHAIN',

@@ -1,14 +1,19 @@
-import type { Backend } from '../src/backend/backend.js'
-import type { Bytes, CachedValue, Metadata } from '../src/backend/cached-value.js'
-import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
-import { expectOneOf, rejectUnknownOptions } from '../src/base/options.js'
-import { mapValues } from '../src/chain/map-values.js'
+import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
+import { andThen } from '../src/base/maybe-promise.js'
+import { expectOneOf } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
-import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED, sizeLimits } from '../src/wire/codec.js'
-import { closeFrame, openFrame, readFrame } from '../src/wire/frame.js'
+import {
+  CODEC_MSGPACK,
+  CODEC_MSGPACK_SHARED,
+  encoding,
+  encodingOptions,
+  type PayloadEncoding,
+  type StructuredOptions,
+} from '../src/wire/codec.js'
+import { frame, readFrame } from '../src/wire/frame.js'
 import { type Pack, packing } from './msgpack/packing.js'
 import { type Read, reading } from './msgpack/reading.js'
-import { keepsOf, type Settings } from './msgpack/settings.js'
+import { type Settings, settingsOf } from './msgpack/settings.js'
 import {
   ID_BYTES,
   MAX_SHAPES,
@@ -18,25 +23,14 @@ import {
   shapeStore,
 } from './msgpack/shapes.js'
 
-export interface MsgpackOptions {
+export interface MsgpackOptions extends StructuredOptions {
   /**
    * `faithful`: every entry reads itself. `records`: field names stand once in the backend, under a key of their own,
    * which makes small objects much smaller and faster to read. `bundled`: strings stand together, which is faster
    * for much text. Each reads the entries of `faithful` and `bundled`. @default 'faithful'
    */
   readonly profile?: 'faithful' | 'records' | 'bundled'
-  /** Store MessagePack's output without checking that it keeps the whole value. @default false */
-  readonly lossy?: boolean
-  /** Keep RegExps. One from a hostile writer can hang the code that matches with it. @default false: refused, and a miss */
-  readonly regExp?: boolean
-  /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
-  readonly maxBytes?: number
-  /** Deeper nesting is refused at `set`. @default 500 */
-  readonly maxDepth?: number
 }
-
-const OPTIONS = ['profile', 'lossy', 'regExp', 'maxBytes', 'maxDepth']
-const PROFILES = ['faithful', 'records', 'bundled']
 
 /**
  * Encodes values as MessagePack with msgpackr: small, fast, and faithful to dates, maps, sets, bigints, bytes, shared
@@ -45,35 +39,20 @@ const PROFILES = ['faithful', 'records', 'bundled']
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function msgpack(options: MsgpackOptions = {}): BackendProxy<CachedValue, Bytes> {
-  rejectUnknownOptions(options, OPTIONS, 'msgpack()')
-  const { profile = 'faithful', lossy = false, regExp = false } = options
-  expectOneOf(profile, '`profile` of msgpack()', PROFILES)
-  const { maxBytes, maxDepth } = sizeLimits(options, 'msgpack()')
-  const settings: Settings = { lossy, regExp, maxBytes, keeps: keepsOf(regExp, maxDepth) }
-  return (next) => {
-    const { encode, decode } =
-      profile === 'records' ? sharing(settings, next) : selfContained(settings, profile === 'bundled')
-    return mapValues<CachedValue, Bytes>({
-      name: 'msgpack',
-      inner: 'bytes',
-      outer: 'values',
-      encode,
-      decode,
-    })(next)
-  }
-}
-
-interface Both {
-  encode(value: CachedValue, key: string): Bytes
-  decode(stored: Bytes, key: string): MaybePromise<CachedValue | undefined>
+  const settings = settingsOf(encodingOptions(options, 'msgpack()', ['profile', 'regExp']))
+  const { profile = 'faithful' } = options
+  expectOneOf(profile, '`profile` of msgpack()', ['faithful', 'records', 'bundled'])
+  return profile === 'records'
+    ? (next) => encoding('msgpack', sharing(settings, shapeStore(next)))(next)
+    : encoding('msgpack', selfContained(settings, profile === 'bundled'))
 }
 
 /** Entries that carry their own record definitions. */
-function selfContained(settings: Settings, bundleStrings: boolean): Both {
+function selfContained(settings: Settings, bundleStrings: boolean): PayloadEncoding {
   const pack = packing(settings, { bundleStrings })
   const read = reading(settings)
   return {
-    encode: ({ payload, metadata }, key) => entryOf(CODEC_MSGPACK, NO_TABLE, metadata, pack(payload), key),
+    encode: ({ payload, metadata }, key) => frame(CODEC_MSGPACK, metadata, pack(payload), key),
     decode(stored, key) {
       const entry = readFrame(stored, key)
       return entry?.codec === CODEC_MSGPACK ? read(entry, 0) : undefined
@@ -82,8 +61,7 @@ function selfContained(settings: Settings, bundleStrings: boolean): Both {
 }
 
 /** Entries whose record definitions stand in a table that the backend keeps beside them. */
-function sharing(settings: Settings, next: Backend<Bytes>): Both {
-  const store = shapeStore(next)
+function sharing(settings: Settings, store: ShapeStore): PayloadEncoding {
   const readOwn = reading(settings)
   const readers = new Map<string, Read>()
   const readerOf = (table: ShapeTable): Read => {
@@ -108,8 +86,8 @@ function sharing(settings: Settings, next: Backend<Bytes>): Both {
       const packed = writerOf(table)(payload)
       // A value without records needs no table.
       return table.shapes.length === 0 || typeof payload !== 'object'
-        ? entryOf(CODEC_MSGPACK, NO_TABLE, metadata, packed, key)
-        : entryOf(CODEC_MSGPACK_SHARED, table.idBytes, metadata, packed, key)
+        ? frame(CODEC_MSGPACK, metadata, packed, key)
+        : frame(CODEC_MSGPACK_SHARED, metadata, packed, key, table.idBytes)
     },
     decode(stored, key) {
       const entry = readFrame(stored, key)
@@ -130,7 +108,6 @@ function sharing(settings: Settings, next: Backend<Bytes>): Both {
 
 /** Tables are few: there is one for each step by which the first one grew. */
 const MAX_READERS = 100
-const NO_TABLE = new Uint8Array()
 
 function standsAt(id: Uint8Array, bytes: Uint8Array, at: number): boolean {
   for (let i = 0; i < id.length; i++) if (id[i] !== bytes[at + i]) return false
@@ -147,12 +124,4 @@ function sharedOptions({ shapes }: ShapeTable, store: ShapeStore): object {
       return false
     },
   }
-}
-
-function entryOf(codec: number, table: Uint8Array, metadata: Metadata, packed: Buffer, key: string): Bytes {
-  const { bytes, at } = openFrame(codec, metadata, table.length + packed.length)
-  for (let i = 0; i < table.length; i++) bytes[at + i] = table[i] as number
-  // This is the copy that lets go of msgpackr's slab.
-  bytes.set(packed, at + table.length)
-  return closeFrame(bytes, key)
 }

@@ -185,20 +185,19 @@ function idBytes(id: unknown, i: number): Buffer {
 
 /** Never shows the given value: it may be a secret. */
 function secretBytes(secret: unknown, i: number): Uint8Array {
-  const form =
-    typeof secret !== 'string'
-      ? undefined
-      : /^(?:[0-9a-f]{2})+$/i.test(secret)
-        ? 'hex'
-        : /^[\w+/-]+={0,2}$/.test(secret)
-          ? 'base64'
-          : undefined
-  const bytes = secret instanceof Uint8Array ? secret : form && Buffer.from(secret as string, form)
+  const bytes = secret instanceof Uint8Array ? secret : decoded(secret)
   if (bytes !== undefined && bytes.length >= LEAST_SECRET) return bytes
+  const formless = typeof secret === 'string' ? 'a text in neither form' : 'something else'
   throw new CorralError(
     'ERR_OPTION',
     `Expected \`keys[${i}].secret\` of seal() to be at least ${LEAST_SECRET} random bytes, or their base64 or hex form, got ` +
-      `${bytes === undefined ? (typeof secret === 'string' ? 'a text in neither form' : 'something else') : `${bytes.length} bytes`}. ` +
+      `${bytes === undefined ? formless : `${bytes.length} bytes`}. ` +
       'Make one with: node -p "crypto.randomBytes(32).toString(\'base64\')"',
   )
+}
+
+function decoded(secret: unknown): Uint8Array | undefined {
+  if (typeof secret !== 'string') return undefined
+  if (/^(?:[0-9a-f]{2})+$/i.test(secret)) return Buffer.from(secret, 'hex')
+  return /^[\w+/-]+={0,2}$/.test(secret) ? Buffer.from(secret, 'base64') : undefined
 }

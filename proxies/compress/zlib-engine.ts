@@ -1,3 +1,4 @@
+import { promisify } from 'node:util'
 import * as zlib from 'node:zlib'
 
 /** One algorithm as this process has it. `decompress` never makes more than `size` bytes: it throws instead. */
@@ -10,12 +11,9 @@ export interface Engine {
 }
 
 type Options = zlib.ZlibOptions & zlib.BrotliOptions & { readonly pledgedSrcSize?: number }
+type AnyFunction = (...args: never[]) => unknown
 type Now = (bytes: Uint8Array, options: Options) => Uint8Array
-type Later = (
-  bytes: Uint8Array,
-  options: Options,
-  done: (error: Error | null, result: Uint8Array) => void,
-) => void
+type Later = (bytes: Uint8Array, options: Options) => Promise<Uint8Array>
 type OptionsFor = (level: number, size: number) => Options
 
 /** Output grows by chunks of at most this, so that an entry that lies about its size takes little for its lie. */
@@ -55,10 +53,12 @@ function fromZlib(
   optionsFor: OptionsFor,
   limits?: Options,
 ): Engine | undefined {
-  const found = zlib as unknown as Record<string, unknown>
-  if (typeof found[pack] !== 'function' || typeof found[unpack] !== 'function') return undefined
+  const found = zlib as unknown as Record<string, AnyFunction | undefined>
+  if (found[pack] === undefined || found[unpack] === undefined) return undefined
   const packNow = found[`${pack}Sync`] as Now
   const unpackNow = found[`${unpack}Sync`] as Now
+  const packLater = promisify(found[pack]) as Later
+  const unpackLater = promisify(found[unpack]) as Later
   const packing = (bytes: Uint8Array, level: number): Options => ({
     ...optionsFor(level, bytes.length),
     chunkSize: chunk(bytes.length / 2),
@@ -72,17 +72,11 @@ function fromZlib(
   return {
     compress: (bytes, level) => packNow(bytes, packing(bytes, level)),
     decompress: (packed, size) => unpackNow(packed, unpacking(size)),
-    compressLater: (bytes, level) => promised(found[pack] as Later, bytes, packing(bytes, level)),
-    decompressLater: (packed, size) => promised(found[unpack] as Later, packed, unpacking(size)),
+    compressLater: (bytes, level) => packLater(bytes, packing(bytes, level)),
+    decompressLater: (packed, size) => unpackLater(packed, unpacking(size)),
   }
 }
 
 function chunk(bytes: number): number {
   return Math.max(64, Math.min(Math.ceil(bytes), CHUNK_BYTES))
-}
-
-function promised(job: Later, bytes: Uint8Array, options: Options): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    job(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)))
-  })
 }

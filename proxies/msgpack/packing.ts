@@ -1,7 +1,7 @@
 import { Packr } from 'msgpackr'
 import { CorralError } from '../../src/base/errors.js'
 import { refuseLarge } from '../../src/wire/codec.js'
-import { carefulCheck, encoderFailed, NEGATIVE_ZERO, quickCheck, UNSURE } from '../../src/wire/fidelity.js'
+import { encoderFailed, faithfulEncoder, lossyEncoder } from '../../src/wire/fidelity.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
 import type { FidelityRules } from '../../src/wire/keeps.js'
 import { replaceNegativeZeros } from './negative-zero.js'
@@ -12,45 +12,29 @@ import { FAITHFUL, type Settings } from './settings.js'
 export type Pack = (payload: unknown) => Buffer
 
 /** A function that packs, and refuses values that would change. Its result lies on msgpackr's slab. */
-export function packing(settings: Settings, more: object): Pack {
+export function packing({ lossy, regExp, maxBytes, keeps }: Settings, more: object): Pack {
   // Strictly taken, a value with a toJSON of its own is refused; a field of that name is data.
-  const packr = new Packr({ ...FAITHFUL, ...more, ...(settings.lossy ? {} : { useToJSON: false }) })
-  return settings.lossy ? lossyPacking(packr, settings) : strictPacking(packr, settings)
-}
-
-function lossyPacking(packr: Packr, { regExp, maxBytes, keeps }: Settings): Pack {
-  return (payload) => {
-    let packed: Buffer
-    try {
-      packed = packr.pack(payload)
-    } catch (error) {
-      throw encoderFailed(keeps, error)
-    }
+  const packr = new Packr({ ...FAITHFUL, ...more, ...(lossy ? {} : { useToJSON: false }) })
+  const encode = (payload: unknown): Buffer => {
+    const packed = packr.pack(payload)
     refuseLarge(packed.length, maxBytes, 'msgpack()')
-    // A value that no read would accept is not stored, even with `lossy`.
-    if (mentionsProto(packed) && hasProtoKey(payload)) refuse('a key named __proto__', 'Rename the key.')
-    if (!regExp && mayHoldRegExp(packed) && hasRegExp(payload))
-      refuse('a RegExp', 'Store its source, or allow it: regExp: true.')
     return packed
   }
+  if (lossy) return lossyEncoder(keeps, (payload) => refuseUnreadable(encode(payload), payload, regExp))
+  return faithfulEncoder(keeps, {
+    encode,
+    mentionsProto,
+    mayHoldLoneSurrogate,
+    encodeNegativeZeros: (payload) => packNegativeZeros(packr, payload, keeps),
+  })
 }
 
-function strictPacking(packr: Packr, { maxBytes, keeps }: Settings): Pack {
-  const check = quickCheck(keeps)
-  const checkWithText = quickCheck(keeps, { text: true })
-  return (payload) => {
-    let packed: Buffer
-    try {
-      packed = packr.pack(payload)
-    } catch (error) {
-      carefulCheck(keeps, payload)
-      throw encoderFailed(keeps, error)
-    }
-    refuseLarge(packed.length, maxBytes, 'msgpack()')
-    let fit = (mayHoldLoneSurrogate(packed) ? checkWithText : check)(payload, packed.length)
-    if (fit === UNSURE || mentionsProto(packed)) fit = carefulCheck(keeps, payload)
-    return fit === NEGATIVE_ZERO ? packNegativeZeros(packr, payload, keeps) : packed
-  }
+/** A value that no read would accept is not stored, even with `lossy`. */
+function refuseUnreadable(packed: Buffer, payload: unknown, regExp: boolean): Buffer {
+  if (mentionsProto(packed) && hasProtoKey(payload)) refuse('a key named __proto__', 'Rename the key.')
+  if (!regExp && mayHoldRegExp(packed) && hasRegExp(payload))
+    refuse('a RegExp', 'Store its source, or allow it: regExp: true.')
+  return packed
 }
 
 function packNegativeZeros(packr: Packr, payload: unknown, keeps: FidelityRules): Buffer {

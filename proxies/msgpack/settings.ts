@@ -1,4 +1,5 @@
-import type { FidelityRules, Visit } from '../../src/wire/keeps.js'
+import type { StructuredOptions } from '../../src/wire/codec.js'
+import { type FidelityRules, structuredClasses } from '../../src/wire/keeps.js'
 
 /** The result of the options of `msgpack()`. */
 export interface Settings {
@@ -11,39 +12,17 @@ export interface Settings {
 /** The settings of both directions, so that a decoded value equals the encoded one. */
 export const FAITHFUL = { moreTypes: true, structuredClone: true, copyBuffers: true }
 
-/** The kinds of values that msgpackr keeps in its faithful mode. */
-export function keepsOf(regExp: boolean, maxDepth: number): FidelityRules {
+/** Completes the options with the kinds of values that msgpackr keeps in its faithful mode. */
+export function settingsOf({ maxDepth, ...options }: Required<StructuredOptions>): Settings {
   return {
-    encoding: 'msgpack()',
-    undefined: true,
-    nonFinite: true,
-    bigint: true,
-    holes: false,
-    loneSurrogates: false,
-    cycles: true,
-    classes: regExp ? new Map([...CLASSES, [RegExp.prototype, 'whole']]) : CLASSES,
-    maxDepth,
+    ...options,
+    keeps: {
+      encoding: 'msgpack()',
+      structured: true,
+      holes: false,
+      loneSurrogates: false,
+      classes: structuredClasses(options.regExp),
+      maxDepth,
+    },
   }
 }
-
-const CLASSES: ReadonlyMap<object, Visit> = new Map<object, Visit>([
-  [Map.prototype, 'map'],
-  [Set.prototype, 'set'],
-  ...[
-    Date,
-    Buffer,
-    ArrayBuffer,
-    DataView,
-    Int8Array,
-    Uint8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Uint32Array,
-    Float32Array,
-    Float64Array,
-    BigInt64Array,
-    BigUint64Array,
-  ].map(({ prototype }): [object, Visit] => [prototype, 'whole']),
-])

@@ -11,41 +11,9 @@ const SPARE_LENGTH = 65_536
 
 const code = (tag: string) => tag.charCodeAt(0)
 const PADDING = 0
-const UNDEFINED = code('_')
-const NULL = code('0')
-const TRUE = code('T')
-const FALSE = code('F')
 const HOLE = code('-')
-const INT32 = code('I')
-const UINT32 = code('U')
-const DOUBLE = code('N')
-const BIGINT = code('Z')
-const UTF8 = code('S')
-const ONE_BYTE = code('"')
 const TWO_BYTE = code('c')
-const REFERENCE = code('^')
-const OBJECT = code('o')
-const OBJECT_END = code('{')
-const DENSE = code('A')
-const DENSE_END = code('$')
-const SPARSE = code('a')
-const SPARSE_END = code('@')
-const DATE = code('D')
-const TRUE_OBJECT = code('y')
-const FALSE_OBJECT = code('x')
-const NUMBER_OBJECT = code('n')
-const BIGINT_OBJECT = code('z')
-const STRING_OBJECT = code('s')
-const REGEXP = code('R')
-const MAP = code(';')
-const MAP_END = code(':')
-const SET = code("'")
-const SET_END = code(',')
-const BUFFER = code('B')
-const HOST_OBJECT = code('\\')
-const ERROR = code('r')
-
-const UNDERSCORE = UNDEFINED
+const UNDERSCORE = code('_')
 const PROTO_NARROW = Buffer.from('__proto__', 'latin1')
 const PROTO_WIDE = Buffer.from('__proto__', 'utf16le')
 
@@ -96,6 +64,12 @@ function number(): number {
   return 0
 }
 
+/** Takes numbers whose values do not matter. */
+function numbers(count: number): boolean {
+  for (let i = 0; i < count; i++) number()
+  return at <= end || fail('broken')
+}
+
 function skip(bytes: number): boolean {
   at += bytes
   return at <= end || fail('broken')
@@ -112,10 +86,18 @@ function peek(): number {
   return clone[at] ?? -1
 }
 
+function sized(): boolean {
+  return skip(number())
+}
+
+function string(): boolean {
+  return sized()
+}
+
 function text(): boolean {
   const tag = peek()
   at++
-  return tag === ONE_BYTE || tag === TWO_BYTE || tag === UTF8 ? skip(number()) : fail('broken')
+  return FORMS[tag] === string ? string() : fail('broken')
 }
 
 /** Whether text that stands here, its tag first, is the name. */
@@ -128,19 +110,19 @@ function isProto(tag: number): boolean {
 }
 
 /** Keys and values, or members, up to a tag that ends them and so many numbers. */
-function parts(last: number, numbers: number, depth: number, keyed: boolean): boolean {
-  for (;;) {
-    const tag = peek()
-    if (tag === last) break
-    if (keyed) {
-      if (isProto(tag)) return fail('proto')
+function parts(ending: string, count: number, keyed: boolean): Form {
+  const last = code(ending)
+  return (depth) => {
+    for (let tag = peek(); tag !== last; tag = peek()) {
+      if (keyed) {
+        if (isProto(tag)) return fail('proto')
+        if (!any(depth)) return false
+      }
       if (!any(depth)) return false
     }
-    if (!any(depth)) return false
+    at++
+    return numbers(count)
   }
-  at++
-  for (let i = 0; i < numbers; i++) number()
-  return at <= end || fail('broken')
 }
 
 function dense(depth: number): boolean {
@@ -150,7 +132,7 @@ function dense(depth: number): boolean {
     if (peek() === HOLE) at++
     else if (!any(depth)) return false
   }
-  return parts(DENSE_END, 2, depth, true)
+  return denseEnd(depth)
 }
 
 const ERROR_KINDS = new Set([...'ERFSTU'].map(code))
@@ -171,61 +153,49 @@ function error(depth: number): boolean {
   }
 }
 
-function any(above: number): boolean {
-  const tag = peek()
-  at++
-  switch (tag) {
-    case UTF8:
-    case ONE_BYTE:
-    case TWO_BYTE:
-    case BUFFER:
-      return skip(number())
-    case INT32:
-    case UINT32:
-    case REFERENCE:
-      number()
-      return at <= end || fail('broken')
-    case UNDEFINED:
-    case NULL:
-    case TRUE:
-    case FALSE:
-    case TRUE_OBJECT:
-    case FALSE_OBJECT:
-      return true
-    case DOUBLE:
-    case DATE:
-    case NUMBER_OBJECT:
-      return skip(8)
-    case BIGINT:
-    case BIGINT_OBJECT:
-      return skip(Math.floor(number() / 2))
-    case STRING_OBJECT:
-      return text()
-    case HOST_OBJECT:
-      number()
-      return skip(number())
-    case REGEXP:
-      return regExp ? text() && skip(Math.min(0, number())) : fail('regexp')
-    default:
-      return above >= maxDepth ? fail('deep') : inside(tag, above + 1)
-  }
+/** Takes the bytes that follow a tag. */
+type Form = (depth: number) => boolean
+
+const FORMS: Form[] = []
+
+function form(tags: string, take: Form): void {
+  for (const tag of tags) FORMS[code(tag)] = take
 }
 
-function inside(tag: number, depth: number): boolean {
-  switch (tag) {
-    case OBJECT:
-      return parts(OBJECT_END, 1, depth, true)
-    case DENSE:
-      return dense(depth)
-    case SPARSE:
-      return claim(number()) && parts(SPARSE_END, 2, depth, true)
-    case MAP:
-      return parts(MAP_END, 1, depth, false)
-    case SET:
-      return parts(SET_END, 1, depth, false)
-    case ERROR:
-      return error(depth)
-    default:
-      return fail('broken')
-  }
+function any(above: number): boolean {
+  const take = FORMS[peek()]
+  at++
+  return take === undefined ? fail('broken') : take(above)
 }
+
+function nested(take: Form): Form {
+  return (above) => (above >= maxDepth ? fail('deep') : take(above + 1))
+}
+
+const denseEnd = parts('$', 2, true)
+const sparseEnd = parts('@', 2, true)
+
+// undefined, null, true, false, and the objects of true and false
+form('_0TFyx', () => true)
+// whole numbers, and references to objects before
+form('IU^', () => numbers(1))
+// doubles, dates and objects of numbers
+form('NDn', () => skip(8))
+// bigints and their objects: the lowest bit is the sign
+form('Zz', () => skip(Math.floor(number() / 2)))
+form('S"c', string)
+// the bytes of an ArrayBuffer
+form('B', sized)
+form('s', text)
+// views, which Node writes itself
+form('\\', () => numbers(1) && sized())
+form('R', () => (regExp ? text() && numbers(1) : fail('regexp')))
+form('o', nested(parts('{', 1, true)))
+form('A', nested(dense))
+form(
+  'a',
+  nested((depth) => claim(number()) && sparseEnd(depth)),
+)
+form(';', nested(parts(':', 1, false)))
+form("'", nested(parts(',', 1, false)))
+form('r', nested(error))

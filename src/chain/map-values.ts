@@ -68,7 +68,8 @@ function unknownForm(layer: string, key: string): undefined {
   return reportUndecodable(layer, key, 'not in the form that this layer writes')
 }
 
-function checkFit(
+/** @throws CorralError `ERR_CHAIN` if a layer works on another representation than the backend below it holds. */
+export function checkFit(
   layer: string,
   expected: Representation | undefined,
   found: Representation | undefined,

@@ -9,8 +9,8 @@ import {
   rejectUnknownOptions,
 } from '../base/options.js'
 import { mapValues } from '../chain/map-values.js'
-import type { BackendProxy } from '../chain/proxy.js'
-import { frame, readFrame } from './frame.js'
+import type { BackendProxy, Codec } from '../chain/proxy.js'
+import { frame, readFrameOf } from './frame.js'
 
 /** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */
 export const CODEC_JSON = 1
@@ -58,10 +58,7 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
   expectFunction(codec.decode, '`decode` of defineCodec()')
   const { id, name } = codec
   const { maxBytes } = sizeLimits(codec, name)
-  return mapValues<CachedValue, Bytes>({
-    name,
-    inner: 'bytes',
-    outer: 'values',
+  return encoding(name, {
     encode: ({ payload, metadata }, key) =>
       andThen(codec.encode(payload as Payload), (bytes) => {
         if (!(bytes instanceof Uint8Array))
@@ -73,15 +70,22 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
         return frame(id, metadata, bytes, key)
       }),
     decode(stored, key) {
-      const entry = readFrame(stored, key)
-      if (entry?.codec !== id || entry.end - entry.start > maxBytes) return undefined
+      const entry = readFrameOf(id, maxBytes, stored, key)
+      if (entry === undefined) return undefined
       const { bytes, start, end, metadata } = entry
       // A copy: the codec may return views on it, and the stored bytes belong to the backend.
-      const own = new Uint8Array(end - start)
-      own.set(bytes.subarray(start, end))
+      const own = new Uint8Array(bytes.subarray(start, end))
       return andThen(codec.decode(own), (payload) => ({ payload, metadata }))
     },
   })
+}
+
+/** Both directions of an encoding of whole values. */
+export type PayloadEncoding = Pick<Codec<CachedValue, Bytes>, 'encode' | 'decode'>
+
+/** A proxy that turns values into bytes. */
+export function encoding(name: string, codec: PayloadEncoding): BackendProxy<CachedValue, Bytes> {
+  return mapValues<CachedValue, Bytes>({ name, inner: 'bytes', outer: 'values', ...codec })
 }
 
 function register(id: number, name: string): void {
@@ -101,11 +105,34 @@ function register(id: number, name: string): void {
   registered.set(id, name)
 }
 
-/** The bounds of an encoding. @throws CorralError `ERR_OPTION` unless both are whole numbers above 0. */
-export function sizeLimits(
-  options: { readonly maxBytes?: number; readonly maxDepth?: number },
-  where: string,
-): { readonly maxBytes: number; readonly maxDepth: number } {
+/** The options that the encodings of Corral share. */
+export interface EncodingOptions {
+  /** Store the encoder's output without checking that it keeps the whole value. @default false */
+  readonly lossy?: boolean
+  /** Larger payloads are refused at `set` and misses when read. In bytes. @default 16 MiB */
+  readonly maxBytes?: number
+  /** Deeper nesting is refused at `set`, and by `json()` and `v8()` also when read. In levels. @default 500 */
+  readonly maxDepth?: number
+}
+
+/** The options of an encoding of structured data. */
+export interface StructuredOptions extends EncodingOptions {
+  /** Keep RegExps. One from a hostile writer can hang the code that matches with it. @default false: refused, and a miss */
+  readonly regExp?: boolean
+}
+
+/**
+ * The shared options of an encoding, with their defaults.
+ * @param own - the names of the other options that it takes
+ * @throws CorralError `ERR_OPTION`
+ */
+export function encodingOptions(options: StructuredOptions, where: string, own: readonly string[]) {
+  rejectUnknownOptions(options, [...own, 'lossy', 'maxBytes', 'maxDepth'], where)
+  const { lossy = false, regExp = false } = options
+  return { lossy, regExp, ...sizeLimits(options, where) }
+}
+
+function sizeLimits(options: Pick<EncodingOptions, 'maxBytes' | 'maxDepth'>, where: string) {
   return {
     maxBytes: expectInteger(options.maxBytes ?? MAX_BYTES, `\`maxBytes\` of ${where}`),
     maxDepth: expectInteger(options.maxDepth ?? MAX_DEPTH, `\`maxDepth\` of ${where}`),

@@ -1,143 +1,172 @@
 import { CorralError } from '../base/errors.js'
 import type { FidelityRules } from './keeps.js'
-import { explainLoss, type Loss } from './loss.js'
+import { carefulCheck, lossOf } from './loss.js'
 import { isWellFormed } from './text.js'
 
-/** Kept · kept, but a −0 is in there · has to be looked at with care. */
-export const FITS = 0
-export const NEGATIVE_ZERO = 1
-export const UNSURE = 2
-export type Fit = typeof FITS | typeof NEGATIVE_ZERO | typeof UNSURE
-
-/**
- * Answers whether an encoding keeps all of a value, fast: no path, no memory of parts that were seen. Looking at more parts
- * than there are bytes in the encoded value means that parts are shared or cyclic; that is unsure too.
- */
-export type QuickCheck = (value: unknown, encodedBytes: number) => Fit
-
-const PLAIN = Object.prototype
-
-/**
- * A quick check for an encoding. Keys named `__proto__` are found in the encoded bytes, not here; so are the traces of
- * half surrogate pairs, and only where such bytes occur is `text` looked at.
- */
-export function quickCheck(
-  keeps: FidelityRules,
-  { text = false }: { readonly text?: boolean } = {},
-): QuickCheck {
-  const { classes, maxDepth } = keeps
-  let left = 0
-  let negativeZero = false
-
-  const keepsNumber = (value: number): boolean => {
-    if (value === 0) {
-      if (1 / value < 0) negativeZero = true
-      return true
-    }
-    return keeps.nonFinite || Number.isFinite(value)
-  }
-  const keepsScalar = (value: unknown): boolean => {
-    switch (typeof value) {
-      case 'string':
-        return !text || isWellFormed(value)
-      case 'boolean':
-        return true
-      case 'number':
-        return keepsNumber(value)
-      case 'undefined':
-        return keeps.undefined
-      case 'bigint':
-        return keeps.bigint
-      default:
-        return false
-    }
-  }
-  const keepsAny = (value: unknown, depth: number): boolean =>
-    typeof value === 'object' ? value === null || keepsObject(value, depth) : keepsScalar(value)
-
-  const keepsObject = (value: object, depth: number): boolean => {
-    if (depth > maxDepth || left < 0) return false
-    const prototype = Object.getPrototypeOf(value)
-    if (prototype === PLAIN || prototype === null) {
-      let parts = 0
-      for (const key in value) {
-        const part = (value as Record<string, unknown>)[key]
-        parts++
-        if (text && !isWellFormed(key)) return false
-        if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
-          return false
-      }
-      left -= parts
-      return true
-    }
-    return Array.isArray(value) ? keepsArray(value, prototype, depth) : keepsInstance(value, prototype, depth)
-  }
-  const keepsArray = (value: readonly unknown[], prototype: object, depth: number): boolean => {
-    if (prototype !== Array.prototype) return false
-    left -= value.length
-    if (left < 0) return false
-    for (let i = 0; i < value.length; i++) {
-      const part = value[i]
-      if (typeof part === 'object' ? part !== null && !keepsObject(part, depth + 1) : !keepsScalar(part))
-        return false
-      if (part === undefined && !keeps.holes && !(i in value)) return false
-    }
-    return true
-  }
-  const keepsInstance = (value: object, prototype: object, depth: number): boolean => {
-    switch (classes.get(prototype)) {
-      case 'whole':
-        return true
-      case 'map':
-        for (const [key, part] of value as Map<unknown, unknown>) {
-          left -= 2
-          if (!keepsAny(key, depth + 1) || !keepsAny(part, depth + 1)) return false
-        }
-        return true
-      case 'set':
-        for (const part of value as Set<unknown>) {
-          left--
-          if (!keepsAny(part, depth + 1)) return false
-        }
-        return true
-      default:
-        return false
-    }
-  }
-  return (value, encodedBytes) => {
-    left = encodedBytes - 1
-    negativeZero = false
-    if (!keepsAny(value, 1) || left < 0) return UNSURE
-    return negativeZero ? NEGATIVE_ZERO : FITS
-  }
+/** An encoder, and the traces that lossy values leave in its output. */
+export interface Encoder<Encoded extends { readonly length: number }> {
+  encode(payload: unknown): Encoded
+  /** Whether a key named `__proto__` may be in there. */
+  mentionsProto(encoded: Encoded): boolean
+  /** Whether half a surrogate pair may have been in there; absent where the encoding keeps it. */
+  mayHoldLoneSurrogate?(encoded: Encoded): boolean
+  /** Encodes a payload with a −0 in it; absent where the encoding keeps it. */
+  encodeNegativeZeros?(payload: unknown): Encoded
 }
 
 /**
- * Looks at a value with care: sees each object once and knows where it is.
+ * An encoder that refuses values that would change.
  * @throws CorralError `ERR_UNENCODABLE` naming the path of the first part that the encoding would not keep.
  */
-export function carefulCheck(keeps: FidelityRules, value: unknown): typeof FITS | typeof NEGATIVE_ZERO {
-  const { loss, negativeZero } = explainLoss(keeps, value)
-  if (loss !== undefined) refuseLoss(keeps, loss)
-  return negativeZero ? NEGATIVE_ZERO : FITS
+export function faithfulEncoder<Encoded extends { readonly length: number }>(
+  keeps: FidelityRules,
+  encoder: Encoder<Encoded>,
+): (payload: unknown) => Encoded {
+  const check = quickCheck(keeps, false)
+  const checkWithText = quickCheck(keeps, true)
+  return (payload) => {
+    const encoded = encodeOrExplain(keeps, encoder, payload)
+    const quick = encoder.mayHoldLoneSurrogate?.(encoded) === true ? checkWithText : check
+    let negativeZero = quick(payload, encoded.length)
+    if (negativeZero === undefined || encoder.mentionsProto(encoded))
+      negativeZero = carefulCheck(keeps, payload)
+    return negativeZero && encoder.encodeNegativeZeros !== undefined
+      ? encoder.encodeNegativeZeros(payload)
+      : encoded
+  }
 }
 
-const ADVICE = 'Store plain data, choose an encoding that keeps it (docs/encodings.md), or pass lossy: true.'
+function encodeOrExplain<Encoded extends { readonly length: number }>(
+  keeps: FidelityRules,
+  encoder: Encoder<Encoded>,
+  payload: unknown,
+): Encoded {
+  try {
+    return encoder.encode(payload)
+  } catch (error) {
+    if (!CorralError.is(error)) carefulCheck(keeps, payload)
+    throw encoderFailed(keeps, error)
+  }
+}
 
-/** @throws CorralError `ERR_UNENCODABLE` naming the path of a part that an encoding would not keep. */
-export function refuseLoss(keeps: FidelityRules, { path, what, advice = ADVICE }: Loss): never {
-  throw new CorralError(
-    'ERR_UNENCODABLE',
-    `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${path}\`. ${advice}`,
-  )
+/** An encoder that takes every value; its failures get the code and the form of Corral's errors. */
+export function lossyEncoder<Encoded>(
+  keeps: FidelityRules,
+  encode: (payload: unknown) => Encoded,
+): (payload: unknown) => Encoded {
+  return (payload) => {
+    try {
+      return encode(payload)
+    } catch (error) {
+      throw encoderFailed(keeps, error)
+    }
+  }
 }
 
 /** The error if an encoder failed on a value in which the scan found nothing that it cannot keep. */
-export function encoderFailed(keeps: Pick<FidelityRules, 'encoding'>, error: unknown): CorralError {
+export function encoderFailed(keeps: FidelityRules, error: unknown): CorralError {
   if (CorralError.is(error)) return error
   return new CorralError(
     'ERR_UNENCODABLE',
     `Expected a value that ${keeps.encoding} can encode, got one on which it failed: ${error instanceof Error ? error.message : String(error)}. Store plainer or smaller data.`,
     { cause: error },
   )
+}
+
+/**
+ * Finds out fast whether an encoding keeps all of a value: no path, no memory of parts that were seen. More parts than there
+ * are bytes in the encoded value mean that parts are shared or cyclic. That is unsure too.
+ * @returns whether a −0 is in there; `undefined`: unsure
+ */
+type QuickCheck = (value: unknown, encodedBytes: number) => boolean | undefined
+
+interface QuickLook {
+  readonly keeps: FidelityRules
+  readonly text: boolean
+  /** The number of parts that may still be seen. */
+  left: number
+  negativeZero: boolean
+}
+
+/**
+ * A quick check for an encoding. Keys named `__proto__` are found in the encoded bytes, not here; so are the traces of
+ * half surrogate pairs, and only where such bytes occur is `text` looked at.
+ */
+function quickCheck(keeps: FidelityRules, text: boolean): QuickCheck {
+  const look: QuickLook = { keeps, text, left: 0, negativeZero: false }
+  return (value, encodedBytes) => {
+    look.left = encodedBytes - 1
+    look.negativeZero = false
+    return keepsPart(look, value, 1) && look.left >= 0 ? look.negativeZero : undefined
+  }
+}
+
+function keepsPart(look: QuickLook, part: unknown, depth: number): boolean {
+  switch (typeof part) {
+    case 'object':
+      return part === null || keepsObject(look, part, depth)
+    case 'string':
+      return !look.text || isWellFormed(part)
+    case 'boolean':
+      return true
+    case 'number':
+      if (part === 0) {
+        if (1 / part < 0) look.negativeZero = true
+        return true
+      }
+      return look.keeps.structured || Number.isFinite(part)
+    default:
+      return lossOf(look.keeps, part) === undefined
+  }
+}
+
+const PLAIN = Object.prototype
+
+function keepsObject(look: QuickLook, value: object, depth: number): boolean {
+  if (depth > look.keeps.maxDepth || look.left < 0) return false
+  const prototype: object | null = Object.getPrototypeOf(value)
+  if (prototype !== PLAIN && prototype !== null)
+    return Array.isArray(value)
+      ? prototype === Array.prototype && keepsElements(look, value, depth)
+      : keepsInstance(look, value, prototype, depth)
+  let parts = 0
+  for (const key in value) {
+    parts++
+    if (look.text && !isWellFormed(key)) return false
+    if (!keepsPart(look, (value as Record<string, unknown>)[key], depth + 1)) return false
+  }
+  look.left -= parts
+  return true
+}
+
+function keepsElements(look: QuickLook, value: readonly unknown[], depth: number): boolean {
+  look.left -= value.length
+  if (look.left < 0) return false
+  for (let i = 0; i < value.length; i++) {
+    const part = value[i]
+    if (!keepsPart(look, part, depth + 1)) return false
+    if (part === undefined && !look.keeps.holes && !(i in value)) return false
+  }
+  return true
+}
+
+function keepsInstance(look: QuickLook, value: object, prototype: object, depth: number): boolean {
+  switch (look.keeps.classes.get(prototype)) {
+    case 'whole':
+      return true
+    case 'map':
+      for (const [key, part] of value as Map<unknown, unknown>) {
+        look.left -= 2
+        if (!keepsPart(look, key, depth + 1) || !keepsPart(look, part, depth + 1)) return false
+      }
+      return true
+    case 'set':
+      for (const part of value as Set<unknown>) {
+        look.left--
+        if (!keepsPart(look, part, depth + 1)) return false
+      }
+      return true
+    default:
+      return false
+  }
 }

@@ -24,7 +24,8 @@ const SMALLEST = HEAD + STARTED + 1 + CRC
 
 /** Until 2039 every epoch ms that a float64 can hold is a whole number of these. */
 const TICKS = 4096
-const LOW = 2 ** 32
+/** Six bytes are the most that Node writes as one number; the seventh follows. */
+const LOW = 2 ** 48
 const STARTED_LIMIT = 2 ** 56
 
 /** An entry whose payload is still to be written, from `at` on, `size` bytes long. */
@@ -80,9 +81,9 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
     (compact ? 0 : WIDE)
   let at = HEAD
   if (compact) {
-    const high = Math.floor(ticks / LOW)
-    at = writeBytes(bytes, writeBytes(bytes, at, ticks - high * LOW, 4), high, 3)
-    at = writeVarint(bytes, at, duration)
+    at = bytes.writeUIntLE(ticks % LOW, at, 6)
+    bytes[at] = ticks / LOW
+    at = writeVarint(bytes, at + 1, duration)
     if (expiresIn !== undefined) at = writeVarint(bytes, at, expires)
   } else {
     at = bytes.writeDoubleLE(startedAt, at)
@@ -96,28 +97,31 @@ export function openFrame(codec: number, metadata: Metadata, size: number): Open
   return { bytes, at }
 }
 
-/** Lowest first. Returns where it ended. */
-function writeBytes(into: Buffer, at: number, value: number, count: number): number {
-  for (let i = 0; i < count; i++) into[at + i] = value >>> (8 * i)
-  return at + count
-}
-
 /** Completes an entry with the CRC over the key and everything before it. */
 export function closeFrame(bytes: Buffer, key: string): Bytes {
   const end = bytes.length - CRC
-  bytes[end] = bytes[end + 1] = bytes[end + 2] = bytes[end + 3] = 0
+  bytes.writeUInt32LE(0, end)
   const crc = withoutFourZeros(crc32(bytes, crcOfKey(key)))
-  bytes[end] = crc
-  bytes[end + 1] = crc >>> 8
-  bytes[end + 2] = crc >>> 16
-  bytes[end + 3] = crc >>> 24
+  bytes.writeUInt32LE(crc, end)
   return bytes
 }
 
-/** A complete entry from a payload that stands elsewhere, which is copied. */
-export function frame(codec: number, metadata: Metadata, payload: Uint8Array, key: string): Bytes {
-  const { bytes, at } = openFrame(codec, metadata, payload.length)
-  bytes.set(payload, at)
+const NO_HEAD = new Uint8Array()
+
+/**
+ * A complete entry from a payload that stands elsewhere, which is copied.
+ * @param head - a few bytes that belong before the payload
+ */
+export function frame(
+  codec: number,
+  metadata: Metadata,
+  payload: Uint8Array,
+  key: string,
+  head: Uint8Array = NO_HEAD,
+): Bytes {
+  const { bytes, at } = openFrame(codec, metadata, head.length + payload.length)
+  for (let i = 0; i < head.length; i++) bytes[at + i] = head[i] as number
+  bytes.set(payload, at + head.length)
   return closeFrame(bytes, key)
 }
 
@@ -139,6 +143,17 @@ export function readFrame(stored: Uint8Array, key: string): Entry | undefined {
   return { codec: stored[1] as number, metadata, bytes, start: from.at, end: from.end }
 }
 
+/** Reads an entry of one encoding. An entry of another codec, or with a payload above `maxBytes`, is a miss too. */
+export function readFrameOf(
+  codec: number,
+  maxBytes: number,
+  stored: Uint8Array,
+  key: string,
+): Entry | undefined {
+  const entry = readFrame(stored, key)
+  return entry?.codec === codec && entry.end - entry.start <= maxBytes ? entry : undefined
+}
+
 type Draft = { -readonly [K in keyof Metadata]: Metadata[K] }
 
 function readMetadata(from: Reader, flags: number): Metadata {
@@ -155,9 +170,7 @@ function readMetadata(from: Reader, flags: number): Metadata {
 function readTimes(from: Reader): Draft {
   // The shortest entry has these seven bytes, so there is no end to run over.
   const { bytes, at } = from
-  const low = (bytes[at] as number) + (bytes[at + 1] as number) * 2 ** 8 + (bytes[at + 2] as number) * 2 ** 16
-  const middle = (bytes[at + 3] as number) * 2 ** 24 + (bytes[at + 4] as number) * 2 ** 32
-  const ticks = low + middle + (bytes[at + 5] as number) * 2 ** 40 + (bytes[at + 6] as number) * 2 ** 48
+  const ticks = bytes.readUIntLE(at, 6) + (bytes[at + 6] as number) * LOW
   from.at = at + STARTED
   return { startedAt: ticks / TICKS, createdAt: (ticks + readVarint(from)) / TICKS }
 }

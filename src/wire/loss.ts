@@ -1,4 +1,5 @@
-import type { FidelityRules } from './keeps.js'
+import { CorralError } from '../base/errors.js'
+import type { FidelityRules, Visit } from './keeps.js'
 import { isWellFormed } from './text.js'
 
 /** A part of a value that an encoding would not keep. */
@@ -6,142 +7,159 @@ export interface Loss {
   /** From the payload, as one would write it in code: `value.rows[3].price`. */
   readonly path: string
   readonly what: string
-  readonly advice?: string
+  readonly advice?: string | undefined
 }
 
 const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u
 const LONGEST_KEY = 40
+const ADVICE = 'Store plain data, choose an encoding that keeps it (docs/encodings.md), or pass lossy: true.'
 
-/** Finds the first part that would be lost. Linear in the size of the value, however its parts are shared. */
-export function explainLoss(keeps: FidelityRules, value: unknown): { loss?: Loss; negativeZero: boolean } {
-  const path: string[] = ['value']
-  const done = new Set<object>()
-  const open = new Set<object>()
-  let negativeZero = false
+/** @throws CorralError `ERR_UNENCODABLE` naming the path of a part that an encoding would not keep. */
+export function refuseLoss(keeps: FidelityRules, { path, what, advice = ADVICE }: Loss): never {
+  throw new CorralError(
+    'ERR_UNENCODABLE',
+    `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${path}\`. ${advice}`,
+  )
+}
 
-  const lost = (what: string, advice?: string): Loss =>
-    advice === undefined ? { path: path.join(''), what } : { path: path.join(''), what, advice }
+/** The words for a value that an encoding does not keep; `undefined` if it keeps it, the parts inside left aside. */
+export function lossOf(keeps: FidelityRules, value: unknown): string | undefined {
+  switch (typeof value) {
+    case 'string':
+      return keeps.loneSurrogates || isWellFormed(value) ? undefined : 'text with half a surrogate pair'
+    case 'number':
+      return keeps.structured || Number.isFinite(value) ? undefined : String(value)
+    case 'undefined':
+      return keeps.structured ? undefined : 'undefined'
+    case 'bigint':
+      return keeps.structured ? undefined : 'a bigint'
+    case 'boolean':
+      return undefined
+    case 'object':
+      return value === null || isPlain(value) || keeps.classes.has(Object.getPrototypeOf(value))
+        ? undefined
+        : instanceName(value)
+    default:
+      return `a ${typeof value}`
+  }
+}
 
-  const lostAt = (segment: string, what: string): Loss => {
-    path.push(segment)
-    const loss = lost(what)
-    path.pop()
-    return loss
-  }
-  const step = (segment: string, part: unknown): Loss | undefined => {
-    path.push(segment)
-    const loss = look(part)
-    path.pop()
-    return loss
-  }
-  const look = (part: unknown): Loss | undefined => {
-    switch (typeof part) {
-      case 'string':
-        return !keeps.loneSurrogates && !isWellFormed(part)
-          ? lost('text with half a surrogate pair')
-          : undefined
-      case 'number':
-        if (Object.is(part, -0)) negativeZero = true
-        return keeps.nonFinite || Number.isFinite(part) ? undefined : lost(String(part))
-      case 'undefined':
-        return keeps.undefined ? undefined : lost('undefined')
-      case 'bigint':
-        return keeps.bigint ? undefined : lost('a bigint')
-      case 'boolean':
-        return undefined
-      case 'object':
-        return part === null ? undefined : lookInside(part)
-      default:
-        return lost(`a ${typeof part}`)
-    }
-  }
-  const lookInside = (part: object): Loss | undefined => {
-    if (open.has(part))
-      return keeps.cycles ? undefined : lost('a reference back to an object that contains it')
-    if (done.has(part)) return undefined
-    if (open.size >= keeps.maxDepth)
-      return lost(`objects nested deeper than ${keeps.maxDepth}`, 'Store flatter data, or raise maxDepth.')
-    open.add(part)
-    const loss = lookAtParts(part)
-    open.delete(part)
-    done.add(part)
-    return loss
-  }
-  const lookAtParts = (part: object): Loss | undefined => {
-    const prototype: object | null = Object.getPrototypeOf(part)
-    if (prototype === Object.prototype || prototype === null) return lookAtProperties(part)
-    if (prototype === Array.prototype && Array.isArray(part)) return lookAtElements(part)
-    switch (keeps.classes.get(prototype)) {
-      case 'whole':
-        return undefined
-      case 'map':
-        return lookAtEntries(part as Map<unknown, unknown>)
-      case 'set':
-        return lookAtMembers(part as Set<unknown>)
-      case 'error':
-        return lookAtError(part as Error)
-      default:
-        return lost(`an instance of ${nameOf(prototype)}`)
-    }
-  }
-  const lookAtProperties = (part: object): Loss | undefined => {
-    for (const key in part) {
-      if (key === '__proto__') return lost('a key named __proto__', 'No encoding takes it: rename the key.')
-      const found = keyLoss(key) ?? step(property(key), (part as Record<string, unknown>)[key])
-      if (found !== undefined) return found
-    }
-    return undefined
-  }
-  const keyLoss = (key: string): Loss | undefined =>
-    !keeps.loneSurrogates && !isWellFormed(key) ? lost('a key with half a surrogate pair') : undefined
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (Array.isArray(value)) return prototype === Array.prototype
+  return prototype === Object.prototype || prototype === null
+}
 
-  const lookAtElements = (part: readonly unknown[]): Loss | undefined => {
-    if (keeps.holes) return lookAtPresent(part)
+/** The words for an instance of a class. */
+export function instanceName(value: object): string {
+  const maker = (Object.getPrototypeOf(value) as { readonly constructor?: unknown } | null)?.constructor
+  return `an instance of ${typeof maker === 'function' && maker.name !== '' ? maker.name : 'a nameless class'}`
+}
+
+/** A look at one value. */
+interface Look {
+  readonly keeps: FidelityRules
+  readonly path: string[]
+  /** The objects that contain the part at `path`. */
+  readonly open: Set<object>
+  readonly seen: Set<object>
+  negativeZero: boolean
+}
+
+/**
+ * Looks at a value with care: sees each object once and knows where it is. Linear in the size of the value, however
+ * its parts are shared.
+ * @returns whether a −0 is in there
+ * @throws CorralError `ERR_UNENCODABLE` naming the path of the first part that the encoding would not keep.
+ */
+export function carefulCheck(keeps: FidelityRules, value: unknown): boolean {
+  const look: Look = { keeps, path: ['value'], open: new Set(), seen: new Set(), negativeZero: false }
+  lookAt(look, value)
+  return look.negativeZero
+}
+
+function lookAt(look: Look, part: unknown): void {
+  const { keeps, open, seen } = look
+  if (Object.is(part, -0)) look.negativeZero = true
+  refuseIf(look, lossOf(keeps, part))
+  if (typeof part !== 'object' || part === null) return
+  refuseIf(look, !keeps.structured && open.has(part) && 'a reference back to an object that contains it')
+  if (seen.has(part)) return
+  if (open.size >= keeps.maxDepth)
+    refuseIf(look, `objects nested deeper than ${keeps.maxDepth}`, 'Store flatter data, or raise maxDepth.')
+  seen.add(part)
+  open.add(part)
+  lookInside(look, part)
+  open.delete(part)
+}
+
+function refuseIf({ keeps, path }: Look, what: string | false | undefined, advice?: string): void {
+  if (what) refuseLoss(keeps, { path: path.join(''), what, advice })
+}
+
+function step(look: Look, segment: string, part: unknown): void {
+  look.path.push(segment)
+  lookAt(look, part)
+  look.path.pop()
+}
+
+function lookInside(look: Look, part: object): void {
+  const visit = look.keeps.classes.get(Object.getPrototypeOf(part))
+  if (visit !== undefined) VISITS[visit](look, part as never)
+  else if (Array.isArray(part)) lookAtElements(look, part)
+  else lookAtProperties(look, part)
+}
+
+const VISITS: Record<Visit, (look: Look, part: never) => void> = {
+  whole() {},
+  map: lookAtEntries,
+  set: lookAtMembers,
+  error: lookAtError,
+}
+
+function lookAtProperties(look: Look, part: object): void {
+  for (const key in part) {
+    refuseIf(look, key === '__proto__' && 'a key named __proto__', 'No encoding takes it: rename the key.')
+    refuseIf(look, !look.keeps.loneSurrogates && !isWellFormed(key) && 'a key with half a surrogate pair')
+    step(look, property(key), (part as Record<string, unknown>)[key])
+  }
+}
+
+function lookAtElements(look: Look, part: readonly unknown[]): void {
+  // By keys: an array of holes may be 2^32 long.
+  if (look.keeps.holes) for (const key of Object.keys(part)) step(look, `[${key}]`, part[key as never])
+  else
     for (let i = 0; i < part.length; i++) {
-      const found = i in part ? step(`[${i}]`, part[i]) : lostAt(`[${i}]`, 'a hole in an array')
-      if (found !== undefined) return found
+      if (!(i in part)) refuseAt(look, `[${i}]`, 'a hole in an array')
+      step(look, `[${i}]`, part[i])
     }
-    return undefined
-  }
-  /** By keys: an array of holes may be 2^32 long. */
-  const lookAtPresent = (part: readonly unknown[]): Loss | undefined => {
-    for (const key of Object.keys(part)) {
-      const found = step(`[${key}]`, (part as unknown as Record<string, unknown>)[key])
-      if (found !== undefined) return found
-    }
-    return undefined
-  }
-  const lookAtEntries = (part: Map<unknown, unknown>): Loss | undefined => {
-    let i = 0
-    for (const [key, item] of part) {
-      const found =
-        step(`.keys()[${i}]`, key) ??
-        step(
-          typeof key === 'string' || typeof key === 'number' ? `.get(${quoted(key)})` : `.values()[${i}]`,
-          item,
-        )
-      if (found !== undefined) return found
-      i++
-    }
-    return undefined
-  }
-  const lookAtMembers = (part: Set<unknown>): Loss | undefined => {
-    let i = 0
-    for (const item of part) {
-      const found = step(`.values()[${i++}]`, item)
-      if (found !== undefined) return found
-    }
-    return undefined
-  }
-  const lookAtError = (part: Error): Loss | undefined => {
-    for (const key of Object.keys(part))
-      if (key !== 'cause')
-        return lostAt(property(key), 'a property that an Error has beyond its message, stack and cause')
-    return 'cause' in part ? step('.cause', part.cause) : undefined
-  }
+}
 
-  const loss = look(value)
-  return loss === undefined ? { negativeZero } : { loss, negativeZero }
+function refuseAt(look: Look, segment: string, what: string): void {
+  look.path.push(segment)
+  refuseIf(look, what)
+}
+
+function lookAtEntries(look: Look, part: Map<unknown, unknown>): void {
+  let i = 0
+  for (const [key, item] of part) {
+    const named = typeof key === 'string' || typeof key === 'number'
+    step(look, `.keys()[${i}]`, key)
+    step(look, named ? `.get(${quoted(key)})` : `.values()[${i}]`, item)
+    i++
+  }
+}
+
+function lookAtMembers(look: Look, part: Set<unknown>): void {
+  let i = 0
+  for (const item of part) step(look, `.values()[${i++}]`, item)
+}
+
+function lookAtError(look: Look, part: Error): void {
+  for (const key of Object.keys(part))
+    if (key !== 'cause')
+      refuseAt(look, property(key), 'a property that an Error has beyond its message, stack and cause')
+  if ('cause' in part) step(look, '.cause', part.cause)
 }
 
 /** A step of a path from an object to one of its parts. */
@@ -156,10 +174,4 @@ function property(key: string): string {
 function quoted(key: string | number): string {
   if (typeof key === 'number') return String(key)
   return JSON.stringify(key.length > LONGEST_KEY ? `${key.slice(0, LONGEST_KEY)}…` : key)
-}
-
-/** The class that a prototype belongs to, for messages. */
-export function nameOf(prototype: object | null): string {
-  const maker = (prototype as { readonly constructor?: unknown } | null)?.constructor
-  return typeof maker === 'function' && maker.name !== '' ? maker.name : 'a nameless class'
 }
