@@ -4,7 +4,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
 import { andThen, type MaybePromise, orElse } from '../../src/base/maybe-promise.js'
-import { frame, readFrame } from '../../src/wire/frame.js'
+import { frame, readFrameOf } from '../../src/wire/frame.js'
 import { isWellFormed } from '../../src/wire/text.js'
 
 /** The field names of a record, in order. */
@@ -81,33 +81,24 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
     const ids: string[] = []
     let id = EMPTY.id
     for (const shape of shapes) ids.push((id = grow(id, shape)))
-    const table =
-      known.get(id)?.shapes.length === shapes.length ? (known.get(id) as ShapeTable) : tableOf(id, shapes)
+    const before = known.get(id)
+    const table = before?.shapes.length === shapes.length ? before : tableOf(id, shapes)
     for (const one of ids) known.set(one, table)
     return table
   }
   const adopt = (stored: Bytes | undefined): ShapeTable => {
-    const shapes = stored === undefined ? undefined : readShapes(stored)
-    if (shapes === undefined) return EMPTY
-    return remember(shapes)
+    const shapes = stored && readShapes(stored)
+    return shapes === undefined ? EMPTY : remember(shapes)
   }
 
   const commit = async () => {
-    const lease = await next.acquire(SHAPES_KEY, LEASE_MS)
+    const { token } = await next.acquire(SHAPES_KEY, LEASE_MS)
     // Another process stores a table now. This process loads it when needed, and proposes missing shapes again.
-    if (lease.token === undefined) return
-    const { token } = lease
+    if (token === undefined) return
     let done = false
     try {
       const base = adopt(await next.get(SHAPES_KEY))
-      const shapes = [...base.shapes]
-      const present = new Set(shapes.map((shape) => JSON.stringify(shape)))
-      for (const shape of [...current.shapes, ...proposals.values()]) {
-        const text = JSON.stringify(shape)
-        if (present.has(text) || shapes.length >= MAX_SHAPES) continue
-        present.add(text)
-        shapes.push(shape)
-      }
+      const shapes = union(base.shapes, [...current.shapes, ...proposals.values()])
       if (shapes.length > base.shapes.length) {
         done = (await next.set(SHAPES_KEY, writeShapes(shapes, now()), { token })) === 'stored'
         if (!done) return
@@ -123,22 +114,16 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
   const commitSoon = () => {
     if (committing !== undefined) return
     // Values are written without the table meanwhile: nobody waits for this, and a failure costs bytes only.
-    committing = Promise.resolve()
-      .then(commit)
-      .catch((error: unknown) => report('failure', () => ({ where: 'shapes', key: SHAPES_KEY, error })))
-      .finally(() => {
-        committing = undefined
-      })
+    committing = inBackground(commit).finally(() => {
+      committing = undefined
+    })
   }
   const verify = () => {
     if (now() - verifiedAt < VERIFY_MS) return
     verifiedAt = now()
-    void Promise.resolve()
-      .then(() => next.get(SHAPES_KEY))
-      .then((stored) => {
-        if (adopt(stored).id !== current.id) commitSoon()
-      })
-      .catch((error: unknown) => report('failure', () => ({ where: 'shapes', key: SHAPES_KEY, error })))
+    void inBackground(async () => {
+      if (adopt(await next.get(SHAPES_KEY)).id !== current.id) commitSoon()
+    })
   }
 
   const load = (id: string): MaybePromise<ShapeTable | undefined> => {
@@ -194,6 +179,20 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
   }
 }
 
+/** Runs work of which only failures are reported. */
+function inBackground(work: () => Promise<void>): Promise<void> {
+  return Promise.resolve()
+    .then(work)
+    .catch((error: unknown) => report('failure', () => ({ where: 'shapes', key: SHAPES_KEY, error })))
+}
+
+/** The first shapes, followed by the others that are not among them, as many as a table takes. */
+function union(first: readonly Shape[], others: readonly Shape[]): Shape[] {
+  const added = new Map(others.map((shape) => [JSON.stringify(shape), shape]))
+  for (const shape of first) added.delete(JSON.stringify(shape))
+  return [...first, ...added.values()].slice(0, MAX_SHAPES)
+}
+
 function writeShapes(shapes: readonly Shape[], at: number): Bytes {
   return frame(
     CODEC_SHAPES,
@@ -204,9 +203,8 @@ function writeShapes(shapes: readonly Shape[], at: number): Bytes {
 }
 
 function readShapes(stored: Bytes): readonly Shape[] | undefined {
-  const entry = readFrame(stored, SHAPES_KEY)
-  if (entry === undefined || entry.codec !== CODEC_SHAPES || entry.end - entry.start > MAX_TABLE_BYTES)
-    return undefined
+  const entry = readFrameOf(CODEC_SHAPES, MAX_TABLE_BYTES, stored, SHAPES_KEY)
+  if (entry === undefined) return undefined
   try {
     const shapes: unknown = JSON.parse(entry.bytes.toString('utf8', entry.start, entry.end))
     return Array.isArray(shapes) && shapes.length <= MAX_SHAPES && shapes.every(isShape) ? shapes : undefined
