@@ -32,8 +32,21 @@ function someObject(value: unknown, test: (part: object) => boolean): boolean {
 
 /** Whether data without cycles, fresh from a parser, is nested deeper than `levels`. */
 export function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false
+  return typeof value === 'object' && value !== null && objectIsDeeper(value, levels)
+}
+
+function objectIsDeeper(value: object, levels: number): boolean {
   if (levels === 0) return true
-  const parts: readonly unknown[] = Array.isArray(value) ? value : Object.values(value)
-  return parts.some((part) => isDeeper(part, levels - 1))
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      const part: unknown = value[i]
+      if (typeof part === 'object' && part !== null && objectIsDeeper(part, levels - 1)) return true
+    }
+    return false
+  }
+  for (const key in value) {
+    const part = (value as Record<string, unknown>)[key]
+    if (typeof part === 'object' && part !== null && objectIsDeeper(part, levels - 1)) return true
+  }
+  return false
 }
