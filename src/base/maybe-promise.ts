@@ -53,6 +53,15 @@ export function orElse<T, R>(
   }
 }
 
+/** Runs work whose failures all reject, those that it throws at once too. A promise of the work is returned as it is. */
+export function attempt<R>(work: () => MaybePromise<R>): Promise<R> {
+  try {
+    return Promise.resolve(work())
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
 /** All values, in order; a plain array when every one is here. */
 export function all<T>(values: readonly MaybePromise<T>[]): MaybePromise<T[]> {
   for (const value of values) if (isPromise(value)) return Promise.all(values)

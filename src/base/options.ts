@@ -4,9 +4,8 @@
  * A check takes the value first and then the words for it: ``expectText(name, '`name` of broadcast()')``. An option
  * that may be missing gets its default before the check, or the caller skips the check.
  */
+import type { AnyFunction } from './any-function.js'
 import { CorralError, formatValue } from './errors.js'
-
-type AnyFunction = (...args: never[]) => unknown
 
 /** The error of a value that does not fit: "Expected ‹expected›, got ‹value›. ‹remedy›" */
 export function optionError(value: unknown, expected: string, remedy = ''): CorralError {

@@ -21,21 +21,14 @@ export function remembered(limit = 10_000): CallRegistry {
       if (keys?.size === 0) keysOf.delete(name)
     }
   }
-  const forgetOldest = (): void => {
-    const [oldest] = calls
-    if (oldest !== undefined) forget(...oldest)
-  }
   return {
     record(key, names, renew) {
       const former = calls.get(key)
+      const [oldest] = calls
       if (former !== undefined) forget(key, former)
-      else if (calls.size >= limit) forgetOldest()
+      else if (oldest !== undefined && calls.size >= limit) forget(...oldest)
       calls.set(key, { names, renew })
-      for (const name of names) {
-        let keys = keysOf.get(name)
-        if (keys === undefined) keysOf.set(name, (keys = new Set()))
-        keys.add(key)
-      }
+      for (const name of names) keysOf.set(name, (keysOf.get(name) ?? new Set()).add(key))
     },
     keys: (names) => [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))],
     async repeat(keys, values) {

@@ -1,4 +1,4 @@
-import { CorralError } from '../base/errors.js'
+import { rejectOptions } from '../base/options.js'
 import { groupName, type IdPart, name, part, text } from '../ledger/names.js'
 import { version } from '../versions/version.js'
 import { scopes } from './scopes.js'
@@ -6,14 +6,26 @@ import { scopes } from './scopes.js'
 /**
  * Names of dependencies. The kinds never meet, and no part can pretend to be two: the separator of the parts
  * is escaped within them.
+ * @example
+ * ```ts
+ * import { dep, makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ *
+ * const users = makeRegion<string>({ backend: wrap(memory(), dependencies()) })
+ * const loadUser = users.cacheOnArguments({ namespace: 'user', dependencies: (id: number) => dep.id('user', id) })(
+ *   async (id: number) => `user ${id}`,
+ * )
+ * await loadUser(5)
+ * await users.invalidateDependencies(dep.id('user', 5))
+ * ```
  */
 export const dep = {
   /** A record of a type: `dep.id('user', 5)`. A composite key has the order of its table: `dep.id('Order', 2026, 17)`. */
   id(type: string, ...key: readonly [IdPart, ...IdPart[]]): string {
     const parts = [text('type', type), ...key.map((one) => part(`key in dep.id('${type}', …)`, one))]
     if (parts.length > 1) return name('id', parts)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected the key in dep.id('${type}', …) to have at least one part, got none. Give the parts of the primary key.`,
     )
   },

@@ -6,6 +6,16 @@ import { checkNames } from '../ledger/names.js'
 /**
  * Declares, inside a creator, the dependencies of its value, also those that only its result shows, such as the rows of a
  * query. Outside of a creation it does nothing, so that a function can be called uncached.
+ * @example
+ * ```ts
+ * import { dep, dependsOn } from 'corral'
+ *
+ * export async function firstUsers(query: () => Promise<{ id: number }[]>) {
+ *   const rows = await query()
+ *   dependsOn(rows.map(({ id }) => dep.id('user', id)))
+ *   return rows
+ * }
+ * ```
  * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies; `ERR_VERSION` for a
  *   version that was not read before: dependsOn(await schema.current()).
  */

@@ -1,30 +1,63 @@
 import { report, warnOnce } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import {
+  checkOptions,
   expectFunction,
+  expectMethods,
   expectOneOf,
   expectThat,
   optionError,
+  rejectOptions,
   rejectUnknownOptions,
 } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
 
-/** Values of the fields of a condition. */
+/**
+ * Values of the fields of a condition.
+ * @example
+ * ```ts
+ * import type { Condition } from 'corral'
+ *
+ * export const onShelf: Condition<'shelf'> = { shelf: 'novels' }
+ * ```
+ */
 export type Condition<F extends string> = { readonly [field in F]: IdPart | boolean | null }
 
+/**
+ * Options of `dep.scopes`.
+ * @example
+ * ```ts
+ * import { dep, type ScopesOptions } from 'corral'
+ *
+ * const lenient: ScopesOptions = { mode: 'lenient' }
+ * export const books = dep.scopes<{ shelf: string }>('book', lenient)
+ * ```
+ */
 export interface ScopesOptions {
   /**
-   * `'strict'`: a condition that nobody describes, or an extractor that fails, is an error. `'lenient'`: it is reported, and
-   * the type as a whole stands in for the unknown part. @default 'strict'
+   * `'strict'`: a condition that no extractor describes, or an extractor that fails, is an error. `'lenient'`: it is
+   * reported, and the type as a whole stands in for the unknown part. @default 'strict'
    */
   readonly mode?: 'strict' | 'lenient'
 }
 
+/**
+ * Options of `describes`.
+ * @example
+ * ```ts
+ * import { dep, type DescribeOptions } from 'corral'
+ *
+ * const byTitle: DescribeOptions = { watchModified: ['title'] }
+ * export const books = dep
+ *   .scopes<{ title: string }>('book')
+ *   .describes(['initial'], ({ title }) => ({ initial: title.charAt(0) }), byTitle)
+ * ```
+ */
 export interface DescribeOptions {
   /**
-   * Fields of the item whose change makes its scopes worth a look, for an extractor that reads others than it answers.
+   * Fields of the item whose change can change its conditions. Needed if the extractor reads other fields than it returns.
    * @default the described fields
    */
   readonly watchModified?: readonly string[]
@@ -33,6 +66,12 @@ export interface DescribeOptions {
 /**
  * The known past of an item. If there is none, any list may have had it, so that all lists of the kinds
  * concerned are invalidated.
+ * @example
+ * ```ts
+ * import type { Change } from 'corral'
+ *
+ * export const moved: Change<{ shelf: string }> = { before: { shelf: 'novels' }, modified: ['shelf'] }
+ * ```
  */
 export interface Change<T> {
   /** The item before the change, which tells the lists that it leaves; of an item that was deleted, that item. */
@@ -48,7 +87,19 @@ export interface Change<T> {
   readonly info?: unknown
 }
 
-/** An object that can invalidate names: a region, or a stand-in for several. */
+/**
+ * An object that can invalidate names: a region, or a stand-in for several.
+ * @example
+ * ```ts
+ * import type { Invalidates, Region } from 'corral'
+ *
+ * export const both = (one: Region, other: Region): Invalidates => ({
+ *   async invalidateDependencies(names, mode) {
+ *     await Promise.all([one, other].map((region) => region.invalidateDependencies(names, mode)))
+ *   },
+ * })
+ * ```
+ */
 export interface Invalidates {
   invalidateDependencies(names: string | readonly string[], mode?: 'hard' | 'soft'): Promise<void>
 }
@@ -56,6 +107,17 @@ export interface Invalidates {
 /**
  * Lists of a type of items, told apart by conditions. A list depends on its condition; an item that enters, leaves or
  * is deleted invalidates the conditions that it meets.
+ * @example
+ * ```ts
+ * import { dep, type Region } from 'corral'
+ *
+ * interface Book {
+ *   readonly shelf: string
+ * }
+ * const books = dep.scopes<Book>('book').describes(['shelf'], ({ shelf }) => ({ shelf }))
+ * export const names = books.condition({ shelf: 'novels' })
+ * export const added = (book: Book, region: Region) => books.invalidateFor(book, region, { created: true })
+ * ```
  */
 export interface Scopes<T, Described extends string = never> {
   /**
@@ -70,7 +132,7 @@ export interface Scopes<T, Described extends string = never> {
   /**
    * The name that a list by this condition depends on, for `dependencies` or `dependsOn()`. `5`, `'5'` and `5n` are the same value. In
    * lenient mode a condition without a description is reported, and a value that depends on it is not stored.
-   * @throws CorralError `ERR_OPTION` for a condition that nobody describes in strict mode, or for a value that is no plain one.
+   * @throws CorralError `ERR_OPTION` for a condition that no extractor describes in strict mode, or for a value that is no plain one.
    */
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
     condition: C & Known<keyof C & string, Described>,
@@ -94,7 +156,15 @@ export interface Scopes<T, Described extends string = never> {
 }
 
 declare const described: unique symbol
-/** A set of fields, as one type: `condition` compiles only for sets that were described, not for a part of one. */
+/**
+ * A set of fields, as one type: `condition` compiles only for sets that were described, not for a part of one.
+ * @example
+ * ```ts
+ * import type { Scopes, Signature } from 'corral'
+ *
+ * export type ByShelf<Book> = Scopes<Book, Signature<'shelf'>>
+ * ```
+ */
 export type Signature<F extends string> = { readonly [described]: [F, (field: F) => void] } & string
 
 /** For fields that are known only at run time, the check is at run time too. */
@@ -105,10 +175,13 @@ type Known<F extends string, Described> = [Signature<F>] extends [Described]
     : 'no extractor describes lists by exactly these fields: add describes([…], …)'
 
 interface Description<T> {
+  /** Sorted by name. */
   readonly fields: readonly string[]
   readonly watched: ReadonlySet<string>
-  readonly extract: (item: T, info: unknown) => Readonly<Record<string, unknown>> | undefined
+  readonly extract: (item: T, info: unknown) => Values | undefined
 }
+
+type Values = Readonly<Record<string, unknown>>
 
 /**
  * Declares the lists of a type. A list depends on its condition, and on the kind of the condition. The kind is invalidated
@@ -116,66 +189,14 @@ interface Description<T> {
  * @throws CorralError `ERR_OPTION` on an unknown option.
  */
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
-  rejectUnknownOptions(options, ['mode'], 'dep.scopes()')
+  checkOptions(options, 'dep.scopes()', {
+    mode: (value, subject) => expectOneOf(value, subject, ['strict', 'lenient']),
+  })
   const { mode = 'strict' } = options
-  expectOneOf(mode, '`mode`', ['strict', 'lenient'])
-  const typeText = text('type', type)
+  const names = namesOfType(type)
   const descriptions: Description<T>[] = []
   const known = new Set<string>()
-
-  const kindName = (fields: readonly string[]): string =>
-    name('scopes', [typeText, ...fields.map((field) => part('field', field))])
-  const conditionName = (fields: readonly string[], values: Readonly<Record<string, unknown>>): string =>
-    name('scope', [
-      typeText,
-      ...fields.map(
-        (field) => `${part('field', field).replaceAll('=', '\\=')}=${valueText(field, values[field])}`,
-      ),
-    ])
-
-  /** The name that one image of the item has by one description, or nothing. */
-  const look = ({ fields, extract }: Description<T>, item: T, info: unknown): string | undefined => {
-    const values = expectSync(`an extractor of '${type}'`, extract(item, info))
-    if (values === undefined || values === null) return undefined
-    const found = Object.keys(values).sort()
-    if (found.join('\0') === fields.join('\0')) return conditionName(fields, values)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected the extractor of '${type}' to answer the fields ${fields.join(', ') || '(none)'}, got ${found.join(', ') || '(none)'}.`,
-    )
-  }
-
-  /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also its error. */
-  const survey = (item: T, change: Change<T> = {}) => {
-    const { info } = change
-    const { images, changed } = checkChange(type, item, change)
-    const names = new Set<string>()
-    const failures: unknown[] = []
-    for (const description of descriptions) {
-      const { fields, watched } = description
-      if (changed !== undefined && !intersects(watched, changed)) continue
-      if (images === undefined) names.add(kindName(fields))
-      for (const image of images ?? [])
-        try {
-          const found = look(description, image, info)
-          if (found !== undefined) names.add(found)
-        } catch (error) {
-          const kind = kindName(fields)
-          names.add(kind)
-          if (mode === 'strict') failures.push(error)
-          else {
-            report('failure', () => ({ where: 'extractor', key: kind, error }))
-            warnOnce(
-              `extractor ${kind}`,
-              () =>
-                // Any thrown value: one that cannot be formatted must not stop the invalidation of the lists.
-                `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${error instanceof Error ? error.message : formatValue(error)}`,
-            )
-          }
-        }
-    }
-    return { names: [...names], failures }
-  }
+  const survey = surveying({ type, mode, names, descriptions })
 
   const self = {
     describes(fields: readonly string[], extract: Description<T>['extract'], options: DescribeOptions = {}) {
@@ -184,42 +205,100 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       const { watchModified = sorted } = options
       const watched = new Set(checkTexts('watchModified', watchModified))
       expectFunction(extract, 'the extractor of describes()')
-      known.add(kindName(sorted))
+      known.add(names.kind(sorted))
       descriptions.push({ fields: sorted, watched, extract })
       return self
     },
-    condition(condition: Readonly<Record<string, unknown>>) {
-      expectThat(
-        typeof condition === 'object' && condition !== null,
-        condition,
-        `a condition of '${type}' to be an object of fields and values`,
-      )
+    condition(condition: Values) {
+      const fits = typeof condition === 'object' && condition !== null
+      expectThat(fits, condition, `a condition of '${type}' to be an object of fields and values`)
       const fields = Object.keys(condition).sort()
-      if (known.has(kindName(fields))) return [kindName(fields), conditionName(fields, condition)]
+      const kind = names.kind(fields)
+      if (known.has(kind)) return [kind, names.condition(fields, condition)]
       const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || 'no field, which are lists of all'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
-      if (mode === 'strict') throw new CorralError('ERR_OPTION', message)
-      warnOnce(`condition ${kindName(fields)}`, () => message)
+      if (mode === 'strict') rejectOptions(message)
+      warnOnce(`condition ${kind}`, () => message)
       return [UNCACHEABLE]
     },
     namesFor(item: T, change?: Change<T>, failed?: (error: unknown) => void) {
-      const { names, failures } = survey(item, change)
+      const { invalid, failures } = survey(item, change)
       if (failures.length > 0 && failed === undefined) throw failures[0]
       for (const failure of failures) failed?.(failure)
-      return names
+      return invalid
     },
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
-      expectThat(
-        typeof region?.invalidateDependencies === 'function',
-        region,
-        `invalidateFor(item, region) of '${type}' to receive a region`,
-      )
-      const { names, failures } = survey(item, change)
-      if (names.length > 0) await region.invalidateDependencies(names)
+      const expected = `invalidateFor(item, region) of '${type}' to receive a region`
+      expectMethods(region, ['invalidateDependencies'], expected)
+      const { invalid, failures } = survey(item, change)
+      if (invalid.length > 0) await region.invalidateDependencies(invalid)
       // The change is committed: invalidate the known names before any caller learns of the failures.
       if (failures.length > 0) throw failures[0]
     },
   }
   return self as unknown as Scopes<T>
+}
+
+/** The names of the lists of a type: those of a kind, which have the same fields, and the one of a condition. */
+function namesOfType(type: string) {
+  const typeText = text('type', type)
+  const fieldText = (field: string) => part('field', field)
+  return {
+    kind: (fields: readonly string[]) => name('scopes', [typeText, ...fields.map(fieldText)]),
+    condition(fields: readonly string[], values: Values): string {
+      const pairs = fields.map((field) => {
+        const named = fieldText(field).replaceAll('=', '\\=')
+        return `${named}=${valueText(field, values[field])}`
+      })
+      return name('scope', [typeText, ...pairs])
+    },
+  }
+}
+
+/** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also its error. */
+function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
+  return (item: T, change: Change<T> = {}) => {
+    const { images, changed } = checkChange(type, item, change)
+    const invalid = new Set<string>()
+    const failures: unknown[] = []
+    for (const { fields, watched, extract } of descriptions) {
+      if (changed !== undefined && ![...changed].some((field) => watched.has(field))) continue
+      if (images === undefined) invalid.add(names.kind(fields))
+      for (const image of images ?? [])
+        try {
+          const values = expectSync(`an extractor of '${type}'`, extract(image, change.info))
+          if (values === undefined || values === null) continue
+          expectFields(type, fields, Object.keys(values).sort())
+          invalid.add(names.condition(fields, values))
+        } catch (error) {
+          invalid.add(names.kind(fields))
+          if (mode === 'strict') failures.push(error)
+          else reportExtractor(type, names.kind(fields), fields, error)
+        }
+    }
+    return { invalid: [...invalid], failures }
+  }
+}
+
+interface Lists<T> {
+  readonly type: string
+  readonly mode: ScopesOptions['mode']
+  readonly names: ReturnType<typeof namesOfType>
+  readonly descriptions: readonly Description<T>[]
+}
+
+function expectFields(type: string, fields: readonly string[], found: readonly string[]): void {
+  if (found.join('\0') === fields.join('\0')) return
+  const [expected, got] = [fields, found].map((list) => list.join(', ') || '(none)')
+  rejectOptions(`Expected the extractor of '${type}' to return the fields ${expected}, got ${got}.`)
+}
+
+function reportExtractor(type: string, kind: string, fields: readonly string[], error: unknown): void {
+  report('failure', () => ({ where: 'extractor', key: kind, error }))
+  warnOnce(`extractor ${kind}`, () => {
+    // Any thrown value: one that cannot be formatted must not stop the invalidation of the lists.
+    const cause = error instanceof Error ? error.message : formatValue(error)
+    return `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${cause}`
+  })
 }
 
 /**
@@ -233,17 +312,11 @@ export function checkChange<T>(type: string, item: T, change: Change<T>) {
   const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
   expectOneOf(created, '`created`', [true, false])
   if (created && before !== null)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected either \`before\` or \`created\` of a change of '${type}', got both: created: true says that there was none.`,
     )
   if (created) return { images: [item] }
   return { images: before === null ? undefined : new Set([before, item]), changed }
-}
-
-function intersects(one: ReadonlySet<string>, other: ReadonlySet<string>): boolean {
-  for (const value of other) if (one.has(value)) return true
-  return false
 }
 
 /** A list, or anything else to go through, of texts: a text by itself would be read letter by letter. */

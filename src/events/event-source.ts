@@ -1,5 +1,4 @@
-import { CorralError } from '../base/errors.js'
-import { expectThat, rejectUnknownOptions } from '../base/options.js'
+import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
 import type { Emitter } from './emitter.js'
 
 /**
@@ -61,8 +60,7 @@ export function sourceOf(object: unknown, where: string): EventSource & { readon
   expectThat(source !== undefined, object, `${where} to list regions and brokers`)
   const { name } = source
   if (name === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected the ${source.kind}s of ${where} to have names, by which other processes know them: makeRegion({ name: 'users' }).`,
     )
   return { ...source, name }
@@ -79,9 +77,7 @@ export function checkReady(object: unknown): void {
 }
 
 function hidden(object: unknown): EventSource | undefined {
-  return typeof object === 'object' && object !== null
-    ? (object as { readonly [SOURCE]?: EventSource })[SOURCE]
-    : undefined
+  return (object as { readonly [SOURCE]?: EventSource } | null | undefined)?.[SOURCE]
 }
 
 /** @throws CorralError `ERR_OPTION` for a cause that is none. */

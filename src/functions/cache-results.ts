@@ -1,4 +1,4 @@
-import { expectThat } from '../base/options.js'
+import { expectMethods } from '../base/options.js'
 import { checkNamespace } from './keys.js'
 import type { CacheOnArguments, CacheOptions } from './types.js'
 
@@ -42,11 +42,11 @@ export interface CacheResultsOptions<V> extends CacheOptions {
 export function cacheResults<V>(options: CacheResultsOptions<V>): CacheOnArguments<V> {
   const { region, ...others } = options
   checkNamespace(options.namespace)
-  expectThat(
-    typeof region?.cacheOnArguments === 'function',
-    region,
-    '`region` of cacheResults() to be a region',
-    'Pass a region of makeRegion().',
-  )
+  expectRegion(region, '`region` of cacheResults()')
   return region.cacheOnArguments({ ...others, onKeyError: options.onKeyError ?? 'bypass' })
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a region. */
+export function expectRegion(value: unknown, subject: string): void {
+  expectMethods(value, ['cacheOnArguments'], `${subject} to be a region`, 'Pass a region of makeRegion().')
 }

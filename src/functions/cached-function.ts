@@ -1,17 +1,12 @@
-import { milliseconds } from '../base/duration.js'
-import { andThen, type MaybePromise, mapEach } from '../base/maybe-promise.js'
-import { expectOneOf, expectThat } from '../base/options.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { expectDuration } from '../base/duration.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { expectFunction, expectOneOf, expectThat, type OptionCheck } from '../base/options.js'
 import { cachedMethod } from './cached-method.js'
+import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
-import {
-  type AnyFunction,
-  type Arguments,
-  type CallForm,
-  checkFunction,
-  readOptions,
-  withMembers,
-} from './members.js'
-import type { CachedFunction, CacheOnArguments, CacheOptions, FunctionStore } from './types.js'
+import { type CallForm, withMembers } from './members.js'
+import type { CacheOnArguments, CacheOptions, FunctionStore } from './types.js'
 
 /** `region.cacheOnArguments(options)`: caches functions of one value, and methods. */
 export function makeCacheOnArguments<V>(
@@ -33,10 +28,7 @@ export function makeCacheOnArguments<V>(
     }
     const shared = keysIn(namespace)
     const cached = (keyOf = shared, instance?: object) =>
-      withMembers(store, options, names, fn, singleForm(store, keyOf), instance) as CachedFunction<
-        Arguments,
-        V
-      >
+      withMembers(store, options, names, fn, singleForm(store, keyOf), instance)
     if (context === undefined) return cached()
     expectThat(context.kind === 'method', context.kind, 'cacheOnArguments() to decorate a method')
     return cachedMethod(fn, self, context, (instance) => {
@@ -49,43 +41,33 @@ export function makeCacheOnArguments<V>(
   return decorate as CacheOnArguments<V>
 }
 
-const OWN = {
-  functionKeyGenerator: checkFunction,
-  enabled: checkFunction,
-  expirationTime(value: unknown, option: string) {
-    if (typeof value !== 'function') milliseconds(value, option)
-  },
-  self: (value: unknown) =>
-    expectThat(
-      value === 'shared' || typeof value === 'function',
-      value,
-      "`self` to be a function of the instance, or 'shared'",
-    ),
-  key: (value: unknown) =>
-    expectThat(
-      typeof value === 'string' || typeof value === 'function',
-      value,
-      '`key` to be a string or a function of the arguments',
-    ),
-  onKeyError: (value: unknown) => expectOneOf(value, '`onKeyError`', ['bypass', 'throw']),
-  copy: (value: unknown) => expectOneOf(value, '`copy`', ['share', 'clone']),
+const OWN: Readonly<Record<string, OptionCheck>> = {
+  functionKeyGenerator: expectFunction,
+  enabled: expectFunction,
+  expirationTime: (value, subject) => typeof value === 'function' || expectDuration(value, subject),
+  self: (value, subject) =>
+    value === 'shared' || expectFunction(value, subject, "a function of the instance, or 'shared'"),
+  key: (value, subject) =>
+    typeof value === 'string' || expectFunction(value, subject, 'a string or a function of the arguments'),
+  onKeyError: (value, subject) => expectOneOf(value, subject, ['bypass', 'throw']),
+  copy: (value, subject) => expectOneOf(value, subject, ['share', 'clone']),
 }
 
 /** A call has one key, made of all its arguments. */
 function singleForm<V>(store: FunctionStore<V>, keyOf: (...args: Arguments) => string): CallForm<V> {
   return {
-    keysOf: (args) => [keyOf(...args)],
+    keysOf: (...args) => [keyOf(...args)],
     argsPerKey: (args) => [args],
-    run: (original, each) => mapEach(each, (args) => original(...args) as MaybePromise<V>),
-    create: (keys, creator, options) =>
+    run: (original, [args = []]) => andThen(original(...args) as MaybePromise<V>, (value) => [value]),
+    create: ([key], creator, options) =>
       store.getOrCreate(
-        keys[0] as string,
+        key as string,
         (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V),
         options,
       ),
-    read: (keys, options) => store.get(keys[0] as string, options),
+    read: ([key], options) => store.get(key as string, options),
     resultOf: (_, [value]) => value,
     splitSet: ([value, ...args]) => [args, [value as V]],
-    members: { key: (...args: Arguments) => keyOf(...args) },
+    members: { key: keyOf },
   }
 }

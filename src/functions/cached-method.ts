@@ -1,9 +1,10 @@
-import { CorralError } from '../base/errors.js'
-import { expectThat } from '../base/options.js'
-import { type AnyFunction, type Arguments, attempt, dress } from './members.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { attempt } from '../base/maybe-promise.js'
+import { expectThat, rejectOptions } from '../base/options.js'
+import { dress } from './members.js'
 import type { CachedFunction, CacheOptions } from './types.js'
 
-type Bind = (instance: object) => CachedFunction<Arguments, unknown>
+type Bind = (instance: object) => (...args: Arguments) => Promise<unknown>
 
 /** Leads from a decorated method to the cached function of an instance. */
 const methods = new WeakMap<object, Bind>()
@@ -33,8 +34,7 @@ export function methodOf<I extends object, N extends keyof I>(
 ): I[N] extends (...args: infer A) => Promise<infer T> ? CachedFunction<A, T> : never {
   const bind = methods.get(instance[name] as object)
   if (bind === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected '${String(name)}' to be a method decorated with cacheOnArguments(). Decorate it, or call the function itself.`,
     )
   return bind(instance) as never
@@ -49,8 +49,7 @@ export function cachedMethod(
 ): unknown {
   const name = String(place.name)
   if (self === undefined && !place.static)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected \`self\` for the method '${name}', got none: all instances would share its entries. Give self: (instance) => instance.id, or self: 'shared'.`,
     )
   const bound = new WeakMap<object, ReturnType<Bind>>()
@@ -59,14 +58,10 @@ export function cachedMethod(
     if (found === undefined) bound.set(instance, (found = cachedFor(instance)))
     return found
   }
-  const method = function (this: object | null | undefined, ...args: Arguments) {
+  const method = function (this: unknown, ...args: Arguments) {
     return attempt(() => {
-      expectThat(
-        (typeof this === 'object' && this !== null) || typeof this === 'function',
-        this,
-        `the cached method '${name}' to be called on its instance`,
-        `Call it as instance.${name}(…).`,
-      )
+      const onInstance = `the cached method '${name}' to be called on its instance`
+      expectThat(Object(this) === this, this, onInstance, `Call it as instance.${name}(…).`)
       return bind(this as object)(...args)
     })
   }

@@ -1,16 +1,11 @@
-import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { NO_VALUE } from '../backend/cached-value.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectOneOf, expectThat } from '../base/options.js'
+import { expectBoolean, expectFunction, expectThat } from '../base/options.js'
+import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
-import {
-  type AnyFunction,
-  type Arguments,
-  type CallForm,
-  checkFunction,
-  readOptions,
-  withMembers,
-} from './members.js'
+import { type CallForm, withMembers } from './members.js'
 import type { CacheMapOnArguments, CacheMultiOnArguments, CacheMultiOptions, FunctionStore } from './types.js'
 
 /** `region.cacheMultiOnArguments(options)`: caches functions of many ids, whose values are stored one by one. */
@@ -29,37 +24,32 @@ export function makeCacheMultiOnArguments<V>(
   return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
 }
 
-const OWN = {
-  functionMultiKeyGenerator: checkFunction,
-  asMap: (value: unknown) => expectOneOf(value, '`asMap`', [true, false]),
-}
+const OWN = { functionMultiKeyGenerator: expectFunction, asMap: expectBoolean }
 
 /** A call has one key for each id. */
 function multiForm<V>(
   store: FunctionStore<V>,
-  keysOf: (...ids: Arguments) => readonly string[],
+  generate: (...ids: Arguments) => readonly string[],
   asMap = false,
 ): CallForm<V> {
-  const idsOf = (each: readonly Arguments[]) => each.map(([id]) => id)
-  const keysFor = (ids: Arguments): readonly string[] => {
-    const keys = keysOf(...ids)
+  const keysOf = (...ids: Arguments): readonly string[] => {
+    const keys = generate(...ids)
     if (keys.length === ids.length) return keys
     throw new CorralError(
       'ERR_KEY',
       `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}. Return one key for each id, in their order.`,
     )
   }
-  const resultOf = (ids: Arguments, values: readonly (V | NoValue)[]): unknown =>
-    asMap
-      ? new Map(ids.flatMap((id, i) => (values[i] === NO_VALUE ? [] : [[id, values[i]] as const])))
-      : values
+  const resultOf: CallForm<V>['resultOf'] = (ids, values) =>
+    asMap ? new Map(ids.map((id, i) => [id, values[i]] as const).filter(([, v]) => v !== NO_VALUE)) : values
   return {
-    keysOf: keysFor,
+    keysOf,
     argsPerKey: (ids) => ids.map((id) => [id]),
-    run: (original, each) =>
-      andThen(original(...idsOf(each)) as MaybePromise<unknown>, (result) =>
-        asMap ? fromMap<V>(idsOf(each), result) : (result as readonly V[]),
-      ),
+    run: (original, each) => {
+      const ids = each.flat()
+      const result = original(...ids) as MaybePromise<unknown>
+      return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
+    },
     create: async (keys, creator, options, ids) =>
       resultOf(ids, await store.getOrCreateMulti(keys, creator, options)),
     read: (keys, options) => store.getMulti(keys, options),
@@ -68,12 +58,12 @@ function multiForm<V>(
       const values = entries as ReadonlyMap<unknown, V>
       return [[...values.keys()], [...values.values()]]
     },
-    members: { keys: (...ids: Arguments) => keysFor(ids) },
+    members: { keys: keysOf },
   }
 }
 
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
-function fromMap<V>(ids: Arguments, result: unknown): readonly (V | NoValue)[] {
+function fromMap<V>(ids: Arguments, result: unknown) {
   if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
   throw new CorralError(
     'ERR_CREATOR',

@@ -1,5 +1,7 @@
+import type { Arguments } from '../base/any-function.js'
+import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction } from '../base/options.js'
+import { checkOptions, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { dependsOn } from '../dependencies/depends-on.js'
 import { resolveVersions } from '../ledger/checked-names.js'
@@ -8,40 +10,65 @@ import type { CacheMultiOptions, CacheOptions, FunctionStore } from './types.js'
 
 /** The names that the result of a call depends on: those known from its arguments, and those known from the result. */
 export interface Declared {
-  readonly fromArguments: (args: readonly unknown[]) => readonly string[]
-  readonly fromResult: (result: unknown, args: readonly unknown[]) => readonly string[]
+  readonly fromArguments: (args: Arguments) => readonly string[]
+  readonly fromResult: (result: unknown, args: Arguments) => readonly string[]
 }
 
-type Names = (...args: readonly unknown[]) => string | readonly string[]
-type Groups = Readonly<Record<string, (args: unknown) => IdPart | readonly IdPart[]>>
+type Checks = Readonly<Record<string, OptionCheck>>
+
+const COMMON: Checks = {
+  // Needed or not, as the key generator says.
+  namespace: () => {},
+  expirationTime: expectDuration,
+  shouldCache: expectFunction,
+  wait: expectDuration,
+  dependencies: expectFunction,
+  resultDependencies: expectFunction,
+  group(value, subject) {
+    const fits = typeof value === 'object' && value !== null
+    expectThat(fits, value, `${subject} to be an object such as { user: ([id]) => id }`)
+    for (const [name, member] of Object.entries(value)) expectFunction(member, `\`group.${name}\``)
+  },
+}
 
 /**
- * Reads the declarations of a cached function once. `undefined`: it declares none, and nothing has to be tracked.
+ * Checks the options of a cached function and returns the names that they declare. `undefined`: they declare none, and
+ * nothing has to be tracked.
+ * @param own - checks of the options that only one of the two forms has
  * @param grouped - the argument of the functions of `group`
- * @throws CorralError `ERR_OPTION` for a declaration that is not a function.
  */
-export function declared(
+export function readOptions(
+  where: string,
   options: CacheOptions | CacheMultiOptions,
-  grouped: (args: readonly unknown[]) => unknown,
+  own: Checks,
+  grouped: (args: Arguments) => unknown,
 ): Declared | undefined {
-  const { dependencies, resultDependencies, group = {} } = options
-  const groups = Object.entries(group as Groups)
-  for (const [name, member] of groups) expectFunction(member, `\`group.${name}\``)
-  if (dependencies === undefined && resultDependencies === undefined && groups.length === 0) return undefined
-  const list = (names: string | readonly string[]) => listNames(names, false)
+  const remedy = `Call ${where.slice(0, -1)}{ namespace })(fn).`
+  expectThat(typeof options !== 'function', options, 'options before the function', remedy)
+  checkOptions(options, where, { ...COMMON, ...own })
+  const { dependencies = none, resultDependencies = none, group = {} } = options as Declarations
+  const groups = Object.entries(group)
+  if (dependencies === none && resultDependencies === none && groups.length === 0) return undefined
   return {
     fromArguments: (args) => [
-      ...(dependencies === undefined ? [] : list((dependencies as Names)(...args))),
+      ...listNames(dependencies(...args), false),
       ...groups.flatMap(([name, member]) => {
         const ids = [member(grouped(args))].flat() as readonly IdPart[]
-        // groupName() refuses a promise. Its rejection, and those of the others, must not end the process besides.
+        // groupName() refuses a promise. Its rejection, and those of the others, must not end the process as well.
         return ids.map((id) => ignoreRejection(id)).map((id) => groupName(name, id as IdPart))
       }),
     ],
-    fromResult: (result, args) =>
-      resultDependencies === undefined ? [] : list((resultDependencies as Names)(result, ...args)),
+    fromResult: (result, args) => listNames(resultDependencies(result, ...args), false),
   }
 }
+
+interface Declarations {
+  readonly dependencies?: (...args: Arguments) => string | readonly string[]
+  readonly resultDependencies?: (...args: Arguments) => string | readonly string[]
+  readonly group?: Readonly<Record<string, (args: unknown) => IdPart | readonly IdPart[]>>
+}
+
+const none = (): readonly string[] => []
 
 /**
  * Runs a function uncached. A creation around the caller depends on the declared names as if the result came from the
@@ -51,8 +78,8 @@ export async function runUncached<V>(
   store: FunctionStore<V>,
   names: Declared | undefined,
   namespace: string | undefined,
-  original: (...args: readonly unknown[]) => MaybePromise<V>,
-  args: readonly unknown[],
+  original: (...args: Arguments) => MaybePromise<V>,
+  args: Arguments,
 ): Promise<V> {
   if (names === undefined || currentScope() === undefined) return original(...args)
   const why = `it was made from a result of '${namespace}', run uncached, whose dependencies this region does not track`

@@ -1,3 +1,4 @@
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 
 /**
@@ -29,10 +30,7 @@ export type KeyPart =
  * const byFirst: FunctionKeyGenerator = (namespace) => (first) => `${namespace}/${String(first)}`
  * ```
  */
-export type FunctionKeyGenerator = (
-  namespace: string,
-  fn: (...args: never[]) => unknown,
-) => (...args: readonly unknown[]) => string
+export type FunctionKeyGenerator = (namespace: string, fn: AnyFunction) => (...args: Arguments) => string
 
 /**
  * Makes the keys of a function of many ids: one key for each id, in the order of the ids.
@@ -45,8 +43,8 @@ export type FunctionKeyGenerator = (
  */
 export type FunctionMultiKeyGenerator = (
   namespace: string,
-  fn: (...args: never[]) => unknown,
-) => (...ids: readonly unknown[]) => readonly string[]
+  fn: AnyFunction,
+) => (...ids: Arguments) => readonly string[]
 
 /**
  * The default: `namespace|1,"two",[3]`. Different namespaces or arguments always make different keys. Trailing
@@ -68,7 +66,7 @@ export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
     let key = prefix
     for (let i = 0; i < count; i++) {
       if (i > 0) key += ','
-      key += encode(args[i], i, [])
+      key += encode(args[i], i)
     }
     return key
   }
@@ -103,24 +101,27 @@ export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = (namespace, 
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` when called with anything but one object.
  */
-export function optionsKeyGenerator({
-  defaults = {},
-}: {
-  readonly defaults?: Readonly<Record<string, KeyPart>>
-} = {}): FunctionKeyGenerator {
-  const standard = new Map(Object.entries(defaults).map(([name, value]) => [name, encode(value, 0, [name])]))
+export function optionsKeyGenerator(
+  options: { readonly defaults?: Readonly<Record<string, KeyPart>> } = {},
+): FunctionKeyGenerator {
+  const { defaults = {} } = options
+  const standard = new Map(
+    Object.entries(defaults).map(([name, value]) => [
+      name,
+      encode(value, name, { value: defaults, step: 0 }),
+    ]),
+  )
+  const counts = (name: string, text: string) => text !== 'undefined' && standard.get(name) !== text
   return (namespace) => {
     const prefix = prefixOf(namespace)
     return (...args) => {
-      const [options = {}] = args
-      if (args.length > 1 || !isPlainObject(options))
-        throw new CorralError(
-          'ERR_KEY_ARGUMENT',
-          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(options)}. Pass one object, or use functionKeyGenerator.`,
-        )
-      const counts = (name: string, value: unknown, text: string) =>
-        value !== undefined && standard.get(name) !== text
-      return prefix + encodeFields(options, 0, [], [], counts)
+      const [value = {}] = args
+      if (args.length <= 1 && isPlainObject(value))
+        return prefix + encodeFields(value, { value, step: 0 }, counts)
+      throw new CorralError(
+        'ERR_KEY_ARGUMENT',
+        `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
+      )
     }
   }
 }
@@ -159,53 +160,44 @@ function prefixOf(namespace: string): string {
   return `${checkNamespace(namespace).replace(/[\\|]/g, '\\$&')}|`
 }
 
-type Path = readonly (string | number)[]
-
-/** Each kind of value has another first character, so that no two kinds can look alike. */
-function encode(value: unknown, argument: number, path: Path, within: readonly object[] = []): string {
-  switch (typeof value) {
-    case 'string':
-      return JSON.stringify(value)
-    case 'number':
-      return Object.is(value, -0) ? '-0' : String(value)
-    case 'bigint':
-      return `${value}n`
-    case 'boolean':
-    case 'undefined':
-      return String(value)
-    case 'object':
-      return value === null ? 'null' : encodeObject(value, argument, path, within)
-    default:
-      throw refusal(argument, path, `is a ${typeof value}`)
-  }
+/** A value among the arguments: the way to it for messages, and the objects around it to find a cycle. */
+interface Place {
+  readonly value: unknown
+  /** The number of the argument, or the name or position inside the object around it. */
+  readonly step: string | number
+  readonly around?: Place | undefined
 }
 
-function encodeObject(value: object, argument: number, path: Path, within: readonly object[]): string {
-  if (within.includes(value)) throw refusal(argument, path, 'is part of itself')
-  if (Array.isArray(value))
-    return `[${Array.from(value as unknown[], (part, i) => encode(part, argument, [...path, i], [...within, value])).join()}]`
+/** Each kind of value has another first character, so that no two kinds can look alike. */
+function encode(value: unknown, step: string | number, around?: Place): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'number') return Object.is(value, -0) ? '-0' : String(value)
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'boolean' || value === undefined || value === null) return String(value)
+  const place = { value, step, around }
+  if (typeof value !== 'object') throw refusal(place, `is a ${typeof value}`)
+  for (let outer = around; outer !== undefined; outer = outer.around)
+    if (outer.value === value) throw refusal(place, 'is part of itself')
+  if (Array.isArray(value)) return `[${Array.from(value, (part, i) => encode(part, i, place)).join()}]`
   if (value instanceof Date) {
-    if (Number.isNaN(value.getTime())) throw refusal(argument, path, 'is an invalid date')
+    if (Number.isNaN(value.getTime())) throw refusal(place, 'is an invalid date')
     return `@${value.getTime()}`
   }
-  if (isPlainObject(value)) return encodeFields(value, argument, path, [...within, value])
-  throw refusal(argument, path, `is an instance of ${value.constructor?.name || 'an unnamed class'}`)
+  if (isPlainObject(value)) return encodeFields(value, place)
+  throw refusal(place, `is an instance of ${value.constructor?.name || 'an unnamed class'}`)
 }
 
 /** The fields of a plain object, sorted by name; only those that count. */
 function encodeFields(
   value: Record<string, unknown>,
-  argument: number,
-  path: Path,
-  within: readonly object[],
-  counts: (name: string, value: unknown, text: string) => boolean = () => true,
+  place: Place,
+  counts: (name: string, text: string) => boolean = () => true,
 ): string {
-  if (Object.getOwnPropertySymbols(value).length > 0) throw refusal(argument, path, 'has symbols for names')
+  if (Object.getOwnPropertySymbols(value).length > 0) throw refusal(place, 'has symbols for names')
   const names = Object.keys(value).sort()
   const fields = names.flatMap((name) => {
-    const part = value[name]
-    const text = encode(part, argument, [...path, name], within)
-    return counts(name, part, text) ? [`${JSON.stringify(name)}:${text}`] : []
+    const text = encode(value[name], name, place)
+    return counts(name, text) ? [`${JSON.stringify(name)}:${text}`] : []
   })
   return `{${fields.join()}}`
 }
@@ -216,11 +208,14 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
   return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null
 }
 
-function refusal(argument: number, path: Path, reason: string): CorralError {
-  const place = path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('')
+function refusal(refused: Place, reason: string): CorralError {
+  let path = ''
+  let place = refused
+  for (; place.around !== undefined; place = place.around)
+    path = (typeof place.step === 'number' ? `[${place.step}]` : `.${place.step}`) + path
   return new CorralError(
     'ERR_KEY_ARGUMENT',
-    `Expected argument ${argument}${place && ` at ${place}`} to be a string, number, bigint, boolean, null, undefined, date, array or plain object; it ${reason}. ` +
+    `Expected argument ${place.step}${path && ` at ${path}`} to be a string, number, bigint, boolean, null, undefined, date, array or plain object; it ${reason}. ` +
       'Pass an id instead, or give a `functionKeyGenerator` of your own.',
   )
 }

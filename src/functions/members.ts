@@ -1,28 +1,24 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { report } from '../base/diagnostics.js'
-import { type Duration, milliseconds } from '../base/duration.js'
+import type { Duration } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
-import { andThen, type MaybePromise, mapEach } from '../base/maybe-promise.js'
-import { expectFunction, expectThat, rejectUnknownOptions } from '../base/options.js'
-import type { CreateOptions, MultiCreator } from '../creation/types.js'
+import { attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
+import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
-import { type Declared, declared, runUncached } from './declarations.js'
-import type { CacheMultiOptions, CacheOptions, FunctionStore, Lifetime } from './types.js'
+import { type Declared, runUncached } from './declarations.js'
+import type { CacheOptions, FunctionStore, Lifetime } from './types.js'
 
-export type AnyFunction = (...args: never[]) => unknown
-export type Arguments = readonly unknown[]
+type Values<V> = readonly (V | NoValue)[]
 
 /** The parts in which functions of one value and of many ids differ. */
 export interface CallForm<V> {
-  keysOf(args: Arguments): readonly string[]
+  keysOf(...args: Arguments): readonly string[]
   /** The arguments of a call for each key alone. */
   argsPerKey(args: Arguments): readonly Arguments[]
   /** Calls the function for some of the keys. */
-  run(
-    original: (...args: Arguments) => unknown,
-    each: readonly Arguments[],
-  ): MaybePromise<readonly (V | NoValue)[]>
+  run(original: (...args: Arguments) => unknown, each: readonly Arguments[]): MaybePromise<Values<V>>
   create(
     keys: readonly string[],
     creator: MultiCreator<V>,
@@ -30,7 +26,7 @@ export interface CallForm<V> {
     args: Arguments,
   ): Promise<unknown>
   read(keys: readonly string[], options: Lifetime): Promise<unknown>
-  resultOf(args: Arguments, values: readonly (V | NoValue)[]): unknown
+  resultOf(args: Arguments, values: Values<V>): unknown
   /** Splits the arguments of `set` into those of the call and the values of its keys. */
   splitSet(given: Arguments): readonly [args: Arguments, values: readonly V[]]
   readonly members: object
@@ -44,7 +40,7 @@ export function withMembers<V>(
   fn: AnyFunction,
   form: CallForm<V>,
   self?: object,
-): unknown {
+): (...args: Arguments) => Promise<unknown> {
   const { namespace, copy = 'share' } = options
   const original = (...args: Arguments) => Reflect.apply(fn, self, args) as unknown
   const uncached = (args: Arguments) => runUncached(store, names, namespace, original, args)
@@ -69,11 +65,9 @@ export function withMembers<V>(
     set: (...given: Arguments) =>
       attempt(() => {
         const [args, values] = form.splitSet(given)
-        const put = withKeys(
-          (keys) => putValues(store, names, keys, values.map(copyOf), optionsFor(args)),
-          nothing,
-        )
-        return put(...args)
+        const put = (keys: readonly string[]) =>
+          putValues(store, names, keys, values.map(copyOf), optionsFor(args))
+        return withKeys(put, nothing)(...args)
       }),
     refresh: withKeys<unknown>((keys, args) => {
       const refreshed = store.refreshMulti(keys, creatorOf(keys, args), optionsFor(args))
@@ -120,26 +114,25 @@ function trackedCreator<V>(
       const each = form.argsPerKey(args)
       const argsOf = new Map(keys.map((key, i) => [key, each[i]]))
       const wanted = missing.map((key) => argsOf.get(key) as Arguments)
-      if (names === undefined) return form.run(original, wanted)
-      const ahead = mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
-      return andThen(ahead, (lists) => {
-        wanted.forEach((args, i) => {
-          const [key, list] = [missing[i] as string, lists[i] as readonly string[]]
-          creation.dependsOn(key, list)
-          store.recordCall(key, list, self === undefined ? () => repeat(args) : whileReachable(weakly, args))
-        })
-        return andThen(form.run(original, wanted), (values) => {
-          wanted.forEach((args, i) => {
-            if (values[i] !== NO_VALUE)
-              creation.dependsOn(missing[i] as string, names.fromResult(values[i], args))
-          })
-          return values
-        })
-      })
+      return names === undefined ? form.run(original, wanted) : declaring(names, wanted, creation)
     }
+  const declaring = async (names: Declared, wanted: readonly Arguments[], creation: Creation) => {
+    const { keys } = creation
+    const lists = await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
+    wanted.forEach((args, i) => {
+      const [key, list] = [keys[i] as string, lists[i] as readonly string[]]
+      creation.dependsOn(key, list)
+      store.recordCall(key, list, self === undefined ? () => repeat(args) : whileReachable(weakly, args))
+    })
+    const values = await form.run(original, wanted)
+    wanted.forEach((args, i) => {
+      if (values[i] !== NO_VALUE) creation.dependsOn(keys[i] as string, names.fromResult(values[i], args))
+    })
+    return values
+  }
   const repeat: Repeat = (args) =>
     attempt(() => {
-      const keys = form.keysOf(args)
+      const keys = form.keysOf(...args)
       return store.renew(keys[0] as string, creatorOf(keys, args), optionsFor(args))
     })
   const weakly = new WeakRef(repeat)
@@ -154,45 +147,30 @@ function whileReachable(repeat: WeakRef<Repeat>, args: Arguments): () => Promise
 }
 
 /** Does work with the keys of a call, or `otherwise` where the call has no keys or the function is switched off. */
-type KeyedWork = <R>(
-  work: (keys: readonly string[], args: Arguments) => MaybePromise<R>,
-  otherwise: (args: Arguments) => MaybePromise<R>,
-  whileOff?: boolean,
-) => (...args: Arguments) => Promise<R>
-
-function keyedWork<V>(
-  { namespace, enabled, onKeyError = 'throw' }: CacheOptions,
-  { keysOf }: CallForm<V>,
-): KeyedWork {
-  const keysOrNone = (args: Arguments): readonly string[] | undefined => {
+function keyedWork<V>(options: CacheOptions, { keysOf }: CallForm<V>) {
+  const { namespace, enabled, onKeyError = 'throw' } = options
+  const usableKeys = (args: Arguments, whileOff: boolean): readonly string[] | undefined => {
+    if (!whileOff && enabled !== undefined && !expectSync('`enabled` of cacheOnArguments()', enabled()))
+      return undefined
     try {
-      return keysOf(args)
+      return keysOf(...args)
     } catch (error) {
       if (onKeyError === 'throw' || !CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
-      report('notice', () => ({
-        where: `cacheOnArguments: ${namespace}`,
-        message: `Not cached. ${error.message}`,
-      }))
+      const message = `Not cached. ${error.message}`
+      report('notice', () => ({ where: `cacheOnArguments: ${namespace}`, message }))
       return undefined
     }
   }
-  const isOn = () =>
-    enabled === undefined || Boolean(expectSync('`enabled` of cacheOnArguments()', enabled()))
-  return (work, otherwise, whileOff = false) =>
-    (...args) =>
+  return <R>(
+    work: (keys: readonly string[], args: Arguments) => MaybePromise<R>,
+    otherwise: (args: Arguments) => MaybePromise<R>,
+    whileOff = false,
+  ) =>
+    (...args: Arguments): Promise<R> =>
       attempt(() => {
-        const keys = whileOff || isOn() ? keysOrNone(args) : undefined
+        const keys = usableKeys(args, whileOff)
         return keys === undefined ? otherwise(args) : work(keys, args)
       })
-}
-
-/** Arguments without a key, and every other synchronous failure, reject like all failures of a call. */
-export function attempt<R>(work: () => MaybePromise<R>): Promise<R> {
-  try {
-    return Promise.resolve(work())
-  } catch (error) {
-    return Promise.reject(error)
-  }
 }
 
 function clone<T>(value: T): T {
@@ -214,13 +192,9 @@ async function putValues<V>(
   values: readonly V[],
   { expirationTime, shouldCache }: CreateOptions<V>,
 ): Promise<void> {
-  const kept: [key: string, value: V][] = []
-  const withheld: string[] = []
-  keys.forEach((key, i) => {
-    const value = values[i] as V
-    if (shouldCache?.(value, key) ?? true) kept.push([key, value])
-    else withheld.push(key)
-  })
+  const stores = keys.map((key, i) => shouldCache?.(values[i] as V, key) ?? true)
+  const kept = keys.flatMap((key, i) => (stores[i] ? [[key, values[i] as V] as const] : []))
+  const withheld = keys.filter((_, i) => !stores[i])
   if (names !== undefined && kept.length > 0)
     throw new CorralError(
       'ERR_AS_OF_MISSING',
@@ -231,48 +205,8 @@ async function putValues<V>(
 }
 
 /** Gives a wrapper its members, and the name and length of the function that it wraps. */
-export function dress(wrapper: object, fn: AnyFunction, members: object): unknown {
+export function dress<F extends object, M extends object>(wrapper: F, fn: AnyFunction, members: M): F & M {
   for (const property of ['name', 'length'] as const)
     Object.defineProperty(wrapper, property, { value: fn[property], configurable: true })
   return Object.assign(wrapper, members)
-}
-
-type Check = (value: unknown, option: string) => void
-
-export const checkFunction: Check = (value, option) => expectFunction(value, `\`${option}\``)
-
-const COMMON: Readonly<Record<string, Check>> = {
-  // Needed or not, as the key generator says.
-  namespace: () => {},
-  expirationTime: milliseconds,
-  shouldCache: checkFunction,
-  wait: milliseconds,
-  dependencies: checkFunction,
-  resultDependencies: checkFunction,
-  group: (value, option) =>
-    expectThat(
-      typeof value === 'object' && value !== null,
-      value,
-      `\`${option}\` to be an object such as { user: ([id]) => id }`,
-    ),
-}
-
-/**
- * Checks the options of a cached function and returns the names that they declare.
- * @param own - checks of the options that only one of the two forms has
- * @param grouped - the argument of the functions of `group`
- */
-export function readOptions(
-  where: string,
-  options: CacheOptions | CacheMultiOptions,
-  own: Readonly<Record<string, Check>>,
-  grouped: (args: Arguments) => unknown,
-): Declared | undefined {
-  const remedy = `Call ${where.slice(0, -1)}{ namespace })(fn).`
-  expectThat(typeof options !== 'function', options, 'options before the function', remedy)
-  const checks = { ...COMMON, ...own }
-  rejectUnknownOptions(options, Object.keys(checks), where)
-  for (const [option, value] of Object.entries(options))
-    if (value !== undefined) checks[option]?.(value, option)
-  return declared(options, grouped)
 }

@@ -1,5 +1,5 @@
-import { CorralError, formatValue } from '../base/errors.js'
-import { expectText, expectThat } from '../base/options.js'
+import { formatValue } from '../base/errors.js'
+import { expectText, expectThat, rejectOptions } from '../base/options.js'
 
 /**
  * A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database.
@@ -48,20 +48,11 @@ export function listNames(names: string | readonly string[], some = true): reado
 
 /** @throws CorralError `ERR_OPTION` unless it is a list of names, with at least one in it where `some` says so. */
 export function checkNames(names: unknown, some = true): asserts names is readonly string[] {
-  if (
-    Array.isArray(names) &&
-    !(some && names.length === 0) &&
-    names.every((one) => typeof one === 'string' && one !== '')
-  )
-    return
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected names of dependencies, such as [dep.id('user', 5)], got ${
-      Array.isArray(names)
-        ? names.length === 0
-          ? 'none'
-          : names.filter((one) => typeof one !== 'string' || one === '').map(formatValue)[0]
-        : formatValue(names)
-    }.${some ? ' For everything use region.invalidate().' : ''}`,
-  )
+  const isName = (one: unknown) => typeof one === 'string' && one !== ''
+  const list = Array.isArray(names) ? (names as unknown[]) : undefined
+  if (list?.every(isName) && !(some && list.length === 0)) return
+  // Every refused value is formatted, which handles the rejection of each promise among them.
+  const [got = 'none'] = (list?.filter((one) => !isName(one)) ?? [names]).map(formatValue)
+  const remedy = some ? ' For everything use region.invalidate().' : ''
+  rejectOptions(`Expected names of dependencies, such as [dep.id('user', 5)], got ${got}.${remedy}`)
 }

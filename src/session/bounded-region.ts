@@ -30,10 +30,7 @@ export function boundedRegion(maxSize: number): Region {
     kept.delete(key)
     if (ifCurrent !== undefined && validate(ledger.open(ifCurrent.clock), ifCurrent.snapshot) !== 'fresh')
       return 'refused'
-    kept.set(key, {
-      value,
-      expiresAt: ttl === undefined ? Number.POSITIVE_INFINITY : coarseClock.now() + ttl,
-    })
+    kept.set(key, { value, expiresAt: coarseClock.now() + (ttl ?? Number.POSITIVE_INFINITY) })
     const [oldest] = kept.keys()
     if (kept.size > maxSize && oldest !== undefined) kept.delete(oldest)
     return 'stored'
@@ -43,9 +40,7 @@ export function boundedRegion(maxSize: number): Region {
     timeout: Number.POSITIVE_INFINITY,
     get,
     set,
-    delete: (key) => {
-      kept.delete(key)
-    },
+    delete: (key) => void kept.delete(key),
     ledger,
   })
   return makeRegion({ backend: track(backend, ledger, { calls: remembered }) })

@@ -1,11 +1,29 @@
 import { beginSession, runInSession } from '../versions/session.js'
 
-/** The arguments of a middleware of an Express-shaped server; also that of connect, Polka or restify. */
+/**
+ * A response of an Express-shaped server, also of connect, Polka or restify.
+ * @example
+ * ```ts
+ * import type { ServerResponseLike } from 'corral/session'
+ *
+ * export const isOver = ({ destroyed, closed }: ServerResponseLike) => destroyed === true || closed === true
+ * ```
+ */
 export interface ServerResponseLike {
   readonly destroyed?: boolean
   readonly closed?: boolean
   once(event: 'close', listener: () => void): unknown
 }
+
+/**
+ * A middleware of an Express-shaped server.
+ * @example
+ * ```ts
+ * import { type ExpressMiddleware, session } from 'corral/session'
+ *
+ * export const middleware: ExpressMiddleware = session.express()
+ * ```
+ */
 export type ExpressMiddleware = (
   request: unknown,
   response: ServerResponseLike,
@@ -19,7 +37,7 @@ export function express(): ExpressMiddleware {
   }
 }
 
-/** Begins a session that ends with the response; the answer runs parts of it. */
+/** Begins a session that ends with the response. The returned function runs parts of it. */
 function beginFor(response: ServerResponseLike): <R>(run: () => R) => R {
   const { enter, end } = beginSession()
   // A client that is gone already closes nothing any more.
@@ -28,10 +46,18 @@ function beginFor(response: ServerResponseLike): <R>(run: () => R) => R {
   return enter
 }
 
-/** The arguments of a middleware of Koa and Hono. */
+/**
+ * A middleware of Koa or Hono.
+ * @example
+ * ```ts
+ * import { type AsyncMiddleware, session } from 'corral/session'
+ *
+ * export const middleware: AsyncMiddleware = session.koa()
+ * ```
+ */
 export type AsyncMiddleware = (context: unknown, next: () => Promise<unknown>) => Promise<void>
 
-/** A session for each request, until the middlewares below have answered. */
+/** A session for each request, until the middlewares below have returned. */
 export function asyncMiddleware(): AsyncMiddleware {
   return async (_context, next) => {
     await runInSession(next)
@@ -43,10 +69,28 @@ interface FastifyReplyLike {
 }
 type FastifyHook = (request: object, reply: FastifyReplyLike, done: () => void) => void
 
-/** The part of Fastify's instance that this plugin needs. */
+/**
+ * The part of Fastify's instance that this plugin needs.
+ * @example
+ * ```ts
+ * import { type FastifyLike, session } from 'corral/session'
+ *
+ * export const register = (app: FastifyLike) => session.fastify()(app, {}, () => {})
+ * ```
+ */
 export interface FastifyLike {
   addHook(name: 'onRequest' | 'preValidation', hook: FastifyHook): unknown
 }
+
+/**
+ * A plugin of Fastify.
+ * @example
+ * ```ts
+ * import { type FastifyPlugin, session } from 'corral/session'
+ *
+ * export const plugin: FastifyPlugin = session.fastify()
+ * ```
+ */
 export type FastifyPlugin = (instance: FastifyLike, options: unknown, done: () => void) => void
 
 /** A plugin: a session for each request, until its response is sent or its client is gone. */

@@ -20,7 +20,17 @@ export {
   versioned,
 } from './versioned.js'
 
-/** Spans, such as web requests, in which a version is asked for at most once. */
+/**
+ * Spans, such as web requests, in which a version is read at most once.
+ * @example
+ * ```ts
+ * import { session } from 'corral/session'
+ *
+ * await session.run(async () => {
+ *   session.forget()
+ * })
+ * ```
+ */
 export const session = {
   /**
    * Runs something in a session, which ends when it returns or its promise settles. Within another one: in a new one.
@@ -33,9 +43,9 @@ export const session = {
   /** The session of the caller, if there is one. */
   current: currentSession,
   /**
-   * The caller's session, or the one given, reads every version again, because it changed the data itself. An object that
-   * the option `session` answers is to be given: nobody else knows it.
-   * @throws CorralError `ERR_OPTION` when it is given something else than an object.
+   * The caller's session, or the one given, reads every version again, because it changed the data itself. Pass
+   * an object that the option `session` returns, because only the caller knows it.
+   * @throws CorralError `ERR_OPTION` for a session that is no object.
    */
   forget,
   /** For Express and servers of its shape: `app.use(session.express())`, after the parsers of bodies. */

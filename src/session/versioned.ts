@@ -1,18 +1,46 @@
 import type { NoValue } from '../backend/cached-value.js'
-import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError } from '../base/errors.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectInteger, expectThat, rejectUnknownOptions } from '../base/options.js'
+import type { Arguments } from '../base/any-function.js'
+import { type Duration, expectDuration } from '../base/duration.js'
+import { andThen, attempt, type MaybePromise } from '../base/maybe-promise.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectInteger,
+  type OptionCheck,
+  rejectOptions,
+} from '../base/options.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
+import { expectRegion } from '../functions/cache-results.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
-import type { CachedFunction } from '../functions/types.js'
+import { dress } from '../functions/members.js'
+import type { CachedFunction, CacheOptions } from '../functions/types.js'
+import type { InvalidationMode } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
 import type { Region } from '../region/types.js'
 import { partsOf, textOfParts } from '../versions/version.js'
-import { type CheckOptions, makeCheck, type Version } from '../versions/version-check.js'
+import {
+  type Check,
+  type CheckOptions,
+  makeCheck,
+  VERSION_OPTIONS,
+  type Version,
+} from '../versions/version-check.js'
 import { readName, register, registered } from '../versions/version-names.js'
 import { boundedRegion } from './bounded-region.js'
 
+/**
+ * Options of `versioned`.
+ * @example
+ * ```ts
+ * import type { VersionedOptions } from 'corral/session'
+ *
+ * export const ofPages: VersionedOptions<[id: string], string> = {
+ *   namespace: 'page',
+ *   version: (id) => id.length,
+ *   expirationTime: '10m',
+ * }
+ * ```
+ */
 export interface VersionedOptions<A extends readonly unknown[], V = unknown> extends CheckOptions {
   /** Returns, cheaply, the version that the result for these arguments would have now. */
   readonly version: (...args: A) => MaybePromise<Version>
@@ -32,7 +60,18 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown> ext
   readonly wait?: Duration
 }
 
-/** A function whose results are kept for as long as a cheap check says that they would come out the same. */
+/**
+ * A function whose results are kept for as long as a cheap check says that they would come out the same.
+ * @example
+ * ```ts
+ * import type { VersionedFunction } from 'corral/session'
+ *
+ * export async function reload(page: VersionedFunction<[id: string], string>, id: string): Promise<string> {
+ *   await page.invalidate(id)
+ *   return page(id)
+ * }
+ * ```
+ */
 export interface VersionedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
   /** The function that was wrapped. */
@@ -48,9 +87,18 @@ export interface VersionedFunction<A extends readonly unknown[], T> {
   readonly invalidate: InvalidateVersions<A>
 }
 
+/**
+ * Invalidates the results of all versions for some arguments, hard or softly.
+ * @example
+ * ```ts
+ * import type { InvalidateVersions } from 'corral/session'
+ *
+ * export const later = (invalidate: InvalidateVersions<[id: string]>, id: string) => invalidate.soft(id)
+ * ```
+ */
 export interface InvalidateVersions<A extends readonly unknown[]> {
   /**
-   * Removes the results of all versions for these arguments, in every session, and lets this one ask for the version anew.
+   * Removes the results of all versions for these arguments, in every session. This session reads the version again.
    * @throws CorralError `ERR_NO_LEDGER` when the region does not track dependencies.
    */
   (...args: A): Promise<void>
@@ -58,7 +106,16 @@ export interface InvalidateVersions<A extends readonly unknown[]> {
   soft(...args: A): Promise<void>
 }
 
-/** Wraps a function whose arguments the `version` can take, or the first of them. */
+/**
+ * Wraps a function whose arguments the `version` can take, or the first of them.
+ * @example
+ * ```ts
+ * import { type Versioned, versioned } from 'corral/session'
+ *
+ * const cached: Versioned<[id: string], string> = versioned({ namespace: 'page', version: (id: string) => id.length })
+ * export const page = cached(async (id: string) => `the page of ${id}`)
+ * ```
+ */
 export type Versioned<A extends readonly unknown[], V> = <B extends readonly unknown[], T extends V>(
   fn: ((...args: B) => MaybePromise<T>) & VersionFits<A, B>,
 ) => VersionedFunction<B, T>
@@ -69,136 +126,136 @@ type VersionFits<A extends readonly unknown[], B extends readonly unknown[]> = (
   ? unknown
   : { readonly 'version() cannot take the arguments of this function': B }
 
-const OPTIONS = [
-  'version',
-  'namespace',
-  'region',
-  'maxSize',
-  'expirationTime',
-  'functionKeyGenerator',
-  'shouldCache',
-  'wait',
-  'session',
-  'withoutSession',
-  'defaultVersion',
-  'timeout',
-]
-
-type AnyFunction = (...args: never[]) => unknown
+const OPTIONS: Readonly<Record<string, OptionCheck>> = {
+  ...VERSION_OPTIONS,
+  version: expectFunction,
+  // Checked by checkNamespace(), which has a code of its own.
+  namespace: () => {},
+  region: expectRegion,
+  maxSize: (value, subject) => expectInteger(value, subject),
+  expirationTime: expectDuration,
+  functionKeyGenerator: expectFunction,
+  shouldCache: expectFunction,
+  wait: expectDuration,
+}
 
 /**
  * Caches a function by its arguments and by a version that is cheap to read, such as the time of the last change. The
  * version is read before the function is called, and at most once in a session for the same arguments.
+ * @example
+ * ```ts
+ * import { versioned } from 'corral/session'
+ *
+ * const updatedAt = new Map([['tea', 1]])
+ * const page = versioned({ namespace: 'page', version: (id: string) => updatedAt.get(id) })(
+ *   async (id: string) => `the page of ${id}`,
+ * )
+ * await page('tea')
+ * ```
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option, `ERR_NAMESPACE` without a namespace.
  */
 export function versioned<A extends readonly unknown[], V = unknown>(
   options: VersionedOptions<A, V>,
 ): Versioned<A, V> {
-  rejectUnknownOptions(options, OPTIONS, 'versioned()')
-  const { version, region, maxSize, expirationTime = '1h', wait, shouldCache } = options
+  checkOptions(options, 'versioned()', OPTIONS)
+  const { version, region, maxSize } = options
   const namespace = checkNamespace(options.namespace)
   expectFunction(version, '`version` of versioned()')
-  milliseconds(expirationTime, 'expirationTime')
   if (region !== undefined && maxSize !== undefined)
-    throw new CorralError(
-      'ERR_OPTION',
-      'Expected either `region` or `maxSize`, got both: how much a region keeps is up to its backend.',
+    rejectOptions(
+      'Expected either `region` or `maxSize`, got both: the backend of a region decides how much it keeps.',
     )
-  if (maxSize !== undefined) expectInteger(maxSize, '`maxSize` of versioned()')
-  expectThat(
-    region === undefined || typeof region?.cacheOnArguments === 'function',
-    region,
-    '`region` of versioned() to be a region, such as makeRegion() returns',
-  )
-  const { functionKeyGenerator: generator = functionKeyGenerator } = options
-  expectFunction(generator, '`functionKeyGenerator` of versioned()')
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
-  const registeredAs = `versioned ${namespace}`
-
-  const decorate = <T extends V>(fn: (...args: A) => MaybePromise<T>): VersionedFunction<A, T> => {
+  return ((fn: Wrapped) => {
     expectFunction(fn, '`fn` of versioned()')
-    const keyOf = generator(namespace, fn as AnyFunction) as (...args: A) => string
-    const groupOf = (key: string) => name('versioned', [text('key', key)])
-    const ask = (args: A) => () => version(...args)
-    const current = (args: A, key: string) => check.current(key, ask(args))
+    return versionedFunction(options as unknown as Options, fn, check, home)
+  }) as Versioned<A, V>
+}
 
-    // Entries of others that were made from a result rest on its version too, wherever they are read.
-    const present = (argsText: string) => {
-      const args = partsOf(argsText) as unknown as A
-      return current(args, keyOf(...args))
-    }
-    const known = registered(registeredAs)
-    register(registeredAs, known === undefined ? present : 'ambiguous')
-    const handUp = (args: A, token: string) => {
-      if (currentScope() === undefined) return
-      let argsText: string | undefined
-      try {
-        argsText = textOfParts(args)
-      } catch {
-        // A name cannot give these arguments back, so a value that rests on them could not be checked later.
-      }
-      handUpVersion(
-        argsText !== undefined && registered(registeredAs) === present
-          ? readName(registeredAs, argsText, token)
-          : undefined,
-        `it was made from the versioned '${namespace}', whose version cannot be asked for by name`,
+type Wrapped = (...args: Arguments) => MaybePromise<unknown>
+type Options = VersionedOptions<Arguments>
+
+function versionedFunction(
+  options: Options,
+  fn: Wrapped,
+  check: Check,
+  home: Region,
+): VersionedFunction<Arguments, unknown> {
+  const { namespace, version, functionKeyGenerator: generator = functionKeyGenerator } = options
+  const keyOf = generator(namespace, fn)
+  const groupOf = (args: Arguments) => name('versioned', [text('key', keyOf(...args))])
+  const ask = (args: Arguments) => () => version(...args)
+  const current = (args: Arguments) => check.current(keyOf(...args), ask(args))
+  const handUp = handingUp(namespace, (argsText) => current(partsOf(argsText)))
+  const inner = storedByVersion(options, fn, home, keyOf, groupOf)
+
+  const withVersion =
+    <R>(
+      read: (args: Arguments) => MaybePromise<string>,
+      work: (token: string, ...args: Arguments) => Promise<R>,
+    ): ((...args: Arguments) => Promise<R>) =>
+    (...args) =>
+      attempt(() =>
+        andThen(read(args), (token) => {
+          handUp(args, token)
+          return work(token, ...args)
+        }),
       )
-    }
-
-    const inner = home.cacheOnArguments({
-      functionKeyGenerator:
-        () =>
-        (token, ...args) =>
-          `${keyOf(...(args as unknown as A))}@${JSON.stringify(token)}`,
-      expirationTime,
-      ...(shouldCache !== undefined && { shouldCache }),
-      ...(wait !== undefined && { wait }),
-    })((_token: string, ...args: A): MaybePromise<T> => {
-      // Known to all versions, so that one invalidation reaches the results of every session.
-      currentScope()?.collector?.add([groupOf(keyOf(...args))])
-      return fn(...args)
-    }) as unknown as CachedFunction<[token: string, ...args: A], T>
-
-    const withVersion = <R>(
-      args: A,
-      read: (args: A, key: string) => MaybePromise<string>,
-      work: (token: string) => Promise<R>,
-    ): Promise<R> => {
-      try {
-        const token = andThen(read(args, keyOf(...args)), (found) => {
-          handUp(args, found)
-          return work(found)
-        })
-        return Promise.resolve(token)
-      } catch (error) {
-        return Promise.reject(error)
-      }
-    }
-    const invalidate = async (mode: 'hard' | 'soft', args: A): Promise<void> => {
-      const key = keyOf(...args)
-      check.forget(key)
-      await home.invalidateDependencies(groupOf(key), mode)
-    }
-
-    const call = (...args: A) => withVersion(args, current, (token) => inner(token, ...args))
-    for (const property of ['name', 'length'] as const)
-      Object.defineProperty(call, property, { value: fn[property], configurable: true })
-    return Object.assign(call, {
-      original: (...args: A) => fn(...args),
-      version: async (...args: A) => current(args, keyOf(...args)),
-      key: (token: string, ...args: A) => inner.key(token, ...args),
-      get: (...args: A) => withVersion(args, current, (token) => inner.get(token, ...args)),
-      refresh: (...args: A) =>
-        withVersion(
-          args,
-          (_, key) => check.renewed(key, ask(args)),
-          (token) => inner.refresh(token, ...args),
-        ),
-      invalidate: Object.assign((...args: A) => invalidate('hard', args), {
-        soft: (...args: A) => invalidate('soft', args),
-      }),
-    })
+  const invalidate = async (mode: InvalidationMode, args: Arguments): Promise<void> => {
+    check.forget(keyOf(...args))
+    await home.invalidateDependencies(groupOf(args), mode)
   }
-  return decorate as unknown as Versioned<A, V>
+  const renewed = (args: Arguments) => check.renewed(keyOf(...args), ask(args))
+  return dress(withVersion(current, inner), fn, {
+    original: (...args: Arguments) => fn(...args),
+    version: async (...args: Arguments) => current(args),
+    key: inner.key,
+    get: withVersion(current, inner.get),
+    refresh: withVersion(renewed, inner.refresh),
+    invalidate: Object.assign((...args: Arguments) => invalidate('hard', args), {
+      soft: (...args: Arguments) => invalidate('soft', args),
+    }),
+  })
+}
+
+/** Hands a version up to the entries that are created from a result: they rest on it too, wherever they are read. */
+function handingUp(namespace: string, present: (argsText: string) => MaybePromise<string>) {
+  const registeredAs = `versioned ${namespace}`
+  register(registeredAs, registered(registeredAs) === undefined ? present : 'ambiguous')
+  return (args: Arguments, token: string): void => {
+    if (currentScope() === undefined) return
+    let versionName: string | undefined
+    try {
+      const argsText = textOfParts(args)
+      if (registered(registeredAs) === present) versionName = readName(registeredAs, argsText, token)
+    } catch {
+      // A name cannot give these arguments back, so a value that rests on them could not be checked later.
+    }
+    handUpVersion(
+      versionName,
+      `it was made from the versioned '${namespace}', whose version cannot be asked for by name`,
+    )
+  }
+}
+
+/** The function as one of a version and its arguments, cached in the region. */
+function storedByVersion(
+  { expirationTime = '1h', wait, shouldCache }: Options,
+  fn: Wrapped,
+  home: Region,
+  keyOf: (...args: Arguments) => string,
+  groupOf: (args: Arguments) => string,
+): CachedFunction<[token: unknown, ...args: Arguments], unknown> {
+  return home.cacheOnArguments({
+    functionKeyGenerator:
+      () =>
+      (token, ...args) =>
+        `${keyOf(...args)}@${JSON.stringify(token)}`,
+    ...({ expirationTime, wait, shouldCache } as CacheOptions),
+  })((_token: unknown, ...args: Arguments) => {
+    // Known to all versions, so that one invalidation reaches the results of every session.
+    currentScope()?.collector?.add([groupOf(args)])
+    return fn(...args)
+  })
 }

@@ -2,7 +2,19 @@ import { asyncContext, type ContextFrame, innermostActive } from '../base/async-
 import { isPromise } from '../base/maybe-promise.js'
 import { whenLeavingSession } from '../creation/renewal.js'
 
-/** A span, such as a web request, in which a version is read at most once. Attach state to it by WeakMap. */
+/**
+ * A span, such as a web request, in which a version is read at most once. Attach state to it by WeakMap.
+ * @example
+ * ```ts
+ * import { session, type Session } from 'corral/session'
+ *
+ * const startedAt = new WeakMap<Session, number>()
+ * export function started(): number | undefined {
+ *   const current = session.current()
+ *   return current && startedAt.get(current)
+ * }
+ * ```
+ */
 export interface Session {
   /** The work that it was started for has ended: code that it left behind, such as a timer, is in it no longer. */
   readonly over: boolean
@@ -58,7 +70,10 @@ export function beginSession(
   }
 }
 
-/** Runs something in a session of its own, which ends with it. */
+/**
+ * Runs something in a session of its own, which ends with it.
+ * @param question - runs a check within the caller's session instead, so that isAsking() is true inside of it
+ */
 export function runInSession<R>(run: () => R, parent?: Span, question?: Question): R {
   const { enter, end } = beginSession(parent, question)
   let result: R
@@ -71,11 +86,6 @@ export function runInSession<R>(run: () => R, parent?: Span, question?: Question
   if (isPromise(result)) result.then(end, end)
   else end()
   return result
-}
-
-/** Runs a check within the caller's session, so that isAsking() is true inside of it. */
-export function runQuestion<R>(question: Question, ask: () => R): R {
-  return runInSession(ask, undefined, question)
 }
 
 /** Runs work outside of every session, such as a renewal that a queue starts when it has room. */

@@ -1,6 +1,6 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
 import { processGlobal } from '../base/process-global.js'
 import {
   type CheckedNames,
@@ -70,7 +70,7 @@ const knowledge: CheckedNames = {
   },
 
   outdated(versions) {
-    const verdicts = versions.map((version) =>
+    const verdicts = mapEach(versions, (version) =>
       orElse(
         () => stands(version),
         (error) => {
@@ -79,8 +79,7 @@ const knowledge: CheckedNames = {
         },
       ),
     )
-    const blamed = (standing: readonly boolean[]) => versions.filter((_, i) => !standing[i])
-    return verdicts.some(isPromise) ? Promise.all(verdicts).then(blamed) : blamed(verdicts as boolean[])
+    return andThen(verdicts, (standing) => versions.filter((_, i) => !standing[i]))
   },
 }
 

@@ -1,8 +1,14 @@
-import { CorralError } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
+import {
+  checkOptions,
+  expectBoolean,
+  expectFunction,
+  expectText,
+  expectThat,
+  rejectOptions,
+} from '../base/options.js'
 import type { IdPart } from '../ledger/names.js'
-import { type CheckOptions, makeCheck, type Version } from './version-check.js'
+import { type CheckOptions, makeCheck, VERSION_OPTIONS, type Version } from './version-check.js'
 import { openName, readName, register, registered } from './version-names.js'
 
 export interface VersionOptions extends CheckOptions {
@@ -29,16 +35,11 @@ export function version<const A extends readonly IdPart[] = []>(
   check: (...parts: A) => MaybePromise<Version>,
   options: VersionOptions = {},
 ): VersionDependency<A> {
-  rejectUnknownOptions(
-    options,
-    ['session', 'withoutSession', 'defaultVersion', 'timeout', 'replace'],
-    'dep.version()',
-  )
+  checkOptions(options, 'dep.version()', { ...VERSION_OPTIONS, replace: expectBoolean })
   expectText(name, 'the name of a version')
   expectFunction(check, `the check of the version '${name}'`)
   if (registered(name) !== undefined && options.replace !== true)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `The version '${name}' is declared already. Declare it once, at module level, and import it; or say replace: true where modules are loaded again.`,
     )
   const once = makeCheck(`the version '${name}'`, options)
@@ -60,11 +61,8 @@ export function textOfParts(parts: readonly unknown[]): string {
   return JSON.stringify(
     parts.map((part) => {
       if (typeof part === 'bigint') return { n: String(part) }
-      expectThat(
-        typeof part === 'string' || (typeof part === 'number' && Number.isFinite(part)),
-        part,
-        'the parts of a version to be strings, finite numbers or bigints',
-      )
+      const fits = typeof part === 'string' || Number.isFinite(part)
+      expectThat(fits, part, 'the parts of a version to be strings, finite numbers or bigints')
       return part
     }),
   )
