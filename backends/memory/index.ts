@@ -18,6 +18,15 @@ import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
 import { NO_SWEEPS, SWEEP_LIMIT, startSweeps } from './sweeps.js'
 
+/**
+ * The options of `memory`.
+ * @example
+ * ```ts
+ * import type { MemoryOptions } from 'corral/backends/memory'
+ *
+ * export const options: MemoryOptions = { maxEntries: 10_000, copy: 'freeze' }
+ * ```
+ */
 export interface MemoryOptions {
   /** How many entries to hold at most. @default Infinity */
   readonly maxEntries?: number
@@ -44,29 +53,19 @@ const SWEEP_EVERY = 64
 /**
  * A backend in this process's memory: synchronous, so that `peek` works and a hit costs one tick. Bounded by entries, by
  * bytes or not at all; evicts by S3-FIFO, which keeps keys that are read again and lets scans pass through.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * export const region = makeRegion().configure({ backend: memory({ maxBytes: 50_000_000 }) })
+ * ```
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
 export function memory(options?: MemoryOptions & { readonly stores?: 'values' }): Backend<CachedValue>
 export function memory(options: MemoryOptions & { readonly stores: 'bytes' }): Backend<Bytes>
 export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Backend<Bytes> {
-  rejectUnknownOptions(options, KNOWN, 'memory()')
-  const {
-    maxEntries = Number.POSITIVE_INFINITY,
-    maxBytes = Number.POSITIVE_INFINITY,
-    copy = 'share',
-    stores = 'values',
-    clock = coarseClock,
-  } = options
-  expectInteger(maxEntries, '`maxEntries`', 1, Number.POSITIVE_INFINITY)
-  expectInteger(maxBytes, '`maxBytes`', 1, Number.POSITIVE_INFINITY)
-  expectOneOf(stores, '`stores`', ['values', 'bytes'])
-  if (options.sizeOf !== undefined) expectFunction(options.sizeOf, '`sizeOf`', 'a function of value and key')
-  const copies = copier(copy)
-  const sizeOf =
-    maxBytes === Number.POSITIVE_INFINITY
-      ? () => 0
-      : ((options.sizeOf ?? estimate) as (value: unknown, key: string) => number)
-
+  const { maxEntries, maxBytes, stores, clock, copies, sizeOf } = checked(options)
   const store = bounded<unknown>({
     maxEntries,
     maxWeight: maxBytes,
@@ -79,7 +78,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   let sweeps = NO_SWEEPS
   const put = (key: string, value: unknown, { ttl }: WriteOptions): void => {
     const kept = copies.in(value)
-    const expiresAt = ttl === undefined ? Number.POSITIVE_INFINITY : clock.now() + ttl
+    const expiresAt = ttl === undefined ? Infinity : clock.now() + ttl
     const size = sizeOf(kept, key)
     if (!(size >= 0))
       throw optionError(size, `\`sizeOf\` to return the bytes of '${key}', a number from 0 up`)
@@ -95,7 +94,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   const get = (key: string): unknown => {
     const entry = store.get(key)
     if (entry === undefined) return undefined
-    if (entry.expiresAt !== Number.POSITIVE_INFINITY && entry.expiresAt <= clock.now()) {
+    if (entry.expiresAt !== Infinity && entry.expiresAt <= clock.now()) {
       store.delete(key)
       return undefined
     }
@@ -122,7 +121,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   // One store serves both: it never looks into a value.
   const backend: unknown = defineBackend<unknown>({
     name: 'memory',
-    timeout: Number.POSITIVE_INFINITY,
+    timeout: Infinity,
     stores,
     get,
     set,
@@ -142,4 +141,17 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     ledger,
   })
   return backend as Backend<CachedValue>
+}
+
+function checked(options: MemoryOptions) {
+  rejectUnknownOptions(options, KNOWN, 'memory()')
+  const { maxEntries = Infinity, maxBytes = Infinity, stores = 'values', clock = coarseClock } = options
+  expectInteger(maxEntries, '`maxEntries`', 1, Infinity)
+  expectInteger(maxBytes, '`maxBytes`', 1, Infinity)
+  expectOneOf(stores, '`stores`', ['values', 'bytes'])
+  if (options.sizeOf !== undefined) expectFunction(options.sizeOf, '`sizeOf`', 'a function of value and key')
+  const measure = (options.sizeOf ?? estimate) as (value: unknown, key: string) => number
+  // Sizes that no limit needs are not measured.
+  const sizeOf = maxBytes === Infinity ? () => 0 : measure
+  return { maxEntries, maxBytes, stores, clock, copies: copier(options.copy ?? 'share'), sizeOf }
 }

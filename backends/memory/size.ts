@@ -25,14 +25,13 @@ function sizeOf(root: unknown): number {
       case 'object':
         if (value === null || seen.has(value)) break
         seen.add(value)
-        if (ArrayBuffer.isView(value)) total += 96 + value.byteLength
-        else if (value instanceof ArrayBuffer) total += 96 + value.byteLength
+        if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) total += 96 + value.byteLength
         else if (value instanceof Map) {
           total += 64 + 40 * value.size
           for (const [name, part] of value) open.push(name, part)
         } else if (value instanceof Set) {
           total += 64 + 24 * value.size
-          open.push(...value)
+          for (const part of value) open.push(part)
         } else if (Array.isArray(value)) {
           total += 32 + 8 * value.length
           for (const part of value) open.push(part)
