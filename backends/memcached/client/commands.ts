@@ -110,7 +110,7 @@ function uncounted({ name }: Server): CorralError {
   )
 }
 
-/** The message names the server's limit, if the server tells it. */
+/** The message names the server's limit if the server returns it. */
 async function tooLarge(server: Server, bytes: number): Promise<CorralError> {
   const statistics = await server.call({ op: OP.stat, key: 'settings' }, true).catch(() => undefined)
   const size = statistics?.replies.find(({ key }) => key === 'item_size_max')?.value

@@ -54,7 +54,7 @@ export interface Call {
   reject(error: unknown): void
 }
 
-export interface ConnectionEvents {
+interface ConnectionEvents {
   ready(): void
   /** Called once, with the error that ended the connection and the calls without a reply. */
   ended(error: CorralError, unanswered: readonly Call[], wasReady: boolean): void
