@@ -70,7 +70,16 @@ interface Waiter<T> {
 export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWaiters<T> {
   const groups = new Map<string, Set<Waiter<T>>>()
   let closed = false
+  const wake: LeaseWaiters<T>['wake'] = (key, valueFor) => {
+    for (const waiter of groups.get(key) ?? []) {
+      waiter.over = true
+      waiter.value ??= valueFor?.(waiter.mark)
+      waiter.resolve(waiter.value)
+      waiter.nudge()
+    }
+  }
   return {
+    wake,
     join(key, mark) {
       const waiter: Waiter<T> = {
         key,
@@ -103,14 +112,6 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
           }),
       }
     },
-    wake(key, valueFor) {
-      for (const waiter of groups.get(key) ?? []) {
-        waiter.over = true
-        waiter.value ??= valueFor?.(waiter.mark)
-        waiter.resolve(waiter.value)
-        waiter.nudge()
-      }
-    },
     recheck(key) {
       for (const group of key === undefined ? groups.values() : [groups.get(key) ?? []])
         for (const waiter of group) {
@@ -120,11 +121,7 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
     },
     close() {
       closed = true
-      for (const group of groups.values())
-        for (const waiter of group) {
-          waiter.over = true
-          waiter.nudge()
-        }
+      for (const key of groups.keys()) wake(key)
     },
   }
 }

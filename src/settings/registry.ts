@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { durationSetting } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
-import { expectFunction, expectThat, optionError } from '../base/options.js'
+import { expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
 import { wrap } from '../chain/wrap.js'
 import { readSettingsWith } from '../region/settings-reader.js'
 import type { ConfigureOptions } from '../region/types.js'
@@ -71,10 +71,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     const canonical = canonicalOf(name.slice(prefix.length))
     const twin = left.get(canonical)
     if (twin !== undefined)
-      throw new CorralError(
-        'ERR_OPTION',
-        `The settings \`${twin.name}\` and \`${name}\` say the same thing. Keep one.`,
-      )
+      rejectOptions(`The settings \`${twin.name}\` and \`${name}\` say the same thing. Keep one.`)
     left.set(canonical, { name, value })
   }
   const take = (name: string, kind: SettingKind): SettingValue | undefined => {
@@ -83,54 +80,43 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     left.delete(canonical)
     return found === undefined ? undefined : read(found.name, found.value, kind)
   }
-  const takeAll = (group: string, kinds: Readonly<Record<string, SettingKind>>): Settings =>
+  /** The options of a group that are set. */
+  const takeAll = (kinds: Readonly<Record<string, SettingKind>>, group = ''): Settings =>
     Object.fromEntries(
       Object.entries(kinds).flatMap(([option, kind]) => {
-        const value = take(`${group}.${option}`, kind)
+        const value = take(group + option, kind)
         return value === undefined ? [] : [[option, value]]
       }),
     )
 
   const name = take('backend', 'string')
   if (typeof name !== 'string')
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Expected the setting \`${prefix}${/[a-z]|^$/.test(prefix) ? 'backend' : 'BACKEND'}\` to name a backend, such as 'memory'. Known: ${known(backends)}.`,
     )
   const chosen = registered(backends, name, 'backend', 'registerBackend')
   const named = (take('proxies', 'list') ?? []) as readonly string[]
   const twice = named.find((proxy, i) => named.indexOf(proxy) !== i)
   if (twice !== undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `The proxy '${twice}' is named twice, and settings cannot tell its options apart. Register it under a second name.`,
     )
   const layers = named.map((proxy) => {
     const { make, settings: kinds } = registered(proxies, proxy, 'proxy', 'registerProxy')
-    return { make, options: takeAll(`proxies.${proxy}`, kinds) }
+    return { make, options: takeAll(kinds, `proxies.${proxy}.`) }
   })
-  const backendOptions = takeAll('backend', chosen.settings)
-  const expirationTime = take('expiration_time', 'duration') as number | undefined
-  const ms = take('lease.ms', 'duration') as number | undefined
-  const wait = take('lease.wait', 'duration') as number | undefined
-  const replace = take('replace_existing_backend', 'boolean') as boolean | undefined
+  const backendOptions = takeAll(chosen.settings, 'backend.')
+  const lease = takeAll({ ms: 'duration', wait: 'duration' }, 'lease.')
+  const rest = takeAll({ expirationTime: 'duration', replaceExistingBackend: 'boolean' })
   const [unknown] = left.values()
   if (unknown !== undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend.`,
     )
   // Everything is read before anything is made: a wrong setting must not leave a connection open.
   let backend = chosen.make(backendOptions) as Backend<CachedValue>
   for (const { make, options } of layers) backend = wrap(backend, make(options)) as Backend<CachedValue>
-  return {
-    backend,
-    ...(expirationTime !== undefined && { expirationTime }),
-    ...((ms !== undefined || wait !== undefined) && {
-      lease: { ...(ms !== undefined && { ms }), ...(wait !== undefined && { wait }) },
-    }),
-    ...(replace !== undefined && { replaceExistingBackend: replace }),
-  }
+  return { backend, ...rest, ...(Object.keys(lease).length > 0 && { lease }) }
 }
 
 /** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
@@ -160,36 +146,36 @@ const SPELT: Partial<Record<SettingKind, string>> = {
   duration: "a duration with a unit, such as '5m'",
   integer: 'an integer',
 }
-const TRUE = /^(true|yes|on|1)$/i
-const FALSE = /^(false|no|off|0)$/i
+
+/** Reads a setting of each kind; `undefined` if the text is not of that kind. */
+const READ: Readonly<Record<SettingKind, (text: unknown, name: string) => SettingValue | undefined>> = {
+  string: (text) => (typeof text === 'string' ? text : undefined),
+  number: numberIn,
+  integer(text) {
+    const number = numberIn(text)
+    return Number.isInteger(number) ? number : undefined
+  },
+  boolean(text) {
+    if (typeof text === 'boolean') return text
+    if (typeof text !== 'string') return undefined
+    if (/^(true|yes|on|1)$/i.test(text)) return true
+    return /^(false|no|off|0)$/i.test(text) ? false : undefined
+  },
+  duration: (text, name) => (typeof text === 'string' ? durationSetting(text, name) : undefined),
+  list(text) {
+    const parts = typeof text === 'string' ? text.split(',').map((part) => part.trim()) : text
+    if (!Array.isArray(parts) || !parts.every((part) => typeof part === 'string')) return undefined
+    return typeof text === 'string' ? parts.filter((part) => part !== '') : parts
+  },
+}
+
+function numberIn(text: unknown): number | undefined {
+  const number = typeof text === 'string' && text !== '' ? Number(text) : text
+  return typeof number === 'number' && !Number.isNaN(number) ? number : undefined
+}
 
 function read(name: string, value: unknown, kind: SettingKind): SettingValue {
-  const text = typeof value === 'string' ? value.trim() : value
-  switch (kind) {
-    case 'string':
-      if (typeof text === 'string') return text
-      break
-    case 'list':
-      if (typeof text === 'string')
-        return text
-          .split(',')
-          .map((part) => part.trim())
-          .filter((part) => part !== '')
-      if (Array.isArray(text) && text.every((part) => typeof part === 'string')) return text
-      break
-    case 'boolean':
-      if (typeof text === 'boolean') return text
-      if (typeof text === 'string' && TRUE.test(text)) return true
-      if (typeof text === 'string' && FALSE.test(text)) return false
-      break
-    case 'duration':
-      if (typeof text === 'string') return durationSetting(text, name)
-      break
-    default: {
-      const number =
-        typeof text === 'number' ? text : typeof text === 'string' && text !== '' ? Number(text) : Number.NaN
-      if (kind === 'integer' ? Number.isInteger(number) : !Number.isNaN(number)) return number
-    }
-  }
+  const found = READ[kind](typeof value === 'string' ? value.trim() : value, name)
+  if (found !== undefined) return found
   throw optionError(value, `the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}`)
 }

@@ -1,7 +1,16 @@
-import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectOneOf, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectMethods,
+  expectOneOf,
+  expectText,
+  expectThat,
+  type OptionCheck,
+  rejectOptions,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
 import { emitter, type Listener } from '../events/emitter.js'
@@ -244,26 +253,23 @@ function listed(names: string | readonly string[] | undefined): readonly string[
 
 function check<T>(type: string, options: BrokerOptions<T>): void {
   expectText(type, 'the type of broker()', "a name of its entities, such as 'user'")
-  rejectUnknownOptions(options, ['regions', 'id', 'dependencies', 'scopes', 'mode'], 'broker()')
-  const { regions, scopes, mode } = options
+  const ofItem: OptionCheck = (way, subject) => expectFunction(way, subject, 'a function of the item')
+  checkOptions(options, `broker '${type}'`, {
+    regions: () => {},
+    ...{ id: ofItem, dependencies: ofItem, scopes: checkScopes },
+    mode: (mode, subject) => expectOneOf(mode, subject, ['hard', 'soft']),
+  })
+  const { regions, id, dependencies, scopes } = options
   const listing = `\`regions\` of broker '${type}' to list regions`
   expectThat(Array.isArray(regions) && regions.length > 0, regions, listing)
-  for (const region of regions as readonly (Target | null | undefined)[])
-    expectThat(typeof region?.invalidateDependencies === 'function', region, listing)
-  const ways = ['id', 'dependencies'] as const
-  for (const way of ways)
-    if (options[way] !== undefined)
-      expectFunction(options[way], `\`${way}\` of broker '${type}'`, 'a function of the item')
-  for (const scope of scopes === undefined ? [] : [scopes].flat())
-    expectThat(
-      typeof (scope as { namesFor?: unknown } | null)?.namesFor === 'function',
-      scope,
-      `\`scopes\` of broker '${type}' to come from dep.scopes()`,
-    )
-  if (scopes === undefined && ways.every((way) => options[way] === undefined))
-    throw new CorralError(
-      'ERR_OPTION',
+  for (const region of regions) expectMethods(region, ['invalidateDependencies'], listing)
+  if ((id ?? dependencies ?? scopes) === undefined)
+    rejectOptions(
       `Expected broker '${type}' to name the dependencies of an item. Give \`id\`, \`dependencies\` or \`scopes\`.`,
     )
-  if (mode !== undefined) expectOneOf(mode, `\`mode\` of broker '${type}'`, ['hard', 'soft'])
+}
+
+function checkScopes(scopes: unknown, subject: string): void {
+  for (const scope of [scopes].flat())
+    expectMethods(scope, ['namesFor'], `${subject} to come from dep.scopes()`)
 }

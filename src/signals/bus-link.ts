@@ -94,14 +94,11 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
       safely(() => {
         numbers.clear()
         stoodAt = performance.now()
-        if (began) onGap('the subscription stands anew')
+        if (began) onGap('the subscription was restored')
       }),
-    down: () =>
-      safely(() =>
-        report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
-      ),
+    down: () => report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
   })
-  // Until here there was nobody to miss anything.
+  // An earlier message found no listener here, so none was missed.
   began = true
 
   /** How often something could not be said. */
@@ -115,10 +112,8 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     const now = performance.now()
     const after = said > 0 ? { after: Math.round(now - saidAt) } : {}
     saidAt = now
-    const text = JSON.stringify({
-      ...{ corral: VERSION, to: address, from: self, n: ++said },
-      ...{ ...after, ...lost, body },
-    })
+    const place = { corral: VERSION, to: address, from: self, n: ++said }
+    const text = JSON.stringify({ ...place, ...after, ...lost, body })
     const done = () => {
       confessed = Math.max(confessed, owed)
     }
@@ -131,12 +126,10 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
         { cause },
       )
     }
-    try {
+    return orElse(() => {
       const sent = bus.publish(text)
-      return isPromise(sent) ? withTimeout(sent, timeout, late).then(done, failed) : done()
-    } catch (error) {
-      return failed(error)
-    }
+      return isPromise(sent) ? withTimeout(sent, timeout, late).then(done) : done()
+    }, failed)
   }
   /** After a failed send, keep trying to tell the other processes to drop everything. */
   const later = () => {
@@ -150,7 +143,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
 
   return {
     live: () => !closed && subscription.live(),
-    send: send,
+    send,
     close() {
       closed = true
       clearTimeout(timer)
@@ -181,7 +174,8 @@ function read(text: unknown): Message | undefined {
   }
 }
 
-function isBody(value: unknown): value is Body {
+/** Whether it is an object that JSON may have held. */
+export function isBody(value: unknown): value is Body {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 

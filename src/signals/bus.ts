@@ -1,5 +1,5 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectThat } from '../base/options.js'
+import { expectMethods } from '../base/options.js'
 
 /**
  * Carries short texts between processes: Redis pub/sub, or a transport of yours. It need not keep messages for absent
@@ -65,10 +65,5 @@ export function localBus(): LocalBus {
 
 /** @throws CorralError `ERR_OPTION` unless it can publish and subscribe. */
 export function expectBus(bus: unknown, where: string): asserts bus is Bus {
-  const { publish, subscribe } = (bus ?? {}) as Partial<Bus>
-  expectThat(
-    typeof publish === 'function' && typeof subscribe === 'function',
-    bus,
-    `${where} to receive a bus, such as redisBus()`,
-  )
+  expectMethods(bus, ['publish', 'subscribe'], `${where} to receive a bus, such as redisBus()`)
 }

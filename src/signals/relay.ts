@@ -2,10 +2,10 @@ import { report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
-import { expectThat, rejectUnknownOptions } from '../base/options.js'
+import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
 import { type InvalidationReason, sourceOf } from '../events/event-source.js'
 import { type Bus, expectBus } from './bus.js'
-import { type Body, isNames, link, portions } from './bus-link.js'
+import { type Body, isBody, isNames, link, portions } from './bus-link.js'
 
 export interface RelayOptions {
   /** For a message to be taken by the bus. @default '5s' */
@@ -45,8 +45,7 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     }),
   )
   if (known.size < sources.length)
-    throw new CorralError(
-      'ERR_OPTION',
+    rejectOptions(
       'Expected relay() to receive regions, or brokers, of different names: other processes know them by these.',
     )
   const guard = (cause: InvalidationReason) => void encoded(cause, maxMeta)
@@ -55,7 +54,7 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     bus,
     address: 'signals',
     timeout: milliseconds(options.timeout ?? '5s', 'timeout'),
-    onGap: (why) => {
+    onGap(why) {
       for (const source of known.values()) source.emitter.emit('missed', { of: source.name, why })
     },
     onMessage: ({ of, event }) => {
@@ -129,7 +128,5 @@ function encoded(cause: InvalidationReason, limit: number): Body {
 }
 
 function isEvent(event: unknown): event is Body {
-  return (
-    typeof event === 'object' && event !== null && !Array.isArray(event) && isNames((event as Body).names)
-  )
+  return isBody(event) && isNames(event.names)
 }

@@ -217,7 +217,7 @@ describe('relay()', () => {
     expect(reported).toMatchObject([{ code: 'ERR_BUS' }])
     expect(events).toEqual([])
     bus.mend()
-    expect(events).toEqual([['missed', { of: 'users', why: 'the subscription stands anew' }]])
+    expect(events).toEqual([['missed', { of: 'users', why: 'the subscription was restored' }]])
     await other.delete('key')
   })
 
