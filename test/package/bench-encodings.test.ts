@@ -84,6 +84,8 @@ describe('corral bench-encodings', () => {
     expect(stdout).toMatch(/^→ .+ all$/m)
     expect(stdout).toMatch(/^Recommended: .+$/m)
     expect(stdout).toContain('read = round trip + bytes × 8 ÷ bandwidth + decode')
+    expect(stdout).toMatch(/10,000 reads a second keep [\d.]+ % of an event loop busy/)
+    expect(stdout).toContain('Waiting for the store has no price')
     expect(stdout).toContain(`Report: ${out}`)
 
     const html = readFileSync(out, 'utf8')
@@ -97,6 +99,9 @@ describe('corral bench-encodings', () => {
       expect(one.decode.median).toBeGreaterThan(0)
       expect(one.read).toBeCloseTo(500 + (one.bytes * 8) / 1e3 + one.decode.median, 6)
       expect(one.memory).toBeCloseTo(((one.bytes * 1e6) / 2 ** 30) * 3.5, 9)
+      expect(one.busy).toBeCloseTo(one.decode.median + one.encode.median / 10, 9)
+      expect(one.processor).toBeCloseTo(one.busy * 0.25, 9)
+      expect(one.cost).toBeCloseTo(one.memory + one.processor, 9)
     }
   })
 
@@ -164,11 +169,22 @@ describe('corral bench-encodings', () => {
         '12.5MB',
         '--gb-price',
         '0',
+        '--core-price',
+        '40',
+        '--reads',
+        '500',
       ],
       '',
     )
     const report = JSON.parse(stdout) as Report
-    expect(report.prices).toEqual({ rtt: 200, bandwidth: 1e8, gbPrice: 0, readsPerWrite: 10 })
+    expect(report.prices).toEqual({
+      rtt: 200,
+      bandwidth: 1e8,
+      gbPrice: 0,
+      corePrice: 40,
+      reads: 500,
+      readsPerWrite: 10,
+    })
     expect(report.label).toContain('@mdn/browser-compat-data')
     expect(report.verdict.rated.map(({ name }) => name).toSorted()).toEqual(['json', 'json + deflate'])
     expect(report.verdict.rated.every(({ memory }) => memory === 0)).toBe(true)
@@ -191,6 +207,8 @@ describe('corral bench-encodings', () => {
     [['bench-encodings', '--bandwidth', 'fast'], 'Expected --bandwidth to be a rate'],
     [['bench-encodings', '--gb-price', '-1'], '--gb-price'],
     [['bench-encodings', '--gb-price=-1'], 'Expected --gb-price to be a number 0 or above'],
+    [['bench-encodings', '--core-price', 'much'], 'Expected --core-price to be a number 0 or above'],
+    [['bench-encodings', '--reads=-5'], 'Expected --reads to be a number 0 or above'],
     [['bench-encodings', '--rounds', '0'], 'Expected --rounds to be a whole number above 0'],
     [['bench-encodings', 'missing.json'], 'Expected a file to read at missing.json'],
     [['bench-encodings', '--codec', 'missing.mjs'], 'Expected a module of codecs at missing.mjs'],
@@ -236,7 +254,7 @@ function embedded(html: string): Report {
 }
 
 describe('the recommendation', () => {
-  const prices = { rtt: 500, bandwidth: 1e9, gbPrice: 1, readsPerWrite: 10 }
+  const prices = { rtt: 500, bandwidth: 1e9, gbPrice: 4, corePrice: 25, reads: 10_000, readsPerWrite: 10 }
   const measured = (
     name: string,
     bytes: number,
@@ -256,11 +274,27 @@ describe('the recommendation', () => {
     decode: { median: decode, spread: 0 },
     fidelity: { kept: 10 - changed, changed, refused: 0, missed: 0 },
   })
-  const chosen = (...measurements: Measurement[]) =>
-    conclude({ measurements, rounds: 1, noise: { encode: 0, decode: 0 } }, prices).recommended?.name
+  const chosen = (...measurements: Measurement[]) => chosenAt({}, ...measurements)
+  const chosenAt = (changed: Partial<typeof prices>, ...measurements: Measurement[]) =>
+    conclude({ measurements, rounds: 1, noise: { encode: 0, decode: 0 } }, { ...prices, ...changed })
+      .recommended?.name
 
-  it('goes to the smaller one where the round trip dwarfs decoding', () => {
-    expect(chosen(measured('big', 1_000, 5, 5), measured('small', 500, 20, 20))).toBe('small')
+  it('never depends on the time for which a read waits for the store', () => {
+    const pair = [measured('records', 500, 5, 5), measured('packed', 350, 20, 20)] as const
+    for (const rtt of [0, 500, 50_000])
+      for (const bandwidth of [1e7, 1e10]) expect(chosenAt({ rtt, bandwidth }, ...pair)).toBe('records')
+  })
+
+  it('goes to the smaller one where memory costs more than the processor time, and the other way round', () => {
+    const pair = [measured('quick', 1_000, 5, 5), measured('small', 500, 20, 20)] as const
+    expect(chosenAt({ reads: 10_000 }, ...pair)).toBe('quick')
+    expect(chosenAt({ reads: 1_000 }, ...pair)).toBe('small')
+    expect(chosenAt({ gbPrice: 40 }, ...pair)).toBe('small')
+    expect(chosenAt({ corePrice: 1 }, ...pair)).toBe('small')
+  })
+
+  it('goes to the simplest one where nothing costs anything', () => {
+    expect(chosenAt({ gbPrice: 0, reads: 0 }, measured('a', 9, 9, 9), measured('b', 1, 1, 1))).toBe('a')
   })
 
   it('goes to the simpler one in a tie', () => {

@@ -1,5 +1,5 @@
 import { number } from './table.js'
-import type { Rated } from './verdict.js'
+import { money, type Rated } from './verdict.js'
 
 export interface Size {
   readonly width: number
@@ -196,42 +196,38 @@ function short(value: number): string {
     : Number(value.toPrecision(3)).toLocaleString('en')
 }
 
-/** The cost of a read above the round trip, which is the same for all: transfer, decoding, and its share of a write. */
+/** The cost of a million entries a month: their memory, and the processor time of their reads and writes. */
 export function bars(
   rated: readonly Rated[],
   recommended: Rated | undefined,
-  readsPerWrite: number,
   size: { readonly width: number },
 ): string {
   const narrow = size.width < 500
   const [row, bar] = narrow ? [36, 12] : [26, 14]
   const left = narrow ? 0 : 190
   const room = size.width - left - 62
-  const longest = Math.max(
-    ...rated.map((one) => one.transfer + one.decode.median + one.encode.median / readsPerWrite),
-  )
+  // With prices of zero nothing costs anything.
+  const longest = Math.max(...rated.map(({ cost }) => cost)) || 1
   const rows = rated.map((one, i) => {
     const top = i * row
     const parts = [
-      ['transfer', one.transfer],
-      ['decode', one.decode.median],
-      ['encode', one.encode.median / readsPerWrite],
+      ['memory', one.memory],
+      ['processor', one.processor],
     ] as const
     let x = left
     const shapes = parts.map(([name, value]) => {
       const width = (value / longest) * room
-      const shape = `<rect class="${name}" x="${r(x)}" y="${top + (narrow ? 18 : 5)}" width="${r(Math.max(0, width - 1))}" height="${bar}"><title>${quoted(`${one.name}: ${name} ${number(value)} µs`)}</title></rect>`
+      const shape = `<rect class="${name}" x="${r(x)}" y="${top + (narrow ? 18 : 5)}" width="${r(Math.max(0, width - 1))}" height="${bar}"><title>${quoted(`${one.name}: ${name} ${money(value)} a month`)}</title></rect>`
       x += width
       return shape
     })
-    const total = parts.reduce((sum, [, value]) => sum + value, 0)
     const name = narrow
       ? `<text class="label" x="0" y="${top + 13}">${quoted(one.name)}</text>`
       : `<text class="label" x="${left - 10}" y="${top + 16}" text-anchor="end">${quoted(one.name)}</text>`
-    return `<g${one === recommended ? ' class="chosen"' : ''}>${name}${shapes.join('')}<text class="tick" x="${r(x + 6)}" y="${top + (narrow ? 28 : 16)}">${number(total)} µs</text></g>`
+    return `<g${one === recommended ? ' class="chosen"' : ''}>${name}${shapes.join('')}<text class="tick" x="${r(x + 6)}" y="${top + (narrow ? 28 : 16)}">${money(one.cost)}</text></g>`
   })
   const height = rated.length * row + 4
-  return `<svg viewBox="0 0 ${size.width} ${height}" width="${size.width}" height="${height}" role="img" aria-label="Cost of a read above the round trip">${rows.join('\n')}</svg>`
+  return `<svg viewBox="0 0 ${size.width} ${height}" width="${size.width}" height="${height}" role="img" aria-label="Cost of a million entries a month">${rows.join('\n')}</svg>`
 }
 
 function r(value: number): string {

@@ -65,11 +65,14 @@ Base line against itself: encode ${percent(report.noise.encode)}, decode ${perce
 Times are processor time of one value.
 ${formula.read}
 ${formula.memory}
-With a round trip of ${number(prices.rtt)} µs, ${rate(prices.bandwidth)}, ${prices.gbPrice} for a GB and month, ${prices.readsPerWrite} reads for every write.
+${formula.processor}
+With a round trip of ${number(prices.rtt)} µs, ${rate(prices.bandwidth)}, ${prices.gbPrice} for a GB and month, ${prices.corePrice} for a core and month,
+${prices.reads.toLocaleString('en')} reads a second of a million entries, ${prices.readsPerWrite} reads for every write.
 ${notes(report)}
 ${bold(verdict.recommended === undefined ? 'Nothing to recommend.' : `Recommended: ${verdict.recommended.name}`)}
 ${verdict.reasons.join('\n')}
 ${formula.rule}
+${formula.waiting}
 ${values === 1 && !each && files.length > 0 ? '\nThis was one value. If its elements are cached one by one, say --each.\n' : ''}
 Report: ${out}
 `

@@ -2,7 +2,7 @@ import { bars, type Legend, mark, quoted, scatter } from './chart.js'
 import type { Measured, Timing } from './measure.js'
 import { style } from './style.js'
 import type { Candidates } from './subjects.js'
-import { kept, number, spread } from './table.js'
+import { kept, number, priceOf, spread } from './table.js'
 import type { Prices } from './usage.js'
 import { formula, money, percent, type Rated, type Verdict } from './verdict.js'
 
@@ -61,17 +61,11 @@ ${verdictCard(report)}
 <h2>Size against the time to encode</h2>
 <p class="soft">Every write encodes.</p>
 <div class="card">${legends(legend)}${chart('encode')}</div>
-<h2>Cost of a read above the round trip</h2>
-<p class="soft">The round trip of ${number(prices.rtt)} µs is the same for all. Bytes travel at ${rate(prices.bandwidth)}; each read carries 1/${prices.readsPerWrite} of a write.</p>
-<div class="card"><ul class="legend">${(
-    [
-      ['transfer', 'transfer'],
-      ['decode', 'decode'],
-      ['encode', `encode ÷ ${prices.readsPerWrite}`],
-    ] as const
-  )
-    .map(([name, text]) => `<li><span class="swatch ${name}"></span>${text}</li>`)
-    .join('')}</ul>${both((width) => bars(priced, recommended, prices.readsPerWrite, { width }))}</div>
+<h2>Cost of a million entries a month</h2>
+<p class="soft">${prices.reads.toLocaleString('en')} reads a second, ${prices.readsPerWrite} for every write. ${quoted(formula.waiting)}</p>
+<div class="card"><ul class="legend">${['memory', 'processor']
+    .map((name) => `<li><span class="swatch ${name}"></span>${name}</li>`)
+    .join('')}</ul>${both((width) => bars(priced, recommended, { width }))}</div>
 <h2>All figures</h2>
 <p class="soft">Medians; ± is half the distance between the quartiles. The base line, measured twice, differs from itself by ${percent(report.noise.encode)} (encode) and ${percent(report.noise.decode)} (decode): smaller differences mean nothing.</p>
 <div class="card scroll">${figures(verdict)}</div>
@@ -80,8 +74,9 @@ ${losses(rated)}
 <ul class="plain">
 <li><code>${quoted(formula.read)}</code></li>
 <li><code>${quoted(formula.memory)}</code></li>
+<li><code>${quoted(formula.processor)}</code></li>
 <li>${quoted(formula.rule)}</li>
-<li>Round trip ${number(prices.rtt)} µs, ${rate(prices.bandwidth)}, ${money(prices.gbPrice)} for a GB and month, ${prices.readsPerWrite} reads for every write.</li>
+<li>Round trip ${number(prices.rtt)} µs, ${rate(prices.bandwidth)}, ${money(prices.gbPrice)} for a GB and month, ${money(prices.corePrice)} for a core and month, ${prices.reads.toLocaleString('en')} reads a second, ${prices.readsPerWrite} reads for every write.</li>
 <li>Every value is stored and read through the layers that an application would use, over a map in memory. In each round every combination takes its turn, beginning with another one each time. Times are processor time, so that what else runs on the machine does not count.</li>
 ${rated
   .filter(({ sharedBytes, compression }) => sharedBytes > 0 && compression === 'none')
@@ -119,8 +114,8 @@ function verdictCard({ verdict: { recommended, reasons, base } }: Report): strin
     ],
     ['Decode', `${number(recommended.decode.median)} <small>µs</small>`],
     ['Encode', `${number(recommended.encode.median)} <small>µs</small>`],
-    ['Read', `${number(recommended.read)} <small>µs</small>`],
-    ['Memory of a million', `${money(recommended.memory)} <small>a month</small>`],
+    ['Read', `${number(recommended.read)} <small>µs, waiting included</small>`],
+    ['A million entries', `${money(recommended.cost)} <small>a month</small>`],
   ]
   return `<section class="verdict"><h2>${quoted(recommended.name)}</h2><dl class="key">${facts
     .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`)
@@ -145,6 +140,8 @@ function figures({ rated, recommended, base }: Verdict): string {
     'decode µs',
     'read µs',
     'memory / month',
+    'processor / month',
+    'cost / month',
     'keeps',
   ]
   const rows = rated.map((one) => {
@@ -158,6 +155,8 @@ function figures({ rated, recommended, base }: Verdict): string {
       [one.decode.median, `${number(one.decode.median)}${plusMinus(one.decode)}`],
       [one.read, one.decode.median === 0 ? '–' : number(one.read)],
       [one.memory, money(one.memory)],
+      [one.processor, priceOf('processor')(one)],
+      [one.cost, priceOf('cost')(one)],
       [one.fidelity.kept, kept(one)],
     ]
     return `<tr class="${classes}"><td data-v="${quoted(one.name)}">${quoted(one.name)}${tag === '' ? '' : `<span class="tag">${tag}</span>`}</td>${cells

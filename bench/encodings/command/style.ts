@@ -35,9 +35,9 @@ svg { display: block; max-width: 100%; height: auto; font: 12px system-ui, -appl
 .rest .mark { opacity: .62 } .lossy .mark { opacity: .25 }
 .ring { fill: none; stroke: var(--accent); stroke-width: 2 }
 ${Array.from({ length: 8 }, (_, i) => `.c${i} { fill: var(--c${i}) }`).join(' ')}
-.transfer { fill: var(--c6) } .decode { fill: var(--c0) } .encode { fill: var(--c1) }
+.memory { fill: var(--c6) } .processor { fill: var(--c0) }
 .swatch { width: 14px; height: 14px; border-radius: 2px }
-.swatch.transfer { background: var(--c6) } .swatch.decode { background: var(--c0) } .swatch.encode { background: var(--c1) }
+.swatch.memory { background: var(--c6) } .swatch.processor { background: var(--c0) }
 .scroll { overflow-x: auto; padding: 0 }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-top: 1px solid var(--grid) }

@@ -30,6 +30,11 @@ export function spread({ median, spread: part }: Timing): string {
   return median === 0 ? '' : percent(part)
 }
 
+/** A combination that decodes nothing has no time, and so no price. */
+export function priceOf(part: 'processor' | 'cost'): (one: Rated) => string {
+  return (one) => (one.decode.median === 0 ? '–' : money(one[part]))
+}
+
 const columns: readonly Column[] = [
   { title: 'encoding', unit: '', left: true, cell: ({ encoding }) => encoding },
   {
@@ -45,7 +50,9 @@ const columns: readonly Column[] = [
   { title: 'decode', unit: 'µs', cell: ({ decode }) => number(decode.median) },
   { title: '', unit: '±', cell: ({ decode }) => spread(decode) },
   { title: 'read', unit: 'µs', cell: ({ read, decode }) => (decode.median === 0 ? '–' : number(read)) },
-  { title: 'memory', unit: 'per month', cell: ({ memory }) => money(memory) },
+  { title: 'memory', unit: 'a month', cell: ({ memory }) => money(memory) },
+  { title: 'processor', unit: 'a month', cell: priceOf('processor') },
+  { title: 'cost', unit: 'a month', cell: priceOf('cost') },
   { title: 'keeps', unit: '', left: true, cell: kept },
 ]
 

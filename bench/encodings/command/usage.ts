@@ -10,6 +10,10 @@ export interface Prices {
   readonly bandwidth: number
   /** Cost of a GB (2^30 bytes) of the store's memory a month, in any currency. */
   readonly gbPrice: number
+  /** Cost of a processor core a month, in the same currency. */
+  readonly corePrice: number
+  /** Reads a second of a million entries. */
+  readonly reads: number
   readonly readsPerWrite: number
 }
 
@@ -31,6 +35,8 @@ const options = {
   rtt: { type: 'string', default: '0.5ms' },
   bandwidth: { type: 'string', default: '1Gbit' },
   'gb-price': { type: 'string', default: '3.5' },
+  'core-price': { type: 'string', default: '25' },
+  reads: { type: 'string', default: '10000' },
   'reads-per-write': { type: 'string', default: '10' },
   each: { type: 'boolean', default: false },
   only: { type: 'string', multiple: true, default: [] as string[] },
@@ -68,6 +74,8 @@ Costs
   --rtt <time>           round trip to the store, such as 200us or 0.5ms          (0.5ms)
   --bandwidth <rate>     to the store, such as 100Mbit, 1Gbit or 125MB            (1Gbit)
   --gb-price <number>    a GB (2^30 bytes) of its memory a month, any currency    (3.5)
+  --core-price <number>  a processor core of the application a month              (25)
+  --reads <n>            reads a second of a million entries                      (10000)
   --reads-per-write <n>                                                           (10)
 
 Output
@@ -94,6 +102,8 @@ export function understand(args: readonly string[]): Request | undefined {
       rtt: microseconds(values.rtt),
       bandwidth: bitsPerSecond(values.bandwidth),
       gbPrice: amount('gb-price', values['gb-price']),
+      corePrice: amount('core-price', values['core-price']),
+      reads: amount('reads', values.reads),
       readsPerWrite: amount('reads-per-write', values['reads-per-write'], 'above 0'),
     },
     out: values.out,
