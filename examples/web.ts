@@ -6,7 +6,8 @@ import { session } from 'corral/session'
 import { isNotInvalidated } from 'corral/signals'
 import { authors, book, forgetAuthor, saveBook, shelf } from './web/books.js'
 import { Conflict, database, SHELVES } from './web/database.js'
-import { bookPage, type Cost, errorPage, explainPage, shopPage } from './web/page.js'
+import { logCache } from './web/log.js'
+import { bookPage, type Cost, explainPage, messagePage, shopPage } from './web/page.js'
 import { catalogue, closeRegions, configureRegions } from './web/regions.js'
 
 const LARGEST_FORM = 10_000
@@ -118,22 +119,21 @@ function seeOther(response: ServerResponse, location: string): void {
 }
 
 function fail(response: ServerResponse, error: unknown): void {
-  if (error instanceof Refusal) {
-    html(response, errorPage(error.status, error.message), error.status)
-    return
-  }
-  if (error instanceof Conflict) {
-    html(response, errorPage(409, 'Another visitor has just changed this book.'), 409)
-    return
-  }
-  console.error(error)
-  html(response, errorPage(500, failure(error)), 500)
+  const [status, message] = messageFor(error)
+  // Refusals are the visitor's mistakes.
+  if (!(error instanceof Refusal || error instanceof Conflict)) console.error(error)
+  html(response, messagePage(`${status}`, message), status)
 }
 
-function failure(error: unknown): string {
-  // Redis' `recovery` invalidates as soon as it can.
-  if (isNotInvalidated(error)) return 'It is saved, but some pages may still show the book as it was before.'
-  return CorralError.is(error) ? `The cache: ${error.code}` : 'Something went wrong.'
+function messageFor(error: unknown): [status: number, message: string] {
+  if (error instanceof Refusal) return [error.status, error.message]
+  if (error instanceof Conflict) return [409, 'Another visitor has just changed this book.']
+  // The change is done, so this is no failure for the visitor. The invalidation follows: Redis' `recovery` repeats it.
+  if (isNotInvalidated(error))
+    return [202, 'It is saved. For a short time some pages may still show the book as it was before.']
+  if (CorralError.is(error, 'ERR_UNAVAILABLE') || CorralError.is(error, 'ERR_TIMEOUT'))
+    return [503, 'The cache cannot be reached at the moment. The shop works without it, only more slowly.']
+  return [500, 'Something went wrong.']
 }
 
 const underWay = new Set<Promise<void>>()
@@ -145,6 +145,8 @@ const server = createServer((request, response) => {
     .finally(() => underWay.delete(answering))
   underWay.add(answering)
 })
+// Before anything can fail.
+logCache(console.error)
 try {
   configureRegions(process.env)
   server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1')

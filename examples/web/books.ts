@@ -45,7 +45,7 @@ export async function saveBook(changed: Book): Promise<boolean> {
   return true
 }
 
-/** Every entry that concerns an author, in any process. */
+/** Invalidates every entry with a book of the author, in any process. It changes no data. */
 export function forgetAuthor(author: string): Promise<void> {
   return catalogue.invalidateDependencies(dep.group('author', author))
 }

@@ -24,11 +24,13 @@ export function shopPage({ shelves, authors }: Shop, cost: Cost): string {
 <ul>${books.map(({ id, title, author }) => `<li><a href="/books/${id}">${text(title)}</a> <span>${text(author)}</span></li>`).join('') || '<li>nothing</li>'}</ul></section>`,
       )
       .join('')}
-<section><h2>Authors</h2><ul>${authors
+<section><h2>Authors</h2>
+<p>“Forget” drops all cached pages with a book of the author, in every process. The next visitor loads them again. No book is deleted.</p>
+<ul>${authors
       .map(
         ([author, books]) =>
           `<li><b>${text(author)}</b><span>${books} ${books === 1 ? 'book' : 'books'}</span>
-<form method="post" action="/authors/forget"><input type="hidden" name="author" value="${text(author)}"><button>forget</button></form></li>`,
+<form method="post" action="/authors/forget"><input type="hidden" name="author" value="${text(author)}"><button>Forget</button></form></li>`,
       )
       .join('')}</ul></section>`,
     cost,
@@ -59,8 +61,8 @@ export function explainPage(what: string, told: Explanation, cost: Cost): string
   )
 }
 
-export function errorPage(status: number, message: string): string {
-  return page(`${status}`, `<section><h2>${text(message)}</h2><a href="/">Back</a></section>`)
+export function messagePage(title: string, message: string): string {
+  return page(title, `<section><h2>${text(message)}</h2><a href="/">Back</a></section>`)
 }
 
 function page(title: string, body: string, cost?: Cost): string {
@@ -78,7 +80,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:0 
 header{padding:1.2rem 0;font-weight:600;font-size:1.2rem}a{color:inherit}header a{text-decoration:none}
 main{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:1rem}
 section{border:1px solid var(--line);border-radius:.6rem;padding:.2rem 1.1rem 1rem}
-h2{font-size:1.05rem;text-transform:capitalize}small,span{color:var(--soft);font-size:.85rem;font-weight:400}
+h2{font-size:1.05rem}small,span,p{color:var(--soft);font-size:.85rem;font-weight:400}
 ul{list-style:none;margin:0;padding:0}li{padding:.35rem 0;border-top:1px solid var(--line)}li span{display:block}b{font-weight:inherit}
 form{margin:0}li:has(form){display:grid;grid-template-columns:1fr auto}li form{grid-area:1/2/span 2;align-self:center}label{display:block;margin:.6rem 0}
 input,select{font:inherit;width:100%;box-sizing:border-box;padding:.35rem}button{font:inherit;padding:.2rem .7rem}

@@ -13,7 +13,8 @@ export const reports = makeRegion({ name: 'reports', expirationTime: '10m' })
 /** Defaults for the environment. */
 const DEFAULTS = {
   CACHE_BACKEND: 'memory',
-  CACHE_PROXIES: 'msgpack,dependencies,prefix',
+  // The prefix of the application stands below the ledger, which its regions share.
+  CACHE_PROXIES: 'msgpack,prefix,dependencies',
 }
 
 /**

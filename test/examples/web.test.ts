@@ -13,6 +13,8 @@ import { type Server, startRedis } from '../support/servers.js'
 interface Shop {
   readonly process: ChildProcess
   readonly base: string
+  /** The lines of its log so far. */
+  readonly log: readonly string[]
   get(path: string): Promise<Answer>
   /** Sends a form and, as a browser does, goes where the answer sends it. */
   post(path: string, form: Record<string, string>, redirect?: 'follow' | 'manual'): Promise<Answer>
@@ -37,9 +39,11 @@ async function open(environment: Record<string, string>): Promise<Shop> {
   const child = spawn(process.execPath, ['.ci/run-ts.mjs', 'examples/web.ts'], {
     cwd: root,
     env: { ...process.env, DATABASE: temporary(), ...environment, PORT: '0' },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
   ends.push(() => close(child))
+  const log: string[] = []
+  createInterface(child.stderr).on('line', (line) => log.push(line))
   const [base] = (await once(createInterface(child.stdout), 'line')) as [string]
   const answer = async (response: Response): Promise<Answer> => {
     const page = await response.text()
@@ -48,6 +52,7 @@ async function open(environment: Record<string, string>): Promise<Shop> {
   return {
     process: child,
     base,
+    log,
     get: async (path) => answer(await fetch(new URL(path, base))),
     post: async (path, form, redirect = 'follow') =>
       answer(await fetch(new URL(path, base), { method: 'POST', body: new URLSearchParams(form), redirect })),
@@ -74,13 +79,17 @@ async function fileSettings(): Promise<Record<string, string>> {
 }
 
 async function redisSettings(): Promise<Record<string, string>> {
-  const server: Server = await startRedis()
+  return settingsFor((await redis()).port)
+}
+
+async function redis(port?: number): Promise<Server> {
+  const server = await startRedis(port === undefined ? {} : { port })
   ends.push(() => server.stop())
-  return {
-    DATABASE: temporary(),
-    CACHE_BACKEND: 'redis',
-    CACHE_BACKEND__URL: `redis://127.0.0.1:${server.port}`,
-  }
+  return server
+}
+
+function settingsFor(port: number): Record<string, string> {
+  return { DATABASE: temporary(), CACHE_BACKEND: 'redis', CACHE_BACKEND__URL: `redis://127.0.0.1:${port}` }
 }
 
 const shelfOf = (page: string, name: string): string =>
@@ -158,6 +167,38 @@ describe('the web example', () => {
     response.resume()
     expect(await closed).toBe(0)
     expect((await other.get('/books/5')).page).toContain('I. Calvino')
+  })
+
+  it('without its Redis stays open, says so kindly, and invalidates when Redis is back', async () => {
+    const { port, stop } = await redis()
+    const settings = settingsFor(port)
+    const [one, other] = await Promise.all([open(settings), open(settings)])
+    await other.get('/books/5')
+    await stop()
+
+    const shop = await one.get('/')
+    expect(shop.status).toBe(200)
+    expect(shelfOf(shop.page, 'fiction')).toContain('Orlando')
+    const saved = await one.post('/books/5', { title: 'Six', author: 'I. Calvino', shelf: 'essays' })
+    expect(saved.status).toBe(202)
+    expect(saved.page).toContain('It is saved.')
+    const forgotten = await one.post('/authors/forget', { author: 'Virginia Woolf' })
+    expect(forgotten.status).toBe(503)
+    expect(forgotten.page).toContain('The shop works without it')
+    expect((await one.get('/books/5')).page).toContain('I. Calvino')
+    expect(one.log.filter((line) => line.startsWith('cache failure, redis'))).not.toEqual([])
+    expect(one.log.join('\n')).not.toContain('book|')
+
+    await redis(port)
+    while (!(await other.get('/books/5')).page.includes('I. Calvino'));
+    while ((await one.get('/')).queries > 0);
+  }, 120_000)
+
+  it('shows its headings as they are written, and explains its buttons', async () => {
+    const { page } = await (await open({ CACHE_BACKEND: 'memory' })).get('/')
+    expect(page).not.toContain('text-transform')
+    expect(page).toContain('<button>Forget</button>')
+    expect(page).toContain('No book is deleted.')
   })
 
   it('over a file starts warm', async () => {
