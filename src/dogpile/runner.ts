@@ -1,5 +1,4 @@
-import { CorralError } from '../base/errors.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectInteger, rejectUnknownOptions } from '../base/options.js'
 
 /** A renewal that a runner may do when and where it likes. */
 export interface CreationJob {
@@ -26,11 +25,7 @@ export interface BackgroundRunner extends AsyncCreationRunner {
 export function inBackground(options: { readonly concurrency?: number } = {}): BackgroundRunner {
   rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
   const { concurrency = 8 } = options
-  if (!(Number.isInteger(concurrency) || concurrency === Number.POSITIVE_INFINITY) || concurrency < 1)
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`concurrency\` to be an integer from 1 up, got \`${String(concurrency)}\`.`,
-    )
+  expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)
   const queue: CreationJob[] = []
   let running = 0
   let idle: (() => void)[] = []

@@ -1,17 +1,28 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { Tracker } from '../backend/tracker.js'
-import { milliseconds } from '../base/duration.js'
+import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectMethods,
+  expectOneOf,
+  expectThat,
+  type OptionCheck,
+} from '../base/options.js'
 import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
-import type { RegionState } from './state.js'
+import { type RegionState, titleOf } from './state.js'
 import type { SetOptions } from './types.js'
 
-const CREATE_OPTIONS = ['expirationTime', 'shouldCache', 'wait', 'signal']
+const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
+  expirationTime: expectDuration,
+  shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
+  wait: expectDuration,
+  signal: (value, subject) => expectMethods(value, ['addEventListener'], `${subject} to be an AbortSignal`),
+}
 
 export function checkCreator(creator: unknown): void {
   if (typeof creator !== 'function')
@@ -23,48 +34,31 @@ export function checkCreator(creator: unknown): void {
 
 /** Pairs of a key and a value, read once: they may come from a generator. */
 export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
-  if (typeof given !== 'object' || given === null || typeof given[Symbol.iterator] !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a Map or pairs of key and value to set, got ${formatValue(given)}.`,
-    )
+  const iterable = typeof given === 'object' && typeof given?.[Symbol.iterator] === 'function'
+  expectThat(iterable, given, 'a Map or pairs of key and value to set')
   const values = [...given]
   for (const pair of values) {
-    if (!Array.isArray(pair) || pair.length !== 2)
-      throw new CorralError('ERR_OPTION', `Expected pairs of key and value to set, got ${formatValue(pair)}.`)
-    const [key, value] = pair as [unknown, unknown]
+    expectThat(Array.isArray(pair) && pair.length === 2, pair, 'pairs of key and value to set')
+    const [key, value]: readonly unknown[] = pair
     checkKey(key)
-    if (value === NO_VALUE)
-      throw new CorralError(
-        'ERR_OPTION',
-        `Expected a value for ${formatValue(key)}, got NO_VALUE, which stands for none. Use delete().`,
-      )
+    expectThat(
+      value !== NO_VALUE,
+      value,
+      `a value for ${formatValue(key)}`,
+      'To store no value, use delete().',
+    )
   }
   return values
 }
 
-export function checkMode(mode: unknown): InvalidationMode {
-  if (mode === 'hard' || mode === 'soft') return mode
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected the mode of an invalidation to be 'hard' or 'soft', got ${formatValue(mode)}.`,
-  )
+export function checkMode(mode: unknown): void {
+  expectOneOf(mode, 'the mode of an invalidation', ['hard', 'soft'])
 }
 
 /** @throws CorralError `ERR_OPTION` for an argument that dogpile took by position, a misspelt name, or a value of the wrong kind. */
-export function checkCreateOptions(options: CreateOptions<never>): void {
-  rejectUnknownOptions(options, CREATE_OPTIONS, 'getOrCreate()')
-  const { shouldCache, signal } = options
-  if (shouldCache !== undefined && typeof shouldCache !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`shouldCache\` to be a function of value and key, got ${formatValue(shouldCache)}.`,
-    )
-  if (signal !== undefined && typeof signal?.addEventListener !== 'function')
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`signal\` to be an AbortSignal, got ${formatValue(signal)}.`,
-    )
+export function checkCreateOptions<T>(options: CreateOptions<T> = {}): CreateOptions<never> {
+  checkOptions(options, 'getOrCreate()', CREATE_OPTIONS)
+  return options
 }
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
@@ -73,7 +67,7 @@ export function expectTracker(region: RegionState): Tracker {
   if (tracker?.tracksDependencies) return tracker
   throw new CorralError(
     'ERR_NO_LEDGER',
-    `Region ${region.name === undefined ? '' : `'${region.name}' `}does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
+    `${titleOf(region.name)} does not track dependencies. Put dependencies() into its chain: wrap(backend, dependencies()).`,
   )
 }
 
@@ -100,6 +94,5 @@ export function dependenciesOf(
 
 /** The age in ms up to which a value is fresh to this call. `undefined`: the entry's own or the region's time decides. */
 export function limitOf(given: CreateOptions<never>['expirationTime']): number | undefined {
-  if (given === undefined) return undefined
-  return typeof given === 'number' && given > 0 ? given : milliseconds(given, 'expirationTime')
+  return given === undefined ? undefined : milliseconds(given, 'expirationTime')
 }

@@ -3,81 +3,54 @@ import type { CachedValue } from '../backend/cached-value.js'
 import { withTypedFailures } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
-import { milliseconds } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectDuration, milliseconds } from '../base/duration.js'
+import { CorralError } from '../base/errors.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectMethods,
+  expectText,
+  type OptionCheck,
+  rejectOptions,
+} from '../base/options.js'
 import { delay } from '../base/timers.js'
 import { expectBackend } from '../chain/wrap.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
-import { localInvalidation, type RegionInvalidator } from './region-invalidator.js'
+import { localInvalidation } from './region-invalidator.js'
 import type { Created, RegionState } from './state.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
-const LATER = [
-  'backend',
-  'expirationTime',
-  'asyncCreationRunner',
-  'regionInvalidator',
-  'clock',
-  'lease',
-] as const
-const AT_ONCE = ['name', 'functionKeyGenerator', 'functionMultiKeyGenerator'] as const
+const LEASE = { ms: expectDuration, wait: expectDuration }
+const LATER: Readonly<Record<string, OptionCheck>> = {
+  // Where a backend is required, `expectChain` checks it.
+  backend: () => {},
+  expirationTime: expectDuration,
+  asyncCreationRunner: expectFunction,
+  regionInvalidator: (value, subject) =>
+    expectMethods(
+      value,
+      ['invalidate', 'judge'],
+      `${subject} to have invalidate(mode, at) and judge(startedAt, key)`,
+    ),
+  clock: (value, subject) => expectMethods(value, ['now'], `${subject} to have now()`),
+  lease: (value) => checkOptions(value as object, '`lease`', LEASE),
+}
+const AT_ONCE = {
+  name: expectText,
+  functionKeyGenerator: expectFunction,
+  functionMultiKeyGenerator: expectFunction,
+}
 
 /** @throws CorralError `ERR_OPTION` for an invalid option, whether or not a backend comes with it. */
 export function checkRegionOptions(options: RegionOptions): void {
-  rejectUnknownOptions(options, [...AT_ONCE, ...LATER], 'makeRegion()')
-  const { name, functionKeyGenerator, functionMultiKeyGenerator } = options
-  if (name !== undefined && (typeof name !== 'string' || name === ''))
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected a region's \`name\` to be a non-empty string, got ${formatValue(name)}.`,
-    )
-  mustBeFunction('functionKeyGenerator', functionKeyGenerator)
-  mustBeFunction('functionMultiKeyGenerator', functionMultiKeyGenerator)
-  checkShared(options)
-}
-
-function checkShared({
-  asyncCreationRunner,
-  regionInvalidator,
-  clock,
-  lease,
-  expirationTime,
-}: Partial<ConfigureOptions>): void {
-  mustBeFunction('asyncCreationRunner', asyncCreationRunner)
-  if (
-    regionInvalidator !== undefined &&
-    (typeof regionInvalidator.invalidate !== 'function' || typeof regionInvalidator.judge !== 'function')
-  )
-    throw new CorralError(
-      'ERR_OPTION',
-      `Expected \`regionInvalidator\` to have invalidate(mode, at) and judge(startedAt, key), got ${formatValue(regionInvalidator)}.`,
-    )
-  if (clock !== undefined && typeof clock.now !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`clock\` to have now(), got ${formatValue(clock)}.`)
-  if (expirationTime !== undefined) milliseconds(expirationTime, 'expirationTime')
-  if (lease === undefined) return
-  rejectUnknownOptions(lease, ['ms', 'wait'], '`lease`')
-  if (lease.ms !== undefined) milliseconds(lease.ms, 'lease.ms')
-  if (lease.wait !== undefined) milliseconds(lease.wait, 'lease.wait')
-}
-
-function mustBeFunction(option: string, value: unknown): void {
-  if (value !== undefined && typeof value !== 'function')
-    throw new CorralError('ERR_OPTION', `Expected \`${option}\` to be a function, got ${formatValue(value)}.`)
-}
-
-/** The parts of a region that outlive its configurations. */
-export interface RegionIdentity {
-  /** The name that invalidates everything in the region. */
-  readonly own: string
-  readonly local: RegionInvalidator
+  checkOptions(options, 'makeRegion()', { ...AT_ONCE, ...LATER })
 }
 
 let unnamed = 0
 
-export function identify(name: string | undefined): RegionIdentity {
+/** The parts of a region that outlive its configurations; `own` is the name that invalidates everything in the region. */
+export function identify(name: string | undefined) {
   return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
 }
 
@@ -85,30 +58,32 @@ const users = new WeakMap<object, number>()
 
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
-  identity: RegionIdentity,
+  { own, local }: ReturnType<typeof identify>,
   base: RegionOptions,
   more: ConfigureOptions,
 ): RegionState {
-  rejectUnknownOptions(more, [...LATER, 'replaceExistingBackend'], 'configure()')
-  checkShared(more)
+  checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: () => {} })
   const options = { ...defined(base), ...defined(more) }
   const { name } = options
   const chain = expectChain(more.backend, name)
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
   const backend = withTypedFailures(tracked)
+  const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)
   users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
-  const state: Omit<RegionState, 'release'> = {
+  let released: Promise<void> | undefined
+  const state: RegionState = {
     name,
-    own: identity.own,
+    own,
     backend,
     chain: tracked,
-    tracker: backend.tracker,
-    invalidator: options.regionInvalidator ?? (backend.tracker === undefined ? identity.local : undefined),
+    tracker,
+    calls: tracker?.calls?.(),
+    invalidator: options.regionInvalidator ?? (tracker === undefined ? local : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
@@ -120,9 +95,9 @@ export function configureRegion(
       signal: closing.signal,
     }),
     limits,
+    release: () => (released ??= release(state, closing)),
   }
-  let released: Promise<void> | undefined
-  return { ...state, release: () => (released ??= release(state, closing)) }
+  return state
 }
 
 function expectChain(given: unknown, name: string | undefined): Backend<CachedValue> {
@@ -135,16 +110,15 @@ function expectChain(given: unknown, name: string | undefined): Backend<CachedVa
       'ERR_CHAIN',
       `Backend '${chain.name}' stores bytes, and nothing in its chain encodes values: put an encoding around it, wrap(${chain.name}, msgpack()).`,
     )
-  if ((chain.tracker?.shared ?? chain.ledger?.shared ?? false) && name === undefined)
-    throw new CorralError(
-      'ERR_OPTION',
+  if (name === undefined && (chain.tracker ?? chain.ledger)?.shared)
+    rejectOptions(
       `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
     )
   return chain
 }
 
 async function release(
-  { backend, dogpile: creations, leaseMs }: Omit<RegionState, 'release'>,
+  { backend, dogpile: creations, leaseMs }: RegionState,
   closing: AbortController,
 ): Promise<void> {
   closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
@@ -161,19 +135,18 @@ function defined<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
 }
 
-function limitsOf({ name, reach, tracker, limits: more = [] }: Backend<CachedValue>): readonly string[] {
-  const limits: string[] = [...more]
-  if (reach === 'mutex')
-    limits.push(
-      `Backend '${name}' has a plain mutex: one creator at a time everywhere, but a creator in another process that outlives its lock can write back what was invalidated.`,
-    )
-  if (reach === 'process')
-    limits.push(
-      `Backend '${name}' has no lease: one creator at a time in this process only, and an invalidation voids the creations of this process only.`,
-    )
-  if (tracker === undefined)
-    limits.push(
-      `Backend '${name}' has no ledger: region.invalidate() reaches this process only, and compares times of day.`,
-    )
-  return limits
+const WEAK_LEASES = {
+  store: [],
+  mutex: [
+    'has a plain mutex: one creator at a time everywhere, but a creator in another process that outlives its lock can write back what was invalidated.',
+  ],
+  process: [
+    'has no lease: one creator at a time in this process only, and an invalidation voids the creations of this process only.',
+  ],
+} as const
+const NO_LEDGER = 'has no ledger: region.invalidate() reaches this process only, and compares times of day.'
+
+function limitsOf({ name, reach, tracker, limits = [] }: Backend<CachedValue>): readonly string[] {
+  const own = [...WEAK_LEASES[reach], ...(tracker === undefined ? [NO_LEDGER] : [])]
+  return [...limits, ...own.map((limit) => `Backend '${name}' ${limit}`)]
 }

@@ -1,5 +1,4 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
-import { backendError } from '../backend/typed-failures.js'
 import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -10,14 +9,11 @@ import { checkKey, checkKeys } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup } from './serve.js'
+import { isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup, whenRead } from './serve.js'
 import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 
 const reads = diagnostics('read')
-const NO_OPTIONS = {}
-/** The lookup of most callers before they create. */
-const NOTHING: readonly Lookup<Created>[] = [{ state: 'missing' }]
 
 /** The operations that create values: if they are missing or stale, or because the caller says so. */
 export function regionCreations<V>(
@@ -26,12 +22,12 @@ export function regionCreations<V>(
   const { operation } = handle
   return {
     getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create),
-    getOrCreateMulti: (keys, creator, create = {}) =>
-      operation((region) => getOrCreateMulti(region, keys, creator, create as CreateOptions<never>)),
-    refreshMulti: (keys, creator, create = {}) =>
-      operation((region) => refreshMulti(region, keys, creator, create as CreateOptions<never>)),
+    getOrCreateMulti: (keys, creator, create) =>
+      operation((region) => getOrCreateMulti(region, keys, creator, checkCreateOptions(create))),
+    refreshMulti: (keys, creator, create) =>
+      operation((region) => refreshMulti(region, keys, creator, checkCreateOptions(create))),
     renew: (key, creator, create) =>
-      operation((region) => renew(region, key, creator, create as CreateOptions<never>)),
+      operation((region) => renew(region, key, creator, checkCreateOptions(create))),
   }
 }
 
@@ -48,21 +44,14 @@ function getOrCreate<T>(
     const limit = limitOf(create?.expirationTime)
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
-    const options = (create ?? NO_OPTIONS) as CreateOptions<never>
-    if (typeof options !== 'object') checkCreateOptions(options)
-    const createFor = (seen: readonly Lookup<Created>[]) =>
-      createOne<T>(region, key, creator, options, limit, seen)
-    if (found === undefined) return createFor(NOTHING)
-    const proceed = (entry: CachedValue | undefined): MaybePromise<T> =>
+    const options = checkCreateOptions(create)
+    const lookUp = (entry: CachedValue | undefined) =>
       andThen(toLookup(region, key, entry, limit), (lookup) =>
         lookup.state === 'fresh'
-          ? serveHit<T>(region, key, entry as CachedValue, limit)
-          : createFor(lookup.state === 'missing' ? NOTHING : [lookup]),
+          ? serveHit<T>(region, key, lookup.value.entry, limit)
+          : createOne<T>(region, key, creator, options, limit, lookup),
       )
-    if (!isPromise(found)) return Promise.resolve(proceed(found))
-    return found.then(proceed, (error) => {
-      throw backendError(region.chain.name, error)
-    })
+    return Promise.resolve(whenRead(region, found, lookUp))
   } catch (error) {
     return Promise.reject(error)
   }
@@ -75,20 +64,19 @@ function createOne<T>(
   creator: Creator<T>,
   options: CreateOptions<never>,
   expiration: number | undefined,
-  seen: readonly Lookup<Created>[],
+  found: Lookup<Created>,
 ): Promise<T> {
   if (reads.hasSubscribers)
-    reads.publish({ region: region.name, key, result: seen === NOTHING ? 'miss' : 'stale' })
-  const driver = () =>
-    driverOf(
-      region,
-      planOf((_, creation) => asList(creator(creation)), options),
-    )
+    reads.publish({ region: region.name, key, result: found.state === 'missing' ? 'miss' : 'stale' })
+  const plan = () => planOf((_, creation) => asList(creator(creation)), options)
   const inside = currentTransaction()
-  return region.dogpile.run(key, driver, { ...readOptions(options, inside), seen }).then(({ entry }) => {
-    recordRead(region, key, entry, entry.metadata.stale === true, expiration, inside)
-    return entry.payload as T
-  })
+  const run = { ...readOptions(options, inside), seen: [found] }
+  return region.dogpile
+    .run(key, () => driverOf(region, plan()), run)
+    .then(({ entry }) => {
+      recordRead(region, key, entry, expiration, undefined, inside)
+      return entry.payload as T
+    })
 }
 
 async function getOrCreateMulti<T>(
@@ -104,8 +92,7 @@ async function getOrCreateMulti<T>(
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const created = await region.dogpile.runMulti(unique, driverOf(region, plan), readOptions(options, inside))
-  for (const [key, { entry }] of created)
-    recordRead(region, key, entry, entry.metadata.stale === true, plan.expiration, inside)
+  for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
   return keys.map((key) => created.get(key)?.entry.payload as T)
 }
 
@@ -124,7 +111,7 @@ async function refreshMulti<T>(
   const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(options))
   for (const [key, { value, filled }] of renewed) {
     if (filled !== 'stored') await region.backend.delete(key)
-    recordRead(region, key, value.entry, false, plan.expiration, inside)
+    recordRead(region, key, value.entry, plan.expiration, false, inside)
   }
   return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
 }
@@ -144,9 +131,10 @@ async function renew<T>(
   return filled === 'stored' || filled === 'withheld'
 }
 
-function planOf(create: CreationPlan['create'], options: CreateOptions<never>): CreationPlan {
-  checkCreateOptions(options)
-  const { expirationTime, shouldCache } = options
+function planOf(
+  create: CreationPlan['create'],
+  { expirationTime, shouldCache }: CreateOptions<never>,
+): CreationPlan {
   return { create, expiration: limitOf(expirationTime), shouldCache }
 }
 

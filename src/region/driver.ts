@@ -9,6 +9,7 @@ import { longestFresh, physicalLifetime } from '../freshness/freshness.js'
 import { runCreator } from './run-creator.js'
 import { toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
+import { writeAll } from './write.js'
 
 const REASONS = {
   lost: 'its lease was revoked, was stolen or has expired',
@@ -52,48 +53,33 @@ function fill(
   { expiration, shouldCache }: CreationPlan,
   fills: readonly Fill[],
 ): MaybePromise<readonly FillResult[]> {
-  const results: MaybePromise<FillResult>[] = []
-  const places: number[] = []
+  const { name, invalidator } = region
+  const unstored = (key: string, reason: string) => report('unstored', () => ({ region: name, key, reason }))
   const writes: Write<CachedValue>[] = []
-  fills.forEach((one, i) => {
-    const [key, { entry, withheld }, token] = one
-    const reason =
-      withheld ??
-      (shouldCache === undefined || shouldCache(entry.payload as never, key)
-        ? undefined
-        : 'shouldCache said no')
-    if (reason === undefined) {
-      places.push(i)
-      const fresh = longestFresh(entry.metadata, expiration, region.expiration)
-      writes.push([key, entry, { ...physicalLifetime(fresh), token }])
-    } else {
-      report('unstored', () => ({ region: region.name, key, reason }))
-      results[i] = ignoreRejection(withhold(region, one))
+  const withheld = fills.map((one) => {
+    const [key, { entry, withheld: own }, token] = one
+    const wanted = own !== undefined || shouldCache === undefined || shouldCache(entry.payload as never, key)
+    const reason = wanted ? own : 'shouldCache said no'
+    if (reason !== undefined) {
+      unstored(key, reason)
+      return ignoreRejection(withhold(region, one))
     }
+    const fresh = longestFresh(entry.metadata, expiration, region.expiration)
+    writes.push([key, entry, { ...physicalLifetime(fresh), token }])
+    return undefined
   })
-  return andThen(write(region, writes), (outcomes) => {
-    outcomes.forEach((outcome, i) => {
-      const place = places[i] as number
-      const [key, { entry }] = fills[place] as Fill
-      if (outcome !== 'stored')
-        report('unstored', () => ({ region: region.name, key, reason: REASONS[outcome] }))
-      results[place] =
-        outcome === 'stored' && region.invalidator !== undefined
+  return andThen(writeAll(region, writes), (outcomes) => {
+    const left = outcomes.values()
+    return all(
+      fills.map(([key, { entry }], i): MaybePromise<FillResult> => {
+        const outcome = withheld[i] ?? (left.next().value as Outcome)
+        if (outcome === 'lost' || outcome === 'refused') unstored(key, REASONS[outcome])
+        return outcome === 'stored' && invalidator !== undefined
           ? stillStands(region, key, entry.metadata)
           : outcome
-    })
-    return all(results)
+      }),
+    )
   })
-}
-
-function write(
-  { backend }: RegionState,
-  writes: readonly Write<CachedValue>[],
-): MaybePromise<readonly Outcome[]> {
-  const [only] = writes
-  return writes.length === 1 && only !== undefined
-    ? andThen(backend.set(...only), (outcome) => [outcome])
-    : backend.setMulti(writes)
 }
 
 /** A value that is not stored may be shared only if nothing invalidated it during its creation. */

@@ -13,38 +13,35 @@ export async function explain(region: RegionState, key: string): Promise<Explana
     backend.held(key),
   ])
   const found = inspected === undefined ? served : inspected.entry
-  const entry = isCachedValue(found) ? found : undefined
   const invalidated = inspected?.invalidatedNames ?? []
-  const base = {
-    invalidated,
-    locked,
-    dependsOn:
-      entry?.metadata.snapshot === undefined
-        ? []
-        : [...namesOf(entry.metadata.snapshot), ...(entry.metadata.snapshot.versions ?? [])],
-  }
-  if (entry === undefined)
-    return { ...base, verdict: 'miss', reason: 'nothing is stored, or nothing that can be decoded' }
-  const { createdAt, expiresIn = region.expiration, snapshot } = entry.metadata
-  const facts = { ...base, age: precise.now() - createdAt, expiresIn }
-  if (served === undefined)
+  if (!isCachedValue(found))
     return {
-      ...facts,
       verdict: 'miss',
-      reason:
-        snapshot === undefined
-          ? 'it was stored without a record of what it was made from'
-          : `invalidated: ${invalidated.join(', ') || 'just now'}`,
+      reason: 'nothing is stored, or nothing that can be decoded',
+      dependsOn: [],
+      invalidated,
+      locked,
     }
-  const verdict = await freshnessOf(region, key, served, undefined)
-  if (verdict === 'fresh') return { ...facts, verdict: 'hit', reason: 'fresh' }
-  if (verdict === 'invalid') return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
-  return {
-    ...facts,
-    verdict: 'stale',
-    reason:
-      facts.age > expiresIn
-        ? `expired ${Math.round(facts.age - expiresIn)} ms ago`
-        : `softly invalidated${invalidated.length > 0 ? `: ${invalidated.join(', ')}` : ''}`,
+  const { createdAt, expiresIn = region.expiration, snapshot } = found.metadata
+  const dependsOn = snapshot === undefined ? [] : [...namesOf(snapshot), ...(snapshot.versions ?? [])]
+  const facts = { age: precise.now() - createdAt, expiresIn, dependsOn, invalidated, locked }
+  const names = invalidated.length > 0 ? `: ${invalidated.join(', ')}` : ''
+  if (served === undefined) {
+    const reason =
+      snapshot === undefined
+        ? 'it was stored without a record of what it was made from'
+        : `invalidated${names || ': just now'}`
+    return { ...facts, verdict: 'miss', reason }
+  }
+  switch (await freshnessOf(region, key, served, undefined)) {
+    case 'fresh':
+      return { ...facts, verdict: 'hit', reason: 'fresh' }
+    case 'invalid':
+      return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
+    case 'stale': {
+      const late = Math.round(facts.age - expiresIn)
+      const reason = facts.age > expiresIn ? `expired ${late} ms ago` : `softly invalidated${names}`
+      return { ...facts, verdict: 'stale', reason }
+    }
   }
 }

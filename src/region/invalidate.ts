@@ -69,11 +69,11 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return runRenewal(handle.calls ?? at, async (left) => {
+        return runRenewal(at.calls ?? at, async (left) => {
           await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
-          const others = left(handle.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await handle.calls?.repeat(others, renewing)
+          const others = left(at.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
+          await at.calls?.repeat(others, renewing)
         })
       }),
   }

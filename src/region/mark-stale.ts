@@ -1,6 +1,5 @@
 import type { Outcome } from '../backend/backend.js'
-import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
-import type { Granted } from '../backend/lease.js'
+import { isCachedValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
 import { physicalLifetime } from '../freshness/freshness.js'
 import type { RegionState } from './state.js'
@@ -18,30 +17,24 @@ export async function markStale(region: RegionState, key: string): Promise<void>
 }
 
 async function tryToMark(region: RegionState, key: string): Promise<Outcome> {
-  const { backend, leaseMs, tracker } = region
-  const { token, found } = (await backend.acquire(key, leaseMs, {
-    steal: true,
-    names: tracker && [],
-  })) as Partial<Granted<CachedValue>>
-  if (token === undefined)
+  const { backend, leaseMs, tracker, precise } = region
+  const acquired = await backend.acquire(key, leaseMs, { steal: true, names: tracker && [] })
+  if (acquired.token === undefined)
     throw new CorralError('ERR_BACKEND', `Backend '${backend.name}' did not hand over the lease of '${key}'.`)
-  let outcome: Outcome | undefined
+  const { token, found } = acquired
   try {
     if (isCachedValue(found)) {
       const { payload, metadata } = found
       const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
-      const left =
-        ttl === undefined ? {} : { ttl: Math.max(60_000, ttl - (region.precise.now() - metadata.createdAt)) }
-      const marked = { payload, metadata: { ...metadata, stale: true } }
-      outcome = await backend.set(key, marked, { ...left, token })
-    } else {
-      // An entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer
-      // version of the application.
-      await backend.delete(key)
-      outcome = 'stored'
+      const left = ttl && { ttl: Math.max(60_000, ttl - (precise.now() - metadata.createdAt)) }
+      return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
     }
-    return outcome
-  } finally {
-    if (outcome === undefined) await backend.release(key, token)
+    // An entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer
+    // version of the application.
+    await backend.delete(key)
+    return 'stored'
+  } catch (error) {
+    await backend.release(key, token)
+    throw error
   }
 }

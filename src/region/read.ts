@@ -1,10 +1,9 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import { limitOf } from './checks.js'
-import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit } from './serve.js'
+import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit, whenRead } from './serve.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { ReadOptions, Region, ValueMetadata } from './types.js'
 
@@ -24,7 +23,7 @@ export function regionReads<V>(
         return andThen(region.backend.getMulti(keys), (entries) =>
           Promise.all(
             entries.map((entry, i) =>
-              serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration === true),
+              serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration),
             ),
           ),
         )
@@ -40,13 +39,8 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
     const limit = limitOf(read?.expirationTime)
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
-    const staleToo = read?.ignoreExpiration === true
-    if (!isPromise(found)) return Promise.resolve(serve<V>(region, key, found, limit, staleToo))
-    return found.then(
-      (entry) => serve<V>(region, key, entry, limit, staleToo),
-      (error) => {
-        throw backendError(region.chain.name, error)
-      },
+    return Promise.resolve(
+      whenRead(region, found, (entry) => serve<V>(region, key, entry, limit, read?.ignoreExpiration)),
     )
   } catch (error) {
     return Promise.reject(error)
@@ -60,7 +54,7 @@ function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoVa
   if (isFreshHit(region, found, limit)) return serveHit<V>(region, key, found, limit)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)
-    : serve<V>(region, key, found, limit, read?.ignoreExpiration === true)
+    : serve<V>(region, key, found, limit, read?.ignoreExpiration)
   if (!isPromise<V | NoValue>(result)) return result as V | NoValue
   void ignoreRejection(result)
   throw new CorralError(
@@ -80,7 +74,7 @@ async function getValueMetadata<V>(
   const freshness = await freshnessOf(region, key, found, limit)
   if (found === undefined || freshness === 'invalid') return undefined
   if (freshness === 'stale' && read.ignoreExpiration !== true) return undefined
-  recordRead(region, key, found, freshness === 'stale', limit)
+  recordRead(region, key, found, limit, freshness === 'stale')
   const { payload, metadata } = found
   return { payload: payload as V, metadata, age: region.precise.now() - metadata.createdAt }
 }

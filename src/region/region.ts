@@ -1,19 +1,20 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { orElse } from '../base/maybe-promise.js'
+import { ignoreRejection } from '../base/maybe-promise.js'
 import { regionSignals } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
+import { attempt } from '../functions/members.js'
 import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
-import { checkRegionOptions, configureRegion, identify, type RegionIdentity } from './configure.js'
+import { checkRegionOptions, configureRegion, identify } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
 import { regionReads } from './read.js'
-import { fromSettings, replaces } from './settings-reader.js'
-import { type RegionHandle, regionHandle } from './state.js'
+import { fromSettings } from './settings-reader.js'
+import { type RegionHandle, regionHandle, titleOf } from './state.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -49,7 +50,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...operations,
     refreshMulti,
     renew,
-    recordCall: (key, names, again) => handle.calls?.record(key, names, again),
+    recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
   }
   const { functionKeyGenerator: keys = functionKeyGenerator } = options
   const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
@@ -67,58 +68,44 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       return { reach: backend.reach, limits }
     },
     configure(more) {
-      reconfigure(handle, identity, options, more)
+      expectReplacing(handle, more)
+      const former = handle.replace(configureRegion(identity, options, more))
+      // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
+      former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
     },
-    configureFromConfig: (settings, prefix) => configureFrom(region, settings, prefix),
+    configureFromConfig(settings, prefix) {
+      const { buildBackend, ...more } = fromSettings(settings, prefix)
+      // Before the backend is built: a second connection must not be left open.
+      expectReplacing(handle, more)
+      const backend = buildBackend()
+      try {
+        return region.configure({ ...more, backend })
+      } catch (error) {
+        void ignoreRejection(attempt(() => backend.close()))
+        throw error
+      }
+    },
     ...operations,
     on: signals.on,
     cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
     cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(store, cache, multiKeys),
     async close() {
-      await handle.close()?.release()
+      await handle.replace()?.release()
     },
   }
   signals.attach(region, () => expectTracker(handle.use()))
   const { backend } = options
-  if (backend !== undefined) handle.adopt(configureRegion(identity, options, { backend }))
+  if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
   return region
 }
 
-function configureFrom<V>(
-  region: Region<V>,
-  settings: Readonly<Record<string, unknown>>,
-  prefix: string,
-): Region<V> {
-  // Before a backend is built from the settings: a second connection must not be left open.
-  if (region.isConfigured && !replaces(settings, prefix)) region.configure({} as never)
-  const more = fromSettings(settings, prefix)
-  try {
-    return region.configure(more)
-  } catch (error) {
-    void orElse(
-      () => more.backend.close(),
-      () => {},
-    )
-    throw error
-  }
-}
-
-function reconfigure(
-  handle: RegionHandle,
-  identity: RegionIdentity,
-  options: RegionOptions,
-  more: ConfigureOptions,
-): void {
-  const { state } = handle
+function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions>): void {
   if (state !== undefined && more?.replaceExistingBackend !== true)
     throw new CorralError(
       'ERR_ALREADY_CONFIGURED',
-      `Region ${state.name === undefined ? '' : `'${state.name}' `}is configured already, with backend '${state.backend.name}'. Say replaceExistingBackend: true to replace it.`,
+      `${titleOf(state.name)} is configured already, with backend '${state.backend.name}'. Say replaceExistingBackend: true to replace it.`,
     )
-  const former = handle.adopt(configureRegion(identity, options, more))
-  // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
-  former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
 }
 
 /** The operations that only ask. */

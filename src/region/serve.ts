@@ -2,7 +2,7 @@
 import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { currentScope, forbidTracking } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
 import type { Lookup } from '../dogpile/types.js'
@@ -11,16 +11,29 @@ import { outdated } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
 import type { Created, RegionState } from './state.js'
 
+const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
 const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
-/** Reads one entry of the chain, with its failures typed. */
+/** Reads one entry of the chain, with its failures typed; those of a promise by `whenRead`. */
 export function readOne({ chain }: RegionState, key: string): MaybePromise<CachedValue | undefined> {
   try {
     return chain.get(key)
   } catch (error) {
     throw backendError(chain.name, error)
   }
+}
+
+/** Continues with the result of `readOne`. */
+export function whenRead<R>(
+  { chain }: RegionState,
+  found: MaybePromise<CachedValue | undefined>,
+  next: (entry: CachedValue | undefined) => MaybePromise<R>,
+): MaybePromise<R> {
+  if (!isPromise(found)) return next(found)
+  return found.then(next, (error) => {
+    throw backendError(chain.name, error)
+  })
 }
 
 /** Whether an entry may be served without asking further, as nearly every hit may. */
@@ -45,7 +58,7 @@ export function serveHit<T>(
   limit: number | undefined,
 ): T {
   if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
-  recordRead(region, key, entry, false, limit)
+  recordRead(region, key, entry, limit, false)
   return entry.payload as T
 }
 
@@ -55,13 +68,12 @@ export function serve<V>(
   key: string,
   found: CachedValue | undefined,
   expiration: number | undefined,
-  staleToo: boolean,
+  staleToo = false,
 ): MaybePromise<V | NoValue> {
   return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
-    const result = freshness === 'fresh' ? 'hit' : freshness === 'stale' ? 'stale' : 'miss'
-    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result })
+    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: RESULTS[freshness] })
     if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
-    recordRead(region, key, found as CachedValue, freshness === 'stale', expiration)
+    recordRead(region, key, found as CachedValue, expiration, freshness === 'stale')
     return (found as CachedValue).payload as V
   })
 }
@@ -107,8 +119,8 @@ export function recordRead(
   region: RegionState,
   key: string,
   entry: CachedValue,
-  stale: boolean,
   expiration: number | undefined,
+  stale = entry.metadata.stale === true,
   inside?: Transaction,
 ): void {
   const scope = currentScope()

@@ -1,7 +1,13 @@
 import { CorralError, formatValue } from '../base/errors.js'
+import { rejectOptions } from '../base/options.js'
 import type { ConfigureOptions } from './types.js'
 
-type Reader = (settings: Readonly<Record<string, unknown>>, prefix: string) => ConfigureOptions
+/** The options that settings ask for. Building the backend opens its connection, so the region decides when to do it. */
+export interface ReadSettings extends Omit<ConfigureOptions, 'backend'> {
+  buildBackend(): ConfigureOptions['backend']
+}
+
+type Reader = (settings: Readonly<Record<string, unknown>>, prefix: string) => ReadSettings
 
 let reader: Reader | undefined
 
@@ -13,28 +19,12 @@ export function readSettingsWith(read: Reader): void {
   reader = read
 }
 
-/** Whether the settings ask to replace a backend; read before anything else of them. */
-export function replaces(settings: Readonly<Record<string, unknown>>, prefix: string): boolean {
-  checkSettings(settings, prefix)
-  return Object.entries(settings).some(
-    ([name, value]) =>
-      name.startsWith(prefix) &&
-      name.slice(prefix.length).replaceAll('_', '').toLowerCase() === 'replaceexistingbackend' &&
-      /^(true|yes|on|1)$/i.test(String(value).trim()),
-  )
-}
-
-function checkSettings(settings: unknown, prefix: unknown): void {
-  if (typeof settings === 'object' && settings !== null && typeof prefix === 'string') return
-  throw new CorralError(
-    'ERR_OPTION',
-    `Expected configureFromConfig() to receive an object of settings and the prefix of their names, got ${formatValue(settings)} and ${formatValue(prefix)}.`,
-  )
-}
-
 /** @throws CorralError `ERR_UNKNOWN_NAME` when nothing was ever registered. */
-export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ConfigureOptions {
-  checkSettings(settings, prefix)
+export function fromSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ReadSettings {
+  if (typeof settings !== 'object' || settings === null || typeof prefix !== 'string')
+    rejectOptions(
+      `Expected configureFromConfig() to receive an object of settings and the prefix of their names, got ${formatValue(settings)} and ${formatValue(prefix)}.`,
+    )
   if (reader !== undefined) return reader(settings, prefix)
   throw new CorralError(
     'ERR_UNKNOWN_NAME',

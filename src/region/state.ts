@@ -3,9 +3,10 @@ import type { CachedValue } from '../backend/cached-value.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import type { Clock } from '../base/clock.js'
 import { CorralError } from '../base/errors.js'
-import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 import type { Creation } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
+import { attempt } from '../functions/members.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
@@ -31,6 +32,8 @@ export interface RegionState {
   /** The chain itself: single reads type their failures themselves, which spares hits a layer. */
   readonly chain: Backend<CachedValue>
   readonly tracker: Tracker | undefined
+  /** The calls that cached functions made, if the chain tracks dependencies. */
+  readonly calls: CallRegistry | undefined
   readonly invalidator: RegionInvalidator | undefined
   readonly expiration: number
   /** For hits: may stand still while only microtasks run. */
@@ -45,60 +48,46 @@ export interface RegionState {
   release(): Promise<void>
 }
 
+/** A region at the beginning of a sentence. */
+export function titleOf(name: string | undefined): string {
+  return name === undefined ? 'Region' : `Region '${name}'`
+}
+
 /** Gives a region's operations its present state, which a new configuration replaces. */
 export interface RegionHandle {
   readonly state: RegionState | undefined
-  /** The calls that cached functions made, if the chain tracks dependencies. */
-  readonly calls: CallRegistry | undefined
   /** @throws CorralError `ERR_NOT_CONFIGURED` or `ERR_CLOSED` */
   use(): RegionState
   /** Runs an operation. Every failure of it is a rejection. */
   operation<R>(work: (state: RegionState) => MaybePromise<R>): Promise<R>
-  /** Replaces the state and returns the former one. */
-  adopt(next: RegionState): RegionState | undefined
-  close(): RegionState | undefined
+  /** Replaces the state and returns the former one. Without a next one the region is closed. */
+  replace(next?: RegionState): RegionState | undefined
 }
 
 export function regionHandle(name: string | undefined): RegionHandle {
-  const which = `Region ${name === undefined ? '' : `'${name}' `}`
+  const title = titleOf(name)
   let state: RegionState | undefined
-  let calls: CallRegistry | undefined
   let closed = false
 
   const use = (): RegionState => {
     if (state !== undefined) return state
-    if (closed) throw new CorralError('ERR_CLOSED', `${which}was closed. Configure it again to use it.`)
+    if (closed) throw new CorralError('ERR_CLOSED', `${title} was closed. Configure it again to use it.`)
     throw new CorralError(
       'ERR_NOT_CONFIGURED',
-      `${which}is used before it is configured. Call region.configure({ backend }) at start-up.`,
+      `${title} is used before it is configured. Call region.configure({ backend }) at start-up.`,
     )
-  }
-  const replace = (next: RegionState | undefined): RegionState | undefined => {
-    const former = state
-    state = next
-    calls = next?.tracker?.calls?.()
-    return former
   }
   return {
     get state() {
       return state
     },
-    get calls() {
-      return calls
-    },
     use,
-    operation(work) {
-      try {
-        const result = work(use())
-        return isPromise(result) ? result : Promise.resolve(result)
-      } catch (error) {
-        return Promise.reject(error)
-      }
-    },
-    adopt: replace,
-    close() {
-      closed = true
-      return replace(undefined)
+    operation: (work) => attempt(() => work(use())),
+    replace(next) {
+      const former = state
+      state = next
+      closed = next === undefined
+      return former
     },
   }
 }

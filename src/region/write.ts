@@ -1,12 +1,13 @@
-import type { Outcome } from '../backend/backend.js'
+import type { Outcome, Write } from '../backend/backend.js'
 import type { CachedValue, Metadata } from '../backend/cached-value.js'
 import { stamp } from '../base/clock.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
 import { checkPairs, dependenciesOf, limitOf } from './checks.js'
-import type { RegionHandle } from './state.js'
+import type { RegionHandle, RegionState } from './state.js'
 import type { Region, SetOptions } from './types.js'
 
 const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
@@ -48,14 +49,20 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const writes = values.map(
         ([key, payload]) => [key, { payload, metadata } as CachedValue, life] as const,
       )
-      const [only] = writes
-      const outcomes =
-        writes.length === 1 && only !== undefined
-          ? [await region.backend.set(...only)]
-          : await region.backend.setMulti(writes)
+      const outcomes = await writeAll(region, writes)
       region.dogpile.detach(values.map(([key]) => key))
       return outcomes
     })
 
   return { set: async (key, value, set) => (await setMulti([[key, value]], set))[0] ?? 'lost', setMulti }
+}
+
+export function writeAll(
+  { backend }: RegionState,
+  writes: readonly Write<CachedValue>[],
+): MaybePromise<readonly Outcome[]> {
+  const [only] = writes
+  return writes.length === 1 && only !== undefined
+    ? andThen(backend.set(...only), (outcome) => [outcome])
+    : backend.setMulti(writes)
 }

@@ -4,8 +4,7 @@ import { durationSetting } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
 import { wrap } from '../chain/wrap.js'
-import { readSettingsWith } from '../region/settings-reader.js'
-import type { ConfigureOptions } from '../region/types.js'
+import { type ReadSettings, readSettingsWith } from '../region/settings-reader.js'
 
 /** How a setting's text is read. `list` splits at commas. */
 export type SettingKind = 'string' | 'number' | 'integer' | 'boolean' | 'duration' | 'list'
@@ -64,7 +63,7 @@ function check(where: string, name: unknown, make: unknown): void {
  * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
-function readSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ConfigureOptions {
+function readSettings(settings: Readonly<Record<string, unknown>>, prefix: string): ReadSettings {
   const left = new Map<string, { readonly name: string; readonly value: unknown }>()
   for (const [name, value] of Object.entries(settings)) {
     if (!name.startsWith(prefix) || value === undefined || value === null) continue
@@ -113,10 +112,15 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     rejectOptions(
       `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend.`,
     )
-  // Everything is read before anything is made: a wrong setting must not leave a connection open.
-  let backend = chosen.make(backendOptions) as Backend<CachedValue>
-  for (const { make, options } of layers) backend = wrap(backend, make(options)) as Backend<CachedValue>
-  return { backend, ...rest, ...(Object.keys(lease).length > 0 && { lease }) }
+  return {
+    buildBackend() {
+      let backend = chosen.make(backendOptions) as Backend<CachedValue>
+      for (const { make, options } of layers) backend = wrap(backend, make(options)) as Backend<CachedValue>
+      return backend
+    },
+    ...rest,
+    ...(Object.keys(lease).length > 0 && { lease }),
+  }
 }
 
 /** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
