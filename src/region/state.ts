@@ -4,9 +4,9 @@ import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import type { Clock } from '../base/clock.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { attempt } from '../base/maybe-promise.js'
 import type { Creation } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
-import { attempt } from '../functions/members.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
