@@ -1,17 +1,10 @@
-import type { Backend, WriteOptions } from '../backend/backend.js'
+import type { Backend, Write, WriteOptions } from '../backend/backend.js'
 import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
-import { type Granted, mapAcquired } from '../backend/lease.js'
+import { mapAcquired } from '../backend/lease.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
-import {
-  all,
-  andThen,
-  ignoreRejection,
-  isPromise,
-  type MaybePromise,
-  mapLazily,
-} from '../base/maybe-promise.js'
+import { all, andThen, ignoreRejection, isPromise, mapLazily } from '../base/maybe-promise.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
   conditionOf,
@@ -57,65 +50,55 @@ export function track(
   /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
   let readsLater = true
 
-  const readings = (asked: readonly (readonly string[])[]) =>
-    asked.map((names) => ignoreRejection(opened.read(names)))
+  /** Asks for the names that a key is expected to depend on. The returned function judges the entry by them. */
+  const judgeLater = (key: string) => {
+    const asked = keys.expected(key)
+    const reading = ignoreRejection(opened.read(asked))
+    return (entry: CachedValue | undefined) =>
+      entry === undefined ? undefined : mapLazily(reading, (read) => judge.by(key, entry, read, asked))
+  }
+  /** The options of a write, which the store checks against the ledger if the ledger is its own. */
+  const conditional = (key: string, { metadata }: CachedValue, options: WriteOptions): WriteOptions => {
+    const { snapshot } = metadata
+    if (snapshot === undefined) return options
+    learn(key, snapshot, readsLater)
+    return lent ? options : { ...options, ifCurrent: conditionOf(opened, snapshot) }
+  }
 
   const layer: Overrides<CachedValue> = {
     get(key) {
       const found = next.get(key)
       readsLater = isPromise(found)
-      if (!isPromise(found)) return judge.present(found)
-      const asked = keys.expected(key)
-      const reading = ignoreRejection(opened.read(asked))
-      return mapLazily(found, (entry) =>
-        entry === undefined ? undefined : mapLazily(reading, (read) => judge.by(key, entry, read, asked)),
-      )
+      return isPromise(found) ? mapLazily(found, judgeLater(key)) : judge.alone(found)
     },
     getMulti(wanted) {
       const found = next.getMulti(wanted)
       readsLater = isPromise(found)
-      if (!isPromise(found)) return all(found.map(judge.present))
-      const asked = wanted.map((key) => keys.expected(key))
-      const read = readings(asked)
-      return found.then((entries) =>
-        Promise.all(
-          entries.map((entry, i) =>
-            andThen(read[i] as LedgerReading, (reading) =>
-              judge.by(wanted[i] as string, entry, reading, asked[i] as readonly string[]),
-            ),
-          ),
-        ),
-      )
+      if (!isPromise(found)) return all(found.map(judge.alone))
+      const judges = wanted.map(judgeLater)
+      return found.then((entries) => Promise.all(entries.map((entry, i) => judges[i]?.(entry))))
     },
     set(key, value, options) {
-      const { snapshot } = value.metadata
-      if (snapshot === undefined) return next.set(key, value, options)
-      learn(key, snapshot, readsLater)
-      return lent
-        ? validateThenSet(next, opened, [key, value, options])
-        : next.set(key, value, { ...options, ifCurrent: conditionOf(opened, snapshot) })
+      const checked = conditional(key, value, options)
+      return lent ? validateThenSet(next, opened, [key, value, checked]) : next.set(key, value, checked)
     },
     ...(!lent && {
       setMulti: (writes) =>
         next.setMulti(
-          writes.map(([key, value, options]) => {
-            const { snapshot } = value.metadata
-            if (snapshot === undefined) return [key, value, options]
-            learn(key, snapshot, readsLater)
-            return [key, value, { ...options, ifCurrent: conditionOf(opened, snapshot) }]
-          }),
+          writes.map(([key, value, options]) => [key, value, conditional(key, value, options)] as const),
         ),
     }),
     acquire(key, ms, { names, ...options } = {}) {
-      const expected = keys.expected(key)
+      const asked = keys.expected(key)
       const question =
         names === undefined || lent
           ? undefined
-          : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, expected) }
+          : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, asked) }
       return andThen(next.acquire(key, ms, { ...options, question }), (acquired) =>
         mapAcquired(
           acquired,
-          (granted) => judge.granted(key, granted, expected),
+          ({ found, asOf: now, stamps }) =>
+            now && stamps ? judge.by(key, found, { now, stamps }, asked) : judge.alone(found),
           // The ledger judged a value that wakes waiters in the step that stored it, if the ledger is the store's own.
           (found) => {
             const snapshot = snapshotOf(found)
@@ -146,7 +129,7 @@ function trackerOf(
     invalidate: (names, mode) => opened.invalidate(names, mode),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {
-        const snapshot = entry === undefined ? undefined : snapshotOf(entry)
+        const snapshot = snapshotOf(entry)
         if (snapshot === undefined) return { entry, invalidatedNames: [] }
         return andThen(opened.read(namesOf(snapshot)), (reading) =>
           andThen(outdated(snapshot.versions ?? []), (versions) => ({
@@ -158,71 +141,60 @@ function trackerOf(
   }
 }
 
-/** The three ways to judge an entry, by how much of the ledger was read together with it. */
+type Judged = ReturnType<Backend<CachedValue>['get']>
+
+/** The two ways to judge an entry: with or without a reading of the ledger that came with it. */
 function judging(opened: OpenLedger, keys: KeyNames) {
-  /** Judges an entry that is here already; the ledger answers whenever it does. */
-  const present = (found: CachedValue | undefined): MaybePromise<CachedValue | undefined> => {
-    if (found === undefined) return undefined
-    const snapshot = snapshotOf(found)
-    if (snapshot === undefined) return withoutSnapshot(found)
-    // Nearly every hit ends here, where names need not even be mapped.
-    if (opened.time !== undefined && isUnmoved(snapshot, opened.time()))
-      return ifVersionsStand(found, snapshot)
-    return andThen(validate(opened, snapshot), (freshness) => served(found, snapshot, freshness))
+  return {
+    alone(found: CachedValue | undefined): Judged {
+      const snapshot = snapshotOf(found)
+      if (found === undefined || snapshot === undefined) return withoutSnapshot(found)
+      // Nearly every hit ends here, where names need not even be mapped.
+      if (opened.time !== undefined && isUnmoved(snapshot, opened.time()))
+        return ifVersionsStand(found, snapshot)
+      return andThen(validate(opened, snapshot), (freshness) => served(found, snapshot, freshness))
+    },
+    /** @param asked - the names that `reading` covers, in its order */
+    by(
+      key: string,
+      found: CachedValue | undefined,
+      reading: LedgerReading,
+      asked: readonly string[],
+    ): Judged {
+      const snapshot = snapshotOf(found)
+      if (found === undefined || snapshot === undefined) return withoutSnapshot(found)
+      const names = namesOf(snapshot)
+      if (names !== asked) keys.learn(key, names)
+      if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
+      const covering = sameNames(asked, names) ? reading : opened.read(names)
+      return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read)))
+    },
   }
-  /** Judges an entry by a reading that was asked for together with it, if the reading covers its names. */
-  const by = (
-    key: string,
-    found: CachedValue | undefined,
-    reading: LedgerReading,
-    asked: readonly string[],
-  ): MaybePromise<CachedValue | undefined> => {
-    if (found === undefined) return undefined
-    const snapshot = snapshotOf(found)
-    if (snapshot === undefined) return withoutSnapshot(found)
-    const names = namesOf(snapshot)
-    if (names !== asked) keys.learn(key, names)
-    if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
-    return sameNames(asked, names)
-      ? served(found, snapshot, freshnessAt(snapshot, reading))
-      : andThen(opened.read(names), (later) => served(found, snapshot, freshnessAt(snapshot, later)))
-  }
-  /** Judges the entry that came with a lease. */
-  const granted = (
-    key: string,
-    { found, asOf, stamps }: Granted<CachedValue>,
-    expected: readonly string[],
-  ): MaybePromise<CachedValue | undefined> =>
-    asOf !== undefined && stamps !== undefined
-      ? by(key, found, { now: asOf, stamps }, expected)
-      : present(found)
-  return { present, by, granted }
 }
 
-function served(
-  found: CachedValue,
-  snapshot: DependencySnapshot,
-  freshness: Freshness,
-): MaybePromise<CachedValue | undefined> {
+/** No ledger vouches for an entry that was written without one. The region reports data that is no cached value. */
+function withoutSnapshot(found: CachedValue | undefined): CachedValue | undefined {
+  return isCachedValue(found) ? undefined : found
+}
+
+function served(found: CachedValue, snapshot: DependencySnapshot, freshness: Freshness): Judged {
   if (freshness === 'invalid') return undefined
+  const { payload, metadata } = found
   return ifVersionsStand(
-    freshness === 'fresh' ? found : { payload: found.payload, metadata: { ...found.metadata, stale: true } },
+    freshness === 'fresh' ? found : { payload, metadata: { ...metadata, stale: true } },
     snapshot,
   )
 }
 
 /** An entry that its ledger lets pass may depend on versions, of which no ledger knows. */
-function ifVersionsStand(
-  found: CachedValue,
-  { versions }: DependencySnapshot,
-): MaybePromise<CachedValue | undefined> {
+function ifVersionsStand(found: CachedValue, { versions }: DependencySnapshot): Judged {
   return versions === undefined
     ? found
     : andThen(outdated(versions), ({ length }) => (length === 0 ? found : undefined))
 }
 
-function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
-  const snapshot = (found as Partial<CachedValue> | null)?.metadata?.snapshot
+function snapshotOf(found: Partial<CachedValue> | null | undefined): DependencySnapshot | undefined {
+  const snapshot = found?.metadata?.snapshot
   // A foreign writer may have left any value there.
   return Array.isArray(snapshot?.groups) &&
     (snapshot.versions === undefined || Array.isArray(snapshot.versions))
@@ -230,17 +202,14 @@ function snapshotOf(found: CachedValue | null): DependencySnapshot | undefined {
     : undefined
 }
 
-/** No ledger vouches for an entry that was written without one. The region reports data that is no cached value. */
-function withoutSnapshot(found: CachedValue): CachedValue | undefined {
-  return isCachedValue(found) ? undefined : found
-}
-
 function validateThenSet(
   next: Backend<CachedValue>,
   opened: OpenLedger,
-  [key, value, options]: readonly [string, CachedValue, WriteOptions],
+  [key, value, options]: Write<CachedValue>,
 ): ReturnType<Backend<CachedValue>['set']> {
-  return andThen(validate(opened, value.metadata.snapshot as DependencySnapshot), (freshness) => {
+  const { snapshot } = value.metadata
+  if (snapshot === undefined) return next.set(key, value, options)
+  return andThen(validate(opened, snapshot), (freshness) => {
     if (freshness === 'fresh') return next.set(key, value, options)
     // A refused fill gives its lease back; a refused write leaves nothing older behind.
     const { token } = options
