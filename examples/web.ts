@@ -120,8 +120,9 @@ function seeOther(response: ServerResponse, location: string): void {
 
 function fail(response: ServerResponse, error: unknown): void {
   const [status, message] = messageFor(error)
-  // Refusals are the visitor's mistakes.
-  if (!(error instanceof Refusal || error instanceof Conflict)) console.error(error)
+  // Refusals are mistakes of the visitor. The message of a cache's error says enough, and an outage repeats it.
+  if (status !== 409 && !(error instanceof Refusal))
+    console.error(CorralError.is(error) ? error.message : error)
   html(response, messagePage(`${status}`, message), status)
 }
 
