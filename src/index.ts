@@ -41,12 +41,7 @@ export type {
   ScopesOptions,
   Signature,
 } from './dependencies/scopes.js'
-export {
-  type AsyncCreationRunner,
-  type BackgroundRunner,
-  type CreationJob,
-  inBackground,
-} from './dogpile/runner.js'
+export * from './dogpile/runner.js'
 export type { Listener } from './events/emitter.js'
 export type { InvalidationReason, MissedEvents } from './events/event-source.js'
 export type { Invalidation, RegionEvents } from './events/invalidation-events.js'
@@ -77,15 +72,6 @@ export type { IdPart } from './ledger/names.js'
 export type { DependencyGroup, DependencySnapshot, LedgerTime } from './ledger/snapshot.js'
 export { makeRegion } from './region/region.js'
 export { localInvalidation, type RegionInvalidator } from './region/region-invalidator.js'
-export type {
-  ConfigureOptions,
-  Explanation,
-  LeaseOptions,
-  ReadOptions,
-  Region,
-  RegionOptions,
-  SetOptions,
-  ValueMetadata,
-} from './region/types.js'
+export type * from './region/types.js'
 export { registerBackend, registerProxy, type SettingKind, type Settings } from './settings/registry.js'
 export { defineCodec, type PayloadCodec } from './wire/codec.js'
