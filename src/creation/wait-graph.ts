@@ -1,5 +1,5 @@
 import { renewingCreation, waitingCreation } from './renewal.js'
-import { type CreationNode, currentScope, runInside, type Scope } from './scope.js'
+import { type CreationNode, currentScope, runInside } from './scope.js'
 
 /** A node for a creation that begins. */
 export function creationNode(owner: object, keys: readonly string[], alone = false): CreationNode {
@@ -42,22 +42,15 @@ export function wouldDeadlock(target: CreationNode): boolean {
   return false
 }
 
-/** Whether the caller is part of a creation of the same key. */
-export function isCreating(owner: object, key: string): boolean {
-  return enclosingCreations().some(({ node }) => node.owner === owner && node.keys.includes(key))
-}
-
-/** Whether the caller is part of a creation of the same key without a lease: its creator asks for itself. */
-export function isCreatingUnshared(owner: object, key: string): boolean {
-  return enclosingCreations().some(
-    ({ node }) => node.alone && node.owner === owner && node.keys.includes(key),
-  )
-}
-
-/** All creations under way that wait for the caller. */
-function enclosingCreations(): Scope[] {
-  const found: Scope[] = []
-  for (let scope = waitingCreation(); scope !== undefined; scope = scope.parent ?? scope.by)
-    if (!scope.over) found.push(scope)
-  return found
+/**
+ * Whether the caller is part of a creation of the same key.
+ * @param unshared - only if that creation has no lease, so that its creator asks for itself
+ */
+export function isCreating(owner: object, key: string, unshared = false): boolean {
+  for (let scope = waitingCreation(); scope !== undefined; scope = scope.parent ?? scope.by) {
+    const { node } = scope
+    if (scope.over || node.owner !== owner || !node.keys.includes(key)) continue
+    if (node.alone || !unshared) return true
+  }
+  return false
 }

@@ -2,7 +2,7 @@ import { report } from '../base/diagnostics.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
-import { type HeldLease, type LeasedCreations, releaseLease } from './create-and-fill.js'
+import { type HeldLease, type LeasedCreations, releaseLeases } from './create-and-fill.js'
 import { Flight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { DogpileDriver } from './types.js'
@@ -15,42 +15,38 @@ export interface BackgroundRenewal<V> {
   readonly closing: AbortSignal
 }
 
-/** Hands stale keys to the runner. Its job holds the leases by itself: flights are for callers that wait. */
+/** Hands stale keys to the runner. Its job holds the leases without their flights: those are for callers that wait. */
 export function renewInBackground<V>(
   { owner, runner, creations, closing }: BackgroundRenewal<V>,
   leases: readonly HeldLease<V>[],
   driver: DogpileDriver<V>,
 ): void {
-  const keys = leases.map(({ key }) => key)
+  for (const { flight } of leases) {
+    flight.close()
+    flight.retry()
+  }
+  const keys = leases.map(({ flight }) => flight.key)
   const background = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
-    const still = await Promise.all(leases.map(({ key, token }) => driver.renew?.(key, token) ?? true))
-    const live = leases.filter((_, i) => still[i])
-    if (live.length === 0) return
-    if (closing.aborted) {
-      await Promise.all(live.map(({ key, token }) => releaseLease({ key, token }, driver)))
-      return
-    }
-    const node = creationNode(
-      owner,
-      live.map(({ key }) => key),
+    const still = await Promise.all(
+      leases.map(({ flight, token }) => driver.renew?.(flight.key, token) ?? true),
     )
+    const live = leases.filter((_, i) => still[i])
+    if (closing.aborted) return releaseLeases(live, driver)
+    const liveKeys = live.map(({ flight }) => flight.key)
+    const node = creationNode(owner, liveKeys)
     // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
-    const jobs = live.map((lease) => ({ ...lease, asOf: undefined, flight: new Flight<V>(node) }))
+    const jobs = live.map(({ token, flight: { key } }) => ({ token, flight: new Flight<V>(key, node) }))
     await runDetached(async () => {
-      const limits = {
-        wait: Number.POSITIVE_INFINITY,
-        deadline: Number.POSITIVE_INFINITY,
-        signal: closing,
-      }
+      const limits = { wait: Number.POSITIVE_INFINITY, deadline: Number.POSITIVE_INFINITY, signal: closing }
       const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
-      await creations.createAndFill(jobs, node, driver)
+      await creations.createAndFill(jobs, driver)
       await Promise.all(results)
     })
   }
   const failed = async (error: unknown): Promise<void> => {
     report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-    await Promise.all(leases.map(({ key, token }) => releaseLease({ key, token }, driver)))
+    await releaseLeases(leases, driver)
   }
   let running: Promise<void> | undefined
   try {

@@ -1,14 +1,12 @@
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { MAX_DELAY } from '../base/timers.js'
-import type { CreationNode } from '../creation/scope.js'
 import { runInScope } from '../creation/wait-graph.js'
-import type { FillResult, Flight } from './flight.js'
-import type { DogpileDriver } from './types.js'
+import type { Flight } from './flight.js'
+import type { DogpileDriver, FillResult } from './types.js'
 
-/** A key whose lease this process holds, and the flight of the callers that wait for it. */
+/** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
 export interface HeldLease<V> extends Pick<Granted, 'token' | 'asOf'> {
-  readonly key: string
   readonly flight: Flight<V>
 }
 
@@ -19,20 +17,16 @@ export class LeasedCreations<V> {
   /** The callers of `idle`. */
   #whenIdle: (() => void)[] = []
   readonly #renewEvery: number
-  readonly #closeFlight: (key: string, flight: Flight<V>) => void
 
   /** @param renewEvery - ms */
-  constructor(renewEvery: number, closeFlight: (key: string, flight: Flight<V>) => void) {
+  constructor(renewEvery: number) {
     this.#renewEvery = renewEvery
-    this.#closeFlight = closeFlight
   }
 
   /** Creates and fills under leases that are held; completes every flight of the batch. Never rejects. */
-  async createAndFill(
-    leases: readonly HeldLease<V>[],
-    node: CreationNode,
-    driver: DogpileDriver<V>,
-  ): Promise<void> {
+  async createAndFill(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Promise<void> {
+    const node = leases[0]?.flight.node
+    if (node === undefined) return
     const stop = keepAlive(leases, driver, this.#renewEvery)
     this.#running++
     try {
@@ -41,24 +35,16 @@ export class LeasedCreations<V> {
         // A caller that joined before the creator starts may have its value, stored or not.
         flight.readCount++
       }
-      const keys = leases.map(({ key }) => key)
-      const values = await create(driver, keys, node, whenAllAbandoned(leases), leases)
+      const keys = leases.map(({ flight }) => flight.key)
+      const signal = whenAllAbandoned(leases)
+      const values = await runInScope(node, () => driver.create(keys, signal, leases))
       for (const { flight } of leases) flight.open = false
-      const fills = leases.map(({ key, token }, i) => [key, values[i] as V, token] as const)
+      const fills = leases.map(({ flight, token }, i) => [flight.key, values[i] as V, token] as const)
       const outcomes = (await driver.fill?.(fills)) ?? leases.map(() => 'stored' as const)
-      leases.forEach(({ key, flight }, i) => {
-        this.#closeFlight(key, flight)
-        const { readCount } = flight
-        flight.complete({
-          kind: 'value',
-          value: values[i] as V,
-          filled: outcomes[i] as FillResult,
-          readCount,
-        })
-      })
+      leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes[i] as FillResult))
     } catch (error) {
-      for (const { key, flight } of leases) this.#closeFlight(key, flight)
-      await Promise.all(leases.map((lease) => releaseLease(lease, driver)))
+      for (const { flight } of leases) flight.close()
+      await releaseLeases(leases, driver)
       for (const { flight } of leases) flight.fail(error)
     } finally {
       stop()
@@ -75,14 +61,11 @@ export class LeasedCreations<V> {
 /** Keeps the leases of a creation alive until the returned function is called. */
 function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>, every: number): () => void {
   if (driver.renew === undefined) return () => {}
-  const renew = async ({ key, token }: HeldLease<V>): Promise<void> => {
+  const renew = async ({ flight: { key }, token }: HeldLease<V>): Promise<void> => {
     try {
       if (await driver.renew?.(key, token)) return
-      report('notice', () => ({
-        where: 'dogpile',
-        key,
-        message: 'the lease was lost while the creator ran',
-      }))
+      const message = 'the lease was lost while the creator ran'
+      report('notice', () => ({ where: 'dogpile', key, message }))
     } catch (error) {
       report('failure', () => ({ where: 'renew', key, error }))
     }
@@ -97,27 +80,19 @@ function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>,
   return () => clearInterval(timer)
 }
 
-/** Gives a lease back. Another failure came first, and that one counts. */
-export async function releaseLease<V>(
-  { key, token }: Pick<HeldLease<V>, 'key' | 'token'>,
+/** Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts. */
+export async function releaseLeases<V>(
+  leases: readonly HeldLease<V>[],
   driver: DogpileDriver<V>,
 ): Promise<void> {
-  try {
-    await driver.release?.(key, token)
-  } catch (error) {
-    report('failure', () => ({ where: 'release', key, error }))
+  const release = async ({ flight: { key }, token }: HeldLease<V>): Promise<void> => {
+    try {
+      await driver.release?.(key, token)
+    } catch (error) {
+      report('failure', () => ({ where: 'release', key, error }))
+    }
   }
-}
-
-/** Runs a creator in a new scope. */
-export function create<V>(
-  driver: DogpileDriver<V>,
-  keys: readonly string[],
-  node: CreationNode,
-  signal: AbortSignal,
-  leases?: readonly Pick<Granted, 'asOf'>[],
-): Promise<readonly V[]> {
-  return runInScope(node, () => driver.create(keys, signal, leases))
+  await Promise.all(leases.map(release))
 }
 
 /** Aborted when no caller waits for any of the keys. */

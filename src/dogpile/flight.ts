@@ -2,20 +2,7 @@ import { CorralError } from '../base/errors.js'
 import { MAX_DELAY } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
-
-/**
- * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
- * shared like a stored value.
- */
-export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
-
-/**
- * How a flight ended for its waiters. A stored value is for every caller that joined. Any other value is only for callers
- * that joined before the flight's last read of the store: for a later caller an invalidation may have come in between.
- */
-export type FlightResult<V> =
-  | { readonly kind: 'value'; readonly value: V; readonly filled: FillResult; readonly readCount: number }
-  | { readonly kind: 'retry' }
+import type { FillResult, Renewed } from './types.js'
 
 /** How long a caller waits for another caller's creation. */
 export interface Limits {
@@ -27,7 +14,7 @@ export interface Limits {
 }
 
 interface Waiter<V> {
-  readonly resolve: (result: FlightResult<V>) => void
+  readonly resolve: (result: Renewed<V> | undefined) => void
   readonly reject: (error: unknown) => void
   readonly limits: Limits
   readonly leads: boolean
@@ -37,10 +24,11 @@ interface Waiter<V> {
   readonly abort: (() => void) | undefined
 }
 
-type Ending<V> = { readonly result: FlightResult<V> } | { readonly error: unknown }
+type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined'>) => void
 
 /** A creation that the callers of this process share. */
 export class Flight<V> {
+  readonly key: string
   readonly node: CreationNode
   /** Takes joiners until its fill is sent: after that an invalidation could be acknowledged that a joiner does not see. */
   open = true
@@ -54,10 +42,14 @@ export class Flight<V> {
   /** One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers. */
   #timer: NodeJS.Timeout | undefined
   #armedFor = Number.POSITIVE_INFINITY
-  #ended: Ending<V> | undefined
+  #ended: Settle<V> | undefined
+  readonly #listedIn: Map<string, Flight<V>> | undefined
 
-  constructor(node: CreationNode) {
+  /** @param listedIn - where callers find the flight to join it; it leaves the list when it is closed */
+  constructor(key: string, node: CreationNode, listedIn?: Map<string, Flight<V>>) {
+    this.key = key
     this.node = node
+    this.#listedIn = listedIn?.set(key, this)
   }
 
   /** Aborted when the last waiter gives up. */
@@ -65,24 +57,41 @@ export class Flight<V> {
     return this.#abandoned.signal
   }
 
-  /** A waiter that may not have the value of the result starts over. */
-  complete(result: FlightResult<V>): void {
-    this.#end({ result })
-  }
-
-  fail(error: unknown): void {
-    this.#end({ error })
+  /** Takes no joiners any more, and no caller finds it. */
+  close(): void {
+    this.open = false
+    if (this.#listedIn?.get(this.key) === this) this.#listedIn.delete(this.key)
   }
 
   /**
-   * Resolves with the result, within the caller's limits. The deadline does not run against a caller's own creator.
+   * Ends with a value. A value that was not stored is only for callers that joined before the read number `readCount` of
+   * the store: for a later caller an invalidation may have come in between. The later ones start over.
+   */
+  complete(value: V, filled: FillResult, readCount = this.readCount): void {
+    this.close()
+    const shared = filled === 'stored' || filled === 'withheld'
+    const result = { value, filled }
+    this.#end(({ resolve, joined }) => resolve(shared || joined < readCount ? result : undefined))
+  }
+
+  fail(error: unknown): void {
+    this.close()
+    this.#end(({ reject }) => reject(error))
+  }
+
+  /** All waiters start over. The flight is still listed until it is closed. */
+  retry(): void {
+    this.open = false
+    this.#end(({ resolve }) => resolve(undefined))
+  }
+
+  /**
+   * Resolves with the value, within the caller's limits; `undefined`: the caller has to start over. The deadline does not run against a caller's own creator.
    * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
    */
-  wait(limits: Limits, leads: boolean): Promise<FlightResult<V>> {
+  wait(limits: Limits, leads: boolean): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
-      const ended = this.#ended
-      if (ended !== undefined)
-        return 'result' in ended ? resolve(resultFor(this.readCount, ended.result)) : reject(ended.error)
+      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount })
       const { deadline, signal } = limits
       if (signal?.aborted) {
         reject(signal.reason)
@@ -134,33 +143,21 @@ export class Flight<V> {
     for (const waiter of [...this.#waiters]) {
       const { deadline, wait } = waiter.limits
       if (deadline > now) next = Math.min(next, deadline)
-      else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.node.keys[0] ?? '', wait))
+      else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.key, wait))
     }
     this.#arm(next)
   }
 
-  #end(how: Ending<V>): void {
+  #end(settle: Settle<V>): void {
     if (this.#ended !== undefined) return
-    this.#ended = how
+    this.#ended = settle
     clearTimeout(this.#timer)
     for (const waiter of this.#waiters) {
       part(waiter)
-      if ('result' in how) waiter.resolve(resultFor(waiter.joined, how.result))
-      else waiter.reject(how.error)
+      settle(waiter)
     }
     this.#waiters.clear()
   }
-}
-
-const RETRY = { kind: 'retry' } as const
-
-/** A value that was not stored is for callers that joined early enough; the others start over. */
-function resultFor<V>(joined: number, result: FlightResult<V>): FlightResult<V> {
-  return result.kind === 'value' && !shareable(result.filled) && joined >= result.readCount ? RETRY : result
-}
-
-function shareable(filled: FillResult): boolean {
-  return filled === 'stored' || filled === 'withheld'
 }
 
 const aborts = new WeakMap<AbortSignal, Set<() => void>>()

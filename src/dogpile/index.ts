@@ -24,6 +24,5 @@
  */
 export type { Acquired } from '../backend/lease.js'
 export { dogpile } from './dogpile.js'
-export type { FillResult } from './flight.js'
 export type { AsyncCreationRunner, CreationJob } from './runner.js'
-export type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
+export type * from './types.js'

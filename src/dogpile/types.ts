@@ -1,7 +1,6 @@
 import type { Acquired, Granted } from '../backend/lease.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { FillResult } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 
 /** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
@@ -76,6 +75,12 @@ export interface Dogpile<V> {
   /** Resolves when no creation is under way. */
   idle(): Promise<void>
 }
+
+/**
+ * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
+ * shared like a stored value.
+ */
+export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
 
 export interface Renewed<V> {
   readonly value: V
