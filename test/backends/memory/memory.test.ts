@@ -40,7 +40,7 @@ describe('an entry that no caller asks the memory backend for any more', () => {
     expect(await timed()).toBe(1_000)
     now = 5_000
     vi.advanceTimersByTime(30_000)
-    await vi.waitFor(async () => expect(await timed()).toBe(0))
+    await vi.waitFor(async () => expect(await timed()).toBe(0), { timeout: 20_000 })
     expect(await untimed()).toBe(10)
     await store.close()
   })
