@@ -1,6 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { Bytes } from '../backend/cached-value.js'
 import { governLeases } from '../backend/delegate.js'
+import { expectBackend } from '../backend/expect-backend.js'
 import { CorralError, formatValue } from '../base/errors.js'
 
 /**
@@ -67,19 +68,3 @@ type In<P> = P extends (next: Backend<infer X>) => unknown ? X : never
 type Out<P, Below> = unknown extends In<P> ? Below : P extends (next: never) => Backend<infer X> ? X : never
 type Ordinals = ['1st', '2nd', '3rd', '4th', '5th', '6th', '7th', '8th']
 type Place<I> = I extends keyof Ordinals ? `the ${Ordinals[I] & string} proxy` : 'a proxy after the 8th'
-
-/** @throws CorralError `ERR_CHAIN` unless the value has the members of every backend. */
-export function expectBackend(value: unknown, expectation: string): Backend {
-  const candidate = value as Partial<Backend> | null | undefined
-  if (
-    typeof candidate === 'object' &&
-    candidate !== null &&
-    typeof candidate.get === 'function' &&
-    typeof candidate.acquire === 'function'
-  )
-    return candidate as Backend
-  throw new CorralError(
-    'ERR_CHAIN',
-    `Expected ${expectation}, got ${formatValue(value)}. Complete your own with defineBackend(), and call factories: memory(), not memory.`,
-  )
-}

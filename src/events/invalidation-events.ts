@@ -49,7 +49,7 @@ export interface RegionEvents {
   missed: MissedEvents
 }
 
-export interface RegionSignals {
+export interface InvalidationEvents {
   readonly on: Emitter<RegionEvents>['on']
   /** Does an invalidation and reports it on the channel and to the listeners. */
   around(
@@ -64,7 +64,7 @@ export interface RegionSignals {
 }
 
 /** The events of a region, which outlive its configurations. */
-export function regionSignals(name: string | undefined): RegionSignals {
+export function invalidationEvents(name: string | undefined): InvalidationEvents {
   const events = emitter<RegionEvents>("a region's event", [
     'invalidating',
     'invalidate',

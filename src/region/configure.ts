@@ -1,5 +1,6 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
+import { expectBackend } from '../backend/expect-backend.js'
 import { withTypedFailures } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
@@ -14,7 +15,6 @@ import {
   rejectOptions,
 } from '../base/options.js'
 import { delay } from '../base/timers.js'
-import { expectBackend } from '../chain/wrap.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import { localInvalidation } from './region-invalidator.js'

@@ -1,7 +1,7 @@
 import { stamp } from '../base/clock.js'
 import { runRenewal } from '../creation/renewal.js'
 import type { InvalidationReason } from '../events/event-source.js'
-import type { RegionSignals } from '../events/invalidation-events.js'
+import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
@@ -21,14 +21,14 @@ type Invalidations = Pick<
  */
 export function regionInvalidations(
   handle: RegionHandle,
-  signals: RegionSignals,
+  events: InvalidationEvents,
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
   const { operation } = handle
   const removeMany = (keys: readonly string[], cause?: InvalidationReason): Promise<void> =>
     operation((region) => {
       checkKeys(keys)
-      return signals.around('key', keys, 'hard', cause, async () => {
+      return events.around('key', keys, 'hard', cause, async () => {
         const [only] = keys
         if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
         else if (keys.length > 0) await region.backend.deleteMulti(keys)
@@ -42,7 +42,7 @@ export function regionInvalidations(
     expire: (key, reason) =>
       operation((at) => {
         checkKey(key)
-        return signals.around('key', [key], 'soft', reason, async () => {
+        return events.around('key', [key], 'soft', reason, async () => {
           await markStale(at, key)
           at.dogpile.detach([key])
         })
@@ -50,7 +50,7 @@ export function regionInvalidations(
     invalidate: (mode = 'hard', cause = undefined) =>
       operation((at) => {
         checkMode(mode)
-        return signals.around('region', [at.own], mode, cause, () =>
+        return events.around('region', [at.own], mode, cause, () =>
           at.invalidator !== undefined
             ? at.invalidator.invalidate(mode, stamp(at.precise.now()))
             : at.tracker?.invalidate([at.own], mode),
@@ -62,7 +62,7 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return signals.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
+        return events.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
       }),
     refreshDependencies: (names, cause) =>
       operation((at) => {
@@ -70,7 +70,7 @@ export function regionInvalidations(
         refuseVersions(list, true)
         const tracker = expectTracker(at)
         return runRenewal(at.calls ?? at, async (left) => {
-          await signals.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
+          await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
           const others = left(at.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
           await at.calls?.repeat(others, renewing)

@@ -1,7 +1,7 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { attempt, ignoreRejection } from '../base/maybe-promise.js'
-import { regionSignals } from '../events/invalidation-events.js'
+import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
@@ -33,7 +33,7 @@ import { regionWrites } from './write.js'
 export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
   checkRegionOptions(options)
   const identity = identify(options.name)
-  const signals = regionSignals(options.name)
+  const events = invalidationEvents(options.name)
   const handle = regionHandle(options.name)
 
   const reads = regionReads<V>(handle)
@@ -42,7 +42,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...reads,
     ...creations,
     ...regionWrites<V>(handle),
-    ...regionInvalidations(handle, signals, reads),
+    ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
   }
   const store: FunctionStore<V> = {
@@ -86,14 +86,14 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       }
     },
     ...operations,
-    on: signals.on,
+    on: events.on,
     cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
     cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(store, cache, multiKeys),
     async close() {
       await handle.replace()?.release()
     },
   }
-  signals.attach(region, () => expectTracker(handle.use()))
+  events.attach(region, () => expectTracker(handle.use()))
   const { backend } = options
   if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
   return region

@@ -1,0 +1,18 @@
+import { CorralError, formatValue } from '../base/errors.js'
+import type { Backend } from './backend.js'
+
+/** @throws CorralError `ERR_CHAIN` unless the value has the members of every backend. */
+export function expectBackend(value: unknown, expectation: string): Backend {
+  const candidate = value as Partial<Backend> | null | undefined
+  if (
+    typeof candidate === 'object' &&
+    candidate !== null &&
+    typeof candidate.get === 'function' &&
+    typeof candidate.acquire === 'function'
+  )
+    return candidate as Backend
+  throw new CorralError(
+    'ERR_CHAIN',
+    `Expected ${expectation}, got ${formatValue(value)}. Complete your own with defineBackend(), and call factories: memory(), not memory.`,
+  )
+}
