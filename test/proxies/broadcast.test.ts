@@ -18,6 +18,7 @@ import {
   type TransparentProxy,
   wrap,
 } from '../../src/index.js'
+import { bindLedger } from '../../src/ledger/ledger.js'
 import { type Bus, type BusListener, type LocalBus, localBus } from '../../src/signals/index.js'
 import { proxyContract } from '../../src/testing/index.js'
 import { entries } from '../contract/values.js'
@@ -283,6 +284,23 @@ describe('stores of several processes, joined by broadcast()', () => {
     bus.mend()
     expect(await judge(ledger, 'clock', snapshot)).toBe('invalid')
     expect((await ledger.open('clock').read(['name'])).now?.epoch).not.toBe(epoch)
+  })
+
+  it('restore no stamps after a cut between a reading and the second question', async () => {
+    const bus = localBus()
+    const store = memory()
+    const { ledger: own } = store
+    if (own === undefined) throw new Error('memory() has a ledger')
+    const open = (clock: string) => ({ ...bindLedger(own.open(clock)), restore: () => 'fresh' as const })
+    const { ledger } = broadcast(bus, { name: 'store' })({ ...store, ledger: { ...own, open } })
+    if (ledger === undefined) throw new Error('broadcast() forwards a ledger')
+    const opened = ledger.open('clock')
+    const { epoch, at } = await opened.now(['name'])
+    const snapshot = { epoch, groups: [{ asOf: at, names: ['name'] }] }
+    expect(await opened.restore?.(snapshot)).toBe('fresh')
+    bus.cut()
+    expect(await opened.restore?.(snapshot)).toBe('invalid')
+    bus.mend()
   })
 
   it('do the same over a store without a ledger', async () => {
