@@ -2,6 +2,7 @@ import type { BackendSpec, Outcome, WriteOptions } from '../../src/backend/backe
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
 import { expectThat } from '../../src/base/options.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Budget } from './client/budget.js'
 import type { Plan, ReadRecord, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
@@ -91,7 +92,7 @@ function planWrite(
       changes: [[lease.record.key], ...(token === undefined ? removeEntry(former, key) : [])],
       durably: token === undefined,
     }
-  const writtenAt = Date.now()
+  const writtenAt = epochNow()
   const head: EntryHead = { version: newVersion(), expiresAt: writtenAt + ttl, writtenAt }
   const record = encodeEntry(head, key, value)
   return {

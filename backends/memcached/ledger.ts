@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Granted } from '../../src/backend/lease.js'
+import { nextTick } from '../../src/base/timers.js'
 import {
   type Freshness,
   freshnessAt,
@@ -74,7 +75,7 @@ function sharedGets(commands: Commands): Commands['get'] {
   return (key) => {
     let reading = turn.get(key)
     if (reading === undefined) {
-      if (turn.size === 0) process.nextTick(() => turn.clear())
+      if (turn.size === 0) nextTick(() => turn.clear())
       turn.set(key, (reading = commands.get(key)))
     }
     return reading

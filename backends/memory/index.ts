@@ -71,7 +71,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     maxWeight: maxBytes,
     onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
   })
-  const leases = localLeases(clock)
+  const leases = localLeases(options.clock)
   const ledger = memoryLedger()
 
   let untilSweep = SWEEP_EVERY

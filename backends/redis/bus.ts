@@ -2,7 +2,7 @@ import { report } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError } from '../../src/base/errors.js'
 import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
-import { MAX_DELAY } from '../../src/base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,
@@ -219,7 +219,7 @@ class BusSubscription {
 
   #later(ms: number, work: () => void): void {
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(work, Math.min(ms, MAX_DELAY))
+    this.#timer = setTimeout(work, ms)
     this.#timer.unref()
   }
 }

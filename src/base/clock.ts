@@ -1,3 +1,5 @@
+import { epochNow, setImmediate, timersAreReal } from './timers.js'
+
 /**
  * The source of time of a region and a backend, in epoch ms. Inject one to test expiry without waiting.
  * @example
@@ -12,6 +14,9 @@ export interface Clock {
   now(): number
 }
 
+/** The time of day, read at every call. */
+export const preciseClock: Clock = { now: () => epochNow() }
+
 let cached = 0
 let fresh = false
 const forget = () => {
@@ -20,21 +25,21 @@ const forget = () => {
 
 /**
  * The time of day, read once per turn of the event loop: a hit must not pay for a system call. It stands still
- * while only microtasks run; expiry is late by at most that long.
+ * while only microtasks run; expiry is late by at most that long. Where fake timers would never end a turn, it is read at
+ * every call.
  */
-export const coarseClock: Clock = {
-  now() {
-    if (!fresh) {
-      fresh = true
-      cached = Date.now()
-      setImmediate(forget).unref()
+export const coarseClock: Clock = !timersAreReal
+  ? preciseClock
+  : {
+      now() {
+        if (!fresh) {
+          fresh = true
+          cached = epochNow()
+          setImmediate(forget).unref()
+        }
+        return cached
+      },
     }
-    return cached
-  },
-}
-
-/** The time of day, read at every call. */
-export const preciseClock: Clock = { now: () => Date.now() }
 
 let last = 0
 

@@ -1,3 +1,4 @@
+import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
@@ -54,7 +55,8 @@ export function renewInBackground<V>(
       key: keys[0] as string,
       keys,
       signal: closing,
-      run: () => (running ??= background().catch(failed)),
+      // A queue runs the job when another one ends, and so in the context of that one's caller.
+      run: bindContext(() => (running ??= background().catch(failed))),
     })
     // A runner may be an async function, and no caller awaits it.
     if (isPromise(left)) left.catch(failed)

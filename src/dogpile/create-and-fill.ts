@@ -1,6 +1,6 @@
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { clearInterval, setInterval } from '../base/timers.js'
 import { runInScope } from '../creation/wait-graph.js'
 import type { Flight } from './flight.js'
 import type { DogpileDriver, FillResult } from './types.js'
@@ -70,12 +70,9 @@ function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>,
       report('failure', () => ({ where: 'renew', key, error }))
     }
   }
-  const timer = setInterval(
-    () => {
-      for (const lease of leases) void renew(lease)
-    },
-    Math.min(every, MAX_DELAY),
-  )
+  const timer = setInterval(() => {
+    for (const lease of leases) void renew(lease)
+  }, every)
   timer.unref()
   return () => clearInterval(timer)
 }

@@ -3,7 +3,7 @@ import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { performance, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
@@ -357,7 +357,7 @@ function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining }: Denied<Lo
   flight.retry()
   const over = () => flight.close()
   settled.then(over, over)
-  setTimeout(over, Math.min(remaining, MAX_DELAY)).unref()
+  setTimeout(over, remaining).unref()
 }
 
 /** Ends a flight with a value that another process created. A caller that joined after that read starts over. */

@@ -1,5 +1,5 @@
 import { CorralError } from '../base/errors.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
 import type { FillResult, Renewed } from './types.js'
@@ -132,7 +132,7 @@ export class Flight<V> {
     if (deadline >= this.#armedFor) return
     clearTimeout(this.#timer)
     this.#armedFor = deadline
-    const delay = Math.min(Math.max(deadline - performance.now(), 0), MAX_DELAY)
+    const delay = Math.max(deadline - performance.now(), 0)
     this.#timer = setTimeout(() => this.#expire(), delay)
   }
 

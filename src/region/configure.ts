@@ -14,7 +14,7 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
-import { delay } from '../base/timers.js'
+import { delay, timersAreReal } from '../base/timers.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import { localInvalidation } from './region-invalidator.js'
@@ -75,6 +75,7 @@ export function configureRegion(
   const limits = limitsOf(backend)
   users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
+  if (!timersAreReal) noticeFakeTimers()
   let released: Promise<void> | undefined
   const state: RegionState = {
     name,
@@ -128,6 +129,16 @@ async function release(
   // Creations under way may still fill; one that never ends must not keep the backend open.
   await Promise.race([creations.idle(), delay(leaseMs, { ref: false })])
   await backend.close()
+}
+
+let noticed = false
+
+function noticeFakeTimers(): void {
+  if (noticed) return
+  noticed = true
+  const message =
+    'Expected the timers of Node, got fake ones. Corral was loaded while fake timers stood: its deadlines and leases end only when these advance. Load Corral before you install them.'
+  report('notice', () => ({ where: 'timers', message }))
 }
 
 /** An option that is there but undefined must not hide one that was given before. */

@@ -1,5 +1,5 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
-import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -45,9 +45,9 @@ export function isFreshHit(
   const metadata = (found as CachedValue | null | undefined)?.metadata
   if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
   const limit = expiration ?? metadata.expiresIn ?? region.expiration
-  return limit === Number.POSITIVE_INFINITY
-    ? typeof metadata.createdAt === 'number'
-    : region.clock.now() - metadata.createdAt <= limit
+  if (limit === Number.POSITIVE_INFINITY) return typeof metadata.createdAt === 'number'
+  const age = region.clock.now() - metadata.createdAt
+  return age >= 0 && age <= limit
 }
 
 /** The payload of a fresh hit. */
@@ -92,11 +92,17 @@ export function freshnessOf(
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'invalid'
   }
-  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), region.clock.now())
+  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), nowFor(region, metadata))
   if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
   return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
     verdict === 'fresh' && stale ? 'stale' : verdict,
   )
+}
+
+/** The time at which to judge an entry. The clock of hits may stand behind the moment at which the entry was created. */
+function nowFor({ clock, precise }: RegionState, { createdAt }: Metadata): number {
+  const now = clock.now()
+  return now < createdAt ? precise.now() : now
 }
 
 /** A stored entry in the dogpile's terms. */

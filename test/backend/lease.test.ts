@@ -4,6 +4,11 @@ import { makeRegion, NO_VALUE } from '../../src/index.js'
 import { held } from '../support/stage.js'
 import { idle } from '../support/waiting.js'
 
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 beforeEach(async () => {
   vi.useFakeTimers({
     toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'],

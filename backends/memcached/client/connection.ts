@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { connect as connectPlain, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { CorralError } from '../../../src/base/errors.js'
+import { clearTimeout, nextTick, performance, setImmediate, setTimeout } from '../../../src/base/timers.js'
 import {
   type Command,
   FrameError,
@@ -113,7 +114,7 @@ export class Connection {
 
   send(call: Call): void {
     // After the microtasks of this turn: their commands travel in the same packet.
-    if (this.#waiting.push(call) === 1 && this.#ready) process.nextTick(() => this.#flush())
+    if (this.#waiting.push(call) === 1 && this.#ready) nextTick(() => this.#flush())
     if (this.#watch === undefined) this.#watchOldest()
   }
 

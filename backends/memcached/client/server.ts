@@ -1,5 +1,6 @@
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
+import { clearTimeout, performance, setTimeout } from '../../../src/base/timers.js'
 import { type Address, type Call, Connection, type Replies } from './connection.js'
 import type { Command } from './frames.js'
 

@@ -1,7 +1,14 @@
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
-import { delay, MAX_DELAY, withTimeout } from '../../../src/base/timers.js'
+import {
+  clearTimeout,
+  delay,
+  performance,
+  setImmediate,
+  setTimeout,
+  withTimeout,
+} from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
@@ -253,7 +260,7 @@ class PendingCommands {
       moment === Number.POSITIVE_INFINITY
         ? undefined
         : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.
-          setTimeout(() => setImmediate(() => this.#sweep()), Math.min(moment - performance.now(), MAX_DELAY))
+          setTimeout(() => setImmediate(() => this.#sweep()), moment - performance.now())
   }
 
   #sweep(): void {

@@ -1,4 +1,5 @@
 import { reportUndecodable } from '../../../src/base/diagnostics.js'
+import { performance } from '../../../src/base/timers.js'
 import { nodeOf, primaryOf, type RedisClient } from '../client/client.js'
 import type { RedisConnection } from '../client/connection.js'
 import { asError, isTryAgain, isUnreachable } from '../client/errors.js'

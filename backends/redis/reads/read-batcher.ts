@@ -1,4 +1,5 @@
 import { CorralError } from '../../../src/base/errors.js'
+import { nextTick, performance } from '../../../src/base/timers.js'
 import type { LedgerReading, Stamp } from '../../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from '../format.js'
 import { ComputedReply, PendingReply, type ReplySource } from './pending-reply.js'
@@ -101,7 +102,7 @@ export class ReadBatcher implements BatchedReads {
     this.#open = batch
     if (!this.#isScheduled) {
       this.#isScheduled = true
-      process.nextTick(() => {
+      nextTick(() => {
         this.#isScheduled = false
         this.#flush()
       })

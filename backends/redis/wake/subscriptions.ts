@@ -1,6 +1,7 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
 import type { MaybePromise } from '../../../src/base/maybe-promise.js'
+import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
 import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
 import { parseWakeMessage } from './wake-message.js'
