@@ -1,7 +1,7 @@
 import type { Backend, Outcome, WriteOptions } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
 import { delegate } from '../src/backend/delegate.js'
-import { preciseClock, stamp } from '../src/base/clock.js'
+import { preciseClock, stampsOf } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
@@ -40,6 +40,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
 
   return (next) => {
     checkPlace(next)
+    const stamp = stampsOf(next.actual)
     /** Work that began before this moment is older than messages that may have been missed. */
     let floor = 0
     let period = crypto.randomUUID()

@@ -1,3 +1,4 @@
+import { processGlobal } from './process-global.js'
 import { epochNow, setImmediate, timersAreReal } from './timers.js'
 
 /**
@@ -41,14 +42,31 @@ export const coarseClock: Clock = !timersAreReal
       },
     }
 
-let last = 0
+interface Sequence {
+  last: number
+}
+
+const sequences = processGlobal('stamps', () => new WeakMap<object, Sequence>())
 
 /**
- * The time as a strictly increasing number: work that starts after other work of this process has a later stamp,
- * even within one millisecond or after the system clock stepped back.
+ * The stamps of work: times that strictly increase. Work that starts after other work has a later stamp, even within one
+ * millisecond or after the system clock stepped back. That holds among all work of this process that shares one of the
+ * scopes; a clock far ahead changes no stamp of other work.
+ * @param scopes - the objects over which stamps are compared
  */
-export function stamp(now: number): number {
-  // 2^-10 ms is the finest step that a double holds exactly at today's epoch.
-  last = now > last ? now : last + 0.0009765625
-  return last
+export function stampsOf(...scopes: readonly object[]): (now: number) => number {
+  const shared = scopes.map(sequenceOf)
+  return (now) => {
+    const last = shared.reduce((latest, one) => Math.max(latest, one.last), 0)
+    // 2^-10 ms is the finest step that a double holds exactly at today's epoch; a later time needs a larger one.
+    const next = now > last ? now : last + Math.max(2 ** -10, last * 2 ** -52)
+    for (const one of shared) one.last = next
+    return next
+  }
+}
+
+function sequenceOf(scope: object): Sequence {
+  let found = sequences.get(scope)
+  if (found === undefined) sequences.set(scope, (found = { last: 0 }))
+  return found
 }

@@ -166,7 +166,9 @@ function judging(opened: OpenLedger, keys: KeyNames) {
       const names = namesOf(snapshot)
       if (names !== asked) keys.learn(key, names)
       if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
-      const covering = sameNames(asked, names) ? reading : opened.read(names)
+      // The entry may have been stored after that reading.
+      const later = snapshot.groups.some(({ asOf }) => asOf > (reading.now?.at ?? 0))
+      const covering = sameNames(asked, names) && !later ? reading : opened.read(names)
       return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read)))
     },
   }
@@ -225,7 +227,8 @@ function invalidatedNames(snapshot: DependencySnapshot, { now, stamps }: LedgerR
   return snapshot.groups.flatMap(({ asOf, names }) =>
     names.filter(() => {
       const stamp = stamps[position++]
-      return now.at > asOf && (stamp === undefined || stamp.hard > asOf || stamp.soft > asOf)
+      if (asOf >= now.at) return asOf > now.at
+      return stamp === undefined || stamp.hard > asOf || stamp.soft > asOf
     }),
   )
 }

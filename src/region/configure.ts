@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { withTypedFailures } from '../backend/typed-failures.js'
-import { coarseClock, preciseClock } from '../base/clock.js'
+import { coarseClock, preciseClock, stampsOf } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -88,6 +88,8 @@ export function configureRegion(
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
+    // Regions over one store, or with one strategy, judge each other's entries.
+    stamp: stampsOf(chain.actual, options.regionInvalidator ?? local),
     leaseMs,
     dogpile: dogpile<Created>({
       wait: options.lease?.wait ?? '60s',

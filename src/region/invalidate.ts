@@ -1,4 +1,3 @@
-import { stamp } from '../base/clock.js'
 import { runRenewal } from '../creation/renewal.js'
 import type { InvalidationReason } from '../events/event-source.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
@@ -52,7 +51,7 @@ export function regionInvalidations(
         checkMode(mode)
         return events.around('region', [at.own], mode, cause, () =>
           at.invalidator !== undefined
-            ? at.invalidator.invalidate(mode, stamp(at.precise.now()))
+            ? at.invalidator.invalidate(mode, at.stamp(at.precise.now()))
             : at.tracker?.invalidate([at.own], mode),
         )
       }),

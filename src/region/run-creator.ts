@@ -1,6 +1,5 @@
 import { type Metadata, NO_VALUE } from '../backend/cached-value.js'
 import type { Granted } from '../backend/lease.js'
-import { stamp } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
@@ -35,7 +34,7 @@ export async function runCreator(
   const { precise, tracker } = region
   const asOf = earliestOf(leases) ?? (await tracker?.asOf([region.own]))
   const record: CreationRecord = {
-    startedAt: stamp(precise.now()),
+    startedAt: region.stamp(precise.now()),
     collector: asOf && collectDependencies(asOf, [region.own]),
     namesOfKeys: new Map(),
     expiresIn: undefined,

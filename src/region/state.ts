@@ -40,6 +40,8 @@ export interface RegionState {
   readonly clock: Clock
   /** For stamps. */
   readonly precise: Clock
+  /** The stamp of work that starts now. */
+  readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
   /** The promises that the backend keeps the region from making, in plain words. */

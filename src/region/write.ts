@@ -1,6 +1,5 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import type { CachedValue, Metadata } from '../backend/cached-value.js'
-import { stamp } from '../base/clock.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
@@ -32,7 +31,7 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
       const createdAt = region.precise.now()
       const metadata: Metadata = {
-        startedAt: stamp(createdAt),
+        startedAt: region.stamp(createdAt),
         createdAt,
         ...(expiresIn !== undefined && { expiresIn }),
         ...(asOf !== undefined && {
