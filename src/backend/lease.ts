@@ -126,6 +126,8 @@ interface Lease {
   wake?: () => void
   settled?: Promise<void>
   timer?: NodeJS.Timeout
+  /** Its creator works: the end of the process is not up to its waiters. */
+  renewed?: boolean
 }
 
 /**
@@ -151,8 +153,9 @@ export function localLeases(clock: Clock = performance): LocalLeases {
       lease.wake = resolve
       const watch = () => {
         const remaining = lease.expiresAt - clock.now()
-        if (remaining > 0) lease.timer = setTimeout(watch, remaining)
-        else drop(key, lease)
+        if (remaining <= 0) return drop(key, lease)
+        lease.timer = setTimeout(watch, remaining)
+        if (lease.renewed) lease.timer.unref()
       }
       watch()
     })
@@ -174,6 +177,8 @@ export function localLeases(clock: Clock = performance): LocalLeases {
       const lease = current(key)
       if (lease?.token !== token) return false
       lease.expiresAt = clock.now() + ms
+      lease.renewed = true
+      lease.timer?.unref()
       return true
     },
     release(key, token) {

@@ -133,7 +133,8 @@ export class Flight<V> {
     clearTimeout(this.#timer)
     this.#armedFor = deadline
     const delay = Math.max(deadline - performance.now(), 0)
-    this.#timer = setTimeout(() => this.#expire(), delay)
+    // A creation that hangs must not keep the process running. The wait for another process does: its store sees to that.
+    this.#timer = setTimeout(() => this.#expire(), delay).unref()
   }
 
   #expire(): void {

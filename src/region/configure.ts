@@ -17,6 +17,7 @@ import {
 import { delay, timersAreReal } from '../base/timers.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
+import { type CallsUnderWay, callsUnderWay } from './calls.js'
 import { localInvalidation } from './region-invalidator.js'
 import type { Created, RegionState } from './state.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
@@ -54,7 +55,19 @@ export function identify(name: string | undefined) {
   return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
 }
 
-const users = new WeakMap<object, number>()
+interface Users {
+  regions: number
+  readonly calling: CallsUnderWay
+}
+
+/** The regions over each backend. */
+const users = new WeakMap<object, Users>()
+
+function usersOf({ actual }: Backend<CachedValue>): Users {
+  let found = users.get(actual)
+  if (found === undefined) users.set(actual, (found = { regions: 0, calling: callsUnderWay() }))
+  return found
+}
 
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
@@ -73,7 +86,8 @@ export function configureRegion(
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)
-  users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
+  const used = usersOf(chain)
+  used.regions++
   report('configure', () => ({ region: name, backend: chain.name, limits }))
   if (!timersAreReal) noticeFakeTimers()
   let released: Promise<void> | undefined
@@ -97,6 +111,7 @@ export function configureRegion(
       runner: options.asyncCreationRunner,
       signal: closing.signal,
     }),
+    calling: used.calling,
     limits,
     release: () => (released ??= release(state, closing)),
   }
@@ -125,11 +140,11 @@ async function release(
   closing: AbortController,
 ): Promise<void> {
   closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
-  const left = (users.get(backend.actual) ?? 1) - 1
-  users.set(backend.actual, left)
-  if (left > 0) return
-  // Creations under way may still fill; one that never ends must not keep the backend open.
-  await Promise.race([creations.idle(), delay(leaseMs, { ref: false })])
+  const used = usersOf(backend)
+  if (--used.regions > 0) return
+  // Calls and creations under way still need the store; one that never ends must not keep it open.
+  const idle = Promise.all([used.calling.idle(), creations.idle()])
+  await Promise.race([idle, delay(leaseMs, { ref: false })])
   await backend.close()
 }
 

@@ -26,14 +26,25 @@ export function readOne({ chain }: RegionState, key: string): MaybePromise<Cache
 
 /** Continues with the result of `readOne`. */
 export function whenRead<R>(
-  { chain }: RegionState,
+  { chain, calling }: RegionState,
   found: MaybePromise<CachedValue | undefined>,
   next: (entry: CachedValue | undefined) => MaybePromise<R>,
 ): MaybePromise<R> {
-  if (!isPromise(found)) return next(found)
-  return found.then(next, (error) => {
-    throw backendError(chain.name, error)
-  })
+  if (!isPromise(found)) return calling.count(next(found))
+  calling.begin()
+  return found.then(
+    (entry) => {
+      try {
+        return calling.count(next(entry))
+      } finally {
+        calling.end()
+      }
+    },
+    (error) => {
+      calling.end()
+      throw backendError(chain.name, error)
+    },
+  )
 }
 
 /** Whether an entry may be served without asking further, as nearly every hit may. */

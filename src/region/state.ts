@@ -7,6 +7,7 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
 import type { Creation } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
+import type { CallsUnderWay } from './calls.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
@@ -44,6 +45,8 @@ export interface RegionState {
   readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
+  /** The calls under way of all regions over the same backend. */
+  readonly calling: CallsUnderWay
   /** The promises that the backend keeps the region from making, in plain words. */
   readonly limits: readonly string[]
   /** Calls off background renewals; closes the backend if no other region uses it. */
@@ -84,7 +87,11 @@ export function regionHandle(name: string | undefined): RegionHandle {
       return state
     },
     use,
-    operation: (work) => attempt(() => work(use())),
+    operation: (work) =>
+      attempt(() => {
+        const region = use()
+        return region.calling.count(work(region))
+      }),
     replace(next) {
       const former = state
       state = next
