@@ -26,11 +26,13 @@ const STORES: Readonly<
   lmdb: { open: () => wrap(lmdb(join(folder, `${++files}.mdb`)), json(), dependencies()) },
   redis: {
     start: startRedis,
-    open: () => wrap(redis({ url: `redis://127.0.0.1:${server?.port}`, timeout: '20s' }), json(), dependencies()),
+    open: () =>
+      wrap(redis({ url: `redis://127.0.0.1:${server?.port}`, timeout: '20s' }), json(), dependencies()),
   },
   memcached: {
     start: startMemcached,
-    open: () => wrap(memcached({ servers: `127.0.0.1:${server?.port}`, timeout: '20s' }), json(), dependencies()),
+    open: () =>
+      wrap(memcached({ servers: `127.0.0.1:${server?.port}`, timeout: '20s' }), json(), dependencies()),
   },
 }
 
