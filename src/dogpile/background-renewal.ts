@@ -39,7 +39,8 @@ export function renewInBackground<V>(
     // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
     const jobs = live.map(({ token, flight: { key } }) => ({ token, flight: new Flight<V>(key, node) }))
     await runDetached(async () => {
-      const limits = { wait: Number.POSITIVE_INFINITY, deadline: Number.POSITIVE_INFINITY, signal: closing }
+      const never = Number.POSITIVE_INFINITY
+      const limits = { wait: never, deadline: never, patience: never, signal: closing }
       const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
       await creations.createAndFill(jobs, driver)
       await Promise.all(results)

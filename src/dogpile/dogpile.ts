@@ -4,6 +4,7 @@ import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { performance, setTimeout } from '../base/timers.js'
+import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
@@ -105,7 +106,10 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** One deadline for all waiting of a call, however often it starts over. */
   #limitsOf({ wait = this.#wait, signal }: RunOptions<V>): Limits {
-    return { wait, deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait, signal }
+    const now = performance.now()
+    // The creator around this caller holds leases. Another process may wait for one of them in turn.
+    const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
+    return { wait, deadline: now + wait, patience, signal }
   }
 
   async #resolveKeys(
@@ -121,7 +125,8 @@ class SharedCreations<V> implements Dogpile<V> {
     for (let round = 1; pending.length > 0; round++) {
       const lookups = round === 1 && seen !== undefined ? seen : await driver.read(pending)
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
-      const waits = this.#joinOrLead(pending, lookups, alone || round > ROUNDS, results)
+      const apart = alone || round > ROUNDS || performance.now() >= limits.patience
+      const waits = this.#joinOrLead(pending, lookups, apart, results)
       const ends = waits.map(({ flight, leads }) =>
         ignoreRejection(leads ? flight.wait(limits, true) : join(flight, limits, accept)),
       )
@@ -141,7 +146,7 @@ class SharedCreations<V> implements Dogpile<V> {
   /**
    * Adds the values that are there to the results, and starts or joins flights for the rest. Runs without a pause until
    * the last flight is started: a key has one open flight at a time.
-   * @param apart - the caller may not share flights: it is in a transaction, or it has started over often enough
+   * @param apart - the caller may not share flights: it is in a transaction, has started over often enough, or lost patience
    */
   #joinOrLead(
     keys: readonly string[],
@@ -316,6 +321,14 @@ class SharedCreations<V> implements Dogpile<V> {
   idle(): Promise<void> {
     return this.#creations.idle()
   }
+}
+
+/** ms. The longest time for which a creator waits for another process. */
+const PATIENCE = 15_000
+
+/** ms for which a caller inside a creation waits for another process. The rest of its time is for its own creation. */
+function patienceOf(wait: number): number {
+  return Math.min(wait / 4, PATIENCE)
 }
 
 /** For callers without a signal. */

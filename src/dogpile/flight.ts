@@ -10,6 +10,8 @@ export interface Limits {
   readonly wait: number
   /** The same as a moment of `performance.now()`. */
   readonly deadline: number
+  /** The moment at which the caller stops waiting for another process and starts over; Infinity: never. */
+  readonly patience: number
   readonly signal?: AbortSignal | undefined
 }
 
@@ -109,7 +111,7 @@ export class Flight<V> {
       }
       if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
       this.#waiters.add(waiter)
-      this.#arm(deadline)
+      this.#arm(Math.min(deadline, this.creating ? deadline : limits.patience))
     })
   }
 
@@ -142,8 +144,11 @@ export class Flight<V> {
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
     for (const waiter of [...this.#waiters]) {
-      const { deadline, wait } = waiter.limits
-      if (deadline > now) next = Math.min(next, deadline)
+      const { deadline, patience, wait } = waiter.limits
+      if (patience <= now && !this.creating) {
+        waiter.resolve(undefined)
+        this.#giveUp(waiter, late(this.key, wait))
+      } else if (deadline > now) next = Math.min(next, deadline, this.creating ? deadline : patience)
       else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.key, wait))
     }
     this.#arm(next)
