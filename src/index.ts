@@ -31,7 +31,7 @@ export type { BackendProxy, Codec, TransparentProxy } from './chain/proxy.js'
 export { wrap } from './chain/wrap.js'
 export type { CreateOptions, Creation, Creator, MultiCreator } from './creation/types.js'
 export { dep } from './dependencies/dep.js'
-export { dependsOn } from './dependencies/depends-on.js'
+export { type DependsOnOptions, dependsOn } from './dependencies/depends-on.js'
 export type {
   Change,
   Condition,

@@ -24,6 +24,7 @@ export type CorralErrorCode =
   | 'ERR_UNENCODABLE'
   | 'ERR_VALUE_TOO_LARGE'
   | 'ERR_NO_LEDGER'
+  | 'ERR_OUTSIDE_CREATION'
   | 'ERR_AS_OF_MISSING'
   | 'ERR_VERSION'
   | 'ERR_NO_SESSION'

@@ -45,11 +45,15 @@ interface Lead<V> {
   readonly flight: Flight<V>
   /** The value to serve if another process holds the lease. */
   readonly stale?: V
+  /** This caller waits for the renewal in any case, so no runner takes it over. */
+  readonly patient?: boolean
 }
 
 /** A flight that this caller waits for. */
 interface Wait<V> extends Lead<V> {
   readonly leads: boolean
+  /** The flight takes no joiners any more, so this caller starts over once it has ended. */
+  readonly again?: boolean
 }
 
 class SharedCreations<V> implements Dogpile<V> {
@@ -118,7 +122,7 @@ class SharedCreations<V> implements Dogpile<V> {
     options: RunOptions<V>,
     limits: Limits,
   ): Promise<Map<string, V>> {
-    const { seen, signal, accept, alone = false } = options
+    const { seen, signal, accept, onStale, alone = false } = options
     const results = new Map<string, V>()
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
@@ -126,14 +130,14 @@ class SharedCreations<V> implements Dogpile<V> {
       const lookups = round === 1 && seen !== undefined ? seen : await driver.read(pending)
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
       const apart = alone || round > ROUNDS || performance.now() >= limits.patience
-      const waits = this.#joinOrLead(pending, lookups, apart, results)
-      const ends = waits.map(({ flight, leads }) =>
-        ignoreRejection(leads ? flight.wait(limits, true) : join(flight, limits, accept)),
+      const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
+      const ends = waits.map(({ flight, leads, again }) =>
+        ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept)),
       )
       this.#startCreations(waits, driver)
       const ended = await Promise.all(ends)
-      pending = waits.flatMap(({ flight: { key }, ...old }, i) => {
-        const result = ended[i]
+      pending = waits.flatMap(({ flight: { key }, again, ...old }, i) => {
+        const result = again ? undefined : ended[i]
         if (result !== undefined) results.set(key, result.value)
         else if ('stale' in old) results.set(key, old.stale as V)
         else return [key]
@@ -147,12 +151,14 @@ class SharedCreations<V> implements Dogpile<V> {
    * Adds the values that are there to the results, and starts or joins flights for the rest. Runs without a pause until
    * the last flight is started: a key has one open flight at a time.
    * @param apart - the caller may not share flights: it is in a transaction, has started over often enough, or lost patience
+   * @param onStale - see `RunOptions`
    */
   #joinOrLead(
     keys: readonly string[],
     lookups: readonly Lookup<V>[],
     apart: boolean,
     results: Map<string, V>,
+    onStale: RunOptions<V>['onStale'],
   ): readonly Wait<V>[] {
     const waits: Wait<V>[] = []
     const unshared: string[] = []
@@ -160,16 +166,21 @@ class SharedCreations<V> implements Dogpile<V> {
     const unsharedNode = creationNode(this, unshared, true)
     keys.forEach((key, i) => {
       const found = lookups[i] as Lookup<V>
+      const patient = found.state === 'stale' && !apart && onStale !== undefined
+      if (patient) onStale(key)
       const current = this.#flights.get(key)
-      if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
-        results.set(key, found.value)
-      else if (apart || (current?.open && wouldDeadlock(current.node))) {
+      if (found.state === 'fresh') results.set(key, found.value)
+      else if (found.state === 'stale' && current !== undefined) {
+        if (!patient || current.ended || wouldDeadlock(current.node)) results.set(key, found.value)
+        else if (current.open) waits.push({ flight: current, leads: false, stale: found.value })
+        else waits.push({ flight: current, leads: false, again: true })
+      } else if (apart || (current?.open && wouldDeadlock(current.node))) {
         unshared.push(key)
         waits.push({ flight: new Flight(key, unsharedNode), leads: true })
       } else if (current?.open) waits.push({ flight: current, leads: false })
       else {
         const flight = this.#startFlight(key, node)
-        waits.push({ flight, leads: true, ...(found.state === 'stale' && { stale: found.value }) })
+        waits.push({ flight, leads: true, patient, ...(found.state === 'stale' && { stale: found.value }) })
       }
     })
     return waits
@@ -214,7 +225,8 @@ class SharedCreations<V> implements Dogpile<V> {
         const { token, asOf, found } = answer.value
         const lease = { flight, token, asOf }
         if (found?.state === 'fresh') await completeUnused(lease, driver, found.value, flight.readCount)
-        else if (found?.state === 'stale' && 'stale' in old && runner !== undefined) renewals.push(lease)
+        else if (found?.state === 'stale' && 'stale' in old && !old.patient && runner !== undefined)
+          renewals.push(lease)
         else free.push(lease)
       }
     }

@@ -59,6 +59,10 @@ export class Flight<V> {
     return this.#abandoned.signal
   }
 
+  get ended(): boolean {
+    return this.#ended !== undefined
+  }
+
   /** Takes no joiners any more, and no caller finds it. */
   close(): void {
     this.open = false

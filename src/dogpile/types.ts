@@ -47,6 +47,11 @@ export interface RunOptions<V> {
   readonly seen?: readonly Lookup<V>[]
   /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
+  /**
+   * Called for a key of a stale value. The caller then waits for a new value instead of getting the stale one, unless it
+   * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
+   */
+  readonly onStale?: ((key: string) => void) | undefined
   /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
   readonly alone?: boolean
 }

@@ -2,6 +2,7 @@ import type { Arguments } from '../base/any-function.js'
 import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { checkOptions, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { dependsOn } from '../dependencies/depends-on.js'
 import { resolveVersions } from '../ledger/checked-names.js'
@@ -81,7 +82,8 @@ export async function runUncached<V>(
   original: (...args: Arguments) => MaybePromise<V>,
   args: Arguments,
 ): Promise<V> {
-  if (names === undefined || currentScope() === undefined) return original(...args)
+  if (currentScope() === undefined) return runWithoutEntry(async () => original(...args))
+  if (names === undefined) return original(...args)
   const why = `it was made from a result of '${namespace}', run uncached, whose dependencies this region does not track`
   const ahead = await resolveVersions(names.fromArguments(args))
   const asOf = await store.asOf().catch(() => undefined)

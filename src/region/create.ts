@@ -2,6 +2,7 @@ import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Lookup } from '../dogpile/types.js'
@@ -70,7 +71,7 @@ function createOne<T>(
     reads.publish({ region: region.name, key, result: found.state === 'missing' ? 'miss' : 'stale' })
   const plan = () => planOf((_, creation) => asList(creator(creation)), options)
   const inside = currentTransaction()
-  const run = { ...readOptions(options, inside), seen: [found] }
+  const run = { ...readOptions(region, options, inside), seen: [found] }
   return region.dogpile
     .run(key, () => driverOf(region, plan()), run)
     .then(({ entry }) => {
@@ -91,7 +92,8 @@ async function getOrCreateMulti<T>(
   const plan = planOf(creator, options)
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
-  const created = await region.dogpile.runMulti(unique, driverOf(region, plan), readOptions(options, inside))
+  const run = readOptions(region, options, inside)
+  const created = await region.dogpile.runMulti(unique, driverOf(region, plan), run)
   for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
   return keys.map((key) => created.get(key)?.entry.payload as T)
 }
@@ -143,8 +145,9 @@ function runOptions({ wait, signal }: CreateOptions<never>) {
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
-function readOptions(options: CreateOptions<never>, inside: Transaction | undefined) {
-  return { ...runOptions(options), accept: matchesSession, alone: !!inside }
+function readOptions(region: RegionState, options: CreateOptions<never>, inside: Transaction | undefined) {
+  const onStale = renewalOnDemand(region.calls ?? region)
+  return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale }
 }
 
 function asList(value: unknown): MaybePromise<readonly unknown[]> {

@@ -68,11 +68,11 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return runRenewal(at.calls ?? at, async (left) => {
+        return runRenewal(at.calls ?? at, async ({ left, onDemand }) => {
           await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
           const others = left(at.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await at.calls?.repeat(others, renewing)
+          await at.calls?.repeat(others, renewing, onDemand)
         })
       }),
   }

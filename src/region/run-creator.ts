@@ -5,6 +5,7 @@ import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
+import { beginTracked } from '../creation/outside.js'
 import { currentScope, runCollecting } from '../creation/scope.js'
 import type { Creation } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
@@ -40,6 +41,7 @@ export async function runCreator(
     expiresIn: undefined,
     untracked: false,
   }
+  const endTracked = tracker?.tracksDependencies === true ? beginTracked(keys) : undefined
   const began = performance.now()
   let failure: { readonly error: unknown } | undefined
   try {
@@ -49,6 +51,7 @@ export async function runCreator(
     failure = { error }
     throw error
   } finally {
+    endTracked?.()
     report('create', () => ({
       region: region.name,
       keys,
