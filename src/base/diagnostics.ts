@@ -11,15 +11,19 @@ import { processGlobal } from './process-global.js'
  * ```
  */
 export interface Messages {
-  /** A read at a region. */
+  /** A read at a region, of any form. A read of many keys is a message for each of them. */
   read: {
     readonly region: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
     readonly key: string
     readonly result: 'hit' | 'stale' | 'miss'
   }
   /** A creation that ended. Values that could not be stored are reported by `unstored`. */
   create: {
     readonly region: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
     readonly keys: readonly string[]
     readonly milliseconds: number
     readonly outcome: 'made' | 'failed'

@@ -82,9 +82,10 @@ class SharedCreations<V> implements Dogpile<V> {
     const current = options.alone ? undefined : this.#flights.get(key)
     // Most callers of a stampede join here, without the book-keeping of many keys.
     if (options.seen?.[0]?.state === 'missing' && current?.open && !wouldDeadlock(current.node)) {
-      const { signal, accept } = options
+      const { signal, accept, onStale, onJoin } = options
+      onJoin?.()
       return join(current, limits, accept).then((result) =>
-        result ? result.value : this.#runOne(key, driver, { signal, accept }, limits),
+        result ? result.value : this.#runOne(key, driver, { signal, accept, onStale }, limits),
       )
     }
     return this.#runOne(key, driver, options, limits)
@@ -122,7 +123,7 @@ class SharedCreations<V> implements Dogpile<V> {
     options: RunOptions<V>,
     limits: Limits,
   ): Promise<Map<string, V>> {
-    const { seen, signal, accept, onStale, alone = false } = options
+    const { seen, signal, accept, onStale, onJoin, alone = false } = options
     const results = new Map<string, V>()
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
@@ -131,9 +132,10 @@ class SharedCreations<V> implements Dogpile<V> {
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
       const apart = alone || round > ROUNDS || performance.now() >= limits.patience
       const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
-      const ends = waits.map(({ flight, leads, again }) =>
-        ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept)),
-      )
+      const ends = waits.map(({ flight, leads, again }) => {
+        if (!leads && round === 1) onJoin?.()
+        return ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept))
+      })
       this.#startCreations(waits, driver)
       const ended = await Promise.all(ends)
       pending = waits.flatMap(({ flight: { key }, again, ...old }, i) => {

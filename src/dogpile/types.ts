@@ -52,6 +52,8 @@ export interface RunOptions<V> {
    * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
    */
   readonly onStale?: ((key: string) => void) | undefined
+  /** Called for each key that another caller of this process is creating, and that this caller waits for. */
+  readonly onJoin?: (() => void) | undefined
   /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
   readonly alone?: boolean
 }

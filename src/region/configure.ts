@@ -19,6 +19,7 @@ import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import { type CallsUnderWay, callsUnderWay } from './calls.js'
 import { localInvalidation } from './region-invalidator.js'
+import { statsKeeper } from './stats.js'
 import type { Created, RegionState } from './state.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
@@ -50,9 +51,9 @@ export function checkRegionOptions(options: RegionOptions): void {
 
 let unnamed = 0
 
-/** The parts of a region that outlive its configurations; `own` is the name that invalidates everything in the region. */
+/** The parts of a region that outlive its configurations. `own` is the name that invalidates everything in the region. */
 export function identify(name: string | undefined) {
-  return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
+  return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation(), stats: statsKeeper() }
 }
 
 interface Users {
@@ -71,7 +72,7 @@ function usersOf({ actual }: Backend<CachedValue>): Users {
 
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
-  { own, local }: ReturnType<typeof identify>,
+  { own, local, stats }: ReturnType<typeof identify>,
   base: RegionOptions,
   more: ConfigureOptions,
 ): RegionState {
@@ -112,6 +113,7 @@ export function configureRegion(
       signal: closing.signal,
     }),
     calling: used.calling,
+    counters: stats.own,
     limits,
     release: () => (released ??= release(state, closing)),
   }

@@ -1,5 +1,4 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
-import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
@@ -8,13 +7,12 @@ import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Lookup } from '../dogpile/types.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
+import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup, whenRead } from './serve.js'
+import { countRead, isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup, whenRead } from './serve.js'
 import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
-
-const reads = diagnostics('read')
 
 /** The operations that create values: if they are missing or stale, or because the caller says so. */
 export function regionCreations<V>(
@@ -67,8 +65,7 @@ function createOne<T>(
   expiration: number | undefined,
   found: Lookup<Created>,
 ): Promise<T> {
-  if (reads.hasSubscribers)
-    reads.publish({ region: region.name, key, result: found.state === 'missing' ? 'miss' : 'stale' })
+  countRead(region, key, freshnessIn(found))
   const plan = () => planOf((_, creation) => asList(creator(creation)), options)
   const inside = currentTransaction()
   const run = { ...readOptions(region, options, inside), seen: [found] }
@@ -92,10 +89,19 @@ async function getOrCreateMulti<T>(
   const plan = planOf(creator, options)
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
-  const run = readOptions(region, options, inside)
-  const created = await region.dogpile.runMulti(unique, driverOf(region, plan), run)
+  const driver = driverOf(region, plan)
+  const seen = await driver.read(unique)
+  unique.forEach((key, i) => {
+    countRead(region, key, freshnessIn(seen[i] as Lookup<Created>))
+  })
+  const run = { ...readOptions(region, options, inside), seen }
+  const created = await region.dogpile.runMulti(unique, driver, run)
   for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
   return keys.map((key) => created.get(key)?.entry.payload as T)
+}
+
+function freshnessIn({ state }: Lookup<Created>): Freshness {
+  return state === 'missing' ? 'invalid' : state
 }
 
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
@@ -147,7 +153,8 @@ function runOptions({ wait, signal }: CreateOptions<never>) {
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
 function readOptions(region: RegionState, options: CreateOptions<never>, inside: Transaction | undefined) {
   const onStale = renewalOnDemand(region.calls ?? region)
-  return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale }
+  const { onJoin } = region.counters
+  return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale, onJoin }
 }
 
 function asList(value: unknown): MaybePromise<readonly unknown[]> {

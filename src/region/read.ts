@@ -3,7 +3,7 @@ import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import { limitOf } from './checks.js'
-import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit, whenRead } from './serve.js'
+import { countRead, freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit, whenRead } from './serve.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { ReadOptions, Region, ValueMetadata } from './types.js'
 
@@ -72,6 +72,7 @@ async function getValueMetadata<V>(
   const found = await region.backend.get(key)
   const limit = limitOf(read.expirationTime)
   const freshness = await freshnessOf(region, key, found, limit)
+  countRead(region, key, freshness)
   if (found === undefined || freshness === 'invalid') return undefined
   if (freshness === 'stale' && read.ignoreExpiration !== true) return undefined
   recordRead(region, key, found, limit, freshness === 'stale')

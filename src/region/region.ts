@@ -5,7 +5,7 @@ import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
-import type { FunctionStore } from '../functions/types.js'
+import type { CacheMultiOptions, CacheOptions, FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
 import { checkRegionOptions, configureRegion, identify } from './configure.js'
 import { regionCreations } from './create.js'
@@ -14,6 +14,7 @@ import { regionInvalidations } from './invalidate.js'
 import { regionReads } from './read.js'
 import { fromSettings } from './settings-reader.js'
 import { type RegionHandle, regionHandle, titleOf } from './state.js'
+import { countingApart, type StatsKeeper } from './stats.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -37,20 +38,16 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const handle = regionHandle(options.name)
 
   const reads = regionReads<V>(handle)
-  const { refreshMulti, renew, ...creations } = regionCreations<V>(handle)
+  const { getOrCreate, getOrCreateMulti } = regionCreations<V>(handle)
   const operations = {
     ...reads,
-    ...creations,
+    getOrCreate,
+    getOrCreateMulti,
     ...regionWrites<V>(handle),
     ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
   }
-  const store: FunctionStore<V> = {
-    ...operations,
-    refreshMulti,
-    renew,
-    recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
-  }
+  const storeOf = functionStores<V>(handle, operations, identity.stats)
   const { functionKeyGenerator: keys = functionKeyGenerator } = options
   const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
 
@@ -86,9 +83,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       }
     },
     ...operations,
+    stats: identity.stats.stats,
     on: events.on,
-    cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
-    cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(store, cache, multiKeys),
+    cacheOnArguments: (cache) => makeCacheOnArguments<V>(storeOf(cache), cache, keys),
+    cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(storeOf(cache), cache, multiKeys),
     async close() {
       await handle.replace()?.release()
     },
@@ -97,6 +95,23 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const { backend } = options
   if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
   return region
+}
+
+/** The region as the cached functions of a namespace use it: their calls are counted apart. */
+function functionStores<V>(
+  handle: RegionHandle,
+  operations: Pick<Region<V>, 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
+  stats: StatsKeeper,
+): (cache: CacheOptions | CacheMultiOptions) => FunctionStore<V> {
+  return (cache) => {
+    const counting = countingApart(handle, stats.of(cache?.namespace))
+    return {
+      ...operations,
+      ...regionReads<V>(counting),
+      ...regionCreations<V>(counting),
+      recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
+    }
+  }
 }
 
 function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions>): void {

@@ -32,7 +32,7 @@ export async function runCreator(
   signal: AbortSignal,
   leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<Created[]> {
-  const { precise, tracker } = region
+  const { precise, tracker, counters } = region
   const asOf = earliestOf(leases) ?? (await tracker?.asOf([region.own]))
   const record: CreationRecord = {
     startedAt: region.stamp(precise.now()),
@@ -52,10 +52,15 @@ export async function runCreator(
     throw error
   } finally {
     endTracked?.()
+    const milliseconds = performance.now() - began
+    counters.creations++
+    counters.creationMilliseconds += milliseconds
+    if (failure !== undefined) counters.failedCreations++
     report('create', () => ({
       region: region.name,
+      ...(counters.namespace !== undefined && { namespace: counters.namespace }),
       keys,
-      milliseconds: performance.now() - began,
+      milliseconds,
       outcome: failure === undefined ? 'made' : 'failed',
       ...failure,
     }))

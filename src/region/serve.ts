@@ -12,6 +12,7 @@ import type { Freshness } from '../ledger/ledger.js'
 import type { Created, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
+type ReadResult = (typeof RESULTS)[Freshness]
 const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
@@ -68,9 +69,23 @@ export function serveHit<T>(
   entry: CachedValue,
   limit: number | undefined,
 ): T {
-  if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+  region.counters.hits++
+  if (reads.hasSubscribers) publishRead(region, key, 'hit')
   recordRead(region, key, entry, limit, false)
   return entry.payload as T
+}
+
+/** Counts and reports the result of a read. */
+export function countRead(region: RegionState, key: string, freshness: Freshness): void {
+  const { counters } = region
+  if (freshness === 'fresh') counters.hits++
+  else if (freshness === 'stale') counters.stale++
+  else counters.misses++
+  if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness])
+}
+
+function publishRead({ name, counters: { namespace } }: RegionState, key: string, result: ReadResult): void {
+  reads.publish({ region: name, ...(namespace !== undefined && { namespace }), key, result })
 }
 
 /** The payload of an entry, if it is fresh enough. */
@@ -82,7 +97,7 @@ export function serve<V>(
   staleToo = false,
 ): MaybePromise<V | NoValue> {
   return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
-    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: RESULTS[freshness] })
+    countRead(region, key, freshness)
     if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
     recordRead(region, key, found as CachedValue, expiration, freshness === 'stale')
     return (found as CachedValue).payload as V

@@ -9,6 +9,7 @@ import type { Creation } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
 import type { RegionInvalidator } from './region-invalidator.js'
+import type { Counters } from './stats.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
 export interface Created {
@@ -47,6 +48,8 @@ export interface RegionState {
   readonly dogpile: Dogpile<Created>
   /** The calls under way of all regions over the same backend. */
   readonly calling: CallsUnderWay
+  /** Counts the reads and creations of the caller. */
+  readonly counters: Counters
   /** The promises that the backend keeps the region from making, in plain words. */
   readonly limits: readonly string[]
   /** Calls off background renewals; closes the backend if no other region uses it. */

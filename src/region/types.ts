@@ -18,6 +18,7 @@ import type {
 import type { InvalidationMode } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
+import type { RegionStats } from './stats.js'
 
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
@@ -167,6 +168,9 @@ export interface Region<V = unknown> {
 
   /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>
+
+  /** Counts of reads and creations in this process, in all and for each namespace. Hits cost an increment. */
+  stats(): RegionStats
 
   /** Whether somebody is creating the key. Takes no lock. */
   keyIsLocked(key: string): Promise<boolean>

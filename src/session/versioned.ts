@@ -241,13 +241,15 @@ function handingUp(namespace: string, present: (argsText: string) => MaybePromis
 
 /** The function as one of a version and its arguments, cached in the region. */
 function storedByVersion(
-  { expirationTime = '1h', wait, shouldCache }: Options,
+  { namespace, expirationTime = '1h', wait, shouldCache }: Options,
   fn: Wrapped,
   home: Region,
   keyOf: (...args: Arguments) => string,
   groupOf: (args: Arguments) => string,
 ): CachedFunction<[token: unknown, ...args: Arguments], unknown> {
   return home.cacheOnArguments({
+    // For statistics: the keys have it already.
+    namespace,
     functionKeyGenerator:
       () =>
       (token, ...args) =>

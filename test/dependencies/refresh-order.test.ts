@@ -1,8 +1,12 @@
 /** refreshDependencies renews nested values from the inside out, so that each creator runs once and on renewed parts. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
+  type BackendProxy,
+  type CachedValue,
+  delegate,
   dep,
   inBackground,
   makeRegion,
@@ -11,7 +15,7 @@ import {
   type RegionOptions,
   wrap,
 } from '../../src/index.js'
-import { turn } from '../support/waiting.js'
+import { deferred, turn } from '../support/waiting.js'
 import { onStores } from './stores.js'
 
 const USER = dep.group('user', 1)
@@ -85,6 +89,66 @@ describe('a refresh of nested functions', () => {
     expect(runs).toHaveLength(21)
     expect(new Set(runs).size).toBe(21)
     for (const whole of wholes) expect(await whole.get(1)).toBe('<new>')
+  })
+
+  it('runs a part that another creator needs in the context of the refresh, not in that of the creator', async () => {
+    const { region } = site()
+    const tenants = new AsyncLocalStorage<string>()
+    const seen: (string | undefined)[] = []
+    const part: { read?: (id: number) => Promise<string> } = {}
+    const wholes = Array.from({ length: 20 }, (_, i) =>
+      region.cacheOnArguments({ namespace: `whole ${i}`, ...ofUser })((id: number) =>
+        tenants.run(`whole ${i}`, async () => (await part.read?.(id)) ?? 'none yet'),
+      ),
+    )
+    for (const whole of wholes) await whole(1)
+    const cached = region.cacheOnArguments({ namespace: 'part', ...ofUser })(async (_: number) => {
+      seen.push(tenants.getStore())
+      return 'part'
+    })
+    await tenants.run('first call', () => cached(1))
+    part.read = cached
+    await tenants.run('refresh', () => region.refreshDependencies(USER))
+    expect(seen).toEqual(['first call', 'refresh'])
+  })
+
+  it('never takes a value that was softly invalidated after it was stored', async () => {
+    const reply = deferred<void>()
+    const stored = deferred<void>()
+    let holding = false
+    const slow: BackendProxy<CachedValue> = (next) =>
+      delegate(next, {
+        async set(key, value, options) {
+          const outcome = await next.set(key, value, options)
+          if (holding) {
+            holding = false
+            stored.resolve()
+            await reply.promise
+          }
+          return outcome
+        },
+      })
+    const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), slow, dependencies()) })
+    let version = 1
+    const go = deferred<void>()
+    const part = region.cacheOnArguments({ namespace: 'part', ...ofUser })(async (_: number) => `v${version}`)
+    const whole = region.cacheOnArguments({ namespace: 'whole', ...ofUser })(async (id: number) => {
+      if (version > 1) await go.promise
+      return `<${await part(id)}>`
+    })
+    await whole(1)
+    version = 2
+    holding = true
+    const refreshed = region.refreshDependencies(USER)
+    await stored.promise
+    version = 3
+    await region.invalidateDependencies(USER, 'soft')
+    go.resolve()
+    await turn()
+    reply.resolve()
+    await refreshed
+    expect(await whole(1)).toBe('<v3>')
+    expect(await whole.get(1)).toBe('<v3>')
   })
 
   it('runs each once through a function that declares nothing ahead', async () => {
