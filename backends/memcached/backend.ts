@@ -30,6 +30,7 @@ export function backendOver(commands: Commands, timeout: number): Backend<Bytes>
     ...entriesOf({ items, leases, ledger, waiters, timeout }),
     ...leases,
     ledger,
+    ping: () => commands.ping(),
     close() {
       waiters.close()
       commands.close()

@@ -96,6 +96,8 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
     ...failurePolicy({ reads, writes, lease, ledger, recovery, failOpen: settings.failOpen }),
+    // Not by a read: with `failOpen` it hides an outage.
+    ping: () => connection.run(async (client) => void (await client.ping())),
     close: () => (closing ??= close()),
   })
   const drain = closable(backend, () => reads.isBusy || connection.isBusy)

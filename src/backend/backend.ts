@@ -84,6 +84,11 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   getMulti?(keys: readonly string[]): MaybePromise<readonly (T | undefined)[]>
   setMulti?(writes: readonly Write<T>[]): MaybePromise<readonly Outcome[]>
   deleteMulti?(keys: readonly string[]): MaybePromise<void>
+  /**
+   * Rejects if the store cannot be reached, for `region.ready()`. Needed where `get` hides an outage. @default a `get` of
+   * one key
+   */
+  ping?(): MaybePromise<void>
   close?(): MaybePromise<void>
   /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
   readonly ledger?: Ledger | undefined

@@ -18,7 +18,9 @@ import { leaseFor } from './local-lease.js'
 
 const REQUIRED: readonly string[] = ['get', 'set', 'delete']
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
-const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'close', 'mutex'] as const
+const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'mutex'] as const
+/** The key that a `ping` reads in a store without one of its own. */
+const PROBE = '~ping'
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 'timeout', 'stores']
 
 /**
@@ -95,6 +97,7 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
               () => store.release(key, token),
             ) as MaybePromise<Granted<T>>)
       }),
+    ping: () => (spec.ping === undefined ? andThen(get(PROBE), () => undefined) : spec.ping()),
     close: () => spec.close?.(),
     ledger,
     tracker: spec.tracker,

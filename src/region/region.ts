@@ -123,8 +123,18 @@ function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions
 }
 
 /** The operations that only ask. */
-function regionQuestions({ operation }: RegionHandle): Pick<Region, 'asOf' | 'explain' | 'keyIsLocked'> {
+function regionQuestions({
+  operation,
+}: RegionHandle): Pick<Region, 'ready' | 'asOf' | 'explain' | 'keyIsLocked'> {
   return {
+    ready: () =>
+      operation(({ backend }) => backend.ping()).then(
+        () => true,
+        (error: unknown) => {
+          report('failure', () => ({ where: 'ready', error }))
+          return false
+        },
+      ),
     asOf: () => operation((region) => expectTracker(region).asOf([region.own])),
     explain: (key) =>
       operation((region) => {

@@ -169,6 +169,11 @@ export interface Region<V = unknown> {
   /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>
 
+  /**
+   * Whether the store can be reached, for a readiness probe. Never rejects: the failure is reported on `corral:failure`.
+   * `false` also before the region is configured and after it was closed.
+   */
+  ready(): Promise<boolean>
   /** Counts of reads and creations in this process, in all and for each namespace. Hits cost an increment. */
   stats(): RegionStats
 
