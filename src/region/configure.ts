@@ -19,8 +19,8 @@ import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import { type CallsUnderWay, callsUnderWay } from './calls.js'
 import { localInvalidation } from './region-invalidator.js'
-import { statsKeeper } from './stats.js'
 import type { Created, RegionState } from './state.js'
+import { statsKeeper } from './stats.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
 const LEASE = { ms: expectDuration, wait: expectDuration }

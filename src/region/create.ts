@@ -10,7 +10,16 @@ import type { FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { countRead, isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup, whenRead } from './serve.js'
+import {
+  countRead,
+  isFreshHit,
+  matchesSession,
+  readOne,
+  recordRead,
+  serveHit,
+  toLookup,
+  whenRead,
+} from './serve.js'
 import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 

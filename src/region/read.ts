@@ -3,7 +3,16 @@ import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { checkKey, checkKeys } from '../functions/keys.js'
 import { limitOf } from './checks.js'
-import { countRead, freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit, whenRead } from './serve.js'
+import {
+  countRead,
+  freshnessOf,
+  isFreshHit,
+  readOne,
+  recordRead,
+  serve,
+  serveHit,
+  whenRead,
+} from './serve.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { ReadOptions, Region, ValueMetadata } from './types.js'
 

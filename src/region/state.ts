@@ -103,3 +103,23 @@ export function regionHandle(name: string | undefined): RegionHandle {
     },
   }
 }
+
+/** The same region for the cached functions of a namespace, whose calls are counted apart. */
+export function countingApart(handle: RegionHandle, counters: Counters): RegionHandle {
+  let base: RegionState | undefined
+  let own: RegionState | undefined
+  const use = (): RegionState => {
+    const state = handle.use()
+    if (state === base && own !== undefined) return own
+    base = state
+    return (own = { ...state, counters })
+  }
+  return {
+    get state() {
+      return handle.state
+    },
+    use,
+    operation: (work) => attempt(() => work(use())),
+    replace: handle.replace,
+  }
+}

@@ -1,7 +1,5 @@
 /** Counts the reads and creations of a region. A hit costs one increment. */
 import { preciseClock } from '../base/clock.js'
-import { attempt } from '../base/maybe-promise.js'
-import type { RegionHandle, RegionState } from './state.js'
 
 /**
  * Reads and creations since the region was made, in this process. The numbers only grow, so that a monitor can compute
@@ -121,25 +119,5 @@ function sumOf(all: readonly Counters[]): ReadStats {
     failedCreations: sum('failedCreations'),
     creationMilliseconds: sum('creationMilliseconds'),
     hitRatio: hits / Math.max(hits + stale + misses, 1),
-  }
-}
-
-/** The same region for the cached functions of a namespace, whose calls are counted apart. */
-export function countingApart(handle: RegionHandle, counters: Counters): RegionHandle {
-  let base: RegionState | undefined
-  let own: RegionState | undefined
-  const use = (): RegionState => {
-    const state = handle.use()
-    if (state === base && own !== undefined) return own
-    base = state
-    return (own = { ...state, counters })
-  }
-  return {
-    get state() {
-      return handle.state
-    },
-    use,
-    operation: (work) => attempt(() => work(use())),
-    replace: handle.replace,
   }
 }

@@ -17,8 +17,8 @@ import {
   defineBackend,
   diagnostics,
   intercept,
-  makeRegion,
   type Messages,
+  makeRegion,
   wrap,
 } from '../../src/index.js'
 import { freePort, startMemcached, startRedis } from '../support/servers.js'
@@ -43,8 +43,7 @@ async function failuresOf(run: () => Promise<unknown>) {
 }
 
 const open = (backend: Backend<CachedValue>) => makeRegion({ name: 'r', backend })
-const overBytes = (backend: Backend<Bytes>) =>
-  open(wrap(backend, msgpack(), prefix('p:'), dependencies()))
+const overBytes = (backend: Backend<Bytes>) => open(wrap(backend, msgpack(), prefix('p:'), dependencies()))
 
 describe('ready()', () => {
   it.each<[string, () => Backend<CachedValue>]>([
@@ -79,8 +78,14 @@ describe('ready()', () => {
     const reads = open(defineBackend<CachedValue>({ ...threeMethods(), get: broken }))
     const pings = open(defineBackend<CachedValue>({ ...threeMethods(), get: broken, ping: () => {} }))
     const away = open(defineBackend<CachedValue>({ ...threeMethods(), ping: async () => broken() }))
-    expect(await Promise.all([reads, pings, away].map((region) => region.ready()))).toEqual([false, true, false])
-    expect(await failuresOf(() => away.ready())).toMatchObject([{ code: 'ERR_BACKEND', cause: { message: 'away' } }])
+    expect(await Promise.all([reads, pings, away].map((region) => region.ready()))).toEqual([
+      false,
+      true,
+      false,
+    ])
+    expect(await failuresOf(() => away.ready())).toMatchObject([
+      { code: 'ERR_BACKEND', cause: { message: 'away' } },
+    ])
   })
 
   it('ends with the deadline of the store', async () => {
@@ -104,16 +109,19 @@ describe('ready()', () => {
 })
 
 describe.skipIf(redisServer === null)('ready() over Redis', () => {
-  it.each([false, true])('is true while the server runs, and false without it; failOpen: %s', async (failOpen) => {
-    const server = await startRedis({})
-    const region = overBytes(redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '10s', failOpen }))
-    expect(await region.ready()).toBe(true)
-    await server.stop()
-    const away = overBytes(redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '1s', failOpen }))
-    expect(await away.ready()).toBe(false)
-    expect(await region.ready()).toBe(false)
-    await Promise.all([region.close(), away.close()])
-  })
+  it.each([false, true])(
+    'is true while the server runs, and false without it; failOpen: %s',
+    async (failOpen) => {
+      const server = await startRedis({})
+      const region = overBytes(redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '10s', failOpen }))
+      expect(await region.ready()).toBe(true)
+      await server.stop()
+      const away = overBytes(redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '1s', failOpen }))
+      expect(await away.ready()).toBe(false)
+      expect(await region.ready()).toBe(false)
+      await Promise.all([region.close(), away.close()])
+    },
+  )
 })
 
 describe.skipIf(memcachedServer === null)('ready() over memcached', () => {

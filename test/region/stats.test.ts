@@ -6,8 +6,8 @@ import {
   dep,
   diagnostics,
   inBackground,
-  makeRegion,
   type Messages,
+  makeRegion,
   type ReadStats,
   type Region,
   type RegionStats,
@@ -61,17 +61,25 @@ const FORMS: Readonly<Record<string, (region: Region<string>) => unknown>> = {
   'a cached function': (region) =>
     region.cacheOnArguments({ namespace: 'f', functionKeyGenerator: () => () => 'key' })(async () => 'new')(),
   'get of a cached function': (region) =>
-    region.cacheOnArguments({ namespace: 'f', functionKeyGenerator: () => () => 'key' })(async () => 'new').get(),
+    region
+      .cacheOnArguments({ namespace: 'f', functionKeyGenerator: () => () => 'key' })(async () => 'new')
+      .get(),
   'a cached function of many ids': (region) =>
-    region.cacheMultiOnArguments({ namespace: 'f', functionMultiKeyGenerator: () => () => ['key'] })(async (..._: number[]) => [
-      'new',
-    ])(1),
+    region.cacheMultiOnArguments({ namespace: 'f', functionMultiKeyGenerator: () => () => ['key'] })(
+      async (..._: number[]) => ['new'],
+    )(1),
   'get of a cached function of many ids': (region) =>
     region
-      .cacheMultiOnArguments({ namespace: 'f', functionMultiKeyGenerator: () => () => ['key'] })(async (..._: number[]) => ['new'])
+      .cacheMultiOnArguments({ namespace: 'f', functionMultiKeyGenerator: () => () => ['key'] })(
+        async (..._: number[]) => ['new'],
+      )
       .get(1),
   'a cached method': (region) => {
-    const cached = region.cacheOnArguments({ namespace: 'f', self: 'shared', functionKeyGenerator: () => () => 'key' })
+    const cached = region.cacheOnArguments({
+      namespace: 'f',
+      self: 'shared',
+      functionKeyGenerator: () => () => 'key',
+    })
     class Shop {
       @cached
       async name(): Promise<string> {
@@ -182,7 +190,9 @@ describe('creations', () => {
 
   it('that refreshDependencies repeats are counted in their namespace', async () => {
     const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
-    const cached = region.cacheOnArguments({ namespace: 'f', dependencies: () => dep.tag('t') })(async () => 'value')
+    const cached = region.cacheOnArguments({ namespace: 'f', dependencies: () => dep.tag('t') })(
+      async () => 'value',
+    )
     await cached()
     await region.refreshDependencies(dep.tag('t'))
     expect(region.stats().namespaces.f).toMatchObject({ misses: 1, creations: 2 })
@@ -193,7 +203,9 @@ describe('the statistics of a namespace', () => {
   it('are a part of those of the region', async () => {
     const { region } = openMemory<string>()
     const one = region.cacheOnArguments({ namespace: 'one' })(async (id: number) => `${id}`)
-    const many = region.cacheMultiOnArguments({ namespace: 'many' })(async (...ids: number[]) => ids.map(String))
+    const many = region.cacheMultiOnArguments({ namespace: 'many' })(async (...ids: number[]) =>
+      ids.map(String),
+    )
     await one(1)
     await one(1)
     await one.get(2)
