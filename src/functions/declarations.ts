@@ -4,8 +4,7 @@ import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { checkOptions, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
 import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
-import { dependsOn } from '../dependencies/depends-on.js'
-import { resolveVersions } from '../ledger/checked-names.js'
+import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
 import type { CacheMultiOptions, CacheOptions, FunctionStore } from './types.js'
 
@@ -93,7 +92,8 @@ export async function runUncached<V>(
     else {
       // Names mean something only in the ledger in which they are invalidated: its epoch tells it from other ledgers.
       collector.inherit({ epoch: asOf.epoch, groups: [] }, true)
-      dependsOn(list)
+      refuseVersions(list)
+      collector.add(list)
     }
   }
   handUp(ahead)

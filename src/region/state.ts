@@ -119,7 +119,7 @@ export function countingApart(handle: RegionHandle, counters: Counters): RegionH
       return handle.state
     },
     use,
-    operation: (work) => attempt(() => work(use())),
+    operation: (work) => handle.operation(() => work(use())),
     replace: handle.replace,
   }
 }
