@@ -90,8 +90,10 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     open: async () => passed ?? openStandalone(given as string, {}),
     isOurs: passed === undefined,
     timeout,
-    maxPending: 10_000,
+    maxPending: 1_000,
+    maxWaiting: 100_000,
     breaker: undefined,
+    failFast: false,
   })
   const subscriptions = new Set<BusSubscription>()
   return {

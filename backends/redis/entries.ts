@@ -1,7 +1,7 @@
 import type { Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
-import { inBatches } from './client/batches.js'
+import { inBatches } from '../../src/base/in-batches.js'
 import { asError } from './client/errors.js'
 import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'

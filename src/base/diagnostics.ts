@@ -55,7 +55,13 @@ export interface Messages {
   /** A value that was created but not stored, and the reason. */
   unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
   /** A failure that had no caller to be thrown at. */
-  failure: { readonly where: string; readonly key?: string | undefined; readonly error: unknown }
+  failure: {
+    readonly where: string
+    readonly key?: string | undefined
+    readonly error: unknown
+    /** The number of failures since the last message, where a store that is away causes many: this one is the latest. */
+    readonly count?: number
+  }
   /** A configured region, and the promises that its backend cannot keep. */
   configure: {
     readonly region: string | undefined
@@ -88,6 +94,37 @@ export function report<K extends keyof Messages>(kind: K, make: () => Messages[K
   const target = diagnostics(kind)
   if (target.hasSubscribers) target.publish(make())
 }
+
+/** ms between messages about a state that lasts. */
+const INTERVAL = 10_000
+
+/**
+ * Reports the failures of one state, such as a store that is away: the first one at once, later ones as a count, one
+ * message for each interval. `over` tells that the state has ended, and returns the number of failures since the last message.
+ */
+export function failureLog(now: () => number = () => performance.now()) {
+  let reportedAt: number | undefined
+  let count = 0
+  return {
+    failed(make: () => Messages['failure']): void {
+      count++
+      if (reportedAt !== undefined && now() - reportedAt < INTERVAL) return
+      const since = count
+      report('failure', () => (since === 1 ? make() : { ...make(), count: since }))
+      reportedAt = now()
+      count = 0
+    },
+    /** `undefined`: no failure was reported. */
+    over(): number | undefined {
+      const unreported = reportedAt === undefined ? undefined : count
+      reportedAt = undefined
+      count = 0
+      return unreported
+    },
+  }
+}
+
+export type FailureLog = ReturnType<typeof failureLog>
 
 let undecodable = 0
 

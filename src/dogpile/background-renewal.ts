@@ -1,5 +1,6 @@
 import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
+import { inBatches } from '../base/in-batches.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
@@ -29,9 +30,7 @@ export function renewInBackground<V>(
   const keys = leases.map(({ flight }) => flight.key)
   const background = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
-    const still = await Promise.all(
-      leases.map(({ flight, token }) => driver.renew?.(flight.key, token) ?? true),
-    )
+    const still = await inBatches(leases, ({ flight, token }) => driver.renew?.(flight.key, token) ?? true)
     const live = leases.filter((_, i) => still[i])
     if (closing.aborted) return releaseLeases(live, driver)
     const liveKeys = live.map(({ flight }) => flight.key)

@@ -1,5 +1,6 @@
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
+import { inBatches } from '../base/in-batches.js'
 import { clearInterval, setInterval } from '../base/timers.js'
 import { runInScope } from '../creation/wait-graph.js'
 import type { Flight } from './flight.js'
@@ -70,9 +71,7 @@ function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>,
       report('failure', () => ({ where: 'renew', key, error }))
     }
   }
-  const timer = setInterval(() => {
-    for (const lease of leases) void renew(lease)
-  }, every)
+  const timer = setInterval(() => void inBatches(leases, renew), every)
   timer.unref()
   return () => clearInterval(timer)
 }
@@ -89,7 +88,7 @@ export async function releaseLeases<V>(
       report('failure', () => ({ where: 'release', key, error }))
     }
   }
-  await Promise.all(leases.map(release))
+  await inBatches(leases, release)
 }
 
 /** Aborted when no caller waits for any of the keys. */

@@ -1,6 +1,7 @@
 import type { Acquired, Denied } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
+import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { performance, setTimeout } from '../base/timers.js'
@@ -214,7 +215,7 @@ class SharedCreations<V> implements Dogpile<V> {
   /** Asks for the leases of the keys, and creates in one creation what is granted and not fresh by then. Never rejects. */
   async #createLeased(leads: readonly Lead<V>[], driver: DogpileDriver<V>): Promise<void> {
     const runner = this.#runner
-    const answers = await Promise.allSettled(leads.map(({ flight }) => this.#ask(flight, driver)))
+    const answers = await settledInBatches(leads, ({ flight }) => this.#ask(flight, driver))
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
     for (const [i, { flight, ...old }] of leads.entries()) {
@@ -302,7 +303,7 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** Takes every lease first, then creates once: a creation that an invalidation voids must begin after it was fenced. */
   async #stealAndCreate(flights: readonly Flight<V>[], driver: DogpileDriver<V>): Promise<void> {
-    const answers = await Promise.allSettled(flights.map((flight) => steal(driver, flight)))
+    const answers = await settledInBatches(flights, (flight) => steal(driver, flight))
     const held: HeldLease<V>[] = []
     let failure: unknown
     for (const answer of answers) {

@@ -4,6 +4,7 @@ import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
+import { inBatches } from '../base/in-batches.js'
 import { attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
 import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
@@ -77,11 +78,7 @@ export function withMembers<V>(
     invalidate: Object.assign(
       withKeys((keys) => store.deleteMulti(keys), nothing, true),
       {
-        soft: withKeys(
-          (keys) => Promise.all(keys.map((key) => store.expire(key))).then(nothing),
-          nothing,
-          true,
-        ),
+        soft: withKeys((keys) => inBatches(keys, (key) => store.expire(key)).then(nothing), nothing, true),
       },
     ),
   })

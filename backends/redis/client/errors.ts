@@ -13,6 +13,19 @@ export function wasNotExecuted(error: unknown): boolean {
   return error instanceof Error && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
 }
 
+const unsent = new WeakSet<Error>()
+
+/** Marks the failure of a command that was never sent. */
+export function markUnsent<E extends Error>(error: E): E {
+  unsent.add(error)
+  return error
+}
+
+/** Whether the server may still carry out a command that failed. */
+export function mayRunLater(error: unknown): boolean {
+  return isUnreachable(error) && !unsent.has(error as Error)
+}
+
 /** The keys of a slot that moves are not all on one node; ioredis has its own words for it after many attempts. */
 export function isTryAgain(error: unknown): boolean {
   return error instanceof Error && /\bTRYAGAIN\b/.test(error.message)

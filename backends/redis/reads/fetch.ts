@@ -18,7 +18,7 @@ const MOVING = 10_000
 
 /** How keys are fetched: a lone one by `GET`, more by `MGET`. */
 export function standaloneFetch(connection: RedisConnection): FetchKeys {
-  return (keys, until) => connection.run((client) => fetch(client, keys), false, until)
+  return (keys, until) => connection.run((client) => fetch(client, keys), { until })
 }
 
 /** On a cluster: one `MGET` for each slot, one round trip for each node. */
@@ -44,11 +44,14 @@ export function clusterFetch(connection: RedisConnection, prefix: string) {
   }
   /** One node's failure is not the others'. */
   const alone = (group: SlotGroup, until: number): Promise<readonly Fetched[]> =>
-    connection.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
+    connection
+      .run((client) => fetchGroup(client, group), { until, key: group.keys[0] })
+      .catch((error) => failed(group, error))
   const together = async (groups: readonly SlotGroup[], until: number) => {
     let found: readonly (readonly Fetched[] | undefined)[] = []
     try {
-      if (groups.length > 1) found = await connection.run((client) => pipeline(client, groups), false, until)
+      if (groups.length > 1)
+        found = await connection.run((client) => pipeline(client, groups), { until, key: groups[0]?.keys[0] })
     } catch (error) {
       // No server replies. ioredis also refuses to repeat a pipeline whose keys belong to several nodes by now.
       if (isUnreachable(error)) return groups.map((group) => failed(group, error))

@@ -47,7 +47,7 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
   })
 
   it('reads that wait are bounded in number', async () => {
-    const backend = at().open({ timeout: '500ms', maxBatch: 1, maxPending: 10, breaker: false })
+    const backend = at().open({ timeout: '500ms', maxBatch: 1, maxWaiting: 10, breaker: false })
     await backend.get('warm')
     const fates = await frozen(() =>
       Promise.all(Array.from({ length: 20 }, (_, i) => fate(backend.get(`one of many ${i}`)))),

@@ -297,7 +297,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
   })
 
   it('bounds how much may wait', async () => {
-    const backend = at().open({ timeout: '300ms', maxPending: 5, breaker: false })
+    const backend = at().open({ timeout: '300ms', maxPending: 2, maxWaiting: 3, breaker: false })
     const [server] = at().servers
     await backend.get('x')
     await server?.kill('SIGSTOP')
