@@ -8,6 +8,10 @@ export class Fifo<T> {
     return this.#items.length - this.#head
   }
 
+  all(): readonly T[] {
+    return this.#items.slice(this.#head)
+  }
+
   push(item: T): void {
     this.#items.push(item)
   }
