@@ -93,12 +93,7 @@ withRedis('failOpen', standalone, (at) => {
     const proxy = await faultProxy({ port: at().servers[0]?.port ?? 0 })
     const region = open({ url: `redis://127.0.0.1:${proxy.port}`, timeout: FOR_EVER })
     opened.unshift(proxy)
-    const invalidations = [
-      () => region.delete('k'),
-      () => region.expire('k'),
-      () => region.invalidate(),
-      () => region.invalidateDependencies(dep.tag('t')),
-    ]
+    const invalidations = [() => region.delete('k'), () => region.expire('k'), () => region.invalidate()]
     for (const invalidate of invalidations) {
       await region.set('k', 5)
       proxy.set({ kind: 'refuse' })
