@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
-import { turn } from '../../support/waiting.js'
+import { turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
 
@@ -56,7 +56,7 @@ withRedis('commands that wait for their turn', standalone, (at) => {
   it('are bounded in number, and have one timeout when the server hangs', async () => {
     const backend = at().open({ timeout: '500ms', maxPending: 2, maxWaiting: 3, breaker: false })
     const [server] = at().servers
-    await backend.get('warm')
+    await until(async () => (await backend.get('warm')) === undefined)
     await server?.kill('SIGSTOP')
     const codes = await Promise.all(
       Array.from({ length: 9 }, async (_, i) => {
@@ -96,7 +96,7 @@ withRedis('commands that wait for their turn', standalone, (at) => {
     const tenant = new AsyncLocalStorage<number>()
     const seen: (number | undefined)[] = []
     const backend = at().open({ maxPending: 1 })
-    await backend.get('warm')
+    await until(async () => (await backend.get('warm')) === undefined)
     const { admin } = at()
     const client = admin as unknown as { evalsha(...given: unknown[]): unknown }
     const evalsha = client.evalsha.bind(client)
