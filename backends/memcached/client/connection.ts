@@ -124,8 +124,7 @@ export class Connection {
   send(call: Call): void {
     // After the microtasks of this turn: their commands travel in the same packet.
     this.#waiting.push(call)
-    if (this.#waiting.size === 1 && this.#ready) process.nextTick(() => this.#flush())
-    if (this.#waiting.push(call) === 1 && this.#ready) nextTick(() => this.#flush())
+    if (this.#waiting.size === 1 && this.#ready) nextTick(() => this.#flush())
     if (this.#watch === undefined) this.#watchOldest()
   }
 

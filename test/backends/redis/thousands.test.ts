@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it } from 'vitest'
 import { json } from '../../../proxies/json.js'
+import { performance as clock } from '../../../src/base/timers.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
@@ -73,7 +74,6 @@ withRedis('commands that wait for their turn', standalone, (at) => {
   })
 
   it('wait longer than one timeout as long as replies come', async () => {
-    const { performance: clock } = globalThis
     const now = clock.now.bind(clock)
     let ahead = 0
     clock.now = () => now() + ahead
