@@ -110,7 +110,7 @@ for (const [kind, { start, open }] of Object.entries(STORES))
 describe('a process', () => {
   let program: Program
   beforeAll(async () => {
-    program = await bundleProgram('test/region/ending.ts')
+    program = await bundleProgram('test/region/peer-ending.ts')
   })
   afterAll(() => program.end())
 
