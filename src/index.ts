@@ -43,7 +43,7 @@ export type {
 } from './dependencies/scopes.js'
 export * from './dogpile/runner.js'
 export type { Listener } from './events/emitter.js'
-export type { InvalidationReason, MissedEvents } from './events/event-source.js'
+export type { MissedEvents } from './events/event-source.js'
 export type { Invalidation, RegionEvents } from './events/invalidation-events.js'
 export { methodOf } from './functions/cached-method.js'
 export {
@@ -58,15 +58,24 @@ export type {
   CachedFunction,
   CachedMapFunction,
   CachedMultiFunction,
-  CacheMapOnArguments,
   CacheMultiOnArguments,
   CacheMultiOptions,
   CacheOnArguments,
   CacheOptions,
+  CallOptions,
   Invalidate,
+  ResultLifetime,
+  SetOutcome,
 } from './functions/types.js'
 export { type EpochStore, epochLedger } from './ledger/epoch-ledger.js'
-export type { Freshness, InvalidationMode, Ledger, LedgerReading, Stamp } from './ledger/ledger.js'
+export type {
+  Freshness,
+  InvalidationMode,
+  InvalidationReason,
+  Ledger,
+  LedgerReading,
+  Stamp,
+} from './ledger/ledger.js'
 export { memoryLedger } from './ledger/memory-ledger.js'
 export type { IdPart } from './ledger/names.js'
 export type { DependencyGroup, DependencySnapshot, LedgerTime } from './ledger/snapshot.js'

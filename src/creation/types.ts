@@ -26,9 +26,10 @@ export interface Creation {
   readonly signal: AbortSignal
   /**
    * Gives the entry its own expiration time, from facts that the creator learnt. A number is ms.
-   * @throws CorralError `ERR_OPTION` for an invalid duration.
+   * @param key - one key of the creation. @default all of them
+   * @throws CorralError `ERR_OPTION` for an invalid duration; `ERR_KEY` for a key of no creation.
    */
-  expireIn(duration: Duration): void
+  expireIn(duration: Duration, key?: string): void
   /**
    * Declares the dependencies of one key's value; the function `dependsOn` declares for all keys of the creation.
    * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.

@@ -1,50 +1,61 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
-import { expectDuration } from '../base/duration.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectOneOf, expectThat, type OptionCheck } from '../base/options.js'
-import { cachedMethod } from './cached-method.js'
+import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
+import { countsArguments } from './arity.js'
+import { cachedMethod, decorated } from './cached-method.js'
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
-import type { CacheOnArguments, CacheOptions, FunctionStore } from './types.js'
+import type { CacheOptions, FunctionStore } from './types.js'
 
-/** `region.cacheOnArguments(options)`: caches functions of one value, and methods. */
+/** `region.cacheOnArguments(fn, options)`, or `(options)` for a function or decorator that does the rest. */
 export function makeCacheOnArguments<V>(
-  store: FunctionStore<V>,
-  options: CacheOptions,
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionKeyGenerator,
-): CacheOnArguments<V> {
+  [first, second]: Arguments,
+): unknown {
+  return typeof first === 'function'
+    ? cacher(storeOf, regional, second as CacheOptions)(first as AnyFunction)
+    : cacher(storeOf, regional, first as CacheOptions)
+}
+
+function cacher<V>(
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
+  regional: FunctionKeyGenerator,
+  options: CacheOptions,
+): (...given: Arguments) => unknown {
   const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
   const { key, self } = options
   const generator = options.functionKeyGenerator ?? (key === undefined ? regional : functionKeyGenerator)
   const namespace = checkNamespace(options.namespace, generator === functionKeyGenerator)
+  const store = storeOf(options.namespace)
 
-  const decorate = (fn: AnyFunction, context?: ClassMethodDecoratorContext): unknown => {
-    expectThat(typeof fn === 'function', fn, 'cacheOnArguments() to wrap a function')
+  return (...given) => {
+    const { fn, place, finish } = decorated(given)
+    const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
-      const keyOf = generator(space, fn)
+      const keyOf = generator(space, fn, arity)
       if (key === undefined) return keyOf
-      return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never[])))
+      return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never)))
     }
     const shared = keysIn(namespace)
     const cached = (keyOf = shared, instance?: object) =>
       withMembers(store, options, names, fn, singleForm(store, keyOf), instance)
-    if (context === undefined) return cached()
-    expectThat(context.kind === 'method', context.kind, 'cacheOnArguments() to decorate a method')
-    return cachedMethod(fn, self, context, (instance) => {
+    if (place === undefined && typeof self !== 'function') return cached()
+    const method = cachedMethod(fn, self, place, (instance) => {
       if (typeof self !== 'function') return cached(shared, instance)
       // The instance belongs to the namespace: a generator may expect the method's own arguments only.
       const spaceOf = functionKeyGenerator(namespace || 'self', fn)
       return cached((...args) => keysIn(spaceOf(self(instance as never)))(...args), instance)
     })
+    return finish(method)
   }
-  return decorate as CacheOnArguments<V>
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {
   functionKeyGenerator: expectFunction,
+  exactArity: expectBoolean,
   enabled: expectFunction,
-  expirationTime: (value, subject) => typeof value === 'function' || expectDuration(value, subject),
   self: (value, subject) =>
     value === 'shared' || expectFunction(value, subject, "a function of the instance, or 'shared'"),
   key: (value, subject) =>
@@ -68,6 +79,7 @@ function singleForm<V>(store: FunctionStore<V>, keyOf: (...args: Arguments) => s
     read: ([key], options) => store.get(key as string, options),
     resultOf: (_, [value]) => value,
     splitSet: ([value, ...args]) => [args, [value as V]],
+    outcomeOf: ([outcome]) => outcome,
     members: { key: keyOf },
   }
 }

@@ -1,7 +1,13 @@
 import type { Arguments } from '../base/any-function.js'
 import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import { checkOptions, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectThat,
+  type OptionCheck,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
@@ -19,7 +25,7 @@ type Checks = Readonly<Record<string, OptionCheck>>
 const COMMON: Checks = {
   // Needed or not, as the key generator says.
   namespace: () => {},
-  expirationTime: expectDuration,
+  expirationTime: expectLifetime,
   shouldCache: expectFunction,
   wait: expectDuration,
   dependencies: expectFunction,
@@ -29,6 +35,14 @@ const COMMON: Checks = {
     expectThat(fits, value, `${subject} to be an object such as { user: ([id]) => id }`)
     for (const [name, member] of Object.entries(value)) expectFunction(member, `\`group.${name}\``)
   },
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a duration, a function of the arguments or `{ ofResult }`. */
+export function expectLifetime(value: unknown, subject: string): void {
+  if (typeof value === 'object' && value !== null) {
+    rejectUnknownOptions(value, ['ofResult'], subject)
+    expectFunction((value as { readonly ofResult?: unknown }).ofResult, `\`ofResult\` of ${subject}`)
+  } else if (typeof value !== 'function') expectDuration(value, subject)
 }
 
 /**
@@ -43,8 +57,8 @@ export function readOptions(
   own: Checks,
   grouped: (args: Arguments) => unknown,
 ): Declared | undefined {
-  const remedy = `Call ${where.slice(0, -1)}{ namespace })(fn).`
-  expectThat(typeof options !== 'function', options, 'options before the function', remedy)
+  const remedy = `Call ${where.slice(0, -1)}fn, { namespace }).`
+  expectThat(options !== undefined, options, 'options after the function', remedy)
   checkOptions(options, where, { ...COMMON, ...own })
   const { dependencies = none, resultDependencies = none, group = {} } = options as Declarations
   const groups = Object.entries(group)

@@ -1,5 +1,6 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { countsArguments } from './arity.js'
 
 /**
  * The values that the default key generators can tell apart without doubt.
@@ -30,7 +31,11 @@ export type KeyPart =
  * const byFirst: FunctionKeyGenerator = (namespace) => (first) => `${namespace}/${String(first)}`
  * ```
  */
-export type FunctionKeyGenerator = (namespace: string, fn: AnyFunction) => (...args: Arguments) => string
+export type FunctionKeyGenerator = (
+  namespace: string,
+  fn: AnyFunction,
+  options?: { readonly exactArity?: boolean | undefined },
+) => (...args: Arguments) => string
 
 /**
  * Makes the keys of a function of many ids: one key for each id, in the order of the ids.
@@ -48,7 +53,8 @@ export type FunctionMultiKeyGenerator = (
 
 /**
  * The default: `namespace|1,"two",[3]`. Different namespaces or arguments always make different keys. Trailing
- * `undefined` arguments count as absent, as they do for the function.
+ * `undefined` arguments count as absent, as they do for the function. Only a function with rest parameters, or one that
+ * reads `arguments`, can tell them apart: their number counts then, or as the option `exactArity` says.
  * @example
  * ```ts
  * import { functionKeyGenerator } from 'corral'
@@ -58,11 +64,12 @@ export type FunctionMultiKeyGenerator = (
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` naming the argument that it cannot encode.
  */
-export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
+export const functionKeyGenerator: FunctionKeyGenerator = (namespace, fn, options) => {
   const prefix = prefixOf(namespace)
+  const exact = options?.exactArity ?? countsArguments(fn)
   return (...args) => {
     let count = args.length
-    while (count > 0 && args[count - 1] === undefined) count--
+    if (!exact) while (count > 0 && args[count - 1] === undefined) count--
     let key = prefix
     for (let i = 0; i < count; i++) {
       if (i > 0) key += ','
@@ -83,7 +90,7 @@ export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
  * @throws CorralError `ERR_KEY_ARGUMENT` for an id that it cannot encode.
  */
 export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = (namespace, fn) => {
-  const keyOf = functionKeyGenerator(namespace, fn)
+  const keyOf = functionKeyGenerator(namespace, fn, { exactArity: false })
   return (...ids) => ids.map((id) => keyOf(id))
 }
 

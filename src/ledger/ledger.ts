@@ -13,6 +13,21 @@ import type { DependencySnapshot, LedgerTime } from './snapshot.js'
 export type InvalidationMode = 'hard' | 'soft'
 
 /**
+ * Why something is invalidated, in the caller's words.
+ * @example
+ * ```ts
+ * import type { InvalidationReason } from 'corral'
+ *
+ * export const imported: InvalidationReason = { reason: 'nightly import', meta: { rows: 5_000 } }
+ * ```
+ */
+export interface InvalidationReason {
+  readonly reason?: string
+  /** Data for the listeners. Between processes it travels as JSON. */
+  readonly meta?: unknown
+}
+
+/**
  * Serve · serve while one caller renews · a miss.
  * @example
  * ```ts

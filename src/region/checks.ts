@@ -1,28 +1,15 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { Tracker } from '../backend/tracker.js'
-import { expectDuration, milliseconds } from '../base/duration.js'
+import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import {
-  checkOptions,
-  expectFunction,
-  expectMethods,
-  expectOneOf,
-  expectThat,
-  type OptionCheck,
-} from '../base/options.js'
+import { checkOptions, expectOneOf, expectThat } from '../base/options.js'
+import { CREATE_OPTIONS } from '../creation/create-options.js'
 import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { type RegionState, titleOf } from './state.js'
 import type { SetOptions } from './types.js'
-
-const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
-  expirationTime: expectDuration,
-  shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
-  wait: expectDuration,
-  signal: (value, subject) => expectMethods(value, ['addEventListener'], `${subject} to be an AbortSignal`),
-}
 
 export function checkCreator(creator: unknown): void {
   if (typeof creator !== 'function')

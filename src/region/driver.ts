@@ -1,5 +1,5 @@
 import type { Outcome, Write } from '../backend/backend.js'
-import type { CachedValue, Metadata } from '../backend/cached-value.js'
+import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
 import { mapAcquired } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
@@ -60,7 +60,8 @@ function fill(
     const wanted = own !== undefined || shouldCache === undefined || shouldCache(entry.payload as never, key)
     const reason = wanted ? own : 'shouldCache said no'
     if (reason !== undefined) {
-      unstored(key, reason)
+      // NO_VALUE says that there is nothing to store, so nothing was kept out.
+      if (entry.payload !== NO_VALUE) unstored(key, reason)
       return ignoreRejection(withhold(region, one))
     }
     const fresh = longestFresh(entry.metadata, expiration, region.expiration)

@@ -5,7 +5,7 @@ import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
-import type { CacheMultiOptions, CacheOptions, FunctionStore } from '../functions/types.js'
+import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
 import { checkRegionOptions, configureRegion, identify } from './configure.js'
 import { regionCreations } from './create.js'
@@ -36,7 +36,6 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   const identity = identify(options.name)
   const events = invalidationEvents(options.name)
   const handle = regionHandle(options.name)
-
   const reads = regionReads<V>(handle)
   const { getOrCreate, getOrCreateMulti } = regionCreations<V>(handle)
   const operations = {
@@ -47,9 +46,6 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
   }
-  const storeOf = functionStores<V>(handle, operations, identity.stats)
-  const { functionKeyGenerator: keys = functionKeyGenerator } = options
-  const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
 
   const region: Region<V> = {
     name: options.name,
@@ -85,8 +81,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...operations,
     stats: identity.stats.stats,
     on: events.on,
-    cacheOnArguments: (cache) => makeCacheOnArguments<V>(storeOf(cache), cache, keys),
-    cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(storeOf(cache), cache, multiKeys),
+    ...regionFunctions<V>(options, functionStores<V>(handle, operations, identity.stats)),
     async close() {
       await handle.replace()?.release()
     },
@@ -102,15 +97,30 @@ function functionStores<V>(
   handle: RegionHandle,
   operations: Pick<Region<V>, 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
   stats: StatsKeeper,
-): (cache: CacheOptions | CacheMultiOptions) => FunctionStore<V> {
-  return (cache) => {
-    const counting = countingApart(handle, stats.of(cache?.namespace))
+): (namespace: string | undefined) => FunctionStore<V> {
+  return (namespace) => {
+    const counting = countingApart(handle, stats.of(namespace))
     return {
       ...operations,
       ...regionReads<V>(counting),
       ...regionCreations<V>(counting),
       recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
     }
+  }
+}
+
+/** The operations that cache functions. */
+function regionFunctions<V>(
+  options: RegionOptions,
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
+): Pick<Region<V>, 'cacheOnArguments' | 'cacheMultiOnArguments'> {
+  const { functionKeyGenerator: keys = functionKeyGenerator } = options
+  const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
+  return {
+    cacheOnArguments: (...given: readonly unknown[]) =>
+      makeCacheOnArguments<V>(storeOf, keys, given) as never,
+    cacheMultiOnArguments: (...given: readonly unknown[]) =>
+      makeCacheMultiOnArguments<V>(storeOf, multiKeys, given) as never,
   }
 }
 

@@ -20,7 +20,9 @@ interface CreationRecord {
   readonly collector: DependencyCollector | undefined
   /** Names that the creator declared for single keys. */
   readonly namesOfKeys: Map<string, readonly string[]>
+  /** The own lifetime of all keys, in ms, and those of single keys. */
   expiresIn: number | undefined
+  expiresInOf: Map<string, number> | undefined
   untracked: boolean
 }
 
@@ -38,6 +40,7 @@ export async function runCreator(
     startedAt: region.stamp(precise.now()),
     collector: asOf && collectDependencies(asOf, [region.own]),
     namesOfKeys: new Map(),
+    expiresInOf: undefined,
     expiresIn: undefined,
     untracked: false,
   }
@@ -85,23 +88,28 @@ function creationOf(
   record: CreationRecord,
 ): Creation {
   let known: ReadonlySet<string> | undefined
+  const expectKey = (key: string): string => {
+    if ((known ??= new Set(keys)).has(key)) return key
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
+    )
+  }
   return {
     key: keys[0] as string,
     keys,
     startedAt: record.startedAt,
     signal,
-    expireIn(duration) {
-      record.expiresIn = milliseconds(duration, 'expireIn')
+    expireIn(duration, key) {
+      const ms = milliseconds(duration, 'expireIn')
+      if (key === undefined) record.expiresIn = ms
+      else (record.expiresInOf ??= new Map()).set(expectKey(key), ms)
     },
     dependsOn(key, names) {
       const list = listNames(names, false)
       refuseVersions(list)
       if (tracker?.tracksDependencies !== true) throw notTracked(key)
-      if (!(known ??= new Set(keys)).has(key))
-        throw new CorralError(
-          'ERR_KEY',
-          `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
-        )
+      expectKey(key)
       record.namesOfKeys.set(key, [...(record.namesOfKeys.get(key) ?? []), ...list])
     },
   }
@@ -134,29 +142,33 @@ function entriesOf(
   plan: CreationPlan,
   keys: readonly string[],
   values: readonly unknown[],
-  { startedAt, collector, namesOfKeys, expiresIn, untracked }: CreationRecord,
+  { startedAt, collector, namesOfKeys, expiresIn, expiresInOf, untracked }: CreationRecord,
 ): Created[] {
   const createdAt = region.precise.now()
   const together = collector?.snapshot()
   const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
-  const limit = expiresIn ?? plan.expiration ?? region.expiration
-  // A value lives no longer than its parts; created from a stale part it is stale at once.
-  const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
   const common: Metadata = {
     startedAt,
     createdAt,
-    ...(shortened !== undefined && { expiresIn: shortened }),
     ...(until <= createdAt && { stale: true }),
     ...(untracked && { untracked }),
   }
+  const metadataOf = (own: number | undefined): Metadata => {
+    const limit = own ?? plan.expiration ?? region.expiration
+    // A value lives no longer than its parts; created from a stale part it is stale at once.
+    const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : own
+    return shortened === undefined ? common : { ...common, expiresIn: shortened }
+  }
+  const shared = metadataOf(expiresIn)
   return values.map((payload, i): Created => {
-    const own = namesOfKeys.get(keys[i] as string)
+    const key = keys[i] as string
+    const lifetime = expiresInOf?.get(key)
+    const timed = lifetime === undefined ? shared : metadataOf(lifetime)
+    const own = namesOfKeys.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
     const metadata =
-      collected !== undefined && 'snapshot' in collected
-        ? { ...common, snapshot: collected.snapshot }
-        : common
-    const withheld = payload === NO_VALUE ? 'the creator answered NO_VALUE' : collected?.unstorable
+      collected !== undefined && 'snapshot' in collected ? { ...timed, snapshot: collected.snapshot } : timed
+    const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
     return { entry: { payload, metadata }, withheld }
   })
 }

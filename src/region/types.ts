@@ -2,20 +2,25 @@ import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { AsyncCreationRunner } from '../dogpile/runner.js'
 import type { Listener } from '../events/emitter.js'
-import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionEvents } from '../events/invalidation-events.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from '../functions/keys.js'
 import type {
-  CacheMapOnArguments,
+  CachedFunctionOf,
+  CachedMultiFunctionOf,
   CacheMultiOnArguments,
   CacheMultiOptions,
   CacheOnArguments,
   CacheOptions,
+  Known,
+  MultiFunction,
+  MultiOptionsOf,
+  OptionsOf,
 } from '../functions/types.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { RegionStats } from './stats.js'
@@ -180,11 +185,22 @@ export interface Region<V = unknown> {
   /** Whether somebody is creating the key. Takes no lock. */
   keyIsLocked(key: string): Promise<boolean>
 
-  /** Caches a function by its arguments; also a standard method decorator. May be used before the region is configured. */
-  cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
+  /** Caches a function by its arguments. May be used before the region is configured. */
+  cacheOnArguments<F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+    options: OptionsOf<F>,
+  ): CachedFunctionOf<F>
+  /** The same in two steps; the result is also a method decorator, standard or legacy. */
+  cacheOnArguments<const O extends CacheOptions>(options: O & Known<O, CacheOptions>): CacheOnArguments<V, O>
   /** Caches a function of many ids, calling it only with those that are missing. */
-  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap: true }): CacheMapOnArguments<V>
-  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap?: false }): CacheMultiOnArguments<V>
+  cacheMultiOnArguments<F extends MultiFunction<V>>(
+    fn: F,
+    options: MultiOptionsOf<F>,
+  ): CachedMultiFunctionOf<F>
+  /** The same in two steps. */
+  cacheMultiOnArguments<const O extends CacheMultiOptions>(
+    options: O & Known<O, CacheMultiOptions>,
+  ): CacheMultiOnArguments<V, O>
 
   /** Calls off background renewals; the last region over a backend closes it. Idempotent. */
   close(): Promise<void>

@@ -5,8 +5,7 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction } from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/transaction.js'
-import type { InvalidationReason } from '../events/event-source.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 
 /** The region that a broker invalidates through. */
 export interface Target {

@@ -20,11 +20,10 @@ import {
   checkReady,
   type EventSource,
   guardsOf,
-  type InvalidationReason,
   type MissedEvents,
 } from '../events/event-source.js'
 import { refuseVersions } from '../ledger/checked-names.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { checkNames, type IdPart } from '../ledger/names.js'
 import {
   invalidateIn,
