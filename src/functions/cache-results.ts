@@ -14,8 +14,12 @@ import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf
  * const options: CacheResultsOptions<number> = { region: makeRegion<number>(), namespace: 'area', copy: 'clone' }
  * ```
  */
-export interface CacheResultsOptions<V, A extends readonly unknown[] = never, T = never, This = never>
-  extends CacheOptions<A, T, This> {
+export interface CacheResultsOptions<
+  V,
+  A extends readonly unknown[] = never,
+  T = never,
+  This = [A] extends [never] ? never : unknown,
+> extends CacheOptions<A, T, This> {
   /** Stores the results. The application may configure it later, at bootstrap. */
   readonly region: CachingRegion<V>
   /** Tells this function's results from those of others. */

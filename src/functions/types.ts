@@ -57,8 +57,11 @@ interface CommonOptions<T> {
  * const loadUser = makeRegion().cacheOnArguments(async (id: number) => ({ id, draft: false }), ofUser)
  * ```
  */
-export interface CacheOptions<A extends readonly unknown[] = never, T = never, This = never>
-  extends CommonOptions<T> {
+export interface CacheOptions<
+  A extends readonly unknown[] = never,
+  T = never,
+  This = [A] extends [never] ? never : unknown,
+> extends CommonOptions<T> {
   /**
    * How long a result is fresh. A function of the arguments, or `{ ofResult }`, is called once for each entry, when it is
    * created; the entry keeps its lifetime. A number is ms. @default the region's
@@ -132,9 +135,10 @@ export interface CacheMultiOptions<Id = never, T = never> extends CommonOptions<
  * decorators and those of `experimentalDecorators` both work. `O` are the options, which have to fit the function.
  * @example
  * ```ts
- * import { type CacheOnArguments, makeRegion } from 'corral'
+ * import { type CacheOnArguments, type CacheOptions, makeRegion } from 'corral'
  *
- * const cached: CacheOnArguments<string> = makeRegion<string>().cacheOnArguments({ namespace: 'greet', self: 'shared' })
+ * const shared: CacheOptions = { namespace: 'greet', self: 'shared' }
+ * const cached: CacheOnArguments<string> = makeRegion<string>().cacheOnArguments(shared)
  * class Greeter {
  *   @cached
  *   async greet(name: string): Promise<string> {
