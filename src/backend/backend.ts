@@ -138,6 +138,8 @@ export interface Backend<in out T = unknown>
   readonly stores: Representation | undefined
   /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
+  /** The key under which the layers below and the store know a key. Absent where they use it unchanged. */
+  readonly storeKey?: ((key: string) => string) | undefined
   /** The backend under all proxies. */
   readonly actual: object
 }

@@ -52,6 +52,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     reach: overrides.reach ?? next.reach,
     stores: 'stores' in overrides ? overrides.stores : next.stores,
     limits: overrides.limits ?? next.limits,
+    storeKey: overrides.storeKey ?? next.storeKey,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)

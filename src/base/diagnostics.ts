@@ -126,18 +126,32 @@ export function failureLog(now: () => number = () => performance.now()) {
 
 export type FailureLog = ReturnType<typeof failureLog>
 
-let undecodable = 0
+/** The most subjects of warnings and of reports: names that come from outside must not fill memory, or a log. */
+const WARNING_LIMIT = 1_000
+
+const told = processGlobal('told', () => new Set<string>())
+
+/** Reports once for each subject; as long as nobody listens, it stays untold. */
+export function reportOnce<K extends keyof Messages>(
+  kind: K,
+  subject: string,
+  make: () => Messages[K],
+): void {
+  if (told.has(subject) || told.size >= WARNING_LIMIT || !diagnostics(kind).hasSubscribers) return
+  told.add(subject)
+  report(kind, make)
+}
+
+const counts = processGlobal('counts', () => ({ undecodable: 0 }))
 
 /** Counts and reports a stored value that cannot be used. Returns a miss. */
 export function reportUndecodable(layer: string, key: string, reason: string, error?: unknown): undefined {
-  const total = ++undecodable
+  const total = ++counts.undecodable
   report('undecodable', () => ({ layer, key, reason, error, total }))
   return undefined
 }
 
-/** Subjects of warnings so far. The limit keeps names that come from outside from filling memory, or a log. */
 const warned = processGlobal('warned', () => new Set<string>())
-const WARNING_LIMIT = 1_000
 
 /** Emits a warning of the process, once for each subject. */
 export function warnOnce(subject: string, message: () => string): void {

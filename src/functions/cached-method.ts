@@ -1,13 +1,14 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { attempt } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions } from '../base/options.js'
+import { processGlobal } from '../base/process-global.js'
 import { dress } from './members.js'
 import type { CachedFunction, CacheOptions } from './types.js'
 
 type Bind = (instance: object) => (...args: Arguments) => Promise<unknown>
 
 /** Leads from a decorated method to the cached function of an instance. */
-const methods = new WeakMap<object, Bind>()
+const methods = processGlobal('methods', () => new WeakMap<object, Bind>())
 
 /**
  * The cached function behind a decorated method, bound to its instance, with `.get .set .invalidate .refresh` and so on.

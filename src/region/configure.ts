@@ -15,12 +15,12 @@ import {
   rejectOptions,
 } from '../base/options.js'
 import { delay, timersAreReal } from '../base/timers.js'
+import { withKeys } from '../chain/map-keys.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
-import { type CallsUnderWay, callsUnderWay } from './calls.js'
-import { localInvalidation } from './region-invalidator.js'
+import { invalidationBy } from './region-invalidator.js'
 import type { Created, RegionState } from './state.js'
-import { statsKeeper } from './stats.js'
+import { type Identity, joinStore } from './stores.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
 const LEASE = { ms: expectDuration, wait: expectDuration }
@@ -40,6 +40,7 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
 }
 const AT_ONCE = {
   name: expectText,
+  keyspace: expectText,
   functionKeyGenerator: expectFunction,
   functionMultiKeyGenerator: expectFunction,
 }
@@ -49,46 +50,25 @@ export function checkRegionOptions(options: RegionOptions): void {
   checkOptions(options, 'makeRegion()', { ...AT_ONCE, ...LATER })
 }
 
-let unnamed = 0
-
-/** The parts of a region that outlive its configurations. `own` is the name that invalidates everything in the region. */
-export function identify(name: string | undefined) {
-  return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation(), stats: statsKeeper() }
-}
-
-interface Users {
-  regions: number
-  readonly calling: CallsUnderWay
-}
-
-/** The regions over each backend. */
-const users = new WeakMap<object, Users>()
-
-function usersOf({ actual }: Backend<CachedValue>): Users {
-  let found = users.get(actual)
-  if (found === undefined) users.set(actual, (found = { regions: 0, calling: callsUnderWay() }))
-  return found
-}
-
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
-  { own, local, stats }: ReturnType<typeof identify>,
+  identity: Identity,
   base: RegionOptions,
   more: ConfigureOptions,
 ): RegionState {
   checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: () => {} })
   const options = { ...defined(base), ...defined(more) }
-  const { name } = options
-  const chain = expectChain(more.backend, name)
+  const { own, name, prefix } = identity
+  const chain = expectChain(more.backend, prefix !== '')
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
-  const backend = withTypedFailures(tracked)
+  const keyed = prefix === '' ? tracked : withKeys(tracked, (key) => prefix + key)
+  const backend = withTypedFailures(keyed)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)
-  const used = usersOf(chain)
-  used.regions++
+  const { leave, calling } = joinStore(chain, identity)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
   if (!timersAreReal) noticeFakeTimers()
   let released: Promise<void> | undefined
@@ -96,15 +76,15 @@ export function configureRegion(
     name,
     own,
     backend,
-    chain: tracked,
+    chain: keyed,
     tracker,
     calls: tracker?.calls?.(),
-    invalidator: options.regionInvalidator ?? (tracker === undefined ? local : undefined),
+    invalidator: options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.
-    stamp: stampsOf(chain.actual, options.regionInvalidator ?? local),
+    stamp: stampsOf(chain.actual, options.regionInvalidator ?? identity),
     leaseMs,
     dogpile: dogpile<Created>({
       wait: options.lease?.wait ?? '60s',
@@ -112,15 +92,15 @@ export function configureRegion(
       runner: options.asyncCreationRunner,
       signal: closing.signal,
     }),
-    calling: used.calling,
-    counters: stats.own,
+    calling,
+    counters: identity.stats.own,
     limits,
-    release: () => (released ??= release(state, closing)),
+    release: () => (released ??= release(state, closing, leave)),
   }
   return state
 }
 
-function expectChain(given: unknown, name: string | undefined): Backend<CachedValue> {
+function expectChain(given: unknown, named: boolean): Backend<CachedValue> {
   const chain = expectBackend(
     given,
     '`backend` to be a backend such as memory(), or wrap(backend, ...proxies)',
@@ -130,7 +110,7 @@ function expectChain(given: unknown, name: string | undefined): Backend<CachedVa
       'ERR_CHAIN',
       `Backend '${chain.name}' stores bytes, and nothing in its chain encodes values: put an encoding around it, wrap(${chain.name}, msgpack()).`,
     )
-  if (name === undefined && (chain.tracker ?? chain.ledger)?.shared)
+  if (!named && (chain.tracker ?? chain.ledger)?.shared)
     rejectOptions(
       `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
     )
@@ -138,14 +118,14 @@ function expectChain(given: unknown, name: string | undefined): Backend<CachedVa
 }
 
 async function release(
-  { backend, dogpile: creations, leaseMs }: RegionState,
+  { backend, calling, dogpile: creations, leaseMs }: RegionState,
   closing: AbortController,
+  leave: () => boolean,
 ): Promise<void> {
   closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
-  const used = usersOf(backend)
-  if (--used.regions > 0) return
+  if (!leave()) return
   // Calls and creations under way still need the store; one that never ends must not keep it open.
-  const idle = Promise.all([used.calling.idle(), creations.idle()])
+  const idle = Promise.all([calling.idle(), creations.idle()])
   await Promise.race([idle, delay(leaseMs, { ref: false })])
   await backend.close()
 }

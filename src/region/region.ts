@@ -1,13 +1,12 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { attempt, ignoreRejection } from '../base/maybe-promise.js'
 import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
-import { checkRegionOptions, configureRegion, identify } from './configure.js'
+import { checkRegionOptions, configureRegion } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
@@ -15,6 +14,7 @@ import { regionReads } from './read.js'
 import { fromSettings } from './settings-reader.js'
 import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
 import type { StatsKeeper } from './stats.js'
+import { closeUnused, identify } from './stores.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -33,7 +33,7 @@ import { regionWrites } from './write.js'
  */
 export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
   checkRegionOptions(options)
-  const identity = identify(options.name)
+  const identity = identify(options.name, options.keyspace)
   const events = invalidationEvents(options.name)
   const handle = regionHandle(options.name)
   const reads = regionReads<V>(handle)
@@ -74,7 +74,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       try {
         return region.configure({ ...more, backend })
       } catch (error) {
-        void ignoreRejection(attempt(() => backend.close()))
+        closeUnused(backend)
         throw error
       }
     },

@@ -50,8 +50,16 @@ export interface ConfigureOptions {
 }
 
 export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceExistingBackend'>> {
-  /** Tells the region from others over the same ledger; required where the ledger is shared between processes. */
+  /**
+   * Tells the region from others: over one store, regions of different names share no entries, in one process and across
+   * processes. Required where several regions use one store, or processes share its ledger.
+   */
   readonly name?: string
+  /**
+   * The text before the region's keys in the store. Regions with one keyspace share their entries, and their invalidations.
+   * @default the name
+   */
+  readonly keyspace?: string
   readonly functionKeyGenerator?: FunctionKeyGenerator
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
 }
