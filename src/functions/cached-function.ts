@@ -6,6 +6,7 @@ import { cachedMethod, decorated } from './cached-method.js'
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
+import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheOptions, FunctionStore } from './types.js'
 
 /** `region.cacheOnArguments(fn, options)`, or `(options)` for a function or decorator that does the rest. */
@@ -15,7 +16,10 @@ export function makeCacheOnArguments<V>(
   [first, second]: Arguments,
 ): unknown {
   return typeof first === 'function'
-    ? cacher(storeOf, regional, second as CacheOptions)(first as AnyFunction)
+    ? cacher(storeOf, regional, second as CacheOptions, {
+        called: makeCacheOnArguments as AnyFunction,
+        inside: 1,
+      })(first as AnyFunction)
     : cacher(storeOf, regional, first as CacheOptions)
 }
 
@@ -23,6 +27,7 @@ function cacher<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionKeyGenerator,
   options: CacheOptions,
+  by?: Declaring,
 ): (...given: Arguments) => unknown {
   const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
   const { key, self } = options
@@ -30,8 +35,10 @@ function cacher<V>(
   const namespace = checkNamespace(options.namespace, generator === functionKeyGenerator)
   const store = storeOf(options.namespace)
 
-  return (...given) => {
+  const declare = (...given: Arguments): unknown => {
     const { fn, place, finish } = decorated(given)
+    const space = typeof key === 'string' && namespace !== '' ? `${namespace} ${key}` : namespace
+    claimNamespace(store.home, space, fn, options.sharesNamespace, by ?? { called: declare })
     const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
       const keyOf = generator(space, fn, arity)
@@ -50,6 +57,7 @@ function cacher<V>(
     })
     return finish(method)
   }
+  return declare
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {

@@ -6,6 +6,7 @@ import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
+import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheMultiOptions, FunctionStore } from './types.js'
 
 /** `region.cacheMultiOnArguments(fn, options)`, or `(options)` for a function that does the rest. */
@@ -15,7 +16,10 @@ export function makeCacheMultiOnArguments<V>(
   [first, second]: Arguments,
 ): unknown {
   return typeof first === 'function'
-    ? cacher(storeOf, regional, second as CacheMultiOptions)(first as AnyFunction)
+    ? cacher(storeOf, regional, second as CacheMultiOptions, {
+        called: makeCacheMultiOnArguments as AnyFunction,
+        inside: 1,
+      })(first as AnyFunction)
     : cacher(storeOf, regional, first as CacheMultiOptions)
 }
 
@@ -23,15 +27,18 @@ function cacher<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionMultiKeyGenerator,
   options: CacheMultiOptions,
+  by?: Declaring,
 ): (fn: AnyFunction) => unknown {
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = checkNamespace(options.namespace, generator === functionMultiKeyGenerator)
   const store = storeOf(options.namespace)
-  return (fn) => {
+  const declare = (fn: AnyFunction): unknown => {
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
+    claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
     return withMembers(store, options, names, fn, multiForm(store, generator(namespace, fn), options))
   }
+  return declare
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {

@@ -3,12 +3,14 @@ import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import {
   checkOptions,
+  expectBoolean,
   expectFunction,
   expectThat,
   type OptionCheck,
   rejectUnknownOptions,
 } from '../base/options.js'
 import { runWithoutEntry } from '../creation/outside.js'
+
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
@@ -25,6 +27,7 @@ type Checks = Readonly<Record<string, OptionCheck>>
 const COMMON: Checks = {
   // Needed or not, as the key generator says.
   namespace: () => {},
+  sharesNamespace: expectBoolean,
   expirationTime: expectLifetime,
   shouldCache: expectFunction,
   wait: expectDuration,

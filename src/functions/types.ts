@@ -31,6 +31,11 @@ export interface ResultLifetime<T, A extends readonly unknown[]> {
 interface CommonOptions<T> {
   /** Tells this function's keys from others'. Optional only with a key generator of yours that needs none. */
   readonly namespace?: string
+  /**
+   * Says that another function of the region has the same namespace on purpose: both return the same values for the same
+   * arguments, and share their entries. @default false
+   */
+  readonly sharesNamespace?: boolean
   /** Whether to store a value. The caller gets it either way. @default always */
   readonly shouldCache?: (value: T, key: string) => boolean
   /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
@@ -365,6 +370,8 @@ export interface Invalidate<A extends readonly unknown[]> {
 
 /** The members of a region that cached functions use. Those from `refreshMulti` on are not public. */
 export interface FunctionStore<V> {
+  /** Stands for the region, in which namespaces must differ. */
+  readonly home: object
   get(key: string, options: Lifetime): Promise<V | NoValue>
   getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
   getOrCreate<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>

@@ -79,7 +79,8 @@ export function configureRegion(
     chain: keyed,
     tracker,
     calls: tracker?.calls?.(),
-    invalidator: options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
+    invalidator:
+      options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,

@@ -102,6 +102,7 @@ function functionStores<V>(
     const counting = countingApart(handle, stats.of(namespace))
     return {
       ...operations,
+      home: operations,
       ...regionReads<V>(counting),
       ...regionCreations<V>(counting),
       recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),

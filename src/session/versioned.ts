@@ -1,5 +1,5 @@
 import type { NoValue } from '../backend/cached-value.js'
-import type { Arguments } from '../base/any-function.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { type Duration, expectDuration } from '../base/duration.js'
 import { andThen, attempt, type MaybePromise } from '../base/maybe-promise.js'
 import {
@@ -16,6 +16,7 @@ import { expectRegion } from '../functions/cache-results.js'
 import { expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
+import { claimNamespace } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
@@ -49,6 +50,8 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown, T =
   readonly version: (...args: A) => MaybePromise<Version>
   /** Tells this function's entries from others'. */
   readonly namespace: string
+  /** Says that another function of the region has the same namespace on purpose. @default false */
+  readonly sharesNamespace?: boolean
   /** Where results are kept, over any backend. @default a store in this process for `maxSize` results */
   readonly region?: Region<V>
   /** How many results to keep in this process, of all arguments and versions; with a `region` its backend says so. @default 1000 */
@@ -151,6 +154,7 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
   version: expectFunction,
   // Checked by checkNamespace(), which has a code of its own.
   namespace: () => {},
+  sharesNamespace: expectBoolean,
   region: expectRegion,
   maxSize: (value, subject) => expectInteger(value, subject),
   expirationTime: expectLifetime,
@@ -200,10 +204,12 @@ function versionedBy(options: Options): (fn: Wrapped) => unknown {
     )
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
-  return (fn) => {
+  const declare = (fn: Wrapped) => {
     expectFunction(fn, '`fn` of versioned()')
+    claimNamespace(home, namespace, fn, options.sharesNamespace, { called: declare as AnyFunction })
     return versionedFunction(options, fn, check, home)
   }
+  return declare
 }
 
 type Wrapped = (...args: Arguments) => MaybePromise<unknown>

@@ -192,7 +192,7 @@ describe('an entry that a creator blocked the process for', () => {
 
 describe('a clock that is behind that of another region in this process', () => {
   it('decides age and expiry alone', async () => {
-    await makeRegion({ backend: openMemory().backend }).set('key', 'stamped with the time of day')
+    await makeRegion({ backend: memory() }).set('key', 'stamped with the time of day')
     const { region, clock } = openMemory<number>({ expirationTime: 100 })
     await region.set('a', 1)
     await region.getOrCreate('b', () => 2)
