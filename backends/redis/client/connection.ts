@@ -5,6 +5,7 @@ import { delay, performance, withTimeout } from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, markUnsent, redisError, wasNotExecuted } from './errors.js'
+import { listenTo } from './listeners.js'
 import { type Lane, type Pending, PendingCommands } from './pending-commands.js'
 
 interface ConnectionOptions {
@@ -301,11 +302,9 @@ export class RedisConnection {
           ({ patient }) => !patient,
         )
     }
-    client.on('ready', ready)
-    client.on('close', lost)
+    const stops = [listenTo(client, 'ready', ready), listenTo(client, 'close', lost)]
     this.#stopListening = () => {
-      client.off('ready', ready)
-      client.off('close', lost)
+      for (const stop of stops) stop()
     }
     if (!this.options.isOurs) return
     const failed = (error: Error) => {
