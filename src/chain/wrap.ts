@@ -14,7 +14,7 @@ import { CorralError, formatValue } from '../base/errors.js'
  * import { msgpack } from 'corral/proxies/msgpack'
  * import { prefix } from 'corral/proxies/prefix'
  *
- * const users = makeRegion({ backend: wrap(memory({ stores: 'bytes' }), msgpack(), prefix('users:')) })
+ * const users = makeRegion({ backend: wrap(memory({ stores: 'bytes' }), msgpack(), prefix('shop:')) })
  * ```
  * @throws CorralError `ERR_CHAIN` if the first argument is no backend, or another one is no proxy.
  */

@@ -37,8 +37,10 @@ function cacher<V>(
 
   const declare = (...given: Arguments): unknown => {
     const { fn, place, finish } = decorated(given)
-    const space = typeof key === 'string' && namespace !== '' ? `${namespace} ${key}` : namespace
-    claimNamespace(store.home, space, fn, options.sharesNamespace, by ?? { called: declare })
+    const space = typeof key === 'string' ? `${namespace} ${key}` : namespace
+    // A generator of the application may tell the functions of a namespace apart.
+    if (generator === functionKeyGenerator)
+      claimNamespace(store.home, space, fn, options.sharesNamespace, by ?? { called: declare })
     const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
       const keyOf = generator(space, fn, arity)

@@ -35,7 +35,8 @@ function cacher<V>(
   const store = storeOf(options.namespace)
   const declare = (fn: AnyFunction): unknown => {
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
-    claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
+    if (generator === functionMultiKeyGenerator)
+      claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
     return withMembers(store, options, names, fn, multiForm(store, generator(namespace, fn), options))
   }
   return declare

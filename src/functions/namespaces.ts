@@ -41,7 +41,6 @@ export function claimNamespace(
   shares: boolean | undefined,
   by: Declaring,
 ): void {
-  if (namespace === '') return
   const taken = claims.get(home) ?? new Map<string, Claim>()
   claims.set(home, taken)
   const former = taken.get(namespace)

@@ -16,7 +16,7 @@ import { expectRegion } from '../functions/cache-results.js'
 import { expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
-import { claimNamespace } from '../functions/namespaces.js'
+import { claimNamespace, type Declaring } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
@@ -189,11 +189,11 @@ export function versioned<A extends readonly unknown[], V = unknown, R = never>(
 ): Versioned<A, V, R>
 export function versioned(...given: Arguments): unknown {
   const [fn, options] = typeof given[0] === 'function' ? given : [undefined, given[0]]
-  const wrap = versionedBy(options as Options)
+  const wrap = versionedBy(options as Options, fn === undefined ? undefined : { called: versioned })
   return fn === undefined ? wrap : wrap(fn as Wrapped)
 }
 
-function versionedBy(options: Options): (fn: Wrapped) => unknown {
+function versionedBy(options: Options, by?: Declaring): (fn: Wrapped) => unknown {
   checkOptions(options, 'versioned()', OPTIONS)
   const { version, region, maxSize } = options
   const namespace = checkNamespace(options.namespace)
@@ -206,7 +206,7 @@ function versionedBy(options: Options): (fn: Wrapped) => unknown {
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
   const declare = (fn: Wrapped) => {
     expectFunction(fn, '`fn` of versioned()')
-    claimNamespace(home, namespace, fn, options.sharesNamespace, { called: declare as AnyFunction })
+    claimNamespace(home, namespace, fn, options.sharesNamespace, by ?? { called: declare as AnyFunction })
     return versionedFunction(options, fn, check, home)
   }
   return declare

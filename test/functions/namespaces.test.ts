@@ -22,7 +22,12 @@ const FORMS: Readonly<Record<string, Declare>> = {
   'a cached function with one key': (region, fn, more) =>
     region.cacheOnArguments({ namespace: 'x', key: 'k', ...more })(fn),
   'a decorated method': (region, fn, more) => {
-    const context = { kind: 'method', name: 'm', static: true } as ClassMethodDecoratorContext
+    const context = {
+      kind: 'method',
+      name: 'm',
+      static: true,
+      addInitializer() {},
+    } as ClassMethodDecoratorContext
     return region.cacheOnArguments({ namespace: 'x', ...more })(fn as never, context as never)
   },
   'cacheResults()': (region, fn, more) => cacheResults({ region, namespace: 'x', ...more })(fn),
