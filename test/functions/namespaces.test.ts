@@ -27,7 +27,7 @@ const FORMS: Readonly<Record<string, Declare>> = {
       name: 'm',
       static: true,
       addInitializer() {},
-    } as ClassMethodDecoratorContext
+    } as unknown as ClassMethodDecoratorContext
     return region.cacheOnArguments({ namespace: 'x', ...more })(fn as never, context as never)
   },
   'cacheResults()': (region, fn, more) => cacheResults({ region, namespace: 'x', ...more })(fn),
