@@ -20,7 +20,7 @@ type Declare = (region: Region<string>, fn: typeof one, more?: object) => unknow
 const FORMS: Readonly<Record<string, Declare>> = {
   'a cached function': (region, fn, more) => region.cacheOnArguments({ namespace: 'x', ...more })(fn),
   'a cached function with one key': (region, fn, more) =>
-    region.cacheOnArguments({ namespace: 'x', key: 'k', ...more })(fn),
+    void region.cacheOnArguments({ namespace: 'x', key: 'k', ...more })(fn),
   'a decorated method': (region, fn, more) => {
     const context = {
       kind: 'method',
@@ -64,30 +64,31 @@ describe('a namespace that another function of the region has', () => {
 
   it('is refused for a function of one id and one of many', () => {
     const region = open()
-    region.cacheOnArguments({ namespace: 'x' })(one)
+    void region.cacheOnArguments({ namespace: 'x' })(one)
     expect(() => region.cacheMultiOnArguments({ namespace: 'x' })(many)).toThrow(refusal)
-    region.cacheMultiOnArguments({ namespace: 'x', sharesNamespace: true })(many)
+    void region.cacheMultiOnArguments({ namespace: 'x', sharesNamespace: true })(many)
   })
 
   it('is refused in a later turn too', async () => {
     const region = open()
-    region.cacheOnArguments({ namespace: 'x' })(one)
+    void region.cacheOnArguments({ namespace: 'x' })(one)
     await sleep(20)
     expect(() => region.cacheOnArguments({ namespace: 'x' })(other)).toThrow(refusal)
   })
 
   it('is another one with another single key, and none where the keys are made without it', () => {
     const region = open()
-    region.cacheOnArguments({ namespace: 'x', key: 'a' })(one)
-    region.cacheOnArguments({ namespace: 'x', key: 'b' })(other)
-    for (const fn of [one, other]) region.cacheOnArguments({ functionKeyGenerator: () => () => fn.name })(fn)
+    void region.cacheOnArguments({ namespace: 'x', key: 'a' })(one)
+    void region.cacheOnArguments({ namespace: 'x', key: 'b' })(other)
+    for (const fn of [one, other])
+      void region.cacheOnArguments({ functionKeyGenerator: () => () => fn.name })(fn)
   })
 
   it('outlives a new backend, which changes no function', () => {
     const region = open()
-    region.cacheOnArguments({ namespace: 'x' })(one)
+    void region.cacheOnArguments({ namespace: 'x' })(one)
     region.configure({ backend: memory(), replaceExistingBackend: true })
-    region.cacheOnArguments({ namespace: 'x' })(one)
+    void region.cacheOnArguments({ namespace: 'x' })(one)
     expect(() => region.cacheOnArguments({ namespace: 'x' })(other)).toThrow(refusal)
   })
 
