@@ -5,6 +5,7 @@ import { preciseClock, stampsOf } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
+import { frozenCopy } from '../src/base/frozen.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
 import { expectMethods, expectText, rejectUnknownOptions } from '../src/base/options.js'
 import { checkFit } from '../src/chain/map-values.js'
@@ -115,7 +116,10 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
           : keys.map(() => undefined),
       set,
       delete: (key) => andThen(next.delete(key), () => drop([key])),
-      deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => drop(keys)),
+      deleteMulti(given) {
+        const keys = frozenCopy(given)
+        return andThen(next.deleteMulti(keys), () => drop(keys))
+      },
       acquire: (key, ms, how) =>
         andThen(next.acquire(key, ms, how), (acquired) =>
           acquired.token === undefined
@@ -243,10 +247,12 @@ function ledgerWith(
             return plain === undefined ? 'invalid' : restore(plain)
           },
         }),
-        invalidate: (names, mode) =>
-          andThen(below.invalidate(names, mode), () =>
+        invalidate(given, mode) {
+          const names = frozenCopy(given)
+          return andThen(below.invalidate(names, mode), () =>
             sendAll(names, (portion) => send({ do: 'stamp', clock, names: portion, mode })),
-          ),
+          )
+        },
       } satisfies OpenLedger
     },
   }

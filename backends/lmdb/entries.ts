@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import type { BackendSpec, Outcome, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
@@ -45,7 +46,7 @@ export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget):
       }
     },
     async set(key, value, options) {
-      expectThat(value instanceof Uint8Array, value, 'lmdb() to receive bytes', ENCODE)
+      expectThat(types.isUint8Array(value), value, 'lmdb() to receive bytes', ENCODE)
       budget.expectRoom(key, value.length)
       const outcome = await store.transact(key, (read) => planWrite(read, key, value, options))
       if (outcome === 'lost') return outcome

@@ -1,5 +1,6 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { Granted } from '../../src/backend/lease.js'
+import { frozenCopy } from '../../src/base/frozen.js'
 import { nextTick } from '../../src/base/timers.js'
 import {
   type Freshness,
@@ -202,9 +203,10 @@ async function logInvalidation(
 async function invalidate(
   commands: Commands,
   clock: string,
-  names: readonly string[],
+  given: readonly string[],
   mode: InvalidationMode,
 ): Promise<void> {
+  const names = frozenCopy(given)
   const at = await moveClock(commands, clock, 1n)
   await Promise.all([
     logInvalidation(commands, clock, at, names),

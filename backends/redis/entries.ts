@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import type { Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
@@ -125,7 +126,7 @@ async function deleteAll(
 
 /** ioredis writes any other array of bytes as a list of numbers. */
 function bytes(key: string, value: Bytes, limit: number): Buffer {
-  if (!(value instanceof Uint8Array))
+  if (!types.isUint8Array(value))
     throw new CorralError(
       'ERR_CHAIN',
       `Expected bytes for '${key}', got ${formatValue(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`,

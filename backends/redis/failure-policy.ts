@@ -5,6 +5,7 @@ import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/b
 import type { Recovery } from '../../src/backend/recovery.js'
 import { type FailureLog, failureLog, report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
+import { frozenCopy } from '../../src/base/frozen.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
@@ -118,7 +119,8 @@ function guardedReads(policy: Policy): Guarded<'get' | 'getMulti'> {
   }
 }
 
-async function removeAll({ recovery, unfenced, writes }: Policy, keys: readonly string[]): Promise<void> {
+async function removeAll({ recovery, unfenced, writes }: Policy, given: readonly string[]): Promise<void> {
+  const keys = frozenCopy(given)
   unfenced.revokeAll()
   keys.forEach(valueKey)
   const since = recovery.failures
@@ -134,8 +136,9 @@ async function removeAll({ recovery, unfenced, writes }: Policy, keys: readonly 
 async function setAll(
   policy: Policy,
   where: string,
-  all: readonly Write<Bytes>[],
+  given: readonly Write<Bytes>[],
 ): Promise<readonly Outcome[]> {
+  const all = frozenCopy(given)
   const { writes, recovery, stolen, unfenced, failOpen } = policy
   for (const [key, value, { token, ifCurrent }] of all) {
     if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
@@ -232,7 +235,8 @@ function guardedLedger(policy: Policy): Ledger {
           recovery.isBlind
             ? 'invalid'
             : orElseOpen(policy, 'ledger.restore', undefined, opened.restore(snapshot), () => 'invalid'),
-        async invalidate(names, mode) {
+        async invalidate(given, mode) {
+          const names = frozenCopy(given)
           unfenced.revokeAll()
           try {
             await opened.invalidate(names, mode)

@@ -53,6 +53,8 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     stores: 'stores' in overrides ? overrides.stores : next.stores,
     limits: overrides.limits ?? next.limits,
     storeKey: overrides.storeKey ?? next.storeKey,
+    copyOut: 'copyOut' in overrides ? overrides.copyOut : next.copyOut,
+    capture: 'capture' in overrides ? overrides.capture : next.capture,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)

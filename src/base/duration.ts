@@ -1,3 +1,4 @@
+import { formatValue } from './errors.js'
 import { rejectOptions } from './options.js'
 
 /**
@@ -61,5 +62,7 @@ function parse(text: string): number | undefined {
 }
 
 function show(value: unknown): string {
-  return typeof value === 'string' ? `'${value}'` : `\`${String(value)}\` (${typeof value})`
+  if (typeof value === 'string') return `'${value}'`
+  // Also handles the rejection of a promise.
+  return typeof value === 'object' ? formatValue(value) : `\`${String(value)}\` (${typeof value})`
 }

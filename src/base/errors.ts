@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 /**
  * Every code of a CorralError. docs/errors.md explains them.
  * @example
@@ -64,9 +66,19 @@ export class CorralError extends Error {
   }
 }
 
+/** Whether a value is an error, also one of another realm: inside Jest those of core modules are such ones. */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value)
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return isError(error) ? error.message : formatValue(error)
+}
+
 /** Shows a value in a message, briefly. */
 export function formatValue(value: unknown): string {
-  if (value instanceof Promise) {
+  if (types.isPromise(value)) {
     // The promise is refused, so its rejection has no handler.
     value.catch(() => {})
     return 'a promise'

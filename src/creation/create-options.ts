@@ -6,5 +6,6 @@ export const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   expirationTime: expectDuration,
   shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
   wait: expectDuration,
-  signal: (value, subject) => expectMethods(value, ['addEventListener'], `${subject} to be an AbortSignal`),
+  signal: (value, subject) =>
+    expectMethods(value, ['addEventListener', 'removeEventListener'], `${subject} to be an AbortSignal`),
 }

@@ -75,7 +75,10 @@ export type MultiCreator<T> = (
  * ```
  */
 export interface CreateOptions<T> {
-  /** How long the value is fresh to this call. A number is ms. @default the entry's, else the region's */
+  /**
+   * How long the value is fresh to this call. A value that the call creates to last shorter than the region says has that time
+   * for every reader. A number is ms. @default the entry's, else the region's
+   */
   readonly expirationTime?: Duration | undefined
   /** Whether to store a created value. The caller gets it either way. @default always */
   readonly shouldCache?: ((value: T, key: string) => boolean) | undefined

@@ -49,7 +49,9 @@ export function dependsOn(
   const last = given.at(-1)
   const options = isOptions(last) ? last : undefined
   if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
-  const names = (options === undefined ? given : given.slice(0, -1)).flat() as readonly string[]
+  const all = options === undefined ? given : given.slice(0, -1)
+  // Not flat(): it passes over holes, and a hole is no name.
+  const names = all.flatMap((one) => (Array.isArray(one) ? [...(one as readonly string[])] : [one as string]))
   checkNames(names, false)
   refuseVersions(names)
   const scope = currentScope()

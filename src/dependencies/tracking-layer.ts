@@ -4,6 +4,7 @@ import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
+import { frozenCopy } from '../base/frozen.js'
 import { all, andThen, ignoreRejection, isPromise, mapLazily } from '../base/maybe-promise.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
@@ -125,8 +126,8 @@ function trackerOf(
     shared,
     calls,
     validate: (snapshot) => validate(opened, snapshot),
-    asOf: (names) => opened.now(names),
-    invalidate: (names, mode) => opened.invalidate(names, mode),
+    asOf: (names) => opened.now(frozenCopy(names)),
+    invalidate: (names, mode) => opened.invalidate(frozenCopy(names), mode),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {
         const snapshot = snapshotOf(entry)

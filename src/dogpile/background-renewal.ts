@@ -27,7 +27,7 @@ export function renewInBackground<V>(
     flight.close()
     flight.retry()
   }
-  const keys = leases.map(({ flight }) => flight.key)
+  const keys = Object.freeze(leases.map(({ flight }) => flight.key))
   const background = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
     const still = await inBatches(leases, ({ flight, token }) => driver.renew?.(flight.key, token) ?? true)

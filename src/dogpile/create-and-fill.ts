@@ -36,7 +36,8 @@ export class LeasedCreations<V> {
         // A caller that joined before the creator starts may have its value, stored or not.
         flight.readCount++
       }
-      const keys = leases.map(({ flight }) => flight.key)
+      // Frozen: a driver hands the list to user code, and the results are matched with the order of the leases.
+      const keys = Object.freeze(leases.map(({ flight }) => flight.key))
       const signal = whenAllAbandoned(leases)
       const values = await runInScope(node, () => driver.create(keys, signal, leases))
       for (const { flight } of leases) flight.open = false

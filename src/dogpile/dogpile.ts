@@ -1,6 +1,7 @@
 import type { Acquired, Denied } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
 import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
@@ -97,7 +98,7 @@ class SharedCreations<V> implements Dogpile<V> {
     driver: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, V>> {
-    return this.#resolveKeys(keys, driver, options, this.#limitsOf(options))
+    return this.#resolveKeys(frozenCopy(keys), driver, options, this.#limitsOf(options))
   }
 
   async #runOne(
@@ -129,7 +130,7 @@ class SharedCreations<V> implements Dogpile<V> {
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
     for (let round = 1; pending.length > 0; round++) {
-      const lookups = round === 1 && seen !== undefined ? seen : await driver.read(pending)
+      const lookups = round === 1 && seen !== undefined ? seen : await driver.read(frozenCopy(pending))
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
       const apart = alone || round > ROUNDS || performance.now() >= limits.patience
       const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
@@ -284,10 +285,11 @@ class SharedCreations<V> implements Dogpile<V> {
   }
 
   async renewMulti(
-    keys: readonly string[],
+    given: readonly string[],
     driver: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, Renewed<V>>> {
+    const keys = frozenCopy(given)
     const cycle = this.#cycleOf(keys)
     if (cycle !== undefined) throw cycle
     options.signal?.throwIfAborted()

@@ -26,7 +26,7 @@ interface Waiter<V> {
   readonly abort: (() => void) | undefined
 }
 
-type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined'>) => void
+type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined' | 'leads'>) => void
 
 /** A creation that the callers of this process share. */
 export class Flight<V> {
@@ -71,13 +71,17 @@ export class Flight<V> {
 
   /**
    * Ends with a value. A value that was not stored is only for callers that joined before the read number `readCount` of
-   * the store: for a later caller an invalidation may have come in between. The later ones start over.
+   * the store: for a later caller an invalidation may have come in between. The later ones start over. So do all but the
+   * leader if the value is its own.
    */
   complete(value: V, filled: FillResult, readCount = this.readCount): void {
     this.close()
     const shared = filled === 'stored' || filled === 'withheld'
     const result = { value, filled }
-    this.#end(({ resolve, joined }) => resolve(shared || joined < readCount ? result : undefined))
+    const own = filled === 'own'
+    this.#end(({ resolve, joined, leads }) =>
+      resolve((shared || joined < readCount) && (!own || leads) ? result : undefined),
+    )
   }
 
   fail(error: unknown): void {
@@ -97,7 +101,7 @@ export class Flight<V> {
    */
   wait(limits: Limits, leads: boolean): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount })
+      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount, leads })
       const { deadline, signal } = limits
       if (signal?.aborted) {
         reject(signal.reason)
@@ -113,7 +117,7 @@ export class Flight<V> {
         endWait: addWait(this.node),
         abort: signal && (() => this.#giveUp(waiter, signal.reason)),
       }
-      if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
+      if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
       this.#waiters.add(waiter)
       this.#arm(Math.min(deadline, this.creating ? deadline : limits.patience))
     })
@@ -170,28 +174,40 @@ export class Flight<V> {
   }
 }
 
-const aborts = new WeakMap<AbortSignal, Set<() => void>>()
+interface Aborts {
+  readonly waiting: Set<() => void>
+  readonly listener: () => void
+}
 
-/** The waiters under a signal. One listener for all: a request's signal serves many calls, and Node warns from eleven on. */
-function abortsOf(signal: AbortSignal): Set<() => void> {
-  let waiting = aborts.get(signal)
-  if (waiting === undefined) {
-    const all = new Set<() => void>()
-    aborts.set(signal, (waiting = all))
-    signal.addEventListener(
-      'abort',
-      () => {
-        for (const abort of [...all]) abort()
-      },
-      { once: true },
-    )
+const aborts = new WeakMap<AbortSignal, Aborts>()
+
+/** One listener for all waiters under a signal: a request's signal serves many calls, and Node warns from eleven on. */
+function addAbort(signal: AbortSignal, abort: () => void): void {
+  let found = aborts.get(signal)
+  if (found === undefined) {
+    const waiting = new Set<() => void>()
+    const listener = () => {
+      for (const one of [...waiting]) one()
+    }
+    aborts.set(signal, (found = { waiting, listener }))
+    signal.addEventListener('abort', listener, { once: true })
   }
-  return waiting
+  found.waiting.add(abort)
+}
+
+/** Without waiters the listener goes: Node keeps a signal of `AbortSignal.any` alive as long as it has one. */
+function removeAbort(signal: AbortSignal, abort: () => void): void {
+  const found = aborts.get(signal)
+  if (found === undefined) return
+  found.waiting.delete(abort)
+  if (found.waiting.size > 0) return
+  aborts.delete(signal)
+  signal.removeEventListener('abort', found.listener)
 }
 
 function part<V>({ endWait, abort, limits }: Waiter<V>): void {
   endWait?.()
-  if (limits.signal !== undefined && abort !== undefined) abortsOf(limits.signal).delete(abort)
+  if (limits.signal !== undefined && abort !== undefined) removeAbort(limits.signal, abort)
 }
 
 function late(key: string, wait: number): CorralError {

@@ -85,9 +85,9 @@ export interface Dogpile<V> {
 
 /**
  * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
- * shared like a stored value.
+ * shared like a stored value. `own`: the value belongs to the caller that led the creation, and not under the key.
  */
-export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
+export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused' | 'own'
 
 export interface Renewed<V> {
   readonly value: V

@@ -1,10 +1,12 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
 import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
+import { areChangeable, capturing } from './captured.js'
 import { readOptions } from './declarations.js'
-import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
+import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator, type KeyPart } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheOptions, FunctionStore } from './types.js'
@@ -48,18 +50,30 @@ function cacher<V>(
       return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never)))
     }
     const shared = keysIn(namespace)
+    const capture = capturing(key === undefined ? generator : keysIn)
+    const ofInstance = typeof self === 'function'
+    const ways = { capture, mayChange: ofInstance ? () => true : areChangeable }
     const cached = (keyOf = shared, instance?: object) =>
-      withMembers(store, options, names, fn, singleForm(store, keyOf), instance)
-    if (place === undefined && typeof self !== 'function') return cached()
+      withMembers(store, options, names, fn, singleForm(store, keyOf, ways), instance)
+    if (place === undefined && !ofInstance) return cached()
     const method = cachedMethod(fn, self, place, (instance) => {
-      if (typeof self !== 'function') return cached(shared, instance)
+      if (!ofInstance) return cached(shared, instance)
       // The instance belongs to the namespace: a generator may expect the method's own arguments only.
       const spaceOf = functionKeyGenerator(namespace || 'self', fn)
-      return cached((...args) => keysIn(spaceOf(self(instance as never)))(...args), instance)
+      return cached((...args) => keysIn(spaceOf(idOf(self(instance as never))))(...args), instance)
     })
     return finish(method)
   }
   return declare
+}
+
+/** @throws CorralError `ERR_KEY_ARGUMENT` for a value that does not tell an instance from others. */
+function idOf(self: KeyPart): KeyPart {
+  if (self !== undefined && self !== null && !Number.isNaN(self)) return self
+  throw new CorralError(
+    'ERR_KEY_ARGUMENT',
+    `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
+  )
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {
@@ -75,15 +89,25 @@ const OWN: Readonly<Record<string, OptionCheck>> = {
 }
 
 /** A call has one key, made of all its arguments. */
-function singleForm<V>(store: FunctionStore<V>, keyOf: (...args: Arguments) => string): CallForm<V> {
+function singleForm<V>(
+  store: FunctionStore<V>,
+  keyOf: (...args: Arguments) => string,
+  ways: Pick<CallForm<V>, 'capture' | 'mayChange'>,
+): CallForm<V> {
   return {
+    ...ways,
     keysOf: (...args) => [keyOf(...args)],
+    kept: (args) => args,
     argsPerKey: (args) => [args],
+    callOf: (own) => own,
     run: (original, [args = []]) => andThen(original(...args) as MaybePromise<V>, (value) => [value]),
-    create: ([key], creator, options) =>
-      store.getOrCreate(
+    create: ([key], creatorOf, options) =>
+      store.getOrCreateWith(
         key as string,
-        (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V),
+        () => {
+          const creator = creatorOf()
+          return (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V)
+        },
         options,
       ),
     read: ([key], options) => store.get(key as string, options),

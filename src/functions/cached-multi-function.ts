@@ -1,8 +1,10 @@
+import { types } from 'node:util'
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import { areChangeable, capturing } from './captured.js'
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
@@ -37,7 +39,8 @@ function cacher<V>(
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
     if (generator === functionMultiKeyGenerator)
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
-    return withMembers(store, options, names, fn, multiForm(store, generator(namespace, fn), options))
+    const form = multiForm(store, generator, generator(namespace, fn), options)
+    return withMembers(store, options, names, fn, form)
   }
   return declare
 }
@@ -52,6 +55,7 @@ const OWN: Readonly<Record<string, OptionCheck>> = {
 /** A call has one key for each id. */
 function multiForm<V>(
   store: FunctionStore<V>,
+  generator: FunctionMultiKeyGenerator,
   generate: (...ids: Arguments) => readonly string[],
   { asMap = false, ids: shape }: CacheMultiOptions,
 ): CallForm<V> {
@@ -75,14 +79,18 @@ function multiForm<V>(
       : values
   return {
     keysOf,
+    kept: (args) => (shape === 'array' ? [[...expectIds(args)]] : args),
+    capture: capturing(generator),
+    mayChange: areChangeable,
     argsPerKey: (args) => idsOf(args).map((id) => [id]),
+    callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
       const ids = each.map(([id]) => id)
       const result = (shape === 'array' ? original(ids) : original(...ids)) as MaybePromise<unknown>
       return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
-    create: async (keys, creator, options, args) =>
-      resultOf(args, await store.getOrCreateMulti(keys, creator, options)),
+    create: async (keys, creatorOf, options, args) =>
+      resultOf(args, await store.getOrCreateMulti(keys, creatorOf(), options)),
     read: (keys, options) => store.getMulti(keys, options),
     resultOf,
     splitSet([entries]) {
@@ -103,7 +111,7 @@ function expectIds([ids]: Arguments): Arguments {
 
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
 function fromMap<V>(ids: Arguments, result: unknown) {
-  if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+  if (types.isMap(result)) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
   throw new CorralError(
     'ERR_CREATOR',
     `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,

@@ -14,6 +14,7 @@ import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
+import { areChangeable } from './captured.js'
 import type { CacheMultiOptions, CacheOptions, FunctionStore } from './types.js'
 
 /** The names that the result of a call depends on: those known from its arguments, and those known from the result. */
@@ -101,7 +102,8 @@ export async function runUncached<V>(
   if (currentScope() === undefined) return runWithoutEntry(async () => original(...args))
   if (names === undefined) return original(...args)
   const why = `it was made from a result of '${namespace}', run uncached, whose dependencies this region does not track`
-  const ahead = await resolveVersions(names.fromArguments(args))
+  const told = names.fromArguments(args)
+  const ahead = await resolveVersions(told)
   const asOf = await store.asOf().catch(() => undefined)
   const handUp = (list: readonly string[]): void => {
     const collector = currentScope()?.collector
@@ -114,6 +116,9 @@ export async function runUncached<V>(
     }
   }
   handUp(ahead)
+  // The names are those of the arguments at the call: of others, a creation around must not be stored.
+  if (areChangeable(args) && names.fromArguments(args).join('\0') !== told.join('\0'))
+    handUpVersion(undefined, `the arguments of '${namespace}' were changed before it ran`)
   const result = await original(...args)
   handUp(names.fromResult(result, args))
   return result

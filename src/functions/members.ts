@@ -1,13 +1,15 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { cloned } from '../base/cloned.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import { inBatches } from '../base/in-batches.js'
 import { andThen, attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
 import { checkOptions } from '../base/options.js'
 import { CREATE_OPTIONS } from '../creation/create-options.js'
+import { keepForCaller } from '../creation/own-result.js'
 import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
@@ -19,13 +21,22 @@ type Values<V> = readonly (V | NoValue)[]
 /** The parts in which functions of one value and of many ids differ. */
 export interface CallForm<V> {
   keysOf(...args: Arguments): readonly string[]
+  /** The arguments with a list of ids of their own, which the caller may use again. */
+  kept(args: Arguments): Arguments
   /** The arguments of a call for each key alone. */
   argsPerKey(args: Arguments): readonly Arguments[]
+  /** The arguments of a call for one key, as a caller passes them. */
+  callOf(own: Arguments): Arguments
   /** Calls the function for some of the keys. */
   run(original: (...args: Arguments) => unknown, each: readonly Arguments[]): MaybePromise<Values<V>>
+  /** The arguments as they are now, as far as they can be copied. */
+  capture(args: Arguments): Arguments
+  /** Whether the keys of arguments that were captured can still change. */
+  mayChange(args: Arguments): boolean
+  /** @param creatorOf - makes the creator; called at once, or not at all where no creator is needed */
   create(
     keys: readonly string[],
-    creator: MultiCreator<V>,
+    creatorOf: () => MultiCreator<V>,
     options: CreateOptions<V>,
     args: Arguments,
   ): Promise<unknown>
@@ -79,12 +90,12 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
     return runUncached(store, names, namespace, original, args)
   }
   const withKeys = keyedWork(options, form)
-  const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : clone(value))
+  const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const nothing = () => undefined
 
   const call = withKeys<unknown>(
-    (keys, args) => own(form.create(keys, creatorOf(keys, args), create, args)),
+    (keys, args) => own(form.create(keys, () => creatorOf(keys, args), create, args)),
     uncached,
   )
   return dress(call, fn, {
@@ -175,34 +186,46 @@ function trackedCreator<V>(
   own: CreateOptions<V>,
   self: object | undefined,
 ): Wrapped<V>['creatorOf'] {
-  const creatorOf =
-    (keys: readonly string[], args: Arguments): MultiCreator<V> =>
-    (missing, creation) => {
+  const creatorOf = (keys: readonly string[], given: Arguments): MultiCreator<V> => {
+    const args = form.capture(given)
+    return (missing, creation) => {
       const each = form.argsPerKey(args)
       const argsOf = new Map(keys.map((key, i) => [key, each[i]]))
       const wanted = missing.map((key) => argsOf.get(key) as Arguments)
-      const run = () =>
-        names === undefined ? form.run(original, wanted) : declaring(names, wanted, creation)
-      return lasting(lifetimes, wanted, creation, run)
+      return lasting(lifetimes, wanted, creation, () =>
+        names === undefined ? run(wanted, creation) : declaring(names, wanted, creation),
+      )
     }
+  }
+  /** Nothing may pause between the check of the keys and the call. */
+  const run = (wanted: readonly Arguments[], creation: Creation) => {
+    if (!wanted.every((args, i) => hasKey(form, args, creation.keys[i] as string)))
+      keepForCaller(creation, 'its arguments were changed before the function ran')
+    return form.run(original, wanted)
+  }
   const declaring = async (names: Declared, wanted: readonly Arguments[], creation: Creation) => {
     const { keys } = creation
     const lists = await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
     wanted.forEach((args, i) => {
       const [key, list] = [keys[i] as string, lists[i] as readonly string[]]
       creation.dependsOn(key, list)
-      store.recordCall(key, list, self === undefined ? () => repeat(args) : whileReachable(weakly, args))
+      store.recordCall(
+        key,
+        list,
+        self === undefined ? () => repeat(key, args) : whileReachable(weakly, key, args),
+      )
     })
-    const values = await form.run(original, wanted)
+    const values = await run(wanted, creation)
     wanted.forEach((args, i) => {
       if (values[i] !== NO_VALUE) creation.dependsOn(keys[i] as string, names.fromResult(values[i], args))
     })
     return values
   }
-  const repeat: Repeat = (args) =>
+  const repeat: Repeat = (key, args) =>
     attempt(() => {
-      const keys = form.keysOf(...args)
-      return store.renew(keys[0] as string, creatorOf(keys, args), own)
+      // Of changed arguments, which give another key, the call cannot be repeated: the value stays stale.
+      if (!hasKey(form, args, key)) return true
+      return store.renew(key, creatorOf([key], form.callOf(args)), own)
     })
   const weakly = new WeakRef(repeat)
   return creatorOf
@@ -231,15 +254,25 @@ function lasting<V>(
   })
 }
 
-type Repeat = (args: Arguments) => Promise<boolean>
+type Repeat = (key: string, args: Arguments) => Promise<boolean>
+
+/** Whether the arguments of a call for one key give that key now. */
+function hasKey<V>(form: CallForm<V>, args: Arguments, key: string): boolean {
+  if (!form.mayChange(args)) return true
+  try {
+    return form.keysOf(...form.callOf(args))[0] === key
+  } catch {
+    return false
+  }
+}
 
 /** Stands outside, where the instance is not in sight: the recorded closure would keep the instance alive. */
-function whileReachable(repeat: WeakRef<Repeat>, args: Arguments): () => Promise<boolean> {
-  return () => repeat.deref()?.(args) ?? Promise.resolve(true)
+function whileReachable(repeat: WeakRef<Repeat>, key: string, args: Arguments): () => Promise<boolean> {
+  return () => repeat.deref()?.(key, args) ?? Promise.resolve(true)
 }
 
 /** Does work with the keys of a call, or `otherwise` where the call has no keys or the function is switched off. */
-function keyedWork<V>(options: CacheOptions, { keysOf }: CallForm<V>) {
+function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
   const { namespace, enabled, onKeyError = 'throw' } = options
   const usableKeys = (args: Arguments, whileOff: boolean): readonly string[] | undefined => {
     if (!whileOff && enabled !== undefined && !expectSync('`enabled` of cacheOnArguments()', enabled()))
@@ -261,20 +294,8 @@ function keyedWork<V>(options: CacheOptions, { keysOf }: CallForm<V>) {
     (...args: Arguments): Promise<R> =>
       attempt(() => {
         const keys = usableKeys(args, whileOff)
-        return keys === undefined ? otherwise(args) : work(keys, args)
+        return keys === undefined ? otherwise(args) : work(keys, kept(args))
       })
-}
-
-function clone<T>(value: T): T {
-  try {
-    return structuredClone(value)
-  } catch (cause) {
-    throw new CorralError(
-      'ERR_UNENCODABLE',
-      `Expected a result that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : formatValue(cause)}`,
-      { cause },
-    )
-  }
 }
 
 async function putValues<V>(
@@ -284,7 +305,7 @@ async function putValues<V>(
   args: Arguments,
   values: readonly V[],
 ): Promise<unknown> {
-  const stores = keys.map((key, i) => shouldCache?.(values[i] as V, key) ?? true)
+  const stores = keys.map((key, i) => expectSync('`shouldCache`', shouldCache?.(values[i] as V, key)) ?? true)
   if (names !== undefined && stores.includes(true))
     throw new CorralError(
       'ERR_AS_OF_MISSING',

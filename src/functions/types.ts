@@ -374,7 +374,12 @@ export interface FunctionStore<V> {
   readonly home: object
   get(key: string, options: Lifetime): Promise<V | NoValue>
   getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
-  getOrCreate<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
+  /** `getOrCreate` with a creator that is made at the call, and not at all for a hit that the store returns at once. */
+  getOrCreateWith<T extends V>(
+    key: string,
+    creatorOf: () => Creator<T>,
+    options: CreateOptions<T>,
+  ): Promise<T>
   getOrCreateMulti: CreateMulti<V>
   setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<readonly Outcome[]>
   deleteMulti(keys: readonly string[], reason?: InvalidationReason): Promise<void>

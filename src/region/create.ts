@@ -4,8 +4,8 @@ import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
-import type { Lookup } from '../dogpile/types.js'
-import { checkKey, checkKeys } from '../functions/keys.js'
+import type { Lookup, Renewed } from '../dogpile/types.js'
+import { checkKey, listKeys } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
@@ -17,6 +17,7 @@ import {
   readOne,
   recordRead,
   serveHit,
+  sharedPayload,
   toLookup,
   whenRead,
 } from './serve.js'
@@ -26,10 +27,12 @@ import type { Region } from './types.js'
 /** The operations that create values: if they are missing or stale, or because the caller says so. */
 export function regionCreations<V>(
   handle: RegionHandle,
-): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> & Pick<FunctionStore<V>, 'refreshMulti' | 'renew'> {
+): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> &
+  Pick<FunctionStore<V>, 'getOrCreateWith' | 'refreshMulti' | 'renew'> {
   const { operation } = handle
   return {
-    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create),
+    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create, false),
+    getOrCreateWith: (key, creatorOf, create) => getOrCreate(handle, key, creatorOf, create, true),
     getOrCreateMulti: (keys, creator, create) =>
       operation((region) => getOrCreateMulti(region, keys, creator, checkCreateOptions(create))),
     refreshMulti: (keys, creator, create) =>
@@ -39,20 +42,23 @@ export function regionCreations<V>(
   }
 }
 
+/** @param isMaker - `given` makes the creator. It runs at the call, and never for a hit that the store returns at once. */
 function getOrCreate<T>(
   { use }: RegionHandle,
   key: string,
-  creator: Creator<T>,
-  create?: CreateOptions<T>,
+  given: Creator<T> | (() => Creator<T>),
+  create: CreateOptions<T> | undefined,
+  isMaker: boolean,
 ): Promise<T> {
   try {
     const region = use()
     checkKey(key)
-    checkCreator(creator)
+    checkCreator(given)
     const limit = limitOf(create?.expirationTime)
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const options = checkCreateOptions(create)
+    const creator = isMaker ? (given as () => Creator<T>)() : (given as Creator<T>)
     const lookUp = (entry: CachedValue | undefined) =>
       andThen(toLookup(region, key, entry, limit), (lookup) =>
         lookup.state === 'fresh'
@@ -80,19 +86,19 @@ function createOne<T>(
   const run = { ...readOptions(region, options, inside), seen: [found] }
   return region.dogpile
     .run(key, () => driverOf(region, plan()), run)
-    .then(({ entry }) => {
-      recordRead(region, key, entry, expiration, undefined, inside)
-      return entry.payload as T
+    .then((created) => {
+      recordRead(region, key, created.entry, expiration, undefined, inside)
+      return sharedPayload<T>(region, created)
     })
 }
 
 async function getOrCreateMulti<T>(
   region: RegionState,
-  keys: readonly string[],
+  given: readonly string[],
   creator: MultiCreator<T>,
   options: CreateOptions<never>,
 ): Promise<(T | NoValue)[]> {
-  checkKeys(keys)
+  const keys = listKeys(given)
   checkCreator(creator)
   if (keys.length === 0) return []
   const plan = planOf(creator, options)
@@ -106,7 +112,7 @@ async function getOrCreateMulti<T>(
   const run = { ...readOptions(region, options, inside), seen }
   const created = await region.dogpile.runMulti(unique, driver, run)
   for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
-  return keys.map((key) => created.get(key)?.entry.payload as T)
+  return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
 }
 
 function freshnessIn({ state }: Lookup<Created>): Freshness {
@@ -116,11 +122,11 @@ function freshnessIn({ state }: Lookup<Created>): Freshness {
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
 async function refreshMulti<T>(
   region: RegionState,
-  keys: readonly string[],
+  given: readonly string[],
   creator: MultiCreator<T>,
   options: CreateOptions<never>,
 ): Promise<(T | NoValue)[]> {
-  checkKeys(keys)
+  const keys = listKeys(given)
   if (keys.length === 0) return []
   const plan = planOf(creator, options)
   const inside = currentTransaction()
@@ -130,7 +136,7 @@ async function refreshMulti<T>(
     if (filled !== 'stored') await region.backend.delete(key)
     recordRead(region, key, value.entry, plan.expiration, false, inside)
   }
-  return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
+  return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
 
 /** Creates a softly invalidated value again. `false`: the new value could not be stored, and the older one stays. */

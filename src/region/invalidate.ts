@@ -1,6 +1,6 @@
 import { runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
-import { checkKey, checkKeys } from '../functions/keys.js'
+import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
@@ -24,9 +24,9 @@ export function regionInvalidations(
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
   const { operation } = handle
-  const removeMany = (keys: readonly string[], cause?: InvalidationReason): Promise<void> =>
+  const removeMany = (given: readonly string[], cause?: InvalidationReason): Promise<void> =>
     operation((region) => {
-      checkKeys(keys)
+      const keys = listKeys(given)
       return events.around('key', keys, 'hard', cause, async () => {
         const [only] = keys
         if (keys.length === 1 && only !== undefined) await region.backend.delete(only)

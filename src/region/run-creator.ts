@@ -6,12 +6,14 @@ import { CorralError, formatValue } from '../base/errors.js'
 import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
 import { beginTracked } from '../creation/outside.js'
+import { onKeepForCaller } from '../creation/own-result.js'
 import { currentScope, runCollecting } from '../creation/scope.js'
 import type { Creation } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
+import { refuseReadOnce } from './read-once.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
 /** The facts that a running creator leaves behind beside its values. */
@@ -24,6 +26,8 @@ interface CreationRecord {
   expiresIn: number | undefined
   expiresInOf: Map<string, number> | undefined
   untracked: boolean
+  /** Why the values are for the caller that leads the creation alone. */
+  own: string | undefined
 }
 
 /** Runs the creator as of a time that was taken before, and builds the entries of its values. */
@@ -43,6 +47,7 @@ export async function runCreator(
     expiresInOf: undefined,
     expiresIn: undefined,
     untracked: false,
+    own: undefined,
   }
   const endTracked = tracker?.tracksDependencies === true ? beginTracked(keys) : undefined
   const began = performance.now()
@@ -95,7 +100,7 @@ function creationOf(
       `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
     )
   }
-  return {
+  const creation: Creation = {
     key: keys[0] as string,
     keys,
     startedAt: record.startedAt,
@@ -113,6 +118,7 @@ function creationOf(
       record.namesOfKeys.set(key, [...(record.namesOfKeys.get(key) ?? []), ...list])
     },
   }
+  return onKeepForCaller(creation, (reason) => (record.own = reason))
 }
 
 async function callCreator(
@@ -128,7 +134,17 @@ async function callCreator(
   const values = await (scope === undefined
     ? run()
     : runCollecting(scope, collector, () => (record.untracked = true), run))
-  if (Array.isArray(values) && values.length === keys.length) return values
+  if (Array.isArray(values) && values.length === keys.length) {
+    for (const [i, key] of keys.entries()) {
+      if (!(i in values))
+        throw new CorralError(
+          'ERR_BATCH_LENGTH',
+          `Expected the creator to return a value for each key, got a hole at ${i}, for '${key}'. Answer NO_VALUE for a key that has none.`,
+        )
+      refuseReadOnce(values[i], key)
+    }
+    return values
+  }
   throw new CorralError(
     'ERR_BATCH_LENGTH',
     `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
@@ -137,12 +153,17 @@ async function callCreator(
   )
 }
 
+/** A value that was created to last shorter than the region's values says so: other readers do not know the wish. */
+function shorterOf(wish: number | undefined, regional: number): number | undefined {
+  return wish !== undefined && wish < regional ? wish : undefined
+}
+
 function entriesOf(
   region: RegionState,
   plan: CreationPlan,
   keys: readonly string[],
   values: readonly unknown[],
-  { startedAt, collector, namesOfKeys, expiresIn, expiresInOf, untracked }: CreationRecord,
+  { startedAt, collector, namesOfKeys, expiresIn, expiresInOf, untracked, own: kept }: CreationRecord,
 ): Created[] {
   const createdAt = region.precise.now()
   const together = collector?.snapshot()
@@ -159,8 +180,10 @@ function entriesOf(
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : own
     return shortened === undefined ? common : { ...common, expiresIn: shortened }
   }
-  const shared = metadataOf(expiresIn)
+  const shared = metadataOf(expiresIn ?? shorterOf(plan.expiration, region.expiration))
   return values.map((payload, i): Created => {
+    // Names that were collected may be those of another value. Without a snapshot no creation around is stored.
+    if (kept !== undefined) return { entry: { payload, metadata: common }, withheld: kept, isOwn: true }
     const key = keys[i] as string
     const lifetime = expiresInOf?.get(key)
     const timed = lifetime === undefined ? shared : metadataOf(lifetime)

@@ -173,6 +173,11 @@ export function recordRead(
   collector.limitLifetime(stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration))
 }
 
+/** The payload for a caller that shares a creation. A store that copies its values gives each caller a copy there too. */
+export function sharedPayload<T>({ backend }: RegionState, { entry }: Created): T {
+  return (backend.copyOut === undefined ? entry : backend.copyOut(entry)).payload as T
+}
+
 /** Whether a caller may have an entry that another caller created or found: its session may know another version. */
 export function matchesSession({ entry }: Created): MaybePromise<boolean> {
   const versions = entry.metadata.snapshot?.versions

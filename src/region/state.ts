@@ -15,6 +15,8 @@ import type { Counters } from './stats.js'
 export interface Created {
   readonly entry: CachedValue
   readonly withheld?: string | undefined
+  /** The value does not belong under its key: only the caller that led the creation gets it. */
+  readonly isOwn?: boolean | undefined
 }
 
 /** A validated order to create. */

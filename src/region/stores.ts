@@ -105,12 +105,12 @@ function placeOf({ storeKey }: Backend<CachedValue>, { prefix }: Identity): stri
 }
 
 /** Whether a region uses the store of a chain, which therefore must stay open. */
-export function isInUse(chain: Partial<Backend> | undefined): boolean {
+export function isInUse(chain: Partial<Pick<Backend, 'actual' | 'close'>> | undefined): boolean {
   return (stores.get(chain?.actual ?? {})?.uses.size ?? 0) > 0
 }
 
 /** Closes a chain that was built in vain. It may stand over a store that another region uses. */
-export function closeUnused(chain: Partial<Backend> | undefined): void {
+export function closeUnused(chain: Partial<Pick<Backend, 'actual' | 'close'>> | undefined): void {
   if (!isInUse(chain)) void ignoreRejection(attempt(() => chain?.close?.()))
 }
 

@@ -1,6 +1,6 @@
 import { bindContext } from '../base/async-context.js'
 import { report, reportUndecodable } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError, formatValue, messageOf } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout, withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
@@ -124,7 +124,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
       later()
       throw new CorralError(
         'ERR_BUS',
-        `The other processes could not be notified of a change in this one: ${cause instanceof Error ? cause.message : formatValue(cause)} Do it again when the bus is there.`,
+        `The other processes could not be notified of a change in this one: ${messageOf(cause)} Do it again when the bus is there.`,
         { cause },
       )
     }

@@ -72,16 +72,22 @@ inEveryRegion('expiration', (open) => {
     expect(await region.get('key', { expirationTime: 100 })).toBe(NO_VALUE)
   })
 
-  it('set for one getOrCreate is not kept with the entry', async () => {
+  it('set for one getOrCreate is kept with the entry only if it is shorter than that of the region', async () => {
     const { region, clock } = open<number>({ expirationTime: 5_000 })
     const counter = counting()
     expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(1)
     clock.tick(2_000)
     expect(await region.getOrCreate('key', counter.next, { expirationTime: 3_000 })).toBe(1)
-    expect(await region.getOrCreate('key', counter.next)).toBe(1)
-    expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(2)
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.getOrCreate('key', counter.next)).toBe(2)
+    clock.tick(2_000)
+    expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(3)
     clock.tick(4_000)
-    expect(await region.get('key')).toBe(2)
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.getOrCreate('key', counter.next, { expirationTime: 9_000 })).toBe(3)
+    expect(await region.getOrCreate('other', counter.next, { expirationTime: 9_000 })).toBe(4)
+    clock.tick(5_001)
+    expect(await region.get('other')).toBe(NO_VALUE)
   })
 
   it('counts from when the creator returned, so that a slow one does not make a stale value', async () => {

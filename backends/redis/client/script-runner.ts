@@ -1,4 +1,4 @@
-import { CorralError } from '../../../src/base/errors.js'
+import { CorralError, isError } from '../../../src/base/errors.js'
 import { inBatches } from '../../../src/base/in-batches.js'
 import type { RedisClient } from './client.js'
 import type { RedisConnection } from './connection.js'
@@ -127,7 +127,7 @@ function tooFew(
 }
 
 function isUnknownScript(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+  return isError(error) && error.message.startsWith('NOSCRIPT')
 }
 
 /** The forms that return Buffers. ioredis has them, and its types leave them out. */

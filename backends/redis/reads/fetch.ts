@@ -1,4 +1,5 @@
 import { reportUndecodable } from '../../../src/base/diagnostics.js'
+import { isError } from '../../../src/base/errors.js'
 import { performance } from '../../../src/base/timers.js'
 import { nodeOf, primaryOf, type RedisClient } from '../client/client.js'
 import type { RedisConnection } from '../client/connection.js'
@@ -121,7 +122,7 @@ function fetch(client: RedisClient, keys: string[]): Promise<readonly Fetched[]>
   return client.getBuffer(only).then(
     (reply) => [reply],
     (error: unknown) => {
-      if (!(error instanceof Error) || !error.message.startsWith('WRONGTYPE')) throw error
+      if (!isError(error) || !error.message.startsWith('WRONGTYPE')) throw error
       // As `MGET` does: a list or hash of another program is no value of ours.
       reportUndecodable('redis', only, 'the key holds another type of Redis')
       return [null]
