@@ -220,7 +220,7 @@ describe('the statistics of a namespace', () => {
 
   it('are there from the declaration on, and of any name', () => {
     const { region } = openMemory<string>()
-    region.cacheOnArguments({ namespace: '__proto__' })(async () => 'value')
+    void region.cacheOnArguments({ namespace: '__proto__' })(async () => 'value')
     const { namespaces } = region.stats()
     expect(Object.keys(namespaces)).toEqual(['__proto__'])
     expect(Object.entries(namespaces)[0]?.[1]).toMatchObject({ hits: 0, misses: 0, hitRatio: 0 })
