@@ -1,5 +1,6 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
+import { performance } from './timers.js'
 
 /**
  * The messages of each channel; the channel's name is `corral:` and the key. Nothing is built unless somebody listens.

@@ -377,7 +377,9 @@ describe('other arguments', () => {
         { [option]: option === 'group' ? { user: of } : of },
       )
       const one = at.cacheOnArguments(options)((_id: number) => 1)
-      const many = at.cacheMultiOnArguments({ ...options, namespace: 'many' })(async (...ids: number[]) => ids)
+      const many = at.cacheMultiOnArguments({ ...options, namespace: 'many' })(
+        async (...ids: number[]) => ids,
+      )
       await expect(one(1)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(many(1, 2)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(at.invalidateDependencies(of() as string)).rejects.toEqual(refusal('ERR_OPTION'))

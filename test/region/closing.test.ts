@@ -138,8 +138,8 @@ describe('a duration beyond the longest timer', () => {
     const listen = (warning: Error) => void warnings.push(warning.name)
     process.on('warning', listen)
     const lease = { ms: '100d', wait: '100d' } as const
-    const backend = memory()
-    const [one, other] = [makeRegion<string>({ backend, lease }), makeRegion<string>({ backend, lease })]
+    const options = { name: 'shared', keyspace: 'shared', backend: memory(), lease }
+    const [one, other] = [makeRegion<string>(options), makeRegion<string>(options)]
     const release = deferred()
     const created = one.getOrCreate('key', async () => (await release.promise, 'created'))
     await idle(3)
