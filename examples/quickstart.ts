@@ -6,6 +6,7 @@ import { memory } from 'corral/backends/memory'
 import { dependencies } from 'corral/proxies/dependencies'
 import { json } from 'corral/proxies/json'
 import { msgpack } from 'corral/proxies/msgpack'
+import { prefix } from 'corral/proxies/prefix'
 import { type Usable, usableIn } from './quickstart/compat.js'
 import { screen, timed, took } from './quickstart/screen.js'
 
@@ -23,7 +24,7 @@ const region = makeRegion<readonly Usable[]>({
   expirationTime: '1d',
   asyncCreationRunner: runner,
   clock,
-  backend: wrap(lmdb('node_modules/.cache/quickstart.lmdb'), msgpack(), dependencies()),
+  backend: wrap(lmdb('node_modules/.cache/quickstart.lmdb'), msgpack(), dependencies(), prefix('compat:')),
 })
 
 let runs = 0

@@ -14,7 +14,6 @@ import {
   type CompressionAlgorithm,
   engineOf,
 } from './compress/algorithms.js'
-import { loadFailure } from './compress/peer-engines.js'
 
 export type { CompressionAlgorithm }
 
@@ -157,9 +156,7 @@ function expectLevel(name: CompressionAlgorithm, { levels }: Algorithm, level: n
 }
 
 function lacking(name: CompressionAlgorithm, purpose: string): CorralError {
-  const { needs = '' }: Algorithm = algorithms[name]
-  const failure = loadFailure(needs)
-  if (failure !== undefined) return failure
+  const { needs }: Algorithm = algorithms[name]
   return new CorralError(
     'ERR_UNSUPPORTED',
     `Expected ${needs} ${purpose}, but it is not here. Install it, or compress with one of deflate, gzip and brotli, which every Node has.`,

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/backend/lease.js'
-import { epochNow } from '../../src/base/timers.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
 import { encodeNumbers, newVersion, TAG, type TreeKey, taggedKey } from './format.js'
@@ -19,7 +18,7 @@ const TOKEN_AT = 16
 export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations {
   const current = (key: string) => store.snapshot((read) => readLease(read, key))
   const busy = (key: string, { token, expiresAt }: LeaseRecord) => ({
-    remaining: Math.max(0, expiresAt - epochNow()),
+    remaining: Math.max(0, expiresAt - Date.now()),
     settled: waiters.wait(key, () => {
       const now = current(key)
       return now.token === token ? now.expiresAt : 0
@@ -45,7 +44,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
         return {
           result: former,
           conditions: [record],
-          changes: [[record.key, encodeLease(token, epochNow() + ms)]],
+          changes: [[record.key, encodeLease(token, Date.now() + ms)]],
         }
       })
       if (former.token === undefined) return { token }
@@ -53,7 +52,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
       waiters.wake(key)
       return { token }
     },
-    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, epochNow() + ms)]),
+    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, Date.now() + ms)]),
     async release(key, token) {
       const released = await whileHeld(key, token, (at) => [at])
       if (released) waiters.wake(key)
@@ -64,7 +63,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
 }
 
 /** Reads the lease of a key; an expired one counts as none. */
-export function readLease(read: ReadRecord, key: string, now = epochNow()): LeaseRecord {
+export function readLease(read: ReadRecord, key: string, now = Date.now()): LeaseRecord {
   let token: string | undefined
   let expiresAt = 0
   const record = read(leaseKey(key), (bytes) => {

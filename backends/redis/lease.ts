@@ -3,7 +3,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { mayRunLater } from './client/errors.js'
+import { isUnreachable } from './client/errors.js'
 import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
@@ -57,8 +57,7 @@ async function acquire(
   } catch (error) {
     waiter?.leave()
     // A frozen server may grant it later. It executes the release after that.
-    if (mayRunLater(error))
-      void ignoreRejection(runner.run({ ...releaseCall(store, key, token), isPatient: true }))
+    if (isUnreachable(error)) void ignoreRejection(runner.run(releaseCall(store, key, token)))
     throw error
   }
   const [remaining, holder] = reply as [number, Buffer]
@@ -89,8 +88,7 @@ function acquireCall(
     keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
     args.push(randomUUID(), `${stampLifetime}`, `${names.length}`)
   }
-  // A stolen lease is an invalidation.
-  return { script: scripts.acquire, keys, args, repliesBytes: true, isPatient: steal }
+  return { script: scripts.acquire, keys, args, repliesBytes: true }
 }
 
 function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcquired<Bytes> {

@@ -1,5 +1,4 @@
 import { report } from '../base/diagnostics.js'
-import { clearTimeout, setTimeout } from '../base/timers.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 
 /**

@@ -47,13 +47,6 @@ export interface RunOptions<V> {
   readonly seen?: readonly Lookup<V>[]
   /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
-  /**
-   * Called for a key of a stale value. The caller then waits for a new value instead of getting the stale one, unless it
-   * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
-   */
-  readonly onStale?: ((key: string) => void) | undefined
-  /** Called for each key that another caller of this process is creating, and that this caller waits for. */
-  readonly onJoin?: (() => void) | undefined
   /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
   readonly alone?: boolean
 }
@@ -85,9 +78,9 @@ export interface Dogpile<V> {
 
 /**
  * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
- * shared like a stored value. `own`: the value belongs to the caller that led the creation, and not under the key.
+ * shared like a stored value.
  */
-export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused' | 'own'
+export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
 
 export interface Renewed<V> {
   readonly value: V

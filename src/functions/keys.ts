@@ -1,9 +1,5 @@
-import { types } from 'node:util'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { frozenCopy } from '../base/frozen.js'
-import { countsArguments } from './arity.js'
-import { tellsAll } from './captured.js'
 
 /**
  * The values that the default key generators can tell apart without doubt.
@@ -34,11 +30,7 @@ export type KeyPart =
  * const byFirst: FunctionKeyGenerator = (namespace) => (first) => `${namespace}/${String(first)}`
  * ```
  */
-export type FunctionKeyGenerator = (
-  namespace: string,
-  fn: AnyFunction,
-  options?: { readonly exactArity?: boolean | undefined },
-) => (...args: Arguments) => string
+export type FunctionKeyGenerator = (namespace: string, fn: AnyFunction) => (...args: Arguments) => string
 
 /**
  * Makes the keys of a function of many ids: one key for each id, in the order of the ids.
@@ -56,8 +48,7 @@ export type FunctionMultiKeyGenerator = (
 
 /**
  * The default: `namespace|1,"two",[3]`. Different namespaces or arguments always make different keys. Trailing
- * `undefined` arguments count as absent, as they do for the function. Only a function with rest parameters, or one that
- * reads `arguments`, can tell them apart: their number counts then, or as the option `exactArity` says.
+ * `undefined` arguments count as absent, as they do for the function.
  * @example
  * ```ts
  * import { functionKeyGenerator } from 'corral'
@@ -67,12 +58,11 @@ export type FunctionMultiKeyGenerator = (
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` naming the argument that it cannot encode.
  */
-export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, fn, options) => {
+export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
   const prefix = prefixOf(namespace)
-  const exact = options?.exactArity ?? countsArguments(fn)
   return (...args) => {
     let count = args.length
-    if (!exact) while (count > 0 && args[count - 1] === undefined) count--
+    while (count > 0 && args[count - 1] === undefined) count--
     let key = prefix
     for (let i = 0; i < count; i++) {
       if (i > 0) key += ','
@@ -80,7 +70,7 @@ export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, f
     }
     return key
   }
-})
+}
 
 /**
  * The default for many ids: the key of each id is that of a function called with the id alone.
@@ -92,10 +82,10 @@ export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, f
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` for an id that it cannot encode.
  */
-export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((namespace, fn) => {
-  const keyOf = functionKeyGenerator(namespace, fn, { exactArity: false })
+export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = (namespace, fn) => {
+  const keyOf = functionKeyGenerator(namespace, fn)
   return (...ids) => ids.map((id) => keyOf(id))
-})
+}
 
 /**
  * For functions that take one object of options. Fields that are `undefined`, or equal to their default, do not
@@ -122,7 +112,7 @@ export function optionsKeyGenerator(
     ]),
   )
   const counts = (name: string, text: string) => text !== 'undefined' && standard.get(name) !== text
-  return tellsAll((namespace) => {
+  return (namespace) => {
     const prefix = prefixOf(namespace)
     return (...args) => {
       const [value = {}] = args
@@ -133,7 +123,7 @@ export function optionsKeyGenerator(
         `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
       )
     }
-  })
+  }
 }
 
 /** @throws CorralError `ERR_NAMESPACE` unless it is a non-empty string, or missing where it is not `needed`. */
@@ -156,16 +146,14 @@ export function checkKey(key: unknown): void {
     )
 }
 
-/** The keys as a list that no later change reaches. @throws CorralError `ERR_KEY` unless it is an array of strings. */
-export function listKeys(keys: unknown): readonly string[] {
+/** @throws CorralError `ERR_KEY` unless it is an array of strings. */
+export function checkKeys(keys: unknown): void {
   if (!Array.isArray(keys))
     throw new CorralError(
       'ERR_KEY',
       `Expected an array of keys, got ${formatValue(keys)}. Pass ['a', 'b'], or use the form for one key.`,
     )
-  const list = frozenCopy(keys as readonly string[])
-  for (const key of list) checkKey(key)
-  return list
+  keys.forEach(checkKey)
 }
 
 function prefixOf(namespace: string): string {
@@ -191,7 +179,7 @@ function encode(value: unknown, step: string | number, around?: Place): string {
   for (let outer = around; outer !== undefined; outer = outer.around)
     if (outer.value === value) throw refusal(place, 'is part of itself')
   if (Array.isArray(value)) return `[${Array.from(value, (part, i) => encode(part, i, place)).join()}]`
-  if (types.isDate(value)) {
+  if (value instanceof Date) {
     if (Number.isNaN(value.getTime())) throw refusal(place, 'is an invalid date')
     return `@${value.getTime()}`
   }

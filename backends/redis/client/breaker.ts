@@ -1,5 +1,4 @@
 import { CorralError } from '../../../src/base/errors.js'
-import { performance } from '../../../src/base/timers.js'
 
 /** ms: one lost connection fails many commands at once, which is one failure and not many in a row. */
 const INCIDENT = 250

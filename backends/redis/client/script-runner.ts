@@ -1,5 +1,5 @@
-import { CorralError, isError } from '../../../src/base/errors.js'
-import { inBatches } from '../../../src/base/in-batches.js'
+import { CorralError } from '../../../src/base/errors.js'
+import { inBatches } from './batches.js'
 import type { RedisClient } from './client.js'
 import type { RedisConnection } from './connection.js'
 import { asError, isUnreachable, redisError } from './errors.js'
@@ -11,8 +11,6 @@ export interface ScriptCall {
   readonly args: readonly (string | Buffer)[]
   /** In a pipeline: counts only once the replicas have it. */
   readonly isDurable?: boolean
-  /** It waits for a connection that was lost, as every durable call does: it has to get through. */
-  readonly isPatient?: boolean
   /** The reply brings bytes, which as text would be damaged. For `run` alone. */
   readonly repliesBytes?: boolean
 }
@@ -39,31 +37,22 @@ export function scriptRunner(
   replicas: Replicas | undefined,
   clustered: boolean,
 ): ScriptRunner {
-  const run = (call: ScriptCall, once = false) =>
-    connection.run((client) => runOne(client, call), {
-      once,
-      patient: call.isPatient ?? false,
-      key: call.keys[0],
-    })
-  const runDurably = (call: ScriptCall, once = false) =>
+  const run = (call: ScriptCall, once?: boolean) => connection.run((client) => runOne(client, call), once)
+  const runDurably = (call: ScriptCall, once?: boolean) =>
     replicas === undefined
-      ? run({ ...call, isPatient: true }, once)
-      : connection.run(
-          async (client) => {
-            const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
-            if (result instanceof Error) throw result
-            return result
-          },
-          { once, patient: true, key: call.keys[0] },
-        )
+      ? run(call, once)
+      : connection.run(async (client) => {
+          const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
+          if (result instanceof Error) throw result
+          return result
+        }, once)
   return {
     run,
     runDurably,
-    runAll(calls, once = false) {
+    runAll(calls, once) {
       if (clustered || calls.length <= 1)
         return inBatches(calls, (call) => (call.isDurable ? runDurably : run)(call, once).catch(asError))
-      const patient = calls.some(({ isDurable }) => isDurable)
-      return connection.run((client) => pipeline(client, calls, replicas), { once, patient })
+      return connection.run((client) => pipeline(client, calls, replicas), once)
     },
   }
 }
@@ -127,7 +116,7 @@ function tooFew(
 }
 
 function isUnknownScript(error: unknown): boolean {
-  return isError(error) && error.message.startsWith('NOSCRIPT')
+  return error instanceof Error && error.message.startsWith('NOSCRIPT')
 }
 
 /** The forms that return Buffers. ioredis has them, and its types leave them out. */

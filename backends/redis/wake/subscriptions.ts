@@ -1,9 +1,7 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
 import type { MaybePromise } from '../../../src/base/maybe-promise.js'
-import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
-import { listenTo } from '../client/listeners.js'
 import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
 import { parseWakeMessage } from './wake-message.js'
 
@@ -101,9 +99,9 @@ export class ChannelSubscription implements WakeSubscriptions {
       ready: () => void this.#subscribe(connection),
       ...(isOwn && { close: () => this.#onClose() }),
     }
-    const stops = Object.entries(listeners).map(([event, listener]) => listenTo(connection, event, listener))
+    for (const [event, listener] of Object.entries(listeners)) connection.on(event, listener)
     this.#stop = () => {
-      for (const stop of stops) stop()
+      for (const [event, listener] of Object.entries(listeners)) connection.off(event, listener)
       return isOwn ? releaseSubscriber(client) : client.unsubscribe(this.channel).catch(() => {})
     }
     if (connection.status === 'ready') listeners.ready()
@@ -167,7 +165,6 @@ export class ShardSubscriptions implements WakeSubscriptions {
   readonly #counts = new Map<string, number>()
   readonly #live = new Set<string>()
   readonly #onMessage = (lease: string) => this.waiters.wake(lease)
-  #stopListening = () => {}
 
   constructor(
     private readonly client: () => Promise<RedisClient>,
@@ -204,7 +201,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
   }
 
   async close(): Promise<void> {
-    this.#stopListening()
+    this.#sharded?.off('smessage', this.#onMessage)
     await this.fallback.close()
   }
 
@@ -215,7 +212,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
     if (client === undefined) return
     if (!canShard(client)) return this.#fallBack()
     this.#sharded = client
-    this.#stopListening = listenTo(client, 'smessage', this.#onMessage)
+    client.on('smessage', this.#onMessage)
   }
 
   async #subscribe(client: ShardedClient, lease: string): Promise<void> {
@@ -232,7 +229,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
   }
 
   #fallBack(): MaybePromise<void> {
-    this.#stopListening()
+    this.#sharded?.off('smessage', this.#onMessage)
     this.#sharded = undefined
     return this.fallback.prepare()
   }

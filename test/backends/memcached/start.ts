@@ -25,8 +25,7 @@ export function withMemcached(subject: string, tests: (bench: () => Bench) => vo
         server,
         address,
         open(options = {}) {
-          // Longer than by default: a test that is not about time must not fail on a busy machine.
-          const backend = memcached({ servers: address, timeout: '20s', ...options })
+          const backend = memcached({ servers: address, ...options })
           opened.push(backend)
           return backend
         },

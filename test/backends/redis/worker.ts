@@ -54,8 +54,7 @@ function regionAt(where: RedisBackendOptions, lease: number): Region<string> {
     region = makeRegion<string>({
       name: 'crew',
       lease: { ms: lease, wait: '30s' },
-      // A process that was frozen, or waits for the processor, is not what a timeout is for.
-      backend: wrap(redis({ timeout: '20s', ...where }), json()),
+      backend: wrap(redis(where), json()),
     })
     regions.set(id, region)
   }
