@@ -68,7 +68,7 @@ function makeNode<T>(
 
 /**
  * Fills the slots of a queue that hold nothing. Its `expiresAt` is no number, so that V8 keeps the field as a pointer in
- * all nodes: a field of doubles only is boxed anew in each of them.
+ * all nodes: V8 boxes a field of doubles only in each of them.
  */
 const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as number, 0, GONE)
 

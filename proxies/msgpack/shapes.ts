@@ -113,7 +113,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
   }
   const commitSoon = () => {
     if (committing !== undefined) return
-    // Values are written without the table meanwhile: nobody waits for this, and a failure costs bytes only.
+    // Meanwhile values are written without the table. No caller waits for this, and a failure costs bytes only.
     committing = inBackground(commit).finally(() => {
       committing = undefined
     })
@@ -134,7 +134,7 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
       if (found !== undefined) return found
       if (unknown.size >= MAX_REMEMBERED) unknown.clear()
       unknown.set(id, now() + UNKNOWN_MS)
-      // The table that others write with is gone, or mine is: agree anew.
+      // The table of this process, or of the others, is gone: agree on one again.
       if (current !== EMPTY) commitSoon()
       return undefined
     }

@@ -2,7 +2,8 @@ import { type Channel, channel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
 
 /**
- * The messages of each channel; the channel's name is `corral:` and the key. Nothing is built unless somebody listens.
+ * The messages of each channel. The channel's name is `corral:` and the key. A message is built only if the channel has a
+ * subscriber.
  * @example
  * ```ts
  * import type { Messages } from 'corral'

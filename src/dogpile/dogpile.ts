@@ -152,6 +152,7 @@ class SharedCreations<V> implements Dogpile<V> {
     const waits: Wait<V>[] = []
     const unshared: string[] = []
     const node = creationNode(this, keys)
+    // The list is complete before a creator runs, and so before the node is asked for its keys.
     const unsharedNode = creationNode(this, unshared, true)
     keys.forEach((key, i) => {
       const found = lookups[i] as Lookup<V>

@@ -35,7 +35,7 @@ export interface DogpileOptions {
   readonly renewEvery?: Duration
   /** Takes renewals off the caller's hands when a stale value can be served. */
   readonly runner?: AsyncCreationRunner | undefined
-  /** Passed on to the runner's jobs: aborted when nobody wants them any more. */
+  /** Passed on to the runner's jobs: aborted when the owner closes. */
   readonly signal?: AbortSignal
 }
 
@@ -43,31 +43,35 @@ export interface RunOptions<V> {
   /** ms. @default the dogpile's */
   readonly wait?: number | undefined
   readonly signal?: AbortSignal | undefined
-  /** What the caller has found already, to spare the first look; one for each key. */
+  /** The lookups of the keys that the caller has already, one for each: they spare the first read. */
   readonly seen?: readonly Lookup<V>[]
-  /** Whether this caller may have what another one made or found. Where not, it starts over. @default it may */
+  /** Whether this caller may have a value that another caller created or found. If not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
-  /** This caller makes what it misses for itself: it waits for nobody, nobody joins it, and nothing is stored. */
+  /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
   readonly alone?: boolean
 }
 
 /** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
 export interface Dogpile<V> {
-  /** `steps` may be a function that makes them: whoever joins another caller's creation does not need them. */
-  run(key: string, steps: DogpileDriver<V> | (() => DogpileDriver<V>), options?: RunOptions<V>): Promise<V>
-  /** The same for many keys: one creation for all that nobody else is making. Never holds one lease while waiting for another. */
-  runMulti(keys: readonly string[], steps: DogpileDriver<V>, options?: RunOptions<V>): Promise<Map<string, V>>
-  /** Creates anew whatever is there, voiding a creation under way. Tells what became of the fill. */
-  renew(key: string, steps: DogpileDriver<V>, options?: RunOptions<V>): Promise<Renewed<V>>
+  /** `driver` may be a function that returns one: a caller that joins another caller's creation needs none. */
+  run(key: string, driver: DogpileDriver<V> | (() => DogpileDriver<V>), options?: RunOptions<V>): Promise<V>
+  /** The same for many keys: one creation for all keys that no other caller creates. Never holds a lease while it waits for another. */
+  runMulti(
+    keys: readonly string[],
+    driver: DogpileDriver<V>,
+    options?: RunOptions<V>,
+  ): Promise<Map<string, V>>
+  /** Creates the value also where a fresh one stands, and voids a creation under way. Returns the outcome of the fill. */
+  renew(key: string, driver: DogpileDriver<V>, options?: RunOptions<V>): Promise<Renewed<V>>
   /** The same for many keys, in one creation. */
   renewMulti(
     keys: readonly string[],
-    steps: DogpileDriver<V>,
+    driver: DogpileDriver<V>,
     options?: RunOptions<V>,
   ): Promise<Map<string, Renewed<V>>>
   /**
-   * Lets nobody join the creations of these keys any more: what they make was voided. Their tokens keep it out of the
-   * store in any case; this spares newcomers the wait.
+   * Closes the flights of these keys for new callers: their values are void. Their tokens keep these out of the store in
+   * any case; closing spares new callers the wait.
    */
   detach(keys: readonly string[]): void
   /** Whether the caller is inside a creation of the key, or inside a renewal that such a creation asked for. */

@@ -4,7 +4,7 @@ import { expectFunction, expectOneOf } from '../base/options.js'
 import { runDetached } from '../creation/renewal.js'
 
 /**
- * May be asynchronous: nobody waits for it, and its failure is reported on the `failure` channel.
+ * May be asynchronous. No caller waits for it; its failure is reported on the `failure` channel.
  * @example
  * ```ts
  * import type { Invalidation, Listener } from 'corral'

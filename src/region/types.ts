@@ -85,7 +85,7 @@ export interface Explanation {
   readonly dependsOn: readonly string[]
   /** Those of them that were invalidated since. */
   readonly invalidated: readonly string[]
-  /** Whether somebody is making the key now. */
+  /** Whether a creator of the key runs now. */
   readonly locked: boolean
 }
 
@@ -151,14 +151,14 @@ export interface Region<V = unknown> {
   /**
    * Invalidates the names softly, in every process, then renews what cached functions of this region object made of them:
    * the latest 10,000 calls that declared their names ahead, methods as long as their instance lives. Until then the old
-   * values are served, also where what was made anew could not be stored. Inside a creation it leaves out
-   * what is being created around it, and what a refresh around it renews already.
+   * values are served, also where the new value could not be stored. Inside a creation it leaves out
+   * the keys that are created around it, and those that a refresh around it renews already.
    * @throws CorralError `ERR_VERSION` for a version; whatever a function throws, when all have ended; its value stays stale.
    */
   refreshDependencies(names: string | readonly string[], cause?: InvalidationReason): Promise<void>
   /**
    * Calls the listener at every invalidation that this region is asked for: before it (`'invalidating'`), when the store
-   * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). Nobody waits for a listener; its own
+   * has acknowledged it (`'invalidate'`), or when it failed (`'invalidate-failed'`). No caller waits for a listener; its own
    * failure is reported on the `failure` channel. Returns a function that ends it.
    */
   on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
@@ -168,7 +168,7 @@ export interface Region<V = unknown> {
   /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>
 
-  /** Whether somebody is creating the key. Takes no lock. */
+  /** Whether a creator of the key runs. Takes no lock. */
   keyIsLocked(key: string): Promise<boolean>
 
   /** Caches a function by its arguments; also a standard method decorator. May be used before the region is configured. */

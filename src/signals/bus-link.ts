@@ -33,7 +33,7 @@ const CONFESSION = 1_000
 const SENSELESS = 'a message for us that makes no sense'
 /** ms by which messages may differ in how long they take. */
 const ON_THE_WAY = 100
-/** Senders whose last number is remembered; one that is forgotten starts anew. */
+/** Senders whose last number is remembered; the numbers of a forgotten sender begin again. */
 const SENDERS = 10_000
 
 /**
