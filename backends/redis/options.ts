@@ -98,13 +98,13 @@ const CHECKS: Readonly<Record<keyof RedisBackendOptions, OptionCheck>> = {
   failOpen: expectBoolean,
   recovery: (value, subject) =>
     typeof value === 'object'
-      ? checkOptions(value as object, subject, { max: expectCount })
+      ? checkOptions(value as object, subject, { max: expectCount }, ['max'])
       : expectBoolean(value, subject),
   breaker: (value, subject) =>
     value === false ||
     checkOptions(value as object, subject, { failures: expectCount, cooldown: expectDuration }),
   replicas: (value, subject) =>
-    checkOptions(value as object, subject, { count: expectCount, timeout: expectDuration }),
+    checkOptions(value as object, subject, { count: expectCount, timeout: expectDuration }, ['count']),
   stampLifetime: expectDuration,
 }
 

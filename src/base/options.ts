@@ -122,14 +122,18 @@ export type OptionCheck = (value: unknown, subject: string) => unknown
 /**
  * Checks every option that is given, as in `checkOptions(options, 'relay()', { timeout: expectDuration })`. The subject of
  * a check is the option and the place, such as "`timeout` of relay()". An option that is `undefined` counts as missing.
+ * @param required - options that are checked also where they are missing
  * @throws CorralError `ERR_OPTION` for an option without a check, or of a check.
  */
 export function checkOptions(
   options: object,
   where: string,
   checks: Readonly<Record<string, OptionCheck>>,
+  required: readonly string[] = [],
 ): void {
   rejectUnknownOptions(options, Object.keys(checks), where)
-  for (const [name, value] of Object.entries(options))
-    if (value !== undefined) checks[name]?.(value, `\`${name}\` of ${where}`)
+  for (const [name, check] of Object.entries(checks)) {
+    const value = (options as Readonly<Record<string, unknown>>)[name]
+    if (value !== undefined || required.includes(name)) check(value, `\`${name}\` of ${where}`)
+  }
 }

@@ -256,7 +256,9 @@ function check<T>(type: string, options: BrokerOptions<T>): void {
   const ofItem: OptionCheck = (way, subject) => expectFunction(way, subject, 'a function of the item')
   checkOptions(options, `broker '${type}'`, {
     regions: () => {},
-    ...{ id: ofItem, dependencies: ofItem, scopes: checkScopes },
+    id: ofItem,
+    dependencies: ofItem,
+    scopes: checkScopes,
     mode: (mode, subject) => expectOneOf(mode, subject, ['hard', 'soft']),
   })
   const { regions, id, dependencies, scopes } = options

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { anchorClock, keysOf, latestInvalidation, readClock } from '../clock-records.js'
 import { after, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'
@@ -32,6 +33,8 @@ async function eachRow(store: Store, tag: number, visit: (row: Row) => Promise<v
     for (let from: Buffer | undefined = start; from !== undefined; ) {
       const rows = store.range(from, end, STEP)
       await Promise.all(rows.map(visit))
+      // Rows that stay commit nothing, and so would give the event loop no turn.
+      await nextTurn()
       const last = rows.at(-1)
       from = last && rows.length === STEP ? after(last.key) : undefined
     }

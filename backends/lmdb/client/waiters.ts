@@ -54,14 +54,21 @@ function fileWatch(file: string, onChange: () => void) {
   let watcher: FSWatcher | undefined
   let watchable = true
   let retained = 0
+  let now: NodeJS.Immediate | undefined
   let soon: NodeJS.Timeout | undefined
   let linger: NodeJS.Timeout | undefined
 
   const changed = () => {
     if (retained === 0) return
-    onChange()
-    clearTimeout(soon)
-    soon = setTimeout(onChange, READABLE_AFTER)
+    // A busy file reports many changes in a turn, and each check reads a lease for every waiter.
+    now ??= setImmediate(() => {
+      now = undefined
+      onChange()
+    })
+    soon ??= setTimeout(() => {
+      soon = undefined
+      onChange()
+    }, READABLE_AFTER)
   }
   const stop = () => {
     watcher?.close()
@@ -96,6 +103,7 @@ function fileWatch(file: string, onChange: () => void) {
       watchable = false
       clearTimeout(linger)
       clearTimeout(soon)
+      clearImmediate(now)
       stop()
     },
   }

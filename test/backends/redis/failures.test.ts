@@ -59,6 +59,21 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
       /no `keyPrefix`/,
     ],
     ['a flag that is none', { url: 'redis://localhost', failOpen: 'yes' }, /`failOpen`/],
+    ['a recovery without a bound', { url: 'redis://localhost', recovery: {} }, /`max` of `recovery`/],
+    ['a recovery of null', { url: 'redis://localhost', recovery: null }, /`recovery`/],
+    [
+      'replicas without a count',
+      { url: 'redis://localhost', replicas: { timeout: '1s' } },
+      /`count` of `replicas`/,
+    ],
+    [
+      'a misspelt member of replicas',
+      { url: 'redis://localhost', replicas: { count: 1, time: 1 } },
+      /`time`/,
+    ],
+    ['a breaker of true', { url: 'redis://localhost', breaker: true }, /`breaker`/],
+    ['a breaker of null', { url: 'redis://localhost', breaker: null }, /`breaker`/],
+    ['a misspelt member of the breaker', { url: 'redis://localhost', breaker: { fails: 1 } }, /`fails`/],
   ])('is refused before anything is opened: %s', (_, options, message) => {
     const given = typeof options === 'function' ? options() : options
     expect(() => redis(given as never)).toThrow(message)
