@@ -1,5 +1,6 @@
 import { promisify } from 'node:util'
 import * as zlib from 'node:zlib'
+import type { AnyFunction } from '../../src/base/any-function.js'
 
 /** One algorithm as this process has it. `decompress` never makes more than `size` bytes: it throws instead. */
 export interface Engine {
@@ -11,7 +12,6 @@ export interface Engine {
 }
 
 type Options = zlib.ZlibOptions & zlib.BrotliOptions & { readonly pledgedSrcSize?: number }
-type AnyFunction = (...args: never[]) => unknown
 type Now = (bytes: Uint8Array, options: Options) => Uint8Array
 type Later = (bytes: Uint8Array, options: Options) => Promise<Uint8Array>
 type OptionsFor = (level: number, size: number) => Options

@@ -218,6 +218,7 @@ describe('a backend that answers too late', () => {
     const backend = defineBackend<CachedValue>({
       name: 'patient',
       timeout: '30d',
+      // A duration taken for 1 ms would fail this read, and only a real timer shows it.
       get: async () => void (await sleep(30)),
       set: () => {},
       delete: () => {},

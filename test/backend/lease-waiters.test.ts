@@ -15,6 +15,7 @@ describe('waiters of a store that sends messages', () => {
     let read: () => Promise<number | undefined> = stands
     const waiters = waitersOf(() => live)
     const settled = waiters.join('lease').untilOver(10_000, () => read())
+    // The wait has begun, with its real timer, before the listening does.
     await sleep(1)
     // The lease ended before we listened.
     read = over

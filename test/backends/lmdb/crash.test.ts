@@ -40,6 +40,7 @@ test(
       const end = Date.now() + Math.random() * 60
       while (Date.now() < end) {
         await verify(acknowledged())
+        // The writer is another process and needs the processor, too.
         await sleep(1)
       }
       peer.signal('SIGKILL')

@@ -95,6 +95,7 @@ describe('entries', () => {
     await store.set('replaced', bytes('r'), {})
     await store.set('short', bytes('s'), { ttl: 300 })
     expect(text(store.get('short'))).toBe('s')
+    // Processes share the file, so it expires by the machine's clock, which no test can move.
     await sleep(350)
     expect(store.get('short')).toBeUndefined()
     expect(text(store.get('long'))).toBe('l')
@@ -235,6 +236,7 @@ describe('the file', () => {
     const left = await leaving(async () => {
       for (let i = 0; i < 200; i++) await store.set(`k${i}`, bytes('v'), i % 2 === 0 ? { ttl: 20 } : {})
       await store.set('x'.repeat(700), bytes('v'), { ttl: 20 })
+      // Sweeps come by the machine's clock.
       await sleep(400)
     })
     expect(left.length).toBe(101)
@@ -300,6 +302,7 @@ describe('the file', () => {
       if (store.get('hot') !== undefined) hits++
     }
     clearInterval(beat)
+    // Sweeps come by the machine's clock.
     await sleep(300)
     const stats = root
       .openDB({ name: 'corral', encoding: 'binary', keyEncoding: 'binary', useVersions: true })
@@ -333,6 +336,7 @@ describe('the file', () => {
       )
       await store.set(`k${i}`, Buffer.alloc(1500), {})
     }
+    // Sweeps come by the machine's clock.
     await sleep(500)
     const old = { epoch: before.epoch, groups: [{ asOf: before.at, names: ['never invalidated'] }] }
     expect(await judge(ledger, '~clock', old)).toBe('invalid')
@@ -356,6 +360,7 @@ describe('the file', () => {
     const store = lmdb(root, { sweepEvery: 30 })
     for (let i = 0; i < 100; i++) await store.acquire(`dead ${i}`, 1)
     await store.acquire('alive', 60_000)
+    // Sweeps come by the machine's clock.
     await sleep(600)
     const tree = root.openDB({ name: 'corral', encoding: 'binary', keyEncoding: 'binary', useVersions: true })
     expect(tree.getKeysCount({ start: Buffer.from('l'), end: Buffer.from('m') })).toBe(1)

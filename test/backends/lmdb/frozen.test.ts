@@ -63,6 +63,7 @@ test('a process that is frozen with the write lock in its hands costs a deadline
     const { code } = await timed(() => store.set('again', Buffer.from('v'), {}))
     if (code === 'none') break
     expect(tries).toBeLessThan(40)
+    // The kernel frees the lock of a killed process some time after the signal.
     await sleep(50)
   }
   await store.set('k', Buffer.from('newest'), {})
@@ -152,6 +153,7 @@ test('a process that is stopped in the middle of a commit keeps writers waiting 
   let caught = 0
   let slowest = 0
   for (let tries = 0; tries < 400 && caught < 3; tries++) {
+    // At a random moment of the other process's writing.
     await sleep(Math.random() * 20)
     writer.signal('SIGSTOP')
     const start = performance.now()
