@@ -6,7 +6,6 @@ import { memory } from 'corral/backends/memory'
 import { dependencies } from 'corral/proxies/dependencies'
 import { json } from 'corral/proxies/json'
 import { msgpack } from 'corral/proxies/msgpack'
-import { prefix } from 'corral/proxies/prefix'
 import { type Usable, usableIn } from './quickstart/compat.js'
 import { screen, timed, took } from './quickstart/screen.js'
 
@@ -24,7 +23,7 @@ const region = makeRegion<readonly Usable[]>({
   expirationTime: '1d',
   asyncCreationRunner: runner,
   clock,
-  backend: wrap(lmdb('node_modules/.cache/quickstart.lmdb'), msgpack(), dependencies(), prefix('compat:')),
+  backend: wrap(lmdb('node_modules/.cache/quickstart.lmdb'), msgpack(), dependencies()),
 })
 
 let runs = 0

@@ -1,10 +1,11 @@
 import type { Backend, Outcome, WriteOptions } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
 import { delegate } from '../src/backend/delegate.js'
-import { preciseClock, stamp } from '../src/base/clock.js'
+import { preciseClock, stampsOf } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
+import { frozenCopy } from '../src/base/frozen.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
 import { expectMethods, expectText, rejectUnknownOptions } from '../src/base/options.js'
 import { checkFit } from '../src/chain/map-values.js'
@@ -40,6 +41,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
 
   return (next) => {
     checkPlace(next)
+    const stamp = stampsOf(next.actual)
     /** Work that began before this moment is older than messages that may have been missed. */
     let floor = 0
     let period = crypto.randomUUID()
@@ -114,7 +116,10 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
           : keys.map(() => undefined),
       set,
       delete: (key) => andThen(next.delete(key), () => drop([key])),
-      deleteMulti: (keys) => andThen(next.deleteMulti(keys), () => drop(keys)),
+      deleteMulti(given) {
+        const keys = frozenCopy(given)
+        return andThen(next.deleteMulti(keys), () => drop(keys))
+      },
       acquire: (key, ms, how) =>
         andThen(next.acquire(key, ms, how), (acquired) =>
           acquired.token === undefined
@@ -242,10 +247,12 @@ function ledgerWith(
             return plain === undefined ? 'invalid' : restore(plain)
           },
         }),
-        invalidate: (names, mode) =>
-          andThen(below.invalidate(names, mode), () =>
+        invalidate(given, mode) {
+          const names = frozenCopy(given)
+          return andThen(below.invalidate(names, mode), () =>
             sendAll(names, (portion) => send({ do: 'stamp', clock, names: portion, mode })),
-          ),
+          )
+        },
       } satisfies OpenLedger
     },
   }

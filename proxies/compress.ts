@@ -14,6 +14,7 @@ import {
   type CompressionAlgorithm,
   engineOf,
 } from './compress/algorithms.js'
+import { loadFailure } from './compress/peer-engines.js'
 
 export type { CompressionAlgorithm }
 
@@ -156,7 +157,9 @@ function expectLevel(name: CompressionAlgorithm, { levels }: Algorithm, level: n
 }
 
 function lacking(name: CompressionAlgorithm, purpose: string): CorralError {
-  const { needs }: Algorithm = algorithms[name]
+  const { needs = '' }: Algorithm = algorithms[name]
+  const failure = loadFailure(needs)
+  if (failure !== undefined) return failure
   return new CorralError(
     'ERR_UNSUPPORTED',
     `Expected ${needs} ${purpose}, but it is not here. Install it, or compress with one of deflate, gzip and brotli, which every Node has.`,

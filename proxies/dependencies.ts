@@ -34,7 +34,7 @@ export function dependencies(options: { readonly ledger?: Ledger } = {}): Backen
     if (ledger === undefined)
       throw new CorralError(
         'ERR_NO_LEDGER',
-        `Backend '${next.name}' keeps no ledger. Lend it one: dependencies({ ledger: other.ledger }).`,
+        `Expected a backend with a ledger under dependencies(), got '${next.name}', which keeps none. Lend it one: dependencies({ ledger }) with memoryLedger() where one process uses the store, with epochLedger({ get, set, add }) over a store that all processes share, or with the ledger of another backend.`,
       )
     if (!ledger.shared && next.ledger?.shared === true)
       throw new CorralError(

@@ -1,13 +1,34 @@
+import { reportOnce } from '../src/base/diagnostics.js'
 import { expectText } from '../src/base/options.js'
 import { mapKeys } from '../src/chain/map-keys.js'
 import type { TransparentProxy } from '../src/chain/proxy.js'
 
 /**
- * Puts a text before every key, and before the names of the ledger of the layers below: regions and applications share
- * a store without meeting.
+ * Puts a text before every key, and before the names of the ledger of the layers above: applications share a store
+ * without meeting. It stands below `dependencies()`, one for all regions of an application, so that they share a ledger;
+ * above `dependencies()` it maps keys only, and applications would invalidate each other's regions.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { redis } from 'corral/backends/redis'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ * import { prefix } from 'corral/proxies/prefix'
+ *
+ * const store = wrap(redis('redis://localhost'), msgpack(), prefix('shop:'), dependencies())
+ * const users = makeRegion({ name: 'users', backend: store })
+ * ```
  * @throws CorralError `ERR_OPTION` unless `text` is a non-empty string.
  */
 export function prefix(text: string): TransparentProxy {
   expectText(text, 'the text of prefix()', "a non-empty string such as 'users:'")
-  return mapKeys((key) => text + key)
+  const map = mapKeys((key) => text + key)
+  return (next) => {
+    if (next.tracker?.shared === true && next.tracker.tracksDependencies)
+      reportOnce('notice', `prefix ${text}`, () => ({
+        where: 'prefix()',
+        message: `prefix('${text}') stands above dependencies(), so it maps no names: an application with another prefix invalidates the regions and names of this one. Put it below: wrap(backend, prefix('${text}'), dependencies()).`,
+      }))
+    return map(next)
+  }
 }

@@ -8,6 +8,7 @@ import {
   randomBytes,
   timingSafeEqual,
 } from 'node:crypto'
+import { types } from 'node:util'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
@@ -185,7 +186,7 @@ function idBytes(id: unknown, i: number): Buffer {
 
 /** Never shows the given value: it may be a secret. */
 function secretBytes(secret: unknown, i: number): Uint8Array {
-  const bytes = secret instanceof Uint8Array ? secret : decoded(secret)
+  const bytes = types.isUint8Array(secret) ? secret : decoded(secret)
   if (bytes !== undefined && bytes.length >= LEAST_SECRET) return bytes
   const formless = typeof secret === 'string' ? 'a text in neither form' : 'something else'
   throw new CorralError(

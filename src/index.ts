@@ -20,7 +20,7 @@ export type { Acquired, LeaseOperations, PlainMutex } from './backend/lease.js'
 export type { Tracker } from './backend/tracker.js'
 export type { Clock } from './base/clock.js'
 export { diagnostics, type Messages } from './base/diagnostics.js'
-export type { Duration } from './base/duration.js'
+export { type Duration, duration } from './base/duration.js'
 export { CorralError, type CorralErrorCode } from './base/errors.js'
 export type { MaybePromise } from './base/maybe-promise.js'
 export { intercept, type Operation, type OperationName } from './chain/intercept.js'
@@ -31,7 +31,7 @@ export type { BackendProxy, Codec, TransparentProxy } from './chain/proxy.js'
 export { wrap } from './chain/wrap.js'
 export type { CreateOptions, Creation, Creator, MultiCreator } from './creation/types.js'
 export { dep } from './dependencies/dep.js'
-export { dependsOn } from './dependencies/depends-on.js'
+export { type DependsOnOptions, dependsOn } from './dependencies/depends-on.js'
 export type {
   Change,
   Condition,
@@ -43,7 +43,7 @@ export type {
 } from './dependencies/scopes.js'
 export * from './dogpile/runner.js'
 export type { Listener } from './events/emitter.js'
-export type { InvalidationReason, MissedEvents } from './events/event-source.js'
+export type { MissedEvents } from './events/event-source.js'
 export type { Invalidation, RegionEvents } from './events/invalidation-events.js'
 export { methodOf } from './functions/cached-method.js'
 export {
@@ -58,20 +58,31 @@ export type {
   CachedFunction,
   CachedMapFunction,
   CachedMultiFunction,
-  CacheMapOnArguments,
   CacheMultiOnArguments,
   CacheMultiOptions,
   CacheOnArguments,
   CacheOptions,
+  CallOptions,
   Invalidate,
+  ResultLifetime,
+  SetOutcome,
 } from './functions/types.js'
 export { type EpochStore, epochLedger } from './ledger/epoch-ledger.js'
-export type { Freshness, InvalidationMode, Ledger, LedgerReading, Stamp } from './ledger/ledger.js'
+export type {
+  Freshness,
+  InvalidationMode,
+  InvalidationReason,
+  Ledger,
+  LedgerReading,
+  Stamp,
+} from './ledger/ledger.js'
 export { memoryLedger } from './ledger/memory-ledger.js'
 export type { IdPart } from './ledger/names.js'
 export type { DependencyGroup, DependencySnapshot, LedgerTime } from './ledger/snapshot.js'
 export { makeRegion } from './region/region.js'
 export { localInvalidation, type RegionInvalidator } from './region/region-invalidator.js'
+export type { ReadStats, RegionStats } from './region/stats.js'
 export type * from './region/types.js'
-export { registerBackend, registerProxy, type SettingKind, type Settings } from './settings/registry.js'
+export type { SettingKind, Settings } from './settings/chain.js'
+export { registerBackend, registerProxy } from './settings/registry.js'
 export { defineCodec, type PayloadCodec } from './wire/codec.js'

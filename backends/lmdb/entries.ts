@@ -1,7 +1,9 @@
+import { types } from 'node:util'
 import type { BackendSpec, Outcome, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { coarseClock } from '../../src/base/clock.js'
 import { expectThat } from '../../src/base/options.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Budget } from './client/budget.js'
 import type { Plan, ReadRecord, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
@@ -44,7 +46,7 @@ export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget):
       }
     },
     async set(key, value, options) {
-      expectThat(value instanceof Uint8Array, value, 'lmdb() to receive bytes', ENCODE)
+      expectThat(types.isUint8Array(value), value, 'lmdb() to receive bytes', ENCODE)
       budget.expectRoom(key, value.length)
       const outcome = await store.transact(key, (read) => planWrite(read, key, value, options))
       if (outcome === 'lost') return outcome
@@ -91,7 +93,7 @@ function planWrite(
       changes: [[lease.record.key], ...(token === undefined ? removeEntry(former, key) : [])],
       durably: token === undefined,
     }
-  const writtenAt = Date.now()
+  const writtenAt = epochNow()
   const head: EntryHead = { version: newVersion(), expiresAt: writtenAt + ttl, writtenAt }
   const record = encodeEntry(head, key, value)
   return {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseOperations } from '../../src/backend/lease.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
 import { encodeNumbers, newVersion, TAG, type TreeKey, taggedKey } from './format.js'
@@ -18,7 +19,7 @@ const TOKEN_AT = 16
 export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations {
   const current = (key: string) => store.snapshot((read) => readLease(read, key))
   const busy = (key: string, { token, expiresAt }: LeaseRecord) => ({
-    remaining: Math.max(0, expiresAt - Date.now()),
+    remaining: Math.max(0, expiresAt - epochNow()),
     settled: waiters.wait(key, () => {
       const now = current(key)
       return now.token === token ? now.expiresAt : 0
@@ -44,7 +45,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
         return {
           result: former,
           conditions: [record],
-          changes: [[record.key, encodeLease(token, Date.now() + ms)]],
+          changes: [[record.key, encodeLease(token, epochNow() + ms)]],
         }
       })
       if (former.token === undefined) return { token }
@@ -52,7 +53,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
       waiters.wake(key)
       return { token }
     },
-    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, Date.now() + ms)]),
+    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, epochNow() + ms)]),
     async release(key, token) {
       const released = await whileHeld(key, token, (at) => [at])
       if (released) waiters.wake(key)
@@ -63,7 +64,7 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
 }
 
 /** Reads the lease of a key; an expired one counts as none. */
-export function readLease(read: ReadRecord, key: string, now = Date.now()): LeaseRecord {
+export function readLease(read: ReadRecord, key: string, now = epochNow()): LeaseRecord {
   let token: string | undefined
   let expiresAt = 0
   const record = read(leaseKey(key), (bytes) => {

@@ -1,3 +1,4 @@
+import { epochNow } from '../../src/base/timers.js'
 import {
   type Freshness,
   freshnessAt,
@@ -75,7 +76,7 @@ function clockSubject(clock: string): string {
 }
 
 function nextTime(at = 0): number {
-  return Math.max(at + 1, Date.now() * 1000)
+  return Math.max(at + 1, epochNow() * 1000)
 }
 
 /** An invalidation that waits for the transaction before it; all that wait are written together. */

@@ -3,6 +3,7 @@ import type { BackendSpec, Outcome } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import type { LeaseOperations } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Version } from './client/commands.js'
 import { copiedValue, type EntryItems } from './entry-items.js'
 import { type EntryParts, LEASE_ID, type StoredLease } from './format.js'
@@ -32,7 +33,7 @@ export function entriesOf(parts: Parts): Pick<BackendSpec<Bytes>, 'get' | 'set' 
         await (token === undefined ? remove(key) : leases.release(key, token))
         return 'refused'
       }
-      const entry = { value, livesUntil: Date.now() + ttl }
+      const entry = { value, livesUntil: epochNow() + ttl }
       return token === undefined ? replace(parts, key, entry) : fill(parts, key, entry, token)
     },
     delete: remove,
@@ -49,7 +50,7 @@ async function fill(
   const { until, version } = parseToken(token)
   let stored: Version | undefined
   // If the version still stands, the item was not written since the lease was granted: one round trip.
-  if (Date.now() < until) stored = await items.put(key, entry, version)
+  if (epochNow() < until) stored = await items.put(key, entry, version)
   // Or the lease was renewed, or the connection is another one: then the id decides.
   stored ??= await withLease(items, key, token, (item) => items.put(key, entry, item.version))
   if (stored === undefined) return 'lost'
@@ -60,7 +61,7 @@ async function fill(
 /** Stores a value and revokes the lease. */
 async function replace({ items, waiters, timeout }: Parts, key: string, entry: EntryParts): Promise<Outcome> {
   // A plain write of the value that a frozen server executes late would undo a later deletion. A stub cannot.
-  const lease: StoredLease = { id: randomBytes(LEASE_ID), until: Date.now() + timeout }
+  const lease: StoredLease = { id: randomBytes(LEASE_ID), until: epochNow() + timeout }
   const cleared = await items.put(key, { lease })
   const stored = cleared && (await items.put(key, entry, cleared))
   waiters.wake(key)

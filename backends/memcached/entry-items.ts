@@ -1,4 +1,5 @@
 import { reportUndecodable } from '../../src/base/diagnostics.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Commands, Guard, Version } from './client/commands.js'
 import {
   decodeEntry,
@@ -37,7 +38,7 @@ export function entryItemsOf(commands: Commands): EntryItems {
     },
     put(key, { value, livesUntil = Number.POSITIVE_INFINITY, lease }, guard) {
       const { text, carried } = wireKey(key)
-      const now = Date.now()
+      const now = epochNow()
       // A stub lives as long as its lease, a leased value at least as long.
       const until = value === undefined ? (lease?.until ?? now) : Math.max(livesUntil, lease?.until ?? 0)
       const bytes = encodeEntry({ value, livesUntil, lease, key: carried })
@@ -48,7 +49,7 @@ export function entryItemsOf(commands: Commands): EntryItems {
 }
 
 /** The value of an entry that is still alive. */
-export function liveValue(entry: Entry | undefined, now = Date.now()): Buffer | undefined {
+export function liveValue(entry: Entry | undefined, now = epochNow()): Buffer | undefined {
   return entry !== undefined && now < entry.livesUntil ? entry.value : undefined
 }
 
@@ -61,5 +62,5 @@ export function copiedValue(item: EntryItem | undefined): Buffer | undefined {
 /** The lease of an item that has not expired. */
 export function liveLease(item: EntryItem | undefined): StoredLease | undefined {
   const lease = item?.entry?.lease
-  return lease !== undefined && Date.now() < lease.until ? lease : undefined
+  return lease !== undefined && epochNow() < lease.until ? lease : undefined
 }

@@ -29,6 +29,7 @@ const PLAIN = /^[!-$&-~]+$/
 /** Marks of bookkeeping; no escaped key can begin with them, since no hexadecimal digit follows the `%`. */
 export const CLOCK = '%k'
 export const STAMP = '%s'
+export const LOG = '%l'
 const EMPTY = '%-'
 const HASHED = '%#'
 
@@ -53,7 +54,7 @@ export function wireKey(key: string): WireKey {
 }
 
 /** The name of a piece of bookkeeping, apart from every entry's. */
-export function wireName(mark: typeof CLOCK | typeof STAMP, name: string): string {
+export function wireName(mark: typeof CLOCK | typeof STAMP | typeof LOG, name: string): string {
   return mark + (plainOrEscaped(name, MAX_KEY - mark.length) ?? hash(name))
 }
 

@@ -4,6 +4,7 @@ import { orGiveBack } from '../../src/backend/delegate.js'
 import type { Denied, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { Version } from './client/commands.js'
 import { copiedValue, type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
 import { LEASE_ID, type StoredLease } from './format.js'
@@ -55,7 +56,7 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
     async renew(key, token, ms) {
       const { id } = parseToken(token)
       const renewed = await withLease(items, key, token, (item) =>
-        items.put(key, leased(item, { id, until: Date.now() + ms }), item.version),
+        items.put(key, leased(item, { id, until: epochNow() + ms }), item.version),
       )
       return renewed !== undefined
     },
@@ -82,7 +83,7 @@ async function request(
 ): Promise<StoreAcquired<Bytes>> {
   const { items, waiters } = parts
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const lease: StoredLease = { id, until: Date.now() + ms }
+    const lease: StoredLease = { id, until: epochNow() + ms }
     // Both travel together: a missing key, the usual case, is leased in one round trip.
     const [added, item] = await Promise.all([items.put(key, { lease }, 'absent'), items.get(key)])
     if (added !== undefined) return { token: tokenOf(lease, added), found: undefined }
@@ -101,10 +102,10 @@ async function request(
 }
 
 function waitFor({ items, waiters }: LeaseParts, key: string, { id, until }: StoredLease): Denied<Bytes> {
-  const remaining = Math.max(0, until - Date.now())
+  const remaining = Math.max(0, until - epochNow())
   const remainingNow = async () => {
     const lease = liveLease(await items.get(key))
-    return lease?.id.equals(id) ? lease.until - Date.now() : 0
+    return lease?.id.equals(id) ? lease.until - epochNow() : 0
   }
   // While the server is in trouble the lease may stand; the server's own notice reports that.
   const read = () => remainingNow().catch(() => undefined)

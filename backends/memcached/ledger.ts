@@ -1,5 +1,7 @@
-import { randomInt } from 'node:crypto'
+import { createHash, randomInt } from 'node:crypto'
 import type { Granted } from '../../src/backend/lease.js'
+import { frozenCopy } from '../../src/base/frozen.js'
+import { nextTick } from '../../src/base/timers.js'
 import {
   type Freshness,
   freshnessAt,
@@ -10,9 +12,9 @@ import {
   type Stamp,
   type WriteCondition,
 } from '../../src/ledger/ledger.js'
-import { type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
+import { type DependencySnapshot, type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
 import type { Commands, Item } from './client/commands.js'
-import { CLOCK, STAMP, wireName } from './format.js'
+import { CLOCK, LOG, STAMP, wireName } from './format.js'
 
 export interface MemcachedLedger extends Ledger {
   /** Only an entry whose snapshot is fresh may be stored. */
@@ -29,7 +31,8 @@ interface ItemReading extends LedgerReading {
 /**
  * The bookkeeping of invalidations in memcached. The clock is a counter. A stamp is the time of the clock after its
  * placeholder was in place, so that no invalidation in between goes unnoticed. A hard invalidation moves the clock
- * first and then removes the stamps: every other order lets stale entries through.
+ * first and then removes the stamps: every other order lets stale entries through. Each invalidation leaves its names in a
+ * log, under its time: a stamp that is created late may be as old as its entry where the log proves that nothing was missed.
  */
 export function ledgerOf(commands: Commands): MemcachedLedger {
   const getShared = sharedGets(commands)
@@ -40,7 +43,7 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     let found = await readItems(commands, clock, names)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.stamps.includes(undefined)) {
-      await createStamps(commands, clock, names, found)
+      await createStamps(commands, clock, names, found, asOfNames(snapshot))
       found = await readItems(commands, clock, names)
     }
     return freshnessAt(snapshot, found)
@@ -74,7 +77,7 @@ function sharedGets(commands: Commands): Commands['get'] {
   return (key) => {
     let reading = turn.get(key)
     if (reading === undefined) {
-      if (turn.size === 0) process.nextTick(() => turn.clear())
+      if (turn.size === 0) nextTick(() => turn.clear())
       turn.set(key, (reading = commands.get(key)))
     }
     return reading
@@ -99,48 +102,119 @@ async function readItems(
 /** A stamp before the clock was read for it: it counts as absent. */
 const PENDING = Buffer.from('pending')
 
-/** Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that. */
+/**
+ * Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that.
+ * @param since - for each name the time from which on its invalidations count, if the log can prove that there were none.
+ */
 async function createStamps(
   commands: Commands,
   clock: string,
   names: readonly string[],
   { stamps, items }: ItemReading,
+  since?: readonly number[],
 ): Promise<LedgerTime> {
-  const lacking = names.map((name, i) => ({ key: wireName(STAMP, name), item: items[i], stamp: stamps[i] }))
+  const lacking = names.map((name, i) => ({ name, item: items[i], stamp: stamps[i], since: since?.[i] }))
   const places = await Promise.all(
     lacking
       .filter(({ stamp }) => stamp === undefined)
-      .map(async ({ key, item }) => ({
-        key,
-        version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')),
-      })),
+      .map(async ({ name, item, since }) => {
+        const key = wireName(STAMP, name)
+        return { name, since, key, version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')) }
+      }),
   )
   // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
   const { now } = await readItems(commands, clock, [])
   // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
   const at = now ?? (await moveClock(commands, clock, 0n))
+  const wasInvalidated = await invalidatedSince(commands, clock, at, earliest(places))
   await Promise.all(
-    places.map(
-      ({ key, version }) =>
-        version && commands.set(key, encodeStamp(at.epoch, { hard: at.at, soft: 0 }), 0, version),
-    ),
+    places.map(({ name, since = at.at, key, version }) => {
+      const hard = wasInvalidated(name, since) ? at.at : since
+      return version && commands.set(key, encodeStamp(at.epoch, { hard, soft: 0 }), 0, version)
+    }),
   )
   return at
+}
+
+function earliest(places: readonly { readonly since: number | undefined }[]): number {
+  return places.reduce((least, { since }) => Math.min(least, since ?? least), Number.POSITIVE_INFINITY)
+}
+
+/** For each name of a snapshot, in the order of `namesOf`, the time from which on its invalidations count. */
+function asOfNames({ groups }: DependencySnapshot): readonly number[] {
+  return groups.flatMap(({ asOf, names }) => names.map(() => asOf))
+}
+
+/** Invalidations that are looked up in the log for one fill. */
+const MAX_LOGGED = 256
+/** Names of one invalidation in the log; one of more is not logged. */
+const MAX_LOGGED_NAMES = 512
+/** Seconds for which an invalidation stays in the log. */
+const LOG_LIFETIME = 120
+
+/**
+ * Tells whether a name may have been invalidated after a time, up to \`at\`. Each invalidation leaves an item under its own
+ * time of the clock. If one is missing, it was not written yet, or is lost: then every name counts as invalidated.
+ */
+async function invalidatedSince(
+  commands: Commands,
+  clock: string,
+  { epoch, at }: LedgerTime,
+  since: number,
+): Promise<(name: string, since: number) => boolean> {
+  const count = at - since
+  if (!(count > 0 && count <= MAX_LOGGED)) return (_, from) => from !== at
+  const times = Array.from({ length: count }, (_, i) => since + 1 + i)
+  const items = await Promise.all(times.map((time) => commands.get(logKey(clock, time))))
+  const isMentioned = (item: Item | undefined, name: Buffer) =>
+    item === undefined ||
+    !item.value.subarray(0, MARK).equals(markOf(epoch)) ||
+    item.value.includes(name, MARK)
+  return (name, from) => {
+    const mark = markOf(name)
+    return items.some((item, i) => (times[i] as number) > from && isMentioned(item, mark))
+  }
+}
+
+/** Bytes for a name in the log. Two names of the same mark cost a fill, and never let an invalidated value through. */
+const MARK = 8
+
+function markOf(text: string): Buffer {
+  return createHash('sha256').update(text, 'utf16le').digest().subarray(0, MARK)
+}
+
+/** Without the epoch, which the item has: an item of an earlier epoch proves nothing. */
+function logKey(clock: string, time: number): string {
+  return wireName(LOG, `${time}:${clock}`)
+}
+
+/** A part of the proof that other names were not invalidated. Without it a fill is refused, so its failure harms nothing. */
+async function logInvalidation(
+  commands: Commands,
+  clock: string,
+  { epoch, at }: LedgerTime,
+  names: readonly string[],
+): Promise<void> {
+  if (names.length > MAX_LOGGED_NAMES) return
+  const value = Buffer.concat([epoch, ...names].map(markOf))
+  await commands.set(logKey(clock, at), value, LOG_LIFETIME).catch(() => undefined)
 }
 
 async function invalidate(
   commands: Commands,
   clock: string,
-  names: readonly string[],
+  given: readonly string[],
   mode: InvalidationMode,
 ): Promise<void> {
+  const names = frozenCopy(given)
   const at = await moveClock(commands, clock, 1n)
-  await Promise.all(
-    names.map((name) => {
+  await Promise.all([
+    logInvalidation(commands, clock, at, names),
+    ...names.map((name) => {
       const key = wireName(STAMP, name)
       return mode === 'soft' ? markSoft(commands, key, at) : commands.delete(key)
     }),
-  )
+  ])
 }
 
 /** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */

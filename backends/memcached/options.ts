@@ -1,7 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError } from '../../src/base/errors.js'
-import { expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { expectInteger, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
 import { MAX_DELAY } from '../../src/base/timers.js'
 import type { Address, Credentials } from './client/connection.js'
 
@@ -53,10 +53,15 @@ export interface MemcachedOptions {
   readonly password?: string
   /** True, or the options of `node:tls`. The server's certificate is verified unless they forbid it. @default false */
   readonly tls?: boolean | ConnectionOptions
-  /** How long an operation may take, connecting included. @default '1s' */
+  /** How long an operation may take from its turn on, connecting included. @default '1s' */
   readonly timeout?: Duration
   /** The longest pause between two probes of a server that is down. @default '2s' */
   readonly probe?: Duration
+  /**
+   * Operations, and beside them commands, that wait for their turn; more are refused at once. The bound protects the memory
+   * of this process. @default 100_000
+   */
+  readonly maxWaiting?: number
 }
 
 export interface Settings {
@@ -64,12 +69,13 @@ export interface Settings {
   /** ms, like `probe`. */
   readonly timeout: number
   readonly probe: number
+  readonly maxWaiting: number
 }
 
 type Servers = MemcachedOptions['servers']
 type MemjsServer = MemjsClient['servers'][number]
 
-const KNOWN = ['servers', 'username', 'password', 'tls', 'timeout', 'probe']
+const KNOWN = ['servers', 'username', 'password', 'tls', 'timeout', 'probe', 'maxWaiting']
 const SERVERS =
   "memcached() to receive its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout })"
 
@@ -94,7 +100,8 @@ export function settingsOf(given: Servers | MemcachedOptions): Settings {
     addresses.map(({ name }) => name).join(', '),
     'the servers of memcached() to be different',
   )
-  return { addresses, timeout, probe }
+  const maxWaiting = expectInteger(options.maxWaiting ?? 100_000, '`maxWaiting`')
+  return { addresses, timeout, probe, maxWaiting }
 }
 
 function isServers(given: unknown): given is Servers {

@@ -1,12 +1,16 @@
-import { CorralError, formatValue } from '../../src/base/errors.js'
+import { types } from 'node:util'
+import { isCachedValue } from '../../src/backend/cached-value.js'
+import { cloned } from '../../src/base/cloned.js'
 import { expectOneOf } from '../../src/base/options.js'
 
 /** How a store of objects keeps callers from changing each other's values. */
 export type CopyMode = 'share' | 'clone' | 'freeze'
 
-interface Copier {
+export interface Copier {
   in(value: unknown): unknown
   out(value: unknown): unknown
+  /** The value for a caller that shares a creation; absent where callers share objects. */
+  readonly shared?: (value: unknown) => unknown
 }
 
 /** @throws CorralError `ERR_OPTION` on an unknown mode. */
@@ -19,28 +23,32 @@ const same = (value: unknown) => value
 
 const MODES: Readonly<Record<CopyMode, Copier>> = {
   share: { in: same, out: same },
-  clone: { in: clone, out: clone },
-  freeze: { in: freeze, out: same },
+  clone: { in: copyOf, out: copyOf, shared: copyOf },
+  // A value that is handed out without having been stored is not frozen yet.
+  freeze: { in: freeze, out: same, shared: freeze },
 }
 
-function clone(value: unknown): unknown {
-  try {
-    return structuredClone(value)
-  } catch (cause) {
-    throw new CorralError(
-      'ERR_UNENCODABLE',
-      `Expected a value that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : formatValue(cause)}`,
-      { cause },
-    )
-  }
+/** Metadata never changes, so only the payload of an entry is copied. */
+function copyOf(value: unknown): unknown {
+  return isCachedValue(value)
+    ? { payload: cloned(value.payload), metadata: { ...value.metadata } }
+    : cloned(value)
 }
 
-/** Freezes objects through and through. Bytes cannot be frozen, and are left as they are. */
+/**
+ * Freezes objects through and through, also inside of what is frozen already. Maps, sets and dates keep their content
+ * elsewhere, so their methods that change it throw. Bytes cannot be frozen, and are left as they are.
+ */
 function freeze(root: unknown): unknown {
+  const seen = new Set<object>()
   const open = [root]
-  for (let value = open.pop(); value !== undefined || open.length > 0; value = open.pop()) {
-    if (typeof value !== 'object' || value === null || Object.isFrozen(value) || ArrayBuffer.isView(value))
-      continue
+  while (open.length > 0) {
+    const value = open.pop()
+    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || seen.has(value)) continue
+    seen.add(value)
+    if (types.isMap(value)) for (const pair of value) open.push(...pair)
+    else if (types.isSet(value)) for (const part of value) open.push(part)
+    if (types.isMap(value) || types.isSet(value) || types.isDate(value)) forbidChanges(value)
     Object.freeze(value)
     for (const name of Reflect.ownKeys(value)) {
       const part = Object.getOwnPropertyDescriptor(value, name)
@@ -48,4 +56,25 @@ function freeze(root: unknown): unknown {
     }
   }
   return root
+}
+
+const CHANGING = /^(?:set|add|delete|clear)/
+
+/** Does nothing for an object that is frozen already: its methods cannot be replaced. */
+function forbidChanges(value: object): void {
+  if (!Object.isExtensible(value)) return
+  for (
+    let from: object | null = value;
+    from !== null && from !== Object.prototype;
+    from = Object.getPrototypeOf(from)
+  )
+    for (const name of Object.getOwnPropertyNames(from))
+      if (CHANGING.test(name) && !Object.hasOwn(value, name))
+        Object.defineProperty(value, name, { value: refuse })
+}
+
+function refuse(): never {
+  throw new TypeError(
+    "Expected the value to stay as it is: the store holds it frozen, as copy: 'freeze' says.",
+  )
 }

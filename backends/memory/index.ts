@@ -35,7 +35,7 @@ export interface MemoryOptions {
   /** The size of an entry in bytes. @default an estimate of its heap; the exact length for bytes */
   readonly sizeOf?: (value: never, key: string) => number
   /**
-   * `'share'`: callers get the stored object itself. `'clone'`: a structured clone on the way in and out. `'freeze'`:
+   * `'share'`: callers get the stored object itself. `'clone'`: a copy on the way in and out. `'freeze'`:
    * the stored object, deeply frozen. @default 'share'
    */
   readonly copy?: CopyMode
@@ -71,7 +71,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     maxWeight: maxBytes,
     onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
   })
-  const leases = localLeases(clock)
+  const leases = localLeases(options.clock)
   const ledger = memoryLedger()
 
   let untilSweep = SWEEP_EVERY
@@ -123,6 +123,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     name: 'memory',
     timeout: Infinity,
     stores,
+    copyOut: copies.shared,
     get,
     set,
     delete: remove,

@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 /** The cost of an entry beside its value: the key, the slot of the map, the entry itself. */
 const OVERHEAD = 250
 
@@ -25,11 +27,11 @@ function sizeOf(root: unknown): number {
       case 'object':
         if (value === null || seen.has(value)) break
         seen.add(value)
-        if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) total += 96 + value.byteLength
-        else if (value instanceof Map) {
+        if (ArrayBuffer.isView(value) || types.isArrayBuffer(value)) total += 96 + value.byteLength
+        else if (types.isMap(value)) {
           total += 64 + 40 * value.size
           for (const [name, part] of value) open.push(name, part)
-        } else if (value instanceof Set) {
+        } else if (types.isSet(value)) {
           total += 64 + 24 * value.size
           for (const part of value) open.push(part)
         } else if (Array.isArray(value)) {

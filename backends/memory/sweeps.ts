@@ -1,4 +1,5 @@
 import type { Clock } from '../../src/base/clock.js'
+import { clearInterval, setImmediate, setInterval } from '../../src/base/timers.js'
 import type { Bounded } from './s3fifo.js'
 
 /** As many expired entries are freed at once at most: a store full of them must not hold up the event loop. */

@@ -2,7 +2,7 @@ import { report } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError } from '../../src/base/errors.js'
 import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
-import { MAX_DELAY } from '../../src/base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import {
   checkUrl,
@@ -90,8 +90,10 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     open: async () => passed ?? openStandalone(given as string, {}),
     isOurs: passed === undefined,
     timeout,
-    maxPending: 10_000,
+    maxPending: 1_000,
+    maxWaiting: 100_000,
     breaker: undefined,
+    failFast: false,
   })
   const subscriptions = new Set<BusSubscription>()
   return {
@@ -219,7 +221,7 @@ class BusSubscription {
 
   #later(ms: number, work: () => void): void {
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(work, Math.min(ms, MAX_DELAY))
+    this.#timer = setTimeout(work, ms)
     this.#timer.unref()
   }
 }

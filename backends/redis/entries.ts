@@ -1,7 +1,8 @@
+import { types } from 'node:util'
 import type { Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
-import { inBatches } from './client/batches.js'
+import { inBatches } from '../../src/base/in-batches.js'
 import { asError } from './client/errors.js'
 import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
@@ -125,7 +126,7 @@ async function deleteAll(
 
 /** ioredis writes any other array of bytes as a list of numbers. */
 function bytes(key: string, value: Bytes, limit: number): Buffer {
-  if (!(value instanceof Uint8Array))
+  if (!types.isUint8Array(value))
     throw new CorralError(
       'ERR_CHAIN',
       `Expected bytes for '${key}', got ${formatValue(value)}. Put an encoding around redis(): wrap(redis(url), msgpack()).`,

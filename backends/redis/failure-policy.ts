@@ -3,11 +3,13 @@ import type { BackendSpec, Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { Recovery } from '../../src/backend/recovery.js'
-import { report } from '../../src/base/diagnostics.js'
+import { type FailureLog, failureLog, report } from '../../src/base/diagnostics.js'
 import { CorralError } from '../../src/base/errors.js'
+import { frozenCopy } from '../../src/base/frozen.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
+import { isUnreachable } from './client/errors.js'
 import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
 import type { RedisLedger } from './ledger.js'
@@ -20,6 +22,8 @@ export interface FailurePolicyOptions {
   readonly ledger: RedisLedger
   readonly recovery: Recovery
   readonly failOpen: boolean
+  /** Takes the failures of an outage. */
+  readonly outage: FailureLog
 }
 
 type Guarded<K extends keyof BackendSpec<Bytes>> = Required<Pick<BackendSpec<Bytes>, K>>
@@ -32,6 +36,8 @@ interface Policy extends FailurePolicyOptions {
    */
   readonly stolen: Map<string, string>
   readonly unfenced: ReturnType<typeof unfencedLeases>
+  /** Takes the failures of operations that Redis refused. */
+  readonly refusals: FailureLog
 }
 
 /**
@@ -39,7 +45,12 @@ interface Policy extends FailurePolicyOptions {
  * always rejects, is remembered until it could be repeated, and hides its keys from this process meanwhile.
  */
 export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<Bytes>, 'name'> {
-  const policy: Policy = { ...options, stolen: new Map(), unfenced: unfencedLeases(options.failOpen) }
+  const policy: Policy = {
+    ...options,
+    stolen: new Map(),
+    unfenced: unfencedLeases(options.failOpen),
+    refusals: failureLog(),
+  }
   return {
     ...guardedReads(policy),
     set: async (...write) => (await setAll(policy, 'set', [write]))[0] as Outcome,
@@ -52,9 +63,14 @@ export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<B
 }
 
 /** Whether a failure is reported instead of thrown: with `failOpen`, unless it is the caller's own mistake. */
-function isTolerated({ failOpen }: Policy, where: string, key: string | undefined, error: unknown): boolean {
+function isTolerated(policy: Policy, where: string, key: string | undefined, error: unknown): boolean {
+  const { failOpen, outage, refusals } = policy
   if (!failOpen || CorralError.is(error, 'ERR_CLOSED') || CorralError.is(error, 'ERR_KEY')) return false
-  report('failure', () => ({ where: `redis ${where}`, key, error }))
+  const message = () => ({ where: `redis ${where}`, key, error })
+  if (isUnreachable(error)) outage.failed(message)
+  else if (CorralError.is(error, 'ERR_BACKEND')) refusals.failed(message)
+  // A value that cannot be stored is the matter of its key alone.
+  else report('failure', message)
   return true
 }
 
@@ -103,7 +119,8 @@ function guardedReads(policy: Policy): Guarded<'get' | 'getMulti'> {
   }
 }
 
-async function removeAll({ recovery, unfenced, writes }: Policy, keys: readonly string[]): Promise<void> {
+async function removeAll({ recovery, unfenced, writes }: Policy, given: readonly string[]): Promise<void> {
+  const keys = frozenCopy(given)
   unfenced.revokeAll()
   keys.forEach(valueKey)
   const since = recovery.failures
@@ -119,8 +136,9 @@ async function removeAll({ recovery, unfenced, writes }: Policy, keys: readonly 
 async function setAll(
   policy: Policy,
   where: string,
-  all: readonly Write<Bytes>[],
+  given: readonly Write<Bytes>[],
 ): Promise<readonly Outcome[]> {
+  const all = frozenCopy(given)
   const { writes, recovery, stolen, unfenced, failOpen } = policy
   for (const [key, value, { token, ifCurrent }] of all) {
     if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
@@ -217,7 +235,8 @@ function guardedLedger(policy: Policy): Ledger {
           recovery.isBlind
             ? 'invalid'
             : orElseOpen(policy, 'ledger.restore', undefined, opened.restore(snapshot), () => 'invalid'),
-        async invalidate(names, mode) {
+        async invalidate(given, mode) {
+          const names = frozenCopy(given)
           unfenced.revokeAll()
           try {
             await opened.invalidate(names, mode)

@@ -4,7 +4,7 @@ import { defineBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
 import { breaker } from './client/breaker.js'
-import type { RedisClient } from './client/client.js'
+import { primaryOf, type RedisClient } from './client/client.js'
 import { atMost, RedisConnection } from './client/connection.js'
 import { isUnreachable } from './client/errors.js'
 import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
@@ -13,7 +13,7 @@ import { clusterLedger } from './cluster-ledger.js'
 import { closable } from './drain.js'
 import { type EntryWrites, entryWrites } from './entries.js'
 import { failurePolicy } from './failure-policy.js'
-import { clockKeys, RESERVED } from './format.js'
+import { clockKeys, RESERVED, slotOf } from './format.js'
 import { redisLeases } from './lease.js'
 import { type RedisLedger, standaloneLedger } from './ledger.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
@@ -61,7 +61,10 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     ...settings,
     ...source,
     breaker: settings.breaker && breaker(settings.breaker),
+    failFast: settings.failOpen,
+    ...(clustered && { nodeOf: (client, key) => primaryOf(client, slotOf(prefix + key)) }),
   })
+  const { outage } = connection
   const reads = readsOver(connection, settings)
   const runner = scriptRunner(connection, settings.replicas, clustered)
   const channel = `${RESERVED}wake:${source.database}`
@@ -95,7 +98,9 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.
     timeout: Number.POSITIVE_INFINITY,
-    ...failurePolicy({ reads, writes, lease, ledger, recovery, failOpen: settings.failOpen }),
+    ...failurePolicy({ reads, writes, lease, ledger, recovery, failOpen: settings.failOpen, outage }),
+    // Not by a read: with `failOpen` it hides an outage.
+    ping: () => connection.run(async (client) => void (await client.ping())),
     close: () => (closing ??= close()),
   })
   const drain = closable(backend, () => reads.isBusy || connection.isBusy)
@@ -104,10 +109,10 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
 
 function readsOver(
   connection: RedisConnection,
-  { source, timeout, maxPending, maxBatch }: RedisSettings,
+  { source, timeout, maxWaiting, maxBatch }: RedisSettings,
 ): BatchedReads {
   const batched = (fetch: FetchKeys) =>
-    new ReadBatcher({ fetch, timeout, maxWaiting: maxPending, maxKeys: maxBatch, maxBytes: MAX_REPLY })
+    new ReadBatcher({ fetch, timeout, maxWaiting, maxKeys: maxBatch, maxBytes: MAX_REPLY })
   if (!source.clustered) return batched(standaloneFetch(connection))
   const { nodeOf, fetch } = clusterFetch(connection, source.prefix)
   return clusterBatcher(nodeOf, () => batched(fetch))

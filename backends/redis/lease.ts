@@ -3,7 +3,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { isUnreachable } from './client/errors.js'
+import { mayRunLater } from './client/errors.js'
 import type { ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
@@ -57,7 +57,8 @@ async function acquire(
   } catch (error) {
     waiter?.leave()
     // A frozen server may grant it later. It executes the release after that.
-    if (isUnreachable(error)) void ignoreRejection(runner.run(releaseCall(store, key, token)))
+    if (mayRunLater(error))
+      void ignoreRejection(runner.run({ ...releaseCall(store, key, token), isPatient: true }))
     throw error
   }
   const [remaining, holder] = reply as [number, Buffer]
@@ -88,7 +89,8 @@ function acquireCall(
     keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
     args.push(randomUUID(), `${stampLifetime}`, `${names.length}`)
   }
-  return { script: scripts.acquire, keys, args, repliesBytes: true }
+  // A stolen lease is an invalidation.
+  return { script: scripts.acquire, keys, args, repliesBytes: true, isPatient: steal }
 }
 
 function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcquired<Bytes> {

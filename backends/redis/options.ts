@@ -44,15 +44,23 @@ export interface RedisBackendOptions {
   readonly clusterOptions?: ClusterOptions
   /** A client of yours, ioredis 5 or 6. It is never closed here. */
   readonly client?: RedisClient
-  /** For a command, waiting for a connection included. @default '2s' */
+  /** For a command, waiting for a connection included; while it waits for its turn it counts from the latest reply. @default '2s' */
   readonly timeout?: Duration
-  /** Commands under way; more are refused at once. @default 10_000 */
+  /** Commands under way at one time, on a Cluster for each node; more wait for their turn. @default 1_000 */
   readonly maxPending?: number
+  /**
+   * Commands that wait for their turn, and beside them keys of reads; more are refused at once. The bound protects the
+   * memory of this process. @default 100_000
+   */
+  readonly maxWaiting?: number
   /** Keys in one `MGET`. @default 512 */
   readonly maxBatch?: number
   /** Larger values are refused before they are sent. @default 512 MiB, the server's own limit */
   readonly maxValueBytes?: number
-  /** A failing read is a miss, and a creation goes on without the store. @default false: it rejects */
+  /**
+   * A failing read is a miss, and a creation goes on without the store: at once if Redis refuses the connection or has
+   * closed it, and after one `timeout` if it does not reply. @default false: it rejects
+   */
   readonly failOpen?: boolean
   /**
    * Invalidations that failed are done again when Redis is back; until then their keys are misses in this process. How
@@ -93,6 +101,7 @@ const CHECKS: Readonly<Record<keyof RedisBackendOptions, OptionCheck>> = {
     expectThat(isRedisClient(client), client, `${subject} to be a client of ioredis 5 or 6`),
   timeout: expectDuration,
   maxPending: expectCount,
+  maxWaiting: expectCount,
   maxBatch: expectCount,
   maxValueBytes: expectCount,
   failOpen: expectBoolean,
@@ -119,7 +128,8 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
   )
   checkOptions(options, 'redis()', CHECKS)
   const {
-    maxPending = 10_000,
+    maxPending = 1_000,
+    maxWaiting = 100_000,
     maxBatch = 512,
     maxValueBytes = 512 * 1_024 * 1_024,
     failOpen = false,
@@ -130,6 +140,7 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     source: parseSource(options),
     timeout,
     maxPending,
+    maxWaiting,
     maxBatch,
     maxValueBytes,
     failOpen,

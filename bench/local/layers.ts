@@ -54,7 +54,7 @@ async function ticksOf(promise: Promise<unknown>): Promise<number> {
 async function measure(index: number): Promise<Figures> {
   const chain = chains[index] as (typeof chains)[number]
   const region = makeRegion<object>({ name: 'bench', backend: chain.backend(), expirationTime: LIFETIME })
-  const text = chain.prefixed ? 'p:' : ''
+  const text = chain.prefixed ? 'p:bench:' : 'bench:'
   const map = new Map<string, { readonly value: object; readonly createdAt: number }>()
   for (const key of KEYS) {
     const value = { key }
@@ -63,11 +63,11 @@ async function measure(index: number): Promise<Figures> {
   }
   const look = chain.prefixed
     ? (key: string) => {
-        const entry = map.get(`p:${key}`)
+        const entry = map.get(`p:bench:${key}`)
         return entry !== undefined && Date.now() - entry.createdAt <= LIFETIME ? entry.value : undefined
       }
     : (key: string) => {
-        const entry = map.get(key)
+        const entry = map.get(`bench:${key}`)
         return entry !== undefined && Date.now() - entry.createdAt <= LIFETIME ? entry.value : undefined
       }
   const floor = async (key: string) => look(key)
@@ -128,7 +128,7 @@ else {
     ),
   )
   console.log(
-    '\nThe floor is `async () => map.get(key)` with an expiry check by Date.now(), and the same concatenation where there is a prefix.',
+    '\nThe floor is `async () => map.get(key)` with an expiry check by Date.now(), and the same concatenation: the name of the region, and a prefix where there is one.',
   )
   console.log(
     'Corral reads the time once per turn of the event loop; a loop of awaited hits is one such turn.\n',

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module'
 import { CorralError } from '../../src/base/errors.js'
+import { importError, isNotInstalled } from '../../src/base/peer-package.js'
 import { type Engine, zstdEngine } from './zlib-engine.js'
 
 /**
@@ -81,7 +82,18 @@ function peer<T>(name: string): T | undefined {
   try {
     // The CommonJS build has no `import.meta.url`.
     return createRequire(import.meta.url ?? __filename)(name) as T
-  } catch {
+  } catch (error) {
+    if (!isNotInstalled(name, error)) broken.set(name, error)
     return undefined
   }
+}
+
+/** Packages that are there and could not be loaded. */
+const broken = new Map<string, unknown>()
+
+/** The failure of a package that a text names, if it is there and could not be loaded. */
+export function loadFailure(text: string): CorralError | undefined {
+  for (const [name, error] of broken)
+    if (text.includes(name)) return importError(name, 'compress() works', error, 'ERR_UNSUPPORTED')
+  return undefined
 }

@@ -25,6 +25,7 @@ export function packing({ lossy, regExp, maxBytes, keeps }: Settings, more: obje
     encode,
     mentionsProto,
     mayHoldLoneSurrogate,
+    tellsRealms: true,
     encodeNegativeZeros: (payload) => packNegativeZeros(packr, payload, keeps),
   })
 }

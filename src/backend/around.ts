@@ -21,6 +21,7 @@ export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
           ? acquired
           : { ...acquired, settled: Promise.resolve(around('settled', () => acquired.settled)) },
       ),
+    ping: () => around('ping', () => next.ping()),
     close: () => around('close', () => next.close()),
     ledger: next.ledger && aroundLedger(next.ledger, around),
     tracker: next.tracker && aroundTracker(next.tracker, around),
@@ -29,7 +30,7 @@ export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
 }
 
 /** An operation on a key, or on the keys of a batch. */
-export type KeyedOperation = Exclude<(typeof OPERATIONS)[number], 'close'>
+export type KeyedOperation = Exclude<(typeof OPERATIONS)[number], 'ping' | 'close'>
 
 /** The operations on keys, each with one function around it. */
 export function aroundOperations<T>(

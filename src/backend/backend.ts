@@ -84,6 +84,11 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   getMulti?(keys: readonly string[]): MaybePromise<readonly (T | undefined)[]>
   setMulti?(writes: readonly Write<T>[]): MaybePromise<readonly Outcome[]>
   deleteMulti?(keys: readonly string[]): MaybePromise<void>
+  /**
+   * Rejects if the store cannot be reached, for `region.ready()`. Needed where `get` hides an outage. @default a `get` of
+   * one key
+   */
+  ping?(): MaybePromise<void>
   close?(): MaybePromise<void>
   /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
   readonly ledger?: Ledger | undefined
@@ -92,6 +97,8 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   mutex?(key: string): PlainMutex
   /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
   readonly timeout?: Duration
+  /** The copy of an entry that a caller gets which did not read it from the store; absent where callers share objects. */
+  readonly copyOut?: ((entry: T) => T) | undefined
   /** Set 'bytes' for a store of bytes, so that a chain without an encoding is refused at run time too. */
   readonly stores?: Representation | undefined
 }
@@ -120,7 +127,7 @@ export type LeaseReach = 'store' | 'mutex' | 'process'
 export interface Backend<in out T = unknown>
   extends Omit<
     Required<BackendSpec<T>>,
-    'set' | 'acquire' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'stores'
+    'set' | 'acquire' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'copyOut' | 'stores'
   > {
   /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
@@ -131,8 +138,16 @@ export interface Backend<in out T = unknown>
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach
   readonly stores: Representation | undefined
+  readonly copyOut?: ((entry: T) => T) | undefined
+  /**
+   * Keeps the payload of an entry as it is now: a later write of this very entry stores that, under its key and metadata of
+   * then. Present where the chain encodes.
+   */
+  readonly capture?: ((entry: T) => void) | undefined
   /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
+  /** The key under which the layers below and the store know a key. Absent where they use it unchanged. */
+  readonly storeKey?: ((key: string) => string) | undefined
   /** The backend under all proxies. */
   readonly actual: object
 }

@@ -1,5 +1,6 @@
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
 import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
 import {
   expectFunction,
@@ -18,8 +19,11 @@ import { leaseFor } from './local-lease.js'
 
 const REQUIRED: readonly string[] = ['get', 'set', 'delete']
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
-const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'close', 'mutex'] as const
-const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, 'ledger', 'tracker', 'timeout', 'stores']
+const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'mutex'] as const
+/** The key that a `ping` reads in a store without one of its own. */
+const PROBE = '~ping'
+const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut']
+const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
 
 /**
  * Completes a backend that an author wrote: batch forms, empty batches, a deadline for every operation, a lease of this
@@ -72,17 +76,17 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
       if (keys.length === 0) return []
       return spec.getMulti === undefined
         ? mapEach(keys, get)
-        : expectLength(spec, 'getMulti', keys.length, spec.getMulti(keys))
+        : expectLength(spec, 'getMulti', keys.length, spec.getMulti(frozenCopy(keys)))
     },
     setMulti(writes) {
       if (writes.length === 0) return []
       return spec.setMulti !== undefined && ownBatches
-        ? expectLength(spec, 'setMulti', writes.length, spec.setMulti(writes))
+        ? expectLength(spec, 'setMulti', writes.length, spec.setMulti(frozenCopy(writes)))
         : mapEach(writes, (write) => store.set(...write))
     },
     deleteMulti(keys) {
       if (keys.length === 0) return
-      if (spec.deleteMulti !== undefined && ownBatches) return spec.deleteMulti(keys)
+      if (spec.deleteMulti !== undefined && ownBatches) return spec.deleteMulti(frozenCopy(keys))
       return andThen(mapEach(keys, store.delete), () => undefined)
     },
     acquire: (key, ms, options) =>
@@ -95,10 +99,12 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
               () => store.release(key, token),
             ) as MaybePromise<Granted<T>>)
       }),
+    ping: () => (spec.ping === undefined ? andThen(get(PROBE), () => undefined) : spec.ping()),
     close: () => spec.close?.(),
     ledger,
     tracker: spec.tracker,
     stores: spec.stores,
+    copyOut: spec.copyOut,
     actual: spec,
   }
 }

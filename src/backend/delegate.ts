@@ -52,6 +52,9 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     reach: overrides.reach ?? next.reach,
     stores: 'stores' in overrides ? overrides.stores : next.stores,
     limits: overrides.limits ?? next.limits,
+    storeKey: overrides.storeKey ?? next.storeKey,
+    copyOut: 'copyOut' in overrides ? overrides.copyOut : next.copyOut,
+    capture: 'capture' in overrides ? overrides.capture : next.capture,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)
@@ -61,7 +64,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
 /** All operations of a backend: every layer forwards those that it does not replace. */
 export const OPERATIONS = [
   ...(['get', 'set', 'delete', 'getMulti', 'setMulti', 'deleteMulti'] as const),
-  ...(['acquire', 'renew', 'release', 'held', 'close'] as const),
+  ...(['acquire', 'renew', 'release', 'held', 'ping', 'close'] as const),
 ] as const
 
 /** The members that a value passes on its way up: a ledger may know of an invalidation that the store does not. */

@@ -1,6 +1,6 @@
 import { report } from '../base/diagnostics.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 
 /**
  * How a process waits until a lease of another process is over. A store that pushes messages wakes its waiters; messages
@@ -183,7 +183,7 @@ async function readInTime<T>(
 /** Whether the time has passed; if not, the waiter was nudged. */
 function slept<T>(waiter: Waiter<T>, ms: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(true), Math.min(ms, MAX_DELAY))
+    const timer = setTimeout(() => resolve(true), ms)
     waiter.nudge = () => {
       clearTimeout(timer)
       resolve(false)

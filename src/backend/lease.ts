@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { type Clock, preciseClock } from '../base/clock.js'
+import type { Clock } from '../base/clock.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import type { LedgerQuestion, Stamp } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 
@@ -126,10 +126,15 @@ interface Lease {
   wake?: () => void
   settled?: Promise<void>
   timer?: NodeJS.Timeout
+  /** Its creator works: the end of the process is not up to its waiters. */
+  renewed?: boolean
 }
 
-/** Keeps leases in this process. A waiter is woken at once; a timer exists only while a caller waits. */
-export function localLeases(clock: Clock = preciseClock): LocalLeases {
+/**
+ * Keeps leases in this process. A waiter is woken at once; a timer exists only while a caller waits.
+ * @param clock - by default a clock that never steps: a lease neither ends early nor late when the time of day is corrected
+ */
+export function localLeases(clock: Clock = performance): LocalLeases {
   const leases = new Map<string, Lease>()
 
   const current = (key: string): Lease | undefined => {
@@ -148,8 +153,9 @@ export function localLeases(clock: Clock = preciseClock): LocalLeases {
       lease.wake = resolve
       const watch = () => {
         const remaining = lease.expiresAt - clock.now()
-        if (remaining > 0) lease.timer = setTimeout(watch, Math.min(remaining, MAX_DELAY))
-        else drop(key, lease)
+        if (remaining <= 0) return drop(key, lease)
+        lease.timer = setTimeout(watch, remaining)
+        if (lease.renewed) lease.timer.unref()
       }
       watch()
     })
@@ -171,6 +177,8 @@ export function localLeases(clock: Clock = preciseClock): LocalLeases {
       const lease = current(key)
       if (lease?.token !== token) return false
       lease.expiresAt = clock.now() + ms
+      lease.renewed = true
+      lease.timer?.unref()
       return true
     },
     release(key, token) {

@@ -1,8 +1,8 @@
-import { setTimeout as pause } from 'node:timers/promises'
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { keyedQueue } from '../base/keyed-queue.js'
 import { andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { delay } from '../base/timers.js'
 import type { Backend, BackendSpec, Outcome, WriteOptions } from './backend.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
 
@@ -149,5 +149,5 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex): Lea
 async function untilFree(foreign: PlainMutex): Promise<void> {
   if (await foreign.acquire(true)) await foreign.release()
   // The mutex cannot wait. A retry at once would never let a timer run.
-  else await pause(20 + Math.random() * 30)
+  else await delay(20 + Math.random() * 30)
 }

@@ -1,4 +1,5 @@
 import { report } from '../base/diagnostics.js'
+import { clearTimeout, setTimeout } from '../base/timers.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 
 /**

@@ -34,11 +34,15 @@ export interface CallRegistry {
   record(key: string, names: readonly string[], repeat: () => Promise<boolean>): void
   /** The keys of the calls that declared one of the names. */
   keys(names: readonly string[]): readonly string[]
-  /** Repeats the calls whose values are still stored. Rejects with the first failure, once all have ended. */
+  /**
+   * Repeats the calls whose values are still stored. Rejects with the first failure, once all have ended.
+   * @param onDemand - receives a function that repeats the call of a key before its turn
+   */
   repeat(
     keys: readonly string[],
     values: {
       getMulti(keys: readonly string[], options: { readonly ignoreExpiration: true }): Promise<unknown[]>
     },
+    onDemand: (start: (key: string) => void) => void,
   ): Promise<void>
 }

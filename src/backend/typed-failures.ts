@@ -1,4 +1,4 @@
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError, messageOf } from '../base/errors.js'
 import { isPromise } from '../base/maybe-promise.js'
 import { aroundBackend } from './around.js'
 import type { Backend } from './backend.js'
@@ -21,9 +21,7 @@ export function withTypedFailures<T>(next: Backend<T>): Backend<T> {
 /** A foreign failure as a typed one. */
 export function backendError(backend: string, error: unknown): CorralError {
   if (CorralError.is(error)) return error
-  return new CorralError(
-    'ERR_BACKEND',
-    `Backend '${backend}' failed: ${error instanceof Error ? error.message : formatValue(error)}. See \`cause\`.`,
-    { cause: error },
-  )
+  return new CorralError('ERR_BACKEND', `Backend '${backend}' failed: ${messageOf(error)}. See \`cause\`.`, {
+    cause: error,
+  })
 }

@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import { processGlobal } from './process-global.js'
 
 /** A stretch of work, as the code inside it sees it, at any depth and after any `await`. */
@@ -21,6 +21,15 @@ export interface AsyncContext<S> {
   during<R>(span: S & { over: boolean }, run: () => R | Promise<R>): Promise<R>
   /** Runs work outside of all of them. */
   leave<R>(run: () => R): R
+}
+
+/**
+ * Binds work to the asynchronous context of the caller, its `AsyncLocalStorage` values included. Work that a queue, a timer
+ * or a connection runs later would otherwise run in the context of another caller.
+ */
+export function bindContext<A extends unknown[], R>(work: (...args: A) => R): (...args: A) => R {
+  const context = new AsyncResource('corral')
+  return (...args) => context.runInAsyncScope(work, undefined, ...args)
 }
 
 /** The innermost active frame, from this one outwards. */

@@ -1,3 +1,6 @@
+import { processGlobal } from './process-global.js'
+import { epochNow, setImmediate, timersAreReal } from './timers.js'
+
 /**
  * The source of time of a region and a backend, in epoch ms. Inject one to test expiry without waiting.
  * @example
@@ -12,6 +15,9 @@ export interface Clock {
   now(): number
 }
 
+/** The time of day, read at every call. */
+export const preciseClock: Clock = { now: () => epochNow() }
+
 let cached = 0
 let fresh = false
 const forget = () => {
@@ -20,30 +26,47 @@ const forget = () => {
 
 /**
  * The time of day, read once per turn of the event loop: a hit must not pay for a system call. It stands still
- * while only microtasks run; expiry is late by at most that long.
+ * while only microtasks run; expiry is late by at most that long. Where fake timers would never end a turn, it is read at
+ * every call.
  */
-export const coarseClock: Clock = {
-  now() {
-    if (!fresh) {
-      fresh = true
-      cached = Date.now()
-      setImmediate(forget).unref()
+export const coarseClock: Clock = !timersAreReal
+  ? preciseClock
+  : {
+      now() {
+        if (!fresh) {
+          fresh = true
+          cached = epochNow()
+          setImmediate(forget).unref()
+        }
+        return cached
+      },
     }
-    return cached
-  },
+
+interface Sequence {
+  last: number
 }
 
-/** The time of day, read at every call. */
-export const preciseClock: Clock = { now: () => Date.now() }
-
-let last = 0
+const sequences = processGlobal('stamps', () => new WeakMap<object, Sequence>())
 
 /**
- * The time as a strictly increasing number: work that starts after other work of this process has a later stamp,
- * even within one millisecond or after the system clock stepped back.
+ * The stamps of work: times that strictly increase. Work that starts after other work has a later stamp, even within one
+ * millisecond or after the system clock stepped back. That holds among all work of this process that shares one of the
+ * scopes; a clock far ahead changes no stamp of other work.
+ * @param scopes - the objects over which stamps are compared
  */
-export function stamp(now: number): number {
-  // 2^-10 ms is the finest step that a double holds exactly at today's epoch.
-  last = now > last ? now : last + 0.0009765625
-  return last
+export function stampsOf(...scopes: readonly object[]): (now: number) => number {
+  const shared = scopes.map(sequenceOf)
+  return (now) => {
+    const last = shared.reduce((latest, one) => Math.max(latest, one.last), 0)
+    // 2^-10 ms is the finest step that a double holds exactly at today's epoch; a later time needs a larger one.
+    const next = now > last ? now : last + Math.max(2 ** -10, last * 2 ** -52)
+    for (const one of shared) one.last = next
+    return next
+  }
+}
+
+function sequenceOf(scope: object): Sequence {
+  let found = sequences.get(scope)
+  if (found === undefined) sequences.set(scope, (found = { last: 0 }))
+  return found
 }

@@ -1,5 +1,6 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
+import { performance } from './timers.js'
 
 /**
  * The messages of each channel. The channel's name is `corral:` and the key. A message is built only if the channel has a
@@ -12,15 +13,19 @@ import { processGlobal } from './process-global.js'
  * ```
  */
 export interface Messages {
-  /** A read at a region. */
+  /** A read at a region, of any form. A read of many keys is a message for each of them. */
   read: {
     readonly region: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
     readonly key: string
     readonly result: 'hit' | 'stale' | 'miss'
   }
   /** A creation that ended. Values that could not be stored are reported by `unstored`. */
   create: {
     readonly region: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
     readonly keys: readonly string[]
     readonly milliseconds: number
     readonly outcome: 'made' | 'failed'
@@ -52,7 +57,13 @@ export interface Messages {
   /** A value that was created but not stored, and the reason. */
   unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
   /** A failure that had no caller to be thrown at. */
-  failure: { readonly where: string; readonly key?: string | undefined; readonly error: unknown }
+  failure: {
+    readonly where: string
+    readonly key?: string | undefined
+    readonly error: unknown
+    /** The number of failures since the last message, where a store that is away causes many: this one is the latest. */
+    readonly count?: number
+  }
   /** A configured region, and the promises that its backend cannot keep. */
   configure: {
     readonly region: string | undefined
@@ -86,18 +97,63 @@ export function report<K extends keyof Messages>(kind: K, make: () => Messages[K
   if (target.hasSubscribers) target.publish(make())
 }
 
-let undecodable = 0
+/** ms between messages about a state that lasts. */
+const INTERVAL = 10_000
+
+/**
+ * Reports the failures of one state, such as a store that is away: the first one at once, later ones as a count, one
+ * message for each interval. `over` tells that the state has ended, and returns the number of failures since the last message.
+ */
+export function failureLog(now: () => number = () => performance.now()) {
+  let reportedAt: number | undefined
+  let count = 0
+  return {
+    failed(make: () => Messages['failure']): void {
+      count++
+      if (reportedAt !== undefined && now() - reportedAt < INTERVAL) return
+      const since = count
+      report('failure', () => (since === 1 ? make() : { ...make(), count: since }))
+      reportedAt = now()
+      count = 0
+    },
+    /** `undefined`: no failure was reported. */
+    over(): number | undefined {
+      const unreported = reportedAt === undefined ? undefined : count
+      reportedAt = undefined
+      count = 0
+      return unreported
+    },
+  }
+}
+
+export type FailureLog = ReturnType<typeof failureLog>
+
+/** The most subjects of warnings and of reports: names that come from outside must not fill memory, or a log. */
+const WARNING_LIMIT = 1_000
+
+const told = processGlobal('told', () => new Set<string>())
+
+/** Reports once for each subject; as long as nobody listens, it stays untold. */
+export function reportOnce<K extends keyof Messages>(
+  kind: K,
+  subject: string,
+  make: () => Messages[K],
+): void {
+  if (told.has(subject) || told.size >= WARNING_LIMIT || !diagnostics(kind).hasSubscribers) return
+  told.add(subject)
+  report(kind, make)
+}
+
+const counts = processGlobal('counts', () => ({ undecodable: 0 }))
 
 /** Counts and reports a stored value that cannot be used. Returns a miss. */
 export function reportUndecodable(layer: string, key: string, reason: string, error?: unknown): undefined {
-  const total = ++undecodable
+  const total = ++counts.undecodable
   report('undecodable', () => ({ layer, key, reason, error, total }))
   return undefined
 }
 
-/** Subjects of warnings so far. The limit keeps names that come from outside from filling memory, or a log. */
 const warned = processGlobal('warned', () => new Set<string>())
-const WARNING_LIMIT = 1_000
 
 /** Emits a warning of the process, once for each subject. */
 export function warnOnce(subject: string, message: () => string): void {

@@ -1,3 +1,4 @@
+import { formatValue } from './errors.js'
 import { rejectOptions } from './options.js'
 
 /**
@@ -18,16 +19,31 @@ const SHAPE = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
  * Milliseconds of a duration, read once when something is built.
  * @throws CorralError `ERR_OPTION` unless it is above zero, in the form `5m` or a number of milliseconds.
  */
-export function milliseconds(duration: unknown, option: string): number {
-  return expectDuration(duration, `\`${option}\``)
+export function milliseconds(given: unknown, option: string): number {
+  return expectDuration(given, `\`${option}\``)
+}
+
+/**
+ * Milliseconds of a duration, for settings that an application reads itself. Text needs a unit: `'90s'`, `'1.5h'`, or
+ * `'Infinity'`.
+ * @example
+ * ```ts
+ * import { duration } from 'corral'
+ *
+ * export const patience = duration(process.env.PATIENCE ?? '90s')
+ * ```
+ * @throws CorralError `ERR_OPTION` unless it is above zero.
+ */
+export function duration(given: string | number): number {
+  return typeof given === 'string' ? durationSetting(given, 'duration') : milliseconds(given, 'duration')
 }
 
 /** The same with words for the value, as the other checks of options take them. */
-export function expectDuration(duration: unknown, subject: string): number {
-  const value = typeof duration === 'string' ? parse(duration) : duration
+export function expectDuration(given: unknown, subject: string): number {
+  const value = typeof given === 'string' ? parse(given) : given
   if (typeof value === 'number' && value > 0) return value
   rejectOptions(
-    `Expected ${subject} to be a duration above zero such as 300_000, '5m' or Infinity, got ${show(duration)}. ` +
+    `Expected ${subject} to be a duration above zero such as 300_000, '5m' or Infinity, got ${show(given)}. ` +
       'To cache nothing, use nullBackend() or `shouldCache`.',
   )
 }
@@ -46,5 +62,7 @@ function parse(text: string): number | undefined {
 }
 
 function show(value: unknown): string {
-  return typeof value === 'string' ? `'${value}'` : `\`${String(value)}\` (${typeof value})`
+  if (typeof value === 'string') return `'${value}'`
+  // Also handles the rejection of a promise.
+  return typeof value === 'object' ? formatValue(value) : `\`${String(value)}\` (${typeof value})`
 }

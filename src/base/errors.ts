@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 /**
  * Every code of a CorralError. docs/errors.md explains them.
  * @example
@@ -24,6 +26,7 @@ export type CorralErrorCode =
   | 'ERR_UNENCODABLE'
   | 'ERR_VALUE_TOO_LARGE'
   | 'ERR_NO_LEDGER'
+  | 'ERR_OUTSIDE_CREATION'
   | 'ERR_AS_OF_MISSING'
   | 'ERR_VERSION'
   | 'ERR_NO_SESSION'
@@ -63,9 +66,19 @@ export class CorralError extends Error {
   }
 }
 
+/** Whether a value is an error, also one of another realm: inside Jest those of core modules are such ones. */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value)
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return isError(error) ? error.message : formatValue(error)
+}
+
 /** Shows a value in a message, briefly. */
 export function formatValue(value: unknown): string {
-  if (value instanceof Promise) {
+  if (types.isPromise(value)) {
     // The promise is refused, so its rejection has no handler.
     value.catch(() => {})
     return 'a promise'

@@ -21,6 +21,14 @@ export function andThen<T, R>(value: MaybePromise<T>, next: (value: T) => MaybeP
   return isPromise(value) ? value.then(next) : next(value)
 }
 
+/**
+ * A thenable that user code returned, as a promise: other libraries' may lack `catch`, and their `then` may return nothing. Our
+ * own lazy promises stay as they are.
+ */
+export function native<T>(value: MaybePromise<T>): MaybePromise<T> {
+  return !isPromise(value) || MAP_LAZILY in value || value instanceof Promise ? value : Promise.resolve(value)
+}
+
 /** The method of a lazy promise, such as a place in a batch, that changes its value and leaves it lazy. */
 export const MAP_LAZILY: unique symbol = Symbol('changed')
 

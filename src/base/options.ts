@@ -112,8 +112,42 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
     if (!known.includes(name))
       throw new CorralError(
         'ERR_OPTION',
-        `Unknown option \`${name}\` of ${where}. It takes: ${known.join(', ')}.`,
+        `Unknown option \`${name}\` of ${where}. ${didYouMean(name, known)}It takes: ${known.join(', ')}.`,
       )
+}
+
+/** The known name that a misspelt one most likely stands for, as a question; empty if none is near. */
+function didYouMean(name: string, known: readonly string[]): string {
+  const most = Math.floor(name.length / 3)
+  let nearest: string | undefined
+  let least = most + 1
+  for (const one of known) {
+    const distance = editDistance(name.toLowerCase(), one.toLowerCase(), least)
+    if (distance < least) [nearest, least] = [one, distance]
+  }
+  return nearest === undefined ? '' : `Did you mean \`${nearest}\`? `
+}
+
+/** So many letters have to be inserted, deleted, replaced or exchanged with the next one; at least `limit` if it is more. */
+function editDistance(one: string, other: string, limit: number): number {
+  if (Math.abs(one.length - other.length) >= limit) return limit
+  let beforeLast: number[] = []
+  let last = Array.from({ length: other.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= one.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= other.length; j++) {
+      const same = one[i - 1] === other[j - 1]
+      const swapped = i > 1 && j > 1 && one[i - 1] === other[j - 2] && one[i - 2] === other[j - 1]
+      row[j] = Math.min(
+        (last[j] ?? limit) + 1,
+        (row[j - 1] ?? limit) + 1,
+        (last[j - 1] ?? limit) + (same ? 0 : 1),
+        swapped ? (beforeLast[j - 2] ?? limit) + 1 : limit,
+      )
+    }
+    ;[beforeLast, last] = [last, row]
+  }
+  return last[other.length] ?? limit
 }
 
 /** A check of one value; `expectFunction`, `expectText`, `expectInteger`, `expectBoolean` and `expectDuration` are some. */

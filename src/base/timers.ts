@@ -1,15 +1,43 @@
 /**
- * Timers of the library. They are taken from Node when this module is loaded, so that fake timers in a caller's test
- * neither stop a deadline nor make it fire early.
+ * Timers and times of the library. They are taken from Node once, when this module is loaded: fake timers in a caller's test
+ * neither stop a deadline nor make it fire early, and the timers of jsdom or Electron are not used. All files take them
+ * from here.
  */
-import { clearTimeout, setImmediate, setTimeout } from 'node:timers'
+import { performance as nodePerformance } from 'node:perf_hooks'
+import * as nodeTimers from 'node:timers'
 
-const start = setTimeout
-const stop = clearTimeout
-const afterIo = setImmediate
-
-/** ms. The longest delay that a timer of Node holds; a longer one fires at once. */
+/** ms. The longest delay that a timer of Node holds; Node lets a longer one fire at once. */
 export const MAX_DELAY = 2 ** 31 - 1
+
+const start = nodeTimers.setTimeout
+const repeat = nodeTimers.setInterval
+
+/** Runs work after `ms`, or after `MAX_DELAY` if that is earlier: work with a later deadline has to check it again. */
+export const setTimeout = (work: () => void, ms: number): NodeJS.Timeout =>
+  start(work, Math.min(ms, MAX_DELAY))
+export const setInterval = (work: () => void, ms: number): NodeJS.Timeout =>
+  repeat(work, Math.min(ms, MAX_DELAY))
+export const { clearTimeout, clearInterval, setImmediate } = nodeTimers
+export const { nextTick } = process
+export const queueMicrotask = globalThis.queueMicrotask
+
+const sinceStart = nodePerformance.now.bind(nodePerformance)
+const { timeOrigin } = nodePerformance
+
+/** The clock of deadlines, in ms. It never steps. */
+export const performance = { now: sinceStart }
+
+/** The time of day, in epoch ms. Where `Date` is fake already, it is the time of day at the start and the time since then. */
+export const epochNow: () => number =
+  String(Date.now) === 'function now() { [native code] }'
+    ? Date.now
+    : () => Math.floor(timeOrigin + sinceStart())
+
+/**
+ * False if fake timers stood in the place of Node's when this module was loaded. They never fire unless a test says so:
+ * no clock may rely on them.
+ */
+export const timersAreReal = setImmediate(() => {})?.constructor.name === 'Immediate'
 
 /**
  * The outcome of the work, or a rejection with `late()` after `ms`. The work goes on, and its later outcome is ignored. A
@@ -19,14 +47,14 @@ export const MAX_DELAY = 2 ** 31 - 1
 export function withTimeout<R>(work: Promise<R>, ms: number, late: () => Error): Promise<R> {
   if (ms > MAX_DELAY) return work
   return new Promise((resolve, reject) => {
-    const timer = start(() => afterIo(() => reject(late())), ms)
+    const timer = setTimeout(() => setImmediate(() => reject(late())), ms)
     work.then(
       (value) => {
-        stop(timer)
+        clearTimeout(timer)
         resolve(value)
       },
       (error) => {
-        stop(timer)
+        clearTimeout(timer)
         reject(error)
       },
     )
@@ -36,7 +64,12 @@ export function withTimeout<R>(work: Promise<R>, ms: number, late: () => Error):
 /** Resolves after `ms`, or after `MAX_DELAY` if that is earlier. With `ref` false it does not keep the process running. */
 export function delay(ms: number, { ref = true } = {}): Promise<void> {
   return new Promise((resolve) => {
-    const timer = start(resolve, Math.min(ms, MAX_DELAY))
+    const timer = setTimeout(resolve, ms)
     if (!ref) timer.unref()
   })
+}
+
+/** Resolves in a later turn of the event loop. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve))
 }

@@ -1,6 +1,7 @@
 import { aroundOperations, type KeyedOperation } from '../backend/around.js'
 import { delegate } from '../backend/delegate.js'
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { frozenCopy } from '../base/frozen.js'
+import { type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectThat } from '../base/options.js'
 import type { TransparentProxy } from './proxy.js'
 
@@ -50,7 +51,7 @@ export function intercept(
     delegate(
       next,
       aroundOperations(next, (name, keys, proceed) =>
-        around({ name, keys: typeof keys === 'string' ? [keys] : keys }, proceed),
+        native(around({ name, keys: typeof keys === 'string' ? [keys] : frozenCopy(keys) }, proceed)),
       ),
     )
 }

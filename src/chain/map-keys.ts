@@ -38,24 +38,28 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       `Expected a key mangler to return a string for '${key}', got ${formatValue(mangled)}.`,
     )
   }
-  return <T>(next: Backend<T>) => {
-    const { tracker } = next
-    const layer: Overrides<T> = {
-      get: (key) => next.get(mangle(key)),
-      set: (key, value, options) => next.set(mangle(key), value, options),
-      delete: (key) => next.delete(mangle(key)),
-      getMulti: (keys) => next.getMulti(keys.map(mangle)),
-      setMulti: (writes) => next.setMulti(writes.map(([key, ...rest]) => [mangle(key), ...rest])),
-      deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
-      acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
-      renew: (key, token, ms) => next.renew(mangle(key), token, ms),
-      release: (key, token) => next.release(mangle(key), token),
-      held: (key) => next.held(mangle(key)),
-      ledger: next.ledger && mapLedger(next.ledger, mangle),
-      tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
-    }
-    return delegate(next, layer, true)
+  return (next) => withKeys(next, mangle)
+}
+
+/** A layer that changes keys on their way down, and no name of a ledger that is opened above it. */
+export function withKeys<T>(next: Backend<T>, mangle: KeyMangler): Backend<T> {
+  const { tracker, storeKey } = next
+  const layer: Overrides<T> = {
+    get: (key) => next.get(mangle(key)),
+    set: (key, value, options) => next.set(mangle(key), value, options),
+    delete: (key) => next.delete(mangle(key)),
+    getMulti: (keys) => next.getMulti(keys.map(mangle)),
+    setMulti: (writes) => next.setMulti(writes.map(([key, ...rest]) => [mangle(key), ...rest])),
+    deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
+    acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
+    renew: (key, token, ms) => next.renew(mangle(key), token, ms),
+    release: (key, token) => next.release(mangle(key), token),
+    held: (key) => next.held(mangle(key)),
+    ledger: next.ledger && mapLedger(next.ledger, mangle),
+    tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
+    storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
   }
+  return delegate(next, layer, true)
 }
 
 /** A ledger seen through a key mangler. A list of names that comes again and again is mapped once. */

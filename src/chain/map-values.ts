@@ -3,7 +3,15 @@ import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import { reportUndecodable } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { all, andThen, isPromise, type MaybePromise, mapEach, mapLazily } from '../base/maybe-promise.js'
+import {
+  all,
+  andThen,
+  isPromise,
+  type MaybePromise,
+  mapEach,
+  mapLazily,
+  native,
+} from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
 import type { BackendProxy, Codec } from './proxy.js'
 
@@ -27,7 +35,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
   const decode = (stored: Inner | undefined, key: string): MaybePromise<Outer | undefined> => {
     if (stored === undefined) return undefined
     try {
-      const value = codec.decode(stored, key)
+      const value = native(codec.decode(stored, key))
       return isPromise(value)
         ? value.then((later) => later ?? unknownForm(layer, key), failed(key))
         : (value ?? unknownForm(layer, key))
@@ -38,14 +46,14 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
   return (next) => {
     checkFit(layer, codec.inner, next.stores)
     const encode = ([key, value, options]: Write<Outer>): MaybePromise<Write<Inner>> =>
-      andThen(codec.encode(value, key), (inner) => [key, inner, options])
+      andThen(native(codec.encode(value, key)), (inner) => [key, inner, options])
     const layerAbove: Overrides<Outer> = {
       get(key) {
         const stored = next.get(key)
         return isPromise(stored) ? mapLazily(stored, (later) => decode(later, key)) : decode(stored, key)
       },
       set: (key, value, options) =>
-        andThen(codec.encode(value, key), (inner) => next.set(key, inner, options)),
+        andThen(native(codec.encode(value, key)), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
       setMulti: (writes) => andThen(mapEach(writes, encode), (encoded) => next.setMulti(encoded)),
@@ -58,6 +66,9 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
           ),
         ),
       stores: codec.outer,
+      // An entry below is another object.
+      capture: undefined,
+      copyOut: undefined,
     }
     // Every operation that takes or returns a value is replaced; the others do not know its type.
     return delegate(next as Backend<unknown> as Backend<Outer>, layerAbove, true)

@@ -14,7 +14,7 @@ import { CorralError, formatValue } from '../base/errors.js'
  * import { msgpack } from 'corral/proxies/msgpack'
  * import { prefix } from 'corral/proxies/prefix'
  *
- * const users = makeRegion({ backend: wrap(memory({ stores: 'bytes' }), msgpack(), prefix('users:')) })
+ * const users = makeRegion({ backend: wrap(memory({ stores: 'bytes' }), msgpack(), prefix('shop:')) })
  * ```
  * @throws CorralError `ERR_CHAIN` if the first argument is no backend, or another one is no proxy.
  */
@@ -31,12 +31,32 @@ export function wrap(backend: Backend, ...layers: Layer[]): Backend {
         `Expected proxy ${i + 1} of wrap() to be a function from backend to backend, got ${formatValue(layer)}.`,
       )
     const around = expectBackend(
-      layer(chain),
+      addLayer(layer, chain, i + 1),
       `proxy ${i + 1} of wrap() (${layer.name || 'unnamed'}) to return a backend`,
     )
     chain = governLeases(around, chain)
   })
   return chain
+}
+
+/** A factory that was not called, such as json instead of json(), takes the backend for its options and refuses it. */
+function addLayer(layer: Layer, below: Backend, position: number): unknown {
+  const notAProxy = (problem: string, cause?: unknown) =>
+    new CorralError(
+      'ERR_CHAIN',
+      `Expected proxy ${position} of wrap() to be a function from backend to backend, got '${layer.name || 'unnamed'}', which ${problem} If it makes proxies, call it: ${layer.name || 'it'}(…).`,
+      { cause },
+    )
+  let around: unknown
+  try {
+    around = layer(below)
+  } catch (error) {
+    throw CorralError.is(error, 'ERR_OPTION')
+      ? notAProxy(`refuses the backend. ${error.message}`, error)
+      : error
+  }
+  if (typeof around === 'function') throw notAProxy('returns a function.')
+  return around
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the one place where a layer of any representation is accepted

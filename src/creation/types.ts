@@ -26,9 +26,10 @@ export interface Creation {
   readonly signal: AbortSignal
   /**
    * Gives the entry its own expiration time, from facts that the creator learnt. A number is ms.
-   * @throws CorralError `ERR_OPTION` for an invalid duration.
+   * @param key - one key of the creation. @default all of them
+   * @throws CorralError `ERR_OPTION` for an invalid duration; `ERR_KEY` for a key of no creation.
    */
-  expireIn(duration: Duration): void
+  expireIn(duration: Duration, key?: string): void
   /**
    * Declares the dependencies of one key's value; the function `dependsOn` declares for all keys of the creation.
    * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
@@ -74,7 +75,10 @@ export type MultiCreator<T> = (
  * ```
  */
 export interface CreateOptions<T> {
-  /** How long the value is fresh to this call. A number is ms. @default the entry's, else the region's */
+  /**
+   * How long the value is fresh to this call. A value that the call creates to last shorter than the region says has that time
+   * for every reader. A number is ms. @default the entry's, else the region's
+   */
   readonly expirationTime?: Duration | undefined
   /** Whether to store a created value. The caller gets it either way. @default always */
   readonly shouldCache?: ((value: T, key: string) => boolean) | undefined

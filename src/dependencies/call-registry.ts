@@ -31,28 +31,51 @@ export function remembered(limit = 10_000): CallRegistry {
       for (const name of names) keysOf.set(name, (keysOf.get(name) ?? new Set()).add(key))
     },
     keys: (names) => [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))],
-    async repeat(keys, values) {
-      const failures: unknown[] = []
+    async repeat(keys, values, onDemand) {
+      const failures = new Set<unknown>()
       let pending = keys
       while (pending.length > 0) {
         const found = await values.getMulti(pending, { ignoreExpiration: true })
         const present = pending.filter((_, i) => found[i] !== NO_VALUE)
-        const unsettled: string[] = []
-        const left = present.values()
-        const worker = async (): Promise<void> => {
-          for (const key of left)
-            try {
-              if ((await calls.get(key)?.renew()) === false) unsettled.push(key)
-            } catch (error) {
-              failures.push(error)
-            }
-        }
-        await Promise.all(Array.from({ length: AT_A_TIME }, worker))
-        // A whole may have got the old value of a part that was being renewed at the same time. The innermost parts are
-        // settled in every round, so it is its turn sooner or later; where none is settled another round won't help.
+        const unsettled = await repeatOnce(present, (key) => calls.get(key)?.renew(), failures, onDemand)
+        // Functions that call each other in a circle cannot wait for each other: one got the old value of another. Some of
+        // the others are settled in every round; where none is settled another round won't help.
         pending = unsettled.length < present.length ? unsettled : []
       }
-      if (failures.length > 0) throw failures[0]
+      for (const failure of failures) throw failure
     },
   }
+}
+
+/** Renews each key once, those first that the creators of others need. Returns the keys whose values could not be stored. */
+async function repeatOnce(
+  keys: readonly string[],
+  renew: (key: string) => Promise<boolean> | undefined,
+  failures: Set<unknown>,
+  onDemand: (start: (key: string) => void) => void,
+): Promise<readonly string[]> {
+  const unsettled: string[] = []
+  const started = new Map<string, Promise<void>>()
+  const run = async (key: string): Promise<void> => {
+    try {
+      if ((await renew(key)) === false) unsettled.push(key)
+    } catch (error) {
+      failures.add(error)
+    }
+  }
+  const start = (key: string): Promise<void> => {
+    let running = started.get(key)
+    if (running === undefined) started.set(key, (running = run(key)))
+    return running
+  }
+  const wanted = new Set(keys)
+  onDemand((key) => {
+    if (wanted.has(key)) void start(key)
+  })
+  const left = keys.values()
+  const worker = async (): Promise<void> => {
+    for (const key of left) await start(key)
+  }
+  await Promise.all(Array.from({ length: AT_A_TIME }, worker))
+  return unsettled
 }

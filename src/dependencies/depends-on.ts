@@ -1,11 +1,34 @@
 import { CorralError } from '../base/errors.js'
+import { checkOptions, expectOneOf } from '../base/options.js'
+import { declaredOutside } from '../creation/outside.js'
 import { currentScope } from '../creation/scope.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { checkNames } from '../ledger/names.js'
 
 /**
+ * Options of `dependsOn`, behind the names.
+ * @example
+ * ```ts
+ * import { dep, dependsOn, type DependsOnOptions } from 'corral'
+ *
+ * const cachedOrNot: DependsOnOptions = { outside: 'ignore' }
+ * export const noteUser = (id: number) => dependsOn(dep.id('user', id), cachedOrNot)
+ * ```
+ */
+export interface DependsOnOptions {
+  /**
+   * Outside of every creation: `'throw'`, or `'ignore'` for functions that are also called uncached. An ignored call may
+   * belong to a creation whose async context was lost, so `corral:notice` reports each creation that runs at that time.
+   * @default 'throw'
+   */
+  readonly outside?: 'throw' | 'ignore' | undefined
+}
+
+type Names = string | readonly string[]
+
+/**
  * Declares, inside a creator, the dependencies of its value, also those that only its result shows, such as the rows of a
- * query. Outside of a creation it does nothing, so that a function can be called uncached.
+ * query. A cached function that runs uncached may call it too.
  * @example
  * ```ts
  * import { dep, dependsOn } from 'corral'
@@ -16,17 +39,34 @@ import { checkNames } from '../ledger/names.js'
  *   return rows
  * }
  * ```
- * @throws CorralError `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies; `ERR_VERSION` for a
+ * @throws CorralError `ERR_OUTSIDE_CREATION` outside of every creation, as where a driver lost the async context: see
+ *   `outside`; `ERR_NO_LEDGER` inside a creation of a region that does not track dependencies; `ERR_VERSION` for a
  *   version that was not read before: dependsOn(await schema.current()).
  */
-export function dependsOn(...names: readonly (string | readonly string[])[]): void {
-  const flat = names.flat()
-  checkNames(flat, false)
-  refuseVersions(flat)
+export function dependsOn(
+  ...given: readonly Names[] | readonly [...names: Names[], options: DependsOnOptions]
+): void {
+  const last = given.at(-1)
+  const options = isOptions(last) ? last : undefined
+  if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
+  const all = options === undefined ? given : given.slice(0, -1)
+  // Not flat(): it passes over holes, and a hole is no name.
+  const names = all.flatMap((one) => (Array.isArray(one) ? [...(one as readonly string[])] : [one as string]))
+  checkNames(names, false)
+  refuseVersions(names)
   const scope = currentScope()
-  if (scope === undefined) return
-  if (scope.collector === undefined) throw notTracked(scope.node.keys[0] as string)
-  scope.collector.add(flat)
+  if (scope === undefined) declaredOutside(names, options?.outside === 'ignore')
+  else if (scope.collector === undefined) throw notTracked(scope.node.keys[0] as string)
+  else scope.collector.add(names)
+}
+
+const OPTIONS = {
+  outside: (value: unknown, subject: string) => expectOneOf(value, subject, ['throw', 'ignore']),
+}
+
+/** Anything else that is no name, such as a Set or a promise, is refused as one. */
+function isOptions(given: unknown): given is DependsOnOptions {
+  return Object.prototype.toString.call(given) === '[object Object]'
 }
 
 /** The error of a creation that declares names that its region does not track. */

@@ -1,5 +1,5 @@
 import { report, warnOnce } from '../base/diagnostics.js'
-import { formatValue } from '../base/errors.js'
+import { messageOf } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import {
   checkOptions,
@@ -296,7 +296,7 @@ function reportExtractor(type: string, kind: string, fields: readonly string[], 
   report('failure', () => ({ where: 'extractor', key: kind, error }))
   warnOnce(`extractor ${kind}`, () => {
     // Any thrown value: one that cannot be formatted must not stop the invalidation of the lists.
-    const cause = error instanceof Error ? error.message : formatValue(error)
+    const cause = messageOf(error)
     return `An extractor of '${type}' failed, so all lists by ${fields.join(', ') || '(nothing)'} are invalidated: ${cause}`
   })
 }

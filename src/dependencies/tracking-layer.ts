@@ -4,6 +4,7 @@ import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
+import { frozenCopy } from '../base/frozen.js'
 import { all, andThen, ignoreRejection, isPromise, mapLazily } from '../base/maybe-promise.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
@@ -125,8 +126,8 @@ function trackerOf(
     shared,
     calls,
     validate: (snapshot) => validate(opened, snapshot),
-    asOf: (names) => opened.now(names),
-    invalidate: (names, mode) => opened.invalidate(names, mode),
+    asOf: (names) => opened.now(frozenCopy(names)),
+    invalidate: (names, mode) => opened.invalidate(frozenCopy(names), mode),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {
         const snapshot = snapshotOf(entry)
@@ -166,7 +167,9 @@ function judging(opened: OpenLedger, keys: KeyNames) {
       const names = namesOf(snapshot)
       if (names !== asked) keys.learn(key, names)
       if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
-      const covering = sameNames(asked, names) ? reading : opened.read(names)
+      // The entry may have been stored after that reading.
+      const later = snapshot.groups.some(({ asOf }) => asOf > (reading.now?.at ?? 0))
+      const covering = sameNames(asked, names) && !later ? reading : opened.read(names)
       return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read)))
     },
   }
@@ -225,7 +228,8 @@ function invalidatedNames(snapshot: DependencySnapshot, { now, stamps }: LedgerR
   return snapshot.groups.flatMap(({ asOf, names }) =>
     names.filter(() => {
       const stamp = stamps[position++]
-      return now.at > asOf && (stamp === undefined || stamp.hard > asOf || stamp.soft > asOf)
+      if (asOf >= now.at) return asOf > now.at
+      return stamp === undefined || stamp.hard > asOf || stamp.soft > asOf
     }),
   )
 }

@@ -1,4 +1,6 @@
+import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
+import { inBatches } from '../base/in-batches.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
@@ -25,12 +27,10 @@ export function renewInBackground<V>(
     flight.close()
     flight.retry()
   }
-  const keys = leases.map(({ flight }) => flight.key)
+  const keys = Object.freeze(leases.map(({ flight }) => flight.key))
   const background = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
-    const still = await Promise.all(
-      leases.map(({ flight, token }) => driver.renew?.(flight.key, token) ?? true),
-    )
+    const still = await inBatches(leases, ({ flight, token }) => driver.renew?.(flight.key, token) ?? true)
     const live = leases.filter((_, i) => still[i])
     if (closing.aborted) return releaseLeases(live, driver)
     const liveKeys = live.map(({ flight }) => flight.key)
@@ -38,7 +38,8 @@ export function renewInBackground<V>(
     // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
     const jobs = live.map(({ token, flight: { key } }) => ({ token, flight: new Flight<V>(key, node) }))
     await runDetached(async () => {
-      const limits = { wait: Number.POSITIVE_INFINITY, deadline: Number.POSITIVE_INFINITY, signal: closing }
+      const never = Number.POSITIVE_INFINITY
+      const limits = { wait: never, deadline: never, patience: never, signal: closing }
       const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
       await creations.createAndFill(jobs, driver)
       await Promise.all(results)
@@ -54,7 +55,8 @@ export function renewInBackground<V>(
       key: keys[0] as string,
       keys,
       signal: closing,
-      run: () => (running ??= background().catch(failed)),
+      // A queue runs the job when another one ends, and so in the context of that one's caller.
+      run: bindContext(() => (running ??= background().catch(failed))),
     })
     // A runner may be an async function, and no caller awaits it.
     if (isPromise(left)) left.catch(failed)

@@ -1,6 +1,7 @@
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { inBatches } from '../base/in-batches.js'
+import { clearInterval, setInterval } from '../base/timers.js'
 import { runInScope } from '../creation/wait-graph.js'
 import type { Flight } from './flight.js'
 import type { DogpileDriver, FillResult } from './types.js'
@@ -35,7 +36,8 @@ export class LeasedCreations<V> {
         // A caller that joined before the creator starts may have its value, stored or not.
         flight.readCount++
       }
-      const keys = leases.map(({ flight }) => flight.key)
+      // Frozen: a driver hands the list to user code, and the results are matched with the order of the leases.
+      const keys = Object.freeze(leases.map(({ flight }) => flight.key))
       const signal = whenAllAbandoned(leases)
       const values = await runInScope(node, () => driver.create(keys, signal, leases))
       for (const { flight } of leases) flight.open = false
@@ -70,12 +72,7 @@ function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>,
       report('failure', () => ({ where: 'renew', key, error }))
     }
   }
-  const timer = setInterval(
-    () => {
-      for (const lease of leases) void renew(lease)
-    },
-    Math.min(every, MAX_DELAY),
-  )
+  const timer = setInterval(() => void inBatches(leases, renew), every)
   timer.unref()
   return () => clearInterval(timer)
 }
@@ -92,7 +89,7 @@ export async function releaseLeases<V>(
       report('failure', () => ({ where: 'release', key, error }))
     }
   }
-  await Promise.all(leases.map(release))
+  await inBatches(leases, release)
 }
 
 /** Aborted when no caller waits for any of the keys. */

@@ -1,9 +1,12 @@
 import type { Acquired, Denied } from '../backend/lease.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
+import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { performance, setTimeout } from '../base/timers.js'
+import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
@@ -44,11 +47,15 @@ interface Lead<V> {
   readonly flight: Flight<V>
   /** The value to serve if another process holds the lease. */
   readonly stale?: V
+  /** This caller waits for the renewal in any case, so no runner takes it over. */
+  readonly patient?: boolean
 }
 
 /** A flight that this caller waits for. */
 interface Wait<V> extends Lead<V> {
   readonly leads: boolean
+  /** The flight takes no joiners any more, so this caller starts over once it has ended. */
+  readonly again?: boolean
 }
 
 class SharedCreations<V> implements Dogpile<V> {
@@ -77,9 +84,10 @@ class SharedCreations<V> implements Dogpile<V> {
     const current = options.alone ? undefined : this.#flights.get(key)
     // Most callers of a stampede join here, without the book-keeping of many keys.
     if (options.seen?.[0]?.state === 'missing' && current?.open && !wouldDeadlock(current.node)) {
-      const { signal, accept } = options
+      const { signal, accept, onStale, onJoin } = options
+      onJoin?.()
       return join(current, limits, accept).then((result) =>
-        result ? result.value : this.#runOne(key, driver, { signal, accept }, limits),
+        result ? result.value : this.#runOne(key, driver, { signal, accept, onStale }, limits),
       )
     }
     return this.#runOne(key, driver, options, limits)
@@ -90,7 +98,7 @@ class SharedCreations<V> implements Dogpile<V> {
     driver: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, V>> {
-    return this.#resolveKeys(keys, driver, options, this.#limitsOf(options))
+    return this.#resolveKeys(frozenCopy(keys), driver, options, this.#limitsOf(options))
   }
 
   async #runOne(
@@ -105,7 +113,10 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** One deadline for all waiting of a call, however often it starts over. */
   #limitsOf({ wait = this.#wait, signal }: RunOptions<V>): Limits {
-    return { wait, deadline: wait === Number.POSITIVE_INFINITY ? wait : performance.now() + wait, signal }
+    const now = performance.now()
+    // The creator around this caller holds leases. Another process may wait for one of them in turn.
+    const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
+    return { wait, deadline: now + wait, patience, signal }
   }
 
   async #resolveKeys(
@@ -114,21 +125,23 @@ class SharedCreations<V> implements Dogpile<V> {
     options: RunOptions<V>,
     limits: Limits,
   ): Promise<Map<string, V>> {
-    const { seen, signal, accept, alone = false } = options
+    const { seen, signal, accept, onStale, onJoin, alone = false } = options
     const results = new Map<string, V>()
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
     for (let round = 1; pending.length > 0; round++) {
-      const lookups = round === 1 && seen !== undefined ? seen : await driver.read(pending)
+      const lookups = round === 1 && seen !== undefined ? seen : await driver.read(frozenCopy(pending))
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
-      const waits = this.#joinOrLead(pending, lookups, alone || round > ROUNDS, results)
-      const ends = waits.map(({ flight, leads }) =>
-        ignoreRejection(leads ? flight.wait(limits, true) : join(flight, limits, accept)),
-      )
+      const apart = alone || round > ROUNDS || performance.now() >= limits.patience
+      const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
+      const ends = waits.map(({ flight, leads, again }) => {
+        if (!leads && round === 1) onJoin?.()
+        return ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept))
+      })
       this.#startCreations(waits, driver)
       const ended = await Promise.all(ends)
-      pending = waits.flatMap(({ flight: { key }, ...old }, i) => {
-        const result = ended[i]
+      pending = waits.flatMap(({ flight: { key }, again, ...old }, i) => {
+        const result = again ? undefined : ended[i]
         if (result !== undefined) results.set(key, result.value)
         else if ('stale' in old) results.set(key, old.stale as V)
         else return [key]
@@ -141,13 +154,15 @@ class SharedCreations<V> implements Dogpile<V> {
   /**
    * Adds the values that are there to the results, and starts or joins flights for the rest. Runs without a pause until
    * the last flight is started: a key has one open flight at a time.
-   * @param apart - the caller may not share flights: it is in a transaction, or it has started over often enough
+   * @param apart - the caller may not share flights: it is in a transaction, has started over often enough, or lost patience
+   * @param onStale - see `RunOptions`
    */
   #joinOrLead(
     keys: readonly string[],
     lookups: readonly Lookup<V>[],
     apart: boolean,
     results: Map<string, V>,
+    onStale: RunOptions<V>['onStale'],
   ): readonly Wait<V>[] {
     const waits: Wait<V>[] = []
     const unshared: string[] = []
@@ -156,16 +171,21 @@ class SharedCreations<V> implements Dogpile<V> {
     const unsharedNode = creationNode(this, unshared, true)
     keys.forEach((key, i) => {
       const found = lookups[i] as Lookup<V>
+      const patient = found.state === 'stale' && !apart && onStale !== undefined
+      if (patient) onStale(key)
       const current = this.#flights.get(key)
-      if (found.state === 'fresh' || (found.state === 'stale' && current !== undefined))
-        results.set(key, found.value)
-      else if (apart || (current?.open && wouldDeadlock(current.node))) {
+      if (found.state === 'fresh') results.set(key, found.value)
+      else if (found.state === 'stale' && current !== undefined) {
+        if (!patient || current.ended || wouldDeadlock(current.node)) results.set(key, found.value)
+        else if (current.open) waits.push({ flight: current, leads: false, stale: found.value })
+        else waits.push({ flight: current, leads: false, again: true })
+      } else if (apart || (current?.open && wouldDeadlock(current.node))) {
         unshared.push(key)
         waits.push({ flight: new Flight(key, unsharedNode), leads: true })
       } else if (current?.open) waits.push({ flight: current, leads: false })
       else {
         const flight = this.#startFlight(key, node)
-        waits.push({ flight, leads: true, ...(found.state === 'stale' && { stale: found.value }) })
+        waits.push({ flight, leads: true, patient, ...(found.state === 'stale' && { stale: found.value }) })
       }
     })
     return waits
@@ -197,7 +217,7 @@ class SharedCreations<V> implements Dogpile<V> {
   /** Asks for the leases of the keys, and creates in one creation what is granted and not fresh by then. Never rejects. */
   async #createLeased(leads: readonly Lead<V>[], driver: DogpileDriver<V>): Promise<void> {
     const runner = this.#runner
-    const answers = await Promise.allSettled(leads.map(({ flight }) => this.#ask(flight, driver)))
+    const answers = await settledInBatches(leads, ({ flight }) => this.#ask(flight, driver))
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
     for (const [i, { flight, ...old }] of leads.entries()) {
@@ -210,7 +230,8 @@ class SharedCreations<V> implements Dogpile<V> {
         const { token, asOf, found } = answer.value
         const lease = { flight, token, asOf }
         if (found?.state === 'fresh') await completeUnused(lease, driver, found.value, flight.readCount)
-        else if (found?.state === 'stale' && 'stale' in old && runner !== undefined) renewals.push(lease)
+        else if (found?.state === 'stale' && 'stale' in old && !old.patient && runner !== undefined)
+          renewals.push(lease)
         else free.push(lease)
       }
     }
@@ -265,10 +286,11 @@ class SharedCreations<V> implements Dogpile<V> {
   }
 
   async renewMulti(
-    keys: readonly string[],
+    given: readonly string[],
     driver: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, Renewed<V>>> {
+    const keys = frozenCopy(given)
     const cycle = this.#cycleOf(keys)
     if (cycle !== undefined) throw cycle
     options.signal?.throwIfAborted()
@@ -284,7 +306,7 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** Takes every lease first, then creates once: a creation that an invalidation voids must begin after it was fenced. */
   async #stealAndCreate(flights: readonly Flight<V>[], driver: DogpileDriver<V>): Promise<void> {
-    const answers = await Promise.allSettled(flights.map((flight) => steal(driver, flight)))
+    const answers = await settledInBatches(flights, (flight) => steal(driver, flight))
     const held: HeldLease<V>[] = []
     let failure: unknown
     for (const answer of answers) {
@@ -317,6 +339,14 @@ class SharedCreations<V> implements Dogpile<V> {
   idle(): Promise<void> {
     return this.#creations.idle()
   }
+}
+
+/** ms. The longest time for which a creator waits for another process. */
+const PATIENCE = 15_000
+
+/** ms for which a caller inside a creation waits for another process. The rest of its time is for its own creation. */
+function patienceOf(wait: number): number {
+  return Math.min(wait / 4, PATIENCE)
 }
 
 /** For callers without a signal. */
@@ -358,7 +388,7 @@ function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining }: Denied<Lo
   flight.retry()
   const over = () => flight.close()
   settled.then(over, over)
-  setTimeout(over, Math.min(remaining, MAX_DELAY)).unref()
+  setTimeout(over, remaining).unref()
 }
 
 /** Ends a flight with a value that another process created. A caller that joined after that read starts over. */

@@ -1,5 +1,5 @@
 import { CorralError } from '../base/errors.js'
-import { MAX_DELAY } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
 import type { FillResult, Renewed } from './types.js'
@@ -10,6 +10,8 @@ export interface Limits {
   readonly wait: number
   /** The same as a moment of `performance.now()`. */
   readonly deadline: number
+  /** The moment at which the caller stops waiting for another process and starts over; Infinity: never. */
+  readonly patience: number
   readonly signal?: AbortSignal | undefined
 }
 
@@ -24,7 +26,7 @@ interface Waiter<V> {
   readonly abort: (() => void) | undefined
 }
 
-type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined'>) => void
+type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined' | 'leads'>) => void
 
 /** A creation that the callers of this process share. */
 export class Flight<V> {
@@ -57,6 +59,10 @@ export class Flight<V> {
     return this.#abandoned.signal
   }
 
+  get ended(): boolean {
+    return this.#ended !== undefined
+  }
+
   /** Takes no joiners any more, and no caller finds it. */
   close(): void {
     this.open = false
@@ -65,13 +71,17 @@ export class Flight<V> {
 
   /**
    * Ends with a value. A value that was not stored is only for callers that joined before the read number `readCount` of
-   * the store: for a later caller an invalidation may have come in between. The later ones start over.
+   * the store: for a later caller an invalidation may have come in between. The later ones start over. So do all but the
+   * leader if the value is its own.
    */
   complete(value: V, filled: FillResult, readCount = this.readCount): void {
     this.close()
     const shared = filled === 'stored' || filled === 'withheld'
     const result = { value, filled }
-    this.#end(({ resolve, joined }) => resolve(shared || joined < readCount ? result : undefined))
+    const own = filled === 'own'
+    this.#end(({ resolve, joined, leads }) =>
+      resolve((shared || joined < readCount) && (!own || leads) ? result : undefined),
+    )
   }
 
   fail(error: unknown): void {
@@ -91,7 +101,7 @@ export class Flight<V> {
    */
   wait(limits: Limits, leads: boolean): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount })
+      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount, leads })
       const { deadline, signal } = limits
       if (signal?.aborted) {
         reject(signal.reason)
@@ -107,9 +117,9 @@ export class Flight<V> {
         endWait: addWait(this.node),
         abort: signal && (() => this.#giveUp(waiter, signal.reason)),
       }
-      if (signal !== undefined && waiter.abort !== undefined) abortsOf(signal).add(waiter.abort)
+      if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
       this.#waiters.add(waiter)
-      this.#arm(deadline)
+      this.#arm(Math.min(deadline, this.creating ? deadline : limits.patience))
     })
   }
 
@@ -132,8 +142,9 @@ export class Flight<V> {
     if (deadline >= this.#armedFor) return
     clearTimeout(this.#timer)
     this.#armedFor = deadline
-    const delay = Math.min(Math.max(deadline - performance.now(), 0), MAX_DELAY)
-    this.#timer = setTimeout(() => this.#expire(), delay)
+    const delay = Math.max(deadline - performance.now(), 0)
+    // A creation that hangs must not keep the process running. The wait for another process does: its store sees to that.
+    this.#timer = setTimeout(() => this.#expire(), delay).unref()
   }
 
   #expire(): void {
@@ -141,8 +152,11 @@ export class Flight<V> {
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
     for (const waiter of [...this.#waiters]) {
-      const { deadline, wait } = waiter.limits
-      if (deadline > now) next = Math.min(next, deadline)
+      const { deadline, patience, wait } = waiter.limits
+      if (patience <= now && !this.creating) {
+        waiter.resolve(undefined)
+        this.#giveUp(waiter, late(this.key, wait))
+      } else if (deadline > now) next = Math.min(next, deadline, this.creating ? deadline : patience)
       else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.key, wait))
     }
     this.#arm(next)
@@ -160,28 +174,40 @@ export class Flight<V> {
   }
 }
 
-const aborts = new WeakMap<AbortSignal, Set<() => void>>()
+interface Aborts {
+  readonly waiting: Set<() => void>
+  readonly listener: () => void
+}
 
-/** The waiters under a signal. One listener for all: a request's signal serves many calls, and Node warns from eleven on. */
-function abortsOf(signal: AbortSignal): Set<() => void> {
-  let waiting = aborts.get(signal)
-  if (waiting === undefined) {
-    const all = new Set<() => void>()
-    aborts.set(signal, (waiting = all))
-    signal.addEventListener(
-      'abort',
-      () => {
-        for (const abort of [...all]) abort()
-      },
-      { once: true },
-    )
+const aborts = new WeakMap<AbortSignal, Aborts>()
+
+/** One listener for all waiters under a signal: a request's signal serves many calls, and Node warns from eleven on. */
+function addAbort(signal: AbortSignal, abort: () => void): void {
+  let found = aborts.get(signal)
+  if (found === undefined) {
+    const waiting = new Set<() => void>()
+    const listener = () => {
+      for (const one of [...waiting]) one()
+    }
+    aborts.set(signal, (found = { waiting, listener }))
+    signal.addEventListener('abort', listener, { once: true })
   }
-  return waiting
+  found.waiting.add(abort)
+}
+
+/** Without waiters the listener goes: Node keeps a signal of `AbortSignal.any` alive as long as it has one. */
+function removeAbort(signal: AbortSignal, abort: () => void): void {
+  const found = aborts.get(signal)
+  if (found === undefined) return
+  found.waiting.delete(abort)
+  if (found.waiting.size > 0) return
+  aborts.delete(signal)
+  signal.removeEventListener('abort', found.listener)
 }
 
 function part<V>({ endWait, abort, limits }: Waiter<V>): void {
   endWait?.()
-  if (limits.signal !== undefined && abort !== undefined) abortsOf(limits.signal).delete(abort)
+  if (limits.signal !== undefined && abort !== undefined) removeAbort(limits.signal, abort)
 }
 
 function late(key: string, wait: number): CorralError {

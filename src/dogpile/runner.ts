@@ -1,4 +1,5 @@
 import { expectInteger, rejectUnknownOptions } from '../base/options.js'
+import { queueMicrotask } from '../base/timers.js'
 
 /** A renewal that a runner may do when and where it likes. */
 export interface CreationJob {

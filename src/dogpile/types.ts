@@ -47,6 +47,13 @@ export interface RunOptions<V> {
   readonly seen?: readonly Lookup<V>[]
   /** Whether this caller may have a value that another caller created or found. If not, it starts over. @default it may */
   readonly accept?: ((value: V) => MaybePromise<boolean>) | undefined
+  /**
+   * Called for a key of a stale value. The caller then waits for a new value instead of getting the stale one, unless it
+   * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
+   */
+  readonly onStale?: ((key: string) => void) | undefined
+  /** Called for each key that another caller of this process is creating, and that this caller waits for. */
+  readonly onJoin?: (() => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
   readonly alone?: boolean
 }
@@ -82,9 +89,9 @@ export interface Dogpile<V> {
 
 /**
  * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
- * shared like a stored value.
+ * shared like a stored value. `own`: the value belongs to the caller that led the creation, and not under the key.
  */
-export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused'
+export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused' | 'own'
 
 export interface Renewed<V> {
   readonly value: V

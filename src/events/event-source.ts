@@ -1,20 +1,6 @@
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
+import type { InvalidationReason } from '../ledger/ledger.js'
 import type { Emitter } from './emitter.js'
-
-/**
- * Why something is invalidated, in the caller's words.
- * @example
- * ```ts
- * import type { InvalidationReason } from 'corral'
- *
- * export const imported: InvalidationReason = { reason: 'nightly import', meta: { rows: 5_000 } }
- * ```
- */
-export interface InvalidationReason {
-  readonly reason?: string
-  /** Data for the listeners. Between processes it travels as JSON. */
-  readonly meta?: unknown
-}
 
 /**
  * Listeners may have missed events: state that they derived from events has to be derived again.

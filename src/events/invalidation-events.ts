@@ -1,14 +1,8 @@
 import { report } from '../base/diagnostics.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { type Emitter, emitter } from './emitter.js'
-import {
-  asSource,
-  checkCause,
-  type EventSource,
-  type InvalidationReason,
-  type MissedEvents,
-} from './event-source.js'
+import { asSource, checkCause, type EventSource, type MissedEvents } from './event-source.js'
 
 /**
  * An invalidation as listeners get it.

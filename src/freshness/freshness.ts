@@ -9,9 +9,16 @@ export function freshFor(metadata: Metadata, wish: number | undefined, regional:
   return wish ?? metadata.expiresIn ?? regional
 }
 
+/** ms by which the clocks of two machines may differ, so that one creates an entry in the other's future. */
+const SKEW = 1_000
+
 /** Whether the age of an entry or a soft invalidation makes it stale. */
 export function isStale(metadata: Metadata, limit: number, now: number): boolean {
-  return metadata.stale === true || (limit !== Number.POSITIVE_INFINITY && now - metadata.createdAt > limit)
+  if (metadata.stale === true) return true
+  if (limit === Number.POSITIVE_INFINITY) return false
+  const age = now - metadata.createdAt
+  // The clock was ahead when an entry from the future was created. Its true age is unknown: it would live too long.
+  return age > limit || age < -Math.min(limit, SKEW)
 }
 
 /** How long a store keeps an entry: as long again as it is fresh, at least a minute, so that it can be served stale. */

@@ -1,6 +1,8 @@
+import type { AnyFunction } from '../base/any-function.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
 import { checkNamespace } from './keys.js'
-import type { CacheOnArguments, CacheOptions } from './types.js'
+import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf } from './types.js'
 
 /**
  * Options of `cacheResults`: those of `region.cacheOnArguments`, and the region.
@@ -12,18 +14,31 @@ import type { CacheOnArguments, CacheOptions } from './types.js'
  * const options: CacheResultsOptions<number> = { region: makeRegion<number>(), namespace: 'area', copy: 'clone' }
  * ```
  */
-export interface CacheResultsOptions<V> extends CacheOptions {
+export interface CacheResultsOptions<
+  V,
+  A extends readonly unknown[] = never,
+  T = never,
+  This = [A] extends [never] ? never : unknown,
+> extends CacheOptions<A, T, This> {
   /** Stores the results. The application may configure it later, at bootstrap. */
-  readonly region: { cacheOnArguments(options: CacheOptions): CacheOnArguments<V> }
+  readonly region: CachingRegion<V>
   /** Tells this function's results from those of others. */
   readonly namespace: string
   /** @default 'bypass' */
   readonly onKeyError?: 'bypass' | 'throw'
 }
 
+interface CachingRegion<V> {
+  cacheOnArguments<F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+    options: OptionsOf<F>,
+  ): CachedFunctionOf<F>
+  cacheOnArguments<const O extends CacheOptions>(options: O & Known<O, CacheOptions>): CacheOnArguments<V, O>
+}
+
 /**
- * Caches the results of a function or method in one line: `region.cacheOnArguments`, but arguments without a key make the
- * function run uncached.
+ * Caches the results of a function in one line: `region.cacheOnArguments`, but arguments without a key make the function
+ * run uncached. Without a function it makes a method decorator, standard or legacy.
  * @example
  * ```ts
  * import { makeRegion } from 'corral'
@@ -31,20 +46,34 @@ export interface CacheResultsOptions<V> extends CacheOptions {
  * import { cacheResults } from 'corral/signals'
  *
  * const region = makeRegion<number>({ backend: memory() })
- * const area = cacheResults({ region, namespace: 'area', expirationTime: '10m' })(
- *   async (width: number, height: number) => width * height,
- * )
+ * const area = cacheResults(async (width: number, height: number) => width * height, {
+ *   region,
+ *   namespace: 'area',
+ *   expirationTime: '10m',
+ * })
  * await area(3, 4)
  * await area.invalidate(3, 4)
  * ```
  * @throws CorralError `ERR_OPTION` or `ERR_NAMESPACE` for an invalid option.
  */
-export function cacheResults<V>(options: CacheResultsOptions<V>): CacheOnArguments<V> {
-  const { region, ...others } = options
-  checkNamespace(options.namespace)
+export function cacheResults<V, F extends AnyFunction>(
+  fn: F & Holds<V, Awaited<ReturnType<F>>>,
+  options: CacheResultsOptions<V, Parameters<F>, Awaited<ReturnType<F>>, ThisParameterType<F>>,
+): CachedFunctionOf<F>
+export function cacheResults<V, const O extends CacheOptions>(
+  options: O & Known<O, CacheResultsOptions<V>> & Pick<CacheResultsOptions<V>, 'region' | 'namespace'>,
+): CacheOnArguments<V, O>
+export function cacheResults(...given: readonly unknown[]): unknown {
+  const fn = typeof given[0] === 'function' ? given[0] : undefined
+  const { region, ...others } = Object(fn === undefined ? given[0] : given[1]) as CacheResultsOptions<unknown>
+  checkNamespace(others.namespace)
   expectRegion(region, '`region` of cacheResults()')
-  return region.cacheOnArguments({ ...others, onKeyError: options.onKeyError ?? 'bypass' })
+  const cached = region.cacheOnArguments({ ...others, onKeyError: others.onKeyError ?? 'bypass' })
+  return fn === undefined ? cached : cached(fn as never)
 }
+
+/** The region decides what it holds: the type of its values is not inferred from the function. */
+type Holds<V, T> = [T] extends [V] ? unknown : 'the region does not hold the result of this function'
 
 /** @throws CorralError `ERR_OPTION` unless it is a region. */
 export function expectRegion(value: unknown, subject: string): void {

@@ -1,50 +1,85 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
-import { expectDuration } from '../base/duration.js'
+import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectOneOf, expectThat, type OptionCheck } from '../base/options.js'
-import { cachedMethod } from './cached-method.js'
+import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
+import { countsArguments } from './arity.js'
+import { cachedMethod, decorated } from './cached-method.js'
+import { areChangeable, capturing } from './captured.js'
 import { readOptions } from './declarations.js'
-import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from './keys.js'
+import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator, type KeyPart } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
-import type { CacheOnArguments, CacheOptions, FunctionStore } from './types.js'
+import { claimNamespace, type Declaring } from './namespaces.js'
+import type { CacheOptions, FunctionStore } from './types.js'
 
-/** `region.cacheOnArguments(options)`: caches functions of one value, and methods. */
+/** `region.cacheOnArguments(fn, options)`, or `(options)` for a function or decorator that does the rest. */
 export function makeCacheOnArguments<V>(
-  store: FunctionStore<V>,
-  options: CacheOptions,
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionKeyGenerator,
-): CacheOnArguments<V> {
+  [first, second]: Arguments,
+): unknown {
+  return typeof first === 'function'
+    ? cacher(storeOf, regional, second as CacheOptions, {
+        called: makeCacheOnArguments as AnyFunction,
+        inside: 1,
+      })(first as AnyFunction)
+    : cacher(storeOf, regional, first as CacheOptions)
+}
+
+function cacher<V>(
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
+  regional: FunctionKeyGenerator,
+  options: CacheOptions,
+  by?: Declaring,
+): (...given: Arguments) => unknown {
   const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
   const { key, self } = options
   const generator = options.functionKeyGenerator ?? (key === undefined ? regional : functionKeyGenerator)
   const namespace = checkNamespace(options.namespace, generator === functionKeyGenerator)
+  const store = storeOf(options.namespace)
 
-  const decorate = (fn: AnyFunction, context?: ClassMethodDecoratorContext): unknown => {
-    expectThat(typeof fn === 'function', fn, 'cacheOnArguments() to wrap a function')
+  const declare = (...given: Arguments): unknown => {
+    const { fn, place, finish } = decorated(given)
+    const space = typeof key === 'string' ? `${namespace} ${key}` : namespace
+    // A generator of the application may tell the functions of a namespace apart.
+    if (generator === functionKeyGenerator)
+      claimNamespace(store.home, space, fn, options.sharesNamespace, by ?? { called: declare })
+    const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
-      const keyOf = generator(space, fn)
+      const keyOf = generator(space, fn, arity)
       if (key === undefined) return keyOf
-      return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never[])))
+      return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never)))
     }
     const shared = keysIn(namespace)
+    const capture = capturing(key === undefined ? generator : keysIn)
+    const ofInstance = typeof self === 'function'
+    const ways = { capture, mayChange: ofInstance ? () => true : areChangeable }
     const cached = (keyOf = shared, instance?: object) =>
-      withMembers(store, options, names, fn, singleForm(store, keyOf), instance)
-    if (context === undefined) return cached()
-    expectThat(context.kind === 'method', context.kind, 'cacheOnArguments() to decorate a method')
-    return cachedMethod(fn, self, context, (instance) => {
-      if (typeof self !== 'function') return cached(shared, instance)
+      withMembers(store, options, names, fn, singleForm(store, keyOf, ways), instance)
+    if (place === undefined && !ofInstance) return cached()
+    const method = cachedMethod(fn, self, place, (instance) => {
+      if (!ofInstance) return cached(shared, instance)
       // The instance belongs to the namespace: a generator may expect the method's own arguments only.
       const spaceOf = functionKeyGenerator(namespace || 'self', fn)
-      return cached((...args) => keysIn(spaceOf(self(instance as never)))(...args), instance)
+      return cached((...args) => keysIn(spaceOf(idOf(self(instance as never))))(...args), instance)
     })
+    return finish(method)
   }
-  return decorate as CacheOnArguments<V>
+  return declare
+}
+
+/** @throws CorralError `ERR_KEY_ARGUMENT` for a value that does not tell an instance from others. */
+function idOf(self: KeyPart): KeyPart {
+  if (self !== undefined && self !== null && !Number.isNaN(self)) return self
+  throw new CorralError(
+    'ERR_KEY_ARGUMENT',
+    `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
+  )
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {
   functionKeyGenerator: expectFunction,
+  exactArity: expectBoolean,
   enabled: expectFunction,
-  expirationTime: (value, subject) => typeof value === 'function' || expectDuration(value, subject),
   self: (value, subject) =>
     value === 'shared' || expectFunction(value, subject, "a function of the instance, or 'shared'"),
   key: (value, subject) =>
@@ -54,20 +89,31 @@ const OWN: Readonly<Record<string, OptionCheck>> = {
 }
 
 /** A call has one key, made of all its arguments. */
-function singleForm<V>(store: FunctionStore<V>, keyOf: (...args: Arguments) => string): CallForm<V> {
+function singleForm<V>(
+  store: FunctionStore<V>,
+  keyOf: (...args: Arguments) => string,
+  ways: Pick<CallForm<V>, 'capture' | 'mayChange'>,
+): CallForm<V> {
   return {
+    ...ways,
     keysOf: (...args) => [keyOf(...args)],
+    kept: (args) => args,
     argsPerKey: (args) => [args],
+    callOf: (own) => own,
     run: (original, [args = []]) => andThen(original(...args) as MaybePromise<V>, (value) => [value]),
-    create: ([key], creator, options) =>
-      store.getOrCreate(
+    create: ([key], creatorOf, options) =>
+      store.getOrCreateWith(
         key as string,
-        (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V),
+        () => {
+          const creator = creatorOf()
+          return (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V)
+        },
         options,
       ),
     read: ([key], options) => store.get(key as string, options),
     resultOf: (_, [value]) => value,
     splitSet: ([value, ...args]) => [args, [value as V]],
+    outcomeOf: ([outcome]) => outcome,
     members: { key: keyOf },
   }
 }

@@ -1,13 +1,14 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { attempt } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions } from '../base/options.js'
+import { processGlobal } from '../base/process-global.js'
 import { dress } from './members.js'
 import type { CachedFunction, CacheOptions } from './types.js'
 
 type Bind = (instance: object) => (...args: Arguments) => Promise<unknown>
 
 /** Leads from a decorated method to the cached function of an instance. */
-const methods = new WeakMap<object, Bind>()
+const methods = processGlobal('methods', () => new WeakMap<object, Bind>())
 
 /**
  * The cached function behind a decorated method, bound to its instance, with `.get .set .invalidate .refresh` and so on.
@@ -40,32 +41,102 @@ export function methodOf<I extends object, N extends keyof I>(
   return bind(instance) as never
 }
 
+/** The place of a method in its class. */
+interface MethodPlace {
+  readonly name: string | symbol
+  readonly static: boolean
+  /** The class of a static method, once it is known. */
+  home?: object
+}
+
+interface Decorated {
+  readonly fn: AnyFunction
+  /** `undefined`: a function, not a method. */
+  readonly place?: MethodPlace
+  /** The result of the decorator: the method, or the descriptor of it. */
+  readonly finish: (method: unknown) => unknown
+}
+
+/**
+ * Reads the arguments of a function call, of a standard decorator or of a legacy one (`experimentalDecorators`).
+ * @throws CorralError `ERR_OPTION` for anything but a function or method.
+ */
+export function decorated(given: Arguments): Decorated {
+  const [first, second, third] = given as readonly [unknown, unknown, PropertyDescriptor | undefined]
+  const finish = (method: unknown) => method
+  if (typeof second === 'string' || typeof second === 'symbol') {
+    const fn: unknown = third?.value
+    expectMethod(typeof fn === 'function', `the property '${String(second)}'`)
+    const place = typeof first === 'function' ? { static: true, home: first } : { static: false }
+    return {
+      fn: fn as AnyFunction,
+      place: { name: second, ...place },
+      finish: (value) => ({ ...third, value }),
+    }
+  }
+  const context = second as ClassMethodDecoratorContext | undefined
+  if (context !== undefined) expectMethod(context?.kind === 'method', `a ${String(context?.kind)}`)
+  expectThat(typeof first === 'function', first, 'cacheOnArguments() to wrap a function')
+  const fn = first as AnyFunction
+  if (/^class\b/.test(Function.prototype.toString.call(fn))) expectMethod(false, `the class '${fn.name}'`)
+  if (context === undefined) return { fn, finish }
+  const place: MethodPlace = { name: context.name, static: context.static }
+  if (context.static)
+    context.addInitializer(function (this: unknown) {
+      place.home = this as object
+    })
+  return { fn, place, finish }
+}
+
+function expectMethod(fits: boolean, got: string): void {
+  if (!fits)
+    rejectOptions(
+      `Expected cacheOnArguments() to decorate a method, got ${got}. In a class field call it: field = region.cacheOnArguments(fn, { namespace, self }).`,
+    )
+}
+
 /** A method whose results are kept for each instance apart, or for all instances together, as `self` says. */
 export function cachedMethod(
   fn: AnyFunction,
   self: CacheOptions['self'],
-  place: { readonly name: string | symbol; readonly static: boolean },
-  cachedFor: Bind,
+  place: MethodPlace | undefined,
+  cachedFor: (instance: object | undefined) => (...args: Arguments) => Promise<unknown>,
 ): unknown {
-  const name = String(place.name)
-  if (self === undefined && !place.static)
+  const name = String(place?.name ?? fn.name)
+  if (self === undefined && place?.static === false)
     rejectOptions(
       `Expected \`self\` for the method '${name}', got none: all instances would share its entries. Give self: (instance) => instance.id, or self: 'shared'.`,
     )
   const bound = new WeakMap<object, ReturnType<Bind>>()
   const bind: Bind = (instance) => {
     let found = bound.get(instance)
-    if (found === undefined) bound.set(instance, (found = cachedFor(instance)))
+    if (found === undefined) {
+      if (self === undefined && place !== undefined) expectHome(place, instance)
+      bound.set(instance, (found = cachedFor(instance)))
+    }
     return found
   }
+  // A function in a class field takes its instance from its closure, and may be called without one.
+  const unbound =
+    place === undefined && typeof self === 'function' && self.length === 0 ? cachedFor(undefined) : undefined
   const method = function (this: unknown, ...args: Arguments) {
     return attempt(() => {
+      if (unbound !== undefined) return unbound(...args)
       const onInstance = `the cached method '${name}' to be called on its instance`
       expectThat(Object(this) === this, this, onInstance, `Call it as instance.${name}(…).`)
       return bind(this as object)(...args)
     })
   }
   // Found by methodOf().
-  methods.set(method, bind)
-  return dress(method, fn, {})
+  methods.set(method, unbound === undefined ? bind : () => unbound)
+  return dress(method, fn, { ...unbound })
+}
+
+/** A derived class calls an inherited static method on itself, and would get the entries of the class that declares it. */
+function expectHome(place: MethodPlace, caller: object): void {
+  place.home ??= caller
+  if (place.home !== caller)
+    rejectOptions(
+      `Expected \`self\` for the static method '${String(place.name)}', which is called on a derived class, got none: the classes would share its entries. Give self: (of) => of.table, or self: 'shared'.`,
+    )
 }

@@ -1,38 +1,67 @@
+import { types } from 'node:util'
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
-import { expectBoolean, expectFunction, expectThat } from '../base/options.js'
+import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import { areChangeable, capturing } from './captured.js'
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
-import type { CacheMapOnArguments, CacheMultiOnArguments, CacheMultiOptions, FunctionStore } from './types.js'
+import { claimNamespace, type Declaring } from './namespaces.js'
+import type { CacheMultiOptions, FunctionStore } from './types.js'
 
-/** `region.cacheMultiOnArguments(options)`: caches functions of many ids, whose values are stored one by one. */
+/** `region.cacheMultiOnArguments(fn, options)`, or `(options)` for a function that does the rest. */
 export function makeCacheMultiOnArguments<V>(
-  store: FunctionStore<V>,
-  options: CacheMultiOptions,
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionMultiKeyGenerator,
-): CacheMultiOnArguments<V> & CacheMapOnArguments<V> {
+  [first, second]: Arguments,
+): unknown {
+  return typeof first === 'function'
+    ? cacher(storeOf, regional, second as CacheMultiOptions, {
+        called: makeCacheMultiOnArguments as AnyFunction,
+        inside: 1,
+      })(first as AnyFunction)
+    : cacher(storeOf, regional, first as CacheMultiOptions)
+}
+
+function cacher<V>(
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
+  regional: FunctionMultiKeyGenerator,
+  options: CacheMultiOptions,
+  by?: Declaring,
+): (fn: AnyFunction) => unknown {
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = checkNamespace(options.namespace, generator === functionMultiKeyGenerator)
-  const decorate = (fn: AnyFunction): unknown => {
+  const store = storeOf(options.namespace)
+  const declare = (fn: AnyFunction): unknown => {
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
-    return withMembers(store, options, names, fn, multiForm(store, generator(namespace, fn), options.asMap))
+    if (generator === functionMultiKeyGenerator)
+      claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
+    const form = multiForm(store, generator, generator(namespace, fn), options)
+    return withMembers(store, options, names, fn, form)
   }
-  return decorate as CacheMultiOnArguments<V> & CacheMapOnArguments<V>
+  return declare
 }
 
-const OWN = { functionMultiKeyGenerator: expectFunction, asMap: expectBoolean }
+const OWN: Readonly<Record<string, OptionCheck>> = {
+  functionMultiKeyGenerator: expectFunction,
+  asMap: expectBoolean,
+  ids: (value, subject) =>
+    expectThat(value === 'array', value, `${subject} to be 'array'`, 'Leave it out for (...ids).'),
+}
 
 /** A call has one key for each id. */
 function multiForm<V>(
   store: FunctionStore<V>,
+  generator: FunctionMultiKeyGenerator,
   generate: (...ids: Arguments) => readonly string[],
-  asMap = false,
+  { asMap = false, ids: shape }: CacheMultiOptions,
 ): CallForm<V> {
-  const keysOf = (...ids: Arguments): readonly string[] => {
+  const idsOf = (args: Arguments): Arguments => (shape === 'array' ? expectIds(args) : args)
+  const keysOf = (...args: Arguments): readonly string[] => {
+    const ids = idsOf(args)
     const keys = generate(...ids)
     if (keys.length === ids.length) return keys
     throw new CorralError(
@@ -40,31 +69,49 @@ function multiForm<V>(
       `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}. Return one key for each id, in their order.`,
     )
   }
-  const resultOf: CallForm<V>['resultOf'] = (ids, values) =>
-    asMap ? new Map(ids.map((id, i) => [id, values[i]] as const).filter(([, v]) => v !== NO_VALUE)) : values
+  const resultOf: CallForm<V>['resultOf'] = (args, values) =>
+    asMap
+      ? new Map(
+          idsOf(args)
+            .map((id, i) => [id, values[i]] as const)
+            .filter(([, v]) => v !== NO_VALUE),
+        )
+      : values
   return {
     keysOf,
-    argsPerKey: (ids) => ids.map((id) => [id]),
+    kept: (args) => (shape === 'array' ? [[...expectIds(args)]] : args),
+    capture: capturing(generator),
+    mayChange: areChangeable,
+    argsPerKey: (args) => idsOf(args).map((id) => [id]),
+    callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
-      const ids = each.flat()
-      const result = original(...ids) as MaybePromise<unknown>
+      const ids = each.map(([id]) => id)
+      const result = (shape === 'array' ? original(ids) : original(...ids)) as MaybePromise<unknown>
       return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
-    create: async (keys, creator, options, ids) =>
-      resultOf(ids, await store.getOrCreateMulti(keys, creator, options)),
+    create: async (keys, creatorOf, options, args) =>
+      resultOf(args, await store.getOrCreateMulti(keys, creatorOf(), options)),
     read: (keys, options) => store.getMulti(keys, options),
     resultOf,
     splitSet([entries]) {
       const values = entries as ReadonlyMap<unknown, V>
-      return [[...values.keys()], [...values.values()]]
+      const ids = [...values.keys()]
+      return [shape === 'array' ? [ids] : ids, [...values.values()]]
     },
+    outcomeOf: (outcomes) => outcomes,
     members: { keys: keysOf },
   }
 }
 
+/** @throws CorralError `ERR_OPTION` unless a function of one array of ids is called with an array. */
+function expectIds([ids]: Arguments): Arguments {
+  expectThat(Array.isArray(ids), ids, "an array of ids, as ids: 'array' says", 'Call it as fn([1, 2]).')
+  return ids
+}
+
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
 function fromMap<V>(ids: Arguments, result: unknown) {
-  if (result instanceof Map) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+  if (types.isMap(result)) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
   throw new CorralError(
     'ERR_CREATOR',
     `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,

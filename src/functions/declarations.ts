@@ -1,11 +1,20 @@
 import type { Arguments } from '../base/any-function.js'
 import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import { checkOptions, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import {
+  checkOptions,
+  expectBoolean,
+  expectFunction,
+  expectThat,
+  type OptionCheck,
+  rejectUnknownOptions,
+} from '../base/options.js'
+import { runWithoutEntry } from '../creation/outside.js'
+
 import { currentScope, handUpVersion } from '../creation/scope.js'
-import { dependsOn } from '../dependencies/depends-on.js'
-import { resolveVersions } from '../ledger/checked-names.js'
+import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
+import { areChangeable } from './captured.js'
 import type { CacheMultiOptions, CacheOptions, FunctionStore } from './types.js'
 
 /** The names that the result of a call depends on: those known from its arguments, and those known from the result. */
@@ -19,7 +28,8 @@ type Checks = Readonly<Record<string, OptionCheck>>
 const COMMON: Checks = {
   // Needed or not, as the key generator says.
   namespace: () => {},
-  expirationTime: expectDuration,
+  sharesNamespace: expectBoolean,
+  expirationTime: expectLifetime,
   shouldCache: expectFunction,
   wait: expectDuration,
   dependencies: expectFunction,
@@ -29,6 +39,14 @@ const COMMON: Checks = {
     expectThat(fits, value, `${subject} to be an object such as { user: ([id]) => id }`)
     for (const [name, member] of Object.entries(value)) expectFunction(member, `\`group.${name}\``)
   },
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a duration, a function of the arguments or `{ ofResult }`. */
+export function expectLifetime(value: unknown, subject: string): void {
+  if (typeof value === 'object' && value !== null) {
+    rejectUnknownOptions(value, ['ofResult'], subject)
+    expectFunction((value as { readonly ofResult?: unknown }).ofResult, `\`ofResult\` of ${subject}`)
+  } else if (typeof value !== 'function') expectDuration(value, subject)
 }
 
 /**
@@ -43,8 +61,8 @@ export function readOptions(
   own: Checks,
   grouped: (args: Arguments) => unknown,
 ): Declared | undefined {
-  const remedy = `Call ${where.slice(0, -1)}{ namespace })(fn).`
-  expectThat(typeof options !== 'function', options, 'options before the function', remedy)
+  const remedy = `Call ${where.slice(0, -1)}fn, { namespace }).`
+  expectThat(options !== undefined, options, 'options after the function', remedy)
   checkOptions(options, where, { ...COMMON, ...own })
   const { dependencies = none, resultDependencies = none, group = {} } = options as Declarations
   const groups = Object.entries(group)
@@ -81,9 +99,11 @@ export async function runUncached<V>(
   original: (...args: Arguments) => MaybePromise<V>,
   args: Arguments,
 ): Promise<V> {
-  if (names === undefined || currentScope() === undefined) return original(...args)
+  if (currentScope() === undefined) return runWithoutEntry(async () => original(...args))
+  if (names === undefined) return original(...args)
   const why = `it was made from a result of '${namespace}', run uncached, whose dependencies this region does not track`
-  const ahead = await resolveVersions(names.fromArguments(args))
+  const told = names.fromArguments(args)
+  const ahead = await resolveVersions(told)
   const asOf = await store.asOf().catch(() => undefined)
   const handUp = (list: readonly string[]): void => {
     const collector = currentScope()?.collector
@@ -91,10 +111,14 @@ export async function runUncached<V>(
     else {
       // Names mean something only in the ledger in which they are invalidated: its epoch tells it from other ledgers.
       collector.inherit({ epoch: asOf.epoch, groups: [] }, true)
-      dependsOn(list)
+      refuseVersions(list)
+      collector.add(list)
     }
   }
   handUp(ahead)
+  // The names are those of the arguments at the call: of others, a creation around must not be stored.
+  if (areChangeable(args) && names.fromArguments(args).join('\0') !== told.join('\0'))
+    handUpVersion(undefined, `the arguments of '${namespace}' were changed before it ran`)
   const result = await original(...args)
   handUp(names.fromResult(result, args))
   return result

@@ -1,5 +1,9 @@
+import { types } from 'node:util'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
+import { countsArguments } from './arity.js'
+import { tellsAll } from './captured.js'
 
 /**
  * The values that the default key generators can tell apart without doubt.
@@ -30,7 +34,11 @@ export type KeyPart =
  * const byFirst: FunctionKeyGenerator = (namespace) => (first) => `${namespace}/${String(first)}`
  * ```
  */
-export type FunctionKeyGenerator = (namespace: string, fn: AnyFunction) => (...args: Arguments) => string
+export type FunctionKeyGenerator = (
+  namespace: string,
+  fn: AnyFunction,
+  options?: { readonly exactArity?: boolean | undefined },
+) => (...args: Arguments) => string
 
 /**
  * Makes the keys of a function of many ids: one key for each id, in the order of the ids.
@@ -48,7 +56,8 @@ export type FunctionMultiKeyGenerator = (
 
 /**
  * The default: `namespace|1,"two",[3]`. Different namespaces or arguments always make different keys. Trailing
- * `undefined` arguments count as absent, as they do for the function.
+ * `undefined` arguments count as absent, as they do for the function. Only a function with rest parameters, or one that
+ * reads `arguments`, can tell them apart: their number counts then, or as the option `exactArity` says.
  * @example
  * ```ts
  * import { functionKeyGenerator } from 'corral'
@@ -58,11 +67,12 @@ export type FunctionMultiKeyGenerator = (
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` naming the argument that it cannot encode.
  */
-export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
+export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, fn, options) => {
   const prefix = prefixOf(namespace)
+  const exact = options?.exactArity ?? countsArguments(fn)
   return (...args) => {
     let count = args.length
-    while (count > 0 && args[count - 1] === undefined) count--
+    if (!exact) while (count > 0 && args[count - 1] === undefined) count--
     let key = prefix
     for (let i = 0; i < count; i++) {
       if (i > 0) key += ','
@@ -70,7 +80,7 @@ export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
     }
     return key
   }
-}
+})
 
 /**
  * The default for many ids: the key of each id is that of a function called with the id alone.
@@ -82,10 +92,10 @@ export const functionKeyGenerator: FunctionKeyGenerator = (namespace) => {
  * ```
  * @throws CorralError `ERR_KEY_ARGUMENT` for an id that it cannot encode.
  */
-export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = (namespace, fn) => {
-  const keyOf = functionKeyGenerator(namespace, fn)
+export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((namespace, fn) => {
+  const keyOf = functionKeyGenerator(namespace, fn, { exactArity: false })
   return (...ids) => ids.map((id) => keyOf(id))
-}
+})
 
 /**
  * For functions that take one object of options. Fields that are `undefined`, or equal to their default, do not
@@ -112,7 +122,7 @@ export function optionsKeyGenerator(
     ]),
   )
   const counts = (name: string, text: string) => text !== 'undefined' && standard.get(name) !== text
-  return (namespace) => {
+  return tellsAll((namespace) => {
     const prefix = prefixOf(namespace)
     return (...args) => {
       const [value = {}] = args
@@ -123,7 +133,7 @@ export function optionsKeyGenerator(
         `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
       )
     }
-  }
+  })
 }
 
 /** @throws CorralError `ERR_NAMESPACE` unless it is a non-empty string, or missing where it is not `needed`. */
@@ -146,14 +156,16 @@ export function checkKey(key: unknown): void {
     )
 }
 
-/** @throws CorralError `ERR_KEY` unless it is an array of strings. */
-export function checkKeys(keys: unknown): void {
+/** The keys as a list that no later change reaches. @throws CorralError `ERR_KEY` unless it is an array of strings. */
+export function listKeys(keys: unknown): readonly string[] {
   if (!Array.isArray(keys))
     throw new CorralError(
       'ERR_KEY',
       `Expected an array of keys, got ${formatValue(keys)}. Pass ['a', 'b'], or use the form for one key.`,
     )
-  keys.forEach(checkKey)
+  const list = frozenCopy(keys as readonly string[])
+  for (const key of list) checkKey(key)
+  return list
 }
 
 function prefixOf(namespace: string): string {
@@ -179,7 +191,7 @@ function encode(value: unknown, step: string | number, around?: Place): string {
   for (let outer = around; outer !== undefined; outer = outer.around)
     if (outer.value === value) throw refusal(place, 'is part of itself')
   if (Array.isArray(value)) return `[${Array.from(value, (part, i) => encode(part, i, place)).join()}]`
-  if (value instanceof Date) {
+  if (types.isDate(value)) {
     if (Number.isNaN(value.getTime())) throw refusal(place, 'is an invalid date')
     return `@${value.getTime()}`
   }

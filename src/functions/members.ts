@@ -1,27 +1,42 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { cloned } from '../base/cloned.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
-import { attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
+import { inBatches } from '../base/in-batches.js'
+import { andThen, attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
+import { checkOptions } from '../base/options.js'
+import { CREATE_OPTIONS } from '../creation/create-options.js'
+import { keepForCaller } from '../creation/own-result.js'
 import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
+import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Declared, runUncached } from './declarations.js'
-import type { CacheOptions, FunctionStore, Lifetime } from './types.js'
+import type { CacheOptions, CallOptions, FunctionStore, Lifetime, SetOutcome } from './types.js'
 
 type Values<V> = readonly (V | NoValue)[]
 
 /** The parts in which functions of one value and of many ids differ. */
 export interface CallForm<V> {
   keysOf(...args: Arguments): readonly string[]
+  /** The arguments with a list of ids of their own, which the caller may use again. */
+  kept(args: Arguments): Arguments
   /** The arguments of a call for each key alone. */
   argsPerKey(args: Arguments): readonly Arguments[]
+  /** The arguments of a call for one key, as a caller passes them. */
+  callOf(own: Arguments): Arguments
   /** Calls the function for some of the keys. */
   run(original: (...args: Arguments) => unknown, each: readonly Arguments[]): MaybePromise<Values<V>>
+  /** The arguments as they are now, as far as they can be copied. */
+  capture(args: Arguments): Arguments
+  /** Whether the keys of arguments that were captured can still change. */
+  mayChange(args: Arguments): boolean
+  /** @param creatorOf - makes the creator; called at once, or not at all where no creator is needed */
   create(
     keys: readonly string[],
-    creator: MultiCreator<V>,
+    creatorOf: () => MultiCreator<V>,
     options: CreateOptions<V>,
     args: Arguments,
   ): Promise<unknown>
@@ -29,6 +44,8 @@ export interface CallForm<V> {
   resultOf(args: Arguments, values: Values<V>): unknown
   /** Splits the arguments of `set` into those of the call and the values of its keys. */
   splitSet(given: Arguments): readonly [args: Arguments, values: readonly V[]]
+  /** The result of `set`, from the outcome of each key. */
+  outcomeOf(outcomes: readonly SetOutcome[]): unknown
   readonly members: object
 }
 
@@ -41,44 +58,74 @@ export function withMembers<V>(
   form: CallForm<V>,
   self?: object,
 ): (...args: Arguments) => Promise<unknown> {
+  const original = (self === undefined ? fn : dress(fn.bind(self), fn, {})) as (...args: Arguments) => unknown
+  const lifetimes = lifetimesOf<V>(options)
+  const own = callOptions<V>(options, {})
+  const creatorOf = trackedCreator(store, names, form, original, lifetimes, own, self)
+  const withOptions = (call: CallOptions<V>) =>
+    membersOf({ store, options, names, fn, form, original, lifetimes, creatorOf, call })
+  return withOptions({})
+}
+
+interface Wrapped<V> {
+  readonly store: FunctionStore<V>
+  readonly options: CacheOptions
+  readonly names: Declared | undefined
+  readonly fn: AnyFunction
+  readonly form: CallForm<V>
+  readonly original: (...args: Arguments) => unknown
+  readonly lifetimes: Lifetimes<V>
+  readonly creatorOf: (keys: readonly string[], args: Arguments) => MultiCreator<V>
+  /** The options of this call, from `with`. */
+  readonly call: CallOptions<V>
+}
+
+function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unknown> {
+  const { store, options, names, fn, form, original, creatorOf, call: given } = wrapped
   const { namespace, copy = 'share' } = options
-  const original = (...args: Arguments) => Reflect.apply(fn, self, args) as unknown
-  const uncached = (args: Arguments) => runUncached(store, names, namespace, original, args)
-  const optionsFor = createOptions<V>(options)
-  const creatorOf = trackedCreator(store, names, form, original, optionsFor, self)
+  const create = callOptions(options, given)
+  const reason = reasonOf(given)
+  const uncached = (args: Arguments) => {
+    if (given.signal?.aborted) throw given.signal.reason
+    return runUncached(store, names, namespace, original, args)
+  }
   const withKeys = keyedWork(options, form)
-  const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : clone(value))
+  const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const nothing = () => undefined
 
   const call = withKeys<unknown>(
-    (keys, args) => own(form.create(keys, creatorOf(keys, args), optionsFor(args), args)),
+    (keys, args) => own(form.create(keys, () => creatorOf(keys, args), create, args)),
     uncached,
   )
   return dress(call, fn, {
     original,
     ...form.members,
+    with(more: CallOptions<V>) {
+      checkOptions(more, 'with()', CALL_OPTIONS)
+      return membersOf({ ...wrapped, call: { ...given, ...more } })
+    },
     get: withKeys<unknown>(
-      (keys, args) => own(form.read(keys, { expirationTime: optionsFor(args).expirationTime })),
+      (keys) => own(form.read(keys, { expirationTime: create.expirationTime })),
       () => NO_VALUE,
     ),
-    set: (...given: Arguments) =>
+    set: (...values: Arguments) =>
       attempt(() => {
-        const [args, values] = form.splitSet(given)
-        const put = (keys: readonly string[]) =>
-          putValues(store, names, keys, values.map(copyOf), optionsFor(args))
-        return withKeys(put, nothing)(...args)
+        const [args, payloads] = form.splitSet(values)
+        const put = (keys: readonly string[]) => putValues(wrapped, create, keys, args, payloads.map(copyOf))
+        const withheld = () => form.outcomeOf(payloads.map(() => 'withheld'))
+        return withKeys<unknown>(put, withheld)(...args)
       }),
     refresh: withKeys<unknown>((keys, args) => {
-      const refreshed = store.refreshMulti(keys, creatorOf(keys, args), optionsFor(args))
+      const refreshed = store.refreshMulti(keys, creatorOf(keys, args), create)
       return own(refreshed.then((values) => form.resultOf(args, values)))
     }, uncached),
     // Also while the function is switched off: its stored values must not come back with the switch.
     invalidate: Object.assign(
-      withKeys((keys) => store.deleteMulti(keys), nothing, true),
+      withKeys((keys) => store.deleteMulti(keys, reason), nothing, true),
       {
         soft: withKeys(
-          (keys) => Promise.all(keys.map((key) => store.expire(key))).then(nothing),
+          (keys) => inBatches(keys, (key) => store.expire(key, reason)).then(nothing),
           nothing,
           true,
         ),
@@ -87,16 +134,46 @@ export function withMembers<V>(
   })
 }
 
-function createOptions<V>(options: CacheOptions): (args: Arguments) => CreateOptions<V> {
-  const { expirationTime, wait } = options
-  const shouldCache = options.shouldCache as CreateOptions<V>['shouldCache']
-  if (typeof expirationTime === 'function') {
-    const lifetimeOf = expirationTime as (...args: Arguments) => Duration | undefined
-    return (args) => ({ expirationTime: lifetimeOf(...args), shouldCache, wait })
+const CALL_OPTIONS = {
+  ...CREATE_OPTIONS,
+  // Checked where something is invalidated.
+  reason: () => {},
+  meta: () => {},
+}
+
+/** The reason among the options of a call, for its invalidations. */
+export function reasonOf({ reason, meta }: InvalidationReason): InvalidationReason | undefined {
+  if (reason === undefined && meta === undefined) return undefined
+  return { ...(reason !== undefined && { reason }), ...(meta !== undefined && { meta }) }
+}
+
+/** The options of the region's operations. Built once, because a hit must not pay for it. */
+function callOptions<V>(options: CacheOptions, call: CallOptions<V>): CreateOptions<V> {
+  const { expirationTime } = options
+  const computed = typeof expirationTime === 'object' || typeof expirationTime === 'function'
+  return {
+    expirationTime: call.expirationTime ?? (computed ? undefined : expirationTime),
+    shouldCache: call.shouldCache ?? (options.shouldCache as CreateOptions<V>['shouldCache']),
+    wait: call.wait ?? options.wait,
+    ...(call.signal && { signal: call.signal }),
   }
-  // Built once, because a hit must not pay for it.
-  const constant = { expirationTime, shouldCache, wait }
-  return () => constant
+}
+
+/** The lifetimes that a function gives its entries, one by one. */
+interface Lifetimes<V> {
+  readonly ofArguments?: (...args: Arguments) => Duration | undefined
+  readonly ofResult?: (result: V, ...args: Arguments) => Duration | undefined
+}
+
+function lifetimesOf<V>({ expirationTime }: CacheOptions): Lifetimes<V> {
+  if (typeof expirationTime === 'function')
+    return { ofArguments: expirationTime as NonNullable<Lifetimes<V>['ofArguments']> }
+  return typeof expirationTime === 'object' ? (expirationTime as unknown as Lifetimes<V>) : {}
+}
+
+/** Reads a lifetime, at once: the entry is stored with it. */
+function lifetime(given: Duration | undefined): Duration | undefined {
+  return given === undefined ? undefined : expectSync('`expirationTime` of a cached function', given)
 }
 
 /** The creator of a call: it declares the dependencies of each key, and records how to repeat the call for that key. */
@@ -105,49 +182,97 @@ function trackedCreator<V>(
   names: Declared | undefined,
   form: CallForm<V>,
   original: (...args: Arguments) => unknown,
-  optionsFor: (args: Arguments) => CreateOptions<V>,
+  lifetimes: Lifetimes<V>,
+  own: CreateOptions<V>,
   self: object | undefined,
-): (keys: readonly string[], args: Arguments) => MultiCreator<V> {
-  const creatorOf =
-    (keys: readonly string[], args: Arguments): MultiCreator<V> =>
-    (missing, creation) => {
+): Wrapped<V>['creatorOf'] {
+  const creatorOf = (keys: readonly string[], given: Arguments): MultiCreator<V> => {
+    const args = form.capture(given)
+    return (missing, creation) => {
       const each = form.argsPerKey(args)
       const argsOf = new Map(keys.map((key, i) => [key, each[i]]))
       const wanted = missing.map((key) => argsOf.get(key) as Arguments)
-      return names === undefined ? form.run(original, wanted) : declaring(names, wanted, creation)
+      return lasting(lifetimes, wanted, creation, () =>
+        names === undefined ? run(wanted, creation) : declaring(names, wanted, creation),
+      )
     }
+  }
+  /** Nothing may pause between the check of the keys and the call. */
+  const run = (wanted: readonly Arguments[], creation: Creation) => {
+    if (!wanted.every((args, i) => hasKey(form, args, creation.keys[i] as string)))
+      keepForCaller(creation, 'its arguments were changed before the function ran')
+    return form.run(original, wanted)
+  }
   const declaring = async (names: Declared, wanted: readonly Arguments[], creation: Creation) => {
     const { keys } = creation
     const lists = await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
     wanted.forEach((args, i) => {
       const [key, list] = [keys[i] as string, lists[i] as readonly string[]]
       creation.dependsOn(key, list)
-      store.recordCall(key, list, self === undefined ? () => repeat(args) : whileReachable(weakly, args))
+      store.recordCall(
+        key,
+        list,
+        self === undefined ? () => repeat(key, args) : whileReachable(weakly, key, args),
+      )
     })
-    const values = await form.run(original, wanted)
+    const values = await run(wanted, creation)
     wanted.forEach((args, i) => {
       if (values[i] !== NO_VALUE) creation.dependsOn(keys[i] as string, names.fromResult(values[i], args))
     })
     return values
   }
-  const repeat: Repeat = (args) =>
+  const repeat: Repeat = (key, args) =>
     attempt(() => {
-      const keys = form.keysOf(...args)
-      return store.renew(keys[0] as string, creatorOf(keys, args), optionsFor(args))
+      // Of changed arguments, which give another key, the call cannot be repeated: the value stays stale.
+      if (!hasKey(form, args, key)) return true
+      return store.renew(key, creatorOf([key], form.callOf(args)), own)
     })
   const weakly = new WeakRef(repeat)
   return creatorOf
 }
 
-type Repeat = (args: Arguments) => Promise<boolean>
+/** Gives each entry its own lifetime. One that cannot be is refused before the function does its work. */
+function lasting<V>(
+  { ofArguments, ofResult }: Lifetimes<V>,
+  wanted: readonly Arguments[],
+  { keys, expireIn }: Creation,
+  run: () => MaybePromise<Values<V>>,
+): MaybePromise<Values<V>> {
+  const last = (given: Duration | undefined, i: number) => {
+    const ms = lifetime(given)
+    if (ms !== undefined) expireIn(ms, keys[i])
+  }
+  if (ofArguments !== undefined) wanted.forEach((args, i) => last(ofArguments(...args), i))
+  if (ofResult === undefined) return run()
+  return andThen(run(), (values) => {
+    // Values of a wrong number are refused by the region, with the number in the message.
+    if (values?.length === wanted.length)
+      wanted.forEach((args, i) => {
+        if (values[i] !== NO_VALUE) last(ofResult(values[i] as V, ...args), i)
+      })
+    return values
+  })
+}
+
+type Repeat = (key: string, args: Arguments) => Promise<boolean>
+
+/** Whether the arguments of a call for one key give that key now. */
+function hasKey<V>(form: CallForm<V>, args: Arguments, key: string): boolean {
+  if (!form.mayChange(args)) return true
+  try {
+    return form.keysOf(...form.callOf(args))[0] === key
+  } catch {
+    return false
+  }
+}
 
 /** Stands outside, where the instance is not in sight: the recorded closure would keep the instance alive. */
-function whileReachable(repeat: WeakRef<Repeat>, args: Arguments): () => Promise<boolean> {
-  return () => repeat.deref()?.(args) ?? Promise.resolve(true)
+function whileReachable(repeat: WeakRef<Repeat>, key: string, args: Arguments): () => Promise<boolean> {
+  return () => repeat.deref()?.(key, args) ?? Promise.resolve(true)
 }
 
 /** Does work with the keys of a call, or `otherwise` where the call has no keys or the function is switched off. */
-function keyedWork<V>(options: CacheOptions, { keysOf }: CallForm<V>) {
+function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
   const { namespace, enabled, onKeyError = 'throw' } = options
   const usableKeys = (args: Arguments, whileOff: boolean): readonly string[] | undefined => {
     if (!whileOff && enabled !== undefined && !expectSync('`enabled` of cacheOnArguments()', enabled()))
@@ -169,39 +294,46 @@ function keyedWork<V>(options: CacheOptions, { keysOf }: CallForm<V>) {
     (...args: Arguments): Promise<R> =>
       attempt(() => {
         const keys = usableKeys(args, whileOff)
-        return keys === undefined ? otherwise(args) : work(keys, args)
+        return keys === undefined ? otherwise(args) : work(keys, kept(args))
       })
 }
 
-function clone<T>(value: T): T {
-  try {
-    return structuredClone(value)
-  } catch (cause) {
-    throw new CorralError(
-      'ERR_UNENCODABLE',
-      `Expected a result that can be cloned, as copy: 'clone' says: ${cause instanceof Error ? cause.message : formatValue(cause)}`,
-      { cause },
-    )
-  }
-}
-
 async function putValues<V>(
-  store: FunctionStore<V>,
-  names: Declared | undefined,
-  keys: readonly string[],
-  values: readonly V[],
+  { store, names, form, lifetimes, call }: Wrapped<V>,
   { expirationTime, shouldCache }: CreateOptions<V>,
-): Promise<void> {
-  const stores = keys.map((key, i) => shouldCache?.(values[i] as V, key) ?? true)
-  const kept = keys.flatMap((key, i) => (stores[i] ? [[key, values[i] as V] as const] : []))
-  const withheld = keys.filter((_, i) => !stores[i])
-  if (names !== undefined && kept.length > 0)
+  keys: readonly string[],
+  args: Arguments,
+  values: readonly V[],
+): Promise<unknown> {
+  const stores = keys.map((key, i) => expectSync('`shouldCache`', shouldCache?.(values[i] as V, key)) ?? true)
+  if (names !== undefined && stores.includes(true))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
       'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …), with fn.keys(…) for functions of many ids. Or use refresh().',
     )
-  await store.setMulti(kept, { expirationTime })
+  const each = form.argsPerKey(args)
+  // Values of one lifetime are stored in one step.
+  const groups = new Map<Duration | undefined, number[]>()
+  keys.forEach((_, i) => {
+    if (!stores[i]) return
+    const [value, own] = [values[i] as V, each[i] as Arguments]
+    const computed = lifetimes.ofArguments?.(...own) ?? lifetimes.ofResult?.(value, ...own)
+    const lasts = call.expirationTime ?? lifetime(computed) ?? expirationTime
+    groups.set(lasts, [...(groups.get(lasts) ?? []), i])
+  })
+  const outcomes: SetOutcome[] = keys.map(() => 'withheld')
+  await Promise.all(
+    [...groups].map(async ([lasts, group]) => {
+      const pairs = group.map((i) => [keys[i] as string, values[i] as V] as const)
+      const stored = await store.setMulti(pairs, { expirationTime: lasts })
+      group.forEach((i, at) => {
+        outcomes[i] = stored[at] as SetOutcome
+      })
+    }),
+  )
+  const withheld = keys.filter((_, i) => !stores[i])
   if (withheld.length > 0) await store.deleteMulti(withheld)
+  return form.outcomeOf(outcomes)
 }
 
 /** Gives a wrapper its members, and the name and length of the function that it wraps. */

@@ -1,48 +1,86 @@
+import type { Outcome } from '../backend/backend.js'
 import type { NoValue } from '../backend/cached-value.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
+import type { InvalidationReason } from '../ledger/ledger.js'
 import type { IdPart } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator, KeyPart } from './keys.js'
 
-interface CommonOptions {
+/**
+ * A lifetime that a result brings along, such as the `expires_in` of a token. Called once, when the entry is created.
+ * @example
+ * ```ts
+ * import { makeRegion, type ResultLifetime } from 'corral'
+ *
+ * interface Token {
+ *   readonly secret: string
+ *   readonly expires_in: number
+ * }
+ * const ofToken: ResultLifetime<Token, [user: string]> = { ofResult: (token) => token.expires_in * 1_000 }
+ * const login = async (user: string): Promise<Token> => ({ secret: user, expires_in: 60 })
+ * const loadToken = makeRegion<Token>().cacheOnArguments(login, { namespace: 'token', expirationTime: ofToken })
+ * ```
+ */
+export interface ResultLifetime<T, A extends readonly unknown[]> {
+  /** `undefined`: the region's. A number is ms. */
+  readonly ofResult: (result: T, ...args: A) => Duration | undefined
+}
+
+interface CommonOptions<T> {
   /** Tells this function's keys from others'. Optional only with a key generator of yours that needs none. */
   readonly namespace?: string
+  /**
+   * Says that another function of the region has the same namespace on purpose: both return the same values for the same
+   * arguments, and share their entries. @default false
+   */
+  readonly sharesNamespace?: boolean
   /** Whether to store a value. The caller gets it either way. @default always */
-  readonly shouldCache?: (value: never, key: string) => boolean
+  readonly shouldCache?: (value: T, key: string) => boolean
   /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
   readonly wait?: Duration
-  /**
-   * Groups of the results: `{ user: ([id]) => id }`, for functions of many ids `{ user: (id) => id }`.
-   * `region.invalidateDependencies(dep.group('user', 5))` then reaches all results of user 5, in every process. Needs
-   * `dependencies()` in the region's chain.
-   */
-  readonly group?: Readonly<Record<string, (args: never) => IdPart | readonly IdPart[]>>
 }
 
 /**
- * Options of a cached function or method.
+ * Options of a cached function or method. The parameters are those of the function: its arguments, result and instance.
+ * Without them it is the type of options for any function.
  * @example
  * ```ts
  * import { type CacheOptions, dep, makeRegion } from 'corral'
  *
- * const ofUser: CacheOptions = {
+ * interface User {
+ *   readonly id: number
+ *   readonly draft: boolean
+ * }
+ * const ofUser: CacheOptions<[id: number], User> = {
  *   namespace: 'user',
  *   expirationTime: '5m',
- *   shouldCache: (user: { draft: boolean }) => !user.draft,
- *   dependencies: (id: number) => dep.id('user', id),
+ *   shouldCache: (user) => !user.draft,
+ *   dependencies: (id) => dep.id('user', id),
  * }
- * const loadUser = makeRegion().cacheOnArguments(ofUser)(async (id: number) => ({ id, draft: false }))
+ * const loadUser = makeRegion().cacheOnArguments(async (id: number) => ({ id, draft: false }), ofUser)
  * ```
  */
-export interface CacheOptions extends CommonOptions {
-  /** How long a result is fresh, or a function of the arguments. A number is ms. @default the region's */
-  readonly expirationTime?: Duration | ((...args: never[]) => Duration | undefined)
+export interface CacheOptions<
+  A extends readonly unknown[] = never,
+  T = never,
+  This = [A] extends [never] ? never : unknown,
+> extends CommonOptions<T> {
+  /**
+   * How long a result is fresh. A function of the arguments, or `{ ofResult }`, is called once for each entry, when it is
+   * created; the entry keeps its lifetime. A number is ms. @default the region's
+   */
+  readonly expirationTime?: Duration | ((...args: A) => Duration | undefined) | ResultLifetime<T, A>
   /** @default the region's */
   readonly functionKeyGenerator?: FunctionKeyGenerator
   /** One key for all arguments, or a function of them. @default a key of all arguments */
-  readonly key?: string | ((...args: never[]) => string)
+  readonly key?: string | ((...args: A) => string)
+  /**
+   * Whether `f()` and `f(undefined)` have different keys.
+   * @default `true` for functions with rest parameters or `arguments`, else `false`
+   */
+  readonly exactArity?: boolean
   /** Called at every call. While it returns `false` the function runs uncached. @default always */
   readonly enabled?: () => boolean
   /**
@@ -52,44 +90,60 @@ export interface CacheOptions extends CommonOptions {
   readonly onKeyError?: 'bypass' | 'throw'
   /** `'clone'` gives every caller a separate copy, which it may change. @default 'share' */
   readonly copy?: 'share' | 'clone'
-  /** For methods: the part of the key that tells instances apart, or `'shared'` if all instances share their entries. */
-  readonly self?: ((instance: never) => KeyPart) | 'shared'
+  /**
+   * The part of the key that tells instances apart, also those of derived classes, or `'shared'` if all instances share
+   * their entries. A function in a class field takes it from its closure: `self: () => this.id`.
+   */
+  readonly self?: ((instance: This) => KeyPart) | 'shared'
   /** Names that a result depends on, by its arguments. Needs `dependencies()` in the region's chain. */
-  readonly dependencies?: (...args: never[]) => string | readonly string[]
+  readonly dependencies?: (...args: A) => string | readonly string[]
   /** Names that a result depends on, by the result: as safe as those known before. */
-  readonly resultDependencies?: (result: never, ...args: never[]) => string | readonly string[]
+  readonly resultDependencies?: (result: T, ...args: A) => string | readonly string[]
+  /**
+   * Groups of the results: `{ user: ([id]) => id }`. `region.invalidateDependencies(dep.group('user', 5))` then reaches all
+   * results of user 5, in every process. Needs `dependencies()` in the region's chain.
+   */
+  readonly group?: Readonly<Record<string, (args: A) => IdPart | readonly IdPart[]>>
 }
 
 /**
- * Options of a cached function of many ids.
+ * Options of a cached function of many ids. The parameters are an id and a value of the function.
  * @example
  * ```ts
  * import { type CacheMultiOptions, dep } from 'corral'
  *
- * const ofUsers: CacheMultiOptions = { namespace: 'user', dependencies: (id: number) => dep.id('user', id) }
+ * const ofUsers: CacheMultiOptions<number> = { namespace: 'user', dependencies: (id) => dep.id('user', id) }
  * ```
  */
-export interface CacheMultiOptions extends CommonOptions {
-  /** How long a value is fresh. A number is ms. @default the region's */
-  readonly expirationTime?: Duration
+export interface CacheMultiOptions<Id = never, T = never> extends CommonOptions<T> {
+  /**
+   * How long a value is fresh. A function of the id, or `{ ofResult }`, is called once for each entry, when it is created.
+   * A number is ms. @default the region's
+   */
+  readonly expirationTime?: Duration | ((id: Id) => Duration | undefined) | ResultLifetime<T, [id: Id]>
   /** @default the region's */
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
   /** The function returns a Map from id to value. Ids without a value are not stored, and absent from the result. @default false */
   readonly asMap?: boolean
+  /** `'array'`: the function takes its ids as one array. @default it takes them as `(...ids)` */
+  readonly ids?: 'array' | undefined
   /** Names that the value of an id depends on, by the id. Needs `dependencies()` in the region's chain. */
-  readonly dependencies?: (id: never) => string | readonly string[]
+  readonly dependencies?: (id: Id) => string | readonly string[]
   /** Names that the value of an id depends on, by the value. */
-  readonly resultDependencies?: (value: never, id: never) => string | readonly string[]
+  readonly resultDependencies?: (value: T, id: Id) => string | readonly string[]
+  /** Groups of the values: `{ user: (id) => id }`. Needs `dependencies()` in the region's chain. */
+  readonly group?: Readonly<Record<string, (id: Id) => IdPart | readonly IdPart[]>>
 }
 
 /**
- * Caches a function, or replaces a method of a class by one that is cached for each instance.
+ * Caches a function, or as a decorator replaces a method of a class by one that is cached for each instance. Standard
+ * decorators and those of `experimentalDecorators` both work. `O` are the options, which have to fit the function.
  * @example
  * ```ts
- * import { type CacheOnArguments, makeRegion } from 'corral'
+ * import { type CacheOnArguments, type CacheOptions, makeRegion } from 'corral'
  *
- * const cached: CacheOnArguments<string> = makeRegion<string>().cacheOnArguments({ namespace: 'greet', self: 'shared' })
- * const greet = cached(async (name: string) => `hello ${name}`)
+ * const shared: CacheOptions = { namespace: 'greet', self: 'shared' }
+ * const cached: CacheOnArguments<string> = makeRegion<string>().cacheOnArguments(shared)
  * class Greeter {
  *   @cached
  *   async greet(name: string): Promise<string> {
@@ -99,18 +153,25 @@ export interface CacheMultiOptions extends CommonOptions {
  * ```
  * @throws CorralError `ERR_OPTION` for anything but a function or method.
  */
-export interface CacheOnArguments<V> {
+export interface CacheOnArguments<V, O = CacheOptions> {
   <F extends (...args: never[]) => MaybePromise<V>>(
-    fn: F,
-  ): CachedFunction<Parameters<F>, Awaited<ReturnType<F>>>
+    fn: F & Fits<O, OptionsOf<F>, CacheOptions>,
+  ): CachedFunctionOf<F>
   <This, A extends readonly unknown[], T extends V>(
-    method: (this: This, ...args: A) => Promise<T>,
+    method: ((this: This, ...args: A) => Promise<T>) & Fits<O, CacheOptions<A, T, This>, CacheOptions>,
     context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,
   ): (this: This, ...args: A) => Promise<T>
+  <This, A extends readonly unknown[], T extends V>(
+    target: This,
+    name: string | symbol,
+    method: TypedPropertyDescriptor<
+      ((...args: A) => Promise<T>) & Fits<O, CacheOptions<A, T, This>, CacheOptions>
+    >,
+  ): TypedPropertyDescriptor<(...args: A) => Promise<T>>
 }
 
 /**
- * Caches a function of many ids, which returns their values in the order of the ids.
+ * Caches a function of many ids. `O` are the options, which have to fit the function.
  * @example
  * ```ts
  * import { makeRegion } from 'corral'
@@ -120,24 +181,93 @@ export interface CacheOnArguments<V> {
  * ```
  * @throws CorralError `ERR_OPTION` for anything but a function.
  */
-export interface CacheMultiOnArguments<V> {
-  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<readonly T[]>): CachedMultiFunction<Id, T>
+export interface CacheMultiOnArguments<V, O = CacheMultiOptions> {
+  <F extends MultiFunction<V>>(
+    fn: F & Fits<O, CacheMultiOptions<IdOf<F>, ValueOf<F>>, CacheMultiOptions> & ModesFit<O, F>,
+  ): CachedMultiFunctionOf<F>
+}
+
+/** A function of many ids, which returns values in the order of the ids, or a Map. */
+export type MultiFunction<V> = (...args: never[]) => MaybePromise<readonly V[] | ReadonlyMap<unknown, V>>
+
+type AnyOf = (...args: never[]) => unknown
+type ResultOf<F extends AnyOf> = Awaited<ReturnType<F>>
+
+/** The options that fit a function. */
+export type OptionsOf<F extends AnyOf> = CacheOptions<Parameters<F>, ResultOf<F>, ThisParameterType<F>>
+/** A function that declares `this` is a method: its members are those of `methodOf`. */
+export type CachedFunctionOf<F extends AnyOf> =
+  unknown extends ThisParameterType<F>
+    ? CachedFunction<Parameters<F>, ResultOf<F>>
+    : (this: ThisParameterType<F>, ...args: Parameters<F>) => Promise<ResultOf<F>>
+
+type TakesRest<F extends AnyOf> = number extends Parameters<F>['length'] ? true : false
+type IdOf<F extends AnyOf> =
+  TakesRest<F> extends true
+    ? Parameters<F>[number]
+    : Parameters<F>[0] extends readonly (infer Id)[] | undefined
+      ? Id
+      : never
+type ValueOf<F extends AnyOf> =
+  ResultOf<F> extends readonly (infer T)[] ? T : ResultOf<F> extends ReadonlyMap<unknown, infer T> ? T : never
+type IdArguments<F extends AnyOf> = TakesRest<F> extends true ? IdOf<F>[] : [ids: readonly IdOf<F>[]]
+type IdMode<F extends AnyOf> =
+  TakesRest<F> extends true
+    ? { readonly ids?: undefined }
+    : Parameters<F>[0] extends readonly unknown[] | undefined
+      ? { readonly ids: 'array' }
+      : "a function of many ids takes them as (...ids), or as one array with ids: 'array'"
+type MapMode<F extends AnyOf> =
+  ResultOf<F> extends ReadonlyMap<unknown, unknown> ? { readonly asMap: true } : { readonly asMap?: false }
+/** The options that fit a function of many ids. Its shape decides on `ids` and `asMap`, which have to say it. */
+export type MultiOptionsOf<F extends AnyOf> = Omit<CacheMultiOptions<IdOf<F>, ValueOf<F>>, 'ids' | 'asMap'> &
+  IdMode<F> &
+  MapMode<F>
+export type CachedMultiFunctionOf<F extends AnyOf> =
+  ResultOf<F> extends ReadonlyMap<unknown, unknown>
+    ? CachedMapFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>
+    : CachedMultiFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>
+
+/** Refuses the options that `E` does not have: a type parameter would take them. */
+export type Known<O, E> = { readonly [K in Exclude<keyof O, keyof E>]: never }
+/** `unknown` if each option fits; otherwise the sentence that the compiler shows. Options of the type `Loose` fit all. */
+export type Fits<O, E, Loose> =
+  Misfit<O, E, Loose, keyof O & keyof E & keyof Loose & string> extends infer S
+    ? [S] extends [never]
+      ? unknown
+      : S
+    : never
+type Misfit<O, E, Loose, K extends keyof O & keyof E & keyof Loose & string> = {
+  [P in K]: Loose[P] extends O[P]
+    ? never
+    : O[P] extends E[P]
+      ? never
+      : `the option \`${P}\` does not take the arguments, result or instance of this function: put the function first, and its types are inferred`
+}[K]
+type ModesFit<O, F extends AnyOf> = CacheMultiOptions extends O
+  ? unknown
+  : Modes<O> extends IdMode<F> & MapMode<F>
+    ? unknown
+    : "this function needs other options: ids: 'array' if it takes one array instead of (...ids), asMap: true if it returns a Map"
+interface Modes<O> {
+  readonly ids: O extends { readonly ids: infer M } ? M : undefined
+  readonly asMap: O extends { readonly asMap: infer M } ? M : false
 }
 
 /**
- * Caches a function of many ids, which returns a Map from id to value.
+ * Options of one call of a cached function, for `fn.with(options)`.
  * @example
  * ```ts
- * import { makeRegion } from 'corral'
+ * import type { CachedFunction, CallOptions } from 'corral'
  *
- * const cached = makeRegion<string>().cacheMultiOnArguments({ namespace: 'name', asMap: true })
- * const names = cached(async (...ids: number[]) => new Map(ids.map((id) => [id, `name ${id}`])))
+ * const patience: CallOptions<string> = { signal: AbortSignal.timeout(2_000), wait: '1s' }
+ * export const load = (page: CachedFunction<[id: number], string>) => page.with(patience)(5)
  * ```
- * @throws CorralError `ERR_OPTION` for anything but a function.
  */
-export interface CacheMapOnArguments<V> {
-  <Id, T extends V>(fn: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>): CachedMapFunction<Id, T>
-}
+export interface CallOptions<T> extends CreateOptions<T>, InvalidationReason {}
+
+/** The outcome of `fn.set`: that of the store, or `'withheld'` if `shouldCache`, `enabled` or a missing key kept the value out. */
+export type SetOutcome = Outcome | 'withheld'
 
 /**
  * A function whose results are stored in a region, each under the key of its arguments.
@@ -153,17 +283,19 @@ export interface CacheMapOnArguments<V> {
  */
 export interface CachedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
-  /** The wrapped function. */
+  /** The function that was passed. For a method: bound to its instance. */
   readonly original: (...args: A) => MaybePromise<T>
+  /** The same function and members, with options for this call: `fn.with({ signal })(...args)`. */
+  with(options: CallOptions<T>): CachedFunction<A, T>
   /** The key of a call. @throws CorralError `ERR_KEY_ARGUMENT` for an argument that it cannot encode. */
   key(...args: A): string
   /** The cached value. Never calls the function. */
   get(...args: A): Promise<T | NoValue>
   /**
-   * Stores a value as if the function had returned it.
+   * Stores a value as if the function had returned it. Returns what became of it.
    * @throws CorralError `ERR_AS_OF_MISSING` if the function declares dependencies: use `region.set` with `asOf`.
    */
-  set(value: T, ...args: A): Promise<void>
+  set(value: T, ...args: A): Promise<SetOutcome>
   /** Calls the function and stores its result, even if a fresh value is stored. */
   refresh(...args: A): Promise<T>
   readonly invalidate: Invalidate<A>
@@ -181,22 +313,24 @@ export interface CachedFunction<A extends readonly unknown[], T> {
  * }
  * ```
  */
-export interface CachedMultiFunction<Id, T> {
-  (...ids: Id[]): Promise<T[]>
-  /** The wrapped function. */
-  readonly original: (...ids: Id[]) => MaybePromise<readonly T[]>
+export interface CachedMultiFunction<Id, T, A extends readonly unknown[] = Id[]> {
+  (...ids: A): Promise<T[]>
+  /** The function that was passed. */
+  readonly original: (...ids: A) => MaybePromise<readonly T[]>
+  /** The same function and members, with options for this call: `fn.with({ signal })(...ids)`. */
+  with(options: CallOptions<T>): CachedMultiFunction<Id, T, A>
   /** The keys of the ids. @throws CorralError `ERR_KEY_ARGUMENT` for an id that it cannot encode. */
-  keys(...ids: Id[]): readonly string[]
+  keys(...ids: A): readonly string[]
   /** The cached values in the order of the ids. Never calls the function. */
-  get(...ids: Id[]): Promise<(T | NoValue)[]>
+  get(...ids: A): Promise<(T | NoValue)[]>
   /**
-   * Stores values as if the function had returned them.
+   * Stores values as if the function had returned them. Returns an outcome for each, in the order of the map.
    * @throws CorralError `ERR_AS_OF_MISSING` if the function declares dependencies: use `region.setMulti` with `asOf`.
    */
-  set(values: ReadonlyMap<Id, T>): Promise<void>
+  set(values: ReadonlyMap<Id, T>): Promise<readonly SetOutcome[]>
   /** Calls the function for all ids and stores its values, even if fresh values are stored. */
-  refresh(...ids: Id[]): Promise<T[]>
-  readonly invalidate: Invalidate<Id[]>
+  refresh(...ids: A): Promise<T[]>
+  readonly invalidate: Invalidate<A>
 }
 
 /**
@@ -210,10 +344,12 @@ export interface CachedMultiFunction<Id, T> {
  * }
  * ```
  */
-export interface CachedMapFunction<Id, T> extends Omit<CachedMultiFunction<Id, T>, 'original' | 'refresh'> {
-  (...ids: Id[]): Promise<Map<Id, T>>
-  readonly original: (...ids: Id[]) => MaybePromise<ReadonlyMap<Id, T>>
-  refresh(...ids: Id[]): Promise<Map<Id, T>>
+export interface CachedMapFunction<Id, T, A extends readonly unknown[] = Id[]>
+  extends Omit<CachedMultiFunction<Id, T, A>, 'original' | 'refresh' | 'with'> {
+  (...ids: A): Promise<Map<Id, T>>
+  readonly original: (...ids: A) => MaybePromise<ReadonlyMap<Id, T>>
+  with(options: CallOptions<T>): CachedMapFunction<Id, T, A>
+  refresh(...ids: A): Promise<Map<Id, T>>
 }
 
 /**
@@ -234,13 +370,20 @@ export interface Invalidate<A extends readonly unknown[]> {
 
 /** The members of a region that cached functions use. Those from `refreshMulti` on are not public. */
 export interface FunctionStore<V> {
+  /** Stands for the region, in which namespaces must differ. */
+  readonly home: object
   get(key: string, options: Lifetime): Promise<V | NoValue>
   getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
-  getOrCreate<T extends V>(key: string, creator: Creator<T>, options: CreateOptions<T>): Promise<T>
+  /** `getOrCreate` with a creator that is made at the call, and not at all for a hit that the store returns at once. */
+  getOrCreateWith<T extends V>(
+    key: string,
+    creatorOf: () => Creator<T>,
+    options: CreateOptions<T>,
+  ): Promise<T>
   getOrCreateMulti: CreateMulti<V>
-  setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<unknown>
-  deleteMulti(keys: readonly string[]): Promise<void>
-  expire(key: string): Promise<void>
+  setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<readonly Outcome[]>
+  deleteMulti(keys: readonly string[], reason?: InvalidationReason): Promise<void>
+  expire(key: string, reason?: InvalidationReason): Promise<void>
   asOf(): Promise<LedgerTime>
   /** Creates and stores values even if fresh values are stored. */
   refreshMulti: CreateMulti<V>

@@ -13,6 +13,21 @@ import type { DependencySnapshot, LedgerTime } from './snapshot.js'
 export type InvalidationMode = 'hard' | 'soft'
 
 /**
+ * Why something is invalidated, in the caller's words.
+ * @example
+ * ```ts
+ * import type { InvalidationReason } from 'corral'
+ *
+ * export const imported: InvalidationReason = { reason: 'nightly import', meta: { rows: 5_000 } }
+ * ```
+ */
+export interface InvalidationReason {
+  readonly reason?: string
+  /** Data for the listeners. Between processes it travels as JSON. */
+  readonly meta?: unknown
+}
+
+/**
  * Serve · serve while one caller renews · a miss.
  * @example
  * ```ts
@@ -140,8 +155,10 @@ export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading
   let verdict: Freshness = 'fresh'
   let position = 0
   for (const { asOf, names } of snapshot.groups) {
+    // A time ahead of the clock is none that the ledger gave. No invalidation would be newer than it.
+    if (asOf > now.at) return 'invalid'
     // The clock stands where it stood before the group was created, so no stamp can be newer.
-    if (now.at <= asOf) {
+    if (asOf === now.at) {
       position += names.length
       continue
     }
@@ -158,6 +175,6 @@ export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading
 export function isUnmoved({ epoch, groups }: DependencySnapshot, now: LedgerTime | undefined): boolean {
   if (now === undefined || epoch !== now.epoch) return false
   for (let i = 0; i < groups.length; i++)
-    if ((groups[i] as { readonly asOf: number }).asOf < now.at) return false
+    if ((groups[i] as { readonly asOf: number }).asOf !== now.at) return false
   return true
 }

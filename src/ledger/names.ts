@@ -1,4 +1,5 @@
 import { formatValue } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
 import { expectText, expectThat, rejectOptions } from '../base/options.js'
 
 /**
@@ -39,9 +40,9 @@ function escaped(value: string): string {
   return value.replace(/[\\:]/g, '\\$&')
 }
 
-/** One name or several, as a list. @throws CorralError `ERR_OPTION` like `checkNames`. */
+/** One name or several, as a list that no later change reaches. @throws CorralError `ERR_OPTION` like `checkNames`. */
 export function listNames(names: string | readonly string[], some = true): readonly string[] {
-  const list = typeof names === 'string' ? [names] : names
+  const list: unknown = typeof names === 'string' ? [names] : Array.isArray(names) ? frozenCopy(names) : names
   checkNames(list, some)
   return list
 }
@@ -49,7 +50,8 @@ export function listNames(names: string | readonly string[], some = true): reado
 /** @throws CorralError `ERR_OPTION` unless it is a list of names, with at least one in it where `some` says so. */
 export function checkNames(names: unknown, some = true): asserts names is readonly string[] {
   const isName = (one: unknown) => typeof one === 'string' && one !== ''
-  const list = Array.isArray(names) ? (names as unknown[]) : undefined
+  // Spread: a hole is no name, and every() would pass over it.
+  const list = Array.isArray(names) ? [...(names as unknown[])] : undefined
   if (list?.every(isName) && !(some && list.length === 0)) return
   // Every refused value is formatted, which handles the rejection of each promise among them.
   const [got = 'none'] = (list?.filter((one) => !isName(one)) ?? [names]).map(formatValue)

@@ -1,28 +1,22 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { Tracker } from '../backend/tracker.js'
-import { expectDuration, milliseconds } from '../base/duration.js'
+import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import {
   checkOptions,
-  expectFunction,
-  expectMethods,
+  expectBoolean,
   expectOneOf,
   expectThat,
-  type OptionCheck,
+  rejectUnknownOptions,
 } from '../base/options.js'
+import { CREATE_OPTIONS } from '../creation/create-options.js'
 import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
+import { refuseReadOnce } from './read-once.js'
 import { type RegionState, titleOf } from './state.js'
-import type { SetOptions } from './types.js'
-
-const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
-  expirationTime: expectDuration,
-  shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
-  wait: expectDuration,
-  signal: (value, subject) => expectMethods(value, ['addEventListener'], `${subject} to be an AbortSignal`),
-}
+import type { ReadOptions, SetOptions } from './types.js'
 
 export function checkCreator(creator: unknown): void {
   if (typeof creator !== 'function')
@@ -37,9 +31,9 @@ export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>)
   const iterable = typeof given === 'object' && typeof given?.[Symbol.iterator] === 'function'
   expectThat(iterable, given, 'a Map or pairs of key and value to set')
   const values = [...given]
-  for (const pair of values) {
+  return values.map((pair) => {
     expectThat(Array.isArray(pair) && pair.length === 2, pair, 'pairs of key and value to set')
-    const [key, value]: readonly unknown[] = pair
+    const [key, value] = pair
     checkKey(key)
     expectThat(
       value !== NO_VALUE,
@@ -47,18 +41,23 @@ export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>)
       `a value for ${formatValue(key)}`,
       'To store no value, use delete().',
     )
-  }
-  return values
+    refuseReadOnce(value, key)
+    // A new pair: the caller may use its own again.
+    return [key, value]
+  })
 }
 
 export function checkMode(mode: unknown): void {
   expectOneOf(mode, 'the mode of an invalidation', ['hard', 'soft'])
 }
 
-/** @throws CorralError `ERR_OPTION` for an argument that dogpile took by position, a misspelt name, or a value of the wrong kind. */
+/**
+ * The options as they are at the call.
+ * @throws CorralError `ERR_OPTION` for an argument that dogpile took by position, a misspelt name, or a value of the wrong kind.
+ */
 export function checkCreateOptions<T>(options: CreateOptions<T> = {}): CreateOptions<never> {
   checkOptions(options, 'getOrCreate()', CREATE_OPTIONS)
-  return options
+  return { ...options }
 }
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
@@ -91,6 +90,29 @@ export function dependenciesOf(
     )
   return names
 }
+
+/** The limits of a read. */
+interface ReadLimits {
+  /** As `limitOf` returns it. */
+  readonly limit: number | undefined
+  readonly staleToo: boolean
+}
+
+const DEFAULT_LIMITS: ReadLimits = { limit: undefined, staleToo: false }
+
+/**
+ * The options of a read, taken at the call.
+ * @throws CorralError `ERR_OPTION` for a misspelt name, which would silently not count, or a value of the wrong kind.
+ */
+export function readLimits(read: ReadOptions | undefined): ReadLimits {
+  if (read === undefined) return DEFAULT_LIMITS
+  rejectUnknownOptions(read, READ_OPTIONS, 'a read')
+  const { expirationTime, ignoreExpiration: staleToo = false } = read
+  expectBoolean(staleToo, '`ignoreExpiration` of a read')
+  return { limit: limitOf(expirationTime), staleToo }
+}
+
+const READ_OPTIONS = ['expirationTime', 'ignoreExpiration']
 
 /** The age in ms up to which a value is fresh to this call. `undefined`: the entry's own or the region's time decides. */
 export function limitOf(given: CreateOptions<never>['expirationTime']): number | undefined {

@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { withTypedFailures } from '../backend/typed-failures.js'
-import { coarseClock, preciseClock } from '../base/clock.js'
+import { coarseClock, preciseClock, stampsOf } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -14,11 +14,13 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
-import { delay } from '../base/timers.js'
+import { delay, timersAreReal } from '../base/timers.js'
+import { withKeys } from '../chain/map-keys.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
-import { localInvalidation } from './region-invalidator.js'
+import { invalidationBy } from './region-invalidator.js'
 import type { Created, RegionState } from './state.js'
+import { type Identity, joinStore } from './stores.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
 const LEASE = { ms: expectDuration, wait: expectDuration }
@@ -38,6 +40,7 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
 }
 const AT_ONCE = {
   name: expectText,
+  keyspace: expectText,
   functionKeyGenerator: expectFunction,
   functionMultiKeyGenerator: expectFunction,
 }
@@ -47,46 +50,42 @@ export function checkRegionOptions(options: RegionOptions): void {
   checkOptions(options, 'makeRegion()', { ...AT_ONCE, ...LATER })
 }
 
-let unnamed = 0
-
-/** The parts of a region that outlive its configurations; `own` is the name that invalidates everything in the region. */
-export function identify(name: string | undefined) {
-  return { own: `region:${name ?? `~${++unnamed}`}`, local: localInvalidation() }
-}
-
-const users = new WeakMap<object, number>()
-
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
-  { own, local }: ReturnType<typeof identify>,
+  identity: Identity,
   base: RegionOptions,
   more: ConfigureOptions,
 ): RegionState {
   checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: () => {} })
   const options = { ...defined(base), ...defined(more) }
-  const { name } = options
-  const chain = expectChain(more.backend, name)
+  const { own, name, prefix } = identity
+  const chain = expectChain(more.backend, prefix !== '')
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
-  const backend = withTypedFailures(tracked)
+  const keyed = prefix === '' ? tracked : withKeys(tracked, (key) => prefix + key)
+  const backend = withTypedFailures(keyed)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
   const limits = limitsOf(backend)
-  users.set(chain.actual, (users.get(chain.actual) ?? 0) + 1)
+  const { leave, calling } = joinStore(chain, identity)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
+  if (!timersAreReal) noticeFakeTimers()
   let released: Promise<void> | undefined
   const state: RegionState = {
     name,
     own,
     backend,
-    chain: tracked,
+    chain: keyed,
     tracker,
     calls: tracker?.calls?.(),
-    invalidator: options.regionInvalidator ?? (tracker === undefined ? local : undefined),
+    invalidator:
+      options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
+    // Regions over one store, or with one strategy, judge each other's entries.
+    stamp: stampsOf(chain.actual, options.regionInvalidator ?? identity),
     leaseMs,
     dogpile: dogpile<Created>({
       wait: options.lease?.wait ?? '60s',
@@ -94,13 +93,15 @@ export function configureRegion(
       runner: options.asyncCreationRunner,
       signal: closing.signal,
     }),
+    calling,
+    counters: identity.stats.own,
     limits,
-    release: () => (released ??= release(state, closing)),
+    release: () => (released ??= release(state, closing, leave)),
   }
   return state
 }
 
-function expectChain(given: unknown, name: string | undefined): Backend<CachedValue> {
+function expectChain(given: unknown, named: boolean): Backend<CachedValue> {
   const chain = expectBackend(
     given,
     '`backend` to be a backend such as memory(), or wrap(backend, ...proxies)',
@@ -110,7 +111,7 @@ function expectChain(given: unknown, name: string | undefined): Backend<CachedVa
       'ERR_CHAIN',
       `Backend '${chain.name}' stores bytes, and nothing in its chain encodes values: put an encoding around it, wrap(${chain.name}, msgpack()).`,
     )
-  if (name === undefined && (chain.tracker ?? chain.ledger)?.shared)
+  if (!named && (chain.tracker ?? chain.ledger)?.shared)
     rejectOptions(
       `Backend '${chain.name}' keeps a ledger that other processes share, so the region needs a name there: makeRegion({ name: 'users' }).`,
     )
@@ -118,16 +119,26 @@ function expectChain(given: unknown, name: string | undefined): Backend<CachedVa
 }
 
 async function release(
-  { backend, dogpile: creations, leaseMs }: RegionState,
+  { backend, calling, dogpile: creations, leaseMs }: RegionState,
   closing: AbortController,
+  leave: () => boolean,
 ): Promise<void> {
   closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
-  const left = (users.get(backend.actual) ?? 1) - 1
-  users.set(backend.actual, left)
-  if (left > 0) return
-  // Creations under way may still fill; one that never ends must not keep the backend open.
-  await Promise.race([creations.idle(), delay(leaseMs, { ref: false })])
+  if (!leave()) return
+  // Calls and creations under way still need the store; one that never ends must not keep it open.
+  const idle = Promise.all([calling.idle(), creations.idle()])
+  await Promise.race([idle, delay(leaseMs, { ref: false })])
   await backend.close()
+}
+
+let noticed = false
+
+function noticeFakeTimers(): void {
+  if (noticed) return
+  noticed = true
+  const message =
+    'Expected the timers of Node, got fake ones. Corral was loaded while fake timers stood: its deadlines and leases end only when these advance. Load Corral before you install them.'
+  report('notice', () => ({ where: 'timers', message }))
 }
 
 /** An option that is there but undefined must not hide one that was given before. */

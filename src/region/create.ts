@@ -1,27 +1,38 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
-import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
-import type { Lookup } from '../dogpile/types.js'
-import { checkKey, checkKeys } from '../functions/keys.js'
+import type { Lookup, Renewed } from '../dogpile/types.js'
+import { checkKey, listKeys } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
+import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { isFreshHit, matchesSession, readOne, recordRead, serveHit, toLookup, whenRead } from './serve.js'
+import {
+  countRead,
+  isFreshHit,
+  matchesSession,
+  readOne,
+  recordRead,
+  serveHit,
+  sharedPayload,
+  toLookup,
+  whenRead,
+} from './serve.js'
 import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
-
-const reads = diagnostics('read')
 
 /** The operations that create values: if they are missing or stale, or because the caller says so. */
 export function regionCreations<V>(
   handle: RegionHandle,
-): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> & Pick<FunctionStore<V>, 'refreshMulti' | 'renew'> {
+): Pick<Region<V>, 'getOrCreate' | 'getOrCreateMulti'> &
+  Pick<FunctionStore<V>, 'getOrCreateWith' | 'refreshMulti' | 'renew'> {
   const { operation } = handle
   return {
-    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create),
+    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create, false),
+    getOrCreateWith: (key, creatorOf, create) => getOrCreate(handle, key, creatorOf, create, true),
     getOrCreateMulti: (keys, creator, create) =>
       operation((region) => getOrCreateMulti(region, keys, creator, checkCreateOptions(create))),
     refreshMulti: (keys, creator, create) =>
@@ -31,20 +42,23 @@ export function regionCreations<V>(
   }
 }
 
+/** @param isMaker - `given` makes the creator. It runs at the call, and never for a hit that the store returns at once. */
 function getOrCreate<T>(
   { use }: RegionHandle,
   key: string,
-  creator: Creator<T>,
-  create?: CreateOptions<T>,
+  given: Creator<T> | (() => Creator<T>),
+  create: CreateOptions<T> | undefined,
+  isMaker: boolean,
 ): Promise<T> {
   try {
     const region = use()
     checkKey(key)
-    checkCreator(creator)
+    checkCreator(given)
     const limit = limitOf(create?.expirationTime)
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const options = checkCreateOptions(create)
+    const creator = isMaker ? (given as () => Creator<T>)() : (given as Creator<T>)
     const lookUp = (entry: CachedValue | undefined) =>
       andThen(toLookup(region, key, entry, limit), (lookup) =>
         lookup.state === 'fresh'
@@ -66,44 +80,53 @@ function createOne<T>(
   expiration: number | undefined,
   found: Lookup<Created>,
 ): Promise<T> {
-  if (reads.hasSubscribers)
-    reads.publish({ region: region.name, key, result: found.state === 'missing' ? 'miss' : 'stale' })
+  countRead(region, key, freshnessIn(found))
   const plan = () => planOf((_, creation) => asList(creator(creation)), options)
   const inside = currentTransaction()
-  const run = { ...readOptions(options, inside), seen: [found] }
+  const run = { ...readOptions(region, options, inside), seen: [found] }
   return region.dogpile
     .run(key, () => driverOf(region, plan()), run)
-    .then(({ entry }) => {
-      recordRead(region, key, entry, expiration, undefined, inside)
-      return entry.payload as T
+    .then((created) => {
+      recordRead(region, key, created.entry, expiration, undefined, inside)
+      return sharedPayload<T>(region, created)
     })
 }
 
 async function getOrCreateMulti<T>(
   region: RegionState,
-  keys: readonly string[],
+  given: readonly string[],
   creator: MultiCreator<T>,
   options: CreateOptions<never>,
 ): Promise<(T | NoValue)[]> {
-  checkKeys(keys)
+  const keys = listKeys(given)
   checkCreator(creator)
   if (keys.length === 0) return []
   const plan = planOf(creator, options)
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
-  const created = await region.dogpile.runMulti(unique, driverOf(region, plan), readOptions(options, inside))
+  const driver = driverOf(region, plan)
+  const seen = await driver.read(unique)
+  unique.forEach((key, i) => {
+    countRead(region, key, freshnessIn(seen[i] as Lookup<Created>))
+  })
+  const run = { ...readOptions(region, options, inside), seen }
+  const created = await region.dogpile.runMulti(unique, driver, run)
   for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
-  return keys.map((key) => created.get(key)?.entry.payload as T)
+  return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
+}
+
+function freshnessIn({ state }: Lookup<Created>): Freshness {
+  return state === 'missing' ? 'invalid' : state
 }
 
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
 async function refreshMulti<T>(
   region: RegionState,
-  keys: readonly string[],
+  given: readonly string[],
   creator: MultiCreator<T>,
   options: CreateOptions<never>,
 ): Promise<(T | NoValue)[]> {
-  checkKeys(keys)
+  const keys = listKeys(given)
   if (keys.length === 0) return []
   const plan = planOf(creator, options)
   const inside = currentTransaction()
@@ -113,7 +136,7 @@ async function refreshMulti<T>(
     if (filled !== 'stored') await region.backend.delete(key)
     recordRead(region, key, value.entry, plan.expiration, false, inside)
   }
-  return keys.map((key) => renewed.get(key)?.value.entry.payload as T)
+  return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
 
 /** Creates a softly invalidated value again. `false`: the new value could not be stored, and the older one stays. */
@@ -143,8 +166,10 @@ function runOptions({ wait, signal }: CreateOptions<never>) {
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
-function readOptions(options: CreateOptions<never>, inside: Transaction | undefined) {
-  return { ...runOptions(options), accept: matchesSession, alone: !!inside }
+function readOptions(region: RegionState, options: CreateOptions<never>, inside: Transaction | undefined) {
+  const onStale = renewalOnDemand(region.calls ?? region)
+  const { onJoin } = region.counters
+  return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale, onJoin }
 }
 
 function asList(value: unknown): MaybePromise<readonly unknown[]> {

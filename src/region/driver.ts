@@ -1,7 +1,8 @@
 import type { Outcome, Write } from '../backend/backend.js'
-import type { CachedValue, Metadata } from '../backend/cached-value.js'
+import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
 import { mapAcquired } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
+import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import type { DogpileDriver, FillResult } from '../dogpile/types.js'
 import { longestFresh, physicalLifetime } from '../freshness/freshness.js'
@@ -57,10 +58,14 @@ function fill(
   const writes: Write<CachedValue>[] = []
   const withheld = fills.map((one) => {
     const [key, { entry, withheld: own }, token] = one
-    const wanted = own !== undefined || shouldCache === undefined || shouldCache(entry.payload as never, key)
+    const wanted =
+      own !== undefined ||
+      shouldCache === undefined ||
+      expectSync('`shouldCache`', shouldCache(entry.payload as never, key))
     const reason = wanted ? own : 'shouldCache said no'
     if (reason !== undefined) {
-      unstored(key, reason)
+      // NO_VALUE says that there is nothing to store, so nothing was kept out.
+      if (entry.payload !== NO_VALUE) unstored(key, reason)
       return ignoreRejection(withhold(region, one))
     }
     const fresh = longestFresh(entry.metadata, expiration, region.expiration)
@@ -82,16 +87,18 @@ function fill(
 }
 
 /** A value that is not stored may be shared only if nothing invalidated it during its creation. */
-async function withhold(region: RegionState, [key, { entry }, token]: Fill): Promise<FillResult> {
+async function withhold(region: RegionState, [key, { entry, isOwn }, token]: Fill): Promise<FillResult> {
   try {
-    if (!(await region.backend.release(key, token))) return 'lost'
+    const released = await region.backend.release(key, token)
+    if (isOwn) return 'own'
+    if (!released) return 'lost'
     // Without a snapshot an invalidation may have gone unseen: only callers that asked before the creation may have it.
     if (region.tracker !== undefined && entry.metadata.snapshot === undefined) return 'refused'
     return (await stillStands(region, key, entry.metadata)) === 'stored' ? 'withheld' : 'refused'
   } catch (error) {
     // The caller may still have the value that was created for it.
     report('failure', () => ({ where: 'release', key, error }))
-    return 'lost'
+    return isOwn ? 'own' : 'lost'
   }
 }
 

@@ -1,4 +1,4 @@
-import { isCachedValue } from '../backend/cached-value.js'
+import { isCachedValue, type Metadata } from '../backend/cached-value.js'
 import { namesOf } from '../ledger/snapshot.js'
 import { freshnessOf } from './serve.js'
 import type { RegionState } from './state.js'
@@ -39,9 +39,15 @@ export async function explain(region: RegionState, key: string): Promise<Explana
     case 'invalid':
       return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
     case 'stale': {
-      const late = Math.round(facts.age - expiresIn)
-      const reason = facts.age > expiresIn ? `expired ${late} ms ago` : `softly invalidated${names}`
-      return { ...facts, verdict: 'stale', reason }
+      return { ...facts, verdict: 'stale', reason: whyStale(found.metadata, facts.age, expiresIn, names) }
     }
   }
+}
+
+function whyStale(metadata: Metadata, age: number, expiresIn: number, names: string): string {
+  if (age > expiresIn) return `expired ${Math.round(age - expiresIn)} ms ago`
+  const isMarked = metadata.stale === true || names !== ''
+  return isMarked || age >= 0
+    ? `softly invalidated${names}`
+    : `created ${Math.round(-age)} ms in the future, by a clock that was ahead`
 }

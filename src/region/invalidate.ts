@@ -1,9 +1,8 @@
-import { stamp } from '../base/clock.js'
 import { runRenewal } from '../creation/renewal.js'
-import type { InvalidationReason } from '../events/event-source.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
-import { checkKey, checkKeys } from '../functions/keys.js'
+import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
+import type { InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
 import { checkMode, expectTracker } from './checks.js'
 import { markStale } from './mark-stale.js'
@@ -25,9 +24,9 @@ export function regionInvalidations(
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
   const { operation } = handle
-  const removeMany = (keys: readonly string[], cause?: InvalidationReason): Promise<void> =>
+  const removeMany = (given: readonly string[], cause?: InvalidationReason): Promise<void> =>
     operation((region) => {
-      checkKeys(keys)
+      const keys = listKeys(given)
       return events.around('key', keys, 'hard', cause, async () => {
         const [only] = keys
         if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
@@ -52,7 +51,7 @@ export function regionInvalidations(
         checkMode(mode)
         return events.around('region', [at.own], mode, cause, () =>
           at.invalidator !== undefined
-            ? at.invalidator.invalidate(mode, stamp(at.precise.now()))
+            ? at.invalidator.invalidate(mode, at.stamp(at.precise.now()))
             : at.tracker?.invalidate([at.own], mode),
         )
       }),
@@ -69,11 +68,11 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return runRenewal(at.calls ?? at, async (left) => {
+        return runRenewal(at.calls ?? at, async ({ left, onDemand }) => {
           await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
           // A creator that asks for its own renewal is that renewal.
           const others = left(at.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await at.calls?.repeat(others, renewing)
+          await at.calls?.repeat(others, renewing, onDemand)
         })
       }),
   }

@@ -26,7 +26,7 @@ async function tryToMark(region: RegionState, key: string): Promise<Outcome> {
     if (isCachedValue(found)) {
       const { payload, metadata } = found
       const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
-      const left = ttl && { ttl: Math.max(60_000, ttl - (precise.now() - metadata.createdAt)) }
+      const left = ttl && { ttl: Math.max(60_000, ttl - Math.max(0, precise.now() - metadata.createdAt)) }
       return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
     }
     // An entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer

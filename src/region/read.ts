@@ -1,9 +1,18 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { checkKey, checkKeys } from '../functions/keys.js'
-import { limitOf } from './checks.js'
-import { freshnessOf, isFreshHit, readOne, recordRead, serve, serveHit, whenRead } from './serve.js'
+import { checkKey, listKeys } from '../functions/keys.js'
+import { readLimits } from './checks.js'
+import {
+  countRead,
+  freshnessOf,
+  isFreshHit,
+  readOne,
+  recordRead,
+  serve,
+  serveHit,
+  whenRead,
+} from './serve.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { ReadOptions, Region, ValueMetadata } from './types.js'
 
@@ -16,19 +25,15 @@ export function regionReads<V>(
     get: (key, read) => get<V>(handle, key, read),
     has: async (key, read) => (await get<V>(handle, key, read)) !== NO_VALUE,
     peek: (key, read) => peek<V>(use(), key, read),
-    getMulti: (keys, read = {}) =>
+    getMulti: (given, read) =>
       operation((region) => {
-        checkKeys(keys)
-        const limit = limitOf(read.expirationTime)
+        const keys = listKeys(given)
+        const { limit, staleToo } = readLimits(read)
         return andThen(region.backend.getMulti(keys), (entries) =>
-          Promise.all(
-            entries.map((entry, i) =>
-              serve<V>(region, keys[i] as string, entry, limit, read.ignoreExpiration),
-            ),
-          ),
+          Promise.all(entries.map((entry, i) => serve<V>(region, keys[i] as string, entry, limit, staleToo))),
         )
       }),
-    getValueMetadata: (key, read = {}) => operation((region) => getValueMetadata<V>(region, key, read)),
+    getValueMetadata: (key, read) => operation((region) => getValueMetadata<V>(region, key, read)),
   }
 }
 
@@ -36,12 +41,10 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
   try {
     const region = use()
     checkKey(key)
-    const limit = limitOf(read?.expirationTime)
+    const { limit, staleToo } = readLimits(read)
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
-    return Promise.resolve(
-      whenRead(region, found, (entry) => serve<V>(region, key, entry, limit, read?.ignoreExpiration)),
-    )
+    return Promise.resolve(whenRead(region, found, (entry) => serve<V>(region, key, entry, limit, staleToo)))
   } catch (error) {
     return Promise.reject(error)
   }
@@ -49,12 +52,12 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
 
 function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoValue {
   checkKey(key)
+  const { limit, staleToo } = readLimits(read)
   const found = readOne(region, key)
-  const limit = limitOf(read?.expirationTime)
   if (isFreshHit(region, found, limit)) return serveHit<V>(region, key, found, limit)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)
-    : serve<V>(region, key, found, limit, read?.ignoreExpiration)
+    : serve<V>(region, key, found, limit, staleToo)
   if (!isPromise<V | NoValue>(result)) return result as V | NoValue
   void ignoreRejection(result)
   throw new CorralError(
@@ -66,14 +69,15 @@ function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoVa
 async function getValueMetadata<V>(
   region: RegionState,
   key: string,
-  read: ReadOptions,
+  read: ReadOptions | undefined,
 ): Promise<ValueMetadata<V> | undefined> {
   checkKey(key)
+  const { limit, staleToo } = readLimits(read)
   const found = await region.backend.get(key)
-  const limit = limitOf(read.expirationTime)
   const freshness = await freshnessOf(region, key, found, limit)
+  countRead(region, key, freshness)
   if (found === undefined || freshness === 'invalid') return undefined
-  if (freshness === 'stale' && read.ignoreExpiration !== true) return undefined
+  if (freshness === 'stale' && !staleToo) return undefined
   recordRead(region, key, found, limit, freshness === 'stale')
   const { payload, metadata } = found
   return { payload: payload as V, metadata, age: region.precise.now() - metadata.createdAt }

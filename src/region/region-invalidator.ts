@@ -9,18 +9,35 @@ export interface RegionInvalidator {
   judge(startedAt: number, key: string): MaybePromise<Freshness>
 }
 
+/** The time of the last invalidation of each mode. */
+export type InvalidationMarks = Record<InvalidationMode, number>
+
+export function noMarks(): InvalidationMarks {
+  return { hard: 0, soft: 0 }
+}
+
+/** The marks with the later of each; `former` ones that others hold too are raised. */
+export function marksAfter(former: InvalidationMarks | undefined, own: InvalidationMarks): InvalidationMarks {
+  if (former === undefined) return own
+  former.hard = Math.max(former.hard, own.hard)
+  former.soft = Math.max(former.soft, own.soft)
+  return former
+}
+
 /**
  * The invalidations of this process, for backends without a ledger. A hard mark and a soft one are kept apart: a soft
  * invalidation never revives a hard-invalidated value.
  */
 export function localInvalidation(): RegionInvalidator {
-  let hard = 0
-  let soft = 0
+  return invalidationBy(noMarks())
+}
+
+/** An invalidator over marks that several regions may share. */
+export function invalidationBy(marks: InvalidationMarks): RegionInvalidator {
   return {
     invalidate(mode, at) {
-      if (mode === 'hard') hard = at
-      else soft = at
+      marks[mode] = at
     },
-    judge: (startedAt) => (startedAt <= hard ? 'invalid' : startedAt <= soft ? 'stale' : 'fresh'),
+    judge: (startedAt) => (startedAt <= marks.hard ? 'invalid' : startedAt <= marks.soft ? 'stale' : 'fresh'),
   }
 }

@@ -1,19 +1,20 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { attempt, ignoreRejection } from '../base/maybe-promise.js'
 import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
-import { checkRegionOptions, configureRegion, identify } from './configure.js'
+import { checkRegionOptions, configureRegion } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
 import { regionReads } from './read.js'
 import { fromSettings } from './settings-reader.js'
-import { type RegionHandle, regionHandle, titleOf } from './state.js'
+import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
+import type { StatsKeeper } from './stats.js'
+import { closeUnused, identify } from './stores.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -32,27 +33,19 @@ import { regionWrites } from './write.js'
  */
 export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
   checkRegionOptions(options)
-  const identity = identify(options.name)
+  const identity = identify(options.name, options.keyspace)
   const events = invalidationEvents(options.name)
   const handle = regionHandle(options.name)
-
   const reads = regionReads<V>(handle)
-  const { refreshMulti, renew, ...creations } = regionCreations<V>(handle)
+  const { getOrCreate, getOrCreateMulti } = regionCreations<V>(handle)
   const operations = {
     ...reads,
-    ...creations,
+    getOrCreate,
+    getOrCreateMulti,
     ...regionWrites<V>(handle),
     ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
   }
-  const store: FunctionStore<V> = {
-    ...operations,
-    refreshMulti,
-    renew,
-    recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
-  }
-  const { functionKeyGenerator: keys = functionKeyGenerator } = options
-  const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
 
   const region: Region<V> = {
     name: options.name,
@@ -68,19 +61,27 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     },
     configure(more) {
       expectReplacing(handle, more)
-      releaseFormer(handle.replace(configureRegion(identity, options, more)))
+      const former = handle.replace(configureRegion(identity, options, more))
+      // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
+      former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
       return region
     },
     configureFromConfig(settings, prefix) {
       const { buildBackend, ...more } = fromSettings(settings, prefix)
       // Before the backend is built: a second connection must not be left open.
       expectReplacing(handle, more)
-      return configureBuilt(region, { ...more, backend: buildBackend() })
+      const backend = buildBackend()
+      try {
+        return region.configure({ ...more, backend })
+      } catch (error) {
+        closeUnused(backend)
+        throw error
+      }
     },
     ...operations,
+    stats: identity.stats.stats,
     on: events.on,
-    cacheOnArguments: (cache) => makeCacheOnArguments<V>(store, cache, keys),
-    cacheMultiOnArguments: (cache) => makeCacheMultiOnArguments<V>(store, cache, multiKeys),
+    ...regionFunctions<V>(options, functionStores<V>(handle, operations, identity.stats)),
     async close() {
       await handle.replace()?.release()
     },
@@ -91,18 +92,36 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   return region
 }
 
-/** Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported. */
-function releaseFormer(former: ReturnType<RegionHandle['replace']>): void {
-  former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
+/** The region as the cached functions of a namespace use it: their calls are counted apart. */
+function functionStores<V>(
+  handle: RegionHandle,
+  operations: Pick<Region<V>, 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
+  stats: StatsKeeper,
+): (namespace: string | undefined) => FunctionStore<V> {
+  return (namespace) => {
+    const counting = countingApart(handle, stats.of(namespace))
+    return {
+      ...operations,
+      home: operations,
+      ...regionReads<V>(counting),
+      ...regionCreations<V>(counting),
+      recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
+    }
+  }
 }
 
-/** Configures a region with a backend that no other region has: it is closed if it is refused. */
-function configureBuilt<V>(region: Region<V>, options: ConfigureOptions): Region<V> {
-  try {
-    return region.configure(options)
-  } catch (error) {
-    void ignoreRejection(attempt(() => options.backend.close()))
-    throw error
+/** The operations that cache functions. */
+function regionFunctions<V>(
+  options: RegionOptions,
+  storeOf: (namespace: string | undefined) => FunctionStore<V>,
+): Pick<Region<V>, 'cacheOnArguments' | 'cacheMultiOnArguments'> {
+  const { functionKeyGenerator: keys = functionKeyGenerator } = options
+  const { functionMultiKeyGenerator: multiKeys = functionMultiKeyGenerator } = options
+  return {
+    cacheOnArguments: (...given: readonly unknown[]) =>
+      makeCacheOnArguments<V>(storeOf, keys, given) as never,
+    cacheMultiOnArguments: (...given: readonly unknown[]) =>
+      makeCacheMultiOnArguments<V>(storeOf, multiKeys, given) as never,
   }
 }
 
@@ -115,8 +134,18 @@ function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions
 }
 
 /** The operations that only ask. */
-function regionQuestions({ operation }: RegionHandle): Pick<Region, 'asOf' | 'explain' | 'keyIsLocked'> {
+function regionQuestions({
+  operation,
+}: RegionHandle): Pick<Region, 'ready' | 'asOf' | 'explain' | 'keyIsLocked'> {
   return {
+    ready: () =>
+      operation(({ backend }) => backend.ping()).then(
+        () => true,
+        (error: unknown) => {
+          report('failure', () => ({ where: 'ready', error }))
+          return false
+        },
+      ),
     asOf: () => operation((region) => expectTracker(region).asOf([region.own])),
     explain: (key) =>
       operation((region) => {

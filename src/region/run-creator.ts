@@ -1,16 +1,19 @@
 import { type Metadata, NO_VALUE } from '../backend/cached-value.js'
 import type { Granted } from '../backend/lease.js'
-import { stamp } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
+import { beginTracked } from '../creation/outside.js'
+import { onKeepForCaller } from '../creation/own-result.js'
 import { currentScope, runCollecting } from '../creation/scope.js'
 import type { Creation } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
+import { refuseReadOnce } from './read-once.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
 /** The facts that a running creator leaves behind beside its values. */
@@ -19,8 +22,12 @@ interface CreationRecord {
   readonly collector: DependencyCollector | undefined
   /** Names that the creator declared for single keys. */
   readonly namesOfKeys: Map<string, readonly string[]>
+  /** The own lifetime of all keys, in ms, and those of single keys. */
   expiresIn: number | undefined
+  expiresInOf: Map<string, number> | undefined
   untracked: boolean
+  /** Why the values are for the caller that leads the creation alone. */
+  own: string | undefined
 }
 
 /** Runs the creator as of a time that was taken before, and builds the entries of its values. */
@@ -31,15 +38,18 @@ export async function runCreator(
   signal: AbortSignal,
   leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<Created[]> {
-  const { precise, tracker } = region
+  const { precise, tracker, counters } = region
   const asOf = earliestOf(leases) ?? (await tracker?.asOf([region.own]))
   const record: CreationRecord = {
-    startedAt: stamp(precise.now()),
+    startedAt: region.stamp(precise.now()),
     collector: asOf && collectDependencies(asOf, [region.own]),
     namesOfKeys: new Map(),
+    expiresInOf: undefined,
     expiresIn: undefined,
     untracked: false,
+    own: undefined,
   }
+  const endTracked = tracker?.tracksDependencies === true ? beginTracked(keys) : undefined
   const began = performance.now()
   let failure: { readonly error: unknown } | undefined
   try {
@@ -49,10 +59,16 @@ export async function runCreator(
     failure = { error }
     throw error
   } finally {
+    endTracked?.()
+    const milliseconds = performance.now() - began
+    counters.creations++
+    counters.creationMilliseconds += milliseconds
+    if (failure !== undefined) counters.failedCreations++
     report('create', () => ({
       region: region.name,
+      ...(counters.namespace !== undefined && { namespace: counters.namespace }),
       keys,
-      milliseconds: performance.now() - began,
+      milliseconds,
       outcome: failure === undefined ? 'made' : 'failed',
       ...failure,
     }))
@@ -77,26 +93,32 @@ function creationOf(
   record: CreationRecord,
 ): Creation {
   let known: ReadonlySet<string> | undefined
-  return {
+  const expectKey = (key: string): string => {
+    if ((known ??= new Set(keys)).has(key)) return key
+    throw new CorralError(
+      'ERR_KEY',
+      `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
+    )
+  }
+  const creation: Creation = {
     key: keys[0] as string,
     keys,
     startedAt: record.startedAt,
     signal,
-    expireIn(duration) {
-      record.expiresIn = milliseconds(duration, 'expireIn')
+    expireIn(duration, key) {
+      const ms = milliseconds(duration, 'expireIn')
+      if (key === undefined) record.expiresIn = ms
+      else (record.expiresInOf ??= new Map()).set(expectKey(key), ms)
     },
     dependsOn(key, names) {
       const list = listNames(names, false)
       refuseVersions(list)
       if (tracker?.tracksDependencies !== true) throw notTracked(key)
-      if (!(known ??= new Set(keys)).has(key))
-        throw new CorralError(
-          'ERR_KEY',
-          `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
-        )
+      expectKey(key)
       record.namesOfKeys.set(key, [...(record.namesOfKeys.get(key) ?? []), ...list])
     },
   }
+  return onKeepForCaller(creation, (reason) => (record.own = reason))
 }
 
 async function callCreator(
@@ -112,7 +134,17 @@ async function callCreator(
   const values = await (scope === undefined
     ? run()
     : runCollecting(scope, collector, () => (record.untracked = true), run))
-  if (Array.isArray(values) && values.length === keys.length) return values
+  if (Array.isArray(values) && values.length === keys.length) {
+    for (const [i, key] of keys.entries()) {
+      if (!(i in values))
+        throw new CorralError(
+          'ERR_BATCH_LENGTH',
+          `Expected the creator to return a value for each key, got a hole at ${i}, for '${key}'. Answer NO_VALUE for a key that has none.`,
+        )
+      refuseReadOnce(values[i], key)
+    }
+    return values
+  }
   throw new CorralError(
     'ERR_BATCH_LENGTH',
     `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
@@ -121,34 +153,45 @@ async function callCreator(
   )
 }
 
+/** A value that was created to last shorter than the region's values says so: other readers do not know the wish. */
+function shorterOf(wish: number | undefined, regional: number): number | undefined {
+  return wish !== undefined && wish < regional ? wish : undefined
+}
+
 function entriesOf(
   region: RegionState,
   plan: CreationPlan,
   keys: readonly string[],
   values: readonly unknown[],
-  { startedAt, collector, namesOfKeys, expiresIn, untracked }: CreationRecord,
+  { startedAt, collector, namesOfKeys, expiresIn, expiresInOf, untracked, own: kept }: CreationRecord,
 ): Created[] {
   const createdAt = region.precise.now()
   const together = collector?.snapshot()
   const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
-  const limit = expiresIn ?? plan.expiration ?? region.expiration
-  // A value lives no longer than its parts; created from a stale part it is stale at once.
-  const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : expiresIn
   const common: Metadata = {
     startedAt,
     createdAt,
-    ...(shortened !== undefined && { expiresIn: shortened }),
     ...(until <= createdAt && { stale: true }),
     ...(untracked && { untracked }),
   }
+  const metadataOf = (own: number | undefined): Metadata => {
+    const limit = own ?? plan.expiration ?? region.expiration
+    // A value lives no longer than its parts; created from a stale part it is stale at once.
+    const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : own
+    return shortened === undefined ? common : { ...common, expiresIn: shortened }
+  }
+  const shared = metadataOf(expiresIn ?? shorterOf(plan.expiration, region.expiration))
   return values.map((payload, i): Created => {
-    const own = namesOfKeys.get(keys[i] as string)
+    // Names that were collected may be those of another value. Without a snapshot no creation around is stored.
+    if (kept !== undefined) return { entry: { payload, metadata: common }, withheld: kept, isOwn: true }
+    const key = keys[i] as string
+    const lifetime = expiresInOf?.get(key)
+    const timed = lifetime === undefined ? shared : metadataOf(lifetime)
+    const own = namesOfKeys.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
     const metadata =
-      collected !== undefined && 'snapshot' in collected
-        ? { ...common, snapshot: collected.snapshot }
-        : common
-    const withheld = payload === NO_VALUE ? 'the creator answered NO_VALUE' : collected?.unstorable
+      collected !== undefined && 'snapshot' in collected ? { ...timed, snapshot: collected.snapshot } : timed
+    const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
     return { entry: { payload, metadata }, withheld }
   })
 }

@@ -1,5 +1,5 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
-import { type CachedValue, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -12,6 +12,7 @@ import type { Freshness } from '../ledger/ledger.js'
 import type { Created, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
+type ReadResult = (typeof RESULTS)[Freshness]
 const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
@@ -26,14 +27,25 @@ export function readOne({ chain }: RegionState, key: string): MaybePromise<Cache
 
 /** Continues with the result of `readOne`. */
 export function whenRead<R>(
-  { chain }: RegionState,
+  { chain, calling }: RegionState,
   found: MaybePromise<CachedValue | undefined>,
   next: (entry: CachedValue | undefined) => MaybePromise<R>,
 ): MaybePromise<R> {
-  if (!isPromise(found)) return next(found)
-  return found.then(next, (error) => {
-    throw backendError(chain.name, error)
-  })
+  if (!isPromise(found)) return calling.count(next(found))
+  calling.begin()
+  return found.then(
+    (entry) => {
+      try {
+        return calling.count(next(entry))
+      } finally {
+        calling.end()
+      }
+    },
+    (error) => {
+      calling.end()
+      throw backendError(chain.name, error)
+    },
+  )
 }
 
 /** Whether an entry may be served without asking further, as nearly every hit may. */
@@ -45,9 +57,9 @@ export function isFreshHit(
   const metadata = (found as CachedValue | null | undefined)?.metadata
   if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
   const limit = expiration ?? metadata.expiresIn ?? region.expiration
-  return limit === Number.POSITIVE_INFINITY
-    ? typeof metadata.createdAt === 'number'
-    : region.clock.now() - metadata.createdAt <= limit
+  if (limit === Number.POSITIVE_INFINITY) return typeof metadata.createdAt === 'number'
+  const age = region.clock.now() - metadata.createdAt
+  return age >= 0 && age <= limit
 }
 
 /** The payload of a fresh hit. */
@@ -57,9 +69,23 @@ export function serveHit<T>(
   entry: CachedValue,
   limit: number | undefined,
 ): T {
-  if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: 'hit' })
+  region.counters.hits++
+  if (reads.hasSubscribers) publishRead(region, key, 'hit')
   recordRead(region, key, entry, limit, false)
   return entry.payload as T
+}
+
+/** Counts and reports the result of a read. */
+export function countRead(region: RegionState, key: string, freshness: Freshness): void {
+  const { counters } = region
+  if (freshness === 'fresh') counters.hits++
+  else if (freshness === 'stale') counters.stale++
+  else counters.misses++
+  if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness])
+}
+
+function publishRead({ name, counters: { namespace } }: RegionState, key: string, result: ReadResult): void {
+  reads.publish({ region: name, ...(namespace !== undefined && { namespace }), key, result })
 }
 
 /** The payload of an entry, if it is fresh enough. */
@@ -71,7 +97,7 @@ export function serve<V>(
   staleToo = false,
 ): MaybePromise<V | NoValue> {
   return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
-    if (reads.hasSubscribers) reads.publish({ region: region.name, key, result: RESULTS[freshness] })
+    countRead(region, key, freshness)
     if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
     recordRead(region, key, found as CachedValue, expiration, freshness === 'stale')
     return (found as CachedValue).payload as V
@@ -92,11 +118,17 @@ export function freshnessOf(
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'invalid'
   }
-  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), region.clock.now())
+  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), nowFor(region, metadata))
   if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
   return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
     verdict === 'fresh' && stale ? 'stale' : verdict,
   )
+}
+
+/** The time at which to judge an entry. The clock of hits may stand behind the moment at which the entry was created. */
+function nowFor({ clock, precise }: RegionState, { createdAt }: Metadata): number {
+  const now = clock.now()
+  return now < createdAt ? precise.now() : now
 }
 
 /** A stored entry in the dogpile's terms. */
@@ -139,6 +171,11 @@ export function recordRead(
   }
   collector.inherit(snapshot, tracks, inside)
   collector.limitLifetime(stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration))
+}
+
+/** The payload for a caller that shares a creation. A store that copies its values gives each caller a copy there too. */
+export function sharedPayload<T>({ backend }: RegionState, { entry }: Created): T {
+  return (backend.copyOut === undefined ? entry : backend.copyOut(entry)).payload as T
 }
 
 /** Whether a caller may have an entry that another caller created or found: its session may know another version. */

@@ -7,12 +7,16 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
 import type { Creation } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
+import type { CallsUnderWay } from './calls.js'
 import type { RegionInvalidator } from './region-invalidator.js'
+import type { Counters } from './stats.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
 export interface Created {
   readonly entry: CachedValue
   readonly withheld?: string | undefined
+  /** The value does not belong under its key: only the caller that led the creation gets it. */
+  readonly isOwn?: boolean | undefined
 }
 
 /** A validated order to create. */
@@ -40,8 +44,14 @@ export interface RegionState {
   readonly clock: Clock
   /** For stamps. */
   readonly precise: Clock
+  /** The stamp of work that starts now. */
+  readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
+  /** The calls under way of all regions over the same backend. */
+  readonly calling: CallsUnderWay
+  /** Counts the reads and creations of the caller. */
+  readonly counters: Counters
   /** The promises that the backend keeps the region from making, in plain words. */
   readonly limits: readonly string[]
   /** Calls off background renewals; closes the backend if no other region uses it. */
@@ -82,12 +92,36 @@ export function regionHandle(name: string | undefined): RegionHandle {
       return state
     },
     use,
-    operation: (work) => attempt(() => work(use())),
+    operation: (work) =>
+      attempt(() => {
+        const region = use()
+        return region.calling.count(work(region))
+      }),
     replace(next) {
       const former = state
       state = next
       closed = next === undefined
       return former
     },
+  }
+}
+
+/** The same region for the cached functions of a namespace, whose calls are counted apart. */
+export function countingApart(handle: RegionHandle, counters: Counters): RegionHandle {
+  let base: RegionState | undefined
+  let own: RegionState | undefined
+  const use = (): RegionState => {
+    const state = handle.use()
+    if (state === base && own !== undefined) return own
+    base = state
+    return (own = { ...state, counters })
+  }
+  return {
+    get state() {
+      return handle.state
+    },
+    use,
+    operation: (work) => handle.operation(() => work(use())),
+    replace: handle.replace,
   }
 }

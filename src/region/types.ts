@@ -2,22 +2,28 @@ import type { Backend, LeaseReach, Outcome } from '../backend/backend.js'
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
+import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { AsyncCreationRunner } from '../dogpile/runner.js'
 import type { Listener } from '../events/emitter.js'
-import type { InvalidationReason } from '../events/event-source.js'
 import type { RegionEvents } from '../events/invalidation-events.js'
 import type { FunctionKeyGenerator, FunctionMultiKeyGenerator } from '../functions/keys.js'
 import type {
-  CacheMapOnArguments,
+  CachedFunctionOf,
+  CachedMultiFunctionOf,
   CacheMultiOnArguments,
   CacheMultiOptions,
   CacheOnArguments,
   CacheOptions,
+  Known,
+  MultiFunction,
+  MultiOptionsOf,
+  OptionsOf,
 } from '../functions/types.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
+import type { RegionStats } from './stats.js'
 
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
@@ -44,8 +50,16 @@ export interface ConfigureOptions {
 }
 
 export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceExistingBackend'>> {
-  /** Tells the region from others over the same ledger; required where the ledger is shared between processes. */
+  /**
+   * Tells the region from others: over one store, regions of different names share no entries, in one process and across
+   * processes. Required where several regions use one store, or processes share its ledger.
+   */
   readonly name?: string
+  /**
+   * The text before the region's keys in the store. Regions with one keyspace share their entries, and their invalidations.
+   * @default the name
+   */
+  readonly keyspace?: string
   readonly functionKeyGenerator?: FunctionKeyGenerator
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
 }
@@ -168,14 +182,33 @@ export interface Region<V = unknown> {
   /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>
 
+  /**
+   * Whether the store can be reached, for a readiness probe. Never rejects: the failure is reported on `corral:failure`.
+   * `false` also before the region is configured and after it was closed.
+   */
+  ready(): Promise<boolean>
+  /** Counts of reads and creations in this process, in all and for each namespace. Hits cost an increment. */
+  stats(): RegionStats
+
   /** Whether a creator of the key runs. Takes no lock. */
   keyIsLocked(key: string): Promise<boolean>
 
-  /** Caches a function by its arguments; also a standard method decorator. May be used before the region is configured. */
-  cacheOnArguments(options: CacheOptions): CacheOnArguments<V>
+  /** Caches a function by its arguments. May be used before the region is configured. */
+  cacheOnArguments<F extends (...args: never[]) => MaybePromise<V>>(
+    fn: F,
+    options: OptionsOf<F>,
+  ): CachedFunctionOf<F>
+  /** The same in two steps; the result is also a method decorator, standard or legacy. */
+  cacheOnArguments<const O extends CacheOptions>(options: O & Known<O, CacheOptions>): CacheOnArguments<V, O>
   /** Caches a function of many ids, calling it only with those that are missing. */
-  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap: true }): CacheMapOnArguments<V>
-  cacheMultiOnArguments(options: CacheMultiOptions & { readonly asMap?: false }): CacheMultiOnArguments<V>
+  cacheMultiOnArguments<F extends MultiFunction<V>>(
+    fn: F,
+    options: MultiOptionsOf<F>,
+  ): CachedMultiFunctionOf<F>
+  /** The same in two steps. */
+  cacheMultiOnArguments<const O extends CacheMultiOptions>(
+    options: O & Known<O, CacheMultiOptions>,
+  ): CacheMultiOnArguments<V, O>
 
   /** Calls off background renewals; the last region over a backend closes it. Idempotent. */
   close(): Promise<void>

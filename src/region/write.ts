@@ -1,7 +1,6 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import type { CachedValue, Metadata } from '../backend/cached-value.js'
-import { stamp } from '../base/clock.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { physicalLifetime } from '../freshness/freshness.js'
@@ -29,10 +28,15 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
         return values.map(() => 'refused' as const)
       }
       const { tracker } = region
-      const asOf = set.asOf ?? (await tracker?.asOf([region.own]))
+      const now = set.asOf ?? tracker?.asOf([region.own])
+      const drafts = values.map(([key, payload]) => [key, draftOf(payload)] as const)
+      // A wait comes before the values are encoded, and the caller may use them again.
+      if (isPromise(now) || set.asOf !== undefined)
+        for (const [, draft] of drafts) region.backend.capture?.(draft as CachedValue)
+      const asOf = await now
       const createdAt = region.precise.now()
       const metadata: Metadata = {
-        startedAt: stamp(createdAt),
+        startedAt: region.stamp(createdAt),
         createdAt,
         ...(expiresIn !== undefined && { expiresIn }),
         ...(asOf !== undefined && {
@@ -46,8 +50,8 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
         }),
       }
       const life = physicalLifetime(expiresIn ?? region.expiration)
-      const writes = values.map(
-        ([key, payload]) => [key, { payload, metadata } as CachedValue, life] as const,
+      const writes = drafts.map(
+        ([key, draft]) => [key, Object.assign(draft, { metadata }) as CachedValue, life] as const,
       )
       const outcomes = await writeAll(region, writes)
       region.dogpile.detach(values.map(([key]) => key))
@@ -55,6 +59,11 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
     })
 
   return { set: async (key, value, set) => (await setMulti([[key, value]], set))[0] ?? 'lost', setMulti }
+}
+
+/** An entry whose metadata is still to come. It stays one object, by which the chain knows the payload that it captured. */
+function draftOf(payload: unknown): Pick<CachedValue, 'payload'> & { metadata?: Metadata } {
+  return { payload }
 }
 
 export function writeAll(

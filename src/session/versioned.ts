@@ -1,20 +1,24 @@
 import type { NoValue } from '../backend/cached-value.js'
-import type { Arguments } from '../base/any-function.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { type Duration, expectDuration } from '../base/duration.js'
 import { andThen, attempt, type MaybePromise } from '../base/maybe-promise.js'
 import {
   checkOptions,
+  expectBoolean,
   expectFunction,
   expectInteger,
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
+import { countsArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
+import { expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
-import { dress } from '../functions/members.js'
-import type { CachedFunction, CacheOptions } from '../functions/types.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import { dress, reasonOf } from '../functions/members.js'
+import { claimNamespace, type Declaring } from '../functions/namespaces.js'
+import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
 import type { Region } from '../region/types.js'
 import { partsOf, textOfParts } from '../versions/version.js'
@@ -41,21 +45,28 @@ import { boundedRegion } from './bounded-region.js'
  * }
  * ```
  */
-export interface VersionedOptions<A extends readonly unknown[], V = unknown> extends CheckOptions {
+export interface VersionedOptions<A extends readonly unknown[], V = unknown, T = never> extends CheckOptions {
   /** Returns, cheaply, the version that the result for these arguments would have now. */
   readonly version: (...args: A) => MaybePromise<Version>
   /** Tells this function's entries from others'. */
   readonly namespace: string
+  /** Says that another function of the region has the same namespace on purpose. @default false */
+  readonly sharesNamespace?: boolean
   /** Where results are kept, over any backend. @default a store in this process for `maxSize` results */
   readonly region?: Region<V>
   /** How many results to keep in this process, of all arguments and versions; with a `region` its backend says so. @default 1000 */
   readonly maxSize?: number
-  /** How long a result of an unchanged version is fresh, from its creation. @default '1h' */
-  readonly expirationTime?: Duration
+  /**
+   * How long a result of an unchanged version is fresh, from its creation. A function of the arguments, or `{ ofResult }`,
+   * is called once for each entry. @default '1h'
+   */
+  readonly expirationTime?: Duration | ((...args: A) => Duration | undefined) | ResultLifetime<T, A>
   /** Makes the keys; it sees the arguments without the version. */
   readonly functionKeyGenerator?: FunctionKeyGenerator
+  /** Whether `f()` and `f(undefined)` have different keys. @default as for `region.cacheOnArguments` */
+  readonly exactArity?: boolean
   /** Whether to store the function's result. */
-  readonly shouldCache?: (value: never, key: string) => boolean
+  readonly shouldCache?: (value: T, key: string) => boolean
   /** How long to wait for another caller's creation. @default the region's */
   readonly wait?: Duration
 }
@@ -74,8 +85,10 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown> ext
  */
 export interface VersionedFunction<A extends readonly unknown[], T> {
   (...args: A): Promise<T>
-  /** The function that was wrapped. */
+  /** The function that was passed. */
   readonly original: (...args: A) => MaybePromise<T>
+  /** The same function and members, with options for this call: `fn.with({ signal })(...args)`. */
+  with(options: CallOptions<T>): VersionedFunction<A, T>
   /** The version that a call would have now: in a session the one that it knows. */
   version(...args: A): Promise<string>
   /** The key of a version's result. */
@@ -116,8 +129,11 @@ export interface InvalidateVersions<A extends readonly unknown[]> {
  * export const page = cached(async (id: string) => `the page of ${id}`)
  * ```
  */
-export type Versioned<A extends readonly unknown[], V> = <B extends readonly unknown[], T extends V>(
-  fn: ((...args: B) => MaybePromise<T>) & VersionFits<A, B>,
+export type Versioned<A extends readonly unknown[], V, R = never> = <
+  B extends readonly unknown[],
+  T extends V,
+>(
+  fn: ((...args: B) => MaybePromise<T>) & VersionFits<A, B> & ResultFits<R, T>,
 ) => VersionedFunction<B, T>
 
 type VersionFits<A extends readonly unknown[], B extends readonly unknown[]> = ((
@@ -126,14 +142,23 @@ type VersionFits<A extends readonly unknown[], B extends readonly unknown[]> = (
   ? unknown
   : { readonly 'version() cannot take the arguments of this function': B }
 
+/** `R` is the result that the options expect; `never` if they expect none. */
+type ResultFits<R, T> = [R] extends [never]
+  ? unknown
+  : T extends R
+    ? unknown
+    : { readonly 'the options cannot take the result of this function': T }
+
 const OPTIONS: Readonly<Record<string, OptionCheck>> = {
   ...VERSION_OPTIONS,
   version: expectFunction,
   // Checked by checkNamespace(), which has a code of its own.
   namespace: () => {},
+  sharesNamespace: expectBoolean,
   region: expectRegion,
   maxSize: (value, subject) => expectInteger(value, subject),
-  expirationTime: expectDuration,
+  expirationTime: expectLifetime,
+  exactArity: expectBoolean,
   functionKeyGenerator: expectFunction,
   shouldCache: expectFunction,
   wait: expectDuration,
@@ -147,16 +172,28 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
  * import { versioned } from 'corral/session'
  *
  * const updatedAt = new Map([['tea', 1]])
- * const page = versioned({ namespace: 'page', version: (id: string) => updatedAt.get(id) })(
- *   async (id: string) => `the page of ${id}`,
- * )
+ * const page = versioned(async (id: string) => `the page of ${id}`, {
+ *   namespace: 'page',
+ *   version: (id) => updatedAt.get(id),
+ * })
  * await page('tea')
  * ```
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option, `ERR_NAMESPACE` without a namespace.
  */
-export function versioned<A extends readonly unknown[], V = unknown>(
-  options: VersionedOptions<A, V>,
-): Versioned<A, V> {
+export function versioned<F extends (...args: never[]) => MaybePromise<V>, V = unknown>(
+  fn: F,
+  options: VersionedOptions<Parameters<F>, V, Awaited<ReturnType<F>>>,
+): VersionedFunction<Parameters<F>, Awaited<ReturnType<F>>>
+export function versioned<A extends readonly unknown[], V = unknown, R = never>(
+  options: VersionedOptions<A, V, R>,
+): Versioned<A, V, R>
+export function versioned(...given: Arguments): unknown {
+  const [fn, options] = typeof given[0] === 'function' ? given : [undefined, given[0]]
+  const wrap = versionedBy(options as Options, fn === undefined ? undefined : { called: versioned })
+  return fn === undefined ? wrap : wrap(fn as Wrapped)
+}
+
+function versionedBy(options: Options, by?: Declaring): (fn: Wrapped) => unknown {
   checkOptions(options, 'versioned()', OPTIONS)
   const { version, region, maxSize } = options
   const namespace = checkNamespace(options.namespace)
@@ -167,14 +204,16 @@ export function versioned<A extends readonly unknown[], V = unknown>(
     )
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
-  return ((fn: Wrapped) => {
+  const declare = (fn: Wrapped) => {
     expectFunction(fn, '`fn` of versioned()')
-    return versionedFunction(options as unknown as Options, fn, check, home)
-  }) as Versioned<A, V>
+    claimNamespace(home, namespace, fn, options.sharesNamespace, by ?? { called: declare as AnyFunction })
+    return versionedFunction(options, fn, check, home)
+  }
+  return declare
 }
 
 type Wrapped = (...args: Arguments) => MaybePromise<unknown>
-type Options = VersionedOptions<Arguments>
+type Options = VersionedOptions<Arguments, unknown, unknown>
 
 function versionedFunction(
   options: Options,
@@ -183,12 +222,12 @@ function versionedFunction(
   home: Region,
 ): VersionedFunction<Arguments, unknown> {
   const { namespace, version, functionKeyGenerator: generator = functionKeyGenerator } = options
-  const keyOf = generator(namespace, fn)
+  const keyOf = generator(namespace, fn, { exactArity: options.exactArity ?? countsArguments(fn) })
   const groupOf = (args: Arguments) => name('versioned', [text('key', keyOf(...args))])
   const ask = (args: Arguments) => () => version(...args)
   const current = (args: Arguments) => check.current(keyOf(...args), ask(args))
   const handUp = handingUp(namespace, (argsText) => current(partsOf(argsText)))
-  const inner = storedByVersion(options, fn, home, keyOf, groupOf)
+  const stored = storedByVersion(options, fn, home, keyOf, groupOf)
 
   const withVersion =
     <R>(
@@ -202,21 +241,27 @@ function versionedFunction(
           return work(token, ...args)
         }),
       )
-  const invalidate = async (mode: InvalidationMode, args: Arguments): Promise<void> => {
+  const invalidate = async (mode: InvalidationMode, args: Arguments, reason?: InvalidationReason) => {
     check.forget(keyOf(...args))
-    await home.invalidateDependencies(groupOf(args), mode)
+    await home.invalidateDependencies(groupOf(args), mode, reason)
   }
   const renewed = (args: Arguments) => check.renewed(keyOf(...args), ask(args))
-  return dress(withVersion(current, inner), fn, {
-    original: (...args: Arguments) => fn(...args),
-    version: async (...args: Arguments) => current(args),
-    key: inner.key,
-    get: withVersion(current, inner.get),
-    refresh: withVersion(renewed, inner.refresh),
-    invalidate: Object.assign((...args: Arguments) => invalidate('hard', args), {
-      soft: (...args: Arguments) => invalidate('soft', args),
-    }),
-  })
+  const membersOf = (
+    inner: typeof stored,
+    reason?: InvalidationReason,
+  ): VersionedFunction<Arguments, unknown> =>
+    dress(withVersion(current, inner), fn, {
+      original: fn,
+      with: (more: CallOptions<unknown>) => membersOf(inner.with(more), reasonOf(more) ?? reason),
+      version: async (...args: Arguments) => current(args),
+      key: inner.key,
+      get: withVersion(current, inner.get),
+      refresh: withVersion(renewed, inner.refresh),
+      invalidate: Object.assign((...args: Arguments) => invalidate('hard', args, reason), {
+        soft: (...args: Arguments) => invalidate('soft', args, reason),
+      }),
+    })
+  return membersOf(stored)
 }
 
 /** Hands a version up to the entries that are created from a result: they rest on it too, wherever they are read. */
@@ -241,21 +286,35 @@ function handingUp(namespace: string, present: (argsText: string) => MaybePromis
 
 /** The function as one of a version and its arguments, cached in the region. */
 function storedByVersion(
-  { expirationTime = '1h', wait, shouldCache }: Options,
+  { namespace, expirationTime = '1h', wait, shouldCache }: Options,
   fn: Wrapped,
   home: Region,
   keyOf: (...args: Arguments) => string,
   groupOf: (args: Arguments) => string,
 ): CachedFunction<[token: unknown, ...args: Arguments], unknown> {
-  return home.cacheOnArguments({
+  const byVersion = (_token: unknown, ...args: Arguments) => {
+    // Known to all versions, so that one invalidation reaches the results of every session.
+    currentScope()?.collector?.add([groupOf(args)])
+    return fn(...args)
+  }
+  return home.cacheOnArguments(byVersion, {
+    // For statistics: the keys have it already.
+    namespace,
     functionKeyGenerator:
       () =>
       (token, ...args) =>
         `${keyOf(...args)}@${JSON.stringify(token)}`,
-    ...({ expirationTime, wait, shouldCache } as CacheOptions),
-  })((_token: unknown, ...args: Arguments) => {
-    // Known to all versions, so that one invalidation reaches the results of every session.
-    currentScope()?.collector?.add([groupOf(args)])
-    return fn(...args)
+    expirationTime: withoutToken(expirationTime),
+    ...({ wait, shouldCache } as Pick<CacheOptions<Arguments, unknown>, 'wait' | 'shouldCache'>),
   })
+}
+
+/** The lifetime as a function of the version and the arguments. */
+function withoutToken(
+  given: NonNullable<Options['expirationTime']>,
+): NonNullable<CacheOptions<[token: unknown, ...args: Arguments], unknown>['expirationTime']> {
+  if (typeof given === 'function') return (_, ...args) => given(...args)
+  if (typeof given !== 'object') return given
+  const { ofResult } = given
+  return { ofResult: (result, _, ...args) => ofResult(result, ...args) }
 }

@@ -1,15 +1,10 @@
 import type { Backend } from '../backend/backend.js'
-import type { CachedValue } from '../backend/cached-value.js'
 import { durationSetting } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
-import { wrap } from '../chain/wrap.js'
+import { processGlobal } from '../base/process-global.js'
 import { type ReadSettings, readSettingsWith } from '../region/settings-reader.js'
-
-/** How a setting's text is read. `list` splits at commas. */
-export type SettingKind = 'string' | 'number' | 'integer' | 'boolean' | 'duration' | 'list'
-type SettingValue = string | number | boolean | readonly string[]
-export type Settings = Readonly<Record<string, SettingValue>>
+import { buildChain, type SettingKind, type Settings, type SettingValue } from './chain.js'
 
 interface Registered<T> {
   readonly make: (options: Settings) => T
@@ -19,8 +14,10 @@ interface Registered<T> {
 // biome-ignore lint/suspicious/noExplicitAny: a registered layer may be of any representation; the chain checks it
 type Layer = (next: any) => Backend<any>
 
-const backends = new Map<string, Registered<unknown>>()
-const proxies = new Map<string, Registered<Layer>>()
+const { backends, proxies } = processGlobal('registered', () => ({
+  backends: new Map<string, Registered<unknown>>(),
+  proxies: new Map<string, Registered<Layer>>(),
+}))
 
 /**
  * Makes a backend known to `configureFromConfig` by a name. `settings` lists the options that may be set, and how their
@@ -59,7 +56,7 @@ function check(where: string, name: unknown, make: unknown): void {
 /**
  * Options of `configure` from flat settings. Known are, each after `prefix`: `backend`, `backend.<option>`,
  * `proxies` (names from the backend outwards, separated by commas), `proxies.<name>.<option>`, `expiration_time`,
- * `lease.ms`, `lease.wait`, `replace_existing_backend`. Settings without the prefix are not looked at.
+ * `lease.ms`, `lease.wait`, `replace_existing_backend`, `share_backend`. Settings without the prefix are not looked at.
  * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
@@ -102,22 +99,19 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     )
   const layers = named.map((proxy) => {
     const { make, settings: kinds } = registered(proxies, proxy, 'proxy', 'registerProxy')
-    return { make, options: takeAll(kinds, `proxies.${proxy}.`) }
+    return { name: proxy, make, options: takeAll(kinds, `proxies.${proxy}.`) }
   })
-  const backendOptions = takeAll(chosen.settings, 'backend.')
+  const store = { name, make: chosen.make, options: takeAll(chosen.settings, 'backend.') }
+  const share = take('shareBackend', 'boolean') === true
   const lease = takeAll({ ms: 'duration', wait: 'duration' }, 'lease.')
   const rest = takeAll({ expirationTime: 'duration', replaceExistingBackend: 'boolean' })
   const [unknown] = left.values()
   if (unknown !== undefined)
     rejectOptions(
-      `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend.`,
+      `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
     )
   return {
-    buildBackend() {
-      let backend = chosen.make(backendOptions) as Backend<CachedValue>
-      for (const { make, options } of layers) backend = wrap(backend, make(options)) as Backend<CachedValue>
-      return backend
-    },
+    buildBackend: () => buildChain([store, ...layers], share),
     ...rest,
     ...(Object.keys(lease).length > 0 && { lease }),
   }

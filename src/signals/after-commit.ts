@@ -1,12 +1,11 @@
 import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError, formatValue, isError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction } from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/transaction.js'
-import type { InvalidationReason } from '../events/event-source.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 
 /** The region that a broker invalidates through. */
 export interface Target {
@@ -230,7 +229,7 @@ function notInvalidated<R>(
   const regions = failures.flatMap((failure) => failure.regions)
   const error = new CorralError(
     'ERR_NOT_INVALIDATED',
-    `The change is done, but values created from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}${first?.error instanceof Error ? ` (${first.error.message.replace(/\.$/, '')})` : ''}. ` +
+    `The change is done, but values created from it could not be invalidated in ${regions.map((name) => (name === undefined ? 'a region' : `'${name}'`)).join(', ')}${isError(first?.error) ? ` (${first.error.message.replace(/\.$/, '')})` : ''}. ` +
       'Call error.retry() until it succeeds; error.result is the result of the change.',
     { cause: first?.error },
   )

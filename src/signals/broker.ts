@@ -1,4 +1,5 @@
 import { expectSync } from '../base/expect-sync.js'
+import { frozenCopy } from '../base/frozen.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import {
   checkOptions,
@@ -20,11 +21,10 @@ import {
   checkReady,
   type EventSource,
   guardsOf,
-  type InvalidationReason,
   type MissedEvents,
 } from '../events/event-source.js'
 import { refuseVersions } from '../ledger/checked-names.js'
-import type { InvalidationMode } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { checkNames, type IdPart } from '../ledger/names.js'
 import {
   invalidateIn,
@@ -103,7 +103,8 @@ export interface Broker<T> {
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   check(type, options)
-  const { regions, id, dependencies, mode = 'hard' } = options
+  const { id, dependencies, mode = 'hard' } = options
+  const regions = frozenCopy(options.regions)
   const scopes = options.scopes === undefined ? [] : [options.scopes].flat()
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: EventSource['guards'] = new Set()

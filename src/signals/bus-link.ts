@@ -1,7 +1,8 @@
+import { bindContext } from '../base/async-context.js'
 import { report, reportUndecodable } from '../base/diagnostics.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError, formatValue, messageOf } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
-import { withTimeout } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout, withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
 /** The messages that two ends of the same address exchange. */
@@ -80,13 +81,14 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     else if (gap(n, last, after) > 0) onGap(`${gap(n, last, after)} messages of another process were lost`)
     if (body.do !== NOTHING.do && !onMessage(body)) nonsense()
   }
-  const safely = (work: () => void) => {
+  // Listeners run in the context of the caller that set up this end, not of a request that first used the connection.
+  const safely = bindContext((work: () => void) => {
     try {
       work()
     } catch (error) {
       report('failure', () => ({ where: `bus: ${address}`, error }))
     }
-  }
+  })
   let began = false
   const subscription = bus.subscribe({
     heard: (text) => safely(() => receive(text)),
@@ -122,7 +124,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
       later()
       throw new CorralError(
         'ERR_BUS',
-        `The other processes could not be notified of a change in this one: ${cause instanceof Error ? cause.message : formatValue(cause)} Do it again when the bus is there.`,
+        `The other processes could not be notified of a change in this one: ${messageOf(cause)} Do it again when the bus is there.`,
         { cause },
       )
     }

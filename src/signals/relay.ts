@@ -1,9 +1,10 @@
 import { report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
-import { CorralError, formatValue } from '../base/errors.js'
+import { CorralError, messageOf } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
-import { type InvalidationReason, sourceOf } from '../events/event-source.js'
+import { sourceOf } from '../events/event-source.js'
+import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Bus, expectBus } from './bus.js'
 import { type Body, isBody, isNames, link, portions } from './bus-link.js'
 
@@ -115,7 +116,7 @@ function encoded(cause: InvalidationReason, limit: number): Body {
   } catch (error) {
     throw new CorralError(
       'ERR_UNENCODABLE',
-      `Expected metadata that JSON can hold, because it is relayed to other processes: ${error instanceof Error ? error.message : formatValue(error)}`,
+      `Expected metadata that JSON can hold, because it is relayed to other processes: ${messageOf(error)}`,
       { cause: error },
     )
   }

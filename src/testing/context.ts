@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend, Write } from '../backend/backend.js'
 import type { Denied } from '../backend/lease.js'
-import { withTimeout } from '../base/timers.js'
+import { performance, withTimeout } from '../base/timers.js'
 
 /**
  * A need of a case, which does not apply to a backend without it.

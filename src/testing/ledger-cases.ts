@@ -133,6 +133,19 @@ const bodies: Readonly<Record<string, <T>(ledger: LedgerContext<T>) => Promise<v
     const { at } = await ledger.now('a')
     await ledger.expectFreshness(snapshotAt({ epoch: 'another', at: at + 1_000 }, 'a'), 'invalid')
   },
+  async 'a moment ahead of the clock never counts, and what is written with it is refused'(ledger) {
+    const { backend, values } = ledger
+    const { epoch, at } = await ledger.now('a', 'b')
+    const ahead = { epoch, at: at + 1_000_000_000 }
+    await ledger.expectFreshness(snapshotAt(ahead, 'a'), 'invalid')
+    const { groups } = snapshotAt({ epoch, at }, 'b')
+    await ledger.expectFreshness({ epoch, groups: [...groups, ...snapshotAt(ahead, 'a').groups] }, 'invalid')
+    const ifCurrent = conditionOf(ledger.open(), snapshotAt(ahead, 'a'))
+    assert.equal(await backend.set('key', values[0], { ifCurrent }), 'refused')
+    same(await backend.get('key'), undefined)
+    await ledger.invalidate('hard', 'b')
+    await ledger.expectFreshness(snapshotAt(ahead, 'a'), 'invalid', 'after an invalidation')
+  },
   async 'a snapshot without names is fresh within its epoch'(ledger) {
     const { epoch } = await ledger.now('a')
     await ledger.expectFreshness({ epoch, groups: [] }, 'fresh')

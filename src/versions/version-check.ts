@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { type Duration, expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -190,7 +191,7 @@ function textOf(version: unknown, where: string): string | undefined {
   if (version === undefined || version === null || version === '') return undefined
   if (typeof version === 'string' || typeof version === 'bigint') return String(version)
   if (typeof version === 'number' && Number.isFinite(version)) return String(version)
-  if (version instanceof Date && !Number.isNaN(version.getTime())) return String(version.getTime())
+  if (types.isDate(version) && !Number.isNaN(version.getTime())) return String(version.getTime())
   throw new CorralError(
     'ERR_VERSION',
     `Expected ${where} to return a version: a string, a finite number, a bigint, a valid date, or nothing; got ${formatValue(version)}.`,

@@ -1,6 +1,7 @@
-import type { Bytes, CachedValue } from '../backend/cached-value.js'
+import { types } from 'node:util'
+import type { Bytes, CachedValue, Metadata } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, attempt, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import {
   expectFunction,
   expectInteger,
@@ -10,7 +11,7 @@ import {
 } from '../base/options.js'
 import { mapValues } from '../chain/map-values.js'
 import type { BackendProxy, Codec } from '../chain/proxy.js'
-import { frame, readFrameOf } from './frame.js'
+import { frame, readFrame, readFrameOf } from './frame.js'
 
 /** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */
 export const CODEC_JSON = 1
@@ -61,7 +62,7 @@ export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy
   return encoding(name, {
     encode: ({ payload, metadata }, key) =>
       andThen(codec.encode(payload as Payload), (bytes) => {
-        if (!(bytes instanceof Uint8Array))
+        if (!types.isUint8Array(bytes))
           throw new CorralError(
             'ERR_UNENCODABLE',
             `Expected encode() of the codec '${name}' to return a Uint8Array, got ${formatValue(bytes)}.`,
@@ -85,7 +86,33 @@ export type PayloadEncoding = Pick<Codec<CachedValue, Bytes>, 'encode' | 'decode
 
 /** A proxy that turns values into bytes. */
 export function encoding(name: string, codec: PayloadEncoding): BackendProxy<CachedValue, Bytes> {
-  return mapValues<CachedValue, Bytes>({ name, inner: 'bytes', outer: 'values', ...codec })
+  const captured = new WeakMap<CachedValue, MaybePromise<Bytes>>()
+  const layer = mapValues<CachedValue, Bytes>({
+    ...{ name, inner: 'bytes', outer: 'values', decode: codec.decode },
+    encode(entry, key) {
+      const early = captured.get(entry)
+      return early === undefined
+        ? codec.encode(entry, key)
+        : andThen(early, (bytes) => framedAgain(bytes, entry.metadata, key))
+    },
+  })
+  const capture = (entry: CachedValue): void => {
+    // The write of a value that cannot be encoded is refused there, in the order of its keys.
+    const encode = () => codec.encode({ payload: entry.payload, metadata: NO_METADATA }, '')
+    captured.set(entry, ignoreRejection(attempt(encode)))
+  }
+  return (next) => ({ ...layer(next), capture })
+}
+
+/** Of an entry that is framed again before it is stored. */
+const NO_METADATA: Metadata = { startedAt: 1, createdAt: 1 }
+
+/** The frame of an entry that was encoded before its metadata and its key were known. */
+function framedAgain(bytes: Bytes, metadata: Metadata, key: string): Bytes {
+  const early = readFrame(bytes, '')
+  if (early === undefined)
+    throw new CorralError('ERR_UNENCODABLE', `Expected a frame for '${key}', got none.`)
+  return frame(early.codec, metadata, early.bytes.subarray(early.start, early.end), key)
 }
 
 function register(id: number, name: string): void {

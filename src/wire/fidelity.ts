@@ -1,6 +1,8 @@
-import { CorralError } from '../base/errors.js'
+import { cloned } from '../base/cloned.js'
+import { CorralError, messageOf } from '../base/errors.js'
+import { prototypeHere } from '../base/realms.js'
 import type { FidelityRules } from './keeps.js'
-import { carefulCheck, lossOf } from './loss.js'
+import { carefulCheck, lossOf, type Traits } from './loss.js'
 import { isWellFormed } from './text.js'
 
 /** An encoder, and the traces that lossy values leave in its output. */
@@ -10,6 +12,8 @@ export interface Encoder<Encoded extends { readonly length: number }> {
   mentionsProto(encoded: Encoded): boolean
   /** Whether half a surrogate pair may have been in there; absent where the encoding keeps it. */
   mayHoldLoneSurrogate?(encoded: Encoded): boolean
+  /** Encodes wrongly a value of another realm: the encoder tells classes by their identity. */
+  readonly tellsRealms?: boolean
   /** Encodes a payload with a −0 in it; absent where the encoding keeps it. */
   encodeNegativeZeros?(payload: unknown): Encoded
 }
@@ -24,15 +28,18 @@ export function faithfulEncoder<Encoded extends { readonly length: number }>(
 ): (payload: unknown) => Encoded {
   const check = quickCheck(keeps, false)
   const checkWithText = quickCheck(keeps, true)
+  const checked = (payload: unknown, encoded: Encoded): Traits => {
+    const quick = encoder.mayHoldLoneSurrogate?.(encoded) === true ? checkWithText : check
+    const found = quick(payload, encoded.length)
+    return found === undefined || encoder.mentionsProto(encoded) ? carefulCheck(keeps, payload) : found
+  }
   return (payload) => {
     const encoded = encodeOrExplain(keeps, encoder, payload)
-    const quick = encoder.mayHoldLoneSurrogate?.(encoded) === true ? checkWithText : check
-    let negativeZero = quick(payload, encoded.length)
-    if (negativeZero === undefined || encoder.mentionsProto(encoded))
-      negativeZero = carefulCheck(keeps, payload)
-    return negativeZero && encoder.encodeNegativeZeros !== undefined
-      ? encoder.encodeNegativeZeros(payload)
-      : encoded
+    const { negativeZero, foreign } = checked(payload, encoded)
+    if (!negativeZero && !foreign) return encoded
+    const mended = foreign && encoder.tellsRealms === true ? cloned(payload) : payload
+    if (negativeZero && encoder.encodeNegativeZeros !== undefined) return encoder.encodeNegativeZeros(mended)
+    return mended === payload ? encoded : encodeOrExplain(keeps, encoder, mended)
   }
 }
 
@@ -44,7 +51,8 @@ function encodeOrExplain<Encoded extends { readonly length: number }>(
   try {
     return encoder.encode(payload)
   } catch (error) {
-    if (!CorralError.is(error)) carefulCheck(keeps, payload)
+    if (!CorralError.is(error) && carefulCheck(keeps, payload).foreign && encoder.tellsRealms === true)
+      return encodeOrExplain(keeps, encoder, cloned(payload))
     throw encoderFailed(keeps, error)
   }
 }
@@ -68,7 +76,7 @@ export function encoderFailed(keeps: FidelityRules, error: unknown): CorralError
   if (CorralError.is(error)) return error
   return new CorralError(
     'ERR_UNENCODABLE',
-    `Expected a value that ${keeps.encoding} can encode, got one on which it failed: ${error instanceof Error ? error.message : String(error)}. Store plainer or smaller data.`,
+    `Expected a value that ${keeps.encoding} can encode, got one on which it failed: ${messageOf(error)}. Store plainer or smaller data.`,
     { cause: error },
   )
 }
@@ -76,16 +84,15 @@ export function encoderFailed(keeps: FidelityRules, error: unknown): CorralError
 /**
  * Finds out fast whether an encoding keeps all of a value: no path, no memory of parts that were seen. More parts than there
  * are bytes in the encoded value mean that parts are shared or cyclic. That is unsure too.
- * @returns whether a −0 is in there; `undefined`: unsure
+ * @returns `undefined`: unsure
  */
-type QuickCheck = (value: unknown, encodedBytes: number) => boolean | undefined
+type QuickCheck = (value: unknown, encodedBytes: number) => Traits | undefined
 
-interface QuickLook {
+interface QuickLook extends Traits {
   readonly keeps: FidelityRules
   readonly text: boolean
   /** The number of parts that may still be seen. */
   left: number
-  negativeZero: boolean
 }
 
 /**
@@ -93,11 +100,12 @@ interface QuickLook {
  * half surrogate pairs, and only where such bytes occur is `text` looked at.
  */
 function quickCheck(keeps: FidelityRules, text: boolean): QuickCheck {
-  const look: QuickLook = { keeps, text, left: 0, negativeZero: false }
+  const look: QuickLook = { keeps, text, left: 0, negativeZero: false, foreign: false }
   return (value, encodedBytes) => {
     look.left = encodedBytes - 1
     look.negativeZero = false
-    return keepsPart(look, value, 1) && look.left >= 0 ? look.negativeZero : undefined
+    look.foreign = false
+    return keepsPart(look, value, 1) && look.left >= 0 ? look : undefined
   }
 }
 
@@ -125,10 +133,11 @@ const PLAIN = Object.prototype
 function keepsObject(look: QuickLook, value: object, depth: number): boolean {
   if (depth > look.keeps.maxDepth || look.left < 0) return false
   const prototype: object | null = Object.getPrototypeOf(value)
-  if (prototype !== PLAIN && prototype !== null)
-    return Array.isArray(value)
-      ? prototype === Array.prototype && keepsElements(look, value, depth)
-      : keepsInstance(look, value, prototype, depth)
+  if (prototype !== PLAIN && prototype !== null) return keepsInstance(look, value, prototype, depth)
+  return keepsProperties(look, value, depth)
+}
+
+function keepsProperties(look: QuickLook, value: object, depth: number): boolean {
   let parts = 0
   for (const key in value) {
     parts++
@@ -151,7 +160,9 @@ function keepsElements(look: QuickLook, value: readonly unknown[], depth: number
 }
 
 function keepsInstance(look: QuickLook, value: object, prototype: object, depth: number): boolean {
-  switch (look.keeps.classes.get(prototype)) {
+  const isList = Array.isArray(value)
+  if (prototype === Array.prototype) return isList && keepsElements(look, value as readonly unknown[], depth)
+  switch (isList ? undefined : look.keeps.classes.get(prototype)) {
     case 'whole':
       return true
     case 'map':
@@ -166,7 +177,12 @@ function keepsInstance(look: QuickLook, value: object, prototype: object, depth:
         if (!keepsPart(look, part, depth + 1)) return false
       }
       return true
-    default:
-      return false
+    default: {
+      // Rare: the prototype is of another realm, or of no class that is kept.
+      const here = prototypeHere(value)
+      if (here === prototype || here === null) return false
+      look.foreign = true
+      return here === PLAIN ? keepsProperties(look, value, depth) : keepsInstance(look, value, here, depth)
+    }
   }
 }

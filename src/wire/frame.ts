@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import type { Bytes, Metadata } from '../backend/cached-value.js'
 import { crc32, crcOfKey, RESIDUE, withoutFourZeros } from './crc.js'
 import { readSnapshot, snapshotBytes } from './snapshot-bytes.js'
@@ -130,7 +131,8 @@ export function frame(
  * CRC is checked before any length is believed.
  */
 export function readFrame(stored: Uint8Array, key: string): Entry | undefined {
-  if (!(stored instanceof Uint8Array) || stored.length < SMALLEST || stored[0] !== ENTRY_V1) return undefined
+  if (!(stored instanceof Uint8Array || types.isUint8Array(stored))) return undefined
+  if (stored.length < SMALLEST || stored[0] !== ENTRY_V1) return undefined
   const flags = stored[2] as number
   if ((flags & ~KNOWN_FLAGS) !== 0 || (flags & (BASIS | VERSIONS)) === VERSIONS) return undefined
   if (crc32(stored, crcOfKey(key)) !== RESIDUE) return undefined

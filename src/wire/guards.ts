@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 /**
  * Whether an own key `__proto__` is anywhere in decoded data. It would be harmless where it is, but `Object.assign` and
  * every hand-written merge turn it into a prototype.
@@ -8,7 +9,7 @@ export function hasProtoKey(value: unknown, name = '__proto__'): boolean {
 
 /** Whether a RegExp is anywhere in data. One from a hostile writer can hang the code that matches with it. */
 export function hasRegExp(value: unknown): boolean {
-  return someObject(value, (part) => part instanceof RegExp)
+  return someObject(value, (part) => types.isRegExp(part))
 }
 
 /** Looks at every object once, without recursion: the data may be deep, cyclic, or shared a thousand times. */
@@ -20,9 +21,9 @@ function someObject(value: unknown, test: (part: object) => boolean): boolean {
     if (typeof part !== 'object' || part === null || seen.has(part)) continue
     if (test(part)) return true
     seen.add(part)
-    if (part instanceof Map) for (const [key, item] of part) waiting.push(key, item)
-    else if (part instanceof Set) for (const item of part) waiting.push(item)
-    else if (part instanceof Error) waiting.push(part.cause)
+    if (types.isMap(part)) for (const [key, item] of part) waiting.push(key, item)
+    else if (types.isSet(part)) for (const item of part) waiting.push(item)
+    else if (types.isNativeError(part)) waiting.push(part.cause)
     // By its keys, also an array: a few bytes can make one whose length is 2^32, all of it holes.
     else if (!ArrayBuffer.isView(part))
       for (const key of Object.keys(part)) waiting.push((part as Record<string, unknown>)[key])

@@ -1,4 +1,5 @@
 import { CorralError } from '../base/errors.js'
+import { prototypeHere } from '../base/realms.js'
 import type { FidelityRules, Visit } from './keeps.js'
 import { isWellFormed } from './text.js'
 
@@ -36,18 +37,16 @@ export function lossOf(keeps: FidelityRules, value: unknown): string | undefined
     case 'boolean':
       return undefined
     case 'object':
-      return value === null || isPlain(value) || keeps.classes.has(Object.getPrototypeOf(value))
-        ? undefined
-        : instanceName(value)
+      return value === null || isKept(keeps, value) ? undefined : instanceName(value)
     default:
       return `a ${typeof value}`
   }
 }
 
-function isPlain(value: object): boolean {
-  const prototype: unknown = Object.getPrototypeOf(value)
+function isKept(keeps: FidelityRules, value: object): boolean {
+  const prototype = prototypeHere(value)
   if (Array.isArray(value)) return prototype === Array.prototype
-  return prototype === Object.prototype || prototype === null
+  return prototype === Object.prototype || prototype === null || keeps.classes.has(prototype)
 }
 
 /** The words for an instance of a class. */
@@ -56,26 +55,33 @@ export function instanceName(value: object): string {
   return `an instance of ${typeof maker === 'function' && maker.name !== '' ? maker.name : 'a nameless class'}`
 }
 
+/** Traits of a value that an encoder may have to treat apart. */
+export interface Traits {
+  /** A −0 is in there. */
+  negativeZero: boolean
+  /** Something of another realm is in there. */
+  foreign: boolean
+}
+
 /** A look at one value. */
-interface Look {
+interface Look extends Traits {
   readonly keeps: FidelityRules
   readonly path: string[]
   /** The objects that contain the part at `path`. */
   readonly open: Set<object>
   readonly seen: Set<object>
-  negativeZero: boolean
 }
 
 /**
  * Looks at a value with care: sees each object once and knows where it is. Linear in the size of the value, however
  * its parts are shared.
- * @returns whether a −0 is in there
  * @throws CorralError `ERR_UNENCODABLE` naming the path of the first part that the encoding would not keep.
  */
-export function carefulCheck(keeps: FidelityRules, value: unknown): boolean {
-  const look: Look = { keeps, path: ['value'], open: new Set(), seen: new Set(), negativeZero: false }
+export function carefulCheck(keeps: FidelityRules, value: unknown): Traits {
+  const traits = { negativeZero: false, foreign: false }
+  const look: Look = { keeps, path: ['value'], open: new Set(), seen: new Set(), ...traits }
   lookAt(look, value)
-  return look.negativeZero
+  return look
 }
 
 function lookAt(look: Look, part: unknown): void {
@@ -104,7 +110,9 @@ function step(look: Look, segment: string, part: unknown): void {
 }
 
 function lookInside(look: Look, part: object): void {
-  const visit = look.keeps.classes.get(Object.getPrototypeOf(part))
+  const here = prototypeHere(part)
+  if (here !== Object.getPrototypeOf(part)) look.foreign = true
+  const visit = here === null ? undefined : look.keeps.classes.get(here)
   if (visit !== undefined) VISITS[visit](look, part as never)
   else if (Array.isArray(part)) lookAtElements(look, part)
   else lookAtProperties(look, part)

@@ -4,6 +4,11 @@ import { makeRegion, NO_VALUE } from '../../src/index.js'
 import { held } from '../support/stage.js'
 import { idle } from '../support/waiting.js'
 
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 beforeEach(async () => {
   vi.useFakeTimers({
     toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'],
@@ -49,6 +54,37 @@ describe('the lease of a creation', () => {
     expect(await leader).toBe('slow')
     expect(await waiting).toBe('slow')
     expect(await one.get('key')).toBe('slow')
+  })
+
+  it('is not waited for endlessly by a creator that holds one: two processes ask for each other', async () => {
+    const { one, other } = two()
+    const ask = (region: typeof one, mine: string, theirs: string, rest: number): Promise<string> =>
+      region.getOrCreate(mine, async () => {
+        await pass(10)
+        return rest === 0 ? mine : `${mine}(${await ask(region, theirs, mine, rest - 1)})`
+      })
+    const values = Promise.all([ask(one, 'a', 'b', 2), ask(other, 'b', 'a', 2)])
+    let settled: readonly string[] | undefined
+    values.then((both) => {
+      settled = both
+    }, expect.unreachable)
+    await pass(14_000)
+    expect(settled).toBeUndefined()
+    await pass(2_000)
+    expect(settled).toEqual(['a(b(a))', 'b(a(b))'])
+    expect(await one.get('a')).toBe('a(b(a))')
+    expect(await one.get('b')).toBe('b(a(b))')
+  })
+
+  it('of another process keeps callers waiting that hold none', async () => {
+    const { one, other } = two()
+    const creator = held<string>()
+    const leader = one.getOrCreate('key', creator.create)
+    await creator.started
+    const waiting = other.getOrCreate('key', () => expect.unreachable())
+    await pass(20_000)
+    creator.resolve('slow')
+    expect(await Promise.all([leader, waiting])).toEqual(['slow', 'slow'])
   })
 
   it('of a creator that died expires, and another caller creates', async () => {

@@ -80,11 +80,21 @@ describe('diagnostics', () => {
     const messages = listenTo('unstored')
     const { region } = open<number>()
     await region.getOrCreate('key', () => 1, { shouldCache: () => false })
+    expect(messages).toMatchObject([{ key: 'key', reason: 'shouldCache said no' }])
+  })
+
+  it('do not tell of a key that has no value: nothing was kept out', async () => {
+    const messages = listenTo('unstored')
+    const { region } = open<number>()
+    const find = region.cacheMultiOnArguments(async (..._: number[]) => new Map([[1, 1]]), {
+      namespace: 'find',
+      asMap: true,
+    })
+    expect(await find(1, 2)).toEqual(new Map([[1, 1]]))
+    await find.refresh(1, 2)
     await region.getOrCreateMulti(['other'], () => [NO_VALUE])
-    expect(messages).toMatchObject([
-      { key: 'key', reason: 'shouldCache said no' },
-      { key: 'other', reason: 'the creator answered NO_VALUE' },
-    ])
+    await region.getOrCreate('single', () => NO_VALUE as never)
+    expect(messages).toEqual([])
   })
 
   it('tell a stored thing that is no cached value', async () => {

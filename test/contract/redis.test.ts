@@ -6,7 +6,12 @@ import { makeRegion, wrap } from '../../src/index.js'
 import { backendContract } from '../../src/testing/index.js'
 import { bytes, everywhere } from '../backends/redis/suite.js'
 
-const runner = { describe, it }
+/** A key of 1 MB takes its time on a Cluster, and more of it on a busy machine. */
+const PATIENCE = 180_000
+const runner = {
+  describe,
+  it: (title: string, body: () => void | Promise<void>) => void it(title, body, PATIENCE),
+}
 const values = [bytes('one'), bytes('two'), Buffer.from([0, 255, 10])] as const
 
 everywhere('the contract', (at) => {

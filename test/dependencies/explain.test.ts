@@ -67,7 +67,7 @@ it('explains why a key hits or misses, and its dependencies', async () => {
   await make()
   await region.invalidate()
   expect(await region.explain('k')).toMatchObject({ verdict: 'miss', invalidated: ['region:r'] })
-  await store.set('p:k', Buffer.from('garbage'), {})
+  await store.set('p:r:k', Buffer.from('garbage'), {})
   expect(await region.explain('k')).toMatchObject({
     verdict: 'miss',
     reason: expect.stringContaining('decoded'),
@@ -98,7 +98,7 @@ it('explains the verdict of a custom strategy, and an entry without any bookkeep
     reason: 'the region was invalidated since',
   })
   const tracked = makeRegion<number>({ name: 'tracked', backend: wrap(store, dependencies()) })
-  await store.set('bare', { payload: 1, metadata: { createdAt: Date.now(), startedAt: 1 } }, {})
+  await store.set('tracked:bare', { payload: 1, metadata: { createdAt: Date.now(), startedAt: 1 } }, {})
   expect(await tracked.get('bare')).toBe(NO_VALUE)
   expect(await tracked.explain('bare')).toMatchObject({
     verdict: 'miss',
@@ -174,7 +174,7 @@ onStores('all', 'explain', (at) => {
   it('distinguishes undecodable entries from invalidated ones', async () => {
     const { region, spoil, make } = site()
     await make()
-    await spoil?.('k')
+    await spoil?.(`${region.name}:k`)
     expect(await region.get('k')).toBe(spoil === undefined ? 1 : NO_VALUE)
     if (spoil !== undefined)
       expect(await region.explain('k')).toMatchObject({

@@ -471,7 +471,7 @@ describe('the calls that a region remembers', () => {
       calls.record(key, names, async () => renewed.push(key) > 0)
     const renew = async (...names: string[]) => {
       renewed.length = 0
-      await calls.repeat(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') })
+      await calls.repeat(calls.keys(names), { getMulti: async (keys) => keys.map(() => 'there') }, () => {})
       return renewed
     }
     for (const key of ['a', 'b', 'c', 'a', 'd']) note(key, 'n', key)

@@ -202,7 +202,7 @@ onStores(['Redis', 'Redis Cluster', 'memcached', 'LMDB'], 'invalidations that Ma
     const [region, other] = regions<string>()
     await region.set('k', 'v')
     expect(await other.get('k')).toBe('v')
-    await spoil?.('k')
+    await spoil?.(`${region.name}:k`)
     expect(await region.get('k')).toBe(NO_VALUE)
     expect(await other.get('k')).toBe(NO_VALUE)
   })

@@ -237,7 +237,7 @@ describe('scopes', () => {
       .describes(['category'], ({ category }) => ({ category }))
     let books = 1
     const by = <C extends string>(namespace: string, condition: (value: string) => readonly string[]) =>
-      region.cacheOnArguments({ namespace, dependencies: condition })(async (_value: C) => books)
+      region.cacheOnArguments(async (_value: C) => books, { namespace, dependencies: condition })
     const tagged = by('tagged', (tag) => scopes.condition({ tag }))
     const inCategory = by('category', (category) => scopes.condition({ category }))
     await Promise.all([tagged('x'), inCategory('novel'), inCategory('sci-fi')])

@@ -5,6 +5,11 @@ import { makeRegion } from '../../src/index.js'
 import { manualClock } from '../support/stage.js'
 import { idle } from '../support/waiting.js'
 
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 /** Waits on the fake clock of these tests, which the shared helper does not use. */
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 

@@ -33,10 +33,12 @@ function counted<A extends readonly unknown[], T>(
 ) {
   const region = makeRegion({ backend: memory() })
   const calls: A[] = []
-  const decorated = cacheResults({ region, namespace: 'fn', ...options })((...args: never[]) => {
-    calls.push(args as unknown as A)
-    return work(...(args as unknown as A))
-  })
+  const decorated = cacheResults({ region, namespace: 'fn', exactArity: false, ...options })(
+    (...args: never[]) => {
+      calls.push(args as unknown as A)
+      return work(...(args as unknown as A))
+    },
+  )
   return { fn: decorated as unknown as CachedFunction<A, Awaited<T>>, calls, region }
 }
 
@@ -326,14 +328,14 @@ describe('cacheResults()', () => {
     const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
     const idOf = (of: unknown) => (typeof of === 'object' ? (of as { id: number }).id : (of as number))
     let name = 'old'
-    const user = cacheResults({
+    const user = cacheResults(async (_of: unknown) => name, {
       region,
       namespace: 'user',
       enabled: () => on,
       dependencies: (of) => dep.id('user', idOf(of)),
-      resultDependencies: (made: string) => dep.tag(made),
-      group: { team: ([of]: [unknown]) => idOf(of) },
-    })(async (_of: unknown) => name)
+      resultDependencies: (made) => dep.tag(made),
+      group: { team: ([of]) => idOf(of) },
+    })
     const page = region.cacheOnArguments({ namespace: 'page' })(async () => `<${await user(argument)}>`)
     for (const [i, gone] of [dep.id('user', 5), dep.group('team', 5), dep.tag('new 1')].entries()) {
       await page()
@@ -414,6 +416,20 @@ describe('cacheResults()', () => {
     await expect(fn()).rejects.toMatchObject({ code: 'ERR_NOT_CONFIGURED' })
     region.configure({ backend: memory() })
     expect(await fn()).toBe(1)
+  })
+
+  it('takes the function first', async () => {
+    const { region } = { region: makeRegion<string>({ backend: memory() }) }
+    const load = async (id: unknown) => `${typeof id}`
+    const cached = cacheResults(load, {
+      region,
+      namespace: 'first',
+      shouldCache: (value) => value.length > 1,
+    })
+    expect([await cached(1), await cached.get(1)]).toEqual(['number', 'number'])
+    expect(await cached(() => 1)).toBe('function')
+    expect(cached.original).toBe(load)
+    expect(() => cacheResults(load, undefined as never)).toThrow(/`namespace`/)
   })
 
   const region = makeRegion<number>({ backend: memory() })

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { type CreationJob, makeRegion, NO_VALUE, optionsKeyGenerator } from '../../src/index.js'
+import {
+  type CreationJob,
+  intercept,
+  makeRegion,
+  NO_VALUE,
+  optionsKeyGenerator,
+  wrap,
+} from '../../src/index.js'
 import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
 import { idle } from '../support/waiting.js'
 
@@ -31,24 +38,93 @@ inEveryRegion('a cached function', (open) => {
     expect(await go()).toBe(2)
   })
 
-  it('may compute its expiration time from its arguments, at every call', async () => {
+  it('may compute its expiration time from its arguments, once for each entry', async () => {
     const { region, clock } = open<number>({ expirationTime: 250 })
     const calls = counting()
-    let asked = 0
-    const go = region.cacheOnArguments({
+    const asked: boolean[] = []
+    const go = region.cacheOnArguments((_: boolean) => calls.next(), {
       namespace: 'go',
-      expirationTime: (slow: boolean) => {
-        asked++
+      expirationTime: (slow) => {
+        asked.push(slow)
         return slow ? 1_000 : undefined
       },
-    })((_: boolean) => calls.next())
+    })
     expect(await go(true)).toBe(1)
     expect(await go(false)).toBe(2)
     clock.tick(300)
     expect(await go(true)).toBe(1)
     expect(await go.get(true)).toBe(1)
     expect(await go(false)).toBe(3)
-    expect(asked).toBeGreaterThanOrEqual(5)
+    expect(asked).toEqual([true, false, false])
+    await go.set(10, true)
+    clock.tick(300)
+    expect(await go.get(true)).toBe(10)
+    clock.tick(701)
+    expect(await go.get(true)).toBe(NO_VALUE)
+    expect(await go.refresh(true)).toBe(4)
+    clock.tick(1_000)
+    expect(await go(true)).toBe(4)
+    expect(asked).toEqual([true, false, false, true, true])
+  })
+
+  it('may give an entry the lifetime that its result brings along', async () => {
+    const { region, clock } = open<{ no: number; lasts: number }>({ expirationTime: 250 })
+    const calls = counting()
+    const asked: unknown[][] = []
+    const go = region.cacheOnArguments(
+      async (lasts: number, _twice = false) => ({ no: calls.next(), lasts }),
+      {
+        namespace: 'go',
+        expirationTime: {
+          ofResult: (result, ...args) => {
+            asked.push([result.no, ...args])
+            return result.lasts > 0 ? result.lasts : undefined
+          },
+        },
+      },
+    )
+    expect((await go(1_000)).no).toBe(1)
+    expect((await go(100, true)).no).toBe(2)
+    expect((await go(0)).no).toBe(3)
+    clock.tick(101)
+    expect((await go(100, true)).no).toBe(4)
+    expect((await go(0)).no).toBe(3)
+    clock.tick(150)
+    expect((await go(0)).no).toBe(5)
+    clock.tick(749)
+    expect((await go(1_000)).no).toBe(1)
+    clock.tick(1)
+    expect(await go.get(1_000)).toBe(NO_VALUE)
+    expect(asked).toEqual([
+      [1, 1_000],
+      [2, 100, true],
+      [3, 0],
+      [4, 100, true],
+      [5, 0],
+    ])
+    await go.set({ no: 6, lasts: 500 }, 1_000)
+    clock.tick(500)
+    expect((await go(1_000)).no).toBe(6)
+    clock.tick(1)
+    expect((await go.refresh(1_000)).no).toBe(6)
+    clock.tick(1_000)
+    expect((await go(1_000)).no).toBe(6)
+  })
+
+  it('with a lifetime of its own is renewed with the lifetime of its new result', async () => {
+    const { region, clock } = open<number>({ expirationTime: 250 })
+    const calls = counting()
+    const go = region.cacheOnArguments(async () => calls.next() * 1_000, {
+      namespace: 'go',
+      expirationTime: { ofResult: (result) => result },
+    })
+    expect(await go()).toBe(1_000)
+    await go.invalidate.soft()
+    await go()
+    await idle()
+    expect(await go()).toBe(2_000)
+    clock.tick(2_000)
+    expect(await go()).toBe(2_000)
   })
 
   it('rejects when the computed expiration time cannot be', async () => {
@@ -57,9 +133,19 @@ inEveryRegion('a cached function', (open) => {
       expect.unreachable(),
     )
     await expect(go()).rejects.toMatchObject({ code: 'ERR_OPTION' })
-    await expect(go.get()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(await go.get()).toBe(NO_VALUE)
     await expect(go.set(1)).rejects.toMatchObject({ code: 'ERR_OPTION' })
     await expect(go.refresh()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    const calls = counting()
+    for (const [i, wrong] of [() => -1, () => Number.NaN, async () => 5].entries()) {
+      const late = region.cacheOnArguments(calls.next, {
+        namespace: `late ${i}`,
+        expirationTime: { ofResult: wrong as () => number },
+      })
+      await expect(late()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+      await expect(late.set(1)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+      expect(await late.get()).toBe(NO_VALUE)
+    }
   })
 
   it('forgets a value when it is invalidated', async () => {
@@ -233,6 +319,72 @@ describe('the wrapper of a function', () => {
     await cached(10)
     expect(cached.original(10)).toBe(12)
     expect(await cached(10)).toBe(11)
+  })
+
+  it('offers the very function that was passed', () => {
+    const fn = Object.assign(async (id: number) => id, { version: 3 })
+    const many = async (...ids: number[]) => ids
+    expect(region.cacheOnArguments(fn, { namespace: 'same' }).original).toBe(fn)
+    expect(region.cacheOnArguments({ namespace: 'same curried' })(fn).original).toBe(fn)
+    expect(region.cacheMultiOnArguments(many, { namespace: 'same many' }).original).toBe(many)
+  })
+
+  it('may be made of the function and its options at once', async () => {
+    const cached = region.cacheOnArguments(async (id: number) => id + 1, {
+      namespace: 'at once',
+      key: (id) => `${id % 2}`,
+      shouldCache: (value) => value < 10,
+    })
+    expect(await cached(1)).toBe(2)
+    expect(await cached(3)).toBe(2)
+    expect(await cached(10)).toBe(11)
+    expect(await cached.get(10)).toBe(NO_VALUE)
+    expect(() => region.cacheOnArguments(async () => 1, undefined as never)).toThrow(
+      /options after the function.*Call cacheOnArguments\(fn, \{ namespace \}\)/,
+    )
+    expect(() => region.cacheOnArguments(async () => 1, {})).toThrow(
+      expect.objectContaining({ code: 'ERR_NAMESPACE' }) as Error,
+    )
+  })
+
+  it('returns the outcome of set', async () => {
+    const { region } = openMemory<number>()
+    let on = true
+    const one = region.cacheOnArguments(async (id: number) => id, {
+      namespace: 'one',
+      shouldCache: (value) => value > 0,
+      enabled: () => on,
+    })
+    expect(await one.set(1, 1)).toBe('stored')
+    expect(await one.set(0, 1)).toBe('withheld')
+    expect(await one.get(1)).toBe(NO_VALUE)
+    on = false
+    expect(await one.set(1, 1)).toBe('withheld')
+    const many = region.cacheMultiOnArguments(async (...ids: number[]) => ids, {
+      namespace: 'many',
+      shouldCache: (value) => value > 0,
+    })
+    const values = new Map([
+      [1, 1],
+      [2, 0],
+      [3, 3],
+    ])
+    expect(await many.set(values)).toEqual(['stored', 'withheld', 'stored'])
+    expect(await many.get(1, 2, 3)).toEqual([1, NO_VALUE, 3])
+    expect(await many.set(new Map())).toEqual([])
+    const refusing = makeRegion<number>({
+      backend: wrap(
+        memory(),
+        intercept((operation, proceed) =>
+          operation.name === 'set' || operation.name === 'setMulti'
+            ? (operation.keys.map(() => 'refused') as never)
+            : proceed(),
+        ),
+      ),
+    })
+    expect(await refusing.cacheOnArguments(async () => 1, { namespace: 'n' }).set(1)).toEqual(
+      await refusing.set('key', 1),
+    )
   })
 
   it('may be made before the region is configured', async () => {

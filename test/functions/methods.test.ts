@@ -142,3 +142,110 @@ describe('a decorated method', () => {
     expect(await new Overriding(1).find('a')).toBe('over base 1 a')
   })
 })
+
+// biome-ignore-start lint/complexity/noThisInStatic: a static method that looks at its class is the subject
+// biome-ignore-start lint/complexity/noStaticOnlyClass: as above
+describe('a decorated static method', () => {
+  it('that a derived class inherits is refused on it, unless `self` tells the classes apart', async () => {
+    const region = open()
+    class Model {
+      static table = 'models'
+
+      @region.cacheOnArguments({ namespace: 'find' })
+      static async find(id: number): Promise<string> {
+        return `${this.table} ${id}`
+      }
+
+      @region.cacheOnArguments({ namespace: 'apart', self: (of: typeof Model) => of.table })
+      static async apart(id: number): Promise<string> {
+        return `${this.table} ${id}`
+      }
+
+      @region.cacheOnArguments({ namespace: 'shared', self: 'shared' })
+      static async shared(id: number): Promise<string> {
+        return `shared ${id}`
+      }
+    }
+    class Users extends Model {
+      static override table = 'users'
+    }
+    class Books extends Model {
+      static override table = 'books'
+    }
+    await expect(Users.find(1)).rejects.toThrow(/Expected `self` for the static method 'find'/)
+    expect(await Model.find(1)).toBe('models 1')
+    await expect(Books.find(1)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect([await Users.apart(1), await Books.apart(1), await Model.apart(1)]).toEqual([
+      'users 1',
+      'books 1',
+      'models 1',
+    ])
+    expect(await methodOf(Users, 'apart').get(1)).toBe('users 1')
+    expect([await Users.shared(1), await Books.shared(1)]).toEqual(['shared 1', 'shared 1'])
+  })
+
+  it('may be private', async () => {
+    const region = open()
+    class Model {
+      @region.cacheOnArguments({ namespace: 'find' })
+      static async #find(id: number): Promise<string> {
+        return `${id}`
+      }
+      static find = (id: number) => Model.#find(id)
+    }
+    expect(await Model.find(1)).toBe('1')
+  })
+})
+
+// biome-ignore-end lint/complexity/noStaticOnlyClass: as above
+// biome-ignore-end lint/complexity/noThisInStatic: as above
+
+describe('a cached function in a class field', () => {
+  it('takes its instance from its closure, in every member', async () => {
+    const region = open()
+    const calls = counting()
+    class Repository {
+      constructor(readonly id: number) {}
+
+      readonly find = region.cacheOnArguments(async (name: string) => `${this.id} ${name} ${calls.next()}`, {
+        namespace: 'find',
+        self: () => this.id,
+      })
+    }
+    const [one, other] = [new Repository(1), new Repository(2)]
+    expect(await one.find('a')).toBe('1 a 1')
+    expect(await other.find('a')).toBe('2 a 2')
+    const { find } = other
+    expect(await find('a')).toBe('2 a 2')
+    expect(await new Repository(1).find('a')).toBe('1 a 1')
+    expect(await one.find.get('a')).toBe('1 a 1')
+    expect(await other.find.refresh('a')).toBe('2 a 3')
+    await one.find.set('set', 'a')
+    expect(await one.find('a')).toBe('set')
+    expect(await methodOf(one, 'find').get('a')).toBe('set')
+    await one.find.invalidate('a')
+    expect([await one.find.get('a'), await other.find.get('a')]).toEqual([NO_VALUE, '2 a 3'])
+  })
+})
+
+describe('a cached function that declares `this`', () => {
+  it('is a method of every instance that it is called on', async () => {
+    const region = open()
+    interface Shop {
+      readonly id: number
+    }
+    const price = region.cacheOnArguments(
+      async function (this: Shop, article: string) {
+        return `${article} in ${this.id}`
+      },
+      { namespace: 'price', self: (shop) => shop.id },
+    )
+    const [one, two] = [
+      { id: 1, price },
+      { id: 2, price },
+    ]
+    expect([await one.price('tea'), await two.price('tea')]).toEqual(['tea in 1', 'tea in 2'])
+    expect(await methodOf(two, 'price').get('tea')).toBe('tea in 2')
+    await expect(Reflect.apply(price, undefined, ['tea'])).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+})

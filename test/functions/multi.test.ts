@@ -31,6 +31,53 @@ inEveryRegion('a cached function of many ids', (open) => {
     expect(asked.at(-1)).toEqual([2, 4, 8])
   })
 
+  it('may take its ids as one array, in every member', async () => {
+    const { region } = open<string>()
+    const { asked, fn } = numbered()
+    const go = region.cacheMultiOnArguments((ids: readonly number[]) => fn(...ids), {
+      namespace: 'go',
+      ids: 'array',
+    })
+    const given = [3, 1, 3]
+    expect(await go(given)).toEqual(['2 3', '1 1', '2 3'])
+    expect(given).toEqual([3, 1, 3])
+    expect(go.keys([1, 2])).toEqual(['go|1', 'go|2'])
+    expect(await go([2, 1])).toEqual(['3 2', '1 1'])
+    expect(await go.get([1, 9])).toEqual(['1 1', NO_VALUE])
+    expect(await go.refresh([1])).toEqual(['4 1'])
+    await go.invalidate([1, 2])
+    expect(await go.get([1, 2, 3])).toEqual([NO_VALUE, NO_VALUE, '2 3'])
+    await go.invalidate.soft([3])
+    expect(await go.get([3])).toEqual([NO_VALUE])
+    expect(await go.set(new Map([[5, 'set']]))).toEqual(['stored'])
+    expect(await go([5])).toEqual(['set'])
+    expect(await go([])).toEqual([])
+    expect(asked).toEqual([[1, 3], [2], [1]])
+    const maps = region.cacheMultiOnArguments(
+      async (ids: number[]) => new Map(ids.filter((id) => id > 1).map((id) => [id, `${id}`])),
+      { namespace: 'maps', ids: 'array', asMap: true },
+    )
+    expect(await maps([1, 2])).toEqual(new Map([[2, '2']]))
+    expect(await maps.refresh([1, 2])).toEqual(new Map([[2, '2']]))
+    expect(await maps.get([1, 2])).toEqual([NO_VALUE, '2'])
+  })
+
+  it('hands the function a list of its own, and leaves that of the caller as it was', async () => {
+    const { region } = open<number>()
+    const go = region.cacheMultiOnArguments(
+      async (ids: number[]) => {
+        const found = ids.map((id) => id * 2)
+        ids.sort((a, b) => b - a).length = 0
+        return found
+      },
+      { namespace: 'go', ids: 'array' },
+    )
+    const ids = [1, 2, 3]
+    expect(await go(ids)).toEqual([2, 4, 6])
+    expect(ids).toEqual([1, 2, 3])
+    expect(await go.get(ids)).toEqual([2, 4, 6])
+  })
+
   it('answers no ids with nothing, without being called', async () => {
     const { region } = open<string>()
     const go = region.cacheMultiOnArguments({ namespace: 'go' })((..._: number[]): string[] =>
@@ -208,8 +255,8 @@ inEveryRegion('a cached function that answers a map', (open) => {
   it('removes with a refresh the ids that have no value any more', async () => {
     const { region } = open<string>()
     let gone = false
-    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((id: number) =>
-      gone ? new Map<number, string>() : new Map([[id, 'there']]),
+    const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })((...ids: number[]) =>
+      gone ? new Map<number, string>() : new Map(ids.map((id) => [id, 'there'])),
     )
     await go(1)
     gone = true
@@ -327,6 +374,68 @@ describe('the wrapper of a function of many ids', () => {
     expect(await region.keyIsLocked('n|"a"')).toBe(false)
   })
 
+  it('refuses anything but an array as the ids of a function of one array', async () => {
+    const { region } = openMemory<number>()
+    const go = region.cacheMultiOnArguments(async (ids: readonly number[]) => [...ids], {
+      namespace: 'n',
+      ids: 'array',
+    })
+    for (const call of [go, go.get, go.refresh, go.invalidate, go.invalidate.soft])
+      await expect(call(5 as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(() => go.keys(5 as never)).toThrow(/an array of ids/)
+  })
+
+  it('without `ids` takes an array as one id', async () => {
+    const { region } = openMemory<number>()
+    const sums = region.cacheMultiOnArguments(
+      async (...lists: number[][]) => lists.map((list) => list.reduce((sum, part) => sum + part, 0)),
+      { namespace: 'sum' },
+    )
+    expect(await sums([1, 2], [3])).toEqual([3, 3])
+    expect(sums.keys([1, 2], [3])).toEqual(['sum|[1,2]', 'sum|[3]'])
+    expect(await sums.get([1, 2])).toEqual([3])
+  })
+
+  it('gives each entry the lifetime of its id or value', async () => {
+    for (const expirationTime of [
+      (id: number) => (id > 0 ? id : undefined),
+      { ofResult: (value: string, id: number) => (value === `value ${id}` && id > 0 ? id : undefined) },
+    ]) {
+      const { region, clock } = openMemory<string>({ expirationTime: 50 })
+      const runs: number[][] = []
+      const go = region.cacheMultiOnArguments(
+        async (...ids: number[]) => {
+          runs.push(ids)
+          return new Map(ids.flatMap((id) => (id === 7 ? [] : [[id, `value ${id}`]])))
+        },
+        { namespace: 'go', asMap: true, expirationTime },
+      )
+      await go(100, 200, 0, 7)
+      clock.tick(51)
+      expect(await go.get(100, 200, 0)).toEqual(['value 100', 'value 200', NO_VALUE])
+      clock.tick(50)
+      await go(100, 200)
+      expect(runs).toEqual([[0, 100, 200, 7].sort(), [100]])
+      await go.refresh(200)
+      clock.tick(200)
+      expect(await go.get(200, 100)).toEqual(['value 200', NO_VALUE])
+      clock.tick(1)
+      expect(await go.get(200)).toEqual([NO_VALUE])
+      const outcomes = await go.set(
+        new Map([
+          [300, 'value 300'],
+          [0, 'value 0'],
+          [400, 'value 400'],
+        ]),
+      )
+      expect(outcomes).toEqual(['stored', 'stored', 'stored'])
+      clock.tick(300)
+      expect(await go.get(300, 0, 400)).toEqual(['value 300', NO_VALUE, 'value 400'])
+      clock.tick(1)
+      expect(await go.get(300, 0, 400)).toEqual([NO_VALUE, NO_VALUE, 'value 400'])
+    }
+  })
+
   it('refuses a generator that makes another number of keys', async () => {
     const { region } = openMemory<number>()
     const cached = region.cacheMultiOnArguments({
@@ -345,7 +454,10 @@ describe('the wrapper of a function of many ids', () => {
       {},
       { namespace: '' },
       { namespace: 'n', expirationTime: -1 },
-      { namespace: 'n', expirationTime: () => 5 },
+      { namespace: 'n', expirationTime: {} },
+      { namespace: 'n', expirationTime: { ofResult: 5 } },
+      { namespace: 'n', expirationTime: { ofResult: () => 5, ofresult: 5 } },
+      { namespace: 'n', ids: 'list' },
       { namespace: 'n', asDict: true },
       { namespace: 'n', asMap: 'yes' },
       { namespace: 'n', self: 'shared' },

@@ -58,6 +58,6 @@ histories('the history of processes over memcached', {
     ...{ killed: 2, frozen: 2, flushed: 2, cut: 2, 'hung up': 2, reset: 2, swallowed: 2 },
   },
   ms: LONG ? 240_000 : 12_000,
-  patience: LONG ? 600_000 : 50_000,
+  patience: LONG ? 600_000 : 300_000,
   worlds: { 'killed, frozen, flushed, the network broken': troubled },
 })

@@ -283,10 +283,10 @@ afterAll(() =>
 )
 
 // The library takes its timers from Node when it is loaded; the pause of a ledger has to be a step here.
-vi.mock(import('../../src/base/timers.js'), async (original) => ({
-  ...(await original()),
-  delay: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-}))
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
 
 const pause = setTimeout
 

@@ -11,6 +11,7 @@ export function stepped(commands: Commands, who: string, step: Step): Commands {
       ),
     delete: (key, guard) => step(`${who} delete ${key}`, () => commands.delete(key, guard)),
     increment: (key, start, by) => step(`${who} increment ${key}`, () => commands.increment(key, start, by)),
+    ping: () => commands.ping(),
     close() {},
   }
 }

@@ -124,6 +124,8 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         readonly lose?: 'stamp' | 'clock'
         readonly warm?: boolean
         readonly late?: boolean
+        /** Another process invalidates another name. */
+        readonly noise?: boolean
       },
     ]
   >([
@@ -137,11 +139,19 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
       'a creator that learns the name late, and a soft invalidation',
       { creators: 1, late: true, mode: 'soft' },
     ],
+    [
+      'a creator that learns the name late, an invalidation, and one of another name',
+      { creators: 1, late: true, noise: true },
+    ],
+    [
+      'a creator, an invalidation, one of another name and the loss of the stamp',
+      { creators: 1, warm: true, noise: true, lose: 'stamp' },
+    ],
     ['two creators, an invalidation and the loss of the stamp', { creators: 2, warm: true, lose: 'stamp' }],
     ['two creators and a soft invalidation', { creators: 2, warm: true, mode: 'soft' }],
   ])(
     'takes nothing older for fresh: %s',
-    async (name, { creators, mode = 'hard', lose, warm, late }) => {
+    async (name, { creators, mode = 'hard', lose, warm, late, noise }) => {
       const { connections, open, bare } = stage()
       const view = bare.ledger as Ledger
       const { runs, exhausted } = await exploreStore(async (step, run) => {
@@ -164,6 +174,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         await Promise.all([
           ...writers.map(store),
           change(world, () => (open(2, step).ledger as Ledger).open(clock).invalidate([tag], mode)),
+          noise && (open(1, step).ledger as Ledger).open(clock).invalidate([`other ${tag}`], mode),
           lose && step(`3 lose ${lost}`, () => connections[2].delete(lost)),
         ])
         for (let i = 0; i < creators; i++) {

@@ -206,6 +206,7 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
         if (guard !== undefined && guard.cas !== versionOf(key)?.cas) return false
         return items.delete(key) || guard === undefined
       }),
+    ping: async () => {},
     increment: (key, start, by = 1n) =>
       local(`increment ${key}`, () => {
         const item = items.get(key)

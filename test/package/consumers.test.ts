@@ -16,6 +16,7 @@ const cases = compilers.flatMap((compiler) => [
   ...(compiler.version === '5.4.5' || compiler.version === '7.0.2'
     ? [{ ...compiler, skipLibCheck: true, moduleResolution: 'bundler' }]
     : []),
+  { ...compiler, skipLibCheck: true, moduleResolution: 'node16', experimentalDecorators: true },
 ])
 
 describe('a project that uses the packed package', () => {
@@ -25,7 +26,7 @@ describe('a project that uses the packed package', () => {
     project = await makeProject(tarball, { lend: [...peers(), '@types/node', 'undici-types'] })
     remove()
     // One program holds both: .mts resolves the package as ESM, .cts as CJS.
-    for (const name of ['right', 'wrong'])
+    for (const name of ['right', 'wrong', 'functions', 'decorators'])
       for (const extension of ['mts', 'cts'])
         project.write(
           `${name}.${extension}`,
@@ -35,26 +36,23 @@ describe('a project that uses the packed package', () => {
   afterAll(() => project?.remove())
 
   it.concurrent.each(cases)(
-    'compiles under TypeScript $version, $moduleResolution, skipLibCheck $skipLibCheck, and its mistakes do not',
+    'compiles under TypeScript $version, $moduleResolution, skipLibCheck $skipLibCheck, legacy decorators $experimentalDecorators, and its mistakes do not',
     async ({ version, alias, ...options }) => {
       const compiler = join(root, 'node_modules', alias, 'bin/tsc')
       expect((await project.node(compiler, '--version')).output).toContain(version)
-      const file = project.write(
-        `tsconfig-${alias}-${options.moduleResolution}-${options.skipLibCheck}.json`,
-        {
-          compilerOptions: {
-            target: 'es2022',
-            lib: ['es2022'],
-            types: ['node'],
-            strict: true,
-            exactOptionalPropertyTypes: true,
-            noEmit: true,
-            module: options.moduleResolution === 'bundler' ? 'esnext' : 'node16',
-            ...options,
-          },
-          include: options.moduleResolution === 'bundler' ? ['*.mts'] : ['*.mts', '*.cts'],
+      const file = project.write(`tsconfig-${alias}-${Object.values(options).join('-')}.json`, {
+        compilerOptions: {
+          target: 'es2022',
+          lib: ['es2022'],
+          types: ['node'],
+          strict: true,
+          exactOptionalPropertyTypes: true,
+          noEmit: true,
+          module: options.moduleResolution === 'bundler' ? 'esnext' : 'node16',
+          ...options,
         },
-      )
+        include: options.moduleResolution === 'bundler' ? ['*.mts'] : ['*.mts', '*.cts'],
+      })
       expect(await project.node(compiler, '--project', file)).toEqual({ code: 0, output: '' })
     },
     120_000,

@@ -28,6 +28,11 @@ import { threeMethods } from '../support/three-methods.js'
 import { undecodableTotal } from '../support/undecodable.js'
 import { idle } from '../support/waiting.js'
 
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 proxyContract('broadcast()', (next) => broadcast(localBus(), { name: 'contract' })(next), {
   over: () => memory({ copy: 'clone' }),
   values: entries(),

@@ -436,9 +436,9 @@ describe.each([
     for (const reader of Object.keys(layers)) {
       const store = memory({ stores: 'bytes' })
       const value = { rows: [{ id: 1, name: 'Ada' }], text: 'x'.repeat(2_000) }
-      const before = makeRegion({ backend: layers[writer]?.(store) as Backend<CachedValue> })
+      const before = makeRegion({ name: 'app', backend: layers[writer]?.(store) as Backend<CachedValue> })
       await before.set('key', value)
-      const after = makeRegion({ backend: layers[reader]?.(store) as Backend<CachedValue> })
+      const after = makeRegion({ name: 'app', backend: layers[reader]?.(store) as Backend<CachedValue> })
       let created = 0
       const found = await after.getOrCreate('key', () => {
         created++

@@ -106,7 +106,6 @@ describe('options of the wrong kind', () => {
     'a key mapper': () => mapKeys(undefined as never),
     'a codec': () => mapValues({ encode: () => 1 } as never),
     'an interceptor': () => intercept({} as never),
-    'a proxy that was not called': () => wrap(memory(), prefix as never),
     'a ledger': () => dependencies({ ledger: {} as never }),
     'a backend without a name': () =>
       defineBackend({ get: () => {}, set: () => {}, delete: () => {} } as never),
@@ -135,6 +134,7 @@ describe('options of the wrong kind', () => {
 describe('a chain that cannot work', () => {
   const bytes = () => memory({ stores: 'bytes' })
   const chains: Record<string, () => unknown> = {
+    'a proxy that was not called': () => wrap(memory(), prefix as never),
     'a backend of bytes without an encoding': () => region({ backend: bytes() }),
     'the same behind a prefix': () => region({ backend: wrap(bytes(), prefix('p:')) }),
     'the same, configured later': () => makeRegion().configure({ backend: bytes() as never }),
@@ -377,7 +377,9 @@ describe('other arguments', () => {
         { [option]: option === 'group' ? { user: of } : of },
       )
       const one = at.cacheOnArguments(options)((_id: number) => 1)
-      const many = at.cacheMultiOnArguments(options)(async (...ids: number[]) => ids)
+      const many = at.cacheMultiOnArguments({ ...options, namespace: 'many' })(
+        async (...ids: number[]) => ids,
+      )
       await expect(one(1)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(many(1, 2)).rejects.toEqual(refusal('ERR_OPTION'))
       await expect(at.invalidateDependencies(of() as string)).rejects.toEqual(refusal('ERR_OPTION'))

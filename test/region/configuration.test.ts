@@ -162,18 +162,19 @@ describe('the actual backend', () => {
   const spec = { name: 'own', get: () => undefined, set: () => {}, delete: () => {} }
 
   it('is the object that was passed to defineBackend, under any number of proxies', () => {
-    expect(makeRegion({ backend: defineBackend(spec) as never }).actualBackend).toBe(spec)
+    const plain = makeRegion({ name: 'plain', backend: defineBackend(spec) as never })
+    expect(plain.actualBackend).toBe(spec)
     const wrapped = wrap(
       defineBackend(spec),
       prefix('a:'),
       intercept((_, proceed) => proceed()),
       (next) => delegate(next, {}),
     )
-    expect(makeRegion({ backend: wrapped as never }).actualBackend).toBe(spec)
+    expect(makeRegion({ name: 'wrapped', backend: wrapped as never }).actualBackend).toBe(spec)
   })
 
   it('is the new one after a replacement', () => {
-    const region = makeRegion({ backend: memory() })
+    const region = makeRegion({ name: 'replaced', backend: memory() })
     const former = region.actualBackend
     region.configure({ backend: defineBackend(spec) as never, replaceExistingBackend: true })
     expect(region.actualBackend).not.toBe(former)
@@ -232,8 +233,8 @@ describe('closing', () => {
 
   it('closes the backend with the last region over it', async () => {
     const { backend, closed } = closing()
-    const one = makeRegion({ backend })
-    const other = makeRegion({ backend: wrap(backend, prefix('p:')) as never })
+    const one = makeRegion({ name: 'one', backend })
+    const other = makeRegion({ name: 'other', backend: wrap(backend, prefix('p:')) as never })
     await one.close()
     expect(closed()).toBe(0)
     await other.close()

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
 import { makeRegion, NO_VALUE } from '../../src/index.js'
 import { counting, inEveryRegion, open as openMemory } from '../support/stage.js'
 
@@ -71,16 +72,22 @@ inEveryRegion('expiration', (open) => {
     expect(await region.get('key', { expirationTime: 100 })).toBe(NO_VALUE)
   })
 
-  it('set for one getOrCreate is not kept with the entry', async () => {
+  it('set for one getOrCreate is kept with the entry only if it is shorter than that of the region', async () => {
     const { region, clock } = open<number>({ expirationTime: 5_000 })
     const counter = counting()
     expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(1)
     clock.tick(2_000)
     expect(await region.getOrCreate('key', counter.next, { expirationTime: 3_000 })).toBe(1)
-    expect(await region.getOrCreate('key', counter.next)).toBe(1)
-    expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(2)
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.getOrCreate('key', counter.next)).toBe(2)
+    clock.tick(2_000)
+    expect(await region.getOrCreate('key', counter.next, { expirationTime: 1_000 })).toBe(3)
     clock.tick(4_000)
-    expect(await region.get('key')).toBe(2)
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.getOrCreate('key', counter.next, { expirationTime: 9_000 })).toBe(3)
+    expect(await region.getOrCreate('other', counter.next, { expirationTime: 9_000 })).toBe(4)
+    clock.tick(5_001)
+    expect(await region.get('other')).toBe(NO_VALUE)
   })
 
   it('counts from when the creator returned, so that a slow one does not make a stale value', async () => {
@@ -109,9 +116,89 @@ inEveryRegion('expiration', (open) => {
   })
 })
 
+inEveryRegion('an entry that was created while the clock was ahead', (open) => {
+  for (const [ahead, expirationTime] of [
+    [3_600_000, 60_000],
+    [3_600_000, 7_200_000],
+    [101, 100],
+  ] as const)
+    it(`by ${ahead} ms of ${expirationTime} ms is stale to every read`, async () => {
+      const { region, clock } = open<string>({ expirationTime })
+      const fn = region.cacheOnArguments({ namespace: 'f' })(async () => `called at ${clock.now()}`)
+      const forMany = region.cacheMultiOnArguments({ namespace: 'many' })(async (...ids: string[]) =>
+        ids.map((id) => `${id} at ${clock.now()}`),
+      )
+      const right = clock.now()
+      clock.tick(ahead)
+      await region.set('set', 'old')
+      await region.setMulti([['one of many', 'old']])
+      await region.getOrCreate('created', () => 'old')
+      await region.getOrCreateMulti(['of many'], () => ['old'])
+      await region.getOrCreate('by its creator', ({ expireIn }) => (expireIn(expirationTime), 'old'))
+      await fn()
+      await forMany('id')
+      clock.tick(-ahead)
+      const keys = ['set', 'one of many', 'created', 'of many', 'by its creator']
+      for (const key of keys) {
+        expect(await region.get(key)).toBe(NO_VALUE)
+        expect(await region.has(key)).toBe(false)
+        expect(await region.get(key, { ignoreExpiration: true })).toBe('old')
+        expect((await region.explain(key)).reason).toMatch(/in the future, by a clock that was ahead/)
+      }
+      expect(await region.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
+      expect(await fn()).toBe(`called at ${right}`)
+      expect(await forMany('id')).toEqual([`id at ${right}`])
+      expect(await region.getOrCreateMulti(keys.slice(0, 2), (left) => left.map(() => 'new'))).toEqual([
+        'new',
+        'new',
+      ])
+      for (const key of keys.slice(2)) expect(await region.getOrCreate(key, () => 'new')).toBe('new')
+      expect(await region.getMulti(keys)).toEqual(keys.map(() => 'new'))
+    })
+
+  it('is stale to a read with a lifetime of its own', async () => {
+    const { region, clock } = open<string>()
+    clock.tick(3_600_000)
+    await region.set('key', 'old')
+    clock.tick(-3_600_000)
+    expect(await region.get('key')).toBe('old')
+    expect(await region.get('key', { expirationTime: '1d' })).toBe(NO_VALUE)
+    expect(await region.getOrCreate('key', () => 'new', { expirationTime: '1d' })).toBe('new')
+  })
+
+  it('by less than the clocks of two machines may differ is fresh', async () => {
+    const { region, clock } = open<string>({ expirationTime: 10_000 })
+    clock.tick(900)
+    await region.getOrCreate('key', () => 'of another machine')
+    clock.tick(-900)
+    expect(await region.get('key')).toBe('of another machine')
+    expect(await region.getOrCreate('key', () => 'again')).toBe('of another machine')
+    clock.tick(10_901)
+    expect(await region.get('key')).toBe(NO_VALUE)
+  })
+})
+
+describe('an entry that a creator blocked the process for', () => {
+  it('is fresh, although the clock of hits still stands before the creation', async () => {
+    const region = makeRegion<number>({ backend: memory(), expirationTime: '1m' })
+    let runs = 0
+    const create = () => {
+      const until = performance.now() + 1_100
+      while (performance.now() < until);
+      return ++runs
+    }
+    // A hit reads the clock, which then stands until the next turn.
+    await region.set('warm', 0)
+    await region.get('warm')
+    await region.getOrCreate('key', create)
+    expect(await region.getOrCreate('key', create)).toBe(1)
+    expect(await region.get('key')).toBe(1)
+  })
+})
+
 describe('a clock that is behind that of another region in this process', () => {
   it('decides age and expiry alone', async () => {
-    await makeRegion({ backend: openMemory().backend }).set('key', 'stamped with the time of day')
+    await makeRegion({ backend: memory() }).set('key', 'stamped with the time of day')
     const { region, clock } = openMemory<number>({ expirationTime: 100 })
     await region.set('a', 1)
     await region.getOrCreate('b', () => 2)

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { CorralError, dependsOn, makeRegion, NO_VALUE } from '../../src/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { CorralError, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
+import { manualClock } from '../support/stage.js'
 import { gate, turn } from '../support/waiting.js'
 import { cachedTable, tracked } from './support.js'
 
@@ -383,6 +385,74 @@ describe('a versioned function', () => {
     expect([cached.name, cached.length]).toEqual(['readRow', 2])
     expect(cached.original('a', 1)).toBe('v')
     expect(cached.key('v', 'a', 1)).toBe('n|"a",1@"v"')
+  })
+
+  it('takes the function first, and gives it as the original', async () => {
+    const load = async (id: string, more = '') => `${id}${more}`
+    const cached = versioned(load, {
+      namespace: 'first',
+      version: (id) => id.length,
+      shouldCache: (value) => value !== 'x',
+    })
+    expect(await cached('a', 'b')).toBe('ab')
+    expect(await cached.get('a', 'b')).toBe('ab')
+    expect([await cached('x'), await cached.get('x')]).toEqual(['x', NO_VALUE])
+    expect(cached.original).toBe(load)
+    expect([cached.name, cached.length]).toEqual(['load', 1])
+    expect(() => versioned(load, undefined as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }) as Error,
+    )
+  })
+
+  it('gives each entry the lifetime of its arguments or result', async () => {
+    for (const expirationTime of [
+      (lasts: number) => lasts,
+      { ofResult: (result: string, lasts: number) => (result === `lasts ${lasts}` ? lasts : 1) },
+    ]) {
+      const clock = manualClock()
+      const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()), clock })
+      const cached = versioned(async (lasts: number) => `lasts ${lasts}`, {
+        namespace: 'lasting',
+        version: () => 1,
+        region,
+        expirationTime,
+      })
+      await Promise.all([cached(100), cached(200)])
+      clock.tick(101)
+      expect([await cached.get(100), await cached.get(200)]).toEqual([NO_VALUE, 'lasts 200'])
+      clock.tick(100)
+      expect(await cached.get(200)).toBe(NO_VALUE)
+    }
+  })
+
+  it('takes options for one call, also the reason of an invalidation', async () => {
+    const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const reasons: unknown[] = []
+    region.on('invalidate', ({ reason }) => void reasons.push(reason))
+    const slow = gate()
+    let held = true
+    const cached = versioned(
+      async (id: string) => {
+        if (held) await slow.opened
+        return id
+      },
+      { namespace: 'calls', version: () => 1, region },
+    )
+    const stop = new AbortController()
+    const impatient = cached.with({ signal: stop.signal })('a')
+    const patient = cached('a')
+    await turn()
+    stop.abort(new Error('enough'))
+    await expect(impatient).rejects.toThrow('enough')
+    held = false
+    slow.open()
+    expect(await patient).toBe('a')
+    expect(await cached.with({ shouldCache: () => false }).with({ reason: 'moved' })('b')).toBe('b')
+    expect(await cached.get('b')).toBe(NO_VALUE)
+    await cached.with({ reason: 'moved' }).with({ wait: '1s' }).invalidate('a')
+    await cached.with({ reason: 'aged' }).invalidate.soft('a')
+    expect(reasons).toEqual(['moved', 'aged'])
+    expect(() => cached.with({ sginal: stop.signal } as never)).toThrow(/sginal/)
   })
 
   it('refuses options that cannot be right', () => {

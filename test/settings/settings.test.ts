@@ -1,7 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
+  type CachedValue,
+  defineBackend,
   makeRegion,
   mapKeys,
   NO_VALUE,
@@ -11,6 +14,7 @@ import {
   sha256,
 } from '../../src/index.js'
 import { held, manualClock } from '../support/stage.js'
+import { turn } from '../support/waiting.js'
 
 const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
 
@@ -231,5 +235,101 @@ describe('registering', () => {
     }
     expect(() => registerBackend('name', memory() as never)).toThrow(refusal('ERR_OPTION'))
     expect(() => registerProxy('name', 'prefix' as never)).toThrow(refusal('ERR_OPTION'))
+  })
+})
+
+describe('a backend of settings', () => {
+  let open: number
+  beforeEach(() => {
+    open = 0
+    registerBackend(
+      'counted',
+      () => {
+        open++
+        const entries = new Map<string, CachedValue>()
+        return defineBackend<CachedValue>({
+          name: 'counted',
+          stores: 'values',
+          get: (key) => entries.get(key),
+          set: (key, value) => void entries.set(key, value),
+          delete: (key) => void entries.delete(key),
+          close: () => void open--,
+        })
+      },
+      { size: 'integer' },
+    )
+    registerProxy('none', () => undefined as never)
+    registerProxy('broken', () => {
+      throw new Error('broken')
+    })
+    registerProxy('json', () => json())
+  })
+  const settings = {
+    backend: 'counted',
+    share_backend: 'true',
+    proxies: 'prefix',
+    'proxies.prefix.text': 'p:',
+  }
+  const users = (more: object = {}) =>
+    makeRegion<number>({ name: 'users' }).configureFromConfig({ ...settings, ...more }, '')
+  const products = (more: object = {}) =>
+    makeRegion<number>({ name: 'products' }).configureFromConfig({ ...settings, ...more }, '')
+
+  it.each<[string, object]>([
+    ['a proxy refuses its options', { proxies: 'prefix', 'proxies.prefix.text': '' }],
+    ['a proxy fails', { proxies: 'broken' }],
+    ['a proxy is none', { proxies: 'none' }],
+    ['a layer does not fit', { proxies: 'prefix,json', 'proxies.prefix.text': 'p:' }],
+    ['the region refuses', { 'lease.ms': '0s' }],
+  ])('is closed where %s', async (_, more) => {
+    for (const share of ['true', 'false']) {
+      const configure = () =>
+        makeRegion({ name: 'r' }).configureFromConfig(
+          { backend: 'counted', share_backend: share, ...more },
+          '',
+        )
+      expect(configure).toThrow()
+      await turn()
+      expect(open).toBe(0)
+    }
+  })
+
+  it('stays open where another region uses it', async () => {
+    const region = users()
+    const { 'proxies.prefix.text': _, proxies: __, ...rest } = settings
+    const other = makeRegion({ name: 'other' })
+    expect(() => other.configureFromConfig({ ...rest, proxies: 'broken' }, '')).toThrow(/broken/)
+    expect(() => products({ 'lease.ms': '0s' })).toThrow(refusal('ERR_OPTION'))
+    await turn()
+    expect(open).toBe(1)
+    await region.set('key', 1)
+    expect(await region.get('key')).toBe(1)
+    await region.close()
+  })
+
+  it('is one for all regions whose settings share it, and is closed by the last', async () => {
+    const [one, two] = [users(), products()]
+    expect(open).toBe(1)
+    expect(one.actualBackend).toBe(two.actualBackend)
+    await one.set('key', 1)
+    expect(await two.get('key')).toBe(NO_VALUE)
+    const unlike = makeRegion({ name: 'r' }).configureFromConfig({ ...settings, 'backend.size': 5 }, '')
+    const alone = makeRegion({ name: 'r' }).configureFromConfig({ ...settings, share_backend: 'no' }, '')
+    const withOtherProxies = makeRegion({ name: 'r' }).configureFromConfig(
+      { backend: 'counted', share_backend: 'true' },
+      '',
+    )
+    expect(open).toBe(3)
+    expect(withOtherProxies.actualBackend).toBe(one.actualBackend)
+    for (const region of [unlike, alone, withOtherProxies, one]) await region.close()
+    expect(open).toBe(1)
+    await two.set('key', 2)
+    await two.close()
+    expect(open).toBe(0)
+    const again = users()
+    await again.set('key', 3)
+    expect(await again.get('key')).toBe(3)
+    await again.close()
+    expect(open).toBe(0)
   })
 })

@@ -15,6 +15,11 @@ import { link } from '../../src/signals/bus-link.js'
 import { type Bus, type BusListener, broker, localBus, relay } from '../../src/signals/index.js'
 import { deferred, idle, sleep } from '../support/waiting.js'
 
+vi.mock(import('../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 const endings: (() => void)[] = []
 afterEach(async () => {
   for (const end of endings.splice(0)) end()

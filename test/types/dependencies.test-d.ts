@@ -132,7 +132,7 @@ describe('names', () => {
   })
 
   it('that a function declares are told its arguments and its result', () => {
-    region.cacheOnArguments({
+    void region.cacheOnArguments({
       namespace: 'n',
       dependencies: (id: number, page: string) => [dep.id('user', id), dep.tag(page)],
       resultDependencies: (found: string) => dep.tag(found),

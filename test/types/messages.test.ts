@@ -14,11 +14,49 @@ import { prefix } from '../../proxies/prefix.js'
 import { type BackendProxy, type Bytes, dep, makeRegion, wrap } from '../../src/index.js'
 const bytes = () => memory({ stores: 'bytes' })
 const scopes = dep.scopes<{ a: string; b: string }>('x').describes(['a', 'b'], ({ a, b }) => ({ a, b }))
+const region = makeRegion()
+const load = async (id: number) => [{ id }]
+const rows = async (...ids: number[]) => ids
+const list = async (ids: number[]) => ids
 const compress = null as unknown as BackendProxy<Bytes>
 `
 
 const UNDESCRIBED = 'no extractor describes lists by exactly these fields'
 const DESCRIBED = `scopes.condition({ b: '1', a: '1' }), scopes.describes([], () => ({})).condition({})`
+
+const MISFIT = 'does not take the arguments, result or instance of this function: put the function first'
+const SHAPE = "ids: 'array' if it takes one array instead of (...ids), asMap: true if it returns a Map"
+
+/** Options that do not fit the function. */
+const FUNCTIONS: readonly (readonly [code: string, sentence: string])[] = [
+  [
+    `region.cacheOnArguments({ namespace: 'n', dependencies: (of: { id: number }) => dep.id('u', of.id) })(load)`,
+    `the option \`dependencies\` ${MISFIT}`,
+  ],
+  [
+    `region.cacheOnArguments({ namespace: 'n', dependencies: (id) => dep.id('u', id) })(load)`,
+    `the option \`dependencies\` ${MISFIT}`,
+  ],
+  [
+    `region.cacheOnArguments({ namespace: 'n', shouldCache: (found: string) => found !== '' })(load)`,
+    `the option \`shouldCache\` ${MISFIT}`,
+  ],
+  [
+    `class A { @region.cacheOnArguments({ namespace: 'n', self: (of: { a: 1 }) => of.a }) async m() {} }`,
+    `the option \`self\` ${MISFIT}`,
+  ],
+  [
+    `region.cacheMultiOnArguments({ namespace: 'n', dependencies: (id: string) => id })(rows)`,
+    `the option \`dependencies\` ${MISFIT}`,
+  ],
+  [`region.cacheMultiOnArguments({ namespace: 'n' })(list)`, SHAPE],
+  [`region.cacheMultiOnArguments({ namespace: 'n', ids: 'array' })(rows)`, SHAPE],
+  [`region.cacheMultiOnArguments({ namespace: 'n', asMap: true })(rows)`, SHAPE],
+  [
+    `region.cacheMultiOnArguments(load, { namespace: 'n' })`,
+    "a function of many ids takes them as (...ids), or as one array with ids: 'array'",
+  ],
+]
 
 /** Chains that cannot work, and the sentence of the compiler about each. */
 const WRONG: readonly (readonly [code: string, sentence: string])[] = [
@@ -51,6 +89,7 @@ const WRONG: readonly (readonly [code: string, sentence: string])[] = [
     'a proxy after the 8th works on values, but below it are bytes',
   ],
   ['makeRegion({ backend: bytes() })', 'put an encoding such as msgpack() around a backend of bytes'],
+  ...FUNCTIONS,
   [`scopes.condition({ a: '1' })`, UNDESCRIBED],
   ['scopes.condition({})', UNDESCRIBED],
   [`scopes.condition({ a: '1', c: '1' })`, UNDESCRIBED],

@@ -10,6 +10,7 @@ import {
   type NoValue,
   type Outcome,
   type Region,
+  type SetOutcome,
   type ValueMetadata,
 } from '../../src/index.js'
 
@@ -123,7 +124,7 @@ describe('a cached function', () => {
     expectTypeOf(find).toEqualTypeOf<CachedFunction<[_: number], User>>()
     expectTypeOf(await find.get(1)).toEqualTypeOf<User | NoValue>()
     expectTypeOf(await find.refresh(1)).toEqualTypeOf<User>()
-    expectTypeOf(find.set(user, 1)).toEqualTypeOf<Promise<void>>()
+    expectTypeOf(find.set(user, 1)).toEqualTypeOf<Promise<SetOutcome>>()
     expectTypeOf(find.original(1)).toEqualTypeOf<User | Promise<User>>()
     // @ts-expect-error no user
     await find.set('text', 1)
@@ -131,9 +132,9 @@ describe('a cached function', () => {
 
   it('must fit the region', () => {
     // @ts-expect-error no user
-    cached(() => 'text')
+    void cached(() => 'text')
     // @ts-expect-error no function
-    cached(user)
+    void cached(user)
     // @ts-expect-error no options
     users.cacheOnArguments()
     // @ts-expect-error dogpile's name for it
@@ -150,7 +151,7 @@ describe('a cached function of many ids', () => {
     expectTypeOf(await find(1, 2)).toEqualTypeOf<User[]>()
     expectTypeOf(await find.get(1)).toEqualTypeOf<(User | NoValue)[]>()
     expectTypeOf(find.keys(1)).toEqualTypeOf<readonly string[]>()
-    expectTypeOf(find.set(new Map([[1, user]]))).toEqualTypeOf<Promise<void>>()
+    expectTypeOf(find.set(new Map([[1, user]]))).toEqualTypeOf<Promise<readonly SetOutcome[]>>()
     // @ts-expect-error ids are numbers
     await find('1')
   })

@@ -302,10 +302,10 @@ describe('dep.version', () => {
     const store = memory()
     const region = makeRegion({ name: 'r', backend: wrap(store, dependencies({ ledger })) })
     await region.set('k', 'v')
-    const entry = (await store.get('k')) as CachedValue
+    const entry = (await store.get('r:k')) as CachedValue
     for (const versions of ['text', [5], [undefined], [''], ['~version:'], {}, null]) {
       await store.set(
-        'k',
+        'r:k',
         {
           ...entry,
           metadata: { ...entry.metadata, snapshot: { ...entry.metadata.snapshot, versions } },
@@ -314,7 +314,7 @@ describe('dep.version', () => {
       )
       expect(await region.get('k'), JSON.stringify(versions)).toBe(NO_VALUE)
     }
-    await store.set('k', entry, {})
+    await store.set('r:k', entry, {})
     expect(await region.get('k')).toBe('v')
   })
 

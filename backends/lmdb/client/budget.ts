@@ -1,6 +1,6 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { clearInterval, epochNow, nextTurn, setInterval } from '../../../src/base/timers.js'
 import { clearEntry, putEntry, readEntry, removeEntry } from '../entry-records.js'
 import { carriedKey, keyText, newVersion, TAG, versionInOrder, writeHead } from '../format.js'
 import { leaseExpiry } from '../lease.js'
@@ -51,7 +51,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: BudgetOptions): Budg
   }
   const round = async (): Promise<void> => {
     written = 0
-    const now = Date.now()
+    const now = epochNow()
     // Leases of creators that died and whose keys no caller asked for again.
     await removeRows(store, TAG.lease, (record) => leaseExpiry(record) <= now)
     await repeatInTurns(() => clearOrder(store, byExpiry(now), Number.POSITIVE_INFINITY))
@@ -201,7 +201,7 @@ function planClearing(
     if (kept === undefined)
       return { size, removed: key, conditions: [record], changes: removeEntry(entry, key) }
     // The entry counts as written now.
-    const renewed = { ...head, version: newVersion(), writtenAt: Date.now() }
+    const renewed = { ...head, version: newVersion(), writtenAt: epochNow() }
     writeHead(kept, renewed)
     return { size, conditions: [record], changes: [...clearEntry(entry), ...putEntry(place, renewed, kept)] }
   })

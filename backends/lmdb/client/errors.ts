@@ -29,15 +29,22 @@ export function lmdbError(error: unknown): CorralError {
   if (CorralError.is(error)) return error
   const { code, message } = (error ?? {}) as LmdbError
   const text = typeof message === 'string' ? message : String(error)
-  return new CorralError('ERR_BACKEND', `LMDB failed: ${text}. ${adviceFor(code, text)}`, { cause: error })
+  const advice = adviceFor(code, text) ?? 'See `cause`.'
+  return new CorralError('ERR_BACKEND', `LMDB failed: ${text}. ${advice}`, { cause: error })
 }
 
-function adviceFor(code: unknown, text: string): string {
+/** Whether the error is one of those with a remedy of its own. */
+export function hasAdvice(error: unknown): boolean {
+  const { code, message } = (error ?? {}) as LmdbError
+  return adviceFor(code, String(message)) !== undefined
+}
+
+function adviceFor(code: unknown, text: string): string | undefined {
   if (code === MDB_MAP_FULL || text.includes('MDB_MAP_FULL'))
     return 'The file cannot grow any further: lower `maxBytes`, or provide more address space. Nothing was written.'
   if (code === ENOSPC || code === EIO || code === 'ENOSPC' || code === 'EIO')
     return 'The disk is full, or failing: free some room, or lower `maxBytes`. Nothing was written.'
   if (code === MDB_READERS_FULL || text.includes('MDB_READERS_FULL'))
     return 'More processes read the file than it has places for: raise `maxReaders`, with all of them stopped.'
-  return 'See `cause`.'
+  return undefined
 }

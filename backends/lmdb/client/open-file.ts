@@ -14,7 +14,7 @@ import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { expectThat } from '../../../src/base/options.js'
 import { encodeNumbers, keyEncoder } from '../format.js'
 import type { LmdbOptions } from '../options.js'
-import { lmdbError } from './errors.js'
+import { hasAdvice, lmdbError } from './errors.js'
 import type { Tree } from './store.js'
 
 /** The format of our records. A file of a later format is refused. */
@@ -148,7 +148,7 @@ function unavailable(path: string, error: unknown): CorralError {
       `Expected to write to ${formatValue(path)}, got ${String(message)}. Every process writes to its cache file: mount it writable, or choose another path.`,
       { cause: error },
     )
-  if (code === 'ENOSPC' || code === 28) return lmdbError(error)
+  if (hasAdvice(error)) return lmdbError(error)
   return new CorralError(
     'ERR_UNAVAILABLE',
     `Could not open ${formatValue(path)}: ${String(message)}. Check the path, or choose another.`,

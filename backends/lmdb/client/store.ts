@@ -2,7 +2,7 @@ import type { Database } from 'lmdb'
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { keyedQueue } from '../../../src/base/keyed-queue.js'
-import { withTimeout } from '../../../src/base/timers.js'
+import { epochNow, setImmediate, withTimeout } from '../../../src/base/timers.js'
 import { isBookkeeping, type TreeKey } from '../format.js'
 import { commitError, lmdbError } from './errors.js'
 
@@ -105,9 +105,9 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
     },
     async commit(conditions, changes, durably = false) {
       expectOpen(trees)
-      if (pending === 0) lastProgress = Date.now()
+      if (pending === 0) lastProgress = epochNow()
       // A commit behind the lock cannot be called back, so nothing more joins the queue once its time is over.
-      else if (Date.now() - lastProgress > timeout) throw lockTimeout(timeout)
+      else if (epochNow() - lastProgress > timeout) throw lockTimeout(timeout)
       pending++
       try {
         const done = await send(trees, conditions, changes, durably)
@@ -118,15 +118,15 @@ export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): St
         throw await commitError(error)
       } finally {
         pending--
-        lastProgress = Date.now()
+        lastProgress = epochNow()
       }
     },
     async transact(subject, plan) {
-      const deadline = Date.now() + timeout
+      const deadline = epochNow() + timeout
       return inTurn(subject, async () => {
         for (;;) {
           // The caller saw a failure by now, so nothing may be written any more.
-          if (Date.now() > deadline) throw lockTimeout(timeout)
+          if (epochNow() > deadline) throw lockTimeout(timeout)
           const { result, conditions = [], changes, durably } = store.snapshot(plan)
           if (changes === undefined || (await store.commit(conditions, changes, durably))) return result
         }

@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { leaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
+import { clearTimeout, epochNow, setTimeout } from '../../../src/base/timers.js'
 
 export interface FileWaiters {
   /** Resolves when the lease is over. `end` returns the time (epoch ms) to which it stands now, 0 if it is over. */
@@ -28,7 +29,7 @@ export function fileWaiters(file: string): FileWaiters {
   const watched = fileWatch(file, () => waiters.recheck())
   return {
     wait(key, end) {
-      const remaining = () => end() - Date.now()
+      const remaining = () => end() - epochNow()
       const known = remaining()
       watched.retain()
       const waiter = waiters.join(key)

@@ -30,8 +30,13 @@ export interface Commands {
   delete(key: string, guard?: Version): Promise<boolean>
   /** Adds to a counter, or starts it; returns the sum. @param by - default 1 */
   increment(key: string, start: bigint, by?: bigint): Promise<bigint>
+  /** Rejects unless every server replies. */
+  ping(): Promise<void>
   close(): void
 }
+
+/** A key that no entry has: theirs are encoded. */
+const PROBE = '~ping'
 
 /** So often a counter may be started, and lost again, under a command that starts it too. */
 const STARTS = 8
@@ -84,6 +89,11 @@ export function commandsOf(servers: readonly Server[]): Commands {
         if (reply.status !== STATUS.ok || reply.value.length !== 8) throw unexpected('increment', reply)
         return reply.value.readBigUInt64BE()
       }
+    },
+    async ping() {
+      const replies = servers.map((server) => server.call({ op: OP.get, key: PROBE }, true))
+      for (const { reply } of await Promise.all(replies))
+        if (reply.status !== STATUS.notFound && reply.status !== STATUS.ok) throw unexpected('get', reply)
     },
     close() {
       for (const server of servers) server.close()

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { connect as connectPlain, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { CorralError } from '../../../src/base/errors.js'
+import { Fifo } from '../../../src/base/fifo.js'
+import { clearTimeout, nextTick, performance, setImmediate, setTimeout } from '../../../src/base/timers.js'
 import {
   type Command,
   FrameError,
@@ -45,8 +47,8 @@ export interface Replies {
 /** A command on its way, and the caller's promise of its replies. */
 export interface Call {
   readonly command: Command
-  /** `performance.now()` of the caller's request. */
-  readonly at: number
+  /** `performance.now()` of the caller's request, and then of its sending. */
+  at: number
   /** Whether it may be sent again after its connection broke: executing it twice does no harm. */
   repeatable: boolean
   opaque?: number
@@ -59,6 +61,9 @@ interface ConnectionEvents {
   /** Called once, with the error that ended the connection and the calls without a reply. */
   ended(error: CorralError, unanswered: readonly Call[], wasReady: boolean): void
 }
+
+/** Commands without a reply at one time; later ones wait for their turn. */
+const MAX_SENT = 1_000
 
 /** Larger values are not copied into the batch. */
 const MAX_COPIED = 16 * 1024
@@ -77,8 +82,8 @@ export class Connection {
   /** In the order in which their replies are due; those before `#due` have theirs. */
   #sent: Call[] = []
   #due = 0
-  /** Given in this turn of the event loop, or before the handshake. */
-  #waiting: Call[] = []
+  /** Given in this turn of the event loop or before the handshake, or beyond the most that may be sent. */
+  readonly #waiting = new Fifo<Call>()
   /** The number of the next command. */
   #opaque: number
   #ready = false
@@ -111,9 +116,15 @@ export class Connection {
     this.#watchOldest()
   }
 
+  /** How many commands wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
   send(call: Call): void {
     // After the microtasks of this turn: their commands travel in the same packet.
-    if (this.#waiting.push(call) === 1 && this.#ready) process.nextTick(() => this.#flush())
+    this.#waiting.push(call)
+    if (this.#waiting.size === 1 && this.#ready) nextTick(() => this.#flush())
     if (this.#watch === undefined) this.#watchOldest()
   }
 
@@ -122,7 +133,18 @@ export class Connection {
   }
 
   #flush(): void {
-    if (!this.#over) this.#write(this.#waiting.splice(0))
+    if (this.#over) return
+    const calls: Call[] = []
+    const now = performance.now()
+    for (let room = MAX_SENT - (this.#sent.length - this.#due); room > 0; room--) {
+      const call = this.#waiting.shift()
+      if (call === undefined) break
+      call.at = now
+      calls.push(call)
+    }
+    if (calls.length === 0) return
+    this.#write(calls)
+    if (this.#watch === undefined) this.#watchOldest()
   }
 
   #write(calls: readonly Call[]): void {
@@ -179,6 +201,9 @@ export class Connection {
       this.#due = 0
     }
     call.resolve({ reply: replies[0] ?? reply, replies, connection: this.id })
+    // Half of the room at a time, so that they still travel together.
+    const isHalfEmpty = (this.#sent.length - this.#due) * 2 < MAX_SENT
+    if (isHalfEmpty && this.#waiting.size > 0 && this.#ready) this.#flush()
   }
 
   /** One timer for all calls: it fires when the oldest could be late. */
@@ -194,7 +219,8 @@ export class Connection {
   /** Connecting and the handshake have the same time as a command. */
   #timeLeft(): number {
     const opened = this.#ready ? Infinity : this.#openedAt
-    const oldest = Math.min(opened, this.#sent[this.#due]?.at ?? Infinity, this.#waiting[0]?.at ?? Infinity)
+    // Those that wait have the replies of the others to wait for, or are sent in this turn.
+    const oldest = Math.min(opened, this.#sent[this.#due]?.at ?? Infinity)
     return oldest + this.#address.timeout - performance.now()
   }
 
@@ -217,7 +243,7 @@ export class Connection {
     this.#over = true
     clearTimeout(this.#watch)
     this.#socket.destroy()
-    this.#events.ended(error, [...this.#sent.slice(this.#due), ...this.#waiting], this.#ready)
+    this.#events.ended(error, [...this.#sent.slice(this.#due), ...this.#waiting.all()], this.#ready)
   }
 }
 

@@ -1,5 +1,6 @@
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
+import { clearTimeout, performance, setTimeout } from '../../../src/base/timers.js'
 import { type Address, type Call, Connection, type Replies } from './connection.js'
 import type { Command } from './frames.js'
 
@@ -16,7 +17,11 @@ export interface Server {
  * One server. It connects when first needed, and again after the server closed the connection. A server that cannot be
  * reached, or does not reply, is down: every call fails without waiting, while probes in growing intervals look for it.
  */
-export function openServer(address: Address, longestPause: number): Server {
+export function openServer(
+  address: Address,
+  longestPause: number,
+  maxWaiting = Number.POSITIVE_INFINITY,
+): Server {
   const { name, timeout } = address
   let current: Connection | undefined
   let closed = false
@@ -56,6 +61,8 @@ export function openServer(address: Address, longestPause: number): Server {
         if (closed) return reject(new CorralError('ERR_CLOSED', 'The memcached backend was closed.'))
         const down = outage.error()
         if (down !== undefined) return reject(isDown(name, down))
+        if (current !== undefined && current.waiting >= maxWaiting)
+          return reject(tooManyWait(`commands wait for their turn at ${name}`, current.waiting))
         send({ command, at: performance.now(), repeatable, resolve, reject })
       }),
     isOn: (connection) => current?.id === connection,
@@ -65,6 +72,13 @@ export function openServer(address: Address, longestPause: number): Server {
       current?.close()
     },
   }
+}
+
+export function tooManyWait(where: string, waiting: number): CorralError {
+  return new CorralError(
+    'ERR_UNAVAILABLE',
+    `${waiting} ${where} already, which is the most: see \`maxWaiting\` of memcached().`,
+  )
 }
 
 /** ms before a server that is down is probed for the first time. */

@@ -1,4 +1,5 @@
 import { CorralError } from '../../../src/base/errors.js'
+import { performance } from '../../../src/base/timers.js'
 
 /** ms: one lost connection fails many commands at once, which is one failure and not many in a row. */
 const INCIDENT = 250

@@ -1,6 +1,7 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
-import { CorralError, formatValue } from '../../../src/base/errors.js'
+import { formatValue } from '../../../src/base/errors.js'
 import { expectThat, rejectOptions } from '../../../src/base/options.js'
+import { importError } from '../../../src/base/peer-package.js'
 
 /**
  * The members that this backend needs of an ioredis client, standalone or cluster, of version 5 or 6.
@@ -160,11 +161,7 @@ async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster
   try {
     return await import('ioredis')
   } catch (error) {
-    throw new CorralError(
-      'ERR_OPTION',
-      'redis() makes its connections with the package ioredis, which is not installed: npm install ioredis.',
-      { cause: error },
-    )
+    throw importError('ioredis', 'redis() makes its connections', error)
   }
 }
 

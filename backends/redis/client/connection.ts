@@ -1,10 +1,12 @@
-import { report } from '../../../src/base/diagnostics.js'
+import { failureLog, report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
-import { delay, MAX_DELAY, withTimeout } from '../../../src/base/timers.js'
+import { delay, performance, withTimeout } from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, type RedisClient } from './client.js'
-import { isCredentials, isUnreachable, redisError, wasNotExecuted } from './errors.js'
+import { isCredentials, isUnreachable, markUnsent, redisError, wasNotExecuted } from './errors.js'
+import { listenTo } from './listeners.js'
+import { type Lane, type Pending, PendingCommands } from './pending-commands.js'
 
 interface ConnectionOptions {
   /** Creates the client at the first use, unless the caller passed one. */
@@ -13,12 +15,32 @@ interface ConnectionOptions {
   readonly isOurs: boolean
   /** ms for a command, waiting for a connection included. */
   readonly timeout: number
-  /** Commands without a reply at one time; more are refused. */
+  /** Commands of a node that are under way at one time; more wait for their turn. */
   readonly maxPending: number
+  /** Commands that wait for their turn; more are refused. */
+  readonly maxWaiting: number
   readonly breaker: Breaker | undefined
+  /** Whether a command fails at once while its node is known to be away, unless it is patient. */
+  readonly failFast: boolean
+  /** The node of a key; '' unless there are several. */
+  readonly nodeOf?: (client: RedisClient, key: string) => string
+}
+
+interface RunOptions {
+  /** Never sent again. @default false */
+  readonly once?: boolean
+  /** It waits for a connection that was lost, until its deadline. @default false */
+  readonly patient?: boolean
+  /** Any of its keys. */
+  readonly key?: string | undefined
+  /** The moment by which it must have ended, on the clock of `performance`. */
+  readonly until?: number
 }
 
 type Work<T> = (client: RedisClient) => Promise<T>
+
+/** The statuses of a client that has no connection and had one, or tried. */
+const LOST: readonly string[] = ['close', 'reconnecting', 'end']
 
 /** Between attempts on a server that is there but cannot reply yet. */
 const PAUSE = 50
@@ -28,9 +50,15 @@ const SKEW = 1_000
 
 /** The one way to the server: opens the connection, bounds every command in time and number, and names its failures. */
 export class RedisConnection {
-  readonly #pending = new PendingCommands(() => timeoutError(this.options.timeout, this.#lastError))
+  /** Failures because Redis is away: many callers see one outage. */
+  readonly outage = failureLog()
+  readonly #pending: PendingCommands
   readonly #readyListeners: (() => void)[] = []
   #opening: Promise<RedisClient> | undefined
+  /** The client once it exists. */
+  #client: RedisClient | undefined
+  /** Whether its connection was closed and is not there again. */
+  #lost = false
   /** The client once its server's version is known. */
   #verified: RedisClient | undefined
   #verifying: Promise<void> | undefined
@@ -40,44 +68,56 @@ export class RedisConnection {
   #closed = false
   #stopListening = () => {}
 
-  constructor(private readonly options: ConnectionOptions) {}
+  constructor(private readonly options: ConnectionOptions) {
+    this.#pending = new PendingCommands({
+      timeout: options.timeout,
+      maxInFlight: options.maxPending,
+      late: () => timeoutError(options.timeout, this.#lastError),
+    })
+  }
 
   /**
    * Runs work with the client. Unless `once`, the work is repeated after a lost connection, so it must be harmless to do
-   * twice. It must have ended by `until`, on the clock of `performance`.
+   * twice.
    * @throws CorralError `ERR_TIMEOUT`, `ERR_UNAVAILABLE`, `ERR_UNSUPPORTED`, `ERR_CLOSED` or `ERR_BACKEND`.
    */
-  run<T>(work: Work<T>, once = false, until = performance.now() + this.options.timeout): Promise<T> {
-    const { breaker, isOurs } = this.options
+  run<T>(work: Work<T>, { once = false, patient = false, key, until }: RunOptions = {}): Promise<T> {
+    const { breaker, timeout } = this.options
+    const lane = this.#laneOf(key)
     try {
-      this.#admit()
+      this.#admit(lane, patient)
     } catch (error) {
-      return Promise.reject(error)
+      return Promise.reject(markUnsent(error as Error))
     }
     return new Promise<T>((resolve, reject) => {
       const done = (result: T) => {
+        this.#replied(lane)
         if (command.over) return
-        this.#end(command)
+        this.#pending.delete(command)
         breaker?.succeeded()
         resolve(result)
       }
       const fail = (error: unknown) => {
-        if (command.over) return
-        this.#end(command)
+        if (command.over) {
+          // Its end without a reply is no proof of silence either: the next command finds out.
+          lane.silent = false
+          return
+        }
+        this.#pending.delete(command)
         if (isUnreachable(error)) breaker?.failed()
-        else breaker?.succeeded()
-        reject(redisError(error, this.#lastError))
+        else {
+          this.#replied(lane)
+          breaker?.succeeded()
+        }
+        const failure = redisError(error, this.#lastError)
+        reject(command.begun ? failure : markUnsent(failure))
       }
-      const command: Pending = { until, over: false, waiter: undefined, fail }
+      const start = () => this.#start(work, once, command, done)
+      const command: Pending = {
+        until: until ?? performance.now() + timeout,
+        ...{ patient, lane, over: false, sent: false, begun: false, waiter: undefined, start, fail },
+      }
       this.#pending.add(command)
-      const persist = () => this.#attempt(work, once, command).then(done, fail)
-      const client = this.#verified
-      // The usual case goes without any of the waiting that the unusual ones need.
-      if (client === undefined || (isOurs && client.status !== 'ready')) void persist()
-      else
-        void work(client).then(done, (error) =>
-          this.#mayRepeat(error, once) ? delay(PAUSE).then(persist) : fail(error),
-        )
     })
   }
 
@@ -110,7 +150,7 @@ export class RedisConnection {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    this.#pending.failAll(new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
+    this.#pending.failAll(() => new CorralError('ERR_CLOSED', 'This Redis backend was closed.'))
     const client = await this.#opening?.catch(() => undefined)
     this.#stopListening()
     if (client === undefined || !this.options.isOurs) return
@@ -120,25 +160,77 @@ export class RedisConnection {
 
   async #open(): Promise<RedisClient> {
     const client = await this.options.open()
+    this.#client = client
+    this.#lost = LOST.includes(client.status)
     this.#listenTo(client)
     return client
   }
 
-  #admit(): void {
-    const { maxPending, breaker } = this.options
+  #laneOf(key: string | undefined): Lane {
+    const { nodeOf } = this.options
+    const client = this.#verified
+    const isKnown = key !== undefined && nodeOf !== undefined && client !== undefined
+    return this.#pending.lane(isKnown ? nodeOf(client, key) : '')
+  }
+
+  #admit(lane: Lane, patient: boolean): void {
+    const { maxWaiting, breaker, failFast } = this.options
     if (this.#closed)
       throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Create another one.')
-    if (this.#pending.commands.size >= maxPending)
+    if (failFast && !patient) {
+      if (this.#isLost()) throw this.#lostError()
+      if (lane.silent)
+        throw new CorralError(
+          'ERR_UNAVAILABLE',
+          'Redis has not replied to an earlier command. Nothing else is sent to it until a reply comes.',
+        )
+    }
+    if (this.#pending.isFull(lane) && this.#pending.waiting >= maxWaiting)
       throw new CorralError(
         'ERR_UNAVAILABLE',
-        `${this.#pending.commands.size} commands wait for Redis already, which is the most: see \`maxPending\`.`,
+        `${this.#pending.waiting} commands wait for their turn at Redis already, which is the most: see \`maxWaiting\`.`,
       )
     breaker?.admit()
   }
 
-  #end(command: Pending): void {
-    command.over = true
-    this.#pending.delete(command)
+  /** Whether the connection is gone. If the client has given up connecting, it is asked to try again. */
+  #isLost(): boolean {
+    const client = this.#client
+    if (!this.#lost || client === undefined || client.status === 'ready') return false
+    if (this.options.isOurs && client.status === 'end') void ignoreRejection(client.connect())
+    return true
+  }
+
+  #lostError(): CorralError {
+    const last = this.#lastError
+    const why = last === undefined ? 'the connection was closed' : last.message
+    return new CorralError('ERR_UNAVAILABLE', `Redis cannot be reached: ${why}`, { cause: last })
+  }
+
+  #replied(lane: Lane): void {
+    if (lane.silent) this.#isBack()
+    this.#pending.replied(lane)
+  }
+
+  #isBack(): void {
+    const unreported = this.outage.over()
+    if (unreported === undefined) return
+    const more = unreported === 0 ? '' : `, ${unreported} more failures since the last message`
+    report('notice', () => ({ where: 'redis connection', message: `Redis is back${more}` }))
+  }
+
+  #start<T>(work: Work<T>, once: boolean, command: Pending, done: (result: T) => void): void {
+    const { fail } = command
+    const persist = () => this.#attempt(work, once, command).then(done, fail)
+    const client = this.#verified
+    // The usual case goes without any of the waiting that the unusual ones need.
+    if (client === undefined || (this.options.isOurs && client.status !== 'ready')) void persist()
+    else {
+      command.begun = true
+      void work(client).then(done, (error) =>
+        this.#mayRepeat(error, once) ? delay(PAUSE).then(persist) : fail(error),
+      )
+    }
   }
 
   #mayRepeat(error: unknown, once: boolean): boolean {
@@ -157,6 +249,7 @@ export class RedisConnection {
           await this.#verifying
         }
         if (command.over) throw new Error('expired')
+        command.begun = true
         return await work(client)
       } catch (error) {
         if (command.over || !this.#mayRepeat(error, once)) throw error
@@ -195,74 +288,32 @@ export class RedisConnection {
     const ready = () => {
       // It may be another server now, with another clock.
       if (this.#verified === client) void this.#learnTime(client).catch(() => {})
+      this.#lost = false
+      this.#pending.forgetSilence()
+      this.#isBack()
       for (const { waiter } of this.#pending.commands) waiter?.resolve()
       for (const listener of this.#readyListeners) listener()
     }
-    client.on('ready', ready)
-    this.#stopListening = () => client.off('ready', ready)
+    const lost = () => {
+      this.#lost = true
+      if (this.options.failFast)
+        this.#pending.failAll(
+          () => this.#lostError(),
+          ({ patient }) => !patient,
+        )
+    }
+    const stops = [listenTo(client, 'ready', ready), listenTo(client, 'close', lost)]
+    this.#stopListening = () => {
+      for (const stop of stops) stop()
+    }
     if (!this.options.isOurs) return
     const failed = (error: Error) => {
       this.#lastError = error
-      report('failure', () => ({ where: 'redis connection', error }))
+      this.outage.failed(() => ({ where: 'redis connection', error }))
       if (isCredentials(error)) for (const { waiter } of this.#pending.commands) waiter?.reject(error)
     }
     client.on('error', failed)
     client.on('node error', failed)
-  }
-}
-
-/** A command without a reply. */
-interface Pending {
-  /** On the clock of `performance`. */
-  readonly until: number
-  over: boolean
-  /** While it waits for the connection. */
-  waiter: { resolve(): void; reject(error: unknown): void } | undefined
-  fail(error: unknown): void
-}
-
-/** Fails commands at their deadlines. One timer for all: one for each command would cost more than the rest of it. */
-class PendingCommands {
-  readonly commands = new Set<Pending>()
-  #timer: NodeJS.Timeout | undefined
-  /** When the timer fires. */
-  #due = Number.POSITIVE_INFINITY
-
-  constructor(private readonly late: () => Error) {}
-
-  add(command: Pending): void {
-    this.commands.add(command)
-    if (command.until < this.#due) this.#wakeAt(command.until)
-    else if (this.commands.size === 1) this.#timer?.ref()
-  }
-
-  delete(command: Pending): void {
-    this.commands.delete(command)
-    if (this.commands.size === 0) this.#timer?.unref()
-  }
-
-  failAll(error: Error): void {
-    for (const { fail } of this.commands) fail(error)
-    clearTimeout(this.#timer)
-  }
-
-  #wakeAt(moment: number): void {
-    clearTimeout(this.#timer)
-    this.#due = moment
-    this.#timer =
-      moment === Number.POSITIVE_INFINITY
-        ? undefined
-        : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.
-          setTimeout(() => setImmediate(() => this.#sweep()), Math.min(moment - performance.now(), MAX_DELAY))
-  }
-
-  #sweep(): void {
-    const now = performance.now()
-    let next = Number.POSITIVE_INFINITY
-    for (const { until, fail } of this.commands)
-      if (until <= now) fail(this.late())
-      else next = Math.min(next, until)
-    this.#wakeAt(next)
   }
 }
 

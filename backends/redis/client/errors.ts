@@ -1,39 +1,50 @@
-import { CorralError } from '../../../src/base/errors.js'
+import { CorralError, isError } from '../../../src/base/errors.js'
 
 const UNREACHABLE =
   /^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b|Connection is closed|isn't writeable|isn't ready|ECONN|ETIMEDOUT|EPIPE|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ENOENT|max retries per request|Command timed out|Socket timeout|startup nodes|Cluster is|Too many Cluster redirections|Failed to refresh slots|aborted|subscriber for|discarded/i
 const CREDENTIALS = /^(WRONGPASS|NOAUTH|ERR invalid password|ERR AUTH|ERR Client sent AUTH)/i
 
 export function isCredentials(error: unknown): boolean {
-  return error instanceof Error && CREDENTIALS.test(error.message)
+  return isError(error) && CREDENTIALS.test(error.message)
 }
 
 /** The client refused to send it, or the server to begin it, since its slot moves: nothing has happened. */
 export function wasNotExecuted(error: unknown): boolean {
-  return error instanceof Error && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
+  return isError(error) && (error.message.startsWith("Stream isn't writeable") || isTryAgain(error))
+}
+
+const unsent = new WeakSet<Error>()
+
+/** Marks the failure of a command that was never sent. */
+export function markUnsent<E extends Error>(error: E): E {
+  unsent.add(error)
+  return error
+}
+
+/** Whether the server may still carry out a command that failed. */
+export function mayRunLater(error: unknown): boolean {
+  return isUnreachable(error) && !unsent.has(error as Error)
 }
 
 /** The keys of a slot that moves are not all on one node; ioredis has its own words for it after many attempts. */
 export function isTryAgain(error: unknown): boolean {
-  return error instanceof Error && /\bTRYAGAIN\b/.test(error.message)
+  return isError(error) && /\bTRYAGAIN\b/.test(error.message)
 }
 
 /** Whether there was no server that could reply. If not, the server refused. */
 export function isUnreachable(error: unknown): boolean {
   if (CorralError.is(error)) return error.code === 'ERR_TIMEOUT' || error.code === 'ERR_UNAVAILABLE'
-  return (
-    error instanceof Error && UNREACHABLE.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`)
-  )
+  return isError(error) && UNREACHABLE.test(`${error.message} ${(error as { code?: unknown }).code ?? ''}`)
 }
 
 export function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
+  return isError(error) ? error : new Error(String(error))
 }
 
 /** A failure of the client or the server in our terms, with a remedy. */
 export function redisError(error: unknown, last?: Error): CorralError {
   if (CorralError.is(error)) return error
-  const message = error instanceof Error ? error.message : String(error)
+  const message = isError(error) ? error.message : String(error)
   const refused = (text: string) => new CorralError('ERR_BACKEND', text, { cause: error })
   const unavailable = (text: string, cause = error) => new CorralError('ERR_UNAVAILABLE', text, { cause })
   if (isCredentials(error))

@@ -1,5 +1,5 @@
-import { CorralError } from '../../../src/base/errors.js'
-import { inBatches } from './batches.js'
+import { CorralError, isError } from '../../../src/base/errors.js'
+import { inBatches } from '../../../src/base/in-batches.js'
 import type { RedisClient } from './client.js'
 import type { RedisConnection } from './connection.js'
 import { asError, isUnreachable, redisError } from './errors.js'
@@ -11,6 +11,8 @@ export interface ScriptCall {
   readonly args: readonly (string | Buffer)[]
   /** In a pipeline: counts only once the replicas have it. */
   readonly isDurable?: boolean
+  /** It waits for a connection that was lost, as every durable call does: it has to get through. */
+  readonly isPatient?: boolean
   /** The reply brings bytes, which as text would be damaged. For `run` alone. */
   readonly repliesBytes?: boolean
 }
@@ -37,22 +39,31 @@ export function scriptRunner(
   replicas: Replicas | undefined,
   clustered: boolean,
 ): ScriptRunner {
-  const run = (call: ScriptCall, once?: boolean) => connection.run((client) => runOne(client, call), once)
-  const runDurably = (call: ScriptCall, once?: boolean) =>
+  const run = (call: ScriptCall, once = false) =>
+    connection.run((client) => runOne(client, call), {
+      once,
+      patient: call.isPatient ?? false,
+      key: call.keys[0],
+    })
+  const runDurably = (call: ScriptCall, once = false) =>
     replicas === undefined
-      ? run(call, once)
-      : connection.run(async (client) => {
-          const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
-          if (result instanceof Error) throw result
-          return result
-        }, once)
+      ? run({ ...call, isPatient: true }, once)
+      : connection.run(
+          async (client) => {
+            const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
+            if (result instanceof Error) throw result
+            return result
+          },
+          { once, patient: true, key: call.keys[0] },
+        )
   return {
     run,
     runDurably,
-    runAll(calls, once) {
+    runAll(calls, once = false) {
       if (clustered || calls.length <= 1)
         return inBatches(calls, (call) => (call.isDurable ? runDurably : run)(call, once).catch(asError))
-      return connection.run((client) => pipeline(client, calls, replicas), once)
+      const patient = calls.some(({ isDurable }) => isDurable)
+      return connection.run((client) => pipeline(client, calls, replicas), { once, patient })
     },
   }
 }
@@ -116,7 +127,7 @@ function tooFew(
 }
 
 function isUnknownScript(error: unknown): boolean {
-  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+  return isError(error) && error.message.startsWith('NOSCRIPT')
 }
 
 /** The forms that return Buffers. ioredis has them, and its types leave them out. */

@@ -124,6 +124,7 @@ local function standing(clock, ring, first, epoch, px, offset)
   local verdict = 0
   for i = first, #KEYS do
     local a = tonumber(ARGV[i + offset])
+    if a > n then return 2 end
     local hard, soft = read_stamp(KEYS[i])
     if hard then keep_stamp(KEYS[i], px)
     else

@@ -1,3 +1,4 @@
+import { nextTick } from '../../../src/base/timers.js'
 import type { LedgerReading } from '../../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from '../format.js'
 import { ComputedReply, type PendingReply, type ReplySource } from './pending-reply.js'
@@ -23,7 +24,7 @@ export function clusterBatcher(laneOf: (key: string) => string, open: () => Batc
     readLedger(clock, stamps) {
       const known = recent.get(stamps)
       if (known !== undefined) return known
-      if (recent.size === 0) process.nextTick(() => recent.clear())
+      if (recent.size === 0) nextTick(() => recent.clear())
       const [now, found] = [get(clock), stamps.map(get)]
       const reply = new ComputedReply(jointSource([now, ...found]), () => ({
         now: parseClock(bytesOf(now)),

@@ -1,4 +1,6 @@
 import { reportUndecodable } from '../../../src/base/diagnostics.js'
+import { isError } from '../../../src/base/errors.js'
+import { performance } from '../../../src/base/timers.js'
 import { nodeOf, primaryOf, type RedisClient } from '../client/client.js'
 import type { RedisConnection } from '../client/connection.js'
 import { asError, isTryAgain, isUnreachable } from '../client/errors.js'
@@ -17,7 +19,7 @@ const MOVING = 10_000
 
 /** How keys are fetched: a lone one by `GET`, more by `MGET`. */
 export function standaloneFetch(connection: RedisConnection): FetchKeys {
-  return (keys, until) => connection.run((client) => fetch(client, keys), false, until)
+  return (keys, until) => connection.run((client) => fetch(client, keys), { until })
 }
 
 /** On a cluster: one `MGET` for each slot, one round trip for each node. */
@@ -43,11 +45,14 @@ export function clusterFetch(connection: RedisConnection, prefix: string) {
   }
   /** One node's failure is not the others'. */
   const alone = (group: SlotGroup, until: number): Promise<readonly Fetched[]> =>
-    connection.run((client) => fetchGroup(client, group), false, until).catch((error) => failed(group, error))
+    connection
+      .run((client) => fetchGroup(client, group), { until, key: group.keys[0] })
+      .catch((error) => failed(group, error))
   const together = async (groups: readonly SlotGroup[], until: number) => {
     let found: readonly (readonly Fetched[] | undefined)[] = []
     try {
-      if (groups.length > 1) found = await connection.run((client) => pipeline(client, groups), false, until)
+      if (groups.length > 1)
+        found = await connection.run((client) => pipeline(client, groups), { until, key: groups[0]?.keys[0] })
     } catch (error) {
       // No server replies. ioredis also refuses to repeat a pipeline whose keys belong to several nodes by now.
       if (isUnreachable(error)) return groups.map((group) => failed(group, error))
@@ -117,7 +122,7 @@ function fetch(client: RedisClient, keys: string[]): Promise<readonly Fetched[]>
   return client.getBuffer(only).then(
     (reply) => [reply],
     (error: unknown) => {
-      if (!(error instanceof Error) || !error.message.startsWith('WRONGTYPE')) throw error
+      if (!isError(error) || !error.message.startsWith('WRONGTYPE')) throw error
       // As `MGET` does: a list or hash of another program is no value of ours.
       reportUndecodable('redis', only, 'the key holds another type of Redis')
       return [null]

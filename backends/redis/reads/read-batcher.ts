@@ -1,4 +1,6 @@
 import { CorralError } from '../../../src/base/errors.js'
+import { Fifo } from '../../../src/base/fifo.js'
+import { nextTick, performance } from '../../../src/base/timers.js'
 import type { LedgerReading, Stamp } from '../../../src/ledger/ledger.js'
 import { parseClock, parseStamp } from '../format.js'
 import { ComputedReply, PendingReply, type ReplySource } from './pending-reply.js'
@@ -29,9 +31,9 @@ interface ReadBatcherOptions {
    * node is an Error in the places of its keys.
    */
   readonly fetch: FetchKeys
-  /** ms for a read, from when the first of its batch was asked for. */
+  /** ms for a read, from when the first of its batch was asked for, or from the latest reply if its batch waited longer. */
   readonly timeout: number
-  /** Batches that may wait; reads beyond are refused. */
+  /** Keys that may wait for another reply; reads beyond are refused. */
   readonly maxWaiting: number
   /** Keys in one command. */
   readonly maxKeys: number
@@ -52,7 +54,11 @@ export class ReadBatcher implements BatchedReads {
   /** The batch that takes reads. */
   #open: Batch | undefined
   /** Full batches, which wait for a reply to another. */
-  readonly #full: Batch[] = []
+  readonly #full = new Fifo<Batch>()
+  /** Keys of full batches. */
+  #waiting = 0
+  /** On the clock of `performance`. */
+  #latestReply = 0
   #isScheduled = false
   #inFlight = 0
   #averageSize = 1_024
@@ -69,7 +75,7 @@ export class ReadBatcher implements BatchedReads {
   }
 
   getMulti(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
-    return valuesOf(keys.map(this.get))
+    return inSlices(keys, this.options.maxWaiting, (slice) => valuesOf(slice.map(this.get)))
   }
 
   readLedger(clock: string, stamps: readonly string[]): PendingReply<LedgerReading> {
@@ -87,21 +93,22 @@ export class ReadBatcher implements BatchedReads {
   }
 
   get isBusy(): boolean {
-    return this.#inFlight > 0 || this.#open !== undefined || this.#full.length > 0
+    return this.#inFlight > 0 || this.#open !== undefined || this.#full.size > 0
   }
 
   #current(): Batch {
     const open = this.#open
     if (open !== undefined && open.keys.length < this.#limit) return open
     if (open !== undefined) {
-      if (this.#full.length >= this.options.maxWaiting) return this.#refused()
+      if (this.#waiting >= this.options.maxWaiting) return this.#refused()
       this.#full.push(open)
+      this.#waiting += open.keys.length
     }
     const batch = new Batch(performance.now() + this.options.timeout)
     this.#open = batch
     if (!this.#isScheduled) {
       this.#isScheduled = true
-      process.nextTick(() => {
+      nextTick(() => {
         this.#isScheduled = false
         this.#flush()
       })
@@ -114,7 +121,7 @@ export class ReadBatcher implements BatchedReads {
     batch.fail(
       new CorralError(
         'ERR_UNAVAILABLE',
-        `${this.#full.length} batches of reads wait for Redis already, which is the most: see \`maxPending\`.`,
+        `Reads of ${this.#waiting} keys wait for Redis already, which is the most: see \`maxWaiting\`.`,
       ),
     )
     return batch
@@ -123,7 +130,8 @@ export class ReadBatcher implements BatchedReads {
   #flush(): void {
     while (this.#inFlight < MAX_IN_FLIGHT) {
       let batch = this.#full.shift()
-      if (batch === undefined) [batch, this.#open] = [this.#open, undefined]
+      if (batch !== undefined) this.#waiting -= batch.keys.length
+      else [batch, this.#open] = [this.#open, undefined]
       if (batch === undefined) return
       void this.#send(batch)
     }
@@ -132,7 +140,9 @@ export class ReadBatcher implements BatchedReads {
   async #send(batch: Batch): Promise<void> {
     this.#inFlight++
     try {
-      const fetched = await this.options.fetch(batch.keys, batch.until)
+      const { fetch, timeout } = this.options
+      const fetched = await fetch(batch.keys, Math.max(batch.until, this.#latestReply + timeout))
+      this.#latestReply = performance.now()
       batch.arrive(fetched)
       this.#learnSize(fetched)
     } catch (error) {
@@ -149,6 +159,21 @@ export class ReadBatcher implements BatchedReads {
     this.#averageSize = Math.max(1, this.#averageSize * 0.8 + (bytes / fetched.length) * 0.2)
     this.#limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / this.#averageSize)))
   }
+}
+
+/** Reads of one call beyond the most that may wait follow each other. */
+function inSlices<R>(
+  keys: readonly string[],
+  most: number,
+  read: (keys: readonly string[]) => Promise<R[]>,
+): Promise<R[]> {
+  if (keys.length <= most) return read(keys)
+  const rest = async () => {
+    const found: R[] = []
+    for (let at = 0; at < keys.length; at += most) found.push(...(await read(keys.slice(at, at + most))))
+    return found
+  }
+  return rest()
 }
 
 export async function valuesOf(

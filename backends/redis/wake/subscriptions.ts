@@ -1,7 +1,9 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { report } from '../../../src/base/diagnostics.js'
 import type { MaybePromise } from '../../../src/base/maybe-promise.js'
+import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
+import { listenTo } from '../client/listeners.js'
 import { BY_CHANNEL, BY_SHARD } from '../client/scripts.js'
 import { parseWakeMessage } from './wake-message.js'
 
@@ -99,9 +101,9 @@ export class ChannelSubscription implements WakeSubscriptions {
       ready: () => void this.#subscribe(connection),
       ...(isOwn && { close: () => this.#onClose() }),
     }
-    for (const [event, listener] of Object.entries(listeners)) connection.on(event, listener)
+    const stops = Object.entries(listeners).map(([event, listener]) => listenTo(connection, event, listener))
     this.#stop = () => {
-      for (const [event, listener] of Object.entries(listeners)) connection.off(event, listener)
+      for (const stop of stops) stop()
       return isOwn ? releaseSubscriber(client) : client.unsubscribe(this.channel).catch(() => {})
     }
     if (connection.status === 'ready') listeners.ready()
@@ -165,6 +167,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
   readonly #counts = new Map<string, number>()
   readonly #live = new Set<string>()
   readonly #onMessage = (lease: string) => this.waiters.wake(lease)
+  #stopListening = () => {}
 
   constructor(
     private readonly client: () => Promise<RedisClient>,
@@ -201,7 +204,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
   }
 
   async close(): Promise<void> {
-    this.#sharded?.off('smessage', this.#onMessage)
+    this.#stopListening()
     await this.fallback.close()
   }
 
@@ -212,7 +215,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
     if (client === undefined) return
     if (!canShard(client)) return this.#fallBack()
     this.#sharded = client
-    client.on('smessage', this.#onMessage)
+    this.#stopListening = listenTo(client, 'smessage', this.#onMessage)
   }
 
   async #subscribe(client: ShardedClient, lease: string): Promise<void> {
@@ -229,7 +232,7 @@ export class ShardSubscriptions implements WakeSubscriptions {
   }
 
   #fallBack(): MaybePromise<void> {
-    this.#sharded?.off('smessage', this.#onMessage)
+    this.#stopListening()
     this.#sharded = undefined
     return this.fallback.prepare()
   }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { CLOCK, STAMP, wireName } from '../../../backends/memcached/format.js'
+import { CLOCK, LOG, STAMP, wireName } from '../../../backends/memcached/format.js'
 import { CorralError, type DependencySnapshot, type Ledger } from '../../../src/index.js'
 import { faultProxy } from '../../support/faultproxy.js'
 import { judge } from '../../support/ledgers.js'
@@ -97,6 +97,49 @@ withMemcached('the ledger of memcached', (bench) => {
     }
   })
 
+  it.each(['hard', 'soft'] as const)(
+    'stores the first value under a name though other names are invalidated meanwhile: %s',
+    async (mode) => {
+      const { mine, ledger, others, clock, key } = stage()
+      for (const declared of [[], ['new']]) {
+        const { epoch, at } = await ledger.open(clock).now(declared)
+        for (let i = 0; i < 20; i++) await others.open(clock).invalidate([`other ${i}`, 'and one more'], mode)
+        const snapshot = { epoch, groups: [{ asOf: at, names: ['new', 'newer'] }] }
+        expect(await mine.set(key, bytes('v'), { ifCurrent: { clock, snapshot } })).toBe('stored')
+        expect(await judge(others, clock, snapshot)).toBe('fresh')
+        await others.open(clock).invalidate(['newer'], mode)
+        expect(await judge(ledger, clock, snapshot)).toBe(mode === 'hard' ? 'invalid' : 'stale')
+      }
+    },
+  )
+
+  it.each<[string, (port: number, clock: string) => unknown]>([
+    ['it was invalidated itself', () => {}],
+    [
+      'the record of another invalidation is lost',
+      (port, clock) => say(port, `delete ${wireName(LOG, `2:${clock}`)}`),
+    ],
+  ])('refuses the first value under a name if %s', async (_, lose) => {
+    const { mine, ledger, others } = stage()
+    const clock = `plain-${++serial}`
+    const { epoch, at } = await ledger.open(clock).now([])
+    expect(at).toBe(1)
+    const names = lose.length === 0 ? ['new'] : ['other']
+    await others.open(clock).invalidate(names, 'hard')
+    await others.open(clock).invalidate(['another'], 'hard')
+    await lose(bench().server.port, clock)
+    const snapshot = { epoch, groups: [{ asOf: at, names: ['new'] }] }
+    expect(await mine.set('entry', bytes('v'), { ifCurrent: { clock, snapshot } })).toBe('refused')
+  })
+
+  it('refuses the first value under a name after more invalidations than it can look up', async () => {
+    const { mine, ledger, others, clock, key } = stage()
+    const { epoch, at } = await ledger.open(clock).now([])
+    for (let i = 0; i < 300; i++) await others.open(clock).invalidate(['other'], 'hard')
+    const snapshot = { epoch, groups: [{ asOf: at, names: ['new'] }] }
+    expect(await mine.set(key, bytes('v'), { ifCurrent: { clock, snapshot } })).toBe('refused')
+  })
+
   it('takes an absent stamp and an absent clock for a miss', async () => {
     const { ledger, clock } = stage()
     const snapshot = await snapshotOf(ledger, clock, ['a', 'b'])
@@ -106,6 +149,11 @@ withMemcached('the ledger of memcached', (bench) => {
     const only = { ...snapshot, groups: [{ asOf: snapshot.groups[0]?.asOf ?? 0, names: ['a'] }] }
     expect(await judge(ledger, clock, only)).toBe('fresh')
     expect(await say(port, 'delete %sa')).toBe('DELETED')
+    // The log proves that nothing invalidated it meanwhile. Without the record it might have been.
+    expect(await judge(ledger, clock, only)).toBe('fresh')
+    expect(await say(port, 'delete %sa')).toBe('DELETED')
+    const moved = (await ledger.open(clock).read([])).now?.at ?? 0
+    expect(await say(port, `delete ${wireName(LOG, `${moved}:${clock}`)}`)).toBe('DELETED')
     expect(await judge(ledger, clock, only)).toBe('invalid')
     const again = await snapshotOf(ledger, clock, ['a', 'b'])
     expect(await judge(ledger, clock, again)).toBe('fresh')

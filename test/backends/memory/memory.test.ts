@@ -5,6 +5,11 @@ import { memory } from '../../../backends/memory/index.js'
 import type { Backend, Bytes } from '../../../src/index.js'
 import { turn } from '../../support/waiting.js'
 
+vi.mock(import('../../../src/base/timers.js'), async (original) => {
+  const { globalTimers } = await import('../../support/global-timers.js')
+  return globalTimers(await original())
+})
+
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
 

@@ -32,7 +32,7 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
 
   it('reads that wait for others to be answered have no more time than those', async () => {
     const backend = at().open({ timeout: '1s', maxBatch: 1, breaker: false })
-    await backend.get('warm')
+    await until(async () => (await backend.get('warm')) === undefined)
     const fates = await frozen(async () => {
       const reads: ReturnType<typeof fate>[] = []
       for (let i = 0; i < 24; i++) {
@@ -47,8 +47,8 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
   })
 
   it('reads that wait are bounded in number', async () => {
-    const backend = at().open({ timeout: '500ms', maxBatch: 1, maxPending: 10, breaker: false })
-    await backend.get('warm')
+    const backend = at().open({ timeout: '500ms', maxBatch: 1, maxWaiting: 10, breaker: false })
+    await until(async () => (await backend.get('warm')) === undefined)
     const fates = await frozen(() =>
       Promise.all(Array.from({ length: 20 }, (_, i) => fate(backend.get(`one of many ${i}`)))),
     )
@@ -108,10 +108,12 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
       backend: wrap(at().open({ timeout: '300ms', recovery: false }), json()),
     })
     // The server knows every script by then: one that it has to be told is a second round trip, and that is late.
-    await region.delete('b')
-    await region.invalidate()
-    await region.getOrCreate('a', () => 'v')
-    await region.getOrCreate('b', () => 'v')
+    await until(async () => {
+      await region.delete('b')
+      await region.invalidate()
+      await region.getOrCreate('a', () => 'v')
+      return (await region.getOrCreate('b', () => 'v')) === 'v'
+    })
     const work = Promise.all([region.get('a'), region.delete('b'), region.invalidate()].map(fate))
     await turn()
     await turn()

@@ -260,7 +260,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
   it('times out on a frozen server, fails at once while the circuit is open, and closes it by one probe', async () => {
     const backend = at().open({ timeout: '150ms', breaker: { failures: 3, cooldown: '400ms' } })
     const [server] = at().servers
-    await backend.get('x')
+    await until(async () => (await backend.get('x')) === undefined)
     await server?.kill('SIGSTOP')
     for (let i = 0; i < 3; i++) {
       const { error, ms } = await failure(() => backend.get('x'))
@@ -285,7 +285,7 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
     const backend = at().open({ timeout: '150ms', breaker: false, recovery: false })
     const [server] = at().servers
     const key = freshKey()
-    await backend.set(key, bytes('first'), {})
+    await until(async () => (await backend.set(key, bytes('first'), {})) === 'stored')
     await server?.kill('SIGSTOP')
     expect((await failure(() => backend.set(key, bytes('late'), {}))).error.code).toBe('ERR_TIMEOUT')
     await sleep(1_200)
@@ -312,9 +312,9 @@ withRedis('a Redis that comes and goes', standalone, (at) => {
   })
 
   it('bounds how much may wait', async () => {
-    const backend = at().open({ timeout: '300ms', maxPending: 5, breaker: false })
+    const backend = at().open({ timeout: '300ms', maxPending: 2, maxWaiting: 3, breaker: false })
     const [server] = at().servers
-    await backend.get('x')
+    await until(async () => (await backend.get('x')) === undefined)
     await server?.kill('SIGSTOP')
     const codes = (
       await Promise.all(Array.from({ length: 9 }, (_, i) => failure(() => backend.delete(`${i}`))))

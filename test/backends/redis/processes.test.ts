@@ -108,18 +108,19 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         key,
         callers: CALLERS,
         // Long enough to be frozen before it ends, however busy the machine is.
-        work: 4_000,
+        work: 8_000,
         lease: 400,
       })
       await creating
       frozen.kill('SIGSTOP')
-      const [between] = await Promise.all(storm([other], at, key, 50, 400))
+      // Its lease outlives any pause of this machine. Only that of the frozen process has to expire.
+      const [between] = await Promise.all(storm([other], at, key, 50, 20_000))
       frozen.kill('SIGCONT')
       const { runs: lateRuns, errors } = await late
       expect(errors).toEqual([])
       expect(lateRuns).toBeGreaterThan(0)
       expect(between?.values).toEqual([`by ${other.pid}`])
-      const [after] = await Promise.all(storm([other], at, key, 50, 400))
+      const [after] = await Promise.all(storm([other], at, key, 50, 20_000))
       expect(after?.values).toEqual([`by ${other.pid}`])
       expect(after?.runs).toBe(0)
     } finally {

@@ -237,7 +237,7 @@ withRedis('a client that was passed in', standalone, (at) => {
     const key = freshKey()
     const region = makeRegion<string>({ name: 'passed', backend: wrap(backend, json(), dependencies()) })
     expect(await region.getOrCreate(key, () => 'v')).toBe('v')
-    expect(await client.exists(key)).toBe(1)
+    expect(await client.exists(`passed:${key}`)).toBe(1)
     const token = await granted(other, `${key}'`)
     const { settled } = (await backend.acquire(`${key}'`, 10_000)) as { readonly settled: Promise<void> }
     await sleep(150)
@@ -411,3 +411,40 @@ it('a batch never gives a reply to another key when a part of it fails', async (
     'TypeError: Redis returned 1 values for 2 keys',
   ])
 })
+
+const KINDS = [
+  ['standalone', standalone, (port: number) => new Redis({ port })],
+  ['of a cluster', cluster, (port: number) => new Cluster([{ host: '127.0.0.1', port }])],
+  [
+    'of a cluster, with sharded subscribers',
+    cluster,
+    (port: number) => new Cluster5([{ host: '127.0.0.1', port }], { shardedSubscribers: true }),
+  ],
+] as const
+
+for (const [kind, deployment, connect] of KINDS)
+  withRedis(`fifteen backends over one client, ${kind}`, deployment, (at) => {
+    it('leave its listeners below the number that Node takes for a leak, and none once they are closed', async () => {
+      const client = connect(at().servers[1]?.port ?? at().servers[0]?.port ?? 0)
+      const counts = () => client.eventNames().map((event) => client.listenerCount(event))
+      await client.ping()
+      const before = counts()
+      const warnings: Error[] = []
+      const onWarning = (warning: Error) => warnings.push(warning)
+      process.on('warning', onWarning)
+      const backends = Array.from({ length: 15 }, () => redis(client))
+      const key = freshKey()
+      for (const backend of backends) await backend.release(key, await granted(backend, key))
+      const token = await granted(backends[0] as (typeof backends)[number], key)
+      const waits = await Promise.all(backends.slice(1).map((backend) => backend.acquire(key, 10_000)))
+      await backends[0]?.release(key, token)
+      for (const acquired of waits) await (acquired as { readonly settled: Promise<void> }).settled
+      await turn()
+      process.off('warning', onWarning)
+      expect(warnings.filter(({ name }) => name === 'MaxListenersExceededWarning')).toEqual([])
+      expect(Math.max(...counts())).toBeLessThan(10)
+      for (const backend of backends) await backend.close()
+      expect(counts()).toEqual(before)
+      client.disconnect()
+    })
+  })

@@ -58,6 +58,34 @@ withRedis('invalidations that could not be sent to Redis', standalone, (at) => {
     expect(await there.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
   })
 
+  it('are remembered as they were asked for, whatever becomes of the lists of the caller', async () => {
+    const { proxy, backend } = await breakable(at())
+    const open = (on: Backend<Bytes>) =>
+      makeRegion<string>({ name: 'lists', backend: wrap(on, json(), dependencies()) })
+    const [here, there] = [open(backend), open(at().open())]
+    const keys = Array.from({ length: 3 }, () => freshKey())
+    const [dependent] = keys.slice(2)
+    const name = `tag:${freshKey()}`
+    for (const key of keys)
+      await there.getOrCreate(key, (creation) => {
+        if (key === dependent) creation.dependsOn(key, name)
+        return 'old'
+      })
+    expect(await here.getMulti(keys)).toEqual(['old', 'old', 'old'])
+    const [raw, theirs] = [freshKey(), at().open()]
+    await theirs.set(raw, bytes('old'), {})
+    proxy.set({ kind: 'blackhole' })
+    const [doomed, names, bare] = [keys.slice(0, 2), [name], [raw]]
+    const lost = [here.deleteMulti(doomed), here.invalidateDependencies(names), backend.deleteMulti(bare)]
+    for (const list of [doomed, names, bare]) list.length = 0
+    const statuses = await Promise.allSettled(lost)
+    expect(statuses.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+    mend(proxy)
+    await until(async () => (await there.getMulti(keys)).every((value) => value === NO_VALUE))
+    expect(await here.getMulti(keys)).toEqual([NO_VALUE, NO_VALUE, NO_VALUE])
+    await until(async () => (await theirs.get(raw)) === undefined)
+  })
+
   it('is made good for where it does not fit, under the clock of every chain over the backend', async () => {
     const { proxy, backend } = await breakable(at(), { recovery: { max: 2 } })
     const open = (on: Backend<Bytes>, name: string) =>

@@ -101,7 +101,7 @@ withRedis('a fill sends the stored value to its waiters', standalone, (at) => {
   /** Waits until so many were refused the lease, and have left their marks. */
   const refused = (key: string, count = 1) =>
     until(async () => {
-      const held = await at().admin.get(`~corral:lease={${key}}`)
+      const held = await at().admin.get(`~corral:lease={told:${key}}`)
       return (held?.split('!').length ?? 0) > count
     })
   const reads = async () =>

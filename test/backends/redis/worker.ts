@@ -54,7 +54,8 @@ function regionAt(where: RedisBackendOptions, lease: number): Region<string> {
     region = makeRegion<string>({
       name: 'crew',
       lease: { ms: lease, wait: '30s' },
-      backend: wrap(redis(where), json()),
+      // A process that was frozen, or waits for the processor, is not what a timeout is for.
+      backend: wrap(redis({ timeout: '20s', ...where }), json()),
     })
     regions.set(id, region)
   }

@@ -1,0 +1,34 @@
+import { types } from 'node:util'
+import type { Arguments } from '../base/any-function.js'
+
+/** Key generators whose keys tell all of their arguments, which are therefore data through and through. */
+const whole = new WeakSet<object>()
+
+/** Declares that the keys of a generator tell all of the arguments. */
+export function tellsAll<G extends object>(generator: G): G {
+  whole.add(generator)
+  return generator
+}
+
+/** Whether a caller can change arguments after the call: one of them is no plain value. */
+export function areChangeable(args: Arguments): boolean {
+  for (const one of args) if (Object(one) === one) return true
+  return false
+}
+
+/**
+ * The arguments as they are at the call: a caller may use an object again for its next call before the function runs for this
+ * one. Only arguments of a generator that tells all are copied, because they are dates, arrays and plain objects. The
+ * identity of others may matter to the function.
+ */
+export function capturing(generator: object): (args: Arguments) => Arguments {
+  return whole.has(generator) ? (args) => (areChangeable(args) ? args.map(copyOf) : args) : (args) => args
+}
+
+function copyOf(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return Array.from(value, copyOf)
+  if (types.isDate(value)) return new Date(Number(value))
+  const copy = Object.fromEntries(Object.entries(value).map(([name, part]) => [name, copyOf(part)]))
+  return Object.getPrototypeOf(value) === null ? Object.setPrototypeOf(copy, null) : copy
+}

@@ -1,0 +1,81 @@
+/** The namespaces of a region's functions: two functions with one namespace would share their entries. */
+import type { AnyFunction } from '../base/any-function.js'
+import { CorralError } from '../base/errors.js'
+import { delay } from '../base/timers.js'
+
+/** A function that took a namespace. Its text is kept and not the function, which may hold much alive. */
+interface Claim {
+  readonly text: string
+  readonly place: Place | undefined
+  readonly shares: boolean
+  /** Whether the turn of the event loop that declared it is over. */
+  settled: boolean
+}
+
+interface Place {
+  readonly file: string
+  /** Tells the evaluations of a reloaded module apart. */
+  readonly query: string
+  readonly position: string
+}
+
+/** The function by which an application declares another one. */
+export interface Declaring {
+  readonly called: AnyFunction
+  /** The number of calls inside of this package that led to it. @default 0 */
+  readonly inside?: number
+}
+
+const claims = new WeakMap<object, Map<string, Claim>>()
+
+/**
+ * Takes a namespace for a function.
+ * @param home - the region, or another object in which namespaces must differ
+ * @throws CorralError `ERR_NAMESPACE` if another function has it, and neither says that it shares it. The same function may
+ * be declared again, also by a module that was edited and loaded again.
+ */
+export function claimNamespace(
+  home: object,
+  namespace: string,
+  fn: AnyFunction,
+  shares: boolean | undefined,
+  by: Declaring,
+): void {
+  const taken = claims.get(home) ?? new Map<string, Claim>()
+  claims.set(home, taken)
+  const former = taken.get(namespace)
+  const text = `${fn.name} ${Function.prototype.toString.call(fn)}`
+  const claim: Claim = {
+    text,
+    place: placeOfCall(by),
+    shares: shares === true || former?.shares === true,
+    settled: false,
+  }
+  if (former !== undefined && !claim.shares && former.text !== text && !isReloaded(former, claim))
+    throw new CorralError(
+      'ERR_NAMESPACE',
+      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values.`,
+    )
+  taken.set(namespace, claim)
+  void delay(0, { ref: false }).then(() => {
+    claim.settled = true
+  })
+}
+
+/** Whether a claim is an edited form of the former: declared later, at the same place or by another load of the file. */
+function isReloaded({ place: from, settled }: Claim, { place: to }: Claim): boolean {
+  if (!settled || from === undefined || to === undefined || from.file !== to.file) return false
+  return from.position === to.position || from.query !== to.query
+}
+
+/** A line of a stack: `at name (file?query:line:column)`, with or without the name. */
+const LOCATION = /^ *at (?:.*? \()?(.+?)(\?[^:]*)?:(\d+:\d+)\)?$/
+
+/** The place that called a function, if the stack tells it. */
+function placeOfCall({ called, inside = 0 }: Declaring): Place | undefined {
+  const trace: { readonly stack?: unknown } = {}
+  Error.captureStackTrace(trace, called)
+  if (typeof trace.stack !== 'string') return undefined
+  const [, file, query = '', position] = LOCATION.exec(trace.stack.split('\n')[1 + inside] ?? '') ?? []
+  return file === undefined || position === undefined ? undefined : { file, query, position }
+}

@@ -1,0 +1,55 @@
+import { expect, it } from 'vitest'
+import { json } from '../../../proxies/json.js'
+import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { bytes, withMemcached } from './start.js'
+
+/** More operations than run at one time, and more commands than a connection sends at once. */
+const MANY = 1_500
+
+withMemcached('thousands of keys at once over memcached', (bench) => {
+  const keys = Array.from({ length: MANY }, (_, i) => `k${i}`)
+  const open = (maxWaiting = 100_000) =>
+    makeRegion<number>({
+      name: 'thousands',
+      expirationTime: '1h',
+      lease: { ms: 600_000 },
+      backend: wrap(bench().open({ timeout: '30s', maxWaiting }), json()),
+    })
+
+  it('single calls wait for their turn', async () => {
+    const region = open()
+    const all = <R>(work: (i: number) => Promise<R>) => Promise.all(keys.map((_, i) => work(i)))
+    expect(await all((i) => region.getOrCreate(`k${i}`, async () => i))).toEqual([...keys.keys()])
+    expect(await all((i) => region.get(`k${i}`))).toEqual([...keys.keys()])
+    expect(new Set(await all((i) => region.set(`k${i}`, -i)))).toEqual(new Set(['stored']))
+    await all((i) => region.delete(`k${i}`))
+    expect(new Set(await all((i) => region.get(`k${i}`)))).toEqual(new Set([NO_VALUE]))
+  })
+
+  it('one call asks for them in slices', async () => {
+    const region = open()
+    expect(await region.getOrCreateMulti(keys, (missing) => missing.map(() => 1))).toEqual(keys.map(() => 1))
+    expect(await region.getMulti(keys)).toEqual(keys.map(() => 1))
+    await region.deleteMulti(keys)
+    expect(await region.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
+  })
+
+  it('more than may wait are refused, and the others done', async () => {
+    const backend = bench().open({ timeout: '30s', maxWaiting: 10 })
+    await backend.get('warm')
+    const outcomes = async (work: (i: number) => unknown) => {
+      const settled = await Promise.allSettled(keys.map(async (_, i) => work(i)))
+      return settled.map((one) =>
+        one.status === 'fulfilled' ? 'done' : (one.reason as { code: string }).code,
+      )
+    }
+    for (const work of [
+      (i: number) => backend.set(`r${i}`, bytes('v'), {}),
+      (i: number) => backend.get(`r${i}`),
+    ]) {
+      const codes = await outcomes(work)
+      expect(new Set(codes)).toEqual(new Set(['done', 'ERR_UNAVAILABLE']))
+      expect(codes.indexOf('ERR_UNAVAILABLE')).toBeGreaterThanOrEqual(10)
+    }
+  })
+})

@@ -1,0 +1,114 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { expect, it } from 'vitest'
+import { json } from '../../../proxies/json.js'
+import { performance as clock } from '../../../src/base/timers.js'
+import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { turn, until } from '../../support/waiting.js'
+import { cluster, standalone } from './deployments.js'
+import { bytes, freshKey, withRedis } from './suite.js'
+
+/** More than one call may have under way, and more than one batch of leases. */
+const MANY = 1_200
+
+for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 'a Cluster': cluster }))
+  withRedis(`thousands of keys at once, on ${where}`, start, (at) => {
+    const open = (maxPending: number, maxWaiting: number) =>
+      makeRegion<number>({
+        name: freshKey('thousands'),
+        expirationTime: '1h',
+        // Longer than any machine takes for all of them.
+        lease: { ms: 600_000 },
+        backend: wrap(at().open({ maxPending, maxWaiting, timeout: '60s' }), json()),
+      })
+    const keys = Array.from({ length: MANY }, (_, i) => `k${i}`)
+
+    it('single calls wait for their turn', async () => {
+      const region = open(50, 8 * MANY)
+      const all = <R>(work: (i: number) => Promise<R>) => Promise.all(keys.map((_, i) => work(i)))
+      expect(await all((i) => region.getOrCreate(`k${i}`, async () => i))).toEqual([...keys.keys()])
+      expect(await all((i) => region.get(`k${i}`))).toEqual([...keys.keys()])
+      expect(new Set(await all((i) => region.set(`k${i}`, -i)))).toEqual(new Set(['stored']))
+      await all((i) => region.expire(`k${i}`))
+      await all((i) => region.delete(`k${i}`))
+      expect(new Set(await all((i) => region.get(`k${i}`)))).toEqual(new Set([NO_VALUE]))
+      await region.close()
+    })
+
+    it('one call asks for them in slices that fit', async () => {
+      const region = open(20, where === 'a Cluster' ? 8 * MANY : 1_000)
+      const keys = Array.from({ length: MANY }, (_, i) => `m${i}`)
+      const create = (missing: readonly string[]) => missing.map(() => 1)
+      expect(await region.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
+      expect(await region.getOrCreateMulti(keys, create)).toEqual(keys.map(() => 1))
+      expect(await region.getMulti(keys)).toEqual(keys.map(() => 1))
+      await region.setMulti(keys.map((key) => [key, 2]))
+      await region.deleteMulti(keys)
+      expect(await region.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
+      await expect(
+        region.getOrCreateMulti(keys, () => {
+          throw new Error('no')
+        }),
+      ).rejects.toThrow('no')
+      await region.close()
+    })
+  })
+
+withRedis('commands that wait for their turn', standalone, (at) => {
+  it('are bounded in number, and have one timeout when the server hangs', async () => {
+    const backend = at().open({ timeout: '500ms', maxPending: 2, maxWaiting: 3, breaker: false })
+    const [server] = at().servers
+    await until(async () => (await backend.get('warm')) === undefined)
+    await server?.kill('SIGSTOP')
+    const codes = await Promise.all(
+      Array.from({ length: 9 }, async (_, i) => {
+        try {
+          await backend.delete(`${i}`)
+          return 'done'
+        } catch (error) {
+          return (error as { code?: string }).code
+        }
+      }),
+    )
+    await server?.kill('SIGCONT')
+    expect(codes).toEqual([...Array(5).fill('ERR_TIMEOUT'), ...Array(4).fill('ERR_UNAVAILABLE')])
+  })
+
+  it('wait longer than one timeout as long as replies come', async () => {
+    const now = clock.now.bind(clock)
+    let ahead = 0
+    clock.now = () => now() + ahead
+    try {
+      const backend = at().open({ timeout: '20s', maxPending: 1, breaker: false, recovery: false })
+      await backend.get('warm')
+      // Each reply comes eleven seconds after the one before it, on the clock that deadlines are read from.
+      const waiting = [1, 2, 3].map(async (i) => {
+        await backend.delete(`${i}`)
+        ahead += 11_000
+      })
+      await Promise.all(waiting)
+      expect(await backend.get('warm')).toBeUndefined()
+    } finally {
+      clock.now = now
+    }
+  })
+
+  it('go on in the asynchronous context of their own caller', async () => {
+    const tenant = new AsyncLocalStorage<number>()
+    const seen: (number | undefined)[] = []
+    const backend = at().open({ maxPending: 1 })
+    await until(async () => (await backend.get('warm')) === undefined)
+    const { admin } = at()
+    const client = admin as unknown as { evalsha(...given: unknown[]): unknown }
+    const evalsha = client.evalsha.bind(client)
+    client.evalsha = (...given) => {
+      seen.push(tenant.getStore())
+      return evalsha(...given)
+    }
+    const { redis } = await import('../../../backends/redis/index.js')
+    const over = redis({ client: admin as never, maxPending: 1 })
+    await Promise.all([1, 2, 3].map((i) => tenant.run(i, async () => over.set(`c${i}`, bytes('v'), {}))))
+    await turn()
+    await over.close()
+    expect(seen).toEqual([1, 2, 3])
+  })
+})

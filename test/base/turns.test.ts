@@ -1,0 +1,56 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { expect, it } from 'vitest'
+import { turns } from '../../src/base/turns.js'
+import { deferred, idle, isPending } from '../support/waiting.js'
+
+const refuse = (waiting: number) => new Error(`${waiting} wait`)
+
+it('so much work runs at one time, and the rest in order', async () => {
+  const inTurn = turns({ maxRunning: 2, maxWaiting: 10, refuse })
+  const works = Array.from({ length: 5 }, () => deferred<number>())
+  const begun: number[] = []
+  const results = works.map(({ promise }, i) =>
+    inTurn(() => {
+      begun.push(i)
+      return promise
+    }),
+  )
+  await idle()
+  expect(begun).toEqual([0, 1])
+  works[1]?.resolve(1)
+  await idle()
+  expect(begun).toEqual([0, 1, 2])
+  works[2]?.reject(new Error('no'))
+  await expect(results[2]).rejects.toThrow('no')
+  await idle()
+  expect(begun).toEqual([0, 1, 2, 3])
+  for (const [i, { resolve }] of works.entries()) resolve(i)
+  expect(await Promise.all([0, 1, 3, 4].map((i) => results[i]))).toEqual([0, 1, 3, 4])
+  expect(inTurn(() => 'at once')).toBe('at once')
+})
+
+it('work that throws or is done at once makes room', async () => {
+  const inTurn = turns({ maxRunning: 1, maxWaiting: 1, refuse })
+  const fail = () => {
+    throw new Error('at once')
+  }
+  expect(() => inTurn(fail)).toThrow('at once')
+  const first = deferred()
+  const running = inTurn(() => first.promise)
+  const waiting = Promise.resolve(inTurn(fail))
+  expect(await isPending(waiting)).toBe(true)
+  await expect(async () => inTurn(() => 1)).rejects.toThrow('1 wait')
+  first.resolve()
+  await running
+  await expect(waiting).rejects.toThrow('at once')
+  expect(inTurn(() => 2)).toBe(2)
+})
+
+it('work goes on in the asynchronous context of its own caller', async () => {
+  const tenant = new AsyncLocalStorage<number>()
+  const inTurn = turns({ maxRunning: 1, maxWaiting: 10, refuse })
+  const seen = [1, 2, 3].map((i) =>
+    tenant.run(i, () => inTurn(async () => [tenant.getStore(), await idle(1), tenant.getStore()])),
+  )
+  expect(await Promise.all(seen)).toEqual([1, 2, 3].map((i) => [i, undefined, i]))
+})

@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { broadcast } from '../../proxies/broadcast.js'
+import { compress } from '../../proxies/compress.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { json } from '../../proxies/json.js'
+import { msgpack } from '../../proxies/msgpack.js'
+import { prefix } from '../../proxies/prefix.js'
+import { seal } from '../../proxies/seal.js'
+import { v8 } from '../../proxies/v8.js'
+import { CorralError, makeRegion, mapKeys, mapValues, wrap } from '../../src/index.js'
+
+const FACTORIES = { broadcast, compress, dependencies, json, mapKeys, mapValues, msgpack, prefix, seal, v8 }
+
+describe('wrap()', () => {
+  it.each(Object.entries(FACTORIES))('given %s without () says to call it', (name, factory) => {
+    const call = () => wrap(memory({ stores: 'bytes' }) as never, factory as never)
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_CHAIN' }) as Error)
+    expect(call).toThrow(
+      new RegExp(`^Expected proxy 1 of wrap\\(\\) .*'${name}'.*call it: ${name}\\(…\\)\\.$`),
+    )
+  })
+
+  it('given a proxy that fails for reasons of its own passes its error on', () => {
+    const boom = new Error('boom')
+    const failing = () => {
+      throw boom
+    }
+    expect(() => wrap(memory(), failing as never)).toThrow(boom)
+    const chained = () => wrap(memory({ stores: 'bytes' }) as never, dependencies() as never, 5 as never)
+    expect(chained).toThrow(CorralError)
+  })
+
+  it('given a factory of backends without () says to call it, as a region does', () => {
+    for (const call of [() => wrap(memory as never), () => makeRegion({ backend: memory as never })])
+      expect(call).toThrow(/memory\(\)/)
+  })
+})

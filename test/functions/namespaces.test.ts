@@ -1,0 +1,124 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { makeRegion, type Region, wrap } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
+import { cacheResults } from '../../src/signals/index.js'
+import { sleep } from '../support/waiting.js'
+
+const refusal = expect.objectContaining({ name: 'CorralError', code: 'ERR_NAMESPACE' }) as Error
+const open = () => makeRegion<string>({ backend: wrap(memory(), dependencies()) })
+const one = async (id: number) => `one ${id}`
+const other = async (id: number) => `other ${id}`
+const many = async (...ids: number[]) => ids.map((id) => `one ${id}`)
+
+type Declare = (region: Region<string>, fn: typeof one, more?: object) => unknown
+const FORMS: Readonly<Record<string, Declare>> = {
+  'a cached function': (region, fn, more) => region.cacheOnArguments({ namespace: 'x', ...more })(fn),
+  'a cached function with one key': (region, fn, more) =>
+    void region.cacheOnArguments({ namespace: 'x', key: 'k', ...more })(fn),
+  'a decorated method': (region, fn, more) => {
+    const context = {
+      kind: 'method',
+      name: 'm',
+      static: true,
+      addInitializer() {},
+    } as unknown as ClassMethodDecoratorContext
+    return region.cacheOnArguments({ namespace: 'x', ...more })(fn as never, context as never)
+  },
+  'cacheResults()': (region, fn, more) => cacheResults({ region, namespace: 'x', ...more })(fn),
+  'a versioned function': (region, fn, more) =>
+    versioned({ region, namespace: 'x', version: () => 1, ...more } as never)(fn as never),
+}
+
+describe('a namespace that another function of the region has', () => {
+  for (const [name, declare] of Object.entries(FORMS)) {
+    it(`is refused for ${name}`, () => {
+      const region = open()
+      declare(region, one)
+      expect(() => declare(region, other)).toThrow(refusal)
+    })
+
+    it(`is accepted for ${name} where one of them says so`, () => {
+      for (const [first, second] of [
+        [{ sharesNamespace: true }, {}],
+        [{}, { sharesNamespace: true }],
+      ]) {
+        const region = open()
+        declare(region, one, first)
+        declare(region, other, second)
+      }
+    })
+
+    it(`is no other for ${name} that is declared again, nor in another region`, () => {
+      const region = open()
+      declare(region, one)
+      declare(region, one)
+      declare(open(), other)
+    })
+  }
+
+  it('is refused for a function of one id and one of many', () => {
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x' })(one)
+    expect(() => region.cacheMultiOnArguments({ namespace: 'x' })(many)).toThrow(refusal)
+    void region.cacheMultiOnArguments({ namespace: 'x', sharesNamespace: true })(many)
+  })
+
+  it('is refused in a later turn too', async () => {
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x' })(one)
+    await sleep(20)
+    expect(() => region.cacheOnArguments({ namespace: 'x' })(other)).toThrow(refusal)
+  })
+
+  it('is another one with another single key, and none where the keys are made without it', () => {
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x', key: 'a' })(one)
+    void region.cacheOnArguments({ namespace: 'x', key: 'b' })(other)
+    for (const fn of [one, other])
+      void region.cacheOnArguments({ functionKeyGenerator: () => () => fn.name })(fn)
+  })
+
+  it('outlives a new backend, which changes no function', () => {
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x' })(one)
+    region.configure({ backend: memory(), replaceExistingBackend: true })
+    void region.cacheOnArguments({ namespace: 'x' })(one)
+    expect(() => region.cacheOnArguments({ namespace: 'x' })(other)).toThrow(refusal)
+  })
+
+  it('must be a boolean where it is said', () => {
+    expect(() => open().cacheOnArguments({ namespace: 'x', sharesNamespace: 'yes' as never })).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }),
+    )
+  })
+})
+
+describe('a module that is edited and loaded again', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'corral-'))
+  afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+  it('declares its functions again', async () => {
+    const file = join(folder, 'users.cjs')
+    const require = createRequire(import.meta.url)
+    const region = open()
+    const load = (text: string) => {
+      writeFileSync(file, text)
+      delete require.cache[file]
+      ;(require(file) as (region: unknown) => void)(region)
+    }
+    load(`module.exports = (region) => region.cacheOnArguments({ namespace: 'x' })(async (id) => 'a' + id)`)
+    await sleep(20)
+    load(
+      `module.exports = (region) => region.cacheOnArguments({ namespace: 'x' })(async (id) => 'edited' + id)`,
+    )
+    load(
+      `// moved\nmodule.exports = (region) => region.cacheOnArguments({ namespace: 'x' })(async (id) => 'edited' + id)`,
+    )
+  })
+})

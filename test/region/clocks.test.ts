@@ -1,0 +1,113 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import {
+  type CachedValue,
+  type Clock,
+  defineBackend,
+  dep,
+  localInvalidation,
+  makeRegion,
+  NO_VALUE,
+  wrap,
+} from '../../src/index.js'
+import { threeMethods } from '../support/three-methods.js'
+
+const plain = () => defineBackend<CachedValue>(threeMethods())
+const at = (now: number): Clock => ({ now: () => now })
+const FAR = [Date.now() + 3_600_000, 2 ** 43, 2 ** 44, Number.MAX_SAFE_INTEGER, 2 ** 60]
+
+describe.each(FAR)('a region whose clock stands at %d', (far) => {
+  it('leaves the invalidations and the hits of another region as they were', async () => {
+    const future = makeRegion<number>({ name: 'future', clock: at(far), backend: memory() })
+    await future.set('key', 1)
+    await future.getOrCreate('other', () => 1)
+    await future.invalidate()
+    const region = makeRegion<string>({ name: 'present', backend: plain() })
+    for (const mode of ['hard', 'soft'] as const) {
+      await region.set('key', 'before')
+      await region.invalidate(mode)
+      expect(await region.get('key')).toBe(NO_VALUE)
+      await region.set('key', 'after')
+      expect(await region.get('key')).toBe('after')
+    }
+  })
+
+  it('leaves the time as it is that creators of another region receive', async () => {
+    await makeRegion<number>({ name: 'future', clock: at(far), backend: plain() }).set('key', 1)
+    const before = Date.now()
+    for (const backend of [memory(), plain()]) {
+      const startedAt = await makeRegion<number>({ backend }).getOrCreate(
+        'key',
+        (creation) => creation.startedAt,
+      )
+      expect(startedAt).toBeGreaterThanOrEqual(before - 1_000)
+      expect(startedAt).toBeLessThanOrEqual(Date.now() + 1_000)
+    }
+  })
+
+  it('invalidates and hits as often as it likes, although its clock stands', async () => {
+    const region = makeRegion<number>({ clock: at(far), backend: plain() })
+    for (let round = 0; round < 20; round++) {
+      await region.set('key', round)
+      expect(await region.get('key')).toBe(round)
+      await region.invalidate()
+      expect(await region.get('key')).toBe(NO_VALUE)
+    }
+  })
+
+  it('shares its invalidations with a region over the same store, or with the same strategy', async () => {
+    const backend = plain()
+    const shared = [
+      [
+        { name: 'r', backend },
+        { name: 'r', backend, clock: at(far) },
+      ],
+      [
+        { name: 'r', backend: plain(), regionInvalidator: localInvalidation() },
+        { name: 'r', backend: plain(), clock: at(far) },
+      ],
+    ] as const
+    for (const [one, other] of shared) {
+      const strategy = 'regionInvalidator' in one ? { regionInvalidator: one.regionInvalidator } : {}
+      const present = makeRegion<string>(one)
+      const future = makeRegion<string>({ ...other, ...strategy })
+      await future.set('key', 'from the future')
+      await present.invalidate()
+      if (strategy.regionInvalidator === undefined) expect(await present.get('key')).toBe(NO_VALUE)
+      else expect(await future.get('key')).toBe(NO_VALUE)
+      await present.set('key', 'new')
+      expect(await present.get('key')).toBe('new')
+    }
+  })
+
+  it('hits again after it was configured with the time of day', async () => {
+    const region = makeRegion<string>({ clock: at(far), backend: plain() })
+    await region.invalidate()
+    region.configure({ backend: plain(), clock: at(Date.now()), replaceExistingBackend: true })
+    await region.set('key', 'value')
+    expect(await region.get('key')).toBe('value')
+  })
+})
+
+describe('a value that is set as of a time ahead of the ledger', () => {
+  it.each(['single', 'multi'])('is refused, and leaves nothing older (%s)', async (form) => {
+    const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const { epoch, at: now } = await region.asOf()
+    await region.set('key', 'older')
+    for (const ahead of [now + 1, Date.now(), Number.MAX_SAFE_INTEGER]) {
+      const options = { dependencies: dep.tag('t'), asOf: { epoch, at: ahead } }
+      const outcome =
+        form === 'single'
+          ? await region.set('key', 'old', options)
+          : (await region.setMulti([['key', 'old']], options))[0]
+      expect(outcome).toBe('refused')
+      expect(await region.get('key')).toBe(NO_VALUE)
+    }
+    await region.invalidateDependencies(dep.tag('t'))
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.set('key', 'new', { dependencies: dep.tag('t'), asOf: await region.asOf() })).toBe(
+      'stored',
+    )
+  })
+})
