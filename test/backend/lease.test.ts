@@ -89,7 +89,7 @@ describe('the lease of a creation', () => {
 
   it('of a creator that died expires, and another caller creates', async () => {
     const { backend, one } = two()
-    await backend.acquire('key', 1_000)
+    await backend.acquire('r:key', 1_000)
     let value: string | undefined
     const caller = one
       .getOrCreate('key', () => 'made after')

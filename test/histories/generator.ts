@@ -146,7 +146,7 @@ type Creator = (row: number) => Promise<Row>
 
 /** Cached rows, lists of rows, and pairs of lists. Rows of one kind always declare their name in the same way. */
 function cachedFunctions(region: Values, tracked: boolean, create: Creator) {
-  const options = { namespace: 'row' }
+  const options = { namespace: 'row', sharesNamespace: true }
   const ahead = region.cacheOnArguments({ ...options, dependencies: (row: number) => dep.id('row', row) })(
     create,
   )

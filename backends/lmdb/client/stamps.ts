@@ -1,4 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { nextTurn } from '../../../src/base/timers.js'
 import { anchorClock, keysOf, latestInvalidation, readClock } from '../clock-records.js'
 import { after, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'

@@ -142,7 +142,8 @@ export class ReadBatcher implements BatchedReads {
     try {
       const { fetch, timeout } = this.options
       const fetched = await fetch(batch.keys, Math.max(batch.until, this.#latestReply + timeout))
-      this.#latestReply = performance.now()
+      // A node that answers nothing gives no later read more time.
+      if (fetched.some((one) => !(one instanceof Error))) this.#latestReply = performance.now()
       batch.arrive(fetched)
       this.#learnSize(fetched)
     } catch (error) {

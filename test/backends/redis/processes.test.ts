@@ -79,7 +79,7 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
           lease: 1_000,
         })
         doomed.catch(() => {})
-        await until(() => probe.held(key))
+        await until(() => probe.held(`crew:${key}`))
         const answers = Promise.all(storm(others, at, key, 50, 1_000))
         await sleep(200)
         victim?.kill(signal)
@@ -145,7 +145,7 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
         const probe = at.open()
         const behind = { where: { url: `redis://127.0.0.1:${proxy.port}` } }
         const first = storm([cut], behind, key, 600, 1_000)
-        await until(() => probe.held(key))
+        await until(() => probe.held(`crew:${key}`))
         const answers = Promise.all([...first, ...storm(others, at, key, 50, 1_000)])
         await sleep(350)
         proxy.set(kind === 'cut' ? { kind, afterBytes } : { kind })
