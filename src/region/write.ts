@@ -31,9 +31,9 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const now = set.asOf ?? tracker?.asOf([region.own])
       const drafts = values.map(([key, payload]) => [key, draftOf(payload)] as const)
       // A wait comes before the values are encoded, and the caller may use them again.
-      if (isPromise(now) || set.asOf !== undefined)
-        for (const [, draft] of drafts) region.backend.capture?.(draft as CachedValue)
-      const asOf = await now
+      if (isPromise(now)) for (const [, draft] of drafts) region.backend.capture?.(draft as CachedValue)
+      // Without a wait the values are encoded within the call.
+      const asOf = isPromise(now) ? await now : now
       const createdAt = region.precise.now()
       const metadata: Metadata = {
         startedAt: region.stamp(createdAt),

@@ -109,6 +109,27 @@ onStores('all', 'values and options', (at) => {
     expect(await region.get('c')).toEqual({ n: 4 })
   })
 
+  it('that are changed after the call to a store in use are stored as they were', async () => {
+    const [region] = at().regions<{ n: number }>()
+    if (at().spoil === undefined) return
+    await region.set('warm', { n: 0 })
+    await region.get('warm')
+    const value = { n: 1 }
+    const set = region.set('a', value)
+    value.n = 2
+    const reused = { n: 0 }
+    const sets = [1, 2, 3].map((n) => {
+      reused.n = n
+      return region.set(`b${n}`, reused)
+    })
+    reused.n = 4
+    const many = region.setMulti([['c', reused]])
+    reused.n = 5
+    await Promise.all([set, ...sets, many])
+    const read = await region.getMulti(['a', 'b1', 'b2', 'b3', 'c'])
+    expect(read).toEqual([{ n: 1 }, { n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }])
+  })
+
   it('that cannot be encoded are refused as always', async () => {
     if (at().spoil === undefined) return
     const [region] = at().regions<unknown>()
