@@ -26,13 +26,8 @@ import {
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { checkNames, type IdPart } from '../ledger/names.js'
-import {
-  invalidateIn,
-  invalidateNowOrAfterCommit,
-  type PendingInvalidation,
-  runChange,
-  type Target,
-} from './after-commit.js'
+import { invalidateIn, type PendingInvalidation, runChange, type Target } from './settle.js'
+import { invalidateNowOrAfterCommit } from './transactions.js'
 
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */

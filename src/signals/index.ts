@@ -1,5 +1,4 @@
 export { type CacheResultsOptions, cacheResults } from '../functions/cache-results.js'
-export { afterCommit, isNotInvalidated, type NotInvalidated } from './after-commit.js'
 export {
   type Broker,
   type BrokerChange,
@@ -12,3 +11,12 @@ export {
 } from './broker.js'
 export { type Bus, type BusListener, type LocalBus, localBus, type Subscription } from './bus.js'
 export { type Relay, type RelayOptions, relay } from './relay.js'
+export { isNotInvalidated, type NotInvalidated } from './settle.js'
+export {
+  afterCommit,
+  beginTransaction,
+  type InvalidateOptions,
+  insideTransaction,
+  invalidateAfterCommit,
+  type OpenTransaction,
+} from './transactions.js'

@@ -1,10 +1,7 @@
-import { asyncContext, type ContextFrame } from '../base/async-context.js'
+/** From a change that is done to the invalidations of its names, and to those that failed. */
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue, isError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction } from '../base/options.js'
-import type { DependencyCollector } from '../creation/collector.js'
-import { type Transaction, UNDONE } from '../creation/transaction.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 
 /** The region that a broker invalidates through. */
@@ -67,64 +64,11 @@ export async function runChange<R>(change: () => MaybePromise<R>): Promise<Done<
   }
 }
 
-/** A transaction. The pending invalidations of a savepoint join the outer one. */
-interface Work extends ContextFrame<Work>, Pick<Transaction, 'into'> {
-  readonly debts: PendingInvalidation[]
-}
-
-const works = asyncContext<Work>('transactions')
-
-/** Settles debts, or leaves them to the transaction around. */
-export async function invalidateNowOrAfterCommit<R>(
-  debts: readonly PendingInvalidation[],
-  done: Done<R>,
-): Promise<R> {
-  const work = works.current()
-  if (work === undefined) return settle(debts, done)
-  work.debts.push(...debts)
-  if (done.failed !== undefined) throw done.failed
-  return done.result
-}
-
-/**
- * Runs a transaction. Brokers inside invalidate when it is committed, that is when the returned promise
- * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. A value
- * that a region creates inside is never shared or stored: it may be older than the latest commit, or never committed.
- * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
- */
-export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
-  expectFunction(transaction, 'the transaction of afterCommit()')
-  const into = underWay()
-  const work = { debts: [], into, parent: works.current(), over: false }
-  const commit = () => runChange(transaction)
-  const done = await works.during(work, commit).catch((rollback: unknown) => {
-    into.each((collector) => collector.forbidStoring(UNDONE))
-    throw rollback
-  })
-  return invalidateNowOrAfterCommit(work.debts, done)
-}
-
-/** Of a creation that has ended, nothing is kept: a transaction may make many. */
-function underWay() {
-  const known = new WeakSet<DependencyCollector>()
-  const all: WeakRef<DependencyCollector>[] = []
-  return {
-    add(collector: DependencyCollector) {
-      if (known.has(collector)) return
-      known.add(collector)
-      all.push(new WeakRef(collector))
-    },
-    each(work: (collector: DependencyCollector) => void) {
-      for (const one of all) {
-        const collector = one.deref()
-        if (collector !== undefined) work(collector)
-      }
-    },
-  }
-}
-
 /** Each region once, with all that is to be invalidated in it; then the listeners, change by change. */
-async function settle<R>(debts: readonly PendingInvalidation[], { result, failed }: Done<R>): Promise<R> {
+export async function settle<R>(
+  debts: readonly PendingInvalidation[],
+  { result, failed }: Done<R>,
+): Promise<R> {
   const failures = await attempt(tasks(debts))
   if (failed !== undefined)
     failures.push({ regions: failed.regions, names: failed.names, work: () => failed.retry(), error: failed })
