@@ -4,7 +4,7 @@ import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
 import { type Freshness, freshnessAt, type InvalidationMode } from '../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
-import type { ScriptRunner } from './client/script-runner.js'
+import { isOne, type ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, parseStamp, stampKeys } from './format.js'
 import {
@@ -109,7 +109,7 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async #complete(stamp: string, placeholder: string, at: string, lifetime: string): Promise<boolean> {
     const args = [placeholder, at, lifetime]
-    return Number(await this.#runner.run({ script: scripts.completeStamp, keys: [stamp], args })) === 1
+    return isOne(await this.#runner.run({ script: scripts.completeStamp, keys: [stamp], args }))
   }
 }
 

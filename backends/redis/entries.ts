@@ -4,7 +4,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
 import { inBatches } from '../../src/base/in-batches.js'
 import { asError } from './client/errors.js'
-import type { ScriptCall } from './client/script-runner.js'
+import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, valueKey } from './format.js'
 import { leaseKey, lifetimeArg, releaseCall } from './lease.js'
@@ -83,7 +83,7 @@ async function refusalOf(
   if ((await opened.restore(ifCurrent.snapshot, lifeOf(ttl, store.stampLifetime))) === 'fresh')
     return undefined
   if (token !== undefined)
-    return (await store.runner.run(releaseCall(store, key, token))) === 1 ? 'refused' : 'lost'
+    return isOne(await store.runner.run(releaseCall(store, key, token))) ? 'refused' : 'lost'
   const [error] = await deleteAll(store, [key])
   if (error !== undefined) throw error
   return 'refused'
@@ -96,12 +96,13 @@ async function outcomeOf(
   again = true,
 ): Promise<Outcome | Error> {
   if (reply instanceof Error) return reply
-  if (typeof reply === 'string' && again) {
+  // With `stringNumbers` ioredis returns the number of an outcome as text.
+  const outcome = typeof reply === 'number' || typeof reply === 'string' ? OUTCOMES[Number(reply)] : undefined
+  if (outcome === undefined && typeof reply === 'string' && again) {
     // The server took the write for late. Its clock is not as we thought, since the caller still waits.
     store.connection.setServerTime(Number(reply))
     return outcomeOf(store, write, await store.runner.runDurably(writeCall(store, write), true), false)
   }
-  const outcome = typeof reply === 'number' ? OUTCOMES[reply] : undefined
   if (outcome === undefined)
     throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(reply)}.`)
   return outcome

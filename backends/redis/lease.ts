@@ -4,7 +4,7 @@ import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/b
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { mayRunLater } from './client/errors.js'
-import type { ScriptCall } from './client/script-runner.js'
+import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
 import { clockKeys, companion, parseStamp, stampKeys, valueKey } from './format.js'
@@ -30,9 +30,9 @@ export function redisLeases(options: RedisLeasesOptions): LeaseOperations<Bytes>
     acquire: (key, ms, how = {}) => acquire(options, key, ms, how),
     async renew(key, token, ms) {
       const args = [token, lifetimeArg(ms)]
-      return (await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args })) === 1
+      return isOne(await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args }))
     },
-    release: async (key, token) => (await runner.run(releaseCall(store, key, token))) === 1,
+    release: async (key, token) => isOne(await runner.run(releaseCall(store, key, token))),
     held: async (key) => (await reads.get(leaseKey(key))) !== undefined,
   }
 }
@@ -61,7 +61,8 @@ async function acquire(
       void ignoreRejection(runner.run({ ...releaseCall(store, key, token), isPatient: true }))
     throw error
   }
-  const [remaining, holder] = reply as [number, Buffer]
+  const [left, holder] = reply as [number | string | Buffer, Buffer]
+  const remaining = Number(left)
   if (remaining === GRANTED || waiter === undefined) {
     waiter?.leave()
     return parseGrant(reply as readonly (Buffer | null)[], token)

@@ -13,6 +13,7 @@ import {
   type Connection,
   checkUrl,
   expectSafeClient,
+  expectSafeOptions,
   isCluster,
   isRedisClient,
   openCluster,
@@ -185,6 +186,8 @@ function parseSource(options: RedisBackendOptions): RedisSource {
     const [clustered, prefix] = [isCluster(client), prefixOf(client)]
     return { open: async () => client, isOurs: false, clustered, prefix, database }
   }
+  for (const one of [connection, clusterOptions, clusterOptions.redisOptions ?? {}])
+    expectSafeOptions(one as Parameters<typeof expectSafeOptions>[0])
   const { keyPrefix = '', db = 0 } = connection
   if (cluster !== undefined) {
     expectThat(

@@ -76,6 +76,8 @@ interface ClientOptions {
   readonly scaleReads?: unknown
   readonly role?: string
   readonly readOnly?: boolean
+  readonly monitor?: boolean
+  readonly enableOfflineQueue?: boolean
   readonly shardedSubscribers?: boolean
   readonly redisOptions?: { readonly keyPrefix?: string | Buffer }
 }
@@ -120,8 +122,8 @@ export function prefixOf(client: RedisClient): string {
 }
 
 /**
- * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which may return an invalidated value, or that
- * moves the keys of a cluster out of the slots of their leases.
+ * @throws CorralError `ERR_OPTION` for a client that reads from replicas, which may return an invalidated value, that
+ * moves the keys of a cluster out of the slots of their leases, or that monitors the server instead of reading replies.
  */
 export function expectSafeClient<T extends RedisClient>(client: T): T {
   const prefix = prefixOf(client)
@@ -131,12 +133,23 @@ export function expectSafeClient<T extends RedisClient>(client: T): T {
     'a cluster client without `keyPrefix`',
     'It would part keys from their leases. Put prefix() into the chain instead.',
   )
-  const { scaleReads = 'master', role = 'master', readOnly = false } = optionsOf(client)
+  expectSafeOptions(optionsOf(client))
+  return client
+}
+
+/** @throws CorralError `ERR_OPTION` for options of a client that reads from replicas, or from which no reply comes. */
+export function expectSafeOptions({
+  scaleReads = 'master',
+  role = 'master',
+  readOnly = false,
+  monitor = false,
+}: ClientOptions): void {
+  if (monitor)
+    rejectOptions('Expected a client for commands, got one that monitors the server. Drop `monitor`.')
   if (scaleReads !== 'master' || role !== 'master' || readOnly)
     rejectOptions(
       'Expected a client that reads from primaries: a replica may still have an invalidated value. Drop `scaleReads`, `role` and `readOnly` from its options.',
     )
-  return client
 }
 
 /**
@@ -183,7 +196,7 @@ const OWN_DEFAULTS = {
 export async function openStandalone(url: string | undefined, connection: Connection): Promise<RedisClient> {
   const { Redis } = await load()
   const options = { ...OWN_DEFAULTS, ...connection }
-  return expectSafeClient(url === undefined ? new Redis(options) : new Redis(url, options))
+  return url === undefined ? new Redis(options) : expectSafeClient(new Redis(url, options))
 }
 
 export async function openCluster(

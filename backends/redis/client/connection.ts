@@ -3,7 +3,7 @@ import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
 import { delay, performance, withTimeout } from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
-import { isCluster, type RedisClient } from './client.js'
+import { isCluster, optionsOf, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, markUnsent, redisError, wasNotExecuted } from './errors.js'
 import { listenTo } from './listeners.js'
 import { type Lane, type Pending, PendingCommands } from './pending-commands.js'
@@ -258,9 +258,12 @@ export class RedisConnection {
     }
   }
 
-  /** Our standalone client queues nothing: a command waits here, where it can be abandoned. */
+  /** A client that queues nothing, as our standalone one: a command waits here, where it can be abandoned. */
   async #connected(client: RedisClient, command: Pending): Promise<void> {
-    if (!this.options.isOurs || isCluster(client) || client.status === 'ready') return
+    const { isOurs } = this.options
+    if (isCluster(client) || client.status === 'ready') return
+    // The caller's own client connects once for us. Afterwards it fails or queues as its options say.
+    if (!isOurs && (optionsOf(client).enableOfflineQueue !== false || LOST.includes(client.status))) return
     if (client.status === 'wait' || client.status === 'end') void ignoreRejection(client.connect())
     await new Promise<void>((resolve, reject) => {
       command.waiter = { resolve, reject }

@@ -126,6 +126,11 @@ function tooFew(
   )
 }
 
+/** Whether a script replied 1, which is text for a client with `stringNumbers`. */
+export function isOne(reply: unknown): boolean {
+  return Number(reply) === 1
+}
+
 function isUnknownScript(error: unknown): boolean {
   return isError(error) && error.message.startsWith('NOSCRIPT')
 }
