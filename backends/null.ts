@@ -3,7 +3,18 @@ import type { CachedValue } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { localLeases } from '../src/backend/lease.js'
 
-/** Stores nothing: switches a region off without touching its callers, which still share one creation at a time. */
+/**
+ * Stores nothing: switches a region off without touching its callers, which still share one creation at a time.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { nullBackend } from 'corral/backends/null'
+ *
+ * const backend = process.env.CACHE === 'off' ? nullBackend() : memory()
+ * const users = makeRegion<string>({ name: 'users', backend })
+ * ```
+ */
 export function nullBackend(): Backend<CachedValue> {
   const leases = localLeases()
   return defineBackend<CachedValue>({

@@ -15,6 +15,15 @@ import type { DependencySnapshot, LedgerTime } from '../src/ledger/snapshot.js'
 import type { Bus } from '../src/signals/bus.js'
 import { type Body, isNames, link, portions } from '../src/signals/bus-link.js'
 
+/**
+ * The place of a store on its bus.
+ * @example
+ * ```ts
+ * import type { BroadcastOptions } from 'corral/proxies/broadcast'
+ *
+ * export const ofUsers: BroadcastOptions = { name: 'users', timeout: '1s' }
+ * ```
+ */
 export interface BroadcastOptions {
   /** Tells the store from others on the same bus; the same in all processes. */
   readonly name: string
@@ -29,6 +38,18 @@ const STOLEN = 'stolen:'
  * Joins the stores that processes have of their own, such as `memory()`: if one of them deletes, sets or
  * invalidates a value, the others drop it. Goes directly around the backend or its encoding, below `dependencies()`. While messages may be lost
  * reads are misses and nothing is stored; afterwards everything older is gone.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { redisBus } from 'corral/backends/redis'
+ * import { broadcast } from 'corral/proxies/broadcast'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ *
+ * const bus = redisBus('redis://localhost:6379', { channel: 'caches' })
+ * const backend = wrap(memory(), broadcast(bus, { name: 'users' }), dependencies())
+ * const users = makeRegion<string>({ name: 'users', backend })
+ * ```
  * @throws CorralError `ERR_OPTION`; `ERR_CHAIN` over bytes, above `dependencies()`, or over a store that processes share.
  * Invalidations reject with `ERR_BUS` when they were done here but could not be told.
  */

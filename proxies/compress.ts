@@ -18,6 +18,17 @@ import { loadFailure } from './compress/peer-engines.js'
 
 export type { CompressionAlgorithm }
 
+/**
+ * The algorithm of `compress()`, and the entries that it leaves alone.
+ * @example
+ * ```ts
+ * import { compress, type CompressOptions } from 'corral/proxies/compress'
+ *
+ * // Pages are written once and read often.
+ * const forPages: CompressOptions = { algorithm: 'brotli', level: 5, threshold: 4_096 }
+ * const proxy = compress(forPages)
+ * ```
+ */
 export interface CompressOptions {
   /**
    * The algorithm of new entries. `zstd` needs Node 22.15 or the package zstd-napi, `lz4` the package lz4-napi,
@@ -50,6 +61,16 @@ const WORTHWHILE = 0.9
  * does not shrink is stored as it is. Each entry names its algorithm, so the algorithm can be changed on
  * a live cache; an entry that this process cannot unpack, or that is damaged, is a miss. Entries above 64 KiB are worked on in
  * the thread pool, smaller ones at once, so that `peek` can read them.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { redis } from 'corral/backends/redis'
+ * import { compress } from 'corral/proxies/compress'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ *
+ * const backend = wrap(redis('redis://localhost:6379'), compress(), msgpack())
+ * const pages = makeRegion<string>({ name: 'pages', backend })
+ * ```
  * @throws CorralError `ERR_OPTION` for options out of range, `ERR_UNSUPPORTED` when this process lacks the algorithm;
  * on writing `ERR_VALUE_TOO_LARGE` above `maxBytes`.
  */

@@ -13,6 +13,19 @@ import type { Ledger } from '../src/ledger/ledger.js'
  * handed up by cached values that went into it. Layers below map the names, layers above do not: regions that nest
  * share a ledger only if the layers below `dependencies()` are the same.
  * @param options.ledger another backend's ledger, for a store that has none.
+ * @example
+ * ```ts
+ * import { dep, dependsOn, makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ *
+ * const pages = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies()) })
+ * await pages.getOrCreate('start', () => {
+ *   dependsOn(dep.tag('news'))
+ *   return '<h1>News</h1>'
+ * })
+ * await pages.invalidateDependencies(dep.tag('news'))
+ * ```
  * @throws CorralError `ERR_NO_LEDGER` when wrapped around a backend without a ledger; `ERR_CHAIN` over another dependencies(),
  * or when the lent ledger is this process's own and that of the chain is not.
  */

@@ -18,6 +18,21 @@ import { type JsonTransform, strictReplacer } from './json/replacer.js'
 
 export type { JsonTransform }
 
+/**
+ * Options of `json()`.
+ * @example
+ * ```ts
+ * import { json, type JsonOptions } from 'corral/proxies/json'
+ *
+ * // Keeps bigints, as text with a mark.
+ * const withBigints: JsonOptions = {
+ *   replacer: (_, value) => (typeof value === 'bigint' ? `bigint:${value}` : value),
+ *   reviver: (_, value) =>
+ *     typeof value === 'string' && value.startsWith('bigint:') ? BigInt(value.slice(7)) : value,
+ * }
+ * const proxy = json(withBigints)
+ * ```
+ */
 export interface JsonOptions extends EncodingOptions {
   /** As the function of `JSON.stringify`. Together with `reviver` it keeps values that JSON alone does not. */
   readonly replacer?: JsonTransform
@@ -31,6 +46,15 @@ const STAND_IN = `-0:${randomUUID()}`
 /**
  * Encodes values as JSON text: other tools and languages read it. Keeps all JSON values, and −0, and `undefined` as a
  * whole payload; a `replacer` and its `reviver` keep more.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memcached } from 'corral/backends/memcached'
+ * import { json } from 'corral/proxies/json'
+ *
+ * const backend = wrap(memcached('localhost:11211'), json({ maxBytes: 500_000 }))
+ * const products = makeRegion<{ id: number }>({ name: 'products', backend })
+ * ```
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */

@@ -23,6 +23,17 @@ import {
   shapeStore,
 } from './msgpack/shapes.js'
 
+/**
+ * Options of `msgpack()`.
+ * @example
+ * ```ts
+ * import { msgpack, type MsgpackOptions } from 'corral/proxies/msgpack'
+ *
+ * // Small objects that are alike: their field names stand once.
+ * const forRows: MsgpackOptions = { profile: 'records', maxBytes: 100_000 }
+ * const proxy = msgpack(forRows)
+ * ```
+ */
 export interface MsgpackOptions extends StructuredOptions {
   /**
    * `faithful`: every entry reads itself. `records`: field names stand once in the backend, under a key of their own,
@@ -35,6 +46,15 @@ export interface MsgpackOptions extends StructuredOptions {
 /**
  * Encodes values as MessagePack with msgpackr: small, fast, and faithful to dates, maps, sets, bigints, bytes, shared
  * and cyclic references.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { lmdb } from 'corral/backends/lmdb'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ *
+ * const backend = wrap(lmdb('/var/cache/app/events.mdb'), msgpack())
+ * const events = makeRegion<ReadonlyMap<string, Date>>({ name: 'events', backend })
+ * ```
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */

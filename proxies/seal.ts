@@ -16,6 +16,15 @@ import { mapValues } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
 
+/**
+ * A secret, and the id by which entries name it.
+ * @example
+ * ```ts
+ * import type { SealKey } from 'corral/proxies/seal'
+ *
+ * export const current: SealKey = { id: '2026-11', secret: process.env.CACHE_SECRET ?? '' }
+ * ```
+ */
 export interface SealKey {
   /** Stands, readable, in every entry that was sealed with this key. `1` and `'1'` are the same id. At most 255 bytes. */
   readonly id: string | number
@@ -23,6 +32,23 @@ export interface SealKey {
   readonly secret: Uint8Array | string
 }
 
+/**
+ * Options of `seal()`.
+ * @example
+ * ```ts
+ * import { randomBytes } from 'node:crypto'
+ * import type { SealOptions } from 'corral/proxies/seal'
+ *
+ * // Entries of the second key still open.
+ * export const rotating: SealOptions = {
+ *   keys: [
+ *     { id: 2, secret: randomBytes(32) },
+ *     { id: 1, secret: randomBytes(32) },
+ *   ],
+ *   context: 'sessions',
+ * }
+ * ```
+ */
 export interface SealOptions {
   /** The first key seals, all of them open: to rotate, put a new key first and drop the old one when its entries are gone. */
   readonly keys: readonly SealKey[]
@@ -52,6 +78,17 @@ interface DerivedKey {
  * bound to the context, to its key as it reaches this layer, to the mode and to the id of the secret; an entry that does not
  * open is a miss. Stands below an encoding, and below `compress()`: `wrap(redis(url), seal(…), compress(), msgpack())`.
  * It cannot tell an old entry of the same key from the current one.
+ * @example
+ * ```ts
+ * import { randomBytes } from 'node:crypto'
+ * import { wrap } from 'corral'
+ * import { redis } from 'corral/backends/redis'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ * import { seal } from 'corral/proxies/seal'
+ *
+ * const sealed = seal({ keys: [{ id: 1, secret: randomBytes(32) }], context: 'patients' })
+ * const backend = wrap(redis('redis://localhost:6379'), sealed, msgpack())
+ * ```
  * @throws CorralError `ERR_OPTION` for unusable keys, context or mode. Messages never contain a secret.
  */
 export function seal(options: SealOptions): BackendProxy<Bytes, Bytes> {

@@ -14,6 +14,16 @@ import { frame, readFrameOf } from '../src/wire/frame.js'
 import { type FidelityRules, structuredClasses, VIEWS } from '../src/wire/keeps.js'
 import { type CloneVerdict, scanClone } from './v8/clone.js'
 
+/**
+ * Options of `v8()`.
+ * @example
+ * ```ts
+ * import { v8, type V8Options } from 'corral/proxies/v8'
+ *
+ * const forPatterns: V8Options = { regExp: true, maxDepth: 20 }
+ * const proxy = v8(forPatterns)
+ * ```
+ */
 export type V8Options = StructuredOptions
 
 /** V8 changes its format between major versions of Node, and promises nothing. */
@@ -23,6 +33,14 @@ const MAJOR = Uint8Array.of(Number.parseInt(process.versions.node, 10))
  * Encodes values with V8's structured clone: keeps the most, errors and half surrogates included, and is read by the
  * same major version of Node only. Read bytes are scanned first, but V8 does not harden its reader: where others
  * can write to the store, put `seal()` below.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { lmdb } from 'corral/backends/lmdb'
+ * import { v8 } from 'corral/proxies/v8'
+ *
+ * const failures = makeRegion<Error>({ name: 'failures', backend: wrap(lmdb('/var/cache/app/failures.mdb'), v8()) })
+ * ```
  * @throws CorralError `ERR_OPTION` for options that it does not take. The chain's `set` fails with `ERR_UNENCODABLE`,
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */

@@ -30,7 +30,16 @@ export const algorithms = {
   snappy: { id: 6, needs: 'the package snappy', load: snappyEngine },
 } as const satisfies Readonly<Record<string, Algorithm>>
 
-/** The algorithms that `compress` can write. It reads all that this process has. */
+/**
+ * The algorithms that `compress` can write. It reads all that this process has.
+ * @example
+ * ```ts
+ * import { type CompressionAlgorithm, compress } from 'corral/proxies/compress'
+ *
+ * const algorithm: CompressionAlgorithm = process.platform === 'linux' ? 'gzip' : 'deflate'
+ * const proxy = compress({ algorithm })
+ * ```
+ */
 export type CompressionAlgorithm = keyof typeof algorithms
 
 const byId = new Map<number, readonly [CompressionAlgorithm, Algorithm]>(

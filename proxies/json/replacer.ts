@@ -1,7 +1,16 @@
 import type { FidelityRules } from '../../src/wire/keeps.js'
 import { instanceName, lossOf, refuseLoss, segmentOf } from '../../src/wire/loss.js'
 
-/** A function as `JSON.stringify` and `JSON.parse` take it. */
+/**
+ * A function as `JSON.stringify` and `JSON.parse` take it.
+ * @example
+ * ```ts
+ * import type { JsonTransform } from 'corral/proxies/json'
+ *
+ * // Passwords are left out of the store.
+ * export const withoutPasswords: JsonTransform = (key, value) => (key === 'password' ? undefined : value)
+ * ```
+ */
 export type JsonTransform = (this: unknown, key: string, value: unknown) => unknown
 
 interface Place {

@@ -1,7 +1,19 @@
 import { expectInteger, rejectUnknownOptions } from '../base/options.js'
 import { queueMicrotask } from '../base/timers.js'
 
-/** A renewal that a runner may do when and where it likes. */
+/**
+ * A renewal that a runner may do when and where it likes.
+ * @example
+ * ```ts
+ * import type { CreationJob } from 'corral'
+ *
+ * export async function timed(job: CreationJob): Promise<void> {
+ *   const start = performance.now()
+ *   await job.run()
+ *   console.log(job.key, performance.now() - start)
+ * }
+ * ```
+ */
 export interface CreationJob {
   /** The key, or the first of several that one call asked for. */
   readonly key: string
@@ -11,9 +23,33 @@ export interface CreationJob {
   run(): Promise<void>
 }
 
-/** Is handed a renewal when a stale value can be served meanwhile. A job that is dropped frees its key when its lease expires. */
+/**
+ * Is handed a renewal when a stale value can be served meanwhile. A job that is dropped frees its key when its lease
+ * expires.
+ * @example
+ * ```ts
+ * import type { AsyncCreationRunner } from 'corral'
+ *
+ * // Renews when the event loop has nothing else to do.
+ * export const whenIdle: AsyncCreationRunner = (job) => {
+ *   setImmediate(() => void job.run())
+ * }
+ * ```
+ */
 export type AsyncCreationRunner = (job: CreationJob) => void
 
+/**
+ * A runner of this process that knows when its jobs are done.
+ * @example
+ * ```ts
+ * import type { BackgroundRunner, Region } from 'corral'
+ *
+ * export async function shutDown(region: Region, runner: BackgroundRunner): Promise<void> {
+ *   await runner.drain()
+ *   await region.close()
+ * }
+ * ```
+ */
 export interface BackgroundRunner extends AsyncCreationRunner {
   /** Resolves when every job that was handed over is done: call it before the process ends. */
   drain(): Promise<void>
@@ -21,6 +57,20 @@ export interface BackgroundRunner extends AsyncCreationRunner {
 
 /**
  * Renews in the background of this process, at most `concurrency` at a time, first come first served.
+ * @example
+ * ```ts
+ * import { inBackground, makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const renewals = inBackground({ concurrency: 2 })
+ * const prices = makeRegion<number>({
+ *   backend: memory(),
+ *   expirationTime: '1m',
+ *   asyncCreationRunner: renewals,
+ * })
+ * await prices.getOrCreate('eur', async () => 1.1)
+ * await renewals.drain()
+ * ```
  * @throws CorralError `ERR_OPTION` unless `concurrency` is an integer from 1 up.
  */
 export function inBackground(options: { readonly concurrency?: number } = {}): BackgroundRunner {

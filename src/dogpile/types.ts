@@ -3,12 +3,42 @@ import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
 
-/** What a look at the store finds: serve it · serve it while one caller renews · nothing of use. */
+/**
+ * What a look at the store finds: serve it · serve it while one caller renews · nothing of use.
+ * @example
+ * ```ts
+ * import type { Lookup } from 'corral/dogpile'
+ *
+ * export const lookUp = (text: string | undefined): Lookup<string> =>
+ *   text === undefined ? { state: 'missing' } : { state: 'fresh', value: text }
+ * ```
+ */
 export type Lookup<V> =
   | { readonly state: 'fresh' | 'stale'; readonly value: V }
   | { readonly state: 'missing'; readonly value?: undefined }
 
-/** What the dogpile is handed. It knows no backend, no clock and no meaning of a key. */
+/**
+ * What the dogpile is handed. It knows no backend, no clock and no meaning of a key.
+ * @example
+ * ```ts
+ * import type { DogpileDriver } from 'corral/dogpile'
+ *
+ * const files = new Map<string, string>()
+ * // Renders each file once. A rendered file stays.
+ * export const rendering: DogpileDriver<string> = {
+ *   read: (keys) =>
+ *     keys.map((key) => {
+ *       const value = files.get(key)
+ *       return value === undefined ? { state: 'missing' } : { state: 'fresh', value }
+ *     }),
+ *   create: (keys) =>
+ *     keys.map((key) => {
+ *       files.set(key, `<p>${key}</p>`)
+ *       return `<p>${key}</p>`
+ *     }),
+ * }
+ * ```
+ */
 export interface DogpileDriver<V> {
   /** Looks at the store; never waits for a creation. */
   read(keys: readonly string[]): MaybePromise<readonly Lookup<V>[]>
@@ -28,6 +58,17 @@ export interface DogpileDriver<V> {
   release?(key: string, token: string): MaybePromise<boolean>
 }
 
+/**
+ * Options of a dogpile, for all of its calls.
+ * @example
+ * ```ts
+ * import { dogpile, type DogpileOptions } from 'corral/dogpile'
+ *
+ * const stopping = new AbortController()
+ * const options: DogpileOptions = { wait: '5s', signal: stopping.signal }
+ * const reports = dogpile<string>(options)
+ * ```
+ */
 export interface DogpileOptions {
   /** How long a caller waits for another one's creation. @default '60s' */
   readonly wait?: Duration
@@ -39,6 +80,18 @@ export interface DogpileOptions {
   readonly signal?: AbortSignal
 }
 
+/**
+ * Options of one call of a dogpile.
+ * @example
+ * ```ts
+ * import type { Dogpile, DogpileDriver, RunOptions } from 'corral/dogpile'
+ *
+ * export function quickly(reports: Dogpile<string>, driver: DogpileDriver<string>): Promise<string> {
+ *   const options: RunOptions<string> = { wait: 500, signal: AbortSignal.timeout(2_000) }
+ *   return reports.run('today', driver, options)
+ * }
+ * ```
+ */
 export interface RunOptions<V> {
   /** ms. @default the dogpile's */
   readonly wait?: number | undefined
@@ -58,7 +111,18 @@ export interface RunOptions<V> {
   readonly alone?: boolean
 }
 
-/** One creator at a time for each key; the others are served the previous value, or wait for the new one. */
+/**
+ * One creator at a time for each key; the others are served the previous value, or wait for the new one.
+ * @example
+ * ```ts
+ * import type { Dogpile, DogpileDriver } from 'corral/dogpile'
+ *
+ * export async function renewAll(pages: Dogpile<string>, driver: DogpileDriver<string>): Promise<void> {
+ *   await pages.renewMulti(['home', 'help'], driver)
+ *   await pages.idle()
+ * }
+ * ```
+ */
 export interface Dogpile<V> {
   /** `driver` may be a function that returns one: a caller that joins another caller's creation needs none. */
   run(key: string, driver: DogpileDriver<V> | (() => DogpileDriver<V>), options?: RunOptions<V>): Promise<V>
@@ -90,9 +154,26 @@ export interface Dogpile<V> {
 /**
  * The outcome of a fill. `withheld`: held back by choice, while nothing invalidated it under the lease, so that it may be
  * shared like a stored value. `own`: the value belongs to the caller that led the creation, and not under the key.
+ * @example
+ * ```ts
+ * import type { FillResult } from 'corral/dogpile'
+ *
+ * export const mayShare = (filled: FillResult): boolean => filled === 'stored' || filled === 'withheld'
+ * ```
  */
 export type FillResult = 'stored' | 'withheld' | 'lost' | 'refused' | 'own'
 
+/**
+ * A renewed value, and the outcome of its fill.
+ * @example
+ * ```ts
+ * import type { Renewed } from 'corral/dogpile'
+ *
+ * export function log({ value, filled }: Renewed<string>): void {
+ *   if (filled !== 'stored') console.warn(`'${value}' was not stored: ${filled}`)
+ * }
+ * ```
+ */
 export interface Renewed<V> {
   readonly value: V
   readonly filled: FillResult

@@ -266,7 +266,19 @@ interface Modes<O> {
  */
 export interface CallOptions<T> extends CreateOptions<T>, InvalidationReason {}
 
-/** The outcome of `fn.set`: that of the store, or `'withheld'` if `shouldCache`, `enabled` or a missing key kept the value out. */
+/**
+ * The outcome of `fn.set`: that of the store, or `'withheld'` if `shouldCache`, `enabled` or a missing key
+ * kept the value out.
+ * @example
+ * ```ts
+ * import type { CachedFunction, SetOutcome } from 'corral'
+ *
+ * export async function preload(page: CachedFunction<[id: number], string>, id: number, html: string) {
+ *   const outcome: SetOutcome = await page.set(html, id)
+ *   if (outcome === 'lost') console.warn(`page ${id} was invalidated meanwhile`)
+ * }
+ * ```
+ */
 export type SetOutcome = Outcome | 'withheld'
 
 /**

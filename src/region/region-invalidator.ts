@@ -1,7 +1,22 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 
-/** Decides which values of a region an invalidation has reached. A custom one replaces the ledger's part in it. */
+/**
+ * Decides which values of a region an invalidation has reached. A custom one replaces the ledger's part in it.
+ * @example
+ * ```ts
+ * import { makeRegion, type RegionInvalidator } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * // Entries of an earlier release are misses.
+ * const release = Date.now()
+ * const ofRelease: RegionInvalidator = {
+ *   invalidate: () => {},
+ *   judge: (startedAt) => (startedAt < release ? 'invalid' : 'fresh'),
+ * }
+ * const pages = makeRegion<string>({ name: 'pages', backend: memory(), regionInvalidator: ofRelease })
+ * ```
+ */
 export interface RegionInvalidator {
   /** `at`: epoch ms, later than the `startedAt` of everything that this process began before. */
   invalidate(mode: InvalidationMode, at: number): MaybePromise<void>
@@ -27,6 +42,14 @@ export function marksAfter(former: InvalidationMarks | undefined, own: Invalidat
 /**
  * The invalidations of this process, for backends without a ledger. A hard mark and a soft one are kept apart: a soft
  * invalidation never revives a hard-invalidated value.
+ * @example
+ * ```ts
+ * import { localInvalidation, makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const region = makeRegion<number>({ backend: memory(), regionInvalidator: localInvalidation() })
+ * await region.invalidate('soft') // of this process alone
+ * ```
  */
 export function localInvalidation(): RegionInvalidator {
   return invalidationBy(noMarks())

@@ -25,6 +25,17 @@ import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { RegionStats } from './stats.js'
 
+/**
+ * How long leases live, and how long callers wait for them.
+ * @example
+ * ```ts
+ * import { type LeaseOptions, makeRegion } from 'corral'
+ *
+ * // Reports take long, and a process that died blocks one for at most 30 seconds.
+ * const patient: LeaseOptions = { ms: '30s', wait: '5m' }
+ * const reports = makeRegion<string>({ name: 'reports', lease: patient })
+ * ```
+ */
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
   readonly ms?: Duration
@@ -32,7 +43,18 @@ export interface LeaseOptions {
   readonly wait?: Duration
 }
 
-/** Options that may be known only at an app's bootstrap. */
+/**
+ * Options that may be known only at an app's bootstrap.
+ * @example
+ * ```ts
+ * import { type ConfigureOptions, makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const sessions = makeRegion<string>({ name: 'sessions' }) // at import
+ * const options: ConfigureOptions = { backend: memory({ maxEntries: 50_000 }), expirationTime: '20m' }
+ * sessions.configure(options) // at the start of the application
+ * ```
+ */
 export interface ConfigureOptions {
   /** A backend, or the result of `wrap`; it must hold values, so a store of bytes needs an encoding around it. */
   readonly backend: Backend<CachedValue>
@@ -49,6 +71,18 @@ export interface ConfigureOptions {
   readonly replaceExistingBackend?: boolean
 }
 
+/**
+ * Options of `makeRegion`. A region without a backend is configured later.
+ * @example
+ * ```ts
+ * import { makeRegion, type RegionOptions } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const common: RegionOptions = { backend: memory(), expirationTime: '5m' }
+ * const users = makeRegion<{ id: number }>({ ...common, name: 'users' })
+ * const teams = makeRegion<string[]>({ ...common, name: 'teams', expirationTime: '1h' })
+ * ```
+ */
 export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceExistingBackend'>> {
   /**
    * Tells the region from others: over one store, regions of different names share no entries, in one process and across
@@ -64,6 +98,17 @@ export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceEx
   readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
 }
 
+/**
+ * Options of one read.
+ * @example
+ * ```ts
+ * import { NO_VALUE, type ReadOptions, type Region } from 'corral'
+ *
+ * const atMostAMinute: ReadOptions = { expirationTime: '1m' }
+ * export const isRecent = async (rates: Region<number>, currency: string) =>
+ *   (await rates.get(currency, atMostAMinute)) !== NO_VALUE
+ * ```
+ */
 export interface ReadOptions {
   /** Overrides the entry's and the region's own, for this call. */
   readonly expirationTime?: Duration | undefined
@@ -71,6 +116,18 @@ export interface ReadOptions {
   readonly ignoreExpiration?: boolean
 }
 
+/**
+ * Options of one write.
+ * @example
+ * ```ts
+ * import { dep, type Region } from 'corral'
+ *
+ * export async function store(users: Region<string>, load: () => Promise<string>): Promise<void> {
+ *   const asOf = await users.asOf()
+ *   await users.set('user:5', await load(), { asOf, dependencies: dep.id('user', 5) })
+ * }
+ * ```
+ */
 export interface SetOptions {
   /** The entry's own expiration time, kept with it. */
   readonly expirationTime?: Duration | undefined
@@ -80,13 +137,30 @@ export interface SetOptions {
   readonly asOf?: LedgerTime
 }
 
-/** A value with its metadata, as `getValueMetadata` answers it. */
+/**
+ * A value with its metadata, as `getValueMetadata` answers it.
+ * @example
+ * ```ts
+ * import type { ValueMetadata } from 'corral'
+ *
+ * export const ageHeader = ({ age }: ValueMetadata<unknown>) => ({ age: String(Math.floor(age / 1_000)) })
+ * ```
+ */
 export interface ValueMetadata<V> extends CachedValue<V> {
   /** ms since the creator returned. */
   readonly age: number
 }
 
-/** Why a key would hit or miss now. */
+/**
+ * Why a key would hit or miss now.
+ * @example
+ * ```ts
+ * import type { Explanation } from 'corral'
+ *
+ * export const inOneLine = ({ verdict, reason, invalidated }: Explanation) =>
+ *   `${verdict}: ${reason} [${invalidated.join(', ')}]`
+ * ```
+ */
 export interface Explanation {
   readonly verdict: 'hit' | 'stale' | 'miss'
   /** In words. */
@@ -103,7 +177,23 @@ export interface Explanation {
   readonly locked: boolean
 }
 
-/** A named part of a cache: a backend with its proxies, an expiration time, and one creator at a time for each key. */
+/**
+ * A named part of a cache: a backend with its proxies, an expiration time, and one creator at a time for each key.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ *
+ * interface User {
+ *   readonly id: number
+ *   readonly name: string
+ * }
+ * export async function rename(users: Region<User>, user: User, save: (user: User) => Promise<void>) {
+ *   await save(user)
+ *   await users.delete(`user:${user.id}`)
+ *   return users.getOrCreate(`user:${user.id}`, () => user)
+ * }
+ * ```
+ */
 export interface Region<V = unknown> {
   readonly name: string | undefined
   readonly isConfigured: boolean

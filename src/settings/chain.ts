@@ -4,9 +4,28 @@ import { processGlobal } from '../base/process-global.js'
 import { wrap } from '../chain/wrap.js'
 import { closeUnused, isInUse } from '../region/stores.js'
 
-/** How a setting's text is read. `list` splits at commas. */
+/**
+ * How a setting's text is read. `list` splits at commas.
+ * @example
+ * ```ts
+ * import { registerBackend, type SettingKind } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const settings: Record<string, SettingKind> = { maxEntries: 'integer' }
+ * registerBackend('memory', (options) => memory(options), settings)
+ * ```
+ */
 export type SettingKind = 'string' | 'number' | 'integer' | 'boolean' | 'duration' | 'list'
 export type SettingValue = string | number | boolean | readonly string[]
+/**
+ * The options of a backend or a proxy that were set, each read as its kind.
+ * @example
+ * ```ts
+ * import type { Settings } from 'corral'
+ *
+ * export const sizeIn = ({ maxEntries }: Settings): number => Number(maxEntries ?? 10_000)
+ * ```
+ */
 export type Settings = Readonly<Record<string, SettingValue>>
 
 /** A backend or a proxy that settings name, with its options. */

@@ -22,6 +22,15 @@ const { backends, proxies } = processGlobal('registered', () => ({
 /**
  * Makes a backend known to `configureFromConfig` by a name. `settings` lists the options that may be set, and how their
  * text is read; `make` gets those that were set. A later registration of the same name replaces the former.
+ * @example
+ * ```ts
+ * import { makeRegion, registerBackend } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * registerBackend('memory', (options) => memory(options), { maxEntries: 'integer' })
+ * const settings = { CACHE_BACKEND: 'memory', CACHE_BACKEND__MAX_ENTRIES: '5000' }
+ * const users = makeRegion<string>({ name: 'users' }).configureFromConfig(settings, 'CACHE_')
+ * ```
  */
 export function registerBackend<T>(
   name: string,
@@ -33,7 +42,16 @@ export function registerBackend<T>(
   backends.set(name, { make, settings })
 }
 
-/** Makes a proxy known to `configureFromConfig` by a name, in the same way. */
+/**
+ * Makes a proxy known to `configureFromConfig` by a name, in the same way.
+ * @example
+ * ```ts
+ * import { registerProxy } from 'corral'
+ * import { prefix } from 'corral/proxies/prefix'
+ *
+ * registerProxy('prefix', ({ text }) => prefix(String(text)), { text: 'string' })
+ * ```
+ */
 export function registerProxy(
   name: string,
   make: (options: Settings) => Layer,

@@ -29,6 +29,25 @@ import { checkNames, type IdPart } from '../ledger/names.js'
 import { invalidateIn, type PendingInvalidation, runChange, type Target } from './settle.js'
 import { invalidateNowOrAfterCommit } from './transactions.js'
 
+/**
+ * Where the values of entities are cached, and the names that a change of an entity invalidates.
+ * @example
+ * ```ts
+ * import { dep, makeRegion } from 'corral'
+ * import type { BrokerOptions } from 'corral/signals'
+ *
+ * interface Comment {
+ *   readonly id: number
+ *   readonly post: number
+ * }
+ * export const ofComments: BrokerOptions<Comment> = {
+ *   regions: [makeRegion({ name: 'pages' })],
+ *   id: ({ id }) => id,
+ *   dependencies: ({ post }) => dep.tag('comments of', post),
+ *   mode: 'soft',
+ * }
+ * ```
+ */
 export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
   readonly regions: readonly Target[]
@@ -42,12 +61,51 @@ export interface BrokerOptions<T> {
   readonly mode?: InvalidationMode
 }
 
-/** The past of a change, and its reason. */
+/**
+ * The past of a change, and its reason.
+ * @example
+ * ```ts
+ * import type { ChangeOptions } from 'corral/signals'
+ *
+ * interface Task {
+ *   readonly id: number
+ *   readonly done: boolean
+ * }
+ * export const finishing = (before: Task): ChangeOptions<Task> => ({
+ *   before,
+ *   modified: ['done'],
+ *   reason: 'a task was finished',
+ * })
+ * ```
+ */
 export interface ChangeOptions<T> extends Change<T>, InvalidationReason {}
 
-/** The same of a deletion: the item leaves all its lists, independent of modified fields. */
+/**
+ * The same of a deletion: the item leaves all its lists, independent of modified fields.
+ * @example
+ * ```ts
+ * import type { Broker, DeletionOptions } from 'corral/signals'
+ *
+ * interface Task {
+ *   readonly id: number
+ * }
+ * const cleanUp: DeletionOptions<Task> = { reason: 'older than a year' }
+ * export const remove = (tasks: Broker<Task>, task: Task, write: () => Promise<void>) =>
+ *   tasks.delete(task, write, cleanUp)
+ * ```
+ */
 export type DeletionOptions<T> = Omit<ChangeOptions<T>, 'created' | 'modified'>
 
+/**
+ * A change, as the listeners of a broker receive it.
+ * @example
+ * ```ts
+ * import type { BrokerChange } from 'corral/signals'
+ *
+ * export const audit = ({ broker, action, names, reason }: BrokerChange) =>
+ *   console.log(`${action} of a ${broker} invalidated ${names.length} names`, reason ?? '')
+ * ```
+ */
 export interface BrokerChange extends InvalidationReason {
   readonly broker: string
   readonly action: 'apply' | 'delete' | 'invalidate'
@@ -56,6 +114,21 @@ export interface BrokerChange extends InvalidationReason {
   readonly origin: 'local' | 'remote'
 }
 
+/**
+ * The events of a broker, for `broker.on`.
+ * @example
+ * ```ts
+ * import type { Broker, BrokerEvents } from 'corral/signals'
+ *
+ * export function mirror(users: Broker<unknown>, drop: (names?: readonly string[]) => void) {
+ *   const onMissed = ({ of, why }: BrokerEvents['missed']) => {
+ *     console.warn(of, why)
+ *     drop()
+ *   }
+ *   return [users.on('change', ({ names }) => drop(names)), users.on('missed', onMissed)]
+ * }
+ * ```
+ */
 export interface BrokerEvents {
   /** A change is done, and all that was made from the item is invalidated. */
   change: BrokerChange
@@ -63,10 +136,38 @@ export interface BrokerEvents {
   missed: MissedEvents
 }
 
-/** An item, or a function that finds it in the result of the change: an item that is being created has no id before. */
+/**
+ * An item, or a function that finds it in the result of the change: an item that is being created has no id before.
+ * @example
+ * ```ts
+ * import type { Broker, ItemOf } from 'corral/signals'
+ *
+ * interface User {
+ *   readonly id: number
+ * }
+ * const created: ItemOf<User, { readonly rows: readonly User[] }> = ({ rows }) => rows[0] as User
+ * export const insert = (users: Broker<User>, write: () => Promise<{ rows: User[] }>) =>
+ *   users.apply(created, write, { created: true })
+ * ```
+ */
 export type ItemOf<T, R> = T | ((result: R) => T)
 
-/** Connects the changes of a type of entities with the cached values of them. */
+/**
+ * Connects the changes of a type of entities with the cached values of them.
+ * @example
+ * ```ts
+ * import type { Broker } from 'corral/signals'
+ *
+ * interface Product {
+ *   readonly id: number
+ *   readonly price: number
+ * }
+ * export const reprice = (products: Broker<Product>, before: Product, write: (after: Product) => Promise<void>) => {
+ *   const after = { ...before, price: before.price * 2 }
+ *   return products.apply(after, () => write(after), { before })
+ * }
+ * ```
+ */
 export interface Broker<T> {
   readonly type: string
   /**
@@ -94,6 +195,25 @@ export interface Broker<T> {
 
 /**
  * Makes the broker of a type of entities.
+ * @example
+ * ```ts
+ * import { dep, makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { broker } from 'corral/signals'
+ *
+ * interface User {
+ *   readonly id: number
+ *   readonly team: string
+ * }
+ * const cache = makeRegion<User>({ name: 'users', backend: wrap(memory(), dependencies()) })
+ * const users = broker<User>('user', {
+ *   regions: [cache],
+ *   id: (user) => user.id,
+ *   dependencies: (user) => dep.tag('team', user.team),
+ * })
+ * await users.apply({ id: 5, team: 'red' }, async () => 'saved')
+ * ```
  * @throws CorralError `ERR_OPTION` for an option that cannot be right, or without an option that names the dependencies of an item.
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {

@@ -4,6 +4,22 @@ import { expectMethods } from '../base/options.js'
 /**
  * Carries short texts between processes: Redis pub/sub, or a transport of yours. It need not keep messages for absent
  * receivers or repeat lost ones, but it must announce that messages may have been lost.
+ * @example
+ * ```ts
+ * import { EventEmitter } from 'node:events'
+ * import type { Bus } from 'corral/signals'
+ *
+ * const emitter = new EventEmitter()
+ * // Never loses a message, so it is up from the first moment.
+ * export const emitting: Bus = {
+ *   publish: (message) => void emitter.emit('message', message),
+ *   subscribe(listener) {
+ *     emitter.on('message', listener.heard)
+ *     listener.up()
+ *     return { live: () => true, close: () => void emitter.off('message', listener.heard) }
+ *   },
+ * }
+ * ```
  */
 export interface Bus {
   /** Sends a message to all subscribers. Rejects unless the message is known to be on its way. */
@@ -11,6 +27,19 @@ export interface Bus {
   subscribe(listener: BusListener): Subscription
 }
 
+/**
+ * The receiver of the messages of a bus.
+ * @example
+ * ```ts
+ * import type { BusListener } from 'corral/signals'
+ *
+ * export const logging = (name: string): BusListener => ({
+ *   heard: (message) => console.log(name, message),
+ *   up: () => console.log(name, 'receives messages'),
+ *   down: () => console.warn(name, 'may miss messages'),
+ * })
+ * ```
+ */
 export interface BusListener {
   heard(message: string): void
   /** Messages arrive from now on. Earlier messages may have been lost, also when `down` was never called. */
@@ -19,19 +48,59 @@ export interface BusListener {
   down(): void
 }
 
+/**
+ * The subscription of one listener to a bus.
+ * @example
+ * ```ts
+ * import type { Bus, Subscription } from 'corral/signals'
+ *
+ * export function count(bus: Bus): { readonly subscription: Subscription; readonly seen: () => number } {
+ *   let seen = 0
+ *   const subscription = bus.subscribe({ heard: () => void seen++, up: () => {}, down: () => {} })
+ *   return { subscription, seen: () => seen }
+ * }
+ * ```
+ */
 export interface Subscription {
   /** Whether all that was sent until a moment ago has been heard; how long a moment is, is for the bus to say. Asked at every read. */
   live(): boolean
   close(): MaybePromise<void>
 }
 
-/** A bus within this process, whose subscription can be cut: for tests, and for parts of one process. */
+/**
+ * A bus within this process, whose subscription can be cut: for tests, and for parts of one process.
+ * @example
+ * ```ts
+ * import type { LocalBus } from 'corral/signals'
+ *
+ * export async function without(bus: LocalBus, work: () => Promise<void>): Promise<void> {
+ *   bus.cut()
+ *   await work().finally(() => bus.mend())
+ * }
+ * ```
+ */
 export interface LocalBus extends Bus {
   /** From now on messages are lost. */
   cut(): void
   mend(): void
 }
 
+/**
+ * Makes a bus within this process.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { broadcast } from 'corral/proxies/broadcast'
+ * import { localBus } from 'corral/signals'
+ *
+ * const bus = localBus()
+ * const open = () => makeRegion<string>({ backend: wrap(memory(), broadcast(bus, { name: 'texts' })) })
+ * const [one, other] = [open(), open()]
+ * await other.set('greeting', 'hello')
+ * await one.delete('greeting') // the other one drops it too
+ * ```
+ */
 export function localBus(): LocalBus {
   const listeners = new Set<BusListener>()
   let whole = true

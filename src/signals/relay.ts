@@ -8,6 +8,15 @@ import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Bus, expectBus } from './bus.js'
 import { type Body, isBody, isNames, link, portions } from './bus-link.js'
 
+/**
+ * Limits of the messages of a relay.
+ * @example
+ * ```ts
+ * import type { RelayOptions } from 'corral/signals'
+ *
+ * export const small: RelayOptions = { timeout: '1s', maxMeta: 1_024 }
+ * ```
+ */
 export interface RelayOptions {
   /** For a message to be taken by the bus. @default '5s' */
   readonly timeout?: Duration
@@ -15,6 +24,15 @@ export interface RelayOptions {
   readonly maxMeta?: number
 }
 
+/**
+ * A relay that stands.
+ * @example
+ * ```ts
+ * import type { Relay } from 'corral/signals'
+ *
+ * export const health = (invalidations: Relay) => ({ invalidations: invalidations.live ? 'up' : 'down' })
+ * ```
+ */
 export interface Relay {
   /** Whether messages of other processes arrive. */
   readonly live: boolean
@@ -26,6 +44,17 @@ export interface Relay {
  * It carries names, reasons and metadata, never values, and it invalidates nothing: that is the business of a shared
  * ledger, or of `broadcast`. Events come with `origin: 'remote'`, a long list of names as several; when some may have
  * been lost, the event `'missed'` comes instead. A message that cannot be sent is reported on the `failure` channel.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { localBus, relay } from 'corral/signals'
+ *
+ * const pages = makeRegion<string>({ name: 'pages', backend: memory() })
+ * const events = relay(localBus(), [pages]) // redisBus() joins processes
+ * pages.on('invalidate', ({ names, origin }) => console.log(origin, names))
+ * await events.close()
+ * ```
  * @throws CorralError `ERR_OPTION`. While it stands, invalidations reject with `ERR_UNENCODABLE` or `ERR_VALUE_TOO_LARGE`,
  * before anything is done, when their metadata cannot travel.
  */

@@ -27,7 +27,18 @@ export interface PendingInvalidation {
   readonly tell: () => void
 }
 
-/** The data of an error of the code `ERR_NOT_INVALIDATED`: the change is done, and cannot be called off any more. */
+/**
+ * The data of an error of the code `ERR_NOT_INVALIDATED`: the change is done, and cannot be called off any more.
+ * @example
+ * ```ts
+ * import type { NotInvalidated } from 'corral/signals'
+ *
+ * export async function insist(error: NotInvalidated): Promise<void> {
+ *   console.error(`still cached: ${error.names.join(', ')}`)
+ *   await error.retry()
+ * }
+ * ```
+ */
 export interface NotInvalidated<R = unknown> extends CorralError {
   readonly code: 'ERR_NOT_INVALIDATED'
   /** The result of the change. */
@@ -39,7 +50,26 @@ export interface NotInvalidated<R = unknown> extends CorralError {
   retry(): Promise<void>
 }
 
-/** Whether a change is done, but not all of its names are invalidated. */
+/**
+ * Whether a change is done, but not all of its names are invalidated.
+ * @example
+ * ```ts
+ * import { type Broker, isNotInvalidated } from 'corral/signals'
+ *
+ * interface User {
+ *   readonly id: number
+ * }
+ * export async function save(users: Broker<User>, user: User, write: () => Promise<User>): Promise<User> {
+ *   try {
+ *     return await users.apply(user, write)
+ *   } catch (error) {
+ *     if (!isNotInvalidated(error)) throw error
+ *     setTimeout(() => void error.retry().catch(console.error), 1_000)
+ *     return error.result as User // the user is saved
+ *   }
+ * }
+ * ```
+ */
 export function isNotInvalidated(error: unknown): error is NotInvalidated {
   return CorralError.is(error, 'ERR_NOT_INVALIDATED')
 }

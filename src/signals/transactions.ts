@@ -145,7 +145,15 @@ export function insideTransaction(): boolean {
   return works.current() !== undefined
 }
 
-/** @see invalidateAfterCommit */
+/**
+ * Options of `invalidateAfterCommit`.
+ * @example
+ * ```ts
+ * import type { InvalidateOptions } from 'corral/signals'
+ *
+ * export const afterImport: InvalidateOptions = { mode: 'soft', reason: 'the nightly import' }
+ * ```
+ */
 export interface InvalidateOptions extends InvalidationReason {
   /** @default 'hard' */
   readonly mode?: InvalidationMode

@@ -31,6 +31,18 @@ const MAX_DEPTH = 500
 
 /**
  * A user's own encoding of payloads. Corral frames its output: metadata, the codec's id and a CRC.
+ * @example
+ * ```ts
+ * import type { PayloadCodec } from 'corral'
+ *
+ * // Text is stored as its UTF-8 bytes.
+ * export const utf8: PayloadCodec<string> = {
+ *   id: 130,
+ *   name: 'utf8',
+ *   encode: (text) => new TextEncoder().encode(text),
+ *   decode: (bytes) => new TextDecoder().decode(bytes),
+ * }
+ * ```
  */
 export interface PayloadCodec<Payload = unknown> {
   /** 128 to 255; stands in every stored entry, so that it must never change its meaning. */
@@ -50,6 +62,19 @@ const registered = new Map<number, string>()
 /**
  * Makes a proxy of an encoding of your own: a schema codec such as Protocol Buffers or Avro, or one that encrypts
  * fields. Entries of other codecs are misses to it, and its entries are misses to them.
+ * @example
+ * ```ts
+ * import { defineCodec, wrap } from 'corral'
+ * import { redis } from 'corral/backends/redis'
+ *
+ * const float64 = defineCodec<number>({
+ *   id: 131,
+ *   name: 'float64',
+ *   encode: (number) => new Uint8Array(Float64Array.of(number).buffer),
+ *   decode: (bytes) => new DataView(bytes.buffer, bytes.byteOffset).getFloat64(0, true),
+ * })
+ * const backend = wrap(redis('redis://localhost:6379'), float64)
+ * ```
  * @throws CorralError `ERR_OPTION` for an id out of range, or one that another name has in this process.
  */
 export function defineCodec<Payload>(codec: PayloadCodec<Payload>): BackendProxy<CachedValue, Bytes> {
