@@ -15,10 +15,14 @@ export interface Clock {
   now(): number
 }
 
-/** The time of day, read at every call. */
-export const preciseClock: Clock = { now: () => epochNow() }
-
 let cached = 0
+
+/** The time of day, read at every call. */
+export const preciseClock: Clock = {
+  // A hit must not find the coarse clock behind the moment at which this process created the entry.
+  now: () => (cached = epochNow()),
+}
+
 let fresh = false
 const forget = () => {
   fresh = false

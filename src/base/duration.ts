@@ -20,7 +20,8 @@ const SHAPE = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
  * @throws CorralError `ERR_OPTION` unless it is above zero, in the form `5m` or a number of milliseconds.
  */
 export function milliseconds(given: unknown, option: string): number {
-  return expectDuration(given, `\`${option}\``)
+  // Every hit with a lifetime of its own comes here, so the words for a refusal are made only for one.
+  return typeof given === 'number' && given > 0 ? given : expectDuration(given, `\`${option}\``)
 }
 
 /**

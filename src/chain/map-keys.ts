@@ -41,9 +41,45 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
   return (next) => withKeys(next, mangle)
 }
 
-/** A layer that changes keys on their way down, and no name of a ledger that is opened above it. */
-export function withKeys<T>(next: Backend<T>, mangle: KeyMangler): Backend<T> {
+/** A text is put before each key. */
+export type KeyMap = KeyMangler | string
+
+/** A layer that maps keys and nothing else. */
+interface KeyLayer<T> {
+  readonly below: Backend<T>
+  readonly map: KeyMap
+}
+
+const layers = new WeakMap<object, unknown>()
+
+/** Takes a layer apart that maps keys and nothing else. `undefined`: the backend is none. */
+export function keyLayerOf<T>(backend: Backend<T>): KeyLayer<T> | undefined {
+  return layers.get(backend) as KeyLayer<T> | undefined
+}
+
+/** The function of a map of keys. */
+export function manglerOf(map: KeyMap): KeyMangler {
+  return typeof map === 'string' ? (key) => map + key : map
+}
+
+/**
+ * A layer that changes keys on their way down, and no name of a ledger that is opened above it. Adjacent ones become one:
+ * a key passes one layer, and a list of names is copied once.
+ */
+export function withKeys<T>(around: Backend<T>, map: KeyMap): Backend<T> {
+  const lower = keyLayerOf(around)
+  return lower === undefined ? keyLayer(around, map) : keyLayer(lower.below, joined(lower.map, map))
+}
+
+function joined(lower: KeyMap, upper: KeyMap): KeyMap {
+  if (typeof lower === 'string' && typeof upper === 'string') return lower + upper
+  const [last, first] = [manglerOf(lower), manglerOf(upper)]
+  return (key) => last(first(key))
+}
+
+function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
   const { tracker, storeKey } = next
+  const mangle = manglerOf(map)
   const layer: Overrides<T> = {
     get: (key) => next.get(mangle(key)),
     set: (key, value, options) => next.set(mangle(key), value, options),
@@ -59,7 +95,9 @@ export function withKeys<T>(next: Backend<T>, mangle: KeyMangler): Backend<T> {
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
   }
-  return delegate(next, layer, true)
+  const keyed = delegate(next, layer, true)
+  layers.set(keyed, { below: next, map })
+  return keyed
 }
 
 /** A ledger seen through a key mangler. A list of names that comes again and again is mapped once. */

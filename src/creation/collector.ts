@@ -21,7 +21,7 @@ export interface DependencyCollector {
     more?: Iterable<string>,
   ):
     | { readonly snapshot: DependencySnapshot; readonly unstorable?: undefined }
-    | { readonly unstorable: string }
+    | { readonly unstorable: string; readonly snapshot?: undefined }
 }
 
 /** A dependency that keeps its value from being stored: no invalidation would ever reach it. */
@@ -81,9 +81,8 @@ export function collectDependencies(asOf: LedgerTime, own: readonly string[]): D
         for (const name of left) earlier.add(name)
         if (left.length > 0) groups.push({ asOf: a, names: left })
       }
-      return {
-        snapshot: { epoch: asOf.epoch, groups, ...(seen.size > 0 && { versions: [...seen] }) },
-      }
+      const { epoch } = asOf
+      return { snapshot: seen.size > 0 ? { epoch, groups, versions: [...seen] } : { epoch, groups } }
     },
   }
 }

@@ -6,6 +6,7 @@ import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
 import { frozenCopy } from '../base/frozen.js'
 import { all, andThen, ignoreRejection, isPromise, mapLazily } from '../base/maybe-promise.js'
+import { keyLayerOf, withKeys } from '../chain/map-keys.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
   conditionOf,
@@ -42,7 +43,19 @@ export interface TrackingOptions {
 export function track(
   next: Backend<CachedValue>,
   ledger: Ledger,
-  { lent = false, calls }: TrackingOptions = {},
+  options: TrackingOptions = {},
+): Backend<CachedValue> {
+  // Tracking reads no keys, so a layer that only maps keys may as well stand above it, where the region's keyspace joins it.
+  const keyed = keyLayerOf(next)
+  return keyed === undefined
+    ? trackingLayer(next, ledger, options)
+    : withKeys(trackingLayer(keyed.below, ledger, options), keyed.map)
+}
+
+function trackingLayer(
+  next: Backend<CachedValue>,
+  ledger: Ledger,
+  { lent = false, calls }: TrackingOptions,
 ): Backend<CachedValue> {
   const opened = ledger.open(CLOCK)
   const keys = keyNames()

@@ -101,15 +101,8 @@ function singleForm<V>(
     argsPerKey: (args) => [args],
     callOf: (own) => own,
     run: (original, [args = []]) => andThen(original(...args) as MaybePromise<V>, (value) => [value]),
-    create: ([key], creatorOf, options) =>
-      store.getOrCreateWith(
-        key as string,
-        () => {
-          const creator = creatorOf()
-          return (creation) => andThen(creator(creation.keys, creation), ([value]) => value as V)
-        },
-        options,
-      ),
+    create: (keys, args, creatorOf, options) =>
+      store.getOrCreateWith(keys[0] as string, args, creatorOf, options),
     read: ([key], options) => store.get(key as string, options),
     resultOf: (_, [value]) => value,
     splitSet: ([value, ...args]) => [args, [value as V]],

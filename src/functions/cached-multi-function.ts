@@ -89,8 +89,8 @@ function multiForm<V>(
       const result = (shape === 'array' ? original(ids) : original(...ids)) as MaybePromise<unknown>
       return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
-    create: async (keys, creatorOf, options, args) =>
-      resultOf(args, await store.getOrCreateMulti(keys, creatorOf(), options)),
+    create: async (keys, args, creatorOf, options) =>
+      resultOf(args, await store.getOrCreateMulti(keys, creatorOf(keys, args), options)),
     read: (keys, options) => store.getMulti(keys, options),
     resultOf,
     splitSet([entries]) {

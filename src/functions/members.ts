@@ -2,7 +2,7 @@ import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { cloned } from '../base/cloned.js'
 import { report } from '../base/diagnostics.js'
-import type { Duration } from '../base/duration.js'
+import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import { inBatches } from '../base/in-batches.js'
@@ -14,7 +14,14 @@ import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Declared, runUncached } from './declarations.js'
-import type { CacheOptions, CallOptions, FunctionStore, Lifetime, SetOutcome } from './types.js'
+import type {
+  CacheOptions,
+  CallOptions,
+  CreatorOfCall,
+  FunctionStore,
+  Lifetime,
+  SetOutcome,
+} from './types.js'
 
 type Values<V> = readonly (V | NoValue)[]
 
@@ -33,12 +40,12 @@ export interface CallForm<V> {
   capture(args: Arguments): Arguments
   /** Whether the keys of arguments that were captured can still change. */
   mayChange(args: Arguments): boolean
-  /** @param creatorOf - makes the creator; called at once, or not at all where no creator is needed */
+  /** @param creatorOf - called at once, or not at all where no creator is needed */
   create(
     keys: readonly string[],
-    creatorOf: () => MultiCreator<V>,
-    options: CreateOptions<V>,
     args: Arguments,
+    creatorOf: CreatorOfCall<V>,
+    options: CreateOptions<V>,
   ): Promise<unknown>
   read(keys: readonly string[], options: Lifetime): Promise<unknown>
   resultOf(args: Arguments, values: Values<V>): unknown
@@ -75,7 +82,7 @@ interface Wrapped<V> {
   readonly form: CallForm<V>
   readonly original: (...args: Arguments) => unknown
   readonly lifetimes: Lifetimes<V>
-  readonly creatorOf: (keys: readonly string[], args: Arguments) => MultiCreator<V>
+  readonly creatorOf: CreatorOfCall<V>
   /** The options of this call, from `with`. */
   readonly call: CallOptions<V>
 }
@@ -94,10 +101,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const nothing = () => undefined
 
-  const call = withKeys<unknown>(
-    (keys, args) => own(form.create(keys, () => creatorOf(keys, args), create, args)),
-    uncached,
-  )
+  const call = withKeys<unknown>((keys, args) => own(form.create(keys, args, creatorOf, create)), uncached)
   return dress(call, fn, {
     original,
     ...form.members,
@@ -151,8 +155,9 @@ export function reasonOf({ reason, meta }: InvalidationReason): InvalidationReas
 function callOptions<V>(options: CacheOptions, call: CallOptions<V>): CreateOptions<V> {
   const { expirationTime } = options
   const computed = typeof expirationTime === 'object' || typeof expirationTime === 'function'
+  const fixed = call.expirationTime ?? (computed ? undefined : expirationTime)
   return {
-    expirationTime: call.expirationTime ?? (computed ? undefined : expirationTime),
+    expirationTime: fixed === undefined ? undefined : milliseconds(fixed, 'expirationTime'),
     shouldCache: call.shouldCache ?? (options.shouldCache as CreateOptions<V>['shouldCache']),
     wait: call.wait ?? options.wait,
     ...(call.signal && { signal: call.signal }),
@@ -291,11 +296,15 @@ function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
     otherwise: (args: Arguments) => MaybePromise<R>,
     whileOff = false,
   ) =>
-    (...args: Arguments): Promise<R> =>
-      attempt(() => {
+    (...args: Arguments): Promise<R> => {
+      // Not `attempt`: a hit must not pay for its closure.
+      try {
         const keys = usableKeys(args, whileOff)
-        return keys === undefined ? otherwise(args) : work(keys, kept(args))
-      })
+        return Promise.resolve(keys === undefined ? otherwise(args) : work(keys, kept(args)))
+      } catch (error) {
+        return Promise.reject(error)
+      }
+    }
 }
 
 async function putValues<V>(

@@ -1,8 +1,9 @@
 import type { Outcome } from '../backend/backend.js'
 import type { NoValue } from '../backend/cached-value.js'
+import type { Arguments } from '../base/any-function.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
+import type { CreateOptions, MultiCreator } from '../creation/types.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import type { IdPart } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
@@ -386,10 +387,14 @@ export interface FunctionStore<V> {
   readonly home: object
   get(key: string, options: Lifetime): Promise<V | NoValue>
   getMulti(keys: readonly string[], options: Lifetime): Promise<(V | NoValue)[]>
-  /** `getOrCreate` with a creator that is made at the call, and not at all for a hit that the store returns at once. */
+  /**
+   * `getOrCreate` with a creator that is made at the call, and not at all for a hit that the store returns at once. The
+   * arguments are passed apart from `creatorOf`, because a hit must not pay for a closure.
+   */
   getOrCreateWith<T extends V>(
     key: string,
-    creatorOf: () => Creator<T>,
+    args: Arguments,
+    creatorOf: CreatorOfCall<T>,
     options: CreateOptions<T>,
   ): Promise<T>
   getOrCreateMulti: CreateMulti<V>
@@ -404,6 +409,9 @@ export interface FunctionStore<V> {
   /** Records the dependencies of a key and its renewal, for `refreshDependencies`. */
   recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
+
+/** Makes the creator of a call. */
+export type CreatorOfCall<V> = (keys: readonly string[], args: Arguments) => MultiCreator<V>
 
 type CreateMulti<V> = <T extends V>(
   keys: readonly string[],

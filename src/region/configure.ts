@@ -62,7 +62,7 @@ export function configureRegion(
   const chain = expectChain(more.backend, prefix !== '')
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
-  const keyed = prefix === '' ? tracked : withKeys(tracked, (key) => prefix + key)
+  const keyed = prefix === '' ? tracked : withKeys(tracked, prefix)
   const backend = withTypedFailures(keyed)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')

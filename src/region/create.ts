@@ -1,4 +1,5 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
+import type { Arguments } from '../base/any-function.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
@@ -6,7 +7,7 @@ import { currentTransaction, type Transaction } from '../creation/transaction.js
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Lookup, Renewed } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
-import type { FunctionStore } from '../functions/types.js'
+import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
 import { driverOf } from './driver.js'
@@ -31,8 +32,8 @@ export function regionCreations<V>(
   Pick<FunctionStore<V>, 'getOrCreateWith' | 'refreshMulti' | 'renew'> {
   const { operation } = handle
   return {
-    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create, false),
-    getOrCreateWith: (key, creatorOf, create) => getOrCreate(handle, key, creatorOf, create, true),
+    getOrCreate: (key, creator, create) => getOrCreate(handle, key, creator, create, undefined),
+    getOrCreateWith: (key, args, creatorOf, create) => getOrCreate(handle, key, creatorOf, create, args),
     getOrCreateMulti: (keys, creator, create) =>
       operation((region) => getOrCreateMulti(region, keys, creator, checkCreateOptions(create))),
     refreshMulti: (keys, creator, create) =>
@@ -42,13 +43,13 @@ export function regionCreations<V>(
   }
 }
 
-/** @param isMaker - `given` makes the creator. It runs at the call, and never for a hit that the store returns at once. */
+/** @param args - `given` makes the creator of a call with these arguments. It runs at the call, and never for a hit. */
 function getOrCreate<T>(
   { use }: RegionHandle,
   key: string,
-  given: Creator<T> | (() => Creator<T>),
+  given: Creator<T> | CreatorOfCall<T>,
   create: CreateOptions<T> | undefined,
-  isMaker: boolean,
+  args: Arguments | undefined,
 ): Promise<T> {
   try {
     const region = use()
@@ -58,34 +59,46 @@ function getOrCreate<T>(
     const found = readOne(region, key)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const options = checkCreateOptions(create)
-    const creator = isMaker ? (given as () => Creator<T>)() : (given as Creator<T>)
-    const lookUp = (entry: CachedValue | undefined) =>
-      andThen(toLookup(region, key, entry, limit), (lookup) =>
-        lookup.state === 'fresh'
-          ? serveHit<T>(region, key, lookup.value.entry, limit)
-          : createOne<T>(region, key, creator, options, limit, lookup),
-      )
-    return Promise.resolve(whenRead(region, found, lookUp))
+    const creator: MultiCreator<T> =
+      args === undefined ? single(given as Creator<T>) : (given as CreatorOfCall<T>)([key], args)
+    return Promise.resolve(createUnlessFresh(region, key, creator, options, limit, found))
   } catch (error) {
     return Promise.reject(error)
   }
+}
+
+/** Stands apart from `getOrCreate`: a hit must not pay for the closures of a miss. */
+function createUnlessFresh<T>(
+  region: RegionState,
+  key: string,
+  creator: MultiCreator<T>,
+  options: CreateOptions<never>,
+  limit: number | undefined,
+  found: MaybePromise<CachedValue | undefined>,
+): MaybePromise<T> {
+  return whenRead(region, found, (entry) =>
+    andThen(toLookup(region, key, entry, limit), (lookup) =>
+      lookup.state === 'fresh'
+        ? serveHit<T>(region, key, lookup.value.entry, limit)
+        : createOne<T>(region, key, creator, options, limit, lookup),
+    ),
+  )
 }
 
 /** The slow half of getOrCreate. Of a thousand callers one needs the driver, so the others do not build it. */
 function createOne<T>(
   region: RegionState,
   key: string,
-  creator: Creator<T>,
+  creator: MultiCreator<T>,
   options: CreateOptions<never>,
   expiration: number | undefined,
   found: Lookup<Created>,
 ): Promise<T> {
   countRead(region, key, freshnessIn(found))
-  const plan = () => planOf((_, creation) => asList(creator(creation)), options)
   const inside = currentTransaction()
   const run = { ...readOptions(region, options, inside), seen: [found] }
   return region.dogpile
-    .run(key, () => driverOf(region, plan()), run)
+    .run(key, () => driverOf(region, planOf(creator, options)), run)
     .then((created) => {
       recordRead(region, key, created.entry, expiration, undefined, inside)
       return sharedPayload<T>(region, created)
@@ -172,6 +185,10 @@ function readOptions(region: RegionState, options: CreateOptions<never>, inside:
   return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale, onJoin }
 }
 
-function asList(value: unknown): MaybePromise<readonly unknown[]> {
-  return isPromise(value) ? Promise.resolve(value).then((later: unknown) => [later]) : [value]
+/** A creator of one value as the creator of a list of one. */
+function single<T>(creator: Creator<T>): MultiCreator<T> {
+  return (_, creation) => {
+    const value: unknown = creator(creation)
+    return (isPromise(value) ? Promise.resolve(value).then((later) => [later]) : [value]) as MaybePromise<T[]>
+  }
 }

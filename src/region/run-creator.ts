@@ -1,4 +1,4 @@
-import { type Metadata, NO_VALUE } from '../backend/cached-value.js'
+import { type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -12,7 +12,7 @@ import type { Creation } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
-import type { LedgerTime } from '../ledger/snapshot.js'
+import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
@@ -168,29 +168,24 @@ function entriesOf(
   const createdAt = region.precise.now()
   const together = collector?.snapshot()
   const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
-  const common: Metadata = {
-    startedAt,
-    createdAt,
-    ...(until <= createdAt && { stale: true }),
-    ...(untracked && { untracked }),
-  }
-  const metadataOf = (own: number | undefined): Metadata => {
+  const metadataFor = (own: number | undefined, snapshot?: DependencySnapshot): Metadata => {
     const limit = own ?? plan.expiration ?? region.expiration
     // A value lives no longer than its parts; created from a stale part it is stale at once.
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : own
-    return shortened === undefined ? common : { ...common, expiresIn: shortened }
+    const metadata = metadataOf(startedAt, createdAt, snapshot, shortened)
+    if (until <= createdAt) metadata.stale = true
+    if (untracked) metadata.untracked = true
+    return metadata
   }
-  const shared = metadataOf(expiresIn ?? shorterOf(plan.expiration, region.expiration))
+  const lifetime = expiresIn ?? shorterOf(plan.expiration, region.expiration)
   return values.map((payload, i): Created => {
     // Names that were collected may be those of another value. Without a snapshot no creation around is stored.
-    if (kept !== undefined) return { entry: { payload, metadata: common }, withheld: kept, isOwn: true }
+    if (kept !== undefined)
+      return { entry: { payload, metadata: metadataFor(undefined) }, withheld: kept, isOwn: true }
     const key = keys[i] as string
-    const lifetime = expiresInOf?.get(key)
-    const timed = lifetime === undefined ? shared : metadataOf(lifetime)
     const own = namesOfKeys.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
-    const metadata =
-      collected !== undefined && 'snapshot' in collected ? { ...timed, snapshot: collected.snapshot } : timed
+    const metadata = metadataFor(expiresInOf?.get(key) ?? lifetime, collected?.snapshot)
     const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
     return { entry: { payload, metadata }, withheld }
   })

@@ -1,5 +1,5 @@
 import type { Outcome, Write } from '../backend/backend.js'
-import type { CachedValue, Metadata } from '../backend/cached-value.js'
+import { type CachedValue, type Metadata, metadataOf } from '../backend/cached-value.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
@@ -35,20 +35,12 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       // Without a wait the values are encoded within the call.
       const asOf = isPromise(now) ? await now : now
       const createdAt = region.precise.now()
-      const metadata: Metadata = {
-        startedAt: region.stamp(createdAt),
-        createdAt,
-        ...(expiresIn !== undefined && { expiresIn }),
-        ...(asOf !== undefined && {
-          snapshot: {
-            epoch: asOf.epoch,
-            groups: [
-              { asOf: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] },
-            ],
-            ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
-          },
-        }),
+      const snapshot = asOf && {
+        epoch: asOf.epoch,
+        groups: [{ asOf: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] }],
+        ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
       }
+      const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot, expiresIn)
       const life = physicalLifetime(expiresIn ?? region.expiration)
       const writes = drafts.map(
         ([key, draft]) => [key, Object.assign(draft, { metadata }) as CachedValue, life] as const,

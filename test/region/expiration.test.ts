@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { makeRegion, NO_VALUE } from '../../src/index.js'
+import { type CachedValue, defineBackend, makeRegion, NO_VALUE } from '../../src/index.js'
 import { counting, inEveryRegion, open as openMemory } from '../support/stage.js'
 
 inEveryRegion('expiration', (open) => {
@@ -192,6 +192,24 @@ describe('an entry that a creator blocked the process for', () => {
     await region.get('warm')
     await region.getOrCreate('key', create)
     expect(await region.getOrCreate('key', create)).toBe(1)
+    expect(await region.get('key')).toBe(1)
+  })
+
+  it('is fresh if another process created it meanwhile', async () => {
+    const entries = new Map<string, CachedValue>()
+    const backend = defineBackend<CachedValue>({
+      name: 'map',
+      get: (key) => entries.get(key),
+      set: (key, entry) => void entries.set(key, entry),
+      delete: (key) => void entries.delete(key),
+    })
+    const region = makeRegion<number>({ backend, expirationTime: '1m' })
+    await region.set('warm', 0)
+    await region.get('warm')
+    const until = performance.now() + 1_100
+    while (performance.now() < until);
+    const now = Date.now()
+    entries.set('key', { payload: 1, metadata: { startedAt: now, createdAt: now } })
     expect(await region.get('key')).toBe(1)
   })
 })
