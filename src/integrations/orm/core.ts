@@ -1,0 +1,80 @@
+/** From the changes that an ORM tells of to the names that they invalidate: the same for every ORM. */
+import { expectMethods, expectOneOf, expectThat } from '../../base/options.js'
+import { dep } from '../../dependencies/dep.js'
+import type { Scopes } from '../../dependencies/scopes.js'
+import type { InvalidationMode } from '../../ledger/ledger.js'
+import type { IdPart } from '../../ledger/names.js'
+import type { Target } from '../../signals/settle.js'
+
+/** Lists of a type of entities, from `dep.scopes`. */
+export type EntityLists = Pick<Scopes<never>, 'namesFor'>
+
+/** Options that the integrations of all ORMs have. */
+export interface OrmOptions {
+  /** Where values depend on the entities. Regions over the same ledger need only one of them. */
+  readonly regions: Target | readonly Target[]
+  /** Lists that entities enter and leave, by the name of their type: `{ Article: dep.scopes('Article').describes(…) }`. */
+  readonly scopes?: Readonly<Record<string, EntityLists | readonly EntityLists[]>>
+  /** @default 'hard' */
+  readonly mode?: InvalidationMode
+}
+
+/** A change of an entity, as far as an ORM tells it. */
+export interface EntityChange {
+  /** The name of its type; of a type that shares a table with others, that of the root. */
+  readonly type: string
+  /** The parts of its primary key, in the order of the table. Without them the change concerns all entities of the type. */
+  readonly key?: readonly IdPart[] | undefined
+  readonly item?: object | undefined
+  readonly before?: object | null | undefined
+  readonly created?: boolean
+  readonly modified?: readonly string[] | undefined
+}
+
+/** The name that values depend on which were made from entities of a type. A change of unknown entities invalidates it. */
+export const typeName = (type: string): string => dep.tag('entities', type)
+
+/** The names of an entity that was read. */
+export function namesOfEntity(type: string, key: readonly IdPart[]): readonly string[] {
+  return [typeName(type), dep.id(type, ...(key as [IdPart]))]
+}
+
+export interface OrmInvalidation {
+  readonly regions: readonly Target[]
+  readonly mode: InvalidationMode
+  /** The names that changes invalidate. */
+  namesOf(changes: readonly EntityChange[]): readonly string[]
+}
+
+/** @throws CorralError `ERR_OPTION` for options that cannot be right. */
+export function ormInvalidation(options: OrmOptions, where: string): OrmInvalidation {
+  const { mode = 'hard', scopes = {} } = options
+  const regions = Object.freeze([options.regions].flat())
+  expectThat(regions.length > 0, regions, `\`regions\` of ${where} to list regions`)
+  for (const region of regions)
+    expectMethods(region, ['invalidateDependencies'], `\`regions\` of ${where} to list regions`)
+  expectOneOf(mode, `\`mode\` of ${where}`, ['hard', 'soft'])
+  const lists = new Map(Object.entries(scopes).map(([type, one]) => [type, [one].flat()]))
+  for (const [type, some] of lists)
+    for (const one of some)
+      expectMethods(one, ['namesFor'], `\`scopes.${type}\` of ${where} to come from dep.scopes()`)
+  return {
+    regions,
+    mode,
+    namesOf(changes) {
+      const names = new Set<string>()
+      for (const change of changes)
+        for (const name of namesOf(change, lists.get(change.type) ?? [])) names.add(name)
+      return [...names]
+    },
+  }
+}
+
+function namesOf(change: EntityChange, lists: readonly EntityLists[]): readonly string[] {
+  const { type, key, item, before, created, modified } = change
+  if (key === undefined) return [typeName(type), ...lists.flatMap((one) => one.namesFor(undefined as never))]
+  const own = dep.id(type, ...(key as [IdPart]))
+  const past = created ? { created } : { before: before as never, modified }
+  // An extractor that fails makes all lists of its kind names, and is told by the lists that are lenient; here the change is done.
+  return [own, ...lists.flatMap((one) => one.namesFor(item as never, past, () => {}))]
+}

@@ -1,0 +1,123 @@
+/** Entities of TypeORM, and the changes that its events tell of. */
+import { formatValue } from '../../base/errors.js'
+import { rejectOptions } from '../../base/options.js'
+import type { IdPart } from '../../ledger/names.js'
+import { type EntityChange, namesOfEntity } from '../orm/core.js'
+import type { Metadata, Subscriber } from './host.js'
+
+type EntityEvent = Parameters<Subscriber['afterInsert']>[0]
+type UpdateEvent = Parameters<Subscriber['afterUpdate']>[0]
+
+/** The type whose table an entity is stored in: classes of a single table share their names. */
+function rootOf(metadata: Metadata): Metadata {
+  let root = metadata
+  while (root.parentEntityMetadata !== undefined) root = root.parentEntityMetadata
+  return root
+}
+
+export const typeOf = (metadata: Metadata): string => rootOf(metadata).name
+
+/** The parts of a primary key in the order of its columns, or nothing if one of them is missing. */
+export function keyOf(metadata: Metadata, entity: object | undefined): readonly IdPart[] | undefined {
+  if (entity === undefined) return undefined
+  const parts = metadata.primaryColumns.map((column) => column.getEntityValue(entity))
+  return parts.length > 0 && parts.every(isPart) ? parts : undefined
+}
+
+const isPart = (part: unknown): part is IdPart =>
+  typeof part === 'string' || typeof part === 'number' || typeof part === 'bigint'
+
+/** The change of an insertion. `insert()` and `upsert()` tell of no key that is certain: an upsert may have changed any row. */
+export function insertion({ metadata, entity, entityId }: EntityEvent): readonly EntityChange[] {
+  if (metadata.isJunction) return linked(metadata, entityId)
+  const type = typeOf(metadata)
+  const key = entityId === undefined ? undefined : keyOf(metadata, entity)
+  return key === undefined ? [{ type }] : [{ type, key, item: entity, created: true }]
+}
+
+/** The change of an update. Those of `update()` and of query builders tell of no row. */
+export function update(event: UpdateEvent): readonly EntityChange[] {
+  const { metadata, entity, databaseEntity, updatedColumns, updatedRelations } = event
+  const type = typeOf(metadata)
+  const key = keyOf(metadata, databaseEntity)
+  if (key === undefined) return [{ type }]
+  const modified = [...updatedColumns, ...updatedRelations].map(({ propertyName }) => propertyName)
+  // `save` of a part of an entity: the rest is as it was.
+  return [{ type, key, item: { ...databaseEntity, ...entity }, before: databaseEntity, modified }]
+}
+
+/** The change of a removal, soft or not. Afterwards the entity has lost its key. */
+export function removal({ metadata, databaseEntity, entityId }: EntityEvent): readonly EntityChange[] {
+  if (metadata.isJunction) return linked(metadata, entityId)
+  const type = typeOf(metadata)
+  const key = keyOf(metadata, databaseEntity)
+  return key === undefined ? [{ type }] : [{ type, key, item: databaseEntity, before: databaseEntity }]
+}
+
+/** The change of a recovery: the entity comes back into its lists. */
+export function recovery({ metadata, databaseEntity }: EntityEvent): readonly EntityChange[] {
+  return removal({ metadata, databaseEntity } as EntityEvent)
+}
+
+/** Both sides of a row that joins them. */
+function linked({ foreignKeys }: Metadata, row: unknown): readonly EntityChange[] {
+  return foreignKeys.map(({ referencedEntityMetadata, columns, referencedColumns }) => {
+    const type = typeOf(referencedEntityMetadata)
+    const byName = new Map(
+      columns.map((column, i) => [
+        referencedColumns[i]?.propertyName,
+        (row as Record<string, unknown> | undefined)?.[column.propertyName],
+      ]),
+    )
+    const key = referencedEntityMetadata.primaryColumns.map(({ propertyName }) => byName.get(propertyName))
+    return key.every(isPart) ? { type, key, modified: [] } : { type }
+  })
+}
+
+/** The relations to follow: `{ author: true, tags: { owner: true } }`. */
+export interface Relations {
+  readonly [relation: string]: boolean | Relations
+}
+
+/**
+ * The names of entities and of those that their relations lead to.
+ * @throws CorralError `ERR_OPTION` for anything but an entity with its key, or for a relation that is unknown or was not loaded
+ */
+export function namesOfEntities(
+  metadataOf: (entity: object) => Metadata,
+  entities: unknown,
+  relations: Relations,
+  names: Set<string> = new Set(),
+): Set<string> {
+  for (const entity of [entities].flat(Number.POSITIVE_INFINITY) as readonly unknown[]) {
+    if (entity === null || entity === undefined) continue
+    const metadata = metadataOf(entity as object)
+    const type = typeOf(metadata)
+    const key = keyOf(metadata, entity as object)
+    if (key === undefined)
+      rejectOptions(
+        `Expected an entity of '${metadata.name}' with its primary key, got one without: what was made from it could not be invalidated. Select ${metadata.primaryColumns.map(({ propertyName }) => `\`${propertyName}\``).join(', ')}, too.`,
+      )
+    for (const name of namesOfEntity(type, key)) names.add(name)
+    for (const [property, deeper] of Object.entries(relations)) {
+      if (deeper === false) continue
+      const related = relatedOf(metadata, entity as object, property)
+      namesOfEntities(metadataOf, related, deeper === true ? {} : deeper, names)
+    }
+  }
+  return names
+}
+
+function relatedOf(metadata: Metadata, entity: object, property: string): unknown {
+  const relation = metadata.relations.find(({ propertyName }) => propertyName === property)
+  if (relation === undefined)
+    rejectOptions(
+      `Expected a relation of '${metadata.name}', got ${formatValue(property)}. It has ${metadata.relations.map(({ propertyName }) => `'${propertyName}'`).join(', ') || 'none'}.`,
+    )
+  const related: unknown = relation.getEntityValue(entity)
+  if (related === undefined || related instanceof Promise)
+    rejectOptions(
+      `Expected the relation '${property}' of '${metadata.name}' to be loaded, got an entity without it: what was made from it could not be invalidated. Load it: { relations: { ${property}: true } }.`,
+    )
+  return related
+}

@@ -1,0 +1,70 @@
+/** The parts of TypeORM that the integration uses, by their structure: nothing of the package is imported. */
+
+export interface Column {
+  readonly propertyName: string
+  readonly referencedColumn?: { readonly propertyName: string } | undefined
+  getEntityValue(entity: object): unknown
+}
+
+export interface Metadata {
+  readonly name: string
+  readonly isJunction: boolean
+  readonly inheritancePattern?: string | undefined
+  readonly parentEntityMetadata?: Metadata | undefined
+  readonly primaryColumns: readonly Column[]
+  readonly foreignKeys: readonly ForeignKey[]
+  readonly relations: readonly Relation[]
+}
+
+export interface ForeignKey {
+  readonly referencedEntityMetadata: Metadata
+  readonly columns: readonly Column[]
+  readonly referencedColumns: readonly Column[]
+}
+
+export interface Relation {
+  readonly propertyName: string
+  getEntityValue(entity: object): unknown
+  readonly inverseEntityMetadata: Metadata
+}
+
+export interface QueryRunner {
+  readonly isTransactionActive: boolean
+}
+
+interface TransactionEvent {
+  readonly queryRunner: QueryRunner
+}
+
+interface EntityEvent extends TransactionEvent {
+  readonly metadata: Metadata
+  readonly entity?: object | undefined
+  readonly databaseEntity?: object | undefined
+  readonly entityId?: unknown
+}
+
+interface UpdateEvent extends EntityEvent {
+  readonly updatedColumns: readonly { readonly propertyName: string }[]
+  readonly updatedRelations: readonly { readonly propertyName: string }[]
+}
+
+/** A subscriber whose methods TypeORM awaits. */
+export interface Subscriber {
+  afterTransactionStart(event: TransactionEvent): void
+  afterTransactionCommit(event: TransactionEvent): Promise<void>
+  afterTransactionRollback(event: TransactionEvent): void
+  afterInsert(event: EntityEvent): Promise<void>
+  afterUpdate(event: UpdateEvent): Promise<void>
+  afterRemove(event: EntityEvent): Promise<void>
+  afterSoftRemove(event: EntityEvent): Promise<void>
+  afterRecover(event: EntityEvent): Promise<void>
+}
+
+/** The `DataSource` of TypeORM. `M` is its `EntityManager`. */
+export interface TypeOrmDataSource<M = unknown> {
+  readonly manager: M
+  readonly subscribers: object[]
+  hasMetadata(target: never): boolean
+  getMetadata(target: never): object
+  transaction<R>(work: (manager: M) => Promise<R>): Promise<R>
+}

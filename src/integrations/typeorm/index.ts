@@ -1,0 +1,175 @@
+import type { MaybePromise } from '../../base/maybe-promise.js'
+import {
+  expectFunction,
+  expectMethods,
+  expectThat,
+  rejectOptions,
+  rejectUnknownOptions,
+} from '../../base/options.js'
+import type { IdPart } from '../../ledger/names.js'
+import { refreshAfterCommit } from '../../signals/refresh.js'
+import {
+  afterCommit,
+  beginTransaction,
+  invalidateAfterCommit,
+  type OpenTransaction,
+} from '../../signals/transactions.js'
+import { type EntityChange, type OrmOptions, ormInvalidation } from '../orm/core.js'
+import { insertion, namesOfEntities, type Relations, recovery, removal, typeOf, update } from './entities.js'
+import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
+
+export type { EntityLists, OrmOptions } from '../orm/core.js'
+export type { Relations } from './entities.js'
+export type { TypeOrmDataSource } from './host.js'
+
+/**
+ * The caches over the entities of a data source.
+ * @example
+ * ```ts
+ * import type { TypeOrmCache } from 'corral/integrations/typeorm'
+ *
+ * interface Manager {
+ *   save(entity: object): Promise<unknown>
+ * }
+ *
+ * export const rename = (orm: TypeOrmCache<Manager>, article: { title: string }, title: string) =>
+ *   orm.unitOfWork(async (manager) => {
+ *     article.title = title
+ *     await manager.save(article)
+ *   })
+ * ```
+ */
+export interface TypeOrmCache<M> {
+  /**
+   * The names that a value depends on which was made from these entities, and from those that the relations lead to.
+   * `null` is a relation without an entity. For lists, add the condition of `dep.scopes`.
+   * @throws CorralError `ERR_OPTION` for an entity without its primary key, and for a relation that was not loaded
+   */
+  dependenciesOf(entities: unknown, relations?: Relations): readonly string[]
+  /**
+   * Runs a transaction in which cached functions read and fill nothing, and invalidates after its commit.
+   * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
+   */
+  unitOfWork<R>(work: (manager: M) => Promise<R>): Promise<R>
+  /**
+   * Invalidates for a change that TypeORM does not tell of, such as raw SQL: one entity by the parts of its key, or all of a type.
+   * Inside `unitOfWork` it waits for the commit.
+   */
+  invalidate(type: string, ...key: readonly IdPart[]): Promise<void>
+  /**
+   * Refreshes in the background once the transaction of a manager, or of the unit of work around, is committed. The work reads on a
+   * connection of its own. `drainRefreshes` of `corral/signals` waits for all.
+   */
+  refreshAfterCommit(manager: object | undefined, refresh: () => MaybePromise<unknown>): Promise<void>
+  /** Ends the automatic invalidation. */
+  stop(): void
+}
+
+/**
+ * Invalidates after the commit of every transaction of TypeORM what was made from the entities that it changed: their primary
+ * keys, their lists, and both sides of a relation of many to many. `update`, `delete`, `softDelete`, `insert`, `upsert`
+ * and query builders tell of no rows, and so invalidate everything of the type. Nothing tells of `clear`, of raw SQL and of
+ * cascades in the database: call `invalidate`.
+ * @param dataSource - initialized
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import { type TypeOrmDataSource, typeOrm } from 'corral/integrations/typeorm'
+ *
+ * export const connect = (source: TypeOrmDataSource, pages: Region) => typeOrm(source, { regions: pages })
+ * ```
+ * @throws CorralError `ERR_OPTION` for options that cannot be right
+ */
+export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions): TypeOrmCache<M> {
+  expectMethods(dataSource, ['getMetadata', 'hasMetadata', 'transaction'], 'typeOrm() to get a DataSource')
+  expectThat(
+    Array.isArray(dataSource.subscribers),
+    dataSource,
+    'typeOrm() to get a DataSource with subscribers',
+  )
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'typeOrm()')
+  const invalidation = ormInvalidation(options, 'typeOrm()')
+  const { regions, mode } = invalidation
+  const invalidate = (changes: readonly EntityChange[]) =>
+    invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
+  const transactions = openTransactions()
+  const subscriber = subscriberOf(transactions, invalidate)
+  dataSource.subscribers.push(subscriber)
+
+  const metadataOf = (entity: object): Metadata => {
+    const target: unknown = typeof entity === 'object' ? entity.constructor : undefined
+    if (!dataSource.hasMetadata(target as never))
+      rejectOptions(
+        `Expected entities of the data source, got ${typeof target === 'function' ? `an object of class '${target.name}'` : `a ${typeof entity}`}. Pass what a repository returned; an EntitySchema needs a \`target\`.`,
+      )
+    return dataSource.getMetadata(target as never) as Metadata
+  }
+  return {
+    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(metadataOf, entities, relations)],
+    unitOfWork(work) {
+      expectFunction(work, 'the work of unitOfWork()')
+      return afterCommit(() => dataSource.transaction(work))
+    },
+    invalidate: (type, ...key) => {
+      const change = { type: typeOf(dataSource.getMetadata(type as never) as Metadata) }
+      return invalidate([key.length === 0 ? change : { ...change, key, item: {} }])
+    },
+    refreshAfterCommit(manager, refresh) {
+      const runner = (manager as { readonly queryRunner?: QueryRunner } | undefined)?.queryRunner
+      return transactions.inside(runner, () => refreshAfterCommit(refresh))
+    },
+    stop() {
+      const at = dataSource.subscribers.indexOf(subscriber)
+      if (at >= 0) dataSource.subscribers.splice(at, 1)
+    },
+  }
+}
+
+interface OpenTransactions {
+  begin(runner: QueryRunner): void
+  end(runner: QueryRunner): OpenTransaction | undefined
+  /** Runs work inside the transaction of a query runner, if it has one. */
+  inside<R>(runner: QueryRunner | undefined, work: () => R): R
+}
+
+/** The transactions of each query runner, savepoints behind the transaction that they are part of. */
+function openTransactions(): OpenTransactions {
+  const open = new WeakMap<QueryRunner, OpenTransaction[]>()
+  const inside: OpenTransactions['inside'] = (runner, work) => {
+    const innermost = runner && open.get(runner)?.at(-1)
+    return innermost === undefined ? work() : innermost.run(work)
+  }
+  return {
+    begin(runner) {
+      const begun = inside(runner, beginTransaction)
+      open.set(runner, [...(open.get(runner) ?? []), begun])
+    },
+    end(runner) {
+      const all = open.get(runner)
+      const ended = all?.pop()
+      if (all?.length === 0) open.delete(runner)
+      return ended
+    },
+    inside,
+  }
+}
+
+function subscriberOf(
+  transactions: OpenTransactions,
+  invalidate: (changes: readonly EntityChange[]) => Promise<void>,
+): Subscriber {
+  const inside = (runner: QueryRunner, changes: readonly EntityChange[]) =>
+    transactions.inside(runner, () => invalidate(changes))
+  return {
+    afterTransactionStart: ({ queryRunner }) => transactions.begin(queryRunner),
+    async afterTransactionCommit({ queryRunner }) {
+      await transactions.end(queryRunner)?.commit()
+    },
+    afterTransactionRollback: ({ queryRunner }) => transactions.end(queryRunner)?.rollback(),
+    afterInsert: (event) => inside(event.queryRunner, insertion(event)),
+    afterUpdate: (event) => inside(event.queryRunner, update(event)),
+    afterRemove: (event) => inside(event.queryRunner, removal(event)),
+    afterSoftRemove: (event) => inside(event.queryRunner, removal(event)),
+    afterRecover: (event) => inside(event.queryRunner, recovery(event)),
+  }
+}
