@@ -6,10 +6,28 @@ import type { InvalidationMode } from '../../ledger/ledger.js'
 import type { IdPart } from '../../ledger/names.js'
 import type { Target } from '../../signals/settle.js'
 
-/** Lists of a type of entities, from `dep.scopes`. */
+/**
+ * Lists of a type of entities, from `dep.scopes`.
+ * @example
+ * ```ts
+ * import { dep } from 'corral'
+ * import type { EntityLists } from 'corral/integrations/typeorm'
+ *
+ * export const lists: EntityLists = dep.scopes<{ shelf: string }>('Book').describes(['shelf'], ({ shelf }) => ({ shelf }))
+ * ```
+ */
 export type EntityLists = Pick<Scopes<never>, 'namesFor'>
 
-/** Options that the integrations of all ORMs have. */
+/**
+ * Options that the integrations of all ORMs have.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import type { OrmOptions } from 'corral/integrations/typeorm'
+ *
+ * export const softly = (regions: readonly Region[]): OrmOptions => ({ regions, mode: 'soft' })
+ * ```
+ */
 export interface OrmOptions {
   /** Where values depend on the entities. Regions over the same ledger need only one of them. */
   readonly regions: Target | readonly Target[]

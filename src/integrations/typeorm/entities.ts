@@ -74,7 +74,15 @@ function linked({ foreignKeys }: Metadata, row: unknown): readonly EntityChange[
   })
 }
 
-/** The relations to follow: `{ author: true, tags: { owner: true } }`. */
+/**
+ * The relations to follow.
+ * @example
+ * ```ts
+ * import type { Relations } from 'corral/integrations/typeorm'
+ *
+ * export const ofArticle: Relations = { author: true, tags: { owner: true } }
+ * ```
+ */
 export interface Relations {
   readonly [relation: string]: boolean | Relations
 }

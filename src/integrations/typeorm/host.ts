@@ -60,7 +60,16 @@ export interface Subscriber {
   afterRecover(event: EntityEvent): Promise<void>
 }
 
-/** The `DataSource` of TypeORM. `M` is its `EntityManager`. */
+/**
+ * The `DataSource` of TypeORM. `M` is its `EntityManager`.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { type TypeOrmDataSource, typeOrm } from 'corral/integrations/typeorm'
+ *
+ * export const attach = <M>(source: TypeOrmDataSource<M>) => typeOrm(source, { regions: makeRegion({ name: 'pages' }) })
+ * ```
+ */
 export interface TypeOrmDataSource<M = unknown> {
   readonly manager: M
   readonly subscribers: object[]
