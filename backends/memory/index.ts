@@ -14,6 +14,7 @@ import {
 import { memoryLedger } from '../../src/ledger/memory-ledger.js'
 import { validate } from '../../src/ledger/validate.js'
 import { type CopyMode, copier } from './copy.js'
+import { factsOf, NO_FACTS, storedValue } from './packed.js'
 import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
 import { NO_SWEEPS, SWEEP_LIMIT, startSweeps } from './sweeps.js'
@@ -82,7 +83,9 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     const size = sizeOf(kept, key)
     if (!(size >= 0))
       throw optionError(size, `\`sizeOf\` to return the bytes of '${key}', a number from 0 up`)
-    if (!store.set(key, kept, expiresAt, size))
+    const facts = stores === 'values' ? factsOf(kept) : NO_FACTS
+    const held = facts === NO_FACTS ? kept : (kept as CachedValue).payload
+    if (!store.set(key, held, expiresAt, size, facts))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
     if (ttl !== undefined && !sweeps.running) sweeps = startSweeps(store, clock)
     if (--untilSweep === 0) {
@@ -98,7 +101,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
       store.delete(key)
       return undefined
     }
-    return copies.out(entry.value)
+    return copies.out(storedValue(entry))
   }
   const set = (key: string, value: unknown, options: WriteOptions): Outcome => {
     const { token, ifCurrent } = options

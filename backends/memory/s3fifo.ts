@@ -1,5 +1,7 @@
+import { type Facts, NO_FACTS } from './packed.js'
+
 /** The record that the store keeps under a key. It is the store's own object: read it at once, it is emptied when it leaves. */
-export interface Entry<T> {
+export interface Entry<T> extends Facts {
   value: T | undefined
   readonly key: string
   /** Epoch milliseconds; `Infinity` is never. `set` changes it: an entry that never expired is unknown to `sweep`. */
@@ -24,8 +26,9 @@ export interface Bounded<T> {
   /**
    * Inserts or replaces, within the limits. Answers false when `weight` alone exceeds `maxWeight`: nothing is
    * stored then, and a previous entry of the key is removed.
+   * @param facts - stand in the entry beside the value, so that they need no object of their own
    */
-  set(key: string, value: T, expiresAt: number, weight: number): boolean
+  set(key: string, value: T, expiresAt: number, weight: number, facts?: Facts): boolean
   delete(key: string): boolean
   /**
    * Frees at most `limit` entries whose `expiresAt` is not after `now` and answers how many, continuing where the
@@ -51,7 +54,7 @@ const GONE = 5
  * `state` is the place and, above it, the hits of a live entry or the number of a ghost's eviction: one field for both,
  * because an operation costs by the memory it touches.
  */
-type Node<T> = Entry<T> & { state: number }
+type Node<T> = { -readonly [K in keyof Entry<T>]: Entry<T>[K] } & { state: number }
 const PLACE = 7
 const ABOVE = 3
 const HIT = 1 << ABOVE
@@ -62,15 +65,24 @@ function makeNode<T>(
   expiresAt: number,
   weight: number,
   place: number,
+  { started, took, expiresIn, common, own }: Facts,
 ): Node<T> {
-  return { state: place, value, expiresAt, key, weight }
+  return { state: place, value, expiresAt, key, weight, started, took, expiresIn, common, own }
+}
+
+function replaceFacts(node: Node<unknown>, facts: Facts): void {
+  node.started = facts.started
+  node.took = facts.took
+  node.expiresIn = facts.expiresIn
+  node.common = facts.common
+  node.own = facts.own
 }
 
 /**
  * Fills the slots of a queue that hold nothing. Its `expiresAt` is no number, so that V8 keeps the field as a pointer in
  * all nodes: V8 boxes a field of doubles only in each of them.
  */
-const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as number, 0, GONE)
+const HOLE: Node<never> = makeNode<never>('', undefined, undefined as unknown as number, 0, GONE, NO_FACTS)
 
 /** Hits are counted no further than three, so that a hot entry is read without being written. */
 const HOT = 3 * HIT
@@ -163,15 +175,18 @@ class Store<T> implements Bounded<T> {
     return this.live(key)
   }
 
-  set(key: string, value: T, expiresAt: number, weight: number): boolean {
+  set(key: string, value: T, expiresAt: number, weight: number, facts: Facts = NO_FACTS): boolean {
     const node = this.nodes.get(key)
     if (weight > this.maxWeight) {
       this.delete(key)
       return false
     }
-    if (node === undefined) this.insert(key, value, expiresAt, weight)
-    else if ((node.state & PLACE) > MAIN) this.revive(node, value, expiresAt, weight)
-    else this.replace(node, value, expiresAt, weight)
+    if (node === undefined) this.insert(key, value, expiresAt, weight, facts)
+    else {
+      replaceFacts(node, facts)
+      if ((node.state & PLACE) > MAIN) this.revive(node, value, expiresAt, weight)
+      else this.replace(node, value, expiresAt, weight, facts)
+    }
     return true
   }
 
@@ -209,10 +224,10 @@ class Store<T> implements Bounded<T> {
     return node === undefined || (node.state & PLACE) > MAIN ? undefined : node
   }
 
-  private insert(key: string, value: T, expiresAt: number, weight: number): void {
+  private insert(key: string, value: T, expiresAt: number, weight: number, facts: Facts): void {
     const spare = this.makeRoom(weight)
     const place = this.limited ? SMALL : expiresAt === Infinity ? LOOSE : MAIN
-    const node = makeNode(key, value, expiresAt, weight, place)
+    const node = makeNode(key, value, expiresAt, weight, place, facts)
     this.nodes.set(key, node)
     this.enter(node, spare)
   }
@@ -242,12 +257,12 @@ class Store<T> implements Bounded<T> {
     this.share = Math.min(GREATEST_SHARE, Math.max(LEAST_SHARE, share))
   }
 
-  private replace(node: Node<T>, value: T, expiresAt: number, weight: number): void {
+  private replace(node: Node<T>, value: T, expiresAt: number, weight: number, facts: Facts): void {
     const more = weight - node.weight
     if (this.weight + more > this.maxWeight) {
       // Making room could pick this very entry, so it leaves first.
       this.remove(node)
-      this.insert(node.key, value, expiresAt, weight)
+      this.insert(node.key, value, expiresAt, weight, facts)
       return
     }
     this.weight += more
@@ -360,6 +375,7 @@ class Store<T> implements Bounded<T> {
     this.weight = this.size === 0 ? 0 : this.weight - node.weight
     if ((node.state & PLACE) === SMALL) this.smallLoad -= this.weighed ? node.weight : 1
     node.value = undefined
+    if (node.common !== undefined) replaceFacts(node, NO_FACTS)
   }
 }
 
