@@ -9,6 +9,7 @@ import {
   expectThat,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { processGlobal } from '../base/process-global.js'
 import { mapValues } from '../chain/map-values.js'
 import type { BackendProxy, Codec } from '../chain/proxy.js'
 import { frame, readFrame, readFrameOf } from './frame.js'
@@ -57,7 +58,7 @@ export interface PayloadCodec<Payload = unknown> {
   readonly maxBytes?: number
 }
 
-const registered = new Map<number, string>()
+const registered = processGlobal('codecs', () => new Map<number, string>())
 
 /**
  * Makes a proxy of an encoding of your own: a schema codec such as Protocol Buffers or Avro, or one that encrypts

@@ -33,17 +33,18 @@ export function faithfulEncoder<Encoded extends { readonly length: number }>(
     const found = quick(payload, encoded.length)
     return found === undefined || encoder.mentionsProto(encoded) ? carefulCheck(keeps, payload) : found
   }
-  return (payload) => {
-    const encoded = encodeOrExplain(keeps, encoder, payload)
+  return lossyEncoder(keeps, (payload) => {
+    const encoded = encodeForeign(keeps, encoder, payload)
     const { negativeZero, foreign } = checked(payload, encoded)
     if (!negativeZero && !foreign) return encoded
     const mended = foreign && encoder.tellsRealms === true ? cloned(payload) : payload
     if (negativeZero && encoder.encodeNegativeZeros !== undefined) return encoder.encodeNegativeZeros(mended)
-    return mended === payload ? encoded : encodeOrExplain(keeps, encoder, mended)
-  }
+    return mended === payload ? encoded : encoder.encode(mended)
+  })
 }
 
-function encodeOrExplain<Encoded extends { readonly length: number }>(
+/** Encodes a value of this realm, and of another one if that is the reason why the encoder fails. */
+function encodeForeign<Encoded extends { readonly length: number }>(
   keeps: FidelityRules,
   encoder: Encoder<Encoded>,
   payload: unknown,
@@ -52,8 +53,8 @@ function encodeOrExplain<Encoded extends { readonly length: number }>(
     return encoder.encode(payload)
   } catch (error) {
     if (!CorralError.is(error) && carefulCheck(keeps, payload).foreign && encoder.tellsRealms === true)
-      return encodeOrExplain(keeps, encoder, cloned(payload))
-    throw encoderFailed(keeps, error)
+      return encoder.encode(cloned(payload))
+    throw error
   }
 }
 

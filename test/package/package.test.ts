@@ -148,6 +148,76 @@ describe('the packed package', () => {
       expect(await evaluate(bare, script)).toEqual([1, 1, 1, true])
     })
 
+    const plain = `
+      const plain = (close = () => {}) => {
+        const map = new Map()
+        return esm.defineBackend({ name: 'plain', get: (k) => map.get(k), set: (k, v) => void map.set(k, v), delete: (k) => void map.delete(k), close })
+      }`
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
+    ])('an entry of %s dies when %s invalidates its region within the same millisecond', async (...order) => {
+      const script = `${both}${plain}
+        const [writing, invalidating] = ${JSON.stringify(order)}.map((format) => ({ ESM: esm, CJS: cjs })[format])
+        let lost = 0
+        for (const mode of ['hard', 'soft'])
+          for (let i = 0; i < 200; i++) {
+            const backend = plain()
+            const [writer, invalidator] = [writing, invalidating].map(({ makeRegion }) => makeRegion({ name: 'x', backend }))
+            // More stamps than the milliseconds in which they are taken.
+            for (let j = 0; j < 10; j++) await writer.set('warm' + j, 1)
+            await writer.set('k', 'old')
+            await invalidator.invalidate(mode)
+            for (const region of [writer, invalidator]) if ((await region.get('k')) !== esm.NO_VALUE) lost++
+            await writer.set('k', 'new')
+            if ((await invalidator.get('k')) !== 'new') lost++
+          }
+        console.log(lost)`
+      expect(await evaluate(bare, script)).toBe(0)
+    })
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
+    ])('the last region of %s leaves a backend open that a region of %s uses', async (...order) => {
+      const script = `${both}${plain}
+        const [first, second] = ${JSON.stringify(order)}.map((format) => ({ ESM: esm, CJS: cjs })[format])
+        let closed = 0
+        const backend = plain(() => void closed++)
+        const [one, two] = [first.makeRegion({ name: 'one', backend }), second.makeRegion({ name: 'two', backend })]
+        const seen = []
+        await one.close()
+        seen.push(closed, await two.set('k', 1), await two.get('k'))
+        await two.close()
+        seen.push(closed)
+        console.log(JSON.stringify(seen))`
+      expect(await evaluate(bare, script)).toEqual([0, 'stored', 1, 1])
+    })
+
+    it.each([
+      ['ESM', 'CJS'],
+      ['CJS', 'ESM'],
+    ])('a region of %s knows the registrations, methods and codecs of %s', async (...order) => {
+      const script = `${both}${plain}
+        const [home, guest] = ${JSON.stringify(order)}.map((format) => ({ ESM: esm, CJS: cjs })[format])
+        guest.registerBackend('plain', () => plain())
+        guest.registerProxy('upper', () => guest.mapKeys((key) => key.toUpperCase()))
+        const region = home.makeRegion({ name: 'r' }).configureFromConfig({ backend: 'plain', proxies: 'upper' }, '')
+        const seen = [await region.set('a', 1), await region.get('a')]
+        class Shop { async price() { return 1 } }
+        const context = { kind: 'method', name: 'price', static: false, private: false, access: {}, metadata: {}, addInitializer() {} }
+        Shop.prototype.price = region.cacheOnArguments({ namespace: 'p', self: 'shared' })(Shop.prototype.price, context)
+        const shop = new Shop()
+        await shop.price()
+        seen.push(await guest.methodOf(shop, 'price').get())
+        const codec = (name) => ({ id: 200, name, encode: () => new Uint8Array(), decode: () => 1 })
+        guest.defineCodec(codec('theirs'))
+        try { home.defineCodec(codec('ours')) } catch ({ code }) { seen.push(code) }
+        console.log(JSON.stringify(seen))`
+      expect(await evaluate(bare, script)).toEqual(['stored', 1, 1, 'ERR_OPTION'])
+    })
+
     it.each([
       ['ESM', 'CJS'],
       ['CJS', 'ESM'],

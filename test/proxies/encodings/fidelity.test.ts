@@ -158,12 +158,36 @@ describe.each(Object.entries(ENCODINGS))('%s names the path of a refused value',
   it('names the remedy', () => {
     expect(refusal({ a: f })).toMatch(/Expected .* got a function at .*lossy: true/)
   })
+  it.each<[string, () => unknown]>([
+    ['a Proxy of a Map', () => new Proxy(new Map([[1, 2]]), {})],
+    ['a Proxy of a Set inside', () => ({ a: new Proxy(new Set([1]), {}) })],
+    ['a revoked Proxy', () => revoked()],
+    ['a getter that throws on its second reading', () => ({ a: [failingLater()] })],
+  ])('refuses %s, on which a check fails', (_, odd) => {
+    expect(refusal(odd())).toMatch(/Expected/)
+  })
   it('and stores nothing', () => {
     const bench = benchOf(make())
     expect(() => bench.put({ a: f })).toThrow()
     expect(bench.shelf.held.size).toBe(0)
   })
 })
+
+function revoked(): unknown {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  return proxy
+}
+
+function failingLater(): unknown {
+  let readings = 0
+  return {
+    get b() {
+      if (readings++ > 0) throw new TypeError('read again')
+      return -0
+    },
+  }
+}
 
 describe('msgpack() and v8() name the path inside collections', () => {
   const refusal = (encoding: Encoding, payload: unknown) => {
