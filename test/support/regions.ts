@@ -29,7 +29,7 @@ export const places: Readonly<Record<string, () => Promise<Place>>> = {
     const server = await startRedis()
     // A busy machine is no outage: the default timeout would turn its pauses into misses.
     const backend = wrap(
-      redis(`redis://127.0.0.1:${server.port}`, { timeout: '20s' }),
+      redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '20s' }),
       msgpack(),
       dependencies(),
     )
