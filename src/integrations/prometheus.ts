@@ -1,0 +1,281 @@
+/**
+ * The numbers of regions for Prometheus, by the package `prom-client`. Reads and creations come from `region.stats()` when a
+ * scrape asks for them, so a hit costs nothing more. Rarer events are counted as they happen.
+ *
+ * No key and no name of a dependency becomes a label: they may be personal data, and each would be a time series of its own.
+ */
+import { diagnostics, type Messages } from '../base/diagnostics.js'
+import { checkOptions, expectFunction, expectMethods, expectText, expectThat } from '../base/options.js'
+import type { ReadStats } from '../region/stats.js'
+import type { Region } from '../region/types.js'
+
+type Labels = Record<string, string>
+
+interface PromCounter {
+  inc(labels: Labels, value?: number): void
+  reset(): void
+}
+
+interface PromHistogram {
+  observe(labels: Labels, value: number): void
+}
+
+interface MetricOptions {
+  name: string
+  help: string
+  labelNames: string[]
+  registers: never[]
+}
+
+/**
+ * The members of `prom-client` that are used.
+ * @example
+ * ```ts
+ * import type { PrometheusClient } from 'corral/integrations/prometheus'
+ * import * as client from 'prom-client'
+ *
+ * export const used: PrometheusClient = client
+ * ```
+ */
+export interface PrometheusClient {
+  readonly Counter: new (options: MetricOptions & { collect?: (this: PromCounter) => void }) => PromCounter
+  readonly Histogram: new (options: MetricOptions & { buckets?: number[] }) => PromHistogram
+  readonly register: PrometheusRegistry
+}
+
+/**
+ * A `Registry` of `prom-client`.
+ * @example
+ * ```ts
+ * import type { PrometheusRegistry } from 'corral/integrations/prometheus'
+ * import { Registry } from 'prom-client'
+ *
+ * export const registry: PrometheusRegistry = new Registry()
+ * ```
+ */
+export interface PrometheusRegistry {
+  registerMetric(metric: never): void
+  removeSingleMetric(name: string): void
+}
+
+/**
+ * The options of `prometheus()`.
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import type { PrometheusOptions } from 'corral/integrations/prometheus'
+ * import * as client from 'prom-client'
+ *
+ * const users = makeRegion({ name: 'users', backend: memory() })
+ * export const options: PrometheusOptions = { client, regions: [users], prefix: 'shop_cache' }
+ * ```
+ */
+export interface PrometheusOptions {
+  /** `import * as client from 'prom-client'` */
+  readonly client: PrometheusClient
+  /** The regions whose reads and creations are counted. */
+  readonly regions: readonly Region[]
+  /** @default the default registry of `client` */
+  readonly registry?: PrometheusRegistry
+  /** The text before the name of each metric. @default 'corral' */
+  readonly prefix?: string
+  /** The bounds of the histogram of creations, in seconds. @default those of prom-client */
+  readonly buckets?: readonly number[]
+}
+
+/**
+ * Registers the metrics. The process has one set of them: pass all regions in one call. Returns a function that removes
+ * the metrics and ends the subscriptions.
+ *
+ * | metric | labels |
+ * |---|---|
+ * | `corral_reads_total` | `region`, `namespace`, `result`: `hit`, `stale`, `miss` |
+ * | `corral_joined_total` | `region`, `namespace`: reads that waited for another caller's creation |
+ * | `corral_creations_total` | `region`, `namespace`, `outcome`: `created`, `failed` |
+ * | `corral_creation_duration_seconds` | the same, as a histogram |
+ * | `corral_invalidations_total` | `region`, `what`, `mode` |
+ * | `corral_unstored_total` | `region` |
+ * | `corral_evictions_total` | `backend`, `reason` |
+ * | `corral_failures_total` | `where` |
+ * | `corral_undecodable_total` | `layer` |
+ * @example
+ * ```ts
+ * import { makeRegion } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { prometheus } from 'corral/integrations/prometheus'
+ * import * as client from 'prom-client'
+ *
+ * const users = makeRegion({ name: 'users', backend: memory() })
+ * prometheus({ client, regions: [users] })
+ * console.log(await client.register.metrics()) // for the route /metrics
+ * ```
+ * @throws CorralError `ERR_OPTION`; an error of prom-client when a metric is registered already.
+ */
+export function prometheus(options: PrometheusOptions): () => void {
+  checkPrometheus(options)
+  const { client, registry = client.register, prefix = 'corral' } = options
+  const names: string[] = []
+  const config = (name: string, help: string, ...labelNames: string[]) => ({
+    name: `${prefix}_${name}`,
+    help,
+    labelNames,
+    registers: [] as never[],
+  })
+  const registered = <M>(metric: M, { name }: MetricOptions): M => {
+    registry.registerMetric(metric as never)
+    names.push(name)
+    return metric
+  }
+  const counter = (...[name, help, ...labels]: Parameters<typeof config>) => {
+    const made = config(name, help, ...labels)
+    return registered(new client.Counter(made), made)
+  }
+  for (const metric of STATISTICS) {
+    const made = config(metric.name, metric.help, 'region', 'namespace', ...metric.labels)
+    const collect = function (this: PromCounter) {
+      this.reset()
+      for (const region of options.regions) countReads(this, region, metric.counts)
+    }
+    registered(new client.Counter({ ...made, collect }), made)
+  }
+  const duration = config('creation_duration_seconds', 'Time of creators', 'region', 'namespace', 'outcome')
+  const buckets = options.buckets && { buckets: [...options.buckets] }
+  const durations = registered(new client.Histogram({ ...duration, ...buckets }), duration)
+  const ends = [
+    ...Object.entries(EVENTS).map(([kind, { name, help, labels }]) => {
+      const counted = counter(name, help, ...Object.keys(labels))
+      return on(kind as keyof Messages, (message) => counted.inc(labelsOf(message, labels), countOf(message)))
+    }),
+    on('create', ({ region = '', namespace = '', milliseconds, outcome }) =>
+      durations.observe(
+        { region, namespace, outcome: outcome === 'made' ? 'created' : 'failed' },
+        milliseconds / 1_000,
+      ),
+    ),
+  ]
+  return () => {
+    for (const end of ends) end()
+    for (const name of names) registry.removeSingleMetric(name)
+  }
+}
+
+interface Statistic {
+  readonly name: string
+  readonly help: string
+  readonly labels: readonly string[]
+  readonly counts: (stats: ReadStats) => readonly (readonly [labels: Labels, count: number])[]
+}
+
+const STATISTICS: readonly Statistic[] = [
+  {
+    name: 'reads_total',
+    help: 'Reads of a region by their result',
+    labels: ['result'],
+    counts: ({ hits, stale, misses }) => [
+      [{ result: 'hit' }, hits],
+      [{ result: 'stale' }, stale],
+      [{ result: 'miss' }, misses],
+    ],
+  },
+  {
+    name: 'joined_total',
+    help: 'Reads that waited for the creation of another caller',
+    labels: [],
+    counts: ({ joined }) => [[{}, joined]],
+  },
+  {
+    name: 'creations_total',
+    help: 'Runs of creators',
+    labels: ['outcome'],
+    counts: ({ creations, failedCreations }) => [
+      [{ outcome: 'created' }, creations - failedCreations],
+      [{ outcome: 'failed' }, failedCreations],
+    ],
+  },
+]
+
+/** The labels of each channel, as members of its messages. */
+const EVENTS: Partial<
+  Record<keyof Messages, { name: string; help: string; labels: Record<string, string> }>
+> = {
+  invalidate: {
+    name: 'invalidations_total',
+    help: 'Acknowledged invalidations',
+    labels: { region: 'region', what: 'what', mode: 'mode' },
+  },
+  unstored: { name: 'unstored_total', help: 'Values created but not stored', labels: { region: 'region' } },
+  evict: {
+    name: 'evictions_total',
+    help: 'Entries that left a bounded backend',
+    labels: { backend: 'backend', reason: 'reason' },
+  },
+  failure: { name: 'failures_total', help: 'Failures that no caller received', labels: { where: 'where' } },
+  undecodable: { name: 'undecodable_total', help: 'Stored values of no use', labels: { layer: 'layer' } },
+}
+
+function checkPrometheus(options: PrometheusOptions): void {
+  checkOptions(
+    options,
+    'prometheus()',
+    {
+      client: (client) =>
+        ['Counter', 'Histogram'].forEach((name) =>
+          expectFunction(
+            (client as Record<string, unknown> | undefined)?.[name],
+            `\`client.${name}\` of prometheus()`,
+          ),
+        ),
+      regions: (regions) => {
+        expectThat(Array.isArray(regions), regions, '`regions` of prometheus() to be a list of regions')
+        for (const region of regions)
+          expectMethods(region, ['stats'], 'each of `regions` of prometheus() to be a region')
+      },
+      registry: (registry) =>
+        expectMethods(
+          registry,
+          ['registerMetric'],
+          '`registry` of prometheus() to be a Registry of prom-client',
+        ),
+      prefix: expectText,
+      buckets: (buckets) =>
+        expectThat(Array.isArray(buckets), buckets, '`buckets` of prometheus() to be a list of seconds'),
+    },
+    ['client', 'regions'],
+  )
+}
+
+/** The numbers of each namespace, and under the empty one those of the region's own calls. */
+function countReads(counter: PromCounter, region: Region, counts: Statistic['counts']): void {
+  const stats = region.stats()
+  const add = (namespace: string, of: ReadStats, sign: 1 | -1, own: Map<string, [Labels, number]>) => {
+    for (const [labels, count] of counts(of)) {
+      const key = Object.values(labels).join()
+      const [, sum] = own.get(key) ?? [labels, 0]
+      own.set(key, [labels, sum + sign * count])
+      if (namespace !== '') counter.inc({ region: region.name ?? '', namespace, ...labels }, count)
+    }
+  }
+  const own = new Map<string, [Labels, number]>()
+  add('', stats, 1, own)
+  for (const [namespace, part] of Object.entries(stats.namespaces)) add(namespace, part, -1, own)
+  for (const [labels, count] of own.values())
+    counter.inc({ region: region.name ?? '', namespace: '', ...labels }, count)
+}
+
+function on<K extends keyof Messages>(kind: K, listener: (message: Messages[K]) => void): () => void {
+  const channel = diagnostics(kind)
+  const received = (message: unknown) => listener(message as Messages[K])
+  channel.subscribe(received)
+  return () => void channel.unsubscribe(received)
+}
+
+function labelsOf(message: object, labels: Record<string, string>): Labels {
+  const members = message as Readonly<Record<string, unknown>>
+  return Object.fromEntries(
+    Object.entries(labels).map(([label, member]) => [label, String(members[member] ?? '')]),
+  )
+}
+
+/** An outage is one message with a count. */
+const countOf = (message: object): number => (message as { count?: number }).count ?? 1
