@@ -10,6 +10,7 @@ const steps = [
   ['types', 'npm', 'run', '-s', 'typecheck'],
   ['lint and formatting', 'npm', 'run', '-s', 'lint', '--', '--error-on-warnings'],
   ['layers and cycles', 'npm', 'run', '-s', 'layers'],
+  ['operations of a store', 'node', '.ci/operations.mjs'],
   ['lengths of functions', 'node', '.ci/function-lengths.mjs'],
   ['actors and objects in prose', 'node', '.ci/clauses.mjs'],
   ['examples of public exports', 'node', '.ci/examples.mjs'],
