@@ -1,4 +1,4 @@
-import { report } from '../../src/base/diagnostics.js'
+import { failureLog } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError } from '../../src/base/errors.js'
 import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
@@ -136,6 +136,7 @@ class BusSubscription {
   #provenAt = Number.NEGATIVE_INFINITY
   #pause = RETRY_FROM
   #timer: NodeJS.Timeout | undefined
+  readonly #failures = failureLog()
 
   constructor(
     private readonly options: SubscriptionOptions,
@@ -165,12 +166,13 @@ class BusSubscription {
       await this.#subscribe(connection)
       if (connection !== this.#connection) return
       this.#subscribed = true
+      this.#failures.over()
       this.#pause = RETRY_FROM
       this.listener.up()
       this.#beat(connection)
     } catch (error) {
       if (connection !== undefined) return this.#drop(connection, error)
-      report('failure', () => ({ where: 'redis bus', error }))
+      this.#failed(error)
       if (!this.#closed) this.#later(RETRY_TO, () => void this.#open())
     }
   }
@@ -210,13 +212,17 @@ class BusSubscription {
     if (connection === undefined || connection !== this.#connection) return
     this.#connection = undefined
     connection.disconnect()
-    if (error !== undefined) report('failure', () => ({ where: 'redis bus', error }))
+    if (error !== undefined) this.#failed(error)
     if (this.#closed) return
     if (this.#subscribed) this.listener.down()
     this.#subscribed = false
     // Spread out, so that a server that comes back is not stormed.
     this.#later(this.#pause * (0.5 + Math.random() / 2), () => void this.#open())
     this.#pause = Math.min(this.#pause * 2, RETRY_TO)
+  }
+
+  #failed(error: unknown): void {
+    this.#failures.failed(() => ({ where: 'redis bus', error }))
   }
 
   #later(ms: number, work: () => void): void {

@@ -1,4 +1,4 @@
-import { report } from '../base/diagnostics.js'
+import { type FailureLog, failureLog } from '../base/diagnostics.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 
@@ -69,6 +69,7 @@ interface Waiter<T> {
 
 export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWaiters<T> {
   const groups = new Map<string, Set<Waiter<T>>>()
+  const failures = failureLog()
   let closed = false
   const wake: LeaseWaiters<T>['wake'] = (key, valueFor) => {
     for (const waiter of groups.get(key) ?? []) {
@@ -105,7 +106,7 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
           new Promise((resolve) => {
             waiter.over ||= closed
             waiter.resolve = resolve
-            void wait(options, waiter, remaining, read).then(() => {
+            void wait(options, failures, waiter, remaining, read).then(() => {
               leave()
               resolve(waiter.value)
             })
@@ -133,6 +134,7 @@ function isDeaf({ push }: LeaseWaitersOptions, key: string): boolean {
 
 async function wait<T>(
   options: LeaseWaitersOptions,
+  failures: FailureLog,
   waiter: Waiter<T>,
   remaining: number,
   read: Read,
@@ -145,7 +147,7 @@ async function wait<T>(
     if (waiter.doubtful) {
       // Before the read, since a message that comes meanwhile raises the doubt again.
       waiter.doubtful = false
-      const stands = await readInTime(options, waiter, deadline - performance.now(), read)
+      const stands = await readInTime(options, failures, waiter, deadline - performance.now(), read)
       if (stands !== undefined) {
         if (stands <= 0) return
         deadline = performance.now() + stands + GRACE
@@ -164,6 +166,7 @@ async function wait<T>(
 /** A failed read proves nothing, and a slow one must not outlast the lease. */
 async function readInTime<T>(
   { store }: LeaseWaitersOptions,
+  failures: FailureLog,
   waiter: Waiter<T>,
   left: number,
   read: Read,
@@ -171,9 +174,13 @@ async function readInTime<T>(
   try {
     const reading = read()
     if (!isPromise(reading)) return reading
-    return await Promise.race([reading, slept(waiter, left).then(() => undefined)])
+    const replied = reading.then((stands) => {
+      failures.over()
+      return stands
+    })
+    return await Promise.race([replied, slept(waiter, left).then(() => undefined)])
   } catch (error) {
-    report('failure', () => ({ where: `${store} waiter`, key: waiter.key, error }))
+    failures.failed(() => ({ where: `${store} waiter`, key: waiter.key, error }))
     return undefined
   } finally {
     waiter.nudge()

@@ -1,4 +1,4 @@
-import { report } from '../base/diagnostics.js'
+import { failureLog, report } from '../base/diagnostics.js'
 import { clearTimeout, setTimeout } from '../base/timers.js'
 import type { InvalidationMode } from '../ledger/ledger.js'
 
@@ -61,6 +61,10 @@ export class Recovery {
   #replaying: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   #closed = false
+  /** Attempts fail every second while the store is away. */
+  readonly #attempts = failureLog()
+  /** Whether the store refused the last attempt; `undefined` unless it failed. */
+  #wasRefused: boolean | undefined
 
   constructor(readonly options: RecoveryOptions) {}
 
@@ -122,10 +126,10 @@ export class Recovery {
       .then(
         (refused) => {
           this.#pause = refused !== undefined && !this.isBlind ? Math.min(this.#pause * 2, MAX_RETRY) : RETRY
-          if (refused !== undefined) this.#report(refused)
-          else this.#notice('invalidations that had failed were repeated')
+          if (refused !== undefined) this.#report(refused, true)
+          else this.#done()
         },
-        (error: unknown) => this.#report(error),
+        (error: unknown) => this.#report(error, false),
       )
       .finally(() => {
         this.#replaying = undefined
@@ -216,8 +220,17 @@ export class Recovery {
     return refused
   }
 
-  #report(error: unknown): void {
-    report('failure', () => ({ where: `${this.options.name} recovery`, error }))
+  /** A store that was away and refuses now has changed its state, and so has the reverse. */
+  #report(error: unknown, isRefused: boolean): void {
+    if (this.#wasRefused !== isRefused) this.#attempts.over()
+    this.#wasRefused = isRefused
+    this.#attempts.failed(() => ({ where: `${this.options.name} recovery`, error }))
+  }
+
+  #done(): void {
+    this.#wasRefused = undefined
+    this.#attempts.over()
+    this.#notice('invalidations that had failed were repeated')
   }
 
   #notice(message: string): void {

@@ -22,6 +22,8 @@ export type Fault =
 
 export interface FaultProxy {
   readonly port: number
+  /** The number of connections that `refuse` reset. */
+  readonly refused: number
   /** From now on, for connections that stand and for new ones. */
   set(fault: Fault): void
   /** Resets every connection. */
@@ -40,6 +42,7 @@ export async function faultProxy(upstream: {
 }): Promise<FaultProxy> {
   let fault: Fault = { kind: 'none' }
   let replied = 0
+  let refused = 0
   let release = () => {}
   let released = Promise.resolve()
   const clients = new Set<Socket>()
@@ -47,7 +50,10 @@ export async function faultProxy(upstream: {
   const severed = new WeakSet<Socket>()
 
   const server = createServer({ pauseOnConnect: true }, (client) => {
-    if (fault.kind === 'refuse') return abort(client)
+    if (fault.kind === 'refuse') {
+      refused++
+      return abort(client)
+    }
     const origin = connect(upstream.port, upstream.host ?? '127.0.0.1')
     clients.add(client)
     const end = () => {
@@ -97,6 +103,9 @@ export async function faultProxy(upstream: {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
+    get refused() {
+      return refused
+    },
     port: (server.address() as AddressInfo).port,
     set(next) {
       // Bytes swallowed by the blackhole are lost for good, which TCP never does to a connection that lives on.

@@ -1,5 +1,5 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
-import { report } from '../../../src/base/diagnostics.js'
+import { type FailureLog, failureLog } from '../../../src/base/diagnostics.js'
 import type { MaybePromise } from '../../../src/base/maybe-promise.js'
 import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
@@ -28,14 +28,23 @@ const RETRY = 5_000
 /** Backends over one client share the connection that listens for it. */
 const shared = new WeakMap<RedisClient, { readonly connection: RedisClient; users: number }>()
 
+/** Reports the failures of an outage; a connection tries again several times in a second. */
+function reporter(failures: FailureLog): (error: unknown) => void {
+  return (error) => failures.failed(() => ({ where: 'redis subscription', error }))
+}
+
 function shareSubscriber(client: RedisClient): RedisClient {
   let found = shared.get(client)
   if (found === undefined) {
     found = { connection: subscriberLike(client), users: 0 }
     shared.set(client, found)
+    const failures = failureLog()
+    const failed = reporter(failures)
     // Without a listener ioredis prints every error.
-    found.connection.on('error', reportFailure)
-    found.connection.connect().catch(reportFailure)
+    found.connection.on('error', failed)
+    found.connection.on('ready', () => void failures.over())
+    // A failure to connect is an event, too; a second message would only repeat it.
+    found.connection.connect().catch(() => {})
   }
   found.users++
   return found.connection
@@ -46,10 +55,6 @@ function releaseSubscriber(client: RedisClient): void {
   if (found === undefined || --found.users > 0) return
   shared.delete(client)
   found.connection.disconnect()
-}
-
-function reportFailure(error: unknown): void {
-  report('failure', () => ({ where: 'redis subscription', error }))
 }
 
 /**
@@ -63,6 +68,8 @@ export class ChannelSubscription implements WakeSubscriptions {
   #subscribed = false
   #retry: NodeJS.Timeout | undefined
   #stop: () => unknown = () => {}
+  readonly #failures = failureLog()
+  readonly #failed = reporter(this.#failures)
 
   constructor(
     private readonly client: () => Promise<RedisClient>,
@@ -77,7 +84,7 @@ export class ChannelSubscription implements WakeSubscriptions {
   prepare(): void {
     if (this.#opened) return
     this.#opened = true
-    this.#open().catch(reportFailure)
+    this.#open().catch(this.#failed)
   }
 
   listen(): () => void {
@@ -113,10 +120,11 @@ export class ChannelSubscription implements WakeSubscriptions {
     if (this.#closed) return
     try {
       await connection.subscribe(this.channel)
+      this.#failures.over()
       this.#subscribed = true
       this.waiters.recheck()
     } catch (error) {
-      reportFailure(error)
+      this.#failed(error)
       if (this.#closed) return
       this.#retry = setTimeout(() => void this.#subscribe(connection), RETRY)
       this.#retry.unref()
@@ -167,6 +175,8 @@ export class ShardSubscriptions implements WakeSubscriptions {
   readonly #counts = new Map<string, number>()
   readonly #live = new Set<string>()
   readonly #onMessage = (lease: string) => this.waiters.wake(lease)
+  readonly #failures = failureLog()
+  readonly #failed = reporter(this.#failures)
   #stopListening = () => {}
 
   constructor(
@@ -223,10 +233,11 @@ export class ShardSubscriptions implements WakeSubscriptions {
       // ioredis takes the channel for a key, and puts its prefix before it.
       await client.ssubscribe(lease.slice(this.prefix.length))
       if (!this.#counts.has(lease)) return
+      this.#failures.over()
       this.#live.add(lease)
       this.waiters.recheck(lease)
     } catch (error) {
-      reportFailure(error)
+      this.#failed(error)
       if (this.#sharded === client) await this.#fallBack()
     }
   }
