@@ -16,7 +16,7 @@ export interface Place {
   end(): Promise<void>
 }
 
-export const places: Readonly<Record<string, () => Promise<Place>>> = {
+export const places = {
   memory: async () => placed(makeRegion({ name: 'r', backend: wrap(memory(), dependencies()) })),
   'msgpack bytes': async () =>
     placed(makeRegion({ name: 'r', backend: wrap(memory({ stores: 'bytes' }), msgpack(), dependencies()) })),
@@ -35,7 +35,7 @@ export const places: Readonly<Record<string, () => Promise<Place>>> = {
     )
     return placed(makeRegion({ name: randomUUID(), backend }), server.stop)
   },
-}
+} satisfies Readonly<Record<string, () => Promise<Place>>>
 
 function placed(region: Region, cleanUp?: () => unknown): Place {
   return {

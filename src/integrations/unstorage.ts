@@ -1,0 +1,132 @@
+/**
+ * A region as a driver of `unstorage`, and so of Nitro and Nuxt, whose cached functions and route rules then use the
+ * stores, encodings and proxies of Corral, and are cleared by one write for all processes.
+ */
+import { NO_VALUE } from '../backend/cached-value.js'
+import { reportOnce } from '../base/diagnostics.js'
+import { checkOptions, expectBoolean, expectMethods, expectText } from '../base/options.js'
+import { dep } from '../dependencies/dep.js'
+import type { Region } from '../region/types.js'
+
+/**
+ * The options of `unstorageDriver()`.
+ * @example
+ * ```ts
+ * import type { UnstorageDriverOptions } from 'corral/integrations/unstorage'
+ *
+ * export const options: UnstorageDriverOptions = { base: 'nitro' }
+ * ```
+ */
+export interface UnstorageDriverOptions {
+  /** Put before every key, so that several mounts share a region. @default none */
+  readonly base?: string
+  /** `dispose()` closes the region. @default false */
+  readonly closesRegion?: boolean
+}
+
+/**
+ * A driver for `createStorage({ driver })` and `storage.mount(point, driver)`.
+ * @example
+ * ```ts
+ * import type { UnstorageDriver } from 'corral/integrations/unstorage'
+ *
+ * export const has = async (driver: UnstorageDriver, key: string) => driver.hasItem(key)
+ * ```
+ */
+export interface UnstorageDriver {
+  name: string
+  flags: { ttl: boolean }
+  hasItem(key: string): Promise<boolean>
+  getItem(key: string): Promise<Stored>
+  getItems(items: { key: string }[]): Promise<{ key: string; value: Stored }[]>
+  getItemRaw(key: string): Promise<unknown>
+  /** `ttl` in seconds. */
+  setItem(key: string, value: string, options?: Lifetime): Promise<void>
+  setItemRaw(key: string, value: unknown, options?: Lifetime): Promise<void>
+  removeItem(key: string): Promise<void>
+  /** When it was written, and the seconds that are left of a lifetime of its own. */
+  getMeta(key: string): Promise<{ mtime: Date; ttl?: number } | null>
+  /** An empty list: a region lists no keys. A notice tells of it once. */
+  getKeys(base?: string): Promise<string[]>
+  clear(base?: string): Promise<void>
+  dispose(): Promise<void>
+}
+
+type Stored = null | string | number | boolean | object
+interface Lifetime {
+  readonly ttl?: number
+}
+
+/**
+ * A driver over a region, whose chain has `dependencies()`. A failure of the store rejects, as with other drivers.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { unstorageDriver } from 'corral/integrations/unstorage'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { createStorage } from 'unstorage'
+ *
+ * const region = makeRegion({ name: 'storage', backend: wrap(memory(), dependencies()) })
+ * const storage = createStorage({ driver: unstorageDriver(region) })
+ * await storage.setItem('users:5', { name: 'Ada' }, { ttl: 60 })
+ * ```
+ * @throws CorralError `ERR_OPTION` without a region.
+ */
+export function unstorageDriver(region: Region, options: UnstorageDriverOptions = {}): UnstorageDriver {
+  expectMethods(region, ['get', 'set', 'invalidateDependencies'], 'unstorageDriver() to receive a region')
+  checkOptions(options, 'unstorageDriver()', { base: expectText, closesRegion: expectBoolean })
+  const { base = '', closesRegion = false } = options
+  const path = (key: string) => [base, key].filter((part) => part !== '').join(':')
+  const get = async (key: string) => found(await region.get(path(key)))
+  const set = async (key: string, value: unknown, { ttl }: Lifetime = {}) => {
+    if (ttl !== undefined && ttl <= 0) return region.delete(path(key))
+    const asOf = await region.asOf()
+    const lifetime = ttl === undefined ? undefined : ttl * 1_000
+    await region.set(path(key), value, {
+      dependencies: basesOf(path(key)),
+      asOf,
+      expirationTime: lifetime,
+    })
+  }
+  return {
+    name: 'corral',
+    flags: { ttl: true },
+    hasItem: (key) => region.has(path(key)),
+    getItem: get,
+    async getItems(items) {
+      const values = await region.getMulti(items.map(({ key }) => path(key)))
+      return items.map(({ key }, at) => ({ key, value: found(values[at]) }))
+    },
+    getItemRaw: get,
+    setItem: set,
+    setItemRaw: set,
+    removeItem: (key) => region.delete(path(key)),
+    async getMeta(key) {
+      const entry = await region.getValueMetadata(path(key))
+      if (entry === undefined) return null
+      const { createdAt, expiresIn } = entry.metadata
+      const left = expiresIn === undefined ? undefined : Math.ceil((expiresIn - entry.age) / 1_000)
+      return { mtime: new Date(createdAt), ...(left !== undefined && { ttl: left }) }
+    },
+    async getKeys() {
+      reportOnce('notice', 'unstorage.getKeys', () => ({
+        where: 'unstorage',
+        message: 'getKeys() of a driver over a region returns no keys, because a region cannot list them.',
+      }))
+      return []
+    },
+    clear: (within = '') => region.invalidateDependencies(nameOf(path(within.replace(/:$/, '')))),
+    dispose: async () => (closesRegion ? region.close() : undefined),
+  }
+}
+
+const found = (value: unknown): Stored => (value === NO_VALUE ? null : (value as Stored))
+
+const nameOf = (base: string) => dep.tag('unstorage', base)
+
+/** The names of all bases around a key: `a:b:c` lies in `a:b`, in `a` and in the root. */
+function basesOf(path: string): string[] {
+  const parts = path.split(':')
+  return parts.map((_, depth) => nameOf(parts.slice(0, depth).join(':')))
+}

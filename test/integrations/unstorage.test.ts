@@ -1,0 +1,98 @@
+import { createStorage, type Driver, prefixStorage, type Storage } from 'unstorage'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import { diagnostics, NO_VALUE } from '../../src/index.js'
+import { unstorageDriver } from '../../src/integrations/unstorage.js'
+import { type Place, places } from '../support/regions.js'
+
+for (const [name, open] of Object.entries(places))
+  describe.skipIf(name === 'Redis' && inject('servers').redis === null)(
+    `unstorageDriver() over ${name}`,
+    () => {
+      let place: Place
+      let storage: Storage
+      beforeAll(async () => {
+        place = await open()
+        storage = createStorage({ driver: unstorageDriver(place.region) satisfies Driver })
+      })
+      afterAll(() => place.end())
+
+      it('reads, writes, has and removes items', async () => {
+        expect(await storage.getItem('a')).toBeNull()
+        expect(await storage.hasItem('a')).toBe(false)
+        for (const value of ['text', 1, true, { deep: [null] }, ['list']]) {
+          await storage.setItem('a', value)
+          expect(await storage.getItem('a')).toEqual(value)
+        }
+        await storage.removeItem('a')
+        expect(await storage.hasItem('a')).toBe(false)
+      })
+
+      it('keeps raw values, bytes included', async () => {
+        await storage.setItemRaw('raw', new Uint8Array([1, 0, 255]))
+        expect([...(await storage.getItemRaw<Uint8Array>('raw'))]).toEqual([1, 0, 255])
+      })
+
+      it('writes and reads many, and those that are missing as null', async () => {
+        await storage.setItems([
+          { key: 'm:1', value: 'one' },
+          { key: 'm:2', value: 'two', options: { ttl: 60 } },
+        ])
+        const items = await storage.getItems(['m:2', 'm:none', 'm:1'])
+        expect(items.map(({ value }) => value)).toEqual(['two', null, 'one'])
+      })
+
+      it('takes lifetimes in seconds, and tells their rest', async () => {
+        await storage.setItem('ttl', 'v', { ttl: 60 })
+        expect((await place.region.explain('ttl')).expiresIn).toBe(60_000)
+        const { mtime, ttl } = await storage.getMeta('ttl')
+        expect(mtime).toBeInstanceOf(Date)
+        expect(ttl).toBeGreaterThan(0)
+        await storage.setItem('ttl', 'v', { ttl: 0 })
+        expect(await place.region.get('ttl')).toBe(NO_VALUE)
+      })
+
+      it('clears a mount by one write, and leaves the others', async () => {
+        const mounted = createStorage()
+        for (const base of ['cache', 'session']) mounted.mount(base, unstorageDriver(place.region, { base }))
+        await mounted.setItem('cache:a:b', 1)
+        await mounted.setItem('session:a:b', 2)
+        await mounted.clear('cache')
+        expect(await mounted.getItem('cache:a:b')).toBeNull()
+        expect(await mounted.getItem('session:a:b')).toBe(2)
+      })
+
+      it('clears a base within it, where the driver is asked to', async () => {
+        const driver = unstorageDriver(place.region)
+        for (const key of ['x:y:1', 'x:z', 'xy']) await driver.setItem(key, 'v')
+        await driver.clear('x:y:')
+        expect(await driver.getItem('x:y:1')).toBeNull()
+        await driver.clear('x')
+        expect([await driver.getItem('x:z'), await driver.getItem('xy')]).toEqual([null, 'v'])
+        await driver.clear()
+        expect(await driver.getItem('xy')).toBeNull()
+      })
+
+      it('works below prefixStorage', async () => {
+        const prefixed = prefixStorage(storage, 'p')
+        await prefixed.setItem('k', 'v')
+        expect(await storage.getItem('p:k')).toBe('v')
+      })
+    },
+  )
+
+describe('unstorageDriver()', () => {
+  it('lists no keys, and a notice tells of it once', async () => {
+    const place = await places.memory()
+    const seen: unknown[] = []
+    const note = (message: unknown) => void seen.push(message)
+    diagnostics('notice').subscribe(note)
+    const storage = createStorage({ driver: unstorageDriver(place.region, { closesRegion: true }) })
+    await storage.setItem('k', 'v')
+    for (let i = 0; i < 2; i++) expect(await storage.getKeys()).toEqual([])
+    diagnostics('notice').unsubscribe(note)
+    expect(seen).toMatchObject([{ where: 'unstorage' }])
+    await storage.dispose()
+    expect(place.region.isConfigured).toBe(false)
+    await place.end()
+  })
+})
