@@ -1,6 +1,6 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, metadataOf } from '../backend/cached-value.js'
-import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, attempt, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { physicalLifetime } from '../freshness/freshness.js'
@@ -33,7 +33,7 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       // A wait comes before the values are encoded, and the caller may use them again.
       if (isPromise(now)) for (const [, draft] of drafts) region.backend.capture?.(draft as CachedValue)
       // Without a wait the values are encoded within the call.
-      const asOf = isPromise(now) ? await now : now
+      const asOf = isPromise(now) ? await orRemoved(region, now, values) : now
       const createdAt = region.precise.now()
       const snapshot = asOf && {
         epoch: asOf.epoch,
@@ -51,6 +51,22 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
     })
 
   return { set: async (key, value, set) => (await setMulti([[key, value]], set))[0] ?? 'lost', setMulti }
+}
+
+/**
+ * The time of the ledger. A write that fails without it is a failed invalidation of the older values: their removal is tried
+ * beside the rejection, and a store that repeats failed invalidations remembers it.
+ */
+function orRemoved<T>(
+  { backend }: RegionState,
+  now: PromiseLike<T>,
+  values: readonly (readonly [key: string, value: unknown])[],
+): PromiseLike<T> {
+  return now.then(undefined, (error: unknown) => {
+    const keys = values.map(([key]) => key)
+    void ignoreRejection(attempt(() => backend.deleteMulti(keys)))
+    throw error
+  })
 }
 
 /** An entry whose metadata is still to come. It stays one object, by which the chain knows the payload that it captured. */

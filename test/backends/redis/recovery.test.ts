@@ -5,7 +5,7 @@ import { type RedisBackendOptions, redis } from '../../../backends/redis/index.j
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { prefix } from '../../../proxies/prefix.js'
-import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { type Backend, type Bytes, intercept, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
 import { judge } from '../../support/ledgers.js'
 import { until } from '../../support/waiting.js'
@@ -84,6 +84,42 @@ withRedis('invalidations that could not be sent to Redis', standalone, (at) => {
     await until(async () => (await there.getMulti(keys)).every((value) => value === NO_VALUE))
     expect(await here.getMulti(keys)).toEqual([NO_VALUE, NO_VALUE, NO_VALUE])
     await until(async () => (await theirs.get(raw)) === undefined)
+  })
+
+  it('are remembered for a set, too, whichever of its commands failed', async () => {
+    for (const failOpen of [false, true]) {
+      const { proxy, backend } = await breakable(at(), { failOpen })
+      const open = (on: Backend<Bytes>) =>
+        makeRegion<string>({ name: `sets ${failOpen}`, backend: wrap(on, json(), dependencies()) })
+      const [here, there] = [open(backend), open(at().open())]
+      await there.setMulti(['a', 'b', 'c'].map((key) => [key, 'old']))
+      await here.getMulti(['a', 'b', 'c'])
+      proxy.set({ kind: 'blackhole' })
+      const sets = [here.set('a', 'new'), here.setMulti(['b', 'c'].map((key) => [key, 'new']))]
+      const statuses = await Promise.allSettled(sets)
+      expect(statuses.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+      mend(proxy)
+      await until(async () => (await there.getMulti(['a', 'b', 'c'])).every((value) => value === NO_VALUE))
+      expect(await here.getMulti(['a', 'b', 'c'])).toEqual([NO_VALUE, NO_VALUE, NO_VALUE])
+    }
+  })
+
+  it('leave no older value where a set resolves because the connection came back for its last command', async () => {
+    const { proxy, backend } = await breakable(at(), { failOpen: true, timeout: '20s' })
+    const back = intercept(async ({ name }, proceed) => {
+      if (name === 'set') proxy.set({ kind: 'none' })
+      return proceed()
+    })
+    const here = makeRegion<string>({ name: 'back', backend: wrap(backend, json(), dependencies(), back) })
+    const there = makeRegion<string>({ name: 'back', backend: wrap(at().open(), json(), dependencies()) })
+    await there.set('a', 'old')
+    await here.get('a')
+    proxy.set({ kind: 'refuse' })
+    proxy.reset()
+    await until(async () => (await here.get('a')) === NO_VALUE)
+    expect(await here.set('a', 'new')).toBe('refused')
+    expect(await there.get('a')).toBe(NO_VALUE)
+    expect(await here.set('a', 'new')).toBe('stored')
   })
 
   it('is made good for where it does not fit, under the clock of every chain over the backend', async () => {
