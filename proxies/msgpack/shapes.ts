@@ -63,7 +63,7 @@ function grow(id: string, shape: Shape): string {
  * @param now - epoch ms, injectable for tests
  */
 export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock.now): ShapeStore {
-  const known = new Map<string, ShapeTable>([[EMPTY.id, EMPTY]])
+  const { known, remember, adopt } = knownTables()
   const unknown = new Map<string, number>()
   const sightings = new Map<string, number>()
   const proposals = new Map<string, Shape>()
@@ -71,25 +71,6 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
   let verifiedAt = 0
   let committing: Promise<void> | undefined
   let loading: Promise<void> | undefined
-
-  /** Remembers a table under its own id and those of all that it grew from. */
-  const remember = (shapes: readonly Shape[]): ShapeTable => {
-    if (known.size > MAX_REMEMBERED) {
-      known.clear()
-      known.set(EMPTY.id, EMPTY)
-    }
-    const ids: string[] = []
-    let id = EMPTY.id
-    for (const shape of shapes) ids.push((id = grow(id, shape)))
-    const before = known.get(id)
-    const table = before?.shapes.length === shapes.length ? before : tableOf(id, shapes)
-    for (const one of ids) known.set(one, table)
-    return table
-  }
-  const adopt = (stored: Bytes | undefined): ShapeTable => {
-    const shapes = stored && readShapes(stored)
-    return shapes === undefined ? EMPTY : remember(shapes)
-  }
 
   const commit = async () => {
     const { token } = await next.acquire(SHAPES_KEY, LEASE_MS)
@@ -177,6 +158,29 @@ export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock
       while (committing !== undefined || loading !== undefined) await (committing ?? loading)
     },
   }
+}
+
+/** The tables that this process has read or stored, each under its own id and those of all that it grew from. */
+function knownTables() {
+  const known = new Map<string, ShapeTable>([[EMPTY.id, EMPTY]])
+  const remember = (shapes: readonly Shape[]): ShapeTable => {
+    if (known.size > MAX_REMEMBERED) {
+      known.clear()
+      known.set(EMPTY.id, EMPTY)
+    }
+    const ids: string[] = []
+    let id = EMPTY.id
+    for (const shape of shapes) ids.push((id = grow(id, shape)))
+    const before = known.get(id)
+    const table = before?.shapes.length === shapes.length ? before : tableOf(id, shapes)
+    for (const one of ids) known.set(one, table)
+    return table
+  }
+  const adopt = (stored: Bytes | undefined): ShapeTable => {
+    const shapes = stored && readShapes(stored)
+    return shapes === undefined ? EMPTY : remember(shapes)
+  }
+  return { known, remember, adopt }
 }
 
 /** Runs work of which only failures are reported. */

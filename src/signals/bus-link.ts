@@ -43,11 +43,45 @@ const SENDERS = 10_000
  */
 export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): Link {
   const self = crypto.randomUUID()
-  const numbers = new Map<string, number>()
-  let said = 0
-  let saidAt = 0
-  let stoodAt = performance.now()
+  const { receive, restart } = receiver(self, { address, onMessage, onGap })
+  const { send, stop } = sender(self, { bus, address, timeout })
   let closed = false
+  // Listeners run in the context of the caller that set up this end, not of a request that first used the connection.
+  const safely = bindContext((work: () => void) => {
+    try {
+      work()
+    } catch (error) {
+      report('failure', () => ({ where: `bus: ${address}`, error }))
+    }
+  })
+  let began = false
+  const subscription = bus.subscribe({
+    heard: (text) => safely(() => receive(text)),
+    up: () =>
+      safely(() => {
+        restart()
+        if (began) onGap('the subscription was restored')
+      }),
+    down: () => report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
+  })
+  // An earlier message found no listener here, so none was missed.
+  began = true
+
+  return {
+    live: () => !closed && subscription.live(),
+    send,
+    close() {
+      closed = true
+      stop()
+      return subscription.close()
+    },
+  }
+}
+
+/** Takes the messages of other ends, and notices those that were lost. */
+function receiver(self: string, { address, onMessage, onGap }: Omit<LinkOptions, 'bus' | 'timeout'>) {
+  const numbers = new Map<string, number>()
+  let stoodAt = performance.now()
 
   const ignore = (why: string) => {
     reportUndecodable('bus', address, why)
@@ -81,28 +115,21 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     else if (gap(n, last, after) > 0) onGap(`${gap(n, last, after)} messages of another process were lost`)
     if (body.do !== NOTHING.do && !onMessage(body)) nonsense()
   }
-  // Listeners run in the context of the caller that set up this end, not of a request that first used the connection.
-  const safely = bindContext((work: () => void) => {
-    try {
-      work()
-    } catch (error) {
-      report('failure', () => ({ where: `bus: ${address}`, error }))
-    }
-  })
-  let began = false
-  const subscription = bus.subscribe({
-    heard: (text) => safely(() => receive(text)),
-    up: () =>
-      safely(() => {
-        numbers.clear()
-        stoodAt = performance.now()
-        if (began) onGap('the subscription was restored')
-      }),
-    down: () => report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
-  })
-  // An earlier message found no listener here, so none was missed.
-  began = true
+  return {
+    receive,
+    /** Forgets the senders: messages may have been lost until now. */
+    restart() {
+      numbers.clear()
+      stoodAt = performance.now()
+    },
+  }
+}
 
+/** Numbers messages, and repeats in the next one that an earlier one may be lost. */
+function sender(self: string, { bus, address, timeout }: Pick<LinkOptions, 'bus' | 'address' | 'timeout'>) {
+  let said = 0
+  let saidAt = 0
+  let stopped = false
   /** How often something could not be said. */
   let failures = 0
   let confessed = 0
@@ -135,21 +162,18 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
   }
   /** After a failed send, keep trying to tell the other processes to drop everything. */
   const later = () => {
-    if (closed) return
+    if (stopped) return
     timer ??= setTimeout(() => {
       timer = undefined
       if (failures > confessed) void orElse(() => send(NOTHING), later)
     }, CONFESSION)
     timer.unref()
   }
-
   return {
-    live: () => !closed && subscription.live(),
     send,
-    close() {
-      closed = true
+    stop() {
+      stopped = true
       clearTimeout(timer)
-      return subscription.close()
     },
   }
 }

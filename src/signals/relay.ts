@@ -68,16 +68,7 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     sources,
     'relay() to receive a list of regions and brokers, relay(bus, [users])',
   )
-  const known = new Map(
-    sources.map((one) => {
-      const source = sourceOf(one, 'relay()')
-      return [`${source.kind}:${source.name}`, source]
-    }),
-  )
-  if (known.size < sources.length)
-    rejectOptions(
-      'Expected relay() to receive regions, or brokers, of different names: other processes know them by these.',
-    )
+  const known = byName(sources)
   const guard = (cause: InvalidationReason) => void encoded(cause, maxMeta)
 
   const others = link({
@@ -121,6 +112,21 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       await others.close()
     },
   }
+}
+
+/** The sources, as other processes know them. */
+function byName(sources: readonly object[]) {
+  const known = new Map(
+    sources.map((one) => {
+      const source = sourceOf(one, 'relay()')
+      return [`${source.kind}:${source.name}`, source]
+    }),
+  )
+  if (known.size < sources.length)
+    rejectOptions(
+      'Expected relay() to receive regions, or brokers, of different names: other processes know them by these.',
+    )
+  return known
 }
 
 function failed(error: unknown): void {
