@@ -14,7 +14,7 @@ import {
 } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js'
-import { emitter, type Listener } from '../events/emitter.js'
+import { type Emitter, emitter, type Listener } from '../events/emitter.js'
 import {
   asSource,
   checkCause,
@@ -218,42 +218,18 @@ export interface Broker<T> {
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   check(type, options)
-  const { id, dependencies, mode = 'hard' } = options
   const regions = frozenCopy(options.regions)
-  const scopes = options.scopes === undefined ? [] : [options.scopes].flat()
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: EventSource['guards'] = new Set()
+  const survey = surveyOf(type, options)
+  const debt = debtsOf(type, regions, options.mode ?? 'hard', events)
+  const run = changesOf(type, regions, survey, debt)
 
-  const now = <V>(option: string, answer: V): V => expectSync(`\`${option}\` of broker '${type}'`, answer)
-  /** All names that the functions returned, and the failures of the others. */
-  const survey = (item: T, change: Change<T>): CollectedNames => {
-    const names = new Set<string>()
-    const failures: unknown[] = []
-    const gather = (find: () => readonly string[]) => {
-      try {
-        for (const name of find()) names.add(name)
-      } catch (error) {
-        failures.push(error)
-      }
-    }
-    for (const image of new Set([change.before ?? item, item])) {
-      if (id !== undefined) gather(() => [dep.id(type, ...([now('id', id(image))].flat() as [IdPart]))])
-      gather(() => listed(now('dependencies', dependencies?.(image))))
-    }
-    for (const scope of scopes)
-      gather(() => scope.namesFor(item, change, (failure) => failures.push(failure)))
-    return { names: [...names], failures }
-  }
   /** May come from a generator, and is read more than once. */
   const kept = (change: Change<T>): Change<T> => ({
     ...change,
     modified: checkChange(type, undefined, change).changed,
   })
-  const namesFor = (item: T, change: Change<T> = {}): readonly string[] => {
-    const { names, failures } = survey(item, kept(change))
-    if (failures.length > 0) throw failures[0]
-    return names
-  }
   const split = (given: ChangeOptions<T>, known = ['before', 'created', 'modified', 'info']) => {
     rejectUnknownOptions(given, [...known, 'reason', 'meta'], `broker '${type}'`)
     const { reason, meta, ...told } = given
@@ -265,68 +241,10 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
     checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
     return { cause, change: kept(told) }
   }
-  /** The pending invalidations of a change: names that are known, and functions to call again because they failed. */
-  const debt = (
-    action: BrokerChange['action'],
-    before: readonly string[],
-    find: (() => CollectedNames) | undefined,
-    cause: InvalidationReason,
-  ): PendingInvalidation => {
-    const { names: after, failures } = find?.() ?? NOTHING
-    const names = new Set([...before, ...after])
-    const unknown = async () => {
-      const again = find?.() ?? NOTHING
-      for (const name of again.names) names.add(name)
-      const failed = [...again.failures]
-      for (const region of regions)
-        await invalidateIn(region, again.names, mode, cause).catch((error: unknown) => failed.push(error))
-      if (failed.length > 0) throw failed[0]
-    }
-    let told = false
-    return {
-      ...{ regions, names: [...names], mode, cause },
-      ...(failures.length > 0 && { unknown }),
-      tell() {
-        // A retry may be called again, or by several callers that got the same error; there was one change.
-        if (told) return
-        told = true
-        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' })
-      },
-    }
-  }
-
-  const run = async <R>(
-    action: 'apply' | 'delete',
-    item: ItemOf<T, R>,
-    work: () => MaybePromise<R>,
-    { cause, change }: ReturnType<typeof split>,
-  ): Promise<R> => {
-    expectFunction(work, `the change of broker '${type}'`)
-    // A name that can never be invalidated must not become pending. A change that was made elsewhere may.
-    regions.forEach(checkReady)
-    const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
-    // Taken before: the change may write to the item or to its former state, and a deletion may take its id.
-    const given = find === undefined ? (item as T) : (change.before ?? undefined)
-    const before = given === undefined ? [] : namesFor(given, change)
-    const done = await runChange(work)
-    const then = (): CollectedNames => {
-      if (find === undefined) return survey(item as T, change)
-      try {
-        return survey(now('item', find(done.result)), change)
-      } catch (error) {
-        // The change is done: if the item cannot be found, its known names, such as all its lists, are still invalidated.
-        return { names: survey(undefined as T, change).names, failures: [error] }
-      }
-    }
-    return invalidateNowOrAfterCommit(
-      [debt(action, before, action === 'apply' ? then : undefined, cause)],
-      done,
-    )
-  }
 
   const self: Broker<T> = {
     type,
-    namesFor,
+    namesFor: (item, change = {}) => complete(survey(item, kept(change))),
     apply: async (item, work, given = {}) => run('apply', item, work, split(given)),
     async delete(item, work, given = {}) {
       const { cause, change } = split(given, ['before', 'info'])
@@ -356,6 +274,110 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
 interface CollectedNames {
   readonly names: readonly string[]
   readonly failures: readonly unknown[]
+}
+
+type Survey<T> = (item: T, change: Change<T>) => CollectedNames
+
+const now = <V>(type: string, option: string, result: V): V =>
+  expectSync(`\`${option}\` of broker '${type}'`, result)
+
+/** Collects all names that the functions of a broker return, and the failures of the others. */
+function surveyOf<T>(type: string, { id, dependencies, scopes: given }: BrokerOptions<T>): Survey<T> {
+  const scopes = given === undefined ? [] : [given].flat()
+  return (item, change) => {
+    const names = new Set<string>()
+    const failures: unknown[] = []
+    const gather = (find: () => readonly string[]) => {
+      try {
+        for (const name of find()) names.add(name)
+      } catch (error) {
+        failures.push(error)
+      }
+    }
+    for (const image of new Set([change.before ?? item, item])) {
+      if (id !== undefined) gather(() => [dep.id(type, ...([now(type, 'id', id(image))].flat() as [IdPart]))])
+      gather(() => listed(now(type, 'dependencies', dependencies?.(image))))
+    }
+    for (const scope of scopes)
+      gather(() => scope.namesFor(item, change, (failure) => failures.push(failure)))
+    return { names: [...names], failures }
+  }
+}
+
+function complete({ names, failures }: CollectedNames): readonly string[] {
+  if (failures.length > 0) throw failures[0]
+  return names
+}
+
+type Debt = ReturnType<typeof debtsOf>
+
+/** The pending invalidations of a change: names that are known, and functions to call again because they failed. */
+function debtsOf(
+  type: string,
+  regions: readonly Target[],
+  mode: InvalidationMode,
+  events: Pick<Emitter<BrokerEvents>, 'emit'>,
+) {
+  return (
+    action: BrokerChange['action'],
+    before: readonly string[],
+    find: (() => CollectedNames) | undefined,
+    cause: InvalidationReason,
+  ): PendingInvalidation => {
+    const { names: after, failures } = find?.() ?? NOTHING
+    const names = new Set([...before, ...after])
+    const unknown = async () => {
+      const again = find?.() ?? NOTHING
+      for (const name of again.names) names.add(name)
+      const failed = [...again.failures]
+      for (const region of regions)
+        await invalidateIn(region, again.names, mode, cause).catch((error: unknown) => failed.push(error))
+      if (failed.length > 0) throw failed[0]
+    }
+    let told = false
+    return {
+      ...{ regions, names: [...names], mode, cause },
+      ...(failures.length > 0 && { unknown }),
+      tell() {
+        // A retry may be called again, or by several callers that got the same error; there was one change.
+        if (told) return
+        told = true
+        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' })
+      },
+    }
+  }
+}
+
+/** Runs changes, and invalidates when they are done. */
+function changesOf<T>(type: string, regions: readonly Target[], survey: Survey<T>, debt: Debt) {
+  return async <R>(
+    action: 'apply' | 'delete',
+    item: ItemOf<T, R>,
+    work: () => MaybePromise<R>,
+    { cause, change }: { readonly cause: InvalidationReason; readonly change: Change<T> },
+  ): Promise<R> => {
+    expectFunction(work, `the change of broker '${type}'`)
+    // A name that can never be invalidated must not become pending. A change that was made elsewhere may.
+    regions.forEach(checkReady)
+    const find = typeof item === 'function' ? (item as (result: R) => T) : undefined
+    // Taken before: the change may write to the item or to its former state, and a deletion may take its id.
+    const given = find === undefined ? (item as T) : (change.before ?? undefined)
+    const before = given === undefined ? [] : complete(survey(given, change))
+    const done = await runChange(work)
+    const then = (): CollectedNames => {
+      if (find === undefined) return survey(item as T, change)
+      try {
+        return survey(now(type, 'item', find(done.result)), change)
+      } catch (error) {
+        // The change is done: if the item cannot be found, its known names, such as all its lists, are still invalidated.
+        return { names: survey(undefined as T, change).names, failures: [error] }
+      }
+    }
+    return invalidateNowOrAfterCommit(
+      [debt(action, before, action === 'apply' ? then : undefined, cause)],
+      done,
+    )
+  }
 }
 
 const NOTHING: CollectedNames = { names: [], failures: [] }
