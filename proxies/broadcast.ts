@@ -62,69 +62,8 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
 
   return (next) => {
     checkPlace(next)
-    const stamp = stampsOf(next.actual)
-    /** Work that began before this moment is older than messages that may have been missed. */
-    let floor = 0
-    let period = crypto.randomUUID()
-    const forgetAll = (why: string) => {
-      floor = stamp(preciseClock.now())
-      period = crypto.randomUUID()
-      report('notice', () => ({
-        where: `broadcast: ${name}`,
-        message: `Everything older is dropped, because invalidations may have been missed: ${why}.`,
-      }))
-    }
-    /** A message that cannot be carried out counts as lost. */
-    const obey = (work: () => MaybePromise<unknown>) => {
-      const failed = (error: unknown) => {
-        report('failure', () => ({ where: `broadcast: ${name}`, error }))
-        forgetAll('an invalidation of another process failed here')
-      }
-      void orElse(work, failed)
-    }
-    const others = link({
-      bus,
-      timeout,
-      address: `broadcast:${name}`,
-      onGap: forgetAll,
-      onMessage(body) {
-        const order = orderIn(body)
-        if (order === undefined) return false
-        if (order.do === 'drop') obey(() => next.deleteMulti(order.keys))
-        else obey(() => next.ledger?.open(order.clock).invalidate(order.names, order.mode))
-        return true
-      },
-    })
-    const drop = (keys: readonly string[]) =>
-      sendAll(keys, (portion) => others.send({ do: 'drop', keys: portion }))
-    const current = (found: CachedValue | undefined): CachedValue | undefined => {
-      // The region reports values that are no cached values.
-      const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
-      return begun !== undefined && begun <= floor ? undefined : found
-    }
-    const epochs = tagged(() => period)
-
-    const set = (key: string, value: CachedValue, given: WriteOptions): MaybePromise<Outcome> => {
-      const { token: marked, ifCurrent, ...rest } = given
-      const token = marked?.replace(STOLEN, '')
-      const tell = (outcome: Outcome) =>
-        marked === undefined || (marked !== token && outcome === 'stored')
-          ? andThen(drop([key]), () => outcome)
-          : outcome
-      const refuse = (fate: Outcome): MaybePromise<Outcome> =>
-        token === undefined
-          ? andThen(next.delete(key), () => tell('refused'))
-          : andThen(next.release(key, token), () => fate)
-      if (!others.live() || value.metadata.startedAt <= floor) return refuse('lost')
-      const snapshot = ifCurrent && epochs.without(ifCurrent.snapshot)
-      if (ifCurrent !== undefined && snapshot === undefined) return refuse('refused')
-      const options: WriteOptions = {
-        ...rest,
-        ...(token !== undefined && { token }),
-        ...(snapshot && { ifCurrent: { ...ifCurrent, snapshot } }),
-      }
-      return andThen(next.set(key, value, options), tell)
-    }
+    const peers = joinPeers(next, bus, name, timeout)
+    const { others, epochs, drop, current } = peers
 
     return delegate(next, {
       get(key) {
@@ -135,7 +74,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         others.live()
           ? andThen(next.getMulti(keys), (found) => found.map(current))
           : keys.map(() => undefined),
-      set,
+      set: writing(next, peers),
       delete: (key) => andThen(next.delete(key), () => drop([key])),
       deleteMulti(given) {
         const keys = frozenCopy(given)
@@ -163,6 +102,82 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
         await next.close()
       },
     })
+  }
+}
+
+type Peers = ReturnType<typeof joinPeers>
+
+/** Carries out the messages of the other processes, and sends them those of this one. */
+function joinPeers(next: Backend<CachedValue>, bus: Bus, name: string, timeout: number) {
+  const stamp = stampsOf(next.actual)
+  /** Work that began before this moment is older than messages that may have been missed. */
+  let floor = 0
+  let period = crypto.randomUUID()
+  const forgetAll = (why: string) => {
+    floor = stamp(preciseClock.now())
+    period = crypto.randomUUID()
+    report('notice', () => ({
+      where: `broadcast: ${name}`,
+      message: `Everything older is dropped, because invalidations may have been missed: ${why}.`,
+    }))
+  }
+  /** A message that cannot be carried out counts as lost. */
+  const obey = (work: () => MaybePromise<unknown>) => {
+    const failed = (error: unknown) => {
+      report('failure', () => ({ where: `broadcast: ${name}`, error }))
+      forgetAll('an invalidation of another process failed here')
+    }
+    void orElse(work, failed)
+  }
+  const others = link({
+    bus,
+    timeout,
+    address: `broadcast:${name}`,
+    onGap: forgetAll,
+    onMessage(body) {
+      const order = orderIn(body)
+      if (order === undefined) return false
+      if (order.do === 'drop') obey(() => next.deleteMulti(order.keys))
+      else obey(() => next.ledger?.open(order.clock).invalidate(order.names, order.mode))
+      return true
+    },
+  })
+  const drop = (keys: readonly string[]) =>
+    sendAll(keys, (portion) => others.send({ do: 'drop', keys: portion }))
+  const current = (found: CachedValue | undefined): CachedValue | undefined => {
+    // The region reports values that are no cached values.
+    const begun = (found as CachedValue | null | undefined)?.metadata?.startedAt
+    return begun !== undefined && begun <= floor ? undefined : found
+  }
+  const epochs = tagged(() => period)
+  return { others, epochs, drop, current, floor: () => floor }
+}
+
+/** Fills are private to this process, unless they replace a value that other processes may have. */
+function writing(
+  next: Backend<CachedValue>,
+  { others, epochs, drop, floor }: Peers,
+): Backend<CachedValue>['set'] {
+  return (key, value, given) => {
+    const { token: marked, ifCurrent, ...rest } = given
+    const token = marked?.replace(STOLEN, '')
+    const tell = (outcome: Outcome) =>
+      marked === undefined || (marked !== token && outcome === 'stored')
+        ? andThen(drop([key]), () => outcome)
+        : outcome
+    const refuse = (fate: Outcome): MaybePromise<Outcome> =>
+      token === undefined
+        ? andThen(next.delete(key), () => tell('refused'))
+        : andThen(next.release(key, token), () => fate)
+    if (!others.live() || value.metadata.startedAt <= floor()) return refuse('lost')
+    const snapshot = ifCurrent && epochs.without(ifCurrent.snapshot)
+    if (ifCurrent !== undefined && snapshot === undefined) return refuse('refused')
+    const options: WriteOptions = {
+      ...rest,
+      ...(token !== undefined && { token }),
+      ...(snapshot && { ifCurrent: { ...ifCurrent, snapshot } }),
+    }
+    return andThen(next.set(key, value, options), tell)
   }
 }
 
