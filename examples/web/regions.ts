@@ -15,6 +15,8 @@ const DEFAULTS = {
   CACHE_BACKEND: 'memory',
   // The prefix of the application stands below the ledger, which its regions share.
   CACHE_PROXIES: 'msgpack,prefix,dependencies',
+  // Both regions use one backend, and so one ledger: a value that is created from an entry of the other follows its invalidation.
+  CACHE_SHARE_BACKEND: 'true',
 }
 
 /**
@@ -26,21 +28,13 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
   const given = Object.fromEntries(Object.entries(environment).filter(([name]) => name.startsWith('CACHE_')))
   const settings = { ...DEFAULTS, ...given }
 
-  // Both regions use one backend, and so one ledger: a value that is created from an entry of the other follows its invalidation.
-  registerBackend(
-    'memory',
-    // Bounded, because visitors may ask for as many books that do not exist as they like.
-    once(() => memory({ stores: 'bytes', maxEntries: 10_000 })),
-  )
-  registerBackend(
-    'lmdb',
-    once(({ path }) => lmdb(needed('CACHE_BACKEND__PATH', path))),
-    { path: 'string' },
-  )
+  // Bounded, because visitors may ask for as many books that do not exist as they like.
+  registerBackend('memory', () => memory({ stores: 'bytes', maxEntries: 10_000 }))
+  registerBackend('lmdb', ({ path }) => lmdb(needed('CACHE_BACKEND__PATH', path)), { path: 'string' })
   registerBackend(
     'redis',
     // A shop without its cache is slow, and not closed.
-    once(({ url }) => redis({ url: needed('CACHE_BACKEND__URL', url), failOpen: true })),
+    ({ url }) => redis({ url: needed('CACHE_BACKEND__URL', url), failOpen: true }),
     { url: 'string' },
   )
   registerProxy('msgpack', () => msgpack())
@@ -59,9 +53,4 @@ export async function closeRegions(): Promise<void> {
 function needed(name: string, value: unknown): string {
   if (typeof value === 'string' && value !== '') return value
   throw new Error(`Expected the environment to say ${name} with this CACHE_BACKEND.`)
-}
-
-function once<O, B>(open: (options: O) => B): (options: O) => B {
-  let opened: B | undefined
-  return (options) => (opened ??= open(options))
 }

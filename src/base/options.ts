@@ -116,8 +116,11 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
       )
 }
 
-/** The known name that a misspelt one most likely stands for, as a question; empty if none is near. */
-function didYouMean(name: string, known: readonly string[]): string {
+/**
+ * The known name that a misspelt one most likely stands for, as a question; empty if none is near.
+ * @param before - text that stands before each of the names
+ */
+export function didYouMean(name: string, known: readonly string[], before = ''): string {
   const most = Math.floor(name.length / 3)
   let nearest: string | undefined
   let least = most + 1
@@ -125,7 +128,7 @@ function didYouMean(name: string, known: readonly string[]): string {
     const distance = editDistance(name.toLowerCase(), one.toLowerCase(), least)
     if (distance < least) [nearest, least] = [one, distance]
   }
-  return nearest === undefined ? '' : `Did you mean \`${nearest}\`? `
+  return nearest === undefined ? '' : `Did you mean \`${before}${nearest}\`? `
 }
 
 /** So many letters have to be inserted, deleted, replaced or exchanged with the next one; at least `limit` if it is more. */

@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import { durationSetting } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
-import { expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
+import { didYouMean, expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
 import { type ReadSettings, readSettingsWith } from '../region/settings-reader.js'
 import { buildChain, type SettingKind, type Settings, type SettingValue } from './chain.js'
@@ -88,7 +88,9 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
       rejectOptions(`The settings \`${twin.name}\` and \`${name}\` say the same thing. Keep one.`)
     left.set(canonical, { name, value })
   }
+  const names: string[] = []
   const take = (name: string, kind: SettingKind): SettingValue | undefined => {
+    names.push(name)
     const canonical = canonicalOf(name)
     const found = left.get(canonical)
     left.delete(canonical)
@@ -126,7 +128,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
   const [unknown] = left.values()
   if (unknown !== undefined)
     rejectOptions(
-      `Unknown setting \`${unknown.name}\`. Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
+      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
     )
   return {
     buildBackend: () => buildChain([store, ...layers], share),
@@ -140,6 +142,17 @@ function canonicalOf(name: string): string {
   return name.replaceAll('__', '.').replaceAll('_', '').toLowerCase()
 }
 
+/** The setting that a misspelt one most likely stands for, written as settings of its kind are. */
+function likely(given: string, prefix: string, names: readonly string[]): string {
+  const bare = given.slice(prefix.length)
+  const isVariable = bare === bare.toUpperCase()
+  const spelt = names.map((name) => {
+    const words = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    return isVariable ? words.replaceAll('.', '__').toUpperCase() : words
+  })
+  return didYouMean(bare, spelt, prefix)
+}
+
 function registered<T>(
   map: ReadonlyMap<string, Registered<T>>,
   name: string,
@@ -150,7 +163,7 @@ function registered<T>(
   if (found !== undefined) return found
   throw new CorralError(
     'ERR_UNKNOWN_NAME',
-    `No ${what} is registered as '${name}'. Known: ${known(map)}. Make it known with ${how}('${name}', …) first.`,
+    `No ${what} is registered as '${name}'. ${didYouMean(name, [...map.keys()])}Known: ${known(map)}. Make it known with ${how}('${name}', …) first.`,
   )
 }
 

@@ -204,6 +204,37 @@ describe('configuration from flat settings', () => {
     )
   })
 
+  it.each([
+    ['c.expiraton_time', '5m', 'c.', 'c.expiration_time'],
+    ['c.expirationTme', '5m', 'c.', 'c.expiration_time'],
+    ['c.lease.wiat', '5s', 'c.', 'c.lease.wait'],
+    ['c.backend.hots', 'a,b', 'c.', 'c.backend.hosts'],
+    ['c.proxies.prefix.txt', 'a:', 'c.', 'c.proxies.prefix.text'],
+    ['CACHE_EXPIRATON_TIME', '5m', 'CACHE_', 'CACHE_EXPIRATION_TIME'],
+    ['CACHE_BACKEND__TIMEOT', '5s', 'CACHE_', 'CACHE_BACKEND__TIMEOUT'],
+    ['CACHE_REPLACE_EXISTING_BACKND', 'true', 'CACHE_', 'CACHE_REPLACE_EXISTING_BACKEND'],
+  ])('asks for %s whether another name was meant', (name, value, start, meant) => {
+    const [backend, proxies] =
+      start === 'c.' ? ['c.backend', 'c.proxies'] : ['CACHE_BACKEND', 'CACHE_PROXIES']
+    const settings = { [backend]: 'recorded', [proxies]: 'prefix', [name]: value }
+    if (name !== 'c.proxies.prefix.txt')
+      Object.assign(settings, { [`${proxies}${start === 'c.' ? '.prefix.text' : '__PREFIX__TEXT'}`]: 'p:' })
+    expect(() => makeRegion().configureFromConfig(settings, start)).toThrow(
+      `Unknown setting \`${name}\`. Did you mean \`${meant}\`?`,
+    )
+  })
+
+  it('asks for a name that is not registered whether another was meant', () => {
+    const region = makeRegion()
+    expect(() => region.configureFromConfig({ backend: 'recroded' }, '')).toThrow('Did you mean `recorded`?')
+    expect(() => region.configureFromConfig({ backend: 'recorded', proxies: 'prefx' }, '')).toThrow(
+      'Did you mean `prefix`?',
+    )
+    expect(() => region.configureFromConfig({ backend: 'zzz' }, '')).toThrow(
+      "No backend is registered as 'zzz'. Known:",
+    )
+  })
+
   it('refuses names that were not registered', () => {
     expect(() => makeRegion().configureFromConfig({ backend: 'redist' }, '')).toThrow(
       refusal('ERR_UNKNOWN_NAME'),
