@@ -29,7 +29,7 @@ for (const [name, open] of Object.entries(places))
 
       it('keeps raw values, bytes included', async () => {
         await storage.setItemRaw('raw', new Uint8Array([1, 0, 255]))
-        expect([...(await storage.getItemRaw<Uint8Array>('raw'))]).toEqual([1, 0, 255])
+        expect([...((await storage.getItemRaw<Uint8Array>('raw')) ?? [])]).toEqual([1, 0, 255])
       })
 
       it('writes and reads many, and those that are missing as null', async () => {

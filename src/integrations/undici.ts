@@ -1,0 +1,246 @@
+/**
+ * A region as the store of undici's cache interceptor: responses in one cache for all processes, by the rules of HTTP, which
+ * undici applies.
+ *
+ * An unsafe request, such as a POST, invalidates all stored variants of its address by one write. A response to a request
+ * that was sent before the invalidation is not stored after it: the moment is taken when undici asks for the address.
+ */
+import { createHash } from 'node:crypto'
+import { Writable } from 'node:stream'
+import { NO_VALUE } from '../backend/cached-value.js'
+import { report } from '../base/diagnostics.js'
+import { checkOptions, expectInteger, expectMethods } from '../base/options.js'
+import { dep } from '../dependencies/dep.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
+import type { Region } from '../region/types.js'
+
+/**
+ * The options of `undiciStore()`.
+ * @example
+ * ```ts
+ * import type { UndiciStoreOptions } from 'corral/integrations/undici'
+ *
+ * export const options: UndiciStoreOptions = { maxEntrySize: 1_000_000 }
+ * ```
+ */
+export interface UndiciStoreOptions {
+  /** Bytes of a body above which a response is not stored. @default 5_242_880, as in undici */
+  readonly maxEntrySize?: number
+}
+
+type Headers = Record<string, string | string[]>
+type Vary = Record<string, string | string[] | null>
+
+interface UndiciKey {
+  readonly origin: string
+  readonly method: string
+  readonly path: string
+  readonly headers?: Headers
+}
+
+interface UndiciValue {
+  statusCode: number
+  statusMessage: string
+  headers: Headers
+  vary?: Vary
+  etag?: string
+  cacheControlDirectives?: object
+  cachedAt: number
+  staleAt: number
+  deleteAt: number
+}
+
+type UndiciResult = UndiciValue & { cacheControlDirectives: object; body: Buffer[] }
+
+/**
+ * A cache store of undici.
+ * @example
+ * ```ts
+ * import type { UndiciStore } from 'corral/integrations/undici'
+ *
+ * export const forget = (store: UndiciStore) =>
+ *   store.delete({ origin: 'https://example.com', method: 'GET', path: '/users' })
+ * ```
+ */
+export interface UndiciStore {
+  /** Never rejects: a failure is a miss, reported on `corral:failure`. */
+  get(key: UndiciKey): Promise<UndiciResult | undefined>
+  createWriteStream(key: UndiciKey, value: UndiciValue): Writable | undefined
+  /** Never rejects, since undici does not look at it: a failure is reported on `corral:failure`. */
+  delete(key: UndiciKey): Promise<void>
+}
+
+/** A response as the region stores it. */
+interface Stored extends UndiciValue {
+  readonly body: Uint8Array
+}
+
+/** Different lists of `vary` headers of one address that are kept apart. */
+const MOST_VARIATIONS = 8
+
+/**
+ * A store for `interceptors.cache({ store })`. The chain of the region has `dependencies()`, and an encoding that keeps bytes,
+ * such as `msgpack()`, where the store needs one.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { undiciStore } from 'corral/integrations/undici'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { Agent, interceptors, setGlobalDispatcher } from 'undici'
+ *
+ * export function cacheRequests() {
+ *   const region = makeRegion({ name: 'http', backend: wrap(memory(), dependencies()) })
+ *   setGlobalDispatcher(new Agent().compose(interceptors.cache({ store: undiciStore(region) })))
+ * }
+ * ```
+ * @throws CorralError `ERR_OPTION` without a region.
+ */
+export function undiciStore(region: Region, options: UndiciStoreOptions = {}): UndiciStore {
+  expectMethods(region, ['getMulti', 'set', 'invalidateDependencies'], 'undiciStore() to receive a region')
+  checkOptions(options, 'undiciStore()', {
+    maxEntrySize: (value, subject) => expectInteger(value, subject, 0),
+  })
+  const { maxEntrySize = 5_242_880 } = options
+  /** By the key object that undici also passes to `createWriteStream`: nothing is left behind if it never does. */
+  const moments = new WeakMap<UndiciKey, Promise<LedgerTime | undefined>>()
+  const pending = pendingResponses()
+  const failed = (error: unknown): undefined => {
+    report('failure', () => ({ where: 'undici', error }))
+    return undefined
+  }
+  const momentOf = (key: UndiciKey): Promise<LedgerTime | undefined> => {
+    const moment = region.asOf().catch(failed)
+    moments.set(key, moment)
+    return moment
+  }
+  const store = async (key: UndiciKey, response: Stored): Promise<void> => {
+    const asOf = await (moments.get(key) ?? momentOf(key))
+    // Without the moment an invalidation since then would be unknown.
+    if (asOf === undefined) return
+    const expirationTime = response.deleteAt - Date.now()
+    if (expirationTime <= 0) return
+    const set = { dependencies: nameOf(key), asOf, expirationTime }
+    const names = Object.keys(response.vary ?? {}).sort()
+    const lists = variationsOf(await region.get(indexKey(key)))
+    const others = lists.filter((list) => list.join() !== names.join())
+    if (names.length > 0) await region.set(indexKey(key), [names, ...others].slice(0, MOST_VARIATIONS), set)
+    await region.set(entryKey(key, response.vary), response, set)
+  }
+  return {
+    async get(key) {
+      const now = Date.now()
+      const response = pending.find(key, now) ?? (await read(region, key, now).catch(failed))
+      if (response === undefined || response.staleAt <= now) await momentOf(key)
+      return response && resultOf(response)
+    },
+    createWriteStream(key, value) {
+      if (value.deleteAt <= Date.now()) return undefined
+      return collect(maxEntrySize, (body) => {
+        const response = { ...value, body }
+        const done = pending.add(key, response)
+        void store(key, response).catch(failed).finally(done)
+      })
+    },
+    async delete(key) {
+      pending.remove(key)
+      await region.invalidateDependencies(nameOf(key)).catch(failed)
+    },
+  }
+}
+
+/** The response for the key: one without `vary`, or one whose `vary` headers have the values of the request. */
+async function read(region: Region, key: UndiciKey, now: number): Promise<Stored | undefined> {
+  const [index, plain] = await region.getMulti([indexKey(key), entryKey(key)])
+  const candidates = [plain]
+  const lists = variationsOf(index)
+  if (lists.length > 0) {
+    const varied = lists.map((names) => Object.fromEntries(names.map((name) => [name, headerOf(key, name)])))
+    candidates.push(...(await region.getMulti(varied.map((vary) => entryKey(key, vary)))))
+  }
+  const fitting = (candidates as (Stored | typeof NO_VALUE)[]).filter(
+    (one): one is Stored => one !== NO_VALUE && fits(key, one, now),
+  )
+  return fitting.sort((one, other) => other.cachedAt - one.cachedAt)[0]
+}
+
+/** Responses on their way into the region, so that a request in the same turn finds them. */
+function pendingResponses() {
+  const responses = new Map<string, Set<Stored>>()
+  return {
+    find: (key: UndiciKey, now: number) =>
+      [...(responses.get(addressOf(key)) ?? [])].reverse().find((one) => fits(key, one, now)),
+    remove(key: UndiciKey) {
+      for (const method of CACHED_METHODS) responses.delete(addressOf({ ...key, method }))
+    },
+    add(key: UndiciKey, response: Stored) {
+      const address = addressOf(key)
+      const own = responses.get(address) ?? new Set()
+      responses.set(address, own.add(response))
+      return () => {
+        own.delete(response)
+        if (own.size === 0 && responses.get(address) === own) responses.delete(address)
+      }
+    },
+  }
+}
+
+const CACHED_METHODS = ['GET', 'HEAD', 'OPTIONS', 'TRACE']
+
+/** Collects a body. A stream that is destroyed, or becomes too large, has no end and stores nothing. */
+function collect(most: number, complete: (body: Uint8Array) => void): Writable {
+  const chunks: Buffer[] = []
+  let size = 0
+  return new Writable({
+    write(chunk: Buffer | string, encoding, callback) {
+      const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk
+      size += bytes.byteLength
+      if (size > most) this.destroy()
+      else chunks.push(bytes)
+      callback(null)
+    },
+    final(callback) {
+      complete(new Uint8Array(Buffer.concat(chunks)))
+      callback(null)
+    },
+  })
+}
+
+/** Chunks, because undici iterates over a body: the elements of a single Buffer are numbers. */
+function resultOf({ body, ...value }: Stored): UndiciResult {
+  const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+  return { cacheControlDirectives: {}, ...value, body: bytes.length === 0 ? [] : [bytes] }
+}
+
+function fits(key: UndiciKey, { deleteAt, vary = {} }: Stored, now: number): boolean {
+  return (
+    deleteAt > now &&
+    Object.entries(vary).every(([name, value]) => textOf(headerOf(key, name)) === textOf(value))
+  )
+}
+
+/** Names of headers have no case. */
+function headerOf({ headers = {} }: UndiciKey, name: string): string | string[] | null {
+  const found = Object.entries(headers).find(([own]) => own.toLowerCase() === name.toLowerCase())
+  return found?.[1] ?? null
+}
+
+const textOf = (value: string | string[] | null | undefined) => JSON.stringify(value ?? null)
+
+function variationsOf(index: unknown): string[][] {
+  return Array.isArray(index) ? (index as string[][]) : []
+}
+
+const addressOf = ({ method, origin, path }: UndiciKey) => `${method} ${origin} ${path}`
+const indexKey = (key: UndiciKey) => `vary ${addressOf(key)}`
+
+function entryKey(key: UndiciKey, vary: Vary = {}): string {
+  const values = Object.entries(vary)
+    .map(([name, value]) => [name.toLowerCase(), textOf(value)])
+    .sort(([one = ''], [other = '']) => (one < other ? -1 : 1))
+  if (values.length === 0) return `plain ${addressOf(key)}`
+  return `${createHash('sha256').update(JSON.stringify(values)).digest('base64url')} ${addressOf(key)}`
+}
+
+/** The name of an address: all methods, all variants. */
+const nameOf = ({ origin, path }: UndiciKey) => dep.tag('undici', origin, path)
