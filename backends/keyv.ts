@@ -11,6 +11,7 @@ import { defineBackend } from '../src/backend/define-backend.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../src/base/maybe-promise.js'
 import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { epochNow } from '../src/base/timers.js'
 
 /**
  * The members of a store that are used. The stores of Keyv 5 and 6 have them.
@@ -85,7 +86,7 @@ export function keyv(options: KeyvBackendOptions): Backend<Bytes> {
     }),
     set(key, value, { ttl }) {
       const lifetime = ttl === undefined ? undefined : Math.ceil(ttl)
-      const expiry = lifetime !== undefined && absolute ? Date.now() + lifetime : lifetime
+      const expiry = lifetime !== undefined && absolute ? epochNow() + lifetime : lifetime
       return andThen(
         heeding(() => store.set(key, toBase64Text(value), expiry)),
         (result) => {

@@ -3,6 +3,7 @@
  * what many entries have in common is one object. Plain objects with the same facts take five times as much.
  */
 import type { CachedValue, Metadata } from '../../src/backend/cached-value.js'
+import { epochNow } from '../../src/base/timers.js'
 import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
 
 /** The metadata of an entry, in the fields of its record. */
@@ -38,7 +39,7 @@ export const NO_FACTS: Facts = {
 }
 
 /** Small integers of V8 have 32 bits: times are told from the middle of their range, for seven weeks. */
-const BASE = Date.now() + 2 ** 31 - 2 ** 26
+const BASE = epochNow() + 2 ** 31 - 2 ** 26
 /** The step of stamps within a millisecond: see `stampsOf`. */
 const FRACTION_BITS = 10
 const FRACTIONS = 1 << FRACTION_BITS

@@ -9,6 +9,7 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
 import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { epochNow } from '../base/timers.js'
 import { dep } from '../dependencies/dep.js'
 import type { Region } from '../region/types.js'
 
@@ -188,7 +189,7 @@ export function keyv6Store(region: Region, options: KeyvStoreOptions = {}): Keyv
     ...silent(() => store),
     capabilities: capabilities(),
     set: (key, value, expires) =>
-      entries.write(key, value, expires === undefined ? undefined : expires - Date.now(), store.namespace),
+      entries.write(key, value, expires === undefined ? undefined : expires - epochNow(), store.namespace),
     setMany: (values) => Promise.all(values.map(({ key, value, expires }) => store.set(key, value, expires))),
     deleteMany: (keys) => entries.removeAll(keys),
   }
