@@ -85,7 +85,8 @@ function multiForm<V>(
     argsPerKey: (args) => idsOf(args).map((id) => [id]),
     callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
-      const ids = each.map(([id]) => id)
+      // A function that sorted them would give each id the value of another.
+      const ids = Object.freeze(each.map(([id]) => id))
       const result = (shape === 'array' ? original(ids) : original(...ids)) as MaybePromise<unknown>
       return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },

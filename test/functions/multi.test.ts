@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
-import { counting, held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dep, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { counting, held, inEveryRegion, manualClock, open as openMemory } from '../support/stage.js'
 import { deferred, idle } from '../support/waiting.js'
 
 inEveryRegion('a cached function of many ids', (open) => {
@@ -372,6 +373,45 @@ describe('the wrapper of a function of many ids', () => {
     )
     await expect(cached.refresh('a', 'b')).rejects.toMatchObject({ code: 'ERR_BACKEND' })
     expect(await region.keyIsLocked('n|"a"')).toBe(false)
+  })
+
+  it('renews stale entries with one array of their ids, behind the caller and for a dependency', async () => {
+    const jobs: (() => unknown)[] = []
+    const clock = manualClock()
+    const region = makeRegion<string>({
+      name: 'arrays',
+      backend: wrap(memory(), dependencies()),
+      clock,
+      expirationTime: 100,
+      asyncCreationRunner: ({ run }) => void jobs.push(run),
+    })
+    const asked: (readonly number[])[] = []
+    let version = 1
+    const go = region.cacheMultiOnArguments(
+      async (ids: readonly number[]) => {
+        asked.push(ids)
+        return ids.map((id) => `${id} v${version}`)
+      },
+      { namespace: 'go', ids: 'array', dependencies: (id) => dep.id('row', id) },
+    )
+    await go([1, 2, 3])
+    version = 2
+    clock.tick(101)
+    const wanted = [2, 1, 9]
+    const served = go(wanted)
+    wanted.length = 0
+    expect(await served).toEqual(['2 v1', '1 v1', '9 v2'])
+    for (const run of jobs.splice(0)) await run()
+    expect(await go.get([1, 2, 3, 9])).toEqual(['1 v2', '2 v2', NO_VALUE, '9 v2'])
+    version = 3
+    await region.refreshDependencies([dep.id('row', 1), dep.id('row', 9)])
+    expect(await go.get([1, 2, 9])).toEqual(['1 v3', '2 v2', '9 v3'])
+    await go.invalidate.soft([2])
+    expect(await go([2])).toEqual(['2 v2'])
+    for (const run of jobs.splice(0)) await run()
+    expect(await go([2])).toEqual(['2 v3'])
+    expect(asked.flat().sort((a, b) => a - b)).toEqual([1, 1, 1, 2, 2, 2, 3, 9, 9])
+    expect(asked.every((ids) => Object.isFrozen(ids))).toBe(true)
   })
 
   it('refuses anything but an array as the ids of a function of one array', async () => {
