@@ -16,7 +16,7 @@ export interface Snippet {
 }
 
 export const FLAGS = ['servers', 'fails', 'continues']
-export const PATIENCE = 20_000
+export const PATIENCE = 60_000
 
 /** The code blocks of README.md and of every page under docs/. */
 export function snippets(): Snippet[] {

@@ -1,0 +1,131 @@
+/** Entities of MikroORM, and the changes that its unit of work tells of. */
+import { formatValue } from '../../base/errors.js'
+import { rejectOptions } from '../../base/options.js'
+import type { IdPart } from '../../ledger/names.js'
+import { type EntityChange, namesOfEntity } from '../orm/core.js'
+import type { Entity, Members, Metadata, UnitOfWork } from './host.js'
+
+/** The facts that are gone after a flush: deleted entities as they were, and the members of changed relations. */
+export interface BeforeFlush {
+  readonly deleted: ReadonlyMap<object, object | undefined>
+  /** Entities of which a relation to many gained or lost the other. */
+  readonly linked: ReadonlySet<Entity>
+}
+
+export function beforeFlush(uow: UnitOfWork): BeforeFlush {
+  const deleted = new Map<object, object | undefined>()
+  for (const { type, entity } of uow.getChangeSets())
+    if (type.startsWith('delete')) deleted.set(entity, uow.getOriginalEntityData(entity as never))
+  const linked = new Set<Entity>()
+  for (const members of uow.getCollectionUpdates() as readonly Members[]) {
+    const [before, now] = [new Set(members.getSnapshot() ?? []), new Set(members.getItems(false))]
+    const moved = [...before, ...now].filter((member) => before.has(member) !== now.has(member))
+    for (const entity of [members.owner, ...moved]) linked.add(entity)
+  }
+  return { deleted, linked }
+}
+
+/** The changes of a flush. Their items are plain data, as `originalEntity` is: relations are keys. */
+export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): readonly EntityChange[] {
+  const changes = uow.getChangeSets().map(({ type, entity, payload, originalEntity }): EntityChange => {
+    const named = namedKey(entity as Entity)
+    if (named.key === undefined) return named
+    if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
+    if (type.startsWith('delete')) {
+      const before = deleted.get(entity) ?? data(entity)
+      return { ...named, item: before, before }
+    }
+    const before = originalEntity
+    return { ...named, item: { ...before, ...payload }, before, modified: Object.keys(payload) }
+  })
+  // No field of theirs has changed, so that they enter and leave no list.
+  return [...changes, ...Array.from(linked, (entity) => ({ ...namedKey(entity), modified: [] }))]
+}
+
+/** The change of an upsert, of which nobody knows what it changed. */
+export function upserted(entity: object): readonly EntityChange[] {
+  return [{ ...namedKey(entity as Entity), item: data(entity) }]
+}
+
+/** The own fields of an entity, such as the generated ones that no change set has. */
+const data = (entity: object): object => ({ ...entity })
+
+function namedKey({ __helper: helper }: Entity): {
+  readonly type: string
+  readonly key: readonly IdPart[] | undefined
+} {
+  const parts = helper.getPrimaryKeys()
+  return { type: helper.__meta.root.className, key: parts?.every(isPart) ? parts : undefined }
+}
+
+const isPart = (part: unknown): part is IdPart =>
+  typeof part === 'string' || typeof part === 'number' || typeof part === 'bigint'
+
+/**
+ * The relations to follow.
+ * @example
+ * ```ts
+ * import type { Relations } from 'corral/integrations/mikro-orm'
+ *
+ * export const ofArticle: Relations = { author: true, tags: { owner: true } }
+ * ```
+ */
+export interface Relations {
+  readonly [relation: string]: boolean | Relations
+}
+
+/**
+ * The names of entities and of those that their relations lead to. A reference has its key without being loaded.
+ * @throws CorralError `ERR_OPTION` for anything but an entity with its key, or for a relation that is unknown or was not loaded
+ */
+export function namesOfEntities(
+  entities: unknown,
+  relations: Relations,
+  names: Set<string> = new Set(),
+): Set<string> {
+  for (const one of [entities].flat(Number.POSITIVE_INFINITY) as readonly unknown[]) {
+    if (one === null || one === undefined) continue
+    const entity = entityOf(one)
+    const { type, key } = namedKey(entity)
+    const { __meta: metadata } = entity.__helper
+    if (key === undefined)
+      rejectOptions(
+        `Expected an entity of '${metadata.className}' with its primary key, got one that was not flushed: what was made from it could not be invalidated. Flush it first.`,
+      )
+    for (const name of namesOfEntity(type, key)) names.add(name)
+    for (const [property, deeper] of Object.entries(relations))
+      if (deeper !== false)
+        namesOfEntities(relatedOf(metadata, entity, property), deeper === true ? {} : deeper, names)
+  }
+  return names
+}
+
+function entityOf(one: unknown): Entity {
+  const found = unwrapped(one) as Partial<Entity>
+  if (typeof found === 'object' && typeof found.__helper?.getPrimaryKeys === 'function')
+    return found as Entity
+  rejectOptions(
+    `Expected entities of MikroORM, got ${formatValue(one)}. Pass what \`em.find\` returned, before it is serialized.`,
+  )
+}
+
+/** A `Reference` is around its entity. */
+function unwrapped(one: unknown): unknown {
+  const { unwrap } = (one ?? {}) as { unwrap?: () => unknown }
+  return typeof unwrap === 'function' ? unwrap.call(one) : one
+}
+
+function relatedOf(metadata: Metadata, entity: Entity, property: string): unknown {
+  if (!Object.hasOwn(metadata.properties, property))
+    rejectOptions(
+      `Expected a relation of '${metadata.className}', got ${formatValue(property)}. It has the properties ${Object.keys(metadata.properties).join(', ')}.`,
+    )
+  const related = (entity as unknown as Readonly<Record<string, unknown>>)[property]
+  const members = related as Partial<Members> | null | undefined
+  const isMany = typeof members?.getItems === 'function'
+  if (related === undefined || (isMany && members?.isInitialized?.() === false))
+    rejectOptions(
+      `Expected the relation '${property}' of '${metadata.className}' to be loaded, got an entity without it: what was made from it could not be invalidated. Load it: { populate: ['${property}'] }.`,
+    )
+  return isMany ? members?.getItems?.() : related
+}

@@ -1,0 +1,167 @@
+import type { MaybePromise } from '../../base/maybe-promise.js'
+import { expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
+import type { IdPart } from '../../ledger/names.js'
+import { refreshAfterCommit } from '../../signals/refresh.js'
+import {
+  afterCommit,
+  beginTransaction,
+  invalidateAfterCommit,
+  type OpenTransaction,
+} from '../../signals/transactions.js'
+import { type EntityChange, type OrmOptions, ormInvalidation } from '../orm/core.js'
+import {
+  type BeforeFlush,
+  beforeFlush,
+  changesOf,
+  namesOfEntities,
+  type Relations,
+  upserted,
+} from './entities.js'
+import type { Manager, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
+
+export type { EntityLists, OrmOptions } from '../orm/core.js'
+export type { Relations } from './entities.js'
+export type { MikroOrmHost } from './host.js'
+
+/**
+ * The caches over the entities of a MikroORM.
+ * @example
+ * ```ts
+ * import type { MikroOrmCache } from 'corral/integrations/mikro-orm'
+ *
+ * interface Manager {
+ *   transactional<R>(work: (own: Manager) => Promise<R>): Promise<R>
+ * }
+ *
+ * export const rename = (orm: MikroOrmCache, em: Manager, article: { title: string }, title: string) =>
+ *   orm.unitOfWork(em, async () => {
+ *     article.title = title
+ *   })
+ * ```
+ */
+export interface MikroOrmCache {
+  /**
+   * The names that a value depends on which was made from these entities, and from those that the relations lead to. `null` is
+   * a relation without an entity. For lists, add the condition of `dep.scopes`.
+   * @throws CorralError `ERR_OPTION` for what is no entity, and for a relation that was not loaded
+   */
+  dependenciesOf(entities: unknown, relations?: Relations): readonly string[]
+  /**
+   * Runs `em.transactional(work)`, in which cached functions read and fill nothing, and invalidates after its commit.
+   * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
+   */
+  unitOfWork<M, R>(
+    em: { transactional<T>(work: (own: M) => Promise<T>): Promise<T> },
+    work: (own: M) => Promise<R>,
+  ): Promise<R>
+  /**
+   * Invalidates for a change that MikroORM does not tell of, such as `nativeUpdate` or raw SQL: one entity by the parts of its key, or
+   * all of a type, which has the name of its root class. Inside `unitOfWork` it waits for the commit.
+   */
+  invalidate(type: string, ...key: readonly IdPart[]): Promise<void>
+  /**
+   * Refreshes in the background once the transaction of `em`, or of the unit of work around, is committed; at once if there is none.
+   * The work reads with a fork of its own. `drainRefreshes` of `corral/signals` waits for all.
+   */
+  refreshAfterCommit(em: object | undefined, refresh: () => MaybePromise<unknown>): Promise<void>
+}
+
+/**
+ * Invalidates after the commit of every transaction of MikroORM what was made from the entities that it changed: their primary
+ * keys, their lists, both sides of a relation of many to many. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query
+ * builders, raw SQL and cascades in the database: call `invalidate`. MikroORM 6 does not tell of savepoints, so that
+ * one that is rolled back invalidates too much.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import { type MikroOrmHost, mikroOrm } from 'corral/integrations/mikro-orm'
+ *
+ * export const connect = (orm: MikroOrmHost, pages: Region) => mikroOrm(orm, { regions: pages })
+ * ```
+ * @throws CorralError `ERR_OPTION` for options that cannot be right
+ */
+export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache {
+  expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'mikroOrm()')
+  const invalidation = ormInvalidation(options, 'mikroOrm()')
+  const { regions, mode } = invalidation
+  const invalidate = (changes: readonly EntityChange[]) =>
+    changes.length === 0
+      ? Promise.resolve()
+      : invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
+  const transactions = transactionsByContext()
+  orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
+  return {
+    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(entities, relations)],
+    unitOfWork(em, work) {
+      expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
+      expectFunction(work, 'the work of unitOfWork()')
+      return afterCommit(() => em.transactional(work))
+    },
+    invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
+    refreshAfterCommit: (em, refresh) =>
+      transactions.inside(em as Manager | undefined, () => refreshAfterCommit(refresh)),
+  }
+}
+
+interface Transactions {
+  /** Runs work inside the transaction of a manager, if it is in one. */
+  inside<R>(em: Manager | undefined, work: () => R): R
+  end(context: unknown): OpenTransaction | undefined
+}
+
+/** The transactions that something is pending in, by the context that MikroORM has for each. */
+function transactionsByContext(): Transactions {
+  const open = new WeakMap<object, OpenTransaction>()
+  return {
+    inside(em, work) {
+      if (!em?.isInTransaction()) return work()
+      const context = rootOf(em.getTransactionContext() as object)
+      const known = open.get(context) ?? beginTransaction()
+      open.set(context, known)
+      return known.run(work)
+    },
+    end(context) {
+      const ended = open.get(context as object)
+      open.delete(context as object)
+      return ended
+    },
+  }
+}
+
+/** The context of the outermost transaction: those of savepoints have that of their parent under a symbol of this name. */
+function rootOf(context: object): object {
+  for (let root = context; ; ) {
+    const symbol = Object.getOwnPropertySymbols(root).find(
+      ({ description }) => description === 'parentTransaction',
+    )
+    const parent = symbol && (root as Readonly<Record<symbol, object | undefined>>)[symbol]
+    if (parent === undefined) return root
+    root = parent
+  }
+}
+
+function subscriberOf(
+  transactions: Transactions,
+  invalidate: (changes: readonly EntityChange[]) => Promise<void>,
+): Subscriber {
+  const flushes = new WeakMap<UnitOfWork, BeforeFlush>()
+  return {
+    async onFlush({ uow }) {
+      flushes.set(uow, beforeFlush(uow))
+    },
+    // Of a flush outside of a transaction MikroORM has committed its own by now.
+    async afterFlush({ em, uow }) {
+      const before = flushes.get(uow) ?? beforeFlush(uow)
+      flushes.delete(uow)
+      await transactions.inside(em, () => invalidate(changesOf(uow, before)))
+    },
+    afterUpsert: ({ em, entity }) => transactions.inside(em, () => invalidate(upserted(entity))),
+    async afterTransactionCommit({ transaction }) {
+      await transactions.end(transaction)?.commit()
+    },
+    async afterTransactionRollback({ transaction }) {
+      transactions.end(transaction)?.rollback()
+    },
+  }
+}
