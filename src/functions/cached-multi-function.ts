@@ -85,9 +85,9 @@ function multiForm<V>(
     argsPerKey: (args) => idsOf(args).map((id) => [id]),
     callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
-      // A function that sorted them would give each id the value of another.
-      const ids = Object.freeze(each.map(([id]) => id))
-      const result = (shape === 'array' ? original(ids) : original(...ids)) as MaybePromise<unknown>
+      const ids = each.map(([id]) => id)
+      // A list of its own, which it may sort or empty: the values are assigned by another.
+      const result = (shape === 'array' ? original([...ids]) : original(...ids)) as MaybePromise<unknown>
       return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
     create: async (keys, args, creatorOf, options) =>
