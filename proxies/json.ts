@@ -70,7 +70,7 @@ export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes
       const text = payload === undefined ? '' : textOf(payload)
       const size = Buffer.byteLength(text)
       refuseLarge(size, maxBytes, 'json()')
-      const { bytes, at } = openFrame(CODEC_JSON, metadata, size)
+      const { bytes, at } = openFrame(CODEC_JSON, metadata, size, key)
       bytes.write(text, at, size)
       return closeFrame(bytes, key)
     },

@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import type { Stamp } from '../../src/ledger/ledger.js'
-import type { LedgerTime } from '../../src/ledger/snapshot.js'
+import { type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import type { Change, ReadRecord, RecordVersion } from './client/store.js'
 import { clockOf, encodeNumbers, newVersion, stampKey, TAG, taggedKey } from './format.js'
 
@@ -70,7 +69,7 @@ export function moveClock(
   at: number,
 ): { readonly now: LedgerTime; readonly changes: readonly Change[] } {
   if (now === undefined) {
-    const started = { epoch: randomUUID(), at }
+    const started = { epoch: newEpoch(), at }
     return { now: started, changes: anchorClock(record, anchor, started, floor) }
   }
   const moved = { epoch: now.epoch, at }

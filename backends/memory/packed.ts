@@ -2,7 +2,7 @@
  * How an entry lies in memory: payload and metadata are fields of the store's own record, times are small integers, and
  * what many entries have in common is one object. Plain objects with the same facts take five times as much.
  */
-import type { CachedValue, Metadata } from '../../src/backend/cached-value.js'
+import { type CachedValue, type Metadata, metadataOf } from '../../src/backend/cached-value.js'
 import { epochNow } from '../../src/base/timers.js'
 import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
 
@@ -80,43 +80,25 @@ export function factsOf(value: unknown): Facts {
 /** The value from its record. An entry is another object than the one that was stored; its payload is the same. */
 export function storedValue(record: Facts & { readonly value: unknown }): unknown {
   const { value, common } = record
-  return common === undefined ? value : { payload: value, metadata: metadataOf(record, common) }
+  return common === undefined ? value : { payload: value, metadata: metadataIn(record, common) }
 }
 
-/** Without properties that are undefined: an entry comes back as it was. Those of one function have one hidden class. */
-function metadataOf({ started, took, expiresIn, own }: Facts, common: Common): Metadata {
-  const { snapshot: shared } = common
+function metadataIn({ started, took, expiresIn, own }: Facts, common: Common): Metadata {
+  const { snapshot: shared, stale, untracked } = common
   const snapshot = own === undefined ? shared : withNames(shared as DependencySnapshot, own)
-  let startedAt: number
-  let createdAt: number
-  if (typeof started === 'object') ({ startedAt, createdAt } = started)
-  else {
-    startedAt = BASE + started + (took & (FRACTIONS - 1)) / FRACTIONS
-    createdAt = BASE + started + (took >> FRACTION_BITS)
-  }
-  if (common.stale !== undefined || common.untracked !== undefined)
-    return withMarks({ startedAt, createdAt, expiresIn, snapshot }, common)
-  if (expiresIn === undefined)
-    return snapshot === undefined ? { startedAt, createdAt } : { startedAt, createdAt, snapshot }
-  return snapshot === undefined
-    ? { startedAt, createdAt, expiresIn }
-    : { startedAt, createdAt, expiresIn, snapshot }
-}
-
-type Unmarked = Times & { [Name in 'expiresIn' | 'snapshot']: Metadata[Name] | undefined }
-
-function withMarks(
-  { startedAt, createdAt, expiresIn, snapshot }: Unmarked,
-  { stale, untracked }: Common,
-): Metadata {
-  return {
-    startedAt,
-    createdAt,
-    ...(expiresIn !== undefined && { expiresIn }),
-    ...(snapshot !== undefined && { snapshot }),
-    ...(stale !== undefined && { stale }),
-    ...(untracked !== undefined && { untracked }),
-  }
+  const whole = typeof started === 'object' ? 0 : BASE + started
+  const metadata =
+    typeof started === 'object'
+      ? metadataOf(started.startedAt, started.createdAt, snapshot, expiresIn)
+      : metadataOf(
+          whole + (took & (FRACTIONS - 1)) / FRACTIONS,
+          whole + (took >> FRACTION_BITS),
+          snapshot,
+          expiresIn,
+        )
+  if (stale !== undefined) metadata.stale = stale
+  if (untracked !== undefined) metadata.untracked = untracked
+  return metadata
 }
 
 function withNames(

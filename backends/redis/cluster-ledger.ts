@@ -3,7 +3,7 @@ import { inBatches } from '../../src/base/in-batches.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
 import { type Freshness, freshnessAt, type InvalidationMode } from '../../src/ledger/ledger.js'
-import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
+import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import { isOne, type ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, parseStamp, stampKeys } from './format.js'
@@ -60,7 +60,7 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async invalidate(names: readonly string[], mode: InvalidationMode): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
-    const args = [randomUUID(), ...stamps]
+    const args = [newEpoch(), ...stamps]
     const at = await this.#runner.runDurably({ script: scripts.advanceClock, keys: this.#keys, args })
     await inBatches(stamps, (stamp) =>
       this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args: [String(at), mode] }),
@@ -101,7 +101,7 @@ class OpenClusterLedger implements OpenRedisLedger {
   async #readClock(
     stampsAndTimes: readonly string[],
   ): Promise<{ readonly now: LedgerTime; readonly origins: readonly string[] }> {
-    const args = [randomUUID(), ...stampsAndTimes]
+    const args = [newEpoch(), ...stampsAndTimes]
     const reply = await this.#runner.run({ script: scripts.readClock, keys: this.#keys, args })
     const [now, ...origins] = Array.isArray(reply) ? (reply as unknown[]).map(String) : []
     return { now: expectClock(now), origins }

@@ -3,6 +3,7 @@ import type { Bytes } from '../../src/backend/cached-value.js'
 import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
+import { newEpoch } from '../../src/ledger/snapshot.js'
 import { mayRunLater } from './client/errors.js'
 import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
@@ -88,7 +89,7 @@ function acquireCall(
   if (question !== undefined && !clustered) {
     const { clock, names, expected } = question
     keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
-    args.push(randomUUID(), `${stampLifetime}`, `${names.length}`)
+    args.push(newEpoch(), `${stampLifetime}`, `${names.length}`)
   }
   // A stolen lease is an invalidation.
   return { script: scripts.acquire, keys, args, repliesBytes: true, isPatient: steal }

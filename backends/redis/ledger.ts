@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import { CorralError } from '../../src/base/errors.js'
 import type { Freshness, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
-import type { DependencySnapshot, LedgerTime } from '../../src/ledger/snapshot.js'
+import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, parseClock, stampKeys } from './format.js'
 import { cachingLedgerReader } from './reads/ledger-reader.js'
@@ -31,7 +30,7 @@ export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore):
       read: cachingLedgerReader(reads, clock),
       async now(names) {
         const stamps = stampKeys(clock, names)
-        const args = [randomUUID(), lifetime]
+        const args = [newEpoch(), lifetime]
         return expectClock(await runner.run({ script: scripts.now, keys: [key, ...stamps], args }))
       },
       async restore(snapshot, life = lifetime) {
@@ -44,7 +43,7 @@ export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore):
         await runner.runDurably({
           script: scripts.invalidate,
           keys: [key, ring, ...stampKeys(clock, names)],
-          args: [randomUUID(), mode],
+          args: [newEpoch(), mode],
         })
       },
     }

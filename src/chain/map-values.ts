@@ -32,13 +32,17 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
   expectMethods(codec, ['encode', 'decode'], 'mapValues() to receive { encode, decode }')
   const layer = codec.name ?? 'codec'
   const failed = (key: string) => (error: unknown) => reportUndecodable(layer, key, 'decoding failed', error)
+  const otherForm = (stored: Inner, key: string): undefined =>
+    codec.isOlder?.(stored, key) === true
+      ? undefined
+      : reportUndecodable(layer, key, 'not in the form that this layer writes')
   const decode = (stored: Inner | undefined, key: string): MaybePromise<Outer | undefined> => {
     if (stored === undefined) return undefined
     try {
       const value = native(codec.decode(stored, key))
       return isPromise(value)
-        ? value.then((later) => later ?? unknownForm(layer, key), failed(key))
-        : (value ?? unknownForm(layer, key))
+        ? value.then((later) => later ?? otherForm(stored, key), failed(key))
+        : (value ?? otherForm(stored, key))
     } catch (error) {
       return failed(key)(error)
     }
@@ -73,10 +77,6 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
     // Every operation that takes or returns a value is replaced; the others do not know its type.
     return delegate(next as Backend<unknown> as Backend<Outer>, layerAbove, true)
   }
-}
-
-function unknownForm(layer: string, key: string): undefined {
-  return reportUndecodable(layer, key, 'not in the form that this layer writes')
 }
 
 /** @throws CorralError `ERR_CHAIN` if a layer works on another representation than the backend below it holds. */

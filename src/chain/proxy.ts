@@ -43,4 +43,6 @@ export interface Codec<Outer, Inner> {
   encode(value: Outer, key: string): MaybePromise<NoInfer<Inner>>
   /** `undefined`, or a throw: the stored value cannot be used. That is a miss, and is reported. */
   decode(stored: Inner, key: string): MaybePromise<NoInfer<Outer> | undefined>
+  /** Asked about a stored value that `decode` did not return: an earlier version wrote it. A miss, and no report. */
+  isOlder?(stored: NoInfer<Inner>, key: string): boolean
 }

@@ -1,3 +1,13 @@
+import { randomBytes } from 'node:crypto'
+
+/**
+ * The epoch of a clock that starts: 48 random bits in eight letters, which an entry stores in six bytes. A lost clock would
+ * revive its entries only if the next one drew the same.
+ */
+export function newEpoch(): string {
+  return randomBytes(6).toString('base64url')
+}
+
 /**
  * A time on a ledger's clock. Times of different epochs cannot be compared: the clock was lost in between.
  * @example

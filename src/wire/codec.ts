@@ -12,7 +12,7 @@ import {
 import { processGlobal } from '../base/process-global.js'
 import { mapValues } from '../chain/map-values.js'
 import type { BackendProxy, Codec } from '../chain/proxy.js'
-import { frame, readFrame, readFrameOf } from './frame.js'
+import { frame, isOlderFrame, readFrame, readFrameOf } from './frame.js'
 
 /** The ids of the encodings that Corral ships. They stand in stored entries: never renumber, never reuse. */
 export const CODEC_JSON = 1
@@ -114,7 +114,7 @@ export type PayloadEncoding = Pick<Codec<CachedValue, Bytes>, 'encode' | 'decode
 export function encoding(name: string, codec: PayloadEncoding): BackendProxy<CachedValue, Bytes> {
   const captured = new WeakMap<CachedValue, MaybePromise<Bytes>>()
   const layer = mapValues<CachedValue, Bytes>({
-    ...{ name, inner: 'bytes', outer: 'values', decode: codec.decode },
+    ...{ name, inner: 'bytes', outer: 'values', decode: codec.decode, isOlder: isOlderFrame },
     encode(entry, key) {
       const early = captured.get(entry)
       return early === undefined

@@ -20,8 +20,14 @@ export const tableCrc32: Crc32 = (data, before = 0) => {
 
 const native = (zlib as { readonly crc32?: Crc32 }).crc32
 
+/** Up to so many bytes the table is faster than a call out of JavaScript. */
+const SHORT = 64
+
 /** The CRC of bytes, or of a text's UTF-8 form. */
-export const crc32: Crc32 = native ?? tableCrc32
+export const crc32: Crc32 = (data, before = 0) =>
+  native === undefined || (typeof data !== 'string' && data.length <= SHORT)
+    ? tableCrc32(data, before)
+    : native(data, before)
 
 /** The CRC of any data followed by its own CRC, lowest byte first: checking needs no second view. */
 export const RESIDUE = 0x2144df1c
@@ -43,9 +49,7 @@ export function withoutFourZeros(crc: number): number {
   return ~register >>> 0
 }
 
-const SHORT = 64
-
-/** The CRC of a key. A call out of JavaScript costs more than the few bytes that most keys have. */
+/** The CRC of a key. */
 export function crcOfKey(key: string): number {
   if (key.length > SHORT) return crc32(key)
   let crc = -1

@@ -1,5 +1,6 @@
 import { CorralError, formatValue } from '../base/errors.js'
 import type { DependencyGroup, DependencySnapshot } from '../ledger/snapshot.js'
+import { AS_OF_LIMIT, asOfFrom, EPOCH_BYTES, isShortEpoch, writeAsOf } from './region-snapshot.js'
 import { isWellFormed } from './text.js'
 import { isCount, type Reader, readFloat64, readVarint, varintSize, writeVarint } from './varint.js'
 
@@ -10,12 +11,14 @@ const UUID_BYTES = 16
 let lastEpoch: string | undefined
 let lastEpochBytes: Buffer = Buffer.alloc(0)
 
-/** The bytes of an epoch: 0 and 16 bytes for a UUID, else length + 1 and its UTF-8 form. */
+/** The bytes of an epoch: 0 and 16 bytes for a UUID, 1 and six bytes for an own one, else length + 2 and UTF-8. */
 function epochBytes(epoch: string): Buffer {
   if (epoch !== lastEpoch) {
     lastEpochBytes = UUID.test(epoch)
       ? Buffer.concat([Buffer.of(0), Buffer.from(epoch.replaceAll('-', ''), 'hex')])
-      : withLength(epoch, 1)
+      : isShortEpoch(epoch)
+        ? Buffer.concat([Buffer.of(1), Buffer.from(epoch, 'base64url')])
+        : withLength(epoch, 2)
     lastEpoch = epoch
   }
   return lastEpochBytes
@@ -32,10 +35,11 @@ function withLength(text: string, extra: number): Buffer {
 
 /**
  * The bytes of an entry's dependency snapshot.
+ * @param sent - the whole ms at which the creation started, in microseconds; absent where it stands as float64
  * @throws CorralError `ERR_UNENCODABLE` for a name that UTF-8 cannot hold: under a changed name the entry would
  *   survive the invalidation of the true one.
  */
-export function snapshotBytes(snapshot: DependencySnapshot): Buffer {
+export function snapshotBytes(snapshot: DependencySnapshot, sent: number | undefined): Buffer {
   const epoch = epochBytes(snapshot.epoch)
   let room = epoch.length + 9
   for (const { names } of snapshot.groups) {
@@ -48,7 +52,7 @@ export function snapshotBytes(snapshot: DependencySnapshot): Buffer {
   into.set(epoch, 0)
   let at = writeVarint(into, epoch.length, snapshot.groups.length)
   for (const { asOf, names } of snapshot.groups) {
-    if (isCount(asOf) && asOf < Number.MAX_SAFE_INTEGER) at = writeVarint(into, at, asOf + 1)
+    if (isCount(asOf) && asOf < AS_OF_LIMIT) at = writeAsOf(into, at, asOf, sent)
     else {
       into[at++] = 0
       at = into.writeDoubleLE(asOf, at)
@@ -78,18 +82,22 @@ let seenEpoch: Buffer = Buffer.alloc(0)
 let seenText = ''
 
 /** Reads the output of `snapshotBytes`. Other bytes leave `from.failed` set. */
-export function readSnapshot(from: Reader, versioned: boolean): DependencySnapshot {
+export function readSnapshot(from: Reader, versioned: boolean, sent: number | undefined): DependencySnapshot {
   const epoch = readEpoch(from)
   const count = readVarint(from)
   const groups: DependencyGroup[] = []
   // Every group and every name takes a byte at least: a count beyond the remaining bytes is a lie, and nothing is allocated.
-  for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from))
+  for (let i = 0; i < count && !from.failed; i++) groups.push(readGroup(from, sent))
   return versioned ? { epoch, groups, versions: readNames(from) } : { epoch, groups }
 }
 
 function readEpoch(from: Reader): string {
   const length = readVarint(from)
-  if (length > 0) return readText(from, length - 1)
+  if (length === 1 && from.end - from.at >= EPOCH_BYTES) {
+    from.at += EPOCH_BYTES
+    return from.bytes.toString('base64url', from.at - EPOCH_BYTES, from.at)
+  }
+  if (length > 0) return readText(from, length - 2)
   const start = from.at
   if (from.end - start < UUID_BYTES) {
     from.failed = true
@@ -103,9 +111,9 @@ function readEpoch(from: Reader): string {
   return seenText
 }
 
-function readGroup(from: Reader): DependencyGroup {
-  const stamped = readVarint(from)
-  return { asOf: stamped === 0 ? readFloat64(from) : stamped - 1, names: readNames(from) }
+function readGroup(from: Reader, sent: number | undefined): DependencyGroup {
+  const number = readVarint(from)
+  return { asOf: number === 0 ? readFloat64(from) : asOfFrom(from, number, sent), names: readNames(from) }
 }
 
 /** Lists of names that were read, by their bytes: the same ones come again and again, and equal lists are one list. */
@@ -141,7 +149,7 @@ function skipText(from: Reader): void {
 }
 
 function readText(from: Reader, length: number): string {
-  if (from.failed || length > from.end - from.at) {
+  if (from.failed || length < 0 || length > from.end - from.at) {
     from.failed = true
     return ''
   }

@@ -4,7 +4,7 @@ import { json } from '../../../proxies/json.js'
 import { msgpack } from '../../../proxies/msgpack.js'
 import { v8 } from '../../../proxies/v8.js'
 import { CODEC_JSON, CODEC_MSGPACK, CODEC_MSGPACK_SHARED, CODEC_V8 } from '../../../src/wire/codec.js'
-import { benchOf, ENCODINGS, forged, learnShapes, payloadOf } from './chains.js'
+import { benchOf, codecOf, ENCODINGS, forged, learnShapes, payloadOf } from './chains.js'
 
 const text = (json: string) => forged(CODEC_JSON, Buffer.from(json))
 const packed = (...parts: readonly (number | string | Uint8Array)[]) =>
@@ -60,7 +60,7 @@ describe.each(Object.entries(ENCODINGS))('%s: accidents are misses', (_, make) =
   })
   it('replayed under every other codec', () => {
     const payload = payloadOf(stored)
-    const own = stored[1] as number
+    const own = codecOf(stored) as number
     for (let codec = 0; codec < 256; codec++) {
       if (codec === own) continue
       const read = bench.read(forged(codec, payload))
@@ -317,7 +317,7 @@ describe("msgpack({ profile: 'records' }): a shared table", () => {
     const value = { id: 1, name: 'x' }
     await learnShapes(bench, value)
     const shared = Buffer.from(bench.put(value))
-    expect(shared[1]).toBe(CODEC_MSGPACK_SHARED)
+    expect(codecOf(shared)).toBe(CODEC_MSGPACK_SHARED)
     const table = payloadOf(shared).subarray(0, 8)
     const evil = Buffer.concat([
       table,

@@ -6,7 +6,7 @@ import type { Backend } from '../../../src/backend/backend.js'
 import type { Bytes, CachedValue, Metadata } from '../../../src/backend/cached-value.js'
 import { defineBackend } from '../../../src/backend/define-backend.js'
 import type { BackendProxy } from '../../../src/chain/proxy.js'
-import { frame } from '../../../src/wire/frame.js'
+import { type Entry, frame, readFrame } from '../../../src/wire/frame.js'
 import { undecodableTotal } from '../../support/undecodable.js'
 import { turn } from '../../support/waiting.js'
 
@@ -87,10 +87,15 @@ export function forged(codec: number, payload: Uint8Array, key = 'key'): Bytes {
   return frame(codec, METADATA, payload, key)
 }
 
-/** The payload inside a frame that has no more metadata than METADATA. */
-export function payloadOf(stored: Uint8Array): Buffer {
-  const whole = Buffer.from(stored)
-  return whole.subarray(frame(0, METADATA, new Uint8Array(), '').length - 4, whole.length - 4)
+/** The payload inside a frame. */
+export function payloadOf(stored: Uint8Array, key = 'key'): Buffer {
+  const { bytes, start, end } = readFrame(stored, key) as Entry
+  return bytes.subarray(start, end)
+}
+
+/** The id of the codec that wrote a frame. */
+export function codecOf(stored: Uint8Array | undefined, key = 'key'): number | undefined {
+  return stored && readFrame(stored, key)?.codec
 }
 
 /** Writes a payload until its shapes stand in the table, and lets the work in the background end. */

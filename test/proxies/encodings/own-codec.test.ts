@@ -4,7 +4,7 @@ import { memory } from '../../../backends/memory/index.js'
 import type { CachedValue } from '../../../src/backend/cached-value.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { defineCodec } from '../../../src/wire/codec.js'
-import { benchOf, ENCODINGS, forged, METADATA, payloadOf } from './chains.js'
+import { benchOf, codecOf, ENCODINGS, forged, METADATA, payloadOf } from './chains.js'
 import { decodePhoto, encodePhoto, type Photo } from './schema-codec.js'
 
 const ID = 130
@@ -30,7 +30,7 @@ describe('a codec of your own', () => {
         },
       ),
     )
-    expect(bench.put(photo)[1]).toBe(ID)
+    expect(codecOf(bench.put(photo))).toBe(ID)
   })
   it('is read by a separate registration of the same name', () => {
     expect(benchOf(photos()).read(benchOf(photos()).put(photo))).toMatchObject({ payload: photo })

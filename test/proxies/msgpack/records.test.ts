@@ -10,7 +10,7 @@ import { intercept } from '../../../src/chain/intercept.js'
 import { wrap } from '../../../src/chain/wrap.js'
 import { CODEC_MSGPACK, CODEC_MSGPACK_SHARED } from '../../../src/wire/codec.js'
 import { later } from '../../support/stage.js'
-import { METADATA, quiet, type Shelf, shelf } from '../encodings/chains.js'
+import { codecOf, METADATA, quiet, type Shelf, shelf } from '../encodings/chains.js'
 
 const user = (id: number) => ({ id, name: `user ${id}`, address: { street: 'Main', zip: '123' } })
 const records = () => msgpack({ profile: 'records' })
@@ -40,17 +40,17 @@ async function learned(on: Shelf): Promise<Process> {
   return one
 }
 
-const codecOf = (on: Shelf, key: string) => on.held.get(key)?.[1]
+const codecIn = (on: Shelf, key: string) => codecOf(on.held.get(key), key)
 
 describe("msgpack({ profile: 'records' })", () => {
   it('writes entries that read themselves until the table is stored, then short ones', async () => {
     const on = shelf()
     const one = process(on.backend)
     await one.write('a', user(1))
-    expect(codecOf(on, 'a')).toBe(CODEC_MSGPACK)
+    expect(codecIn(on, 'a')).toBe(CODEC_MSGPACK)
     await one.write('b', user(2))
     await one.write('c', user(3))
-    expect(codecOf(on, 'c')).toBe(CODEC_MSGPACK_SHARED)
+    expect(codecIn(on, 'c')).toBe(CODEC_MSGPACK_SHARED)
     expect((on.held.get('c') as Bytes).length).toBeLessThan((on.held.get('a') as Bytes).length * 0.8)
     for (const [key, id] of [
       ['a', 1],
@@ -70,7 +70,7 @@ describe("msgpack({ profile: 'records' })", () => {
     const one = process(below(on.backend))
     for (let i = 0; i < 3; i++) await one.write('a', user(i))
     expect([...on.held.keys()].sort()).toEqual(['app:a', `app:${SHAPES_KEY}`])
-    expect(codecOf(on, 'app:a')).toBe(CODEC_MSGPACK_SHARED)
+    expect(codecOf(on.held.get('app:a'), 'a')).toBe(CODEC_MSGPACK_SHARED)
     expect(await process(below(on.backend)).read('a')).toEqual(user(2))
   })
   it('loads the table once for many entries read at once', async () => {
@@ -144,7 +144,7 @@ describe('a table that is lost', () => {
     on.held.delete(SHAPES_KEY)
     const other = process(on.backend)
     for (let i = 0; i < 3; i++) await other.write('b', { ...user(i), more: 1 })
-    expect(codecOf(on, 'b')).toBe(CODEC_MSGPACK_SHARED)
+    expect(codecIn(on, 'b')).toBe(CODEC_MSGPACK_SHARED)
     // An unknown table makes the first one look, and take part.
     expect(await one.read('b')).toEqual({ ...user(2), more: 1 })
     for (let i = 0; i < 3; i++) {
@@ -179,7 +179,7 @@ describe('a table that is lost', () => {
       on.held.set(SHAPES_KEY, junk)
       const one = await learned(on)
       await one.write('a', user(1))
-      expect(codecOf(on, 'a')).toBe(CODEC_MSGPACK_SHARED)
+      expect(codecIn(on, 'a')).toBe(CODEC_MSGPACK_SHARED)
       expect(await process(on.backend).read('a')).toEqual(user(1))
     }
   })
@@ -199,7 +199,7 @@ describe('a store that fails', () => {
     for (let i = 0; i < 5; i++) await one.write('a', user(i))
     diagnostics('failure').unsubscribe(listen)
     expect(await one.read('a')).toEqual(user(4))
-    expect(codecOf(on, 'a')).toBe(CODEC_MSGPACK)
+    expect(codecIn(on, 'a')).toBe(CODEC_MSGPACK)
     expect(failures).toContainEqual(expect.objectContaining({ where: 'shapes', key: SHAPES_KEY }))
   })
   it('is a miss for values that need the table', async () => {
