@@ -1,6 +1,6 @@
 /**
  * LMDB beside bare lmdb and beside other caches in files. The caches in files come
- * from bench/peers (`npm install --prefix bench/peers`), or from the folder that BENCH_PEERS names; without them that part
+ * from bench/peers (`npm ci --prefix bench/peers`), or from the folder that BENCH_PEERS names; without them that part
  * is left out.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -167,7 +167,7 @@ console.log(
 saveJson({ hits, writes, manyWrites })
 
 const others = await caches()
-if (others.length === 0) console.log('\nNo other caches in files: npm install --prefix bench/peers')
+if (others.length === 0) console.log('\nNo other caches in files: npm ci --prefix bench/peers')
 else {
   const own: Contender = {
     name: 'corral over lmdb()',

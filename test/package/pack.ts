@@ -107,16 +107,21 @@ export async function packUnbuilt(): Promise<string[]> {
 export const peers = (): string[] => Object.keys(manifest().peerDependencies)
 
 function refuseStaleBuild(): void {
+  const newer = staleSource()
+  if (newer !== undefined)
+    throw new Error(
+      `Expected dist/ to be built from the sources as they are, but ${newer} is newer: npm run build`,
+    )
+}
+
+/** A source that is newer than the build. */
+export function staleSource(): string | undefined {
   const built = existsSync(join(root, 'dist/index.js')) ? statSync(join(root, 'dist/index.js')).mtimeMs : 0
-  const newer = ['src', 'backends', 'proxies']
+  return ['src', 'backends', 'proxies']
     .flatMap((folder) =>
       readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((file) =>
         join(folder, file),
       ),
     )
     .find((file) => file.endsWith('.ts') && statSync(join(root, file)).mtimeMs > built)
-  if (newer !== undefined)
-    throw new Error(
-      `Expected dist/ to be built from the sources as they are, but ${newer} is newer: npm run build`,
-    )
 }
