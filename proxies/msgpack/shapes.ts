@@ -63,100 +63,126 @@ function grow(id: string, shape: Shape): string {
  * @param now - epoch ms, injectable for tests
  */
 export function shapeStore(next: Backend<Bytes>, now: () => number = coarseClock.now): ShapeStore {
-  const { known, remember, adopt } = knownTables()
-  const unknown = new Map<string, number>()
-  const sightings = new Map<string, number>()
-  const proposals = new Map<string, Shape>()
-  let current = EMPTY
-  let verifiedAt = 0
-  let committing: Promise<void> | undefined
-  let loading: Promise<void> | undefined
+  return new StoredShapes(next, now)
+}
 
-  const commit = async () => {
-    const { token } = await next.acquire(SHAPES_KEY, LEASE_MS)
+class StoredShapes implements ShapeStore {
+  readonly #next: Backend<Bytes>
+  readonly #now: () => number
+  readonly #tables = knownTables()
+  /** Ids that the chain did not know, until when this is believed. */
+  readonly #unknown = new Map<string, number>()
+  /** How often a shape was seen, by its text. */
+  readonly #sightings = new Map<string, number>()
+  /** Shapes that were seen twice, and wait for the next commit. */
+  readonly #proposals = new Map<string, Shape>()
+  /** Was stored when it became the current one. */
+  #current = EMPTY
+  #verifiedAt = 0
+  /** At most one commit, and at most one load, is under way. */
+  #committing: Promise<void> | undefined
+  #loading: Promise<void> | undefined
+
+  constructor(next: Backend<Bytes>, now: () => number) {
+    this.#next = next
+    this.#now = now
+  }
+
+  current(): ShapeTable {
+    if (this.#current !== EMPTY) this.#verify()
+    return this.#current
+  }
+
+  find(id: string): MaybePromise<ShapeTable | undefined> {
+    return this.#tables.known.get(id) ?? this.#load(id)
+  }
+
+  propose(shape: Shape): void {
+    if (this.#current.shapes.length >= MAX_SHAPES || !isShape(shape)) return
+    const text = JSON.stringify(shape)
+    const times = (this.#sightings.get(text) ?? 0) + 1
+    if (this.#sightings.size > MAX_REMEMBERED) this.#sightings.clear()
+    this.#sightings.set(text, times)
+    // Once may be a dictionary with keys of its own; the table is for shapes that come again.
+    if (times < 2) return
+    this.#proposals.set(text, [...shape])
+    this.#commitSoon()
+  }
+
+  async settled(): Promise<void> {
+    while (this.#committing !== undefined || this.#loading !== undefined)
+      await (this.#committing ?? this.#loading)
+  }
+
+  #verify(): void {
+    if (this.#now() - this.#verifiedAt < VERIFY_MS) return
+    this.#verifiedAt = this.#now()
+    void inBackground(async () => {
+      const stored = this.#tables.adopt(await this.#next.get(SHAPES_KEY))
+      if (stored.id !== this.#current.id) this.#commitSoon()
+    })
+  }
+
+  #commitSoon(): void {
+    if (this.#committing !== undefined) return
+    // Meanwhile values are written without the table. No caller waits for this, and a failure costs bytes only.
+    this.#committing = inBackground(() => this.#commit()).finally(() => {
+      this.#committing = undefined
+    })
+  }
+
+  async #commit(): Promise<void> {
+    const { token } = await this.#next.acquire(SHAPES_KEY, LEASE_MS)
     // Another process stores a table now. This process loads it when needed, and proposes missing shapes again.
     if (token === undefined) return
     let done = false
     try {
-      const base = adopt(await next.get(SHAPES_KEY))
-      const shapes = union(base.shapes, [...current.shapes, ...proposals.values()])
+      const base = this.#tables.adopt(await this.#next.get(SHAPES_KEY))
+      const shapes = union(base.shapes, [...this.#current.shapes, ...this.#proposals.values()])
       if (shapes.length > base.shapes.length) {
-        done = (await next.set(SHAPES_KEY, writeShapes(shapes, now()), { token })) === 'stored'
+        const written = writeShapes(shapes, this.#now())
+        done = (await this.#next.set(SHAPES_KEY, written, { token })) === 'stored'
         if (!done) return
       }
-      current = remember(shapes)
-      verifiedAt = now()
-      proposals.clear()
-      if (sightings.size > MAX_REMEMBERED) sightings.clear()
+      this.#current = this.#tables.remember(shapes)
+      this.#verifiedAt = this.#now()
+      this.#proposals.clear()
+      if (this.#sightings.size > MAX_REMEMBERED) this.#sightings.clear()
     } finally {
-      if (!done) await next.release(SHAPES_KEY, token)
+      if (!done) await this.#next.release(SHAPES_KEY, token)
     }
-  }
-  const commitSoon = () => {
-    if (committing !== undefined) return
-    // Meanwhile values are written without the table. No caller waits for this, and a failure costs bytes only.
-    committing = inBackground(commit).finally(() => {
-      committing = undefined
-    })
-  }
-  const verify = () => {
-    if (now() - verifiedAt < VERIFY_MS) return
-    verifiedAt = now()
-    void inBackground(async () => {
-      if (adopt(await next.get(SHAPES_KEY)).id !== current.id) commitSoon()
-    })
   }
 
-  const load = (id: string): MaybePromise<ShapeTable | undefined> => {
-    const until = unknown.get(id)
-    if (until !== undefined && now() < until) return undefined
-    const concluded = (): ShapeTable | undefined => {
-      const found = known.get(id)
-      if (found !== undefined) return found
-      if (unknown.size >= MAX_REMEMBERED) unknown.clear()
-      unknown.set(id, now() + UNKNOWN_MS)
-      // The table of this process, or of the others, is gone: agree on one again.
-      if (current !== EMPTY) commitSoon()
-      return undefined
-    }
-    const arrived = (stored: Bytes | undefined) => {
-      const table = adopt(stored)
-      // If the stored table has all shapes of this process, using it keeps processes on one table.
-      if (current === EMPTY || known.get(current.id) === table) current = table
-    }
-    if (loading === undefined) {
+  #load(id: string): MaybePromise<ShapeTable | undefined> {
+    const until = this.#unknown.get(id)
+    if (until !== undefined && this.#now() < until) return undefined
+    if (this.#loading === undefined) {
       const got = orElse(
-        () => andThen(next.get(SHAPES_KEY), arrived),
+        () => andThen(this.#next.get(SHAPES_KEY), (stored) => this.#arrived(stored)),
         () => undefined,
       )
-      if (!(got instanceof Promise)) return concluded()
-      loading = got.finally(() => {
-        loading = undefined
+      if (!(got instanceof Promise)) return this.#concluded(id)
+      this.#loading = got.finally(() => {
+        this.#loading = undefined
       })
     }
-    return loading.then(concluded)
+    return this.#loading.then(() => this.#concluded(id))
   }
 
-  return {
-    current() {
-      if (current !== EMPTY) verify()
-      return current
-    },
-    find: (id) => known.get(id) ?? load(id),
-    propose(shape) {
-      if (current.shapes.length >= MAX_SHAPES || !isShape(shape)) return
-      const text = JSON.stringify(shape)
-      const times = (sightings.get(text) ?? 0) + 1
-      if (sightings.size > MAX_REMEMBERED) sightings.clear()
-      sightings.set(text, times)
-      // Once may be a dictionary with keys of its own; the table is for shapes that come again.
-      if (times < 2) return
-      proposals.set(text, [...shape])
-      commitSoon()
-    },
-    async settled() {
-      while (committing !== undefined || loading !== undefined) await (committing ?? loading)
-    },
+  #arrived(stored: Bytes | undefined): void {
+    const table = this.#tables.adopt(stored)
+    // If the stored table has all shapes of this process, using it keeps processes on one table.
+    if (this.#current === EMPTY || this.#tables.known.get(this.#current.id) === table) this.#current = table
+  }
+
+  #concluded(id: string): ShapeTable | undefined {
+    const found = this.#tables.known.get(id)
+    if (found !== undefined) return found
+    if (this.#unknown.size >= MAX_REMEMBERED) this.#unknown.clear()
+    this.#unknown.set(id, this.#now() + UNKNOWN_MS)
+    // The table of this process, or of the others, is gone: agree on one again.
+    if (this.#current !== EMPTY) this.#commitSoon()
+    return undefined
   }
 }
 
