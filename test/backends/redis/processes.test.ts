@@ -62,6 +62,27 @@ describe.skipIf(inject('servers').redis === null)('several processes and one col
     60_000,
   )
 
+  it.each(Object.entries({ 'a standalone Redis': standalone, 'a Cluster': cluster }))(
+    'do not wait for each other until the deadline when their creators ask for each other: %s',
+    async (_, start) => {
+      const at = await start()
+      try {
+        const [one, other] = (await hire(2)) as [Worker, Worker]
+        const [a, b] = [freshKey(), freshKey()]
+        // A caller that waited until the deadline would reject with ERR_WAIT_TIMEOUT.
+        const values = await Promise.all([
+          one.do({ task: 'crossed', where: at.where, mine: a, theirs: b, wait: 20_000 }),
+          other.do({ task: 'crossed', where: at.where, mine: b, theirs: a, wait: 20_000 }),
+        ])
+        expect(values[0].startsWith(`${a} of ${b}`)).toBe(true)
+        expect(values[1].startsWith(`${b} of ${a}`)).toBe(true)
+      } finally {
+        await at.stop()
+      }
+    },
+    60_000,
+  )
+
   it.each(['SIGKILL', 'SIGSTOP'] as const)(
     'go on when the process of the creator gets a %s, once its lease has expired',
     async (signal) => {

@@ -5,7 +5,7 @@ import { type RedisBackendOptions, redis } from '../../../backends/redis/index.j
 import { json } from '../../../proxies/json.js'
 import { makeRegion, type Region, wrap } from '../../../src/index.js'
 import { carryOutOrders } from '../../support/orders.js'
-import { sharedNow, sleep } from '../../support/waiting.js'
+import { sharedNow, sleep, until } from '../../support/waiting.js'
 
 export interface StampedeOrder {
   readonly task: 'stampede'
@@ -39,10 +39,38 @@ export interface ByHandOrder {
   readonly work: number
 }
 
-export type Order = StampedeOrder | ByHandOrder
+/** A creator that asks for the key of another process, whose creator asks for this one. */
+export interface CrossedOrder {
+  readonly task: 'crossed'
+  readonly where: RedisBackendOptions
+  readonly mine: string
+  readonly theirs: string
+  /** ms */
+  readonly wait: number
+}
+
+export type Order = StampedeOrder | ByHandOrder | CrossedOrder
 export interface Answers {
+  readonly crossed: string
   readonly stampede: Stampede
   readonly byHand: Pick<Stampede, 'made' | 'first'>
+}
+
+async function crossed({ where, mine, theirs, wait }: CrossedOrder): Promise<string> {
+  const backend = wrap(redis({ timeout: '20s', ...where }), json())
+  const region = makeRegion<string>({ name: 'crossed', lease: { ms: 2_000, wait }, backend })
+  try {
+    return await region.getOrCreate(mine, async () => {
+      await until(() => region.keyIsLocked(theirs))
+      const other = await region.getOrCreate(theirs, async () => {
+        const own = await region.getOrCreate(mine, () => mine)
+        return `${theirs} of ${own}`
+      })
+      return `${mine} of ${other}`
+    })
+  } finally {
+    await region.close()
+  }
 }
 
 const regions = new Map<string, Region<string>>()
@@ -117,4 +145,7 @@ async function byHand({ url, key, makes, work }: ByHandOrder): Promise<Answers['
   return { made: undefined, first }
 }
 
-carryOutOrders<Order>((order) => (order.task === 'stampede' ? stampede(order) : byHand(order)))
+carryOutOrders<Order>((order) => {
+  if (order.task === 'crossed') return crossed(order)
+  return order.task === 'stampede' ? stampede(order) : byHand(order)
+})
