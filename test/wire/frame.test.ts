@@ -158,6 +158,9 @@ describe('the snapshot of a region', () => {
     expect(through(snapshotOf(5, 'region:users'), 'users:2')).toBe(one)
     expect(through(snapshotOf(6, 'region:users'), 'users:2')).toEqual(snapshotOf(6, 'region:users'))
     expect(through(snapshotOf(6, 'region:users'), 'users:2')?.groups[0]?.names).toBe(one?.groups[0]?.names)
+    const others = [snapshotOf(6, 'region:users', 'abcdefgh'), snapshotOf(6, 'region:lists', 'abcdefgh')]
+    for (const other of others)
+      expect(through(other, `${other.groups[0]?.names[0]?.slice(7)}:1`)).toEqual(other)
   })
 })
 
