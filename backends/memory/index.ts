@@ -136,7 +136,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     deleteMulti: (keys) => keys.forEach(remove),
     acquire(key, ms, options) {
       const acquired = leases.acquire(key, ms, options)
-      return acquired.token === undefined ? acquired : { ...acquired, found: get(key) }
+      return acquired.token === undefined ? acquired : { token: acquired.token, found: get(key) }
     },
     renew: leases.renew,
     release: leases.release,

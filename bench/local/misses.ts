@@ -135,7 +135,7 @@ async function main(script: string): Promise<void> {
     ['warm', 1, 0.4],
     ['first of a process', 4, 2],
   ] as const) {
-    const ms = spread(callers[when]['corral'] ?? []).median
+    const ms = spread(callers[when].corral ?? []).median
     console.log(
       budget(
         `${CALLERS} callers, ${when}`,

@@ -60,13 +60,14 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
   const readAfterGrant = (
     key: string,
     question: LedgerQuestion | undefined,
-    granted: Partial<Granted<T>>,
-  ) => {
+    granted: Partial<Granted<T>> & Pick<Granted, 'token'>,
+  ): MaybePromise<Granted<T>> => {
     const found = 'found' in granted ? granted.found : get(key)
     const asOf = granted.asOf ?? (question && ledger?.open(question.clock).now(question.names))
+    const { token, stamps } = granted
     return isPromise(found) || isPromise(asOf)
-      ? Promise.all([found, asOf]).then(([value, time]) => ({ ...granted, found: value, asOf: time }))
-      : { ...granted, found, asOf }
+      ? Promise.all([found, asOf]).then(([value, time]) => ({ token, found: value, asOf: time, stamps }))
+      : { token, found, asOf, stamps }
   }
   return {
     ...store,
@@ -94,10 +95,10 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
         const { token } = acquired
         return token === undefined
           ? acquired
-          : (orGiveBack(
+          : orGiveBack(
               () => readAfterGrant(key, options?.question, acquired),
               () => store.release(key, token),
-            ) as MaybePromise<Granted<T>>)
+            )
       }),
     ping: () => (spec.ping === undefined ? andThen(get(PROBE), () => undefined) : spec.ping()),
     close: () => spec.close?.(),

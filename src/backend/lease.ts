@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout } from '../base/timers.js'
@@ -60,7 +59,10 @@ export function mapAcquired<T, R>(
   ofGranted: (granted: Granted<T>) => MaybePromise<R | undefined>,
   ofSettled: (value: T) => MaybePromise<R | undefined>,
 ): MaybePromise<Acquired<R>> {
-  if (acquired.token !== undefined) return andThen(ofGranted(acquired), (found) => ({ ...acquired, found }))
+  if (acquired.token !== undefined) {
+    const { token, asOf, stamps } = acquired
+    return andThen(ofGranted(acquired), (found) => ({ token, found, asOf, stamps }))
+  }
   const settled = acquired.settled.then((value) => (value === undefined ? undefined : ofSettled(value)))
   return { ...acquired, settled }
 }
@@ -130,6 +132,9 @@ interface Lease {
   renewed?: boolean
 }
 
+/** The leases that this process granted so far: no two have the same number. */
+let granted = 0
+
 /**
  * Keeps leases in this process. A waiter is woken at once; a timer exists only while a caller waits.
  * @param clock - by default a clock that never steps: a lease neither ends early nor late when the time of day is corrected
@@ -169,7 +174,8 @@ export function localLeases(clock: Clock = performance): LocalLeases {
         if (!steal) return { remaining: holder.expiresAt - clock.now(), settled: settled(key, holder) }
         drop(key, holder)
       }
-      const token = randomUUID()
+      // Compared among the leases of this process alone.
+      const token = String(++granted)
       leases.set(key, { token, expiresAt: clock.now() + ms })
       return { token }
     },

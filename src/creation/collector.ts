@@ -27,62 +27,90 @@ export interface DependencyCollector {
 /** A dependency that keeps its value from being stored: no invalidation would ever reach it. */
 export const UNCACHEABLE = 'uncacheable:'
 
+const UNDESCRIBED = 'it is a list by a condition that nobody describes'
+
 /** A collector as of the moment before the creator ran. */
 export function collectDependencies(asOf: LedgerTime, own: readonly string[]): DependencyCollector {
-  const names = new Set(own)
-  const versions = new Set<string>()
-  // The smallest `asOf` per name decides; equal moments share a group.
-  const handed = new Map<number, Set<string>>()
-  let tainted: string | undefined
-  const undescribed = 'it is a list by a condition that nobody describes'
-  let until = Number.POSITIVE_INFINITY
-  return {
-    add(more) {
-      for (const name of more)
-        if (name === UNCACHEABLE) tainted ??= undescribed
-        else if (isVersion(name)) versions.add(name)
-        else names.add(name)
-    },
-    limitLifetime(at) {
-      until = Math.min(until, at)
-    },
-    expiresAt: () => until,
-    inherit({ epoch, groups, versions: seen }, explicit, inside) {
-      if (epoch !== asOf.epoch) {
-        if (explicit)
-          tainted ??=
-            'it was made from an entry of another ledger, or of a ledger whose clock was lost meanwhile'
-        return
-      }
-      for (const group of groups) {
-        const a = inside ? Math.min(group.asOf, asOf.at) : group.asOf
-        let set = handed.get(a)
-        if (set === undefined) handed.set(a, (set = new Set()))
-        for (const name of group.names) set.add(name)
-      }
-      if (seen !== undefined) for (const version of seen) versions.add(version)
-    },
-    forbidStoring(reason) {
-      tainted ??= reason
-    },
-    snapshot(more = []) {
-      if (tainted !== undefined) return { unstorable: tainted }
-      const groups: DependencyGroup[] = []
-      const earlier = new Set<string>()
-      const at = new Map(handed)
-      const own = [...more]
-      const seen = new Set([...versions, ...own.filter(isVersion)])
-      const plain = own.filter((name) => !isVersion(name))
-      const declared = new Set([...(at.get(asOf.at) ?? []), ...names, ...plain])
-      if (declared.has(UNCACHEABLE)) return { unstorable: undescribed }
-      at.set(asOf.at, declared)
-      for (const [a, set] of [...at].sort(([one], [other]) => one - other)) {
-        const left = [...set].filter((name) => !earlier.has(name))
-        for (const name of left) earlier.add(name)
-        if (left.length > 0) groups.push({ asOf: a, names: left })
-      }
-      const { epoch } = asOf
-      return { snapshot: seen.size > 0 ? { epoch, groups, versions: [...seen] } : { epoch, groups } }
-    },
+  return new Collector(asOf, own)
+}
+
+/** A class with few fields: most creations depend on nothing but their region. */
+class Collector implements DependencyCollector {
+  readonly #asOf: LedgerTime
+  readonly #own: readonly string[]
+  #names: Set<string> | undefined
+  #versions: Set<string> | undefined
+  /** The smallest `asOf` per name decides; equal moments share a group. */
+  #handed: Map<number, Set<string>> | undefined
+  #tainted: string | undefined
+  #until = Number.POSITIVE_INFINITY
+
+  constructor(asOf: LedgerTime, own: readonly string[]) {
+    this.#asOf = asOf
+    this.#own = own
   }
+
+  add(more: readonly string[]): void {
+    for (const name of more)
+      if (name === UNCACHEABLE) this.#tainted ??= UNDESCRIBED
+      else if (isVersion(name)) (this.#versions ??= new Set()).add(name)
+      else (this.#names ??= new Set()).add(name)
+  }
+
+  limitLifetime(at: number): void {
+    this.#until = Math.min(this.#until, at)
+  }
+
+  expiresAt(): number {
+    return this.#until
+  }
+
+  inherit({ epoch, groups, versions }: DependencySnapshot, explicit: boolean, inside?: object): void {
+    if (epoch !== this.#asOf.epoch) {
+      if (explicit)
+        this.#tainted ??=
+          'it was made from an entry of another ledger, or of a ledger whose clock was lost meanwhile'
+      return
+    }
+    const handed = (this.#handed ??= new Map())
+    for (const group of groups) {
+      const a = inside ? Math.min(group.asOf, this.#asOf.at) : group.asOf
+      let set = handed.get(a)
+      if (set === undefined) handed.set(a, (set = new Set()))
+      for (const name of group.names) set.add(name)
+    }
+    for (const version of versions ?? []) (this.#versions ??= new Set()).add(version)
+  }
+
+  forbidStoring(reason: string): void {
+    this.#tainted ??= reason
+  }
+
+  snapshot(more?: Iterable<string>): ReturnType<DependencyCollector['snapshot']> {
+    if (this.#tainted !== undefined) return { unstorable: this.#tainted }
+    const { epoch, at } = this.#asOf
+    if (more === undefined && !this.#names && !this.#versions && !this.#handed)
+      return { snapshot: { epoch, groups: [{ asOf: at, names: this.#own }] } }
+    const own = [...(more ?? [])]
+    const seen = new Set([...(this.#versions ?? []), ...own.filter(isVersion)])
+    const plain = own.filter((name) => !isVersion(name))
+    const moments = new Map(this.#handed)
+    const declared = new Set([...(moments.get(at) ?? []), ...this.#own, ...(this.#names ?? []), ...plain])
+    if (declared.has(UNCACHEABLE)) return { unstorable: UNDESCRIBED }
+    moments.set(at, declared)
+    const groups = groupsOf(moments)
+    return { snapshot: seen.size > 0 ? { epoch, groups, versions: [...seen] } : { epoch, groups } }
+  }
+}
+
+/** The groups in the order of their moments. A name belongs to its earliest one. */
+function groupsOf(moments: ReadonlyMap<number, ReadonlySet<string>>): readonly DependencyGroup[] {
+  const groups: DependencyGroup[] = []
+  const earlier = new Set<string>()
+  for (const [asOf, names] of [...moments].sort(([one], [other]) => one - other)) {
+    const left = [...names].filter((name) => !earlier.has(name))
+    for (const name of left) earlier.add(name)
+    if (left.length > 0) groups.push({ asOf, names: left })
+  }
+  return groups
 }

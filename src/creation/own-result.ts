@@ -1,19 +1,12 @@
 import type { Creation } from './types.js'
 
-type Keep = (reason: string) => void
-
-const keeps = new WeakMap<Creation, Keep>()
-
-/** Lets `keepForCaller` reach the creator's region. */
-export function onKeepForCaller(creation: Creation, keep: Keep): Creation {
-  keeps.set(creation, keep)
-  return creation
-}
+/** The member of a creation that keeps its values for the caller that leads it. */
+export const KEEP: unique symbol = Symbol('keep')
 
 /**
  * Keeps the values of a creation for the caller that leads it: they are not stored, and callers that wait for the keys start
  * over with creators of their own.
  */
-export function keepForCaller(creation: Creation, reason: string): void {
-  keeps.get(creation)?.(reason)
+export function keepForCaller(creation: Creation & { [KEEP]?(reason: string): void }, reason: string): void {
+  creation[KEEP]?.(reason)
 }

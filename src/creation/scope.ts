@@ -9,17 +9,17 @@ export interface CreationNode {
   readonly keys: readonly string[]
   /** Without a lease, because waiting would have closed a cycle. */
   readonly alone: boolean
-  /** The current waits of code inside this creation; an entry per wait. */
-  readonly waits: Set<{ readonly on: CreationNode }>
+  /** The current waits of code inside this creation; an entry per wait. Absent before the first. */
+  waits: Set<{ readonly on: CreationNode }> | undefined
 }
 
 /** A creation in progress, as the code that runs inside it sees it. */
 export interface Scope extends ContextFrame<Scope> {
   readonly node: CreationNode
   /** Collects the dependencies of the creation; absent where no chain tracks them. */
-  readonly collector: DependencyCollector | undefined
+  collector: DependencyCollector | undefined
   /** Called when an untracked creation reads a value whose dependencies its readers would have needed. */
-  readonly markUntracked?: () => void
+  markUntracked: (() => void) | undefined
   /** The creation that requested the renewal around this scope. It waits for this one without reading its value. */
   readonly by?: Scope | undefined
 }
@@ -29,30 +29,23 @@ const scopes = asyncContext<Scope>('scopes')
 /** The innermost creation around the caller. */
 export const currentScope = scopes.current
 
-/** Runs all of a creation inside its scope, which is over when the creation has settled. */
-export const runInside = scopes.during
+/** A scope that its creation ends. */
+export type OpenScope = Scope & { over: boolean }
+
+/** Runs all of a creation inside its scope, which is over when the returned function is called. */
+export function beginScope<R>(scope: OpenScope, run: () => R): R {
+  scopes.begin()
+  return scopes.enter(scope, run)
+}
+
+/** Ends a scope that was begun. */
+export function endScope(scope: OpenScope): void {
+  scope.over = true
+  scopes.end()
+}
 
 /** Runs work outside of every creation. */
 export const leaveScopes = scopes.leave
-
-/** Runs a creator inside its scope, where `collector` collects the dependencies of its result. */
-export function runCollecting<R>(
-  scope: Scope,
-  collector: DependencyCollector | undefined,
-  markUntracked: () => void,
-  run: () => R,
-): R {
-  const inner: Scope = {
-    parent: scope,
-    node: scope.node,
-    collector,
-    markUntracked,
-    get over() {
-      return scope.over
-    },
-  }
-  return scopes.enter(inner, run)
-}
 
 /**
  * Adds a version to the dependencies of the creation around the caller.

@@ -1,28 +1,29 @@
 import { renewingCreation, waitingCreation } from './renewal.js'
-import { type CreationNode, currentScope, runInside } from './scope.js'
+import { type CreationNode, currentScope, type OpenScope } from './scope.js'
 
 /** A node for a creation that begins. */
 export function creationNode(owner: object, keys: readonly string[], alone = false): CreationNode {
-  return { owner, keys, alone, waits: new Set() }
+  return { owner, keys, alone, waits: undefined }
 }
 
-/** Runs a creator in a new scope. Several scopes may share a node, such as a batch whose rest is created key by key. */
-export function runInScope<R>(node: CreationNode, run: () => R | Promise<R>): Promise<R> {
-  const scope = {
+/** The scope of a creator. Several scopes may share a node, such as a batch whose rest is created key by key. */
+export function scopeOf(node: CreationNode): OpenScope {
+  return {
     parent: currentScope(),
     by: renewingCreation(),
     node,
     collector: undefined,
+    markUntracked: undefined,
     over: false,
   }
-  return runInside(scope, run)
 }
 
 /** Records that the creation that waits for the caller, if any, now waits for `on`. The returned function ends the wait. */
 export function addWait(on: CreationNode): (() => void) | undefined {
-  const waits = waitingCreation()?.node.waits
-  if (waits === undefined) return undefined
+  const node = waitingCreation()?.node
+  if (node === undefined) return undefined
   const edge = { on }
+  const waits = (node.waits ??= new Set())
   waits.add(edge)
   return () => waits.delete(edge)
 }
@@ -37,7 +38,7 @@ export function wouldDeadlock(target: CreationNode): boolean {
     if (work === asking) return true
     if (seen.has(work)) continue
     seen.add(work)
-    for (const { on } of work.waits) open.push(on)
+    for (const { on } of work.waits ?? []) open.push(on)
   }
   return false
 }

@@ -76,7 +76,12 @@ function trackingLayer(
     const { snapshot } = metadata
     if (snapshot === undefined) return options
     learn(key, snapshot, readsLater)
-    return lent ? options : { ...options, ifCurrent: conditionOf(opened, snapshot) }
+    if (lent) return options
+    const { ttl, token } = options
+    const ifCurrent = conditionOf(opened, snapshot)
+    // Not by a spread, which costs as much as the rest.
+    if (token === undefined) return ttl === undefined ? { ifCurrent } : { ttl, ifCurrent }
+    return ttl === undefined ? { token, ifCurrent } : { ttl, token, ifCurrent }
   }
 
   const layer: Overrides<CachedValue> = {
@@ -102,13 +107,13 @@ function trackingLayer(
           writes.map(([key, value, options]) => [key, value, conditional(key, value, options)] as const),
         ),
     }),
-    acquire(key, ms, { names, ...options } = {}) {
+    acquire(key, ms, { names, steal = false } = {}) {
       const asked = keys.expected(key)
       const question =
         names === undefined || lent
           ? undefined
           : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, asked) }
-      return andThen(next.acquire(key, ms, { ...options, question }), (acquired) =>
+      return andThen(next.acquire(key, ms, { steal, question }), (acquired) =>
         mapAcquired(
           acquired,
           ({ found, asOf: now, stamps }) =>

@@ -1,23 +1,34 @@
 import type { Granted } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { clearInterval, setInterval } from '../base/timers.js'
-import { runInScope } from '../creation/wait-graph.js'
+import { beginScope, type CreationNode, endScope } from '../creation/scope.js'
+import { scopeOf } from '../creation/wait-graph.js'
 import type { Flight } from './flight.js'
-import type { DogpileDriver, FillResult } from './types.js'
+import type { DogpileDriver } from './types.js'
 
 /** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
 export interface HeldLease<V> extends Pick<Granted, 'token' | 'asOf'> {
   readonly flight: Flight<V>
 }
 
+/** A creation under leases that have to be renewed while it runs. */
+interface Running<V> {
+  readonly leases: readonly HeldLease<V>[]
+  readonly driver: DogpileDriver<V>
+  /** The ticks of the timer that it has seen. */
+  ticks: number
+}
+
 /** Runs creators under leases: the one place where values are created and filled. */
 export class LeasedCreations<V> {
-  /** How many creations run. */
-  #running = 0
+  readonly #running = new Set<Running<V>>()
   /** The callers of `idle`. */
   #whenIdle: (() => void)[] = []
   readonly #renewEvery: number
+  /** One timer for all creations, which stops when it finds none: most are over before it fires. */
+  #timer: NodeJS.Timeout | undefined
 
   /** @param renewEvery - ms */
   constructor(renewEvery: number) {
@@ -28,8 +39,7 @@ export class LeasedCreations<V> {
   async createAndFill(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Promise<void> {
     const node = leases[0]?.flight.node
     if (node === undefined) return
-    const stop = keepAlive(leases, driver, this.#renewEvery)
-    this.#running++
+    const running = this.#begin(leases, driver)
     try {
       for (const { flight } of leases) {
         flight.creating = true
@@ -38,43 +48,83 @@ export class LeasedCreations<V> {
       }
       // Frozen: a driver hands the list to user code, and the results are matched with the order of the leases.
       const keys = Object.freeze(leases.map(({ flight }) => flight.key))
-      const signal = whenAllAbandoned(leases)
-      const values = await runInScope(node, () => driver.create(keys, signal, leases))
+      const values = await createInScope(driver, keys, leases, node)
       for (const { flight } of leases) flight.open = false
-      const fills = leases.map(({ flight, token }, i) => [flight.key, values[i] as V, token] as const)
-      const outcomes = (await driver.fill?.(fills)) ?? leases.map(() => 'stored' as const)
-      leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes[i] as FillResult))
+      const filled = driver.fill?.(leases.map(({ flight, token }, i) => [flight.key, values[i] as V, token]))
+      const outcomes = isPromise(filled) ? await filled : filled
+      leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes?.[i] ?? 'stored'))
     } catch (error) {
       for (const { flight } of leases) flight.close()
       await releaseLeases(leases, driver)
       for (const { flight } of leases) flight.fail(error)
     } finally {
-      stop()
-      if (--this.#running === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
+      this.#running.delete(running)
+      if (this.#running.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
     }
   }
 
   /** Resolves when no creation runs. */
   idle(): Promise<void> {
-    return this.#running === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))
+    return this.#running.size === 0
+      ? Promise.resolve()
+      : new Promise((resolve) => this.#whenIdle.push(resolve))
+  }
+
+  #begin(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Running<V> {
+    const running = { leases, driver, ticks: 0 }
+    this.#running.add(running)
+    if (driver.renew !== undefined)
+      this.#timer ??= setInterval(() => this.#renew(), this.#renewEvery / 2).unref()
+    return running
+  }
+
+  /** At every other tick of a creation, so that its leases are renewed for the first time before `renewEvery` is over. */
+  #renew(): void {
+    if (this.#running.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+    for (const running of this.#running) {
+      const { leases, driver } = running
+      if (++running.ticks % 2 === 0) void inBatches(leases, (lease) => renew(lease, driver))
+    }
   }
 }
 
-/** Keeps the leases of a creation alive until the returned function is called. */
-function keepAlive<V>(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>, every: number): () => void {
-  if (driver.renew === undefined) return () => {}
-  const renew = async ({ flight: { key }, token }: HeldLease<V>): Promise<void> => {
-    try {
-      if (await driver.renew?.(key, token)) return
-      const message = 'the lease was lost while the creator ran'
-      report('notice', () => ({ where: 'dogpile', key, message }))
-    } catch (error) {
-      report('failure', () => ({ where: 'renew', key, error }))
-    }
+/** Runs the creator in a scope that is over when it has settled. */
+async function createInScope<V>(
+  driver: DogpileDriver<V>,
+  keys: readonly string[],
+  leases: readonly HeldLease<V>[],
+  node: CreationNode,
+): Promise<readonly V[]> {
+  const scope = scopeOf(node)
+  try {
+    return await beginScope(scope, () => create(driver, keys, leases))
+  } finally {
+    endScope(scope)
   }
-  const timer = setInterval(() => void inBatches(leases, renew), every)
-  timer.unref()
-  return () => clearInterval(timer)
+}
+
+/** Calls the creator. Its signal is aborted when no caller waits for any of the keys. */
+function create<V>(
+  driver: DogpileDriver<V>,
+  keys: readonly string[],
+  leases: readonly HeldLease<V>[],
+): MaybePromise<readonly V[]> {
+  return driver.createLazily === undefined
+    ? driver.create(keys, whenAllAbandoned(leases), leases)
+    : driver.createLazily(keys, () => whenAllAbandoned(leases), leases)
+}
+
+async function renew<V>({ flight: { key }, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+  try {
+    if (await driver.renew?.(key, token)) return
+    const message = 'the lease was lost while the creator ran'
+    report('notice', () => ({ where: 'dogpile', key, message }))
+  } catch (error) {
+    report('failure', () => ({ where: 'renew', key, error }))
+  }
 }
 
 /** Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts. */

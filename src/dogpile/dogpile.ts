@@ -82,15 +82,33 @@ class SharedCreations<V> implements Dogpile<V> {
   ): Promise<V> {
     const limits = this.#limitsOf(options)
     const current = options.alone ? undefined : this.#flights.get(key)
-    // Most callers of a stampede join here, without the book-keeping of many keys.
-    if (options.seen?.[0]?.state === 'missing' && current?.open && !wouldDeadlock(current.node)) {
-      const { signal, accept, onStale, onJoin } = options
-      onJoin?.()
-      return join(current, limits, accept).then((result) =>
-        result ? result.value : this.#runOne(key, driver, { signal, accept, onStale }, limits),
-      )
-    }
-    return this.#runOne(key, driver, options, limits)
+    if (options.alone || options.seen?.[0]?.state !== 'missing')
+      return this.#runOne(key, driver, options, limits)
+    // Most misses are led or joined here, without the book-keeping of many keys.
+    if (current === undefined) return this.#leadOne(key, driver, options, limits)
+    if (!current.open || wouldDeadlock(current.node)) return this.#runOne(key, driver, options, limits)
+    const { signal, accept, onStale, onJoin } = options
+    onJoin?.()
+    return join(current, limits, accept).then((result) =>
+      result ? result.value : this.#runOne(key, driver, { signal, accept, onStale }, limits),
+    )
+  }
+
+  /** The key is missing, and no caller of this process works on it. */
+  #leadOne(
+    key: string,
+    driver: DogpileDriver<V> | (() => DogpileDriver<V>),
+    { signal, accept, onStale }: RunOptions<V>,
+    limits: Limits,
+  ): Promise<V> {
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    const built = typeof driver === 'function' ? driver() : driver
+    const flight = this.#startFlight(key, creationNode(this, [key]))
+    const ended = flight.wait(limits, true)
+    void this.#createLeasedOne({ flight }, built)
+    return ended.then((result) =>
+      result ? result.value : this.#runOne(key, built, { signal, accept, onStale }, limits),
+    )
   }
 
   async runMulti(
@@ -214,26 +232,30 @@ class SharedCreations<V> implements Dogpile<V> {
     }
   }
 
+  /** Asks for the lease of a missing key, and creates if it is granted and the key still missing. Never rejects. */
+  async #createLeasedOne(lead: Lead<V>, driver: DogpileDriver<V>): Promise<void> {
+    const free: HeldLease<V>[] = []
+    try {
+      // Callers of the same turn join before the creator runs.
+      const acquired = await this.#ask(lead.flight, driver)
+      const unused = this.#sort(lead, acquired, driver, free, free)
+      if (isPromise(unused)) await unused
+    } catch (error) {
+      return lead.flight.fail(error)
+    }
+    await this.#creations.createAndFill(free, driver)
+  }
+
   /** Asks for the leases of the keys, and creates in one creation what is granted and not fresh by then. Never rejects. */
   async #createLeased(leads: readonly Lead<V>[], driver: DogpileDriver<V>): Promise<void> {
     const runner = this.#runner
-    const answers = await settledInBatches(leads, ({ flight }) => this.#ask(flight, driver))
+    const answers = await settledInBatches(leads, async ({ flight }) => this.#ask(flight, driver))
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
-    for (const [i, { flight, ...old }] of leads.entries()) {
+    for (const [i, lead] of leads.entries()) {
       const answer = answers[i] as PromiseSettledResult<Acquired<Lookup<V>>>
-      if (answer.status === 'rejected') flight.fail(answer.reason)
-      else if (answer.value.token === undefined) {
-        if ('stale' in old) serveStaleUntil(flight, answer.value)
-        else void this.#awaitLease(flight, driver, answer.value)
-      } else {
-        const { token, asOf, found } = answer.value
-        const lease = { flight, token, asOf }
-        if (found?.state === 'fresh') await completeUnused(lease, driver, found.value, flight.readCount)
-        else if (found?.state === 'stale' && 'stale' in old && !old.patient && runner !== undefined)
-          renewals.push(lease)
-        else free.push(lease)
-      }
+      if (answer.status === 'rejected') lead.flight.fail(answer.reason)
+      else await this.#sort(lead, answer.value, driver, free, renewals)
     }
     if (renewals.length > 0 && runner !== undefined)
       renewInBackground(
@@ -244,17 +266,41 @@ class SharedCreations<V> implements Dogpile<V> {
     await this.#creations.createAndFill(free, driver)
   }
 
-  async #ask(flight: Flight<V>, driver: DogpileDriver<V>): Promise<Acquired<Lookup<V>>> {
-    if (this.#grantsLater) await undefined
-    flight.readCount++
-    const acquired = acquire(driver, flight.key)
-    this.#grantsLater = isPromise(acquired)
-    return acquired
+  /** A lease that was granted is for a creation now, or for a renewal in the background; a denied one is waited for. */
+  #sort(
+    { flight, ...old }: Lead<V>,
+    acquired: Acquired<Lookup<V>>,
+    driver: DogpileDriver<V>,
+    free: HeldLease<V>[],
+    renewals: HeldLease<V>[],
+  ): MaybePromise<void> {
+    if (acquired.token === undefined) {
+      if ('stale' in old) serveStaleUntil(flight, acquired)
+      else void this.#awaitLease(flight, driver, acquired)
+      return
+    }
+    const { token, asOf, found } = acquired
+    const lease = { flight, token, asOf }
+    if (found?.state === 'fresh') return completeUnused(lease, driver, found.value, flight.readCount)
+    const later = found?.state === 'stale' && 'stale' in old && !old.patient && this.#runner !== undefined
+    ;(later ? renewals : free).push(lease)
+  }
+
+  #ask(flight: Flight<V>, driver: DogpileDriver<V>): MaybePromise<Acquired<Lookup<V>>> {
+    const ask = () => {
+      flight.readCount++
+      const acquired = acquire(driver, flight.key)
+      this.#grantsLater = isPromise(acquired)
+      if (this.#grantsLater) flight.watch()
+      return acquired
+    }
+    return this.#grantsLater ? Promise.resolve().then(ask) : ask()
   }
 
   /** Waits for the lease of another process, reads again, and creates if the key is still missing. Never rejects. */
   async #awaitLease(flight: Flight<V>, driver: DogpileDriver<V>, denied: Denied<Lookup<V>>): Promise<void> {
     const { key } = flight
+    flight.watch()
     let acquired: Acquired<Lookup<V>> = denied
     try {
       // Nothing was read since that lease was asked for.
@@ -365,7 +411,9 @@ function acquire<V>(driver: DogpileDriver<V>, key: string): MaybePromise<Acquire
 /** Takes the lease of a flight's key from its holder, if it has one. */
 async function steal<V>(driver: DogpileDriver<V>, flight: Flight<V>): Promise<HeldLease<V>> {
   const { key } = flight
-  const acquired = (await driver.acquire?.(key, true)) ?? { token: '', found: undefined }
+  const asked = driver.acquire?.(key, true)
+  if (isPromise(asked)) flight.watch()
+  const acquired = (await asked) ?? { token: '', found: undefined }
   if (acquired.token !== undefined) return { flight, token: acquired.token, asOf: acquired.asOf }
   void ignoreRejection(acquired.settled)
   throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)

@@ -38,9 +38,12 @@ export class Flight<V> {
   creating = false
   /** How often it has read the store, or asked it for a lease. */
   readCount = 0
-  /** Every caller that still waits. */
-  readonly #waiters = new Set<Waiter<V>>()
-  readonly #abandoned = new AbortController()
+  /** The caller that leads, while it waits, and the others. Most flights have no others. */
+  #leader: Waiter<V> | undefined
+  #joined: Set<Waiter<V>> | undefined
+  /** Made when something reads the signal: nearly no creator does. */
+  #abandoned: AbortController | undefined
+  #reason: { readonly abort: unknown } | undefined
   /** One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers. */
   #timer: NodeJS.Timeout | undefined
   #armedFor = Number.POSITIVE_INFINITY
@@ -56,6 +59,10 @@ export class Flight<V> {
 
   /** Aborted when the last waiter gives up. */
   get abandoned(): AbortSignal {
+    if (this.#abandoned === undefined) {
+      this.#abandoned = new AbortController()
+      if (this.#reason !== undefined) this.#abandoned.abort(this.#reason.abort)
+    }
     return this.#abandoned.signal
   }
 
@@ -102,10 +109,10 @@ export class Flight<V> {
   wait(limits: Limits, leads: boolean): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount, leads })
-      const { deadline, signal } = limits
+      const { signal } = limits
       if (signal?.aborted) {
         reject(signal.reason)
-        if (this.#waiters.size === 0) this.#abandon(signal.reason)
+        if (this.#isForsaken()) this.#abandon(signal.reason)
         return
       }
       const waiter: Waiter<V> = {
@@ -118,16 +125,38 @@ export class Flight<V> {
         abort: signal && (() => this.#giveUp(waiter, signal.reason)),
       }
       if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
-      this.#waiters.add(waiter)
-      this.#arm(Math.min(deadline, this.creating ? deadline : limits.patience))
+      if (leads) this.#leader = waiter
+      else (this.#joined ??= new Set()).add(waiter)
+      // The deadline of a leader counts only while it waits for a store or another process: then `watch` sets the timer.
+      if (!leads) this.#arm(this.#endOf(limits))
     })
+  }
+
+  /** The store or another process takes its time: from now on the leader's deadline counts. */
+  watch(): void {
+    for (const { limits } of this.#waiters()) this.#arm(this.#endOf(limits))
+  }
+
+  /** Every caller that still waits. */
+  #waiters(): readonly Waiter<V>[] {
+    const joined = this.#joined === undefined ? [] : [...this.#joined]
+    return this.#leader === undefined ? joined : [this.#leader, ...joined]
+  }
+
+  #isForsaken(): boolean {
+    return this.#leader === undefined && !this.#joined?.size
+  }
+
+  #endOf({ deadline, patience }: Limits): number {
+    return Math.min(deadline, this.creating ? deadline : patience)
   }
 
   #giveUp(waiter: Waiter<V>, error: unknown): void {
     part(waiter)
-    this.#waiters.delete(waiter)
+    if (this.#leader === waiter) this.#leader = undefined
+    this.#joined?.delete(waiter)
     waiter.reject(error)
-    if (this.#waiters.size > 0) return
+    if (!this.#isForsaken()) return
     clearTimeout(this.#timer)
     this.#abandon(error)
   }
@@ -135,7 +164,8 @@ export class Flight<V> {
   #abandon(reason: unknown): void {
     // A caller that comes now must not join a creation that is being called off.
     this.open = false
-    this.#abandoned.abort(reason)
+    this.#reason ??= { abort: reason }
+    this.#abandoned?.abort(reason)
   }
 
   #arm(deadline: number): void {
@@ -151,12 +181,12 @@ export class Flight<V> {
     this.#armedFor = Number.POSITIVE_INFINITY
     const now = performance.now()
     let next = Number.POSITIVE_INFINITY
-    for (const waiter of [...this.#waiters]) {
+    for (const waiter of this.#waiters()) {
       const { deadline, patience, wait } = waiter.limits
       if (patience <= now && !this.creating) {
         waiter.resolve(undefined)
         this.#giveUp(waiter, late(this.key, wait))
-      } else if (deadline > now) next = Math.min(next, deadline, this.creating ? deadline : patience)
+      } else if (deadline > now) next = Math.min(next, this.#endOf(waiter.limits))
       else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.key, wait))
     }
     this.#arm(next)
@@ -165,12 +195,13 @@ export class Flight<V> {
   #end(settle: Settle<V>): void {
     if (this.#ended !== undefined) return
     this.#ended = settle
-    clearTimeout(this.#timer)
-    for (const waiter of this.#waiters) {
+    if (this.#timer !== undefined) clearTimeout(this.#timer)
+    for (const waiter of this.#waiters()) {
       part(waiter)
       settle(waiter)
     }
-    this.#waiters.clear()
+    this.#leader = undefined
+    this.#joined = undefined
   }
 }
 

@@ -48,6 +48,12 @@ export interface DogpileDriver<V> {
     signal: AbortSignal,
     leases?: readonly Pick<Granted, 'asOf'>[],
   ): MaybePromise<readonly V[]>
+  /** Takes the place of `create` for a driver that needs the signal only if its creator does. */
+  createLazily?(
+    keys: readonly string[],
+    signalOf: () => AbortSignal,
+    leases: readonly Pick<Granted, 'asOf'>[],
+  ): MaybePromise<readonly V[]>
   /** Asks for the lease of a key; never waits. Without leases there is only this process. */
   acquire?(key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>>
   /** Stores what was made, each under its token. The first thing it does must be to send it. */

@@ -7,6 +7,7 @@ import {
   expectBoolean,
   expectOneOf,
   expectThat,
+  optionError,
   rejectUnknownOptions,
 } from '../base/options.js'
 import { CREATE_OPTIONS } from '../creation/create-options.js'
@@ -34,17 +35,17 @@ export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>)
   return values.map((pair) => {
     expectThat(Array.isArray(pair) && pair.length === 2, pair, 'pairs of key and value to set')
     const [key, value] = pair
-    checkKey(key)
-    expectThat(
-      value !== NO_VALUE,
-      value,
-      `a value for ${formatValue(key)}`,
-      'To store no value, use delete().',
-    )
-    refuseReadOnce(value, key)
+    checkValue(key, value)
     // A new pair: the caller may use its own again.
     return [key, value]
   })
+}
+
+export function checkValue(key: string, value: unknown): void {
+  checkKey(key)
+  if (value === NO_VALUE)
+    throw optionError(value, `a value for ${formatValue(key)}`, 'To store no value, use delete().')
+  refuseReadOnce(value, key)
 }
 
 export function checkMode(mode: unknown): void {
@@ -55,10 +56,13 @@ export function checkMode(mode: unknown): void {
  * The options as they are at the call.
  * @throws CorralError `ERR_OPTION` for an argument that dogpile took by position, a misspelt name, or a value of the wrong kind.
  */
-export function checkCreateOptions<T>(options: CreateOptions<T> = {}): CreateOptions<never> {
+export function checkCreateOptions<T>(options?: CreateOptions<T>): CreateOptions<never> {
+  if (options === undefined) return NO_OPTIONS
   checkOptions(options, 'getOrCreate()', CREATE_OPTIONS)
   return { ...options }
 }
+
+const NO_OPTIONS: CreateOptions<never> = {}
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
 export function expectTracker(region: RegionState): Tracker {

@@ -1,7 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
-import { withTypedFailures } from '../backend/typed-failures.js'
+import { backendError, withTypedFailures } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock, stampsOf } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
@@ -15,7 +15,7 @@ import {
   rejectOptions,
 } from '../base/options.js'
 import { delay, timersAreReal } from '../base/timers.js'
-import { withKeys } from '../chain/map-keys.js'
+import { type KeyMangler, type KeyMap, keyLayerOf, manglerOf, withKeys } from '../chain/map-keys.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import { invalidationBy } from './region-invalidator.js'
@@ -63,7 +63,11 @@ export function configureRegion(
   const tracked =
     chain.tracker === undefined && chain.ledger !== undefined ? track(chain, chain.ledger) : chain
   const keyed = prefix === '' ? tracked : withKeys(tracked, prefix)
-  const backend = withTypedFailures(keyed)
+  const layer = keyLayerOf(keyed)
+  const raw = layer?.below ?? keyed
+  const stored = withTypedFailures(raw)
+  const keyOf = layer === undefined ? unchanged : typedMangler(chain.name, layer.map)
+  const backend = layer === undefined ? stored : withKeys(stored, keyOf)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const closing = new AbortController()
@@ -75,8 +79,11 @@ export function configureRegion(
   const state: RegionState = {
     name,
     own,
+    ownNames: Object.freeze([own]),
     backend,
-    chain: keyed,
+    keyOf,
+    stored,
+    chain: raw,
     tracker,
     calls: tracker?.calls?.(),
     invalidator:
@@ -99,6 +106,21 @@ export function configureRegion(
     release: () => (released ??= release(state, closing, leave)),
   }
   return state
+}
+
+const unchanged: KeyMangler = (key) => key
+
+/** A mangler of the application may fail like a backend. */
+function typedMangler(name: string, map: KeyMap): KeyMangler {
+  const mangle = manglerOf(map)
+  if (typeof map === 'string') return mangle
+  return (key) => {
+    try {
+      return mangle(key)
+    } catch (error) {
+      throw backendError(name, error)
+    }
+  }
 }
 
 function expectChain(given: unknown, named: boolean): Backend<CachedValue> {

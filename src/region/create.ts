@@ -1,11 +1,11 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { milliseconds } from '../base/duration.js'
-import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
-import type { Lookup, Renewed } from '../dogpile/types.js'
+import type { Lookup, Renewed, RunOptions } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
@@ -14,6 +14,7 @@ import { driverOf } from './driver.js'
 import {
   countRead,
   isFreshHit,
+  MISSING,
   matchesSession,
   readOne,
   recordRead,
@@ -56,53 +57,61 @@ function getOrCreate<T>(
     checkKey(key)
     checkCreator(given)
     const limit = limitOf(create?.expirationTime)
-    const found = readOne(region, key)
+    const stored = region.keyOf(key)
+    const found = readOne(region, stored)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
-    const options = checkCreateOptions(create)
-    const creator: MultiCreator<T> =
-      args === undefined ? single(given as Creator<T>) : (given as CreatorOfCall<T>)([key], args)
-    return Promise.resolve(createUnlessFresh(region, key, creator, options, limit, found))
+    const plan =
+      args === undefined
+        ? planOf(given as Creator<T>, checkCreateOptions(create), true)
+        : planOf((given as CreatorOfCall<T>)([key], args), create as CreateOptions<never>)
+    return Promise.resolve(createUnlessFresh(region, key, stored, plan, found))
   } catch (error) {
     return Promise.reject(error)
   }
 }
 
-/** Stands apart from `getOrCreate`: a hit must not pay for the closures of a miss. */
+/** The slow half of getOrCreate, apart from it because a hit must not pay for its closures. */
 function createUnlessFresh<T>(
   region: RegionState,
   key: string,
-  creator: MultiCreator<T>,
-  options: CreateOptions<never>,
-  limit: number | undefined,
+  stored: string,
+  plan: CreationPlan,
   found: MaybePromise<CachedValue | undefined>,
 ): MaybePromise<T> {
-  return whenRead(region, found, (entry) =>
-    andThen(toLookup(region, key, entry, limit), (lookup) =>
-      lookup.state === 'fresh'
-        ? serveHit<T>(region, key, lookup.value.entry, limit)
-        : createOne<T>(region, key, creator, options, limit, lookup),
-    ),
-  )
+  const { expiration } = plan
+  const serveOrCreate = (lookup: Lookup<Created>): MaybePromise<T> =>
+    lookup.state === 'fresh'
+      ? serveHit<T>(region, key, lookup.value.entry, expiration)
+      : createOne<T>(region, key, stored, plan, lookup)
+  if (found === undefined) return serveOrCreate(MISSING)
+  return whenRead(region, found, (entry) => andThen(toLookup(region, key, entry, expiration), serveOrCreate))
 }
 
-/** The slow half of getOrCreate. Of a thousand callers one needs the driver, so the others do not build it. */
+/** Of a thousand callers one needs the driver, so the others do not build it. */
 function createOne<T>(
   region: RegionState,
   key: string,
-  creator: MultiCreator<T>,
-  options: CreateOptions<never>,
-  expiration: number | undefined,
+  stored: string,
+  plan: CreationPlan,
   found: Lookup<Created>,
 ): Promise<T> {
   countRead(region, key, freshnessIn(found))
   const inside = currentTransaction()
-  const run = { ...readOptions(region, options, inside), seen: [found] }
+  const { calling } = region
+  calling.begin()
   return region.dogpile
-    .run(key, () => driverOf(region, planOf(creator, options)), run)
-    .then((created) => {
-      recordRead(region, key, created.entry, expiration, undefined, inside)
-      return sharedPayload<T>(region, created)
-    })
+    .run(key, () => driverOf(region, plan, key, stored), readOptions(region, plan, inside, [found]))
+    .then(
+      (created) => {
+        calling.end()
+        recordRead(region, key, created.entry, plan.expiration, undefined, inside)
+        return sharedPayload<T>(region, created)
+      },
+      (error) => {
+        calling.end()
+        throw error
+      },
+    )
 }
 
 async function getOrCreateMulti<T>(
@@ -122,7 +131,7 @@ async function getOrCreateMulti<T>(
   unique.forEach((key, i) => {
     countRead(region, key, freshnessIn(seen[i] as Lookup<Created>))
   })
-  const run = { ...readOptions(region, options, inside), seen }
+  const run = readOptions(region, plan, inside, seen)
   const created = await region.dogpile.runMulti(unique, driver, run)
   for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
   return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
@@ -144,7 +153,7 @@ async function refreshMulti<T>(
   const plan = planOf(creator, options)
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
-  const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(options))
+  const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
   for (const [key, { value, filled }] of renewed) {
     if (filled !== 'stored') await region.backend.delete(key)
     recordRead(region, key, value.entry, plan.expiration, false, inside)
@@ -161,7 +170,7 @@ async function renew<T>(
 ): Promise<boolean> {
   checkKey(key)
   const plan = planOf(creator, options)
-  const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(options))
+  const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
   // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
   if (filled === 'withheld') await region.backend.delete(key)
   return filled === 'stored' || filled === 'withheld'
@@ -169,26 +178,25 @@ async function renew<T>(
 
 function planOf(
   create: CreationPlan['create'],
-  { expirationTime, shouldCache }: CreateOptions<never>,
+  { expirationTime, shouldCache, wait, signal }: CreateOptions<never>,
+  isSingle = false,
 ): CreationPlan {
-  return { create, expiration: limitOf(expirationTime), shouldCache }
+  const waits = wait === undefined ? undefined : milliseconds(wait, 'wait')
+  return { create, isSingle, expiration: limitOf(expirationTime), shouldCache, wait: waits, signal }
 }
 
-function runOptions({ wait, signal }: CreateOptions<never>) {
-  return { wait: wait === undefined ? undefined : milliseconds(wait, 'wait'), signal }
+function runOptions({ wait, signal }: CreationPlan): RunOptions<Created> {
+  return { wait, signal }
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
-function readOptions(region: RegionState, options: CreateOptions<never>, inside: Transaction | undefined) {
+function readOptions(
+  region: RegionState,
+  { wait, signal }: CreationPlan,
+  inside: Transaction | undefined,
+  seen: readonly Lookup<Created>[],
+): RunOptions<Created> {
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
-  return { ...runOptions(options), accept: matchesSession, alone: !!inside, onStale, onJoin }
-}
-
-/** A creator of one value as the creator of a list of one. */
-function single<T>(creator: Creator<T>): MultiCreator<T> {
-  return (_, creation) => {
-    const value: unknown = creator(creation)
-    return (isPromise(value) ? Promise.resolve(value).then((later) => [later]) : [value]) as MaybePromise<T[]>
-  }
+  return { wait, signal, accept: matchesSession, alone: !!inside, onStale, onJoin, seen }
 }

@@ -1,95 +1,163 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
-import { mapAcquired } from '../backend/lease.js'
+import { type Acquired, type Granted, mapAcquired } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import type { DogpileDriver, FillResult } from '../dogpile/types.js'
+import type { DogpileDriver, FillResult, Lookup } from '../dogpile/types.js'
 import { longestFresh, physicalLifetime } from '../freshness/freshness.js'
 import { runCreator } from './run-creator.js'
-import { toLookup } from './serve.js'
+import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
-import { writeAll } from './write.js'
+import { writeStored } from './write.js'
 
 const REASONS = {
   lost: 'its lease was revoked, was stolen or has expired',
   refused: 'something that it was made from was invalidated',
 } as const
 
+type Leases = readonly Pick<Granted, 'asOf'>[]
 type Fill = readonly [key: string, created: Created, token: string]
 
-/** The dogpile's driver over a region's backend. */
-export function driverOf(region: RegionState, plan: CreationPlan): DogpileDriver<Created> {
-  const { backend, tracker, leaseMs } = region
-  const { expiration } = plan
-  const lookup = (key: string, entry: CachedValue | undefined) => toLookup(region, key, entry, expiration)
-  return {
-    read(keys) {
-      const [key, ...more] = keys
-      if (key !== undefined && more.length === 0)
-        return andThen(backend.get(key), (entry) => andThen(lookup(key, entry), (found) => [found]))
-      return andThen(backend.getMulti(keys), (entries) =>
-        all(entries.map((entry, i) => lookup(keys[i] as string, entry))),
+/**
+ * The dogpile's driver over a region's backend.
+ * @param key - the one key of a creation, with the key under which the store knows it: it is mapped once for all steps
+ */
+export function driverOf(
+  region: RegionState,
+  plan: CreationPlan,
+  key?: string,
+  stored?: string,
+): DogpileDriver<Created> {
+  return new RegionDriver(region, plan, key, stored)
+}
+
+/** A class, because most misses need one driver each. */
+class RegionDriver implements DogpileDriver<Created> {
+  readonly #region: RegionState
+  readonly #plan: CreationPlan
+  readonly #key: string | undefined
+  readonly #stored: string | undefined
+
+  constructor(region: RegionState, plan: CreationPlan, key: string | undefined, stored: string | undefined) {
+    this.#region = region
+    this.#plan = plan
+    this.#key = key
+    this.#stored = stored
+  }
+
+  #keyOf(key: string): string {
+    return key === this.#key && this.#stored !== undefined ? this.#stored : this.#region.keyOf(key)
+  }
+
+  #lookup(key: string, entry: CachedValue | undefined): MaybePromise<Lookup<Created>> {
+    return entry === undefined ? MISSING : toLookup(this.#region, key, entry, this.#plan.expiration)
+  }
+
+  read(keys: readonly string[]): MaybePromise<readonly Lookup<Created>[]> {
+    const { stored } = this.#region
+    const [key, ...more] = keys
+    if (key !== undefined && more.length === 0)
+      return andThen(stored.get(this.#keyOf(key)), (entry) =>
+        andThen(this.#lookup(key, entry), (found) => [found]),
       )
-    },
-    acquire: (key, steal) =>
-      andThen(backend.acquire(key, leaseMs, { steal, names: tracker && [region.own] }), (acquired) =>
-        mapAcquired(
-          acquired,
-          ({ found }) => lookup(key, found),
-          (entry) => lookup(key, entry),
-        ),
+    return andThen(stored.getMulti(keys.map((one) => this.#keyOf(one))), (entries) =>
+      all(entries.map((entry, i) => this.#lookup(keys[i] as string, entry))),
+    )
+  }
+
+  acquire(key: string, steal: boolean): MaybePromise<Acquired<Lookup<Created>>> {
+    const { stored, leaseMs, tracker, ownNames } = this.#region
+    const names = tracker && ownNames
+    return andThen(stored.acquire(this.#keyOf(key), leaseMs, { steal, names }), (acquired) =>
+      mapAcquired(
+        acquired,
+        ({ found }) => this.#lookup(key, found),
+        (entry) => this.#lookup(key, entry),
       ),
-    renew: (key, token) => backend.renew(key, token, leaseMs),
-    release: (key, token) => backend.release(key, token),
-    create: (keys, signal, leases) => runCreator(region, plan, keys, signal, leases),
-    fill: (fills) => fill(region, plan, fills),
+    )
+  }
+
+  renew(key: string, token: string): MaybePromise<boolean> {
+    return this.#region.stored.renew(this.#keyOf(key), token, this.#region.leaseMs)
+  }
+
+  release(key: string, token: string): MaybePromise<boolean> {
+    return this.#region.stored.release(this.#keyOf(key), token)
+  }
+
+  create(keys: readonly string[], signal: AbortSignal, leases?: Leases): MaybePromise<Created[]> {
+    return runCreator(this.#region, this.#plan, keys, () => signal, leases)
+  }
+
+  createLazily(
+    keys: readonly string[],
+    signalOf: () => AbortSignal,
+    leases: Leases,
+  ): MaybePromise<Created[]> {
+    return runCreator(this.#region, this.#plan, keys, signalOf, leases)
+  }
+
+  /** Stores the values that may be stored, and releases the leases of the others. */
+  fill(fills: readonly Fill[]): MaybePromise<readonly FillResult[]> {
+    const region = this.#region
+    const writes: Write<CachedValue>[] = []
+    const withheld = fills.map((one) => {
+      const reason = reasonAgainst(this.#plan, one)
+      if (reason === undefined) {
+        writes.push(this.#writeOf(one))
+        return undefined
+      }
+      // NO_VALUE says that there is nothing to store, so nothing was kept out.
+      if (one[1].entry.payload !== NO_VALUE) reportUnstored(region, one[0], reason)
+      return ignoreRejection(withhold(region, this.#keyOf(one[0]), one))
+    })
+    return andThen(writeStored(region, writes), (outcomes) => {
+      let next = 0
+      return all(
+        fills.map(
+          (one, i): MaybePromise<FillResult> =>
+            withheld[i] ?? outcomeOf(region, one, outcomes[next++] as Outcome),
+        ),
+      )
+    })
+  }
+
+  #writeOf([key, { entry }, token]: Fill): Write<CachedValue> {
+    const fresh = longestFresh(entry.metadata, this.#plan.expiration, this.#region.expiration)
+    const { ttl } = physicalLifetime(fresh)
+    return [this.#keyOf(key), entry, ttl === undefined ? { token } : { ttl, token }]
   }
 }
 
-/** Stores the values that may be stored, and releases the leases of the others. */
-function fill(
-  region: RegionState,
-  { expiration, shouldCache }: CreationPlan,
-  fills: readonly Fill[],
-): MaybePromise<readonly FillResult[]> {
-  const { name, invalidator } = region
-  const unstored = (key: string, reason: string) => report('unstored', () => ({ region: name, key, reason }))
-  const writes: Write<CachedValue>[] = []
-  const withheld = fills.map((one) => {
-    const [key, { entry, withheld: own }, token] = one
-    const wanted =
-      own !== undefined ||
-      shouldCache === undefined ||
-      expectSync('`shouldCache`', shouldCache(entry.payload as never, key))
-    const reason = wanted ? own : 'shouldCache said no'
-    if (reason !== undefined) {
-      // NO_VALUE says that there is nothing to store, so nothing was kept out.
-      if (entry.payload !== NO_VALUE) unstored(key, reason)
-      return ignoreRejection(withhold(region, one))
-    }
-    const fresh = longestFresh(entry.metadata, expiration, region.expiration)
-    writes.push([key, entry, { ...physicalLifetime(fresh), token }])
-    return undefined
-  })
-  return andThen(writeAll(region, writes), (outcomes) => {
-    const left = outcomes.values()
-    return all(
-      fills.map(([key, { entry }], i): MaybePromise<FillResult> => {
-        const outcome = withheld[i] ?? (left.next().value as Outcome)
-        if (outcome === 'lost' || outcome === 'refused') unstored(key, REASONS[outcome])
-        return outcome === 'stored' && invalidator !== undefined
-          ? stillStands(region, key, entry.metadata)
-          : outcome
-      }),
-    )
-  })
+/** Why a value is not to be stored. */
+function reasonAgainst({ shouldCache }: CreationPlan, [key, created]: Fill): string | undefined {
+  const { entry, withheld } = created
+  if (withheld !== undefined || shouldCache === undefined) return withheld
+  const wanted = expectSync('`shouldCache`', shouldCache(entry.payload as never, key))
+  return wanted ? undefined : 'shouldCache said no'
+}
+
+function reportUnstored({ name }: RegionState, key: string, reason: string): void {
+  report('unstored', () => ({ region: name, key, reason }))
+}
+
+function outcomeOf(region: RegionState, [key, { entry }]: Fill, outcome: Outcome): MaybePromise<FillResult> {
+  const { invalidator } = region
+  if (outcome === 'lost' || outcome === 'refused') reportUnstored(region, key, REASONS[outcome])
+  return outcome === 'stored' && invalidator !== undefined
+    ? stillStands(region, key, entry.metadata)
+    : outcome
 }
 
 /** A value that is not stored may be shared only if nothing invalidated it during its creation. */
-async function withhold(region: RegionState, [key, { entry, isOwn }, token]: Fill): Promise<FillResult> {
+async function withhold(
+  region: RegionState,
+  stored: string,
+  [key, { entry, isOwn }, token]: Fill,
+): Promise<FillResult> {
   try {
-    const released = await region.backend.release(key, token)
+    const released = await region.stored.release(stored, token)
     if (isOwn) return 'own'
     if (!released) return 'lost'
     // Without a snapshot an invalidation may have gone unseen: only callers that asked before the creation may have it.

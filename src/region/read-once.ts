@@ -13,35 +13,44 @@ const PARTS = 100
  */
 export function refuseReadOnce(value: unknown, key: string): void {
   if (typeof value !== 'object' || value === null) return
-  let found = readOnceKind(value)
-  let part = ''
-  for (const [name, one] of found === undefined ? someParts(value) : []) {
-    found = readOnceKind(one)
-    part = ` in \`${name}\``
-    if (found !== undefined) break
-  }
-  if (found === undefined) return
+  const whole = readOnceKind(value)
+  const found = whole === undefined ? partThat(value, (part) => readOnceKind(part) !== undefined) : undefined
+  if (whole === undefined && found === undefined) return
   // All of the promises are refused, so no rejection of theirs has a handler.
-  for (const [, one] of [['', value], ...partsOf(value)]) if (types.isPromise(one)) void ignoreRejection(one)
-  const [kind, remedy] = found
+  const handle = (one: unknown) => void (types.isPromise(one) && ignoreRejection(one))
+  handle(value)
+  partThat(value, handle, Number.POSITIVE_INFINITY)
+  const [kind, remedy] = (whole ?? readOnceKind(found?.part)) as Kind
+  const part = found === undefined ? '' : ` in \`${found.name}\``
   throw new CorralError(
     'ERR_UNENCODABLE',
     `Expected a value for '${key}' that every caller can read, got ${kind}${part}. ${remedy}`,
   )
 }
 
-function* someParts(value: object): Iterable<readonly [name: unknown, part: unknown]> {
-  let left = PARTS
-  for (const part of partsOf(value))
-    if (left-- > 0) yield part
-    else return
-}
-
-/** The parts of a list, a map, a set or a plain object. Of an instance of a class a look could start work, such as a query. */
-function* partsOf(value: object): Iterable<readonly [name: unknown, part: unknown]> {
-  if (types.isMap(value) || types.isSet(value)) yield* value.entries()
-  else if (Array.isArray(value)) yield* value.entries()
-  else if (isPlain(value)) for (const name in value) yield [name, (value as Record<string, unknown>)[name]]
+/**
+ * The first part of a list, a map, a set or a plain object that fits. Of an instance of a class a look could start work, such
+ * as a query. No generator: every stored value comes here.
+ */
+function partThat(
+  value: object,
+  fits: (part: unknown) => unknown,
+  most = PARTS,
+): { readonly name: unknown; readonly part: unknown } | undefined {
+  let left = most
+  if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) {
+    for (const [name, part] of value.entries()) {
+      if (left-- <= 0) return undefined
+      if (fits(part)) return { name, part }
+    }
+  } else if (isPlain(value)) {
+    for (const name in value) {
+      if (left-- <= 0) return undefined
+      const part = (value as Record<string, unknown>)[name]
+      if (fits(part)) return { name, part }
+    }
+  }
+  return undefined
 }
 
 function isPlain(value: object): boolean {

@@ -42,7 +42,7 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
     const region = use()
     checkKey(key)
     const { limit, staleToo } = readLimits(read)
-    const found = readOne(region, key)
+    const found = readOne(region, region.keyOf(key))
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
     return Promise.resolve(whenRead(region, found, (entry) => serve<V>(region, key, entry, limit, staleToo)))
   } catch (error) {
@@ -53,7 +53,7 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
 function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoValue {
   checkKey(key)
   const { limit, staleToo } = readLimits(read)
-  const found = readOne(region, key)
+  const found = readOne(region, region.keyOf(key))
   if (isFreshHit(region, found, limit)) return serveHit<V>(region, key, found, limit)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)

@@ -1,14 +1,14 @@
 import { type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
 import type { Granted } from '../backend/lease.js'
-import { report } from '../base/diagnostics.js'
+import { diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
 import { beginTracked } from '../creation/outside.js'
-import { onKeepForCaller } from '../creation/own-result.js'
-import { currentScope, runCollecting } from '../creation/scope.js'
-import type { Creation } from '../creation/types.js'
+import { KEEP } from '../creation/own-result.js'
+import { currentScope } from '../creation/scope.js'
+import type { Creation, Creator, MultiCreator } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
@@ -21,7 +21,8 @@ interface CreationRecord {
   readonly startedAt: number
   readonly collector: DependencyCollector | undefined
   /** Names that the creator declared for single keys. */
-  readonly namesOfKeys: Map<string, readonly string[]>
+  namesOfKeys: Map<string, readonly string[]> | undefined
+  known?: ReadonlySet<string>
   /** The own lifetime of all keys, in ms, and those of single keys. */
   expiresIn: number | undefined
   expiresInOf: Map<string, number> | undefined
@@ -35,15 +36,16 @@ export async function runCreator(
   region: RegionState,
   plan: CreationPlan,
   keys: readonly string[],
-  signal: AbortSignal,
+  signalOf: () => AbortSignal,
   leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<Created[]> {
-  const { precise, tracker, counters } = region
-  const asOf = earliestOf(leases) ?? (await tracker?.asOf([region.own]))
+  const { precise, tracker, counters, ownNames } = region
+  let asOf = earliestOf(leases)
+  if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
   const record: CreationRecord = {
     startedAt: region.stamp(precise.now()),
-    collector: asOf && collectDependencies(asOf, [region.own]),
-    namesOfKeys: new Map(),
+    collector: asOf && collectDependencies(asOf, ownNames),
+    namesOfKeys: undefined,
     expiresInOf: undefined,
     expiresIn: undefined,
     untracked: false,
@@ -53,7 +55,9 @@ export async function runCreator(
   const began = performance.now()
   let failure: { readonly error: unknown } | undefined
   try {
-    const values = await callCreator(region, plan, keys, creationOf(region, keys, signal, record), record)
+    const creation = new RunningCreation(region, keys, signalOf, record)
+    const created = await callCreator(region, plan, keys, creation, record)
+    const values = plan.isSingle ? [single(created, keys)] : expectList(created, keys)
     return entriesOf(region, plan, keys, values, record)
   } catch (error) {
     failure = { error }
@@ -64,16 +68,19 @@ export async function runCreator(
     counters.creations++
     counters.creationMilliseconds += milliseconds
     if (failure !== undefined) counters.failedCreations++
-    report('create', () => ({
-      region: region.name,
-      ...(counters.namespace !== undefined && { namespace: counters.namespace }),
-      keys,
-      milliseconds,
-      outcome: failure === undefined ? 'made' : 'failed',
-      ...failure,
-    }))
+    if (creates.hasSubscribers)
+      creates.publish({
+        region: region.name,
+        ...(counters.namespace !== undefined && { namespace: counters.namespace }),
+        keys,
+        milliseconds,
+        outcome: failure === undefined ? 'made' : 'failed',
+        ...failure,
+      })
   }
 }
+
+const creates = diagnostics('create')
 
 /** The earliest time that came with the leases: the creator reads nothing that is older. */
 function earliestOf(leases: readonly Pick<Granted, 'asOf'>[]): LedgerTime | undefined {
@@ -85,55 +92,90 @@ function earliestOf(leases: readonly Pick<Granted, 'asOf'>[]): LedgerTime | unde
   return earliest
 }
 
-/** The object that the creator receives. */
-function creationOf(
-  { tracker }: RegionState,
-  keys: readonly string[],
-  signal: AbortSignal,
-  record: CreationRecord,
-): Creation {
-  let known: ReadonlySet<string> | undefined
-  const expectKey = (key: string): string => {
-    if ((known ??= new Set(keys)).has(key)) return key
+/**
+ * The object that the creator receives. Its functions and its signal are made when the creator reads them, and work without
+ * the object.
+ */
+class RunningCreation implements Creation {
+  readonly key: string
+  readonly keys: readonly string[]
+  readonly startedAt: number
+  readonly #region: RegionState
+  readonly #signalOf: () => AbortSignal
+  readonly #record: CreationRecord
+
+  constructor(
+    region: RegionState,
+    keys: readonly string[],
+    signalOf: () => AbortSignal,
+    record: CreationRecord,
+  ) {
+    this.key = keys[0] as string
+    this.keys = keys
+    this.startedAt = record.startedAt
+    this.#region = region
+    this.#signalOf = signalOf
+    this.#record = record
+  }
+
+  get signal(): AbortSignal {
+    return this.#signalOf()
+  }
+
+  get expireIn(): Creation['expireIn'] {
+    return (duration, key) => {
+      const record = this.#record
+      const ms = milliseconds(duration, 'expireIn')
+      if (key === undefined) record.expiresIn = ms
+      else (record.expiresInOf ??= new Map()).set(this.#expectKey(key), ms)
+    }
+  }
+
+  get dependsOn(): Creation['dependsOn'] {
+    return (key, names) => {
+      const list = listNames(names, false)
+      refuseVersions(list)
+      if (this.#region.tracker?.tracksDependencies !== true) throw notTracked(key)
+      this.#expectKey(key)
+      const named = (this.#record.namesOfKeys ??= new Map())
+      named.set(key, [...(named.get(key) ?? []), ...list])
+    }
+  }
+
+  [KEEP](reason: string): void {
+    this.#record.own = reason
+  }
+
+  #expectKey(key: string): string {
+    if ((this.#record.known ??= new Set(this.keys)).has(key)) return key
     throw new CorralError(
       'ERR_KEY',
       `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
     )
   }
-  const creation: Creation = {
-    key: keys[0] as string,
-    keys,
-    startedAt: record.startedAt,
-    signal,
-    expireIn(duration, key) {
-      const ms = milliseconds(duration, 'expireIn')
-      if (key === undefined) record.expiresIn = ms
-      else (record.expiresInOf ??= new Map()).set(expectKey(key), ms)
-    },
-    dependsOn(key, names) {
-      const list = listNames(names, false)
-      refuseVersions(list)
-      if (tracker?.tracksDependencies !== true) throw notTracked(key)
-      expectKey(key)
-      record.namesOfKeys.set(key, [...(record.namesOfKeys.get(key) ?? []), ...list])
-    },
-  }
-  return onKeepForCaller(creation, (reason) => (record.own = reason))
 }
 
-async function callCreator(
+function callCreator(
   { tracker }: RegionState,
-  plan: CreationPlan,
+  { create, isSingle }: CreationPlan,
   keys: readonly string[],
   creation: Creation,
   record: CreationRecord,
-): Promise<readonly unknown[]> {
+): unknown {
   const scope = currentScope()
-  const collector = tracker?.tracksDependencies === true ? record.collector : undefined
-  const run = () => plan.create(keys, creation)
-  const values = await (scope === undefined
-    ? run()
-    : runCollecting(scope, collector, () => (record.untracked = true), run))
+  if (scope !== undefined) {
+    if (tracker?.tracksDependencies === true) scope.collector = record.collector
+    scope.markUntracked = () => (record.untracked = true)
+  }
+  return isSingle ? (create as Creator<unknown>)(creation) : (create as MultiCreator<unknown>)(keys, creation)
+}
+
+function single(value: unknown, keys: readonly string[]): unknown {
+  refuseReadOnce(value, keys[0] as string)
+  return value
+}
+
+function expectList(values: unknown, keys: readonly string[]): readonly unknown[] {
   if (Array.isArray(values) && values.length === keys.length) {
     for (const [i, key] of keys.entries()) {
       if (!(i in values))
@@ -183,7 +225,7 @@ function entriesOf(
     if (kept !== undefined)
       return { entry: { payload, metadata: metadataFor(undefined) }, withheld: kept, isOwn: true }
     const key = keys[i] as string
-    const own = namesOfKeys.get(key)
+    const own = namesOfKeys?.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
     const metadata = metadataFor(expiresInOf?.get(key) ?? lifetime, collected?.snapshot)
     const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable

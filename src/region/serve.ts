@@ -13,10 +13,11 @@ import type { Created, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
 type ReadResult = (typeof RESULTS)[Freshness]
-const MISSING = { state: 'missing' } as const
+/** No entry, in the dogpile's terms. */
+export const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
-/** Reads one entry of the chain, with its failures typed; those of a promise by `whenRead`. */
+/** Reads one entry by its key in the chain, with failures typed; those of a promise by `whenRead`. */
 export function readOne({ chain }: RegionState, key: string): MaybePromise<CachedValue | undefined> {
   try {
     return chain.get(key)

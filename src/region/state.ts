@@ -5,7 +5,7 @@ import type { Clock } from '../base/clock.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
-import type { Creation } from '../creation/types.js'
+import type { Creator, MultiCreator } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
 import type { RegionInvalidator } from './region-invalidator.js'
@@ -21,9 +21,14 @@ export interface Created {
 
 /** A validated order to create. */
 export interface CreationPlan {
-  readonly create: (keys: readonly string[], creation: Creation) => MaybePromise<readonly unknown[]>
+  readonly create: MultiCreator<unknown> | Creator<unknown>
+  /** `create` returns the value of the one key, instead of a list of values. */
+  readonly isSingle: boolean
   readonly expiration: number | undefined
   readonly shouldCache: ((value: never, key: string) => boolean) | undefined
+  /** ms. */
+  readonly wait: number | undefined
+  readonly signal: AbortSignal | undefined
 }
 
 /** Everything that the operations of a configured region need, validated. */
@@ -31,9 +36,15 @@ export interface RegionState {
   readonly name: string | undefined
   /** The name that invalidates everything in the region. */
   readonly own: string
+  /** `own` as a list: one for all entries that depend on nothing else. */
+  readonly ownNames: readonly string[]
   /** The chain with its failures typed. */
   readonly backend: Backend<CachedValue>
-  /** The chain itself: single reads type their failures themselves, which spares hits a layer. */
+  /** The key under which `stored` and `chain` know a key: operations of one key map it once. */
+  readonly keyOf: (key: string) => string
+  /** `backend` below the layers that only map keys. */
+  readonly stored: Backend<CachedValue>
+  /** The same, whose failures are not typed: single reads type them themselves, which spares hits a layer. */
   readonly chain: Backend<CachedValue>
   readonly tracker: Tracker | undefined
   /** The calls that cached functions made, if the chain tracks dependencies. */

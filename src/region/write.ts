@@ -5,7 +5,7 @@ import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
-import { checkPairs, dependenciesOf, limitOf } from './checks.js'
+import { checkPairs, checkValue, dependenciesOf, limitOf } from './checks.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { Region, SetOptions } from './types.js'
 
@@ -37,20 +37,61 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const createdAt = region.precise.now()
       const snapshot = asOf && {
         epoch: asOf.epoch,
-        groups: [{ asOf: asOf.at, names: [region.own, ...dependencies.filter((one) => !isVersion(one))] }],
+        groups: [{ asOf: asOf.at, names: namesWith(region, dependencies) }],
         ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
       }
       const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot, expiresIn)
       const life = physicalLifetime(expiresIn ?? region.expiration)
       const writes = drafts.map(
-        ([key, draft]) => [key, Object.assign(draft, { metadata }) as CachedValue, life] as const,
+        ([key, draft]) =>
+          [region.keyOf(key), Object.assign(draft, { metadata }) as CachedValue, life] as const,
       )
-      const outcomes = await writeAll(region, writes)
+      const outcomes = await writeStored(region, writes)
       region.dogpile.detach(values.map(([key]) => key))
       return outcomes
     })
 
-  return { set: async (key, value, set) => (await setMulti([[key, value]], set))[0] ?? 'lost', setMulti }
+  return {
+    set: (key, value, set) =>
+      operation((region) =>
+        set === undefined && region.tracker?.shared !== true
+          ? (setOne(region, key, value) ?? firstOf(setMulti([[key, value]])))
+          : firstOf(setMulti([[key, value]], set)),
+      ),
+    setMulti,
+  }
+}
+
+async function firstOf(outcomes: Promise<readonly Outcome[]>): Promise<Outcome> {
+  return (await outcomes)[0] ?? 'lost'
+}
+
+/** Writes one value that has no options. `undefined`: the ledger takes its time, so nothing is written yet. */
+function setOne(region: RegionState, key: string, payload: unknown): MaybePromise<Outcome> | undefined {
+  checkValue(key, payload)
+  const { tracker, ownNames } = region
+  const asOf = tracker?.asOf(ownNames)
+  if (isPromise(asOf)) {
+    void ignoreRejection(asOf)
+    return undefined
+  }
+  const createdAt = region.precise.now()
+  const snapshot = asOf && { epoch: asOf.epoch, groups: [{ asOf: asOf.at, names: ownNames }] }
+  const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot)
+  const written = region.stored.set(
+    region.keyOf(key),
+    { payload, metadata },
+    physicalLifetime(region.expiration),
+  )
+  return andThen(written, (outcome) => {
+    region.dogpile.detach([key])
+    return outcome
+  })
+}
+
+/** Entries without names of their own share one list. */
+function namesWith({ own, ownNames }: RegionState, dependencies: readonly string[]): readonly string[] {
+  return dependencies.length === 0 ? ownNames : [own, ...dependencies.filter((one) => !isVersion(one))]
 }
 
 /**
@@ -74,12 +115,13 @@ function draftOf(payload: unknown): Pick<CachedValue, 'payload'> & { metadata?: 
   return { payload }
 }
 
-export function writeAll(
-  { backend }: RegionState,
+/** Writes under keys as the store knows them. */
+export function writeStored(
+  { stored }: RegionState,
   writes: readonly Write<CachedValue>[],
 ): MaybePromise<readonly Outcome[]> {
   const [only] = writes
   return writes.length === 1 && only !== undefined
-    ? andThen(backend.set(...only), (outcome) => [outcome])
-    : backend.setMulti(writes)
+    ? andThen(stored.set(...only), (outcome) => [outcome])
+    : stored.setMulti(writes)
 }
