@@ -36,7 +36,7 @@ const CRC = 4
 const SMALLEST = 2 + 5 + 1 + CRC
 
 /** Times are told from the beginning of 2020, in five bytes: until 2054. */
-export const ORIGIN = 1_577_836_800_000
+const ORIGIN = 1_577_836_800_000
 const STARTED_LIMIT = 2 ** 40
 /** Until 2039 every epoch ms that a float64 can hold is a whole number of these. */
 const TICKS = 4096

@@ -15,7 +15,7 @@ export const EPOCH_BYTES = 6
 const LONGEST = 64
 
 /** Where the text of a region's name stands in a key. */
-export interface NameInKey {
+interface NameInKey {
   readonly start: number
   readonly length: number
 }
