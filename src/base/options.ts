@@ -98,8 +98,12 @@ export function expectOneOf<T extends string | boolean>(
   expectThat(choices.includes(value as T), value, `${subject} to be ${names.join(', ')} or ${last}`)
 }
 
+/** Options that hold a caller's own data, which may be `null`. */
+const OWN_DATA = ['before', 'info', 'meta']
+
 /**
- * Refuses an option that the library does not read: a misspelt name must not be silently ignored.
+ * Refuses an option that the library does not read: a misspelt name must not be silently ignored. `null` is refused as well,
+ * because it is neither a value nor the default.
  * @throws CorralError `ERR_OPTION` naming the unknown option and the known ones.
  */
 export function rejectUnknownOptions(options: object, known: readonly string[], where: string): void {
@@ -108,12 +112,15 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
     options,
     `the options of ${where} to be an object`,
   )
-  for (const name of Object.keys(options))
+  for (const [name, value] of Object.entries(options)) {
+    if (value === null && known.includes(name) && !OWN_DATA.includes(name))
+      throw optionError(value, `a value for \`${name}\` of ${where}`, 'Leave it out to get the default.')
     if (!known.includes(name))
       throw new CorralError(
         'ERR_OPTION',
         `Unknown option \`${name}\` of ${where}. ${didYouMean(name, known)}It takes: ${known.join(', ')}.`,
       )
+  }
 }
 
 /**

@@ -33,7 +33,8 @@ export function methodOf<I extends object, N extends keyof I>(
   instance: I,
   name: N,
 ): I[N] extends (...args: infer A) => Promise<infer T> ? CachedFunction<A, T> : never {
-  const bind = methods.get(instance[name] as object)
+  const method = (instance as I | null | undefined)?.[name]
+  const bind = method && methods.get(method as object)
   if (bind === undefined)
     rejectOptions(
       `Expected '${String(name)}' to be a method decorated with cacheOnArguments(). Decorate it, or call the function itself.`,

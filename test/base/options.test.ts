@@ -120,3 +120,17 @@ describe('a check of an option', () => {
       )
   })
 })
+
+describe('null', () => {
+  it('is no value of an option and not its default, except in data of the caller', () => {
+    const check = (options: object) =>
+      messageOf(() => rejectUnknownOptions(options, ['size', 'before', 'meta'], 'box()'))
+    expect(check({ size: null })).toBe(
+      'Expected a value for `size` of box(), got `null`. Leave it out to get the default.',
+    )
+    expect(check({ size: undefined, before: null, meta: null })).toBe('accepted')
+    expect(messageOf(() => checkOptions({ size: null }, 'box()', { size: () => {} }))).toMatch(
+      /a value for `size`/,
+    )
+  })
+})

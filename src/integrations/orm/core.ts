@@ -50,7 +50,7 @@ export interface EntityChange {
 }
 
 /** The name that values depend on which were made from entities of a type. A change of unknown entities invalidates it. */
-export const typeName = (type: string): string => dep.tag('entities', type)
+const typeName = (type: string): string => dep.tag('entities', type)
 
 /** The names of an entity that was read. */
 export function namesOfEntity(type: string, key: readonly IdPart[]): readonly string[] {
