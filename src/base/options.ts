@@ -98,8 +98,8 @@ export function expectOneOf<T extends string | boolean>(
   expectThat(choices.includes(value as T), value, `${subject} to be ${names.join(', ')} or ${last}`)
 }
 
-/** Options that hold a caller's own data, which may be `null`. */
-const OWN_DATA = ['before', 'info', 'meta']
+/** Options that hold a caller's own data, which may be `null`, and one whose `null` has an error of its own. */
+const OWN_DATA = ['before', 'info', 'meta', 'asOf']
 
 /**
  * Refuses an option that the library does not read: a misspelt name must not be silently ignored. `null` is refused as well,

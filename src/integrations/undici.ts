@@ -10,6 +10,7 @@ import { Writable } from 'node:stream'
 import { NO_VALUE } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
 import { checkOptions, expectInteger, expectMethods } from '../base/options.js'
+import { epochNow } from '../base/timers.js'
 import { dep } from '../dependencies/dep.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { Region } from '../region/types.js'
@@ -118,7 +119,7 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
     const asOf = await (moments.get(key) ?? momentOf(key))
     // Without the moment an invalidation since then would be unknown.
     if (asOf === undefined) return
-    const expirationTime = response.deleteAt - Date.now()
+    const expirationTime = response.deleteAt - epochNow()
     if (expirationTime <= 0) return
     const set = { dependencies: nameOf(key), asOf, expirationTime }
     const names = Object.keys(response.vary ?? {}).sort()
@@ -129,13 +130,13 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   }
   return {
     async get(key) {
-      const now = Date.now()
+      const now = epochNow()
       const response = pending.find(key, now) ?? (await read(region, key, now).catch(failed))
       if (response === undefined || response.staleAt <= now) await momentOf(key)
       return response && resultOf(response)
     },
     createWriteStream(key, value) {
-      if (value.deleteAt <= Date.now()) return undefined
+      if (value.deleteAt <= epochNow()) return undefined
       return collect(maxEntrySize, (body) => {
         const response = { ...value, body }
         const done = pending.add(key, response)

@@ -50,8 +50,12 @@ async function callable(): Promise<ReadonlySet<string>> {
     creation = given
   })
   const objects = [...modules, region, fn, creation, inBackground(), dep]
-  return new Set(objects.flatMap((one) => Object.keys(one)))
+  return new Set([...objects.flatMap((one) => Object.keys(one)), ...membersOf(creation)])
 }
+
+/** A creation has its members by its class. */
+const membersOf = (object: object): readonly string[] =>
+  Object.getOwnPropertyNames(Object.getPrototypeOf(object))
 
 describe('the terms of Corral', () => {
   it.each(PAGES)('in the tables of %s are names that can be called', async (page) => {
