@@ -36,7 +36,7 @@ function copyOf(value: unknown): unknown {
 }
 
 /**
- * Freezes objects through and through, also inside of what is frozen already. Maps, sets and dates keep their content
+ * Freezes objects and all of their parts, those of frozen objects included. Maps, sets and dates keep their content
  * elsewhere, so their methods that change it throw. Bytes cannot be frozen, and are left as they are.
  */
 function freeze(root: unknown): unknown {

@@ -133,7 +133,7 @@ const WARNING_LIMIT = 1_000
 
 const told = processGlobal('told', () => new Set<string>())
 
-/** Reports once for each subject; as long as nobody listens, it stays untold. */
+/** Reports once for each subject. Without a subscriber the report waits for the next call. */
 export function reportOnce<K extends keyof Messages>(
   kind: K,
   subject: string,

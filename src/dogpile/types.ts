@@ -4,7 +4,7 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
 
 /**
- * What a look at the store finds: serve it · serve it while one caller renews · nothing of use.
+ * The result of a read of the store: serve it · serve it while one caller renews · nothing of use.
  * @example
  * ```ts
  * import type { Lookup } from 'corral/dogpile'
@@ -18,7 +18,7 @@ export type Lookup<V> =
   | { readonly state: 'missing'; readonly value?: undefined }
 
 /**
- * What the dogpile is handed. It knows no backend, no clock and no meaning of a key.
+ * The steps of a creation, for the dogpile. It knows no backend, no clock and no meaning of a key.
  * @example
  * ```ts
  * import type { DogpileDriver } from 'corral/dogpile'

@@ -42,7 +42,7 @@ export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): re
   return [...changes, ...Array.from(linked, (entity) => ({ ...namedKey(entity), modified: [] }))]
 }
 
-/** The change of an upsert, of which nobody knows what it changed. */
+/** The change of an upsert. MikroORM does not tell which fields it changed. */
 export function upserted(entity: object): readonly EntityChange[] {
   return [{ ...namedKey(entity as Entity), item: data(entity) }]
 }

@@ -67,7 +67,7 @@ export interface MikroOrmCache {
 }
 
 /**
- * Invalidates after the commit of every transaction of MikroORM what was made from the entities that it changed: their primary
+ * After each commit of MikroORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, both sides of a relation of many to many. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query
  * builders, raw SQL and cascades in the database: call `invalidate`. MikroORM 6 does not tell of savepoints, so that
  * one that is rolled back invalidates too much.

@@ -66,7 +66,7 @@ export interface TypeOrmCache<M> {
 }
 
 /**
- * Invalidates after the commit of every transaction of TypeORM what was made from the entities that it changed: their primary
+ * After each commit of TypeORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, and both sides of a relation of many to many. `update`, `delete`, `softDelete`, `insert`, `upsert`
  * and query builders tell of no rows, and so invalidate everything of the type. Nothing tells of `clear`, of raw SQL and of
  * cascades in the database: call `invalidate`.
