@@ -2,7 +2,7 @@
 import { formatValue } from '../../base/errors.js'
 import { rejectOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
-import { type EntityChange, namesOfEntity } from '../orm/core.js'
+import { type EntityChange, isPart, type ReadEntity } from '../orm/core.js'
 import type { Entity, Members, Metadata, UnitOfWork } from './host.js'
 
 /** The facts that are gone after a flush: deleted entities as they were, and the members of changed relations. */
@@ -58,46 +58,16 @@ function namedKey({ __helper: helper }: Entity): {
   return { type: helper.__meta.root.className, key: parts?.every(isPart) ? parts : undefined }
 }
 
-const isPart = (part: unknown): part is IdPart =>
-  typeof part === 'string' || typeof part === 'number' || typeof part === 'bigint'
-
-/**
- * The relations to follow.
- * @example
- * ```ts
- * import type { Relations } from 'corral/integrations/mikro-orm'
- *
- * export const ofArticle: Relations = { author: true, tags: { owner: true } }
- * ```
- */
-export interface Relations {
-  readonly [relation: string]: boolean | Relations
-}
-
-/**
- * The names of entities and of those that their relations lead to. A reference has its key without being loaded.
- * @throws CorralError `ERR_OPTION` for anything but an entity with its key, or for a relation that is unknown or was not loaded
- */
-export function namesOfEntities(
-  entities: unknown,
-  relations: Relations,
-  names: Set<string> = new Set(),
-): Set<string> {
-  for (const one of [entities].flat(Number.POSITIVE_INFINITY) as readonly unknown[]) {
-    if (one === null || one === undefined) continue
-    const entity = entityOf(one)
-    const { type, key } = namedKey(entity)
-    const { __meta: metadata } = entity.__helper
-    if (key === undefined)
-      rejectOptions(
-        `Expected an entity of '${metadata.className}' with its primary key, got one that was not flushed: what was made from it could not be invalidated. Flush it first.`,
-      )
-    for (const name of namesOfEntity(type, key)) names.add(name)
-    for (const [property, deeper] of Object.entries(relations))
-      if (deeper !== false)
-        namesOfEntities(relatedOf(metadata, entity, property), deeper === true ? {} : deeper, names)
-  }
-  return names
+/** An entity, or a reference, which has its key without being loaded. @throws CorralError `ERR_OPTION` for anything else */
+export function readEntity(one: unknown): ReadEntity {
+  const entity = entityOf(one)
+  const { type, key } = namedKey(entity)
+  const { __meta: metadata } = entity.__helper
+  if (key === undefined)
+    rejectOptions(
+      `Expected an entity of '${metadata.className}' with its primary key, got one that was not flushed: what was made from it could not be invalidated. Flush it first.`,
+    )
+  return { type, key, related: (relation) => relatedOf(metadata, entity, relation) }
 }
 
 function entityOf(one: unknown): Entity {

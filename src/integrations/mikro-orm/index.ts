@@ -8,19 +8,17 @@ import {
   invalidateAfterCommit,
   type OpenTransaction,
 } from '../../signals/transactions.js'
-import { type EntityChange, type OrmOptions, ormInvalidation } from '../orm/core.js'
 import {
-  type BeforeFlush,
-  beforeFlush,
-  changesOf,
+  type EntityChange,
   namesOfEntities,
+  type OrmOptions,
+  ormInvalidation,
   type Relations,
-  upserted,
-} from './entities.js'
+} from '../orm/core.js'
+import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
 import type { Manager, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 
-export type { EntityLists, OrmOptions } from '../orm/core.js'
-export type { Relations } from './entities.js'
+export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { MikroOrmHost } from './host.js'
 
 /**
@@ -92,7 +90,7 @@ export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache 
   const transactions = transactionsByContext()
   orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
   return {
-    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(entities, relations)],
+    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],
     unitOfWork(em, work) {
       expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
       expectFunction(work, 'the work of unitOfWork()')

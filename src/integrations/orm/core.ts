@@ -52,9 +52,49 @@ export interface EntityChange {
 /** The name that values depend on which were made from entities of a type. A change of unknown entities invalidates it. */
 const typeName = (type: string): string => dep.tag('entities', type)
 
-/** The names of an entity that was read. */
-export function namesOfEntity(type: string, key: readonly IdPart[]): readonly string[] {
-  return [typeName(type), dep.id(type, ...(key as [IdPart]))]
+/** Whether a value is a part of a key. */
+export const isPart = (part: unknown): part is IdPart =>
+  typeof part === 'string' || typeof part === 'number' || typeof part === 'bigint'
+
+/**
+ * The relations to follow.
+ * @example
+ * ```ts
+ * import type { Relations } from 'corral/integrations/typeorm'
+ *
+ * export const ofArticle: Relations = { author: true, tags: { owner: true } }
+ * ```
+ */
+export interface Relations {
+  readonly [relation: string]: boolean | Relations
+}
+
+/** An entity that was read, as its ORM knows it. */
+export interface ReadEntity {
+  readonly type: string
+  readonly key: readonly IdPart[]
+  /** The entities of a relation. @throws CorralError `ERR_OPTION` if it is unknown or was not loaded */
+  related(relation: string): unknown
+}
+
+/**
+ * The names of entities, in lists of any depth, and of those that their relations lead to.
+ * @param read - throws `ERR_OPTION` for anything but an entity with its key
+ */
+export function namesOfEntities(
+  read: (entity: unknown) => ReadEntity,
+  entities: unknown,
+  relations: Relations,
+  names: Set<string> = new Set(),
+): Set<string> {
+  for (const one of [entities].flat(Number.POSITIVE_INFINITY) as readonly unknown[]) {
+    if (one === null || one === undefined) continue
+    const { type, key, related } = read(one)
+    names.add(typeName(type)).add(dep.id(type, ...(key as [IdPart])))
+    for (const [relation, deeper] of Object.entries(relations))
+      if (deeper !== false) namesOfEntities(read, related(relation), deeper === true ? {} : deeper, names)
+  }
+  return names
 }
 
 export interface OrmInvalidation {

@@ -2,7 +2,7 @@
 import { formatValue } from '../../base/errors.js'
 import { rejectOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
-import { type EntityChange, namesOfEntity } from '../orm/core.js'
+import { type EntityChange, isPart, type ReadEntity } from '../orm/core.js'
 import type { Metadata, Subscriber } from './host.js'
 
 type EntityEvent = Parameters<Subscriber['afterInsert']>[0]
@@ -23,9 +23,6 @@ function keyOf(metadata: Metadata, entity: object | undefined): readonly IdPart[
   const parts = metadata.primaryColumns.map((column) => column.getEntityValue(entity))
   return parts.length > 0 && parts.every(isPart) ? parts : undefined
 }
-
-const isPart = (part: unknown): part is IdPart =>
-  typeof part === 'string' || typeof part === 'number' || typeof part === 'bigint'
 
 /** The change of an insertion. `insert()` and `upsert()` tell of no key that is certain: an upsert may have changed any row. */
 export function insertion({ metadata, entity, entityId }: EntityEvent): readonly EntityChange[] {
@@ -74,46 +71,14 @@ function linked({ foreignKeys }: Metadata, row: unknown): readonly EntityChange[
   })
 }
 
-/**
- * The relations to follow.
- * @example
- * ```ts
- * import type { Relations } from 'corral/integrations/typeorm'
- *
- * export const ofArticle: Relations = { author: true, tags: { owner: true } }
- * ```
- */
-export interface Relations {
-  readonly [relation: string]: boolean | Relations
-}
-
-/**
- * The names of entities and of those that their relations lead to.
- * @throws CorralError `ERR_OPTION` for anything but an entity with its key, or for a relation that is unknown or was not loaded
- */
-export function namesOfEntities(
-  metadataOf: (entity: object) => Metadata,
-  entities: unknown,
-  relations: Relations,
-  names: Set<string> = new Set(),
-): Set<string> {
-  for (const entity of [entities].flat(Number.POSITIVE_INFINITY) as readonly unknown[]) {
-    if (entity === null || entity === undefined) continue
-    const metadata = metadataOf(entity as object)
-    const type = typeOf(metadata)
-    const key = keyOf(metadata, entity as object)
-    if (key === undefined)
-      rejectOptions(
-        `Expected an entity of '${metadata.name}' with its primary key, got one without: what was made from it could not be invalidated. Select ${metadata.primaryColumns.map(({ propertyName }) => `\`${propertyName}\``).join(', ')}, too.`,
-      )
-    for (const name of namesOfEntity(type, key)) names.add(name)
-    for (const [property, deeper] of Object.entries(relations)) {
-      if (deeper === false) continue
-      const related = relatedOf(metadata, entity as object, property)
-      namesOfEntities(metadataOf, related, deeper === true ? {} : deeper, names)
-    }
-  }
-  return names
+/** An entity that a repository returned. @throws CorralError `ERR_OPTION` if it has no key */
+export function readEntity(metadata: Metadata, entity: object): ReadEntity {
+  const key = keyOf(metadata, entity)
+  if (key === undefined)
+    rejectOptions(
+      `Expected an entity of '${metadata.name}' with its primary key, got one without: what was made from it could not be invalidated. Select ${metadata.primaryColumns.map(({ propertyName }) => `\`${propertyName}\``).join(', ')}, too.`,
+    )
+  return { type: typeOf(metadata), key, related: (relation) => relatedOf(metadata, entity, relation) }
 }
 
 function relatedOf(metadata: Metadata, entity: object, property: string): unknown {

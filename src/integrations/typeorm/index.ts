@@ -14,12 +14,17 @@ import {
   invalidateAfterCommit,
   type OpenTransaction,
 } from '../../signals/transactions.js'
-import { type EntityChange, type OrmOptions, ormInvalidation } from '../orm/core.js'
-import { insertion, namesOfEntities, type Relations, recovery, removal, typeOf, update } from './entities.js'
+import {
+  type EntityChange,
+  namesOfEntities,
+  type OrmOptions,
+  ormInvalidation,
+  type Relations,
+} from '../orm/core.js'
+import { insertion, readEntity, recovery, removal, typeOf, update } from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
 
-export type { EntityLists, OrmOptions } from '../orm/core.js'
-export type { Relations } from './entities.js'
+export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { TypeOrmDataSource } from './host.js'
 
 /**
@@ -96,16 +101,16 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions
   const subscriber = subscriberOf(transactions, invalidate)
   dataSource.subscribers.push(subscriber)
 
-  const metadataOf = (entity: object): Metadata => {
-    const target: unknown = typeof entity === 'object' ? entity.constructor : undefined
+  const read = (entity: unknown) => {
+    const target: unknown = typeof entity === 'object' ? entity?.constructor : undefined
     if (!dataSource.hasMetadata(target as never))
       rejectOptions(
         `Expected entities of the data source, got ${typeof target === 'function' ? `an object of class '${target.name}'` : `a ${typeof entity}`}. Pass what a repository returned; an EntitySchema needs a \`target\`.`,
       )
-    return dataSource.getMetadata(target as never) as Metadata
+    return readEntity(dataSource.getMetadata(target as never) as Metadata, entity as object)
   }
   return {
-    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(metadataOf, entities, relations)],
+    dependenciesOf: (entities, relations = {}) => [...namesOfEntities(read, entities, relations)],
     unitOfWork(work) {
       expectFunction(work, 'the work of unitOfWork()')
       return afterCommit(() => dataSource.transaction(work))
