@@ -139,6 +139,16 @@ describe('a flush', () => {
     expect(told()).toEqual([dep.id('Article', id), list('sport')])
   })
 
+  it('of a removal invalidates the list that the row was in, not the one that the entity was moved to before', async () => {
+    const { fork, told, list } = await shop()
+    const em = fork()
+    const article = await added(em)
+    told()
+    article.category = 'sport'
+    await em.removeAndFlush(article)
+    expect(told()).toContain(list('news'))
+  })
+
   it('names all parts of a composite key, in the order of the table', async () => {
     const { fork, told } = await shop()
     const em = fork()

@@ -177,6 +177,15 @@ describe('a change that is committed', () => {
     expect(told()).toEqual([dep.id('Article', article.id), list('news')])
   })
 
+  it('of a removal invalidates the list that the row was in, not the one that the entity was moved to before', async () => {
+    const { manager, told, list } = await shop()
+    const article = await added(manager)
+    told()
+    article.category = 'sport'
+    await manager.remove(article)
+    expect(told()).toContain(list('news'))
+  })
+
   it('names all parts of a composite key, in the order of the table', async () => {
     const { manager, told } = await shop()
     await manager.save(Object.assign(new OrderLine(), { order: 2026, line: 17, text: 'x' }))
