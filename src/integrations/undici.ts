@@ -115,8 +115,12 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
     moments.set(key, moment)
     return moment
   }
-  const store = async (key: UndiciKey, response: Stored): Promise<void> => {
-    const asOf = await (moments.get(key) ?? momentOf(key))
+  const store = async (
+    key: UndiciKey,
+    response: Stored,
+    moment: Promise<LedgerTime | undefined>,
+  ): Promise<void> => {
+    const asOf = await moment
     // Without the moment an invalidation since then would be unknown.
     if (asOf === undefined) return
     const expirationTime = response.deleteAt - epochNow()
@@ -131,16 +135,19 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   return {
     async get(key) {
       const now = epochNow()
+      // Also for a fresh response: the request may demand another one. In the turn of the read it is part of its command.
+      const moment = momentOf(key)
       const response = pending.find(key, now) ?? (await read(region, key, now).catch(failed))
-      if (response === undefined || response.staleAt <= now) await momentOf(key)
+      await moment
       return response && resultOf(response)
     },
     createWriteStream(key, value) {
       if (value.deleteAt <= epochNow()) return undefined
+      const moment = moments.get(key) ?? momentOf(key)
       return collect(maxEntrySize, (body) => {
         const response = { ...value, body }
         const done = pending.add(key, response)
-        void store(key, response).catch(failed).finally(done)
+        void store(key, response, moment).catch(failed).finally(done)
       })
     },
     async delete(key) {

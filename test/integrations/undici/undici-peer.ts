@@ -140,33 +140,42 @@ for (const [name, open] of Object.entries(places)) {
         assert.notEqual(await text(there(path, 'GET', headers)), old)
     })
 
-    it('does not store a response whose request was sent before an invalidation', async () => {
-      const path = fresh()
-      let sent!: () => void
-      const held = new Promise<void>((resolve) => {
-        sent = resolve
+    for (const [title, headers] of [
+      ['a request', {}],
+      ['a request past a fresh response', { 'cache-control': 'no-cache' }],
+    ] as const)
+      it(`does not store a response to ${title} that was sent before an invalidation`, async () => {
+        const path = fresh()
+        if ('cache-control' in headers) {
+          state.answer = cacheable
+          await text(here(path))
+          await settled()
+        }
+        let sent!: () => void
+        const held = new Promise<void>((resolve) => {
+          sent = resolve
+        })
+        let arrived!: () => void
+        const reached = new Promise<void>((resolve) => {
+          arrived = resolve
+        })
+        state.answer = async (request, response) => {
+          if (request.method === 'POST') return response.end()
+          response.setHeader('cache-control', 'public, max-age=60')
+          arrived()
+          await held
+          response.end('old')
+        }
+        const old = text(here(path, 'GET', headers))
+        await reached
+        await there(path, 'POST')
+        await settled()
+        sent()
+        assert.equal(await old, 'old')
+        await settled()
+        state.answer = (_, response) => response.end('new')
+        assert.equal(await text(here(path)), 'new')
       })
-      let arrived!: () => void
-      const reached = new Promise<void>((resolve) => {
-        arrived = resolve
-      })
-      state.answer = async (request, response) => {
-        if (request.method === 'POST') return response.end()
-        response.setHeader('cache-control', 'public, max-age=60')
-        arrived()
-        await held
-        response.end('old')
-      }
-      const old = text(here(path))
-      await reached
-      await there(path, 'POST')
-      await settled()
-      sent()
-      assert.equal(await old, 'old')
-      await settled()
-      state.answer = (_, response) => response.end('new')
-      assert.equal(await text(here(path)), 'new')
-    })
 
     it('renews a stale response by its etag, and keeps the body', async () => {
       const path = fresh()
