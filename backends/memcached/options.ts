@@ -84,6 +84,8 @@ export function settingsOf(given: Servers | MemcachedOptions): Settings {
   const options = isServers(given) ? { servers: given } : given
   rejectUnknownOptions(options, KNOWN, 'memcached()')
   const { servers, tls = false } = options
+  const isTls = typeof tls === 'boolean' || (typeof tls === 'object' && !Array.isArray(tls))
+  expectThat(isTls, tls, '`tls` of memcached() to be true, false or options of node:tls')
   const list = isServers(servers) ? listOf(servers) : []
   expectThat(list.length > 0, servers, SERVERS)
   const timeout = deadline('timeout', options.timeout ?? clientTimeout(list) ?? '1s')

@@ -55,16 +55,18 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
 function writeCall(store: RedisStore, [key, value, { token, ttl, ifCurrent }]: Write<Bytes>): ScriptCall {
   const isDurable = token === undefined
   const keys = [valueKey(key), leaseKey(key)]
-  // A token fences a fill for ever. Any other write is fenced by the time until which it may begin.
-  const deadline = isDurable ? store.connection.writeDeadline() : ''
-  const args = [token ?? '', store.channel, bytes(key, value, store.maxValueBytes), lifeOf(ttl), deadline]
+  const args = [token ?? '', store.channel, bytes(key, value, store.maxValueBytes), lifeOf(ttl)]
+  const condition: string[] = []
   if (ifCurrent !== undefined && !store.clustered) {
     const { clock, ring } = clockKeys(ifCurrent.clock)
     const { stamps, asOf } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
     keys.push(clock, ring, ...stamps)
-    args.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
+    condition.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
   }
-  return { script: scripts.write, keys, args, isDurable }
+  // A token fences a fill for ever. Any other write is fenced by the time until which it may begin: thousands at once wait
+  // for their turn, and their time begins with it.
+  const deadline = (until: number) => (isDurable ? store.connection.writeDeadline(until) : '')
+  return { script: scripts.write, keys, args: (until) => [...args, deadline(until), ...condition], isDurable }
 }
 
 /** A lifetime as an argument of scripts; '' is for ever. */

@@ -162,7 +162,8 @@ function expectCount(value: unknown, subject: string): void {
 }
 
 function expectObject(value: unknown, subject: string): void {
-  expectThat(typeof value === 'object' && value !== null, value, `${subject} to be options of ioredis`)
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  expectThat(isObject, value, `${subject} to be options of ioredis`)
 }
 
 function checkNodes(nodes: unknown): void {

@@ -141,9 +141,9 @@ export interface Backend<in out T = unknown>
   readonly copyOut?: ((entry: T) => T) | undefined
   /**
    * Keeps the payload of an entry as it is now: a later write of this very entry stores that, under its key and metadata of
-   * then. Present where the chain encodes.
+   * then. Present where the chain encodes. `keyOf` returns the key of the entry in this layer.
    */
-  readonly capture?: ((entry: T) => void) | undefined
+  readonly capture?: ((entry: T, keyOf: () => string) => void) | undefined
   /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
   /** The key under which the layers below and the store know a key. Absent where they use it unchanged. */

@@ -78,7 +78,7 @@ function joined(lower: KeyMap, upper: KeyMap): KeyMap {
 }
 
 function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
-  const { tracker, storeKey } = next
+  const { tracker, storeKey, capture } = next
   const mangle = manglerOf(map)
   const layer: Overrides<T> = {
     get: (key) => next.get(mangle(key)),
@@ -93,6 +93,7 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     held: (key) => next.held(mangle(key)),
     ledger: next.ledger && mapLedger(next.ledger, mangle),
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
+    capture: capture && ((entry, keyOf) => capture(entry, () => mangle(keyOf()))),
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
   }
   const keyed = delegate(next, layer, true)

@@ -13,6 +13,7 @@ import {
   native,
 } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
+import { capturedValues } from './captured-values.js'
 import type { BackendProxy, Codec } from './proxy.js'
 
 /**
@@ -49,15 +50,19 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
   }
   return (next) => {
     checkFit(layer, codec.inner, next.stores)
+    // An entry below is another object. Where nothing encodes, a store keeps the caller's own object.
+    const encodes = next.capture !== undefined || next.stores === 'bytes'
+    const captured = encodes ? capturedValues(codec, next) : undefined
+    const encodeOne = (value: Outer, key: string): MaybePromise<Inner> =>
+      captured?.take(value, key) ?? native(codec.encode(value, key))
     const encode = ([key, value, options]: Write<Outer>): MaybePromise<Write<Inner>> =>
-      andThen(native(codec.encode(value, key)), (inner) => [key, inner, options])
+      andThen(encodeOne(value, key), (inner) => [key, inner, options])
     const layerAbove: Overrides<Outer> = {
       get(key) {
         const stored = next.get(key)
         return isPromise(stored) ? mapLazily(stored, (later) => decode(later, key)) : decode(stored, key)
       },
-      set: (key, value, options) =>
-        andThen(native(codec.encode(value, key)), (inner) => next.set(key, inner, options)),
+      set: (key, value, options) => andThen(encodeOne(value, key), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
       setMulti: (writes) => andThen(mapEach(writes, encode), (encoded) => next.setMulti(encoded)),
@@ -70,8 +75,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
           ),
         ),
       stores: codec.outer,
-      // An entry below is another object.
-      capture: undefined,
+      capture: captured?.capture,
       copyOut: undefined,
     }
     // Every operation that takes or returns a value is replaced; the others do not know its type.

@@ -4,7 +4,7 @@ import { inBatches } from '../base/in-batches.js'
 import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
-import { type HeldLease, type LeasedCreations, releaseLeases } from './create-and-fill.js'
+import type { HeldLease, LeasedCreations } from './create-and-fill.js'
 import { Flight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { DogpileDriver } from './types.js'
@@ -32,7 +32,7 @@ export function renewInBackground<V>(
     // A job may have waited in a queue for longer than its leases lived.
     const still = await inBatches(leases, ({ flight, token }) => driver.renew?.(flight.key, token) ?? true)
     const live = leases.filter((_, i) => still[i])
-    if (closing.aborted) return releaseLeases(live, driver)
+    if (closing.aborted) return creations.release(live, driver)
     const liveKeys = live.map(({ flight }) => flight.key)
     const node = creationNode(owner, liveKeys)
     // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
@@ -47,7 +47,7 @@ export function renewInBackground<V>(
   }
   const failed = async (error: unknown): Promise<void> => {
     report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-    await releaseLeases(leases, driver)
+    await creations.release(leases, driver)
   }
   let running: Promise<void> | undefined
   try {

@@ -1,5 +1,5 @@
 import type { Granted } from '../backend/lease.js'
-import { report } from '../base/diagnostics.js'
+import { failureLog, report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { clearInterval, setInterval } from '../base/timers.js'
@@ -27,6 +27,8 @@ export class LeasedCreations<V> {
   /** The callers of `idle`. */
   #whenIdle: (() => void)[] = []
   readonly #renewEvery: number
+  /** A store that is away fails the renewals and releases of many creations. */
+  readonly #failures = { renew: failureLog(), release: failureLog() }
   /** One timer for all creations, which stops when it finds none: most are over before it fires. */
   #timer: NodeJS.Timeout | undefined
 
@@ -55,7 +57,7 @@ export class LeasedCreations<V> {
       leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes?.[i] ?? 'stored'))
     } catch (error) {
       for (const { flight } of leases) flight.close()
-      await releaseLeases(leases, driver)
+      await this.release(leases, driver)
       for (const { flight } of leases) flight.fail(error)
     } finally {
       this.#running.delete(running)
@@ -86,8 +88,29 @@ export class LeasedCreations<V> {
     }
     for (const running of this.#running) {
       const { leases, driver } = running
-      if (++running.ticks % 2 === 0) void inBatches(leases, (lease) => renew(lease, driver))
+      if (++running.ticks % 2 === 0) void inBatches(leases, (lease) => this.#renewOne(lease, driver))
     }
+  }
+
+  async #renewOne({ flight: { key }, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+    try {
+      if (await driver.renew?.(key, token)) return
+      const message = 'the lease was lost while the creator ran'
+      report('notice', () => ({ where: 'dogpile', key, message }))
+    } catch (error) {
+      this.#failures.renew.failed(() => ({ where: 'renew', key, error }))
+    }
+  }
+
+  /** Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts. */
+  async release(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Promise<void> {
+    await inBatches(leases, async ({ flight: { key }, token }) => {
+      try {
+        await driver.release?.(key, token)
+      } catch (error) {
+        this.#failures.release.failed(() => ({ where: 'release', key, error }))
+      }
+    })
   }
 }
 
@@ -115,31 +138,6 @@ function create<V>(
   return driver.createLazily === undefined
     ? driver.create(keys, whenAllAbandoned(leases), leases)
     : driver.createLazily(keys, () => whenAllAbandoned(leases), leases)
-}
-
-async function renew<V>({ flight: { key }, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
-  try {
-    if (await driver.renew?.(key, token)) return
-    const message = 'the lease was lost while the creator ran'
-    report('notice', () => ({ where: 'dogpile', key, message }))
-  } catch (error) {
-    report('failure', () => ({ where: 'renew', key, error }))
-  }
-}
-
-/** Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts. */
-export async function releaseLeases<V>(
-  leases: readonly HeldLease<V>[],
-  driver: DogpileDriver<V>,
-): Promise<void> {
-  const release = async ({ flight: { key }, token }: HeldLease<V>): Promise<void> => {
-    try {
-      await driver.release?.(key, token)
-    } catch (error) {
-      report('failure', () => ({ where: 'release', key, error }))
-    }
-  }
-  await inBatches(leases, release)
 }
 
 /** Aborted when no caller waits for any of the keys. */

@@ -10,7 +10,7 @@ import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
-import { type HeldLease, LeasedCreations, releaseLeases } from './create-and-fill.js'
+import { type HeldLease, LeasedCreations } from './create-and-fill.js'
 import { Flight, type Limits } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
@@ -281,7 +281,7 @@ class SharedCreations<V> implements Dogpile<V> {
     }
     const { token, asOf, found } = acquired
     const lease = { flight, token, asOf }
-    if (found?.state === 'fresh') return completeUnused(lease, driver, found.value, flight.readCount)
+    if (found?.state === 'fresh') return this.#completeUnused(lease, driver, found.value, flight.readCount)
     const later = found?.state === 'stale' && 'stale' in old && !old.patient && this.#runner !== undefined
     ;(later ? renewals : free).push(lease)
   }
@@ -320,11 +320,22 @@ class SharedCreations<V> implements Dogpile<V> {
       }
       const { token, asOf, found } = acquired
       const held = { flight, token, asOf }
-      if (found?.state === 'fresh') await completeUnused(held, driver, found.value, asked)
+      if (found?.state === 'fresh') await this.#completeUnused(held, driver, found.value, asked)
       else await this.#creations.createAndFill([held], driver)
     } catch (error) {
       flight.fail(error)
     }
+  }
+
+  /** Ends a flight with a value that another process created. A caller that joined after that read starts over. */
+  async #completeUnused(
+    lease: HeldLease<V>,
+    driver: DogpileDriver<V>,
+    value: V,
+    readCount: number,
+  ): Promise<void> {
+    await this.#creations.release([lease], driver)
+    lease.flight.complete(value, 'lost', readCount)
   }
 
   async renew(key: string, driver: DogpileDriver<V>, options?: RunOptions<V>): Promise<Renewed<V>> {
@@ -360,7 +371,7 @@ class SharedCreations<V> implements Dogpile<V> {
       else held.push(answer.value)
     }
     if (held.length === flights.length) return this.#creations.createAndFill(held, driver)
-    await releaseLeases(held, driver)
+    await this.#creations.release(held, driver)
     for (const flight of flights) flight.fail(failure)
   }
 
@@ -437,17 +448,6 @@ function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining }: Denied<Lo
   const over = () => flight.close()
   settled.then(over, over)
   setTimeout(over, remaining).unref()
-}
-
-/** Ends a flight with a value that another process created. A caller that joined after that read starts over. */
-async function completeUnused<V>(
-  lease: HeldLease<V>,
-  driver: DogpileDriver<V>,
-  value: V,
-  readCount: number,
-): Promise<void> {
-  await releaseLeases([lease], driver)
-  lease.flight.complete(value, 'lost', readCount)
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {

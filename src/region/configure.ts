@@ -3,7 +3,7 @@ import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
 import { coarseClock, preciseClock, stampsOf } from '../base/clock.js'
-import { report } from '../base/diagnostics.js'
+import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import {
@@ -100,6 +100,7 @@ export function configureRegion(
       runner: options.asyncCreationRunner,
       signal: closing.signal,
     }),
+    releases: failureLog(),
     calling,
     counters: identity.stats.own,
     limits,

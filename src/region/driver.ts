@@ -165,7 +165,7 @@ async function withhold(
     return (await stillStands(region, key, entry.metadata)) === 'stored' ? 'withheld' : 'refused'
   } catch (error) {
     // The caller may still have the value that was created for it.
-    report('failure', () => ({ where: 'release', key, error }))
+    region.releases.failed(() => ({ where: 'release', key, error }))
     return isOwn ? 'own' : 'lost'
   }
 }

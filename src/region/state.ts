@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import type { Clock } from '../base/clock.js'
+import type { FailureLog } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
@@ -59,6 +60,8 @@ export interface RegionState {
   readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
+  /** Failures to give back the leases of values that are not stored. */
+  readonly releases: FailureLog
   /** The calls under way of all regions over the same backend. */
   readonly calling: CallsUnderWay
   /** Counts the reads and creations of the caller. */

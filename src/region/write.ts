@@ -31,7 +31,8 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const now = set.asOf ?? tracker?.asOf([region.own])
       const drafts = values.map(([key, payload]) => [key, draftOf(payload)] as const)
       // A wait comes before the values are encoded, and the caller may use them again.
-      if (isPromise(now)) for (const [, draft] of drafts) region.backend.capture?.(draft as CachedValue)
+      if (isPromise(now))
+        for (const [key, draft] of drafts) region.backend.capture?.(draft as CachedValue, () => key)
       // Without a wait the values are encoded within the call.
       const asOf = isPromise(now) ? await orRemoved(region, now, values) : now
       const createdAt = region.precise.now()

@@ -1,7 +1,14 @@
 import type { Backend } from '../backend/backend.js'
 import { durationSetting } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
-import { didYouMean, expectFunction, expectThat, optionError, rejectOptions } from '../base/options.js'
+import {
+  didYouMean,
+  expectFunction,
+  expectOneOf,
+  expectThat,
+  optionError,
+  rejectOptions,
+} from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
 import { type ReadSettings, readSettingsWith } from '../region/settings-reader.js'
 import { buildChain, type SettingKind, type Settings, type SettingValue } from './chain.js'
@@ -37,9 +44,9 @@ export function registerBackend<T>(
   make: (options: Settings) => Backend<T>,
   settings: Readonly<Record<string, SettingKind>> = {},
 ): void {
-  check('registerBackend', name, make)
+  check('registerBackend', name, make, settings)
   readSettingsWith(readSettings)
-  backends.set(name, { make, settings })
+  backends.set(name, { make, settings: { ...settings } })
 }
 
 /**
@@ -57,18 +64,34 @@ export function registerProxy(
   make: (options: Settings) => Layer,
   settings: Readonly<Record<string, SettingKind>> = {},
 ): void {
-  check('registerProxy', name, make)
+  check('registerProxy', name, make, settings)
   readSettingsWith(readSettings)
-  proxies.set(name, { make, settings })
+  proxies.set(name, { make, settings: { ...settings } })
 }
 
-function check(where: string, name: unknown, make: unknown): void {
+function check(where: string, name: unknown, make: unknown, settings: unknown): void {
   expectThat(
     typeof name === 'string' && /^[\w-]+$/.test(name),
     name,
     `the name in ${where}() to be of letters, digits, - and _`,
   )
   expectFunction(make, `the factory in ${where}('${name}')`)
+  expectThat(
+    typeof settings === 'object' && settings !== null && !Array.isArray(settings),
+    settings,
+    `the settings in ${where}('${name}') to be an object of options and their kinds`,
+  )
+  const kinds = Object.keys(READ)
+  const canonical = new Map<string, string>()
+  for (const [option, kind] of Object.entries(settings)) {
+    expectOneOf(kind, `the kind of \`${option}\` in ${where}('${name}')`, kinds)
+    const same = canonical.get(canonicalOf(option))
+    if (same !== undefined)
+      rejectOptions(
+        `The options \`${same}\` and \`${option}\` in ${where}('${name}') have one setting. Keep one.`,
+      )
+    canonical.set(canonicalOf(option), option)
+  }
 }
 
 /**

@@ -2,7 +2,8 @@
 import { expect, it } from 'vitest'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
-import { diagnostics, type Messages } from '../../src/index.js'
+import { type CachedValue, defineBackend, diagnostics, type Messages, makeRegion } from '../../src/index.js'
+import { gate, until } from '../support/waiting.js'
 
 async function heard(work: () => Promise<unknown>): Promise<readonly Messages['failure'][]> {
   const messages: Messages['failure'][] = []
@@ -69,4 +70,56 @@ it('waiters whose reads fail report once, and again after a reply', async () => 
     await waitThrough(20)
   })
   expect(messages.map(({ where }) => where)).toEqual(['test waiter', 'test waiter'])
+})
+
+it('leases that cannot be renewed or given back are reported once, however many creations run', async () => {
+  let away = false
+  let renewals = 0
+  const stored = new Map<string, CachedValue>()
+  const work = async () => {
+    if (away) throw new Error('away')
+    return true
+  }
+  const region = makeRegion<number>({
+    backend: defineBackend<CachedValue>({
+      name: 'test',
+      get: (key) => stored.get(key),
+      set: (key, value) => void stored.set(key, value),
+      delete: (key) => void stored.delete(key),
+      acquire: () => ({ token: 'held' }),
+      renew: () => {
+        renewals++
+        return work()
+      },
+      release: work,
+      held: () => true,
+    }),
+    lease: { ms: 30 },
+  })
+  const failing = (key: string) =>
+    region
+      .getOrCreate(key, async () => {
+        throw new Error('no')
+      })
+      .catch(() => {})
+  const withheld = (key: string) => region.getOrCreate(key, () => 1, { shouldCache: () => false })
+  const renewed = gate()
+  const messages = await heard(async () => {
+    await failing('warm')
+    away = true
+    const running = Array.from({ length: 20 }, (_, i) =>
+      region.getOrCreate(`long ${i}`, async () => {
+        await renewed.opened
+        return 1
+      }),
+    )
+    await Promise.all(Array.from({ length: 20 }, (_, i) => failing(`f${i}`)))
+    await Promise.all(Array.from({ length: 20 }, (_, i) => withheld(`w${i}`)))
+    await until(() => renewals >= 60)
+    away = false
+    renewed.open()
+    await Promise.all(running)
+  })
+  await region.close()
+  expect(messages.map(({ where }) => where).sort()).toEqual(['release', 'release', 'renew'])
 })

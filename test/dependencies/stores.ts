@@ -16,6 +16,7 @@ import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
   type Backend,
+  type BackendProxy,
   type Bytes,
   type CachedValue,
   makeRegion,
@@ -56,6 +57,8 @@ export interface Site {
   readonly name: string
   /** A region of another name, all of whose bookkeeping has a prefix, its clock included. */
   under<V>(below: string): Region<V>
+  /** A region with a layer between the encoding and `dependencies()`. */
+  through<V>(layer: BackendProxy<CachedValue>): Region<V>
   /** Leaves bytes of no meaning under a key of `regions()`, where values are bytes. */
   readonly spoil: ((key: string) => Promise<unknown>) | undefined
   readonly lose: Running['lose']
@@ -201,6 +204,8 @@ export function onStores(
                 name: `r${++serial}`,
                 backend: wrap(values(), prefix(`${name}:${below}`), dependencies()),
               }),
+            through: <V>(layer: BackendProxy<CachedValue>) =>
+              makeRegion<V>({ name: `r${++serial}`, backend: wrap(values(), layer, dependencies()) }),
             another: <V>() => region<V>(`r${++serial}`),
             spoil: bytes && (async (key) => bytes().set(`${name}:${key}`, Buffer.from('garbage'), {})),
           }

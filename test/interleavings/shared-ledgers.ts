@@ -7,6 +7,7 @@
 import type { Commands, Version } from '../../backends/memcached/client/commands.js'
 import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
 import { ledgerOf } from '../../backends/memcached/ledger.js'
+import type { ScriptCall } from '../../backends/redis/client/script-runner.js'
 import * as scripts from '../../backends/redis/client/scripts.js'
 import { clusterLedger } from '../../backends/redis/cluster-ledger.js'
 import { clockKeys, parseClock, parseStamp, stampKey } from '../../backends/redis/format.js'
@@ -133,15 +134,10 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
 
 export function clusterSteps({ step, touch }: Steps): SharedLedger {
   const server = redisTwin(touch)
-  const run = ({
-    script,
-    keys,
-    args,
-  }: {
-    script: scripts.Script
-    keys: readonly string[]
-    args: readonly unknown[]
-  }) => step(`${nameOf(script)} ${keys[0]}`, () => server.run(script, keys, args.map(String)), {})
+  const run = ({ script, keys, args }: ScriptCall) => {
+    const given = typeof args === 'function' ? args(Number.POSITIVE_INFINITY) : args
+    return step(`${nameOf(script)} ${keys[0]}`, () => server.run(script, keys, given.map(String)), {})
+  }
   const get = (key: string) => step(`get ${key}`, () => server.texts.get(key), { asks: true })
   const ledger = () =>
     clusterLedger({

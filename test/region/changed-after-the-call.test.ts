@@ -1,6 +1,14 @@
 /** The caller uses its lists, options, values and arguments again as soon as a call has returned, on every store. */
 import { expect, it } from 'vitest'
-import { dep, type MultiCreator, NO_VALUE } from '../../src/index.js'
+import {
+  type BackendProxy,
+  type CachedValue,
+  dep,
+  type MultiCreator,
+  mapKeys,
+  mapValues,
+  NO_VALUE,
+} from '../../src/index.js'
 import { onStores } from '../dependencies/stores.js'
 
 const CHANGES: Readonly<Record<string, (list: string[]) => unknown>> = {
@@ -129,6 +137,58 @@ onStores('all', 'values and options', (at) => {
     const read = await region.getMulti(['a', 'b1', 'b2', 'b3', 'c'])
     expect(read).toEqual([{ n: 1 }, { n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }])
   })
+
+  const codecs = {
+    'that returns the entry itself': mapValues<CachedValue, CachedValue>({
+      encode: (entry) => entry,
+      decode: (entry) => entry,
+    }),
+    'that wraps the payload': mapValues<CachedValue, CachedValue>({
+      encode: ({ payload, metadata }) => ({ payload: { inside: payload }, metadata }),
+      decode: ({ payload, metadata }) => ({ payload: (payload as { inside: unknown }).inside, metadata }),
+    }),
+    'that puts the metadata into the payload': mapValues<CachedValue<{ n: number }>, CachedValue>({
+      encode: ({ payload: { n }, metadata }) => ({
+        payload: { n, ...metadata },
+        metadata: { ...metadata, from: 'x' } as never,
+      }),
+      decode: ({ payload }) => {
+        const { n, ...metadata } = payload as { n: number } & CachedValue['metadata']
+        return { payload: { n }, metadata }
+      },
+    }) as BackendProxy<CachedValue>,
+    'under a layer of keys': ((next) =>
+      mapKeys((key) => `k:${key}`)(
+        mapValues<CachedValue, CachedValue>({
+          encode: ({ payload, metadata }, key) => ({ payload: { key, payload }, metadata }),
+          decode({ payload, metadata }, key) {
+            const found = payload as { key: string; payload: unknown }
+            return found.key === key ? { payload: found.payload, metadata } : undefined
+          },
+        })(next),
+      )) as BackendProxy<CachedValue>,
+  }
+  for (const [kind, codec] of Object.entries(codecs))
+    it(`that are changed after the call are stored as they were, through a codec ${kind}`, async () => {
+      if (at().spoil === undefined) return
+      const region = at().through<{ n: number }>(codec)
+      for (const round of ['first', 'later']) {
+        const [one, other] = [{ n: 1 }, { n: 1 }]
+        const set = region.set(round, one)
+        const setMulti = region.setMulti([[`${round} too`, other]])
+        one.n = other.n = 2
+        const asOf = await region.asOf()
+        const dependent = { n: 1 }
+        const third = region.set(`${round} dependent`, dependent, { dependencies: dep.tag('t'), asOf })
+        dependent.n = 2
+        expect([await set, await setMulti, await third]).toEqual(['stored', ['stored'], 'stored'])
+        const keys = [round, `${round} too`, `${round} dependent`]
+        expect(await region.getMulti(keys)).toEqual(keys.map(() => ({ n: 1 })))
+      }
+      await region.invalidateDependencies(dep.tag('t'))
+      expect(await region.getMulti(['first', 'first dependent'])).toEqual([{ n: 1 }, NO_VALUE])
+      await region.close()
+    })
 
   it('that cannot be encoded are refused as always', async () => {
     if (at().spoil === undefined) return

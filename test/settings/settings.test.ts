@@ -267,6 +267,33 @@ describe('registering', () => {
     expect(() => registerBackend('name', memory() as never)).toThrow(refusal('ERR_OPTION'))
     expect(() => registerProxy('name', 'prefix' as never)).toThrow(refusal('ERR_OPTION'))
   })
+
+  it('refuses settings of a kind that is not known, and two options that are one setting', () => {
+    for (const settings of [
+      null,
+      [],
+      'url',
+      { url: 'text' },
+      { url: null },
+      { url: 'toString' },
+    ] as never[]) {
+      expect(() => registerBackend('kinds', () => memory(), settings)).toThrow(refusal('ERR_OPTION'))
+      expect(() => registerProxy('kinds', () => prefix('a'), settings)).toThrow(refusal('ERR_OPTION'))
+    }
+    const same = { maxEntries: 'integer', max_entries: 'integer' } as const
+    expect(() => registerBackend('kinds', () => memory(), same)).toThrow('`maxEntries` and `max_entries`')
+    expect(() => makeRegion().configureFromConfig({ backend: 'kinds' }, '')).toThrow(
+      refusal('ERR_UNKNOWN_NAME'),
+    )
+  })
+
+  it('keeps the kinds as they were when the name was registered', () => {
+    const kinds: Record<string, 'integer' | 'string'> = { size: 'integer' }
+    registerBackend('kept', (options) => (made.push(options), memory()), kinds)
+    kinds.size = 'string'
+    makeRegion().configureFromConfig({ backend: 'kept', 'backend.size': '5' }, '')
+    expect(made).toEqual([{ size: 5 }])
+  })
 })
 
 describe('a backend of settings', () => {

@@ -1,4 +1,4 @@
-import { report } from '../../../src/base/diagnostics.js'
+import { failureLog, report } from '../../../src/base/diagnostics.js'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { clearInterval, epochNow, nextTurn, setInterval } from '../../../src/base/timers.js'
 import { clearEntry, putEntry, readEntry, removeEntry } from '../entry-records.js'
@@ -38,6 +38,7 @@ const ENTRY_OVERHEAD = 156
 export function byteBudget({ store, maxBytes, sweepEvery }: BudgetOptions): Budget {
   const chunk = Math.max(4096, maxBytes / 32)
   const hits = recentHits()
+  const failures = failureLog()
   let written = 0
   let underPressure = false
   let running: Promise<void> | undefined
@@ -65,7 +66,7 @@ export function byteBudget({ store, maxBytes, sweepEvery }: BudgetOptions): Budg
     try {
       await running
     } catch (error) {
-      if (!store.closed) report('failure', () => ({ where: 'lmdb sweep', error }))
+      if (!store.closed) failures.failed(() => ({ where: 'lmdb sweep', error }))
     }
   }
   const timer = setInterval(() => void sweep(), sweepEvery * (0.75 + Math.random() / 2)).unref()

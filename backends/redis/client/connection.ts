@@ -37,7 +37,8 @@ interface RunOptions {
   readonly until?: number
 }
 
-type Work<T> = (client: RedisClient) => Promise<T>
+/** @param until - when its caller gives up, on the clock of `performance` */
+type Work<T> = (client: RedisClient, until: number) => Promise<T>
 
 /** The statuses of a client that has no connection and had one, or tried. */
 const LOST: readonly string[] = ['close', 'reconnecting', 'end']
@@ -124,12 +125,11 @@ export class RedisConnection {
   // A missing package or a wrong option does not get better: every caller receives that failure.
   client = (): Promise<RedisClient> => (this.#opening ??= this.#open())
 
-  /** The latest time at which the server may execute a command that is sent now, on its own clock in µs; '' if unknown. */
-  writeDeadline(): string {
-    const { timeout } = this.options
-    return this.#ahead === undefined || timeout === Number.POSITIVE_INFINITY
+  /** The latest time at which the server may execute a command that has so long, on its own clock in µs; '' if unknown. */
+  writeDeadline(until: number): string {
+    return this.#ahead === undefined || until === Number.POSITIVE_INFINITY
       ? ''
-      : (performance.now() * 1_000 + this.#ahead + (timeout + SKEW) * 1_000).toFixed(0)
+      : ((until + SKEW) * 1_000 + this.#ahead).toFixed(0)
   }
 
   setServerTime(microseconds: number): void {
@@ -227,7 +227,7 @@ export class RedisConnection {
     if (client === undefined || (this.options.isOurs && client.status !== 'ready')) void persist()
     else {
       command.begun = true
-      void work(client).then(done, (error) =>
+      void work(client, command.until).then(done, (error) =>
         this.#mayRepeat(error, once) ? delay(PAUSE).then(persist) : fail(error),
       )
     }
@@ -250,7 +250,7 @@ export class RedisConnection {
         }
         if (command.over) throw new Error('expired')
         command.begun = true
-        return await work(client)
+        return await work(client, command.until)
       } catch (error) {
         if (command.over || !this.#mayRepeat(error, once)) throw error
         await delay(PAUSE)

@@ -5,10 +5,13 @@ import type { RedisConnection } from './connection.js'
 import { asError, isUnreachable, redisError } from './errors.js'
 import type { Script } from './scripts.js'
 
+type Arguments = readonly (string | Buffer)[]
+
 export interface ScriptCall {
   readonly script: Script
   readonly keys: readonly string[]
-  readonly args: readonly (string | Buffer)[]
+  /** Or a function of the moment until which the call has to begin, on the clock of `performance`; called at each sending. */
+  readonly args: Arguments | ((until: number) => Arguments)
   /** In a pipeline: counts only once the replicas have it. */
   readonly isDurable?: boolean
   /** It waits for a connection that was lost, as every durable call does: it has to get through. */
@@ -40,7 +43,7 @@ export function scriptRunner(
   clustered: boolean,
 ): ScriptRunner {
   const run = (call: ScriptCall, once = false) =>
-    connection.run((client) => runOne(client, call), {
+    connection.run((client, until) => runOne(client, call, until), {
       once,
       patient: call.isPatient ?? false,
       key: call.keys[0],
@@ -49,8 +52,8 @@ export function scriptRunner(
     replicas === undefined
       ? run({ ...call, isPatient: true }, once)
       : connection.run(
-          async (client) => {
-            const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas)
+          async (client, until) => {
+            const [result] = await pipeline(client, [{ ...call, isDurable: true }], replicas, until)
             if (result instanceof Error) throw result
             return result
           },
@@ -63,13 +66,14 @@ export function scriptRunner(
       if (clustered || calls.length <= 1)
         return inBatches(calls, (call) => (call.isDurable ? runDurably : run)(call, once).catch(asError))
       const patient = calls.some(({ isDurable }) => isDurable)
-      return connection.run((client) => pipeline(client, calls, replicas), { once, patient })
+      return connection.run((client, until) => pipeline(client, calls, replicas, until), { once, patient })
     },
   }
 }
 
-async function runOne(client: RedisClient, call: ScriptCall): Promise<unknown> {
-  const { script, keys, args, repliesBytes } = call
+async function runOne(client: RedisClient, call: ScriptCall, until: number): Promise<unknown> {
+  const { script, keys, repliesBytes } = call
+  const args = argsOf(call, until)
   const { evalsha, eval: evaluate } = repliesBytes ? bytesForms(client) : client
   try {
     return await evalsha.call(client, script.sha, keys.length, ...keys, ...args)
@@ -79,17 +83,25 @@ async function runOne(client: RedisClient, call: ScriptCall): Promise<unknown> {
   }
 }
 
+function argsOf({ args }: ScriptCall, until: number): Arguments {
+  return typeof args === 'function' ? args(until) : args
+}
+
 /** Returns, for each call, its reply or its error. @throws if no server replied to any of them. */
 async function pipeline(
   client: RedisClient,
   calls: readonly ScriptCall[],
   replicas: Replicas | undefined,
+  until: number,
   byText = false,
 ): Promise<readonly unknown[]> {
   const pipe = client.pipeline()
-  for (const { script, keys, args } of calls)
+  for (const call of calls) {
+    const { script, keys } = call
+    const args = argsOf(call, until)
     if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
     else pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+  }
   const awaited = calls.some(({ isDurable }) => isDurable) ? replicas : undefined
   if (awaited !== undefined) pipe.wait(awaited.count, awaited.timeout)
   const replies = (await pipe.exec()) ?? []
@@ -102,7 +114,9 @@ async function pipeline(
   const repeated =
     unknown.length === 0
       ? []
-      : await pipeline(client, unknown, replicas, true).catch((error) => unknown.map(() => redisError(error)))
+      : await pipeline(client, unknown, replicas, until, true).catch((error) =>
+          unknown.map(() => redisError(error)),
+        )
   let next = 0
   return calls.map((call, i) => {
     const error = errors[i]

@@ -48,6 +48,12 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     ['null', null, /to receive a URL/],
     ['an unknown option', { url: 'redis://localhost', hots: 'x' }, /Unknown option `hots`/],
     ['what is no client', { client: { get() {} } }, /client of ioredis 5 or 6/],
+    ['a list as a connection', { connection: [] }, /`connection`/],
+    [
+      'a list as options of a cluster',
+      { cluster: ['localhost:7000'], clusterOptions: [] },
+      /`clusterOptions`/,
+    ],
     ['an empty cluster', { cluster: [] }, /list start-up nodes/],
     ['a wrong node', { cluster: [{ host: 'a' }] }, /'host:port' or/],
     ['a timeout of nothing', { url: 'redis://localhost', timeout: 0 }, /`timeout`/],

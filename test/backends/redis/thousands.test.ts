@@ -92,6 +92,36 @@ withRedis('commands that wait for their turn', standalone, (at) => {
     }
   })
 
+  it('are written with the time that begins with their turn', async () => {
+    const now = clock.now.bind(clock)
+    let ahead = 0
+    const { admin } = at()
+    const client = admin as unknown as { evalsha(...given: unknown[]): unknown }
+    const evalsha = client.evalsha.bind(client)
+    const deadlines: number[] = []
+    client.evalsha = (sha, count, ...given) => {
+      deadlines.push(Number(given[Number(count) + 4]))
+      return evalsha(sha, count, ...given)
+    }
+    clock.now = () => now() + ahead
+    try {
+      const { redis } = await import('../../../backends/redis/index.js')
+      const backend = redis({ client: admin as never, timeout: '20s', maxPending: 1, breaker: false })
+      await backend.get('warm')
+      const waiting = [1, 2, 3].map(async (i) => {
+        await backend.set(`w${i}`, bytes('v'), {})
+        ahead += 11_000
+      })
+      await Promise.all(waiting)
+      await backend.close()
+    } finally {
+      clock.now = now
+      client.evalsha = evalsha
+    }
+    // The server refuses a write after its time, in µs. The third one waited for two replies, eleven seconds each.
+    expect((deadlines.at(-1) as number) - (deadlines[0] as number)).toBeGreaterThan(10_000_000)
+  })
+
   it('go on in the asynchronous context of their own caller', async () => {
     const tenant = new AsyncLocalStorage<number>()
     const seen: (number | undefined)[] = []
