@@ -29,7 +29,7 @@ export type { LmdbOptions }
  */
 export function lmdb(target: string | RootDatabase, options: LmdbOptions = {}): Backend<Bytes> {
   const settings = settingsOf(target, options)
-  const file = openTarget(target, options)
-  const store = openStore(file.entries, file.bookkeeping, settings.timeout)
+  const file = openTarget(target, { ...options, timeout: settings.timeout })
+  const store = openStore(file.entries, file.bookkeeping, settings.timeout, file.gate)
   return backendOver(store, { ...settings, dataFile: file.dataFile, release: file.close })
 }

@@ -139,7 +139,7 @@ const STORES: Readonly<Record<string, () => Promise<Running>>> = {
     const folder = mkdtempSync(join(tmpdir(), 'corral-dependencies-'))
     const path = join(folder, 'cache.mdb')
     const backend = lmdb(path)
-    const { bookkeeping, entries, close } = openPath(path, {})
+    const { bookkeeping, entries, close } = openPath(path, { timeout: 10_000 })
     const clocks = () =>
       rangesOf(TAG.clock).flatMap(([start, end]) => [...bookkeeping.getKeys({ start, end })] as Buffer[])
     return {

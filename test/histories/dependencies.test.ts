@@ -56,7 +56,7 @@ async function overMemcached(): Promise<World> {
 async function overLmdb(): Promise<World> {
   const folder = mkdtempSync(join(tmpdir(), 'corral-dependencies-'))
   const path = join(folder, 'cache.mdb')
-  const { bookkeeping, close } = openPath(path, {})
+  const { bookkeeping, close } = openPath(path, { timeout: 10_000 })
   const keysOf = (tag: number) =>
     rangesOf(tag).flatMap(([start, end]) => [...bookkeeping.getKeys({ start, end })] as Buffer[])
   // LMDB loses no single stamp: the clock can go, with or without the records that hang on it.

@@ -13,8 +13,9 @@ import { open, type RootDatabase } from 'lmdb'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { expectThat } from '../../../src/base/options.js'
 import { encodeNumbers, keyEncoder } from '../format.js'
-import type { LmdbOptions } from '../options.js'
+import type { LmdbOptions, LmdbSettings } from '../options.js'
 import { hasAdvice, lmdbError } from './errors.js'
+import { type FileGate, fileGate, openGate } from './file-gate.js'
 import type { Tree } from './store.js'
 
 /** The format of our records. A file of a later format is refused. */
@@ -31,10 +32,11 @@ export interface OpenFile {
   readonly bookkeeping: Tree
   /** lmdb writes every commit to it. */
   readonly dataFile: string
+  readonly gate: FileGate
   close(): Promise<void>
 }
 
-type FileOptions = Pick<LmdbOptions, 'mapSize' | 'maxReaders'>
+type FileOptions = Pick<LmdbOptions, 'mapSize' | 'maxReaders'> & Pick<LmdbSettings, 'timeout'>
 
 /**
  * Opens the trees in a file, or in a database that is open already.
@@ -51,27 +53,41 @@ export function openTarget(target: unknown, options: FileOptions): OpenFile {
 }
 
 /** Opens or creates the file at a path. */
-export function openPath(path: string, { mapSize, maxReaders }: FileOptions): OpenFile {
+export function openPath(path: string, { mapSize, maxReaders, timeout }: FileOptions): OpenFile {
   const inFolder = extname(path) === ''
   const dataFile = inFolder ? join(path, 'data.mdb') : path
   checkFile(dataFile, inFolder ? join(path, 'lock.mdb') : `${path}-lock`)
-  let root: RootDatabase<Buffer>
   try {
-    root = open<Buffer, string>(path, {
-      encoding: 'binary',
-      // Commits are acknowledged when they are visible; a durable one waits for the disk.
-      separateFlushed: true,
-      ...(mapSize !== undefined && { mapSize }),
-      ...(maxReaders !== undefined && { maxReaders }),
+    const gate = fileGate(dataFile, timeout)
+    const { root, trees } = gate.whileQuiet(() => {
+      const root = open<Buffer, string>(path, {
+        encoding: 'binary',
+        // Commits are acknowledged when they are visible; a durable one waits for the disk.
+        separateFlushed: true,
+        // With it, LMDB has a second lock. Whoever takes that over from a killed process sets back the number of the last
+        // commit without holding the first, and undoes a commit that ends meanwhile (`mdb_mutex_failed`).
+        overlappingSync: false,
+        ...(mapSize !== undefined && { mapSize }),
+        ...(maxReaders !== undefined && { maxReaders }),
+      })
+      try {
+        return { root, trees: openTrees(root, path) }
+      } catch (error) {
+        void root.close()
+        throw error
+      }
     })
+    return {
+      ...trees,
+      dataFile,
+      gate,
+      async close() {
+        gate.close()
+        await root.close()
+      },
+    }
   } catch (error) {
     throw unavailable(path, error)
-  }
-  try {
-    return { ...openTrees(root, path), dataFile, close: () => root.close() }
-  } catch (error) {
-    void root.close()
-    throw error
   }
 }
 
@@ -79,7 +95,7 @@ export function openPath(path: string, { mapSize, maxReaders }: FileOptions): Op
 export function openDatabase(root: RootDatabase): OpenFile {
   const { path = '' } = root as RootDatabase & { readonly path?: string }
   const dataFile = existsSync(join(path, 'data.mdb')) ? join(path, 'data.mdb') : path
-  return { ...openTrees(root, path), dataFile, close: async () => {} }
+  return { ...openTrees(root, path), dataFile, gate: openGate, close: async () => {} }
 }
 
 function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' | 'bookkeeping'> {

@@ -5,6 +5,7 @@ import { keyedQueue } from '../../../src/base/keyed-queue.js'
 import { epochNow, setImmediate, withTimeout } from '../../../src/base/timers.js'
 import { isBookkeeping, type TreeKey } from '../format.js'
 import { commitError, lmdbError } from './errors.js'
+import { type FileGate, openGate } from './file-gate.js'
 
 /** One of our two trees: entries with their leases and orders, or the bookkeeping of invalidations. */
 export type Tree = Database<Buffer, TreeKey>
@@ -92,33 +93,52 @@ interface Trees {
 const CLOSE_AFTER_FAILURE_MS = 200
 
 /** Reads and conditional writes over our trees in one file. */
-export function openStore(entries: Tree, bookkeeping: Tree, timeout: number): Store {
+export function openStore(
+  entries: Tree,
+  bookkeeping: Tree,
+  timeout: number,
+  gate: FileGate = openGate,
+): Store {
   const trees: Trees = { entries, bookkeeping, closed: false }
   const inTurn = keyedQueue()
   let pending = 0
   let failed = false
   let lastProgress = 0
+  const commitInTurn: Store['commit'] = async (conditions, changes, durably = false) => {
+    pending++
+    try {
+      const done = await send(trees, conditions, changes, durably)
+      failed = false
+      return done
+    } catch (error) {
+      failed = true
+      throw await commitError(error)
+    } finally {
+      pending--
+      lastProgress = epochNow()
+    }
+  }
   const store: Store = {
     ...openReader(trees),
     get closed() {
       return trees.closed
     },
-    async commit(conditions, changes, durably = false) {
+    async commit(conditions, changes, durably) {
       expectOpen(trees)
-      if (pending === 0) lastProgress = epochNow()
-      // A commit behind the lock cannot be called back, so nothing more joins the queue once its time is over.
-      else if (epochNow() - lastProgress > timeout) throw lockTimeout(timeout)
-      pending++
       try {
-        const done = await send(trees, conditions, changes, durably)
-        failed = false
-        return done
+        const opened = gate.enter()
+        if (opened !== undefined) await opened
       } catch (error) {
-        failed = true
         throw await commitError(error)
+      }
+      try {
+        expectOpen(trees)
+        if (pending === 0) lastProgress = epochNow()
+        // A commit behind the lock cannot be called back, so nothing more joins the queue once its time is over.
+        else if (epochNow() - lastProgress > timeout) throw lockTimeout(timeout)
+        return await commitInTurn(conditions, changes, durably)
       } finally {
-        pending--
-        lastProgress = epochNow()
+        gate.leave()
       }
     },
     async transact(subject, plan) {

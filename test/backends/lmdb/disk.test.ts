@@ -119,10 +119,10 @@ describe('a file', () => {
   test('in folders that do not exist yet is created with them, and leaves nothing else there', async () => {
     const file = join(folder, 'a/b/c/cache.mdb')
     await lmdb(file).close()
-    expect(readdirSync(dirname(file)).sort()).toEqual(['cache.mdb', 'cache.mdb-lock'])
+    expect(readdirSync(dirname(file)).sort()).toEqual(['cache.mdb', 'cache.mdb-gate', 'cache.mdb-lock'])
     const inFolder = join(folder, 'as-folder')
     await lmdb(inFolder).close()
-    expect(readdirSync(inFolder).sort()).toEqual(['data.mdb', 'lock.mdb'])
+    expect(readdirSync(inFolder).sort()).toEqual(['data.mdb', 'data.mdb-gate', 'lock.mdb'])
   })
 
   test.each([

@@ -1,7 +1,7 @@
 /** How a peer is set up: argv of its process. */
 export interface Peer {
   readonly file: string
-  readonly role: 'region' | 'writer' | 'holder'
+  readonly role: 'region' | 'writer' | 'holder' | 'starting' | 'writing' | 'restarting'
   /** ms */
   readonly lease?: number
   /** Where the truth is kept. */
@@ -28,3 +28,4 @@ export type Reply =
       readonly errors: readonly string[]
     }
   | { readonly kind: 'stopped' }
+  | { readonly kind: 'opened'; readonly spans: readonly (readonly [from: number, to: number])[] }

@@ -1,4 +1,5 @@
 import { open } from 'lmdb'
+import { fileGate } from '../../../backends/lmdb/client/file-gate.js'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import type { Bytes, CachedValue } from '../../../src/backend/cached-value.js'
 import { mapValues } from '../../../src/chain/map-values.js'
@@ -18,6 +19,37 @@ function hold(file: string): never {
   }) as never
 }
 
+/** Stands still in the middle of opening the file, or of a write to it. */
+function standStill({ file, role }: Peer): never {
+  const gate = fileGate(file, 5000)
+  const stop = () => {
+    say({ kind: 'ready' })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+  }
+  if (role === 'writing') void gate.enter()
+  return (role === 'writing' ? stop() : gate.whileQuiet(stop)) as never
+}
+
+const OPENINGS = 40
+
+/** Opens and closes the file again and again, and reports when it was let in. */
+async function restart(file: string): Promise<void> {
+  const spans: [number, number][] = []
+  say({ kind: 'ready' })
+  for (let i = 0; i < OPENINGS; i++) {
+    const gate = fileGate(file, 30_000)
+    gate.whileQuiet(() => {
+      const from = now()
+      const root = open(file, { overlappingSync: false })
+      spans.push([from, now()])
+      void root.close()
+    })
+    gate.close()
+    await sleep(1)
+  }
+  say({ kind: 'opened', spans })
+}
+
 const text = mapValues<CachedValue, Bytes>({
   name: 'text',
   inner: 'bytes',
@@ -28,6 +60,8 @@ const text = mapValues<CachedValue, Bytes>({
 
 const peer = JSON.parse(process.argv[2] ?? '{}') as Peer
 if (peer.role === 'holder') hold(peer.file)
+if (peer.role === 'starting' || peer.role === 'writing') standStill(peer)
+if (peer.role === 'restarting') await restart(peer.file)
 const store = lmdb(peer.file, { timeout: '5s' })
 
 if (peer.role === 'writer') writer(peer, store)
