@@ -18,6 +18,13 @@ const compiled = [...all, ...shown].filter(({ language }) => language === 'ts')
 const run = all.filter(({ language, flags }) => ['ts', 'js'].includes(language) && !flags.includes('fails'))
 const needsServers = ({ flags }: Snippet) => flags.includes('servers')
 
+/** Npm packages resolve from it. */
+function temporaryFolder(): string {
+  const cache = `${root}node_modules/.cache`
+  mkdirSync(cache, { recursive: true })
+  return mkdtempSync(join(cache, 'snippets-'))
+}
+
 describe('the code blocks of the documentation', () => {
   it.each([...all, ...shown])('$name is of a known kind', ({ language, flags }) => {
     expect(['ts', 'js', 'json', 'sh']).toContain(language)
@@ -34,28 +41,29 @@ describe('the code blocks of the documentation', () => {
   })
 
   describe('compile', () => {
-    let problems: (snippet: Snippet) => string[]
-    beforeAll(() => {
-      problems = compile(compiled)
-    }, 60_000)
+    let problems: ReadonlyMap<string, readonly string[]>
+    let folder: string
+    beforeAll(async () => {
+      folder = temporaryFolder()
+      problems = await compile(compiled, folder)
+    }, 300_000)
+    afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
     it.each(compiled.filter(({ flags }) => !flags.includes('fails')))('$name', (snippet) => {
-      expect(problems(snippet)).toEqual([])
+      expect(problems.get(snippet.name)).toEqual([])
     })
     it.each(compiled.filter(({ flags }) => flags.includes('fails')))('$name is refused', (snippet) => {
-      expect(problems(snippet)).not.toEqual([])
+      expect(problems.get(snippet.name)).not.toEqual([])
     })
   })
 
   describe.runIf(run.length > 0)('run', () => {
-    const cache = `${root}node_modules/.cache`
     let folder: string
     let outcomes: Map<Snippet, string>
     let servers: Addresses | undefined
     beforeAll(
       async () => {
-        mkdirSync(cache, { recursive: true })
-        folder = mkdtempSync(join(cache, 'snippets-'))
+        folder = temporaryFolder()
         servers = served ? await addresses() : undefined
         outcomes = await execute(
           run.filter((snippet) => served || !needsServers(snippet)),

@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { build } from 'esbuild'
-import ts from 'typescript'
 import { aliases, root } from '../../.ci/entries.mjs'
 import { filesOf, LIBRARY } from '../../.ci/sources.mjs'
 
@@ -71,34 +70,48 @@ function snippetsOf(page: string, text: string): Snippet[] {
   return found
 }
 
-/** All blocks in one program, with the project's own settings; the files exist only in the compiler's eyes. */
-export function compile(compiled: readonly Snippet[]): (snippet: Snippet) => string[] {
-  const config = ts.getParsedCommandLineOfConfigFile(
-    `${root}tsconfig.json`,
-    {},
-    { ...ts.sys, onUnRecoverableConfigFileDiagnostic: () => undefined },
-  )
-  const options = { ...config?.options, moduleDetection: ts.ModuleDetectionKind.Force }
-  const sources = new Map(compiled.map(({ file, source }) => [file, source]))
-  const host = ts.createCompilerHost(options)
-  const program = ts.createProgram([...sources.keys()], options, {
-    ...host,
-    fileExists: (file) => sources.has(file) || host.fileExists(file),
-    readFile: (file) => sources.get(file) ?? host.readFile(file),
-    getSourceFile: (file, ...rest) => {
-      const source = sources.get(file)
-      return source === undefined
-        ? host.getSourceFile(file, ...rest)
-        : ts.createSourceFile(file, source, rest[0])
-    },
+/** What the compiler says of each block, by the block's name. One run of the native compiler, with the project's settings. */
+export async function compile(
+  compiled: readonly Snippet[],
+  folder: string,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const files = new Map(compiled.map((snippet) => [basename(snippet.file), snippet]))
+  const config = {
+    extends: `${root}tsconfig.json`,
+    compilerOptions: { moduleDetection: 'force' },
+    files: [...files.keys()],
+    include: [],
+  }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }))
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
+  for (const [file, { source }] of files) writeFileSync(join(folder, file), source)
+  const { output, code } = await nativeCompiler(folder)
+  const problems = new Map(compiled.map(({ name }): [string, string[]] => [name, []]))
+  const lost: string[] = []
+  for (const line of output.split('\n')) {
+    const [, file = '', at, message] = /^(\S+)\((\d+),\d+\): error (.*)$/.exec(line) ?? []
+    const name = files.get(basename(file))?.name
+    if (name !== undefined) problems.get(name)?.push(`${name.replace(/\d+$/, `${at}`)} ${message}`)
+    else if (line.includes('error')) lost.push(line)
+  }
+  if (lost.length > 0 || (code !== 0 && output === ''))
+    throw new Error(`tsc ended with ${code}: ${lost.join('\n')}`)
+  return problems
+}
+
+async function nativeCompiler(folder: string): Promise<{ output: string; code: number | null }> {
+  const tsc = `${root}node_modules/typescript-7.0/bin/tsc`
+  const child = spawn(process.execPath, [tsc, '--noEmit', '--pretty', 'false', '-p', folder], { cwd: folder })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk) => {
+      output += chunk
+    })
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', resolve)
   })
-  return ({ file, name }) =>
-    ts
-      .getPreEmitDiagnostics(program, program.getSourceFile(file))
-      .map(({ file: at, start = 0, messageText }) => {
-        const line = (at?.getLineAndCharacterOfPosition(start).line ?? 0) + 1
-        return `${name.replace(/\d+$/, `${line}`)} ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
-      })
+  return { output, code }
 }
 
 /** How programs are led to the servers that they name. */
