@@ -41,7 +41,7 @@ export default defineConfig({
       include: ['test/**/*.test-d.ts'],
       tsconfig: './tsconfig.json',
       // By path: other TypeScript versions are installed beside this one, and any of them may own `.bin/tsc`.
-      checker: 'node_modules/typescript/bin/tsc',
+      checker: 'node_modules/typescript-7.0/bin/tsc',
     },
     coverage: {
       provider: 'v8',
