@@ -348,8 +348,8 @@ for (const [kind, open] of Object.entries(STORES))
                 await lookAgain(at)
               },
               whole
-                ? { budget: LONG ? 1_000_000 : lost === 'nothing' ? 800 : 150, samples: 60 }
-                : { budget: LONG ? 200_000 : 20, samples: LONG ? 500 : 140, preemptions: 2 },
+                ? { budget: LONG ? 1_000_000 : lost === 'nothing' ? 400 : 75, samples: 30 }
+                : { budget: LONG ? 200_000 : 10, samples: LONG ? 500 : 70, preemptions: 2 },
             )
             if (LONG) expect(exhausted).toBe(true)
           }, 1_800_000)
@@ -377,7 +377,7 @@ for (const [kind, open] of Object.entries(STORES))
           ])
           await lookAgain(at)
         },
-        { budget: LONG ? 1_000_000 : 50, samples: 600, preemptions: 2 },
+        { budget: LONG ? 1_000_000 : 50, samples: LONG ? 600 : 300, preemptions: 2 },
       )
       if (LONG) expect(exhausted).toBe(true)
     }, 1_800_000)
@@ -412,8 +412,8 @@ for (const [kind, open] of Object.entries(STORES))
               await lookAgain(at)
             },
             {
-              budget: LONG ? 50_000_000 : whole ? 3_000 : 20,
-              samples: LONG ? SAMPLES : whole ? 50 : 300,
+              budget: LONG ? 50_000_000 : whole ? 1_500 : 10,
+              samples: LONG ? SAMPLES : whole ? 25 : 150,
               preemptions: LONG ? (whole ? PREEMPTIONS : 1) : whole ? 1 : 2,
             },
           )

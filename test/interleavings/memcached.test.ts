@@ -11,7 +11,7 @@ import { LONG } from '../support/long.js'
 import { stepped } from './memcached-explore.js'
 import { exploreStore, type Step } from './real-store.js'
 
-const BUDGET = LONG ? { runs: 60_000, samples: 10_000 } : { runs: 600, samples: 400 }
+const BUDGET = LONG ? { runs: 60_000, samples: 10_000 } : { runs: 300, samples: 200 }
 
 /** Longer than any run: expiry is another test's business. */
 const LEASE = 60_000
