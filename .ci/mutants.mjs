@@ -26,7 +26,8 @@ import { root } from './entries.mjs'
 
 /** @typedef {{ name: string, file: string, find: string, replace: string, tests: string[], match?: string, long?: boolean }} Mutant */
 
-const PATIENCE = 300_000
+/** ms for the tests of one mutant, and for those of all mutants together. */
+const PATIENCE = { mutant: 300_000, all: 1_800_000 }
 
 const { values: options } = parseArgs({
   options: {
@@ -139,10 +140,13 @@ async function vitest(folder, tests, loud) {
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
   let hung = false
   const end = () => child.pid !== undefined && process.kill(-child.pid, 'SIGKILL')
-  const timer = setTimeout(() => {
-    hung = true
-    end()
-  }, PATIENCE)
+  const timer = setTimeout(
+    () => {
+      hung = true
+      end()
+    },
+    loud ? PATIENCE.all : PATIENCE.mutant,
+  )
   await new Promise((resolve) => child.once('close', resolve))
   clearTimeout(timer)
   if (hung) return 'hung'
