@@ -9,19 +9,39 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc
 })
 
-/** For a Node older than 20.15, whose zlib has none. */
+/** Four tables in a row, for four bytes at a time: each is the one before it, a zero byte later. */
+const BY_FOUR = new Int32Array(4 * 256)
+for (let i = 0; i < BY_FOUR.length; i++) {
+  const before = BY_FOUR[i - 256] as number
+  BY_FOUR[i] = i < 256 ? (TABLE[i] as number) : (TABLE[before & 0xff] as number) ^ (before >>> 8)
+}
+
+/** For short data, and for a Node older than 20.15, whose zlib has none. */
 export const tableCrc32: Crc32 = (data, before = 0) => {
   const bytes = typeof data === 'string' ? Buffer.from(data) : data
+  const { length } = bytes
   let crc = ~before
-  for (let i = 0; i < bytes.length; i++)
-    crc = (TABLE[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8)
+  let i = 0
+  for (; i + 4 <= length; i += 4) {
+    crc ^=
+      (bytes[i] as number) |
+      ((bytes[i + 1] as number) << 8) |
+      ((bytes[i + 2] as number) << 16) |
+      ((bytes[i + 3] as number) << 24)
+    crc =
+      (BY_FOUR[768 + (crc & 0xff)] as number) ^
+      (BY_FOUR[512 + ((crc >>> 8) & 0xff)] as number) ^
+      (BY_FOUR[256 + ((crc >>> 16) & 0xff)] as number) ^
+      (BY_FOUR[crc >>> 24] as number)
+  }
+  for (; i < length; i++) crc = (BY_FOUR[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8)
   return ~crc >>> 0
 }
 
 const native = (zlib as { readonly crc32?: Crc32 }).crc32
 
 /** Up to so many bytes the table is faster than a call out of JavaScript. */
-const SHORT = 64
+const SHORT = 192
 
 /** The CRC of bytes, or of a text's UTF-8 form. */
 export const crc32: Crc32 = (data, before = 0) =>
@@ -49,9 +69,12 @@ export function withoutFourZeros(crc: number): number {
   return ~register >>> 0
 }
 
+/** Of a longer key the CRC in zlib is faster than one byte at a time. */
+const LONG_KEY = 64
+
 /** The CRC of a key. */
 export function crcOfKey(key: string): number {
-  if (key.length > SHORT) return crc32(key)
+  if (key.length > LONG_KEY) return crc32(key)
   let crc = -1
   for (let i = 0; i < key.length; i++) {
     const unit = key.charCodeAt(i)
