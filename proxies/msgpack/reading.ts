@@ -4,6 +4,7 @@ import { Unpackr as UncompiledUnpackr } from 'msgpackr/unpack-no-eval'
 import type { CachedValue } from '../../src/backend/cached-value.js'
 import type { Entry } from '../../src/wire/frame.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
+import { OTHER, readFlat } from './flat.js'
 import { definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from './packed.js'
 import { FAITHFUL, type Settings } from './settings.js'
 import type { Shape } from './shapes.js'
@@ -17,6 +18,8 @@ export function reading({ regExp, maxBytes }: Settings, shapes?: readonly Shape[
   const plain = unpacking(new UncompiledUnpackr(FAITHFUL), shapes)
   return ({ bytes, start, end, metadata }, skip) => {
     if (end - start > maxBytes) return undefined
+    const flat = shapes === undefined ? readFlat(bytes, start + skip, end) : OTHER
+    if (flat !== OTHER) return { payload: flat, metadata }
     // A view of its own: msgpackr leaves a DataView on it, and the stored bytes belong to the backend.
     const packed = bytes.subarray(start + skip, end)
     const payload = (definesMany(packed) ? plain : compiling)(packed)
