@@ -14,6 +14,8 @@ import type { RedisStore } from './store.js'
 export interface EntryWrites {
   /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
   check(key: string, value: Bytes): void
+  /** A failed write is an Error. */
+  set(write: Write<Bytes>): Promise<Outcome | Error>
   /** A failed write is an Error in its place. */
   setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
   /** Returns, for each key, its failure. */
@@ -31,6 +33,18 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
     check(key, value) {
       valueKey(key)
       bytes(key, value, store.maxValueBytes)
+    },
+    async set(write) {
+      try {
+        const call = writeCall(store, write)
+        const refusal = store.clustered ? await refusalOf(store, ledger, write) : undefined
+        if (refusal !== undefined) return refusal
+        const { run, runDurably } = store.runner
+        const reply = await (call.isDurable ? runDurably(call, true) : run(call))
+        return await outcomeOf(store, write, reply)
+      } catch (error) {
+        return asError(error)
+      }
     },
     async setMulti(all) {
       try {

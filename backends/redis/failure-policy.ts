@@ -53,8 +53,8 @@ export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<B
   }
   return {
     ...guardedReads(policy),
-    set: async (...write) => (await setAll(policy, 'set', [write]))[0] as Outcome,
-    setMulti: (writes) => setAll(policy, 'setMulti', writes),
+    set: (...write) => set(policy, write),
+    setMulti: (writes) => setAll(policy, writes),
     delete: (key) => removeAll(policy, [key]),
     deleteMulti: (keys) => removeAll(policy, keys),
     ...guardedLease(policy),
@@ -133,37 +133,70 @@ async function removeAll({ recovery, unfenced, writes }: Policy, given: readonly
   if (failure !== undefined) throw failure
 }
 
-async function setAll(
+async function set(policy: Policy, write: Write<Bytes>): Promise<Outcome> {
+  expectWritable(policy, write)
+  const begun = beginWrite(policy, write)
+  const outcome = afterWrite(policy, 'set', write, begun, begun.known ?? (await policy.writes.set(write)))
+  if (outcome instanceof Error) throw outcome
+  return outcome
+}
+
+async function setAll(policy: Policy, given: readonly Write<Bytes>[]): Promise<readonly Outcome[]> {
+  const all = frozenCopy(given)
+  for (const write of all) expectWritable(policy, write)
+  const begun = all.map((write) => beginWrite(policy, write))
+  const results = await policy.writes.setMulti(all.filter((_, i) => begun[i]?.known === undefined))
+  let next = 0
+  const outcomes = all.map((write, i) => {
+    const one = begun[i] as BegunWrite
+    return afterWrite(policy, 'setMulti', write, one, one.known ?? (results[next++] as Outcome | Error))
+  })
+  const failure = outcomes.find((outcome) => outcome instanceof Error)
+  if (failure !== undefined) throw failure
+  return outcomes as Outcome[]
+}
+
+/** A write that is under way. */
+interface BegunWrite {
+  /** Its outcome, if it needs no server. */
+  readonly known: Outcome | undefined
+  readonly isInvalidation: boolean
+  /** The failures that were seen before it began. */
+  readonly since: number
+}
+
+/** @throws CorralError for a key or a value that cannot be stored. */
+function expectWritable({ writes, recovery, unfenced, failOpen }: Policy, write: Write<Bytes>): void {
+  const [key, value, { token, ifCurrent }] = write
+  if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
+  if (token === undefined) unfenced.revokeAll()
+  if (token === undefined || !failOpen) writes.check(key, value)
+}
+
+function beginWrite({ recovery, stolen, unfenced }: Policy, [, , { token }]: Write<Bytes>): BegunWrite {
+  return {
+    known: token === undefined ? undefined : unfenced.outcomeOf(token),
+    isInvalidation: token === undefined || stolen.delete(token),
+    since: recovery.failures,
+  }
+}
+
+/** The outcome of a write, or the error that its caller receives. */
+function afterWrite(
   policy: Policy,
   where: string,
-  given: readonly Write<Bytes>[],
-): Promise<readonly Outcome[]> {
-  const all = frozenCopy(given)
-  const { writes, recovery, stolen, unfenced, failOpen } = policy
-  for (const [key, value, { token, ifCurrent }] of all) {
-    if (ifCurrent !== undefined) recovery.addClock(ifCurrent.clock)
-    if (token === undefined) unfenced.revokeAll()
-    if (token === undefined || !failOpen) writes.check(key, value)
+  [key, , { token }]: Write<Bytes>,
+  { isInvalidation, since }: BegunWrite,
+  result: Outcome | Error,
+): Outcome | Error {
+  const { recovery } = policy
+  const isPlain = token === undefined
+  if (!(result instanceof Error)) {
+    if (isPlain) recovery.succeeded(key, since)
+    return result
   }
-  const known = all.map(([, , { token }]) => (token === undefined ? undefined : unfenced.outcomeOf(token)))
-  const isInvalidation = all.map(([, , { token }]) => token === undefined || stolen.delete(token))
-  const since = recovery.failures
-  const results = await writes.setMulti(all.filter((_, i) => known[i] === undefined))
-  let next = 0
-  let failure: Error | undefined
-  const outcomes = all.map(([key, , { token }], i): Outcome => {
-    const result = known[i] ?? (results[next++] as Outcome | Error)
-    const isPlain = token === undefined
-    if (!(result instanceof Error)) {
-      if (isPlain) recovery.succeeded(key, since)
-      return result
-    }
-    if (isInvalidation[i]) recovery.failedKey(key)
-    if (isPlain || !isTolerated(policy, where, key, result)) failure ??= result
-    return 'lost'
-  })
-  if (failure !== undefined) throw failure
-  return outcomes
+  if (isInvalidation) recovery.failedKey(key)
+  return isPlain || !isTolerated(policy, where, key, result) ? result : 'lost'
 }
 
 function guardedLease(policy: Policy): LeaseOperations<Bytes> {

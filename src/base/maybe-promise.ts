@@ -33,19 +33,23 @@ export function native<T>(value: MaybePromise<T>): MaybePromise<T> {
 export const MAP_LAZILY: unique symbol = Symbol('changed')
 
 interface LazyPromise<T> extends Promise<T> {
-  [MAP_LAZILY]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R>
+  [MAP_LAZILY]<R, A>(change: (value: T, about: A) => MaybePromise<R>, about: A): MaybePromise<R>
 }
 
 /**
  * Changes a value once it is here. Unlike `andThen` it may run the change when a caller asks for the outcome. The caller
  * then waits for one promise instead of one of each layer. Only for changes without side effects.
+ * @param about - passed on to the change: a function made for every read costs more than most changes
  */
-export function mapLazily<T, R>(
+export function mapLazily<T, R, A = undefined>(
   value: MaybePromise<T>,
-  change: (value: T) => MaybePromise<R>,
+  change: (value: T, about: A) => MaybePromise<R>,
+  about?: A,
 ): MaybePromise<R> {
-  if (!isPromise(value)) return change(value)
-  return MAP_LAZILY in value ? (value as LazyPromise<T>)[MAP_LAZILY](change) : value.then(change)
+  if (!isPromise(value)) return change(value, about as A)
+  return MAP_LAZILY in value
+    ? (value as LazyPromise<T>)[MAP_LAZILY](change, about as A)
+    : value.then((later) => change(later, about as A))
 }
 
 /** Runs an attempt and recovers from its failure, whether it throws or rejects. */

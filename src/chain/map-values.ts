@@ -60,7 +60,7 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
     const layerAbove: Overrides<Outer> = {
       get(key) {
         const stored = next.get(key)
-        return isPromise(stored) ? mapLazily(stored, (later) => decode(later, key)) : decode(stored, key)
+        return isPromise(stored) ? mapLazily(stored, decode, key) : decode(stored, key)
       },
       set: (key, value, options) => andThen(encodeOne(value, key), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>

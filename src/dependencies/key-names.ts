@@ -58,5 +58,8 @@ function weightOf(names: readonly string[]): number {
 }
 
 export function sameNames(asked: readonly string[], names: readonly string[]): boolean {
-  return asked === names || (asked.length === names.length && asked.every((name, i) => name === names[i]))
+  if (asked === names) return true
+  if (asked.length !== names.length) return false
+  for (let i = 0; i < asked.length; i++) if (asked[i] !== names[i]) return false
+  return true
 }

@@ -5,7 +5,14 @@ import { mapAcquired } from '../backend/lease.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
 import { frozenCopy } from '../base/frozen.js'
-import { all, andThen, ignoreRejection, isPromise, mapLazily } from '../base/maybe-promise.js'
+import {
+  all,
+  andThen,
+  ignoreRejection,
+  isPromise,
+  type MaybePromise,
+  mapLazily,
+} from '../base/maybe-promise.js'
 import { keyLayerOf, withKeys } from '../chain/map-keys.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
@@ -64,12 +71,16 @@ function trackingLayer(
   /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
   let readsLater = true
 
-  /** Asks for the names that a key is expected to depend on. The returned function judges the entry by them. */
-  const judgeLater = (key: string) => {
+  /** Asks for the names that a key is expected to depend on: the question by which `judgeLater` judges its entry. */
+  const ask = (key: string): Question => {
     const asked = keys.expected(key)
-    const reading = ignoreRejection(opened.read(asked))
-    return (entry: CachedValue | undefined) =>
-      entry === undefined ? undefined : mapLazily(reading, (read) => judge.by(key, entry, read, asked))
+    return { key, asked, reading: ignoreRejection(opened.read(asked)), entry: undefined }
+  }
+  const judgeBy = (read: LedgerReading, { key, entry, asked }: Question) => judge.by(key, entry, read, asked)
+  const judgeLater = (entry: CachedValue | undefined, question: Question): Judged => {
+    if (entry === undefined) return undefined
+    question.entry = entry
+    return mapLazily(question.reading, judgeBy, question)
   }
   /** The options of a write, which the store checks against the ledger if the ledger is its own. */
   const conditional = (key: string, { metadata }: CachedValue, options: WriteOptions): WriteOptions => {
@@ -88,14 +99,16 @@ function trackingLayer(
     get(key) {
       const found = next.get(key)
       readsLater = isPromise(found)
-      return isPromise(found) ? mapLazily(found, judgeLater(key)) : judge.alone(found)
+      return isPromise(found) ? mapLazily(found, judgeLater, ask(key)) : judge.alone(found)
     },
     getMulti(wanted) {
       const found = next.getMulti(wanted)
       readsLater = isPromise(found)
       if (!isPromise(found)) return all(found.map(judge.alone))
-      const judges = wanted.map(judgeLater)
-      return found.then((entries) => Promise.all(entries.map((entry, i) => judges[i]?.(entry))))
+      const questions = wanted.map(ask)
+      return found.then((entries) =>
+        Promise.all(entries.map((entry, i) => judgeLater(entry, questions[i] as Question))),
+      )
     },
     set(key, value, options) {
       const checked = conditional(key, value, options)
@@ -158,6 +171,14 @@ function trackerOf(
         )
       }),
   }
+}
+
+/** A read of the ledger that goes along with the read of a key, whose entry comes later. */
+interface Question {
+  readonly key: string
+  readonly asked: readonly string[]
+  readonly reading: MaybePromise<LedgerReading>
+  entry: CachedValue | undefined
 }
 
 type Judged = ReturnType<Backend<CachedValue>['get']>

@@ -116,7 +116,14 @@ export class RedisConnection {
       const start = () => this.#start(work, once, command, done)
       const command: Pending = {
         until: until ?? performance.now() + timeout,
-        ...{ patient, lane, over: false, sent: false, begun: false, waiter: undefined, start, fail },
+        patient,
+        lane,
+        over: false,
+        sent: false,
+        begun: false,
+        waiter: undefined,
+        start,
+        fail,
       }
       this.#pending.add(command)
     })

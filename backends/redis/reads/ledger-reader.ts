@@ -1,4 +1,4 @@
-import { mapLazily } from '../../../src/base/maybe-promise.js'
+import { type MaybePromise, mapLazily } from '../../../src/base/maybe-promise.js'
 import type { LedgerReading } from '../../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../../src/ledger/snapshot.js'
 import { clockKeys, stampKeys } from '../format.js'
@@ -21,8 +21,12 @@ export function ledgerReader(reads: Reads, clock: string): ReadLedger {
 const STILL = 32
 
 interface KnownList {
+  readonly names: readonly string[]
   readonly keys: readonly string[]
   seen: LedgerReading | undefined
+  /** The batch of the latest read, and the result that all reads with it share. */
+  batch: Promise<LedgerReading> | undefined
+  result: MaybePromise<LedgerReading> | undefined
 }
 
 /**
@@ -52,22 +56,36 @@ export function cachingLedgerReader(reads: Reads, clock: string): ReadLedger {
       list.seen = reading.now === undefined || reading.stamps.includes(undefined) ? undefined : reading
       return reading
     })
+  const read = (known: KnownList, ticking: Promise<LedgerReading>) => {
+    const { seen } = known
+    if (seen === undefined || batches < STILL || !isSame(seen.now, latest)) return readAll(known)
+    return mapLazily(ticking, ({ now }) => {
+      see(now)
+      return isSame(seen.now, now) ? seen : readAll(known)
+    })
+  }
+  const listOf = (names: readonly string[]): KnownList => {
+    const found = lists.get(names)
+    if (found !== undefined) return found
+    const list = { names, keys: stampKeys(clock, names), seen: undefined, batch: undefined, result: undefined }
+    lists.set(names, list)
+    return list
+  }
+  /** The list of the latest read: most reads of a region have the same. */
+  let recent: KnownList | undefined
   return (names) => {
-    let list = lists.get(names)
-    if (list === undefined) lists.set(names, (list = { keys: stampKeys(clock, names), seen: undefined }))
-    const known = list
+    const known = recent?.names === names ? recent : listOf(names)
+    recent = known
     const ticking = reads.readLedger(key, none)
     if (ticking !== latestBatch) {
       latestBatch = ticking
       batches++
     }
-    const { seen } = known
-    if (seen === undefined || batches < STILL || !isSame(seen.now, latest))
-      return readAll(known) as Promise<LedgerReading>
-    return mapLazily(ticking, ({ now }) => {
-      see(now)
-      return isSame(seen.now, now) ? seen : readAll(known)
-    }) as Promise<LedgerReading>
+    if (known.batch !== ticking) {
+      known.result = read(known, ticking)
+      known.batch = ticking
+    }
+    return known.result as Promise<LedgerReading>
   }
 }
 

@@ -1,4 +1,4 @@
-import { andThen, isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
+import { isPromise, MAP_LAZILY, type MaybePromise } from '../../../src/base/maybe-promise.js'
 
 /** Many replies that come together. */
 export interface ReplySource {
@@ -8,8 +8,6 @@ export interface ReplySource {
   readonly isSettled: boolean
 }
 
-const UNREAD = Symbol('unread')
-
 /**
  * One of many replies that come together: a promise of its own for each key would cost more than the key. It becomes a
  * promise when a caller waits for it, one for all layers of a chain; it is read once. If no caller waits, a failure is no
@@ -17,7 +15,9 @@ const UNREAD = Symbol('unread')
  */
 export abstract class PendingReply<T> implements Promise<T> {
   declare readonly [Symbol.toStringTag]: string
-  private outcome: MaybePromise<T> | typeof UNREAD | Failure = UNREAD
+  private isRead = false
+  private hasFailed = false
+  private outcome: unknown = undefined
 
   constructor(readonly source: ReplySource) {}
 
@@ -25,18 +25,21 @@ export abstract class PendingReply<T> implements Promise<T> {
 
   /** The value. To be read only once it is here. @throws the error of the batch, or of decoding. */
   value(): MaybePromise<T> {
-    if (this.outcome === UNREAD)
+    if (!this.isRead) {
+      this.isRead = true
       try {
         this.outcome = this.read()
       } catch (error) {
-        this.outcome = new Failure(error)
+        this.outcome = error
+        this.hasFailed = true
       }
-    if (this.outcome instanceof Failure) throw this.outcome.error
+    }
+    if (this.hasFailed) throw this.outcome
     return this.outcome as MaybePromise<T>
   }
 
-  [MAP_LAZILY]<R>(change: (value: T) => MaybePromise<R>): MaybePromise<R> {
-    const later = new MappedReply<T, R>(this, change)
+  [MAP_LAZILY]<R, A>(change: (value: T, about: A) => MaybePromise<R>, about: A): MaybePromise<R> {
+    const later = new MappedReply<T, R, A>(this, change, about)
     return this.source.isSettled ? later.value() : later
   }
 
@@ -78,21 +81,20 @@ export class ComputedReply<T> extends PendingReply<T> {
   }
 }
 
-class Failure {
-  constructor(readonly error: unknown) {}
-}
-
 /** A layer's result of a reply. */
-class MappedReply<T, R> extends PendingReply<R> {
+class MappedReply<T, R, A> extends PendingReply<R> {
   constructor(
     private readonly reply: PendingReply<T>,
-    private readonly change: (value: T) => MaybePromise<R>,
+    private readonly change: (value: T, about: A) => MaybePromise<R>,
+    private readonly about: A,
   ) {
     super(reply.source)
   }
 
   protected read(): MaybePromise<R> {
-    return andThen(this.reply.value(), this.change)
+    const { change, about } = this
+    const value = this.reply.value()
+    return isPromise(value) ? value.then((later) => change(later, about)) : change(value, about)
   }
 }
 

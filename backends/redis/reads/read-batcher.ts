@@ -80,7 +80,7 @@ export class ReadBatcher implements BatchedReads {
 
   readLedger(clock: string, stamps: readonly string[]): PendingReply<LedgerReading> {
     const batch = this.#current()
-    const known = batch.readings.get(stamps)
+    const known = batch.reading(stamps)
     if (known !== undefined) return known
     const places = stamps.map((stamp) => batch.place(stamp))
     const clockPlace = batch.place(clock)
@@ -88,7 +88,7 @@ export class ReadBatcher implements BatchedReads {
       now: parseClock(batch.at(clockPlace)),
       stamps: places.map((place) => batch.stamp(place)),
     }))
-    batch.readings.set(stamps, reply)
+    batch.addReading(stamps, reply)
     return reply
   }
 
@@ -133,31 +133,40 @@ export class ReadBatcher implements BatchedReads {
       if (batch !== undefined) this.#waiting -= batch.keys.length
       else [batch, this.#open] = [this.#open, undefined]
       if (batch === undefined) return
-      void this.#send(batch)
+      this.#send(batch)
     }
   }
 
-  async #send(batch: Batch): Promise<void> {
+  #send(batch: Batch): void {
     this.#inFlight++
-    try {
-      const { fetch, timeout } = this.options
-      const fetched = await fetch(batch.keys, Math.max(batch.until, this.#latestReply + timeout))
-      // A node that answers nothing gives no later read more time.
-      if (fetched.some((one) => !(one instanceof Error))) this.#latestReply = performance.now()
-      batch.arrive(fetched)
-      this.#learnSize(fetched)
-    } catch (error) {
-      batch.fail(error)
-    }
+    const { fetch, timeout } = this.options
+    fetch(batch.keys, Math.max(batch.until, this.#latestReply + timeout)).then(
+      (fetched) => {
+        try {
+          batch.arrive(fetched)
+          // A node that answers nothing gives no later read more time.
+          if (batch.hasReply) this.#latestReply = performance.now()
+          this.#learnSize(batch.bytes / fetched.length)
+        } catch (error) {
+          batch.fail(error)
+        }
+        this.#received()
+      },
+      (error: unknown) => {
+        batch.fail(error)
+        this.#received()
+      },
+    )
+  }
+
+  #received(): void {
     this.#inFlight--
     this.#flush()
   }
 
-  #learnSize(fetched: readonly Fetched[]): void {
+  #learnSize(bytes: number): void {
     const { maxKeys, maxBytes } = this.options
-    let bytes = 0
-    for (const one of fetched) if (one !== null && !(one instanceof Error)) bytes += one.length
-    this.#averageSize = Math.max(1, this.#averageSize * 0.8 + (bytes / fetched.length) * 0.2)
+    this.#averageSize = Math.max(1, this.#averageSize * 0.8 + bytes * 0.2)
     this.#limit = Math.max(1, Math.min(maxKeys, Math.floor(maxBytes / this.#averageSize)))
   }
 }
@@ -189,17 +198,34 @@ export function bytesOf(reply: PendingReply<Buffer | undefined>): Buffer | undef
   return reply.value() as Buffer | undefined
 }
 
+/** So many keys are looked through; a map of them costs more. */
+const FEW = 8
+const NONE: readonly Fetched[] = []
+
+/** Of the two, only bytes have a length: a test of the class costs more than the rest of a place. */
+function isFailed(one: Buffer | Error): one is Error {
+  return (one as Partial<Buffer>).length === undefined
+}
+
 /** Distinct keys, in the order of their first reads, and the reply to them. */
 class Batch implements ReplySource {
   readonly keys: string[] = []
-  readonly readings = new Map<readonly string[], PendingReply<LedgerReading>>()
   readonly settled: Promise<void>
   isSettled = false
-  private resolve: () => void = () => {}
+  /** Whether a node replied, and the bytes of the values that came. */
+  hasReply = false
+  bytes = 0
+  private resolve!: () => void
   private failure: { readonly error: unknown } | undefined = undefined
-  private fetched: readonly Fetched[] = []
-  private readonly places = new Map<string, number>()
-  private readonly stamps: (Stamp | undefined)[] = []
+  private hasErrors = false
+  private fetched: readonly Fetched[] = NONE
+  /** The places of the keys, once they are too many to look through. */
+  private places: Map<string, number> | undefined = undefined
+  /** The readings of other lists than the first one: most batches have one list. */
+  private readings: Map<readonly string[], PendingReply<LedgerReading>> | undefined = undefined
+  private firstList: readonly string[] | undefined = undefined
+  private firstReading: PendingReply<LedgerReading> | undefined = undefined
+  private stamps: (Stamp | undefined)[] | undefined = undefined
 
   /** @param until when its reads are given up, on the clock of `performance`. */
   constructor(readonly until: number) {
@@ -210,18 +236,44 @@ class Batch implements ReplySource {
 
   /** Where the reply to a key will be. */
   place(key: string): number {
-    let found = this.places.get(key)
+    const { keys, places } = this
+    if (places === undefined) {
+      const at = keys.indexOf(key)
+      if (at >= 0) return at
+      if (keys.length === FEW) this.places = new Map([...keys, key].map((one, i) => [one, i]))
+      return keys.push(key) - 1
+    }
+    let found = places.get(key)
     if (found === undefined) {
-      found = this.keys.push(key) - 1
-      this.places.set(key, found)
+      found = keys.push(key) - 1
+      places.set(key, found)
     }
     return found
+  }
+
+  reading(list: readonly string[]): PendingReply<LedgerReading> | undefined {
+    return list === this.firstList ? this.firstReading : this.readings?.get(list)
+  }
+
+  addReading(list: readonly string[], reading: PendingReply<LedgerReading>): void {
+    if (this.firstList === undefined) {
+      this.firstList = list
+      this.firstReading = reading
+    } else (this.readings ??= new Map()).set(list, reading)
   }
 
   arrive(fetched: readonly Fetched[]): void {
     // One value more or less would give callers each other's.
     if (fetched.length !== this.keys.length)
       throw new TypeError(`Redis returned ${fetched.length} values for ${this.keys.length} keys`)
+    for (const one of fetched) {
+      if (one === null) this.hasReply = true
+      else if (isFailed(one)) this.hasErrors = true
+      else {
+        this.hasReply = true
+        this.bytes += one.length
+      }
+    }
     this.fetched = fetched
     this.#settle()
   }
@@ -239,14 +291,14 @@ class Batch implements ReplySource {
   at(place: number): Buffer | null {
     if (this.failure !== undefined) throw this.failure.error
     const found = this.fetched[place]
-    if (found instanceof Error) throw found
+    if (this.hasErrors && found instanceof Error) throw found
     return found as Buffer | null
   }
 
   /** Readings share most of their stamps: each is parsed once. */
   stamp(place: number): Stamp | undefined {
     const found = this.at(place)
-    return (this.stamps[place] ??= parseStamp(found))
+    return ((this.stamps ??= [])[place] ??= parseStamp(found))
   }
 }
 
