@@ -1,6 +1,6 @@
 import type { LeaseWaiters } from '../../../src/backend/lease-waiters.js'
 import { type FailureLog, failureLog } from '../../../src/base/diagnostics.js'
-import type { MaybePromise } from '../../../src/base/maybe-promise.js'
+import { attempt, ignoreRejection, type MaybePromise } from '../../../src/base/maybe-promise.js'
 import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import { isCluster, optionsOf, type RedisClient, subscriberLike } from '../client/client.js'
 import { listenTo } from '../client/listeners.js'
@@ -209,7 +209,8 @@ export class ShardSubscriptions implements WakeSubscriptions {
       if (left > 0) return void this.#counts.set(lease, left)
       this.#counts.delete(lease)
       this.#live.delete(lease)
-      client.sunsubscribe(lease.slice(this.prefix.length)).catch(() => {})
+      // ioredis throws at once for a slot that it knows no node of.
+      void ignoreRejection(attempt(() => client.sunsubscribe(lease.slice(this.prefix.length))))
     }
   }
 
