@@ -1,4 +1,4 @@
-import { type Channel, channel } from 'node:diagnostics_channel'
+import { type Channel, channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel'
 import { processGlobal } from './process-global.js'
 import { performance } from './timers.js'
 
@@ -73,6 +73,28 @@ export interface Messages {
   /** Something worth a look that is not a failure, such as a clock or a lease that was lost. */
   notice: { readonly where: string; readonly key?: string | undefined; readonly message: string }
 }
+
+/**
+ * The object that all events of one creation share on the tracing channel `corral:creation`, which runs the creator.
+ * @example
+ * ```ts
+ * import { tracingChannel } from 'node:diagnostics_channel'
+ * import type { CreationTrace } from 'corral'
+ *
+ * tracingChannel('corral:creation').start.subscribe((creation) => console.log((creation as CreationTrace).keys.length))
+ * ```
+ */
+export interface CreationTrace {
+  readonly region: string | undefined
+  /** Of a cached function. */
+  readonly namespace: string | undefined
+  readonly keys: readonly string[]
+  /** Of a creator that failed. */
+  readonly error?: unknown
+}
+
+/** Creators run inside of it if it has subscribers, or stores that are bound to its start. */
+export const creationChannel: TracingChannel<unknown, CreationTrace> = tracingChannel('corral:creation')
 
 const channels = new Map<keyof Messages, Channel>()
 

@@ -4,10 +4,10 @@
  *
  * No key and no name of a dependency becomes a label: they may be personal data, and each would be a time series of its own.
  */
-import { diagnostics, type Messages } from '../base/diagnostics.js'
+import type { Messages } from '../base/diagnostics.js'
 import { checkOptions, expectFunction, expectMethods, expectText, expectThat } from '../base/options.js'
-import type { ReadStats } from '../region/stats.js'
 import type { Region } from '../region/types.js'
+import { countOf, countsOf, EVENTS, labelsOf, on, outcomeOf, STATISTICS } from './telemetry/counts.js'
 
 type Labels = Record<string, string>
 
@@ -132,10 +132,10 @@ export function prometheus(options: PrometheusOptions): () => void {
     return registered(new client.Counter(made), made)
   }
   for (const metric of STATISTICS) {
-    const made = config(metric.name, metric.help, 'region', 'namespace', ...metric.labels)
+    const made = config(`${metric.name}_total`, metric.help, 'region', 'namespace', ...metric.labels)
     const collect = function (this: PromCounter) {
       this.reset()
-      for (const region of options.regions) countReads(this, region, metric.counts)
+      for (const [labels, count] of countsOf(options.regions, metric)) this.inc(labels, count)
     }
     registered(new client.Counter({ ...made, collect }), made)
   }
@@ -144,74 +144,15 @@ export function prometheus(options: PrometheusOptions): () => void {
   const durations = registered(new client.Histogram({ ...duration, ...buckets }), duration)
   const ends = [
     ...Object.entries(EVENTS).map(([kind, { name, help, labels }]) => {
-      const counted = counter(name, help, ...Object.keys(labels))
+      const counted = counter(`${name}_total`, help, ...Object.keys(labels))
       return on(kind as keyof Messages, (message) => counted.inc(labelsOf(message, labels), countOf(message)))
     }),
-    on('create', ({ region = '', namespace = '', milliseconds, outcome }) =>
-      durations.observe(
-        { region, namespace, outcome: outcome === 'made' ? 'created' : 'failed' },
-        milliseconds / 1_000,
-      ),
-    ),
+    on('create', (message) => durations.observe(outcomeOf(message), message.milliseconds / 1_000)),
   ]
   return () => {
     for (const end of ends) end()
     for (const name of names) registry.removeSingleMetric(name)
   }
-}
-
-interface Statistic {
-  readonly name: string
-  readonly help: string
-  readonly labels: readonly string[]
-  readonly counts: (stats: ReadStats) => readonly (readonly [labels: Labels, count: number])[]
-}
-
-const STATISTICS: readonly Statistic[] = [
-  {
-    name: 'reads_total',
-    help: 'Reads of a region by their result',
-    labels: ['result'],
-    counts: ({ hits, stale, misses }) => [
-      [{ result: 'hit' }, hits],
-      [{ result: 'stale' }, stale],
-      [{ result: 'miss' }, misses],
-    ],
-  },
-  {
-    name: 'joined_total',
-    help: 'Reads that waited for the creation of another caller',
-    labels: [],
-    counts: ({ joined }) => [[{}, joined]],
-  },
-  {
-    name: 'creations_total',
-    help: 'Runs of creators',
-    labels: ['outcome'],
-    counts: ({ creations, failedCreations }) => [
-      [{ outcome: 'created' }, creations - failedCreations],
-      [{ outcome: 'failed' }, failedCreations],
-    ],
-  },
-]
-
-/** The labels of each channel, as members of its messages. */
-const EVENTS: Partial<
-  Record<keyof Messages, { name: string; help: string; labels: Record<string, string> }>
-> = {
-  invalidate: {
-    name: 'invalidations_total',
-    help: 'Acknowledged invalidations',
-    labels: { region: 'region', what: 'what', mode: 'mode' },
-  },
-  unstored: { name: 'unstored_total', help: 'Values created but not stored', labels: { region: 'region' } },
-  evict: {
-    name: 'evictions_total',
-    help: 'Entries that left a bounded backend',
-    labels: { backend: 'backend', reason: 'reason' },
-  },
-  failure: { name: 'failures_total', help: 'Failures that no caller received', labels: { where: 'where' } },
-  undecodable: { name: 'undecodable_total', help: 'Stored values of no use', labels: { layer: 'layer' } },
 }
 
 function checkPrometheus(options: PrometheusOptions): void {
@@ -244,38 +185,3 @@ function checkPrometheus(options: PrometheusOptions): void {
     ['client', 'regions'],
   )
 }
-
-/** The numbers of each namespace, and under the empty one those of the region's own calls. */
-function countReads(counter: PromCounter, region: Region, counts: Statistic['counts']): void {
-  const stats = region.stats()
-  const add = (namespace: string, of: ReadStats, sign: 1 | -1, own: Map<string, [Labels, number]>) => {
-    for (const [labels, count] of counts(of)) {
-      const key = Object.values(labels).join()
-      const [, sum] = own.get(key) ?? [labels, 0]
-      own.set(key, [labels, sum + sign * count])
-      if (namespace !== '') counter.inc({ region: region.name ?? '', namespace, ...labels }, count)
-    }
-  }
-  const own = new Map<string, [Labels, number]>()
-  add('', stats, 1, own)
-  for (const [namespace, part] of Object.entries(stats.namespaces)) add(namespace, part, -1, own)
-  for (const [labels, count] of own.values())
-    counter.inc({ region: region.name ?? '', namespace: '', ...labels }, count)
-}
-
-function on<K extends keyof Messages>(kind: K, listener: (message: Messages[K]) => void): () => void {
-  const channel = diagnostics(kind)
-  const received = (message: unknown) => listener(message as Messages[K])
-  channel.subscribe(received)
-  return () => void channel.unsubscribe(received)
-}
-
-function labelsOf(message: object, labels: Record<string, string>): Labels {
-  const members = message as Readonly<Record<string, unknown>>
-  return Object.fromEntries(
-    Object.entries(labels).map(([label, member]) => [label, String(members[member] ?? '')]),
-  )
-}
-
-/** An outage is one message with a count. */
-const countOf = (message: object): number => (message as { count?: number }).count ?? 1

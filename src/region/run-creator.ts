@@ -1,6 +1,6 @@
 import { type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
 import type { Granted } from '../backend/lease.js'
-import { diagnostics } from '../base/diagnostics.js'
+import { creationChannel, diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { performance } from '../base/timers.js'
@@ -56,7 +56,8 @@ export async function runCreator(
   let failure: { readonly error: unknown } | undefined
   try {
     const creation = new RunningCreation(region, keys, signalOf, record)
-    const created = await callCreator(region, plan, keys, creation, record)
+    const call = () => callCreator(region, plan, keys, creation, record)
+    const created = await (isTraced() ? traced(region, keys, call) : call())
     const values = plan.isSingle ? [single(created, keys)] : expectList(created, keys)
     return entriesOf(region, plan, keys, values, record)
   } catch (error) {
@@ -81,6 +82,21 @@ export async function runCreator(
 }
 
 const creates = diagnostics('create')
+
+/** Whoever traces needs the start or the end. */
+function isTraced(): boolean {
+  return creationChannel.start.hasSubscribers || creationChannel.asyncEnd.hasSubscribers
+}
+
+function traced(
+  { name, counters }: RegionState,
+  keys: readonly string[],
+  call: () => unknown,
+): Promise<unknown> {
+  const creation = { region: name, namespace: counters.namespace, keys }
+  // A creator that throws at once fails like any other: its trace ends with `asyncEnd`.
+  return creationChannel.tracePromise(async () => call(), creation)
+}
 
 /** The earliest time that came with the leases: the creator reads nothing that is older. */
 function earliestOf(leases: readonly Pick<Granted, 'asOf'>[]): LedgerTime | undefined {
