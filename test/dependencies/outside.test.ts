@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { type Creation, dep, dependsOn, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { held } from '../support/stage.js'
 import { onStores } from './stores.js'
 
 const ROW = dep.id('row', 1)
@@ -140,6 +141,23 @@ describe('a cached function that runs uncached', () => {
     )
     const result = part()
     await Promise.all([expect(result).rejects.toMatchObject({ code: 'ERR_OUTSIDE_CREATION' }), drain()])
+  })
+
+  it('throws after its end, also while another call runs uncached', async () => {
+    const left = held<void>()
+    const slow = held<number>()
+    let late: Promise<unknown> | undefined
+    const hurried = tracked().cacheOnArguments({ namespace: 'f', enabled: () => false })(async () => {
+      late = left.create().then(() => dependsOn(ROW))
+      return 1
+    })
+    const other = tracked('other').cacheOnArguments({ namespace: 'f', enabled: () => false })(slow.create)
+    await hurried()
+    const running = other()
+    left.resolve()
+    await expect(late).rejects.toMatchObject({ code: 'ERR_OUTSIDE_CREATION' })
+    slow.resolve(2)
+    await running
   })
 })
 

@@ -157,6 +157,15 @@ describe('the events of a region', () => {
     ])
   })
 
+  it('keep a single name from a listener that empties the list', async () => {
+    const region = tracked()
+    failures()
+    await region.set('a', 'value', { dependencies: ['row'], asOf: await region.asOf() })
+    region.on('invalidating', ({ names }) => ((names as string[]).length = 0))
+    await region.invalidateDependencies('row')
+    expect(await region.get('a')).toBe(NO_VALUE)
+  })
+
   it('cost nothing any more without a listener', () => {
     const { on, emit, ...rest } = emitter<{ a: object; b: object }>('an event', ['a', 'b'])
     expect(rest).toEqual({ busy: false })

@@ -791,9 +791,14 @@ describe('afterCommit()', () => {
       late = create().then(() => books.apply(one, () => {}))
     })
     expect(order).toEqual([])
+    // While another transaction is open, too.
+    const another = held<void>()
+    const open = afterCommit(() => another.create())
     resolve()
     await late
     expect(order).toHaveLength(3)
+    another.resolve()
+    await open
   })
 
   it('does not include a renewal in the background, which it may roll back', async () => {
