@@ -39,15 +39,26 @@ export const epochNow: () => number =
  */
 export const timersAreReal = setImmediate(() => {})?.constructor.name === 'Immediate'
 
+/** A deadline runs in so many parts: a process that is busy for longer than one loses that part, and no more. */
+export const DEADLINE_PARTS = 4
+/** ms. Shorter deadlines have one part. */
+const SHORT = 40
+
 /**
- * The outcome of the work, or a rejection with `late()` after `ms`. The work goes on, and its later outcome is ignored. A
- * reply that arrived while this process was busy still counts: it is read before the rejection.
+ * The outcome of the work, or a rejection with `late()` after `ms`. The work goes on, and its later outcome is ignored. Time
+ * for which this process was busy counts for a part only, and a reply that arrived meanwhile is read before the rejection.
  * A time beyond `MAX_DELAY` (24 days) sets no deadline.
  */
 export function withTimeout<R>(work: Promise<R>, ms: number, late: () => Error): Promise<R> {
   if (ms > MAX_DELAY) return work
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => setImmediate(() => reject(late())), ms)
+    let left = ms < SHORT ? 1 : DEADLINE_PARTS
+    const part = Math.ceil(ms / left)
+    const next = () => {
+      if (--left > 0) timer = setTimeout(next, part)
+      else setImmediate(() => reject(late()))
+    }
+    let timer = setTimeout(next, part)
     work.then(
       (value) => {
         clearTimeout(timer)

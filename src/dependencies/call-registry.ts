@@ -12,13 +12,14 @@ interface Call {
 /** Remembers the latest calls, one for each key. */
 export function remembered(limit = 10_000): CallRegistry {
   const calls = new Map<string, Call>()
-  const keysOf = new Map<string, Set<string>>()
+  /** The one key of a name, which most names have, or several. */
+  const keysOf = new Map<string, string | Set<string>>()
   const forget = (key: string, { names }: Call): void => {
     calls.delete(key)
     for (const name of names) {
       const keys = keysOf.get(name)
-      keys?.delete(key)
-      if (keys?.size === 0) keysOf.delete(name)
+      if (typeof keys === 'object') keys.delete(key)
+      if (keys === key || (typeof keys === 'object' && keys.size === 0)) keysOf.delete(name)
     }
   }
   return {
@@ -28,9 +29,20 @@ export function remembered(limit = 10_000): CallRegistry {
       if (former !== undefined) forget(key, former)
       else if (oldest !== undefined && calls.size >= limit) forget(...oldest)
       calls.set(key, { names, renew })
-      for (const name of names) keysOf.set(name, (keysOf.get(name) ?? new Set()).add(key))
+      for (const name of names) {
+        const keys = keysOf.get(name)
+        if (typeof keys === 'object') keys.add(key)
+        else keysOf.set(name, keys === undefined || keys === key ? key : new Set([keys, key]))
+      }
     },
-    keys: (names) => [...new Set(names.flatMap((name) => [...(keysOf.get(name) ?? [])]))],
+    keys: (names) => [
+      ...new Set(
+        names.flatMap((name) => {
+          const keys = keysOf.get(name) ?? []
+          return typeof keys === 'string' ? [keys] : [...keys]
+        }),
+      ),
+    ],
     async repeat(keys, values, onDemand) {
       const failures = new Set<unknown>()
       let pending = keys

@@ -217,7 +217,7 @@ function trackedCreator<V>(
       store.recordCall(
         key,
         list,
-        self === undefined ? () => repeat(key, args) : whileReachable(weakly, key, args),
+        self === undefined ? repeating(repeat, key, args) : whileReachable(weakly, key, args),
       )
     })
     const values = await run(wanted, creation)
@@ -271,7 +271,12 @@ function hasKey<V>(form: CallForm<V>, args: Arguments, key: string): boolean {
   }
 }
 
-/** Stands outside, where the instance is not in sight: the recorded closure would keep the instance alive. */
+/** Stands outside, where the creation is not in sight: the recorded closure would keep it, its flight and its results. */
+function repeating(repeat: Repeat, key: string, args: Arguments): () => Promise<boolean> {
+  return () => repeat(key, args)
+}
+
+/** The same where the instance is not in sight either: the recorded closure would keep the instance alive. */
 function whileReachable(repeat: WeakRef<Repeat>, key: string, args: Arguments): () => Promise<boolean> {
   return () => repeat.deref()?.(key, args) ?? Promise.resolve(true)
 }

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { delay, MAX_DELAY, withTimeout } from '../../src/base/timers.js'
+import { blockFor, deferred } from '../support/waiting.js'
 
 const never = new Promise<never>(() => {})
 const late = () => new Error('late')
@@ -22,6 +23,14 @@ describe('a timeout', () => {
   it('is none beyond the longest delay of a timer', async () => {
     expect(withTimeout(never, MAX_DELAY + 1, late)).toBe(never)
     expect(withTimeout(never, Number.POSITIVE_INFINITY, late)).toBe(never)
+  })
+
+  it('does not count the time for which the process was busy, but for a part', async () => {
+    const { promise, resolve } = deferred<string>()
+    const outcome = withTimeout(promise, 2_000, late)
+    blockFor(3_000)
+    void delay(100).then(() => resolve('in time'))
+    expect(await outcome).toBe('in time')
   })
 
   it('does not keep the process running after the work', async () => {

@@ -14,6 +14,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { withOperations } from '../support/ledgers.js'
+import { turn } from '../support/waiting.js'
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -45,6 +46,34 @@ function later() {
   }
   return { region, read }
 }
+
+describe('a remembered call of a cached function', () => {
+  it('keeps neither its result nor its creation', async () => {
+    const region = makeRegion<object>({
+      name: 'calls',
+      backend: wrap(memory({ maxEntries: 1 }), dependencies()),
+    })
+    let results: WeakRef<object>[] = []
+    const load = region.cacheOnArguments({
+      namespace: 'load',
+      dependencies: (id: string) => dep.id('row', id),
+      resultDependencies: (_row: object, id: string) => dep.tag(id),
+    })(async (id: string) => {
+      const row = { id }
+      results.push(new WeakRef(row))
+      return row
+    })
+    for (let i = 0; i < 20; i++) await load(`${i}`)
+    // A WeakRef is held until the turn ends.
+    await turn()
+    collect()
+    expect(results.filter((result) => result.deref() !== undefined).length).toBeLessThan(3)
+    results = []
+    await load('19')
+    await region.refreshDependencies(dep.id('row', '19'))
+    expect(results.length).toBe(1)
+  })
+})
 
 describe('the names that a chain remembers of its entries', () => {
   it('is asked for together with the entry', async () => {

@@ -33,6 +33,12 @@ export const sharedNow = (): number => Number(process.hrtime.bigint()) / 1e6
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
+/** Keeps the event loop busy, as a long computation does. */
+export function blockFor(ms: number): void {
+  const end = sharedNow() + ms
+  while (sharedNow() < end);
+}
+
 /** One turn of the event loop. */
 export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 

@@ -2,7 +2,7 @@ import type { Database } from 'lmdb'
 import { report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { keyedQueue } from '../../../src/base/keyed-queue.js'
-import { epochNow, setImmediate, withTimeout } from '../../../src/base/timers.js'
+import { performance, setImmediate, withTimeout } from '../../../src/base/timers.js'
 import { isBookkeeping, type TreeKey } from '../format.js'
 import { commitError, lmdbError } from './errors.js'
 import { type FileGate, openGate } from './file-gate.js'
@@ -115,7 +115,7 @@ export function openStore(
       throw await commitError(error)
     } finally {
       pending--
-      lastProgress = epochNow()
+      lastProgress = performance.now()
     }
   }
   const store: Store = {
@@ -133,20 +133,20 @@ export function openStore(
       }
       try {
         expectOpen(trees)
-        if (pending === 0) lastProgress = epochNow()
+        if (pending === 0) lastProgress = performance.now()
         // A commit behind the lock cannot be called back, so nothing more joins the queue once its time is over.
-        else if (epochNow() - lastProgress > timeout) throw lockTimeout(timeout)
+        else if (performance.now() - lastProgress > timeout) throw lockTimeout(timeout)
         return await commitInTurn(conditions, changes, durably)
       } finally {
         gate.leave()
       }
     },
     async transact(subject, plan) {
-      const deadline = epochNow() + timeout
+      const deadline = performance.now() + timeout
       return inTurn(subject, async () => {
         for (;;) {
           // The caller saw a failure by now, so nothing may be written any more.
-          if (epochNow() > deadline) throw lockTimeout(timeout)
+          if (performance.now() > deadline) throw lockTimeout(timeout)
           const { result, conditions = [], changes, durably } = store.snapshot(plan)
           if (changes === undefined || (await store.commit(conditions, changes, durably))) return result
         }

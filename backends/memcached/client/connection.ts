@@ -3,7 +3,14 @@ import { connect as connectPlain, type Socket } from 'node:net'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { CorralError } from '../../../src/base/errors.js'
 import { Fifo } from '../../../src/base/fifo.js'
-import { clearTimeout, nextTick, performance, setImmediate, setTimeout } from '../../../src/base/timers.js'
+import {
+  clearTimeout,
+  DEADLINE_PARTS,
+  nextTick,
+  performance,
+  setImmediate,
+  setTimeout,
+} from '../../../src/base/timers.js'
 import {
   type Command,
   FrameError,
@@ -65,6 +72,9 @@ interface ConnectionEvents {
 /** Commands without a reply at one time; later ones wait for their turn. */
 const MAX_SENT = 1_000
 
+/** ms by which a timer may be late in a process that is not busy. */
+const BUSY = 10
+
 /** Larger values are not copied into the batch. */
 const MAX_COPIED = 16 * 1024
 
@@ -78,7 +88,7 @@ export class Connection {
   readonly #address: Address
   readonly #events: ConnectionEvents
   readonly #socket: Socket
-  readonly #openedAt = performance.now()
+  #openedAt = performance.now()
   /** In the order in which their replies are due; those before `#due` have theirs. */
   #sent: Call[] = []
   #due = 0
@@ -212,8 +222,21 @@ export class Connection {
     const left = this.#timeLeft()
     if (left === Number.POSITIVE_INFINITY || this.#over) return
     // If this process was busy for so long, the reply may be here unread: one turn of the network first.
-    if (left > 0) this.#watch = setTimeout(() => this.#watchOldest(), Math.ceil(left)).unref()
+    const part = Math.ceil(Math.min(left, this.#address.timeout / DEADLINE_PARTS))
+    const due = performance.now() + part
+    if (left > 0)
+      this.#watch = setTimeout(() => {
+        this.#forgive(performance.now() - due)
+        this.#watchOldest()
+      }, part).unref()
     else setImmediate(() => this.#endIfLate())
+  }
+
+  /** The timer was late by the time for which this process did other work, and sent and received nothing. */
+  #forgive(busy: number): void {
+    if (busy <= BUSY) return
+    this.#openedAt += busy
+    for (const call of this.#sent) call.at += busy
   }
 
   /** Connecting and the handshake have the same time as a command. */

@@ -1,6 +1,12 @@
 import { AsyncResource } from 'node:async_hooks'
 import { Fifo } from '../../../src/base/fifo.js'
-import { clearTimeout, performance, setImmediate, setTimeout } from '../../../src/base/timers.js'
+import {
+  clearTimeout,
+  DEADLINE_PARTS,
+  performance,
+  setImmediate,
+  setTimeout,
+} from '../../../src/base/timers.js'
 
 /** A command without a reply. */
 export interface Pending {
@@ -29,6 +35,9 @@ export interface Lane {
   /** A command was given up without a reply, and none has come since. */
   silent: boolean
 }
+
+/** ms by which a timer may be late in a process that is not busy. */
+const BUSY = 10
 
 interface PendingCommandsOptions {
   /** ms */
@@ -129,19 +138,23 @@ export class PendingCommands {
 
   #wakeAt(moment: number): void {
     clearTimeout(this.#timer)
-    this.#due = moment
-    this.#timer =
-      moment === Number.POSITIVE_INFINITY
-        ? undefined
-        : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.
-          setTimeout(() => setImmediate(() => this.#sweep()), moment - performance.now())
+    const now = performance.now()
+    const isEmpty = moment === Number.POSITIVE_INFINITY
+    this.#due = isEmpty ? moment : Math.min(moment, now + this.options.timeout / DEADLINE_PARTS)
+    this.#timer = isEmpty
+      ? undefined
+      : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.
+        setTimeout(() => setImmediate(() => this.#sweep()), this.#due - now)
   }
 
   #sweep(): void {
     const now = performance.now()
     const late: Pending[] = []
     let next = Number.POSITIVE_INFINITY
+    // The timer was late by the time for which this process did other work, and sent and received nothing.
+    const busy = now - this.#due
     for (const command of this.commands) {
+      if (busy > BUSY) command.until += busy
       const until = this.#deadline(command)
       if (until <= now) late.push(command)
       else next = Math.min(next, until)

@@ -1,6 +1,9 @@
 import { join } from 'node:path'
 import { open } from 'lmdb'
 import { describe, expect, test } from 'vitest'
+import { backendOver } from '../../../backends/lmdb/backend.js'
+import { openPath } from '../../../backends/lmdb/client/open-file.js'
+import { openStore, type Store } from '../../../backends/lmdb/client/store.js'
 import { type LmdbOptions, lmdb } from '../../../backends/lmdb/index.js'
 import { diagnostics, type Messages } from '../../../src/base/diagnostics.js'
 import { judge } from '../../support/ledgers.js'
@@ -13,6 +16,56 @@ const newFile = () => join(folder, `${++files}.mdb`)
 const openNew = (options?: LmdbOptions) => lmdb(newFile(), options)
 const bytes = (text: string) => Buffer.from(text)
 const text = (value: unknown) => (value === undefined ? undefined : String(value))
+
+describe('thousands of operations at once', () => {
+  const many = Array.from({ length: 4_000 }, (_, i) => `k${i}`)
+
+  test('have their time from their turn on', async () => {
+    const { entries, bookkeeping, dataFile, close } = openPath(newFile(), { timeout: 10_000 })
+    const store = openStore(entries, bookkeeping, 10_000)
+    let hangs = true
+    let begun = 0
+    const slow: Store = {
+      ...store,
+      transact(_subject, plan) {
+        begun++
+        // Without its commit, whose time depends on the machine.
+        return hangs ? new Promise(() => {}) : Promise.resolve(store.snapshot(plan).result)
+      },
+    }
+    const settings = { maxBytes: 2 ** 30, sweepEvery: 2 ** 30, timeout: 200, release: close }
+    const backend = backendOver(slow, { dataFile, ...settings })
+    const first = Promise.allSettled(
+      many.slice(0, 1_000).map(async (key) => backend.set(key, bytes('1'), {})),
+    )
+    const rest = [
+      backend.setMulti(many.map((key) => [key, bytes('2'), {}])),
+      backend.deleteMulti(['k1', 'k2']),
+      backend.acquire('k3', 60_000),
+      backend.ledger?.open('clock').invalidate(['name'], 'hard'),
+    ]
+    await turn()
+    expect(begun).toBe(1_000)
+    hangs = false
+    const codes = (await first).map((one) => one.status === 'rejected' && one.reason.code)
+    expect(new Set(codes)).toEqual(new Set(['ERR_TIMEOUT']))
+    const [written, , lease] = await Promise.all(rest)
+    expect(new Set(written as unknown[])).toEqual(new Set(['stored']))
+    expect(lease).toMatchObject({ token: expect.any(String) })
+    await backend.close()
+  })
+
+  test('run in the order of the calls', async () => {
+    const store = openNew()
+    const last = many.at(-1) as string
+    const writes = store.setMulti(many.map((key) => [key, bytes('old'), {}]))
+    const removed = store.delete(last)
+    const rewritten = store.set('k0', bytes('new'), {})
+    await Promise.all([writes, removed, rewritten])
+    expect((await store.getMulti([last, 'k0', 'k1'])).map(text)).toEqual([undefined, 'new', 'old'])
+    await store.close()
+  })
+})
 
 describe('entries', () => {
   test('are read at once, as copies', async () => {

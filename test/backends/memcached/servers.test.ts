@@ -104,6 +104,8 @@ describe('the options of memcached()', () => {
     ['half of the credentials', { servers: 'a', username: 'me' }],
     ['an unknown option', { servers: 'a', retries: 3 }],
     ['no time at all', { servers: 'a', timeout: 0 }],
+    ['a list as TLS', { servers: 'a', tls: [] }],
+    ['text as TLS', { servers: 'a', tls: 'true' }],
     ['no deadline', { servers: 'a', timeout: Number.POSITIVE_INFINITY }],
   ])('refuse %s', (_, given) => {
     expect(() => memcached(given as MemcachedOptions)).toThrow(

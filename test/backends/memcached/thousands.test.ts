@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { blockFor, turn } from '../../support/waiting.js'
 import { bytes, withMemcached } from './start.js'
 
 /** More operations than run at one time, and more commands than a connection sends at once. */
@@ -24,6 +25,25 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     expect(new Set(await all((i) => region.set(`k${i}`, -i)))).toEqual(new Set(['stored']))
     await all((i) => region.delete(`k${i}`))
     expect(new Set(await all((i) => region.get(`k${i}`)))).toEqual(new Set([NO_VALUE]))
+  })
+
+  it('the time for which this process is busy counts neither for connecting, for commands, nor for operations', async () => {
+    const backend = bench().open({ timeout: '1s' })
+    for (const round of ['connecting', 'connected']) {
+      const calls = Promise.all([
+        backend.get(`${round} a`),
+        backend.set(`${round} b`, bytes('v'), {}),
+        backend.ledger?.open('clock').now(['name']),
+        backend.delete(`${round} c`),
+      ])
+      await turn()
+      blockFor(2_000)
+      const [read, written, time] = await calls
+      expect(read).toBeUndefined()
+      // A plain write holds a lease for its `timeout`, which may be over by now.
+      expect(['stored', 'lost']).toContain(written)
+      expect(time).toMatchObject({ at: expect.any(Number) })
+    }
   })
 
   it('one call asks for them in slices', async () => {

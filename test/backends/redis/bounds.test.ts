@@ -5,7 +5,7 @@ import { redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { type CorralError, makeRegion, wrap } from '../../../src/index.js'
 import { freePort } from '../../support/servers.js'
-import { sleep, turn, until } from '../../support/waiting.js'
+import { blockFor, sleep, turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, text, withRedis } from './suite.js'
 
@@ -29,6 +29,13 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
       await server?.kill('SIGCONT')
     }
   }
+
+  it('does not count the time for which this process was busy: the first call is in time', async () => {
+    const backend = at().open({ timeout: '2s', breaker: false })
+    const calls = Promise.all([backend.get('a'), backend.set('b', bytes('v'), {}), backend.delete('c')])
+    blockFor(3_000)
+    expect(await calls).toEqual([undefined, 'stored', undefined])
+  })
 
   it('reads that wait for others to be answered have no more time than those', async () => {
     const backend = at().open({ timeout: '1s', maxBatch: 1, breaker: false })
