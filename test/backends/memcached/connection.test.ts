@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import fc from 'fast-check'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { commandsOf } from '../../../backends/memcached/client/commands.js'
 import { FrameError, OP, type Reply, replyReader } from '../../../backends/memcached/client/frames.js'
 import { openServer } from '../../../backends/memcached/client/server.js'
@@ -12,6 +12,9 @@ import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
 import { startMemcached } from '../../support/servers.js'
 import { sleep, until } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
+
+// Some tests send thousands of commands, which take their time on a busy machine.
+vi.setConfig({ testTimeout: 240_000 })
 
 const opened: { close(): unknown }[] = []
 afterEach(async () => {

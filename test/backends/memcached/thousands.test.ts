@@ -1,8 +1,11 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { blockFor, turn } from '../../support/waiting.js'
 import { bytes, withMemcached } from './start.js'
+
+// Thousands of commands take their time on a busy machine.
+vi.setConfig({ testTimeout: 240_000 })
 
 /** More operations than run at one time, and more commands than a connection sends at once. */
 const MANY = 1_500

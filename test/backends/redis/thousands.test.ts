@@ -1,11 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { json } from '../../../proxies/json.js'
 import { performance as clock } from '../../../src/base/timers.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
+
+// Thousands of commands take their time on a busy machine.
+vi.setConfig({ testTimeout: 240_000 })
 
 /** More than one call may have under way, and more than one batch of leases. */
 const MANY = 1_200
