@@ -205,7 +205,7 @@ function thisProcess(): ProcessIdentity {
 let marks = 0
 
 function markOf({ space, pid, startedAt }: ProcessIdentity): string {
-  const unique = `${Date.now().toString(36)}${(marks++).toString(36)}${Math.random().toString(36).slice(2, 8)}`
+  const unique = `${epochNow().toString(36)}${(marks++).toString(36)}${Math.random().toString(36).slice(2, 8)}`
   return [space, pid, startedAt, unique].join('-')
 }
 
