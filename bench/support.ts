@@ -71,6 +71,14 @@ export function ratio(one: Samples, other: Samples): Spread {
   return spread(one.map((sample, round) => sample / (other[round] ?? Number.NaN)))
 }
 
+/**
+ * How many times as long `one` takes as `other` in the fastest round of each: on a busy machine other programs lengthen every
+ * round, and the fastest ones least.
+ */
+export function fastest(one: Samples, other: Samples): number {
+  return Math.min(...one) / Math.min(...other)
+}
+
 /** `1.12 (1.07–1.18)`: median and quartiles. */
 export function shown({ median, lower, upper }: Spread, digits = 2): string {
   return `${median.toFixed(digits)} (${lower.toFixed(digits)}–${upper.toFixed(digits)})`

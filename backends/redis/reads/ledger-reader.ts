@@ -67,7 +67,13 @@ export function cachingLedgerReader(reads: Reads, clock: string): ReadLedger {
   const listOf = (names: readonly string[]): KnownList => {
     const found = lists.get(names)
     if (found !== undefined) return found
-    const list = { names, keys: stampKeys(clock, names), seen: undefined, batch: undefined, result: undefined }
+    const list = {
+      names,
+      keys: stampKeys(clock, names),
+      seen: undefined,
+      batch: undefined,
+      result: undefined,
+    }
     lists.set(names, list)
     return list
   }
