@@ -222,8 +222,10 @@ function entriesOf(region: Region, keyOf: (key: string) => string) {
       throw error
     })
   const removeAll = async (keys: readonly string[]): Promise<boolean[]> => {
+    // Copied before the first await: the caller may change its list meanwhile.
+    const paths = keys.map(keyOf)
     const were = await hasMany(keys)
-    await reported(keys[0], region.deleteMulti(keys.map(keyOf)))
+    await reported(paths[0], region.deleteMulti(paths))
     return were
   }
   return {

@@ -110,6 +110,18 @@ describe('keyv5Store()', () => {
   })
 })
 
+describe.each([keyv5Store, keyv6Store])('%o', (storeOf) => {
+  it('deletes the keys that the list holds at the call', async () => {
+    const store = storeOf(tracked())
+    for (const key of ['a', 'b', 'c']) await store.set(key, key)
+    const keys = ['a', 'b']
+    const deleted = store.deleteMany(keys)
+    keys.splice(0, 2, 'c')
+    await deleted
+    expect(await store.hasMany(['a', 'b', 'c'])).toEqual([false, false, true])
+  })
+})
+
 describe('cache-manager over keyv5Store()', () => {
   const cache = (region = tracked()) =>
     createCache({ stores: [new Keyv({ store: keyv5Store(region), namespace: 'n' })], ttl: 60_000 })
