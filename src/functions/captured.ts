@@ -10,6 +10,11 @@ export function tellsAll<G extends object>(generator: G): G {
   return generator
 }
 
+/** Whether the keys of a generator tell all of the arguments: its calls run with copies. */
+export function keysTellAll(generator: object): boolean {
+  return whole.has(generator)
+}
+
 /** Whether a caller can change arguments after the call: one of them is no plain value. */
 export function areChangeable(args: Arguments): boolean {
   for (const one of args) if (Object(one) === one) return true

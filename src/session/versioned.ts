@@ -1,7 +1,9 @@
-import type { NoValue } from '../backend/cached-value.js'
+import { randomUUID } from 'node:crypto'
+import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { report } from '../base/diagnostics.js'
 import { type Duration, expectDuration } from '../base/duration.js'
-import { andThen, attempt, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, attempt, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import {
   checkOptions,
   expectBoolean,
@@ -10,9 +12,11 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
+import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { countsArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
+import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
 import { expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
@@ -221,22 +225,26 @@ function versionedFunction(
   check: Check,
   home: Region,
 ): VersionedFunction<Arguments, unknown> {
-  const { namespace, version, functionKeyGenerator: generator = functionKeyGenerator } = options
+  const { namespace, functionKeyGenerator: generator = functionKeyGenerator } = options
   const keyOf = generator(namespace, fn, { exactArity: options.exactArity ?? countsArguments(fn) })
   const groupOf = (args: Arguments) => name('versioned', [text('key', keyOf(...args))])
-  const ask = (args: Arguments) => () => version(...args)
-  const current = (args: Arguments) => check.current(keyOf(...args), ask(args))
-  const handUp = handingUp(namespace, (argsText) => current(partsOf(argsText)))
-  const stored = storedByVersion(options, fn, home, keyOf, groupOf)
+  const begin = callsOf(options, check, generator, keyOf)
+  const current = (args: Arguments) => begin('current', args)
+  const handUp = handingUp(namespace, (argsText) => andThen(current(partsOf(argsText)), ({ token }) => token))
+  const stored = storedByVersion(options, fn, home, generator, keyOf, groupOf)
+  const unstored = runningUnstored(namespace, fn, home)
 
   const withVersion =
     <R>(
-      read: (args: Arguments) => MaybePromise<string>,
+      how: 'current' | 'renewed',
       work: (token: string, ...args: Arguments) => Promise<R>,
+      otherwise: (call: VersionedCall) => MaybePromise<R>,
     ): ((...args: Arguments) => Promise<R>) =>
-    (...args) =>
+    (...given) =>
       attempt(() =>
-        andThen(read(args), (token) => {
+        andThen(begin(how, given), (call): MaybePromise<R> => {
+          const { token, args } = call
+          if (call.changed) return otherwise(call)
           handUp(args, token)
           return work(token, ...args)
         }),
@@ -245,23 +253,78 @@ function versionedFunction(
     check.forget(keyOf(...args))
     await home.invalidateDependencies(groupOf(args), mode, reason)
   }
-  const renewed = (args: Arguments) => check.renewed(keyOf(...args), ask(args))
   const membersOf = (
     inner: typeof stored,
     reason?: InvalidationReason,
   ): VersionedFunction<Arguments, unknown> =>
-    dress(withVersion(current, inner), fn, {
+    dress(withVersion('current', inner, unstored), fn, {
       original: fn,
       with: (more: CallOptions<unknown>) => membersOf(inner.with(more), reasonOf(more) ?? reason),
-      version: async (...args: Arguments) => current(args),
+      version: async (...args: Arguments) => (await current(args)).token,
       key: inner.key,
-      get: withVersion(current, inner.get),
-      refresh: withVersion(renewed, inner.refresh),
+      get: withVersion<unknown>('current', inner.get, () => NO_VALUE),
+      refresh: withVersion('renewed', inner.refresh, unstored),
       invalidate: Object.assign((...args: Arguments) => invalidate('hard', args, reason), {
         soft: (...args: Arguments) => invalidate('soft', args, reason),
       }),
     })
   return membersOf(stored)
+}
+
+/** A call whose version is known. */
+interface VersionedCall {
+  /** The key that the arguments gave at the call. */
+  readonly key: string
+  readonly token: string
+  /** The arguments as they were at the call, as far as they can be copied. */
+  readonly args: Arguments
+  /** The arguments give another key by now, so that the version may be that of another result. */
+  readonly changed: boolean
+}
+
+/** Reads the versions of calls. The caller may change its arguments as soon as the call has returned. */
+function callsOf(
+  { version }: Options,
+  check: Check,
+  generator: FunctionKeyGenerator,
+  keyOf: (...args: Arguments) => string,
+): (how: 'current' | 'renewed', args: Arguments) => MaybePromise<VersionedCall> {
+  const capture = capturing(generator)
+  const areOwn = keysTellAll(generator)
+  const hasKey = (key: string, args: Arguments): boolean => {
+    if (areOwn || !areChangeable(args)) return true
+    try {
+      return keyOf(...args) === key
+    } catch {
+      return false
+    }
+  }
+  return (how, given) => {
+    const key = keyOf(...given)
+    const ask = (): MaybePromise<Version> =>
+      andThen(version(...capture(given)), (found) =>
+        // Callers of the same session may wait for this version: no result may ever be found under it.
+        hasKey(key, given) ? found : randomUUID(),
+      )
+    const read = check[how](key, ask)
+    const args = isPromise(read) ? capture(given) : given
+    return andThen(read, (token) => {
+      const changed = !hasKey(key, args)
+      if (changed) check.forget(key)
+      return { key, token, args, changed }
+    })
+  }
+}
+
+/** Runs the function for a caller that changed its arguments, and for it alone. */
+function runningUnstored(namespace: string, fn: Wrapped, home: Region) {
+  return ({ key, args }: VersionedCall): MaybePromise<unknown> => {
+    const reason = 'its arguments were changed before the function ran'
+    report('unstored', () => ({ region: home.name, key, reason }))
+    if (currentScope() === undefined) return runWithoutEntry(async () => fn(...args))
+    handUpVersion(undefined, `the arguments of '${namespace}' were changed before it ran`)
+    return fn(...args)
+  }
 }
 
 /** Hands a version up to the entries that are created from a result: they rest on it too, wherever they are read. */
@@ -289,6 +352,7 @@ function storedByVersion(
   { namespace, expirationTime = '1h', wait, shouldCache }: Options,
   fn: Wrapped,
   home: Region,
+  generator: FunctionKeyGenerator,
   keyOf: (...args: Arguments) => string,
   groupOf: (args: Arguments) => string,
 ): CachedFunction<[token: unknown, ...args: Arguments], unknown> {
@@ -297,13 +361,14 @@ function storedByVersion(
     currentScope()?.collector?.add([groupOf(args)])
     return fn(...args)
   }
+  const ofVersion: FunctionKeyGenerator =
+    () =>
+    (token, ...args) =>
+      `${keyOf(...args)}@${JSON.stringify(token)}`
   return home.cacheOnArguments(byVersion, {
     // For statistics: the keys have it already.
     namespace,
-    functionKeyGenerator:
-      () =>
-      (token, ...args) =>
-        `${keyOf(...args)}@${JSON.stringify(token)}`,
+    functionKeyGenerator: keysTellAll(generator) ? tellsAll(ofVersion) : ofVersion,
     expirationTime: withoutToken(expirationTime),
     ...({ wait, shouldCache } as Pick<CacheOptions<Arguments, unknown>, 'wait' | 'shouldCache'>),
   })
