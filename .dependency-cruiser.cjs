@@ -134,10 +134,14 @@ module.exports = {
     },
     {
       name: 'integrations-are-strangers',
-      comment: 'An integration imports no other integration; those with an ORM share orm/core, those that count share telemetry/counts.',
+      comment:
+        'An integration imports no other integration; those with an ORM share orm/core, those that count share telemetry/counts.',
       severity: 'error',
       from: { path: '^src/integrations/((?:orm/)?[^/]+?)(?:\\.ts)?(?:/|$)' },
-      to: { path: '^src/integrations/', pathNot: '^src/integrations/(?:$1|orm/core|telemetry/counts)(?:\\.ts$|/)' },
+      to: {
+        path: '^src/integrations/',
+        pathNot: '^src/integrations/(?:$1|orm/core|telemetry/counts)(?:\\.ts$|/)',
+      },
     },
     {
       name: 'index-is-for-users',
