@@ -11,6 +11,7 @@ import { defineBackend } from '../src/backend/define-backend.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../src/base/maybe-promise.js'
 import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { processGlobal } from '../src/base/process-global.js'
 import { epochNow } from '../src/base/timers.js'
 
 /**
@@ -48,11 +49,14 @@ export interface KeyvBackendOptions {
   readonly store: KeyvStorage
 }
 
+/** By store: the lease of a key is the backend's own, so a second backend would not see that a deletion voided a creation. */
+const backends = processGlobal('keyv', () => new WeakMap<KeyvStorage, Backend<Bytes>>())
+
 /**
  * A backend of bytes over a store that was made for Keyv 5 or 6. Put an encoding around it.
  *
  * A store that swallows failures tells of them by `error` events: each operation that is under way then rejects, so that a
- * failed deletion is no lost invalidation.
+ * failed deletion is no lost invalidation. Every call with the same store returns the same backend.
  * @example
  * ```ts
  * import { makeRegion, wrap } from 'corral'
@@ -66,6 +70,14 @@ export interface KeyvBackendOptions {
  */
 export function keyv(options: KeyvBackendOptions): Backend<Bytes> {
   const store = expectStore(options)
+  const known = backends.get(store)
+  if (known !== undefined) return known
+  const backend = backendOver(store)
+  backends.set(store, backend)
+  return backend
+}
+
+function backendOver(store: KeyvStorage): Backend<Bytes> {
   const absolute = store.capabilities?.expires === true
   const heeding = failuresOf(store)
   const read = (key: string, stored: unknown) => fromBase64Text('keyv', key, stored)

@@ -10,6 +10,7 @@ import { fromBase64Text, toBase64Text } from '../src/backend/base64-text.js'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { processGlobal } from '../src/base/process-global.js'
 
 /**
  * The members of a storage that are used: those of `createStorage()`, and of `prefixStorage()`.
@@ -51,11 +52,15 @@ const LONGEST_TTL = Math.floor((2 ** 31 - 1) / 1_000)
 /** Bytes of a key up to which it is stored as it is. In hexadecimal a name of a file holds 255 digits. */
 const LONGEST_KEY = 90
 
+/** By storage: the lease of a key is the backend's own, so a second backend would not see that a deletion voided a creation. */
+const backends = processGlobal('unstorage', () => new WeakMap<UnstorageStorage, Backend<Bytes>>())
+
 /**
  * A backend of bytes over a storage of `unstorage`. Put an encoding around it.
  *
  * Keys are stored in hexadecimal, long ones as a hash, because a storage takes `a/b` and `a:b` for one key, and a file system
  * may take `a` and `A` for one. Few drivers know lifetimes: over the others an expired entry stays until it is replaced.
+ * Every call with the same storage returns the same backend.
  * @example
  * ```ts
  * import { makeRegion, wrap } from 'corral'
@@ -71,6 +76,14 @@ const LONGEST_KEY = 90
  */
 export function unstorage(options: UnstorageBackendOptions): Backend<Bytes> {
   const storage = expectStorage(options)
+  const known = backends.get(storage)
+  if (known !== undefined) return known
+  const backend = backendOver(storage)
+  backends.set(storage, backend)
+  return backend
+}
+
+function backendOver(storage: UnstorageStorage): Backend<Bytes> {
   const read = (key: string, stored: unknown) => fromBase64Text('unstorage', key, stored)
   return defineBackend<Bytes>({
     name: 'unstorage',

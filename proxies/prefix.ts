@@ -1,6 +1,5 @@
-import { reportOnce } from '../src/base/diagnostics.js'
 import { expectText } from '../src/base/options.js'
-import { withKeys } from '../src/chain/map-keys.js'
+import { isShared, noticeAbove, withKeys } from '../src/chain/map-keys.js'
 import type { TransparentProxy } from '../src/chain/proxy.js'
 
 /**
@@ -23,11 +22,7 @@ import type { TransparentProxy } from '../src/chain/proxy.js'
 export function prefix(text: string): TransparentProxy {
   expectText(text, 'the text of prefix()', "a non-empty string such as 'users:'")
   return (next) => {
-    if (next.tracker?.shared === true && next.tracker.tracksDependencies)
-      reportOnce('notice', `prefix ${text}`, () => ({
-        where: 'prefix()',
-        message: `prefix('${text}') stands above dependencies(), so it maps no names: an application with another prefix invalidates the regions and names of this one. Put it below: wrap(backend, prefix('${text}'), dependencies()).`,
-      }))
+    if (isShared(next)) noticeAbove('prefix', text, `prefix('${text}')`)
     return withKeys(next, text)
   }
 }

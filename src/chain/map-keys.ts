@@ -1,5 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
+import type { Tracker } from '../backend/tracker.js'
+import { reportOnce } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectThat } from '../base/options.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
@@ -38,7 +40,36 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       `Expected a key mangler to return a string for '${key}', got ${formatValue(mangled)}.`,
     )
   }
-  return (next) => withKeys(next, mangle)
+  return (next) => {
+    const text = isShared(next) ? prefixOf(mangler) : ''
+    if (text !== '') noticeAbove('mapKeys', text, 'mapKeys(mangler)')
+    return withKeys(next, mangle)
+  }
+}
+
+/** The text that a mangler puts before a key. Such a one seems to keep applications apart, as `prefix()` does. */
+function prefixOf(mangler: KeyMangler): string {
+  const key = 'key'
+  try {
+    const mapped: unknown = mangler(key)
+    return typeof mapped === 'string' && mapped.endsWith(key) ? mapped.slice(0, -key.length) : ''
+  } catch {
+    // A mangler of the application may refuse the key.
+    return ''
+  }
+}
+
+/** Whether other applications may share the names of `dependencies()` below. */
+export function isShared({ tracker }: { readonly tracker?: Tracker | undefined }): boolean {
+  return tracker?.shared === true && tracker.tracksDependencies
+}
+
+/** Reports a layer that puts a text before keys only, where it seems to do so before names too. */
+export function noticeAbove(proxy: string, text: string, call: string): void {
+  reportOnce('notice', `${proxy} ${text}`, () => ({
+    where: `${proxy}()`,
+    message: `${call} stands above dependencies(), so it maps no names: an application with another prefix invalidates the regions and names of this one. Put it below: wrap(backend, ${call}, dependencies()).`,
+  }))
 }
 
 /** A text is put before each key. */

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import type { Emitter } from './emitter.js'
@@ -66,13 +67,37 @@ function hidden(object: unknown): EventSource | undefined {
   return (object as { readonly [SOURCE]?: EventSource } | null | undefined)?.[SOURCE]
 }
 
-/** @throws CorralError `ERR_OPTION` for a cause that is none. */
-export function checkCause(
-  cause: InvalidationReason,
+/**
+ * The cause as it is at the call: a later change by the caller, or by a listener, reaches no other listener and no other process.
+ * @throws CorralError `ERR_OPTION` for a cause that is none.
+ */
+export function captureCause(
+  given: { readonly reason?: unknown; readonly meta?: unknown },
   guards: Iterable<(cause: InvalidationReason) => void>,
-): void {
-  rejectUnknownOptions(cause, ['reason', 'meta'], 'an invalidation')
-  const { reason } = cause
+): InvalidationReason {
+  rejectUnknownOptions(given, ['reason', 'meta'], 'an invalidation')
+  const { reason, meta } = given
   expectThat(reason === undefined || typeof reason === 'string', reason, '`reason` to be a string')
+  const cause = Object.freeze({
+    ...(reason !== undefined && { reason }),
+    ...(meta !== undefined && { meta: frozenData(meta, new Map()) }),
+  }) as InvalidationReason
   for (const guard of guards) guard(cause)
+  return cause
+}
+
+/** A frozen copy of lists, plain objects and dates. Anything else, such as an instance of a class, stays the object that it is. */
+function frozenData(data: unknown, copies: Map<object, object>): unknown {
+  if (typeof data !== 'object' || data === null) return data
+  const known = copies.get(data)
+  if (known !== undefined) return known
+  if (types.isDate(data)) return new Date(Number(data))
+  const prototype: unknown = Object.getPrototypeOf(data)
+  const isList = Array.isArray(data)
+  if (!isList && prototype !== Object.prototype && prototype !== null) return data
+  const copy = (isList ? [] : Object.create(prototype as object | null)) as Record<string, unknown>
+  copies.set(data, copy)
+  for (const [name, part] of Object.entries(data))
+    Object.defineProperty(copy, name, { value: frozenData(part, copies), enumerable: true })
+  return Object.freeze(copy)
 }

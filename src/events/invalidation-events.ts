@@ -2,7 +2,7 @@ import { report } from '../base/diagnostics.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { type Emitter, emitter } from './emitter.js'
-import { asSource, checkCause, type EventSource, type MissedEvents } from './event-source.js'
+import { asSource, captureCause, type EventSource, type MissedEvents } from './event-source.js'
 
 /**
  * An invalidation as listeners get it.
@@ -68,8 +68,8 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
   const guards: EventSource['guards'] = new Set()
   return {
     on: events.on,
-    async around(what, names, mode, cause, work) {
-      if (cause !== undefined) checkCause(cause, guards)
+    async around(what, names, mode, given, work) {
+      const cause = given && captureCause(given, guards)
       const told = events.busy && names.length > 0
       const event: Invalidation = {
         region: name,

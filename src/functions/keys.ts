@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
+import { rejectUnknownOptions } from '../base/options.js'
 import { countsArguments } from './arity.js'
 import { tellsAll } from './captured.js'
 
@@ -109,11 +110,12 @@ export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((na
  *   functionKeyGenerator: optionsKeyGenerator({ defaults: { page: 1 } }),
  * })(async ({ id, page = 1 }: { id: number; page?: number }) => `${id}/${page}`)
  * ```
- * @throws CorralError `ERR_KEY_ARGUMENT` when called with anything but one object.
+ * @throws CorralError `ERR_OPTION` for an unknown option; `ERR_KEY_ARGUMENT` when called with anything but one object.
  */
 export function optionsKeyGenerator(
   options: { readonly defaults?: Readonly<Record<string, KeyPart>> } = {},
 ): FunctionKeyGenerator {
+  rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
   const { defaults = {} } = options
   const standard = new Map(
     Object.entries(defaults).map(([name, value]) => [

@@ -2,7 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
-import { coarseClock, preciseClock, stampsOf } from '../base/clock.js'
+import { type Clock, coarseClock, preciseClock, stampsOf } from '../base/clock.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -11,6 +11,7 @@ import {
   expectFunction,
   expectMethods,
   expectText,
+  expectThat,
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
@@ -35,7 +36,12 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
       ['invalidate', 'judge'],
       `${subject} to have invalidate(mode, at) and judge(startedAt, key)`,
     ),
-  clock: (value, subject) => expectMethods(value, ['now'], `${subject} to have now()`),
+  clock(value, subject) {
+    expectMethods(value, ['now'], `${subject} to have now()`)
+    const now: unknown = (value as Clock).now()
+    // With another value no comparison of times would hold, so every read would be a miss.
+    expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
+  },
   lease: (value) => checkOptions(value as object, '`lease`', LEASE),
 }
 const AT_ONCE = {

@@ -1,4 +1,4 @@
-import { runRenewal } from '../creation/renewal.js'
+import { type RenewalWork, runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
@@ -6,7 +6,7 @@ import type { InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
 import { checkMode, expectTracker } from './checks.js'
 import { markStale } from './mark-stale.js'
-import type { RegionHandle } from './state.js'
+import type { RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 
 type Invalidations = Pick<
@@ -68,12 +68,24 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return runRenewal(at.calls ?? at, async ({ left, onDemand }) => {
-          await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
-          // A creator that asks for its own renewal is that renewal.
-          const others = left(at.calls?.keys(list) ?? []).filter((key) => !at.dogpile.isCreating(key))
-          await at.calls?.repeat(others, renewing, onDemand)
-        })
+        return runRenewal(at.calls ?? at, (work) =>
+          handle.outlive(at, async () => {
+            await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
+            await renewCalls(at, list, renewing, work)
+          }),
+        )
       }),
   }
+}
+
+/** Renews the values of the remembered calls that depend on names. */
+async function renewCalls(
+  { calls, dogpile }: RegionState,
+  names: readonly string[],
+  renewing: Pick<Region, 'getMulti'>,
+  { left, onDemand }: RenewalWork,
+): Promise<void> {
+  // A creator that asks for its own renewal is that renewal.
+  const others = left(calls?.keys(names) ?? []).filter((key) => !dogpile.isCreating(key))
+  await calls?.repeat(others, renewing, onDemand)
 }

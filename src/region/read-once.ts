@@ -1,7 +1,8 @@
 /** Refuses values that can be read once only: all callers share a value, and the second would find it consumed. */
 import { types } from 'node:util'
 import { CorralError } from '../base/errors.js'
-import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
+import { ignoreRejection } from '../base/maybe-promise.js'
+import { type ReadOnceKind, readOnceKind } from '../base/read-once-kind.js'
 
 /** So many parts of a list or an object are looked at: a forgotten `await` is in the first ones. */
 const PARTS = 100
@@ -20,7 +21,7 @@ export function refuseReadOnce(value: unknown, key: string): void {
   const handle = (one: unknown) => void (types.isPromise(one) && ignoreRejection(one))
   handle(value)
   partThat(value, handle, Number.POSITIVE_INFINITY)
-  const [kind, remedy] = (whole ?? readOnceKind(found?.part)) as Kind
+  const [kind, remedy] = (whole ?? readOnceKind(found?.part)) as ReadOnceKind
   const part = found === undefined ? '' : ` in \`${found.name}\``
   throw new CorralError(
     'ERR_UNENCODABLE',
@@ -56,19 +57,4 @@ function partThat(
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === null || Object.getPrototypeOf(prototype) === null
-}
-
-type Kind = readonly [kind: string, remedy: string]
-
-function readOnceKind(value: unknown): Kind | undefined {
-  if (typeof value !== 'object' || value === null) return undefined
-  if (isPromise(value)) return ['a promise', 'Await it first.']
-  const has = (name: string | symbol) => typeof (value as never)[name] === 'function'
-  if (has('next') && (has(Symbol.iterator) || has(Symbol.asyncIterator)))
-    return ['an iterator', 'Store its items: Array.from(iterator), or Array.fromAsync(iterator).']
-  if (has('getReader') || (has('pipe') && has('on')))
-    return ['a stream', "Read it first, such as with text(stream) of 'node:stream/consumers'."]
-  if ('bodyUsed' in value && has('arrayBuffer'))
-    return ['a body that can be read once', 'Read it first, such as with await response.json().']
-  return undefined
 }

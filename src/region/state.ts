@@ -1,6 +1,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
+import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
 import type { Clock } from '../base/clock.js'
 import type { FailureLog } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
@@ -84,8 +85,25 @@ export interface RegionHandle {
   use(): RegionState
   /** Runs an operation. Every failure of it is a rejection. */
   operation<R>(work: (state: RegionState) => MaybePromise<R>): Promise<R>
+  /** Runs work that calls the region's operations itself: they find the given state, should the region be closed meanwhile. */
+  outlive<R>(region: RegionState, work: () => Promise<R>): Promise<R>
   /** Replaces the state and returns the former one. Without a next one the region is closed. */
   replace(next?: RegionState): RegionState | undefined
+}
+
+/** Work that began before its region was closed. */
+interface Outliving extends ContextFrame<Outliving> {
+  readonly of: object
+  readonly region: RegionState
+}
+
+const outliving = asyncContext<Outliving>('outliving')
+
+/** The state that a region had when work around the caller began; absent if the caller is in no such work. */
+function outlivedState(of: object): RegionState | undefined {
+  let frame = outliving.current()
+  while (frame !== undefined && frame.of !== of) frame = innermostActive(frame.parent)
+  return frame?.region
 }
 
 export function regionHandle(name: string | undefined): RegionHandle {
@@ -94,14 +112,15 @@ export function regionHandle(name: string | undefined): RegionHandle {
   let closed = false
 
   const use = (): RegionState => {
-    if (state !== undefined) return state
+    const region = state ?? outlivedState(self)
+    if (region !== undefined) return region
     if (closed) throw new CorralError('ERR_CLOSED', `${title} was closed. Configure it again to use it.`)
     throw new CorralError(
       'ERR_NOT_CONFIGURED',
       `${title} is used before it is configured. Call region.configure({ backend }) at start-up.`,
     )
   }
-  return {
+  const self: RegionHandle = {
     get state() {
       return state
     },
@@ -111,6 +130,8 @@ export function regionHandle(name: string | undefined): RegionHandle {
         const region = use()
         return region.calling.count(work(region))
       }),
+    outlive: (region, work) =>
+      outliving.during({ parent: outliving.current(), over: false, of: self, region }, work),
     replace(next) {
       const former = state
       state = next
@@ -118,6 +139,7 @@ export function regionHandle(name: string | undefined): RegionHandle {
       return former
     },
   }
+  return self
 }
 
 /** The same region for the cached functions of a namespace, whose calls are counted apart. */
@@ -136,6 +158,7 @@ export function countingApart(handle: RegionHandle, counters: Counters): RegionH
     },
     use,
     operation: (work) => handle.operation(() => work(use())),
+    outlive: handle.outlive,
     replace: handle.replace,
   }
 }

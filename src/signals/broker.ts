@@ -17,7 +17,7 @@ import { type Change, checkChange, type Scopes } from '../dependencies/scopes.js
 import { type Emitter, emitter, type Listener } from '../events/emitter.js'
 import {
   asSource,
-  checkCause,
+  captureCause,
   checkReady,
   type EventSource,
   guardsOf,
@@ -233,12 +233,8 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const split = (given: ChangeOptions<T>, known = ['before', 'created', 'modified', 'info']) => {
     rejectUnknownOptions(given, [...known, 'reason', 'meta'], `broker '${type}'`)
     const { reason, meta, ...told } = given
-    const cause: InvalidationReason = {
-      ...(reason !== undefined && { reason }),
-      ...(meta !== undefined && { meta }),
-    }
     // All of them before anything is done: afterwards it would be too late to refuse.
-    checkCause(cause, [...guards, ...regions.flatMap(guardsOf)])
+    const cause = captureCause({ reason, meta }, [...guards, ...regions.flatMap(guardsOf)])
     return { cause, change: kept(told) }
   }
 

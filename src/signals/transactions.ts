@@ -4,10 +4,10 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction, expectMethods, expectOneOf, rejectUnknownOptions } from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/transaction.js'
-import { checkCause, checkReady, guardsOf } from '../events/event-source.js'
+import { captureCause, checkReady, guardsOf } from '../events/event-source.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
-import { checkNames } from '../ledger/names.js'
+import { listNames } from '../ledger/names.js'
 import { type Done, type PendingInvalidation, runChange, settle, type Target } from './settle.js'
 
 /** A transaction. The pending invalidations of a savepoint join the outer one. */
@@ -180,14 +180,13 @@ export async function invalidateAfterCommit(
 ): Promise<void> {
   const where = 'invalidateAfterCommit()'
   rejectUnknownOptions(options, ['mode', 'reason', 'meta'], where)
-  const { mode = 'hard', ...cause } = options
+  const { mode = 'hard', ...given } = options
   expectOneOf(mode, `\`mode\` of ${where}`, ['hard', 'soft'])
   const targets = [regions].flat()
   for (const region of targets) expectMethods(region, ['invalidateDependencies'], `${where} to get regions`)
-  const list = [names].flat()
-  checkNames(list, false)
+  const list = listNames(names)
   refuseVersions(list, true)
-  checkCause(cause, targets.flatMap(guardsOf))
+  const cause = captureCause(given, targets.flatMap(guardsOf))
   // Names that can never be invalidated must not become pending.
   targets.forEach(checkReady)
   const debt = { regions: targets, names: list, mode, cause, tell: () => {} }

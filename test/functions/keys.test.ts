@@ -8,6 +8,10 @@ import {
 } from '../../src/index.js'
 import { counting, open } from '../support/stage.js'
 
+it('optionsKeyGenerator() refuses a misspelt option', () => {
+  expect(() => optionsKeyGenerator({ default: { page: 1 } } as never)).toThrow(/Did you mean `defaults`/)
+})
+
 const fn = () => {}
 const refusal = (code: string) => expect.objectContaining({ name: 'CorralError', code }) as Error
 

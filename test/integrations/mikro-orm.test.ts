@@ -409,3 +409,18 @@ describe('the dependencies of entities', () => {
     expect(() => mikroOrm({ em: fork() } as never, { regions: [] })).toThrow(refused(/regions/))
   })
 })
+
+it('lists of a type that the ORM does not have are refused with the name that is near', async () => {
+  const { database } = await shop()
+  const scopes = {
+    Articles: dep
+      .scopes<{ category: string }>('Article')
+      .describes(['category'], ({ category }) => ({ category })),
+  }
+  expect(() => mikroOrm(database, { regions: makeRegion(), scopes })).toThrow(
+    expect.objectContaining({
+      code: 'ERR_OPTION',
+      message: expect.stringContaining('Did you mean `Article`?'),
+    }),
+  )
+})

@@ -480,6 +480,19 @@ describe('options that cannot be right', () => {
     )
   })
 
+  it('lists of a type that the data source does not have are refused with the name that is near', async () => {
+    const { source } = await shop()
+    const scopes = {
+      Articles: dep.scopes<Article>('Article').describes(['category'], ({ category }) => ({ category })),
+    }
+    expect(() => typeOrm(source, { regions: makeRegion(), scopes })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_OPTION',
+        message: expect.stringContaining('Did you mean `Article`?'),
+      }),
+    )
+  })
+
   it('and after stop() nothing is invalidated', async () => {
     const { manager, orm, told } = await shop()
     orm.stop()

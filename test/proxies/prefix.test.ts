@@ -10,13 +10,21 @@ import { redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { prefix } from '../../proxies/prefix.js'
-import { type Backend, type Bytes, diagnostics, intercept, type Messages, wrap } from '../../src/index.js'
+import {
+  type Backend,
+  type Bytes,
+  diagnostics,
+  intercept,
+  type Messages,
+  mapKeys,
+  wrap,
+} from '../../src/index.js'
 
 /** The notices of `prefix()` while chains are built. */
-function noticesOf(build: () => unknown): readonly string[] {
+function noticesOf(build: () => unknown, from = 'prefix()'): readonly string[] {
   const messages: string[] = []
   const listener = ({ where, message }: Messages['notice']) => {
-    if (where === 'prefix()') messages.push(message)
+    if (where === from) messages.push(message)
   }
   diagnostics('notice').subscribe(listener as never)
   try {
@@ -58,6 +66,16 @@ for (const [name, open] of Object.entries(SHARED))
     await store.close()
     rmSync(folder, { recursive: true, force: true })
   })
+
+it('mapKeys() that puts a text before keys above dependencies() is reported as prefix() is, and no other mangler is', () => {
+  const build = (mangler: (key: string) => string) =>
+    wrap(redis('redis://127.0.0.1:1'), json(), dependencies(), mapKeys(mangler))
+  const others = [(key: string) => key, (key: string) => key.toUpperCase(), () => 'hash']
+  expect(noticesOf(() => others.map(build), 'mapKeys()')).toEqual([])
+  const [notice, ...more] = noticesOf(() => build((key) => `shop:${key}`), 'mapKeys()')
+  expect(notice).toContain('Put it below: wrap(backend, mapKeys(mangler), dependencies())')
+  expect(more).toEqual([])
+})
 
 it('prefix() below dependencies(), without it, or over a store of one process is no notice', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'corral-prefix-'))

@@ -111,3 +111,14 @@ describe('a value that is set as of a time ahead of the ledger', () => {
     )
   })
 })
+
+describe('a clock that returns no number', () => {
+  it.each([
+    ['a promise', async () => Date.now()],
+    ['nothing', () => undefined],
+    ['NaN', () => Number.NaN],
+  ])('is refused: %s', (_, now) => {
+    const options = { clock: { now } as never, backend: memory() }
+    expect(() => makeRegion(options)).toThrow(/now\(\) of `clock`/)
+  })
+})

@@ -156,3 +156,22 @@ describe('a duration beyond the longest timer', () => {
     expect(warnings).toEqual([])
   })
 })
+
+it('lets refreshDependencies() end that began before, with new values', async () => {
+  const backend = wrap(memory(), dependencies())
+  const region = makeRegion<number>({ name: 'closed', backend })
+  // A second region keeps the backend open.
+  const other = makeRegion<number>({ name: 'other', backend })
+  let runs = 0
+  const cached = region.cacheOnArguments(async () => ++runs, {
+    namespace: 'n',
+    dependencies: () => dep.tag('t'),
+  })
+  await cached()
+  const refreshed = region.refreshDependencies(dep.tag('t'))
+  await region.close()
+  await refreshed
+  expect(runs).toBe(2)
+  await expect(cached()).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  await other.close()
+})

@@ -204,7 +204,10 @@ describe('relay()', () => {
   it('sends the names also when the metadata was spoilt on the way', async () => {
     const { one, events } = pair()
     const reported = failures()
-    const meta: { id: unknown } = { id: 1 }
+    // An instance of a class is not copied at the call.
+    const meta = new (class {
+      id: unknown = 1
+    })()
     one.on('invalidating', () => (meta.id = 5n))
     await one.delete('key', { meta })
     expect(events).toEqual([
@@ -438,5 +441,26 @@ describe('relay()', () => {
       code: 'ERR_UNENCODABLE',
     })
     expect(ran).toBe(false)
+  })
+
+  it('brings reason and metadata as they were at the call', async () => {
+    const bus = localBus()
+    const [here, there] = [users(), users()]
+    for (const region of [here, there]) relay(bus, [region])
+    const heard: unknown[] = []
+    there.on('invalidate', ({ reason, meta }) => heard.push([reason, meta]))
+    here.on('invalidating', ({ meta }) => {
+      expect(() => Object.assign((meta as { by: object }).by, { admin: 9 })).toThrow(TypeError)
+    })
+    const at = new Date(5)
+    const cause = { reason: 'moved', meta: { by: { admin: 7 }, list: [1], at } }
+    const done = here.delete('k', cause)
+    cause.reason = 'changed'
+    cause.meta.by.admin = 8
+    cause.meta.list.push(2)
+    at.setTime(9)
+    await done
+    await idle(3)
+    expect(heard).toEqual([['moved', { by: { admin: 7 }, list: [1], at: new Date(5).toISOString() }]])
   })
 })

@@ -3,7 +3,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { type CreationJob, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
-import { afterCommit, broker, cacheResults } from '../../src/signals/index.js'
+import { afterCommit, broker, cacheResults, invalidateAfterCommit } from '../../src/signals/index.js'
 import { held } from '../support/stage.js'
 import { deferred, sleep } from '../support/waiting.js'
 
@@ -377,4 +377,17 @@ it('a creator inside a transaction that asks for itself is an error, and not end
   ]
   for (const cycle of cycles)
     await expect(afterCommit(cycle)).rejects.toMatchObject({ code: 'ERR_CREATION_CYCLE' })
+})
+
+it.each([
+  ['a hole', Object.assign(new Array(2), { 1: 'a' })],
+  ['a number', [5]],
+  ['undefined', undefined],
+])('invalidateAfterCommit() refuses %s, also inside a transaction', async (_, names) => {
+  const region = makeRegion({ name: 'r', backend: wrap(memory(), dependencies()) })
+  const refused = { code: 'ERR_OPTION' }
+  await expect(invalidateAfterCommit(region, names as never)).rejects.toMatchObject(refused)
+  await expect(afterCommit(() => invalidateAfterCommit(region, names as never))).rejects.toMatchObject(
+    refused,
+  )
 })

@@ -70,5 +70,7 @@ export interface Subscriber {
  * ```
  */
 export interface MikroOrmHost {
+  /** With `getAll()`, a record of the entities by name, or a map in later versions. */
+  getMetadata?(): object
   readonly em: { getEventManager(): { registerSubscriber(subscriber: never): void } }
 }

@@ -16,7 +16,7 @@ import {
   type Relations,
 } from '../orm/core.js'
 import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
-import type { Manager, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
+import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { MikroOrmHost } from './host.js'
@@ -81,7 +81,7 @@ export interface MikroOrmCache {
 export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache {
   expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
   rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'mikroOrm()')
-  const invalidation = ormInvalidation(options, 'mikroOrm()')
+  const invalidation = ormInvalidation(options, 'mikroOrm()', typesOf(orm))
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     changes.length === 0
@@ -100,6 +100,15 @@ export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache 
     refreshAfterCommit: (em, refresh) =>
       transactions.inside(em as Manager | undefined, () => refreshAfterCommit(refresh)),
   }
+}
+
+/** The types that changes have. */
+function typesOf(orm: MikroOrmHost): ReadonlySet<string> | undefined {
+  const storage = orm.getMetadata?.() as { getAll?(): Readonly<Record<string, Metadata>> } | undefined
+  const all = storage?.getAll?.()
+  if (all === undefined) return undefined
+  const entities: Iterable<Metadata> = all instanceof Map ? all.values() : Object.values(all)
+  return new Set(Array.from(entities, ({ root, className }) => root?.className ?? className))
 }
 
 interface Transactions {

@@ -1,5 +1,5 @@
 /** From the changes that an ORM tells of to the names that they invalidate: the same for every ORM. */
-import { expectMethods, expectOneOf, expectThat } from '../../base/options.js'
+import { didYouMean, expectMethods, expectOneOf, expectThat, rejectOptions } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Scopes } from '../../dependencies/scopes.js'
 import type { InvalidationMode } from '../../ledger/ledger.js'
@@ -104,8 +104,15 @@ export interface OrmInvalidation {
   namesOf(changes: readonly EntityChange[]): readonly string[]
 }
 
-/** @throws CorralError `ERR_OPTION` for options that cannot be right. */
-export function ormInvalidation(options: OrmOptions, where: string): OrmInvalidation {
+/**
+ * @param types - the names of the entities' types that changes may have; absent if the ORM does not list them
+ * @throws CorralError `ERR_OPTION` for options that cannot be right.
+ */
+export function ormInvalidation(
+  options: OrmOptions,
+  where: string,
+  types: ReadonlySet<string> | undefined,
+): OrmInvalidation {
   const { mode = 'hard', scopes = {} } = options
   const regions = Object.freeze([options.regions].flat())
   expectThat(regions.length > 0, regions, `\`regions\` of ${where} to list regions`)
@@ -113,9 +120,15 @@ export function ormInvalidation(options: OrmOptions, where: string): OrmInvalida
     expectMethods(region, ['invalidateDependencies'], `\`regions\` of ${where} to list regions`)
   expectOneOf(mode, `\`mode\` of ${where}`, ['hard', 'soft'])
   const lists = new Map(Object.entries(scopes).map(([type, one]) => [type, [one].flat()]))
-  for (const [type, some] of lists)
+  for (const [type, some] of lists) {
+    // No change would ever reach the lists of another name.
+    if (types?.has(type) === false)
+      rejectOptions(
+        `Expected \`scopes\` of ${where} to name types of entities, got \`${type}\`. ${didYouMean(type, [...types])}A type that shares a table with others has the name of the root. The ORM has: ${[...types].join(', ')}.`,
+      )
     for (const one of some)
       expectMethods(one, ['namesFor'], `\`scopes.${type}\` of ${where} to come from dep.scopes()`)
+  }
   return {
     regions,
     mode,

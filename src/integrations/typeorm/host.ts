@@ -73,6 +73,8 @@ export interface Subscriber {
 export interface TypeOrmDataSource<M = unknown> {
   readonly manager: M
   readonly subscribers: object[]
+  /** The entities that it knows. */
+  readonly entityMetadatas?: readonly object[]
   hasMetadata(target: never): boolean
   getMetadata(target: never): object
   transaction<R>(work: (manager: M) => Promise<R>): Promise<R>

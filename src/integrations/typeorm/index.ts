@@ -93,7 +93,8 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions
     'typeOrm() to get a DataSource with subscribers',
   )
   rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'typeOrm()')
-  const invalidation = ormInvalidation(options, 'typeOrm()')
+  const types = dataSource.entityMetadatas?.map((metadata) => typeOf(metadata as Metadata))
+  const invalidation = ormInvalidation(options, 'typeOrm()', types && new Set(types))
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })

@@ -5,8 +5,9 @@ import type { KeyvStorageAdapter } from 'keyv6'
 import { afterEach, describe, expect, inject, it } from 'vitest'
 import { type KeyvStorage, keyv } from '../../../backends/keyv.js'
 import { json } from '../../../proxies/json.js'
-import { makeRegion, wrap } from '../../../src/index.js'
+import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type Server, startRedis } from '../../support/servers.js'
+import { deferred } from '../../support/waiting.js'
 
 const some = new Uint8Array([1, 2, 3])
 
@@ -110,5 +111,24 @@ describe.skipIf(inject('servers').redis === null)('keyv() over @keyv/redis', () 
     expect(await region.get('k')).toBe('old')
     await region.delete('k')
     expect(await region.has('k')).toBe(false)
+  })
+
+  it('is one backend for each store, so that a deletion through one call voids a creation through another', async () => {
+    const store = new Map<string, unknown>()
+    const open = (name?: string) =>
+      makeRegion<string>({ ...(name !== undefined && { name }), backend: wrap(keyv({ store }), json()) })
+    const [one, other] = [open('users'), open('users')]
+    const [began, release] = [deferred(), deferred()]
+    const creating = one.getOrCreate('row', async () => {
+      began.resolve()
+      await release.promise
+      return 'old'
+    })
+    await began.promise
+    await other.delete('row')
+    release.resolve()
+    await creating
+    expect(await other.get('row')).toBe(NO_VALUE)
+    expect(() => open()).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 })

@@ -105,6 +105,24 @@ describe("copy: 'freeze'", () => {
     expect([found.map.size, found.set.size]).toEqual([1, 1])
   })
 
+  it('refuses a promise, a stream or an iterator at any depth, and freezes nothing of that value', async () => {
+    const region = over('freeze')
+    const deep = [
+      Promise.reject(new Error('handled')),
+      new ReadableStream(),
+      [1].values(),
+      // biome-ignore lint/suspicious/noThenProperty: a query builder has one
+      { then: () => {} },
+    ]
+    for (const part of deep) {
+      const value = { rows: [{ part }] }
+      const refused = { code: 'ERR_UNENCODABLE', message: expect.stringContaining("copy: 'freeze'") }
+      await expect(region.set('k', value)).rejects.toMatchObject(refused)
+      await expect(region.getOrCreate('k', async () => value)).rejects.toMatchObject(refused)
+      expect(Object.isFrozen(value)).toBe(false)
+    }
+  })
+
   it('freezes also what is not stored, because callers share it', async () => {
     const region = over('freeze')
     const options = { shouldCache: () => false }

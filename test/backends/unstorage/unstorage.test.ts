@@ -2,7 +2,8 @@ import { createStorage, type Driver } from 'unstorage'
 import { describe, expect, it } from 'vitest'
 import { unstorage } from '../../../backends/unstorage.js'
 import { json } from '../../../proxies/json.js'
-import { makeRegion, wrap } from '../../../src/index.js'
+import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { deferred } from '../../support/waiting.js'
 
 const [one, two] = [new Uint8Array([1]), new Uint8Array([2])]
 
@@ -72,5 +73,27 @@ describe('unstorage()', () => {
       const storage = createStorage({ driver: driver(missing).driver })
       expect(() => unstorage({ storage })).toThrow(/not read-only/)
     }
+  })
+
+  it('is one backend for each storage, so that a deletion through one call voids a creation through another', async () => {
+    const storage = createStorage()
+    const open = (name?: string) =>
+      makeRegion<string>({
+        ...(name !== undefined && { name }),
+        backend: wrap(unstorage({ storage }), json()),
+      })
+    const [one, other] = [open('users'), open('users')]
+    const [began, release] = [deferred(), deferred()]
+    const creating = one.getOrCreate('row', async () => {
+      began.resolve()
+      await release.promise
+      return 'old'
+    })
+    await began.promise
+    await other.delete('row')
+    release.resolve()
+    await creating
+    expect(await other.get('row')).toBe(NO_VALUE)
+    expect(() => open()).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 })
