@@ -47,18 +47,27 @@ const SHORT = 40
 /**
  * The outcome of the work, or a rejection with `late()` after `ms`. The work goes on, and its later outcome is ignored. Time
  * for which this process was busy counts for a part only, and a reply that arrived meanwhile is read before the rejection.
- * A time beyond `MAX_DELAY` (24 days) sets no deadline.
+ * A time beyond `MAX_DELAY` (24 days) sets no deadline. With `ref` false the deadline does not keep the process running.
  */
-export function withTimeout<R>(work: Promise<R>, ms: number, late: () => Error): Promise<R> {
+export function withTimeout<R>(
+  work: Promise<R>,
+  ms: number,
+  late: () => Error,
+  { ref = true } = {},
+): Promise<R> {
   if (ms > MAX_DELAY) return work
   return new Promise((resolve, reject) => {
     let left = ms < SHORT ? 1 : DEADLINE_PARTS
     const part = Math.ceil(ms / left)
+    const startPart = () => {
+      const timer = setTimeout(next, part)
+      return ref ? timer : timer.unref()
+    }
     const next = () => {
-      if (--left > 0) timer = setTimeout(next, part)
+      if (--left > 0) timer = startPart()
       else setImmediate(() => reject(late()))
     }
-    let timer = setTimeout(next, part)
+    let timer = startPart()
     work.then(
       (value) => {
         clearTimeout(timer)

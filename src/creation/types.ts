@@ -27,12 +27,14 @@ export interface Creation {
   /**
    * Gives the entry its own expiration time, from facts that the creator learnt. A number is ms.
    * @param key - one key of the creation. @default all of them
-   * @throws CorralError `ERR_OPTION` for an invalid duration; `ERR_KEY` for a key of no creation.
+   * @throws CorralError `ERR_OPTION` for an invalid duration; `ERR_KEY` for a key of no creation;
+   *   `ERR_OUTSIDE_CREATION` after the end of the creation.
    */
   expireIn(duration: Duration, key?: string): void
   /**
    * Declares the dependencies of one key's value; the function `dependsOn` declares for all keys of the creation.
-   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation.
+   * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation;
+   *   `ERR_OUTSIDE_CREATION` after the end of the creation.
    */
   dependsOn(key: string, names: string | readonly string[]): void
 }

@@ -42,7 +42,10 @@ function cacher<V>(
     const space = typeof key === 'string' ? `${namespace} ${key}` : namespace
     // A generator of the application may tell the functions of a namespace apart.
     if (generator === functionKeyGenerator)
-      claimNamespace(store.home, space, fn, options.sharesNamespace, by ?? { called: declare })
+      claimNamespace(store.home, space, fn, options.sharesNamespace, {
+        ...(by ?? { called: declare }),
+        perInstance: self !== undefined,
+      })
     const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
       const keyOf = generator(space, fn, arity)

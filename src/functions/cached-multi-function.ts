@@ -66,7 +66,7 @@ function multiForm<V>(
     if (keys.length === ids.length) return keys
     throw new CorralError(
       'ERR_KEY',
-      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${keys.length}. Return one key for each id, in their order.`,
+      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${Array.isArray(keys) ? keys.length : formatValue(keys)}. Return one key for each id, in their order.`,
     )
   }
   const resultOf: CallForm<V>['resultOf'] = (args, values) =>

@@ -117,9 +117,13 @@ export async function runUncached<V>(
   }
   handUp(ahead)
   // The names are those of the arguments at the call: of others, a creation around must not be stored.
-  if (areChangeable(args) && names.fromArguments(args).join('\0') !== told.join('\0'))
-    handUpVersion(undefined, `the arguments of '${namespace}' were changed before it ran`)
+  const refuseChanged = (when: string): void => {
+    if (areChangeable(args) && names.fromArguments(args).join('\0') !== told.join('\0'))
+      handUpVersion(undefined, `the arguments of '${namespace}' were changed ${when} it ran`)
+  }
+  refuseChanged('before')
   const result = await original(...args)
+  refuseChanged('while')
   handUp(names.fromResult(result, args))
   return result
 }

@@ -223,6 +223,8 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 }
 
 function refusal(refused: Place, reason: string): CorralError {
+  // A refused promise has no other handler for its rejection.
+  formatValue(refused.value)
   let path = ''
   let place = refused
   for (; place.around !== undefined; place = place.around)

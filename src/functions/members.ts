@@ -202,12 +202,7 @@ function trackedCreator<V>(
       )
     }
   }
-  /** Nothing may pause between the check of the keys and the call. */
-  const run = (wanted: readonly Arguments[], creation: Creation) => {
-    if (!wanted.every((args, i) => hasKey(form, args, creation.keys[i] as string)))
-      keepForCaller(creation, 'its arguments were changed before the function ran')
-    return form.run(original, wanted)
-  }
+  const run = checkedRun(form, original)
   const declaring = async (names: Declared, wanted: readonly Arguments[], creation: Creation) => {
     const { keys } = creation
     const lists = await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
@@ -234,6 +229,28 @@ function trackedCreator<V>(
     })
   const weakly = new WeakRef(repeat)
   return creatorOf
+}
+
+/** Calls the function, and keeps its values from being stored if the arguments give other keys before or after it. */
+function checkedRun<V>(form: CallForm<V>, original: (...args: Arguments) => unknown) {
+  const haveKeys = (wanted: readonly Arguments[], { keys }: Creation) =>
+    wanted.every((args, i) => hasKey(form, args, keys[i] as string))
+  /** Nothing may pause between the check of the keys and the call. */
+  return (wanted: readonly Arguments[], creation: Creation): MaybePromise<Values<V>> => {
+    if (!haveKeys(wanted, creation)) {
+      keepForCaller(creation, 'its arguments were changed before the function ran')
+      return form.run(original, wanted)
+    }
+    // Copies of its own, which the function may change: names and lifetimes are those of the arguments of the call.
+    const copies = wanted.map((args) => form.capture(args))
+    const values = form.run(original, copies)
+    if (!wanted.some((args) => form.mayChange(args))) return values
+    return andThen(values, (found) => {
+      if (!haveKeys(wanted, creation))
+        keepForCaller(creation, 'its arguments were changed while the function ran')
+      return found
+    })
+  }
 }
 
 /** Gives each entry its own lifetime. One that cannot be is refused before the function does its work. */

@@ -6,6 +6,8 @@ import { delay } from '../base/timers.js'
 /** A function that took a namespace. Its text is kept and not the function, which may hold much alive. */
 interface Claim {
   readonly text: string
+  /** Whether the text stands for one function object alone. */
+  readonly unique: boolean
   readonly place: Place | undefined
   readonly shares: boolean
   /** Whether the turn of the event loop that declared it is over. */
@@ -24,6 +26,8 @@ export interface Declaring {
   readonly called: AnyFunction
   /** The number of calls inside of this package that led to it. @default 0 */
   readonly inside?: number
+  /** Whether its keys tell the instances of a function apart, as `self` says. @default false */
+  readonly perInstance?: boolean
 }
 
 const claims = new WeakMap<object, Map<string, Claim>>()
@@ -44,9 +48,12 @@ export function claimNamespace(
   const taken = claims.get(home) ?? new Map<string, Claim>()
   claims.set(home, taken)
   const former = taken.get(namespace)
-  const text = `${fn.name} ${Function.prototype.toString.call(fn)}`
+  const source = Function.prototype.toString.call(fn)
+  const unique = WITHOUT_SOURCE.test(source) && by.perInstance !== true
+  const text = `${fn.name} ${source}${unique ? numberOf(fn) : ''}`
   const claim: Claim = {
     text,
+    unique,
     place: placeOfCall(by),
     shares: shares === true || former?.shares === true,
     settled: false,
@@ -54,7 +61,7 @@ export function claimNamespace(
   if (former !== undefined && !claim.shares && former.text !== text && !isReloaded(former, claim))
     throw new CorralError(
       'ERR_NAMESPACE',
-      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values.`,
+      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. Bound functions and proxies hide their source: give \`self\` if they belong to instances.`,
     )
   taken.set(namespace, claim)
   void delay(0, { ref: false }).then(() => {
@@ -62,10 +69,24 @@ export function claimNamespace(
   })
 }
 
+/** The text of a bound function or a proxy, which is the same for all of them. */
+const WITHOUT_SOURCE = /\{\s*\[native code\]\s*\}\s*$/
+
+const numbers = new WeakMap<object, number>()
+let last = 0
+
+/** Tells function objects apart. */
+function numberOf(fn: AnyFunction): number {
+  const known = numbers.get(fn)
+  if (known === undefined) numbers.set(fn, ++last)
+  return known ?? last
+}
+
 /** Whether a claim is an edited form of the former: declared later, at the same place or by another load of the file. */
-function isReloaded({ place: from, settled }: Claim, { place: to }: Claim): boolean {
+function isReloaded({ place: from, settled }: Claim, { place: to, unique }: Claim): boolean {
   if (!settled || from === undefined || to === undefined || from.file !== to.file) return false
-  return from.position === to.position || from.query !== to.query
+  // At one place a constructor may bind a method for each instance.
+  return (!unique && from.position === to.position) || from.query !== to.query
 }
 
 /** A line of a stack: `at name (file?query:line:column)`, with or without the name. */

@@ -62,7 +62,7 @@ export function checkCreateOptions<T>(options?: CreateOptions<T>): CreateOptions
   return { ...options }
 }
 
-const NO_OPTIONS: CreateOptions<never> = {}
+export const NO_OPTIONS: CreateOptions<never> = {}
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
 export function expectTracker(region: RegionState): Tracker {

@@ -9,7 +9,7 @@ import type { Lookup, Renewed, RunOptions } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
-import { checkCreateOptions, checkCreator, limitOf } from './checks.js'
+import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS } from './checks.js'
 import { driverOf } from './driver.js'
 import {
   countRead,
@@ -56,14 +56,16 @@ function getOrCreate<T>(
     const region = use()
     checkKey(key)
     checkCreator(given)
-    const limit = limitOf(create?.expirationTime)
+    // Those of a cached function were checked when it was declared.
+    const options = create === undefined || args !== undefined ? create : checkCreateOptions(create)
+    const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
     const found = readOne(region, stored)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const plan =
       args === undefined
-        ? planOf(given as Creator<T>, checkCreateOptions(create), true)
-        : planOf((given as CreatorOfCall<T>)([key], args), create as CreateOptions<never>)
+        ? planOf(given as Creator<T>, options ?? NO_OPTIONS, true)
+        : planOf((given as CreatorOfCall<T>)([key], args), options as CreateOptions<never>)
     return Promise.resolve(createUnlessFresh(region, key, stored, plan, found))
   } catch (error) {
     return Promise.reject(error)

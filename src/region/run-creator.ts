@@ -29,6 +29,8 @@ interface CreationRecord {
   untracked: boolean
   /** Why the values are for the caller that leads the creation alone. */
   own: string | undefined
+  /** The creator has ended: later facts reach no entry. */
+  over: boolean
 }
 
 /** Runs the creator as of a time that was taken before, and builds the entries of its values. */
@@ -50,6 +52,7 @@ export async function runCreator(
     expiresIn: undefined,
     untracked: false,
     own: undefined,
+    over: false,
   }
   const endTracked = tracker?.tracksDependencies === true ? beginTracked(keys) : undefined
   const began = performance.now()
@@ -64,6 +67,7 @@ export async function runCreator(
     failure = { error }
     throw error
   } finally {
+    record.over = true
     endTracked?.()
     const milliseconds = performance.now() - began
     counters.creations++
@@ -142,6 +146,7 @@ class RunningCreation implements Creation {
     return (duration, key) => {
       const record = this.#record
       const ms = milliseconds(duration, 'expireIn')
+      this.#refuseOver('expireIn')
       if (key === undefined) record.expiresIn = ms
       else (record.expiresInOf ??= new Map()).set(this.#expectKey(key), ms)
     }
@@ -153,9 +158,18 @@ class RunningCreation implements Creation {
       refuseVersions(list)
       if (this.#region.tracker?.tracksDependencies !== true) throw notTracked(key)
       this.#expectKey(key)
+      this.#refuseOver('dependsOn')
       const named = (this.#record.namesOfKeys ??= new Map())
       named.set(key, [...(named.get(key) ?? []), ...list])
     }
+  }
+
+  #refuseOver(member: string): void {
+    if (this.#record.over)
+      throw new CorralError(
+        'ERR_OUTSIDE_CREATION',
+        `Expected creation.${member}() before the end of its creation, got a call after the end of the creation of '${this.key}'. Await the work that calls it inside of the creator.`,
+      )
   }
 
   [KEEP](reason: string): void {

@@ -168,7 +168,7 @@ function questions(where: string, options: CheckOptions, of: object) {
   }
   const timely = (ask: Ask): MaybePromise<Version> => {
     const version = ask()
-    return isPromise(version) ? withTimeout(version, timeout, late) : version
+    return isPromise(version) ? withTimeout(version, timeout, late, { ref: false }) : version
   }
   /** Only in a session a check could wait for itself. Without one the caller does not pay for finding that out. */
   const question = (key: string, ask: Ask, inSession: boolean): MaybePromise<string> =>

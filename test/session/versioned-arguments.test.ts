@@ -121,3 +121,15 @@ it('a version function that writes to an argument of which the key does not tell
   await page({ no: 1 })
   expect(await page.get({ no: 2 })).toBe(NO_VALUE)
 })
+
+it('a version function that hangs does not keep the process running', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
+  const before = timers()
+  const end = new AbortController()
+  const version = () =>
+    new Promise<string>((resolve) => end.signal.addEventListener('abort', () => resolve('v')))
+  const called = versioned(async () => 'page', { namespace: 'hanging', version, timeout: '1h' })()
+  expect(timers()).toBe(before)
+  end.abort()
+  expect(await called).toBe('page')
+})

@@ -1,0 +1,143 @@
+/** Cached functions that change their arguments, hide their source or reject where a value is needed at once. */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { nextTurn } from '../../src/base/timers.js'
+import { type Creation, dep, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+
+const open = () => makeRegion<unknown>({ backend: wrap(memory(), dependencies()) })
+
+interface Query {
+  category: string
+}
+
+describe('a function that changes its argument', () => {
+  const search = async (query: Query) => {
+    query.category = query.category.toUpperCase()
+    return `books of ${query.category}`
+  }
+
+  it('depends on the names of the arguments of the call', async () => {
+    const region = open()
+    const seen: string[] = []
+    const found = region.cacheOnArguments(search, {
+      namespace: 'search',
+      resultDependencies: (_, query) => dep.tag('category', query.category),
+      expirationTime: { ofResult: (_, query) => void seen.push(query.category) },
+    })
+    await found({ category: 'poetry' })
+    expect(seen).toEqual(['poetry'])
+    expect(await found.get({ category: 'poetry' })).toBe('books of POETRY')
+    await region.invalidateDependencies(dep.tag('category', 'poetry'))
+    expect(await found.get({ category: 'poetry' })).toBe(NO_VALUE)
+  })
+
+  it('depends on the names of the ids of the call', async () => {
+    const region = open()
+    const found = region.cacheMultiOnArguments(
+      async (...queries: Query[]) => Promise.all(queries.map((query) => search(query))),
+      { namespace: 'search', resultDependencies: (_, query) => dep.tag('category', query.category) },
+    )
+    await found({ category: 'poetry' })
+    expect(await found.get({ category: 'poetry' })).toEqual(['books of POETRY'])
+    await region.invalidateDependencies(dep.tag('category', 'poetry'))
+    expect(await found.get({ category: 'poetry' })).toEqual([NO_VALUE])
+  })
+
+  it('that cannot be copied, is not stored, and this is reported', async () => {
+    const reasons: string[] = []
+    const listener = (message: { readonly reason: string }) => void reasons.push(message.reason)
+    diagnostics('unstored').subscribe(listener as never)
+    const found = open().cacheOnArguments(search, {
+      namespace: 'search',
+      key: (query: Query) => query.category,
+      resultDependencies: (_, query) => dep.tag('category', query.category),
+    })
+    await found({ category: 'poetry' })
+    diagnostics('unstored').unsubscribe(listener as never)
+    expect(reasons).toEqual(['its arguments were changed while the function ran'])
+    expect(await found.get({ category: 'poetry' })).toBe(NO_VALUE)
+  })
+})
+
+it('a creation refuses dependencies and lifetimes after its end', async () => {
+  const late: Creation[] = []
+  await open().getOrCreate('page', (creation) => late.push(creation))
+  const outside = expect.objectContaining({ code: 'ERR_OUTSIDE_CREATION' })
+  expect(() => late[0]?.dependsOn('page', dep.id('book', 1))).toThrow(outside)
+  expect(() => late[0]?.expireIn('1m')).toThrow(outside)
+})
+
+describe('a function of keys that rejects', () => {
+  const unhandled: unknown[] = []
+  const listener = (error: unknown) => void unhandled.push(error)
+  beforeEach(() => void process.on('unhandledRejection', listener))
+  afterEach(() => void process.off('unhandledRejection', listener))
+  const no = (async () => {
+    throw new Error('rejected')
+  }) as never
+  const run = async () => 1
+  const all = async (...ids: number[]) => ids
+  const region = open()
+  const FORMS = {
+    key: () => region.cacheOnArguments(run, { namespace: 'k', key: no })(),
+    self: () => region.cacheOnArguments(run, { namespace: 's', self: no })(),
+    functionKeyGenerator: () =>
+      region.cacheOnArguments(run, { namespace: 'g', functionKeyGenerator: () => no })(),
+    functionMultiKeyGenerator: () =>
+      region.cacheMultiOnArguments(all, { namespace: 'm', functionMultiKeyGenerator: () => no })(1),
+  }
+  for (const [name, call] of Object.entries(FORMS))
+    it(`rejects the call and leaves no promise unhandled: ${name}`, async () => {
+      await expect(call()).rejects.toMatchObject({ name: 'CorralError' })
+      await nextTurn()
+      await nextTurn()
+      expect(unhandled).toEqual([])
+    })
+})
+
+describe('functions without a source under one namespace', () => {
+  const refusal = expect.objectContaining({ code: 'ERR_NAMESPACE' })
+  const one = async () => 'one'
+  const other = async () => 'other'
+  const many = async (...ids: number[]) => ids
+  const WAYS: Readonly<Record<string, (fn: typeof one) => typeof one>> = {
+    bound: (fn) => fn.bind(null),
+    'of a proxy': (fn) => new Proxy(fn, {}),
+  }
+  for (const [way, hide] of Object.entries(WAYS)) {
+    it(`are refused: ${way}`, async () => {
+      const region = open()
+      const options = { namespace: 'x' }
+      const declare = (fn: typeof one) => region.cacheOnArguments(fn, options)
+      const hidden = hide(one)
+      declare(hidden)
+      declare(hidden)
+      expect(() => declare(hide(other))).toThrow(refusal)
+      await nextTurn()
+      await nextTurn()
+      expect(() => declare(hide(other))).toThrow(refusal)
+      void region.cacheMultiOnArguments(hide(one) as unknown as typeof many, { namespace: 'many' })
+      expect(() =>
+        region.cacheMultiOnArguments(hide(other) as unknown as typeof many, { namespace: 'many' }),
+      ).toThrow(refusal)
+    })
+
+    it(`are accepted where one of them shares, or with self: ${way}`, () => {
+      const region = open()
+      region.cacheOnArguments(hide(one), { namespace: 'x' })
+      region.cacheOnArguments(hide(one), { namespace: 'x', sharesNamespace: true })
+      for (const id of [1, 2]) region.cacheOnArguments(hide(one), { namespace: 'y', self: () => id })
+    })
+  }
+})
+
+it('getOrCreate checks its options on a hit, too', async () => {
+  const region = open()
+  await region.set('a', 'old')
+  const wrong = [{ expirationtime: 1 }, null, 5, 'soft', { wait: 'x' }, { signal: 5 }]
+  for (const options of wrong)
+    await expect(region.getOrCreate('a', () => 'new', options as never)).rejects.toMatchObject({
+      code: expect.stringMatching(/^ERR_(OPTION|DURATION)/),
+    })
+})
