@@ -1,6 +1,7 @@
 import { types } from 'node:util'
 import { type Duration, expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { expectSync } from '../base/expect-sync.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction, expectOneOf, expectThat, type OptionCheck } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
@@ -133,8 +134,9 @@ export function makeCheck(where: string, options: CheckOptions): Check {
 
 /** The versions that one check has read in the caller's session; absent outside of a session. */
 function memos(where: string, { session = currentSession, withoutSession }: CheckOptions, identity: object) {
+  const subject = `\`session\` of ${where}`
   return (needed = withoutSession === 'throw'): Memo | undefined => {
-    const owner = session()
+    const owner = expectSync(subject, session())
     if (owner === undefined || owner === null) {
       if (!needed) return undefined
       throw new CorralError(
@@ -142,8 +144,11 @@ function memos(where: string, { session = currentSession, withoutSession }: Chec
         `Expected ${where} to be called in a session. Start one with session.run() or a middleware, or say withoutSession: 'compute'.`,
       )
     }
-    const expected = `\`session\` of ${where} to return an object, or undefined outside of a session`
-    expectThat(Object(owner) === owner, owner, expected)
+    expectThat(
+      Object(owner) === owner,
+      owner,
+      `${subject} to return an object, or undefined outside of a session`,
+    )
     let checks = sessions.get(owner)
     if (checks === undefined) sessions.set(owner, (checks = new Map()))
     let known = checks.get(identity)

@@ -483,6 +483,14 @@ describe('a versioned function', () => {
     const stray = versioned({ version, namespace: 'n', session: () => 5 as never })(() => 1)
     return expect(stray()).rejects.toSatisfy(code('ERR_OPTION'))
   })
+
+  it('a promise of a session, whose versions no later call would find', async () => {
+    const late = versioned({ version: () => 1, namespace: 'late', session: async () => ({}) })(() => 1)
+    await expect(late()).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+      message: expect.stringContaining('`session`'),
+    })
+  })
 })
 
 describe('a versioned function inside another one’s creator', () => {
