@@ -1,6 +1,7 @@
 /** The namespaces of a region's functions: two functions with one namespace would share their entries. */
 import type { AnyFunction } from '../base/any-function.js'
 import { CorralError } from '../base/errors.js'
+import { processGlobal } from '../base/process-global.js'
 import { delay } from '../base/timers.js'
 
 /** A function that took a namespace. Its text is kept and not the function, which may hold much alive. */
@@ -32,19 +33,32 @@ export interface Declaring {
 
 const claims = new WeakMap<object, Map<string, Claim>>()
 
+/** The homes of the keyspaces that regions of this process were given, by a text for each. */
+const keyspaces = processGlobal('namespaces', () => new Map<string, object>())
+
+const commonHomes = new WeakMap<object, object>()
+
+/** Namespaces must differ among all regions of this process that share a keyspace: they share their entries. */
+export function shareHome(home: object, keyspace: string): void {
+  let common = keyspaces.get(keyspace)
+  if (common === undefined) keyspaces.set(keyspace, (common = {}))
+  commonHomes.set(home, common)
+}
+
 /**
  * Takes a namespace for a function.
- * @param home - the region, or another object in which namespaces must differ
+ * @param region - the region, or another object in which namespaces must differ
  * @throws CorralError `ERR_NAMESPACE` if another function has it, and neither says that it shares it. The same function may
  * be declared again, also by a module that was edited and loaded again.
  */
 export function claimNamespace(
-  home: object,
+  region: object,
   namespace: string,
   fn: AnyFunction,
   shares: boolean | undefined,
   by: Declaring,
 ): void {
+  const home = commonHomes.get(region) ?? region
   const taken = claims.get(home) ?? new Map<string, Claim>()
   claims.set(home, taken)
   const former = taken.get(namespace)

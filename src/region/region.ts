@@ -4,6 +4,7 @@ import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
+import { shareHome } from '../functions/namespaces.js'
 import type { FunctionStore } from '../functions/types.js'
 import { expectTracker } from './checks.js'
 import { checkRegionOptions, configureRegion } from './configure.js'
@@ -87,7 +88,12 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     },
   }
   events.attach(region, () => expectTracker(handle.use()))
-  const { backend } = options
+  const { backend, keyspace } = options
+  if (keyspace !== undefined) {
+    shareHome(operations, `cached ${keyspace}`)
+    // Versioned functions have keys of their own kind.
+    shareHome(region, `versioned ${keyspace}`)
+  }
   if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
   return region
 }

@@ -92,6 +92,20 @@ describe('a namespace that another function of the region has', () => {
     expect(() => region.cacheOnArguments({ namespace: 'x' })(other)).toThrow(refusal)
   })
 
+  it('is refused among regions that share a keyspace', () => {
+    const backend = wrap(memory(), dependencies())
+    for (const [kind, declare] of Object.entries(FORMS)) {
+      const keyspace = `shared by ${kind}`
+      const [first, second] = ['a', 'b'].map((name) =>
+        makeRegion<string>({ name: `${name} of ${kind}`, keyspace, backend }),
+      ) as [Region<string>, Region<string>]
+      declare(first, one)
+      expect(() => declare(second, other), kind).toThrow(refusal)
+      declare(second, one)
+      declare(second, other, { sharesNamespace: true })
+    }
+  })
+
   it('must be a boolean where it is said', () => {
     expect(() => open().cacheOnArguments({ namespace: 'x', sharesNamespace: 'yes' as never })).toThrow(
       expect.objectContaining({ code: 'ERR_OPTION' }),
