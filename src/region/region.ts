@@ -47,7 +47,6 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
   }
-
   const region: Region<V> = {
     name: options.name,
     get isConfigured() {
@@ -89,11 +88,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
   }
   events.attach(region, () => expectTracker(handle.use()))
   const { backend, keyspace } = options
-  if (keyspace !== undefined) {
-    shareHome(operations, `cached ${keyspace}`)
-    // Versioned functions have keys of their own kind.
-    shareHome(region, `versioned ${keyspace}`)
-  }
+  if (keyspace !== undefined) shareNamespaces(operations, region, keyspace)
   if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
   return region
 }
@@ -164,4 +159,11 @@ function regionQuestions({
         return region.backend.held(key)
       }),
   }
+}
+
+/** Regions of one keyspace share their entries, so their functions must differ. */
+function shareNamespaces(cached: object, versioned: object, keyspace: string): void {
+  shareHome(cached, `cached ${keyspace}`)
+  // Versioned functions have keys of their own kind.
+  shareHome(versioned, `versioned ${keyspace}`)
 }

@@ -72,8 +72,6 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
     writeSync(slot, IDLE, 0, 1, 0)
     return slot
   }
-  const isOpening = (): boolean =>
-    readdirSync(opening).some((other) => stands(join(opening, other), other, self))
   /** False: another process opens the file. The mark comes before the look, else both could miss each other. */
   const announce = (): boolean => {
     let at = slot ?? makeSlot()
@@ -83,7 +81,7 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
       at = makeSlot()
       writeSync(at, WRITING, 0, 1, 0)
     }
-    if (!isOpening()) {
+    if (openers(opening, self).length === 0) {
       lookedAt = performance.now()
       return true
     }
@@ -104,39 +102,9 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
 
   return {
     whileQuiet(open) {
-      const deadline = performance.now() + timeout
-      const own = join(opening, `${mark}-opening`)
-      mkdirSync(writing, { recursive: true })
-      mkdirSync(opening, { recursive: true })
-      const pause = () => {
-        if (performance.now() > deadline)
-          throw new CorralError(
-            'ERR_TIMEOUT',
-            `Expected the LMDB file to be without a write for a moment within ${timeout} ms, got none. Look for a process that is frozen while it writes or starts.`,
-          )
-        sleepSync(LOOK_EVERY)
-      }
-      try {
-        for (;;) {
-          writeFileSync(own, '')
-          // A write that looked before this mark stood has put up its own by the end of the pause.
-          pause()
-          const rivals = readdirSync(opening).filter(
-            (other) => other !== basename(own) && stands(join(opening, other), other, self),
-          )
-          if (rivals.length === 0) break
-          // The first by name stays and the others withdraw, else they would wait for each other.
-          if (rivals.every((rival) => rival > basename(own))) continue
-          unlinkSync(own)
-          while (isOpening()) pause()
-        }
-        while (isWriting(writing, self)) pause()
-        const opened = open()
-        makeSlot()
-        return opened
-      } finally {
-        removeFile(own)
-      }
+      const opened = whileQuiet({ opening, writing, self, timeout, own: `${mark}-opening` }, open)
+      makeSlot()
+      return opened
     },
     enter() {
       if (underWay > 0 && performance.now() - lookedAt < LOOK_IS_NEWS) return void underWay++
@@ -157,6 +125,53 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
       removeFile(join(writing, mark))
     },
   }
+}
+
+interface Opening {
+  readonly opening: string
+  readonly writing: string
+  readonly self: ProcessIdentity
+  /** ms */
+  readonly timeout: number
+  /** The mark of this opening. */
+  readonly own: string
+}
+
+function whileQuiet<T>({ opening, writing, self, timeout, own }: Opening, open: () => T): T {
+  const deadline = performance.now() + timeout
+  const path = join(opening, own)
+  mkdirSync(writing, { recursive: true })
+  mkdirSync(opening, { recursive: true })
+  const pause = () => {
+    if (performance.now() > deadline)
+      throw new CorralError(
+        'ERR_TIMEOUT',
+        `Expected the LMDB file to be without a write for a moment within ${timeout} ms, got none. Look for a process that is frozen while it writes or starts.`,
+      )
+    sleepSync(LOOK_EVERY)
+  }
+  try {
+    for (;;) {
+      writeFileSync(path, '')
+      // A write that looked before this mark stood has put up its own by the end of the pause.
+      pause()
+      const rivals = openers(opening, self).filter((other) => other !== own)
+      if (rivals.length === 0) break
+      // The first by name stays and the others withdraw, else they would wait for each other.
+      if (rivals.every((rival) => rival > own)) continue
+      unlinkSync(path)
+      while (openers(opening, self).length > 0) pause()
+    }
+    while (isWriting(writing, self)) pause()
+    return open()
+  } finally {
+    removeFile(path)
+  }
+}
+
+/** The marks of the processes that open the file. */
+function openers(folder: string, self: ProcessIdentity): readonly string[] {
+  return readdirSync(folder).filter((other) => stands(join(folder, other), other, self))
 }
 
 /** Whether another process has a write under way. Within this process lmdb opens a file once only. */

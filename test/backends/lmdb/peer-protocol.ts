@@ -1,7 +1,7 @@
 /** How a peer is set up: argv of its process. */
 export interface Peer {
   readonly file: string
-  readonly role: 'region' | 'writer' | 'holder' | 'starting' | 'writing' | 'restarting'
+  readonly role: 'region' | 'writer' | 'holder' | 'starting' | 'writing' | 'opener'
   /** ms */
   readonly lease?: number
   /** Where the truth is kept. */
@@ -11,6 +11,7 @@ export interface Peer {
 
 export type Task =
   | { readonly kind: 'create'; readonly key: string; readonly callers: number; readonly ms: number }
+  | { readonly kind: 'open' }
   | { readonly kind: 'stop' }
 
 /** Times are of the monotonic clock that all processes of a machine share, in ms. */
@@ -28,4 +29,4 @@ export type Reply =
       readonly errors: readonly string[]
     }
   | { readonly kind: 'stopped' }
-  | { readonly kind: 'opened'; readonly spans: readonly (readonly [from: number, to: number])[] }
+  | { readonly kind: 'opened'; readonly span: readonly [from: number, to: number] }

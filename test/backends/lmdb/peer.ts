@@ -30,24 +30,18 @@ function standStill({ file, role }: Peer): never {
   return (role === 'writing' ? stop() : gate.whileQuiet(stop)) as never
 }
 
-const OPENINGS = 40
-
-/** Opens and closes the file again and again, and reports when it was let in. */
-async function restart(file: string): Promise<void> {
-  const spans: [number, number][] = []
+/** Opens the file when told to, and reports when it was let in. It never closes the file: lmdb's own closing may hang. */
+async function openOnce(file: string): Promise<never> {
+  const told = new Promise((resolve) => process.once('message', resolve))
   say({ kind: 'ready' })
-  for (let i = 0; i < OPENINGS; i++) {
-    const gate = fileGate(file, 30_000)
-    gate.whileQuiet(() => {
-      const from = now()
-      const root = open(file, { overlappingSync: false })
-      spans.push([from, now()])
-      void root.close()
-    })
-    gate.close()
-    await sleep(1)
-  }
-  say({ kind: 'opened', spans })
+  await told
+  const span = fileGate(file, 60_000).whileQuiet((): [number, number] => {
+    const from = now()
+    open(file, { overlappingSync: false })
+    return [from, now()]
+  })
+  say({ kind: 'opened', span })
+  return sleep(60_000) as never
 }
 
 const text = mapValues<CachedValue, Bytes>({
@@ -61,7 +55,7 @@ const text = mapValues<CachedValue, Bytes>({
 const peer = JSON.parse(process.argv[2] ?? '{}') as Peer
 if (peer.role === 'holder') hold(peer.file)
 if (peer.role === 'starting' || peer.role === 'writing') standStill(peer)
-if (peer.role === 'restarting') await restart(peer.file)
+if (peer.role === 'opener') await openOnce(peer.file)
 const store = lmdb(peer.file, { timeout: '5s' })
 
 if (peer.role === 'writer') writer(peer, store)
