@@ -87,7 +87,7 @@ export async function runCreator(
 
 const creates = diagnostics('create')
 
-/** Whoever traces needs the start or the end. */
+/** A tracer subscribes to the start or to the end. */
 function isTraced(): boolean {
   return creationChannel.start.hasSubscribers || creationChannel.asyncEnd.hasSubscribers
 }

@@ -70,7 +70,7 @@ function snippetsOf(page: string, text: string): Snippet[] {
   return found
 }
 
-/** What the compiler says of each block, by the block's name. One run of the native compiler, with the project's settings. */
+/** The compiler's errors of each block, by the block's name: one run of the native compiler with the project's settings. */
 export async function compile(
   compiled: readonly Snippet[],
   folder: string,

@@ -306,7 +306,7 @@ describe('stores of several processes, joined by broadcast()', () => {
     bus.cut()
     expect(await opened.restore?.(snapshot)).toBe('invalid')
     bus.mend()
-    // Nothing tells what was missed, so what was good before is not good again.
+    // The missed invalidations are unknown, so an older snapshot stays invalid.
     expect(await opened.restore?.(snapshot)).toBe('invalid')
   })
 

@@ -22,8 +22,8 @@ import { epochNow, performance, setTimeout } from '../../../src/base/timers.js'
  * reads the number of the last commit from the file and then sets it in the memory that all processes share
  * (`mdb_env_open2`). A commit of another process in between is undone: it was acknowledged, and the next one overwrites it.
  *
- * A process that opens puts up a mark and waits until no write is under way; a write puts up its own mark first and then
- * waits until nobody opens. At least one of two that meet sees the other's mark.
+ * An opening process puts up a mark and then waits for the end of all writes. A writing process puts up its own mark and then
+ * waits for the end of all openings. At least one of two such processes sees the other's mark.
  */
 export interface FileGate {
   /** Runs `open` while no other process writes to the file or opens it. Blocks the thread meanwhile. */
@@ -64,8 +64,18 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
   let underWay = 0
   let closed = false
 
+  /** The number of a closed file may be that of another file soon: nothing may write to it any more. */
+  const closeSlot = (): void => {
+    const at = slot
+    slot = undefined
+    if (at !== undefined) closeSync(at)
+  }
+  const end = (): void => {
+    closeSlot()
+    removeFile(join(writing, mark))
+  }
   const makeSlot = (): number => {
-    if (slot !== undefined) closeSync(slot)
+    closeSlot()
     mkdirSync(writing, { recursive: true })
     mkdirSync(opening, { recursive: true })
     slot = openSync(join(writing, mark), 'w')
@@ -76,7 +86,7 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
   const announce = (): boolean => {
     let at = slot ?? makeSlot()
     writeSync(at, WRITING, 0, 1, 0)
-    // Another process has taken this one for dead, or somebody has emptied the folder.
+    // The mark is gone: another process took this one for dead, or the folder was emptied.
     if (fstatSync(at).nlink === 0 || !existsSync(opening)) {
       at = makeSlot()
       writeSync(at, WRITING, 0, 1, 0)
@@ -90,21 +100,26 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
   }
   const enterLater = async (deadline: number): Promise<void> => {
     do {
+      if (closed) throw new CorralError('ERR_CLOSED', 'The lmdb backend was closed.')
       if (performance.now() > deadline)
         throw new CorralError(
           'ERR_TIMEOUT',
           `Expected no process to open the LMDB file for ${timeout} ms, got one that does. Look for a process that is frozen while it starts; reads go on meanwhile.`,
         )
       await new Promise<void>((resolve) => setTimeout(resolve, LOOK_EVERY))
-    } while (!announce())
+    } while (closed || !announce())
     underWay++
   }
 
   return {
     whileQuiet(open) {
-      const opened = whileQuiet({ opening, writing, self, timeout, own: `${mark}-opening` }, open)
       makeSlot()
-      return opened
+      try {
+        return whileQuiet({ opening, writing, self, timeout, own: `${mark}-opening` }, open)
+      } catch (error) {
+        end()
+        throw error
+      }
     },
     enter() {
       if (underWay > 0 && performance.now() - lookedAt < LOOK_IS_NEWS) return void underWay++
@@ -113,16 +128,12 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
     },
     leave() {
       if (--underWay > 0 || slot === undefined) return
-      if (!closed) return void writeSync(slot, IDLE, 0, 1, 0)
-      closeSync(slot)
-      removeFile(join(writing, mark))
+      if (closed) end()
+      else writeSync(slot, IDLE, 0, 1, 0)
     },
     close() {
       closed = true
-      if (underWay > 0 || slot === undefined) return
-      closeSync(slot)
-      slot = undefined
-      removeFile(join(writing, mark))
+      if (underWay === 0) end()
     },
   }
 }
@@ -140,8 +151,6 @@ interface Opening {
 function whileQuiet<T>({ opening, writing, self, timeout, own }: Opening, open: () => T): T {
   const deadline = performance.now() + timeout
   const path = join(opening, own)
-  mkdirSync(writing, { recursive: true })
-  mkdirSync(opening, { recursive: true })
   const pause = () => {
     if (performance.now() > deadline)
       throw new CorralError(

@@ -64,8 +64,8 @@ export function openPath(path: string, { mapSize, maxReaders, timeout }: FileOpt
         encoding: 'binary',
         // Commits are acknowledged when they are visible; a durable one waits for the disk.
         separateFlushed: true,
-        // With it, LMDB has a second lock. Whoever takes that over from a killed process sets back the number of the last
-        // commit without holding the first, and undoes a commit that ends meanwhile (`mdb_mutex_failed`).
+        // With it, LMDB has a second lock. A process that inherits this lock from a killed one sets back the number of the
+        // last commit without holding the first lock, and undoes a commit that ends meanwhile (`mdb_mutex_failed`).
         overlappingSync: false,
         ...(mapSize !== undefined && { mapSize }),
         ...(maxReaders !== undefined && { maxReaders }),

@@ -1,6 +1,6 @@
 /**
- * What is counted for a monitor, whichever it is. Reads and creations come from `region.stats()` when the monitor asks, rarer
- * events from the channels. No key and no name of a dependency is a label.
+ * The counts of a monitor. Reads and creations come from `region.stats()` when the monitor asks, rarer events from the
+ * channels. No key and no name of a dependency is a label.
  */
 import { diagnostics, type Messages } from '../../base/diagnostics.js'
 import type { ReadStats } from '../../region/stats.js'

@@ -68,6 +68,20 @@ test('while another process opens the file, writes wait until their deadline and
   await patient.close()
 }, 60_000)
 
+test('a write that waits for an opening ends with ERR_CLOSED when the backend is closed, and leaves no mark', async () => {
+  const file = join(temporaryFolder(), 'cache.mdb')
+  const program = await bundlePeer()
+  const store = lmdb(file, { timeout: '30s' })
+  const peer = await startPeer(program, { role: 'starting', file })
+  const waiting = expect(store.set('k', bytes('v'), {})).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  await store.close()
+  await waiting
+  const ours = (mark: string) => mark.includes(`-${process.pid}-`)
+  expect(readdirSync(`${file}-gate/writing`).filter(ours)).toEqual([])
+  peer.signal('SIGKILL')
+  await peer.exited
+}, 60_000)
+
 test('the file is not opened while another process has a write under way, and at once when that process is dead', async () => {
   const file = join(temporaryFolder(), 'cache.mdb')
   const program = await bundlePeer()
@@ -81,7 +95,7 @@ test('the file is not opened while another process has a write under way, and at
   )
   expect(readdirSync(`${file}-gate/opening`)).toEqual([])
   peer.signal('SIGKILL')
-  // Not awaited: a process that nobody has asked about since its death is a zombie, and has to count as dead.
+  // Without waiting for its exit: until Node reads that, the dead process is a zombie.
   while (!/\) [ZX] /.test(readFileSync(`/proc/${peer.pid}/stat`, 'latin1')));
   const store = lmdb(file, { timeout: '30s' })
   expect(await store.set('k', bytes('v'), {})).toBe('stored')
