@@ -11,7 +11,7 @@ import { defineBackend } from '../src/backend/define-backend.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../src/base/maybe-promise.js'
 import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
-import { processGlobal } from '../src/base/process-global.js'
+import { onePerObject } from '../src/base/process-global.js'
 import { epochNow } from '../src/base/timers.js'
 
 /**
@@ -50,7 +50,7 @@ export interface KeyvBackendOptions {
 }
 
 /** By store: the lease of a key is the backend's own, so a second backend would not see that a deletion voided a creation. */
-const backends = processGlobal('keyv', () => new WeakMap<KeyvStorage, Backend<Bytes>>())
+const backendOf = onePerObject('keyv', backendOver)
 
 /**
  * A backend of bytes over a store that was made for Keyv 5 or 6. Put an encoding around it.
@@ -69,12 +69,7 @@ const backends = processGlobal('keyv', () => new WeakMap<KeyvStorage, Backend<By
  * @throws CorralError `ERR_OPTION` when `store` lacks a method, or is a `Keyv`, which hides failures.
  */
 export function keyv(options: KeyvBackendOptions): Backend<Bytes> {
-  const store = expectStore(options)
-  const known = backends.get(store)
-  if (known !== undefined) return known
-  const backend = backendOver(store)
-  backends.set(store, backend)
-  return backend
+  return backendOf(expectStore(options))
 }
 
 function backendOver(store: KeyvStorage): Backend<Bytes> {

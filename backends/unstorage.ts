@@ -10,7 +10,7 @@ import { fromBase64Text, toBase64Text } from '../src/backend/base64-text.js'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
-import { processGlobal } from '../src/base/process-global.js'
+import { onePerObject } from '../src/base/process-global.js'
 
 /**
  * The members of a storage that are used: those of `createStorage()`, and of `prefixStorage()`.
@@ -53,7 +53,7 @@ const LONGEST_TTL = Math.floor((2 ** 31 - 1) / 1_000)
 const LONGEST_KEY = 90
 
 /** By storage: the lease of a key is the backend's own, so a second backend would not see that a deletion voided a creation. */
-const backends = processGlobal('unstorage', () => new WeakMap<UnstorageStorage, Backend<Bytes>>())
+const backendOf = onePerObject('unstorage', backendOver)
 
 /**
  * A backend of bytes over a storage of `unstorage`. Put an encoding around it.
@@ -75,12 +75,7 @@ const backends = processGlobal('unstorage', () => new WeakMap<UnstorageStorage, 
  * @throws CorralError `ERR_OPTION` when `storage` lacks a method, or its driver cannot write or remove.
  */
 export function unstorage(options: UnstorageBackendOptions): Backend<Bytes> {
-  const storage = expectStorage(options)
-  const known = backends.get(storage)
-  if (known !== undefined) return known
-  const backend = backendOver(storage)
-  backends.set(storage, backend)
-  return backend
+  return backendOf(expectStorage(options))
 }
 
 function backendOver(storage: UnstorageStorage): Backend<Bytes> {

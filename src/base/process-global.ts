@@ -10,3 +10,12 @@ export function processGlobal<T extends object>(name: string, make: () => T): T 
   const all = globalThis as { [key: symbol]: T | undefined }
   return (all[key] ??= make())
 }
+
+/** Makes one thing for each object, which all copies of the package in this process share. */
+export function onePerObject<K extends object, T>(name: string, make: (object: K) => T): (object: K) => T {
+  const made = processGlobal(name, () => new WeakMap<K, T>())
+  return (object) => {
+    if (!made.has(object)) made.set(object, make(object))
+    return made.get(object) as T
+  }
+}
