@@ -59,8 +59,9 @@ export async function runCreator(
   let failure: { readonly error: unknown } | undefined
   try {
     const creation = new RunningCreation(region, keys, signalOf, record)
-    const call = () => callCreator(region, plan, keys, creation, record)
-    const created = await (isTraced() ? traced(region, keys, call) : call())
+    const created = await (isTraced()
+      ? traced(region, keys, () => callCreator(region, plan, keys, creation, record))
+      : callCreator(region, plan, keys, creation, record))
     const values = plan.isSingle ? [single(created, keys)] : expectList(created, keys)
     return entriesOf(region, plan, keys, values, record)
   } catch (error) {
