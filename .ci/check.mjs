@@ -32,7 +32,8 @@ for (const [title, command, ...args] of steps) {
   const ok = status === 0
   if (!ok) failed++
   console.log(`${ok ? 'ok    ' : 'FAILED'} ${title} (${((performance.now() - start) / 1000).toFixed(1)} s)`)
-  if (!ok || title === 'size budgets') console.log(`${stdout}${stderr}`.trimEnd())
+  if (!ok) console.log(`${stdout}${stderr}`.trimEnd())
+  else if (title === 'size budgets') console.log(stdout.trimEnd())
 }
 
 if (process.env.CI_TALLY !== undefined)
