@@ -63,7 +63,7 @@ export function claimNamespace(
   claims.set(home, taken)
   const former = taken.get(namespace)
   const source = Function.prototype.toString.call(fn)
-  const unique = WITHOUT_SOURCE.test(source) && by.perInstance !== true
+  const unique = (WITHOUT_SOURCE.test(source) || READS_OUTER_THIS.test(source)) && by.perInstance !== true
   const text = `${fn.name} ${source}${unique ? numberOf(fn) : ''}`
   const claim: Claim = {
     text,
@@ -75,7 +75,7 @@ export function claimNamespace(
   if (former !== undefined && !claim.shares && former.text !== text && !isReloaded(former, claim))
     throw new CorralError(
       'ERR_NAMESPACE',
-      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. Bound functions and proxies hide their source: give \`self\` if they belong to instances.`,
+      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. A bound function, a proxy, or an arrow function that reads \`this\` can belong to one instance: give it \`self\`, or a namespace with the id of its instance.`,
     )
   taken.set(namespace, claim)
   void delay(0, { ref: false }).then(() => {
@@ -85,6 +85,9 @@ export function claimNamespace(
 
 /** The text of a bound function or a proxy, which is the same for all of them. */
 const WITHOUT_SOURCE = /\{\s*\[native code\]\s*\}\s*$/
+
+/** An arrow function that reads the `this` around it, as in a class field: each instance has one with the same text. */
+const READS_OUTER_THIS = /^(?:async\b\s*)?(?:\(.*?\)|[\w$]+)\s*=>.*(?<![\w$.])this(?![\w$])/s
 
 const numbers = new WeakMap<object, number>()
 let last = 0

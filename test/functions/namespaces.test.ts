@@ -106,6 +106,55 @@ describe('a namespace that another function of the region has', () => {
     }
   })
 
+  it('is refused for a second instance whose class field holds an arrow function that reads `this`', () => {
+    const forms = {
+      one: (region: Region<string>) =>
+        class {
+          readonly id = 'one'
+          readonly find = region.cacheOnArguments(async (name: string) => `${this.id} ${name}`, {
+            namespace: 'x',
+          })
+        },
+      many: (region: Region<string>) =>
+        class {
+          readonly id = 'many'
+          readonly find = region.cacheMultiOnArguments(
+            async (...names: string[]) => names.map((name) => `${this.id} ${name}`),
+            { namespace: 'x' },
+          )
+        },
+      versioned: (region: Region<string>) =>
+        class {
+          readonly id = 'versioned'
+          readonly find = versioned(async (name: string) => `${this.id} ${name}`, {
+            namespace: 'x',
+            region,
+            version: () => 1,
+          })
+        },
+    }
+    for (const [kind, define] of Object.entries(forms)) {
+      const Repository = define(open())
+      new Repository()
+      expect(() => new Repository(), kind).toThrow(refusal)
+    }
+  })
+
+  it('is accepted for the instances of a class that say how they share entries', () => {
+    for (const options of [{ self: 'shared' as const }, { sharesNamespace: true }]) {
+      const region = open()
+      class Repository {
+        readonly id = 1
+        readonly find = region.cacheOnArguments(async (name: string) => `${this.id} ${name}`, {
+          namespace: 'x',
+          ...options,
+        })
+      }
+      new Repository()
+      new Repository()
+    }
+  })
+
   it('must be a boolean where it is said', () => {
     expect(() => open().cacheOnArguments({ namespace: 'x', sharesNamespace: 'yes' as never })).toThrow(
       expect.objectContaining({ code: 'ERR_OPTION' }),
