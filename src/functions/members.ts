@@ -94,7 +94,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const reason = reasonOf(given)
   const uncached = (args: Arguments) => {
     if (given.signal?.aborted) throw given.signal.reason
-    return runUncached(store, names, namespace, original, args)
+    return runUncached(store, names, namespace, original, capturedIfKeyed(form, args))
   }
   const withKeys = keyedWork(options, form)
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
@@ -136,6 +136,16 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       },
     ),
   })
+}
+
+/** A copy of arguments that have a key. Without one, the function may need the very objects. */
+function capturedIfKeyed<V>(form: CallForm<V>, args: Arguments): Arguments {
+  try {
+    form.keysOf(...args)
+    return form.capture(args)
+  } catch {
+    return args
+  }
 }
 
 const CALL_OPTIONS = {

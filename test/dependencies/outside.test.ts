@@ -124,6 +124,28 @@ describe('a cached function that runs uncached', () => {
     expect((await region.explain('k')).dependsOn).toContain(ROW)
   })
 
+  it('hands up the names of the arguments of its call, which the caller changes while it runs', async () => {
+    const region = tracked()
+    const { create, resolve } = held<void>()
+    const part = region.cacheOnArguments({
+      namespace: 'f',
+      enabled: () => false,
+      resultDependencies: (_, row: { id: number }) => dep.id('row', row.id),
+    })(async (row: { id: number }) => {
+      await create()
+      return row.id
+    })
+    const outer = region.getOrCreate('k', () => {
+      const row = { id: 5 }
+      const result = part(row)
+      row.id = 6
+      return result
+    })
+    resolve()
+    expect(await outer).toBe(5)
+    expect((await region.explain('k')).dependsOn).toEqual(['region:r', dep.id('row', 5)])
+  })
+
   it('throws where its own context was lost', async () => {
     const { query, drain } = pool()
     const part = tracked().cacheOnArguments({ namespace: 'f', enabled: () => false })(
