@@ -166,7 +166,10 @@ export class RedisConnection {
   }
 
   async #open(): Promise<RedisClient> {
+    const began = performance.now()
     const client = await this.options.open()
+    // To load the package is this process's own work, in which no server can be late.
+    this.#pending.extend(performance.now() - began)
     this.#client = client
     this.#lost = LOST.includes(client.status)
     this.#listenTo(client)

@@ -99,6 +99,11 @@ export class PendingCommands {
     } else this.#waiting--
   }
 
+  /** Gives every command so many ms more. */
+  extend(ms: number): void {
+    for (const command of this.commands) command.until += ms
+  }
+
   /** A reply of the node has come, be it one that was given up. */
   replied(lane: Lane): void {
     lane.latestReply = performance.now()
@@ -153,8 +158,8 @@ export class PendingCommands {
     let next = Number.POSITIVE_INFINITY
     // The timer was late by the time for which this process did other work, and sent and received nothing.
     const busy = now - this.#due
+    if (busy > BUSY) this.extend(busy)
     for (const command of this.commands) {
-      if (busy > BUSY) command.until += busy
       const until = this.#deadline(command)
       if (until <= now) late.push(command)
       else next = Math.min(next, until)
