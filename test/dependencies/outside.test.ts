@@ -127,14 +127,17 @@ describe('a cached function that runs uncached', () => {
   it('hands up the names of the arguments of its call, which the caller changes while it runs', async () => {
     const region = tracked()
     const { create, resolve } = held<void>()
-    const part = region.cacheOnArguments({
-      namespace: 'f',
-      enabled: () => false,
-      resultDependencies: (_, row: { id: number }) => dep.id('row', row.id),
-    })(async (row: { id: number }) => {
-      await create()
-      return row.id
-    })
+    const part = region.cacheOnArguments(
+      async (row: { id: number }) => {
+        await create()
+        return row.id
+      },
+      {
+        namespace: 'f',
+        enabled: () => false,
+        resultDependencies: (_, row) => dep.id('row', row.id),
+      },
+    )
     const outer = region.getOrCreate('k', () => {
       const row = { id: 5 }
       const result = part(row)
