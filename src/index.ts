@@ -29,7 +29,7 @@ export { type KeyMangler, mapKeys } from './chain/map-keys.js'
 export { mapValues } from './chain/map-values.js'
 export type { BackendProxy, Codec, TransparentProxy } from './chain/proxy.js'
 export { wrap } from './chain/wrap.js'
-export type { CreateOptions, Creation, Creator, MultiCreator } from './creation/types.js'
+export type { CreateOptions, Creation, Creator, MultiCreator, ServingOptions } from './creation/types.js'
 export { dep } from './dependencies/dep.js'
 export { type DependsOnOptions, dependsOn } from './dependencies/depends-on.js'
 export type {

@@ -1,11 +1,27 @@
 import { expectDuration } from '../base/duration.js'
-import { expectFunction, expectMethods, type OptionCheck } from '../base/options.js'
+import { expectFunction, expectMethods, expectThat, type OptionCheck } from '../base/options.js'
+
+/** The checks of `ServingOptions`. */
+export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
+  grace: expectDurationOrZero,
+  jitter: (value, subject) =>
+    expectThat(
+      typeof value === 'number' && value >= 0 && value <= 1,
+      value,
+      `${subject} to be a part of the lifetime, from 0 to 1`,
+    ),
+}
+
+function expectDurationOrZero(value: unknown, subject: string): void {
+  if (value !== 0) expectDuration(value, subject)
+}
 
 /** The checks of `CreateOptions`. */
 export const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   expirationTime: expectDuration,
   shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
   wait: expectDuration,
+  ...SERVING_CHECKS,
   signal: (value, subject) =>
     expectMethods(value, ['addEventListener', 'removeEventListener'], `${subject} to be an AbortSignal`),
 }

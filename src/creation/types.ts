@@ -68,6 +68,31 @@ export type MultiCreator<T> = (
 ) => MaybePromise<readonly (T | NoValue)[]>
 
 /**
+ * How a region serves while a value is renewed. The options of a call stand before those of its cached function, and these
+ * before those of the region.
+ * @example
+ * ```ts
+ * import { makeRegion, type ServingOptions } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ *
+ * const lenient: ServingOptions = { grace: '1h', jitter: 0.1 }
+ * const rates = makeRegion<number>({ backend: memory(), expirationTime: '5m', ...lenient })
+ * ```
+ */
+export interface ServingOptions {
+  /**
+   * How long after its expiry a value may still be served as stale: the store keeps it so long, and no longer. `0`: never. A
+   * number is ms. @default as long again as the value is fresh, at least a minute
+   */
+  readonly grace?: Duration | undefined
+  /**
+   * Shortens each lifetime by a random part of at most so much, so that values of one moment expire one after another. The
+   * entry keeps its lifetime, so all processes agree on it. @default 0
+   */
+  readonly jitter?: number | undefined
+}
+
+/**
  * Options of one call that may create.
  * @example
  * ```ts
@@ -76,7 +101,7 @@ export type MultiCreator<T> = (
  * const impatient: CreateOptions<string> = { wait: '2s', signal: AbortSignal.timeout(5_000) }
  * ```
  */
-export interface CreateOptions<T> {
+export interface CreateOptions<T> extends ServingOptions {
   /**
    * How long the value is fresh to this call. A value that the call creates to last shorter than the region says has that time
    * for every reader. A number is ms. @default the entry's, else the region's

@@ -3,6 +3,7 @@
  * of entries belongs into this folder; nothing here does I/O or reads a clock.
  */
 import type { Metadata } from '../backend/cached-value.js'
+import type { Freshness } from '../ledger/ledger.js'
 
 /** How long an entry is fresh, in ms: the caller's wish, else the entry's own, else the region's. */
 export function freshFor(metadata: Metadata, wish: number | undefined, regional: number): number {
@@ -21,9 +22,63 @@ export function isStale(metadata: Metadata, limit: number, now: number): boolean
   return age > limit || age < -Math.min(limit, SKEW)
 }
 
-/** How long a store keeps an entry: as long again as it is fresh, at least a minute, so that it can be served stale. */
-export function physicalLifetime(fresh: number): { readonly ttl?: number } {
-  return fresh === Number.POSITIVE_INFINITY ? {} : { ttl: fresh + Math.max(fresh, 60_000) }
+/**
+ * Whether an entry is fresh, stale or gone, by its age and its mark.
+ * @param grace - ms; `undefined`: the default
+ */
+export function freshnessByAge(
+  metadata: Metadata,
+  wish: number | undefined,
+  regional: number,
+  grace: number | undefined,
+  now: number,
+): Freshness {
+  const limit = freshFor(metadata, wish, regional)
+  if (!isStale(metadata, limit, now)) return 'fresh'
+  if (grace === 0) return 'invalid'
+  const own = metadata.expiresIn ?? regional
+  const end = grace === undefined ? Math.max(limit, own) + defaultGrace(own) : limit + grace
+  return now - metadata.createdAt > end ? 'invalid' : 'stale'
+}
+
+/** As long again as the entry is fresh, at least a minute. */
+function defaultGrace(fresh: number): number {
+  return Math.max(fresh, 60_000)
+}
+
+/** How long a store keeps an entry: as long as it is fresh, and as long after that as it may be served stale. */
+export function physicalLifetime(fresh: number, grace = defaultGrace(fresh)): { readonly ttl?: number } {
+  return fresh === Number.POSITIVE_INFINITY ? {} : { ttl: fresh + grace }
+}
+
+/**
+ * How long a store keeps an entry from its soft mark on: for the grace, but not beyond the end that the entry has anyway.
+ * @param age - ms since the entry was created
+ */
+export function markedLifetime(
+  fresh: number,
+  grace: number | undefined,
+  age: number,
+): { readonly ttl?: number } {
+  const { ttl } = physicalLifetime(fresh, grace)
+  if (ttl === undefined) return grace === undefined ? {} : { ttl: grace }
+  const left = ttl - Math.max(0, age)
+  return { ttl: grace === undefined ? Math.max(60_000, left) : Math.max(1, Math.min(grace, left)) }
+}
+
+/**
+ * The lifetime of an entry, shortened by a random part of at most `jitter`, so that entries of one moment expire one after
+ * another. In whole ms, which encodings store in fewer bytes. `undefined`: the region's lifetime.
+ */
+export function jittered(
+  own: number | undefined,
+  regional: number,
+  jitter: number,
+  random: () => number = Math.random,
+): number | undefined {
+  const fresh = own ?? regional
+  if (jitter === 0 || fresh === Number.POSITIVE_INFINITY) return own
+  return Math.max(1, Math.round(fresh * (1 - jitter * random())))
 }
 
 /** How long a created entry is fresh for the caller that waits longest: the creation's wish may exceed the entry's own. */

@@ -9,6 +9,7 @@ import {
   type OptionCheck,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { SERVING_CHECKS } from '../creation/create-options.js'
 import { runWithoutEntry } from '../creation/outside.js'
 
 import { currentScope, handUpVersion } from '../creation/scope.js'
@@ -32,6 +33,7 @@ const COMMON: Checks = {
   expirationTime: expectLifetime,
   shouldCache: expectFunction,
   wait: expectDuration,
+  ...SERVING_CHECKS,
   dependencies: expectFunction,
   resultDependencies: expectFunction,
   group(value, subject) {

@@ -3,7 +3,7 @@ import type { NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { CreateOptions, MultiCreator } from '../creation/types.js'
+import type { CreateOptions, MultiCreator, ServingOptions } from '../creation/types.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import type { IdPart } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
@@ -29,7 +29,7 @@ export interface ResultLifetime<T, A extends readonly unknown[]> {
   readonly ofResult: (result: T, ...args: A) => Duration | undefined
 }
 
-interface CommonOptions<T> {
+interface CommonOptions<T> extends ServingOptions {
   /** Tells this function's keys from others'. Optional only with a key generator of yours that needs none. */
   readonly namespace?: string
   /**

@@ -17,8 +17,10 @@ import {
 } from '../base/options.js'
 import { delay, timersAreReal } from '../base/timers.js'
 import { type KeyMangler, type KeyMap, keyLayerOf, manglerOf, withKeys } from '../chain/map-keys.js'
+import { SERVING_CHECKS } from '../creation/create-options.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
+import { policyOf } from './policy.js'
 import { invalidationBy } from './region-invalidator.js'
 import type { Created, RegionState } from './state.js'
 import { type Identity, joinStore } from './stores.js'
@@ -43,6 +45,7 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
     expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
   },
   lease: (value) => checkOptions(value as object, '`lease`', LEASE),
+  ...SERVING_CHECKS,
 }
 const AT_ONCE = {
   name: expectText,
@@ -95,6 +98,7 @@ export function configureRegion(
     invalidator:
       options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
+    policy: policyOf(options),
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.

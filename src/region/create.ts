@@ -11,6 +11,7 @@ import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS } from './checks.js'
 import { driverOf } from './driver.js'
+import { policyFor } from './policy.js'
 import {
   countRead,
   isFreshHit,
@@ -64,8 +65,8 @@ function getOrCreate<T>(
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const plan =
       args === undefined
-        ? planOf(given as Creator<T>, options ?? NO_OPTIONS, true)
-        : planOf((given as CreatorOfCall<T>)([key], args), options as CreateOptions<never>)
+        ? planOf(region, given as Creator<T>, options ?? NO_OPTIONS, true)
+        : planOf(region, (given as CreatorOfCall<T>)([key], args), options as CreateOptions<never>)
     return Promise.resolve(createUnlessFresh(region, key, stored, plan, found))
   } catch (error) {
     return Promise.reject(error)
@@ -86,7 +87,7 @@ function createUnlessFresh<T>(
       ? serveHit<T>(region, key, lookup.value.entry, expiration)
       : createOne<T>(region, key, stored, plan, lookup)
   if (found === undefined) return serveOrCreate(MISSING)
-  return whenRead(region, found, (entry) => andThen(toLookup(region, key, entry, expiration), serveOrCreate))
+  return whenRead(region, found, (entry) => andThen(toLookup(region, key, entry, plan), serveOrCreate))
 }
 
 /** Of a thousand callers one needs the driver, so the others do not build it. */
@@ -125,7 +126,7 @@ async function getOrCreateMulti<T>(
   const keys = listKeys(given)
   checkCreator(creator)
   if (keys.length === 0) return []
-  const plan = planOf(creator, options)
+  const plan = planOf(region, creator, options)
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
@@ -152,7 +153,7 @@ async function refreshMulti<T>(
 ): Promise<(T | NoValue)[]> {
   const keys = listKeys(given)
   if (keys.length === 0) return []
-  const plan = planOf(creator, options)
+  const plan = planOf(region, creator, options)
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
   const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
@@ -171,7 +172,7 @@ async function renew<T>(
   options: CreateOptions<never>,
 ): Promise<boolean> {
   checkKey(key)
-  const plan = planOf(creator, options)
+  const plan = planOf(region, creator, options)
   const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
   // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
   if (filled === 'withheld') await region.backend.delete(key)
@@ -179,12 +180,15 @@ async function renew<T>(
 }
 
 function planOf(
+  region: RegionState,
   create: CreationPlan['create'],
-  { expirationTime, shouldCache, wait, signal }: CreateOptions<never>,
+  options: CreateOptions<never>,
   isSingle = false,
 ): CreationPlan {
+  const { expirationTime, shouldCache, wait, signal } = options
   const waits = wait === undefined ? undefined : milliseconds(wait, 'wait')
-  return { create, isSingle, expiration: limitOf(expirationTime), shouldCache, wait: waits, signal }
+  const policy = policyFor(region, options)
+  return { create, isSingle, expiration: limitOf(expirationTime), policy, shouldCache, wait: waits, signal }
 }
 
 function runOptions({ wait, signal }: CreationPlan): RunOptions<Created> {

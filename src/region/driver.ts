@@ -51,7 +51,7 @@ class RegionDriver implements DogpileDriver<Created> {
   }
 
   #lookup(key: string, entry: CachedValue | undefined): MaybePromise<Lookup<Created>> {
-    return entry === undefined ? MISSING : toLookup(this.#region, key, entry, this.#plan.expiration)
+    return entry === undefined ? MISSING : toLookup(this.#region, key, entry, this.#plan)
   }
 
   read(keys: readonly string[]): MaybePromise<readonly Lookup<Created>[]> {
@@ -125,7 +125,7 @@ class RegionDriver implements DogpileDriver<Created> {
 
   #writeOf([key, { entry }, token]: Fill): Write<CachedValue> {
     const fresh = longestFresh(entry.metadata, this.#plan.expiration, this.#region.expiration)
-    const { ttl } = physicalLifetime(fresh)
+    const { ttl } = physicalLifetime(fresh, this.#plan.policy.grace)
     return [this.#keyOf(key), entry, ttl === undefined ? { token } : { ttl, token }]
   }
 }

@@ -1,7 +1,7 @@
 import type { Outcome } from '../backend/backend.js'
 import { isCachedValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
-import { physicalLifetime } from '../freshness/freshness.js'
+import { markedLifetime } from '../freshness/freshness.js'
 import type { RegionState } from './state.js'
 
 /** How often a soft invalidation tries to mark an entry before it removes the entry. */
@@ -17,19 +17,19 @@ export async function markStale(region: RegionState, key: string): Promise<void>
 }
 
 async function tryToMark(region: RegionState, key: string): Promise<Outcome> {
-  const { backend, leaseMs, tracker, precise } = region
+  const { backend, leaseMs, tracker, precise, policy } = region
   const acquired = await backend.acquire(key, leaseMs, { steal: true, names: tracker && [] })
   if (acquired.token === undefined)
     throw new CorralError('ERR_BACKEND', `Backend '${backend.name}' did not hand over the lease of '${key}'.`)
   const { token, found } = acquired
   try {
-    if (isCachedValue(found)) {
+    if (isCachedValue(found) && policy.grace !== 0) {
       const { payload, metadata } = found
-      const { ttl } = physicalLifetime(metadata.expiresIn ?? region.expiration)
-      const left = ttl && { ttl: Math.max(60_000, ttl - Math.max(0, precise.now() - metadata.createdAt)) }
+      const fresh = metadata.expiresIn ?? region.expiration
+      const left = markedLifetime(fresh, policy.grace, precise.now() - metadata.createdAt)
       return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
     }
-    // An entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer
+    // Nothing is ever served stale. And an entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer
     // version of the application.
     await backend.delete(key)
     return 'stored'

@@ -10,6 +10,7 @@ import { KEEP } from '../creation/own-result.js'
 import { currentScope } from '../creation/scope.js'
 import type { Creation, Creator, MultiCreator } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
+import { jittered } from '../freshness/freshness.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
@@ -250,6 +251,7 @@ function entriesOf(
     if (untracked) metadata.untracked = true
     return metadata
   }
+  const { jitter } = plan.policy
   const lifetime = expiresIn ?? shorterOf(plan.expiration, region.expiration)
   return values.map((payload, i): Created => {
     // Names that were collected may be those of another value. Without a snapshot no creation around is stored.
@@ -258,7 +260,10 @@ function entriesOf(
     const key = keys[i] as string
     const own = namesOfKeys?.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
-    const metadata = metadataFor(expiresInOf?.get(key) ?? lifetime, collected?.snapshot)
+    const metadata = metadataFor(
+      jittered(expiresInOf?.get(key) ?? lifetime, region.expiration, jitter),
+      collected?.snapshot,
+    )
     const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
     return { entry: { payload, metadata }, withheld }
   })

@@ -6,10 +6,10 @@ import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { currentScope, forbidTracking } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
 import type { Lookup } from '../dogpile/types.js'
-import { freshFor, isStale } from '../freshness/freshness.js'
+import { freshFor, freshnessByAge } from '../freshness/freshness.js'
 import { outdated } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
-import type { Created, RegionState } from './state.js'
+import type { Created, CreationPlan, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
 type ReadResult = (typeof RESULTS)[Freshness]
@@ -111,6 +111,7 @@ export function freshnessOf(
   key: string,
   found: CachedValue | undefined,
   expiration: number | undefined,
+  grace = region.policy.grace,
 ): MaybePromise<Freshness> {
   if (found === undefined) return 'invalid'
   // The cheapest test that tells a cached value from a foreign one: it runs on every read.
@@ -119,11 +120,12 @@ export function freshnessOf(
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'invalid'
   }
-  const stale = isStale(metadata, freshFor(metadata, expiration, region.expiration), nowFor(region, metadata))
-  if (region.invalidator === undefined) return stale ? 'stale' : 'fresh'
-  return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) =>
-    verdict === 'fresh' && stale ? 'stale' : verdict,
-  )
+  const byAge = freshnessByAge(metadata, expiration, region.expiration, grace, nowFor(region, metadata))
+  if (region.invalidator === undefined || byAge === 'invalid') return byAge
+  return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) => {
+    if (verdict === 'stale' && grace === 0) return 'invalid'
+    return verdict === 'fresh' ? byAge : verdict
+  })
 }
 
 /** The time at which to judge an entry. The clock of hits may stand behind the moment at which the entry was created. */
@@ -137,9 +139,9 @@ export function toLookup(
   region: RegionState,
   key: string,
   entry: CachedValue | undefined,
-  expiration: number | undefined,
+  { expiration, policy }: Pick<CreationPlan, 'expiration' | 'policy'>,
 ): MaybePromise<Lookup<Created>> {
-  return andThen(freshnessOf(region, key, entry, expiration), (freshness) =>
+  return andThen(freshnessOf(region, key, entry, expiration, policy.grace), (freshness) =>
     freshness === 'invalid' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
   )
 }

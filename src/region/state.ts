@@ -10,6 +10,7 @@ import { attempt } from '../base/maybe-promise.js'
 import type { Creator, MultiCreator } from '../creation/types.js'
 import type { Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
+import type { Policy } from './policy.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { Counters } from './stats.js'
 
@@ -27,6 +28,7 @@ export interface CreationPlan {
   /** `create` returns the value of the one key, instead of a list of values. */
   readonly isSingle: boolean
   readonly expiration: number | undefined
+  readonly policy: Policy
   readonly shouldCache: ((value: never, key: string) => boolean) | undefined
   /** ms. */
   readonly wait: number | undefined
@@ -53,6 +55,8 @@ export interface RegionState {
   readonly calls: CallRegistry | undefined
   readonly invalidator: RegionInvalidator | undefined
   readonly expiration: number
+  /** That of calls without options of their own. */
+  readonly policy: Policy
   /** For hits: may stand still while only microtasks run. */
   readonly clock: Clock
   /** For stamps. */

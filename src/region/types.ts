@@ -3,7 +3,7 @@ import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Clock } from '../base/clock.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
+import type { CreateOptions, Creator, MultiCreator, ServingOptions } from '../creation/types.js'
 import type { AsyncCreationRunner } from '../dogpile/runner.js'
 import type { Listener } from '../events/emitter.js'
 import type { RegionEvents } from '../events/invalidation-events.js'
@@ -55,7 +55,7 @@ export interface LeaseOptions {
  * sessions.configure(options) // at the start of the application
  * ```
  */
-export interface ConfigureOptions {
+export interface ConfigureOptions extends ServingOptions {
   /** A backend, or the result of `wrap`; it must hold values, so a store of bytes needs an encoding around it. */
   readonly backend: Backend<CachedValue>
   /** How long a value is fresh. After that it is renewed by one caller while the others get the old one. @default Infinity */

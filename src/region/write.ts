@@ -3,7 +3,7 @@ import { type CachedValue, type Metadata, metadataOf } from '../backend/cached-v
 import { andThen, attempt, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
-import { physicalLifetime } from '../freshness/freshness.js'
+import { jittered, physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
 import { checkPairs, checkValue, dependenciesOf, limitOf } from './checks.js'
 import type { RegionHandle, RegionState } from './state.js'
@@ -41,12 +41,12 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
         groups: [{ asOf: asOf.at, names: namesWith(region, dependencies) }],
         ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
       }
-      const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot, expiresIn)
-      const life = physicalLifetime(expiresIn ?? region.expiration)
-      const writes = drafts.map(
-        ([key, draft]) =>
-          [region.keyOf(key), Object.assign(draft, { metadata }) as CachedValue, life] as const,
-      )
+      const startedAt = region.stamp(createdAt)
+      const writes = drafts.map(([key, draft]): Write<CachedValue> => {
+        const lasts = jittered(expiresIn, region.expiration, region.policy.jitter)
+        const entry = Object.assign(draft, { metadata: metadataOf(startedAt, createdAt, snapshot, lasts) })
+        return [region.keyOf(key), entry as CachedValue, lifeOf(region, lasts)]
+      })
       const outcomes = await writeStored(region, writes)
       region.dogpile.detach(values.map(([key]) => key))
       return outcomes
@@ -78,16 +78,17 @@ function setOne(region: RegionState, key: string, payload: unknown): MaybePromis
   }
   const createdAt = region.precise.now()
   const snapshot = asOf && { epoch: asOf.epoch, groups: [{ asOf: asOf.at, names: ownNames }] }
-  const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot)
-  const written = region.stored.set(
-    region.keyOf(key),
-    { payload, metadata },
-    physicalLifetime(region.expiration),
-  )
+  const lasts = jittered(undefined, region.expiration, region.policy.jitter)
+  const metadata = metadataOf(region.stamp(createdAt), createdAt, snapshot, lasts)
+  const written = region.stored.set(region.keyOf(key), { payload, metadata }, lifeOf(region, lasts))
   return andThen(written, (outcome) => {
     region.dogpile.detach([key])
     return outcome
   })
+}
+
+function lifeOf({ policy, expiration }: RegionState, lasts = expiration): { readonly ttl?: number } {
+  return physicalLifetime(lasts, policy.grace)
 }
 
 /** Entries without names of their own share one list. */

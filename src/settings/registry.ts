@@ -97,7 +97,7 @@ function check(where: string, name: unknown, make: unknown, settings: unknown): 
 /**
  * Options of `configure` from flat settings. Known are, each after `prefix`: `backend`, `backend.<option>`,
  * `proxies` (names from the backend outwards, separated by commas), `proxies.<name>.<option>`, `expiration_time`,
- * `lease.ms`, `lease.wait`, `replace_existing_backend`, `share_backend`. Settings without the prefix are not looked at.
+ * those of `SERVING`, `lease.ms`, `lease.wait`, `replace_existing_backend`, `share_backend`. Settings without the prefix are not looked at.
  * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
@@ -112,7 +112,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     left.set(canonical, { name, value })
   }
   const names: string[] = []
-  const take = (name: string, kind: SettingKind): SettingValue | undefined => {
+  const take = (name: string, kind: Kind): SettingValue | undefined => {
     names.push(name)
     const canonical = canonicalOf(name)
     const found = left.get(canonical)
@@ -120,7 +120,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     return found === undefined ? undefined : read(found.name, found.value, kind)
   }
   /** The options of a group that are set. */
-  const takeAll = (kinds: Readonly<Record<string, SettingKind>>, group = ''): Settings =>
+  const takeAll = (kinds: Readonly<Record<string, Kind>>, group = ''): Settings =>
     Object.fromEntries(
       Object.entries(kinds).flatMap(([option, kind]) => {
         const value = take(group + option, kind)
@@ -147,11 +147,11 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
   const store = { name, make: chosen.make, options: takeAll(chosen.settings, 'backend.') }
   const share = take('shareBackend', 'boolean') === true
   const lease = takeAll({ ms: 'duration', wait: 'duration' }, 'lease.')
-  const rest = takeAll({ expirationTime: 'duration', replaceExistingBackend: 'boolean' })
+  const rest = takeAll({ expirationTime: 'duration', replaceExistingBackend: 'boolean', ...SERVING })
   const [unknown] = left.values()
   if (unknown !== undefined)
     rejectOptions(
-      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
+      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, ${Object.keys(SERVING).join(', ')}, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
     )
   return {
     buildBackend: () => buildChain([store, ...layers], share),
@@ -159,6 +159,9 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
     ...(Object.keys(lease).length > 0 && { lease }),
   }
 }
+
+/** The settings of `ServingOptions`. */
+const SERVING: Readonly<Record<string, Kind>> = { grace: 'durationOrZero', jitter: 'number' }
 
 /** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
 function canonicalOf(name: string): string {
@@ -194,13 +197,16 @@ function known(map: ReadonlyMap<string, unknown>): string {
   return [...map.keys()].join(', ') || 'none yet'
 }
 
-const SPELT: Partial<Record<SettingKind, string>> = {
+type Kind = SettingKind | 'durationOrZero'
+
+const SPELT: Partial<Record<Kind, string>> = {
   duration: "a duration with a unit, such as '5m'",
+  durationOrZero: "a duration with a unit, such as '5m', or 0",
   integer: 'an integer',
 }
 
 /** Reads a setting of each kind; `undefined` if the text is not of that kind. */
-const READ: Readonly<Record<SettingKind, (text: unknown, name: string) => SettingValue | undefined>> = {
+const READ: Readonly<Record<Kind, (text: unknown, name: string) => SettingValue | undefined>> = {
   string: (text) => (typeof text === 'string' ? text : undefined),
   number: numberIn,
   integer(text) {
@@ -214,6 +220,8 @@ const READ: Readonly<Record<SettingKind, (text: unknown, name: string) => Settin
     return /^(false|no|off|0)$/i.test(text) ? false : undefined
   },
   duration: (text, name) => (typeof text === 'string' ? durationSetting(text, name) : undefined),
+  durationOrZero: (text, name) =>
+    typeof text === 'string' && /^0(ms|s|m|h|d)?$/.test(text) ? 0 : READ.duration(text, name),
   list(text) {
     const parts = typeof text === 'string' ? text.split(',').map((part) => part.trim()) : text
     if (!Array.isArray(parts) || !parts.every((part) => typeof part === 'string')) return undefined
@@ -226,7 +234,7 @@ function numberIn(text: unknown): number | undefined {
   return typeof number === 'number' && !Number.isNaN(number) ? number : undefined
 }
 
-function read(name: string, value: unknown, kind: SettingKind): SettingValue {
+function read(name: string, value: unknown, kind: Kind): SettingValue {
   const found = READ[kind](typeof value === 'string' ? value.trim() : value, name)
   if (found !== undefined) return found
   throw optionError(value, `the setting \`${name}\` to be ${SPELT[kind] ?? `a ${kind}`}`)

@@ -194,3 +194,20 @@ describe('a decorated method', () => {
     methodOf(new Repository(), 'absent')
   })
 })
+
+describe('serving options', () => {
+  it('are those of regions, cached functions and calls', async () => {
+    makeRegion<User>({ backend: memory(), grace: '1h', jitter: 0.1 })
+    // @ts-expect-error a duration
+    makeRegion({ grace: 'long' })
+    // @ts-expect-error a number
+    makeRegion({ jitter: '0.1' })
+    users.cacheOnArguments(async (id: number) => ({ ...user, id }), { namespace: 'user', grace: 0 })
+    users.cacheMultiOnArguments(async (...ids: number[]) => ids.map((id) => ({ ...user, id })), {
+      namespace: 'users',
+      grace: '1m',
+      jitter: 0.5,
+    })
+    await users.getOrCreate('key', () => user, { grace: '1m', jitter: 0 })
+  })
+})

@@ -1,0 +1,229 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { jittered, markedLifetime, physicalLifetime } from '../../src/freshness/freshness.js'
+import { makeRegion, NO_VALUE, type RegionOptions, registerBackend } from '../../src/index.js'
+import { counting, inEveryRegion, open as openMemory } from '../support/stage.js'
+
+const ALSO_STALE = { ignoreExpiration: true }
+
+inEveryRegion('grace', (open) => {
+  it('is the time after the expiry for which a value is served stale', async () => {
+    const { region, clock } = open<number>({ expirationTime: 1_000, grace: 500 })
+    const fail = () => Promise.reject(new Error('the source is away'))
+    await region.set('key', 1)
+    clock.tick(1_499)
+    expect(await region.get('key')).toBe(NO_VALUE)
+    expect(await region.get('key', ALSO_STALE)).toBe(1)
+    clock.tick(2)
+    expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+    await expect(region.getOrCreate('key', fail)).rejects.toThrow('the source is away')
+  })
+
+  it('may be longer than the default', async () => {
+    const { region, clock } = open<number>({ expirationTime: 1_000, grace: '1h' })
+    await region.set('key', 1)
+    clock.tick(3_600_000)
+    expect(await region.get('key', ALSO_STALE)).toBe(1)
+  })
+
+  it('is as long again as the value is fresh by default, at least a minute', async () => {
+    const long = open<number>({ expirationTime: 100_000 })
+    await long.region.set('key', 1)
+    long.clock.tick(199_999)
+    expect(await long.region.get('key', ALSO_STALE)).toBe(1)
+    long.clock.tick(2)
+    expect(await long.region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+    const short = open<number>({ expirationTime: 1_000 })
+    await short.region.set('key', 1)
+    short.clock.tick(60_999)
+    expect(await short.region.get('key', ALSO_STALE)).toBe(1)
+    short.clock.tick(2)
+    expect(await short.region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+  })
+
+  it('0 serves nothing stale: others wait for the renewal, and a soft invalidation is a hard one', async () => {
+    const { region, clock } = open<number>({ expirationTime: 1_000, grace: 0 })
+    const counter = counting()
+    const read = () => region.getOrCreate('key', async () => counter.next())
+    expect(await read()).toBe(1)
+    clock.tick(1_001)
+    expect(await Promise.all([read(), read()])).toEqual([2, 2])
+    await region.expire('key')
+    expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+    expect(await Promise.all([read(), read()])).toEqual([3, 3])
+    await region.invalidate('soft')
+    expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+    expect(await Promise.all([read(), read()])).toEqual([4, 4])
+  })
+
+  it('of a call decides for that call', async () => {
+    const { region, clock } = open<number>({ expirationTime: 1_000, grace: '1h' })
+    const counter = counting()
+    const read = (grace?: number) => region.getOrCreate('key', async () => counter.next(), { grace })
+    expect(await read()).toBe(1)
+    clock.tick(2_000)
+    expect(await Promise.all([read(0), read(0)])).toEqual([2, 2])
+    clock.tick(2_000)
+    expect(await read()).toBe(3)
+    clock.tick(2_000)
+    expect(await Promise.all([read(), read()])).toEqual([4, 3])
+    clock.tick(2_000)
+    expect(await Promise.all([read(500), read(500)])).toEqual([5, 5])
+  })
+
+  it('of a call counts from the expiration time of that call', async () => {
+    const { region, clock } = open<number>({ expirationTime: 10_000 })
+    const counter = counting()
+    const read = (options = {}) => region.getOrCreate('key', async () => counter.next(), options)
+    await read()
+    clock.tick(2_000)
+    expect(await Promise.all([read({ expirationTime: 1_000 }), read({ expirationTime: 1_000 })])).toEqual([
+      2, 1,
+    ])
+    clock.tick(2_000)
+    const strict = { expirationTime: 1_000, grace: 0 }
+    expect(await Promise.all([read(strict), read(strict)])).toEqual([3, 3])
+  })
+
+  it('of many keys holds for each', async () => {
+    const { region, clock } = open<number>({ expirationTime: 1_000, grace: 500 })
+    const read = () => region.getOrCreateMulti(['a', 'b'], (keys) => keys.map(() => clock.now()))
+    const [first] = await read()
+    clock.tick(1_200)
+    expect((await Promise.all([read(), read()]))[1]).toEqual([first, first])
+    clock.tick(1_600)
+    expect(await region.getMulti(['a', 'b'], ALSO_STALE)).toEqual([NO_VALUE, NO_VALUE])
+  })
+})
+
+describe('grace', () => {
+  it('is the time for which the store keeps an expired value', async () => {
+    const { backend, clock, region } = openMemory<number>({ expirationTime: 1_000, grace: 500 })
+    await region.set('set', 1)
+    await region.getOrCreate('created', () => 1)
+    await region.getOrCreate('of a call', () => 1, { grace: 5_000 })
+    clock.tick(1_499)
+    expect(await backend.get('set')).toBeDefined()
+    expect(await backend.get('created')).toBeDefined()
+    clock.tick(2)
+    expect(await backend.get('set')).toBeUndefined()
+    expect(await backend.get('created')).toBeUndefined()
+    expect(await backend.get('of a call')).toBeDefined()
+  })
+
+  it('of a softly invalidated key runs from its mark, and ends with the life that the entry had', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 10_000, grace: 2_000 })
+    await region.set('early', 1)
+    clock.tick(1_000)
+    await region.expire('early')
+    clock.tick(1_999)
+    expect(await region.get('early', ALSO_STALE)).toBe(1)
+    clock.tick(2)
+    expect(await region.get('early', ALSO_STALE)).toBe(NO_VALUE)
+    await region.set('late', 1)
+    clock.tick(11_000)
+    await region.expire('late')
+    clock.tick(999)
+    expect(await region.get('late', ALSO_STALE)).toBe(1)
+    clock.tick(2)
+    expect(await region.get('late', ALSO_STALE)).toBe(NO_VALUE)
+  })
+
+  it('of a value that never expires has no end by default', () => {
+    expect(physicalLifetime(Number.POSITIVE_INFINITY)).toEqual({})
+    expect(markedLifetime(Number.POSITIVE_INFINITY, undefined, 1_000)).toEqual({})
+    expect(markedLifetime(Number.POSITIVE_INFINITY, 500, 1_000)).toEqual({ ttl: 500 })
+  })
+
+  it('of a cached function stands before that of the region, and that of a call before both', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 1_000, grace: 0 })
+    const counter = counting()
+    const load = region.cacheOnArguments(async () => counter.next(), { namespace: 'load', grace: '1m' })
+    expect(await load()).toBe(1)
+    clock.tick(1_001)
+    expect(await Promise.all([load(), load()])).toEqual([2, 1])
+    clock.tick(1_001)
+    const strict = load.with({ grace: 0 })
+    expect(await Promise.all([strict(), strict()])).toEqual([3, 3])
+  })
+
+  it.each([-1, Number.NaN, '5', 'soon', true, {}] as never[])('%s is refused', (grace) => {
+    expect(() => makeRegion({ grace })).toThrow('Expected `grace` of makeRegion() to be a duration')
+    const { region } = openMemory()
+    expect(() => region.cacheOnArguments(async () => 1, { namespace: 'n', grace })).toThrow('`grace`')
+    return expect(region.getOrCreate('key', () => 1, { grace })).rejects.toThrow('`grace`')
+  })
+})
+
+describe('jitter', () => {
+  const lifetimes = async (options: RegionOptions, count = 200): Promise<number[]> => {
+    const { region } = openMemory<number>(options)
+    const keys = Array.from({ length: count }, (_, i) => `key ${i}`)
+    await region.getOrCreateMulti(keys, () => keys.map(() => 1))
+    const found = await Promise.all(keys.map((key) => region.explain(key)))
+    return found.map(({ expiresIn }) => expiresIn as number)
+  }
+
+  it('shortens each lifetime by a part of its own, and never lengthens one', async () => {
+    const lives = await lifetimes({ expirationTime: 100_000, jitter: 0.1 })
+    expect(Math.max(...lives)).toBeLessThanOrEqual(100_000)
+    expect(Math.min(...lives)).toBeGreaterThanOrEqual(90_000)
+    expect(new Set(lives).size).toBeGreaterThan(100)
+    expect(lives.every(Number.isInteger)).toBe(true)
+  })
+
+  it('is drawn once and kept with the entry', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 100_000, jitter: 0.5 })
+    await region.set('key', 1)
+    const { expiresIn } = await region.explain('key')
+    clock.tick(expiresIn as number)
+    expect((await region.explain('key')).expiresIn).toBe(expiresIn)
+    expect(await region.get('key')).toBe(1)
+    clock.tick(1)
+    expect(await region.get('key')).toBe(NO_VALUE)
+  })
+
+  it('also shortens the lifetime that a creator, a call or set() gives', async () => {
+    const { region } = openMemory<number>({ jitter: 1 })
+    const of = async (key: string) => (await region.explain(key)).expiresIn as number
+    await region.getOrCreate('creator', ({ expireIn }) => (expireIn(1e12), 1))
+    await region.getOrCreate('call', () => 1, { expirationTime: 1e12 })
+    await region.set('set', 1, { expirationTime: 1e12 })
+    await region.getOrCreate('none', () => 1, { expirationTime: 1e12, jitter: 0 })
+    for (const key of ['creator', 'call', 'set']) expect(await of(key)).toBeLessThan(1e12)
+    expect(await of('none')).toBe(1e12)
+  })
+
+  it('leaves a value that never expires alone', async () => {
+    expect(await lifetimes({ jitter: 0.5 }, 3)).toEqual(Array(3).fill(Number.POSITIVE_INFINITY))
+    expect(jittered(undefined, 100, 0)).toBeUndefined()
+    expect(jittered(undefined, 100, 1, () => 1)).toBe(1)
+  })
+
+  it.each([-0.1, 1.1, Number.NaN, '0.1', true] as never[])('%s is refused', (jitter) => {
+    expect(() => makeRegion({ jitter })).toThrow(
+      'Expected `jitter` of makeRegion() to be a part of the lifetime, from 0 to 1',
+    )
+  })
+})
+
+describe('flat settings', () => {
+  registerBackend('memory', (options) => memory(options), {})
+  const configured = (settings: Record<string, string>) =>
+    makeRegion<number>().configureFromConfig({ backend: 'memory', ...settings }, '')
+
+  it('have grace and jitter', async () => {
+    const region = configured({ grace: '0', jitter: '0.5', expiration_time: '100s' })
+    await region.set('key', 1)
+    expect((await region.explain('key')).expiresIn).toBeLessThan(100_000)
+    await region.expire('key')
+    expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+  })
+
+  it('refuse other values', () => {
+    expect(() => configured({ grace: '5' })).toThrow('unit')
+    expect(() => configured({ grace: 'long' })).toThrow('grace')
+    expect(() => configured({ jitter: '2' })).toThrow('jitter')
+    expect(() => configured({ jitter: 'much' })).toThrow('jitter')
+  })
+})
