@@ -238,17 +238,21 @@ function versionedFunction(
     <R>(
       how: 'current' | 'renewed',
       work: (token: string, ...args: Arguments) => Promise<R>,
-      otherwise: (call: VersionedCall) => MaybePromise<R>,
+      otherwise: (call: VersionedCall, reason: string) => MaybePromise<R>,
     ): ((...args: Arguments) => Promise<R>) =>
     (...given) =>
-      attempt(() =>
-        andThen(begin(how, given), (call): MaybePromise<R> => {
+      attempt(() => {
+        const wasOpen = home.isConfigured
+        return andThen(begin(how, given), (call): MaybePromise<R> => {
           const { token, args } = call
-          if (call.changed) return otherwise(call)
+          if (call.changed) return otherwise(call, 'its arguments were changed before the function ran')
+          // A call that began before close() ends with its result.
+          if (wasOpen && !home.isConfigured)
+            return otherwise(call, 'the region was closed while the version was read')
           handUp(args, token)
           return work(token, ...args)
-        }),
-      )
+        })
+      })
   const invalidate = async (mode: InvalidationMode, args: Arguments, reason?: InvalidationReason) => {
     check.forget(keyOf(...args))
     await home.invalidateDependencies(groupOf(args), mode, reason)
@@ -316,13 +320,12 @@ function callsOf(
   }
 }
 
-/** Runs the function for a caller that changed its arguments, and for it alone. */
+/** Runs the function for one caller alone, where its result cannot be stored. */
 function runningUnstored(namespace: string, fn: Wrapped, home: Region) {
-  return ({ key, args }: VersionedCall): MaybePromise<unknown> => {
-    const reason = 'its arguments were changed before the function ran'
+  return ({ key, args }: VersionedCall, reason: string): MaybePromise<unknown> => {
     report('unstored', () => ({ region: home.name, key, reason }))
     if (currentScope() === undefined) return runWithoutEntry(async () => fn(...args))
-    handUpVersion(undefined, `the arguments of '${namespace}' were changed before it ran`)
+    handUpVersion(undefined, `a call of '${namespace}' was not stored, because ${reason}`)
     return fn(...args)
   }
 }

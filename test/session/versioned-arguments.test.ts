@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { diagnostics, NO_VALUE } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
+import { held } from '../support/stage.js'
 import { tracked } from './support.js'
 
 interface Query {
@@ -132,4 +133,22 @@ it('a version function that hangs does not keep the process running', async () =
   expect(timers()).toBe(before)
   end.abort()
   expect(await called).toBe('page')
+})
+
+describe('a call that began before its region was closed', () => {
+  it('ends with its result, which is not stored', async () => {
+    const region = tracked()
+    const { create: version, resolve } = held<number>()
+    const page = versioned(async (no: number) => `page ${no}`, { namespace: 'page', region, version })
+    const calls = [page(1), page.refresh(2), page.get(3)]
+    await region.close()
+    const unstored: unknown[] = []
+    const listen = (message: unknown) => void unstored.push((message as { reason: string }).reason)
+    diagnostics('unstored').subscribe(listen)
+    resolve(1)
+    expect(await Promise.all(calls)).toEqual(['page 1', 'page 2', NO_VALUE])
+    diagnostics('unstored').unsubscribe(listen)
+    expect(unstored).toEqual(Array(2).fill('the region was closed while the version was read'))
+    await expect(page(1)).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  })
 })

@@ -1,7 +1,8 @@
+import type { Writable } from 'node:stream'
 import { failureLog, report } from '../../../src/base/diagnostics.js'
 import { CorralError } from '../../../src/base/errors.js'
 import { ignoreRejection } from '../../../src/base/maybe-promise.js'
-import { delay, performance, withTimeout } from '../../../src/base/timers.js'
+import { delay, nextTick, performance, withTimeout } from '../../../src/base/timers.js'
 import type { Breaker } from './breaker.js'
 import { isCluster, optionsOf, type RedisClient } from './client.js'
 import { isCredentials, isUnreachable, markUnsent, redisError, wasNotExecuted } from './errors.js'
@@ -237,6 +238,7 @@ export class RedisConnection {
     if (client === undefined || (this.options.isOurs && client.status !== 'ready')) void persist()
     else {
       command.begun = true
+      if (this.options.isOurs) joinWrites(client)
       void work(client, command.until).then(done, (error) =>
         this.#mayRepeat(error, once) ? delay(PAUSE).then(persist) : fail(error),
       )
@@ -328,6 +330,14 @@ export class RedisConnection {
     client.on('error', failed)
     client.on('node error', failed)
   }
+}
+
+/** Commands of one tick go to the socket in one write: a write each costs a sixth of what 100 creations at once do. */
+function joinWrites(client: RedisClient): void {
+  const { stream } = client as { readonly stream?: Writable }
+  if (stream?.writableCorked !== 0) return
+  stream.cork()
+  nextTick(() => stream.uncork())
 }
 
 function timeoutError(timeout: number, lastError: Error | undefined): CorralError {
