@@ -1,12 +1,13 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { Tracker } from '../backend/tracker.js'
-import { milliseconds } from '../base/duration.js'
+import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import {
   checkOptions,
   expectBoolean,
   expectOneOf,
   expectThat,
+  type OptionCheck,
   optionError,
   rejectUnknownOptions,
 } from '../base/options.js'
@@ -15,6 +16,7 @@ import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
+import type { LedgerTime } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
 import { type RegionState, titleOf } from './state.js'
 import type { ReadOptions, SetOptions } from './types.js'
@@ -27,17 +29,24 @@ export function checkCreator(creator: unknown): void {
     )
 }
 
-/** Pairs of a key and a value, read once: they may come from a generator. */
-export function checkPairs<V>(given: Iterable<readonly [key: string, value: V]>): (readonly [string, V])[] {
+/** Pairs of a key and a value, each with options of its own if it has some, read once: they may come from a generator. */
+export function checkPairs<V>(
+  given: Iterable<readonly [key: string, value: V, options?: SetOptions]>,
+): (readonly [string, V, SetOptions | undefined])[] {
   const iterable = typeof given === 'object' && typeof given?.[Symbol.iterator] === 'function'
   expectThat(iterable, given, 'a Map or pairs of key and value to set')
   const values = [...given]
   return values.map((pair) => {
-    expectThat(Array.isArray(pair) && pair.length === 2, pair, 'pairs of key and value to set')
-    const [key, value] = pair
+    expectThat(
+      Array.isArray(pair) && (pair.length === 2 || pair.length === 3),
+      pair,
+      'pairs of key and value to set',
+      'Options of its own may follow the value: [key, value, { expirationTime }].',
+    )
+    const [key, value, options] = pair
     checkValue(key, value)
     // A new pair: the caller may use its own again.
-    return [key, value]
+    return [key, value, options]
   })
 }
 
@@ -62,6 +71,14 @@ export function checkCreateOptions<T>(options?: CreateOptions<T>): CreateOptions
   return { ...options }
 }
 
+/** The checks of `ReserveOptions`. */
+export const RESERVE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
+  expirationTime: expectDuration,
+  hold: expectDuration,
+  wait: expectDuration,
+  signal: CREATE_OPTIONS.signal as OptionCheck,
+}
+
 export const NO_OPTIONS: CreateOptions<never> = {}
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */
@@ -83,16 +100,21 @@ export function dependenciesOf(
   { dependencies = [], asOf }: SetOptions,
 ): readonly string[] {
   const names = listNames(dependencies, false)
-  if (names.length === 0 && asOf === undefined) return names
+  if (names.length === 0 && (asOf === undefined || asOf === 'now')) return names
   expectTracker(region)
   refuseVersions(names)
+  if (asOf !== 'now') expectTime(asOf)
+  return names
+}
+
+/** @throws CorralError `ERR_AS_OF_MISSING` unless it is a time that `region.asOf()` returned. */
+export function expectTime(asOf: LedgerTime | undefined): void {
   // A moment that compares with nothing, or comes after everything, would be one that no invalidation is newer than.
   if (typeof asOf?.epoch !== 'string' || !Number.isFinite(asOf.at))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
-      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }.',
+      "A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }. If the caller cannot know it, asOf: 'now' is the moment of the call.",
     )
-  return names
 }
 
 /** The limits of a read. */

@@ -179,7 +179,7 @@ async function renew<T>(
   return filled === 'stored' || filled === 'withheld'
 }
 
-function planOf(
+export function planOf(
   region: RegionState,
   create: CreationPlan['create'],
   options: CreateOptions<never>,

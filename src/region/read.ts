@@ -1,6 +1,7 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { freshFor } from '../freshness/freshness.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { readLimits } from './checks.js'
 import {
@@ -80,5 +81,7 @@ async function getValueMetadata<V>(
   if (freshness === 'stale' && !staleToo) return undefined
   recordRead(region, key, found, limit, freshness === 'stale')
   const { payload, metadata } = found
-  return { payload: payload as V, metadata, age: region.precise.now() - metadata.createdAt }
+  const { createdAt } = metadata
+  const expiresAt = createdAt + freshFor(metadata, limit, region.expiration)
+  return { payload: payload as V, metadata, age: region.precise.now() - createdAt, expiresAt }
 }

@@ -6,12 +6,15 @@ import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js
 import { checkKey, functionKeyGenerator, functionMultiKeyGenerator } from '../functions/keys.js'
 import { shareHome } from '../functions/namespaces.js'
 import type { FunctionStore } from '../functions/types.js'
-import { expectTracker } from './checks.js'
+import { refuseVersions } from '../ledger/checked-names.js'
+import { listNames } from '../ledger/names.js'
+import { expectTime, expectTracker } from './checks.js'
 import { checkRegionOptions, configureRegion } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
 import { regionReads } from './read.js'
+import { regionReservations } from './reserve.js'
 import { fromSettings } from './settings-reader.js'
 import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
 import type { StatsKeeper } from './stats.js'
@@ -43,6 +46,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     ...reads,
     getOrCreate,
     getOrCreateMulti,
+    ...regionReservations<V>(handle),
     ...regionWrites<V>(handle),
     ...regionInvalidations(handle, events, reads),
     ...regionQuestions(handle),
@@ -79,8 +83,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       }
     },
     ...operations,
-    stats: identity.stats.stats,
-    on: events.on,
+    ...{ stats: identity.stats.stats, on: events.on },
     ...regionFunctions<V>(options, functionStores<V>(handle, operations, identity.stats)),
     async close() {
       await handle.replace()?.release()
@@ -137,7 +140,7 @@ function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions
 /** The operations that only ask. */
 function regionQuestions({
   operation,
-}: RegionHandle): Pick<Region, 'ready' | 'asOf' | 'explain' | 'keyIsLocked'> {
+}: RegionHandle): Pick<Region, 'ready' | 'asOf' | 'freshnessOf' | 'explain' | 'keyIsLocked'> {
   return {
     ready: () =>
       operation(({ backend }) => backend.ping()).then(
@@ -147,7 +150,15 @@ function regionQuestions({
           return false
         },
       ),
-    asOf: () => operation((region) => expectTracker(region).asOf([region.own])),
+    asOf: (names = []) =>
+      operation((region) => expectTracker(region).asOf([region.own, ...ledgerNames(names)])),
+    freshnessOf: (names, since) =>
+      operation((region) => {
+        const tracker = expectTracker(region)
+        const list = [region.own, ...ledgerNames(names)]
+        expectTime(since)
+        return tracker.validate({ epoch: since.epoch, groups: [{ asOf: since.at, names: list }] })
+      }),
     explain: (key) =>
       operation((region) => {
         checkKey(key)
@@ -159,6 +170,13 @@ function regionQuestions({
         return region.backend.held(key)
       }),
   }
+}
+
+/** Names that a ledger has stamps of: the value of a version is not its business. */
+function ledgerNames(names: string | readonly string[]): readonly string[] {
+  const list = listNames(names, false)
+  refuseVersions(list, true)
+  return list
 }
 
 /** Regions of one keyspace share their entries, so their functions must differ. */

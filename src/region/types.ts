@@ -20,7 +20,7 @@ import type {
   MultiOptionsOf,
   OptionsOf,
 } from '../functions/types.js'
-import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
+import type { Freshness, InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { RegionStats } from './stats.js'
@@ -133,9 +133,60 @@ export interface SetOptions {
   readonly expirationTime?: Duration | undefined
   /** Names that the value was made from. */
   readonly dependencies?: string | readonly string[]
-  /** The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. */
-  readonly asOf?: LedgerTime
+  /**
+   * The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. `'now'`: the moment of the call,
+   * for values that come from no source that is invalidated, or whose caller cannot tell. An invalidation between the load
+   * and the call is then not noticed.
+   */
+  readonly asOf?: LedgerTime | 'now'
 }
+
+/**
+ * Options of a reservation.
+ * @example
+ * ```ts
+ * import type { ReserveOptions } from 'corral'
+ *
+ * // A query of this host takes a second: after three the next caller may try.
+ * export const options: ReserveOptions = { hold: '3s', wait: '5s' }
+ * ```
+ */
+export interface ReserveOptions extends Pick<CreateOptions<never>, 'expirationTime' | 'wait' | 'signal'> {
+  /** How long a reservation lasts that is neither filled nor released. Then the next caller gets it. @default '10s' */
+  readonly hold?: Duration | undefined
+}
+
+/**
+ * Options of a fill.
+ * @example
+ * ```ts
+ * import { dep, type FillOptions } from 'corral'
+ *
+ * export const options: FillOptions = { dependencies: dep.id('user', 5), expirationTime: '1m' }
+ * ```
+ */
+export type FillOptions = Pick<SetOptions, 'expirationTime' | 'dependencies'>
+
+/**
+ * A value, or the right to create it: see `region.reserve`.
+ * @example
+ * ```ts
+ * import type { Region, Reservation } from 'corral'
+ *
+ * export const isThere = <V>(found: Reservation<V>): found is { readonly value: V } => 'value' in found
+ * ```
+ */
+export type Reservation<V> =
+  | { readonly value: V }
+  | {
+      /**
+       * Stores the value, unless the key or one of the dependencies was invalidated since the reservation: then it is `'lost'` or
+       * `'refused'`. `'lost'` also if the reservation is over; inside a transaction nothing is stored.
+       */
+      fill(value: V, options?: FillOptions): Promise<Outcome>
+      /** Gives the reservation back without a value, to the next caller. Does nothing once it is over. */
+      release(): Promise<void>
+    }
 
 /**
  * A value with its metadata, as `getValueMetadata` answers it.
@@ -149,6 +200,8 @@ export interface SetOptions {
 export interface ValueMetadata<V> extends CachedValue<V> {
   /** ms since the creator returned. */
   readonly age: number
+  /** Epoch ms up to which the value is fresh by its age, as this call sees it. `Infinity`: for ever. */
+  readonly expiresAt: number
 }
 
 /**
@@ -233,10 +286,22 @@ export interface Region<V = unknown> {
     options?: CreateOptions<T>,
   ): Promise<(T | NoValue)[]>
 
-  /** Stores a value and voids every creation of its key that is under way. */
+  /**
+   * The value, or the reservation of its key: for hosts that read, compute and then write. One caller gets the reservation, in all
+   * processes; the others wait, until it is filled or released, and so do callers of `getOrCreate`. An expired value counts
+   * as missing.
+   * @throws CorralError `ERR_WAIT_TIMEOUT`, `ERR_OPTION`
+   */
+  reserve(key: string, options?: ReserveOptions): Promise<Reservation<V>>
+
+  /**
+   * Stores a value and voids every creation of its key that is under way. Over a chain that answers at once it is stored when
+   * the call returns.
+   */
   set(key: string, value: V, options?: SetOptions): Promise<Outcome>
+  /** The same for many values, each with options of its own over those of all if it has some. */
   setMulti(
-    values: Iterable<readonly [key: string, value: V]>,
+    values: Iterable<readonly [key: string, value: V, options?: SetOptions]>,
     options?: SetOptions,
   ): Promise<readonly Outcome[]>
   /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
@@ -266,8 +331,17 @@ export interface Region<V = unknown> {
    * failure is reported on the `failure` channel. Returns a function that ends it.
    */
   on<K extends keyof RegionEvents>(event: K, listener: Listener<RegionEvents[K]>): () => void
-  /** The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. */
-  asOf(): Promise<LedgerTime>
+  /**
+   * The moment to take before loading data that is put with `set(…, { dependencies, asOf })`. With `names` it may be asked
+   * later whether one of them was invalidated since: `freshnessOf`.
+   */
+  asOf(names?: string | readonly string[]): Promise<LedgerTime>
+  /**
+   * Whether one of the names, or the region as a whole, was invalidated since a moment of `asOf(names)`: `'invalid'` hard,
+   * `'stale'` softly. `'invalid'` also where that cannot be known, such as for names that `asOf` was not asked with.
+   * @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain; `ERR_AS_OF_MISSING` for another moment.
+   */
+  freshnessOf(names: string | readonly string[], since: LedgerTime): Promise<Freshness>
 
   /** Tells why a key would hit or miss now, and its dependencies. For tests, a REPL, a page for operators. */
   explain(key: string): Promise<Explanation>

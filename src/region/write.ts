@@ -5,51 +5,37 @@ import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { jittered, physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
+import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 import { checkPairs, checkValue, dependenciesOf, limitOf } from './checks.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { Region, SetOptions } from './types.js'
 
 const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
 
+/** A value to write, with the options of its own over those of the batch. */
+interface Draft {
+  readonly key: string
+  readonly asOf: SetOptions['asOf'] | undefined
+  readonly entry: Pick<CachedValue, 'payload'> & { metadata?: Metadata }
+  readonly expiresIn: number | undefined
+  readonly dependencies: readonly string[]
+}
+
 /** Puts values into a region that no creator created. */
 export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 'set' | 'setMulti'> {
-  const setMulti = (
-    given: Iterable<readonly [key: string, value: V]>,
-    set: SetOptions = {},
-  ): Promise<readonly Outcome[]> =>
+  const setMulti: Region<V>['setMulti'] = (given, set = {}) =>
     operation(async (region) => {
-      const values = checkPairs(given)
-      rejectUnknownOptions(set, SET_OPTIONS, 'set()')
-      const expiresIn = limitOf(set.expirationTime)
-      const dependencies = dependenciesOf(region, set)
-      if (values.length === 0) return []
-      if (dependencies.includes(UNCACHEABLE)) {
-        await region.backend.deleteMulti(values.map(([key]) => key))
-        return values.map(() => 'refused' as const)
-      }
-      const { tracker } = region
-      const now = set.asOf ?? tracker?.asOf([region.own])
-      const drafts = values.map(([key, payload]) => [key, draftOf(payload)] as const)
-      // A wait comes before the values are encoded, and the caller may use them again.
-      if (isPromise(now))
-        for (const [key, draft] of drafts) region.backend.capture?.(draft as CachedValue, () => key)
-      // Without a wait the values are encoded within the call.
-      const asOf = isPromise(now) ? await orRemoved(region, now, values) : now
-      const createdAt = region.precise.now()
-      const snapshot = asOf && {
-        epoch: asOf.epoch,
-        groups: [{ asOf: asOf.at, names: namesWith(region, dependencies) }],
-        ...(dependencies.some(isVersion) && { versions: dependencies.filter(isVersion) }),
-      }
-      const startedAt = region.stamp(createdAt)
-      const writes = drafts.map(([key, draft]): Write<CachedValue> => {
-        const lasts = jittered(expiresIn, region.expiration, region.policy.jitter)
-        const entry = Object.assign(draft, { metadata: metadataOf(startedAt, createdAt, snapshot, lasts) })
-        return [region.keyOf(key), entry as CachedValue, lifeOf(region, lasts)]
-      })
-      const outcomes = await writeStored(region, writes)
-      region.dogpile.detach(values.map(([key]) => key))
-      return outcomes
+      const pairs = checkPairs(given)
+      const drafts = draftsOf(region, pairs, set)
+      if (pairs.length === 0) return []
+      const storable = drafts.filter(({ dependencies }) => !dependencies.includes(UNCACHEABLE))
+      const refused = drafts.filter((draft) => !storable.includes(draft)).map(({ key }) => key)
+      const removed = refused.length > 0 ? region.backend.deleteMulti(refused) : undefined
+      const written = storable.length > 0 ? writeDrafts(region, storable) : []
+      const [outcomes] = await Promise.all([written, removed])
+      region.dogpile.detach(pairs.map(([key]) => key))
+      let next = 0
+      return drafts.map((draft) => (storable.includes(draft) ? (outcomes[next++] as Outcome) : 'refused'))
     })
 
   return {
@@ -61,6 +47,61 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       ),
     setMulti,
   }
+}
+
+/** Values with the options that count for each. They are read once, however many values share them. */
+function draftsOf(region: RegionState, pairs: ReturnType<typeof checkPairs>, shared: SetOptions): Draft[] {
+  const read = (set: SetOptions) => {
+    rejectUnknownOptions(set, SET_OPTIONS, 'set()')
+    return { set, expiresIn: limitOf(set.expirationTime), dependencies: dependenciesOf(region, set) }
+  }
+  const common = read(shared)
+  return pairs.map(([key, payload, own]) => {
+    if (own !== undefined) rejectUnknownOptions(own, SET_OPTIONS, 'set()')
+    const { set, expiresIn, dependencies } = own === undefined ? common : read({ ...shared, ...own })
+    return { key, entry: draftOf(payload), asOf: set.asOf, expiresIn, dependencies }
+  })
+}
+
+/** Writes values as of the times that their options say, or as of now. */
+async function writeDrafts(region: RegionState, drafts: readonly Draft[]): Promise<readonly Outcome[]> {
+  const { tracker } = region
+  const undated = drafts.filter(({ asOf }) => asOf === undefined || asOf === 'now')
+  const own = undated.flatMap(storedNames)
+  const names = own.length === 0 ? region.ownNames : [...new Set([region.own, ...own])]
+  const taken = undated.length > 0 ? tracker?.asOf(names) : undefined
+  // A wait comes before the values are encoded, and the caller may use them again.
+  if (isPromise(taken))
+    for (const { key, entry } of drafts) region.backend.capture?.(entry as CachedValue, () => key)
+  // Without a wait the values are encoded within the call.
+  const now = isPromise(taken) ? await orRemoved(region, taken, drafts) : taken
+  const createdAt = region.precise.now()
+  const startedAt = region.stamp(createdAt)
+  const writes = drafts.map((draft): Write<CachedValue> => {
+    const { key, entry, asOf, expiresIn } = draft
+    const snapshot = snapshotOf(region, draft, asOf === undefined || asOf === 'now' ? now : asOf)
+    const lasts = jittered(expiresIn, region.expiration, region.policy.jitter)
+    const metadata = metadataOf(startedAt, createdAt, snapshot, lasts)
+    return [region.keyOf(key), Object.assign(entry, { metadata }) as CachedValue, lifeOf(region, lasts)]
+  })
+  return writeStored(region, writes)
+}
+
+function snapshotOf(
+  region: RegionState,
+  draft: Draft,
+  asOf: LedgerTime | undefined,
+): DependencySnapshot | undefined {
+  if (asOf === undefined) return undefined
+  const versions = draft.dependencies.filter(isVersion)
+  const names = draft.dependencies.length === 0 ? region.ownNames : [region.own, ...storedNames(draft)]
+  const groups = [{ asOf: asOf.at, names }]
+  return versions.length === 0 ? { epoch: asOf.epoch, groups } : { epoch: asOf.epoch, groups, versions }
+}
+
+/** The names that a ledger knows of. */
+function storedNames({ dependencies }: Draft): readonly string[] {
+  return dependencies.filter((one) => !isVersion(one))
 }
 
 async function firstOf(outcomes: Promise<readonly Outcome[]>): Promise<Outcome> {
@@ -91,11 +132,6 @@ function lifeOf({ policy, expiration }: RegionState, lasts = expiration): { read
   return physicalLifetime(lasts, policy.grace)
 }
 
-/** Entries without names of their own share one list. */
-function namesWith({ own, ownNames }: RegionState, dependencies: readonly string[]): readonly string[] {
-  return dependencies.length === 0 ? ownNames : [own, ...dependencies.filter((one) => !isVersion(one))]
-}
-
 /**
  * The time of the ledger. A write that fails without it is a failed invalidation of the older values: their removal is tried
  * beside the rejection, and a store that repeats failed invalidations remembers it.
@@ -103,10 +139,10 @@ function namesWith({ own, ownNames }: RegionState, dependencies: readonly string
 function orRemoved<T>(
   { backend }: RegionState,
   now: PromiseLike<T>,
-  values: readonly (readonly [key: string, value: unknown])[],
+  drafts: readonly Draft[],
 ): PromiseLike<T> {
   return now.then(undefined, (error: unknown) => {
-    const keys = values.map(([key]) => key)
+    const keys = drafts.map(({ key }) => key)
     void ignoreRejection(attempt(() => backend.deleteMulti(keys)))
     throw error
   })

@@ -5,6 +5,7 @@ import {
   dep,
   dependsOn,
   type Explanation,
+  type Freshness,
   type LedgerTime,
   makeRegion,
   type Outcome,
@@ -148,12 +149,31 @@ describe('names', () => {
     const asOf = await region.asOf()
     expectTypeOf(asOf).toEqualTypeOf<LedgerTime>()
     expectTypeOf(await region.set('k', 'v', { dependencies: [dep.tag('t')], asOf })).toEqualTypeOf<Outcome>()
+    await region.set('k', 'v', { dependencies: [dep.tag('t')], asOf: 'now' })
+    await region.setMulti([['k', 'v', { dependencies: dep.tag('t'), asOf, expirationTime: '1m' }]])
+    expectTypeOf(await region.freshnessOf(dep.tag('t'), asOf)).toEqualTypeOf<Freshness>()
+    // @ts-expect-error a moment is needed
+    await region.freshnessOf(dep.tag('t'))
+    // @ts-expect-error an option of one value is one of all values
+    await region.setMulti([['k', 'v', { ttl: 5 }]])
     // @ts-expect-error a moment is taken from the region
     await region.set('k', 'v', { dependencies: [dep.tag('t')], asOf: Date.now() })
     // @ts-expect-error a mode is hard or soft
     await region.invalidateDependencies(dep.tag('t'), 'medium')
     // @ts-expect-error names are to be given
     await region.invalidateDependencies()
+  })
+
+  it('go with the value of a reservation', async () => {
+    const found = await region.reserve('k', { hold: '1m' })
+    if ('value' in found) expectTypeOf(found.value).toEqualTypeOf<string>()
+    else {
+      expectTypeOf(await found.fill('v', { dependencies: dep.tag('t') })).toEqualTypeOf<Outcome>()
+      // @ts-expect-error a value of the region's type
+      await found.fill(5)
+      // @ts-expect-error the moment is that of the reservation
+      await found.fill('v', { asOf: 'now' })
+    }
   })
 
   it('are explained', async () => {

@@ -1,0 +1,154 @@
+/**
+ * A miss that is the lease, for hosts that read, compute and then write, and have no creator to pass on. A reservation is a
+ * creation whose creator waits for the host's value, so that one caller at a time computes, and an invalidation between the
+ * read and the write keeps the value out.
+ */
+import type { Outcome } from '../backend/backend.js'
+import { milliseconds } from '../base/duration.js'
+import { andThen, ignoreRejection } from '../base/maybe-promise.js'
+import { checkOptions, rejectUnknownOptions } from '../base/options.js'
+import { clearTimeout, setTimeout } from '../base/timers.js'
+import { keepForCaller } from '../creation/own-result.js'
+import { currentTransaction } from '../creation/transaction.js'
+import type { Creation } from '../creation/types.js'
+import type { DogpileDriver, Lookup } from '../dogpile/types.js'
+import { checkKey } from '../functions/keys.js'
+import { checkValue, dependenciesOf, limitOf, RESERVE_OPTIONS } from './checks.js'
+import { planOf } from './create.js'
+import { driverOf } from './driver.js'
+import { countRead, MISSING, matchesSession, recordRead, serveHit, sharedPayload, toLookup } from './serve.js'
+import type { Created, RegionHandle, RegionState } from './state.js'
+import type { FillOptions, Region, Reservation, ReserveOptions } from './types.js'
+
+/** The reservations of a region. */
+export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<V>, 'reserve'> {
+  return {
+    reserve: (key, options = {}) =>
+      operation((region) => {
+        checkKey(key)
+        checkOptions(options, 'reserve()', RESERVE_OPTIONS)
+        const expiration = limitOf(options.expirationTime)
+        return andThen(region.backend.get(key), (entry) =>
+          andThen(
+            toLookup(region, key, entry, { expiration, policy: region.policy }),
+            (found): Promise<Reservation<V>> => {
+              if (found.state === 'fresh')
+                return Promise.resolve({ value: serveHit<V>(region, key, found.value.entry, expiration) })
+              countRead(region, key, 'invalid')
+              return reserve<V>(region, key, expiration, options)
+            },
+          ),
+        )
+      }),
+  }
+}
+
+/** The value that the host brings, with its options; absent if it brings none. */
+type Brought = readonly [value: unknown, options: FillOptions] | undefined
+
+function reserve<V>(
+  region: RegionState,
+  key: string,
+  expiration: number | undefined,
+  { hold = '10s', ...options }: ReserveOptions,
+): Promise<Reservation<V>> {
+  const inside = currentTransaction()
+  const holds = milliseconds(hold, 'hold')
+  const { brought, end } = waitForHost()
+  let outcome: Outcome | undefined
+  const received = (one: Created) => {
+    recordRead(region, key, one.entry, expiration, undefined, inside)
+    return sharedPayload<V>(region, one)
+  }
+  return new Promise((resolve, reject) => {
+    const create = (creation: Creation): Promise<unknown> => {
+      const timer = setTimeout(() => end(undefined), holds).unref()
+      resolve({
+        async fill(value, options = {}) {
+          if (!end([value, checkFill(region, key, value, options)])) return 'lost'
+          received(await created)
+          return outcome ?? 'lost'
+        },
+        async release() {
+          end(undefined)
+          await ignoreRejection(created.then(() => {}))
+        },
+      })
+      return brought.then((given) => {
+        clearTimeout(timer)
+        return given === undefined ? keepForCaller(creation, RELEASED) : deliver(creation, given)
+      })
+    }
+    const plan = planOf(region, create, options, true)
+    const driver = withOutcome(driverOf(region, plan), (one) => (outcome = one))
+    // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
+    const created = Promise.resolve().then(() =>
+      region.dogpile.run(key, driver, {
+        ...{ wait: plan.wait, signal: plan.signal, accept: matchesSession, alone: !!inside, seen: [MISSING] },
+        onJoin: region.counters.onJoin,
+      }),
+    )
+    created.then(
+      (one) => {
+        // The creator has not run, or the host has its reservation already.
+        if (end(undefined)) resolve({ value: received(one) })
+      },
+      (error) => {
+        end(undefined)
+        reject(error)
+      },
+    )
+  })
+}
+
+const RELEASED = 'its reservation was released'
+
+/** A promise that the first call of `end` resolves. Later calls return false. */
+function waitForHost() {
+  let over = false
+  let resolve: (brought: Brought) => void
+  const brought = new Promise<Brought>((resolves) => (resolve = resolves))
+  return {
+    brought,
+    end(one: Brought): boolean {
+      if (over) return false
+      resolve(one)
+      return (over = true)
+    },
+  }
+}
+
+/** The options of a fill, as they are at the call. A value that is refused leaves the reservation as it was. */
+function checkFill(region: RegionState, key: string, value: unknown, options: FillOptions): FillOptions {
+  checkValue(key, value)
+  rejectUnknownOptions(options, ['expirationTime', 'dependencies'], 'fill()')
+  const { expirationTime } = options
+  limitOf(expirationTime)
+  return { expirationTime, dependencies: dependenciesOf(region, { ...options, asOf: 'now' }) }
+}
+
+function deliver(
+  creation: Creation,
+  [value, { expirationTime, dependencies = [] }]: NonNullable<Brought>,
+): unknown {
+  if (dependencies.length > 0) creation.dependsOn(creation.key, dependencies)
+  if (expirationTime !== undefined) creation.expireIn(expirationTime)
+  return value
+}
+
+/** The same driver, which tells the outcome of its fill, and to which a stale value is a miss. */
+function withOutcome(
+  driver: DogpileDriver<Created>,
+  tell: (outcome: Outcome) => void,
+): DogpileDriver<Created> {
+  const { read, fill } = driver
+  const orMissing = (found: Lookup<Created>) => (found.state === 'stale' ? MISSING : found)
+  driver.read = (keys) => andThen(read.call(driver, keys), (found) => found.map(orMissing))
+  driver.fill = (fills) =>
+    andThen(fill?.call(driver, fills) ?? [], (results) => {
+      const [result] = results
+      tell(result === 'stored' || result === 'lost' ? result : 'refused')
+      return results
+    })
+  return driver
+}
