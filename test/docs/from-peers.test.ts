@@ -9,6 +9,7 @@ import { snippets } from './snippets.js'
 const PAGES: readonly (readonly [page: string, peers: readonly string[]])[] = [
   ['docs/from-bentocache.md', ['bentocache']],
   ['docs/from-cache-manager.md', ['cache-manager', 'keyv']],
+  ['docs/from-lru-cache.md', ['lru-cache', 'node-cache']],
 ]
 
 describe.each(PAGES)('%s', (page, peers) => {
