@@ -1,12 +1,15 @@
 import { expect, it } from 'vitest'
 import { stampKey } from '../../../backends/redis/format.js'
-import type { Ledger } from '../../../src/index.js'
+import { dependencies } from '../../../proxies/dependencies.js'
+import { json } from '../../../proxies/json.js'
+import { prefix } from '../../../proxies/prefix.js'
+import { type Ledger, makeRegion, wrap } from '../../../src/index.js'
 import { freshnessAt } from '../../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
 import { namesOf } from '../../../src/ledger/snapshot.js'
 import { judge } from '../../support/ledgers.js'
-import type { Deployment } from './deployments.js'
-import { bytes, everywhere, freshKey, granted, text } from './suite.js'
+import { type Deployment, standalone } from './deployments.js'
+import { bytes, everywhere, freshKey, granted, text, withRedis } from './suite.js'
 
 function opened(at: Deployment) {
   const [mine, theirs] = [at.open(), at.open()]
@@ -185,5 +188,21 @@ everywhere('the ledger of Redis', (at) => {
     await at().admin.set(`~corral:clock={${clock}}`, `${moment.epoch}:${ahead}`)
     await book.open(clock).invalidate([name], 'hard')
     expect((await book.open(clock).now([name])).at).toBe(ahead + 1)
+  })
+})
+
+withRedis('applications that share a Redis', standalone, (at) => {
+  it('have a ledger for each prefix, which all regions under it share', async () => {
+    const epochOf = async (text: string, name: string) => {
+      const backend = wrap(at().open(), json(), prefix(text), dependencies())
+      return (await makeRegion({ name, backend }).asOf()).epoch
+    }
+    const [users, pages, others] = [
+      await epochOf('shop:', 'users'),
+      await epochOf('shop:', 'pages'),
+      await epochOf('blog:', 'users'),
+    ]
+    expect(pages).toBe(users)
+    expect(others).not.toBe(users)
   })
 })
