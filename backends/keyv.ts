@@ -106,7 +106,7 @@ function backendOver(store: KeyvStorage): Backend<Bytes> {
     delete: (key) =>
       andThen(
         heeding(() => store.delete(key)),
-        () => undefined,
+        (was) => (typeof was === 'boolean' ? was : undefined),
       ),
   })
 }

@@ -8,11 +8,24 @@ import type { Budget } from './client/budget.js'
 import type { Plan, ReadRecord, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
 import { clearEntry, putEntry, readEntry, removeEntry } from './entry-records.js'
-import { absenceKey, type EntryHead, encodeEntry, entryKey, newVersion, payloadOf } from './format.js'
+import {
+  absenceKey,
+  after,
+  carriedKey,
+  type EntryHead,
+  encodeEntry,
+  entryKey,
+  keyText,
+  newVersion,
+  payloadOf,
+  rangesOf,
+  readHead,
+  TAG,
+} from './format.js'
 import { leaseKey, readLease } from './lease.js'
 import { freshnessIn } from './ledger.js'
 
-type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete'>
+type Entries = Pick<BackendSpec<Bytes>, 'get' | 'getMulti' | 'set' | 'delete' | 'keys'>
 
 const ENCODE = 'Put an encoding around it, wrap(lmdb(path), msgpack()).'
 
@@ -55,10 +68,10 @@ export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget):
       return outcome
     },
     async delete(key) {
-      await store.transact(key, (read) => {
+      const deleted = await store.transact(key, (read) => {
         const former = readEntry(read, entryKey(key))
         return {
-          result: undefined,
+          result: former.head !== undefined,
           // Unconditional, so that nothing can keep a deletion from happening. A place in an order that another process
           // adds in between leads to no entry and is swept.
           changes: [[former.record.key], ...removeEntry(former, key), [leaseKey(key)]],
@@ -66,8 +79,27 @@ export function fileEntries(store: Store, waiters: FileWaiters, budget: Budget):
         }
       })
       waiters.wake(key)
+      return deleted
     },
+    keys: (prefix) => keysIn(store, prefix),
   }
+}
+
+/** Entries that are looked at together when keys are listed. */
+const PAGE = 100
+
+async function* keysIn(store: Store, prefix: string): AsyncGenerator<string> {
+  for (const [start, end] of rangesOf(TAG.entry))
+    for (let from = start; ; ) {
+      const rows = store.range(from, end, PAGE)
+      for (const { key, record } of rows) {
+        const text = keyText(key) ?? carriedKey(record)
+        if (text.startsWith(prefix) && readHead(record).expiresAt > coarseClock.now()) yield text
+      }
+      const last = rows.at(-1)
+      if (last === undefined || rows.length < PAGE) break
+      from = after(last.key)
+    }
 }
 
 /** The transaction that stores an entry, or that of its refusal. */

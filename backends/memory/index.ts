@@ -116,9 +116,9 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     if (token !== undefined) leases.release(key, token)
     return 'stored'
   }
-  const remove = (key: string): void => {
+  const remove = (key: string): boolean => {
     leases.revoke(key)
-    store.delete(key)
+    return store.delete(key)
   }
 
   // One store serves both: it never looks into a value.
@@ -133,7 +133,12 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     getMulti: (keys) => keys.map(get),
     setMulti: (writes: readonly Write<unknown>[]) =>
       writes.map(([key, value, options]) => set(key, value, options)),
-    deleteMulti: (keys) => keys.forEach(remove),
+    deleteMulti: (keys) => void keys.forEach(remove),
+    async *keys(prefix) {
+      // A list of now: the store may change while the caller goes through it.
+      const found = [...store.entries()].filter((entry) => entry.key.startsWith(prefix))
+      for (const { key, expiresAt } of found) if (expiresAt > clock.now()) yield key
+    },
     acquire(key, ms, options) {
       const acquired = leases.acquire(key, ms, options)
       return acquired.token === undefined ? acquired : { token: acquired.token, found: get(key) }

@@ -18,6 +18,8 @@ export interface EntryWrites {
   set(write: Write<Bytes>): Promise<Outcome | Error>
   /** A failed write is an Error in its place. */
   setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
+  /** Whether there was a value. A failed deletion is an Error. */
+  delete(key: string): Promise<boolean | Error>
   /** Returns, for each key, its failure. */
   deleteMulti(keys: readonly string[]): Promise<readonly (Error | undefined)[]>
 }
@@ -62,6 +64,7 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
         return all.map(() => asError(error))
       }
     },
+    delete: (key) => store.runner.runDurably(removal(store, [key])).then(isOne, asError),
     deleteMulti: (keys) => deleteAll(store, keys),
   }
 }
@@ -124,20 +127,22 @@ async function outcomeOf(
   return outcome
 }
 
+function removal({ channel }: RedisStore, keys: readonly string[]): ScriptCall {
+  const pairs = keys.flatMap((key) => [valueKey(key), leaseKey(key)])
+  return { script: scripts.remove, keys: pairs, args: [channel] }
+}
+
 async function deleteAll(
-  { clustered, runner, channel }: RedisStore,
+  store: RedisStore,
   keys: readonly string[],
 ): Promise<readonly (Error | undefined)[]> {
-  const size = clustered ? 1 : TOGETHER
+  const size = store.clustered ? 1 : TOGETHER
   const parts = Array.from({ length: Math.ceil(keys.length / size) }, (_, i) =>
     keys.slice(i * size, (i + 1) * size),
   )
-  const errors = await inBatches(parts, (part) => {
-    const pairs = part.flatMap((key) => [valueKey(key), leaseKey(key)])
-    return runner
-      .runDurably({ script: scripts.remove, keys: pairs, args: [channel] })
-      .then(() => undefined, asError)
-  })
+  const errors = await inBatches(parts, (part) =>
+    store.runner.runDurably(removal(store, part)).then(() => undefined, asError),
+  )
   return parts.flatMap((part, i) => part.map(() => errors[i]))
 }
 

@@ -55,7 +55,7 @@ export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<B
     ...guardedReads(policy),
     set: (...write) => set(policy, write),
     setMulti: (writes) => setAll(policy, writes),
-    delete: (key) => removeAll(policy, [key]),
+    delete: (key) => remove(policy, key),
     deleteMulti: (keys) => removeAll(policy, keys),
     ...guardedLease(policy),
     ledger: guardedLedger(policy),
@@ -117,6 +117,19 @@ function guardedReads(policy: Policy): Guarded<'get' | 'getMulti'> {
       return found.then((values) => values.map((value, i) => (hidden[i] ? undefined : value)))
     },
   }
+}
+
+async function remove({ recovery, unfenced, writes }: Policy, key: string): Promise<boolean> {
+  unfenced.revokeAll()
+  valueKey(key)
+  const since = recovery.failures
+  const deleted = await writes.delete(key)
+  if (typeof deleted === 'boolean') {
+    recovery.succeeded(key, since)
+    return deleted
+  }
+  recovery.failedKey(key)
+  throw deleted
 }
 
 async function removeAll({ recovery, unfenced, writes }: Policy, given: readonly string[]): Promise<void> {

@@ -30,6 +30,13 @@ export function valueKey(key: string): string {
   return key.includes('}') && hashTag(key) === undefined ? escaped('v', key) : key
 }
 
+/** The key of a value from the key under which it is stored; `undefined` for bookkeeping. */
+export function unescapedKey(stored: string): string | undefined {
+  if (!stored.startsWith(RESERVED)) return stored
+  const [kind, text] = [`${RESERVED}v:`, stored.slice(RESERVED.length + 2)]
+  return stored.startsWith(kind) ? text.replace(/%7D|%25/g, (one) => (one === '%25' ? '%' : '}')) : undefined
+}
+
 /** A key that sits in the slot of another one: the lease of a value, the ring of a clock. Different names, different keys. */
 export function companion(kind: string, name: string): string {
   return name.includes('}') ? `${RESERVED}${kind}:${name}` : `${RESERVED}${kind}={${name}}`

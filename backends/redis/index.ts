@@ -14,6 +14,7 @@ import { closable } from './drain.js'
 import { type EntryWrites, entryWrites } from './entries.js'
 import { failurePolicy } from './failure-policy.js'
 import { clockKeys, RESERVED, slotOf } from './format.js'
+import { scanKeys } from './keys.js'
 import { redisLeases } from './lease.js'
 import { type RedisLedger, standaloneLedger } from './ledger.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
@@ -102,6 +103,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     // Not by a read: with `failOpen` it hides an outage.
     ping: () => connection.run(async (client) => void (await client.ping())),
     close: () => (closing ??= close()),
+    keys: (beginning) => scanKeys(store, beginning),
   })
   const drain = closable(backend, () => reads.isBusy || connection.isBusy)
   return drain.backend

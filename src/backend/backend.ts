@@ -79,8 +79,11 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   get(key: string): MaybePromise<T | undefined>
   /** A write without a token revokes the lease of its key; a refused one without a token leaves no older value behind. */
   set(key: string, value: T, options: WriteOptions): MaybePromise<Outcome | void>
-  /** Idempotent; revokes the lease of its key. */
-  delete(key: string): MaybePromise<void>
+  /**
+   * Idempotent; revokes the lease of its key. Returns whether there was an entry, current or not, if the store knows that
+   * without a further step.
+   */
+  delete(key: string): MaybePromise<boolean | void>
   getMulti?(keys: readonly string[]): MaybePromise<readonly (T | undefined)[]>
   setMulti?(writes: readonly Write<T>[]): MaybePromise<readonly Outcome[]>
   deleteMulti?(keys: readonly string[]): MaybePromise<void>
@@ -90,6 +93,11 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
    */
   ping?(): MaybePromise<void>
   close?(): MaybePromise<void>
+  /**
+   * The keys of stored entries that begin with a text, for tools and for hosts that list keys. Entries that come or go meanwhile may
+   * be listed or not, or twice; those that are expired or invalidated may be among them.
+   */
+  keys?(prefix: string): AsyncIterable<string>
   /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
   readonly ledger?: Ledger | undefined
   readonly tracker?: Tracker | undefined
@@ -127,7 +135,7 @@ export type LeaseReach = 'store' | 'mutex' | 'process'
 export interface Backend<in out T = unknown>
   extends Omit<
     Required<BackendSpec<T>>,
-    'set' | 'acquire' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'copyOut' | 'stores'
+    'set' | 'acquire' | 'keys' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'copyOut' | 'stores'
   > {
   /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
@@ -144,6 +152,8 @@ export interface Backend<in out T = unknown>
    * then. Present where the chain encodes. `keyOf` returns the key of the entry in this layer.
    */
   readonly capture?: ((entry: T, keyOf: () => string) => void) | undefined
+  /** Absent where the store cannot list keys, or a layer changes them without a way back. */
+  readonly keys?: ((prefix: string) => AsyncIterable<string>) | undefined
   /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
   /** The key under which the layers below and the store know a key. Absent where they use it unchanged. */

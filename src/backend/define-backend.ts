@@ -19,7 +19,7 @@ import { leaseFor } from './local-lease.js'
 
 const REQUIRED: readonly string[] = ['get', 'set', 'delete']
 const LEASE = ['acquire', 'renew', 'release', 'held'] as const
-const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'mutex'] as const
+const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'keys', 'mutex'] as const
 /** The key that a `ping` reads in a store without one of its own. */
 const PROBE = '~ping'
 const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut']
@@ -102,6 +102,7 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
       }),
     ping: () => (spec.ping === undefined ? andThen(get(PROBE), () => undefined) : spec.ping()),
     close: () => spec.close?.(),
+    keys: spec.keys && ((prefix) => (spec.keys as NonNullable<typeof spec.keys>)(prefix)),
     ledger,
     tracker: spec.tracker,
     stores: spec.stores,

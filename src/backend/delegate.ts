@@ -55,6 +55,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     storeKey: overrides.storeKey ?? next.storeKey,
     copyOut: 'copyOut' in overrides ? overrides.copyOut : next.copyOut,
     capture: 'capture' in overrides ? overrides.capture : next.capture,
+    keys: 'keys' in overrides ? overrides.keys : next.keys,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)

@@ -25,7 +25,7 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedWrites<T> {
   return hasLease(spec)
     ? {
         set,
-        delete: (key) => spec.delete(key),
+        delete: (key) => known(spec.delete(key)),
         acquire: (key, ms, options) => spec.acquire(key, ms, options),
         renew: (key, token, ms) => spec.renew(key, token, ms),
         release: (key, token) => spec.release(key, token),
@@ -36,6 +36,11 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedWrites<T> {
 }
 
 const OUTCOMES: readonly unknown[] = ['stored', 'lost', 'refused']
+
+/** Whether there was an entry to delete. A driver may return a count or a reply, which says another thing than `true`. */
+function known(deleted: MaybePromise<unknown>): MaybePromise<boolean | void> {
+  return andThen(deleted, (was) => (typeof was === 'boolean' ? was : undefined))
+}
 
 /** A backend has all operations of a lease or none. */
 function hasLease<T>(spec: BackendSpec<T>): spec is BackendSpec<T> & LeaseOperations<T> {
@@ -68,7 +73,7 @@ function fenceHere<T>(spec: BackendSpec<T>, store: Backend<T>['set']): FencedWri
       )
       return andThen(filled, (outcome) => andThen(done(key, token), () => outcome))
     },
-    delete: (key) => revoking(key, () => spec.delete(key)),
+    delete: (key) => revoking(key, () => known(spec.delete(key))),
     // The next holder of the lease reads, and must see the result of a write under way, which is now revoked.
     acquire: (key, ms, options) =>
       andThen(acquire(key, ms, options), (acquired) =>

@@ -19,6 +19,17 @@ import type { TransparentProxy } from './proxy.js'
 export type KeyMangler = (key: string) => string
 
 /**
+ * The way back from a key of the next layer; `undefined` for one that the mangler did not make.
+ * @example
+ * ```ts
+ * import type { KeyInverse } from 'corral'
+ *
+ * export const withoutShop: KeyInverse = (key) => (key.startsWith('shop:') ? key.slice(5) : undefined)
+ * ```
+ */
+export type KeyInverse = (key: string) => string | undefined
+
+/**
  * Changes every key on its way down: keys of entries and leases, and the clocks and names of a ledger below.
  * @example
  * ```ts
@@ -27,9 +38,10 @@ export type KeyMangler = (key: string) => string
  *
  * export const backend = wrap(memory(), mapKeys((key) => `shop:${key}`))
  * ```
+ * @param inverse - the way back, so that `region.keys()` can list keys
  * @throws CorralError `ERR_OPTION` unless `mangler` is a function; operations throw `ERR_KEY` if it returns no string.
  */
-export function mapKeys(mangler: KeyMangler): TransparentProxy {
+export function mapKeys(mangler: KeyMangler, inverse?: KeyInverse): TransparentProxy {
   expectThat(typeof mangler === 'function', mangler, 'mapKeys() to receive a function from key to key')
   const mangle = (key: string): string => {
     const mangled: unknown = mangler(key)
@@ -39,6 +51,10 @@ export function mapKeys(mangler: KeyMangler): TransparentProxy {
       'ERR_KEY',
       `Expected a key mangler to return a string for '${key}', got ${formatValue(mangled)}.`,
     )
+  }
+  if (inverse !== undefined) {
+    expectThat(typeof inverse === 'function', inverse, '`inverse` of mapKeys() to be a function of a key')
+    inverses.set(mangle, inverse)
   }
   return (next) => {
     const text = isShared(next) ? prefixOf(mangler) : ''
@@ -105,7 +121,34 @@ export function withKeys<T>(around: Backend<T>, map: KeyMap): Backend<T> {
 function joined(lower: KeyMap, upper: KeyMap): KeyMap {
   if (typeof lower === 'string' && typeof upper === 'string') return lower + upper
   const [last, first] = [manglerOf(lower), manglerOf(upper)]
-  return (key) => last(first(key))
+  const both: KeyMangler = (key) => last(first(key))
+  const [back, further] = [inverseOf(lower), inverseOf(upper)]
+  if (back !== undefined && further !== undefined)
+    inverses.set(both, (key) => {
+      const between = back(key)
+      return between === undefined ? undefined : further(between)
+    })
+  return both
+}
+
+const inverses = new WeakMap<KeyMangler, KeyInverse>()
+
+function inverseOf(map: KeyMap): KeyInverse | undefined {
+  if (typeof map !== 'string') return inverses.get(map)
+  return (key) => (key.startsWith(map) ? key.slice(map.length) : undefined)
+}
+
+/** The keys of a store, as the layer above a map of keys knows them. */
+function keysThrough({ keys }: Pick<Backend, 'keys'>, map: KeyMap): Backend['keys'] {
+  const inverse = inverseOf(map)
+  if (keys === undefined || inverse === undefined) return undefined
+  return async function* (prefix) {
+    // Only a text that stands before keys maps the beginning of a key to the beginning of another.
+    for await (const below of keys(typeof map === 'string' ? map + prefix : '')) {
+      const key = inverse(below)
+      if (key?.startsWith(prefix)) yield key
+    }
+  }
 }
 
 function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
@@ -125,6 +168,7 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     ledger: next.ledger && mapLedger(next.ledger, mangle),
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
     capture: capture && ((entry, keyOf) => capture(entry, () => mangle(keyOf()))),
+    keys: keysThrough(next, map),
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
   }
   const keyed = delegate(next, layer, true)

@@ -46,13 +46,13 @@ export interface RegionEvents {
 export interface InvalidationEvents {
   readonly on: Emitter<RegionEvents>['on']
   /** Does an invalidation and reports it on the channel and to the listeners. */
-  around(
+  around<R>(
     what: Invalidation['what'],
     names: readonly string[],
     mode: InvalidationMode,
     cause: InvalidationReason | undefined,
-    work: () => MaybePromise<unknown>,
-  ): Promise<void>
+    work: () => MaybePromise<R>,
+  ): Promise<R>
   /** @param ready - throws where names cannot be invalidated */
   attach(region: object, ready: () => void): void
 }
@@ -81,8 +81,9 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
         origin: 'local',
       }
       if (told) events.emit('invalidating', event)
+      let result: Awaited<ReturnType<typeof work>>
       try {
-        await work()
+        result = await work()
       } catch (error) {
         if (told) events.emit('invalidate-failed', { ...event, error })
         throw error
@@ -93,6 +94,7 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
       }))
       // Listeners that came meanwhile are notified too.
       if (names.length > 0) events.emit('invalidate', event)
+      return result
     },
     attach: (region, ready) =>
       asSource(region, {

@@ -42,7 +42,7 @@ export interface BentoDriver {
   set(key: string, value: string, ttl?: number): Promise<boolean>
   /** Invalidates the namespace and those in it, by one write for all processes. */
   clear(): Promise<void>
-  /** Whether there was something to delete: a read before the deletion. */
+  /** Whether the store held an entry; `true` over a store that does not say. */
   delete(key: string): Promise<boolean>
   deleteMany(keys: string[]): Promise<boolean>
   disconnect(): Promise<void>
@@ -98,16 +98,11 @@ function driverOf(region: Region, prefix: string, closesRegion: boolean): BentoD
     },
     async set(key, value, ttl) {
       if (ttl !== undefined && ttl <= 0) return remove([key])
-      const asOf = await region.asOf()
-      const dependencies = namespacesOf(path(key))
-      return (await region.set(path(key), value, { dependencies, asOf, expirationTime: ttl })) === 'stored'
+      const set = { dependencies: namespacesOf(path(key)), asOf: 'now', expirationTime: ttl } as const
+      return (await region.set(path(key), value, set)) === 'stored'
     },
     clear: () => reported(region.invalidateDependencies(nameOf(prefix))),
-    async delete(key) {
-      const was = await region.has(path(key))
-      await remove([key])
-      return was
-    },
+    delete: async (key) => (await reported(region.delete(path(key)))) ?? true,
     deleteMany: remove,
     disconnect: async () => (closesRegion ? region.close() : undefined),
   }

@@ -86,8 +86,9 @@ export function catboxEngine(region: Region, options: CatboxEngineOptions = {}):
       expectStarted()
       const entry = await region.getValueMetadata(keyOf(key))
       if (entry === undefined) return null
-      const { createdAt, expiresIn = Number.POSITIVE_INFINITY } = entry.metadata
-      return { item: entry.payload as T, stored: Math.floor(createdAt), ttl: expiresIn }
+      const { payload, metadata, expiresAt } = entry
+      const stored = Math.floor(metadata.createdAt)
+      return { item: payload as T, stored, ttl: expiresAt - metadata.createdAt }
     },
     async set(key, value, ttl) {
       expectStarted()

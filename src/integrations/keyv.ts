@@ -36,7 +36,7 @@ interface Shared {
   getMany<T>(keys: readonly string[]): Promise<(T | undefined)[]>
   has(key: string): Promise<boolean>
   hasMany(keys: readonly string[]): Promise<boolean[]>
-  /** Whether there was something to delete: a read before the deletion, so a concurrent one may be told the same. */
+  /** Whether the store held an entry; `true` over a store that does not say. */
   delete(key: string): Promise<boolean>
   /** Invalidates the namespace, or the whole region where there is none. The entries leave the store at the end of their lives. */
   clear(): Promise<void>
@@ -221,22 +221,16 @@ function entriesOf(region: Region, keyOf: (key: string) => string) {
       report('failure', () => ({ where: 'keyv', key, error }))
       throw error
     })
-  const removeAll = async (keys: readonly string[]): Promise<boolean[]> => {
-    // Copied before the first await: the caller may change its list meanwhile.
-    const paths = keys.map(keyOf)
-    const were = await hasMany(keys)
-    await reported(paths[0], region.deleteMulti(paths))
-    return were
-  }
+  const remove = async (key: string) => (await reported(key, region.delete(keyOf(key)))) ?? true
+  const removeAll = (keys: readonly string[]): Promise<boolean[]> => Promise.all(keys.map(remove))
   return {
     removeAll,
     async write(key: string, value: unknown, lifetime: number | undefined, namespace: string | undefined) {
-      if (lifetime !== undefined && lifetime <= 0) await reported(key, region.delete(keyOf(key)))
-      else {
-        const asOf = await region.asOf()
-        const dependencies = nameOf(namespace)
-        await region.set(keyOf(key), value, { dependencies, asOf, expirationTime: lifetime })
-      }
+      if (lifetime !== undefined && lifetime <= 0) await remove(key)
+      else
+        await region.set(keyOf(key), value, {
+          ...{ dependencies: nameOf(namespace), asOf: 'now', expirationTime: lifetime },
+        })
       return true
     },
     operations(namespace: () => string | undefined, closesRegion: boolean): Shared {
@@ -246,7 +240,7 @@ function entriesOf(region: Region, keyOf: (key: string) => string) {
         getMany: (keys) => read(keys) as Promise<never[]>,
         has: async (key) => (await hasMany([key]))[0] === true,
         hasMany,
-        delete: async (key) => (await removeAll([key]))[0] === true,
+        delete: remove,
         clear: () =>
           reported(
             undefined,

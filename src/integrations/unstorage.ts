@@ -4,6 +4,7 @@
  */
 import { NO_VALUE } from '../backend/cached-value.js'
 import { reportOnce } from '../base/diagnostics.js'
+import { CorralError } from '../base/errors.js'
 import { checkOptions, expectBoolean, expectMethods, expectText } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import type { Region } from '../region/types.js'
@@ -44,9 +45,9 @@ export interface UnstorageDriver {
   setItem(key: string, value: string, options?: Lifetime): Promise<void>
   setItemRaw(key: string, value: unknown, options?: Lifetime): Promise<void>
   removeItem(key: string): Promise<void>
-  /** When it was written, and the seconds that are left of a lifetime of its own. */
+  /** When it was written, and the seconds that are left of its lifetime. */
   getMeta(key: string): Promise<{ mtime: Date; ttl?: number } | null>
-  /** An empty list: a region lists no keys. A notice tells of it once. */
+  /** The keys of the values that are there now. An empty list over stores that cannot list keys; a notice tells of it once. */
   getKeys(base?: string): Promise<string[]>
   clear(base?: string): Promise<void>
   dispose(): Promise<void>
@@ -80,14 +81,9 @@ export function unstorageDriver(region: Region, options: UnstorageDriverOptions 
   const path = (key: string) => [base, key].filter((part) => part !== '').join(':')
   const get = async (key: string) => found(await region.get(path(key)))
   const set = async (key: string, value: unknown, { ttl }: Lifetime = {}) => {
-    if (ttl !== undefined && ttl <= 0) return region.delete(path(key))
-    const asOf = await region.asOf()
-    const lifetime = ttl === undefined ? undefined : ttl * 1_000
-    await region.set(path(key), value, {
-      dependencies: basesOf(path(key)),
-      asOf,
-      expirationTime: lifetime,
-    })
+    const expirationTime = ttl === undefined ? undefined : ttl * 1_000
+    if (expirationTime !== undefined && expirationTime <= 0) await region.delete(path(key))
+    else await region.set(path(key), value, { dependencies: basesOf(path(key)), asOf: 'now', expirationTime })
   }
   return {
     name: 'corral',
@@ -101,24 +97,36 @@ export function unstorageDriver(region: Region, options: UnstorageDriverOptions 
     getItemRaw: get,
     setItem: set,
     setItemRaw: set,
-    removeItem: (key) => region.delete(path(key)),
+    async removeItem(key) {
+      await region.delete(path(key))
+    },
     async getMeta(key) {
       const entry = await region.getValueMetadata(path(key))
       if (entry === undefined) return null
-      const { createdAt, expiresIn } = entry.metadata
-      const left = expiresIn === undefined ? undefined : Math.ceil((expiresIn - entry.age) / 1_000)
-      return { mtime: new Date(createdAt), ...(left !== undefined && { ttl: left }) }
+      const { metadata, age, expiresAt } = entry
+      const left = Math.ceil((expiresAt - metadata.createdAt - age) / 1_000)
+      return { mtime: new Date(metadata.createdAt), ...(left < Infinity && { ttl: left }) }
     },
-    async getKeys() {
-      reportOnce('notice', 'unstorage.getKeys', () => ({
-        where: 'unstorage',
-        message: 'getKeys() of a driver over a region returns no keys, because a region cannot list them.',
-      }))
-      return []
-    },
+    getKeys: (within = '') => keysOf(region, path(within.replace(/:$/, '')), base),
     clear: (within = '') => region.invalidateDependencies(nameOf(path(within.replace(/:$/, '')))),
     dispose: async () => (closesRegion ? region.close() : undefined),
   }
+}
+
+/** The store lists entries that are invalid, too. Those that have a value are the keys of the driver. */
+async function keysOf(region: Region, within: string, base: string): Promise<string[]> {
+  const keys = new Set<string>()
+  try {
+    for await (const key of region.keys(within === '' ? '' : `${within}:`)) keys.add(key)
+  } catch (error) {
+    if (!CorralError.is(error, 'ERR_UNSUPPORTED')) throw error
+    reportOnce('notice', 'unstorage.getKeys', () => ({ where: 'unstorage', message: error.message }))
+    return []
+  }
+  const all = [...keys]
+  const values = await region.getMulti(all)
+  const start = base === '' ? 0 : base.length + 1
+  return all.filter((_, at) => values[at] !== NO_VALUE).map((key) => key.slice(start))
 }
 
 const found = (value: unknown): Stored => (value === NO_VALUE ? null : (value as Stored))

@@ -93,6 +93,7 @@ export function configureRegion(
     keyOf,
     stored,
     chain: raw,
+    keys: keyed.keys,
     tracker,
     calls: tracker?.calls?.(),
     invalidator:

@@ -1,3 +1,4 @@
+import type { MaybePromise } from '../base/maybe-promise.js'
 import { type RenewalWork, runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
@@ -24,20 +25,8 @@ export function regionInvalidations(
   renewing: Pick<Region, 'getMulti'>,
 ): Invalidations {
   const { operation } = handle
-  const removeMany = (given: readonly string[], cause?: InvalidationReason): Promise<void> =>
-    operation((region) => {
-      const keys = listKeys(given)
-      return events.around('key', keys, 'hard', cause, async () => {
-        const [only] = keys
-        if (keys.length === 1 && only !== undefined) await region.backend.delete(only)
-        else if (keys.length > 0) await region.backend.deleteMulti(keys)
-        region.dogpile.detach(keys)
-      })
-    })
-
   return {
-    delete: (key, cause) => removeMany([key], cause),
-    deleteMulti: removeMany,
+    ...regionDeletions(handle, events),
     expire: (key, reason) =>
       operation((at) => {
         checkKey(key)
@@ -74,6 +63,36 @@ export function regionInvalidations(
             await renewCalls(at, list, renewing, work)
           }),
         )
+      }),
+  }
+}
+
+/** Invalidates values by key. */
+function regionDeletions(
+  { operation }: RegionHandle,
+  events: InvalidationEvents,
+): Pick<Region, 'delete' | 'deleteMulti'> {
+  const removing = <R>(
+    given: readonly string[],
+    cause: InvalidationReason | undefined,
+    remove: (backend: RegionState['backend'], keys: readonly string[]) => MaybePromise<R>,
+  ): Promise<R> =>
+    operation((region) => {
+      const keys = listKeys(given)
+      return events.around('key', keys, 'hard', cause, async () => {
+        const deleted = await remove(region.backend, keys)
+        region.dogpile.detach(keys)
+        return deleted
+      })
+    })
+  return {
+    delete: async (key, cause) =>
+      (await removing([key], cause, (backend, [only]) => backend.delete(only as string))) ?? undefined,
+    deleteMulti: (given, cause) =>
+      removing(given, cause, async (backend, keys) => {
+        const [only, ...more] = keys
+        if (more.length > 0) await backend.deleteMulti(keys)
+        else if (only !== undefined) await backend.delete(only)
       }),
   }
 }

@@ -1,6 +1,8 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { optionError } from '../base/options.js'
 import { freshFor } from '../freshness/freshness.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { readLimits } from './checks.js'
@@ -20,12 +22,13 @@ import type { ReadOptions, Region, ValueMetadata } from './types.js'
 /** The operations that read a region and create nothing. */
 export function regionReads<V>(
   handle: RegionHandle,
-): Pick<Region<V>, 'get' | 'getMulti' | 'peek' | 'has' | 'getValueMetadata'> {
+): Pick<Region<V>, 'get' | 'getMulti' | 'peek' | 'has' | 'keys' | 'getValueMetadata'> {
   const { use, operation } = handle
   return {
     get: (key, read) => get<V>(handle, key, read),
     has: async (key, read) => (await get<V>(handle, key, read)) !== NO_VALUE,
     peek: (key, read) => peek<V>(use(), key, read),
+    keys: (prefix = '') => listKeysOf(use(), prefix),
     getMulti: (given, read) =>
       operation((region) => {
         const keys = listKeys(given)
@@ -65,6 +68,25 @@ function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoVa
     'ERR_ASYNC_BACKEND',
     `peek() needs a chain that answers at once; '${region.backend.name}' or a layer around it answers later, or the check of a version does. Use get().`,
   )
+}
+
+/** @throws CorralError `ERR_UNSUPPORTED` where the chain cannot list keys. */
+function listKeysOf({ keys, backend: { name } }: RegionState, prefix: string): AsyncIterable<string> {
+  if (typeof prefix !== 'string') throw optionError(prefix, 'a text that keys begin with')
+  if (keys === undefined)
+    throw new CorralError(
+      'ERR_UNSUPPORTED',
+      `Expected a chain that can list its keys, got one over '${name}' that cannot. Take memory(), lmdb() or redis(), and give mapKeys() its inverse.`,
+    )
+  return typedKeys(name, keys(prefix))
+}
+
+async function* typedKeys(backend: string, keys: AsyncIterable<string>): AsyncGenerator<string, void> {
+  try {
+    yield* keys
+  } catch (error) {
+    throw backendError(backend, error)
+  }
 }
 
 async function getValueMetadata<V>(

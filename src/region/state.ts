@@ -50,6 +50,8 @@ export interface RegionState {
   readonly stored: Backend<CachedValue>
   /** The same, whose failures are not typed: single reads type them themselves, which spares hits a layer. */
   readonly chain: Backend<CachedValue>
+  /** The keys of the region's entries, if its chain can list them. */
+  readonly keys: Backend['keys']
   readonly tracker: Tracker | undefined
   /** The calls that cached functions made, if the chain tracks dependencies. */
   readonly calls: CallRegistry | undefined

@@ -272,6 +272,13 @@ export interface Region<V = unknown> {
   /** Synchronous `get`. @throws CorralError `ERR_ASYNC_BACKEND` when a layer answers later. */
   peek(key: string, options?: ReadOptions): V | NoValue
   has(key: string, options?: ReadOptions): Promise<boolean>
+  /**
+   * The keys of stored entries that begin with a text: for tools, and for hosts that list keys. It reads the store in pieces. Entries
+   * that come or go meanwhile may be missing or come twice; expired and invalidated ones may be among them, so read those
+   * that matter. A region without a name lists all keys of its store.
+   * @throws CorralError `ERR_UNSUPPORTED` over stores that cannot list keys, such as memcached.
+   */
+  keys(prefix?: string): AsyncIterable<string>
   getValueMetadata(key: string, options?: ReadOptions): Promise<ValueMetadata<V> | undefined>
 
   /**
@@ -304,8 +311,11 @@ export interface Region<V = unknown> {
     values: Iterable<readonly [key: string, value: V, options?: SetOptions]>,
     options?: SetOptions,
   ): Promise<readonly Outcome[]>
-  /** After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. */
-  delete(key: string, cause?: InvalidationReason): Promise<void>
+  /**
+   * After it resolves no read that starts later sees the old value, nor does a creation under way bring it back. Resolves to whether
+   * the store held an entry, also an expired or invalidated one; `undefined`: the store does not say.
+   */
+  delete(key: string, cause?: InvalidationReason): Promise<boolean | undefined>
   deleteMulti(keys: readonly string[], cause?: InvalidationReason): Promise<void>
   /** Marks the value of a key stale: callers get it only while one of them renews it. `delete` is the hard form. */
   expire(key: string, reason?: InvalidationReason): Promise<void>

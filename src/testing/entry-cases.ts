@@ -104,6 +104,32 @@ const basics: Bodies = {
     await backend.set('key', value, {})
     same(await backend.get('key'), value, 'a write after a deletion')
   },
+  async 'a deletion says nothing or whether there was an entry'({ backend, values: [value] }) {
+    await backend.set('key', value, {})
+    const [was, again] = [await backend.delete('key'), await backend.delete('key')]
+    if (was === undefined && again === undefined) return
+    assert.deepEqual([was, again], [true, false])
+  },
+  async 'keys, if it lists them, are those of its entries that begin with a text'({
+    backend,
+    values: [value],
+  }) {
+    if (backend.keys === undefined) return
+    // Characters that a pattern, a hash tag or an escape would give a meaning.
+    const wanted = ['a:*', 'a:[x]', 'a:\\?', 'a:}{', 'a:%7D}', 'a:é😀', `a:${'long'.repeat(500)}`]
+    for (const key of [...wanted, 'b:1', 'A:1']) await backend.set(key, value, {})
+    await backend.set('a:gone', value, {})
+    await backend.delete('a:gone')
+    await backend.acquire('a:leased', 1_000)
+    const listed = async (prefix: string) => {
+      const keys = new Set<string>()
+      for await (const key of backend.keys?.(prefix) ?? []) keys.add(key)
+      return [...keys].sort()
+    }
+    assert.deepEqual(await listed('a:'), [...wanted].sort())
+    assert.deepEqual(await listed('a:*'), ['a:*'])
+    assert.deepEqual(await listed('c'), [])
+  },
   async 'getMulti answers in the order of its keys, with holes'({ backend, values: [one, other] }) {
     await backend.set('b', one, {})
     await backend.set('d', other, {})

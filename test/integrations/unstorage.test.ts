@@ -1,6 +1,8 @@
 import { createStorage, type Driver, prefixStorage, type Storage } from 'unstorage'
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
-import { diagnostics, NO_VALUE } from '../../src/index.js'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { diagnostics, makeRegion, mapKeys, NO_VALUE, sha256, wrap } from '../../src/index.js'
 import { unstorageDriver } from '../../src/integrations/unstorage.js'
 import { type Place, places } from '../support/regions.js'
 
@@ -81,8 +83,21 @@ for (const [name, open] of Object.entries(places))
   )
 
 describe('unstorageDriver()', () => {
-  it('lists no keys, and a notice tells of it once', async () => {
-    const place = await places.memory()
+  it('lists the keys of its values, by base and below its own', async () => {
+    const region = makeRegion({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const storage = createStorage({ driver: unstorageDriver(region, { base: 'cache' }) })
+    await region.set('other', 1)
+    for (const key of ['a:b', 'a:c', 'ab', 'x']) await storage.setItem(key, 'v')
+    expect((await storage.getKeys()).sort()).toEqual(['a:b', 'a:c', 'ab', 'x'])
+    expect((await storage.getKeys('a')).sort()).toEqual(['a:b', 'a:c'])
+    await unstorageDriver(region, { base: 'cache' }).clear('a')
+    expect((await storage.getKeys()).sort()).toEqual(['ab', 'x'])
+  })
+
+  it('lists no keys over a store that cannot, and a notice tells of it once', async () => {
+    const place = {
+      region: makeRegion({ name: 'r', backend: wrap(memory(), mapKeys(sha256), dependencies()) }),
+    }
     const seen: unknown[] = []
     const note = (message: unknown) => void seen.push(message)
     diagnostics('notice').subscribe(note)
@@ -93,6 +108,5 @@ describe('unstorageDriver()', () => {
     expect(seen).toMatchObject([{ where: 'unstorage' }])
     await storage.dispose()
     expect(place.region.isConfigured).toBe(false)
-    await place.end()
   })
 })

@@ -203,14 +203,18 @@ if held then
 end
 return outcome`)
 
-/** KEYS value and lease of each key; ARGV channel. */
+/** KEYS value and lease of each key; ARGV channel. Returns how many values there were. */
 export const remove = script(`${LEASES}
+local deleted = 0
 for i = 1, #KEYS, 2 do
   local held = redis.call('GET', KEYS[i + 1])
-  redis.call('UNLINK', KEYS[i], KEYS[i + 1])
-  if held then wake(KEYS[i + 1], held, ARGV[1]) end
+  deleted = deleted + redis.call('UNLINK', KEYS[i])
+  if held then
+    redis.call('UNLINK', KEYS[i + 1])
+    wake(KEYS[i + 1], held, ARGV[1])
+  end
 end
-return 0`)
+return deleted`)
 
 /** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Returns the clock. */
 export const now = script(`${LEDGER}

@@ -79,7 +79,7 @@ const RIGHTS = [
   'resetchannels',
   '&~corral:*',
   '-@all',
-  ...['get', 'mget', 'set', 'unlink', 'del', 'append', 'pttl', 'pexpire', 'persist'].map(
+  ...['get', 'mget', 'set', 'scan', 'unlink', 'del', 'append', 'pttl', 'pexpire', 'persist'].map(
     (name) => `+${name}`,
   ),
   ...[
