@@ -14,7 +14,7 @@ export function freshFor(metadata: Metadata, wish: number | undefined, regional:
 const SKEW = 1_000
 
 /** Whether the age of an entry or a soft invalidation makes it stale. */
-export function isStale(metadata: Metadata, limit: number, now: number): boolean {
+function isStale(metadata: Metadata, limit: number, now: number): boolean {
   if (metadata.stale === true) return true
   if (limit === Number.POSITIVE_INFINITY) return false
   const age = now - metadata.createdAt

@@ -1,0 +1,4 @@
+import { nextUseCacheHandler } from 'corral/integrations/next'
+import { region } from './region.mjs'
+
+export default nextUseCacheHandler(region)

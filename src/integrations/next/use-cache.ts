@@ -1,0 +1,97 @@
+import { report } from '../../base/diagnostics.js'
+import { epochNow } from '../../base/timers.js'
+import type { Region } from '../../region/types.js'
+import { expectTrackingRegion } from './expect-region.js'
+import { type TagDurations, type TaggedEntry, taggedEntries } from './tagged-entries.js'
+
+/** What Next.js stores for a function with `'use cache'`. */
+interface UseCacheEntry {
+  value: ReadableStream<Uint8Array>
+  tags: string[]
+  stale: number
+  timestamp: number
+  expire: number
+  revalidate: number
+}
+
+/**
+ * A handler of `cacheHandlers` in the configuration of Next.js.
+ * @example
+ * ```ts
+ * import type { NextUseCacheHandler } from 'corral/integrations/next'
+ *
+ * export const expire = (handler: NextUseCacheHandler, tag: string) => handler.updateTags([tag])
+ * ```
+ */
+export interface NextUseCacheHandler {
+  get(cacheKey: string, softTags: string[]): Promise<UseCacheEntry | undefined>
+  set(cacheKey: string, pendingEntry: Promise<UseCacheEntry>): Promise<void>
+  refreshTags(): Promise<void>
+  getExpiration(tags: string[]): Promise<number>
+  updateTags(tags: string[], durations?: TagDurations): Promise<void>
+}
+
+interface Stored extends TaggedEntry, Omit<UseCacheEntry, 'value' | 'tags'> {
+  readonly body: Uint8Array
+}
+
+/**
+ * A handler for `'use cache'` of Next.js 16 over a region: `cacheHandlers: { default: … }` names the file that exports it. The
+ * chain of the region has `dependencies()`, and an encoding that keeps bytes, such as `msgpack()`.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { nextUseCacheHandler } from 'corral/integrations/next'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ *
+ * const region = makeRegion({ name: 'next', backend: wrap(memory(), dependencies()) })
+ * export default nextUseCacheHandler(region)
+ * ```
+ * @throws CorralError `ERR_OPTION` without a region.
+ */
+export function nextUseCacheHandler(region: Region): NextUseCacheHandler {
+  expectTrackingRegion(region, 'nextUseCacheHandler()')
+  const entries = taggedEntries<Stored>(region, 'use-cache')
+  /** Reads wait for the entry that is being rendered. */
+  const pending = new Map<string, Promise<void>>()
+  return {
+    async get(key, softTags) {
+      await pending.get(key)
+      const found = await entries.read(key, softTags)
+      const isRenewed = found === undefined || found.isStale || isPast(found.entry)
+      if (isRenewed) await entries.begin(key, softTags)
+      if (found === undefined) return undefined
+      const { body, asOf: _, tags, ...rest } = found.entry
+      const value = new Blob([body as Uint8Array<ArrayBuffer>]).stream()
+      return { ...rest, tags: [...tags], value, ...(found.isStale && { revalidate: -1 }) }
+    },
+    async set(key, pendingEntry) {
+      const stored = storeWhenRendered(pendingEntry)
+      pending.set(key, stored)
+      await stored
+      if (pending.get(key) === stored) pending.delete(key)
+
+      async function storeWhenRendered(entry: Promise<UseCacheEntry>): Promise<void> {
+        try {
+          const { value, ...rest } = await entry
+          // A stream that breaks off rejects here: a part of a page is not stored.
+          const body = new Uint8Array(await new Response(value).arrayBuffer())
+          await entries.write(key, { ...rest, body }, rest.expire)
+        } catch (error) {
+          // Next has shown the error of the rendering. A store that fails must not fail the page.
+          report('failure', () => ({ where: 'next', key, error }))
+        }
+      }
+    },
+    refreshTags: async () => {},
+    // Next then passes the soft tags to get(), where the ledger judges them.
+    getExpiration: async () => Number.POSITIVE_INFINITY,
+    updateTags: (tags, durations) => entries.invalidate(tags, durations),
+  }
+}
+
+/** Next renders again behind such an entry. */
+function isPast({ timestamp, revalidate }: Stored): boolean {
+  return epochNow() > timestamp + revalidate * 1_000
+}
