@@ -66,7 +66,9 @@ export function taggedEntries<E extends TaggedEntry>(region: Region, kind: strin
       const dependencies = namesOf(entry.tags)
       await region.set(keyOf(key), { ...entry, asOf }, { asOf, dependencies, expirationTime })
     },
-    delete: (key) => region.delete(keyOf(key)),
+    async delete(key) {
+      await region.delete(keyOf(key))
+    },
     async invalidate(given, durations) {
       const tags = typeof given === 'string' ? [given] : given
       if (tags.length === 0) return
