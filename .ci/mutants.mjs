@@ -1,6 +1,6 @@
 /**
  * Breaks the library on purpose and demands that the tests notice: `npm run test:mutants`. Each mutant of
- * test/mutants/*.json replaces a piece of text in one file of a copy of the tree and runs the tests that it names there; with `match`, only the tests whose names match it. It is killed when one of them fails; one that survives marks
+ * test/mutants/*.json replaces a piece of text in one file of a copy of the tree and runs the tests that it names there; with `match`, only the tests whose names match it; with `schedules`, interleavings try so many times as many orders. It is killed when one of them fails; one that survives marks
  * a promise that no test holds.
  *
  *   --only <name>   this mutant; may be repeated
@@ -24,7 +24,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { root } from './entries.mjs'
 
-/** @typedef {{ name: string, file: string, find: string, replace: string, tests: string[], match?: string, long?: boolean }} Mutant */
+/** @typedef {{ name: string, file: string, find: string, replace: string, tests: string[], match?: string, schedules?: number, long?: boolean }} Mutant */
 
 /** ms for the tests of one mutant, and for those of all mutants together. */
 const PATIENCE = { mutant: 300_000, all: 1_800_000 }
@@ -113,7 +113,7 @@ async function trial(tests, mutant) {
     return await vitest(
       copy,
       [...tests, ...(mutant?.match === undefined ? [] : ['-t', mutant.match])],
-      mutant === undefined,
+      mutant,
     )
   } finally {
     rmSync(copy, { recursive: true, force: true })
@@ -123,17 +123,17 @@ async function trial(tests, mutant) {
 /**
  * @param {string} folder
  * @param {string[]} tests
- * @param {boolean} loud
+ * @param {Mutant} [mutant]
  * @returns {Promise<'passed' | 'failed' | 'hung' | 'broken'>}
  */
-async function vitest(folder, tests, loud) {
+async function vitest(folder, tests, mutant) {
   const report = join(folder, 'report.json')
   const args = ['node_modules/vitest/vitest.mjs', 'run', '--bail', '1', '--maxWorkers', '1', ...tests]
   // The group, since vitest's workers have to end with it.
   const child = spawn(process.execPath, args, {
     cwd: folder,
     detached: true,
-    env: { ...process.env, TEST_REPORT: report, CI: '1' },
+    env: { ...process.env, TEST_REPORT: report, CI: '1', SCHEDULES: `${mutant?.schedules ?? 1}` },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let output = ''
@@ -145,7 +145,7 @@ async function vitest(folder, tests, loud) {
       hung = true
       end()
     },
-    loud ? PATIENCE.all : PATIENCE.mutant,
+    mutant === undefined ? PATIENCE.all : PATIENCE.mutant,
   )
   await new Promise((resolve) => child.once('close', resolve))
   clearTimeout(timer)
@@ -155,7 +155,7 @@ async function vitest(folder, tests, loud) {
     numPassedTests = 0,
     success = false,
   } = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {}
-  if (loud && !success) console.error(output)
+  if (mutant === undefined && !success) console.error(output)
   if (numFailedTests > 0) return 'failed'
   return success && numPassedTests > 0 ? 'passed' : 'broken'
 }

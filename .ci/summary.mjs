@@ -31,7 +31,9 @@ if (existsSync(report)) {
     for (const { status, fullName, failureMessages } of assertionResults)
       if (status === 'failed') printFailure(`${name}\n  ${fullName}`, failureMessages.join('\n'))
   if (!success && numFailedTests + bare.length === 0)
-    console.log('failed: no test, so an error outside of all tests; vitest printed it under "Unhandled Errors"')
+    console.log(
+      'failed: no test, so an error outside of all tests; vitest printed it under "Unhandled Errors"',
+    )
   counts.push([numPassedTests, success ? 0 : Math.max(1, numFailedTests + bare.length)])
 } else counts.push([0, 1])
 

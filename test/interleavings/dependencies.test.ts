@@ -13,7 +13,7 @@ import {
   type Region,
   wrap,
 } from '../../src/index.js'
-import { LONG } from '../support/long.js'
+import { LONG, TIMES } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { watched } from './moments.js'
 import { clusterSteps, epochSteps, memcachedSteps, PATIENCE, type SharedLedger } from './shared-ledgers.js'
@@ -260,13 +260,13 @@ async function all(
   { budget, samples, preemptions }: { budget: number; samples: number; preemptions?: number },
 ): Promise<boolean> {
   const { runs, exhausted } = await explore(scenario, {
-    budget,
-    samples,
+    budget: budget * TIMES,
+    samples: samples * TIMES,
     seed: ++totals.scenarios,
     ...(preemptions !== undefined && { preemptions }),
   })
   totals.schedules += runs
-  if (!(exhausted && preemptions === undefined)) totals.sampled += Math.min(runs, samples)
+  if (!(exhausted && preemptions === undefined)) totals.sampled += Math.min(runs, samples * TIMES)
   if (exhausted) totals.complete++
   if (LONG)
     console.log(
