@@ -50,7 +50,7 @@ export interface EntityChange {
 }
 
 /** The name that values depend on which were made from entities of a type. A change of unknown entities invalidates it. */
-const typeName = (type: string): string => dep.tag('entities', type)
+export const typeName = (type: string): string => dep.tag('entities', type)
 
 /** Whether a value is a part of a key. */
 export const isPart = (part: unknown): part is IdPart =>

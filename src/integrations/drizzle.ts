@@ -1,0 +1,149 @@
+/**
+ * Caches over a Drizzle database. Drizzle tells its own cache of tables only, beside the statement and before the commit. So the
+ * session of the database is watched instead: each statement when it is done, each transaction when it has ended.
+ */
+import { expectFunction, expectMethods, expectThat } from '../base/options.js'
+import { type RowCache, type RowInvalidation, type RowOptions, rowInvalidation } from './orm/rows.js'
+import { inTransaction } from './orm/units.js'
+
+export type { EntityLists } from './orm/core.js'
+export type { RowCache, RowChange, RowOptions, RowRelations } from './orm/rows.js'
+
+/**
+ * A database of Drizzle, with a driver that returns promises.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import { type DrizzleDatabase, drizzleCache } from 'corral/integrations/drizzle'
+ *
+ * export const connect = (db: DrizzleDatabase, pages: Region) =>
+ *   drizzleCache(db, { regions: pages, tables: { article: 'id' } })
+ * ```
+ */
+export interface DrizzleDatabase<T = never> {
+  transaction(work: (tx: T) => Promise<unknown>, ...config: never[]): Promise<unknown>
+}
+
+/**
+ * Caches over the rows of a Drizzle database.
+ * @example
+ * ```ts
+ * import type { DrizzleCache } from 'corral/integrations/drizzle'
+ *
+ * interface Transaction {
+ *   execute(statement: string): Promise<unknown>
+ * }
+ * export const clear = (database: DrizzleCache<Transaction>) =>
+ *   database.unitOfWork(async (tx) => {
+ *     await tx.execute('DELETE FROM article') // raw SQL, of which nothing tells
+ *     await database.invalidate('article')
+ *   })
+ * ```
+ */
+export interface DrizzleCache<T> extends RowCache {
+  /**
+   * A transaction of the database in which cached functions read and fill nothing. `db.transaction` of this database is the same
+   * while the integration watches it.
+   * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
+   */
+  unitOfWork<R>(work: (tx: T) => Promise<R>): Promise<R>
+  /** Ends the watching. */
+  stop(): void
+}
+
+type Method = (...args: unknown[]) => unknown
+interface Session {
+  prepareQuery: Method
+}
+interface Watchable {
+  readonly session: Session
+  transaction: Method
+}
+
+/**
+ * After each statement or commit of a Drizzle database, invalidates the values that depend on the rows which it changed: those that
+ * `returning()` returned with their key, else all of the table; in both cases all lists of the table, for Drizzle tells of no former
+ * row. It replaces the methods `transaction` and `session.prepareQuery` of this one object until `stop()`. Nothing tells of raw SQL, of
+ * `db.batch` and of cascades in the database: call `invalidate`.
+ * @param db - with a driver that returns promises
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import { type DrizzleDatabase, drizzleCache } from 'corral/integrations/drizzle'
+ *
+ * export const connect = (db: DrizzleDatabase, pages: Region) =>
+ *   drizzleCache(db, { regions: pages, tables: { article: 'id' } })
+ * ```
+ * @throws CorralError `ERR_OPTION` for options that cannot be right, and for a database without a session to watch
+ */
+export function drizzleCache<T>(db: DrizzleDatabase<T>, options: RowOptions): DrizzleCache<T> {
+  const watched = db as unknown as Watchable
+  expectMethods(watched, ['transaction'], 'drizzleCache() to get a database of Drizzle')
+  expectMethods(watched.session, ['prepareQuery'], 'drizzleCache() to get a database of Drizzle 0.45')
+  const { resultKind } = db as { readonly resultKind?: unknown }
+  expectThat(
+    resultKind !== 'sync',
+    db,
+    'drizzleCache() to get a database whose driver returns promises',
+    'Take libsql instead of better-sqlite3 or sql.js, or sqlCache() with calls of your own.',
+  )
+  const rows = rowInvalidation(options, 'drizzleCache()')
+  const stop = watch(watched, rows)
+  const { dependenciesOf, changed, invalidate } = rows
+  return {
+    ...{ dependenciesOf, changed, invalidate, stop },
+    unitOfWork<R>(work: (tx: T) => Promise<R>) {
+      expectFunction(work, 'the work of unitOfWork()')
+      return watched.transaction(work) as Promise<R>
+    },
+  }
+}
+
+/** Watches a database, or a transaction, which is an object of the same shape. */
+function watch(watched: Watchable, rows: RowInvalidation, around?: Session): () => void {
+  const { session, transaction } = watched
+  watched.transaction = (work, ...config) =>
+    inTransaction<Watchable, unknown>(
+      (inner) => transaction.call(watched, inner, ...config) as Promise<unknown>,
+      (tx) => {
+        watch(tx, rows, session)
+        return (work as (tx: Watchable) => unknown)(tx)
+      },
+    )
+  // A savepoint has the session of the transaction around it, which is watched already.
+  const { prepareQuery } = session
+  if (session !== around)
+    session.prepareQuery = (...args) => told(prepareQuery.apply(session, args) as object, args, rows)
+  return () => {
+    watched.transaction = transaction
+    session.prepareQuery = prepareQuery
+  }
+}
+
+/** The methods of a prepared query that run it. */
+const RUNS: ReadonlySet<unknown> = new Set(['execute', 'run', 'all', 'get', 'values'])
+
+/** A prepared query that tells of the rows that it changed, once it has. */
+function told(prepared: object, args: readonly unknown[], rows: RowInvalidation): object {
+  const tables = args.flatMap(mutatedTables)
+  if (tables.length === 0) return prepared
+  // The second argument has the fields of `returning()`.
+  const returns = args[1] !== undefined
+  return new Proxy(prepared, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name)
+      if (!RUNS.has(name) || typeof member !== 'function') return member
+      return async (...given: unknown[]) => {
+        const result: unknown = await member.apply(target, given)
+        await rows.written(tables, returns && Array.isArray(result) ? result : undefined)
+        return result
+      }
+    },
+  })
+}
+
+/** The tables in the description of a statement that changes some. */
+function mutatedTables(argument: unknown): readonly string[] {
+  const { type, tables } = (argument ?? {}) as { readonly type?: unknown; readonly tables?: unknown }
+  return Array.isArray(tables) && (type === 'insert' || type === 'update' || type === 'delete') ? tables : []
+}

@@ -1,0 +1,172 @@
+/** The integration of Drizzle, over libsql in a file. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Client, createClient } from '@libsql/client'
+import { eq, sql } from 'drizzle-orm'
+import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql'
+import { drizzle as drizzleSync } from 'drizzle-orm/sql-js'
+import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { NO_VALUE } from '../../src/index.js'
+import { type DrizzleCache, drizzleCache } from '../../src/integrations/drizzle.js'
+import { isNotInvalidated } from '../../src/signals/index.js'
+import { ALL, cached, DDL, stage } from './rows.js'
+
+const articles = sqliteTable('article', {
+  id: integer().primaryKey(),
+  title: text(),
+  category: text(),
+  author: integer(),
+})
+const lines = sqliteTable('order_line', { order: integer(), line: integer(), text: text() }, (table) => [
+  primaryKey({ columns: [table.order, table.line] }),
+])
+
+type Transaction = Parameters<Parameters<LibSQLDatabase['transaction']>[0]>[0]
+type Writer = Pick<LibSQLDatabase, 'update' | 'insert' | 'delete'>
+
+describe('drizzleCache()', () => {
+  let folder: string
+  let client: Client
+  let db: LibSQLDatabase
+  let at: ReturnType<typeof stage>
+  let cache: DrizzleCache<Transaction>
+  let left: () => Promise<string[]>
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'corral-drizzle-'))
+    client = createClient({ url: `file:${join(folder, 'db')}` })
+    for (const statement of [...DDL, 'PRAGMA foreign_keys = ON']) await client.execute(statement)
+    db = drizzle(client)
+    at = stage()
+    await db.insert(articles).values([
+      { id: 1, title: 'a', category: 'news' },
+      { id: 2, title: 'b', category: 'sport' },
+    ])
+    cache = drizzleCache<Transaction>(db, at.options)
+    left = await cached(at.region, cache)
+  })
+  afterEach(() => {
+    client.close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  const rename = (on: Writer, id = 1) => on.update(articles).set({ title: 'new' }).where(eq(articles.id, id))
+
+  it('invalidates the rows that a statement returns, and all lists', async () => {
+    expect(await rename(db).returning({ id: articles.id })).toEqual([{ id: 1 }])
+    expect(await left()).toEqual(['two', 'line'])
+  })
+
+  it.each<readonly [string, (on: Writer) => PromiseLike<unknown>, string[]]>([
+    ['without returning()', (on) => rename(on), ['line']],
+    ['that changes nothing', (on) => rename(on, 99).returning(), ALL],
+    [
+      'that is an upsert',
+      (on) =>
+        on
+          .insert(articles)
+          .values({ id: 1, title: 'c' })
+          .onConflictDoUpdate({ target: articles.id, set: { title: 'c' } })
+          .returning(),
+      ['two', 'line'],
+    ],
+    ['that deletes', (on) => on.delete(articles).where(eq(articles.id, 2)).returning(), ['one', 'line']],
+    [
+      'of a composite key',
+      (on) => on.insert(lines).values({ order: 1, line: 2 }).returning(),
+      ['one', 'two', 'news', 'sport'],
+    ],
+    [
+      'that returns a part of the key',
+      (on) => on.insert(lines).values({ order: 5, line: 2 }).returning({ line: lines.line }),
+      ['one', 'two', 'news', 'sport'],
+    ],
+  ])('invalidates after a statement %s', async (_, change, expected) => {
+    await change(db)
+    expect(await left()).toEqual(expected)
+  })
+
+  it('invalidates after a prepared statement and its run(), and not for one that fails', async () => {
+    await rename(db, 2).returning({ id: articles.id }).prepare().all()
+    expect(await left()).toEqual(['one', 'line'])
+    left = await cached(at.region, cache)
+    await expect(db.insert(articles).values({ id: 1 })).rejects.toThrow()
+    expect(await left()).toEqual(ALL)
+    await rename(db).run()
+    expect(await left()).toEqual(['line'])
+  })
+
+  it('waits for the commit, in a transaction of the database too, and forgets what is rolled back', async () => {
+    await db.transaction(async (tx) => {
+      await rename(tx).returning()
+      expect(await left()).toEqual(ALL)
+      const savepoint = tx.transaction(async (inner) => {
+        await inner.insert(lines).values({ order: 1, line: 2 })
+        throw new Error('undo')
+      })
+      await expect(savepoint).rejects.toThrow('undo')
+      await tx.transaction(async (inner) => void (await rename(inner, 2).returning()))
+      expect(await left()).toEqual(ALL)
+    })
+    expect(await left()).toEqual(['line'])
+    left = await cached(at.region, cache)
+    const failed = cache.unitOfWork(async (tx) => {
+      await rename(tx)
+      throw new Error('undo')
+    })
+    await expect(failed).rejects.toThrow('undo')
+    expect(await left()).toEqual(ALL)
+  })
+
+  it('fills nothing in a unit of work', async () => {
+    const page = at.region.cacheOnArguments(
+      async (on: object) =>
+        (await (on as LibSQLDatabase).select().from(articles).where(eq(articles.id, 1)))[0]?.title ?? '',
+      { namespace: 'page', key: () => '1', dependencies: () => cache.dependenciesOf('article', { id: 1 }) },
+    )
+    const undone = cache.unitOfWork(async (tx) => {
+      await rename(tx)
+      expect(await page(tx)).toBe('new')
+      throw new Error('undo')
+    })
+    await expect(undone).rejects.toThrow('undo')
+    expect(await page.get(db)).toBe(NO_VALUE)
+    expect(await page(db)).toBe('a')
+  })
+
+  it('says what is committed and not invalidated, with the result and a way to repeat', async () => {
+    at.state.away = true
+    const error = await cache
+      .unitOfWork((tx) => rename(tx).returning({ id: articles.id }))
+      .catch((one: unknown) => one)
+    if (!isNotInvalidated(error)) throw error
+    expect(error.result).toEqual([{ id: 1 }])
+    at.state.away = false
+    await error.retry()
+    expect(await left()).toEqual(['two', 'line'])
+  })
+
+  it('tells nothing of raw SQL and of a batch: the application says it', async () => {
+    await db.run(sql`UPDATE article SET title = 'raw'`)
+    await db.batch([rename(db)])
+    expect(await left()).toEqual(ALL)
+    await cache.changed('article', { id: 2 })
+    expect(await left()).toEqual(['one', 'line'])
+  })
+
+  it('leaves the database as it was when it ends', async () => {
+    cache.stop()
+    await rename(db)
+    await db.transaction(async (tx) => void (await rename(tx)))
+    expect(await left()).toEqual(ALL)
+  })
+
+  it('refuses what is no database, and drivers that return values at once', () => {
+    const refused = expect.objectContaining({ code: 'ERR_OPTION' })
+    expect(() => drizzleCache({} as never, at.options)).toThrow(refused)
+    expect(() => drizzleCache({ transaction() {} } as never, at.options)).toThrow(refused)
+    expect(() => drizzleCache(drizzleSync({} as never) as never, at.options)).toThrow(/libsql instead/)
+  })
+})

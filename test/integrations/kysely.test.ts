@@ -1,0 +1,224 @@
+/** The integration of Kysely, against the major that most have and the latest, over libsql in memory. */
+import { type Generated, Kysely, SqliteDialect, sql } from 'kysely'
+import { Kysely as Kysely29, SqliteDialect as SqliteDialect29 } from 'kysely29'
+import Libsql from 'libsql'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { diagnostics } from '../../src/base/diagnostics.js'
+import { NO_VALUE } from '../../src/index.js'
+import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
+import { isNotInvalidated } from '../../src/signals/index.js'
+import { ALL, cached, DDL, stage } from './rows.js'
+
+interface Database {
+  article: { id: Generated<number>; title: string | null; category: string | null; author: number | null }
+  author: { id: Generated<number>; name: string }
+  order_line: { order: number; line: number; text: string }
+}
+
+const VERSIONS = {
+  '0.27': (cache: KyselyCache, database: never, log: () => void) =>
+    new Kysely<Database>({ log, dialect: cache.dialect(new SqliteDialect({ database })) }),
+  '0.29': (cache: KyselyCache, database: never, log: () => void) =>
+    new Kysely29<Database>({
+      log,
+      dialect: cache.dialect(new SqliteDialect29({ database })),
+    }) as unknown as Kysely<Database>,
+}
+
+describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open) => {
+  let at: ReturnType<typeof stage>
+  let cache: KyselyCache
+  let db: Kysely<Database>
+  let left: () => Promise<string[]>
+  let logged = 0
+
+  beforeEach(async () => {
+    at = stage()
+    cache = kyselyCache(at.options)
+    const file = new Libsql(':memory:')
+    for (const statement of DDL) file.exec(statement)
+    file.exec('PRAGMA foreign_keys = ON')
+    logged = 0
+    db = open(cache, file as never, () => void logged++)
+    await db
+      .insertInto('article')
+      .values([
+        { id: 1, title: 'a', category: 'news' },
+        { id: 2, title: 'b', category: 'sport' },
+      ])
+      .execute()
+    left = await cached(at.region, cache)
+  })
+  afterEach(() => db.destroy())
+
+  const rename = (on: Pick<Kysely<Database>, 'updateTable'>, id = 1) =>
+    on.updateTable('article').set({ title: 'new' }).where('id', '=', id)
+
+  it('invalidates the rows that a statement returns, and all lists', async () => {
+    await rename(db).returning('id').execute()
+    expect(await left()).toEqual(['two', 'line'])
+    expect(logged).toBeGreaterThan(0)
+  })
+
+  it('invalidates everything of the table for a statement that returns no rows, and leaves the others', async () => {
+    await rename(db).execute()
+    expect(await left()).toEqual(['line'])
+  })
+
+  it('invalidates nothing when a statement returns that it changed none, or fails', async () => {
+    await rename(db, 99).returningAll().execute()
+    await expect(
+      db.insertInto('article').values({ id: 1, title: 'twice', category: 'news' }).execute(),
+    ).rejects.toThrow()
+    await db.selectFrom('article').selectAll().execute()
+    expect(await left()).toEqual(ALL)
+  })
+
+  it.each<readonly [string, (on: Kysely<Database>) => Promise<unknown>, string[]]>([
+    [
+      'an upsert',
+      (on) =>
+        on
+          .insertInto('article')
+          .values({ id: 1, title: 'c', category: 'x' })
+          .onConflict((at) => at.column('id').doUpdateSet({ title: 'c' }))
+          .execute(),
+      ['line'],
+    ],
+    [
+      'a deletion',
+      (on) => on.deleteFrom('article').where('id', '=', 2).returning(['id', 'title']).execute(),
+      ['one', 'line'],
+    ],
+    [
+      'a composite key',
+      (on) =>
+        on
+          .insertInto('order_line')
+          .values({ order: 1, line: 2, text: 't' })
+          .returning(['order', 'line'])
+          .execute(),
+      ['one', 'two', 'news', 'sport'],
+    ],
+    [
+      'a key that is returned in part',
+      (on) =>
+        on.insertInto('order_line').values({ order: 5, line: 2, text: 't' }).returning(['line']).execute(),
+      ['one', 'two', 'news', 'sport'],
+    ],
+    [
+      'an alias',
+      (on) => on.updateTable('article as a').set({ title: 'x' }).where('a.id', '=', 1).execute(),
+      ['line'],
+    ],
+  ])('knows the table of %s', async (_, change, expected) => {
+    await change(db)
+    expect(await left()).toEqual(expected)
+  })
+
+  it('waits for the commit, in a bare transaction too, and forgets what is rolled back', async () => {
+    await db.transaction().execute(async (trx) => {
+      await rename(trx).returning('id').execute()
+      expect(await left()).toEqual(ALL)
+    })
+    expect(await left()).toEqual(['two', 'line'])
+    left = await cached(at.region, cache)
+    const failed = db.transaction().execute(async (trx) => {
+      await rename(trx).execute()
+      throw new Error('undo')
+    })
+    await expect(failed).rejects.toThrow('undo')
+    expect(await left()).toEqual(ALL)
+  })
+
+  it('fills nothing in a unit of work, which a bare transaction does', async () => {
+    const page = at.region.cacheOnArguments(
+      async (on: object, id: number) => {
+        const row = await (on as Kysely<Database>)
+          .selectFrom('article')
+          .selectAll()
+          .where('id', '=', id)
+          .executeTakeFirstOrThrow()
+        return row.title as string
+      },
+      {
+        namespace: 'page',
+        key: (_: object, id: number) => String(id),
+        dependencies: (_: object, id: number) => cache.dependenciesOf('article', { id }),
+      },
+    )
+    const undone = (transact: typeof cache.unitOfWork) =>
+      transact(db, async (trx) => {
+        await rename(trx).execute()
+        expect(await page(trx, 1)).toBe('new')
+        throw new Error('undo')
+      }).catch(() => page.get(db, 1))
+    expect(await undone(cache.unitOfWork)).toBe(NO_VALUE)
+    expect(await undone((on, work) => on.transaction().execute(work as never))).toBe('new')
+  })
+
+  it('invalidates also when the commit fails, whose outcome nobody can know', async () => {
+    const failed = cache.unitOfWork(db, async (trx) => {
+      await trx.updateTable('article').set({ author: 99 }).where('id', '=', 1).returning('id').execute()
+    })
+    await expect(failed).rejects.toThrow(/FOREIGN KEY/)
+    expect(await left()).toEqual(['two', 'line'])
+  })
+
+  it('says what is committed and not invalidated, with the result and a way to repeat', async () => {
+    at.state.away = true
+    const error = await cache
+      .unitOfWork(db, (trx) => rename(trx).returning('id').executeTakeFirst())
+      .catch((one: unknown) => one)
+    if (!isNotInvalidated(error)) throw error
+    expect(error.result).toEqual({ id: 1 })
+    at.state.away = false
+    await error.retry()
+    expect(await left()).toEqual(['two', 'line'])
+    at.state.away = true
+    await expect(db.transaction().execute((trx) => rename(trx, 2).execute())).rejects.toMatchObject({
+      code: 'ERR_NOT_INVALIDATED',
+    })
+    expect(await db.selectFrom('article').select('title').where('id', '=', 2).executeTakeFirst()).toEqual({
+      title: 'new',
+    })
+  })
+
+  it('tells nothing of raw SQL: the application says it', async () => {
+    await sql`UPDATE article SET title = 'raw'`.execute(db)
+    expect(await left()).toEqual(ALL)
+    await cache.invalidate('article', 2)
+    expect(await left()).toEqual(['one', 'line'])
+    await cache.invalidate('article')
+    expect(await left()).toEqual(['line'])
+  })
+})
+
+it('kyselyCache() refuses what is no dialect', () => {
+  expect(() => kyselyCache(stage().options).dialect({} as never)).toThrow(
+    expect.objectContaining({ code: 'ERR_OPTION' }),
+  )
+  expect(diagnostics('failure').hasSubscribers).toBe(false)
+})
+
+it('kyselyCache() keeps what a released savepoint changed, and forgets what was rolled back to one', async () => {
+  const { region, options } = stage()
+  const cache = kyselyCache(options)
+  const file = new Libsql(':memory:')
+  for (const statement of DDL) file.exec(statement)
+  const db = new Kysely29<Database>({
+    dialect: cache.dialect(new SqliteDialect29({ database: file as never })),
+  })
+  await db.insertInto('article').values({ id: 1 }).execute()
+  const left = await cached(region, cache)
+  const trx = await db.startTransaction().execute()
+  const outer = await trx.savepoint('outer').execute()
+  await outer.updateTable('article').set({ title: 'x' }).where('id', '=', 1).returning('id').execute()
+  const inner = await outer.savepoint('inner').execute()
+  await inner.updateTable('order_line').set({ text: 'x' }).execute()
+  await (await inner.rollbackToSavepoint('inner').execute()).releaseSavepoint('outer').execute()
+  expect(await left()).toEqual(ALL)
+  await trx.commit().execute()
+  expect(await left()).toEqual(['two', 'line'])
+  await db.destroy()
+})

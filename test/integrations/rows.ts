@@ -1,0 +1,58 @@
+/** What the tests of the integrations without entities have in common: tables, regions, and values that depend on rows. */
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { dep, makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
+import type { RowCache, RowOptions } from '../../src/integrations/sql.js'
+
+const TABLES = { article: 'id', order_line: ['order', 'line'] } as const
+
+export const DDL = [
+  'CREATE TABLE author (id INTEGER PRIMARY KEY, name TEXT)',
+  `CREATE TABLE article (id INTEGER PRIMARY KEY, title TEXT, category TEXT,
+     author INTEGER REFERENCES author (id) DEFERRABLE INITIALLY DEFERRED)`,
+  'CREATE TABLE order_line ("order" INTEGER, line INTEGER, text TEXT, PRIMARY KEY ("order", line))',
+]
+
+interface Article {
+  readonly id: number
+  readonly title: string | null
+  readonly category: string | null
+}
+
+const lists = dep
+  .scopes<Article>('article')
+  .describes(['category'], ({ category }) => ({ category: category as string }))
+
+/** A region whose invalidations can be made to fail. */
+export function stage() {
+  const region = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies()) })
+  const state = { away: false }
+  const { invalidateDependencies } = region
+  const regions: Region<string> = {
+    ...region,
+    invalidateDependencies: (...given) =>
+      state.away ? Promise.reject(new Error('away')) : invalidateDependencies(...given),
+  }
+  const options: RowOptions = { regions, tables: TABLES, scopes: { article: lists } }
+  return { region, state, options }
+}
+
+/** Caches a value for each of these names: two articles, all articles, two lists, a line of an order. */
+export async function cached(region: Region<string>, database: RowCache) {
+  const values = {
+    one: database.dependenciesOf('article', { id: 1 }),
+    two: database.dependenciesOf('article', { id: 2 }),
+    news: lists.condition({ category: 'news' }),
+    sport: lists.condition({ category: 'sport' }),
+    line: database.dependenciesOf('order_line', { order: 1, line: 2 }),
+  }
+  for (const [key, dependencies] of Object.entries(values))
+    await region.set(key, key, { dependencies, asOf: 'now' })
+  return async () => {
+    const keys = Object.keys(values)
+    const found = await region.getMulti(keys)
+    return keys.filter((_, at) => found[at] !== NO_VALUE)
+  }
+}
+
+export const ALL = ['one', 'two', 'news', 'sport', 'line']
