@@ -265,6 +265,8 @@ function ledgerWith(
       const { time, restore } = below
       return {
         ...below,
+        // It would not know that messages may have been lost.
+        tail: undefined,
         // Asked about an entry that was just read, and nothing is read while messages may be lost.
         ...(time !== undefined && {
           time: () => {

@@ -1,10 +1,7 @@
-import { types } from 'node:util'
 import { isCachedValue } from '../../src/backend/cached-value.js'
 import { cloned } from '../../src/base/cloned.js'
-import { CorralError } from '../../src/base/errors.js'
-import { ignoreRejection } from '../../src/base/maybe-promise.js'
+import { frozen } from '../../src/base/frozen-value.js'
 import { expectOneOf } from '../../src/base/options.js'
-import { type ReadOnceKind, readOnceKind } from '../../src/base/read-once-kind.js'
 
 /** How a store of objects keeps callers from changing each other's values. */
 export type CopyMode = 'share' | 'clone' | 'freeze'
@@ -28,7 +25,7 @@ const MODES: Readonly<Record<CopyMode, Copier>> = {
   share: { in: same, out: same },
   clone: { in: copyOf, out: copyOf, shared: copyOf },
   // A value that is handed out without having been stored is not frozen yet.
-  freeze: { in: freeze, out: same, shared: freeze },
+  freeze: { in: frozen, out: same, shared: frozen },
 }
 
 /** Metadata never changes, so only the payload of an entry is copied. */
@@ -36,69 +33,4 @@ function copyOf(value: unknown): unknown {
   return isCachedValue(value)
     ? { payload: cloned(value.payload), metadata: { ...value.metadata } }
     : cloned(value)
-}
-
-/**
- * Freezes objects and all of their parts, those of frozen objects included. Maps, sets and dates keep their content
- * elsewhere, so their methods that change it throw. Bytes cannot be frozen, and are left as they are.
- * @throws CorralError `ERR_UNENCODABLE` for a promise, a stream or an iterator at any depth: frozen inside it would fail later
- */
-function freeze(root: unknown): unknown {
-  for (const part of freezableParts(root)) {
-    if (types.isMap(part) || types.isSet(part) || types.isDate(part)) forbidChanges(part)
-    Object.freeze(part)
-  }
-  return root
-}
-
-/** All parts, before any of them is frozen: a refused value stays as it was. */
-function freezableParts(root: unknown): Iterable<object> {
-  const seen = new Set<object>()
-  const open = [root]
-  let refused: ReadOnceKind | undefined
-  while (open.length > 0) {
-    const value = open.pop()
-    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || seen.has(value)) continue
-    const kind = readOnceKind(value)
-    if (kind !== undefined) {
-      refused ??= kind
-      // All promises of a refused value: no other code handles their rejections.
-      if (types.isPromise(value)) void ignoreRejection(value)
-      continue
-    }
-    seen.add(value)
-    if (types.isMap(value)) for (const pair of value) open.push(...pair)
-    else if (types.isSet(value)) for (const part of value) open.push(part)
-    for (const name of Reflect.ownKeys(value)) {
-      const part = Object.getOwnPropertyDescriptor(value, name)
-      if (part !== undefined && 'value' in part) open.push(part.value)
-    }
-  }
-  if (refused === undefined) return seen
-  const [kind, remedy] = refused
-  throw new CorralError(
-    'ERR_UNENCODABLE',
-    `Expected a value that can be frozen, as copy: 'freeze' says, got one that holds ${kind}. ${remedy}`,
-  )
-}
-
-const CHANGING = /^(?:set|add|delete|clear)/
-
-/** Does nothing for an object that is frozen already: its methods cannot be replaced. */
-function forbidChanges(value: object): void {
-  if (!Object.isExtensible(value)) return
-  for (
-    let from: object | null = value;
-    from !== null && from !== Object.prototype;
-    from = Object.getPrototypeOf(from)
-  )
-    for (const name of Object.getOwnPropertyNames(from))
-      if (CHANGING.test(name) && !Object.hasOwn(value, name))
-        Object.defineProperty(value, name, { value: refuse })
-}
-
-function refuse(): never {
-  throw new TypeError(
-    "Expected the value to stay as it is: the store holds it frozen, as copy: 'freeze' says.",
-  )
 }

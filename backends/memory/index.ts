@@ -11,13 +11,13 @@ import {
   optionError,
   rejectUnknownOptions,
 } from '../../src/base/options.js'
-import { memoryLedger } from '../../src/ledger/memory-ledger.js'
 import { validate } from '../../src/ledger/validate.js'
 import { type CopyMode, copier } from './copy.js'
 import { factsOf, NO_FACTS, storedValue } from './packed.js'
 import { bounded } from './s3fifo.js'
 import { estimate } from './size.js'
 import { NO_SWEEPS, SWEEP_LIMIT, startSweeps } from './sweeps.js'
+import { ledgerWithTail } from './tail.js'
 
 /**
  * The options of `memory`.
@@ -73,12 +73,14 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
   })
   const leases = localLeases(options.clock)
-  const ledger = memoryLedger()
+  const { ledger, keyChanged } = ledgerWithTail()
 
   let untilSweep = SWEEP_EVERY
   let sweeps = NO_SWEEPS
   const put = (key: string, value: unknown, { ttl }: WriteOptions): void => {
     const kept = copies.in(value)
+    // Fills too: they cost copies in this process only, and the leases need not tell which of them were stolen.
+    keyChanged(key)
     const expiresAt = ttl === undefined ? Infinity : clock.now() + ttl
     const size = sizeOf(kept, key)
     if (!(size >= 0))
@@ -108,8 +110,11 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     if (token === undefined) leases.revoke(key)
     else if (!leases.owns(key, token)) return 'lost'
     if (ifCurrent !== undefined && validate(ledger.open(ifCurrent.clock), ifCurrent.snapshot) !== 'fresh') {
-      if (token === undefined) store.delete(key)
-      else leases.revoke(key)
+      if (token !== undefined) leases.revoke(key)
+      else {
+        keyChanged(key)
+        store.delete(key)
+      }
       return 'refused'
     }
     put(key, value, options)
@@ -118,6 +123,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   }
   const remove = (key: string): boolean => {
     leases.revoke(key)
+    keyChanged(key)
     return store.delete(key)
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { CorralError } from '../../src/base/errors.js'
 import { inBatches } from '../../src/base/in-batches.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { delay } from '../../src/base/timers.js'
@@ -6,9 +7,8 @@ import { type Freshness, freshnessAt, type InvalidationMode } from '../../src/le
 import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import { isOne, type ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, parseStamp, stampKeys } from './format.js'
+import { clockKeys, expectClock, parseStamp, stampKeys } from './format.js'
 import {
-  expectClock,
   type LedgerStore,
   type OpenRedisLedger,
   openedOnce,
@@ -56,6 +56,13 @@ class OpenClusterLedger implements OpenRedisLedger {
     const ours = stamps.filter((_, i) => seen[i] === placeholder)
     await inBatches(ours, (stamp) => this.#complete(stamp, placeholder, `${now.at}`, this.#lifetime))
     return now
+  }
+
+  tail(): never {
+    throw new CorralError(
+      'ERR_CHAIN',
+      'Expected near() over a Redis of one primary, got a Cluster: its keys and the record of their changes lie on different nodes. Use a standalone Redis or Sentinel, or drop near().',
+    )
   }
 
   async invalidate(names: readonly string[], mode: InvalidationMode): Promise<void> {

@@ -15,9 +15,12 @@ export interface EntryWrites {
   /** @throws CorralError for a key or a value that cannot be stored, before anything is sent. */
   check(key: string, value: Bytes): void
   /** A failed write is an Error. */
-  set(write: Write<Bytes>): Promise<Outcome | Error>
+  set(write: Write<Bytes>, isInvalidation: boolean): Promise<Outcome | Error>
   /** A failed write is an Error in its place. */
-  setMulti(writes: readonly Write<Bytes>[]): Promise<readonly (Outcome | Error)[]>
+  setMulti(
+    writes: readonly Write<Bytes>[],
+    areInvalidations: readonly boolean[],
+  ): Promise<readonly (Outcome | Error)[]>
   /** Whether there was a value. A failed deletion is an Error. */
   delete(key: string): Promise<boolean | Error>
   /** Returns, for each key, its failure. */
@@ -36,40 +39,63 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
       valueKey(key)
       bytes(key, value, store.maxValueBytes)
     },
-    async set(write) {
+    async set(write, isInvalidation) {
+      const sent = { write, isInvalidation }
       try {
-        const call = writeCall(store, write)
+        const call = writeCall(store, sent)
         const refusal = store.clustered ? await refusalOf(store, ledger, write) : undefined
         if (refusal !== undefined) return refusal
         const { run, runDurably } = store.runner
         const reply = await (call.isDurable ? runDurably(call, true) : run(call))
-        return await outcomeOf(store, write, reply)
+        return await outcomeOf(store, sent, reply)
       } catch (error) {
-        return asError(error)
+        return failedWrite(store, sent, error)
       }
     },
-    async setMulti(all) {
+    async setMulti(writes, areInvalidations) {
+      const all = writes.map((write, i) => ({ write, isInvalidation: areInvalidations[i] === true }))
       try {
-        const calls = all.map((write) => writeCall(store, write))
-        const refusals = await inBatches(all, (write) => refusalOf(store, ledger, write).catch(asError))
+        const calls = all.map((one) => writeCall(store, one))
+        const refusals = await inBatches(writes, (write) => refusalOf(store, ledger, write).catch(asError))
         const sent = calls.filter((_, i) => refusals[i] === undefined)
         // A write that no token fences must not be sent again later: its key may be invalidated by then.
         const once = calls.some(({ isDurable }) => isDurable)
         const replies = await store.runner.runAll(sent, once)
         let next = 0
         return await Promise.all(
-          all.map((write, i) => refusals[i] ?? outcomeOf(store, write, replies[next++]).catch(asError)),
+          all.map(
+            (one, i) =>
+              refusals[i] ??
+              outcomeOf(store, one, replies[next++]).catch((error) => failedWrite(store, one, error)),
+          ),
         )
       } catch (error) {
-        return all.map(() => asError(error))
+        return all.map((one) => failedWrite(store, one, error))
       }
     },
-    delete: (key) => store.runner.runDurably(removal(store, [key])).then(isOne, asError),
+    delete: (key) => remove(store, [key]).then((deleted) => deleted === 1, asError),
     deleteMulti: (keys) => deleteAll(store, keys),
   }
 }
 
-function writeCall(store: RedisStore, [key, value, { token, ttl, ifCurrent }]: Write<Bytes>): ScriptCall {
+/** A write, and whether copies of the older value become wrong by it. */
+interface SentWrite {
+  readonly write: Write<Bytes>
+  readonly isInvalidation: boolean
+}
+
+/** It may have been executed, or may be later: copies of the key are wrong from now on. */
+function failedWrite(
+  { journal }: RedisStore,
+  { write: [key], isInvalidation }: SentWrite,
+  error: unknown,
+): Error {
+  if (isInvalidation) journal?.keysChanged([key])
+  return asError(error)
+}
+
+function writeCall(store: RedisStore, { write, isInvalidation }: SentWrite): ScriptCall {
+  const [key, value, { token, ttl, ifCurrent }] = write
   const isDurable = token === undefined
   const keys = [valueKey(key), leaseKey(key)]
   const args = [token ?? '', store.channel, bytes(key, value, store.maxValueBytes), lifeOf(ttl)]
@@ -80,10 +106,17 @@ function writeCall(store: RedisStore, [key, value, { token, ttl, ifCurrent }]: W
     keys.push(clock, ring, ...stamps)
     condition.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
   }
+  const journal = isInvalidation ? store.journal : undefined
+  if (journal !== undefined) keys.push(...journal.keys)
   // A token fences a fill for ever. Any other write is fenced by the time until which it may begin: thousands at once wait
   // for their turn, and their time begins with it.
   const deadline = (until: number) => (isDurable ? store.connection.writeDeadline(until) : '')
-  return { script: scripts.write, keys, args: (until) => [...args, deadline(until), ...condition], isDurable }
+  return {
+    script: scripts.write,
+    keys,
+    args: (until) => [...args, deadline(until), journal?.channel ?? '', ...condition],
+    isDurable,
+  }
 }
 
 /** A lifetime as an argument of scripts; '' is for ever. */
@@ -110,26 +143,47 @@ async function refusalOf(
 
 async function outcomeOf(
   store: RedisStore,
-  write: Write<Bytes>,
-  reply: unknown,
+  sent: SentWrite,
+  replied: unknown,
   again = true,
 ): Promise<Outcome | Error> {
-  if (reply instanceof Error) return reply
+  if (replied instanceof Error) return failedWrite(store, sent, replied)
+  const [reply, step] = partsOf(replied)
+  if (sent.isInvalidation) store.journal?.keysChanged([sent.write[0]], step)
   // With `stringNumbers` ioredis returns the number of an outcome as text.
   const outcome = typeof reply === 'number' || typeof reply === 'string' ? OUTCOMES[Number(reply)] : undefined
   if (outcome === undefined && typeof reply === 'string' && again) {
     // The server took the write for late. Its clock is not as we thought, since the caller still waits.
     store.connection.setServerTime(Number(reply))
-    return outcomeOf(store, write, await store.runner.runDurably(writeCall(store, write), true), false)
+    return outcomeOf(store, sent, await store.runner.runDurably(writeCall(store, sent), true), false)
   }
   if (outcome === undefined)
     throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(reply)}.`)
   return outcome
 }
 
-function removal({ channel }: RedisStore, keys: readonly string[]): ScriptCall {
+/** Removes keys in one step. Resolves with the number of values that there were. */
+async function remove({ channel, journal, runner }: RedisStore, keys: readonly string[]): Promise<number> {
   const pairs = keys.flatMap((key) => [valueKey(key), leaseKey(key)])
-  return { script: scripts.remove, keys: pairs, args: [channel] }
+  const removal = {
+    script: scripts.remove,
+    keys: journal === undefined ? pairs : [...pairs, ...journal.keys],
+    args: [channel, journal?.channel ?? ''],
+  }
+  try {
+    const [deleted, step] = partsOf(await runner.runDurably(removal))
+    journal?.keysChanged(keys, step)
+    return Number(deleted)
+  } catch (error) {
+    // It may have been executed, or may be later.
+    journal?.keysChanged(keys)
+    throw error
+  }
+}
+
+/** The reply of a script, which comes with the step of the journal if a near cache is registered. */
+function partsOf(reply: unknown): readonly [reply: unknown, step?: unknown] {
+  return Array.isArray(reply) ? (reply as unknown as [unknown, unknown]) : [reply]
 }
 
 async function deleteAll(
@@ -140,9 +194,7 @@ async function deleteAll(
   const parts = Array.from({ length: Math.ceil(keys.length / size) }, (_, i) =>
     keys.slice(i * size, (i + 1) * size),
   )
-  const errors = await inBatches(parts, (part) =>
-    store.runner.runDurably(removal(store, part)).then(() => undefined, asError),
-  )
+  const errors = await inBatches(parts, (part) => remove(store, part).then(() => undefined, asError))
   return parts.flatMap((part, i) => part.map(() => errors[i]))
 }
 

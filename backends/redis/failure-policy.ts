@@ -9,6 +9,7 @@ import { frozenCopy } from '../../src/base/frozen.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
 import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
+import type { LedgerTail } from '../../src/ledger/tail.js'
 import { isUnreachable } from './client/errors.js'
 import type { EntryWrites } from './entries.js'
 import { valueKey } from './format.js'
@@ -149,7 +150,13 @@ async function removeAll({ recovery, unfenced, writes }: Policy, given: readonly
 async function set(policy: Policy, write: Write<Bytes>): Promise<Outcome> {
   expectWritable(policy, write)
   const begun = beginWrite(policy, write)
-  const outcome = afterWrite(policy, 'set', write, begun, begun.known ?? (await policy.writes.set(write)))
+  const outcome = afterWrite(
+    policy,
+    'set',
+    write,
+    begun,
+    begun.known ?? (await policy.writes.set(write, begun.isInvalidation)),
+  )
   if (outcome instanceof Error) throw outcome
   return outcome
 }
@@ -158,7 +165,11 @@ async function setAll(policy: Policy, given: readonly Write<Bytes>[]): Promise<r
   const all = frozenCopy(given)
   for (const write of all) expectWritable(policy, write)
   const begun = all.map((write) => beginWrite(policy, write))
-  const results = await policy.writes.setMulti(all.filter((_, i) => begun[i]?.known === undefined))
+  const isSent = (_: unknown, i: number) => begun[i]?.known === undefined
+  const results = await policy.writes.setMulti(
+    all.filter(isSent),
+    begun.filter(isSent).map(({ isInvalidation }) => isInvalidation),
+  )
   let next = 0
   const outcomes = all.map((write, i) => {
     const one = begun[i] as BegunWrite
@@ -291,8 +302,16 @@ function guardedLedger(policy: Policy): Ledger {
             throw error
           }
         },
+        ...(opened.tail && { tail: () => guardedTail(policy, opened.tail?.() as LedgerTail) }),
       }
     },
+  }
+}
+
+function guardedTail(policy: Policy, tail: LedgerTail): LedgerTail {
+  return {
+    ...tail,
+    prove: () => orElseOpen(policy, 'ledger.tail', undefined, tail.prove(), () => false),
   }
 }
 

@@ -114,6 +114,16 @@ export function parseClock(stored: Buffer | string | null | undefined): LedgerTi
   return lastTime
 }
 
+export function expectClock(reply: unknown): LedgerTime {
+  const found = parseClock(typeof reply === 'string' || Buffer.isBuffer(reply) ? reply : undefined)
+  if (found === undefined)
+    throw new CorralError(
+      'ERR_BACKEND',
+      'Expected the clock of the ledger, got a value of another form: another program writes to its key. Give the backend keys of its own.',
+    )
+  return found
+}
+
 /** A stamp as it is stored: `hard` or `hard soft`. A placeholder is none yet. */
 export function parseStamp(stored: Buffer | null | undefined): Stamp | undefined {
   if (stored === null || stored === undefined) return undefined

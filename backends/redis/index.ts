@@ -17,6 +17,7 @@ import { clockKeys, RESERVED, slotOf } from './format.js'
 import { scanKeys } from './keys.js'
 import { redisLeases } from './lease.js'
 import { type RedisLedger, standaloneLedger } from './ledger.js'
+import { nearJournal } from './near/journal.js'
 import { parseOptions, type RedisBackendOptions, type RedisSettings } from './options.js'
 import { clusterBatcher } from './reads/cluster-batcher.js'
 import { clusterFetch, standaloneFetch } from './reads/fetch.js'
@@ -69,8 +70,11 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const reads = readsOver(connection, settings)
   const runner = scriptRunner(connection, settings.replicas, clustered)
   const channel = `${RESERVED}wake:${source.database}`
-  const store: RedisStore = { ...settings, connection, reads, runner, channel, prefix, clustered }
-  const ledger = clustered ? clusterLedger(store) : standaloneLedger(store)
+  const journal = clustered
+    ? undefined
+    : nearJournal({ connection, runner, prefix, channel: `${RESERVED}near:${source.database}` })
+  const store: RedisStore = { ...settings, connection, reads, runner, channel, prefix, clustered, journal }
+  const ledger = journal === undefined ? clusterLedger(store) : standaloneLedger(store, journal)
   const writes = entryWrites(store, ledger)
   const waiters = leaseWaiters<Buffer>({
     store: 'redis',
@@ -91,6 +95,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     recovery.close()
     await atMost(timeout, recovery.replay())
     await subscriptions.close()
+    journal?.close()
     await connection.close()
   }
   let closing: Promise<void> | undefined

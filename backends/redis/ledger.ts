@@ -1,8 +1,8 @@
-import { CorralError } from '../../src/base/errors.js'
 import type { Freshness, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
-import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
+import { type DependencySnapshot, newEpoch } from '../../src/ledger/snapshot.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, parseClock, stampKeys } from './format.js'
+import { clockKeys, expectClock, stampKeys } from './format.js'
+import type { NearJournal } from './near/journal.js'
 import { cachingLedgerReader } from './reads/ledger-reader.js'
 import type { RedisStore } from './store.js'
 
@@ -21,7 +21,10 @@ export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime'>
 const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
-export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore): RedisLedger {
+export function standaloneLedger(
+  { reads, runner, stampLifetime }: LedgerStore,
+  journal: NearJournal,
+): RedisLedger {
   const lifetime = `${stampLifetime}`
   return openedOnce((clock) => {
     const { clock: key, ring } = clockKeys(clock)
@@ -40,12 +43,21 @@ export function standaloneLedger({ reads, runner, stampLifetime }: LedgerStore):
         return VERDICTS[Number(verdict)] ?? 'invalid'
       },
       async invalidate(names, mode) {
-        await runner.runDurably({
-          script: scripts.invalidate,
-          keys: [key, ring, ...stampKeys(clock, names)],
-          args: [newEpoch(), mode],
-        })
+        const keys = [key, ring, journal.keys[0], ...stampKeys(clock, names)]
+        const args = [newEpoch(), mode, journal.channel]
+        try {
+          journal.namesChanged(
+            clock,
+            names,
+            await runner.runDurably({ script: scripts.invalidate, keys, args }),
+          )
+        } catch (error) {
+          // It may have been executed, or may be later.
+          journal.namesChanged(clock, names)
+          throw error
+        }
       },
+      tail: () => journal.tail(clock),
     }
   })
 }
@@ -72,14 +84,4 @@ export function snapshotKeys(
     stamps: groups.flatMap(({ names }) => stampKeys(clock, names)),
     asOf: groups.flatMap(({ asOf, names }) => names.map(() => `${asOf}`)),
   }
-}
-
-export function expectClock(reply: unknown): LedgerTime {
-  const found = parseClock(typeof reply === 'string' || Buffer.isBuffer(reply) ? reply : undefined)
-  if (found === undefined)
-    throw new CorralError(
-      'ERR_BACKEND',
-      'Expected the clock of the ledger, got a value of another form: another program writes to its key. Give the backend keys of its own.',
-    )
-  return found
 }

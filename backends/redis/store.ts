@@ -1,5 +1,6 @@
 import type { RedisConnection } from './client/connection.js'
 import type { ScriptRunner } from './client/script-runner.js'
+import type { NearJournal } from './near/journal.js'
 import type { Reads } from './reads/read-batcher.js'
 
 /** The way to the server, and the settings, that entries, leases and the ledger share. */
@@ -16,4 +17,6 @@ export interface RedisStore {
   /** ms that a stamp lives after it was last needed. */
   readonly stampLifetime: number
   readonly maxValueBytes: number
+  /** The record of changes for near caches; absent where one script cannot keep it with the changes. */
+  readonly journal: NearJournal | undefined
 }

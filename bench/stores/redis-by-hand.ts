@@ -147,7 +147,7 @@ async function byScripts(plain: Redis, key: string, bytes: Buffer): Promise<void
   const asking = [token, '10000', '0', '!0123456789ab', channel, 'epoch678', '86400000', '1']
   const reply = (await plain.evalsha(acquire.sha, 4, lease, key, clock, stamp, ...asking)) as string[]
   const [epoch, at] = `${reply[2]}`.split(':') as [string, string]
-  const filling = [token, channel, bytes, `${LIFETIME}`, '', epoch, '86400000', at]
+  const filling = [token, channel, bytes, `${LIFETIME}`, '', '', epoch, '86400000', at]
   await plain.evalsha(write.sha, 5, key, lease, clock, ring, stamp, ...filling)
 }
 

@@ -2,6 +2,7 @@ import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { Ledger, WriteCondition } from '../ledger/ledger.js'
 import type { Acquired, AcquireOptions, LeaseOperations, PlainMutex } from './lease.js'
+import type { NearCache } from './near-cache.js'
 import type { Tracker } from './tracker.js'
 
 /**
@@ -154,6 +155,8 @@ export interface Backend<in out T = unknown>
   readonly capture?: ((entry: T, keyOf: () => string) => void) | undefined
   /** Absent where the store cannot list keys, or a layer changes them without a way back. */
   readonly keys?: ((prefix: string) => AsyncIterable<string>) | undefined
+  /** The near cache in the chain, if there is one. */
+  readonly near?: NearCache | undefined
   /** The promises that the layer breaks, in plain words, for `region.guarantees.limits`. */
   readonly limits?: readonly string[] | undefined
   /** The key under which the layers below and the store know a key. Absent where they use it unchanged. */

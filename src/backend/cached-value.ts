@@ -22,6 +22,8 @@ export interface Metadata {
   readonly stale?: boolean
   /** Created from tracked values by a region that tracks nothing: their invalidations do not reach this entry's readers. */
   readonly untracked?: boolean
+  /** Only on a copy that a near cache returned: its place among the changes that this process knows of. Never stored elsewhere. */
+  readonly near?: number
 }
 
 /**

@@ -56,6 +56,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     copyOut: 'copyOut' in overrides ? overrides.copyOut : next.copyOut,
     capture: 'capture' in overrides ? overrides.capture : next.capture,
     keys: 'keys' in overrides ? overrides.keys : next.keys,
+    near: 'near' in overrides ? overrides.near : next.near,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)

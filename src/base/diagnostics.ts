@@ -20,6 +20,10 @@ export interface Messages {
     readonly namespace?: string
     readonly key: string
     readonly result: 'hit' | 'stale' | 'miss'
+    /** With a near cache in the chain: the store that the value came from. */
+    readonly tier?: 'near' | 'far'
+    /** For a value of the near cache: ms since the question was sent whose reply proves it. */
+    readonly proofAge?: number
   }
   /** A creation that ended. Values that could not be stored are reported by `unstored`. */
   create: {

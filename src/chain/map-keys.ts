@@ -5,6 +5,7 @@ import { reportOnce } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { expectThat } from '../base/options.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
+import { mapTail } from '../ledger/tail.js'
 import type { TransparentProxy } from './proxy.js'
 
 /**
@@ -152,7 +153,7 @@ function keysThrough({ keys }: Pick<Backend, 'keys'>, map: KeyMap): Backend['key
 }
 
 function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
-  const { tracker, storeKey, capture } = next
+  const { tracker, storeKey, capture, near } = next
   const mangle = manglerOf(map)
   const layer: Overrides<T> = {
     get: (key) => next.get(mangle(key)),
@@ -167,6 +168,7 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     held: (key) => next.held(mangle(key)),
     ledger: next.ledger && mapLedger(next.ledger, mangle),
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
+    near: near && { ...near, prove: (keys, within) => near.prove(keys.map(mangle), within) },
     capture: capture && ((entry, keyOf) => capture(entry, () => mangle(keyOf()))),
     keys: keysThrough(next, map),
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
@@ -188,7 +190,7 @@ function mapLedger(ledger: Ledger, mangle: (key: string) => string): Ledger {
     shared: ledger.shared,
     open(clock) {
       const below = bindLedger(ledger.open(mangle(clock)))
-      const { storeNames, restore } = below
+      const { storeNames, restore, tail } = below
       return {
         ...below,
         storeNames: (names) => storeNames?.(mapNames(names)) ?? mapNames(names),
@@ -199,6 +201,7 @@ function mapLedger(ledger: Ledger, mangle: (key: string) => string): Ledger {
           restore: ({ epoch, groups }) =>
             restore({ epoch, groups: groups.map(({ asOf, names }) => ({ asOf, names: mapNames(names) })) }),
         }),
+        ...(tail && { tail: () => mapTail(tail(), mangle, mapNames) }),
       } satisfies OpenLedger
     },
   }

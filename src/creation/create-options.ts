@@ -1,5 +1,6 @@
-import { expectDuration } from '../base/duration.js'
+import { type Duration, expectDuration } from '../base/duration.js'
 import { expectFunction, expectMethods, expectThat, type OptionCheck } from '../base/options.js'
+import { staleness } from '../base/staleness.js'
 
 /** The checks of `ServingOptions`. */
 export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
@@ -22,6 +23,7 @@ export const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
   wait: expectDuration,
   ...SERVING_CHECKS,
+  maxStaleness: (value) => staleness(value as Duration),
   signal: (value, subject) =>
     expectMethods(value, ['addEventListener', 'removeEventListener'], `${subject} to be an AbortSignal`),
 }

@@ -111,6 +111,11 @@ export interface CreateOptions<T> extends ServingOptions {
   readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
   /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
   readonly wait?: Duration | undefined
+  /**
+   * With `near()` in the chain: how late this call may see an invalidation of another process; `0` is never. It can ask for less
+   * than the near cache's own bound, not for more. A number is ms. @default the bound of `near()`; 0 inside a creator
+   */
+  readonly maxStaleness?: Duration | undefined
   /** Ends this caller's waiting. The creation goes on for other callers; without any, its own signal is aborted. */
   readonly signal?: AbortSignal | undefined
 }

@@ -2,6 +2,7 @@ import type { Backend, Write, WriteOptions } from '../backend/backend.js'
 import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
+import { isCopy, type NearCache } from '../backend/near-cache.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
 import { frozenCopy } from '../base/frozen.js'
@@ -16,6 +17,7 @@ import {
 import { keyLayerOf, withKeys } from '../chain/map-keys.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
+  CHAIN_CLOCK,
   conditionOf,
   type Freshness,
   freshnessAt,
@@ -29,9 +31,8 @@ import { type DependencySnapshot, namesOf } from '../ledger/snapshot.js'
 import { validate } from '../ledger/validate.js'
 import { type KeyNames, keyNames, sameNames } from './key-names.js'
 
-/** The clock of a chain's ledger, under the prefixes of the layers below. */
-const CLOCK = '~clock'
-
+/** ms. Below it a near cache is not proved in the background: every read asks for the proof. */
+const LEAST_STALENESS = 100
 /** More names than this on one entry are reported: every read asks for the stamp of each of them. */
 const MANY = 1_000
 /** The most keys that one chain reports. */
@@ -64,29 +65,16 @@ function trackingLayer(
   ledger: Ledger,
   { lent = false, calls }: TrackingOptions,
 ): Backend<CachedValue> {
-  const opened = ledger.open(CLOCK)
+  const opened = ledger.open(CHAIN_CLOCK)
   const keys = keyNames()
   const learn = learning(keys)
-  const judge = judging(opened, keys)
-  /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
-  let readsLater = true
-
-  /** Asks for the names that a key is expected to depend on: the question by which `judgeLater` judges its entry. */
-  const ask = (key: string): Question => {
-    const asked = keys.expected(key)
-    return { key, asked, reading: ignoreRejection(opened.read(asked)), entry: undefined }
-  }
-  const judgeBy = (read: LedgerReading, { key, entry, asked }: Question) => judge.by(key, entry, read, asked)
-  const judgeLater = (entry: CachedValue | undefined, question: Question): Judged => {
-    if (entry === undefined) return undefined
-    question.entry = entry
-    return mapLazily(question.reading, judgeBy, question)
-  }
+  const judge = judging(opened, keys, next.near?.keep)
+  const reads = trackedReads({ next, opened, keys, judge, lent })
   /** The options of a write, which the store checks against the ledger if the ledger is its own. */
   const conditional = (key: string, { metadata }: CachedValue, options: WriteOptions): WriteOptions => {
     const { snapshot } = metadata
     if (snapshot === undefined) return options
-    learn(key, snapshot, readsLater)
+    learn(key, snapshot, reads.comeLater())
     if (lent) return options
     const { ttl, token } = options
     const ifCurrent = conditionOf(opened, snapshot)
@@ -96,20 +84,8 @@ function trackingLayer(
   }
 
   const layer: Overrides<CachedValue> = {
-    get(key) {
-      const found = next.get(key)
-      readsLater = isPromise(found)
-      return isPromise(found) ? mapLazily(found, judgeLater, ask(key)) : judge.alone(found)
-    },
-    getMulti(wanted) {
-      const found = next.getMulti(wanted)
-      readsLater = isPromise(found)
-      if (!isPromise(found)) return all(found.map(judge.alone))
-      const questions = wanted.map(ask)
-      return found.then((entries) =>
-        Promise.all(entries.map((entry, i) => judgeLater(entry, questions[i] as Question))),
-      )
-    },
+    get: reads.get,
+    getMulti: reads.getMulti,
     set(key, value, options) {
       const checked = conditional(key, value, options)
       return lent ? validateThenSet(next, opened, [key, value, checked]) : next.set(key, value, checked)
@@ -135,7 +111,7 @@ function trackingLayer(
           (found) => {
             const snapshot = snapshotOf(found)
             if (lent || snapshot === undefined) return undefined
-            learn(key, snapshot, readsLater)
+            learn(key, snapshot, reads.comeLater())
             return ifVersionsStand(found, snapshot)
           },
         ),
@@ -145,6 +121,92 @@ function trackingLayer(
     tracker: trackerOf(next, opened, { shared: ledger.shared, calls }),
   }
   return delegate(next, layer, true)
+}
+
+interface TrackedReadsOptions {
+  readonly next: Backend<CachedValue>
+  readonly opened: OpenLedger
+  readonly keys: KeyNames
+  readonly judge: ReturnType<typeof judging>
+  readonly lent: boolean
+}
+
+/** Reads of entries, each judged by the ledger, or by a near cache's knowledge of it. */
+function trackedReads({ next, opened, keys, judge, lent }: TrackedReadsOptions) {
+  const { near } = next
+  /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
+  let readsLater = true
+  const judgeCopy =
+    near === undefined ? judge.alone : judgingCopies(near, opened, judge, lent, (key) => read(key))
+
+  /** Asks for the names that a key is expected to depend on: the question by which `judgeLater` judges its entry. */
+  const ask = (key: string): Question => {
+    const asked = keys.expected(key)
+    return { key, asked, reading: ignoreRejection(opened.read(asked)), entry: undefined }
+  }
+  const judgeBy = (reading: LedgerReading, { key, entry, asked }: Question) =>
+    judge.by(key, entry, reading, asked)
+  const judgeLater = (entry: CachedValue | undefined, question: Question): Judged => {
+    if (entry === undefined) return undefined
+    if (near !== undefined && isCopy(entry)) return judgeCopy(entry, question.key)
+    question.entry = entry
+    return mapLazily(question.reading, judgeBy, question)
+  }
+  const judgeNow = (found: CachedValue | undefined, key: string): Judged => {
+    if (near === undefined) readsLater = false
+    else if (isCopy(found)) return judgeCopy(found, key)
+    return judge.alone(found)
+  }
+  const read = (key: string): Judged => {
+    const found = next.get(key)
+    if (!isPromise(found)) return judgeNow(found, key)
+    readsLater = true
+    return mapLazily(found, judgeLater, ask(key))
+  }
+  const readMulti = (wanted: readonly string[]): MaybePromise<(CachedValue | undefined)[]> => {
+    const found = next.getMulti(wanted)
+    if (!isPromise(found)) return all(found.map((entry, i) => judgeNow(entry, wanted[i] as string)))
+    readsLater = true
+    const questions = wanted.map(ask)
+    return found.then((entries) =>
+      Promise.all(entries.map((entry, i) => judgeLater(entry, questions[i] as Question))),
+    )
+  }
+  const isStrong = near !== undefined && near.maxStaleness < LEAST_STALENESS
+  return {
+    comeLater: () => readsLater,
+    get: isStrong ? (key: string) => proved(near, [key], () => read(key)) : read,
+    getMulti: isStrong
+      ? (wanted: readonly string[]) => proved(near, wanted, () => readMulti(wanted))
+      : readMulti,
+  }
+}
+
+/** Runs a read of keys under the proof that a strong near cache asks for. */
+function proved<R>(near: NearCache, wanted: readonly string[], read: () => MaybePromise<R>): MaybePromise<R> {
+  return andThen(near.prove(wanted), (under) => (under === undefined ? read() : under(read)))
+}
+
+/** A copy that does not stand is no miss: the store may have a newer value. */
+function judgingCopies(
+  { beyond }: NearCache,
+  opened: OpenLedger,
+  judge: ReturnType<typeof judging>,
+  lent: boolean,
+  read: (key: string) => Judged,
+): (copy: CachedValue | undefined, key: string) => Judged {
+  // A ledger that is lent is not the one whose changes the near cache follows.
+  const tail = lent ? undefined : opened.tail?.()
+  return (copy, key) => {
+    const snapshot = snapshotOf(copy)
+    if (copy !== undefined && snapshot !== undefined && tail !== undefined)
+      return tail.namesStand(namesOf(snapshot), copy.metadata.near as number)
+        ? ifVersionsStand(copy, snapshot)
+        : beyond(() => read(key))
+    return andThen(judge.alone(copy), (entry) =>
+      entry === undefined || entry.metadata.stale === true ? beyond(() => read(key)) : entry,
+    )
+  }
 }
 
 function trackerOf(
@@ -183,16 +245,21 @@ interface Question {
 
 type Judged = ReturnType<Backend<CachedValue>['get']>
 
-/** The two ways to judge an entry: with or without a reading of the ledger that came with it. */
-function judging(opened: OpenLedger, keys: KeyNames) {
+/**
+ * The two ways to judge an entry: with or without a reading of the ledger that came with it.
+ * @param keep - receives each entry that is fresh, if the chain has a near cache
+ */
+function judging(opened: OpenLedger, keys: KeyNames, keep: NearCache['keep'] | undefined) {
   return {
     alone(found: CachedValue | undefined): Judged {
       const snapshot = snapshotOf(found)
       if (found === undefined || snapshot === undefined) return withoutSnapshot(found)
       // Nearly every hit ends here, where names need not even be mapped.
-      if (opened.time !== undefined && isUnmoved(snapshot, opened.time()))
+      if (opened.time !== undefined && isUnmoved(snapshot, opened.time())) {
+        keep?.(found)
         return ifVersionsStand(found, snapshot)
-      return andThen(validate(opened, snapshot), (freshness) => served(found, snapshot, freshness))
+      }
+      return andThen(validate(opened, snapshot), (freshness) => served(found, snapshot, freshness, keep))
     },
     /** @param asked - the names that `reading` covers, in its order */
     by(
@@ -205,11 +272,14 @@ function judging(opened: OpenLedger, keys: KeyNames) {
       if (found === undefined || snapshot === undefined) return withoutSnapshot(found)
       const names = namesOf(snapshot)
       if (names !== asked) keys.learn(key, names)
-      if (isUnmoved(snapshot, reading.now)) return ifVersionsStand(found, snapshot)
+      if (isUnmoved(snapshot, reading.now)) {
+        keep?.(found)
+        return ifVersionsStand(found, snapshot)
+      }
       // The entry may have been stored after that reading.
       const later = snapshot.groups.some(({ asOf }) => asOf > (reading.now?.at ?? 0))
       const covering = sameNames(asked, names) && !later ? reading : opened.read(names)
-      return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read)))
+      return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read), keep))
     },
   }
 }
@@ -219,8 +289,14 @@ function withoutSnapshot(found: CachedValue | undefined): CachedValue | undefine
   return isCachedValue(found) ? undefined : found
 }
 
-function served(found: CachedValue, snapshot: DependencySnapshot, freshness: Freshness): Judged {
+function served(
+  found: CachedValue,
+  snapshot: DependencySnapshot,
+  freshness: Freshness,
+  keep: NearCache['keep'] | undefined,
+): Judged {
   if (freshness === 'invalid') return undefined
+  if (freshness === 'fresh') keep?.(found)
   const { payload, metadata } = found
   return ifVersionsStand(
     freshness === 'fresh' ? found : { payload, metadata: { ...metadata, stale: true } },

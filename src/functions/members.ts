@@ -19,7 +19,7 @@ import type {
   CallOptions,
   CreatorOfCall,
   FunctionStore,
-  Lifetime,
+  ReadLimits,
   SetOutcome,
 } from './types.js'
 
@@ -47,7 +47,7 @@ export interface CallForm<V> {
     creatorOf: CreatorOfCall<V>,
     options: CreateOptions<V>,
   ): Promise<unknown>
-  read(keys: readonly string[], options: Lifetime): Promise<unknown>
+  read(keys: readonly string[], options: ReadLimits): Promise<unknown>
   resultOf(args: Arguments, values: Values<V>): unknown
   /** Splits the arguments of `set` into those of the call and the values of its keys. */
   splitSet(given: Arguments): readonly [args: Arguments, values: readonly V[]]
@@ -91,6 +91,9 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const { store, options, names, fn, form, original, creatorOf, call: given } = wrapped
   const { namespace, copy = 'share' } = options
   const create = callOptions(options, given)
+  const { expirationTime, maxStaleness } = create
+  const limits: ReadLimits =
+    maxStaleness === undefined ? { expirationTime } : { expirationTime, maxStaleness }
   const reason = reasonOf(given)
   const uncached = (args: Arguments) => {
     if (given.signal?.aborted) throw given.signal.reason
@@ -110,7 +113,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       return membersOf({ ...wrapped, call: { ...given, ...more } })
     },
     get: withKeys<unknown>(
-      (keys) => own(form.read(keys, { expirationTime: create.expirationTime })),
+      (keys) => own(form.read(keys, limits)),
       () => NO_VALUE,
     ),
     set: (...values: Arguments) =>
@@ -172,6 +175,7 @@ function callOptions<V>(options: CacheOptions, call: CallOptions<V>): CreateOpti
     expirationTime: fixed === undefined ? undefined : milliseconds(fixed, 'expirationTime'),
     shouldCache: call.shouldCache ?? (options.shouldCache as CreateOptions<V>['shouldCache']),
     wait: call.wait ?? options.wait,
+    ...(call.maxStaleness !== undefined && { maxStaleness: call.maxStaleness }),
     ...(call.signal && { signal: call.signal }),
   }
 }

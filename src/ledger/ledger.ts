@@ -1,5 +1,9 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { DependencySnapshot, LedgerTime } from './snapshot.js'
+import type { LedgerTail } from './tail.js'
+
+/** The clock of a chain's ledger, under the prefixes of the layers below. */
+export const CHAIN_CLOCK = '~clock'
 
 /**
  * Hard: older values are invalid. Soft: older values may be served while one caller renews them.
@@ -104,6 +108,11 @@ export interface OpenLedger {
   invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>
   /** Judges a snapshot some of whose stamps are absent, where the store can prove that no invalidation was lost. */
   restore?(snapshot: DependencySnapshot): MaybePromise<Freshness>
+  /**
+   * The latest changes in the store, of names under this clock and of keys, as this process knows them. Needed for a near cache.
+   * @throws CorralError `ERR_CHAIN` with the reason, if the store cannot tell them.
+   */
+  tail?: (() => LedgerTail) | undefined
 }
 
 /** A condition of a write, in the store's own names: store only if the snapshot is current. */
@@ -136,7 +145,7 @@ export function inStore(opened: OpenLedger, names: readonly string[]): readonly 
 
 /** An opened ledger whose members need no receiver, so that a layer may spread it: a store's own may be a class. */
 export function bindLedger(opened: OpenLedger): OpenLedger {
-  const { storeNames, time, restore } = opened
+  const { storeNames, time, restore, tail } = opened
   return {
     storeClock: opened.storeClock,
     read: (names) => opened.read(names),
@@ -145,6 +154,7 @@ export function bindLedger(opened: OpenLedger): OpenLedger {
     ...(storeNames !== undefined && { storeNames: storeNames.bind(opened) }),
     ...(time !== undefined && { time: time.bind(opened) }),
     ...(restore !== undefined && { restore: restore.bind(opened) }),
+    ...(tail !== undefined && { tail: tail.bind(opened) }),
   }
 }
 

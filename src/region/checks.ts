@@ -11,6 +11,7 @@ import {
   optionError,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { staleness } from '../base/staleness.js'
 import { CREATE_OPTIONS } from '../creation/create-options.js'
 import type { CreateOptions } from '../creation/types.js'
 import { checkKey } from '../functions/keys.js'
@@ -122,9 +123,11 @@ interface ReadLimits {
   /** As `limitOf` returns it. */
   readonly limit: number | undefined
   readonly staleToo: boolean
+  /** ms; `undefined`: the near cache's own bound. */
+  readonly within: number | undefined
 }
 
-const DEFAULT_LIMITS: ReadLimits = { limit: undefined, staleToo: false }
+const DEFAULT_LIMITS: ReadLimits = { limit: undefined, staleToo: false, within: undefined }
 
 /**
  * The options of a read, taken at the call.
@@ -133,12 +136,17 @@ const DEFAULT_LIMITS: ReadLimits = { limit: undefined, staleToo: false }
 export function readLimits(read: ReadOptions | undefined): ReadLimits {
   if (read === undefined) return DEFAULT_LIMITS
   rejectUnknownOptions(read, READ_OPTIONS, 'a read')
-  const { expirationTime, ignoreExpiration: staleToo = false } = read
+  const { expirationTime, ignoreExpiration: staleToo = false, maxStaleness } = read
   expectBoolean(staleToo, '`ignoreExpiration` of a read')
-  return { limit: limitOf(expirationTime), staleToo }
+  return { limit: limitOf(expirationTime), staleToo, within: withinOf(maxStaleness) }
 }
 
-const READ_OPTIONS = ['expirationTime', 'ignoreExpiration']
+const READ_OPTIONS = ['expirationTime', 'ignoreExpiration', 'maxStaleness']
+
+/** ms by which an invalidation of another process may be late to this call. `undefined`: as the near cache says. */
+export function withinOf(given: ReadOptions['maxStaleness']): number | undefined {
+  return given === undefined ? undefined : staleness(given)
+}
 
 /** The age in ms up to which a value is fresh to this call. `undefined`: the entry's own or the region's time decides. */
 export function limitOf(given: CreateOptions<never>['expirationTime']): number | undefined {

@@ -1,7 +1,7 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { milliseconds } from '../base/duration.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { all, andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
@@ -9,7 +9,7 @@ import type { Lookup, Renewed, RunOptions } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
-import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS } from './checks.js'
+import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
 import { policyFor } from './policy.js'
 import {
@@ -17,6 +17,8 @@ import {
   isFreshHit,
   MISSING,
   matchesSession,
+  newest,
+  readMulti,
   readOne,
   recordRead,
   serveHit,
@@ -61,7 +63,7 @@ function getOrCreate<T>(
     const options = create === undefined || args !== undefined ? create : checkCreateOptions(create)
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
-    const found = readOne(region, stored)
+    const found = readOne(region, stored, withinOf(options?.maxStaleness))
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const plan =
       args === undefined
@@ -87,7 +89,9 @@ function createUnlessFresh<T>(
       ? serveHit<T>(region, key, lookup.value.entry, expiration)
       : createOne<T>(region, key, stored, plan, lookup)
   if (found === undefined) return serveOrCreate(MISSING)
-  return whenRead(region, found, (entry) => andThen(toLookup(region, key, entry, plan), serveOrCreate))
+  return whenRead(region, newest(region, stored, found, expiration), (entry) =>
+    andThen(toLookup(region, key, entry, plan), serveOrCreate),
+  )
 }
 
 /** Of a thousand callers one needs the driver, so the others do not build it. */
@@ -130,7 +134,8 @@ async function getOrCreateMulti<T>(
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
-  const seen = await driver.read(unique)
+  const entries = await readMulti(region, unique, plan.expiration, withinOf(options.maxStaleness))
+  const seen = await all(unique.map((key, i) => toLookup(region, key, entries[i], plan)))
   unique.forEach((key, i) => {
     countRead(region, key, freshnessIn(seen[i] as Lookup<Created>))
   })

@@ -54,7 +54,13 @@ class RegionDriver implements DogpileDriver<Created> {
     return entry === undefined ? MISSING : toLookup(this.#region, key, entry, this.#plan)
   }
 
+  /** Past a near cache: a dogpile reads again because the store may have a newer value. */
   read(keys: readonly string[]): MaybePromise<readonly Lookup<Created>[]> {
+    const { near } = this.#region.stored
+    return near === undefined ? this.#readStored(keys) : near.beyond(() => this.#readStored(keys))
+  }
+
+  #readStored(keys: readonly string[]): MaybePromise<readonly Lookup<Created>[]> {
     const { stored } = this.#region
     const [key, ...more] = keys
     if (key !== undefined && more.length === 0)

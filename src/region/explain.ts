@@ -1,4 +1,5 @@
 import { isCachedValue, type Metadata } from '../backend/cached-value.js'
+import { tierOf } from '../backend/near-cache.js'
 import { namesOf } from '../ledger/snapshot.js'
 import { freshnessOf } from './serve.js'
 import type { RegionState } from './state.js'
@@ -24,7 +25,8 @@ export async function explain(region: RegionState, key: string): Promise<Explana
     }
   const { createdAt, expiresIn = region.expiration, snapshot } = found.metadata
   const dependsOn = snapshot === undefined ? [] : [...namesOf(snapshot), ...(snapshot.versions ?? [])]
-  const facts = { age: precise.now() - createdAt, expiresIn, dependsOn, invalidated, locked }
+  const tier = served === undefined ? {} : tierOf(backend.near, served)
+  const facts = { ...tier, age: precise.now() - createdAt, expiresIn, dependsOn, invalidated, locked }
   const names = invalidated.length > 0 ? `: ${invalidated.join(', ')}` : ''
   if (served === undefined) {
     const reason =

@@ -10,6 +10,8 @@ import {
   countRead,
   freshnessOf,
   isFreshHit,
+  newest,
+  readMulti,
   readOne,
   recordRead,
   serve,
@@ -32,8 +34,8 @@ export function regionReads<V>(
     getMulti: (given, read) =>
       operation((region) => {
         const keys = listKeys(given)
-        const { limit, staleToo } = readLimits(read)
-        return andThen(region.backend.getMulti(keys), (entries) =>
+        const { limit, staleToo, within } = readLimits(read)
+        return andThen(readMulti(region, keys, limit, within), (entries) =>
           Promise.all(entries.map((entry, i) => serve<V>(region, keys[i] as string, entry, limit, staleToo))),
         )
       }),
@@ -45,10 +47,15 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
   try {
     const region = use()
     checkKey(key)
-    const { limit, staleToo } = readLimits(read)
-    const found = readOne(region, region.keyOf(key))
+    const { limit, staleToo, within } = readLimits(read)
+    const stored = region.keyOf(key)
+    const found = readOne(region, stored, within)
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
-    return Promise.resolve(whenRead(region, found, (entry) => serve<V>(region, key, entry, limit, staleToo)))
+    return Promise.resolve(
+      whenRead(region, newest(region, stored, found, limit), (entry) =>
+        serve<V>(region, key, entry, limit, staleToo),
+      ),
+    )
   } catch (error) {
     return Promise.reject(error)
   }
@@ -56,9 +63,11 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
 
 function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoValue {
   checkKey(key)
-  const { limit, staleToo } = readLimits(read)
-  const found = readOne(region, region.keyOf(key))
-  if (isFreshHit(region, found, limit)) return serveHit<V>(region, key, found, limit)
+  const { limit, staleToo, within } = readLimits(read)
+  const stored = region.keyOf(key)
+  const copy = readOne(region, stored, within)
+  if (isFreshHit(region, copy, limit)) return serveHit<V>(region, key, copy, limit)
+  const found = newest(region, stored, copy, limit)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)
     : serve<V>(region, key, found, limit, staleToo)
@@ -95,10 +104,15 @@ async function getValueMetadata<V>(
   read: ReadOptions | undefined,
 ): Promise<ValueMetadata<V> | undefined> {
   checkKey(key)
-  const { limit, staleToo } = readLimits(read)
-  const found = await region.backend.get(key)
+  const { limit, staleToo, within } = readLimits(read)
+  const stored = region.keyOf(key)
+  const found = await whenRead(
+    region,
+    newest(region, stored, readOne(region, stored, within), limit),
+    (entry) => entry,
+  )
   const freshness = await freshnessOf(region, key, found, limit)
-  countRead(region, key, freshness)
+  countRead(region, key, freshness, found)
   if (found === undefined || freshness === 'invalid') return undefined
   if (freshness === 'stale' && !staleToo) return undefined
   recordRead(region, key, found, limit, freshness === 'stale')

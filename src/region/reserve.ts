@@ -16,7 +16,18 @@ import { checkKey } from '../functions/keys.js'
 import { checkValue, dependenciesOf, limitOf, RESERVE_OPTIONS } from './checks.js'
 import { planOf } from './create.js'
 import { driverOf } from './driver.js'
-import { countRead, MISSING, matchesSession, recordRead, serveHit, sharedPayload, toLookup } from './serve.js'
+import {
+  countRead,
+  MISSING,
+  matchesSession,
+  newest,
+  readOne,
+  recordRead,
+  serveHit,
+  sharedPayload,
+  toLookup,
+  whenRead,
+} from './serve.js'
 import type { Created, RegionHandle, RegionState } from './state.js'
 import type { FillOptions, Region, Reservation, ReserveOptions } from './types.js'
 
@@ -28,7 +39,8 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
         checkKey(key)
         checkOptions(options, 'reserve()', RESERVE_OPTIONS)
         const expiration = limitOf(options.expirationTime)
-        return andThen(region.backend.get(key), (entry) =>
+        const stored = region.keyOf(key)
+        return whenRead(region, newest(region, stored, readOne(region, stored), expiration), (entry) =>
           andThen(
             toLookup(region, key, entry, { expiration, policy: region.policy }),
             (found): Promise<Reservation<V>> => {

@@ -1,5 +1,6 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
 import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -17,13 +18,79 @@ type ReadResult = (typeof RESULTS)[Freshness]
 export const MISSING = { state: 'missing' } as const
 const reads = diagnostics('read')
 
-/** Reads one entry by its key in the chain, with failures typed; those of a promise by `whenRead`. */
-export function readOne({ chain }: RegionState, key: string): MaybePromise<CachedValue | undefined> {
+/**
+ * Reads one entry by its key in the chain, with failures typed; those of a promise by `whenRead`.
+ * @param within - ms by which an invalidation of another process may be late, if the chain has a near cache
+ */
+export function readOne(
+  { chain }: RegionState,
+  key: string,
+  within?: number,
+): MaybePromise<CachedValue | undefined> {
   try {
-    return chain.get(key)
+    return chain.near === undefined
+      ? chain.get(key)
+      : readWithin(chain.near, [key], within, () => chain.get(key))
   } catch (error) {
     throw backendError(chain.name, error)
   }
+}
+
+/** Runs a read of keys. Inside a creator no copy is served that was not proved since: its value is stored as fresh. */
+function readWithin<R>(
+  near: NearCache,
+  keys: readonly string[],
+  within: number | undefined,
+  read: () => MaybePromise<R>,
+): MaybePromise<R> {
+  const bound = currentScope() === undefined ? within : 0
+  if (bound === undefined || bound >= near.maxStaleness) return read()
+  return andThen(near.prove(keys, bound), (under) => (under === undefined ? read() : under(read)))
+}
+
+/** The entry to go on with. The store may have a newer value than a copy that is not fresh. */
+export function newest(
+  region: RegionState,
+  key: string,
+  found: MaybePromise<CachedValue | undefined>,
+  expiration: number | undefined,
+): MaybePromise<CachedValue | undefined> {
+  const { chain } = region
+  const { near } = chain
+  if (near === undefined) return found
+  return andThen(found, (entry) =>
+    !isCopy(entry) || isFreshHit(region, entry, expiration) ? entry : near.beyond(() => chain.get(key)),
+  )
+}
+
+/** Reads many entries, as `readOne` and `newest` do one. */
+export function readMulti(
+  region: RegionState,
+  keys: readonly string[],
+  expiration: number | undefined,
+  within: number | undefined,
+): MaybePromise<readonly (CachedValue | undefined)[]> {
+  const { near } = region.chain
+  const { stored, keyOf } = region
+  if (near === undefined) return region.backend.getMulti(keys)
+  const mapped = keys.map(keyOf)
+  return andThen(
+    readWithin(near, mapped, within, () => stored.getMulti(mapped)),
+    (entries) => {
+      const old = [...entries.keys()].filter(
+        (i) => isCopy(entries[i]) && !isFreshHit(region, entries[i], expiration),
+      )
+      if (old.length === 0) return entries
+      const again = near.beyond(() => stored.getMulti(old.map((i) => mapped[i] as string)))
+      return andThen(again, (newer) => {
+        const found = [...entries]
+        old.forEach((i, at) => {
+          found[i] = newer[at]
+        })
+        return found
+      })
+    },
+  )
 }
 
 /** Continues with the result of `readOne`. */
@@ -71,22 +138,28 @@ export function serveHit<T>(
   limit: number | undefined,
 ): T {
   region.counters.hits++
-  if (reads.hasSubscribers) publishRead(region, key, 'hit')
+  if (reads.hasSubscribers) publishRead(region, key, 'hit', entry)
   recordRead(region, key, entry, limit, false)
   return entry.payload as T
 }
 
 /** Counts and reports the result of a read. */
-export function countRead(region: RegionState, key: string, freshness: Freshness): void {
+export function countRead(region: RegionState, key: string, freshness: Freshness, entry?: CachedValue): void {
   const { counters } = region
   if (freshness === 'fresh') counters.hits++
   else if (freshness === 'stale') counters.stale++
   else counters.misses++
-  if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness])
+  if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness], entry)
 }
 
-function publishRead({ name, counters: { namespace } }: RegionState, key: string, result: ReadResult): void {
-  reads.publish({ region: name, ...(namespace !== undefined && { namespace }), key, result })
+function publishRead(
+  { name, counters: { namespace }, chain }: RegionState,
+  key: string,
+  result: ReadResult,
+  entry: CachedValue | undefined,
+): void {
+  const tier = result === 'miss' ? {} : tierOf(chain.near, entry)
+  reads.publish({ region: name, ...(namespace !== undefined && { namespace }), key, result, ...tier })
 }
 
 /** The payload of an entry, if it is fresh enough. */
@@ -98,7 +171,7 @@ export function serve<V>(
   staleToo = false,
 ): MaybePromise<V | NoValue> {
   return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
-    countRead(region, key, freshness)
+    countRead(region, key, freshness, found)
     if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
     recordRead(region, key, found as CachedValue, expiration, freshness === 'stale')
     return (found as CachedValue).payload as V

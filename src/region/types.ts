@@ -114,6 +114,11 @@ export interface ReadOptions {
   readonly expirationTime?: Duration | undefined
   /** Also return expired and softly invalidated values, never hard-invalidated ones. @default false */
   readonly ignoreExpiration?: boolean
+  /**
+   * With `near()` in the chain: how late this call may see an invalidation of another process; `0` is never. It can ask for less
+   * than the near cache's own bound, not for more. A number is ms. @default the bound of `near()`; 0 inside a creator
+   */
+  readonly maxStaleness?: Duration | undefined
 }
 
 /**
@@ -228,6 +233,10 @@ export interface Explanation {
   readonly invalidated: readonly string[]
   /** Whether a creator of the key runs now. */
   readonly locked: boolean
+  /** With a near cache in the chain: the store that the value came from. */
+  readonly tier?: 'near' | 'far'
+  /** For a value of the near cache: ms since the question was sent whose reply proves it. */
+  readonly proofAge?: number
 }
 
 /**

@@ -4,6 +4,7 @@ import { memory } from '../../backends/memory/index.js'
 import { type RedisBackendOptions, redis, redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
 import { json } from '../../proxies/json.js'
+import { near } from '../../proxies/near.js'
 import { type Backend, type CachedValue, wrap } from '../../src/index.js'
 import type { Bus } from '../../src/signals/index.js'
 import { sharedNow } from '../support/waiting.js'
@@ -12,7 +13,11 @@ import type { Event } from './events.js'
 
 /** A store, as plain data for a process: where it is, or the bus that joins the stores of all processes. */
 export type Place =
-  | { readonly redis: RedisBackendOptions }
+  | {
+      readonly redis: RedisBackendOptions
+      /** ms: with a near cache of this bound. */
+      readonly near?: number
+    }
   | { readonly memcached: MemcachedOptions }
   | { readonly lmdb: string }
   | { readonly bus: string }
@@ -33,7 +38,12 @@ export function openPlace(place: Place, log: (event: Event) => void): OpenPlace 
       : 'memcached' in place
         ? memcached(place.memcached)
         : lmdb(place.lmdb, { timeout: '5s' })
-  return { backend: wrap(bytes, json()), collect: () => () => [], close: async () => {} }
+  const far = wrap(bytes, json())
+  const backend =
+    'redis' in place && place.near !== undefined
+      ? wrap(far, near(memory({ maxEntries: 1_000 }), { maxStaleness: place.near }))
+      : far
+  return { backend, collect: () => () => [], close: async () => {} }
 }
 
 function joined(url: string, log: (event: Event) => void): OpenPlace {

@@ -88,7 +88,7 @@ describe('options of a read', () => {
     })
 
   it('a misspelt name is answered with the known one that is near', async () => {
-    const near = 'Did you mean `ignoreExpiration`? It takes: expirationTime, ignoreExpiration.'
+    const near = 'Did you mean `ignoreExpiration`? It takes: expirationTime, ignoreExpiration, maxStaleness.'
     await expect(region.get('k', { ignoreExpiraton: true } as object)).rejects.toThrow(near)
     expect(() => memory({ maxEntires: 5 } as object)).toThrow('Did you mean `maxEntries`?')
     expect(() => memory({ maxentries: 5 } as object)).toThrow('Did you mean `maxEntries`?')

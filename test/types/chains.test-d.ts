@@ -4,6 +4,7 @@ import { nullBackend } from '../../backends/null.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
+import { near, tiers } from '../../proxies/near.js'
 import { prefix } from '../../proxies/prefix.js'
 import {
   type Backend,
@@ -78,6 +79,35 @@ describe('right chains', () => {
     makeRegion({ backend: wrap(texts, text) })
     // @ts-expect-error a store of texts needs its codec
     makeRegion({ backend: texts })
+  })
+})
+
+describe('near caches', () => {
+  it('stand around an encoding, with copies of values', () => {
+    const layer = near(memory(), { maxStaleness: '1s' })
+    expectTypeOf(wrap(bytes(), json(), layer, dependencies())).toEqualTypeOf<Backend<CachedValue>>()
+    expectTypeOf(tiers(memory(), wrap(bytes(), json()), { maxStaleness: 0 })).toEqualTypeOf<
+      Backend<CachedValue>
+    >()
+    // @ts-expect-error around bytes
+    wrap(bytes(), layer, json())
+    // @ts-expect-error bytes without an encoding
+    tiers(memory(), bytes(), { maxStaleness: 0 })
+    // @ts-expect-error copies of bytes
+    near(bytes(), { maxStaleness: '1s' })
+    // @ts-expect-error without a bound
+    near(memory(), {})
+    // @ts-expect-error a bound without a unit
+    near(memory(), { maxStaleness: '5' })
+  })
+
+  it('take a bound for one call', () => {
+    const region = makeRegion<string>()
+    const load = region.cacheOnArguments(async (id: number) => `${id}`, { namespace: 'load' })
+    expectTypeOf(region.get('key', { maxStaleness: 0 })).toEqualTypeOf<ReturnType<typeof region.get>>()
+    expectTypeOf(load.with({ maxStaleness: '1s' })).toEqualTypeOf<typeof load>()
+    // @ts-expect-error a flag is no bound
+    void region.get('key', { maxStaleness: true })
   })
 })
 

@@ -56,6 +56,8 @@ export class RedisConnection {
   readonly outage = failureLog()
   readonly #pending: PendingCommands
   readonly #readyListeners: (() => void)[] = []
+  readonly #lostListeners: (() => void)[] = []
+  #link = 0
   #opening: Promise<RedisClient> | undefined
   /** The client once it exists. */
   #client: RedisClient | undefined
@@ -147,6 +149,16 @@ export class RedisConnection {
   /** Calls the listener whenever the connection is ready (again). */
   onReady(listener: () => void): void {
     this.#readyListeners.push(listener)
+  }
+
+  /** Calls the listener whenever the connection was lost. */
+  onLost(listener: () => void): void {
+    this.#lostListeners.push(listener)
+  }
+
+  /** The number of the connection: it changes whenever one is lost. Replies to commands of one number are of one server. */
+  get link(): number {
+    return this.#link
   }
 
   /** Whether a command has no reply yet. */
@@ -311,6 +323,8 @@ export class RedisConnection {
     }
     const lost = () => {
       this.#lost = true
+      this.#link++
+      for (const listener of this.#lostListeners) listener()
       if (this.options.failFast)
         this.#pending.failAll(
           () => this.#lostError(),

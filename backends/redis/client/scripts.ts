@@ -17,6 +17,8 @@ const MAX_SENT_VALUE = 4_096
 
 /** Recent invalidations that the ledger keeps one by one. */
 const RING = 1_024
+/** Names in one message to near caches; if there are more, the near caches ask for them. */
+const MAX_TOLD = 64
 
 export interface Script {
   readonly lua: string
@@ -108,7 +110,7 @@ local function advance(clock, ring, fresh, names, first)
   local now = microseconds()
   if not epoch then epoch, before = fresh, now end
   local n = math.max(before + 1, now)
-  redis.call('SET', clock, epoch .. ':' .. digits(n))
+  redis.call('SET', clock, epoch .. ':' .. digits(n), 'KEEPTTL')
   if not redis.call('ZSCORE', ring, '') then redis.call('ZADD', ring, digits(before), '') end
   for i = first, #names do redis.call('ZADD', ring, digits(n), names[i]) end
   local excess = redis.call('ZCARD', ring) - ${RING + 1}
@@ -116,13 +118,13 @@ local function advance(clock, ring, fresh, names, first)
     local gone = redis.call('ZPOPMIN', ring, excess)
     redis.call('ZADD', ring, 'GT', gone[#gone], '')
   end
-  return n
+  return n, before, epoch
 end
-local function standing(clock, ring, first, epoch, px, offset)
+local function standing(clock, ring, first, last, epoch, px, offset)
   local now, n = read_clock(clock)
   if now ~= epoch then return 2 end
   local verdict = 0
-  for i = first, #KEYS do
+  for i = first, last do
     local a = tonumber(ARGV[i + offset])
     if a > n then return 2 end
     local hard, soft = read_stamp(KEYS[i])
@@ -135,6 +137,30 @@ local function standing(clock, ring, first, epoch, px, offset)
     if soft > a then verdict = 1 end
   end
   return verdict
+end`
+
+/**
+ * The journal of changed keys: a clock and a ring like those of a ledger. It exists while a near cache is registered, which
+ * renews its lifetime; without it a change is recorded nowhere. A step is told as "epoch before n", and published as JSON with
+ * the clock that moved and the names, unless they are many. A lost message is noticed by the next one, or by the next question.
+ * A server that is out of memory cannot record a change, but can end the journal, so that no copy is trusted any more.
+ */
+const JOURNAL = `
+local function told(channel, clock, names, first, n, before, epoch)
+  local few = false
+  if #names - first < ${MAX_TOLD} then
+    few = {}
+    for i = first, #names do few[#few + 1] = names[i] end
+  end
+  redis.pcall('PUBLISH', channel, cjson.encode({ clock, epoch, digits(before), digits(n), few }))
+  return epoch .. ' ' .. digits(before) .. ' ' .. digits(n)
+end
+local function record(clock, ring, channel, keys)
+  if not read_clock(clock) then return false end
+  local done, n, before, epoch = pcall(advance, clock, ring, '', keys, 1)
+  if done then return told(channel, clock, keys, 1, n, before, epoch) end
+  redis.call('UNLINK', clock, ring)
+  return false
 end`
 
 /**
@@ -181,11 +207,12 @@ wake(KEYS[1], held, ARGV[2])
 return 1`)
 
 /**
- * KEYS value, lease, and if it has a snapshot clock, ring, stamps…; ARGV token or '', channel, value, ms or '', the latest
- * time to begin or '', epoch, lifetime of stamps, then \`a\` of each stamp. Returns 0 stored, 1 lost, 2 refused, or the
- * server's time as text if it is later than that.
+ * KEYS value, lease, if it has a snapshot clock, ring, stamps…, and if it is an invalidation clock and ring of the journal;
+ * ARGV token or '', channel, value, ms or '', the latest time to begin or '', the channel of near caches if it is an
+ * invalidation, epoch, lifetime of stamps, then \`a\` of each stamp. Returns 0 stored, 1 lost, 2 refused, the same with the step
+ * of the journal, or the server's time as text if it is later than that.
  */
-export const write = script(`${LEASES}${LEDGER}
+export const write = script(`${LEASES}${LEDGER}${JOURNAL}
 local token = ARGV[1]
 if ARGV[5] ~= '' then
   local now = microseconds()
@@ -194,19 +221,26 @@ end
 local held = redis.call('GET', KEYS[2])
 if token ~= '' and not holds(held, token) then return 1 end
 local outcome = 0
-if #KEYS > 2 and standing(KEYS[3], KEYS[4], 5, ARGV[6], ARGV[7], 3) ~= 0 then outcome = 2 end
+local last = #KEYS
+if ARGV[6] ~= '' then last = last - 2 end
+if last > 2 and standing(KEYS[3], KEYS[4], 5, last, ARGV[7], ARGV[8], 4) ~= 0 then outcome = 2 end
 if outcome == 0 then put(KEYS[1], ARGV[3], ARGV[4])
 elseif token == '' then redis.call('UNLINK', KEYS[1]) end
 if held then
   redis.call('DEL', KEYS[2])
-  wake(KEYS[2], held, ARGV[2], outcome == 0 and #KEYS > 2 and #ARGV[3] <= ${MAX_SENT_VALUE} and ARGV[3])
+  wake(KEYS[2], held, ARGV[2], outcome == 0 and last > 2 and #ARGV[3] <= ${MAX_SENT_VALUE} and ARGV[3])
 end
-return outcome`)
+if ARGV[6] == '' or (outcome ~= 0 and token ~= '') then return outcome end
+return { outcome, record(KEYS[last + 1], KEYS[last + 2], ARGV[6], { KEYS[1] }) }`)
 
-/** KEYS value and lease of each key; ARGV channel. Returns how many values there were. */
-export const remove = script(`${LEASES}
-local deleted = 0
-for i = 1, #KEYS, 2 do
+/**
+ * KEYS value and lease of each key, and clock and ring of the journal where there is one; ARGV channel, the channel of near
+ * caches or ''. Returns how many values there were, and if a near cache is registered the step of the journal too.
+ */
+export const remove = script(`${LEASES}${LEDGER}${JOURNAL}
+local deleted, last = 0, #KEYS
+if ARGV[2] ~= '' then last = last - 2 end
+for i = 1, last, 2 do
   local held = redis.call('GET', KEYS[i + 1])
   deleted = deleted + redis.call('UNLINK', KEYS[i])
   if held then
@@ -214,7 +248,10 @@ for i = 1, #KEYS, 2 do
     wake(KEYS[i + 1], held, ARGV[1])
   end
 end
-return deleted`)
+if ARGV[2] == '' or not redis.call('GET', KEYS[last + 1]) then return deleted end
+local keys = {}
+for i = 1, last, 2 do keys[#keys + 1] = KEYS[i] end
+return { deleted, record(KEYS[last + 1], KEYS[last + 2], ARGV[2], keys) }`)
 
 /** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Returns the clock. */
 export const now = script(`${LEDGER}
@@ -222,13 +259,44 @@ return begin(KEYS[1], ARGV[1], 2, #KEYS, ARGV[2])`)
 
 /** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
 export const validate = script(`${LEDGER}
-return standing(KEYS[1], KEYS[2], 3, ARGV[1], ARGV[2], 0)`)
+return standing(KEYS[1], KEYS[2], 3, #KEYS, ARGV[1], ARGV[2], 0)`)
 
-/** KEYS clock, ring, stamps…; ARGV epoch for a new clock, mode. An absent stamp stays absent: it is a miss already. */
-export const invalidate = script(`${LEDGER}
-local n = advance(KEYS[1], KEYS[2], ARGV[1], KEYS, 3)
-for i = 3, #KEYS do move_stamp(KEYS[i], n, ARGV[2]) end
-return digits(n)`)
+/**
+ * KEYS clock, ring, clock of the journal, stamps…; ARGV epoch for a new clock, mode, the channel of near caches. An absent stamp
+ * stays absent: it is a miss already. Returns the step, if a near cache is registered.
+ */
+export const invalidate = script(`${LEDGER}${JOURNAL}
+local n, before, epoch = advance(KEYS[1], KEYS[2], ARGV[1], KEYS, 4)
+for i = 4, #KEYS do move_stamp(KEYS[i], n, ARGV[2]) end
+if not redis.call('GET', KEYS[3]) then return false end
+return told(ARGV[3], KEYS[1], KEYS, 4, n, before, epoch)`)
+
+/**
+ * KEYS clock and ring of the journal, then those of ledgers; ARGV epoch for a new clock, lifetime of the journal, then for each
+ * clock the time since which changes are asked for, or ''. Registers a near cache. Returns for each clock {clock, floor, name,
+ * time, …}. A journal that begins has a new epoch: nothing was recorded before.
+ */
+export const pull = script(`${LEDGER}
+if not read_clock(KEYS[1]) then redis.call('UNLINK', KEYS[1], KEYS[2]) end
+local reply = {}
+for i = 1, #KEYS, 2 do
+  local clock, ring, since = KEYS[i], KEYS[i + 1], tonumber(ARGV[2 + (i + 1) / 2])
+  local epoch, n = ensure_clock(clock, ARGV[1])
+  local floor = redis.call('ZSCORE', ring, '')
+  local changed = { epoch .. ':' .. digits(n), floor or digits(n) }
+  if since and since < n and floor and tonumber(floor) <= since then
+    for _, text in ipairs(redis.call('ZRANGEBYSCORE', ring, '(' .. digits(since), '+inf', 'WITHSCORES')) do
+      changed[#changed + 1] = text
+    end
+  end
+  if i == 1 then
+    if not floor then redis.call('ZADD', ring, digits(n), '') end
+    redis.call('PEXPIRE', clock, ARGV[2])
+    redis.call('PEXPIRE', ring, ARGV[2])
+  end
+  reply[#reply + 1] = changed
+end
+return reply`)
 
 /** KEYS clock, ring. */
 export const dropClock = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)

@@ -1,0 +1,388 @@
+import type { Backend, Outcome, Write, WriteOptions } from '../src/backend/backend.js'
+import { type CachedValue, isCachedValue, type Metadata } from '../src/backend/cached-value.js'
+import { delegate } from '../src/backend/delegate.js'
+import { expectBackend } from '../src/backend/expect-backend.js'
+import { isCopy, type UnderProof } from '../src/backend/near-cache.js'
+import { failureLog } from '../src/base/diagnostics.js'
+import type { Duration } from '../src/base/duration.js'
+import { CorralError } from '../src/base/errors.js'
+import { frozen } from '../src/base/frozen-value.js'
+import {
+  andThen,
+  attempt,
+  ignoreRejection,
+  isPromise,
+  type MaybePromise,
+  mapLazily,
+} from '../src/base/maybe-promise.js'
+import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { staleness } from '../src/base/staleness.js'
+import { checkFit } from '../src/chain/map-values.js'
+import type { BackendProxy } from '../src/chain/proxy.js'
+import { wrap } from '../src/chain/wrap.js'
+import { physicalLifetime } from '../src/freshness/freshness.js'
+import { CHAIN_CLOCK } from '../src/ledger/ledger.js'
+import type { LedgerTail } from '../src/ledger/tail.js'
+
+/**
+ * The bound of a near cache.
+ * @example
+ * ```ts
+ * import type { NearOptions } from 'corral/proxies/near'
+ *
+ * export const oneSecond: NearOptions = { maxStaleness: '1s' }
+ * ```
+ */
+export interface NearOptions {
+  /**
+   * How late an invalidation of another process may be seen here. A copy is served while the process has proof that is no older.
+   * `0`: never late, for one small command in each tick. A number is ms.
+   */
+  readonly maxStaleness: Duration
+}
+
+/**
+ * Keeps copies of decoded values in a store of this process, in front of a store that processes share. An invalidation of this
+ * process is seen at once, one of another process after at most `maxStaleness`, usually by a message. If the proof is older than
+ * that, because a connection was lost or the process was stopped, reads go to the shared store. Leases, the ledger and all writes
+ * are those of the shared store. Copies are frozen, unless the near store clones.
+ *
+ * Goes around the encoding and below `dependencies()`.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { redis } from 'corral/backends/redis'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ * import { near } from 'corral/proxies/near'
+ *
+ * const copies = near(memory({ maxEntries: 10_000 }), { maxStaleness: '1s' })
+ * const users = makeRegion<string>({
+ *   name: 'users',
+ *   backend: wrap(redis('redis://localhost:6379'), msgpack(), copies, dependencies()),
+ * })
+ * ```
+ * @throws CorralError `ERR_OPTION`; `ERR_CHAIN` over bytes, above `dependencies()`, over another near cache, over a store that cannot
+ * tell what changed in it, and for a near store that is shared or has another near cache's copies.
+ */
+export function near(store: Backend<CachedValue>, options: NearOptions): BackendProxy<CachedValue> {
+  const copies = expectBackend(
+    store,
+    'near() to receive a backend such as memory() for the copies',
+  ) as Backend<CachedValue>
+  rejectUnknownOptions(options, ['maxStaleness'], 'near()')
+  expectThat(
+    options.maxStaleness !== undefined,
+    options.maxStaleness,
+    '`maxStaleness` of near()',
+    "Say how late an invalidation of another process may be seen, such as '1s'; 0 for never.",
+  )
+  const maxStaleness = staleness(options.maxStaleness)
+  checkFit('near()', 'values', copies.stores)
+  return (next) => {
+    const tail = tailUnder(next)
+    takeStore(copies)
+    return nearLayer(copies, next, tail, maxStaleness)
+  }
+}
+
+/**
+ * The short form of `wrap(far, near(store, options))`: copies in front of a store that processes share.
+ * @example
+ * ```ts
+ * import { makeRegion, wrap } from 'corral'
+ * import { memory } from 'corral/backends/memory'
+ * import { redis } from 'corral/backends/redis'
+ * import { dependencies } from 'corral/proxies/dependencies'
+ * import { msgpack } from 'corral/proxies/msgpack'
+ * import { tiers } from 'corral/proxies/near'
+ *
+ * const far = wrap(redis('redis://localhost:6379'), msgpack())
+ * const backend = wrap(tiers(memory({ maxEntries: 10_000 }), far, { maxStaleness: '1s' }), dependencies())
+ * const users = makeRegion<string>({ name: 'users', backend })
+ * ```
+ * @throws CorralError as `near` does.
+ */
+export function tiers(
+  store: Backend<CachedValue>,
+  far: Backend<CachedValue>,
+  options: NearOptions,
+): Backend<CachedValue> {
+  return wrap(far, near(store, options))
+}
+
+function tailUnder({ name, stores, tracker, ledger, near: other }: Backend<CachedValue>): LedgerTail {
+  checkFit('near()', 'values', stores)
+  if (tracker !== undefined)
+    refuse(
+      'near() above dependencies()',
+      'It keeps copies of values that were judged already: put it below, wrap(backend, near(…), dependencies()).',
+    )
+  if (other !== undefined) refuse('near() over another near()', 'Drop one of them.')
+  const tail = ledger?.open(CHAIN_CLOCK).tail?.()
+  if (tail === undefined)
+    refuse(
+      `near() over '${name}'`,
+      'This store cannot tell which of its values were invalidated. Use redis() or memory() below near().',
+    )
+  return tail
+}
+
+function refuse(got: string, remedy: string): never {
+  throw new CorralError(
+    'ERR_CHAIN',
+    `Expected a chain in which copies can be kept current, got ${got}. ${remedy}`,
+  )
+}
+
+const taken = new WeakSet<object>()
+
+/** Copies are judged by the changes of one chain, in one process. */
+function takeStore({ name, actual, ledger }: Backend<CachedValue>): void {
+  if (ledger?.shared === true)
+    refuse(
+      `copies in '${name}', which processes share`,
+      'Give near() a store of this process, such as memory().',
+    )
+  if (taken.has(actual))
+    refuse(
+      `copies of two chains in one '${name}'`,
+      'They would be mixed up: give each near() a store of its own.',
+    )
+  taken.add(actual)
+}
+
+/** ms. A copy whose own lifetime is unknown is read again from time to time, so that it leaves the near store some day. */
+const COPY_LIFE = 3_600_000
+
+/** The way in which the reads that run at present treat copies. */
+interface Scope {
+  readonly trusts: boolean
+  /** The reads that it is for; absent: all. */
+  readonly keys?: readonly string[]
+  /** Whether one of them has come to this layer. */
+  reached: boolean
+}
+
+interface FarRead {
+  readonly key: string
+  readonly since: number
+}
+
+function nearLayer(
+  store: Backend<CachedValue>,
+  next: Backend<CachedValue>,
+  tail: LedgerTail,
+  maxStaleness: number,
+): Backend<CachedValue> {
+  const layer = new NearLayer(store, next, tail, maxStaleness)
+  return delegate(
+    next,
+    {
+      get: (key) => layer.get(key),
+      getMulti: (keys) => layer.getMulti(keys),
+      set: (key, value, options) => layer.set(key, value, options),
+      setMulti: (writes) => layer.setMulti(writes),
+      delete(key) {
+        layer.drop(key)
+        return next.delete(key)
+      },
+      deleteMulti(keys) {
+        for (const key of keys) layer.drop(key)
+        return next.deleteMulti(keys)
+      },
+      near: {
+        maxStaleness,
+        prove: (keys, within = maxStaleness) => layer.prove(keys, within),
+        keep: (entry) => layer.keep(entry),
+        proofAge: () => tail.proofAge(),
+        beyond: (read) => layer.within({ trusts: false, reached: false }, read),
+      },
+      limits: [
+        ...(next.limits ?? []),
+        ...(maxStaleness > 0
+          ? [
+              `Processes keep copies of values: an invalidation by another process is seen after at most ${maxStaleness} ms, usually at once.`,
+            ]
+          : []),
+        'Copies do not see changes that another program makes in the store, past Corral.',
+      ],
+      close() {
+        layer.leave()
+        return andThen(store.close(), () => next.close())
+      },
+    },
+    true,
+  )
+}
+
+class NearLayer {
+  readonly leave: () => void
+  readonly #failures = failureLog()
+  /** Entries that came from the store, until they are judged. */
+  readonly #unjudged = new WeakMap<CachedValue, FarRead>()
+  #scope: Scope | undefined
+
+  constructor(
+    private readonly store: Backend<CachedValue>,
+    private readonly next: Backend<CachedValue>,
+    private readonly tail: LedgerTail,
+    private readonly maxStaleness: number,
+  ) {
+    this.leave = tail.join(maxStaleness)
+  }
+
+  get(key: string): MaybePromise<CachedValue | undefined> {
+    if (!this.#mayServe(key)) return this.#far(key)
+    const copy = this.store.get(key)
+    if (isPromise(copy))
+      return copy.then(
+        (later) => (this.#stands(later, key) ? later : this.#far(key)),
+        () => this.#far(key),
+      )
+    return this.#stands(copy, key) ? copy : this.#far(key)
+  }
+
+  getMulti(keys: readonly string[]): MaybePromise<readonly (CachedValue | undefined)[]> {
+    const mayServe = keys.map((key) => this.#mayServe(key))
+    const copies = mayServe.includes(true) ? this.store.getMulti(keys) : []
+    return andThen(copies, (found) => {
+      const results = keys.map((key, i) => {
+        const copy = found[i]
+        return mayServe[i] && this.#stands(copy, key) ? copy : undefined
+      })
+      const missing = [...keys.keys()].filter((i) => results[i] === undefined)
+      if (missing.length === 0) return results
+      const reads = missing.map((i) => this.#begin(keys[i] as string))
+      return andThen(this.next.getMulti(reads.map(({ key }) => key)), (values) => {
+        missing.forEach((i, at) => {
+          results[i] = this.#note(values[at], reads[at] as FarRead)
+        })
+        return results
+      })
+    })
+  }
+
+  set(...[key, value, options]: Write<CachedValue>): MaybePromise<Outcome> {
+    this.drop(key)
+    return andThen(this.next.set(key, value, options), (outcome) => this.#written(key, options, outcome))
+  }
+
+  setMulti(writes: readonly Write<CachedValue>[]): MaybePromise<readonly Outcome[]> {
+    for (const [key] of writes) this.drop(key)
+    return andThen(this.next.setMulti(writes), (outcomes) => {
+      for (const [i, [key, , options]] of writes.entries())
+        this.#written(key, options, outcomes[i] as Outcome)
+      return outcomes
+    })
+  }
+
+  drop(key: string): void {
+    void ignoreRejection(attempt(() => this.store.delete(key)))
+  }
+
+  prove(keys: readonly string[], within: number): MaybePromise<UnderProof | undefined> {
+    if (this.#scope?.trusts === true || this.tail.isProven(within)) return undefined
+    const passing: UnderProof = (read) => this.#passingBy(keys, read)
+    // A read that no copy can serve needs no proof.
+    if (!keys.some((key) => this.store.get(key) !== undefined)) return passing
+    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys) : passing))
+  }
+
+  within<R>(scope: Scope, read: () => R): R {
+    const before = this.#scope
+    this.#scope = scope
+    try {
+      return read()
+    } finally {
+      this.#scope = before
+    }
+  }
+
+  #trusting(keys: readonly string[]): UnderProof {
+    return (read) => this.within({ trusts: true, keys, reached: false }, read)
+  }
+
+  /** A layer that waits before it passes the read on loses the scope. The read is then repeated under a proof. */
+  #passingBy<R>(keys: readonly string[], read: () => MaybePromise<R>): MaybePromise<R> {
+    const scope: Scope = { trusts: false, keys, reached: false }
+    const result = this.within(scope, read)
+    if (scope.reached) return result
+    void ignoreRejection(result)
+    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys)(read) : read()))
+  }
+
+  /** Whether a copy may serve the present read. */
+  #mayServe(key: string): boolean {
+    const scope = this.#scope
+    if (scope !== undefined && (scope.keys === undefined || scope.keys.includes(key))) {
+      scope.reached = true
+      return scope.trusts
+    }
+    if (this.tail.isProven(this.maxStaleness)) return true
+    // This read goes to the store. The proof is for later ones.
+    if (this.maxStaleness > 0) this.tail.catchUp()
+    return false
+  }
+
+  #stands(copy: CachedValue | undefined, key: string): copy is CachedValue {
+    return copy !== undefined && isCopy(copy) && this.tail.keyStands(key, copy.metadata.near as number)
+  }
+
+  #begin(key: string): FarRead {
+    return { key, since: this.tail.place(key) }
+  }
+
+  #far(key: string): MaybePromise<CachedValue | undefined> {
+    // The place is taken before the read is sent: changes that become known meanwhile keep its reply from becoming a copy.
+    const read = this.#begin(key)
+    return mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
+  }
+
+  /** A read that finds nothing, or an entry that may not become a copy, drops the older copy: reads never go back. */
+  #note(found: CachedValue | undefined, read: FarRead): CachedValue | undefined {
+    if (isCachedValue(found)) this.#unjudged.set(found, read)
+    if (found === undefined || !this.tail.admits(read.key, read.since)) this.drop(read.key)
+    return found
+  }
+
+  keep(entry: CachedValue): void {
+    const read = this.#unjudged.get(entry)
+    if (read === undefined) return
+    this.#unjudged.delete(entry)
+    const { key, since } = read
+    const { payload, metadata } = entry
+    try {
+      // A store that copies its values needs none that are frozen.
+      if (this.store.copyOut === undefined) frozen(payload)
+      if (!this.tail.admits(key, since)) {
+        this.drop(key)
+        return
+      }
+      const put = (older: CachedValue | undefined): MaybePromise<unknown> => {
+        if ((older?.metadata.near ?? 0) > since) return undefined
+        return this.store.set(key, { payload, metadata: { ...metadata, near: since } }, lifeOf(metadata))
+      }
+      const done = andThen(this.store.get(key), put)
+      if (isPromise(done)) done.catch((error: unknown) => this.#failed(key, error))
+    } catch (error) {
+      this.#failed(key, error)
+    }
+  }
+
+  #failed(key: string, error: unknown): void {
+    this.#failures.failed(() => ({ where: 'near()', key, error }))
+    this.drop(key)
+  }
+
+  /** Reads that were under way while this process stored a value may have brought the older one. */
+  #written(key: string, { token }: WriteOptions, outcome: Outcome): Outcome {
+    if (token !== undefined && outcome === 'stored') this.tail.filled(key)
+    return outcome
+  }
+}
+
+function lifeOf({ expiresIn }: Metadata): WriteOptions {
+  return expiresIn === undefined ? { ttl: COPY_LIFE } : physicalLifetime(expiresIn)
+}

@@ -1,0 +1,44 @@
+import type { MaybePromise } from '../base/maybe-promise.js'
+import type { CachedValue } from './cached-value.js'
+
+/** Runs a read under a proof. The proof holds for the synchronous part of the read: a layer that waits before it passes the read on loses it. */
+export type UnderProof = <R>(read: () => MaybePromise<R>) => MaybePromise<R>
+
+/** The near cache of a chain, as the layers above it and the region see it. Keys are those of the layer. */
+export interface NearCache {
+  /** ms after which an invalidation of another process is seen at the latest. */
+  readonly maxStaleness: number
+  /**
+   * Proves copies of the keys, unless all changes that the store had acknowledged `within` ms ago are known already. The
+   * reads that follow are to be run by the function that it returns, if it returns one.
+   * @param within - ms. @default `maxStaleness`
+   */
+  prove(keys: readonly string[], within?: number): MaybePromise<UnderProof | undefined>
+  /**
+   * Keeps a copy of an entry that this layer returned from the store. To be called once the entry was judged fresh by a reading of
+   * the ledger that began after the entry's own: the store may still have an entry whose names were invalidated long ago.
+   */
+  keep(entry: CachedValue): void
+  /** ms since the question was sent whose reply proves the copies. */
+  proofAge(): number
+  /** Runs a read that no copy may serve. */
+  beyond<R>(read: () => R): R
+}
+
+/** Where a value came from, for diagnostics. Empty for a chain without a near cache. */
+export function tierOf(
+  near: NearCache | undefined,
+  entry: CachedValue | undefined,
+): { readonly tier?: 'near' | 'far'; readonly proofAge?: number } {
+  if (near === undefined) return {}
+  return isCopy(entry) ? { tier: 'near', proofAge: near.proofAge() } : { tier: 'far' }
+}
+
+/** Whether an entry is a copy that a near cache returned. */
+export function isCopy(entry: CachedValue | undefined): entry is CachedValue {
+  // Foreign data may be in the place of an entry.
+  return (
+    (entry as { readonly metadata?: { readonly near?: unknown } } | undefined | null)?.metadata?.near !==
+    undefined
+  )
+}

@@ -1,0 +1,293 @@
+import type { Clock } from '../base/clock.js'
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { clearTimeout, nextTick, performance, setTimeout } from '../base/timers.js'
+import type { LedgerTime } from './snapshot.js'
+
+/** A journal, and the time up to which its changes are known; `undefined`: none is. */
+export interface JournalPosition {
+  readonly journal: string
+  readonly since: LedgerTime | undefined
+}
+
+/** The changes of one journal since the time that was asked about. */
+export interface JournalChanges {
+  readonly now: LedgerTime
+  /** Changes up to this time may be missing. */
+  readonly floor: number
+  readonly changed: readonly JournalChange[]
+}
+
+export interface JournalChange {
+  readonly name: string
+  readonly at: number
+}
+
+/** The reply to a question about journals. */
+export interface JournalReply {
+  /** The server that gave it: another one may have lost changes that were known here. */
+  readonly server: string
+  /** In the order of the question. */
+  readonly journals: readonly JournalChanges[]
+}
+
+/** Some changes, and the times of the journal before and after them. */
+export interface JournalStep {
+  /** `undefined`: unknown, so the step only tells what changed. */
+  readonly server: string | undefined
+  readonly epoch: string
+  readonly before: number
+  readonly at: number
+}
+
+/** The way to the store that keeps the journals. */
+interface JournalSource {
+  /** Asks for all changes since the positions, in one step of the store. */
+  pull(positions: readonly JournalPosition[]): Promise<JournalReply>
+  /** Called with `true` when the first near cache joins, and with `false` when the last one leaves. */
+  listen?(on: boolean): void
+}
+
+/** Changes of one journal that are kept one by one. */
+const KEPT = 16_384
+/** ms between questions that only renew the registration. */
+const RENEW = 10_000
+/** ms. Questions that nobody waits for are sent no more often. */
+const LEAST_PAUSE = 25
+
+interface Journal {
+  readonly id: string
+  /** The time up to which all changes are applied. */
+  time: LedgerTime | undefined
+  /** The place from which on its changes are known. */
+  from: number
+  /** The latest changes by name, the latest last. */
+  readonly recent: Map<string, number>
+}
+
+/**
+ * This process's mirror of the latest changes in a store. It knows no server: a source asks one, and passes on the messages
+ * of others.
+ *
+ * Every change gets a place when it becomes known here, and every read one before it is sent. A copy stands while no change of
+ * its key or names has a place behind its own. So a reply that was under way while a change became known makes no copy, and it
+ * does not matter in which order replies, messages and acknowledgements arrive.
+ */
+export class Mirror {
+  #at = 0
+  /** Copies with a smaller place cannot be judged any more. */
+  #floor = 0
+  /** Reads with a smaller place make no copies: the connection was lost while they were under way. */
+  #readFloor = 0
+  #server: string | undefined
+  /** When the latest question was sent that has a reply, on the clock that never steps. */
+  #provenAt = Number.NEGATIVE_INFINITY
+  /** The question that is not sent yet. */
+  #next: Promise<boolean> | undefined
+  #isCatchingUp = false
+  #isBehind = false
+  #isUsed = false
+  #timer: NodeJS.Timeout | undefined
+  readonly #journals = new Map<string, Journal>()
+  readonly #members: number[] = []
+
+  /**
+   * @param source - absent where every change is made through this process, which is then told of each at once
+   * @param clock - one that never steps
+   */
+  constructor(
+    private readonly source?: JournalSource,
+    private readonly clock: Clock = performance,
+  ) {}
+
+  follow(id: string): void {
+    if (this.#journals.has(id)) return
+    this.#journals.set(id, { id, time: undefined, from: ++this.#at, recent: new Map() })
+  }
+
+  place(): number {
+    return ++this.#at
+  }
+
+  stands(id: string, name: string, since: number): boolean {
+    const journal = this.#known(id, since)
+    return journal !== undefined && !((journal.recent.get(name) ?? 0) > since)
+  }
+
+  allStand(id: string, names: readonly string[], since: number): boolean {
+    const journal = this.#known(id, since)
+    if (journal === undefined) return false
+    for (const name of names) if ((journal.recent.get(name) ?? 0) > since) return false
+    return true
+  }
+
+  /** Whether a value that was read at the place may become a copy. */
+  admits(id: string, name: string, since: number): boolean {
+    return since >= this.#readFloor && this.stands(id, name, since)
+  }
+
+  isProven(within: number): boolean {
+    this.#isUsed = true
+    return this.source === undefined || this.clock.now() - this.#provenAt <= within
+  }
+
+  /** ms since the question was sent that proves the present knowledge. */
+  proofAge(): number {
+    return this.source === undefined ? 0 : this.clock.now() - this.#provenAt
+  }
+
+  /** Resolves with `true` once all changes are known that had been acknowledged when it was called. */
+  prove(): MaybePromise<boolean> {
+    const { source } = this
+    if (source === undefined) return true
+    this.#next ??= new Promise((resolve, reject) => {
+      // Calls of one tick share a question. It is sent after each of them began.
+      nextTick(() => {
+        this.#next = undefined
+        this.#ask(source).then(() => resolve(true), reject)
+      })
+    })
+    return this.#next
+  }
+
+  /** This process changed names, or tried to and does not know the outcome. */
+  changed(id: string, names: readonly string[], step?: JournalStep): void {
+    const journal = this.#journals.get(id)
+    if (journal === undefined) return
+    this.#note(journal, names)
+    if (step !== undefined && this.#continues(journal, step)) journal.time = timeOf(step)
+  }
+
+  /** A message of another process arrived. `names` is absent if there were too many. */
+  received(id: string, names: readonly string[] | undefined, step: JournalStep): void {
+    const journal = this.#journals.get(id)
+    if (journal === undefined) return
+    const { time } = journal
+    const isSameClock = step.server === this.#server && step.epoch === time?.epoch
+    if (isSameClock && step.at <= (time as LedgerTime).at) return
+    if (names !== undefined) this.#note(journal, names)
+    if (names !== undefined && this.#continues(journal, step)) journal.time = timeOf(step)
+    else this.catchUp()
+  }
+
+  /** Asks in the background, one question after another: messages may have been lost, or the proof is old. */
+  catchUp(): void {
+    if (this.#members.length === 0) return
+    // A question that is under way may have been sent before the change.
+    if (this.#isCatchingUp) {
+      this.#isBehind = true
+      return
+    }
+    this.#isCatchingUp = true
+    this.#isBehind = false
+    const done = () => {
+      this.#isCatchingUp = false
+      if (this.#isBehind) this.catchUp()
+    }
+    const proof = this.prove()
+    if (isPromise(proof)) proof.then(done, done)
+    else done()
+  }
+
+  /** The connection was lost. The reads under way may be sent again, in another order. */
+  disconnected(): void {
+    this.#readFloor = ++this.#at
+  }
+
+  join(maxStaleness: number): () => void {
+    this.#members.push(maxStaleness)
+    if (this.#members.length === 1) this.source?.listen?.(true)
+    if (this.source !== undefined) this.#beat()
+    let left = false
+    return () => {
+      if (left) return
+      left = true
+      this.#members.splice(this.#members.indexOf(maxStaleness), 1)
+      if (this.#members.length > 0) return
+      clearTimeout(this.#timer)
+      this.source?.listen?.(false)
+    }
+  }
+
+  #known(id: string, since: number): Journal | undefined {
+    const journal = this.#journals.get(id)
+    if (journal === undefined || since < this.#floor || since < journal.from) return undefined
+    return this.source === undefined || journal.time !== undefined ? journal : undefined
+  }
+
+  #note({ recent }: Journal, names: readonly string[]): void {
+    const at = ++this.#at
+    for (const name of names) {
+      recent.delete(name)
+      recent.set(name, at)
+    }
+    if (recent.size <= KEPT) return
+    let excess = recent.size - KEPT / 2
+    for (const [name, place] of recent) {
+      if (excess-- <= 0) break
+      recent.delete(name)
+      this.#floor = Math.max(this.#floor, place)
+    }
+  }
+
+  /** Whether a step begins where the changes that are known end. */
+  #continues({ time }: Journal, { server, epoch, before }: JournalStep): boolean {
+    return server !== undefined && server === this.#server && time?.epoch === epoch && time.at === before
+  }
+
+  async #ask(source: JournalSource): Promise<void> {
+    // The reply proves nothing about later changes, however long it is under way.
+    const sentAt = this.clock.now()
+    const journals = [...this.#journals.values()]
+    const positions = journals.map(({ id, time }) => ({ journal: id, since: time }))
+    const { server, journals: replies } = await source.pull(positions)
+    const isGap = replies.some((reply, i) => !isContinued(positions[i]?.since, reply))
+    if (server !== this.#server || isGap) this.#forget()
+    this.#server = server
+    journals.forEach((journal, i) => {
+      this.#apply(journal, replies[i] as JournalChanges)
+    })
+    this.#provenAt = Math.max(this.#provenAt, sentAt)
+  }
+
+  #apply(journal: Journal, { now, changed }: JournalChanges): void {
+    if (journal.time === undefined) {
+      journal.time = now
+      // No copy that is here, and no read that is under way, can be judged by what is known from now on.
+      journal.from = ++this.#at
+      return
+    }
+    const { at } = journal.time
+    const later = changed.filter((change) => change.at > at).map(({ name }) => name)
+    if (later.length > 0) this.#note(journal, later)
+    if (now.at > at) journal.time = now
+  }
+
+  /** Everything that is known may be wrong or incomplete. */
+  #forget(): void {
+    for (const journal of this.#journals.values()) {
+      journal.time = undefined
+      journal.recent.clear()
+    }
+  }
+
+  #beat(): void {
+    clearTimeout(this.#timer)
+    const pause = Math.min(RENEW, Math.max(LEAST_PAUSE, Math.min(...this.#members) / 4))
+    const isDue = this.#isUsed || this.clock.now() - this.#provenAt >= RENEW
+    this.#isUsed = false
+    if (isDue) this.catchUp()
+    this.#timer = setTimeout(() => this.#beat(), pause)
+    this.#timer.unref()
+  }
+}
+
+/** Whether a reply tells every change since the time that was asked about. */
+function isContinued(since: LedgerTime | undefined, { now, floor }: JournalChanges): boolean {
+  if (since === undefined) return true
+  if (now.epoch !== since.epoch || now.at < since.at) return false
+  return now.at === since.at || floor <= since.at
+}
+
+function timeOf({ epoch, at }: JournalStep): LedgerTime {
+  return { epoch, at }
+}
