@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { redis } from '../../../backends/redis/index.js'
 import { json } from '../../../proxies/json.js'
 import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { judge } from '../../support/ledgers.js'
+import { bundleProgram } from '../../support/programs.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
 
@@ -49,3 +52,11 @@ for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 
       await reader.close()
     })
   })
+
+it('lets the process end soon after it was closed, also while nothing listens at its address', async () => {
+  const program = await bundleProgram('test/backends/redis/closing-peer.ts')
+  const { stdout } = await promisify(execFile)(process.execPath, [program.path])
+  program.end()
+  // ioredis waits for two seconds of its own accord.
+  expect(Number(stdout)).toBeLessThan(1_500)
+})
