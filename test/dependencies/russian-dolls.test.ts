@@ -3,7 +3,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
-import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dep, dependsOn, type Ledger, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
 import { turn } from '../support/waiting.js'
 
@@ -138,5 +138,43 @@ describe('a region in between that tracks no dependencies', () => {
     await made()
     expect(await outer.getOrCreate('whole', made)).toBe('part')
     expect(outer.peek('whole')).toBe(NO_VALUE)
+  })
+})
+
+describe('a part whose invalidation is under way', () => {
+  /** A ledger that moves its clock before its stamps, as a cluster does: the two steps of an invalidation are those of a test. */
+  function inTwoSteps() {
+    const state = { at: 5, row: 5 }
+    const epoch = 'e'
+    const ledger: Ledger = {
+      shared: true,
+      open: () => ({
+        storeClock: 'two steps',
+        read: (names) => ({
+          now: { epoch, at: state.at },
+          stamps: names.map((name) => ({ hard: name === 'id:row:1' ? state.row : 0, soft: 0 })),
+        }),
+        now: () => ({ epoch, at: state.at }),
+        invalidate: () => {},
+      }),
+    }
+    return { state, ledger }
+  }
+
+  it('hands its own moment up: the whole began after the clock had moved, and before the stamp did', async () => {
+    const { state, ledger } = inTwoSteps()
+    const region = makeRegion<string>({ name: 'dolls', backend: wrap(memory(), dependencies({ ledger })) })
+    const part = () =>
+      region.getOrCreate('part', () => {
+        dependsOn(dep.id('row', 1))
+        return 'part'
+      })
+    await part()
+    // The clock has moved for the row, and once more for another name.
+    state.at = 8
+    expect(await region.getOrCreate('whole', async () => `whole of ${await part()}`)).toBe('whole of part')
+    state.row = 7
+    expect(await region.get('part')).toBe(NO_VALUE)
+    expect(await region.get('whole')).toBe(NO_VALUE)
   })
 })
