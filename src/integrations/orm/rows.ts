@@ -90,6 +90,11 @@ export interface RowCache {
 export interface RowInvalidation extends RowCache {
   /** A statement changed rows of tables. `returned`: all rows that it changed, if it returned them. */
   written(tables: readonly string[], returned: readonly unknown[] | undefined): Promise<void>
+  readonly tables: readonly string[]
+  /** The columns of a table's key; absent for a table without one. */
+  columnsOf(table: string): readonly string[] | undefined
+  /** Whether an object has the key of a row. */
+  isKeyed(table: string, row: unknown): boolean
 }
 
 export function rowInvalidation(options: RowOptions, where: string): RowInvalidation {
@@ -131,6 +136,9 @@ export function rowInvalidation(options: RowOptions, where: string): RowInvalida
       )
       await invalidate([key.length === 0 ? { type: table } : { type: table, key, item: {} }])
     },
+    tables: [...keys.keys()],
+    columnsOf: (table) => keys.get(table),
+    isKeyed: (table, row) => keyIn(row, keys.get(table) ?? []) !== undefined && keys.has(table),
     written: (tables, returned) =>
       invalidate(tables.flatMap((table) => changesOf(table, keys.get(table), tables, returned))),
   }

@@ -1,0 +1,176 @@
+/**
+ * Caches over a Prisma client. Prisma has no events of commits, so an extension of the client runs its `$transaction` as a unit of
+ * work, and tells of each operation once it is done.
+ */
+import { expectMethods } from '../base/options.js'
+import { type RowCache, type RowInvalidation, type RowOptions, rowInvalidation } from './orm/rows.js'
+import { inTransaction } from './orm/units.js'
+
+export type { EntityLists } from './orm/core.js'
+export type { RowCache, RowChange, RowOptions, RowRelations } from './orm/rows.js'
+
+/**
+ * A client of Prisma.
+ * @example
+ * ```ts
+ * import type { PrismaCache, PrismaHost } from 'corral/integrations/prisma'
+ *
+ * export const watched = <C extends PrismaHost>(database: PrismaCache, client: C): C => database.extend(client)
+ * ```
+ */
+export interface PrismaHost {
+  $extends: unknown
+  $transaction: unknown
+}
+
+/**
+ * Caches over the rows of a Prisma client.
+ * @example
+ * ```ts
+ * import type { PrismaCache, PrismaHost } from 'corral/integrations/prisma'
+ *
+ * export const watched = <C extends PrismaHost>(database: PrismaCache, client: C): C => database.extend(client)
+ * ```
+ */
+export interface PrismaCache extends RowCache {
+  /**
+   * The client to use from now on: after each of its operations, or after the commit of its `$transaction`, it invalidates. Cached functions
+   * inside a `$transaction` read and fill nothing.
+   */
+  extend<C extends PrismaHost>(client: C): C
+}
+
+/**
+ * After each operation or commit of a Prisma client, invalidates the values that depend on the rows which it changed: those with a
+ * key in the result or in `where`, else all of the model, as after `updateMany`; in both cases all lists of the model, for Prisma tells of
+ * no former row. A nested write concerns all of the models that it leads to. Nothing tells of raw SQL and of cascades: call `invalidate`.
+ * @param options - `tables` has the names of models
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import { type PrismaHost, prismaCache } from 'corral/integrations/prisma'
+ *
+ * export function connect<C extends PrismaHost>(client: C, pages: Region): C {
+ *   return prismaCache({ regions: pages, tables: { Article: 'id', OrderLine: ['order', 'line'] } }).extend(client)
+ * }
+ * ```
+ * @throws CorralError `ERR_OPTION` for options that cannot be right
+ */
+export function prismaCache(options: RowOptions): PrismaCache {
+  const rows = rowInvalidation(options, 'prismaCache()')
+  const { dependenciesOf, changed, invalidate } = rows
+  return {
+    ...{ dependenciesOf, changed, invalidate },
+    extend<C extends PrismaHost>(client: C): C {
+      expectMethods(client, ['$extends', '$transaction'], 'extend() to get a client of Prisma')
+      return extended(client as unknown as Client, rows) as unknown as C
+    },
+  }
+}
+
+interface Client {
+  $extends(extension: object): Client
+  $transaction(work: unknown, ...more: readonly unknown[]): Promise<unknown>
+  /** Absent where Prisma keeps it elsewhere: then a nested write concerns all models. */
+  readonly _runtimeDataModel?: { readonly models?: Models }
+}
+
+type Models = Readonly<Record<string, { readonly fields: readonly Field[] } | undefined>>
+interface Field {
+  readonly name: string
+  readonly kind: string
+  readonly type: string
+}
+
+interface Operation {
+  readonly model?: string
+  readonly operation: string
+  readonly args: unknown
+  query(args: unknown): Promise<unknown>
+}
+
+function extended(client: Client, rows: RowInvalidation): Client {
+  const models = client._runtimeDataModel?.models
+  const watched = client.$extends({
+    query: {
+      $allModels: {
+        async $allOperations({ model, operation, args, query }: Operation) {
+          const result = await query(args)
+          if (model !== undefined && WRITES.test(operation))
+            await tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
+          return result
+        },
+      },
+    },
+  })
+  // Its own transactions pass on clients that are watched, too.
+  return watched.$extends({
+    client: {
+      $transaction(work: unknown, ...more: readonly unknown[]) {
+        if (typeof work === 'function')
+          return inTransaction(
+            (inner) => watched.$transaction(inner, ...more),
+            (own: unknown) => (work as (own: unknown) => unknown)(own),
+          )
+        // The operations of a list run in the call, and their end is that of the list.
+        return inTransaction<void, unknown>(
+          (worked) => watched.$transaction(work, ...more).then((result) => worked().then(() => result)),
+          () => undefined,
+        )
+      },
+    },
+  })
+}
+
+const WRITES = /^(?:create|update|upsert|delete)/
+
+interface Arguments {
+  readonly where?: unknown
+  readonly data?: unknown
+  readonly create?: unknown
+  readonly update?: unknown
+}
+
+async function tell(
+  rows: RowInvalidation,
+  models: Models | undefined,
+  { model, args }: { readonly model: string; readonly args: Arguments },
+  result: unknown,
+): Promise<void> {
+  await rows.written([model], changedRows(rows, model, args, result))
+  const nested = new Set<string>()
+  for (const data of [args.data, args.create, args.update])
+    if (models !== undefined) nestedModels(models, model, data, nested)
+    else if (hasObject(data)) for (const table of rows.tables) nested.add(table)
+  for (const one of nested) await rows.written([one], undefined)
+}
+
+/** Objects with the keys of all rows that an operation changed; `undefined` if not all are known. */
+function changedRows(
+  rows: RowInvalidation,
+  model: string,
+  { where, data, update }: Arguments,
+  result: unknown,
+): readonly unknown[] | undefined {
+  if (Array.isArray(result)) return result
+  // The former key of a row whose key changes may be unknown.
+  const changesKey = rows
+    .columnsOf(model)
+    ?.some((column) => isIn(column, update) || (where !== undefined && isIn(column, data)))
+  const known = [result, where].filter((one) => rows.isKeyed(model, one))
+  return changesKey === true || known.length === 0 ? undefined : known
+}
+
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null
+const isIn = (column: string, data: unknown): boolean => isObject(data) && column in data
+const hasObject = (data: unknown): boolean => isObject(data) && Object.values(data).some(isObject)
+
+/** The models that nested writes lead to. Conditions inside of them lead to some more. */
+function nestedModels(models: Models, model: string, data: unknown, found: Set<string>): void {
+  if (!isObject(data)) return
+  for (const [name, value] of Object.entries(data)) {
+    const field = models[model]?.fields.find((one) => one.name === name)
+    if (field?.kind === 'object') found.add(field.type)
+    nestedModels(models, field?.kind === 'object' ? field.type : model, value, found)
+  }
+}

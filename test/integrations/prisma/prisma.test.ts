@@ -1,0 +1,218 @@
+/** The integration of Prisma 7, whose client the test generates, over libsql in a file. */
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { PrismaLibSql } from '@prisma/adapter-libsql'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { NO_VALUE } from '../../../src/index.js'
+import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/integrations/prisma.js'
+import { isNotInvalidated } from '../../../src/signals/index.js'
+import { ALL, cached, DDL, stage } from '../rows.js'
+
+/** The parts of the generated client that the tests use: it exists only once they run. */
+type Call = (args: object) => Promise<unknown> & { readonly [Symbol.toStringTag]: string }
+type Model = Record<
+  | 'create'
+  | 'update'
+  | 'upsert'
+  | 'delete'
+  | 'findFirst'
+  | 'createMany'
+  | 'updateMany'
+  | 'deleteMany'
+  | 'updateManyAndReturn',
+  Call
+>
+interface Client extends PrismaHost {
+  readonly article: Model
+  readonly author: Model
+  readonly order_line: Model
+  $transaction<R>(work: ((tx: Client) => Promise<R>) | readonly unknown[]): Promise<R>
+  $executeRawUnsafe(sql: string): Promise<number>
+  $disconnect(): Promise<void>
+}
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = join(here, '../../..')
+
+describe('prismaCache()', () => {
+  let folder: string
+  let open: (url: string) => Client
+  let client: Client
+  let db: Client
+  let at: ReturnType<typeof stage>
+  let cache: PrismaCache
+  let left: () => Promise<string[]>
+  let serial = 0
+
+  beforeAll(async () => {
+    // Inside of the project, where the generated client finds its runtime.
+    folder = mkdtempSync(join(root, 'node_modules/.prisma-test-'))
+    const schema = join(folder, 'schema.prisma')
+    const generator = 'generator client {\n  provider = "prisma-client"\n  output = "./out"\n}\n'
+    writeFileSync(schema, generator + readFileSync(join(here, 'schema.prisma'), 'utf8'))
+    // The engine of migrations would be downloaded; generating needs none.
+    const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: process.execPath, CHECKPOINT_DISABLE: '1' }
+    await promisify(execFile)(
+      process.execPath,
+      [join(root, 'node_modules/prisma/build/index.js'), 'generate', '--schema', schema],
+      { env, cwd: folder },
+    )
+    const { PrismaClient } = (await import(join(folder, 'out/client.ts'))) as {
+      PrismaClient: new (options: object) => Client
+    }
+    open = (url) => new PrismaClient({ adapter: new PrismaLibSql({ url }) })
+  }, 120_000)
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  beforeEach(async () => {
+    client = open(`file:${join(folder, `${++serial}.db`)}`)
+    for (const statement of DDL) await client.$executeRawUnsafe(statement)
+    await client.$executeRawUnsafe('ALTER TABLE article ADD COLUMN slug TEXT')
+    await client.$executeRawUnsafe('CREATE UNIQUE INDEX slugs ON article (slug)')
+    for (const one of [
+      { id: 1, category: 'news', slug: 'a' },
+      { id: 2, category: 'sport' },
+    ])
+      await client.article.create({ data: one })
+    at = stage()
+    cache = prismaCache({
+      ...at.options,
+      tables: { article: 'id', order_line: ['order', 'line'], author: 'id' },
+    })
+    db = cache.extend(client)
+    left = await cached(at.region, cache)
+  })
+  afterEach(() => client.$disconnect())
+
+  const rename = (on: Client, id = 1) => on.article.update({ where: { id }, data: { title: 'new' } })
+
+  it.each<readonly [string, (on: Client) => Promise<unknown>, string[]]>([
+    ['an update', (on) => rename(on), ['two', 'line']],
+    [
+      'an update that returns no key',
+      (on) => on.article.update({ where: { id: 1 }, data: { title: 'x' }, select: { title: true } }),
+      ['two', 'line'],
+    ],
+    [
+      'an update by another column',
+      (on) => on.article.update({ where: { slug: 'a' }, data: { title: 'x' } }),
+      ['two', 'line'],
+    ],
+    ['an update of the key', (on) => on.article.update({ where: { slug: 'a' }, data: { id: 9 } }), ['line']],
+    [
+      'an update by another column that returns no key',
+      (on) => on.article.update({ where: { slug: 'a' }, data: { title: 'x' }, select: { title: true } }),
+      ['line'],
+    ],
+    ['a creation', (on) => on.article.create({ data: { title: 'x' } }), ['one', 'two', 'line']],
+    [
+      'an upsert',
+      (on) => on.article.upsert({ where: { id: 2 }, create: {}, update: { title: 'x' } }),
+      ['one', 'line'],
+    ],
+    ['a deletion', (on) => on.article.delete({ where: { id: 2 } }), ['one', 'line']],
+    [
+      'a composite key',
+      (on) => on.order_line.create({ data: { order: 1, line: 2 } }),
+      ['one', 'two', 'news', 'sport'],
+    ],
+    ['many rows', (on) => on.article.updateMany({ data: { title: 'x' } }), ['line']],
+    ['many new rows', (on) => on.article.createMany({ data: [{ title: 'x' }] }), ['line']],
+    ['many deleted rows', (on) => on.article.deleteMany({ where: { title: 'x' } }), ['line']],
+    [
+      'many deleted rows of one key',
+      (on) => on.article.deleteMany({ where: { id: 99 } }),
+      ['one', 'two', 'line'],
+    ],
+    [
+      'many rows that it returns',
+      (on) => on.article.updateManyAndReturn({ where: { id: 1 }, data: { title: 'x' } }),
+      ['two', 'line'],
+    ],
+    [
+      'a nested write',
+      (on) => on.author.create({ data: { articles: { connect: [{ id: 1 }], create: { title: 'n' } } } }),
+      ['line'],
+    ],
+    ['a read', (on) => on.article.findFirst({ where: { id: 1 } }), ALL],
+    ['a failure', (on) => on.article.update({ where: { id: 99 }, data: {} }).catch(() => {}), ALL],
+    [
+      'raw SQL, of which nothing tells',
+      (on) => on.$executeRawUnsafe("UPDATE article SET title = 'raw'"),
+      ALL,
+    ],
+  ])('invalidates after %s', async (_, change, expected) => {
+    await change(db)
+    expect(await left()).toEqual(expected)
+  })
+
+  it('waits for the commit of a transaction, and forgets what is rolled back', async () => {
+    await db.$transaction(async (tx) => {
+      await rename(tx)
+      expect(await left()).toEqual(ALL)
+    })
+    expect(await left()).toEqual(['two', 'line'])
+    left = await cached(at.region, cache)
+    const failed = db.$transaction(async (tx) => {
+      await tx.article.deleteMany({})
+      throw new Error('undo')
+    })
+    await expect(failed).rejects.toThrow('undo')
+    expect(await left()).toEqual(ALL)
+  })
+
+  it('waits for the end of a list of operations, and forgets one that fails', async () => {
+    const done = await db.$transaction<readonly { id?: number }[]>([
+      rename(db),
+      db.order_line.create({ data: { order: 1, line: 2 } }),
+    ])
+    expect(done[0]?.id).toBe(1)
+    expect(await left()).toEqual(['two'])
+    left = await cached(at.region, cache)
+    await expect(
+      db.$transaction([rename(db), db.article.update({ where: { id: 99 }, data: {} })]),
+    ).rejects.toThrow()
+    expect(await left()).toEqual(ALL)
+  })
+
+  it('fills nothing in a transaction', async () => {
+    const page = at.region.cacheOnArguments(
+      async (on: object) =>
+        ((await (on as Client).article.findFirst({ where: { id: 1 } })) as { title: string | null }).title ??
+        '',
+      { namespace: 'page', key: () => '1', dependencies: () => cache.dependenciesOf('article', { id: 1 }) },
+    )
+    const undone = db.$transaction(async (tx) => {
+      await rename(tx)
+      expect(await page(tx)).toBe('new')
+      throw new Error('undo')
+    })
+    await expect(undone).rejects.toThrow('undo')
+    expect(await page.get(db)).toBe(NO_VALUE)
+  })
+
+  it('says what is committed and not invalidated, with the result and a way to repeat', async () => {
+    at.state.away = true
+    const error = await db.$transaction((tx) => rename(tx)).catch((one: unknown) => one)
+    if (!isNotInvalidated(error)) throw error
+    expect(error.result).toMatchObject({ id: 1, title: 'new' })
+    at.state.away = false
+    await error.retry()
+    expect(await left()).toEqual(['two', 'line'])
+  })
+
+  it('takes a nested write for one of all models where the client tells of none', async () => {
+    const blind = new Proxy(client, {
+      get: (target, name) => (name === '_runtimeDataModel' ? undefined : Reflect.get(target, name)),
+    })
+    await cache.extend(blind).author.create({ data: { articles: { connect: { id: 1 } } } })
+    expect(await left()).toEqual([])
+  })
+
+  it('refuses what is no client', () => {
+    expect(() => cache.extend({} as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  })
+})
