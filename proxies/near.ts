@@ -2,7 +2,7 @@ import type { Backend, Outcome, Write, WriteOptions } from '../src/backend/backe
 import { type CachedValue, isCachedValue, type Metadata } from '../src/backend/cached-value.js'
 import { delegate } from '../src/backend/delegate.js'
 import { expectBackend } from '../src/backend/expect-backend.js'
-import { isCopy, type UnderProof } from '../src/backend/near-cache.js'
+import { isCopy } from '../src/backend/near-cache.js'
 import { failureLog } from '../src/base/diagnostics.js'
 import type { Duration } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
@@ -22,7 +22,7 @@ import type { BackendProxy } from '../src/chain/proxy.js'
 import { wrap } from '../src/chain/wrap.js'
 import { physicalLifetime } from '../src/freshness/freshness.js'
 import { CHAIN_CLOCK } from '../src/ledger/ledger.js'
-import type { LedgerTail } from '../src/ledger/tail.js'
+import type { CopyMark, LedgerTail } from '../src/ledger/tail.js'
 
 /**
  * The bound of a near cache.
@@ -194,7 +194,7 @@ function nearLayer(
       },
       near: {
         maxStaleness,
-        prove: (keys, within = maxStaleness) => layer.prove(keys, within),
+        proved: (keys, read, within = maxStaleness) => layer.proved(keys, read, within),
         keep: (entry) => layer.keep(entry),
         proofAge: () => tail.proofAge(),
         beyond: (read) => layer.within({ trusts: false, reached: false }, read),
@@ -282,12 +282,13 @@ class NearLayer {
     void ignoreRejection(attempt(() => this.store.delete(key)))
   }
 
-  prove(keys: readonly string[], within: number): MaybePromise<UnderProof | undefined> {
-    if (this.#scope?.trusts === true || this.tail.isProven(within)) return undefined
-    const passing: UnderProof = (read) => this.#passingBy(keys, read)
+  proved<R>(keys: readonly string[], read: () => MaybePromise<R>, within: number): MaybePromise<R> {
+    if (this.#scope?.trusts === true || this.tail.isProven(within)) return read()
     // A read that no copy can serve needs no proof.
-    if (!keys.some((key) => this.store.get(key) !== undefined)) return passing
-    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys) : passing))
+    if (!keys.some((key) => this.store.get(key) !== undefined)) return this.#passingBy(keys, read)
+    return andThen(this.tail.prove(), (isProven) =>
+      isProven ? this.#trusting(keys, read) : this.#passingBy(keys, read),
+    )
   }
 
   within<R>(scope: Scope, read: () => R): R {
@@ -300,8 +301,8 @@ class NearLayer {
     }
   }
 
-  #trusting(keys: readonly string[]): UnderProof {
-    return (read) => this.within({ trusts: true, keys, reached: false }, read)
+  #trusting<R>(keys: readonly string[], read: () => R): R {
+    return this.within({ trusts: true, keys, reached: false }, read)
   }
 
   /** A layer that waits before it passes the read on loses the scope. The read is then repeated under a proof. */
@@ -310,7 +311,7 @@ class NearLayer {
     const result = this.within(scope, read)
     if (scope.reached) return result
     void ignoreRejection(result)
-    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys)(read) : read()))
+    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys, read) : read()))
   }
 
   /** Whether a copy may serve the present read. */
@@ -327,7 +328,7 @@ class NearLayer {
   }
 
   #stands(copy: CachedValue | undefined, key: string): copy is CachedValue {
-    return copy !== undefined && isCopy(copy) && this.tail.keyStands(key, copy.metadata.near as number)
+    return copy !== undefined && isCopy(copy) && this.tail.keyStands(key, copy.metadata.near as CopyMark)
   }
 
   #begin(key: string): FarRead {
@@ -361,8 +362,12 @@ class NearLayer {
         return
       }
       const put = (older: CachedValue | undefined): MaybePromise<unknown> => {
-        if ((older?.metadata.near ?? 0) > since) return undefined
-        return this.store.set(key, { payload, metadata: { ...metadata, near: since } }, lifeOf(metadata))
+        if ((older?.metadata.near?.place ?? 0) > since) return undefined
+        return this.store.set(
+          key,
+          { payload, metadata: { ...metadata, near: new Mark(since) } },
+          lifeOf(metadata),
+        )
       }
       const done = andThen(this.store.get(key), put)
       if (isPromise(done)) done.catch((error: unknown) => this.#failed(key, error))
@@ -380,6 +385,33 @@ class NearLayer {
   #written(key: string, { token }: WriteOptions, outcome: Outcome): Outcome {
     if (token !== undefined && outcome === 'stored') this.tail.filled(key)
     return outcome
+  }
+}
+
+/** Its fields are private, because a store may freeze its entries. */
+class Mark implements CopyMark {
+  #key: number
+  #names: number
+
+  constructor(readonly place: number) {
+    this.#key = place
+    this.#names = place
+  }
+
+  get key(): number {
+    return this.#key
+  }
+
+  set key(place: number) {
+    this.#key = place
+  }
+
+  get names(): number {
+    return this.#names
+  }
+
+  set names(place: number) {
+    this.#names = place
   }
 }
 

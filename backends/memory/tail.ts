@@ -1,6 +1,6 @@
 import type { Ledger } from '../../src/ledger/ledger.js'
 import { memoryLedger } from '../../src/ledger/memory-ledger.js'
-import { Mirror } from '../../src/ledger/mirror.js'
+import { Mirror, mirrorTail } from '../../src/ledger/mirror.js'
 import type { LedgerTail } from '../../src/ledger/tail.js'
 
 /** The journal of keys, among those of clocks. */
@@ -11,21 +11,8 @@ export function ledgerWithTail(): { readonly ledger: Ledger; keyChanged(key: str
   const ledger = memoryLedger()
   let mirror: Mirror | undefined
   const tail = (clock: string): LedgerTail => {
-    const found = (mirror ??= new Mirror())
-    found.follow(KEYS)
-    found.follow(clock)
-    return {
-      place: () => found.place(),
-      keyStands: (key, since) => found.stands(KEYS, key, since),
-      namesStand: (names, since) => found.allStand(clock, names, since),
-      admits: (key, since) => found.admits(KEYS, key, since),
-      filled: (key) => found.changed(KEYS, [key]),
-      isProven: () => true,
-      proofAge: () => 0,
-      prove: () => true,
-      catchUp: () => {},
-      join: () => () => {},
-    }
+    mirror ??= new Mirror()
+    return mirrorTail(mirror, { keys: KEYS, names: clock })
   }
   return {
     ledger: {

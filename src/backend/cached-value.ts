@@ -1,4 +1,5 @@
 import type { DependencySnapshot } from '../ledger/snapshot.js'
+import type { CopyMark } from '../ledger/tail.js'
 
 /**
  * The facts that are stored with a value.
@@ -22,8 +23,8 @@ export interface Metadata {
   readonly stale?: boolean
   /** Created from tracked values by a region that tracks nothing: their invalidations do not reach this entry's readers. */
   readonly untracked?: boolean
-  /** Only on a copy that a near cache returned: its place among the changes that this process knows of. Never stored elsewhere. */
-  readonly near?: number
+  /** Only on a copy that a near cache returned. Never stored elsewhere. */
+  readonly near?: CopyMark
 }
 
 /**

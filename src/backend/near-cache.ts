@@ -1,19 +1,16 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CachedValue } from './cached-value.js'
 
-/** Runs a read under a proof. The proof holds for the synchronous part of the read: a layer that waits before it passes the read on loses it. */
-export type UnderProof = <R>(read: () => MaybePromise<R>) => MaybePromise<R>
-
 /** The near cache of a chain, as the layers above it and the region see it. Keys are those of the layer. */
 export interface NearCache {
   /** ms after which an invalidation of another process is seen at the latest. */
   readonly maxStaleness: number
   /**
-   * Proves copies of the keys, unless all changes that the store had acknowledged `within` ms ago are known already. The
-   * reads that follow are to be run by the function that it returns, if it returns one.
+   * Runs a read of keys once their copies are proved: all changes that the store had acknowledged `within` ms before the call are
+   * known. The proof holds for the synchronous part of the read: a layer that waits before it passes the read on loses it.
    * @param within - ms. @default `maxStaleness`
    */
-  prove(keys: readonly string[], within?: number): MaybePromise<UnderProof | undefined>
+  proved<R>(keys: readonly string[], read: () => MaybePromise<R>, within?: number): MaybePromise<R>
   /**
    * Keeps a copy of an entry that this layer returned from the store. To be called once the entry was judged fresh by a reading of
    * the ledger that began after the entry's own: the store may still have an entry whose names were invalidated long ago.
@@ -37,8 +34,5 @@ export function tierOf(
 /** Whether an entry is a copy that a near cache returned. */
 export function isCopy(entry: CachedValue | undefined): entry is CachedValue {
   // Foreign data may be in the place of an entry.
-  return (
-    (entry as { readonly metadata?: { readonly near?: unknown } } | undefined | null)?.metadata?.near !==
-    undefined
-  )
+  return (entry as Partial<CachedValue> | null | undefined)?.metadata?.near?.place !== undefined
 }

@@ -168,7 +168,10 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     held: (key) => next.held(mangle(key)),
     ledger: next.ledger && mapLedger(next.ledger, mangle),
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },
-    near: near && { ...near, prove: (keys, within) => near.prove(keys.map(mangle), within) },
+    near: near && {
+      ...near,
+      proved: (keys, read, within) => near.proved(keys.map(mangle), read, within),
+    },
     capture: capture && ((entry, keyOf) => capture(entry, () => mangle(keyOf()))),
     keys: keysThrough(next, map),
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),

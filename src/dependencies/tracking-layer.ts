@@ -28,6 +28,7 @@ import {
   type OpenLedger,
 } from '../ledger/ledger.js'
 import { type DependencySnapshot, namesOf } from '../ledger/snapshot.js'
+import type { CopyMark } from '../ledger/tail.js'
 import { validate } from '../ledger/validate.js'
 import { type KeyNames, keyNames, sameNames } from './key-names.js'
 
@@ -175,16 +176,11 @@ function trackedReads({ next, opened, keys, judge, lent }: TrackedReadsOptions) 
   const isStrong = near !== undefined && near.maxStaleness < LEAST_STALENESS
   return {
     comeLater: () => readsLater,
-    get: isStrong ? (key: string) => proved(near, [key], () => read(key)) : read,
+    get: isStrong ? (key: string) => near.proved([key], () => read(key)) : read,
     getMulti: isStrong
-      ? (wanted: readonly string[]) => proved(near, wanted, () => readMulti(wanted))
+      ? (wanted: readonly string[]) => near.proved(wanted, () => readMulti(wanted))
       : readMulti,
   }
-}
-
-/** Runs a read of keys under the proof that a strong near cache asks for. */
-function proved<R>(near: NearCache, wanted: readonly string[], read: () => MaybePromise<R>): MaybePromise<R> {
-  return andThen(near.prove(wanted), (under) => (under === undefined ? read() : under(read)))
 }
 
 /** A copy that does not stand is no miss: the store may have a newer value. */
@@ -200,7 +196,7 @@ function judgingCopies(
   return (copy, key) => {
     const snapshot = snapshotOf(copy)
     if (copy !== undefined && snapshot !== undefined && tail !== undefined)
-      return tail.namesStand(namesOf(snapshot), copy.metadata.near as number)
+      return tail.namesStand(namesOf(snapshot), copy.metadata.near as CopyMark)
         ? ifVersionsStand(copy, snapshot)
         : beyond(() => read(key))
     return andThen(judge.alone(copy), (entry) =>

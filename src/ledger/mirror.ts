@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { clearTimeout, nextTick, performance, setTimeout } from '../base/timers.js'
 import type { LedgerTime } from './snapshot.js'
+import type { LedgerTail } from './tail.js'
 
 /** A journal, and the time up to which its changes are known; `undefined`: none is. */
 export interface JournalPosition {
@@ -60,6 +61,8 @@ interface Journal {
   time: LedgerTime | undefined
   /** The place from which on its changes are known. */
   from: number
+  /** The place of its latest change, or of anything else after which copies have to be judged anew. */
+  movedAt: number
   /** The latest changes by name, the latest last. */
   readonly recent: Map<string, number>
 }
@@ -99,30 +102,45 @@ export class Mirror {
     private readonly clock: Clock = performance,
   ) {}
 
-  follow(id: string): void {
-    if (this.#journals.has(id)) return
-    this.#journals.set(id, { id, time: undefined, from: ++this.#at, recent: new Map() })
+  follow(id: string): Journal {
+    let found = this.#journals.get(id)
+    if (found === undefined) {
+      const from = ++this.#at
+      // Without a source every change is known from now on; else no copy stands before the first reply.
+      const movedAt = this.source === undefined ? from : Number.POSITIVE_INFINITY
+      found = { id, time: undefined, from, movedAt, recent: new Map() }
+      this.#journals.set(id, found)
+    }
+    return found
+  }
+
+  /** The place of the latest read or change. */
+  get latest(): number {
+    return this.#at
+  }
+
+  /** Whether nothing happened to the journal after the place. */
+  isUnmoved({ movedAt }: Journal, since: number): boolean {
+    return since >= movedAt && since >= this.#floor
   }
 
   place(): number {
     return ++this.#at
   }
 
-  stands(id: string, name: string, since: number): boolean {
-    const journal = this.#known(id, since)
-    return journal !== undefined && !((journal.recent.get(name) ?? 0) > since)
+  stands(journal: Journal, name: string, since: number): boolean {
+    return this.#isKnown(journal, since) && !((journal.recent.get(name) ?? 0) > since)
   }
 
-  allStand(id: string, names: readonly string[], since: number): boolean {
-    const journal = this.#known(id, since)
-    if (journal === undefined) return false
+  allStand(journal: Journal, names: readonly string[], since: number): boolean {
+    if (!this.#isKnown(journal, since)) return false
     for (const name of names) if ((journal.recent.get(name) ?? 0) > since) return false
     return true
   }
 
   /** Whether a value that was read at the place may become a copy. */
-  admits(id: string, name: string, since: number): boolean {
-    return since >= this.#readFloor && this.stands(id, name, since)
+  admits(journal: Journal, name: string, since: number): boolean {
+    return since >= this.#readFloor && this.stands(journal, name, since)
   }
 
   isProven(within: number): boolean {
@@ -208,14 +226,15 @@ export class Mirror {
     }
   }
 
-  #known(id: string, since: number): Journal | undefined {
-    const journal = this.#journals.get(id)
-    if (journal === undefined || since < this.#floor || since < journal.from) return undefined
-    return this.source === undefined || journal.time !== undefined ? journal : undefined
+  #isKnown({ from, time }: Journal, since: number): boolean {
+    if (since < this.#floor || since < from) return false
+    return this.source === undefined || time !== undefined
   }
 
-  #note({ recent }: Journal, names: readonly string[]): void {
+  #note(journal: Journal, names: readonly string[]): void {
+    const { recent } = journal
     const at = ++this.#at
+    journal.movedAt = Math.max(journal.movedAt, at)
     for (const name of names) {
       recent.delete(name)
       recent.set(name, at)
@@ -254,6 +273,7 @@ export class Mirror {
       journal.time = now
       // No copy that is here, and no read that is under way, can be judged by what is known from now on.
       journal.from = ++this.#at
+      journal.movedAt = journal.from
       return
     }
     const { at } = journal.time
@@ -266,6 +286,7 @@ export class Mirror {
   #forget(): void {
     for (const journal of this.#journals.values()) {
       journal.time = undefined
+      journal.movedAt = Number.POSITIVE_INFINITY
       journal.recent.clear()
     }
   }
@@ -290,4 +311,45 @@ function isContinued(since: LedgerTime | undefined, { now, floor }: JournalChang
 
 function timeOf({ epoch, at }: JournalStep): LedgerTime {
   return { epoch, at }
+}
+
+interface MirrorTailOptions {
+  /** The journal of keys. */
+  readonly keys: string
+  /** The journal of names. */
+  readonly names: string
+  /** The name of a key in its journal. */
+  readonly nameOf?: (key: string) => string
+  /** Whether the names are told as they are. */
+  readonly areTold?: (names: readonly string[]) => boolean
+}
+
+/** The tail of a ledger, by a mirror of the journals of keys and of names. */
+export function mirrorTail(
+  mirror: Mirror,
+  { keys: keysId, names: namesId, nameOf = (key) => key, areTold = () => true }: MirrorTailOptions,
+): LedgerTail {
+  const [keys, names] = [mirror.follow(keysId), mirror.follow(namesId)]
+  return {
+    place: () => mirror.place(),
+    keyStands(key, mark) {
+      if (mirror.isUnmoved(keys, mark.key)) return true
+      if (!mirror.stands(keys, nameOf(key), mark.key)) return false
+      mark.key = mirror.latest
+      return true
+    },
+    namesStand(list, mark) {
+      if (mirror.isUnmoved(names, mark.names)) return true
+      if (!mirror.allStand(names, list, mark.names) || !areTold(list)) return false
+      mark.names = mirror.latest
+      return true
+    },
+    admits: (key, since) => mirror.admits(keys, nameOf(key), since),
+    filled: (key) => mirror.changed(keysId, [nameOf(key)]),
+    isProven: (within) => mirror.isProven(within),
+    proofAge: () => mirror.proofAge(),
+    prove: () => mirror.prove(),
+    catchUp: () => mirror.catchUp(),
+    join: (maxStaleness) => mirror.join(maxStaleness),
+  }
 }

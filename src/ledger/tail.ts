@@ -1,5 +1,15 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 
+/** A copy's place among the changes that this process knows of, and the places up to which it is known to stand. */
+export interface CopyMark {
+  /** Of the read that brought it. */
+  readonly place: number
+  /** By its key. */
+  key: number
+  /** By its names. */
+  names: number
+}
+
 /**
  * The latest invalidations of a ledger's store, as this process knows them. A near cache asks it whether a copy may still be
  * served. A place is a number in the order in which this process took reads and learnt of changes: a read that was sent
@@ -8,10 +18,10 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 export interface LedgerTail {
   /** Takes a place for a read of the key that is sent after this call. */
   place(key: string): number
-  /** Whether a copy that was read at the place is still the value of its key. */
-  keyStands(key: string, since: number): boolean
-  /** Whether none of the names was invalidated after the place. */
-  namesStand(names: readonly string[], since: number): boolean
+  /** Whether a copy is still the value of its key. If so, its mark is moved on, so that the next question costs a comparison. */
+  keyStands(key: string, mark: CopyMark): boolean
+  /** Whether none of the names was invalidated since. Moves the mark on too. */
+  namesStand(names: readonly string[], mark: CopyMark): boolean
   /** Whether a value that was read at the place may become a copy. */
   admits(key: string, since: number): boolean
   /** This process stored a new value of the key. Reads that were sent before it must not become copies. */
@@ -36,8 +46,8 @@ export function mapTail(
 ): LedgerTail {
   return {
     place: (key) => tail.place(mapKey(key)),
-    keyStands: (key, since) => tail.keyStands(mapKey(key), since),
-    namesStand: (names, since) => tail.namesStand(mapNames(names), since),
+    keyStands: (key, mark) => tail.keyStands(mapKey(key), mark),
+    namesStand: (names, mark) => tail.namesStand(mapNames(names), mark),
     admits: (key, since) => tail.admits(mapKey(key), since),
     filled: (key) => tail.filled(mapKey(key)),
     isProven: (within) => tail.isProven(within),

@@ -89,8 +89,10 @@ function createUnlessFresh<T>(
       ? serveHit<T>(region, key, lookup.value.entry, expiration)
       : createOne<T>(region, key, stored, plan, lookup)
   if (found === undefined) return serveOrCreate(MISSING)
-  return whenRead(region, newest(region, stored, found, expiration), (entry) =>
-    andThen(toLookup(region, key, entry, plan), serveOrCreate),
+  return whenRead(region, found, (one) =>
+    andThen(newest(region, stored, one, expiration), (entry) =>
+      andThen(toLookup(region, key, entry, plan), serveOrCreate),
+    ),
   )
 }
 

@@ -4,6 +4,7 @@
  * read and the write keeps the value out.
  */
 import type { Outcome } from '../backend/backend.js'
+import type { CachedValue } from '../backend/cached-value.js'
 import { milliseconds } from '../base/duration.js'
 import { andThen, ignoreRejection } from '../base/maybe-promise.js'
 import { checkOptions, rejectUnknownOptions } from '../base/options.js'
@@ -40,7 +41,8 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
         checkOptions(options, 'reserve()', RESERVE_OPTIONS)
         const expiration = limitOf(options.expirationTime)
         const stored = region.keyOf(key)
-        return whenRead(region, newest(region, stored, readOne(region, stored), expiration), (entry) =>
+        const newestOf = (one: CachedValue | undefined) => newest(region, stored, one, expiration)
+        return andThen(whenRead(region, readOne(region, stored), newestOf), (entry) =>
           andThen(
             toLookup(region, key, entry, { expiration, policy: region.policy }),
             (found): Promise<Reservation<V>> => {

@@ -28,9 +28,10 @@ export function readOne(
   within?: number,
 ): MaybePromise<CachedValue | undefined> {
   try {
-    return chain.near === undefined
-      ? chain.get(key)
-      : readWithin(chain.near, [key], within, () => chain.get(key))
+    const { near } = chain
+    // Nearly every read ends here, without a function for it.
+    if (near === undefined || (within === undefined && currentScope() === undefined)) return chain.get(key)
+    return readWithin(near, [key], within, () => chain.get(key))
   } catch (error) {
     throw backendError(chain.name, error)
   }
@@ -45,22 +46,20 @@ function readWithin<R>(
 ): MaybePromise<R> {
   const bound = currentScope() === undefined ? within : 0
   if (bound === undefined || bound >= near.maxStaleness) return read()
-  return andThen(near.prove(keys, bound), (under) => (under === undefined ? read() : under(read)))
+  return near.proved(keys, read, bound)
 }
 
 /** The entry to go on with. The store may have a newer value than a copy that is not fresh. */
 export function newest(
   region: RegionState,
   key: string,
-  found: MaybePromise<CachedValue | undefined>,
+  entry: CachedValue | undefined,
   expiration: number | undefined,
 ): MaybePromise<CachedValue | undefined> {
   const { chain } = region
-  const { near } = chain
-  if (near === undefined) return found
-  return andThen(found, (entry) =>
-    !isCopy(entry) || isFreshHit(region, entry, expiration) ? entry : near.beyond(() => chain.get(key)),
-  )
+  return chain.near === undefined || !isCopy(entry) || isFreshHit(region, entry, expiration)
+    ? entry
+    : chain.near.beyond(() => chain.get(key))
 }
 
 /** Reads many entries, as `readOne` and `newest` do one. */

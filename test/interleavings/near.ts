@@ -6,7 +6,7 @@ import { memory } from '../../backends/memory/index.js'
 import { near } from '../../proxies/near.js'
 import { track } from '../../src/dependencies/tracking-layer.js'
 import { type Backend, type CachedValue, defineBackend, wrap } from '../../src/index.js'
-import { type JournalReply, type JournalStep, Mirror } from '../../src/ledger/mirror.js'
+import { type JournalReply, type JournalStep, Mirror, mirrorTail } from '../../src/ledger/mirror.js'
 import { turn } from '../support/waiting.js'
 
 export interface NearWorld {
@@ -390,10 +390,7 @@ class SimulatedProcess {
       if (last === undefined || last.version < version) this.seen.set(key, { version, ended: ++this.#order })
     }
     const get = () => chain.get(key)
-    const proof = strong ? chain.near?.prove([key], 0) : undefined
-    Promise.resolve(proof)
-      .then((under) => (under === undefined ? get() : under(get)))
-      .then(finish, () => {})
+    Promise.resolve(strong ? chain.near?.proved([key], get, 0) : get()).then(finish, () => {})
   }
 
   invalidate(key: string, how: 'key' | 'name'): void {
@@ -464,22 +461,12 @@ class SimulatedProcess {
           invalidate: async ([name]) => {
             await this.#change(name as string, 'name')
           },
-          tail: () => {
-            mirror.follow('names')
-            return {
-              place: () => mirror.place(),
-              keyStands: (key, since) => mirror.stands('keys', key, since),
-              namesStand: (names, since) => mirror.allStand('names', names, since),
-              admits: (key, since) => mirror.admits('keys', key, since),
-              filled: (key) => mirror.changed('keys', [key]),
-              isProven: (within) => mirror.isProven(within),
-              proofAge: () => mirror.proofAge(),
-              prove: () => mirror.prove(),
-              catchUp: () => this.beat(),
-              // Questions that are due are steps of the schedule.
-              join: () => () => {},
-            }
-          },
+          tail: () => ({
+            ...mirrorTail(mirror, { keys: 'keys', names: 'names' }),
+            // Questions that are due are steps of the schedule.
+            catchUp: () => this.beat(),
+            join: () => () => {},
+          }),
         }),
       },
     })

@@ -7,6 +7,7 @@ import {
   type JournalReply,
   type JournalStep,
   Mirror,
+  mirrorTail,
 } from '../../../src/ledger/mirror.js'
 import { newEpoch } from '../../../src/ledger/snapshot.js'
 import type { LedgerTail } from '../../../src/ledger/tail.js'
@@ -108,27 +109,19 @@ export function nearJournal({ connection, runner, prefix, channel }: NearJournal
     namesChanged: (clock, names, step) => mirror?.changed(clock, names, stepOf(step)),
     tail(clock) {
       followed.set(prefix + keysOf(clock)[0], clock)
-      return tailOf(mirrored(), clock)
+      return mirrorTail(mirrored(), { keys: KEYS, names: clock, nameOf: valueKey, areTold })
     },
     close: () => subscription?.close(),
   }
 }
 
-function tailOf(mirror: Mirror, clock: string): LedgerTail {
-  mirror.follow(clock)
-  return {
-    place: () => mirror.place(),
-    keyStands: (key, since) => mirror.stands(KEYS, valueKey(key), since),
-    // Two ill-formed names may be one to Redis, which would tell the other one.
-    namesStand: (names, since) => mirror.allStand(clock, names, since) && names.every(isWellFormed),
-    admits: (key, since) => mirror.admits(KEYS, valueKey(key), since),
-    filled: (key) => mirror.changed(KEYS, [valueKey(key)]),
-    isProven: (within) => mirror.isProven(within),
-    proofAge: () => mirror.proofAge(),
-    prove: () => mirror.prove(),
-    catchUp: () => mirror.catchUp(),
-    join: (maxStaleness) => mirror.join(maxStaleness),
-  }
+const told = new WeakMap<readonly string[], boolean>()
+
+/** Two ill-formed names may be one to Redis, which would tell the other one. A list of names recurs: it is looked at once. */
+function areTold(names: readonly string[]): boolean {
+  let found = told.get(names)
+  if (found === undefined) told.set(names, (found = names.every(isWellFormed)))
+  return found
 }
 
 /** Node 20 has the method; the types of ES2023 do not yet. */
