@@ -4,6 +4,7 @@ import { memory } from 'corral/backends/memory'
 import { redis } from 'corral/backends/redis'
 import { dependencies } from 'corral/proxies/dependencies'
 import { msgpack } from 'corral/proxies/msgpack'
+import { near } from 'corral/proxies/near'
 import { prefix } from 'corral/proxies/prefix'
 
 /** The regions of the shop. Functions are decorated when this file is imported; where values live is known only later. */
@@ -21,7 +22,8 @@ const DEFAULTS = {
 
 /**
  * Once, at the app's bootstrap. Several processes share `CACHE_BACKEND=redis CACHE_BACKEND__URL=redis://…`, or on one machine
- * `CACHE_BACKEND=lmdb CACHE_BACKEND__PATH=shop.lmdb`, which also starts warm.
+ * `CACHE_BACKEND=lmdb CACHE_BACKEND__PATH=shop.lmdb`, which also starts warm. Over Redis each process may keep copies in memory:
+ * `CACHE_PROXIES=msgpack,prefix,near,dependencies CACHE_PROXIES__NEAR__MAX_STALENESS=1s`.
  * @throws Error for a setting that cannot be right, before anything is opened.
  */
 export function configureRegions(environment: NodeJS.ProcessEnv): void {
@@ -40,6 +42,11 @@ export function configureRegions(environment: NodeJS.ProcessEnv): void {
   registerProxy('msgpack', () => msgpack())
   registerProxy('dependencies', () => dependencies())
   registerProxy('prefix', () => prefix('bookshop:'))
+  registerProxy(
+    'near',
+    ({ maxStaleness }) => near(memory({ maxEntries: 10_000 }), { maxStaleness: Number(maxStaleness) }),
+    { maxStaleness: 'duration' },
+  )
 
   catalogue.configureFromConfig(settings, 'CACHE_')
   reports.configureFromConfig(settings, 'CACHE_')

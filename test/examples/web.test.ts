@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { afterAll, describe, expect, it } from 'vitest'
 import { root } from '../../.ci/entries.mjs'
 import { type Server, startRedis } from '../support/servers.js'
+import { until } from '../support/waiting.js'
 
 /** One process of the example, as its user starts it. */
 interface Shop {
@@ -82,6 +83,15 @@ async function redisSettings(): Promise<Record<string, string>> {
   return settingsFor((await redis()).port)
 }
 
+/** Each process keeps copies. */
+async function nearSettings(): Promise<Record<string, string>> {
+  return {
+    ...(await redisSettings()),
+    CACHE_PROXIES: 'msgpack,prefix,near,dependencies',
+    CACHE_PROXIES__NEAR__MAX_STALENESS: '1s',
+  }
+}
+
 async function redis(port?: number): Promise<Server> {
   const server = await startRedis(port === undefined ? {} : { port })
   ends.push(() => server.stop())
@@ -99,6 +109,7 @@ describe.each([
   ['memory', async () => ({ CACHE_BACKEND: 'memory' })],
   ['a file', fileSettings],
   ['Redis', redisSettings],
+  ['Redis with near caches', nearSettings],
 ])('the web example over %s', (_, settings) => {
   it('serves its pages from the cache until their data changes', async () => {
     const shop = await open(await settings())
@@ -147,6 +158,19 @@ describe('the web example', () => {
     await one.post('/books/4', moved, 'manual')
     expect(shelfOf((await other.get('/')).page, 'essays')).toContain('Cities')
     expect(shelfOf((await one.get('/')).page, 'fiction')).not.toContain('Cities')
+  })
+
+  it('of several processes with near caches is one shop too, after at most the bound', async () => {
+    const settings = await nearSettings()
+    const [one, other] = await Promise.all([open(settings), open(settings)])
+    for (const shop of [one, other, one, other]) await shop.get('/')
+    expect((await other.get('/')).queries).toBe(0)
+
+    const moved = { title: 'Cities', author: 'Italo Calvino', shelf: 'essays' }
+    await one.post('/books/4', moved, 'manual')
+    expect(shelfOf((await one.get('/')).page, 'essays')).toContain('Cities')
+    await until(async () => shelfOf((await other.get('/')).page, 'essays').includes('Cities'))
+    expect(shelfOf((await other.get('/')).page, 'fiction')).not.toContain('Cities')
   })
 
   it('ends the work under way before it closes, so that saved data is also invalidated', async () => {
