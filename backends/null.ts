@@ -30,6 +30,7 @@ export function nullBackend(): Backend<CachedValue> {
     acquire: leases.acquire,
     renew: leases.renew,
     release: leases.release,
+    keepsFailures: true,
     held: leases.held,
   })
 }

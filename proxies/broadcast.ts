@@ -91,7 +91,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
               },
         ),
       renew: (key, token, ms) => next.renew(key, token.replace(STOLEN, ''), ms),
-      release: (key, token) => next.release(key, token.replace(STOLEN, '')),
+      release: (key, token, failure) => next.release(key, token.replace(STOLEN, ''), failure),
       ledger: next.ledger && ledgerWith(next.ledger, epochs, others.live, others.send),
       limits: [
         ...(next.limits ?? []),

@@ -16,7 +16,7 @@ export {
 } from './backend/cached-value.js'
 export { defineBackend } from './backend/define-backend.js'
 export { delegate, type Overrides } from './backend/delegate.js'
-export type { Acquired, LeaseOperations, PlainMutex } from './backend/lease.js'
+export type { Acquired, FailureOptions, LeaseOperations, PlainMutex } from './backend/lease.js'
 export type { Tracker } from './backend/tracker.js'
 export type { Clock } from './base/clock.js'
 export { type CreationTrace, diagnostics, type Messages } from './base/diagnostics.js'

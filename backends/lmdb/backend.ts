@@ -39,6 +39,7 @@ export function backendOver(store: Store, place: Place): Backend<Bytes> {
     timeout: Number.POSITIVE_INFINITY,
     ...fileEntries(store, waiters, budget),
     ...fileLeases(store, waiters),
+    keepsFailures: true,
     ledger: fileLedger(store),
     async close() {
       if (store.closed) return

@@ -1,5 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import type { LeaseOperations } from '../../src/backend/lease.js'
+import {
+  type AcquireOptions,
+  isTakenOver,
+  type LeaseFailure,
+  type LeaseOperations,
+} from '../../src/backend/lease.js'
 import { epochNow } from '../../src/base/timers.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
@@ -11,19 +16,29 @@ export interface LeaseRecord {
   readonly token?: string
   /** Epoch ms. */
   readonly expiresAt: number
+  /** Kept after a failure: `token` is of no holder. */
+  readonly failure?: LeaseFailure
 }
 
 const TOKEN_AT = 16
+/** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing. */
+const FAILED = '-'
 
 /** Leases in the file: taken, extended and released only if no other process has changed them meanwhile. */
 export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations {
   const current = (key: string) => store.snapshot((read) => readLease(read, key))
-  const busy = (key: string, { token, expiresAt }: LeaseRecord) => ({
+  const isTaken = ({ token, failure }: LeaseRecord, { steal, overFailed }: AcquireOptions) =>
+    token !== undefined && steal !== true && !isTakenOver(failure, overFailed)
+  const busy = (key: string, { token, expiresAt, failure }: LeaseRecord) => ({
+    failure,
     remaining: Math.max(0, expiresAt - epochNow()),
-    settled: waiters.wait(key, () => {
-      const now = current(key)
-      return now.token === token ? now.expiresAt : 0
-    }),
+    settled:
+      failure === undefined
+        ? waiters.wait(key, () => {
+            const now = current(key)
+            return now.token === token ? now.expiresAt : 0
+          })
+        : Promise.resolve(),
   })
   /** Writes or removes the lease's record if the token still holds it. */
   const whileHeld = (key: string, token: string, change: (at: TreeKey) => Change): Promise<boolean> =>
@@ -34,32 +49,38 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
     })
 
   return {
-    async acquire(key, ms, { steal = false } = {}) {
+    async acquire(key, ms, how = {}) {
       const holder = current(key)
-      if (holder.token !== undefined && !steal) return busy(key, holder)
+      if (isTaken(holder, how)) return busy(key, holder)
       const token = randomUUID()
       const former = await store.transact(key, (read): Plan<LeaseRecord> => {
         const former = readLease(read, key)
         const { record } = former
-        if (former.token !== undefined && !steal) return { result: former }
+        if (isTaken(former, how)) return { result: former }
         return {
           result: former,
           conditions: [record],
           changes: [[record.key, encodeLease(token, epochNow() + ms)]],
         }
       })
-      if (former.token === undefined) return { token }
-      if (!steal) return busy(key, former)
-      waiters.wake(key)
+      if (isTaken(former, how)) return busy(key, former)
+      if (former.token !== undefined) waiters.wake(key)
       return { token }
     },
     renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, epochNow() + ms)]),
-    async release(key, token) {
-      const released = await whileHeld(key, token, (at) => [at])
+    async release(key, token, failure) {
+      const released = await whileHeld(key, token, (at) => {
+        if (failure === undefined) return [at]
+        const kept = `${FAILED}${failure.failedAsOf ?? ''}`
+        return [at, encodeLease(kept, epochNow() + failure.failedFor)]
+      })
       if (released) waiters.wake(key)
       return released
     },
-    held: (key) => current(key).token !== undefined,
+    held(key) {
+      const { token, failure } = current(key)
+      return token !== undefined && failure === undefined
+    },
   }
 }
 
@@ -71,7 +92,10 @@ export function readLease(read: ReadRecord, key: string, now = epochNow()): Leas
     expiresAt = leaseExpiry(bytes)
     if (expiresAt > now) token = bytes.toString('latin1', TOKEN_AT, bytes.length)
   })
-  return token === undefined ? { record, expiresAt } : { record, token, expiresAt }
+  if (token === undefined) return { record, expiresAt }
+  if (!token.startsWith(FAILED)) return { record, token, expiresAt }
+  const asOf = token.slice(FAILED.length)
+  return { record, token, expiresAt, failure: { failedAsOf: asOf === '' ? undefined : Number(asOf) } }
 }
 
 export function leaseKey(key: string): Buffer {

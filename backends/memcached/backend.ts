@@ -39,6 +39,7 @@ export function backendOver(
     timeout: Number.POSITIVE_INFINITY,
     ...entriesOf({ items, leases, ledger, waiters, timeout }),
     ...leases,
+    keepsFailures: true,
     ledger,
     ping: () => commands.ping(),
     close() {

@@ -4,12 +4,15 @@
  *
  *     magic+version 2 · flags 1 · key length 4 · lives until 8 · lease's id 16 · leased until 8 · key · value
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import type { LeaseFailure } from '../../src/backend/lease.js'
 
 export interface StoredLease {
   readonly id: Buffer
   /** Epoch ms, by the clock of its holder. */
   readonly until: number
+  /** Kept after a failure: the id is of no holder. */
+  readonly failure?: LeaseFailure | undefined
 }
 
 export interface Entry {
@@ -100,6 +103,8 @@ const MAGIC = 0xc5
 const VERSION = 1
 const HEAD = 39
 const HAS_VALUE = 1
+/** The lease was kept after a failure. The latter half of its id is the ledger's time. */
+const HAS_FAILED = 2
 
 /** Bytes of a lease's id. */
 export const LEASE_ID = 16
@@ -119,7 +124,7 @@ export function encodeEntry({ value, livesUntil, lease, key = '' }: EntryParts):
   const bytes = Buffer.allocUnsafe(valueAt + (value?.length ?? 0))
   bytes[0] = MAGIC
   bytes[1] = VERSION
-  bytes[2] = value === undefined ? 0 : HAS_VALUE
+  bytes[2] = (value === undefined ? 0 : HAS_VALUE) | (lease?.failure === undefined ? 0 : HAS_FAILED)
   bytes.writeUInt32BE(key.length * 2, 3)
   bytes.writeDoubleBE(livesUntil, 7)
   bytes.set(lease?.id ?? NO_LEASE, 15)
@@ -139,6 +144,20 @@ export function decodeEntry(bytes: Buffer, key = ''): Entry | undefined {
   return {
     value: ((bytes[2] as number) & HAS_VALUE) === 0 ? undefined : bytes.subarray(valueAt),
     livesUntil: bytes.readDoubleBE(7),
-    lease: until === 0 ? undefined : { id: Buffer.from(bytes.subarray(15, 31)), until },
+    lease: until === 0 ? undefined : leaseIn(bytes, until),
   }
+}
+
+function leaseIn(bytes: Buffer, until: number): StoredLease {
+  const id = Buffer.from(bytes.subarray(15, 31))
+  if (((bytes[2] as number) & HAS_FAILED) === 0) return { id, until }
+  const failedAsOf = id.readDoubleBE(8)
+  return { id, until, failure: { failedAsOf: Number.isNaN(failedAsOf) ? undefined : failedAsOf } }
+}
+
+/** A lease that is kept after a failure. */
+export function failedLease(until: number, { failedAsOf }: LeaseFailure): StoredLease {
+  const id = randomBytes(LEASE_ID)
+  id.writeDoubleBE(failedAsOf ?? Number.NaN, 8)
+  return { id, until, failure: { failedAsOf } }
 }

@@ -1,13 +1,18 @@
 import { randomBytes } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { orGiveBack } from '../../src/backend/delegate.js'
-import type { Denied, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
+import {
+  type Denied,
+  isTakenOver,
+  type LeaseOperations,
+  type StoreAcquired,
+} from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { CorralError } from '../../src/base/errors.js'
 import { epochNow } from '../../src/base/timers.js'
 import type { Version } from './client/commands.js'
 import { copiedValue, type EntryItem, type EntryItems, liveLease, liveValue } from './entry-items.js'
-import { LEASE_ID, type StoredLease } from './format.js'
+import { failedLease, LEASE_ID, type StoredLease } from './format.js'
 import type { MemcachedLedger } from './ledger.js'
 
 interface LeaseParts {
@@ -25,8 +30,11 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
   const { items, ledger, waiters } = parts
   /** Leases without a holder: a slow server may grant one after its caller saw a failure. */
   const abandoned = new Set<string>()
-  const release = async (key: string, token: string): Promise<boolean> => {
-    const released = await withLease(items, key, token, async ({ entry, version }) => {
+  const release: LeaseOperations['release'] = async (key, token, failure) => {
+    const released = await withLease(items, key, token, async (item) => {
+      const { entry, version } = item
+      if (failure !== undefined)
+        return items.put(key, leased(item, failedLease(epochNow() + failure.failedFor, failure)), version)
       const value = liveValue(entry)
       if (value === undefined) return (await items.delete(key, version)) || undefined
       return items.put(key, { ...entry, value, lease: undefined }, version)
@@ -36,9 +44,10 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
     return true
   }
   return {
-    async acquire(key, ms, { steal = false, question } = {}) {
+    async acquire(key, ms, { steal = false, overFailed, question } = {}) {
       const id = randomBytes(LEASE_ID)
-      const isHeld = (holder: StoredLease) => !steal && !abandoned.has(holder.id.toString('hex'))
+      const isHeld = ({ id: holder, failure }: StoredLease) =>
+        !steal && !isTakenOver(failure, overFailed) && !abandoned.has(holder.toString('hex'))
       try {
         const acquired = await request(parts, key, { id, ms, isHeld })
         const { token } = acquired
@@ -61,7 +70,10 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
       return renewed !== undefined
     },
     release,
-    held: async (key) => liveLease(await items.get(key)) !== undefined,
+    async held(key) {
+      const lease = liveLease(await items.get(key))
+      return lease !== undefined && lease.failure === undefined
+    },
   }
 }
 
@@ -101,8 +113,13 @@ async function request(
   )
 }
 
-function waitFor({ items, waiters }: LeaseParts, key: string, { id, until }: StoredLease): Denied<Bytes> {
+function waitFor(
+  { items, waiters }: LeaseParts,
+  key: string,
+  { id, until, failure }: StoredLease,
+): Denied<Bytes> {
   const remaining = Math.max(0, until - epochNow())
+  if (failure !== undefined) return { remaining, settled: Promise.resolve(), failure }
   const remainingNow = async () => {
     const lease = liveLease(await items.get(key))
     return lease?.id.equals(id) ? lease.until - epochNow() : 0

@@ -151,6 +151,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     },
     renew: leases.renew,
     release: leases.release,
+    keepsFailures: true,
     held: leases.held,
     close: () => sweeps.stop(),
     ledger,

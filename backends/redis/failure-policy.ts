@@ -59,6 +59,7 @@ export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<B
     delete: (key) => remove(policy, key),
     deleteMulti: (keys) => removeAll(policy, keys),
     ...guardedLease(policy),
+    keepsFailures: true,
     ledger: guardedLedger(policy),
   }
 }
@@ -236,9 +237,9 @@ function guardedLease(policy: Policy): LeaseOperations<Bytes> {
           })),
     renew: (key, token, ms) =>
       unfenced.owns(token) || orElseOpen(policy, 'renew', key, lease.renew(key, token, ms), () => false),
-    release(key, token) {
+    release(key, token, failure) {
       if (unfenced.owns(token)) return unfenced.outcomeOf(token) === 'stored'
-      const released = lease.release(key, token)
+      const released = lease.release(key, token, failure)
       const watched = stolen.delete(token) ? recovery.watch(key, released) : released
       return orElseOpen(policy, 'release', key, watched, () => false)
     },

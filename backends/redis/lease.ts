@@ -1,13 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import type { AcquireOptions, LeaseOperations, StoreAcquired } from '../../src/backend/lease.js'
+import type {
+  AcquireOptions,
+  FailureOptions,
+  LeaseFailure,
+  LeaseOperations,
+  StoreAcquired,
+} from '../../src/backend/lease.js'
 import type { LeaseWaiters } from '../../src/backend/lease-waiters.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { newEpoch } from '../../src/ledger/snapshot.js'
 import { mayRunLater } from './client/errors.js'
 import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { BY_CHANNEL, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
+import { BY_CHANNEL, FAILED, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
 import { clockKeys, companion, expectClock, parseStamp, stampKeys, valueKey } from './format.js'
 import type { RedisStore } from './store.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
@@ -32,8 +38,11 @@ export function redisLeases(options: RedisLeasesOptions): LeaseOperations<Bytes>
       const args = [token, lifetimeArg(ms)]
       return isOne(await runner.run({ script: scripts.renew, keys: [leaseKey(key)], args }))
     },
-    release: async (key, token) => isOne(await runner.run(releaseCall(store, key, token))),
-    held: async (key) => (await reads.get(leaseKey(key))) !== undefined,
+    release: async (key, token, failure) => isOne(await runner.run(releaseCall(store, key, token, failure))),
+    async held(key) {
+      const lease = await reads.get(leaseKey(key))
+      return lease !== undefined && !isFailed(lease)
+    },
   }
 }
 
@@ -67,6 +76,10 @@ async function acquire(
     waiter?.leave()
     return parseGrant(reply as readonly (Buffer | null)[], token)
   }
+  if (isFailed(holder)) {
+    waiter.leave()
+    return { remaining, settled: Promise.resolve(), failure: failureIn(holder) }
+  }
   /** `undefined`: for as long as was known. */
   const stillHeld = async (): Promise<undefined | 0> =>
     (await reads.get(lease))?.subarray(0, TOKEN_LENGTH).equals(holder) ? undefined : 0
@@ -81,10 +94,10 @@ function acquireCall(
   token: string,
   ms: number,
   mark: string,
-  { steal = false, question }: AcquireOptions,
+  { steal = false, overFailed, question }: AcquireOptions,
 ): ScriptCall {
   const keys = [leaseKey(key), valueKey(key)]
-  const args = [token, lifetimeArg(ms), steal ? '1' : '0', mark, channel]
+  const args = [token, lifetimeArg(ms), steal ? '1' : overText(overFailed), mark, channel]
   if (question !== undefined && !clustered) {
     const { clock, names, expected } = question
     keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
@@ -102,8 +115,29 @@ function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcqu
     : { ...granted, asOf: expectClock(clock), stamps: stamps.map(parseStamp) }
 }
 
-export function releaseCall({ channel }: RedisStore, key: string, token: string): ScriptCall {
-  return { script: scripts.release, keys: [leaseKey(key)], args: [token, channel] }
+export function releaseCall(
+  { channel }: RedisStore,
+  key: string,
+  token: string,
+  failure?: FailureOptions,
+): ScriptCall {
+  const kept = failure === undefined ? [] : [lifetimeArg(failure.failedFor), `${failure.failedAsOf ?? ''}`]
+  return { script: scripts.release, keys: [leaseKey(key)], args: [token, channel, ...kept] }
+}
+
+/** Infinity is `inf` in Lua. */
+function overText(overFailed: number | undefined): string {
+  if (overFailed === undefined) return '0'
+  return overFailed === Number.POSITIVE_INFINITY ? '<1e999' : `<${overFailed}`
+}
+
+function failureIn(lease: Buffer): LeaseFailure {
+  const asOf = lease.toString('latin1', FAILED.length)
+  return { failedAsOf: asOf === '' ? undefined : Number(asOf) }
+}
+
+function isFailed(lease: Buffer): boolean {
+  return lease[0] === FAILED.charCodeAt(0)
 }
 
 /** Redis takes whole milliseconds above zero; a longer lifetime is a hundred years. */

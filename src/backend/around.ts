@@ -55,7 +55,7 @@ export function aroundOperations<T>(
     deleteMulti: (keys) => around('deleteMulti', keys, () => next.deleteMulti(keys)),
     acquire: (key, ms, options) => around('acquire', key, () => next.acquire(key, ms, options)),
     renew: (key, token, ms) => around('renew', key, () => next.renew(key, token, ms)),
-    release: (key, token) => around('release', key, () => next.release(key, token)),
+    release: (key, token, failure) => around('release', key, () => next.release(key, token, failure)),
     held: (key) => around('held', key, () => next.held(key)),
   }
 }

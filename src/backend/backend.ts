@@ -104,6 +104,8 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   readonly tracker?: Tracker | undefined
   /** A plain lock for stores that have nothing better: one creator, but no fence against a late write of another process. */
   mutex?(key: string): PlainMutex
+  /** Whether `release` keeps the lease of a failed creation. If not, each process keeps it for itself. */
+  readonly keepsFailures?: boolean | undefined
   /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
   readonly timeout?: Duration
   /** The copy of an entry that a caller gets which did not read it from the store; absent where callers share objects. */
@@ -136,7 +138,16 @@ export type LeaseReach = 'store' | 'mutex' | 'process'
 export interface Backend<in out T = unknown>
   extends Omit<
     Required<BackendSpec<T>>,
-    'set' | 'acquire' | 'keys' | 'ledger' | 'tracker' | 'mutex' | 'timeout' | 'copyOut' | 'stores'
+    | 'set'
+    | 'acquire'
+    | 'keys'
+    | 'ledger'
+    | 'tracker'
+    | 'mutex'
+    | 'timeout'
+    | 'copyOut'
+    | 'stores'
+    | 'keepsFailures'
   > {
   /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
@@ -146,6 +157,8 @@ export interface Backend<in out T = unknown>
   readonly ledger: Ledger | undefined
   readonly tracker: Tracker | undefined
   readonly reach: LeaseReach
+  /** Whether all processes know of a failed creation, and not only the one that ran it. */
+  readonly keepsFailures: boolean
   readonly stores: Representation | undefined
   readonly copyOut?: ((entry: T) => T) | undefined
   /**

@@ -3,6 +3,7 @@ import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
 import {
+  expectBoolean,
   expectFunction,
   expectText,
   expectThat,
@@ -22,7 +23,7 @@ const LEASE = ['acquire', 'renew', 'release', 'held'] as const
 const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'keys', 'mutex'] as const
 /** The key that a `ping` reads in a store without one of its own. */
 const PROBE = '~ping'
-const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut']
+const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut', 'keepsFailures']
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
 
 /**
@@ -51,7 +52,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
 }
 
 function complete<T>(spec: BackendSpec<T>): Backend<T> {
-  const store = leaseFor(spec)
+  const { forget, ...store } = leaseFor(spec)
   const { ledger } = spec
   const get = (key: string) => spec.get(key)
   // Without a lease of the store's own each write of a batch is fenced here, one by one.
@@ -81,12 +82,14 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
     },
     setMulti(writes) {
       if (writes.length === 0) return []
+      if (forget !== undefined) for (const [key, , { token }] of writes) if (token === undefined) forget(key)
       return spec.setMulti !== undefined && ownBatches
         ? expectLength(spec, 'setMulti', writes.length, spec.setMulti(frozenCopy(writes)))
         : mapEach(writes, (write) => store.set(...write))
     },
     deleteMulti(keys) {
       if (keys.length === 0) return
+      if (forget !== undefined) for (const key of keys) forget(key)
       if (spec.deleteMulti !== undefined && ownBatches) return spec.deleteMulti(frozenCopy(keys))
       return andThen(mapEach(keys, store.delete), () => undefined)
     },
@@ -183,6 +186,8 @@ function checkSpec<T>(spec: BackendSpec<T>): void {
   for (const name of [...REQUIRED, ...LEASE, ...OPTIONAL])
     if (REQUIRED.includes(name) || members[name] !== undefined)
       expectFunction(members[name], `\`${name}\` of backend '${spec.name}'`)
+  if (spec.keepsFailures !== undefined)
+    expectBoolean(spec.keepsFailures, `\`keepsFailures\` of backend '${spec.name}'`)
   const missing = LEASE.filter((name) => members[name] === undefined)
   if (missing.length > 0 && missing.length < LEASE.length)
     rejectOptions(

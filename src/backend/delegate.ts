@@ -50,6 +50,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     ledger: 'ledger' in overrides ? overrides.ledger : next.ledger,
     tracker: 'tracker' in overrides ? overrides.tracker : next.tracker,
     reach: overrides.reach ?? next.reach,
+    keepsFailures: overrides.keepsFailures ?? next.keepsFailures,
     stores: 'stores' in overrides ? overrides.stores : next.stores,
     limits: overrides.limits ?? next.limits,
     storeKey: overrides.storeKey ?? next.storeKey,

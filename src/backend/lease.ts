@@ -8,11 +8,35 @@ import type { LedgerTime } from '../ledger/snapshot.js'
 export interface AcquireOptions {
   /** Takes the lease from its holder, whose fill is then lost. @default false */
   readonly steal?: boolean
+  /**
+   * Takes a lease that was kept after a failure as if it were free, if the failed creation began by this time of the ledger.
+   * `Infinity`: any. @default none
+   */
+  readonly overFailed?: number | undefined
   /** Names whose ledger time the caller needs; a layer that tracks dependencies turns them into `question`. */
   readonly names?: readonly string[] | undefined
   /** A question about the ledger. The store answers it in the step that grants the lease if it can. */
   readonly question?: LedgerQuestion | undefined
 }
+
+/**
+ * Keeps a lease after its creator failed, so that no process tries again for a while. An invalidation revokes it.
+ * @example
+ * ```ts
+ * import type { FailureOptions } from 'corral'
+ *
+ * export const failure: FailureOptions = { failedFor: 5_000 }
+ * ```
+ */
+export interface FailureOptions {
+  /** ms. */
+  readonly failedFor: number
+  /** The time at which the failed creation began, on the ledger's clock. Every request for the lease receives it. */
+  readonly failedAsOf?: number | undefined
+}
+
+/** The mark of a lease that was kept after a failure. */
+export type LeaseFailure = Pick<FailureOptions, 'failedAsOf'>
 
 /** A lease that was granted, and the value that the store held then. */
 export interface Granted<T = never> {
@@ -35,6 +59,8 @@ export interface Denied<T = never> {
   readonly token?: undefined
   readonly remaining: number
   readonly settled: Promise<T | void>
+  /** Present if the lease was kept after a failure: `settled` has resolved, since there is nothing to wait for. */
+  readonly failure?: LeaseFailure | undefined
 }
 
 /**
@@ -84,9 +110,12 @@ export interface LeaseOperations<T = never> {
   acquire(key: string, ms: number, options?: AcquireOptions): MaybePromise<StoreAcquired<T>>
   /** Extends the lease while its holder works. False: it is no longer held. */
   renew(key: string, token: string, ms: number): MaybePromise<boolean>
-  /** Gives the lease back unused. False: it was no longer held, so the key was invalidated or stolen meanwhile. */
-  release(key: string, token: string): MaybePromise<boolean>
-  /** Whether a caller holds the lease. Must not take it. */
+  /**
+   * Gives the lease back unused. False: it was no longer held, so the key was invalidated or stolen meanwhile. With
+   * `failure` the lease is kept without a holder: a store that does that says `keepsFailures`.
+   */
+  release(key: string, token: string, failure?: FailureOptions): MaybePromise<boolean>
+  /** Whether a caller holds the lease; one that was kept after a failure has no holder. Must not take it. */
   held(key: string): MaybePromise<boolean>
 }
 
@@ -114,7 +143,7 @@ export interface PlainMutex {
 export interface LocalLeases extends LeaseOperations<never> {
   acquire(key: string, ms: number, options?: AcquireOptions): { readonly token: string } | Denied<never>
   renew(key: string, token: string, ms: number): boolean
-  release(key: string, token: string): boolean
+  release(key: string, token: string, failure?: FailureOptions): boolean
   held(key: string): boolean
   /** Whether the token still holds. */
   owns(key: string, token: string): boolean
@@ -130,6 +159,17 @@ interface Lease {
   timer?: NodeJS.Timeout
   /** Its creator works: the end of the process is not up to its waiters. */
   renewed?: boolean
+  /** Kept after a failure, without a holder. */
+  failure?: LeaseFailure
+}
+
+/** Whether a request takes over a lease that was kept after a failure, if it is one. A failure without a time is the oldest. */
+export function isTakenOver(failure: LeaseFailure | undefined, overFailed: number | undefined): boolean {
+  return failure !== undefined && overFailed !== undefined && (failure.failedAsOf ?? 0) <= overFailed
+}
+
+function isHeld(lease: Lease | undefined): boolean {
+  return lease !== undefined && lease.failure === undefined
 }
 
 /** The leases that this process granted so far: no two have the same number. */
@@ -167,11 +207,22 @@ export function localLeases(clock: Clock = performance): LocalLeases {
     return lease.settled
   }
 
+  const keepFailed = (key: string, { failedFor, failedAsOf }: FailureOptions) => {
+    const expiresAt = clock.now() + failedFor
+    leases.set(key, { token: String(++granted), expiresAt, failure: { failedAsOf } })
+    // A key that no caller asks for again must not fill memory.
+    setTimeout(() => current(key), failedFor).unref()
+  }
+
   return {
-    acquire(key, ms, { steal = false } = {}) {
+    acquire(key, ms, { steal = false, overFailed } = {}) {
       const holder = current(key)
       if (holder !== undefined) {
-        if (!steal) return { remaining: holder.expiresAt - clock.now(), settled: settled(key, holder) }
+        const { expiresAt, failure } = holder
+        const remaining = expiresAt - clock.now()
+        if (failure === undefined && !steal) return { remaining, settled: settled(key, holder) }
+        if (!steal && !isTakenOver(failure, overFailed))
+          return { remaining, settled: Promise.resolve(), failure }
         drop(key, holder)
       }
       // Compared among the leases of this process alone.
@@ -187,14 +238,15 @@ export function localLeases(clock: Clock = performance): LocalLeases {
       lease.timer?.unref()
       return true
     },
-    release(key, token) {
+    release(key, token, failure) {
       const lease = current(key)
       if (lease?.token !== token) return false
       drop(key, lease)
+      if (failure !== undefined) keepFailed(key, failure)
       return true
     },
     owns: (key, token) => current(key)?.token === token,
-    held: (key) => current(key) !== undefined,
+    held: (key) => isHeld(current(key)),
     revoke(key) {
       const lease = leases.get(key)
       if (lease !== undefined) drop(key, lease)

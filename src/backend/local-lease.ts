@@ -6,7 +6,12 @@ import { delay } from '../base/timers.js'
 import type { Backend, BackendSpec, Outcome, WriteOptions } from './backend.js'
 import { type LeaseOperations, type LocalLeases, localLeases, type PlainMutex } from './lease.js'
 
-type FencedWrites<T> = Pick<Backend<T>, 'set' | 'delete' | 'reach'> & LeaseOperations<T>
+/** `forget`: a batch that the store writes by itself is an invalidation of the key. */
+type FencedWrites<T> = { readonly forget?: (key: string) => void } & Pick<
+  Backend<T>,
+  'set' | 'delete' | 'reach' | 'keepsFailures'
+> &
+  LeaseOperations<T>
 
 /**
  * The lease of a backend: the store's own, or else one for this process, with the writes of a key one after another,
@@ -22,17 +27,50 @@ export function leaseFor<T>(spec: BackendSpec<T>): FencedWrites<T> {
         `Expected set() of backend '${spec.name}' to return 'stored', 'lost', 'refused' or nothing, got ${formatValue(outcome)}.`,
       )
     })
-  return hasLease(spec)
-    ? {
-        set,
-        delete: (key) => known(spec.delete(key)),
-        acquire: (key, ms, options) => spec.acquire(key, ms, options),
-        renew: (key, token, ms) => spec.renew(key, token, ms),
-        release: (key, token) => spec.release(key, token),
-        held: (key) => spec.held(key),
-        reach: 'store',
-      }
-    : fenceHere(spec, set)
+  if (!hasLease(spec)) return fenceHere(spec, set)
+  const own: FencedWrites<T> = {
+    set,
+    delete: (key) => known(spec.delete(key)),
+    acquire: (key, ms, options) => spec.acquire(key, ms, options),
+    renew: (key, token, ms) => spec.renew(key, token, ms),
+    release: (key, token, failure) => spec.release(key, token, failure),
+    held: (key) => spec.held(key),
+    reach: 'store',
+    keepsFailures: spec.keepsFailures === true,
+  }
+  return own.keepsFailures ? own : keepFailuresHere(own)
+}
+
+/** A store that gives every lease back: this process keeps those of failed creations. */
+function keepFailuresHere<T>(store: FencedWrites<T>): FencedWrites<T> {
+  const failed = localLeases()
+  return {
+    ...store,
+    forget: failed.revoke,
+    set(key, value, options) {
+      if (options.token === undefined) failed.revoke(key)
+      return store.set(key, value, options)
+    },
+    delete(key) {
+      failed.revoke(key)
+      return store.delete(key)
+    },
+    acquire(key, ms, options = {}) {
+      // Without `overFailed` a request is refused while a failure stands; the token is of no further use.
+      const own = failed.acquire(key, ms, options)
+      if (own.token === undefined) return own
+      failed.release(key, own.token)
+      return store.acquire(key, ms, options)
+    },
+    release: (key, token, failure) =>
+      andThen(store.release(key, token), (released) => {
+        if (released && failure !== undefined) {
+          const { token: kept = '' } = failed.acquire(key, failure.failedFor, { steal: true })
+          failed.release(key, kept, failure)
+        }
+        return released
+      }),
+  }
 }
 
 const OUTCOMES: readonly unknown[] = ['stored', 'lost', 'refused']
@@ -81,6 +119,7 @@ function fenceHere<T>(spec: BackendSpec<T>, store: Backend<T>['set']): FencedWri
       ),
     ...{ renew, release, held },
     reach: spec.mutex === undefined ? 'process' : 'mutex',
+    keepsFailures: false,
   }
 }
 
@@ -142,8 +181,8 @@ function withMutex(leases: LocalLeases, mutex: (key: string) => PlainMutex): Lea
       )
     },
     renew: (key, token, ms) => leases.renew(key, token, ms),
-    release: (key, token) => {
-      const owned = leases.release(key, token)
+    release: (key, token, failure) => {
+      const owned = leases.release(key, token, failure)
       return andThen(done(key, token), () => owned)
     },
     // If this process holds the mutex for a lease that has expired, no caller here needs to wait.

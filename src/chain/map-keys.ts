@@ -164,7 +164,7 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
     acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
     renew: (key, token, ms) => next.renew(mangle(key), token, ms),
-    release: (key, token) => next.release(mangle(key), token),
+    release: (key, token, failure) => next.release(mangle(key), token, failure),
     held: (key) => next.held(mangle(key)),
     ledger: next.ledger && mapLedger(next.ledger, mangle),
     tracker: tracker && { ...tracker, inspect: (key) => tracker.inspect(mangle(key)) },

@@ -5,6 +5,9 @@ import { staleness } from '../base/staleness.js'
 /** The checks of `ServingOptions`. */
 export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
   grace: expectDurationOrZero,
+  retryAfter: expectDurationOrZero,
+  serveStaleIf: (value, subject) => expectFunction(value, subject, 'a function of the error'),
+  errorExpirationTime: expectDuration,
   jitter: (value, subject) =>
     expectThat(
       typeof value === 'number' && value >= 0 && value <= 1,

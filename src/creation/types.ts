@@ -75,7 +75,7 @@ export type MultiCreator<T> = (
  * import { makeRegion, type ServingOptions } from 'corral'
  * import { memory } from 'corral/backends/memory'
  *
- * const lenient: ServingOptions = { grace: '1h', jitter: 0.1 }
+ * const lenient: ServingOptions = { grace: '1h', retryAfter: '10s' }
  * const rates = makeRegion<number>({ backend: memory(), expirationTime: '5m', ...lenient })
  * ```
  */
@@ -85,6 +85,22 @@ export interface ServingOptions {
    * number is ms. @default as long again as the value is fresh, at least a minute
    */
   readonly grace?: Duration | undefined
+  /**
+   * After a creator failed while a stale value stands, no process tries again for so long, and all callers get the stale
+   * value. An invalidation ends it; a refresh ignores it. `0`: every caller that finds the value stale tries. A number is
+   * ms. @default '5s', and 0 if `grace` is 0
+   */
+  readonly retryAfter?: Duration | undefined
+  /**
+   * Whether a creator's failure may be answered with a stale value. A failure that is an answer, such as "not found", is not
+   * to be hidden: return `false`, and the caller gets the error. @default every failure
+   */
+  readonly serveStaleIf?: ((error: unknown) => boolean) | undefined
+  /**
+   * How long this process remembers the failure of a creator while no value stands, and rejects callers with it. An
+   * invalidation or a `set` forgets it. A number is ms. @default not at all
+   */
+  readonly errorExpirationTime?: Duration | undefined
   /**
    * Shortens each lifetime by a random part of at most so much, so that values of one moment expire one after another. The
    * entry keeps its lifetime, so all processes agree on it. @default 0

@@ -1,5 +1,5 @@
 import type { Backend, Write, WriteOptions } from '../backend/backend.js'
-import { type CachedValue, isCachedValue } from '../backend/cached-value.js'
+import { type CachedValue, isCachedValue, type Metadata } from '../backend/cached-value.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import { isCopy, type NearCache } from '../backend/near-cache.js'
@@ -97,13 +97,13 @@ function trackingLayer(
           writes.map(([key, value, options]) => [key, value, conditional(key, value, options)] as const),
         ),
     }),
-    acquire(key, ms, { names, steal = false } = {}) {
+    acquire(key, ms, { names, steal = false, overFailed } = {}) {
       const asked = keys.expected(key)
       const question =
         names === undefined || lent
           ? undefined
           : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, asked) }
-      return andThen(next.acquire(key, ms, { steal, question }), (acquired) =>
+      return andThen(next.acquire(key, ms, { steal, overFailed, question }), (acquired) =>
         mapAcquired(
           acquired,
           ({ found, asOf: now, stamps }) =>
@@ -275,7 +275,7 @@ function judging(opened: OpenLedger, keys: KeyNames, keep: NearCache['keep'] | u
       // The entry may have been stored after that reading.
       const later = snapshot.groups.some(({ asOf }) => asOf > (reading.now?.at ?? 0))
       const covering = sameNames(asked, names) && !later ? reading : opened.read(names)
-      return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read), keep))
+      return andThen(covering, (read) => served(found, snapshot, freshnessAt(snapshot, read), keep, read))
     },
   }
 }
@@ -285,19 +285,31 @@ function withoutSnapshot(found: CachedValue | undefined): CachedValue | undefine
   return isCachedValue(found) ? undefined : found
 }
 
+/** The times of soft invalidations, of metadata that were read as stale. They are stored nowhere. */
+const softTimes = new WeakMap<Metadata, number>()
+
+/** The latest soft invalidation of a name of an entry that a read returned, if that read knows it. */
+export function softInvalidatedAt(metadata: Metadata): number | undefined {
+  return softTimes.get(metadata)
+}
+
 function served(
   found: CachedValue,
   snapshot: DependencySnapshot,
   freshness: Freshness,
   keep: NearCache['keep'] | undefined,
+  reading?: LedgerReading,
 ): Judged {
   if (freshness === 'invalid') return undefined
-  if (freshness === 'fresh') keep?.(found)
+  if (freshness === 'fresh') {
+    keep?.(found)
+    return ifVersionsStand(found, snapshot)
+  }
   const { payload, metadata } = found
-  return ifVersionsStand(
-    freshness === 'fresh' ? found : { payload, metadata: { ...metadata, stale: true } },
-    snapshot,
-  )
+  const stale = { ...metadata, stale: true }
+  if (reading !== undefined)
+    softTimes.set(stale, Math.max(...reading.stamps.map((stamp) => stamp?.soft ?? 0)))
+  return ifVersionsStand({ payload, metadata: stale }, snapshot)
 }
 
 /** An entry that its ledger lets pass may depend on versions, of which no ledger knows. */

@@ -6,7 +6,7 @@ import { clearInterval, setInterval } from '../base/timers.js'
 import { beginScope, type CreationNode, endScope } from '../creation/scope.js'
 import { scopeOf } from '../creation/wait-graph.js'
 import type { Flight } from './flight.js'
-import type { DogpileDriver } from './types.js'
+import type { DogpileDriver, Lookup } from './types.js'
 
 /** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
 export interface HeldLease<V> extends Pick<Granted, 'token' | 'asOf'> {
@@ -48,20 +48,64 @@ export class LeasedCreations<V> {
         // A caller that joined before the creator starts may have its value, stored or not.
         flight.readCount++
       }
-      // Frozen: a driver hands the list to user code, and the results are matched with the order of the leases.
-      const keys = Object.freeze(leases.map(({ flight }) => flight.key))
-      const values = await createInScope(driver, keys, leases, node)
+      const values = await this.#create(leases, driver, node)
+      if (values === undefined) return
       for (const { flight } of leases) flight.open = false
       const filled = driver.fill?.(leases.map(({ flight, token }, i) => [flight.key, values[i] as V, token]))
       const outcomes = isPromise(filled) ? await filled : filled
       leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes?.[i] ?? 'stored'))
     } catch (error) {
-      for (const { flight } of leases) flight.close()
-      await this.release(leases, driver)
-      for (const { flight } of leases) flight.fail(error)
+      await this.#fail(leases, driver, error)
     } finally {
       this.#running.delete(running)
       if (this.#running.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
+    }
+  }
+
+  /** Runs the creator. If it fails, all flights end with what stands by then, and there are no values. */
+  async #create(
+    leases: readonly HeldLease<V>[],
+    driver: DogpileDriver<V>,
+    node: CreationNode,
+  ): Promise<readonly V[] | undefined> {
+    // Frozen: a driver hands the list to user code, and the results are matched with the order of the leases.
+    const keys = Object.freeze(leases.map(({ flight }) => flight.key))
+    try {
+      return await createInScope(driver, keys, leases, node)
+    } catch (error) {
+      await this.#fail(leases, driver, error, keys)
+      return undefined
+    }
+  }
+
+  /**
+   * Ends the flights of a creation that failed.
+   * @param keys - read again if there are any: a value that an invalidation reached meanwhile must not be served
+   */
+  async #fail(
+    leases: readonly HeldLease<V>[],
+    driver: DogpileDriver<V>,
+    error: unknown,
+    keys: readonly string[] = [],
+  ): Promise<void> {
+    for (const { flight } of leases) flight.close()
+    const found = await this.#readAgain(keys, driver)
+    const kept = leases.map(({ flight }, i) => {
+      const lookup = found[i]
+      if (lookup === undefined || flight.wasAbandoned) return 0
+      return driver.failed?.(lookup, error, flight.key) ?? 0
+    })
+    await this.release(leases, driver, kept)
+    leases.forEach(({ flight }, i) => flight.fail(error, found[i]))
+  }
+
+  async #readAgain(keys: readonly string[], driver: DogpileDriver<V>): Promise<readonly Lookup<V>[]> {
+    if (keys.length === 0 || driver.failed === undefined) return []
+    try {
+      return await driver.read(keys)
+    } catch (error) {
+      this.#failures.release.failed(() => ({ where: 'read', key: keys[0], error }))
+      return []
     }
   }
 
@@ -102,11 +146,18 @@ export class LeasedCreations<V> {
     }
   }
 
-  /** Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts. */
-  async release(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Promise<void> {
-    await inBatches(leases, async ({ flight: { key }, token }) => {
+  /**
+   * Gives leases back. A failure is only reported: the caller has a value, or an earlier failure counts.
+   * @param kept - ms for which each lease stays after a failure of its creator; 0: it is free
+   */
+  async release(
+    leases: readonly HeldLease<V>[],
+    driver: DogpileDriver<V>,
+    kept: readonly number[] = [],
+  ): Promise<void> {
+    await inBatches(leases, async ({ flight: { key }, token }, i) => {
       try {
-        await driver.release?.(key, token)
+        await driver.release?.(key, token, kept[i] || undefined)
       } catch (error) {
         this.#failures.release.failed(() => ({ where: 'release', key, error }))
       }

@@ -66,7 +66,7 @@ class SharedCreations<V> implements Dogpile<V> {
   readonly #closing: AbortSignal
   readonly #creations: LeasedCreations<V>
   /** Leases are granted in a later turn. Callers that waited for the same reply then get a turn to join a flight first. */
-  #grantsLater = false
+  #grantsLater: boolean = false
 
   constructor({ wait = '60s', renewEvery = '3s', runner, signal = never }: DogpileOptions) {
     this.#wait = milliseconds(wait, 'wait')
@@ -99,7 +99,7 @@ class SharedCreations<V> implements Dogpile<V> {
     key: string,
     driver: DogpileDriver<V> | (() => DogpileDriver<V>),
     { signal, accept, onStale }: RunOptions<V>,
-    limits: Limits,
+    limits: Limits<V>,
   ): Promise<V> {
     if (signal?.aborted) return Promise.reject(signal.reason)
     const built = typeof driver === 'function' ? driver() : driver
@@ -123,25 +123,25 @@ class SharedCreations<V> implements Dogpile<V> {
     key: string,
     driver: DogpileDriver<V> | (() => DogpileDriver<V>),
     options: RunOptions<V>,
-    limits: Limits,
+    limits: Limits<V>,
   ): Promise<V> {
     const built = typeof driver === 'function' ? driver() : driver
     return (await this.#resolveKeys([key], built, options, limits)).get(key) as V
   }
 
   /** One deadline for all waiting of a call, however often it starts over. */
-  #limitsOf({ wait = this.#wait, signal }: RunOptions<V>): Limits {
+  #limitsOf({ wait = this.#wait, signal, fallsBack }: RunOptions<V>): Limits<V> {
     const now = performance.now()
     // The creator around this caller holds leases. Another process may wait for one of them in turn.
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
-    return { wait, deadline: now + wait, patience, signal }
+    return { wait, deadline: now + wait, patience, signal, fallsBack }
   }
 
   async #resolveKeys(
     keys: readonly string[],
     driver: DogpileDriver<V>,
     options: RunOptions<V>,
-    limits: Limits,
+    limits: Limits<V>,
   ): Promise<Map<string, V>> {
     const { seen, signal, accept, onStale, onJoin, alone = false } = options
     const results = new Map<string, V>()
@@ -156,7 +156,7 @@ class SharedCreations<V> implements Dogpile<V> {
         if (!leads && round === 1) onJoin?.()
         return ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept))
       })
-      this.#startCreations(waits, driver)
+      this.#startCreations(waits, driver, alone)
       const ended = await Promise.all(ends)
       pending = waits.flatMap(({ flight: { key }, again, ...old }, i) => {
         const result = again ? undefined : ended[i]
@@ -215,7 +215,7 @@ class SharedCreations<V> implements Dogpile<V> {
     return new Flight<V>(key, node, this.#flights)
   }
 
-  #startCreations(waits: readonly Wait<V>[], driver: DogpileDriver<V>): void {
+  #startCreations(waits: readonly Wait<V>[], driver: DogpileDriver<V>, alone: boolean): void {
     const leads = waits.filter((wait) => wait.leads && !wait.flight.node.alone)
     if (leads.length > 0) void this.#createLeased(leads, driver)
     const unshared = waits.filter(({ flight }) => flight.node.alone)
@@ -228,7 +228,10 @@ class SharedCreations<V> implements Dogpile<V> {
       // Without a lease, and stored nowhere.
       const leases = unshared.map(({ flight }) => ({ flight, token: '' }))
       const create = (keys: readonly string[], signal: AbortSignal) => driver.create(keys, signal)
-      void this.#creations.createAndFill(leases, { read: () => [], create })
+      const read = (keys: readonly string[]) => driver.read(keys)
+      // A transaction may see other data than the value that stands.
+      const failed = alone ? undefined : () => 0
+      void this.#creations.createAndFill(leases, { read, create, ...(failed && { failed }) })
     }
   }
 
@@ -237,7 +240,7 @@ class SharedCreations<V> implements Dogpile<V> {
     const free: HeldLease<V>[] = []
     try {
       // Callers of the same turn join before the creator runs.
-      const acquired = await this.#ask(lead.flight, driver)
+      const acquired = await this.#ask(lead, driver)
       const unused = this.#sort(lead, acquired, driver, free, free)
       if (isPromise(unused)) await unused
     } catch (error) {
@@ -249,7 +252,7 @@ class SharedCreations<V> implements Dogpile<V> {
   /** Asks for the leases of the keys, and creates in one creation what is granted and not fresh by then. Never rejects. */
   async #createLeased(leads: readonly Lead<V>[], driver: DogpileDriver<V>): Promise<void> {
     const runner = this.#runner
-    const answers = await settledInBatches(leads, async ({ flight }) => this.#ask(flight, driver))
+    const answers = await settledInBatches(leads, async (lead) => this.#ask(lead, driver))
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
     for (const [i, lead] of leads.entries()) {
@@ -286,10 +289,13 @@ class SharedCreations<V> implements Dogpile<V> {
     ;(later ? renewals : free).push(lease)
   }
 
-  #ask(flight: Flight<V>, driver: DogpileDriver<V>): MaybePromise<Acquired<Lookup<V>>> {
+  #ask({ flight, ...old }: Lead<V>, driver: DogpileDriver<V>): MaybePromise<Acquired<Lookup<V>>> {
     const ask = () => {
       flight.readCount++
-      const acquired = acquire(driver, flight.key)
+      const acquired =
+        'stale' in old
+          ? acquireUnlessFailed(driver, flight.key, old.stale as V)
+          : acquire(driver, flight.key, Number.POSITIVE_INFINITY)
       this.#grantsLater = isPromise(acquired)
       if (this.#grantsLater) flight.watch()
       return acquired
@@ -316,7 +322,7 @@ class SharedCreations<V> implements Dogpile<V> {
         const [found] = await driver.read([key])
         if (found?.state === 'fresh') return flight.complete(found.value, 'lost', readCount)
         asked = ++flight.readCount
-        acquired = await acquire(driver, key)
+        acquired = await acquire(driver, key, Number.POSITIVE_INFINITY)
       }
       const { token, asOf, found } = acquired
       const held = { flight, token, asOf }
@@ -409,10 +415,31 @@ function patienceOf(wait: number): number {
 /** For callers without a signal. */
 const never = new AbortController().signal
 
+/** The lease of a key with a stale value, which is served instead of a new try while a failure denies the lease. */
+function acquireUnlessFailed<V>(
+  driver: DogpileDriver<V>,
+  key: string,
+  stale: V,
+  overFailed?: number,
+): MaybePromise<Acquired<Lookup<V>>> {
+  return andThen(acquire(driver, key, overFailed), (acquired) => {
+    if (acquired.token !== undefined || acquired.failure === undefined) return acquired
+    const { failedAsOf = 0 } = acquired.failure
+    // Another caller may have tried and failed meanwhile: that failure is a later one.
+    return andThen(driver.isOvertaken?.(key, stale, acquired.failure) ?? false, (overtaken) =>
+      overtaken && failedAsOf !== overFailed ? acquireUnlessFailed(driver, key, stale, failedAsOf) : acquired,
+    )
+  })
+}
+
 /** The lease of a key, with a read of the key after the grant. Without leases, every caller is granted one. */
-function acquire<V>(driver: DogpileDriver<V>, key: string): MaybePromise<Acquired<Lookup<V>>> {
+function acquire<V>(
+  driver: DogpileDriver<V>,
+  key: string,
+  overFailed?: number,
+): MaybePromise<Acquired<Lookup<V>>> {
   if (driver.acquire === undefined) return andThen(driver.read([key]), ([found]) => ({ token: '', found }))
-  return andThen(driver.acquire(key, false), (acquired) => {
+  return andThen(driver.acquire(key, false, overFailed), (acquired) => {
     // It may reject before a caller listens, while the other leases of a batch are asked for.
     if (acquired.token === undefined) void ignoreRejection(acquired.settled)
     return acquired
@@ -433,7 +460,7 @@ async function steal<V>(driver: DogpileDriver<V>, flight: Flight<V>): Promise<He
 /** Joins the flight of another caller. `undefined`: the value is not for this caller, so that it starts over. */
 function join<V>(
   flight: Flight<V>,
-  limits: Limits,
+  limits: Limits<V>,
   accept: RunOptions<V>['accept'],
 ): Promise<Renewed<V> | undefined> {
   return flight.wait(limits, false).then((result) => {
@@ -443,8 +470,13 @@ function join<V>(
 }
 
 /** Another process renews. Until its lease is over the old value is served without asking for the lease each time. */
-function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining }: Denied<Lookup<V>>): void {
+function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining, failure }: Denied<Lookup<V>>): void {
   flight.retry()
+  // There is nothing to wait for, and an invalidation may end it at any time.
+  if (failure !== undefined) {
+    flight.close()
+    return
+  }
   const over = () => flight.close()
   settled.then(over, over)
   setTimeout(over, remaining).unref()

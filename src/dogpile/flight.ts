@@ -2,10 +2,10 @@ import { CorralError } from '../base/errors.js'
 import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
-import type { FillResult, Renewed } from './types.js'
+import type { FillResult, Lookup, Renewed, RunOptions } from './types.js'
 
 /** How long a caller waits for another caller's creation. */
-export interface Limits {
+export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
   /** ms; Infinity: no limit. */
   readonly wait: number
   /** The same as a moment of `performance.now()`. */
@@ -18,7 +18,7 @@ export interface Limits {
 interface Waiter<V> {
   readonly resolve: (result: Renewed<V> | undefined) => void
   readonly reject: (error: unknown) => void
-  readonly limits: Limits
+  readonly limits: Limits<V>
   readonly leads: boolean
   /** After so many reads of the flight. */
   readonly joined: number
@@ -26,7 +26,7 @@ interface Waiter<V> {
   readonly abort: (() => void) | undefined
 }
 
-type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'joined' | 'leads'>) => void
+type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'limits' | 'joined' | 'leads'>) => void
 
 /** A creation that the callers of this process share. */
 export class Flight<V> {
@@ -91,9 +91,19 @@ export class Flight<V> {
     )
   }
 
-  fail(error: unknown): void {
+  /** @param found - the key as it was read after the failure, for callers that fall back to it */
+  fail(error: unknown, found?: Lookup<V>): void {
     this.close()
-    this.#end(({ reject }) => reject(error))
+    this.#end(({ resolve, reject, limits, leads }) => {
+      if (found === undefined || found.state === 'missing' || !limits.fallsBack?.(error, found.value, leads))
+        reject(error)
+      else resolve({ value: found.value, filled: 'lost' })
+    })
+  }
+
+  /** Every caller gave up, so that a failure says nothing about the source. */
+  get wasAbandoned(): boolean {
+    return this.#reason !== undefined
   }
 
   /** All waiters start over. The flight is still listed until it is closed. */
@@ -106,9 +116,10 @@ export class Flight<V> {
    * Resolves with the value, within the caller's limits; `undefined`: the caller has to start over. The deadline does not run against a caller's own creator.
    * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
    */
-  wait(limits: Limits, leads: boolean): Promise<Renewed<V> | undefined> {
+  wait(limits: Limits<V>, leads: boolean): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#ended !== undefined) return this.#ended({ resolve, reject, joined: this.readCount, leads })
+      if (this.#ended !== undefined)
+        return this.#ended({ resolve, reject, limits, joined: this.readCount, leads })
       const { signal } = limits
       if (signal?.aborted) {
         reject(signal.reason)
@@ -147,7 +158,7 @@ export class Flight<V> {
     return this.#leader === undefined && !this.#joined?.size
   }
 
-  #endOf({ deadline, patience }: Limits): number {
+  #endOf({ deadline, patience }: Limits<V>): number {
     return Math.min(deadline, this.creating ? deadline : patience)
   }
 

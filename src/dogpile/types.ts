@@ -1,4 +1,4 @@
-import type { Acquired, Granted } from '../backend/lease.js'
+import type { Acquired, Granted, LeaseFailure } from '../backend/lease.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
@@ -54,14 +54,25 @@ export interface DogpileDriver<V> {
     signalOf: () => AbortSignal,
     leases: readonly Pick<Granted, 'asOf'>[],
   ): MaybePromise<readonly V[]>
-  /** Asks for the lease of a key; never waits. Without leases there is only this process. */
-  acquire?(key: string, steal: boolean): MaybePromise<Acquired<Lookup<V>>>
+  /**
+   * Asks for the lease of a key; never waits. Without leases there is only this process.
+   * @param overFailed - take also a lease that was kept after a failure of a creation that began by this time of the ledger
+   */
+  acquire?(key: string, steal: boolean, overFailed?: number): MaybePromise<Acquired<Lookup<V>>>
   /** Stores what was made, each under its token. The first thing it does must be to send it. */
   fill?(
     fills: readonly (readonly [key: string, value: V, token: string])[],
   ): MaybePromise<readonly FillResult[]>
   renew?(key: string, token: string): MaybePromise<boolean>
-  release?(key: string, token: string): MaybePromise<boolean>
+  /** @param failedFor - ms for which to keep the lease after a failure. `undefined`: it is given back */
+  release?(key: string, token: string, failedFor?: number): MaybePromise<boolean>
+  /**
+   * Called when a creation failed while a value stands, which was read after the failure. Returns the time in ms for which
+   * no process shall try again; 0: the lease is given back.
+   */
+  failed?(found: Lookup<V>, error: unknown, key: string): number
+  /** Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries. */
+  isOvertaken?(key: string, value: V, failure: LeaseFailure): MaybePromise<boolean>
 }
 
 /**
@@ -111,6 +122,11 @@ export interface RunOptions<V> {
    * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
    */
   readonly onStale?: ((key: string) => void) | undefined
+  /**
+   * Whether this caller takes a value that stands after its creation failed. The value was read after the failure.
+   * @default it gets the error
+   */
+  readonly fallsBack?: ((error: unknown, value: V, leads: boolean) => boolean) | undefined
   /** Called for each key that another caller of this process is creating, and that this caller waits for. */
   readonly onJoin?: (() => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */

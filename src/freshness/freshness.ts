@@ -36,9 +36,26 @@ export function freshnessByAge(
   const limit = freshFor(metadata, wish, regional)
   if (!isStale(metadata, limit, now)) return 'fresh'
   if (grace === 0) return 'invalid'
+  return now - metadata.createdAt > endOfGrace(metadata, limit, regional, grace) ? 'invalid' : 'stale'
+}
+
+/** The age in ms up to which an entry may be served stale. */
+function endOfGrace(metadata: Metadata, limit: number, regional: number, grace: number | undefined): number {
+  if (grace !== undefined) return limit + grace
   const own = metadata.expiresIn ?? regional
-  const end = grace === undefined ? Math.max(limit, own) + defaultGrace(own) : limit + grace
-  return now - metadata.createdAt > end ? 'invalid' : 'stale'
+  return Math.max(limit, own) + defaultGrace(own)
+}
+
+/** ms for which an entry may still be served stale. */
+export function graceLeft(
+  metadata: Metadata,
+  wish: number | undefined,
+  regional: number,
+  grace: number | undefined,
+  now: number,
+): number {
+  const limit = freshFor(metadata, wish, regional)
+  return endOfGrace(metadata, limit, regional, grace) - (now - metadata.createdAt)
 }
 
 /** As long again as the entry is fresh, at least a minute. */

@@ -20,8 +20,10 @@ import { type KeyMangler, type KeyMap, keyLayerOf, manglerOf, withKeys } from '.
 import { SERVING_CHECKS } from '../creation/create-options.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
+import type { Dogpile } from '../dogpile/types.js'
 import { policyOf } from './policy.js'
 import { invalidationBy } from './region-invalidator.js'
+import { rememberedErrors } from './remembered-errors.js'
 import type { Created, RegionState } from './state.js'
 import { type Identity, joinStore } from './stores.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
@@ -79,6 +81,7 @@ export function configureRegion(
   const backend = layer === undefined ? stored : withKeys(stored, keyOf)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
+  const policy = policyOf(options)
   const closing = new AbortController()
   const limits = limitsOf(backend)
   const { leave, calling } = joinStore(chain, identity)
@@ -99,25 +102,30 @@ export function configureRegion(
     invalidator:
       options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
-    policy: policyOf(options),
+    policy,
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.
     stamp: stampsOf(chain.actual, options.regionInvalidator ?? identity),
     leaseMs,
-    dogpile: dogpile<Created>({
-      wait: options.lease?.wait ?? '60s',
-      renewEvery: leaseMs / 3,
-      runner: options.asyncCreationRunner,
-      signal: closing.signal,
-    }),
+    dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
+    failures: failureLog(),
+    errors: rememberedErrors(options.clock ?? preciseClock),
     calling,
     counters: identity.stats.own,
     limits,
     release: () => (released ??= release(state, closing, leave)),
   }
   return state
+}
+
+function dogpileOf(
+  { lease, asyncCreationRunner: runner }: RegionOptions,
+  leaseMs: number,
+  signal: AbortSignal,
+): Dogpile<Created> {
+  return dogpile({ wait: lease?.wait ?? '60s', renewEvery: leaseMs / 3, runner, signal })
 }
 
 const unchanged: KeyMangler = (key) => key
@@ -189,9 +197,21 @@ const WEAK_LEASES = {
     'has no lease: one creator at a time in this process only, and an invalidation voids the creations of this process only.',
   ],
 } as const
+const NO_FAILURES =
+  'does not keep the lease of a failed creation: after one, each process tries again by itself.'
 const NO_LEDGER = 'has no ledger: region.invalidate() reaches this process only, and compares times of day.'
 
-function limitsOf({ name, reach, tracker, limits = [] }: Backend<CachedValue>): readonly string[] {
-  const own = [...WEAK_LEASES[reach], ...(tracker === undefined ? [NO_LEDGER] : [])]
+function limitsOf({
+  name,
+  reach,
+  tracker,
+  keepsFailures,
+  limits = [],
+}: Backend<CachedValue>): readonly string[] {
+  const own = [
+    ...WEAK_LEASES[reach],
+    ...(keepsFailures || reach === 'process' ? [] : [NO_FAILURES]),
+    ...(tracker === undefined ? [NO_LEDGER] : []),
+  ]
   return [...limits, ...own.map((limit) => `Backend '${name}' ${limit}`)]
 }

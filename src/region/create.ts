@@ -11,10 +11,11 @@ import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { policyFor } from './policy.js'
+import { mayFallBack, policyFor } from './policy.js'
 import {
   countRead,
   isFreshHit,
+  isGone,
   MISSING,
   matchesSession,
   newest,
@@ -105,6 +106,7 @@ function createOne<T>(
   found: Lookup<Created>,
 ): Promise<T> {
   countRead(region, key, freshnessIn(found))
+  if (found.state === 'missing') region.errors.throwRemembered(key)
   const inside = currentTransaction()
   const { calling } = region
   calling.begin()
@@ -139,7 +141,9 @@ async function getOrCreateMulti<T>(
   const entries = await readMulti(region, unique, plan.expiration, withinOf(options.maxStaleness))
   const seen = await all(unique.map((key, i) => toLookup(region, key, entries[i], plan)))
   unique.forEach((key, i) => {
-    countRead(region, key, freshnessIn(seen[i] as Lookup<Created>))
+    const found = seen[i] as Lookup<Created>
+    countRead(region, key, freshnessIn(found))
+    if (found.state === 'missing') region.errors.throwRemembered(key)
   })
   const run = readOptions(region, plan, inside, seen)
   const created = await region.dogpile.runMulti(unique, driver, run)
@@ -205,11 +209,20 @@ function runOptions({ wait, signal }: CreationPlan): RunOptions<Created> {
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
 function readOptions(
   region: RegionState,
-  { wait, signal }: CreationPlan,
+  { wait, signal, expiration, policy }: CreationPlan,
   inside: Transaction | undefined,
   seen: readonly Lookup<Created>[],
 ): RunOptions<Created> {
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
-  return { wait, signal, accept: matchesSession, alone: !!inside, onStale, onJoin, seen }
+  const alone = inside !== undefined
+  // A transaction may see other data than the value that stands.
+  const fallsBack = alone
+    ? undefined
+    : (error: unknown, { entry }: Created, leads: boolean): boolean => {
+        if (!mayFallBack(policy, error) || isGone(region, entry.metadata, expiration, policy)) return false
+        if (leads) region.failures.failed(() => ({ where: 'creator', error }))
+        return true
+      }
+  return { wait, signal, accept: matchesSession, alone, onStale, onJoin, fallsBack, seen }
 }

@@ -1,12 +1,21 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
-import { type Acquired, type Granted, mapAcquired } from '../backend/lease.js'
+import {
+  type Acquired,
+  type FailureOptions,
+  type Granted,
+  type LeaseFailure,
+  mapAcquired,
+} from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { softInvalidatedAt } from '../dependencies/tracking-layer.js'
 import type { DogpileDriver, FillResult, Lookup } from '../dogpile/types.js'
-import { longestFresh, physicalLifetime } from '../freshness/freshness.js'
-import { runCreator } from './run-creator.js'
+import { graceLeft, longestFresh, physicalLifetime } from '../freshness/freshness.js'
+import { namesOf } from '../ledger/snapshot.js'
+import { mayFallBack } from './policy.js'
+import { type CreationStart, runCreator } from './run-creator.js'
 import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 import { writeStored } from './write.js'
@@ -38,12 +47,17 @@ class RegionDriver implements DogpileDriver<Created> {
   readonly #plan: CreationPlan
   readonly #key: string | undefined
   readonly #stored: string | undefined
+  readonly #start: CreationStart = { at: undefined }
+  readonly #generation: number
+  /** That of a creation without a value that stands. */
+  #failure: { readonly error: unknown } | undefined
 
   constructor(region: RegionState, plan: CreationPlan, key: string | undefined, stored: string | undefined) {
     this.#region = region
     this.#plan = plan
     this.#key = key
     this.#stored = stored
+    this.#generation = region.errors.generation
   }
 
   #keyOf(key: string): string {
@@ -72,10 +86,10 @@ class RegionDriver implements DogpileDriver<Created> {
     )
   }
 
-  acquire(key: string, steal: boolean): MaybePromise<Acquired<Lookup<Created>>> {
+  acquire(key: string, steal: boolean, overFailed?: number): MaybePromise<Acquired<Lookup<Created>>> {
     const { stored, leaseMs, tracker, ownNames } = this.#region
     const names = tracker && ownNames
-    return andThen(stored.acquire(this.#keyOf(key), leaseMs, { steal, names }), (acquired) =>
+    return andThen(stored.acquire(this.#keyOf(key), leaseMs, { steal, overFailed, names }), (acquired) =>
       mapAcquired(
         acquired,
         ({ found }) => this.#lookup(key, found),
@@ -88,12 +102,52 @@ class RegionDriver implements DogpileDriver<Created> {
     return this.#region.stored.renew(this.#keyOf(key), token, this.#region.leaseMs)
   }
 
-  release(key: string, token: string): MaybePromise<boolean> {
-    return this.#region.stored.release(this.#keyOf(key), token)
+  release(key: string, token: string, failedFor?: number): MaybePromise<boolean> {
+    const failure: FailureOptions | undefined =
+      failedFor === undefined ? undefined : { failedFor, failedAsOf: this.#start.at }
+    const { stored, errors } = this.#region
+    return andThen(stored.release(this.#keyOf(key), token, failure), (released) => {
+      // A lease that was lost says that an invalidation came in between: the next caller tries.
+      if (released && this.#failure !== undefined && this.#generation === errors.generation)
+        errors.remember(key, this.#failure.error, this.#plan.policy.errorsFor)
+      return released
+    })
+  }
+
+  failed(found: Lookup<Created>, error: unknown): number {
+    const { policy, expiration: wish } = this.#plan
+    const region = this.#region
+    if (found.state === 'missing') {
+      if (policy.errorsFor > 0) this.#failure = { error }
+      return 0
+    }
+    if (found.state === 'fresh' || !mayFallBack(policy, error)) return 0
+    const { metadata } = found.value.entry
+    const left = graceLeft(metadata, wish, region.expiration, policy.grace, region.precise.now())
+    // A softly invalidated value may be so new that its grace has no end.
+    return Math.max(0, Math.min(policy.retryAfter, left))
+  }
+
+  isOvertaken(
+    key: string,
+    { entry: { metadata } }: Created,
+    { failedAsOf }: LeaseFailure,
+  ): MaybePromise<boolean> {
+    const { invalidator, tracker } = this.#region
+    if (failedAsOf === undefined) return false
+    if (invalidator !== undefined)
+      return andThen(invalidator.judge(failedAsOf, key), (freshness) => freshness !== 'fresh')
+    const { snapshot } = metadata
+    // An entry that merely expired was not invalidated.
+    if (metadata.stale !== true || snapshot === undefined || tracker === undefined) return false
+    const at = softInvalidatedAt(metadata)
+    if (at !== undefined) return at > failedAsOf
+    const since = { epoch: snapshot.epoch, groups: [{ asOf: failedAsOf, names: namesOf(snapshot) }] }
+    return andThen(tracker.validate(since), (freshness) => freshness !== 'fresh')
   }
 
   create(keys: readonly string[], signal: AbortSignal, leases?: Leases): MaybePromise<Created[]> {
-    return runCreator(this.#region, this.#plan, keys, () => signal, leases)
+    return runCreator(this.#region, this.#plan, keys, () => signal, this.#start, leases)
   }
 
   createLazily(
@@ -101,13 +155,14 @@ class RegionDriver implements DogpileDriver<Created> {
     signalOf: () => AbortSignal,
     leases: Leases,
   ): MaybePromise<Created[]> {
-    return runCreator(this.#region, this.#plan, keys, signalOf, leases)
+    return runCreator(this.#region, this.#plan, keys, signalOf, this.#start, leases)
   }
 
   /** Stores the values that may be stored, and releases the leases of the others. */
   fill(fills: readonly Fill[]): MaybePromise<readonly FillResult[]> {
     const region = this.#region
     const writes: Write<CachedValue>[] = []
+    for (const [key] of fills) region.errors.forget(key)
     const withheld = fills.map((one) => {
       const reason = reasonAgainst(this.#plan, one)
       if (reason === undefined) {

@@ -1,9 +1,10 @@
+import type { Tracker } from '../backend/tracker.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { type RenewalWork, runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
-import type { InvalidationReason } from '../ledger/ledger.js'
+import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
 import { checkMode, expectTracker } from './checks.js'
 import { markStale } from './mark-stale.js'
@@ -32,17 +33,13 @@ export function regionInvalidations(
         checkKey(key)
         return events.around('key', [key], 'soft', reason, async () => {
           await markStale(at, key)
-          at.dogpile.detach([key])
+          detach(at, [key])
         })
       }),
     invalidate: (mode = 'hard', cause = undefined) =>
       operation((at) => {
         checkMode(mode)
-        return events.around('region', [at.own], mode, cause, () =>
-          at.invalidator !== undefined
-            ? at.invalidator.invalidate(mode, at.stamp(at.precise.now()))
-            : at.tracker?.invalidate([at.own], mode),
-        )
+        return events.around('region', [at.own], mode, cause, () => invalidateAll(at, mode))
       }),
     invalidateDependencies: (names, mode = 'hard', cause = undefined) =>
       operation((at) => {
@@ -50,7 +47,9 @@ export function regionInvalidations(
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
-        return events.around('dependencies', list, mode, cause, () => tracker.invalidate(list, mode))
+        return events.around('dependencies', list, mode, cause, () =>
+          invalidateNames(at, tracker, list, mode),
+        )
       }),
     refreshDependencies: (names, cause) =>
       operation((at) => {
@@ -59,7 +58,9 @@ export function regionInvalidations(
         const tracker = expectTracker(at)
         return runRenewal(at.calls ?? at, (work) =>
           handle.outlive(at, async () => {
-            await events.around('dependencies', list, 'soft', cause, () => tracker.invalidate(list, 'soft'))
+            await events.around('dependencies', list, 'soft', cause, () =>
+              invalidateNames(at, tracker, list, 'soft'),
+            )
             await renewCalls(at, list, renewing, work)
           }),
         )
@@ -81,7 +82,7 @@ function regionDeletions(
       const keys = listKeys(given)
       return events.around('key', keys, 'hard', cause, async () => {
         const deleted = await remove(region.backend, keys)
-        region.dogpile.detach(keys)
+        detach(region, keys)
         return deleted
       })
     })
@@ -95,6 +96,30 @@ function regionDeletions(
         else if (only !== undefined) await backend.delete(only)
       }),
   }
+}
+
+/** Creations under way and remembered failures say nothing about the keys any more. */
+function detach({ dogpile, errors }: RegionState, keys: readonly string[]): void {
+  dogpile.detach(keys)
+  for (const key of keys) errors.forget(key)
+}
+
+function invalidateAll(at: RegionState, mode: InvalidationMode): MaybePromise<void> {
+  const { invalidator, tracker, own } = at
+  at.errors.forgetAll()
+  return invalidator === undefined
+    ? tracker?.invalidate([own], mode)
+    : invalidator.invalidate(mode, at.stamp(at.precise.now()))
+}
+
+function invalidateNames(
+  at: RegionState,
+  tracker: Tracker,
+  names: readonly string[],
+  mode: InvalidationMode,
+): MaybePromise<void> {
+  at.errors.forgetAll()
+  return tracker.invalidate(names, mode)
 }
 
 /** Renews the values of the remembered calls that depend on names. */

@@ -34,19 +34,27 @@ interface CreationRecord {
   over: boolean
 }
 
+/** The time at which the creations of one call began, on the clock that invalidations are compared with. */
+export interface CreationStart {
+  at: number | undefined
+}
+
 /** Runs the creator as of a time that was taken before, and builds the entries of its values. */
 export async function runCreator(
   region: RegionState,
   plan: CreationPlan,
   keys: readonly string[],
   signalOf: () => AbortSignal,
+  start: CreationStart,
   leases: readonly Pick<Granted, 'asOf'>[] = [],
 ): Promise<Created[]> {
   const { precise, tracker, counters, ownNames } = region
   let asOf = earliestOf(leases)
   if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
+  const startedAt = region.stamp(precise.now())
+  start.at ??= region.invalidator === undefined ? asOf?.at : startedAt
   const record: CreationRecord = {
-    startedAt: region.stamp(precise.now()),
+    startedAt,
     collector: asOf && collectDependencies(asOf, ownNames),
     namesOfKeys: undefined,
     expiresInOf: undefined,

@@ -10,6 +10,7 @@ import type { Lookup } from '../dogpile/types.js'
 import { freshFor, freshnessByAge } from '../freshness/freshness.js'
 import { outdated } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
+import type { Policy } from './policy.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
@@ -198,6 +199,17 @@ export function freshnessOf(
     if (verdict === 'stale' && grace === 0) return 'invalid'
     return verdict === 'fresh' ? byAge : verdict
   })
+}
+
+/** Whether the age of an entry is beyond the grace of a caller, whose limits may differ from those of the reader. */
+export function isGone(
+  region: RegionState,
+  metadata: Metadata,
+  expiration: number | undefined,
+  { grace }: Policy,
+): boolean {
+  const now = nowFor(region, metadata)
+  return freshnessByAge(metadata, expiration, region.expiration, grace, now) === 'invalid'
 }
 
 /** The time at which to judge an entry. The clock of hits may stand behind the moment at which the entry was created. */

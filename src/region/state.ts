@@ -12,6 +12,7 @@ import type { Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
 import type { Policy } from './policy.js'
 import type { RegionInvalidator } from './region-invalidator.js'
+import type { RememberedErrors } from './remembered-errors.js'
 import type { Counters } from './stats.js'
 
 /** The result of a creation: the entry, and the reason that keeps it out of the store, if any. */
@@ -67,6 +68,10 @@ export interface RegionState {
   readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
+  /** Failures of creators whose callers got a stale value. */
+  readonly failures: FailureLog
+  /** Failures that this process remembers, by key. */
+  readonly errors: RememberedErrors
   /** Failures to give back the leases of values that are not stored. */
   readonly releases: FailureLog
   /** The calls under way of all regions over the same backend. */

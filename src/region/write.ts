@@ -34,6 +34,7 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const written = storable.length > 0 ? writeDrafts(region, storable) : []
       const [outcomes] = await Promise.all([written, removed])
       region.dogpile.detach(pairs.map(([key]) => key))
+      for (const [key] of pairs) region.errors.forget(key)
       let next = 0
       return drafts.map((draft) => (storable.includes(draft) ? (outcomes[next++] as Outcome) : 'refused'))
     })
@@ -124,6 +125,7 @@ function setOne(region: RegionState, key: string, payload: unknown): MaybePromis
   const written = region.stored.set(region.keyOf(key), { payload, metadata }, lifeOf(region, lasts))
   return andThen(written, (outcome) => {
     region.dogpile.detach([key])
+    region.errors.forget(key)
     return outcome
   })
 }

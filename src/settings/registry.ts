@@ -161,7 +161,12 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
 }
 
 /** The settings of `ServingOptions`. */
-const SERVING: Readonly<Record<string, Kind>> = { grace: 'durationOrZero', jitter: 'number' }
+const SERVING: Readonly<Record<string, Kind>> = {
+  grace: 'durationOrZero',
+  retryAfter: 'durationOrZero',
+  errorExpirationTime: 'duration',
+  jitter: 'number',
+}
 
 /** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
 function canonicalOf(name: string): string {

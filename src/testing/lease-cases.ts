@@ -20,6 +20,7 @@ const ENDINGS: Readonly<Record<string, Ending>> = {
   'is filled': (backend, token, value) => backend.set('key', value, { token }),
   'is filled in a batch': (backend, token, value) => backend.setMulti([['key', value, { token }]]),
   'is released': (backend, token) => backend.release('key', token),
+  'is kept after a failure': (backend, token) => backend.release('key', token, { failedFor: 10_000 }),
   'is revoked by a write': (backend, _, value) => backend.set('key', value, {}),
   'is revoked by a deletion': (backend) => backend.delete('key'),
   'is revoked by a batch of deletions': (backend) => backend.deleteMulti(['other', 'key']),
@@ -283,10 +284,87 @@ const lostFills: Bodies = {
   },
 }
 
+/** A lease that was kept after a failure. */
+async function failed<T>(backend: Backend<T>, failedAsOf?: number): Promise<string> {
+  const token = await granted(backend, 'key')
+  assert.equal(await backend.release('key', token, { failedFor: 10_000, failedAsOf }), true)
+  return token
+}
+
+const failures: Bodies = {
+  async 'a lease kept after a failure is denied at once, and has no holder'({ backend, values: [value] }) {
+    await backend.set('key', value, {})
+    const token = await failed(backend, 5)
+    assert.equal(await backend.held('key'), false)
+    const { remaining, settled, failure } = await busy(backend, 'key')
+    assert.ok(remaining > 0 && remaining <= 10_000, `Expected 0 < remaining ≤ failedFor, got ${remaining}.`)
+    assert.deepEqual(failure, { failedAsOf: 5 })
+    await inTime(settled, 'a lease without a holder, for which no caller needs to wait,')
+    same(await backend.get('key'), value)
+    assert.equal(await backend.renew('key', token, 10_000), false)
+    assert.equal(await backend.release('key', token), false)
+    assert.equal(await backend.set('key', value, { token }), 'lost')
+    assert.ok((await busy(backend, 'key')).failure !== undefined)
+  },
+  async 'the time of a failure is kept exactly, or absent'({ backend }) {
+    for (const failedAsOf of [undefined, 0, 1_764_486_000_123_456, 1_764_486_000_123.456]) {
+      await failed(backend, failedAsOf)
+      assert.equal((await busy(backend, 'key')).failure?.failedAsOf, failedAsOf)
+      await backend.delete('key')
+    }
+  },
+  async 'a lease kept after a failure can be taken over, and stolen'({ backend, values: [value] }) {
+    await failed(backend)
+    const over = await backend.acquire('key', 10_000, { overFailed: Number.POSITIVE_INFINITY })
+    if (over.token === undefined) assert.fail('Expected the lease to be granted.')
+    const denied = await backend.acquire('key', 10_000, { overFailed: Number.POSITIVE_INFINITY })
+    assert.equal(denied.token, undefined, 'a lease with a holder is not taken over')
+    assert.equal(await backend.set('key', value, { token: over.token }), 'stored')
+    await failed(backend)
+    await granted(backend, 'key', 10_000, true)
+    assert.equal(await backend.held('key'), true)
+  },
+  async 'a lease kept after a failure is taken over only if that creation began by the time that is given'({
+    backend,
+  }) {
+    const at = 1_764_486_000_123_456
+    await failed(backend, at)
+    const denied = await backend.acquire('key', 10_000, { overFailed: at - 1 })
+    assert.equal(denied.token, undefined)
+    const over = await backend.acquire('key', 10_000, { overFailed: at })
+    assert.ok(over.token !== undefined, 'Expected the lease to be granted.')
+  },
+  async 'a lease kept after a failure expires'({ backend, ttlResolution }) {
+    const token = await granted(backend, 'key')
+    await backend.release('key', token, { failedFor: ttlResolution * 2 })
+    await delay(ttlResolution * 5)
+    await granted(backend, 'key')
+  },
+  async 'a lease is kept after a failure by its token only'({ backend }) {
+    const token = await granted(backend, 'key')
+    await backend.delete('key')
+    assert.equal(await backend.release('key', token, { failedFor: 10_000 }), false)
+    await granted(backend, 'key')
+    assert.equal(await backend.release('key', token, { failedFor: 10_000 }), false)
+    assert.equal(await backend.held('key'), true)
+  },
+}
+
+const revokedFailures: readonly Case[] = Object.entries(REVOCATIONS).map(([how, revoke]) => ({
+  name: `a lease kept after a failure is free after ${how}`,
+  async run({ backend, values: [value] }) {
+    await failed(backend)
+    await revoke(backend, value)
+    await granted(backend, 'key')
+  },
+}))
+
 export const leaseCases: readonly Case[] = [
   ...casesOf(holding),
   ...wakes,
   ...casesOf(theftAndFills),
   ...revoked,
   ...casesOf(lostFills),
+  ...casesOf(failures),
+  ...revokedFailures,
 ]

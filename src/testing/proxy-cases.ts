@@ -120,6 +120,19 @@ const bodies: Readonly<Record<string, Body>> = {
     await chain.delete('key')
     assert.equal(await chain.release('key', next), false)
   },
+  async 'a lease kept after a failure means the same above and below it'(open) {
+    const { inner, chain, one } = await open()
+    await chain.set('key', one, {})
+    const token = await granted(chain, 'key')
+    assert.equal(await chain.release('key', token, { failedFor: 10_000, failedAsOf: 5 }), true)
+    const denied = await chain.acquire('key', 10_000)
+    if (denied.token !== undefined)
+      assert.fail('Expected the proxy to pass on the failure that a lease is kept after.')
+    assert.deepEqual(denied.failure, { failedAsOf: 5 })
+    assert.equal(chain.keepsFailures, inner.keepsFailures)
+    const over = await chain.acquire('key', 10_000, { overFailed: 5 })
+    assert.ok(over.token !== undefined, 'Expected the proxy to pass on `overFailed`.')
+  },
   async 'the ledger below it is passed on, or offered as a tracker'(open) {
     const { inner, chain } = await open()
     if (inner.ledger !== undefined || inner.tracker !== undefined)

@@ -21,6 +21,14 @@ const MET = new Set([
   'a fill is lost after a deletion, and leaves a miss',
   'a fill is lost after a deletion in a batch, and leaves a miss',
   'a token fills its own key only',
+  'the time of a failure is kept exactly, or absent',
+  'a lease kept after a failure can be taken over, and stolen',
+  'a lease kept after a failure expires',
+  'a lease is kept after a failure by its token only',
+  'a lease kept after a failure is free after a deletion, and leaves a miss',
+  'a lease kept after a failure is free after a deletion in a batch, and leaves a miss',
+  'a lease kept after a failure is free after a write, and leaves the written value',
+  'a lease kept after a failure is free after a write in a batch, and leaves the written value',
   'releasing one’s lease and asking again can be done over and over',
 ])
 

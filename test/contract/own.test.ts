@@ -1,4 +1,5 @@
 import { describe, it } from 'vitest'
+import { localLeases } from '../../src/backend/lease.js'
 import { type CachedValue, defineBackend } from '../../src/index.js'
 import { backendContract, type Skip } from '../../src/testing/index.js'
 import { queuedMutex } from '../support/queued-mutex.js'
@@ -77,3 +78,37 @@ backendContract(
   () => defineBackend({ name: 'locked', ...slowStore(), mutex: queuedMutex().mutex }),
   { values: entries(), runner },
 )
+
+/** A lease of the store's own that gives back the leases of failed creations. */
+function forgetful(batches: boolean) {
+  const { get, set, delete: remove } = threeMethods()
+  const leases = localLeases()
+  const write = (key: string, value: CachedValue, token: string | undefined) => {
+    if (token === undefined) leases.revoke(key)
+    else if (!leases.release(key, token)) return 'lost'
+    set(key, value)
+    return 'stored'
+  }
+  const drop = (key: string) => {
+    leases.revoke(key)
+    remove(key)
+  }
+  return defineBackend<CachedValue>({
+    name: 'forgetful',
+    get,
+    set: (key, value, { token }) => write(key, value, token),
+    delete: drop,
+    acquire: (key, ms, options) => leases.acquire(key, ms, options),
+    renew: leases.renew,
+    release: (key, token) => leases.release(key, token),
+    held: leases.held,
+    ...(batches && {
+      setMulti: (writes) => writes.map(([key, value, { token }]) => write(key, value, token)),
+      deleteMulti: (keys) => keys.forEach(drop),
+    }),
+  })
+}
+
+const forgetfulOptions = { values: entries(), runner, shares: true, skip: endless }
+backendContract('a lease that keeps no failures', () => forgetful(false), forgetfulOptions)
+backendContract('a lease that keeps no failures, with batches', () => forgetful(true), forgetfulOptions)

@@ -84,7 +84,7 @@ export const later: TransparentProxy = (next) => {
     deleteMulti: async (keys) => (await turn(), next.deleteMulti(keys)),
     acquire: async (key, ms, options) => (await turn(), next.acquire(key, ms, options)),
     renew: async (key, token, ms) => (await turn(), next.renew(key, token, ms)),
-    release: async (key, token) => (await turn(), next.release(key, token)),
+    release: async (key, token, failure) => (await turn(), next.release(key, token, failure)),
     held: async (key) => (await turn(), next.held(key)),
     ledger:
       ledger &&

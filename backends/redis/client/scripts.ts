@@ -7,6 +7,9 @@ export const BY_CHANNEL = '!'
 /** Wake by a message on the sharded channel named like the lease. */
 export const BY_SHARD = '*'
 
+/** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing. */
+export const FAILED = '-'
+
 /** The first element of the reply to `acquire` when the lease is granted; else it is the ms left, which are not negative. */
 export const GRANTED = -1
 
@@ -42,7 +45,8 @@ local function wake(lease, held, channel, value)
 end
 local function holds(held, token)
   return held and string.sub(held, 1, ${TOKEN_LENGTH}) == token
-end`
+end
+local function is_failed(held) return string.sub(held, 1, 1) == '${FAILED}' end`
 
 /**
  * A clock is "epoch:n". A stamp is "hard" or "hard soft"; any other text in its place counts as absent. An absent stamp
@@ -164,14 +168,19 @@ local function record(clock, ring, channel, keys)
 end`
 
 /**
- * KEYS lease, value, and with a question clock, stamps…; ARGV token, ms, steal (0|1), mark, channel, and with a question
+ * KEYS lease, value, and with a question clock, stamps…; ARGV token, ms, how (0 free | 1 steal | <time: also failed by then), mark,
+ * channel, and with a question
  * epoch for a new clock, lifetime of stamps, how many of the stamps to create if absent (the first ones; the others are
- * read). Returns {ms left, holder} when denied, else {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
+ * read). Returns {ms left, holder or text of a failed lease} when denied, else {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
  * takes no mark: a waiter without one reads the lease now and then.
  */
 export const acquire = script(`${LEASES}${LEDGER}
 local held = redis.call('GET', KEYS[1])
-if held and ARGV[3] == '0' and not holds(held, ARGV[1]) then
+if held and is_failed(held) and ARGV[3] ~= '1'
+  and (tonumber(string.sub(held, 2)) or 0) > (tonumber(string.match(ARGV[3], '^<(.+)')) or -1) then
+  return { redis.call('PTTL', KEYS[1]), held }
+end
+if held and not is_failed(held) and ARGV[3] ~= '1' and not holds(held, ARGV[1]) then
   if ARGV[4] ~= '' and #held < ${MAX_MARKED_LEASE} and not string.find(held, ARGV[4], ${TOKEN_LENGTH + 1}, true) then
     redis.pcall('APPEND', KEYS[1], ARGV[4])
   end
@@ -198,11 +207,13 @@ export const renew = script(`${LEASES}
 if not holds(redis.call('GET', KEYS[1]), ARGV[1]) then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
 
-/** KEYS lease; ARGV token, channel. */
+/** KEYS lease; ARGV token, channel, and to keep it after a failure ms, time of the ledger or ''. */
 export const release = script(`${LEASES}
 local held = redis.call('GET', KEYS[1])
 if not holds(held, ARGV[1]) then return 0 end
-redis.call('DEL', KEYS[1])
+if ARGV[3] then
+  redis.call('SET', KEYS[1], '${FAILED}' .. ARGV[4], 'PX', ARGV[3])
+else redis.call('DEL', KEYS[1]) end
 wake(KEYS[1], held, ARGV[2])
 return 1`)
 

@@ -1,0 +1,46 @@
+import type { Clock } from '../base/clock.js'
+
+/** The failures of creators that this process answers again for a while, because nothing stands. */
+export interface RememberedErrors {
+  remember(key: string, error: unknown, ms: number): void
+  /** @throws the remembered failure of the key, if there is one. */
+  throwRemembered(key: string): void
+  /** A new value, or an invalidation of the key. */
+  forget(key: string): void
+  /** An invalidation of names: nothing tells which failure depends on which name. */
+  forgetAll(): void
+  /** Counts the calls of `forgetAll`. */
+  readonly generation: number
+}
+
+/** A source that fails for ever new keys must not fill memory. */
+const MOST = 1_000
+
+export function rememberedErrors(clock: Clock): RememberedErrors {
+  const errors = new Map<string, { readonly error: unknown; readonly until: number }>()
+  let generation = 0
+  return {
+    remember(key, error, ms) {
+      errors.delete(key)
+      errors.set(key, { error, until: clock.now() + ms })
+      const [oldest = key] = errors.keys()
+      if (errors.size > MOST) errors.delete(oldest)
+    },
+    throwRemembered(key) {
+      const found = errors.size === 0 ? undefined : errors.get(key)
+      if (found === undefined) return
+      if (clock.now() < found.until) throw found.error
+      errors.delete(key)
+    },
+    forget(key) {
+      if (errors.size > 0) errors.delete(key)
+    },
+    forgetAll() {
+      errors.clear()
+      generation++
+    },
+    get generation() {
+      return generation
+    },
+  }
+}

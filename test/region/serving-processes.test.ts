@@ -1,0 +1,129 @@
+import type { ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest'
+import type { Place } from '../histories/places.js'
+import { order } from '../support/orders.js'
+import { bundleProgram, type Program } from '../support/programs.js'
+import { type Server, startMemcached, startRedis } from '../support/servers.js'
+import type { Served, ServingOrder, Source } from './peer-serving.js'
+
+const PROCESSES = 5
+const AWAY: Source = { fails: 'away' }
+const BACK: Source = { returns: 'new' }
+
+interface Opened {
+  readonly place: Place
+  end(): unknown
+}
+
+const served = async (server: Server, placed: (server: Server) => Place): Promise<Opened> => ({
+  place: placed(server),
+  end: server.stop,
+})
+
+const STORES: Readonly<Record<string, () => Promise<Opened>>> = {
+  Redis: async () =>
+    served(await startRedis(), ({ port }) => ({
+      redis: { url: `redis://127.0.0.1:${port}`, timeout: '20s' },
+    })),
+  memcached: async () =>
+    served(await startMemcached(), ({ port }) => ({
+      memcached: { servers: `127.0.0.1:${port}`, timeout: '20s' },
+    })),
+  LMDB: async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'corral-serving-'))
+    const end = () => rmSync(folder, { recursive: true, force: true })
+    return { place: { lmdb: join(folder, 'data') }, end }
+  },
+}
+
+let program: Program
+let peers: readonly ChildProcess[]
+beforeAll(async () => {
+  program = await bundleProgram('test/region/peer-serving.ts')
+  peers = await Promise.all(Array.from({ length: PROCESSES }, () => program.start()))
+}, 60_000)
+afterAll(() => program?.end())
+
+describe.each(Object.keys(STORES))('processes that share a source, over %s', (name) => {
+  const off =
+    name === 'Redis'
+      ? inject('servers').redis === null
+      : name === 'memcached' && inject('servers').memcached === null
+  let opened: Opened
+  let regions = 0
+  beforeAll(async () => {
+    if (!off) opened = await (STORES[name] as () => Promise<Opened>)()
+  }, 60_000)
+  afterAll(() => opened?.end())
+
+  /** A new region with a stale value, for orders to the peers. */
+  const stage = async (options: ServingOrder['options'] = {}) => {
+    const region = `${name} ${regions++}`
+    const tell = (at: number, work: ServingOrder['do'], more: Partial<ServingOrder> = {}) =>
+      order<Served>(peers[at] as ChildProcess, {
+        place: opened.place,
+        region,
+        options,
+        key: 'key',
+        do: work,
+        ...more,
+      })
+    const readAll = async (source: Source, callers = 20) => {
+      const all = await Promise.all(peers.map((_, at) => tell(at, 'read', { source, callers })))
+      return {
+        runs: all.reduce((sum, { runs }) => sum + runs, 0),
+        results: [...new Set(all.flatMap(({ results }) => results))],
+      }
+    }
+    await tell(0, 'set', { source: { returns: 'old' } })
+    return { tell, readAll }
+  }
+
+  it.skipIf(off)('try it once while it fails, and all callers get the stale value', async () => {
+    const { readAll } = await stage({ retryAfter: '1h' })
+    expect(await readAll(AWAY)).toEqual({ runs: 1, results: ['old'] })
+    expect(await readAll(AWAY)).toEqual({ runs: 0, results: ['old'] })
+    expect(await readAll(BACK)).toEqual({ runs: 0, results: ['old'] })
+  })
+
+  it.skipIf(off).each(['expire', 'soft name', 'invalidate softly'] as const)(
+    'try it at once after %s in one of them',
+    async (how) => {
+      const { readAll, tell } = await stage({ retryAfter: '1h' })
+      await readAll(AWAY)
+      await tell(1, how)
+      expect(await readAll(AWAY)).toEqual({ runs: 1, results: ['old'] })
+      expect(await readAll(BACK)).toEqual({ runs: 0, results: ['old'] })
+      await tell(2, how)
+      expect((await tell(3, 'read', { source: BACK })).results).toEqual(['new'])
+    },
+  )
+
+  it.skipIf(off).each(['delete', 'hard name', 'invalidate'] as const)(
+    'have nothing to fall back to after %s in one of them',
+    async (how) => {
+      const { readAll, tell } = await stage({ retryAfter: '1h' })
+      await readAll(AWAY)
+      await tell(1, how)
+      expect((await readAll(AWAY)).results).toEqual(['away'])
+      expect((await readAll(BACK)).results).toEqual(['new'])
+    },
+  )
+
+  it.skipIf(off).each(['delete', 'hard name', 'invalidate'] as const)(
+    'do not revive what %s reached in one of them while another tried',
+    async (how) => {
+      const { tell } = await stage()
+      const trying = tell(0, 'read', { source: AWAY })
+      await tell(1, how)
+      const { results } = await trying
+      // The invalidation may come before the call, or after its end; in between nothing may be served.
+      expect(['old', 'away']).toContain(results[0])
+      expect((await tell(0, 'read', { source: AWAY })).results).toEqual(['away'])
+      expect((await tell(2, 'read', { source: AWAY })).results).toEqual(['away'])
+    },
+  )
+})
