@@ -23,6 +23,7 @@ export type CorralErrorCode =
   | 'ERR_CREATOR'
   | 'ERR_CREATION_CYCLE'
   | 'ERR_WAIT_TIMEOUT'
+  | 'ERR_CREATION_TIMEOUT'
   | 'ERR_UNENCODABLE'
   | 'ERR_VALUE_TOO_LARGE'
   | 'ERR_NO_LEDGER'

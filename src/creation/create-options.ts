@@ -1,6 +1,7 @@
 import { type Duration, expectDuration } from '../base/duration.js'
 import { expectFunction, expectMethods, expectThat, type OptionCheck } from '../base/options.js'
 import { staleness } from '../base/staleness.js'
+import type { ServingOptions } from './types.js'
 
 /** The checks of `ServingOptions`. */
 export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
@@ -8,12 +9,23 @@ export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
   retryAfter: expectDurationOrZero,
   serveStaleIf: (value, subject) => expectFunction(value, subject, 'a function of the error'),
   errorExpirationTime: expectDuration,
+  softTimeout: expectDuration,
+  hardTimeout: expectDuration,
+  abandonAfter: expectDuration,
   jitter: (value, subject) =>
     expectThat(
       typeof value === 'number' && value >= 0 && value <= 1,
       value,
       `${subject} to be a part of the lifetime, from 0 to 1`,
     ),
+}
+
+/** The serving options among others, as far as they are given. */
+export function servingOptions(options: ServingOptions): ServingOptions {
+  const given = Object.entries(options).filter(
+    ([name, value]) => name in SERVING_CHECKS && value !== undefined,
+  )
+  return Object.fromEntries(given)
 }
 
 function expectDurationOrZero(value: unknown, subject: string): void {
@@ -24,7 +36,6 @@ function expectDurationOrZero(value: unknown, subject: string): void {
 export const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   expirationTime: expectDuration,
   shouldCache: (value, subject) => expectFunction(value, subject, 'a function of value and key'),
-  wait: expectDuration,
   ...SERVING_CHECKS,
   maxStaleness: (value) => staleness(value as Duration),
   signal: (value, subject) =>

@@ -102,6 +102,21 @@ export interface ServingOptions {
    */
   readonly errorExpirationTime?: Duration | undefined
   /**
+   * How long a caller to which a stale value stands waits for the new one. Then it takes the stale one, and the creation goes
+   * on. A number is ms. @default as long as it takes
+   */
+  readonly softTimeout?: Duration | undefined
+  /**
+   * The caller's own deadline, from the start of its call. Then it gets the value that stands, or `ERR_CREATION_TIMEOUT`. A
+   * number is ms. @default as long as its own creator takes, and `lease.wait` for others
+   */
+  readonly hardTimeout?: Duration | undefined
+  /**
+   * A creation that has not ended by then loses its lease, and its signal is aborted. Its result is not stored. So does one
+   * whose callers all gave up, after the time of a lease. A number is ms. @default '5m', or `hardTimeout` if it is longer
+   */
+  readonly abandonAfter?: Duration | undefined
+  /**
    * Shortens each lifetime by a random part of at most so much, so that values of one moment expire one after another. The
    * entry keeps its lifetime, so all processes agree on it. @default 0
    */
@@ -114,7 +129,7 @@ export interface ServingOptions {
  * ```ts
  * import type { CreateOptions } from 'corral'
  *
- * const impatient: CreateOptions<string> = { wait: '2s', signal: AbortSignal.timeout(5_000) }
+ * const impatient: CreateOptions<string> = { softTimeout: '200ms', signal: AbortSignal.timeout(5_000) }
  * ```
  */
 export interface CreateOptions<T> extends ServingOptions {
@@ -125,8 +140,6 @@ export interface CreateOptions<T> extends ServingOptions {
   readonly expirationTime?: Duration | undefined
   /** Whether to store a created value. The caller gets it either way. @default always */
   readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
-  /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
-  readonly wait?: Duration | undefined
   /**
    * With `near()` in the chain: how late this call may see an invalidation of another process; `0` is never. It can ask for less
    * than the near cache's own bound, not for more. A number is ms. @default the bound of `near()`; 0 inside a creator

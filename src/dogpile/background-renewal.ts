@@ -41,7 +41,8 @@ export function renewInBackground<V>(
       const never = Number.POSITIVE_INFINITY
       const limits = { wait: never, deadline: never, patience: never, signal: closing }
       const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
-      await creations.createAndFill(jobs, driver)
+      // A creation that is given up ends its flights, and never itself.
+      void creations.createAndFill(jobs, driver)
       await Promise.all(results)
     })
   }

@@ -2,10 +2,10 @@ import type { Granted } from '../backend/lease.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
-import { clearInterval, setInterval } from '../base/timers.js'
+import { clearInterval, performance, setInterval } from '../base/timers.js'
 import { beginScope, type CreationNode, endScope } from '../creation/scope.js'
 import { scopeOf } from '../creation/wait-graph.js'
-import type { Flight } from './flight.js'
+import { creationTimeout, type Flight } from './flight.js'
 import type { DogpileDriver, Lookup } from './types.js'
 
 /** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
@@ -17,9 +17,14 @@ export interface HeldLease<V> extends Pick<Granted, 'token' | 'asOf'> {
 interface Running<V> {
   readonly leases: readonly HeldLease<V>[]
   readonly driver: DogpileDriver<V>
-  /** The ticks of the timer that it has seen. */
+  /** The ticks of the timer that it has seen, and those since its last caller gave up. */
   ticks: number
+  forsaken: number
+  readonly since: number
 }
+
+/** Ticks between renewals, and in the time of a lease, of which renewals are a third. */
+const TICKS = { renewal: 2, lease: 6 } as const
 
 /** Runs creators under leases: the one place where values are created and filled. */
 export class LeasedCreations<V> {
@@ -57,8 +62,7 @@ export class LeasedCreations<V> {
     } catch (error) {
       await this.#fail(leases, driver, error)
     } finally {
-      this.#running.delete(running)
-      if (this.#running.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
+      this.#end(running)
     }
   }
 
@@ -87,6 +91,7 @@ export class LeasedCreations<V> {
     driver: DogpileDriver<V>,
     error: unknown,
     keys: readonly string[] = [],
+    isGivenUp = false,
   ): Promise<void> {
     for (const { flight } of leases) flight.close()
     const found = await this.#readAgain(keys, driver)
@@ -96,7 +101,10 @@ export class LeasedCreations<V> {
       return driver.failed?.(lookup, error, flight.key) ?? 0
     })
     await this.release(leases, driver, kept)
-    leases.forEach(({ flight }, i) => flight.fail(error, found[i]))
+    leases.forEach(({ flight }, i) => {
+      if (isGivenUp) flight.abandon(error, found[i])
+      else flight.fail(error, found[i])
+    })
   }
 
   async #readAgain(keys: readonly string[], driver: DogpileDriver<V>): Promise<readonly Lookup<V>[]> {
@@ -117,23 +125,55 @@ export class LeasedCreations<V> {
   }
 
   #begin(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Running<V> {
-    const running = { leases, driver, ticks: 0 }
+    const running = { leases, driver, ticks: 0, forsaken: 0, since: performance.now() }
     this.#running.add(running)
     if (driver.renew !== undefined)
-      this.#timer ??= setInterval(() => this.#renew(), this.#renewEvery / 2).unref()
+      this.#timer ??= setInterval(() => this.#tick(), this.#renewEvery / TICKS.renewal).unref()
     return running
   }
 
   /** At every other tick of a creation, so that its leases are renewed for the first time before `renewEvery` is over. */
-  #renew(): void {
+  #tick(): void {
     if (this.#running.size === 0) {
       clearInterval(this.#timer)
       this.#timer = undefined
     }
     for (const running of this.#running) {
       const { leases, driver } = running
-      if (++running.ticks % 2 === 0) void inBatches(leases, (lease) => this.#renewOne(lease, driver))
+      if (leases.every(({ flight }) => flight.wasAbandoned)) running.forsaken++
+      if (
+        running.forsaken > TICKS.lease ||
+        this.#age(running) >= (driver.abandonAfter ?? Number.POSITIVE_INFINITY)
+      )
+        void this.#giveUp(running)
+      else if (++running.ticks % TICKS.renewal === 0)
+        void inBatches(leases, (lease) => this.#renewOne(lease, driver))
     }
+  }
+
+  #age({ since }: Running<V>): number {
+    return performance.now() - since
+  }
+
+  /** A creation that does not end loses its leases: no late result of it is stored. */
+  async #giveUp(running: Running<V>): Promise<void> {
+    const { leases, driver } = running
+    this.#end(running)
+    const ms = Math.round(this.#age(running))
+    const keys = leases.map(({ flight }) => flight.key)
+    report('notice', () => ({
+      where: 'dogpile',
+      key: keys[0],
+      message: `a creation was given up after ${ms} ms`,
+    }))
+    const error = creationTimeout(keys.join("', '"), ms)
+    await this.#fail(leases, driver, error, keys, true)
+  }
+
+  /** The creation is over, or nothing waits for it any longer. */
+  #end(running: Running<V>): void {
+    if (this.#running.delete(running) && this.#running.size === 0)
+      for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   async #renewOne({ flight: { key }, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {

@@ -80,7 +80,7 @@ class SharedCreations<V> implements Dogpile<V> {
     driver: DogpileDriver<V> | (() => DogpileDriver<V>),
     options: RunOptions<V> = {},
   ): Promise<V> {
-    const limits = this.#limitsOf(options)
+    const limits = this.#limitsOf(options, driver)
     const current = options.alone ? undefined : this.#flights.get(key)
     if (options.alone || options.seen?.[0]?.state !== 'missing')
       return this.#runOne(key, driver, options, limits)
@@ -116,7 +116,7 @@ class SharedCreations<V> implements Dogpile<V> {
     driver: DogpileDriver<V>,
     options: RunOptions<V> = {},
   ): Promise<Map<string, V>> {
-    return this.#resolveKeys(frozenCopy(keys), driver, options, this.#limitsOf(options))
+    return this.#resolveKeys(frozenCopy(keys), driver, options, this.#limitsOf(options, driver))
   }
 
   async #runOne(
@@ -130,11 +130,20 @@ class SharedCreations<V> implements Dogpile<V> {
   }
 
   /** One deadline for all waiting of a call, however often it starts over. */
-  #limitsOf({ wait = this.#wait, signal, fallsBack }: RunOptions<V>): Limits<V> {
+  #limitsOf(
+    { wait: given = this.#wait, signal, fallsBack, deadlines }: RunOptions<V>,
+    driver: DogpileDriver<V> | (() => DogpileDriver<V>),
+  ): Limits<V> {
     const now = performance.now()
     // The creator around this caller holds leases. Another process may wait for one of them in turn.
+    const deadline = deadlines?.hardAt ?? now + given
+    const wait = deadline - now
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
-    return { wait, deadline: now + wait, patience, signal, fallsBack }
+    const limits = { wait, deadline, patience, signal, fallsBack }
+    if (deadlines === undefined) return limits
+    const readAgain = (key: string) =>
+      andThen((typeof driver === 'function' ? driver() : driver).read([key]), ([found]) => found)
+    return { ...limits, late: { ...deadlines, readAgain } }
   }
 
   async #resolveKeys(
@@ -358,7 +367,7 @@ class SharedCreations<V> implements Dogpile<V> {
     if (cycle !== undefined) throw cycle
     options.signal?.throwIfAborted()
     const node = creationNode(this, keys)
-    const limits = this.#limitsOf(options)
+    const limits = this.#limitsOf(options, driver)
     const flights = keys.map((key) => this.#startFlight(key, node))
     const ends = flights.map((flight) => ignoreRejection(flight.wait(limits, true)))
     void this.#stealAndCreate(flights, driver)

@@ -1,8 +1,9 @@
 import { CorralError } from '../base/errors.js'
+import { andThen, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
-import type { FillResult, Lookup, Renewed, RunOptions } from './types.js'
+import type { CreationFailure, Deadlines, FillResult, Lookup, Renewed, RunOptions } from './types.js'
 
 /** How long a caller waits for another caller's creation. */
 export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
@@ -13,6 +14,13 @@ export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
   /** The moment at which the caller stops waiting for another process and starts over; Infinity: never. */
   readonly patience: number
   readonly signal?: AbortSignal | undefined
+  /** Absent for a caller without deadlines of its own. */
+  readonly late?: Late<V> | undefined
+}
+
+/** The deadlines of a caller's own, at which it reads the key again. */
+interface Late<V> extends Deadlines {
+  readonly readAgain: (key: string) => MaybePromise<Lookup<V> | undefined>
 }
 
 interface Waiter<V> {
@@ -24,6 +32,8 @@ interface Waiter<V> {
   readonly joined: number
   readonly endWait: (() => void) | undefined
   readonly abort: (() => void) | undefined
+  /** The deadline at which it has read the key again. */
+  asked: 'soft' | 'hard' | undefined
 }
 
 type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'limits' | 'joined' | 'leads'>) => void
@@ -48,6 +58,8 @@ export class Flight<V> {
   #timer: NodeJS.Timeout | undefined
   #armedFor = Number.POSITIVE_INFINITY
   #ended: Settle<V> | undefined
+  /** A caller took a value that stood, so that the creation goes on without it. */
+  #unattended = false
   readonly #listedIn: Map<string, Flight<V>> | undefined
 
   /** @param listedIn - where callers find the flight to join it; it leaves the list when it is closed */
@@ -95,15 +107,20 @@ export class Flight<V> {
   fail(error: unknown, found?: Lookup<V>): void {
     this.close()
     this.#end(({ resolve, reject, limits, leads }) => {
-      if (found === undefined || found.state === 'missing' || !limits.fallsBack?.(error, found.value, leads))
-        reject(error)
-      else resolve({ value: found.value, filled: 'lost' })
+      if (isFallback(limits, found, { error, leads })) resolve({ value: found.value, filled: 'lost' })
+      else reject(error)
     })
   }
 
   /** Every caller gave up, so that a failure says nothing about the source. */
   get wasAbandoned(): boolean {
     return this.#reason !== undefined
+  }
+
+  /** Gives a creation up that does not end. Its result is void. */
+  abandon(error: unknown, found?: Lookup<V>): void {
+    this.#abandon(error)
+    this.fail(error, found)
   }
 
   /** All waiters start over. The flight is still listed until it is closed. */
@@ -134,18 +151,19 @@ export class Flight<V> {
         joined: this.readCount,
         endWait: addWait(this.node),
         abort: signal && (() => this.#giveUp(waiter, signal.reason)),
+        asked: undefined,
       }
       if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
       if (leads) this.#leader = waiter
       else (this.#joined ??= new Set()).add(waiter)
       // The deadline of a leader counts only while it waits for a store or another process: then `watch` sets the timer.
-      if (!leads) this.#arm(this.#endOf(limits))
+      if (!leads || limits.late !== undefined) this.#arm(this.#endOf(waiter))
     })
   }
 
   /** The store or another process takes its time: from now on the leader's deadline counts. */
   watch(): void {
-    for (const { limits } of this.#waiters()) this.#arm(this.#endOf(limits))
+    for (const waiter of this.#waiters()) this.#arm(this.#endOf(waiter))
   }
 
   /** Every caller that still waits. */
@@ -155,11 +173,14 @@ export class Flight<V> {
   }
 
   #isForsaken(): boolean {
-    return this.#leader === undefined && !this.#joined?.size
+    return this.#leader === undefined && !this.#joined?.size && !this.#unattended
   }
 
-  #endOf({ deadline, patience }: Limits<V>): number {
-    return Math.min(deadline, this.creating ? deadline : patience)
+  /** When a waiter has something to do next. */
+  #endOf({ limits: { deadline, patience, late }, asked }: Waiter<V>): number {
+    const never = Number.POSITIVE_INFINITY
+    const softAt = late === undefined || asked !== undefined ? never : late.softAt
+    return Math.min(asked === 'hard' ? never : deadline, softAt, this.creating ? never : patience)
   }
 
   #giveUp(waiter: Waiter<V>, error: unknown): void {
@@ -184,23 +205,44 @@ export class Flight<V> {
     clearTimeout(this.#timer)
     this.#armedFor = deadline
     const delay = Math.max(deadline - performance.now(), 0)
+    this.#timer = setTimeout(() => this.#expire(), delay)
     // A creation that hangs must not keep the process running. The wait for another process does: its store sees to that.
-    this.#timer = setTimeout(() => this.#expire(), delay).unref()
+    if (!this.#waiters().some(({ limits }) => limits.late)) this.#timer.unref()
   }
 
   #expire(): void {
     this.#armedFor = Number.POSITIVE_INFINITY
     const now = performance.now()
-    let next = Number.POSITIVE_INFINITY
     for (const waiter of this.#waiters()) {
-      const { deadline, patience, wait } = waiter.limits
+      const { deadline, patience, wait, late } = waiter.limits
       if (patience <= now && !this.creating) {
         waiter.resolve(undefined)
-        this.#giveUp(waiter, late(this.key, wait))
-      } else if (deadline > now) next = Math.min(next, this.#endOf(waiter.limits))
-      else if (!(waiter.leads && this.creating)) this.#giveUp(waiter, late(this.key, wait))
+        this.#giveUp(waiter, waitTimeout(this.key, wait))
+      } else if (late === undefined) {
+        if (deadline <= now && !(waiter.leads && this.creating)) this.#giveUp(waiter, waitTimeout(this.key, wait))
+      } else if (deadline <= now) this.#readAgain(waiter, late, 'hard')
+      else if (late.softAt <= now) this.#readAgain(waiter, late, 'soft')
     }
-    this.#arm(next)
+    const ends = this.#waiters().map((waiter) => this.#endOf(waiter))
+    this.#arm(Math.min(...ends.filter((end) => end > now)))
+  }
+
+  /** A caller that is late takes the value that stands by now. Without one it goes on to wait until its deadline. */
+  #readAgain(waiter: Waiter<V>, { readAgain, hardTimeout }: Late<V>, asked: 'soft' | 'hard'): void {
+    if (waiter.asked === asked || waiter.asked === 'hard') return
+    waiter.asked = asked
+    const reading = orElse(
+      () => readAgain(this.key),
+      () => undefined,
+    )
+    void andThen(reading, (found) => {
+      if (this.#leader !== waiter && !this.#joined?.has(waiter)) return
+      if (isFallback(waiter.limits, found)) {
+        this.#unattended = true
+        waiter.resolve({ value: found.value, filled: 'lost' })
+        this.#giveUp(waiter, undefined)
+      } else if (asked === 'hard') this.#giveUp(waiter, creationTimeout(this.key, hardTimeout))
+    })
   }
 
   #end(settle: Settle<V>): void {
@@ -252,9 +294,27 @@ function part<V>({ endWait, abort, limits }: Waiter<V>): void {
   if (limits.signal !== undefined && abort !== undefined) removeAbort(limits.signal, abort)
 }
 
-function late(key: string, wait: number): CorralError {
+/** The one decision about a value that stands: does this caller take it instead of a new one? */
+function isFallback<V>(
+  { fallsBack }: Limits<V>,
+  found: Lookup<V> | undefined,
+  failure?: CreationFailure,
+): found is Lookup<V> & { readonly state: 'fresh' | 'stale' } {
+  if (found === undefined || found.state === 'missing' || fallsBack === undefined) return false
+  return fallsBack(found.value, failure)
+}
+
+/** The error of a caller at its deadline, or of one whose creation was given up. */
+export function creationTimeout(key: string, ms: number): CorralError {
+  return new CorralError(
+    'ERR_CREATION_TIMEOUT',
+    `Expected a value for '${key}' within ${ms} ms, got none, and none stands. Look why its creator takes so long, or raise the timeout.`,
+  )
+}
+
+function waitTimeout(key: string, wait: number): CorralError {
   return new CorralError(
     'ERR_WAIT_TIMEOUT',
-    `Waited ${wait} ms for another caller to create '${key}'. Raise \`wait\`, or look why its creator takes so long.`,
+    `Waited ${wait} ms for another caller to create '${key}'. Raise \`lease.wait\`, or look why its creator takes so long.`,
   )
 }

@@ -71,6 +71,8 @@ export interface DogpileDriver<V> {
    * no process shall try again; 0: the lease is given back.
    */
   failed?(found: Lookup<V>, error: unknown, key: string): number
+  /** ms after which a creation is given up: its lease is free, and its result is not stored. @default Infinity */
+  readonly abandonAfter?: number
   /** Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries. */
   isOvertaken?(key: string, value: V, failure: LeaseFailure): MaybePromise<boolean>
 }
@@ -122,15 +124,54 @@ export interface RunOptions<V> {
    * would wait for itself; the function may start its creation. @default the caller gets the stale value if another renews it
    */
   readonly onStale?: ((key: string) => void) | undefined
+  /** When this caller stops waiting, also for its own creator. They take the place of `wait`. */
+  readonly deadlines?: Deadlines | undefined
   /**
-   * Whether this caller takes a value that stands after its creation failed. The value was read after the failure.
-   * @default it gets the error
+   * Whether this caller takes a value that stands, after its creation failed or at a deadline. The value was read after
+   * that. @default it does not
    */
-  readonly fallsBack?: ((error: unknown, value: V, leads: boolean) => boolean) | undefined
+  readonly fallsBack?: ((value: V, failure: CreationFailure | undefined) => boolean) | undefined
   /** Called for each key that another caller of this process is creating, and that this caller waits for. */
   readonly onJoin?: (() => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
   readonly alone?: boolean
+}
+
+/**
+ * The deadlines of a call, as moments of `performance.now()`; Infinity: none.
+ * @example
+ * ```ts
+ * import type { Deadlines } from 'corral/dogpile'
+ *
+ * export const within = (ms: number): Deadlines => ({
+ *   softAt: Number.POSITIVE_INFINITY,
+ *   hardAt: performance.now() + ms,
+ *   hardTimeout: ms,
+ * })
+ * ```
+ */
+export interface Deadlines {
+  /** The caller takes a value that stands. */
+  readonly softAt: number
+  /** The caller takes a value that stands, or fails with `ERR_CREATION_TIMEOUT`. */
+  readonly hardAt: number
+  /** ms from the start of the call to `hardAt`, for the message. */
+  readonly hardTimeout: number
+}
+
+/**
+ * A creation that failed, and whether the caller led it.
+ * @example
+ * ```ts
+ * import type { CreationFailure, RunOptions } from 'corral/dogpile'
+ *
+ * const isMissing = ({ error }: CreationFailure) => (error as Error).message === 'not found'
+ * export const options: RunOptions<string> = { fallsBack: (_, failure) => failure === undefined || !isMissing(failure) }
+ * ```
+ */
+export interface CreationFailure {
+  readonly error: unknown
+  readonly leads: boolean
 }
 
 /**

@@ -32,7 +32,6 @@ const COMMON: Checks = {
   sharesNamespace: expectBoolean,
   expirationTime: expectLifetime,
   shouldCache: expectFunction,
-  wait: expectDuration,
   ...SERVING_CHECKS,
   dependencies: expectFunction,
   resultDependencies: expectFunction,

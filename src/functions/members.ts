@@ -8,9 +8,9 @@ import { expectSync } from '../base/expect-sync.js'
 import { inBatches } from '../base/in-batches.js'
 import { andThen, attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
 import { checkOptions } from '../base/options.js'
-import { CREATE_OPTIONS, SERVING_CHECKS } from '../creation/create-options.js'
+import { CREATE_OPTIONS, servingOptions } from '../creation/create-options.js'
 import { keepForCaller } from '../creation/own-result.js'
-import type { CreateOptions, Creation, MultiCreator, ServingOptions } from '../creation/types.js'
+import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Declared, runUncached } from './declarations.js'
@@ -169,12 +169,11 @@ function callOptions<V>(options: CacheOptions, call: CallOptions<V>): CreateOpti
   const { expirationTime } = options
   const computed = typeof expirationTime === 'object' || typeof expirationTime === 'function'
   const fixed = call.expirationTime ?? (computed ? undefined : expirationTime)
-  const serving = Object.keys(SERVING_CHECKS) as (keyof ServingOptions)[]
   return {
-    ...Object.fromEntries(serving.map((name) => [name, call[name] ?? options[name]])),
+    ...servingOptions(options),
+    ...servingOptions(call),
     expirationTime: fixed === undefined ? undefined : milliseconds(fixed, 'expirationTime'),
     shouldCache: call.shouldCache ?? (options.shouldCache as CreateOptions<V>['shouldCache']),
-    wait: call.wait ?? options.wait,
     ...(call.maxStaleness !== undefined && { maxStaleness: call.maxStaleness }),
     ...(call.signal && { signal: call.signal }),
   }

@@ -39,8 +39,6 @@ interface CommonOptions<T> extends ServingOptions {
   readonly sharesNamespace?: boolean
   /** Whether to store a value. The caller gets it either way. @default always */
   readonly shouldCache?: (value: T, key: string) => boolean
-  /** How long to wait for another caller's creation. A number is ms. @default the region's `lease.wait` */
-  readonly wait?: Duration
 }
 
 /**
@@ -261,7 +259,7 @@ interface Modes<O> {
  * ```ts
  * import type { CachedFunction, CallOptions } from 'corral'
  *
- * const patience: CallOptions<string> = { signal: AbortSignal.timeout(2_000), wait: '1s' }
+ * const patience: CallOptions<string> = { signal: AbortSignal.timeout(2_000), hardTimeout: '1s' }
  * export const load = (page: CachedFunction<[id: number], string>) => page.with(patience)(5)
  * ```
  */

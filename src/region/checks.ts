@@ -76,7 +76,7 @@ export function checkCreateOptions<T>(options?: CreateOptions<T>): CreateOptions
 export const RESERVE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   expirationTime: expectDuration,
   hold: expectDuration,
-  wait: expectDuration,
+  hardTimeout: expectDuration,
   signal: CREATE_OPTIONS.signal as OptionCheck,
 }
 

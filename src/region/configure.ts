@@ -17,7 +17,7 @@ import {
 } from '../base/options.js'
 import { delay, timersAreReal } from '../base/timers.js'
 import { type KeyMangler, type KeyMap, keyLayerOf, manglerOf, withKeys } from '../chain/map-keys.js'
-import { SERVING_CHECKS } from '../creation/create-options.js'
+import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import type { Dogpile } from '../dogpile/types.js'
@@ -81,7 +81,7 @@ export function configureRegion(
   const backend = layer === undefined ? stored : withKeys(stored, keyOf)
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
-  const policy = policyOf(options)
+  const policy = policyOf(servingOptions(options))
   const closing = new AbortController()
   const limits = limitsOf(backend)
   const { leave, calling } = joinStore(chain, identity)

@@ -1,17 +1,16 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
-import { milliseconds } from '../base/duration.js'
 import { all, andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
-import type { Lookup, Renewed, RunOptions } from '../dogpile/types.js'
+import type { CreationFailure, Lookup, Renewed, RunOptions } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { mayFallBack, policyFor } from './policy.js'
+import { deadlinesOf, mayFallBack, policyFor, withinDeadline } from './policy.js'
 import {
   countRead,
   isFreshHit,
@@ -70,7 +69,8 @@ function getOrCreate<T>(
       args === undefined
         ? planOf(region, given as Creator<T>, options ?? NO_OPTIONS, true)
         : planOf(region, (given as CreatorOfCall<T>)([key], args), options as CreateOptions<never>)
-    return Promise.resolve(createUnlessFresh(region, key, stored, plan, found))
+    const created = createUnlessFresh<T>(region, key, stored, plan, found)
+    return Promise.resolve(withinDeadline(key, plan.deadlines, created))
   } catch (error) {
     return Promise.reject(error)
   }
@@ -135,10 +135,23 @@ async function getOrCreateMulti<T>(
   checkCreator(creator)
   if (keys.length === 0) return []
   const plan = planOf(region, creator, options)
+  return withinDeadline(
+    keys[0] as string,
+    plan.deadlines,
+    createMany(region, keys, plan, withinOf(options.maxStaleness)),
+  )
+}
+
+async function createMany<T>(
+  region: RegionState,
+  keys: readonly string[],
+  plan: CreationPlan,
+  within: number | undefined,
+): Promise<(T | NoValue)[]> {
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
-  const entries = await readMulti(region, unique, plan.expiration, withinOf(options.maxStaleness))
+  const entries = await readMulti(region, unique, plan.expiration, within)
   const seen = await all(unique.map((key, i) => toLookup(region, key, entries[i], plan)))
   unique.forEach((key, i) => {
     const found = seen[i] as Lookup<Created>
@@ -196,20 +209,20 @@ export function planOf(
   options: CreateOptions<never>,
   isSingle = false,
 ): CreationPlan {
-  const { expirationTime, shouldCache, wait, signal } = options
-  const waits = wait === undefined ? undefined : milliseconds(wait, 'wait')
+  const { expirationTime, shouldCache, signal } = options
   const policy = policyFor(region, options)
-  return { create, isSingle, expiration: limitOf(expirationTime), policy, shouldCache, wait: waits, signal }
+  const deadlines = deadlinesOf(policy)
+  return { create, isSingle, expiration: limitOf(expirationTime), policy, shouldCache, deadlines, signal }
 }
 
-function runOptions({ wait, signal }: CreationPlan): RunOptions<Created> {
-  return { wait, signal }
+function runOptions({ deadlines, signal }: CreationPlan): RunOptions<Created> {
+  return { deadlines, signal }
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
 function readOptions(
   region: RegionState,
-  { wait, signal, expiration, policy }: CreationPlan,
+  { deadlines, signal, expiration, policy }: CreationPlan,
   inside: Transaction | undefined,
   seen: readonly Lookup<Created>[],
 ): RunOptions<Created> {
@@ -219,10 +232,11 @@ function readOptions(
   // A transaction may see other data than the value that stands.
   const fallsBack = alone
     ? undefined
-    : (error: unknown, { entry }: Created, leads: boolean): boolean => {
-        if (!mayFallBack(policy, error) || isGone(region, entry.metadata, expiration, policy)) return false
-        if (leads) region.failures.failed(() => ({ where: 'creator', error }))
+    : ({ entry }: Created, failure: CreationFailure | undefined): boolean => {
+        if (failure !== undefined && !mayFallBack(policy, failure.error)) return false
+        if (policy.grace === 0 || isGone(region, entry.metadata, expiration, policy)) return false
+        if (failure?.leads) region.failures.failed(() => ({ where: 'creator', error: failure.error }))
         return true
       }
-  return { wait, signal, accept: matchesSession, alone, onStale, onJoin, fallsBack, seen }
+  return { deadlines, signal, accept: matchesSession, alone, onStale, onJoin, fallsBack, seen }
 }

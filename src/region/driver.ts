@@ -60,6 +60,10 @@ class RegionDriver implements DogpileDriver<Created> {
     this.#generation = region.errors.generation
   }
 
+  get abandonAfter(): number {
+    return this.#plan.policy.abandonAfter
+  }
+
   #keyOf(key: string): string {
     return key === this.#key && this.#stored !== undefined ? this.#stored : this.#region.keyOf(key)
   }

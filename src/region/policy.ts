@@ -1,9 +1,13 @@
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { expectSync } from '../base/expect-sync.js'
+import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectOptions } from '../base/options.js'
-import { SERVING_CHECKS } from '../creation/create-options.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
+import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import type { ServingOptions } from '../creation/types.js'
+import { creationTimeout } from '../dogpile/flight.js'
+import type { Deadlines } from '../dogpile/types.js'
 
 /** `ServingOptions` in numbers. */
 export interface Policy {
@@ -16,6 +20,10 @@ export interface Policy {
   /** ms; 0: errors are not remembered. */
   readonly errorsFor: number
   readonly jitter: number
+  /** ms; Infinity: none. */
+  readonly softTimeout: number
+  readonly hardTimeout: number
+  readonly abandonAfter: number
 }
 
 const NAMES = Object.keys(SERVING_CHECKS) as readonly (keyof ServingOptions)[]
@@ -29,8 +37,22 @@ export function policyOf(given: ServingOptions): Policy {
     rejectOptions(
       'Expected no `retryAfter` with `grace: 0`, got both. Nothing is served stale, so every caller has to try: leave out one of them.',
     )
+  const softTimeout = orZero(given, 'softTimeout') ?? Number.POSITIVE_INFINITY
+  const hard = orZero(given, 'hardTimeout')
+  const abandonAfter = orZero(given, 'abandonAfter') ?? Math.max(5 * 60_000, hard ?? 0)
+  if (hard !== undefined && given.softTimeout !== undefined && softTimeout >= hard)
+    rejectOptions(
+      `Expected \`softTimeout\` to be shorter than \`hardTimeout\`, got ${softTimeout} and ${hard} ms. Make it shorter, or leave out one of them.`,
+    )
+  if (abandonAfter < (hard ?? 0))
+    rejectOptions(
+      `Expected \`abandonAfter\` to be at least \`hardTimeout\`, got ${abandonAfter} and ${hard} ms. Callers would wait for a creation that was given up: make it longer.`,
+    )
   return {
     given,
+    softTimeout,
+    hardTimeout: hard ?? Number.POSITIVE_INFINITY,
+    abandonAfter,
     grace,
     retryAfter: retryAfter ?? (grace === 0 ? 0 : 5_000),
     errorsFor: orZero(given, 'errorExpirationTime') ?? 0,
@@ -38,20 +60,48 @@ export function policyOf(given: ServingOptions): Policy {
   }
 }
 
-function orZero(
-  given: ServingOptions,
-  name: 'grace' | 'retryAfter' | 'errorExpirationTime',
-): number | undefined {
+type Durations = 'grace' | 'retryAfter' | 'errorExpirationTime' | 'softTimeout' | 'hardTimeout' | 'abandonAfter'
+
+function orZero(given: ServingOptions, name: Durations): number | undefined {
   const value = given[name]
   return value === undefined || value === 0 ? value : milliseconds(value, name)
 }
 
-/** The policy of a call: its options stand before those of the region. */
+/** The policy of a call: its options stand before those of the region. Most calls have none. */
 export function policyFor({ policy }: { readonly policy: Policy }, options: ServingOptions): Policy {
-  let merged: ServingOptions | undefined
-  for (const name of NAMES)
-    if (options[name] !== undefined) merged = { ...(merged ?? policy.given), [name]: options[name] }
-  return merged === undefined ? policy : policyOf(merged)
+  if (!NAMES.some((name) => options[name] !== undefined)) return policy
+  return policyOf({ ...policy.given, ...servingOptions(options) })
+}
+
+/** The deadlines of a call that starts now. */
+export function deadlinesOf({ softTimeout, hardTimeout }: Policy): Deadlines | undefined {
+  if (softTimeout === Number.POSITIVE_INFINITY && hardTimeout === Number.POSITIVE_INFINITY) return undefined
+  const now = performance.now()
+  return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout }
+}
+
+/** ms beyond a deadline for the store to return the value that stands. */
+const ALLOWANCE = 25
+
+/** The result of a call, within its deadline also if the store hangs. Callers without a deadline pay nothing. */
+export function withinDeadline<T>(
+  key: string,
+  deadlines: Deadlines | undefined,
+  result: MaybePromise<T>,
+): MaybePromise<T> {
+  if (deadlines === undefined || !isPromise(result)) return result
+  const { hardAt, hardTimeout } = deadlines
+  if (hardAt === Number.POSITIVE_INFINITY) return result
+  return new Promise((resolve, reject) => {
+    const expire = () => {
+      const left = hardAt + ALLOWANCE - performance.now()
+      // A timer cannot be as long as a deadline may be.
+      if (left > 0) timer = setTimeout(expire, left)
+      else reject(creationTimeout(key, hardTimeout))
+    }
+    let timer = setTimeout(expire, hardAt + ALLOWANCE - performance.now())
+    result.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /** Whether a failure of a creator may be answered with a value that stands. */

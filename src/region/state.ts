@@ -8,7 +8,7 @@ import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
 import type { Creator, MultiCreator } from '../creation/types.js'
-import type { Dogpile } from '../dogpile/types.js'
+import type { Deadlines, Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
 import type { Policy } from './policy.js'
 import type { RegionInvalidator } from './region-invalidator.js'
@@ -31,8 +31,8 @@ export interface CreationPlan {
   readonly expiration: number | undefined
   readonly policy: Policy
   readonly shouldCache: ((value: never, key: string) => boolean) | undefined
-  /** ms. */
-  readonly wait: number | undefined
+  /** Absent where no option asks for one. */
+  readonly deadlines: Deadlines | undefined
   readonly signal: AbortSignal | undefined
 }
 

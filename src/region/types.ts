@@ -39,7 +39,10 @@ import type { RegionStats } from './stats.js'
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
   readonly ms?: Duration
-  /** How long a caller waits for another one's creation before it fails with `ERR_WAIT_TIMEOUT`. @default '60s' */
+  /**
+   * How long a caller without a `hardTimeout` waits for another one's creation before it fails with `ERR_WAIT_TIMEOUT`.
+   * @default '60s'
+   */
   readonly wait?: Duration
 }
 
@@ -153,10 +156,11 @@ export interface SetOptions {
  * import type { ReserveOptions } from 'corral'
  *
  * // A query of this host takes a second: after three the next caller may try.
- * export const options: ReserveOptions = { hold: '3s', wait: '5s' }
+ * export const options: ReserveOptions = { hold: '3s', hardTimeout: '5s' }
  * ```
  */
-export interface ReserveOptions extends Pick<CreateOptions<never>, 'expirationTime' | 'wait' | 'signal'> {
+export interface ReserveOptions
+  extends Pick<CreateOptions<never>, 'expirationTime' | 'hardTimeout' | 'signal'> {
   /** How long a reservation lasts that is neither filled nor released. Then the next caller gets it. @default '10s' */
   readonly hold?: Duration | undefined
 }

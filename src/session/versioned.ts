@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { report } from '../base/diagnostics.js'
-import { type Duration, expectDuration } from '../base/duration.js'
+import type { Duration } from '../base/duration.js'
 import { andThen, attempt, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import {
   checkOptions,
@@ -12,8 +12,10 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
+import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
+import type { ServingOptions } from '../creation/types.js'
 import { countsArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
 import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
@@ -49,7 +51,8 @@ import { boundedRegion } from './bounded-region.js'
  * }
  * ```
  */
-export interface VersionedOptions<A extends readonly unknown[], V = unknown, T = never> extends CheckOptions {
+export interface VersionedOptions<A extends readonly unknown[], V = unknown, T = never>
+  extends CheckOptions, ServingOptions {
   /** Returns, cheaply, the version that the result for these arguments would have now. */
   readonly version: (...args: A) => MaybePromise<Version>
   /** Tells this function's entries from others'. */
@@ -71,8 +74,6 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown, T =
   readonly exactArity?: boolean
   /** Whether to store the function's result. */
   readonly shouldCache?: (value: T, key: string) => boolean
-  /** How long to wait for another caller's creation. @default the region's */
-  readonly wait?: Duration
 }
 
 /**
@@ -165,7 +166,7 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
   exactArity: expectBoolean,
   functionKeyGenerator: expectFunction,
   shouldCache: expectFunction,
-  wait: expectDuration,
+  ...SERVING_CHECKS,
 }
 
 /**
@@ -352,7 +353,7 @@ function handingUp(namespace: string, present: (argsText: string) => MaybePromis
 
 /** The function as one of a version and its arguments, cached in the region. */
 function storedByVersion(
-  { namespace, expirationTime = '1h', wait, shouldCache }: Options,
+  { namespace, expirationTime = '1h', shouldCache, ...others }: Options,
   fn: Wrapped,
   home: Region,
   generator: FunctionKeyGenerator,
@@ -373,7 +374,7 @@ function storedByVersion(
     namespace,
     functionKeyGenerator: keysTellAll(generator) ? tellsAll(ofVersion) : ofVersion,
     expirationTime: withoutToken(expirationTime),
-    ...({ wait, shouldCache } as Pick<CacheOptions<Arguments, unknown>, 'wait' | 'shouldCache'>),
+    ...({ ...servingOptions(others), shouldCache } as Pick<CacheOptions<Arguments, unknown>, 'shouldCache'>),
   })
 }
 

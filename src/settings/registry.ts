@@ -165,6 +165,9 @@ const SERVING: Readonly<Record<string, Kind>> = {
   grace: 'durationOrZero',
   retryAfter: 'durationOrZero',
   errorExpirationTime: 'duration',
+  softTimeout: 'duration',
+  hardTimeout: 'duration',
+  abandonAfter: 'duration',
   jitter: 'number',
 }
 

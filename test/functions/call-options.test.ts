@@ -35,10 +35,12 @@ inEveryRegion('the options of one call', (open) => {
     clock.tick(51)
     expect(await load.get('a')).toBe(NO_VALUE)
     const slow = held<number>()
-    const waiting = region.cacheOnArguments(slow.create, { namespace: 'slow', wait: '1h' })
+    const waiting = region.cacheOnArguments(slow.create, { namespace: 'slow', hardTimeout: '1h' })
     const leader = waiting()
     await slow.started
-    await expect(waiting.with({ wait: 5 })()).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    await expect(waiting.with({ hardTimeout: 5, abandonAfter: '1h' })()).rejects.toMatchObject({
+      code: 'ERR_CREATION_TIMEOUT',
+    })
     slow.resolve(1)
     await leader
   })
@@ -47,7 +49,7 @@ inEveryRegion('the options of one call', (open) => {
     const { region } = open<number>()
     const calls = counting()
     const load = region.cacheOnArguments(async (_: string) => calls.next(), { namespace: 'load' })
-    const never = load.with({ shouldCache: () => false }).with({ wait: '1s' })
+    const never = load.with({ shouldCache: () => false }).with({ hardTimeout: '1m' })
     await load('a')
     expect(await never.refresh('a')).toBe(2)
     expect(await load.get('a')).toBe(NO_VALUE)
@@ -138,7 +140,7 @@ describe('the options of one call', () => {
     const load = region.cacheOnArguments(async () => 1, { namespace: 'load' })
     const rows = region.cacheMultiOnArguments(async (...ids: number[]) => ids, { namespace: 'rows' })
     await load()
-    for (const wrong of [{ sginal: 1 }, { wait: -1 }, { signal: 5 }, { expirationTime: 0 }, null, 5, []])
+    for (const wrong of [{ sginal: 1 }, { hardTimeout: -1 }, { signal: 5 }, { expirationTime: 0 }, null, 5, []])
       for (const fn of [load, rows])
         expect(() => fn.with(wrong as never), JSON.stringify(wrong)).toThrow(
           expect.objectContaining({ code: 'ERR_OPTION' }) as Error,

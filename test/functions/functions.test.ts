@@ -409,10 +409,10 @@ describe('the wrapper of a function', () => {
 
   it('ends the waiting for another call at its own deadline', async () => {
     const slow = held<number>()
-    const cached = region.cacheOnArguments({ namespace: 'slow', wait: 5 })(slow.create)
-    const leader = cached()
+    const cached = region.cacheOnArguments({ namespace: 'slow', hardTimeout: 5 })(slow.create)
+    const leader = cached.with({ hardTimeout: '1h' })()
     await slow.started
-    await expect(cached()).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    await expect(cached()).rejects.toMatchObject({ code: 'ERR_CREATION_TIMEOUT' })
     slow.resolve(1)
     expect(await leader).toBe(1)
   })
@@ -427,7 +427,8 @@ describe('the wrapper of a function', () => {
       { namespace: 'n', expiration_time: 5 },
       { namespace: 'n', expirationTime: 0 },
       { namespace: 'n', shouldCache: true },
-      { namespace: 'n', wait: -1 },
+      { namespace: 'n', hardTimeout: -1 },
+      { namespace: 'n', wait: 5 },
       'namespace',
     ]
     for (const options of wrong)

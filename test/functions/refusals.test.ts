@@ -135,7 +135,7 @@ describe('functions without a source under one namespace', () => {
 it('getOrCreate checks its options on a hit, too', async () => {
   const region = open()
   await region.set('a', 'old')
-  const wrong = [{ expirationtime: 1 }, null, 5, 'soft', { wait: 'x' }, { signal: 5 }]
+  const wrong = [{ expirationtime: 1 }, null, 5, 'soft', { hardTimeout: 'x' }, { signal: 5 }]
   for (const options of wrong)
     await expect(region.getOrCreate('a', () => 'new', options as never)).rejects.toMatchObject({
       code: expect.stringMatching(/^ERR_(OPTION|DURATION)/),

@@ -175,8 +175,8 @@ describe('a mutex that cannot wait', () => {
         mutex: () => ({ acquire: () => false, release: () => undefined }),
       }),
     })
-    await expect(region.getOrCreate('k', () => 1, { wait: 100 })).rejects.toSatisfy((error) =>
-      CorralError.is(error, 'ERR_WAIT_TIMEOUT'),
+    await expect(region.getOrCreate('k', () => 1, { hardTimeout: 100 })).rejects.toSatisfy((error) =>
+      CorralError.is(error, 'ERR_CREATION_TIMEOUT'),
     )
   })
 })
@@ -257,10 +257,10 @@ describe('a caller that has to start over', () => {
     await sleep(5)
     const began = performance.now()
     const joiner = region
-      .getOrCreate('k', () => 'its own', { wait: 1_000 })
+      .getOrCreate('k', () => 'its own', { hardTimeout: 1_000 })
       .then(
         () => 'served',
-        (error) => (CorralError.is(error, 'ERR_WAIT_TIMEOUT') ? 'late' : error),
+        (error) => (CorralError.is(error, 'ERR_CREATION_TIMEOUT') ? 'late' : error),
       )
     await sleep(5)
     await region.delete('k')

@@ -145,7 +145,7 @@ describe('a duration beyond the longest timer', () => {
     await idle(3)
     let settled = false
     const waiting = other.getOrCreate('key', () => 'alone').finally(() => (settled = true))
-    const joined = one.getOrCreate('key', () => 'alone', { wait: '1000d' })
+    const joined = one.getOrCreate('key', () => 'alone', { hardTimeout: '1000d' })
     await new Promise((resolve) => setTimeout(resolve, 20))
     expect(settled).toBe(false)
     release.resolve()

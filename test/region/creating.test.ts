@@ -311,11 +311,11 @@ inEveryRegion('a creator that uses its region', (open) => {
 
 describe('waiting for another creation', () => {
   it('ends at the deadline, while the creation goes on', async () => {
-    const { region } = openMemory<string>()
+    const { region } = openMemory<string>({ lease: { wait: 5 } })
     const creator = held<string>()
     const leader = region.getOrCreate('key', creator.create)
     await creator.started
-    await expect(region.getOrCreate('key', () => expect.unreachable(), { wait: 5 })).rejects.toMatchObject({
+    await expect(region.getOrCreate('key', () => expect.unreachable())).rejects.toMatchObject({
       code: 'ERR_WAIT_TIMEOUT',
     })
     creator.resolve('value')
@@ -383,8 +383,8 @@ describe('waiting for another creation', () => {
   })
 
   it('does not apply to the caller whose creator runs', async () => {
-    const { region } = openMemory<string>()
-    const value = await region.getOrCreate('key', async () => (await sleep(40), 'slow'), { wait: 5 })
+    const { region } = openMemory<string>({ lease: { wait: 5 } })
+    const value = await region.getOrCreate('key', async () => (await sleep(40), 'slow'))
     expect(value).toBe('slow')
   })
 

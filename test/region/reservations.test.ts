@@ -119,7 +119,9 @@ inEveryRegion('reservations', (open) => {
   it('wait no longer than they say', async () => {
     const { region } = open<number>()
     const right = await reserved(region, 'key')
-    await expect(region.reserve('key', { wait: 20 })).rejects.toMatchObject({ code: 'ERR_WAIT_TIMEOUT' })
+    await expect(region.reserve('key', { hardTimeout: 20 })).rejects.toMatchObject({
+      code: 'ERR_CREATION_TIMEOUT',
+    })
     await right.release()
   })
 

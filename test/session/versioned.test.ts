@@ -449,7 +449,7 @@ describe('a versioned function', () => {
     expect(await patient).toBe('a')
     expect(await cached.with({ shouldCache: () => false }).with({ reason: 'moved' })('b')).toBe('b')
     expect(await cached.get('b')).toBe(NO_VALUE)
-    await cached.with({ reason: 'moved' }).with({ wait: '1s' }).invalidate('a')
+    await cached.with({ reason: 'moved' }).with({ hardTimeout: '1s' }).invalidate('a')
     await cached.with({ reason: 'aged' }).invalidate.soft('a')
     expect(reasons).toEqual(['moved', 'aged'])
     expect(() => cached.with({ sginal: stop.signal } as never)).toThrow(/sginal/)

@@ -190,7 +190,7 @@ describe('a creation inside a transaction', () => {
     await expect(running).rejects.toBe(gone)
     slow.resolve(1)
     const later = async () => (await sleep(5), 2)
-    expect(await afterCommit(() => region.getOrCreate('key', later, { wait: 1 }))).toBe(2)
+    expect(await afterCommit(() => region.getOrCreate('key', later))).toBe(2)
     expect([await region.get('key'), await region.keyIsLocked('key')]).toEqual([NO_VALUE, false])
   })
 

@@ -71,4 +71,4 @@ export class Repository {
 }
 
 export const bound: CachedFunction<[id: number, _deep?: boolean], User> = methodOf(new Repository(), 'find')
-export const counted: Promise<number> = methodOf(Repository, 'count').with({ wait: '1s' })(1)
+export const counted: Promise<number> = methodOf(Repository, 'count').with({ hardTimeout: '1s' })(1)

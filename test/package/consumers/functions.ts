@@ -143,7 +143,7 @@ export async function use(): Promise<void> {
   const outcome: SetOutcome = await user.set({ id: 1, name: '' }, 1)
   const outcomes: readonly SetOutcome[] = await array.set(new Map([[1, { id: 1, name: '' }]]))
   const found: User = await user.with({ signal: AbortSignal.timeout(1), reason: 'x' })(1, true)
-  const [one]: User[] = await array.with({ wait: '1s', shouldCache: (value) => value.id > 1 })([1])
+  const [one]: User[] = await array.with({ hardTimeout: '1s', shouldCache: (value) => value.id > 1 })([1])
   const more: Map<number, string> = await map.with({ expirationTime: 5 })(1, 2)
   const again: User = await page.with({ reason: 'x' })(1)
   void [outcome, outcomes, found, one, more, again]
