@@ -1,6 +1,7 @@
 import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import type { DependencyCollector } from './collector.js'
 import { currentTransaction, recordTransactionRead } from './transaction.js'
+import type { Creation } from './types.js'
 
 /** One creation as a node of the graph of waits between the creations of this process. */
 export interface CreationNode {
@@ -20,6 +21,8 @@ export interface Scope extends ContextFrame<Scope> {
   collector: DependencyCollector | undefined
   /** Called when an untracked creation reads a value whose dependencies its readers would have needed. */
   markUntracked: (() => void) | undefined
+  /** The creation as its creator sees it. */
+  creation?: Creation | undefined
   /** The creation that requested the renewal around this scope. It waits for this one without reading its value. */
   readonly by?: Scope | undefined
 }

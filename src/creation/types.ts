@@ -1,4 +1,4 @@
-import type { NoValue } from '../backend/cached-value.js'
+import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 
@@ -24,6 +24,16 @@ export interface Creation {
   readonly startedAt: number
   /** Aborted when no caller waits for the value any longer. */
   readonly signal: AbortSignal
+  /** The value that stands, if one does: of the key, or of the first of several. For a conditional request. */
+  readonly previous: CachedValue | undefined
+  /**
+   * Returns the value that stands, for the creator to return: the source says that it did not change. It is then stored as
+   * new, and depends on the same names. If an invalidation came meanwhile it is not stored.
+   * @param key - one key of the creation. @default the first
+   * @throws CorralError `ERR_CREATOR` if no value stands; `ERR_KEY` for a key of no creation; `ERR_OUTSIDE_CREATION` after
+   *   the end of the creation.
+   */
+  unchanged<T = never>(key?: string): T
   /**
    * Gives the entry its own expiration time, from facts that the creator learnt. A number is ms.
    * @param key - one key of the creation. @default all of them

@@ -14,6 +14,7 @@ export function scopeOf(node: CreationNode): OpenScope {
     node,
     collector: undefined,
     markUntracked: undefined,
+    creation: undefined,
     over: false,
   }
 }

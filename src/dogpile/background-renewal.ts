@@ -36,7 +36,11 @@ export function renewInBackground<V>(
     const liveKeys = live.map(({ flight }) => flight.key)
     const node = creationNode(owner, liveKeys)
     // The ledger's time is taken again: what was invalidated while the job was queued must not refuse its fill.
-    const jobs = live.map(({ token, flight: { key } }) => ({ token, flight: new Flight<V>(key, node) }))
+    const jobs = live.map(({ token, found, flight: { key } }) => ({
+      token,
+      found,
+      flight: new Flight<V>(key, node),
+    }))
     await runDetached(async () => {
       const never = Number.POSITIVE_INFINITY
       const limits = { wait: never, deadline: never, patience: never, signal: closing }

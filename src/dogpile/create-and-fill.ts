@@ -6,10 +6,10 @@ import { clearInterval, performance, setInterval } from '../base/timers.js'
 import { beginScope, type CreationNode, endScope } from '../creation/scope.js'
 import { scopeOf } from '../creation/wait-graph.js'
 import { creationTimeout, type Flight } from './flight.js'
-import type { DogpileDriver, Lookup } from './types.js'
+import type { DogpileDriver, LeasedKey, Lookup } from './types.js'
 
 /** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
-export interface HeldLease<V> extends Pick<Granted, 'token' | 'asOf'> {
+export interface HeldLease<V> extends Pick<Granted, 'token'>, LeasedKey<V> {
   readonly flight: Flight<V>
 }
 

@@ -292,7 +292,7 @@ class SharedCreations<V> implements Dogpile<V> {
       return
     }
     const { token, asOf, found } = acquired
-    const lease = { flight, token, asOf }
+    const lease = { flight, token, asOf, found }
     if (found?.state === 'fresh') return this.#completeUnused(lease, driver, found.value, flight.readCount)
     const later = found?.state === 'stale' && 'stale' in old && !old.patient && this.#runner !== undefined
     ;(later ? renewals : free).push(lease)
@@ -334,7 +334,7 @@ class SharedCreations<V> implements Dogpile<V> {
         acquired = await acquire(driver, key, Number.POSITIVE_INFINITY)
       }
       const { token, asOf, found } = acquired
-      const held = { flight, token, asOf }
+      const held = { flight, token, asOf, found }
       if (found?.state === 'fresh') await this.#completeUnused(held, driver, found.value, asked)
       else await this.#creations.createAndFill([held], driver)
     } catch (error) {
@@ -461,7 +461,10 @@ async function steal<V>(driver: DogpileDriver<V>, flight: Flight<V>): Promise<He
   const asked = driver.acquire?.(key, true)
   if (isPromise(asked)) flight.watch()
   const acquired = (await asked) ?? { token: '', found: undefined }
-  if (acquired.token !== undefined) return { flight, token: acquired.token, asOf: acquired.asOf }
+  if (acquired.token !== undefined) {
+    const { token, asOf, found } = acquired
+    return { flight, token, asOf, found }
+  }
   void ignoreRejection(acquired.settled)
   throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
 }

@@ -18,6 +18,19 @@ export type Lookup<V> =
   | { readonly state: 'missing'; readonly value?: undefined }
 
 /**
+ * The lease of a key that a creation runs under: the ledger's time of the grant, and the value that stood then.
+ * @example
+ * ```ts
+ * import type { LeasedKey } from 'corral/dogpile'
+ *
+ * export const previousOf = ({ found }: LeasedKey<string>): string | undefined => found?.value
+ * ```
+ */
+export interface LeasedKey<V> extends Pick<Granted, 'asOf'> {
+  readonly found?: Lookup<V> | undefined
+}
+
+/**
  * The steps of a creation, for the dogpile. It knows no backend, no clock and no meaning of a key.
  * @example
  * ```ts
@@ -46,13 +59,13 @@ export interface DogpileDriver<V> {
   create(
     keys: readonly string[],
     signal: AbortSignal,
-    leases?: readonly Pick<Granted, 'asOf'>[],
+    leases?: readonly LeasedKey<V>[],
   ): MaybePromise<readonly V[]>
   /** Takes the place of `create` for a driver that needs the signal only if its creator does. */
   createLazily?(
     keys: readonly string[],
     signalOf: () => AbortSignal,
-    leases: readonly Pick<Granted, 'asOf'>[],
+    leases: readonly LeasedKey<V>[],
   ): MaybePromise<readonly V[]>
   /**
    * Asks for the lease of a key; never waits. Without leases there is only this process.

@@ -1,17 +1,11 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
-import {
-  type Acquired,
-  type FailureOptions,
-  type Granted,
-  type LeaseFailure,
-  mapAcquired,
-} from '../backend/lease.js'
+import { type Acquired, type FailureOptions, type LeaseFailure, mapAcquired } from '../backend/lease.js'
 import { report } from '../base/diagnostics.js'
 import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { softInvalidatedAt } from '../dependencies/tracking-layer.js'
-import type { DogpileDriver, FillResult, Lookup } from '../dogpile/types.js'
+import type { DogpileDriver, FillResult, LeasedKey, Lookup } from '../dogpile/types.js'
 import { graceLeft, longestFresh, physicalLifetime } from '../freshness/freshness.js'
 import { namesOf } from '../ledger/snapshot.js'
 import { mayFallBack } from './policy.js'
@@ -25,7 +19,7 @@ const REASONS = {
   refused: 'something that it was made from was invalidated',
 } as const
 
-type Leases = readonly Pick<Granted, 'asOf'>[]
+type Leases = readonly LeasedKey<Created>[]
 type Fill = readonly [key: string, created: Created, token: string]
 
 /**

@@ -1,5 +1,4 @@
-import { type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
-import type { Granted } from '../backend/lease.js'
+import { type CachedValue, type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
 import { creationChannel, diagnostics } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
@@ -10,10 +9,11 @@ import { KEEP } from '../creation/own-result.js'
 import { currentScope } from '../creation/scope.js'
 import type { Creation, Creator, MultiCreator } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
+import type { LeasedKey } from '../dogpile/types.js'
 import { jittered } from '../freshness/freshness.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
-import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
+import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
@@ -46,7 +46,7 @@ export async function runCreator(
   keys: readonly string[],
   signalOf: () => AbortSignal,
   start: CreationStart,
-  leases: readonly Pick<Granted, 'asOf'>[] = [],
+  leases: readonly LeasedKey<Created>[] = [],
 ): Promise<Created[]> {
   const { precise, tracker, counters, ownNames } = region
   let asOf = earliestOf(leases)
@@ -67,7 +67,7 @@ export async function runCreator(
   const began = performance.now()
   let failure: { readonly error: unknown } | undefined
   try {
-    const creation = new RunningCreation(region, keys, signalOf, record)
+    const creation = new RunningCreation(region, keys, signalOf, record, leases)
     const created = await (isTraced()
       ? traced(region, keys, () => callCreator(region, plan, keys, creation, record))
       : callCreator(region, plan, keys, creation, record))
@@ -113,7 +113,7 @@ function traced(
 }
 
 /** The earliest time that came with the leases: the creator reads nothing that is older. */
-function earliestOf(leases: readonly Pick<Granted, 'asOf'>[]): LedgerTime | undefined {
+function earliestOf(leases: readonly LeasedKey<Created>[]): LedgerTime | undefined {
   let earliest: LedgerTime | undefined
   for (const { asOf } of leases) {
     if (asOf === undefined || (earliest !== undefined && earliest.epoch !== asOf.epoch)) return undefined
@@ -133,13 +133,16 @@ class RunningCreation implements Creation {
   readonly #region: RegionState
   readonly #signalOf: () => AbortSignal
   readonly #record: CreationRecord
+  readonly #leases: readonly LeasedKey<Created>[]
 
   constructor(
     region: RegionState,
     keys: readonly string[],
     signalOf: () => AbortSignal,
     record: CreationRecord,
+    leases: readonly LeasedKey<Created>[],
   ) {
+    this.#leases = leases
     this.key = keys[0] as string
     this.keys = keys
     this.startedAt = record.startedAt
@@ -150,6 +153,27 @@ class RunningCreation implements Creation {
 
   get signal(): AbortSignal {
     return this.#signalOf()
+  }
+
+  get previous(): CachedValue | undefined {
+    return this.#leases[0]?.found?.value?.entry
+  }
+
+  get unchanged(): Creation['unchanged'] {
+    return (key = this.key) => {
+      this.#refuseOver('unchanged')
+      const previous = this.#leases[this.keys.indexOf(this.#expectKey(key))]?.found?.value?.entry
+      if (previous === undefined)
+        throw new CorralError(
+          'ERR_CREATOR',
+          `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See whether creation.previous is there first.`,
+        )
+      const { snapshot } = previous.metadata
+      // The new entry depends on the same names, from now on.
+      if (snapshot !== undefined)
+        this.#record.collector?.add([...namesOf(snapshot), ...(snapshot.versions ?? [])])
+      return previous.payload as never
+    }
   }
 
   get expireIn(): Creation['expireIn'] {
@@ -204,6 +228,7 @@ function callCreator(
 ): unknown {
   const scope = currentScope()
   if (scope !== undefined) {
+    scope.creation = creation
     if (tracker?.tracksDependencies === true) scope.collector = record.collector
     scope.markUntracked = () => (record.untracked = true)
   }

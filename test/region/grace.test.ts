@@ -112,7 +112,7 @@ describe('grace', () => {
   })
 
   it('of a softly invalidated key runs from its mark, and ends with the life that the entry had', async () => {
-    const { region, clock } = openMemory<number>({ expirationTime: 10_000, grace: 2_000 })
+    const { region, clock, backend } = openMemory<number>({ expirationTime: 10_000, grace: 2_000 })
     await region.set('early', 1)
     clock.tick(1_000)
     await region.expire('early')
@@ -127,6 +127,7 @@ describe('grace', () => {
     expect(await region.get('late', ALSO_STALE)).toBe(1)
     clock.tick(2)
     expect(await region.get('late', ALSO_STALE)).toBe(NO_VALUE)
+    expect(await backend.get('late')).toBeUndefined()
   })
 
   it('of a value that never expires has no end by default', () => {

@@ -3,7 +3,9 @@ import { memory } from '../../backends/memory/index.js'
 import {
   type CachedFunction,
   type CachedMultiFunction,
+  type CachedValue,
   type Creation,
+  currentCreation,
   makeRegion,
   methodOf,
   NO_VALUE,
@@ -208,6 +210,14 @@ describe('serving options', () => {
       grace: '1m',
       jitter: 0.5,
     })
-    await users.getOrCreate('key', () => user, { grace: '1m', jitter: 0 })
+    await users.getOrCreate('key', () => user, { grace: '1m', jitter: 0, hardTimeout: '1s' })
+    // @ts-expect-error it is hardTimeout
+    await users.getOrCreate('key', () => user, { wait: '1s' })
+    // @ts-expect-error a function that returns true or false
+    makeRegion({ serveStaleIf: () => 'yes' })
+    expectTypeOf(currentCreation()).toEqualTypeOf<Creation>()
+    await users.getOrCreate('key', (creation) => creation.unchanged())
+    await users.getOrCreate('key', ({ unchanged }) => unchanged<User>())
+    expectTypeOf<Creation['previous']>().toEqualTypeOf<CachedValue | undefined>()
   })
 })

@@ -1,0 +1,182 @@
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { type Creation, currentCreation, inBackground, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { inEveryRegion, manualClock, open as openMemory } from '../support/stage.js'
+import { gate, until } from '../support/waiting.js'
+
+interface Page {
+  readonly tag: string
+}
+
+/** A source that answers "not modified" to a caller that has its latest version. */
+function source() {
+  const state = { tag: 'v1', full: 0, notModified: 0 }
+  const load = (creation: Creation): Page => {
+    const previous = creation.previous?.payload as Page | undefined
+    if (previous?.tag === state.tag) {
+      state.notModified++
+      return creation.unchanged()
+    }
+    state.full++
+    return { tag: state.tag }
+  }
+  return { state, load }
+}
+
+inEveryRegion('the previous value', (open) => {
+  it('is there while it stands, and unchanged() makes it new', async () => {
+    const { region, clock } = open<Page>({ expirationTime: 1_000 })
+    const { state, load } = source()
+    expect(await region.getOrCreate('key', load)).toEqual({ tag: 'v1' })
+    clock.tick(1_001)
+    expect(await region.getOrCreate('key', load)).toEqual({ tag: 'v1' })
+    expect(await region.get('key')).toEqual({ tag: 'v1' })
+    state.tag = 'v2'
+    clock.tick(1_001)
+    expect(await region.getOrCreate('key', load)).toEqual({ tag: 'v2' })
+    expect(state).toEqual({ tag: 'v2', full: 2, notModified: 1 })
+  })
+
+  it('of a softly invalidated key is there, and none of a deleted one', async () => {
+    const { region } = open<Page>()
+    const { state, load } = source()
+    await region.getOrCreate('key', load)
+    await region.expire('key')
+    await region.getOrCreate('key', load)
+    expect(await region.get('key')).toEqual({ tag: 'v1' })
+    expect(state.notModified).toBe(1)
+    await region.delete('key')
+    await region.getOrCreate('key', load)
+    expect(state.full).toBe(2)
+    await region.invalidate()
+    await region.getOrCreate('key', load)
+    expect(state.full).toBe(3)
+  })
+
+  it.each(['delete', 'invalidate'] as const)('is not stored again if %s() came meanwhile', async (how) => {
+    const { region, clock } = open<Page>({ expirationTime: 1_000 })
+    await region.set('key', { tag: 'v1' })
+    clock.tick(1_001)
+    const [started, end] = [gate(), gate()]
+    const read = region.getOrCreate('key', async (creation) => {
+      started.open()
+      await end.opened
+      return creation.unchanged()
+    })
+    await started.opened
+    await (how === 'delete' ? region.delete('key') : region.invalidate())
+    end.open()
+    expect(await read).toEqual({ tag: 'v1' })
+    expect(await region.get('key', { ignoreExpiration: true })).toBe(NO_VALUE)
+  })
+
+  it('of many keys is asked for by key', async () => {
+    const { region, clock } = open<string>({ expirationTime: 1_000 })
+    await region.setMulti([
+      ['a', 'old a'],
+      ['b', 'old b'],
+    ])
+    clock.tick(1_001)
+    const values = await region.getOrCreateMulti(['a', 'b'], (keys, creation) => {
+      expect(creation.previous?.payload).toBe('old a')
+      return keys.map((key) => creation.unchanged<string>(key))
+    })
+    expect(values).toEqual(['old a', 'old b'])
+    expect(await region.getMulti(['a', 'b'])).toEqual(['old a', 'old b'])
+  })
+
+  it('is there for a refresh, and for a renewal in the background', async () => {
+    const runner = inBackground()
+    const { region, clock } = open<Page>({ expirationTime: 1_000, asyncCreationRunner: runner })
+    const { state, load } = source()
+    const page = region.cacheOnArguments(async () => load(currentCreation()), { namespace: 'page' })
+    await page()
+    await page.refresh()
+    expect(state).toEqual({ tag: 'v1', full: 1, notModified: 1 })
+    clock.tick(1_001)
+    await page()
+    await runner.drain()
+    await until(() => state.notModified === 2)
+    expect(await page.get()).toEqual({ tag: 'v1' })
+  })
+
+  it('is missing where none stands: unchanged() throws', async () => {
+    const { region } = open<string>()
+    const read = region.getOrCreate('key', (creation) => {
+      expect(creation.previous).toBeUndefined()
+      return creation.unchanged()
+    })
+    await expect(read).rejects.toMatchObject({ code: 'ERR_CREATOR' })
+    await expect(region.getOrCreate('key', (creation) => creation.unchanged('other'))).rejects.toMatchObject({
+      code: 'ERR_KEY',
+    })
+    let late: Creation | undefined
+    await region.getOrCreate('key', (creation) => {
+      late = creation
+      return 'value'
+    })
+    expect(() => late?.unchanged()).toThrow('before the end of its creation')
+  })
+})
+
+describe('unchanged()', () => {
+  it('keeps the dependencies of the value', async () => {
+    const clock = manualClock()
+    const region = makeRegion<string>({
+      backend: wrap(memory({ clock }), dependencies()),
+      clock,
+      expirationTime: 1_000,
+    })
+    const load = () =>
+      region.getOrCreate('key', (creation) => {
+        if (creation.previous !== undefined) return creation.unchanged()
+        creation.dependsOn('key', 'user:1')
+        return 'value'
+      })
+    await load()
+    clock.tick(1_001)
+    await load()
+    expect(await region.get('key')).toBe('value')
+    await region.invalidateDependencies('user:1')
+    expect(await region.get('key')).toBe(NO_VALUE)
+  })
+})
+
+describe('currentCreation()', () => {
+  it('gives a cached function its creation', async () => {
+    const { region, clock } = openMemory<string>()
+    const load = region.cacheOnArguments(
+      async (id: number) => {
+        const { expireIn, signal, key } = currentCreation()
+        expireIn(1_000)
+        return `${key} ${id} ${signal.aborted}`
+      },
+      { namespace: 'load' },
+    )
+    expect(await load(1)).toBe(`${load.key(1)} 1 false`)
+    clock.tick(1_001)
+    expect(await load.get(1)).toBe(NO_VALUE)
+  })
+
+  it('is the innermost one', async () => {
+    const { region } = openMemory<string>()
+    const key = await region.getOrCreate('outer', async () => {
+      const inner = await region.getOrCreate('inner', async () => (await null, currentCreation().key))
+      return `${inner} in ${currentCreation().key}`
+    })
+    expect(key).toBe('inner in outer')
+  })
+
+  it('throws outside of every creation, and after the end of one', async () => {
+    const outside = expect.objectContaining({ code: 'ERR_OUTSIDE_CREATION' }) as Error
+    expect(() => currentCreation()).toThrow(outside)
+    const { region } = openMemory<string>()
+    let late: (() => Creation) | undefined
+    await region.getOrCreate('key', async () => {
+      late = () => currentCreation()
+      return 'value'
+    })
+    expect(() => late?.()).toThrow(outside)
+  })
+})
