@@ -155,7 +155,13 @@ it('a reservation does not hold up the end of its region, nor is a stale value h
   const right = await reserved(region, 'key')
   expect(jobs).toEqual([])
   expect(await region.getOrCreate('key', () => 3)).toBe(1)
-  await right.fill(2)
+  // A caller that waits reads again when the reservation is released: it finds the stale value, and takes it for none.
+  const waiting = region.reserve('key', { hold: '1h' })
+  expect(await isPending(waiting)).toBe(true)
+  await right.release()
+  const next = (await waiting) as Right<number>
+  expect(jobs).toEqual([])
+  expect(await next.fill(2)).toBe('stored')
   expect(await region.get('key')).toBe(2)
   await reserved(region, 'other')
   await region.close()
