@@ -278,3 +278,20 @@ it('forgets the oldest of very many changes, and the copies that are older than 
   expect(mirror.stands(keys, 'another', after)).toBe(true)
   await until(() => true)
 })
+
+it('drops every copy if another server replies, though its clock has gone on', async () => {
+  let [server, at] = ['primary', 10]
+  const mirror = new Mirror({
+    pull: async () => ({ server, journals: [{ now: { epoch: 'e', at }, floor: 1, changed: [] }] }),
+  })
+  const keys = mirror.follow('keys')
+  await mirror.prove()
+  const copy = mirror.place()
+  at = 11
+  await mirror.prove()
+  expect(mirror.stands(keys, 'key', copy)).toBe(true)
+  ;[server, at] = ['replica', 12]
+  await mirror.prove()
+  expect(mirror.stands(keys, 'key', copy)).toBe(false)
+  expect(mirror.stands(keys, 'key', mirror.place())).toBe(true)
+})
