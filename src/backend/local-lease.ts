@@ -62,14 +62,16 @@ function keepFailuresHere<T>(store: FencedWrites<T>): FencedWrites<T> {
       failed.release(key, own.token)
       return store.acquire(key, ms, options)
     },
-    release: (key, token, failure) =>
-      andThen(store.release(key, token), (released) => {
-        if (released && failure !== undefined) {
-          const { token: kept = '' } = failed.acquire(key, failure.failedFor, { steal: true })
-          failed.release(key, kept, failure)
-        }
+    release(key, token, failure) {
+      if (failure === undefined) return store.release(key, token)
+      // Before the store gives the lease back, so that no caller gets it in between.
+      const { token: kept = '' } = failed.acquire(key, failure.failedFor, { steal: true })
+      failed.release(key, kept, failure)
+      return andThen(store.release(key, token), (released) => {
+        if (!released) failed.revoke(key)
         return released
-      }),
+      })
+    },
   }
 }
 

@@ -54,9 +54,10 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
       touch(acquired.token === undefined ? { reads: [`lease ${key}`] } : { writes: [`lease ${key}`] })
       return acquired
     })
-  const release: LeaseOperations['release'] = (key, token) =>
-    andThen(inner.release(key, token), (released) => {
-      touch({ sees: `${released}`, ...(released && { leaves: { [`lease ${key}`]: '' } }) })
+  const release: LeaseOperations['release'] = (key, token, failure) =>
+    andThen(inner.release(key, token, failure), (released) => {
+      const left = failure === undefined ? '' : `failed ${failure.failedAsOf}`
+      touch({ sees: `${released}`, ...(released && { leaves: { [`lease ${key}`]: left } }) })
       return released
     })
   return defineBackend<CachedValue>({
@@ -74,7 +75,8 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
     deleteMulti: (keys) => step(`deleteMulti ${keys}`, () => inner.deleteMulti(keys)),
     acquire: (key, ms, options) => step(`acquire ${key}`, () => acquire(key, ms, options), NOTHING),
     renew: (key, token, ms) => step(`renew ${key}`, () => inner.renew(key, token, ms)),
-    release: (key, token) => step(`release ${key}`, () => release(key, token), NOTHING),
+    release: (key, token, failure) => step(`release ${key}`, () => release(key, token, failure), NOTHING),
+    keepsFailures: true,
     held: (key) => step(`held ${key}`, () => inner.held(key)),
     ledger: {
       shared: false,
