@@ -67,10 +67,8 @@ function draftsOf(region: RegionState, pairs: ReturnType<typeof checkPairs>, sha
 /** Writes values as of the times that their options say, or as of now. */
 async function writeDrafts(region: RegionState, drafts: readonly Draft[]): Promise<readonly Outcome[]> {
   const { tracker } = region
-  const undated = drafts.filter(({ asOf }) => asOf === undefined || asOf === 'now')
-  const own = undated.flatMap(storedNames)
-  const names = own.length === 0 ? region.ownNames : [...new Set([region.own, ...own])]
-  const taken = undated.length > 0 ? tracker?.asOf(names) : undefined
+  const undated = drafts.some(({ asOf }) => asOf === undefined || asOf === 'now')
+  const taken = undated ? tracker?.asOf(region.ownNames) : undefined
   // A wait comes before the values are encoded, and the caller may use them again.
   if (isPromise(taken))
     for (const { key, entry } of drafts) region.backend.capture?.(entry as CachedValue, () => key)
