@@ -58,7 +58,7 @@ export function orElse<T, R>(
   recover: (error: unknown) => MaybePromise<R>,
 ): MaybePromise<T | R> {
   try {
-    const value = attempt()
+    const value = native(attempt())
     return isPromise(value) ? value.catch(recover) : value
   } catch (error) {
     return recover(error)
@@ -98,6 +98,6 @@ export function mapEach<T, R>(
 /** Ignores the rejection of a promise that another caller handles. */
 export function ignoreRejection<T>(value: MaybePromise<T>): MaybePromise<T> {
   // A value that is no promise has no rejection.
-  if (isPromise(value) && !(MAP_LAZILY in value)) value.catch(() => {})
+  if (isPromise(value) && !(MAP_LAZILY in value)) (native(value) as Promise<T>).catch(() => {})
   return value
 }

@@ -1,7 +1,7 @@
 import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
-import { ignoreRejection, isPromise } from '../base/maybe-promise.js'
+import { ignoreRejection, isPromise, native } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
 import type { HeldLease, LeasedCreations } from './create-and-fill.js'
@@ -64,7 +64,7 @@ export function renewInBackground<V>(
       run: bindContext(() => (running ??= background().catch(failed))),
     })
     // A runner may be an async function, and no caller awaits it.
-    if (isPromise(left)) left.catch(failed)
+    if (isPromise(left)) (native(left) as Promise<unknown>).catch(failed)
   } catch (error) {
     void failed(error)
   }

@@ -219,7 +219,8 @@ export class Flight<V> {
         waiter.resolve(undefined)
         this.#giveUp(waiter, waitTimeout(this.key, wait))
       } else if (late === undefined) {
-        if (deadline <= now && !(waiter.leads && this.creating)) this.#giveUp(waiter, waitTimeout(this.key, wait))
+        if (deadline <= now && !(waiter.leads && this.creating))
+          this.#giveUp(waiter, waitTimeout(this.key, wait))
       } else if (deadline <= now) this.#readAgain(waiter, late, 'hard')
       else if (late.softAt <= now) this.#readAgain(waiter, late, 'soft')
     }

@@ -1,6 +1,6 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
 import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
@@ -72,7 +72,8 @@ function cacher<V>(
 
 /** @throws CorralError `ERR_KEY_ARGUMENT` for a value that does not tell an instance from others. */
 function idOf(self: KeyPart): KeyPart {
-  if (self !== undefined && self !== null && !Number.isNaN(self)) return self
+  const isMissing = (part: unknown) => part === undefined || part === null || Number.isNaN(part)
+  if (!(Array.isArray(self) ? self.length === 0 || self.some(isMissing) : isMissing(self))) return self
   throw new CorralError(
     'ERR_KEY_ARGUMENT',
     `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
@@ -103,7 +104,7 @@ function singleForm<V>(
     kept: (args) => args,
     argsPerKey: (args) => [args],
     callOf: (own) => own,
-    run: (original, [args = []]) => andThen(original(...args) as MaybePromise<V>, (value) => [value]),
+    run: (original, [args = []]) => andThen(native(original(...args) as MaybePromise<V>), (value) => [value]),
     create: (keys, args, creatorOf, options) =>
       store.getOrCreateWith(keys[0] as string, args, creatorOf, options),
     read: ([key], options) => store.get(key as string, options),

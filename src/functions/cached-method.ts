@@ -1,4 +1,5 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
+import { formatValue } from '../base/errors.js'
 import { attempt } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
@@ -87,6 +88,15 @@ export function decorated(given: Arguments): Decorated {
       place.home = this as object
     })
   return { fn, place, finish }
+}
+
+/** @throws CorralError `ERR_OPTION` where a function that wraps functions stands as a decorator, which would lose `this`. */
+export function expectNoDecorator(where: string, first: unknown, [context]: Arguments): void {
+  const kind = (context as DecoratorContext | undefined)?.kind
+  if (typeof context === 'string' || typeof context === 'symbol' || typeof kind === 'string')
+    rejectOptions(
+      `Expected ${where} to wrap a function, got the method or class of a decorator (${formatValue(first)}). In a class field call it: field = ${where.slice(0, -1)}(…ids) => …, { namespace }).`,
+    )
 }
 
 function expectMethod(fits: boolean, got: string): void {

@@ -2,8 +2,9 @@ import { types } from 'node:util'
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import { expectNoDecorator } from './cached-method.js'
 import { areChangeable, capturing } from './captured.js'
 import { readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
@@ -30,12 +31,13 @@ function cacher<V>(
   regional: FunctionMultiKeyGenerator,
   options: CacheMultiOptions,
   by?: Declaring,
-): (fn: AnyFunction) => unknown {
+): (fn: AnyFunction, ...more: Arguments) => unknown {
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = checkNamespace(options.namespace, generator === functionMultiKeyGenerator)
   const store = storeOf(options.namespace)
-  const declare = (fn: AnyFunction): unknown => {
+  const declare = (fn: AnyFunction, ...more: Arguments): unknown => {
+    expectNoDecorator('cacheMultiOnArguments()', fn, more)
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
     if (generator === functionMultiKeyGenerator)
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
@@ -88,13 +90,14 @@ function multiForm<V>(
       const ids = each.map(([id]) => id)
       // A list of its own, which it may sort or empty: the values are assigned by another.
       const result = (shape === 'array' ? original([...ids]) : original(...ids)) as MaybePromise<unknown>
-      return andThen(result, (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
+      return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
     create: async (keys, args, creatorOf, options) =>
       resultOf(args, await store.getOrCreateMulti(keys, creatorOf(keys, args), options)),
     read: (keys, options) => store.getMulti(keys, options),
     resultOf,
     splitSet([entries]) {
+      expectThat(types.isMap(entries), entries, '`set` to receive a Map from id to value', SET_A_MAP)
       const values = entries as ReadonlyMap<unknown, V>
       const ids = [...values.keys()]
       return [shape === 'array' ? [ids] : ids, [...values.values()]]
@@ -105,10 +108,15 @@ function multiForm<V>(
 }
 
 /** @throws CorralError `ERR_OPTION` unless a function of one array of ids is called with an array. */
-function expectIds([ids]: Arguments): Arguments {
-  expectThat(Array.isArray(ids), ids, "an array of ids, as ids: 'array' says", 'Call it as fn([1, 2]).')
+function expectIds([ids, ...more]: Arguments): Arguments {
+  const asked = "an array of ids and nothing else, as ids: 'array' says"
+  expectThat(Array.isArray(ids) && more.length === 0, more.length === 0 ? ids : more, asked, CALL_IT)
+  for (let i = 0; i < ids.length; i++) expectThat(i in ids, ids, 'an array of ids without holes', CALL_IT)
   return ids
 }
+
+const CALL_IT = 'Call it as fn([1, 2]).'
+const SET_A_MAP = 'Call it as fn.set(new Map([[1, value]])).'
 
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
 function fromMap<V>(ids: Arguments, result: unknown) {

@@ -1,5 +1,6 @@
 /** The namespaces of a region's functions: two functions with one namespace would share their entries. */
 import type { AnyFunction } from '../base/any-function.js'
+import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { processGlobal } from '../base/process-global.js'
 import { delay } from '../base/timers.js'
@@ -9,8 +10,12 @@ interface Claim {
   readonly text: string
   /** Whether the text stands for one function object alone. */
   readonly unique: boolean
-  readonly place: Place | undefined
+  /** The function object that took it last. */
+  readonly number: number
+  readonly place: readonly Place[]
   readonly shares: boolean
+  /** Whether the application was told that function objects of one text share it. */
+  readonly told: boolean
   /** Whether the turn of the event loop that declared it is over. */
   settled: boolean
 }
@@ -31,7 +36,7 @@ export interface Declaring {
   readonly perInstance?: boolean
 }
 
-const claims = new WeakMap<object, Map<string, Claim>>()
+const claims = processGlobal('namespace claims', () => new WeakMap<object, Map<string, Claim>>())
 
 /** The homes of the keyspaces that regions of this process were given, by a text for each. */
 const keyspaces = processGlobal('namespaces', () => new Map<string, object>())
@@ -65,11 +70,16 @@ export function claimNamespace(
   const source = Function.prototype.toString.call(fn)
   const unique = (WITHOUT_SOURCE.test(source) || READS_OUTER_THIS.test(source)) && by.perInstance !== true
   const text = `${fn.name} ${source}${unique ? numberOf(fn) : ''}`
+  const number = numberOf(fn)
+  const shared = shares === true || former?.shares === true
+  const isAnother = former !== undefined && former.number !== number && !shared && by.perInstance !== true
   const claim: Claim = {
     text,
     unique,
+    number,
     place: placeOfCall(by),
-    shares: shares === true || former?.shares === true,
+    shares: shared,
+    told: isAnother || former?.told === true,
     settled: false,
   }
   if (former !== undefined && !claim.shares && former.text !== text && !isReloaded(former, claim))
@@ -77,6 +87,10 @@ export function claimNamespace(
       'ERR_NAMESPACE',
       `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. A bound function, a proxy, or an arrow function that reads \`this\` can belong to one instance: give it \`self\`, or a namespace with the id of its instance.`,
     )
+  if (isAnother && !former.told) {
+    const message = `Two function objects of one text have the namespace '${namespace}'. If they differ in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
+    report('notice', () => ({ where: `namespace: ${namespace}`, message }))
+  }
   taken.set(namespace, claim)
   void delay(0, { ref: false }).then(() => {
     claim.settled = true
@@ -89,31 +103,40 @@ const WITHOUT_SOURCE = /\{\s*\[native code\]\s*\}\s*$/
 /** An arrow function that reads the `this` around it, as in a class field: each instance has one with the same text. */
 const READS_OUTER_THIS = /^(?:async\b\s*)?(?:\(.*?\)|[\w$]+)\s*=>.*(?<![\w$.])this(?![\w$])/s
 
-const numbers = new WeakMap<object, number>()
-let last = 0
+/** All copies of the package count together. */
+const numbers = processGlobal('function numbers', () => ({ of: new WeakMap<object, number>(), last: 0 }))
 
 /** Tells function objects apart. */
 function numberOf(fn: AnyFunction): number {
-  const known = numbers.get(fn)
-  if (known === undefined) numbers.set(fn, ++last)
-  return known ?? last
+  let number = numbers.of.get(fn)
+  if (number === undefined) numbers.of.set(fn, (number = ++numbers.last))
+  return number
 }
 
-/** Whether a claim is an edited form of the former: declared later, at the same place or by another load of the file. */
-function isReloaded({ place: from, settled }: Claim, { place: to, unique }: Claim): boolean {
-  if (!settled || from === undefined || to === undefined || from.file !== to.file) return false
-  // At one place a constructor may bind a method for each instance.
-  return (!unique && from.position === to.position) || from.query !== to.query
+/**
+ * Whether a claim is an edited form of the former: declared later, at the same place or by another load of the file. The
+ * callers of that place count too, since a helper may declare the functions of several.
+ */
+function isReloaded({ place: former, settled }: Claim, { place, unique }: Claim): boolean {
+  if (!settled || place.length === 0 || former.length !== place.length) return false
+  return place.every((to, i) => {
+    const from = former[i] as Place
+    // At one place a constructor may bind a method for each instance.
+    return from.file === to.file && (from.query !== to.query || (!unique && from.position === to.position))
+  })
 }
 
 /** A line of a stack: `at name (file?query:line:column)`, with or without the name. */
 const LOCATION = /^ *at (?:.*? \()?(.+?)(\?[^:]*)?:(\d+:\d+)\)?$/
 
-/** The place that called a function, if the stack tells it. */
-function placeOfCall({ called, inside = 0 }: Declaring): Place | undefined {
+/** The place that called a function, and the caller of that place, as far as the stack tells them. */
+function placeOfCall({ called, inside = 0 }: Declaring): readonly Place[] {
   const trace: { readonly stack?: unknown } = {}
   Error.captureStackTrace(trace, called)
-  if (typeof trace.stack !== 'string') return undefined
-  const [, file, query = '', position] = LOCATION.exec(trace.stack.split('\n')[1 + inside] ?? '') ?? []
-  return file === undefined || position === undefined ? undefined : { file, query, position }
+  if (typeof trace.stack !== 'string') return []
+  const lines = trace.stack.split('\n').slice(1 + inside, 3 + inside)
+  return lines.flatMap((line) => {
+    const [, file, query = '', position] = LOCATION.exec(line) ?? []
+    return file === undefined || position === undefined ? [] : [{ file, query, position }]
+  })
 }

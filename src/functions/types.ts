@@ -90,7 +90,7 @@ export interface CacheOptions<
   /** `'clone'` gives every caller a separate copy, which it may change. @default 'share' */
   readonly copy?: 'share' | 'clone'
   /**
-   * The part of the key that tells instances apart, also those of derived classes, or `'shared'` if all instances share
+   * The part of the key that tells instances apart, those of derived classes included, or `'shared'` if all instances share
    * their entries. A function in a class field takes it from its closure: `self: () => this.id`.
    */
   readonly self?: ((instance: This) => KeyPart) | 'shared'

@@ -60,7 +60,13 @@ export function policyOf(given: ServingOptions): Policy {
   }
 }
 
-type Durations = 'grace' | 'retryAfter' | 'errorExpirationTime' | 'softTimeout' | 'hardTimeout' | 'abandonAfter'
+type Durations =
+  | 'grace'
+  | 'retryAfter'
+  | 'errorExpirationTime'
+  | 'softTimeout'
+  | 'hardTimeout'
+  | 'abandonAfter'
 
 function orZero(given: ServingOptions, name: Durations): number | undefined {
   const value = given[name]

@@ -98,7 +98,13 @@ function reserve<V>(
     // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
     const created = Promise.resolve().then(() =>
       region.dogpile.run(key, driver, {
-        ...{ deadlines: plan.deadlines, signal: plan.signal, accept: matchesSession, alone: !!inside, seen: [MISSING] },
+        ...{
+          deadlines: plan.deadlines,
+          signal: plan.signal,
+          accept: matchesSession,
+          alone: !!inside,
+          seen: [MISSING],
+        },
         onJoin: region.counters.onJoin,
       }),
     )

@@ -190,7 +190,8 @@ export type Reservation<V> =
   | {
       /**
        * Stores the value, unless the key or one of the dependencies was invalidated since the reservation: then it is `'lost'` or
-       * `'refused'`. `'lost'` also if the reservation is over; inside a transaction nothing is stored.
+       * `'refused'`. `'lost'` also if the reservation is over; inside a transaction nothing is stored. The value must not change
+       * until then. After an error, such as for a value that cannot be encoded, the key is still reserved.
        */
       fill(value: V, options?: FillOptions): Promise<Outcome>
       /** Gives the reservation back without a value, to the next caller. Does nothing once it is over. */

@@ -18,6 +18,7 @@ import { currentScope, handUpVersion } from '../creation/scope.js'
 import type { ServingOptions } from '../creation/types.js'
 import { countsArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
+import { expectNoDecorator } from '../functions/cached-method.js'
 import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
 import { expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
@@ -52,7 +53,8 @@ import { boundedRegion } from './bounded-region.js'
  * ```
  */
 export interface VersionedOptions<A extends readonly unknown[], V = unknown, T = never>
-  extends CheckOptions, ServingOptions {
+  extends CheckOptions,
+    ServingOptions {
   /** Returns, cheaply, the version that the result for these arguments would have now. */
   readonly version: (...args: A) => MaybePromise<Version>
   /** Tells this function's entries from others'. */
@@ -198,7 +200,7 @@ export function versioned(...given: Arguments): unknown {
   return fn === undefined ? wrap : wrap(fn as Wrapped)
 }
 
-function versionedBy(options: Options, by?: Declaring): (fn: Wrapped) => unknown {
+function versionedBy(options: Options, by?: Declaring): (fn: Wrapped, ...more: Arguments) => unknown {
   checkOptions(options, 'versioned()', OPTIONS)
   const { version, region, maxSize } = options
   const namespace = checkNamespace(options.namespace)
@@ -209,7 +211,8 @@ function versionedBy(options: Options, by?: Declaring): (fn: Wrapped) => unknown
     )
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
-  const declare = (fn: Wrapped) => {
+  const declare = (fn: Wrapped, ...more: Arguments) => {
+    expectNoDecorator('versioned()', fn, more)
     expectFunction(fn, '`fn` of versioned()')
     claimNamespace(home, namespace, fn, options.sharesNamespace, by ?? { called: declare as AnyFunction })
     return versionedFunction(options, fn, check, home)

@@ -517,3 +517,53 @@ describe('the wrapper of a function of many ids', () => {
       )
   })
 })
+
+describe('`set` of a function of many ids', () => {
+  it('takes a Map alone', async () => {
+    const region = makeRegion<number>({ backend: memory() })
+    const squares = region.cacheMultiOnArguments(async (...ids: number[]) => ids.map((id) => id * id), {
+      namespace: 'squares',
+    })
+    for (const wrong of [[[5, 25]], new Set([5]), new Uint8Array(1), undefined, Promise.resolve(), {}, 'x'])
+      await expect(squares.set(wrong as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(await squares.set(new Map([[5, 25]]))).toEqual(['stored'])
+    expect(await squares.get(5, 0)).toEqual([25, NO_VALUE])
+  })
+})
+
+describe("a function with ids: 'array'", () => {
+  it('takes one list without holes', async () => {
+    const region = makeRegion<string>({ backend: memory() })
+    const names = region.cacheMultiOnArguments(async (ids: readonly number[]) => ids.map((id) => `v${id}`), {
+      namespace: 'names',
+      ids: 'array',
+    }) as unknown as (...given: unknown[]) => Promise<string[]>
+    // biome-ignore lint/suspicious/noSparseArray: it is what must be refused
+    for (const wrong of [[[1, , 2]], [[1], [2]], [1, 2], []])
+      await expect(names(...wrong)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(await names([1, 2])).toEqual(['v1', 'v2'])
+  })
+})
+
+describe('a thenable without `catch` whose `then` returns nothing', () => {
+  // biome-ignore lint/suspicious/noThenProperty: it is what a library of the caller may return
+  const thenable = <T>(value: T) => ({ then: (resolve: (value: T) => void) => void resolve(value) }) as never
+
+  it('is the result of a function of one id or of many', async () => {
+    const region = makeRegion<number>({ backend: memory() })
+    const one = region.cacheOnArguments((_: number): Promise<number> => thenable(1), { namespace: 'one' })
+    const many = region.cacheMultiOnArguments((...ids: number[]): Promise<number[]> => thenable(ids), {
+      namespace: 'many',
+    })
+    expect([await one(5), await one.refresh(5), await many(1, 2)]).toEqual([1, 1, [1, 2]])
+  })
+
+  it('is refused where a function must return at once', async () => {
+    const region = makeRegion<number>({ backend: memory() })
+    const one = region.cacheOnArguments(async (_: number) => 1, {
+      namespace: 'one',
+      shouldCache: () => thenable(true),
+    })
+    await expect(one(5)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+})

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { makeRegion, type Region, wrap } from '../../src/index.js'
+import { diagnostics, makeRegion, type Region, wrap } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
 import { cacheResults } from '../../src/signals/index.js'
 import { sleep } from '../support/waiting.js'
@@ -183,5 +183,49 @@ describe('a module that is edited and loaded again', () => {
     load(
       `// moved\nmodule.exports = (region) => region.cacheOnArguments({ namespace: 'x' })(async (id) => 'edited' + id)`,
     )
+  })
+})
+
+describe('closures of one text', () => {
+  it('are told once, with the namespace, unless they say that they share it', async () => {
+    const messages: string[] = []
+    const listen = (message: unknown) => void messages.push((message as { where: string }).where)
+    diagnostics('notice').subscribe(listen)
+    const of = (region: Region<string>, tenant: string, more: object = {}) =>
+      region.cacheOnArguments(async (id: number) => `${tenant} ${id}`, { namespace: 'closure', ...more })
+    const region = open()
+    for (const tenant of ['a', 'b', 'c']) of(region, tenant)
+    const sharing = open()
+    for (const tenant of ['a', 'b']) of(sharing, tenant, { sharesNamespace: true })
+    const same = open()
+    for (let i = 0; i < 2; i++) void same.cacheOnArguments(one, { namespace: 'closure' })
+    diagnostics('notice').unsubscribe(listen)
+    expect(messages).toEqual(['namespace: closure'])
+  })
+})
+
+describe('a helper that declares the functions of others', () => {
+  it('is refused for a second one, also in a later turn', async () => {
+    const region = open()
+    const cached = (fn: (id: number) => Promise<string>) =>
+      region.cacheOnArguments(fn, { namespace: 'by a helper' })
+    cached(async (id) => `user ${id}`)
+    await sleep(20)
+    expect(() => cached(async (id) => `order ${id}`)).toThrow(refusal)
+  })
+})
+
+describe('a function that wraps functions', () => {
+  it('is refused as a decorator, of either kind', () => {
+    const region = open()
+    const many = region.cacheMultiOnArguments({ namespace: 'm' }) as (...given: unknown[]) => unknown
+    const ofVersion = versioned({ namespace: 'v', version: () => 1 }) as (...given: unknown[]) => unknown
+    const context = { kind: 'method', name: 'find', static: false }
+    for (const declare of [many, ofVersion]) {
+      const expected = expect.objectContaining({ code: 'ERR_OPTION' }) as Error
+      expect(() => declare(one, context)).toThrow(expected)
+      expect(() => declare({}, 'find', { value: one })).toThrow(expected)
+      expect(() => declare(class {}, 'find', { value: one })).toThrow(expected)
+    }
   })
 })
