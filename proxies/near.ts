@@ -14,6 +14,7 @@ import {
   isPromise,
   type MaybePromise,
   mapLazily,
+  orElse,
 } from '../src/base/maybe-promise.js'
 import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
 import { staleness } from '../src/base/staleness.js'
@@ -160,9 +161,17 @@ const COPY_LIFE = 3_600_000
 interface Scope {
   readonly trusts: boolean
   /** The reads that it is for; absent: all. */
-  readonly keys?: readonly string[]
+  readonly keys?: KeyList
   /** Whether one of them has come to this layer. */
   reached: boolean
+}
+
+/** A few keys are looked through; a set of them costs more. */
+type KeyList = Pick<ReadonlySet<string>, 'has'>
+const FEW = 8
+
+function listOf(keys: readonly string[]): KeyList {
+  return keys.length > FEW ? new Set(keys) : { has: (key) => keys.includes(key) }
 }
 
 interface FarRead {
@@ -184,6 +193,11 @@ function nearLayer(
       getMulti: (keys) => layer.getMulti(keys),
       set: (key, value, options) => layer.set(key, value, options),
       setMulti: (writes) => layer.setMulti(writes),
+      // What a lease brings, or the message that ends it, is newer than a copy.
+      acquire(key, ms, options) {
+        layer.drop(key)
+        return next.acquire(key, ms, options)
+      },
       delete(key) {
         layer.drop(key)
         return next.delete(key)
@@ -235,18 +249,14 @@ class NearLayer {
 
   get(key: string): MaybePromise<CachedValue | undefined> {
     if (!this.#mayServe(key)) return this.#far(key)
-    const copy = this.store.get(key)
-    if (isPromise(copy))
-      return copy.then(
-        (later) => (this.#stands(later, key) ? later : this.#far(key)),
-        () => this.#far(key),
-      )
+    const copy = this.#copyOf(key)
+    if (isPromise(copy)) return copy.then((later) => (this.#stands(later, key) ? later : this.#far(key)))
     return this.#stands(copy, key) ? copy : this.#far(key)
   }
 
   getMulti(keys: readonly string[]): MaybePromise<readonly (CachedValue | undefined)[]> {
     const mayServe = keys.map((key) => this.#mayServe(key))
-    const copies = mayServe.includes(true) ? this.store.getMulti(keys) : []
+    const copies = mayServe.includes(true) ? this.#copiesOf(keys) : []
     return andThen(copies, (found) => {
       const results = keys.map((key, i) => {
         const copy = found[i]
@@ -262,6 +272,16 @@ class NearLayer {
         return results
       })
     })
+  }
+
+  #copiesOf(keys: readonly string[]): MaybePromise<readonly (CachedValue | undefined)[]> {
+    return orElse(
+      () => this.store.getMulti(keys),
+      (error) => {
+        this.#failed(keys[0] as string, error)
+        return []
+      },
+    )
   }
 
   set(...[key, value, options]: Write<CachedValue>): MaybePromise<Outcome> {
@@ -285,9 +305,24 @@ class NearLayer {
   proved<R>(keys: readonly string[], read: () => MaybePromise<R>, within: number): MaybePromise<R> {
     if (this.#scope?.trusts === true || this.tail.isProven(within)) return read()
     // A read that no copy can serve needs no proof.
-    if (!keys.some((key) => this.store.get(key) !== undefined)) return this.#passingBy(keys, read)
+    if (!keys.some((key) => this.#mayHold(key))) return this.#passingBy(keys, read)
     return andThen(this.tail.prove(), (isProven) =>
       isProven ? this.#trusting(keys, read) : this.#passingBy(keys, read),
+    )
+  }
+
+  /** Whether the near store has something for a key, or says it later. */
+  #mayHold(key: string): boolean {
+    const copy = this.#copyOf(key)
+    void ignoreRejection(copy)
+    return copy !== undefined
+  }
+
+  /** A near store that fails has no copy. */
+  #copyOf(key: string): MaybePromise<CachedValue | undefined> {
+    return orElse(
+      () => this.store.get(key),
+      (error) => this.#failed(key, error),
     )
   }
 
@@ -302,12 +337,12 @@ class NearLayer {
   }
 
   #trusting<R>(keys: readonly string[], read: () => R): R {
-    return this.within({ trusts: true, keys, reached: false }, read)
+    return this.within({ trusts: true, keys: listOf(keys), reached: false }, read)
   }
 
   /** A layer that waits before it passes the read on loses the scope. The read is then repeated under a proof. */
   #passingBy<R>(keys: readonly string[], read: () => MaybePromise<R>): MaybePromise<R> {
-    const scope: Scope = { trusts: false, keys, reached: false }
+    const scope: Scope = { trusts: false, keys: listOf(keys), reached: false }
     const result = this.within(scope, read)
     if (scope.reached) return result
     void ignoreRejection(result)
@@ -317,7 +352,7 @@ class NearLayer {
   /** Whether a copy may serve the present read. */
   #mayServe(key: string): boolean {
     const scope = this.#scope
-    if (scope !== undefined && (scope.keys === undefined || scope.keys.includes(key))) {
+    if (scope !== undefined && (scope.keys === undefined || scope.keys.has(key))) {
       scope.reached = true
       return scope.trusts
     }
@@ -341,10 +376,13 @@ class NearLayer {
     return mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
   }
 
-  /** A read that finds nothing, or an entry that may not become a copy, drops the older copy: reads never go back. */
+  /** An older copy is dropped, so that reads never go back: what was read may be stale, and so no copy. */
   #note(found: CachedValue | undefined, read: FarRead): CachedValue | undefined {
     if (isCachedValue(found)) this.#unjudged.set(found, read)
-    if (found === undefined || !this.tail.admits(read.key, read.since)) this.drop(read.key)
+    const copy = this.#copyOf(read.key)
+    const isNewer = !isPromise(copy) && (copy?.metadata.near?.place ?? 0) > read.since
+    if (isPromise(copy)) void ignoreRejection(copy)
+    if (!isNewer || !this.tail.admits(read.key, read.since)) this.drop(read.key)
     return found
   }
 
@@ -376,9 +414,10 @@ class NearLayer {
     }
   }
 
-  #failed(key: string, error: unknown): void {
+  #failed(key: string, error: unknown): undefined {
     this.#failures.failed(() => ({ where: 'near()', key, error }))
     this.drop(key)
+    return undefined
   }
 
   /** Reads that were under way while this process stored a value may have brought the older one. */

@@ -58,7 +58,7 @@ export function orElse<T, R>(
   recover: (error: unknown) => MaybePromise<R>,
 ): MaybePromise<T | R> {
   try {
-    const value = native(attempt())
+    const value = attempt()
     return isPromise(value) ? value.catch(recover) : value
   } catch (error) {
     return recover(error)

@@ -27,7 +27,7 @@ import {
   type LedgerReading,
   type OpenLedger,
 } from '../ledger/ledger.js'
-import { type DependencySnapshot, namesOf } from '../ledger/snapshot.js'
+import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
 import type { CopyMark } from '../ledger/tail.js'
 import { validate } from '../ledger/validate.js'
 import { type KeyNames, keyNames, sameNames } from './key-names.js'
@@ -205,6 +205,17 @@ function judgingCopies(
   }
 }
 
+/** The ledger's time, at which no copy is served any more that was invalidated before: a caller may read copies and then store. */
+function provenAsOf(
+  { near }: Backend<CachedValue>,
+  opened: OpenLedger,
+  names: readonly string[],
+): MaybePromise<LedgerTime> {
+  const now = opened.now(frozenCopy(names))
+  if (near === undefined) return now
+  return andThen(now, (at) => andThen(opened.tail?.().prove() ?? true, () => at))
+}
+
 function trackerOf(
   next: Backend<CachedValue>,
   opened: OpenLedger,
@@ -215,7 +226,7 @@ function trackerOf(
     shared,
     calls,
     validate: (snapshot) => validate(opened, snapshot),
-    asOf: (names) => opened.now(frozenCopy(names)),
+    asOf: (names) => provenAsOf(next, opened, names),
     invalidate: (names, mode) => opened.invalidate(frozenCopy(names), mode),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {

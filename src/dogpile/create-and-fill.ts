@@ -98,13 +98,23 @@ export class LeasedCreations<V> {
     const kept = leases.map(({ flight }, i) => {
       const lookup = found[i]
       if (lookup === undefined || flight.wasAbandoned) return 0
-      return driver.failed?.(lookup, error, flight.key) ?? 0
+      return this.#keptFor(driver, lookup, error, flight.key)
     })
     await this.release(leases, driver, kept)
     leases.forEach(({ flight }, i) => {
       if (isGivenUp) flight.abandon(error, found[i])
       else flight.fail(error, found[i])
     })
+  }
+
+  /** ms. The driver is the caller's own with `corral/dogpile`: its failure must not leave callers waiting. */
+  #keptFor(driver: DogpileDriver<V>, found: Lookup<V>, error: unknown, key: string): number {
+    try {
+      return driver.failed?.(found, error, key) ?? 0
+    } catch (failure) {
+      this.#failures.release.failed(() => ({ where: 'failed', key, error: failure }))
+      return 0
+    }
   }
 
   async #readAgain(keys: readonly string[], driver: DogpileDriver<V>): Promise<readonly Lookup<V>[]> {
@@ -176,9 +186,12 @@ export class LeasedCreations<V> {
       for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  async #renewOne({ flight: { key }, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+  async #renewOne({ flight, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+    const { key } = flight
     try {
       if (await driver.renew?.(key, token)) return
+      // Its value is for its own callers. A later one must not wait for it, which may take for ever.
+      flight.close()
       const message = 'the lease was lost while the creator ran'
       report('notice', () => ({ where: 'dogpile', key, message }))
     } catch (error) {

@@ -263,13 +263,14 @@ export class Mirror {
     if (server !== this.#server || isGap) this.#forget()
     this.#server = server
     journals.forEach((journal, i) => {
-      this.#apply(journal, replies[i] as JournalChanges)
+      this.#apply(journal, positions[i]?.since, replies[i] as JournalChanges)
     })
     this.#provenAt = Math.max(this.#provenAt, sentAt)
   }
 
-  #apply(journal: Journal, { now, changed }: JournalChanges): void {
-    if (journal.time === undefined) {
+  #apply(journal: Journal, since: LedgerTime | undefined, { now, changed }: JournalChanges): void {
+    // A question without a time is told of no changes, though another reply may have come since it was sent.
+    if (journal.time === undefined || since === undefined) {
       journal.time = now
       // No copy that is here, and no read that is under way, can be judged by what is known from now on.
       journal.from = ++this.#at

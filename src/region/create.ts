@@ -1,6 +1,6 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
-import { all, andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
@@ -55,6 +55,7 @@ function getOrCreate<T>(
   create: CreateOptions<T> | undefined,
   args: Arguments | undefined,
 ): Promise<T> {
+  let found: MaybePromise<CachedValue | undefined>
   try {
     const region = use()
     checkKey(key)
@@ -63,7 +64,7 @@ function getOrCreate<T>(
     const options = create === undefined || args !== undefined ? create : checkCreateOptions(create)
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
-    const found = readOne(region, stored, withinOf(options?.maxStaleness))
+    found = readOne(region, stored, withinOf(options?.maxStaleness))
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
     const plan =
       args === undefined
@@ -72,6 +73,8 @@ function getOrCreate<T>(
     const created = createUnlessFresh<T>(region, key, stored, plan, found)
     return Promise.resolve(withinDeadline(key, plan.deadlines, created))
   } catch (error) {
+    // Options may contradict those of the region after the read was sent.
+    void ignoreRejection(found)
     return Promise.reject(error)
   }
 }

@@ -1,5 +1,5 @@
 import type { Tracker } from '../backend/tracker.js'
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { type RenewalWork, runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
@@ -106,10 +106,11 @@ function detach({ dogpile, errors }: RegionState, keys: readonly string[]): void
 
 function invalidateAll(at: RegionState, mode: InvalidationMode): MaybePromise<void> {
   const { invalidator, tracker, own } = at
-  at.errors.forgetAll()
-  return invalidator === undefined
-    ? tracker?.invalidate([own], mode)
-    : invalidator.invalidate(mode, at.stamp(at.precise.now()))
+  return forgettingErrors(at, () =>
+    invalidator === undefined
+      ? tracker?.invalidate([own], mode)
+      : invalidator.invalidate(mode, at.stamp(at.precise.now())),
+  )
 }
 
 function invalidateNames(
@@ -118,8 +119,13 @@ function invalidateNames(
   names: readonly string[],
   mode: InvalidationMode,
 ): MaybePromise<void> {
-  at.errors.forgetAll()
-  return tracker.invalidate(names, mode)
+  return forgettingErrors(at, () => tracker.invalidate(names, mode))
+}
+
+/** Before it and after it: a creator that fails in between may have read what the invalidation is about. */
+function forgettingErrors({ errors }: RegionState, work: () => MaybePromise<void>): MaybePromise<void> {
+  errors.forgetAll()
+  return andThen(work(), () => errors.forgetAll())
 }
 
 /** Renews the values of the remembered calls that depend on names. */

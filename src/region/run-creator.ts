@@ -15,6 +15,7 @@ import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
+import { toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
 /** The facts that a running creator leaves behind beside its values. */
@@ -49,9 +50,16 @@ export async function runCreator(
   leases: readonly LeasedKey<Created>[] = [],
 ): Promise<Created[]> {
   const { precise, tracker, counters, ownNames } = region
-  let asOf = earliestOf(leases)
+  const brought = earliestOf(leases)
+  let asOf = brought
   if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
   const startedAt = region.stamp(precise.now())
+  // Where the creation begins later than the reads that came with its leases, an invalidation may have come in between.
+  const isLater = asOf === undefined || asOf !== brought || region.invalidator !== undefined
+  const standing =
+    isLater && leases.some(({ found }) => found?.value !== undefined)
+      ? await judgeAgain(region, plan, keys, leases)
+      : leases
   start.at ??= region.invalidator === undefined ? asOf?.at : startedAt
   const record: CreationRecord = {
     startedAt,
@@ -67,7 +75,7 @@ export async function runCreator(
   const began = performance.now()
   let failure: { readonly error: unknown } | undefined
   try {
-    const creation = new RunningCreation(region, keys, signalOf, record, leases)
+    const creation = new RunningCreation(region, keys, signalOf, record, standing)
     const created = await (isTraced()
       ? traced(region, keys, () => callCreator(region, plan, keys, creation, record))
       : callCreator(region, plan, keys, creation, record))
@@ -110,6 +118,23 @@ function traced(
   const creation = { region: name, namespace: counters.namespace, keys }
   // A creator that throws at once fails like any other: its trace ends with `asyncEnd`.
   return creationChannel.tracePromise(async () => call(), creation)
+}
+
+/** The leases with the values that still stand. */
+function judgeAgain(
+  region: RegionState,
+  plan: CreationPlan,
+  keys: readonly string[],
+  leases: readonly LeasedKey<Created>[],
+): Promise<LeasedKey<Created>[]> {
+  return Promise.all(
+    leases.map(async (lease, i) => {
+      const entry = lease.found?.value?.entry
+      return entry === undefined
+        ? lease
+        : { ...lease, found: await toLookup(region, keys[i] as string, entry, plan) }
+    }),
+  )
 }
 
 /** The earliest time that came with the leases: the creator reads nothing that is older. */

@@ -140,7 +140,15 @@ describe('the options of one call', () => {
     const load = region.cacheOnArguments(async () => 1, { namespace: 'load' })
     const rows = region.cacheMultiOnArguments(async (...ids: number[]) => ids, { namespace: 'rows' })
     await load()
-    for (const wrong of [{ sginal: 1 }, { hardTimeout: -1 }, { signal: 5 }, { expirationTime: 0 }, null, 5, []])
+    for (const wrong of [
+      { sginal: 1 },
+      { hardTimeout: -1 },
+      { signal: 5 },
+      { expirationTime: 0 },
+      null,
+      5,
+      [],
+    ])
       for (const fn of [load, rows])
         expect(() => fn.with(wrong as never), JSON.stringify(wrong)).toThrow(
           expect.objectContaining({ code: 'ERR_OPTION' }) as Error,

@@ -317,7 +317,10 @@ describe('other arguments', () => {
       'undefined names': ['ERR_OPTION', () => at.invalidateDependencies(undefined as never)],
       'dependencies without a moment': ['ERR_AS_OF_MISSING', () => at.set('key', 2, { dependencies: ['d'] })],
       'a deadline': ['ERR_OPTION', () => at.getOrCreate('other', () => 1, { hardTimeout: 0 })],
-      'a deadline of many': ['ERR_OPTION', () => at.getOrCreateMulti(['other'], () => [1], { hardTimeout: -1 })],
+      'a deadline of many': [
+        'ERR_OPTION',
+        () => at.getOrCreateMulti(['other'], () => [1], { hardTimeout: -1 }),
+      ],
     }
     for (const [name, [code, run]] of Object.entries(calls)) {
       const result = run()

@@ -35,7 +35,7 @@ function open(given: Partial<RedisBackendOptions>): Region<number> {
 }
 
 /** Every read and creation of a region, with dependencies and without, in single and multi form. */
-async function useAll(region: Region<number>): Promise<void> {
+async function touchAll(region: Region<number>): Promise<void> {
   const create = () => {
     dependsOn(dep.tag('t'))
     return 1
@@ -65,14 +65,14 @@ async function heard<K extends 'failure' | 'notice'>(
 
 withRedis('failOpen', standalone, (at) => {
   it('serves misses at once where the connection is refused', async () => {
-    await useAll(open({ url: `redis://127.0.0.1:${await freePort()}`, timeout: FOR_EVER }))
+    await touchAll(open({ url: `redis://127.0.0.1:${await freePort()}`, timeout: FOR_EVER }))
   })
 
   it('serves misses at once where the connection is refused, with a client of the caller', async () => {
     const client = new Redis({ port: await freePort() })
     client.on('error', () => {})
     const region = open({ client, timeout: FOR_EVER })
-    await useAll(region)
+    await touchAll(region)
     client.disconnect()
   })
 
@@ -84,7 +84,7 @@ withRedis('failOpen', standalone, (at) => {
     proxy.set({ kind: 'refuse' })
     proxy.reset()
     await until(async () => (await region.get('k')) === NO_VALUE)
-    await useAll(region)
+    await touchAll(region)
     proxy.set({ kind: 'none' })
     await until(async () => (await region.get('k')) === 5)
   })
@@ -113,7 +113,7 @@ withRedis('failOpen', standalone, (at) => {
     await server?.kill('SIGSTOP')
     try {
       // Forty waits of three seconds, if each operation had its own.
-      for (let i = 0; i < 5; i++) await useAll(region)
+      for (let i = 0; i < 5; i++) await touchAll(region)
     } finally {
       await server?.kill('SIGCONT')
     }
@@ -130,7 +130,7 @@ withRedis('failOpen', standalone, (at) => {
         proxy.set({ kind: 'refuse' })
         proxy.reset()
         await until(async () => (await region.get('k')) === NO_VALUE)
-        for (let i = 0; i < 20; i++) await useAll(region)
+        for (let i = 0; i < 20; i++) await touchAll(region)
         // Its subscription tries to connect again more often than that.
         const before = proxy.refused
         await until(() => proxy.refused > before + 20)
