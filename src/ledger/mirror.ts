@@ -227,7 +227,8 @@ export class Mirror {
   }
 
   #isKnown({ from, time }: Journal, since: number): boolean {
-    if (since < this.#floor || since < from) return false
+    // Written so that the mark of a copy that lost its place is not known.
+    if (!(since >= this.#floor && since >= from)) return false
     return this.source === undefined || time !== undefined
   }
 

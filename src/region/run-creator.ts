@@ -15,7 +15,7 @@ import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
-import { toLookup } from './serve.js'
+import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
 /** The facts that a running creator leaves behind beside its values. */
@@ -128,11 +128,13 @@ function judgeAgain(
   leases: readonly LeasedKey<Created>[],
 ): Promise<LeasedKey<Created>[]> {
   return Promise.all(
-    leases.map(async (lease, i) => {
+    leases.map(async (lease, i): Promise<LeasedKey<Created>> => {
       const entry = lease.found?.value?.entry
-      return entry === undefined
-        ? lease
-        : { ...lease, found: await toLookup(region, keys[i] as string, entry, plan) }
+      if (entry === undefined) return lease
+      const { snapshot } = entry.metadata
+      const verdict = snapshot && (await region.tracker?.validate(snapshot))
+      if (verdict === 'invalid') return { ...lease, found: MISSING }
+      return { ...lease, found: await toLookup(region, keys[i] as string, entry, plan) }
     }),
   )
 }

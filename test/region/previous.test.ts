@@ -1,7 +1,18 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { type Creation, currentCreation, inBackground, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import {
+  type CachedValue,
+  type Creation,
+  type CreationJob,
+  currentCreation,
+  defineBackend,
+  inBackground,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
 import { inEveryRegion, manualClock, open as openMemory } from '../support/stage.js'
 import { gate, until } from '../support/waiting.js'
 
@@ -178,5 +189,77 @@ describe('currentCreation()', () => {
       return 'value'
     })
     expect(() => late?.()).toThrow(outside)
+  })
+})
+
+describe('a value that was invalidated hard', () => {
+  const create = (creation: Creation): string => {
+    creation.dependsOn(creation.key, ['n'])
+    return creation.previous === undefined ? 'new' : creation.unchanged()
+  }
+  const WAYS = {
+    'by name': (region: Region<string>) => region.invalidateDependencies('n'),
+    'with its region': (region: Region<string>) => region.invalidate(),
+  } as const
+
+  it.each(Object.entries(WAYS))(
+    '%s while a job waited in its queue is no previous value',
+    async (_, invalidate) => {
+      const clock = manualClock()
+      const jobs: CreationJob[] = []
+      const region = makeRegion<string>({
+        name: 'queued',
+        ...{ backend: wrap(memory({ clock }), dependencies()), clock, expirationTime: 1_000, grace: '1h' },
+        asyncCreationRunner: (job) => void jobs.push(job),
+      })
+      await region.getOrCreate('k', (creation) => {
+        creation.dependsOn('k', ['n'])
+        return 'old'
+      })
+      clock.tick(1_001)
+      expect(await region.getOrCreate('k', create)).toBe('old')
+      await invalidate(region)
+      await jobs[0]?.run()
+      expect(await region.get('k')).toBe('new')
+    },
+  )
+
+  it('between the reads of a batch and its creator is no previous value, in a store without a ledger', async () => {
+    const clock = manualClock()
+    const entries = new Map<string, CachedValue>()
+    const slow = gate()
+    let readsOfB = 0
+    const backend = defineBackend<CachedValue>({
+      name: 'without a ledger',
+      async get(key) {
+        // The first read finds it stale; the second one comes with the lease.
+        if (key === 'b' && ++readsOfB === 2) await slow.opened
+        return entries.get(key)
+      },
+      set: async (key, value) => void entries.set(key, value),
+      delete: async (key) => void entries.delete(key),
+    })
+    const region = makeRegion<string>({ backend, clock, expirationTime: 1_000, grace: '1h' })
+    await region.setMulti([
+      ['a', 'old'],
+      ['b', 'old'],
+    ])
+    clock.tick(1_001)
+    const created = region.getOrCreateMulti(['a', 'b'], (keys, creation) =>
+      keys.map((key) => {
+        try {
+          return creation.unchanged(key)
+        } catch {
+          return `new ${key}`
+        }
+      }),
+    )
+    await until(() => readsOfB === 2)
+    clock.tick(1)
+    await region.invalidate()
+    clock.tick(1)
+    slow.open()
+    await created
+    expect(await region.getMulti(['a', 'b'])).toEqual(['new a', 'new b'])
   })
 })
