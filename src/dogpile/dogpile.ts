@@ -11,7 +11,7 @@ import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { renewInBackground } from './background-renewal.js'
 import { type HeldLease, LeasedCreations } from './create-and-fill.js'
-import { Flight, type Limits } from './flight.js'
+import { Flight, isHard, type Limits } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
 
@@ -136,7 +136,7 @@ class SharedCreations<V> implements Dogpile<V> {
   ): Limits<V> {
     const now = performance.now()
     // The creator around this caller holds leases. Another process may wait for one of them in turn.
-    const deadline = deadlines?.hardAt ?? now + given
+    const deadline = deadlines !== undefined && isHard(deadlines) ? deadlines.hardAt : now + given
     const wait = deadline - now
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
     const limits = { wait, deadline, patience, signal, fallsBack }

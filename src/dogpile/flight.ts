@@ -177,10 +177,12 @@ export class Flight<V> {
   }
 
   /** When a waiter has something to do next. */
-  #endOf({ limits: { deadline, patience, late }, asked }: Waiter<V>): number {
+  #endOf({ limits: { deadline, patience, late }, asked, leads }: Waiter<V>): number {
     const never = Number.POSITIVE_INFINITY
     const softAt = late === undefined || asked !== undefined ? never : late.softAt
-    return Math.min(asked === 'hard' ? never : deadline, softAt, this.creating ? never : patience)
+    // A leader that creates waits for nobody, unless the deadline is its own.
+    const isOver = asked === 'hard' || (leads && this.creating && late !== undefined && !isHard(late))
+    return Math.min(isOver ? never : deadline, softAt, this.creating ? never : patience)
   }
 
   #giveUp(waiter: Waiter<V>, error: unknown): void {
@@ -218,11 +220,10 @@ export class Flight<V> {
       if (patience <= now && !this.creating) {
         waiter.resolve(undefined)
         this.#giveUp(waiter, waitTimeout(this.key, wait))
-      } else if (late === undefined) {
-        if (deadline <= now && !(waiter.leads && this.creating))
-          this.#giveUp(waiter, waitTimeout(this.key, wait))
-      } else if (deadline <= now) this.#readAgain(waiter, late, 'hard')
-      else if (late.softAt <= now) this.#readAgain(waiter, late, 'soft')
+      } else if (late !== undefined && isHard(late) && deadline <= now) this.#readAgain(waiter, late, 'hard')
+      else if (deadline <= now && !(waiter.leads && this.creating))
+        this.#giveUp(waiter, waitTimeout(this.key, wait))
+      else if (late !== undefined && late.softAt <= now) this.#readAgain(waiter, late, 'soft')
     }
     const ends = this.#waiters().map((waiter) => this.#endOf(waiter))
     this.#arm(Math.min(...ends.filter((end) => end > now)))
@@ -257,6 +258,11 @@ export class Flight<V> {
     this.#leader = undefined
     this.#joined = undefined
   }
+}
+
+/** Whether a caller has a deadline of its own. Without one, `lease.wait` bounds its wait. */
+export function isHard({ hardAt }: Pick<Deadlines, 'hardAt'>): boolean {
+  return hardAt < Number.POSITIVE_INFINITY
 }
 
 interface Aborts {

@@ -108,16 +108,16 @@ function reserve<V>(
         onJoin: region.counters.onJoin,
       }),
     )
-    created.then(
-      (one) => {
+    created
+      .then((one) => {
         // The creator has not run, or the host has its reservation already.
         if (end(undefined)) resolve({ value: received(one) })
-      },
-      (error) => {
+      })
+      // Also of the copy that the host would get: a store that clones may fail to.
+      .catch((error: unknown) => {
         end(undefined)
         reject(error)
-      },
-    )
+      })
   })
 }
 

@@ -50,16 +50,10 @@ export async function runCreator(
   leases: readonly LeasedKey<Created>[] = [],
 ): Promise<Created[]> {
   const { precise, tracker, counters, ownNames } = region
-  const brought = earliestOf(leases)
-  let asOf = brought
+  let asOf = earliestOf(leases)
   if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
   const startedAt = region.stamp(precise.now())
-  // Where the creation begins later than the reads that came with its leases, an invalidation may have come in between.
-  const isLater = asOf === undefined || asOf !== brought || region.invalidator !== undefined
-  const standing =
-    isLater && leases.some(({ found }) => found?.value !== undefined)
-      ? await judgeAgain(region, plan, keys, leases)
-      : leases
+  const standing = isLater(region, leases, asOf) ? await judgeAgain(region, plan, keys, leases) : leases
   start.at ??= region.invalidator === undefined ? asOf?.at : startedAt
   const record: CreationRecord = {
     startedAt,
@@ -118,6 +112,16 @@ function traced(
   const creation = { region: name, namespace: counters.namespace, keys }
   // A creator that throws at once fails like any other: its trace ends with `asyncEnd`.
   return creationChannel.tracePromise(async () => call(), creation)
+}
+
+/** Whether the creation begins later than the reads that came with its leases: an invalidation may have come in between. */
+function isLater(
+  { invalidator }: RegionState,
+  leases: readonly LeasedKey<Created>[],
+  asOf: LedgerTime | undefined,
+): boolean {
+  if (!leases.some(({ found }) => found?.value !== undefined)) return false
+  return invalidator !== undefined || asOf === undefined || leases.every((lease) => lease.asOf !== asOf)
 }
 
 /** The leases with the values that still stand. */

@@ -46,6 +46,18 @@ inEveryRegion('a slow source', (open) => {
     await until(async () => (await region.get('key')) === 'new')
   })
 
+  it('is waited for by other callers for lease.wait, also with a softTimeout', async () => {
+    const { region } = open<string>({ softTimeout: 5, lease: { wait: 50 } })
+    const creator = held<string>()
+    const leader = region.getOrCreate('key', creator.create)
+    await until(() => creator.runs === 1)
+    await expect(region.getOrCreate('key', () => expect.unreachable())).rejects.toMatchObject({
+      code: 'ERR_WAIT_TIMEOUT',
+    })
+    creator.resolve('new')
+    expect(await leader).toBe('new')
+  })
+
   it('is waited for beyond the softTimeout if nothing stands', async () => {
     const { region } = open<string>({ softTimeout: 1 })
     const creator = held<string>()
