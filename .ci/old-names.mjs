@@ -11,7 +11,7 @@ import { filesOf, LIBRARY, parse } from './sources.mjs'
 const TEXTS = [
   [/\binvalidateKey\b/, 'region.expire(key), or region.delete(key)'],
   [/\w*[rR]egion\.lease\b/, 'region.guarantees'],
-  [/\bprimaryKey\b/, 'dep.id(type, ...key)'],
+  [/\bdep\.primaryKey\b|(?<!\.)\bprimaryKey\b/, 'dep.id(type, ...key)'],
   [/\bntag\b/, 'dep.tag(name, ...parts)'],
   [/\bproxies\/mangle\b|\bmangle\((\)|\(|sha|when)/, 'mapKeys(mangler)'],
   [/\bsignals\/broadcast\b|\{[^{}]*\bbroadcast\b[^{}]*\} from 'corral\/signals'/, 'corral/proxies/broadcast'],
