@@ -37,7 +37,7 @@ export function openPlace(place: Place, log: (event: Event) => void): OpenPlace 
       ? redis({ timeout: '3s', ...place.redis })
       : 'memcached' in place
         ? memcached(place.memcached)
-        : lmdb(place.lmdb, { timeout: '5s' })
+        : lmdb(place.lmdb, { timeout: '15s' })
   const far = wrap(bytes, json())
   const backend =
     'redis' in place && place.near !== undefined
