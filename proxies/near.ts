@@ -193,7 +193,7 @@ function nearLayer(
       getMulti: (keys) => layer.getMulti(keys),
       set: (key, value, options) => layer.set(key, value, options),
       setMulti: (writes) => layer.setMulti(writes),
-      // What a lease brings, or the message that ends it, is newer than a copy.
+      // The value that comes with a lease, or with the message that ends it, is newer than a copy.
       acquire(key, ms, options) {
         layer.drop(key)
         return next.acquire(key, ms, options)
@@ -376,7 +376,7 @@ class NearLayer {
     return mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
   }
 
-  /** An older copy is dropped, so that reads never go back: what was read may be stale, and so no copy. */
+  /** Drops an older copy, so that reads never go back: the value that was read may be stale, and then becomes no copy. */
   #note(found: CachedValue | undefined, read: FarRead): CachedValue | undefined {
     if (isCachedValue(found)) this.#unjudged.set(found, read)
     const copy = this.#copyOf(read.key)

@@ -33,6 +33,6 @@ export function tierOf(
 
 /** Whether an entry is a copy that a near cache returned. */
 export function isCopy(entry: CachedValue | undefined): entry is CachedValue {
-  // Foreign data may be in the place of an entry. A store that clones or encodes metadata loses what a mark knows.
+  // Foreign data may be in the place of an entry. A store that clones or encodes metadata loses the places of a mark.
   return typeof (entry as Partial<CachedValue> | null | undefined)?.metadata?.near?.key === 'number'
 }

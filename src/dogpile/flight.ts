@@ -180,7 +180,7 @@ export class Flight<V> {
   #endOf({ limits: { deadline, patience, late }, asked, leads }: Waiter<V>): number {
     const never = Number.POSITIVE_INFINITY
     const softAt = late === undefined || asked !== undefined ? never : late.softAt
-    // A leader that creates waits for nobody, unless the deadline is its own.
+    // A leader that creates does not wait: `lease.wait` does not apply to it, and its own `hardTimeout` does.
     const isOver = asked === 'hard' || (leads && this.creating && late !== undefined && !isHard(late))
     return Math.min(isOver ? never : deadline, softAt, this.creating ? never : patience)
   }

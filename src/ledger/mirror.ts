@@ -52,7 +52,7 @@ interface JournalSource {
 const KEPT = 16_384
 /** ms between questions that only renew the registration. */
 const RENEW = 10_000
-/** ms. Questions that nobody waits for are sent no more often. */
+/** ms. The least time between two questions for which no read waits. */
 const LEAST_PAUSE = 25
 
 interface Journal {
@@ -61,7 +61,7 @@ interface Journal {
   time: LedgerTime | undefined
   /** The place from which on its changes are known. */
   from: number
-  /** The place of its latest change, or of anything else after which copies have to be judged anew. */
+  /** The place of its latest change, or of anything else after which copies have to be judged again. */
   movedAt: number
   /** The latest changes by name, the latest last. */
   readonly recent: Map<string, number>

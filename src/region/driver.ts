@@ -43,8 +43,8 @@ class RegionDriver implements DogpileDriver<Created> {
   readonly #stored: string | undefined
   readonly #start: CreationStart = { at: undefined }
   readonly #generation: number
-  /** That of a creation without a value that stands. */
-  #failure: { readonly error: unknown } | undefined
+  /** Keys without a value that stands, whose creation failed. */
+  #failures: Map<string, unknown> | undefined
 
   constructor(region: RegionState, plan: CreationPlan, key: string | undefined, stored: string | undefined) {
     this.#region = region
@@ -106,17 +106,17 @@ class RegionDriver implements DogpileDriver<Created> {
     const { stored, errors } = this.#region
     return andThen(stored.release(this.#keyOf(key), token, failure), (released) => {
       // A lease that was lost says that an invalidation came in between: the next caller tries.
-      if (released && this.#failure !== undefined && this.#generation === errors.generation)
-        errors.remember(key, this.#failure.error, this.#plan.policy.errorsFor)
+      if (released && this.#failures?.has(key) && this.#generation === errors.generation)
+        errors.remember(key, this.#failures.get(key), this.#plan.policy.errorsFor)
       return released
     })
   }
 
-  failed(found: Lookup<Created>, error: unknown): number {
+  failed(found: Lookup<Created>, error: unknown, key: string): number {
     const { policy, expiration: wish } = this.#plan
     const region = this.#region
     if (found.state === 'missing') {
-      if (policy.errorsFor > 0) this.#failure = { error }
+      if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
       return 0
     }
     if (found.state === 'fresh' || !mayFallBack(policy, error)) return 0

@@ -319,6 +319,44 @@ describe('a failure in a dogpile', () => {
     expect(await caller).toBe('made')
   })
 
+  it('to keep a lease lets later callers create: the first creation may hang', async () => {
+    const at = resource()
+    const first = held<string>()
+    const asked = deferred()
+    const hanging: DogpileDriver<string> = {
+      ...at.steps(first.create),
+      renew() {
+        asked.resolve()
+        return false
+      },
+    }
+    const pile = dogpile<string>({ renewEvery: 1 })
+    const caller = pile.run('key', hanging)
+    await asked.promise
+    await idle()
+    // Another process invalidated the key, and so the lease is free.
+    at.free()
+    expect(
+      await pile.run(
+        'key',
+        at.steps(() => 'second'),
+      ),
+    ).toBe('second')
+    first.resolve('first')
+    expect(await caller).toBe('first')
+  })
+
+  it('of the driver to judge a failure does not leave callers waiting', async () => {
+    const at = resource()
+    const steps: DogpileDriver<string> = {
+      ...at.steps(() => Promise.reject(boom)),
+      failed() {
+        throw new Error('of the driver')
+      },
+    }
+    await expect(dogpile<string>().run('key', steps)).rejects.toBe(boom)
+  })
+
   it('of the runner costs no caller the old value, and releases the lease', async () => {
     const at = resource({ state: 'stale', value: 'old' })
     const pile = dogpile<string>({

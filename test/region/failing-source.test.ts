@@ -5,6 +5,7 @@ import {
   type CachedValue,
   defineBackend,
   diagnostics,
+  type Ledger,
   type Messages,
   makeRegion,
   NO_VALUE,
@@ -14,6 +15,7 @@ import {
 import { afterCommit } from '../../src/signals/index.js'
 import { held, inEveryRegion, type ManualClock, manualClock, open as openMemory } from '../support/stage.js'
 import { threeMethods } from '../support/three-methods.js'
+import { gate, idle } from '../support/waiting.js'
 
 const AWAY = new Error('the source is away')
 
@@ -435,4 +437,66 @@ it.each([-1, 'soon', Number.NaN] as never[])('retryAfter: %s is refused', (value
   expect(() => makeRegion({ retryAfter: value })).toThrow('retryAfter')
   expect(() => makeRegion({ errorExpirationTime: value })).toThrow('errorExpirationTime')
   expect(() => makeRegion({ serveStaleIf: value })).toThrow('serveStaleIf')
+})
+
+describe('a remembered failure', () => {
+  it('is forgotten by an invalidation that was under way when the creator failed', async () => {
+    const acknowledged = gate()
+    const ledger: Ledger = {
+      shared: false,
+      open: () => ({
+        storeClock: 'slow',
+        read: (names) => ({ now: { epoch: 'e', at: 1 }, stamps: names.map(() => ({ hard: 0, soft: 0 })) }),
+        now: () => ({ epoch: 'e', at: 1 }),
+        invalidate: () => acknowledged.opened,
+      }),
+    }
+    const region = makeRegion<string>({
+      name: 'slow',
+      ...{ backend: wrap(memory(), dependencies({ ledger })), errorExpirationTime: '1h' },
+    })
+    const { state, create } = source()
+    const invalidated = region.invalidateDependencies('n')
+    await expect(region.getOrCreate('key', create)).rejects.toBe(AWAY)
+    acknowledged.open()
+    await invalidated
+    state.fails = false
+    expect(await region.getOrCreate('key', create)).toBe('new')
+  })
+
+  it('of one key of a batch is not the answer to another, whose value stood', async () => {
+    const clock = manualClock()
+    const region = makeRegion<string>({
+      ...{ backend: memory({ clock }), clock, expirationTime: 1_000, grace: 5_000 },
+      ...{ errorExpirationTime: '1h', retryAfter: 1_000 },
+    })
+    await region.set('stands', 'old')
+    clock.tick(1_001)
+    const fail = () => Promise.reject(AWAY)
+    await expect(region.getOrCreateMulti(['missing', 'stands'], fail)).rejects.toBe(AWAY)
+    clock.tick(10_000)
+    expect(await region.getOrCreate('stands', () => 'new')).toBe('new')
+    await expect(region.getOrCreate('missing', () => 'new')).rejects.toBe(AWAY)
+  })
+})
+
+describe('options that contradict those of the region', () => {
+  it('are refused without a rejection that nobody handles, over a store that fails', async () => {
+    const away = defineBackend<CachedValue>({
+      name: 'away',
+      get: () => Promise.reject(AWAY),
+      set: async () => {},
+      delete: async () => {},
+    })
+    const region = makeRegion<string>({ backend: away, hardTimeout: 100 })
+    const unhandled: unknown[] = []
+    const note = (error: unknown) => void unhandled.push(error)
+    process.on('unhandledRejection', note)
+    await expect(region.getOrCreate('k', () => 'v', { softTimeout: 900 })).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+    })
+    await idle()
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
 })

@@ -82,7 +82,7 @@ function watchedDriver(driver: Driver, rows: RowInvalidation): Driver {
   const transactions = connectionTransactions()
   const watched = new WeakMap<object, object>()
   const originals = new WeakMap<object, object>()
-  /** Transactions that are committed, while their invalidation fails: Kysely then rolls back what is no more. */
+  /** Committed transactions whose invalidation failed. Kysely sees the failure and rolls back, though the transaction is over. */
   const committed = new WeakSet<object>()
   const on = (name: string): Call => {
     const call = Reflect.get(driver, name) as Call

@@ -1,6 +1,6 @@
 /**
  * Entries with the tags of Next.js. Next reads, renders and then writes, so the moment before the rendering is kept from the
- * read to the write: what was invalidated in between is not stored.
+ * read to the write. If a tag was invalidated in between, the entry is not stored.
  */
 import { NO_VALUE } from '../../backend/cached-value.js'
 import { dep } from '../../dependencies/dep.js'

@@ -458,6 +458,16 @@ withRedis(
       expect(await here.get(key, { maxStaleness: 0 })).toBe('newer')
     })
 
+    it('serves no copy from before a time that a caller took: what it makes from its reads is stored as of that time', async () => {
+      await restricted()
+      const [here, there] = [keep(nearRegion(at().open(), '10m')), keep(nearRegion(at().open(), '10m'))]
+      const key = freshKey()
+      await warm(here, key)
+      await there.invalidateDependencies(dep.id('user', key))
+      await here.asOf()
+      expect(await here.get(key)).toBe(NO_VALUE)
+    })
+
     it('is proved by questions', async () => {
       await at().admin.call('ACL', 'SETUSER', 'app', '+zrangebyscore', '-subscribe', '-publish', '-info')
       const [here, there] = [keep(nearRegion(at().open(), '1s')), keep(nearRegion(at().open(), '1s'))]
