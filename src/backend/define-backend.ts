@@ -1,7 +1,8 @@
+import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
-import { andThen, isPromise, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import { andThen, isPromise, type MaybePromise, mapEach, native, orElse } from '../base/maybe-promise.js'
 import {
   expectBoolean,
   expectFunction,
@@ -15,7 +16,7 @@ import type { LedgerQuestion } from '../ledger/ledger.js'
 import { aroundBackend } from './around.js'
 import type { Backend, BackendSpec } from './backend.js'
 import { orGiveBack } from './delegate.js'
-import type { Acquired, Granted } from './lease.js'
+import type { Acquired, Granted, PlainMutex } from './lease.js'
 import { leaseFor } from './local-lease.js'
 
 const REQUIRED: readonly string[] = ['get', 'set', 'delete']
@@ -23,6 +24,7 @@ const LEASE = ['acquire', 'renew', 'release', 'held'] as const
 const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'keys', 'mutex'] as const
 /** The key that a `ping` reads in a store without one of its own. */
 const PROBE = '~ping'
+const ANSWERING: ReadonlySet<string> = new Set([...REQUIRED, ...LEASE, ...OPTIONAL])
 const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut', 'keepsFailures']
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
 
@@ -51,7 +53,36 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
   return limit > MAX_DELAY ? backend : withDeadlines(backend, limit)
 }
 
-function complete<T>(spec: BackendSpec<T>): Backend<T> {
+/**
+ * The spec with promises of this realm: an author's methods may return thenables of a client library, without `catch` and with
+ * a `then` that returns nothing.
+ */
+function withPromises<T>(spec: BackendSpec<T>): BackendSpec<T> {
+  const { mutex } = spec
+  const members = spec as unknown as Readonly<Record<string, unknown>>
+  const member = (name: string): unknown => {
+    const given = members[name]
+    return typeof given === 'function' && ANSWERING.has(name) ? promising(given as AnyFunction, spec) : given
+  }
+  const copy = Object.fromEntries(KNOWN.map((name) => [name, member(name)])) as unknown as BackendSpec<T>
+  return mutex === undefined ? copy : { ...copy, mutex: (key) => promisingMutex(mutex.call(spec, key)) }
+}
+
+function promising(method: AnyFunction, of: object): (...given: Arguments) => unknown {
+  return (...given) => native(method.apply(of, given as never))
+}
+
+function promisingMutex(mutex: PlainMutex): PlainMutex {
+  const { locked } = mutex
+  return {
+    acquire: (wait) => native(mutex.acquire(wait)),
+    release: () => native(mutex.release()),
+    ...(locked && { locked: () => native(locked.call(mutex)) }),
+  }
+}
+
+function complete<T>(given: BackendSpec<T>): Backend<T> {
+  const spec = withPromises(given)
   const { forget, ...store } = leaseFor(spec)
   const { ledger } = spec
   const get = (key: string) => spec.get(key)
@@ -110,7 +141,7 @@ function complete<T>(spec: BackendSpec<T>): Backend<T> {
     tracker: spec.tracker,
     stores: spec.stores,
     copyOut: spec.copyOut,
-    actual: spec,
+    actual: given,
   }
 }
 

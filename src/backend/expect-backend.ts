@@ -8,7 +8,9 @@ export function expectBackend(value: unknown, expectation: string): Backend {
     typeof candidate === 'object' &&
     candidate !== null &&
     typeof candidate.get === 'function' &&
-    typeof candidate.acquire === 'function'
+    typeof candidate.acquire === 'function' &&
+    // What defineBackend() received is no backend yet, also where it has a lease of its own.
+    typeof candidate.actual === 'object'
   )
     return candidate as Backend
   throw new CorralError(

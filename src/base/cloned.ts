@@ -1,4 +1,5 @@
 import { CorralError } from './errors.js'
+import { MAX_DEPTH, shortPath } from './nesting.js'
 import { prototypeHere } from './realms.js'
 
 /**
@@ -54,6 +55,7 @@ class Copy {
       throw this.#refusal(
         `an instance of ${(prototype?.constructor as Maker | undefined)?.name || 'a nameless class'}`,
       )
+    if (this.#path.length > MAX_DEPTH) throw this.#refusal(`objects nested deeper than ${MAX_DEPTH}`)
     const [empty, fill] = way
     const into = empty(part as never)
     this.#copies.set(part, into)
@@ -73,7 +75,7 @@ class Copy {
   #refusal(what: string): CorralError {
     return new CorralError(
       'ERR_UNENCODABLE',
-      `Expected a value that can be cloned, as copy: 'clone' says, got ${what} at \`value${this.#path.join('')}\`. Store plain data, or share the object: copy: 'share'.`,
+      `Expected a value that can be cloned, as copy: 'clone' says, got ${what} at \`${shortPath(`value${this.#path.join('')}`)}\`. Store plain data, or share the object: copy: 'share'.`,
     )
   }
 }

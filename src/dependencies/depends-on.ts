@@ -47,7 +47,8 @@ export function dependsOn(
   ...given: readonly Names[] | readonly [...names: Names[], options: DependsOnOptions]
 ): void {
   const last = given.at(-1)
-  const options = isOptions(last) ? last : undefined
+  // An object alone, without the option, was meant as a name.
+  const options = isOptions(last) && (given.length > 1 || 'outside' in last) ? last : undefined
   if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
   const all = options === undefined ? given : given.slice(0, -1)
   // Not flat(): it passes over holes, and a hole is no name.

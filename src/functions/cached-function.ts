@@ -5,7 +5,7 @@ import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '..
 import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
 import { areChangeable, capturing } from './captured.js'
-import { readOptions } from './declarations.js'
+import { copyOptions, readOptions } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator, type KeyPart } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
@@ -28,9 +28,10 @@ export function makeCacheOnArguments<V>(
 function cacher<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionKeyGenerator,
-  options: CacheOptions,
+  told: CacheOptions,
   by?: Declaring,
 ): (...given: Arguments) => unknown {
+  const options = copyOptions(told)
   const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
   const { key, self } = options
   const generator = options.functionKeyGenerator ?? (key === undefined ? regional : functionKeyGenerator)
@@ -63,7 +64,8 @@ function cacher<V>(
       if (!ofInstance) return cached(shared, instance)
       // The instance belongs to the namespace: a generator may expect the method's own arguments only.
       const spaceOf = functionKeyGenerator(namespace || 'self', fn)
-      return cached((...args) => keysIn(spaceOf(idOf(self(instance as never))))(...args), instance)
+      const home = () => asId(self(instance as never), spaceOf)
+      return cached((...args) => keysIn(home())(...args), instance)
     })
     return finish(method)
   }
@@ -71,9 +73,15 @@ function cacher<V>(
 }
 
 /** @throws CorralError `ERR_KEY_ARGUMENT` for a value that does not tell an instance from others. */
-function idOf(self: KeyPart): KeyPart {
+function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
   const isMissing = (part: unknown) => part === undefined || part === null || Number.isNaN(part)
-  if (!(Array.isArray(self) ? self.length === 0 || self.some(isMissing) : isMissing(self))) return self
+  if (!(Array.isArray(self) ? self.length === 0 || self.some(isMissing) : isMissing(self)))
+    try {
+      return keyOf(self)
+    } catch (error) {
+      // Its message is about an argument of the method.
+      if (!CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
+    }
   throw new CorralError(
     'ERR_KEY_ARGUMENT',
     `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,

@@ -6,7 +6,7 @@ import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
 import { expectNoDecorator } from './cached-method.js'
 import { areChangeable, capturing } from './captured.js'
-import { readOptions } from './declarations.js'
+import { copyOptions, readOptions } from './declarations.js'
 import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
@@ -29,9 +29,10 @@ export function makeCacheMultiOnArguments<V>(
 function cacher<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionMultiKeyGenerator,
-  options: CacheMultiOptions,
+  given: CacheMultiOptions,
   by?: Declaring,
 ): (fn: AnyFunction, ...more: Arguments) => unknown {
+  const options = copyOptions(given)
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = checkNamespace(options.namespace, generator === functionMultiKeyGenerator)
@@ -120,9 +121,27 @@ const SET_A_MAP = 'Call it as fn.set(new Map([[1, value]])).'
 
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
 function fromMap<V>(ids: Arguments, result: unknown) {
-  if (types.isMap(result)) return ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
-  throw new CorralError(
-    'ERR_CREATOR',
-    `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,
-  )
+  if (!types.isMap(result))
+    throw new CorralError(
+      'ERR_CREATOR',
+      `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,
+    )
+  const values = ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
+  if (values.includes(NO_VALUE)) refuseOtherIds(ids, result)
+  return values
+}
+
+/** An id of another type, such as the text of a number from a driver, would never be found, nor its value stored. */
+function refuseOtherIds(ids: Arguments, found: ReadonlyMap<unknown, unknown>): void {
+  const texts = new Map([...found.keys()].filter(isPlainId).map((id) => [String(id), id]))
+  for (const id of ids)
+    if (!found.has(id) && isPlainId(id) && texts.has(String(id)))
+      throw new CorralError(
+        'ERR_CREATOR',
+        `Expected a Map whose keys are the ids of the call, got ${formatValue(texts.get(String(id)))} in place of ${formatValue(id)}. Give the Map the ids that the function received.`,
+      )
+}
+
+function isPlainId(id: unknown): boolean {
+  return typeof id === 'string' || typeof id === 'number' || typeof id === 'bigint'
 }

@@ -50,6 +50,15 @@ export function expectLifetime(value: unknown, subject: string): void {
   } else if (typeof value !== 'function') expectDuration(value, subject)
 }
 
+/** The options as they are now: the caller may change its object afterwards. What is no object is refused by the check. */
+export function copyOptions<O extends CacheOptions | CacheMultiOptions>(given: O): O {
+  if (typeof given !== 'object' || given === null) return given
+  const { expirationTime } = given
+  return typeof expirationTime === 'object' && expirationTime !== null
+    ? { ...given, expirationTime: { ...expirationTime } }
+    : { ...given }
+}
+
 /**
  * Checks the options of a cached function and returns the names that they declare. `undefined`: they declare none, and
  * nothing has to be tracked.

@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
+import { MAX_DEPTH, shortPath } from '../base/nesting.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { countsArguments } from './arity.js'
 import { tellsAll } from './captured.js'
@@ -190,8 +191,11 @@ function encode(value: unknown, step: string | number, around?: Place): string {
   if (typeof value === 'boolean' || value === undefined || value === null) return String(value)
   const place = { value, step, around }
   if (typeof value !== 'object') throw refusal(place, `is a ${typeof value}`)
-  for (let outer = around; outer !== undefined; outer = outer.around)
+  let depth = 0
+  for (let outer = around; outer !== undefined; outer = outer.around) {
     if (outer.value === value) throw refusal(place, 'is part of itself')
+    if (++depth > MAX_DEPTH) throw refusal(place, `is nested deeper than ${MAX_DEPTH}`)
+  }
   if (Array.isArray(value)) return `[${Array.from(value, (part, i) => encode(part, i, place)).join()}]`
   if (types.isDate(value)) {
     if (Number.isNaN(value.getTime())) throw refusal(place, 'is an invalid date')
@@ -231,7 +235,7 @@ function refusal(refused: Place, reason: string): CorralError {
     path = (typeof place.step === 'number' ? `[${place.step}]` : `.${place.step}`) + path
   return new CorralError(
     'ERR_KEY_ARGUMENT',
-    `Expected argument ${place.step}${path && ` at ${path}`} to be a string, number, bigint, boolean, null, undefined, date, array or plain object; it ${reason}. ` +
+    `Expected argument ${place.step}${path && ` at ${shortPath(path)}`} to be a string, number, bigint, boolean, null, undefined, date, array or plain object; it ${reason}. ` +
       'Pass an id instead, or give a `functionKeyGenerator` of your own.',
   )
 }

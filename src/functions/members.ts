@@ -2,11 +2,11 @@ import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { cloned } from '../base/cloned.js'
 import { report } from '../base/diagnostics.js'
-import { type Duration, milliseconds } from '../base/duration.js'
+import { type Duration, expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { expectSync } from '../base/expect-sync.js'
 import { inBatches } from '../base/in-batches.js'
-import { andThen, attempt, type MaybePromise, mapEach } from '../base/maybe-promise.js'
+import { andThen, attempt, type MaybePromise, mapEach, native } from '../base/maybe-promise.js'
 import { checkOptions } from '../base/options.js'
 import { CREATE_OPTIONS, servingOptions } from '../creation/create-options.js'
 import { keepForCaller } from '../creation/own-result.js'
@@ -68,7 +68,11 @@ export function withMembers<V>(
   const original = (self === undefined ? fn : dress(fn.bind(self), fn, {})) as (...args: Arguments) => unknown
   const lifetimes = lifetimesOf<V>(options)
   const own = callOptions<V>(options, {})
-  const creatorOf = trackedCreator(store, names, form, original, lifetimes, own, self)
+  const { copy = 'share' } = options
+  // What is stored is nobody's: the function may keep what it returned, and change it.
+  const making =
+    copy === 'share' ? original : (...args: Arguments) => andThen(native(original(...args)), cloned)
+  const creatorOf = trackedCreator(store, names, form, making, lifetimes, own, self)
   const withOptions = (call: CallOptions<V>) =>
     membersOf({ store, options, names, fn, form, original, lifetimes, creatorOf, call })
   return withOptions({})
@@ -191,9 +195,12 @@ function lifetimesOf<V>({ expirationTime }: CacheOptions): Lifetimes<V> {
   return typeof expirationTime === 'object' ? (expirationTime as unknown as Lifetimes<V>) : {}
 }
 
+const LIFETIME = '`expirationTime` of a cached function'
+
 /** Reads a lifetime, at once: the entry is stored with it. */
 function lifetime(given: Duration | undefined): Duration | undefined {
-  return given === undefined ? undefined : expectSync('`expirationTime` of a cached function', given)
+  if (given === undefined) return undefined
+  return expectDuration(expectSync(LIFETIME, given), LIFETIME)
 }
 
 /** The creator of a call: it declares the dependencies of each key, and records how to repeat the call for that key. */

@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import type { Bytes, CachedValue, Metadata } from '../backend/cached-value.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, attempt, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { MAX_DEPTH } from '../base/nesting.js'
 import {
   expectFunction,
   expectInteger,
@@ -27,8 +28,6 @@ const LAST_USER_CODEC = 255
 
 /** @default maxBytes of every encoding: 16 MiB */
 const MAX_BYTES = 16 * 1024 * 1024
-/** @default maxDepth of every encoding */
-const MAX_DEPTH = 500
 
 /**
  * A user's own encoding of payloads. Corral frames its output: metadata, the codec's id and a CRC.

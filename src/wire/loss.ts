@@ -1,4 +1,5 @@
 import { CorralError } from '../base/errors.js'
+import { shortPath } from '../base/nesting.js'
 import { prototypeHere } from '../base/realms.js'
 import type { FidelityRules, Visit } from './keeps.js'
 import { isWellFormed } from './text.js'
@@ -19,7 +20,7 @@ const ADVICE = 'Store plain data, choose an encoding that keeps it (docs/encodin
 export function refuseLoss(keeps: FidelityRules, { path, what, advice = ADVICE }: Loss): never {
   throw new CorralError(
     'ERR_UNENCODABLE',
-    `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${path}\`. ${advice}`,
+    `Expected a value that ${keeps.encoding} keeps whole, got ${what} at \`${shortPath(path)}\`. ${advice}`,
   )
 }
 

@@ -292,3 +292,64 @@ describe('a former backend whose closing fails', () => {
     await expect(region.close()).rejects.toEqual(failed)
   })
 })
+
+/** What a client library without promises of its own returns: no `catch`, and a `then` that returns nothing. */
+function foreign<T>(value: T): never {
+  // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
+  return { then: (resolve: (value: T) => void) => void setImmediate(resolve, value) } as never
+}
+
+describe('a backend that answers thenables', () => {
+  const entries = new Map<string, CachedValue>()
+  const store: BackendSpec<CachedValue> = {
+    name: 'own',
+    get: (key) => foreign(entries.get(key)),
+    set: (key, value) => foreign(void entries.set(key, value)),
+    delete: (key) => foreign(entries.delete(key)),
+  }
+  const leases = memory()
+  const kinds: Readonly<Record<string, BackendSpec<CachedValue>>> = {
+    alone: store,
+    'with batches': {
+      ...store,
+      getMulti: (keys) => foreign(keys.map((key) => entries.get(key))),
+      setMulti: (writes) => foreign(writes.map(([key, value]) => (entries.set(key, value), 'stored'))),
+      deleteMulti: (keys) => foreign(void keys.forEach((key) => entries.delete(key))),
+      ping: () => foreign(undefined),
+      close: () => foreign(undefined),
+    },
+    'with a mutex': {
+      ...store,
+      mutex: () => ({
+        acquire: () => foreign(true),
+        release: () => foreign(true),
+        locked: () => foreign(false),
+      }),
+    },
+    'with a lease': {
+      ...store,
+      acquire: (...given) => foreign(leases.acquire(...given)),
+      renew: (...given) => foreign(leases.renew(...given)),
+      release: (...given) => foreign(leases.release(...given)),
+      held: (key) => foreign(leases.held(key)),
+    },
+    'without a deadline': { ...store, timeout: Number.POSITIVE_INFINITY },
+  }
+  for (const [kind, spec] of Object.entries(kinds))
+    it(`is awaited: ${kind}`, async () => {
+      entries.clear()
+      const region = makeRegion<string>({ backend: defineBackend(spec), expirationTime: '1m' })
+      await region.ready()
+      expect(await region.getOrCreate('a', () => 'made')).toBe('made')
+      await expect(region.getOrCreate('b', () => Promise.reject(cause))).rejects.toBe(cause)
+      expect(await region.getMulti(['a', 'b'])).toEqual(['made', NO_VALUE])
+      await region.setMulti([['b', 'set']])
+      expect(await region.keyIsLocked('b')).toBe(false)
+      expect(await region.get('b')).toBe('set')
+      await region.expire('b')
+      expect(await region.getOrCreate('b', () => 'new')).toBe('new')
+      await region.deleteMulti(['a', 'b'])
+      expect(await region.get('a')).toBe(NO_VALUE)
+      await region.close()
+    })
+})

@@ -8,7 +8,15 @@ import { msgpack } from '../../proxies/msgpack.js'
 import { prefix } from '../../proxies/prefix.js'
 import { seal } from '../../proxies/seal.js'
 import { v8 } from '../../proxies/v8.js'
-import { CorralError, makeRegion, mapKeys, mapValues, wrap } from '../../src/index.js'
+import {
+  type CachedValue,
+  CorralError,
+  defineBackend,
+  makeRegion,
+  mapKeys,
+  mapValues,
+  wrap,
+} from '../../src/index.js'
 
 const FACTORIES = { broadcast, compress, dependencies, json, mapKeys, mapValues, msgpack, prefix, seal, v8 }
 
@@ -29,6 +37,28 @@ describe('wrap()', () => {
     expect(() => wrap(memory(), failing as never)).toThrow(boom)
     const chained = () => wrap(memory({ stores: 'bytes' }) as never, dependencies() as never, 5 as never)
     expect(chained).toThrow(CorralError)
+  })
+
+  it('given what defineBackend() received, instead of what it returned, says to complete it', () => {
+    const spec = {
+      name: 'own',
+      get: () => undefined,
+      set: () => {},
+      delete: () => {},
+      acquire: () => ({ token: 'token' }),
+      renew: () => true,
+      release: () => true,
+      held: () => false,
+    }
+    const { actualBackend } = makeRegion<string>({ backend: defineBackend<CachedValue>(spec) })
+    for (const half of [spec, actualBackend])
+      for (const call of [() => wrap(half as never), () => makeRegion({ backend: half as never })])
+        expect(call).toThrow(
+          expect.objectContaining({
+            code: 'ERR_CHAIN',
+            message: expect.stringContaining('defineBackend()') as string,
+          }) as Error,
+        )
   })
 
   it('given a factory of backends without () says to call it, as a region does', () => {

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { CorralError, dep, dependsOn, diagnostics, NO_VALUE } from '../../src/index.js'
 import { onStores } from './stores.js'
 
@@ -88,6 +88,17 @@ onStores('all', 'names around the lengths at which a store begins to hash them',
 function wellFormed(text: string): boolean {
   return (text as string & { isWellFormed(): boolean }).isWellFormed()
 }
+
+describe('an object in place of a name', () => {
+  it('is refused, also an empty one, which could be taken for options', () => {
+    for (const given of [[{}], [{ id: 5 }], [dep.id('a', 1), { id: 5 }], [new Set([dep.id('a', 1)])]])
+      expect(() => dependsOn(...(given as never[]))).toThrow(
+        expect.objectContaining({
+          code: expect.stringMatching(/ERR_OPTION|ERR_DEPENDENCY/) as string,
+        }) as Error,
+      )
+  })
+})
 
 onStores('all', 'great numbers', (at) => {
   it('of names on one entry work, and are noticed once for each key', { timeout: 120_000 }, async () => {

@@ -262,6 +262,21 @@ describe('cacheResults()', () => {
     expect(own.calls).toHaveLength(2)
   })
 
+  it('stores a copy of its own: the function may keep what it returned, and change it', async () => {
+    const kept: { list: number[] }[] = []
+    const { fn } = counted(
+      () => {
+        const made = { list: [1] }
+        kept.push(made)
+        return made
+      },
+      { copy: 'clone' },
+    )
+    await fn()
+    kept[0]?.list.push(2)
+    expect(await fn()).toEqual({ list: [1] })
+  })
+
   it('refuses to clone a value that cannot be cloned', async () => {
     const { fn } = counted(() => () => 1, { copy: 'clone' })
     await expect(fn()).rejects.toMatchObject({ code: 'ERR_UNENCODABLE' })

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import {
+  type CorralError,
   type CreationJob,
   intercept,
   makeRegion,
@@ -127,6 +128,42 @@ inEveryRegion('a cached function', (open) => {
     expect(await go()).toBe(2_000)
   })
 
+  it('has the options of its declaration, also if the caller uses the object again', async () => {
+    const { region, clock } = open<number>({ expirationTime: 250 })
+    const calls = counting()
+    const lasting = { ofResult: () => 1_000 }
+    const options = { namespace: 'one', expirationTime: lasting, sharesNamespace: true }
+    const one = region.cacheOnArguments(calls.next, options)
+    const declare = region.cacheOnArguments({ ...options, namespace: 'two' })
+    Object.assign(lasting, { ofResult: () => 1 })
+    Object.assign(options, { namespace: 'three', expirationTime: undefined, shouldCache: () => false })
+    const two = declare(async () => calls.next())
+    expect([await one(), await two()]).toEqual([1, 2])
+    clock.tick(999)
+    expect([await one.with({})(), await two()]).toEqual([1, 2])
+    clock.tick(2)
+    expect(await one()).toBe(3)
+  })
+
+  it('refuses arguments and values that are nested too deep, with a short path in the message', async () => {
+    const { region } = open<unknown>()
+    let deep: unknown = 1
+    for (let i = 0; i < 20_000; i++) deep = i % 2 === 0 ? [deep] : { part: deep }
+    const go = region.cacheOnArguments((_: unknown): unknown => 1, { namespace: 'go' })
+    const copies = region.cacheOnArguments(() => deep, { namespace: 'copies', copy: 'clone' })
+    for (const [call, code] of [
+      [go(deep), 'ERR_KEY_ARGUMENT'],
+      [copies(), 'ERR_UNENCODABLE'],
+    ] as const) {
+      const error = await call.then(
+        () => expect.unreachable(),
+        (reason: unknown) => reason as CorralError,
+      )
+      expect(error).toMatchObject({ code, message: expect.stringContaining('deeper than 500') as string })
+      expect(error.message.length).toBeLessThan(500)
+    }
+  })
+
   it('rejects when the computed expiration time cannot be', async () => {
     const { region } = open<number>()
     const go = region.cacheOnArguments({ namespace: 'go', expirationTime: () => 0 })((): number =>
@@ -142,6 +179,7 @@ inEveryRegion('a cached function', (open) => {
         namespace: `late ${i}`,
         expirationTime: { ofResult: wrong as () => number },
       })
+      await expect(late()).rejects.toThrow(/`expirationTime` of a cached function/)
       await expect(late()).rejects.toMatchObject({ code: 'ERR_OPTION' })
       await expect(late.set(1)).rejects.toMatchObject({ code: 'ERR_OPTION' })
       expect(await late.get()).toBe(NO_VALUE)

@@ -296,6 +296,21 @@ inEveryRegion('a cached function that answers a map', (open) => {
     expect(await go.get(1, 2, 3)).toEqual([NO_VALUE, NO_VALUE, 3])
   })
 
+  it('rejects when the map has the ids as another type, which no caller would ever find', async () => {
+    const { region } = open<string>()
+    const driver = region.cacheMultiOnArguments({ namespace: 'driver', asMap: true })(
+      (...ids: number[]) => new Map(ids.map((id) => [String(id), 'row'])) as never,
+    )
+    await expect(driver(1, 2)).rejects.toMatchObject({
+      code: 'ERR_CREATOR',
+      message: expect.stringContaining("got '1' in place of `1`") as string,
+    })
+    const big = region.cacheMultiOnArguments({ namespace: 'big', asMap: true })(
+      (...ids: string[]) => new Map(ids.map((id) => [BigInt(id), 'row'])) as never,
+    )
+    await expect(big.refresh('7')).rejects.toMatchObject({ code: 'ERR_CREATOR' })
+  })
+
   it('rejects when the function answers no map', async () => {
     const { region } = open<string>()
     const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })(

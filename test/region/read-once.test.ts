@@ -17,6 +17,18 @@ const VALUES: Readonly<Record<string, readonly [make: () => unknown, remedy: str
   'a promise inside a map': [() => new Map([['user', Promise.resolve(1)]]), 'Await it first.'],
   'a promise inside an object': [() => ({ user: Promise.reject(new Error('later')) }), 'Await it first.'],
   'promises in a list': [() => [1, 2].map(async (n) => Promise.reject(new Error(`${n}`))), 'Await it first.'],
+  'a promise deep inside': [
+    () => ({ page: [{ rows: new Map([['first', { user: Promise.reject(new Error('later')) }]]) }] }),
+    'Await it first.',
+  ],
+  'a promise beside a circle': [
+    () => {
+      const node: { self?: unknown; user?: unknown } = {}
+      node.self = [node]
+      return { node, user: { posts: Promise.resolve(1) } }
+    },
+    'Await it first.',
+  ],
   'an iterator': [() => [1, 2][Symbol.iterator](), 'Store its items'],
   'a generator': [
     () =>

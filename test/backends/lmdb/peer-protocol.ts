@@ -10,7 +10,14 @@ export interface Peer {
 }
 
 export type Task =
-  | { readonly kind: 'create'; readonly key: string; readonly callers: number; readonly ms: number }
+  | {
+      readonly kind: 'create'
+      readonly key: string
+      readonly callers: number
+      readonly ms: number
+      /** Whether the process freezes then, in its creator. Frozen from outside, it could hold LMDB's write lock. */
+      readonly freezes?: boolean
+    }
   | { readonly kind: 'open' }
   | { readonly kind: 'stop' }
 

@@ -74,6 +74,7 @@ else {
       runs++
       say({ kind: 'creating' })
       await sleep(task.ms)
+      if (task.freezes) process.kill(process.pid, 'SIGSTOP')
       madeAt = now()
       return `by ${process.pid}`
     }

@@ -1,6 +1,5 @@
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { sleep } from '../../support/waiting.js'
 import { bundlePeer, endPeers, type RunningPeer, startPeer, temporaryFolder } from './support.js'
 
 const folder = temporaryFolder()
@@ -45,7 +44,7 @@ describe.each([2, 4])('%i processes', (count) => {
       `p99 ${at(wakes, 0.99).toFixed(2)} ms; last of all after the creator returned p50 ${at(lasts, 0.5).toFixed(2)} ms, p99 ${at(lasts, 0.99).toFixed(2)} ms`,
     )
     // Polling alone would take 125 ms and more.
-    expect(at(wakes, 0.5)).toBeLessThan(25)
+    expect(at(wakes, 0.5)).toBeLessThan(100)
     for (const peer of peers) peer.tell({ kind: 'stop' })
     await Promise.all(peers.map((peer) => peer.exited))
   })
@@ -69,9 +68,8 @@ describe('a creator', () => {
     const [maker, other] = (await startPeers(2, 600)) as [RunningPeer, RunningPeer]
     const creating = maker.next('creating')
     const late = maker.next('created')
-    maker.tell({ kind: 'create', key: 'k', callers: 1, ms: 50 })
+    maker.tell({ kind: 'create', key: 'k', callers: 1, ms: 1, freezes: true })
     await creating
-    maker.signal('SIGSTOP')
     const start = performance.now()
     const [answer] = await create([other], 'k', 20, 5)
     expect(answer).toMatchObject({ runs: 1, values: [`by ${other.pid}`], errors: [] })
@@ -83,8 +81,9 @@ describe('a creator', () => {
   })
 
   test('that takes longer than its lease keeps it while it lives', async () => {
-    const peers = await startPeers(2, 300)
-    const answers = await create(peers, 'slow', 10, 1000)
+    // A process that a busy machine keeps waiting must not lose its lease by that.
+    const peers = await startPeers(2, 2000)
+    const answers = await create(peers, 'slow', 10, 5000)
     expect(answers.reduce((runs, answer) => runs + answer.runs, 0)).toBe(1)
   })
 })
@@ -92,13 +91,10 @@ describe('a creator', () => {
 test('waiters wake at once when the lease is given back by a failure or a kill of the notifier is followed by a poll', async () => {
   const [one, two] = (await startPeers(2, 800)) as [RunningPeer, RunningPeer]
   const creating = one.next('creating')
-  one.tell({ kind: 'create', key: 'shared', callers: 5, ms: 100 })
-  await creating
-  const waiting = create([two], 'shared', 5, 5)
-  await sleep(20)
   // Frozen while the others wait: nobody is there to send a wake-up.
-  one.signal('SIGSTOP')
-  const [answer] = await waiting
+  one.tell({ kind: 'create', key: 'shared', callers: 5, ms: 100, freezes: true })
+  await creating
+  const [answer] = await create([two], 'shared', 5, 5)
   expect(answer).toMatchObject({ runs: 1, errors: [] })
   one.signal('SIGKILL')
 })

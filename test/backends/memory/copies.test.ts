@@ -115,7 +115,7 @@ describe("copy: 'freeze'", () => {
       { then: () => {} },
     ]
     for (const part of deep) {
-      const value = { rows: [{ part }] }
+      const value = { rows: [[[[[[[{ part }]]]]]]] }
       const refused = { code: 'ERR_UNENCODABLE', message: expect.stringContaining("copy: 'freeze'") }
       await expect(region.set('k', value)).rejects.toMatchObject(refused)
       await expect(region.getOrCreate('k', async () => value)).rejects.toMatchObject(refused)
