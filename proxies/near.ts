@@ -2,7 +2,9 @@ import type { Backend, Outcome, Write, WriteOptions } from '../src/backend/backe
 import { type CachedValue, isCachedValue, type Metadata } from '../src/backend/cached-value.js'
 import { delegate } from '../src/backend/delegate.js'
 import { expectBackend } from '../src/backend/expect-backend.js'
+import { mapAcquired } from '../src/backend/lease.js'
 import { isCopy } from '../src/backend/near-cache.js'
+import { cloned } from '../src/base/cloned.js'
 import { failureLog } from '../src/base/diagnostics.js'
 import type { Duration } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
@@ -46,7 +48,8 @@ export interface NearOptions {
  * Keeps copies of decoded values in a store of this process, in front of a store that processes share. An invalidation of this
  * process is seen at once, one of another process after at most `maxStaleness`, usually by a message. If the proof is older than
  * that, because a connection was lost or the process was stopped, reads go to the shared store. Leases, the ledger and all writes
- * are those of the shared store. Copies are frozen, unless the near store clones.
+ * are those of the shared store. Copies are frozen, unless the near store clones; a value with bytes in it, which cannot be frozen, is
+ * copied for each read.
  *
  * Goes around the encoding and below `dependencies()`.
  * @example
@@ -65,7 +68,7 @@ export interface NearOptions {
  * })
  * ```
  * @throws CorralError `ERR_OPTION`; `ERR_CHAIN` over bytes, above `dependencies()`, over another near cache, over a store that cannot
- * tell what changed in it, and for a near store that is shared or has another near cache's copies.
+ * tell what changed in it, and for a near store that is shared, encodes, or has another near cache's copies.
  */
 export function near(store: Backend<CachedValue>, options: NearOptions): BackendProxy<CachedValue> {
   const copies = expectBackend(
@@ -140,11 +143,16 @@ function refuse(got: string, remedy: string): never {
 const taken = new WeakSet<object>()
 
 /** Copies are judged by the changes of one chain, in one process. */
-function takeStore({ name, actual, ledger }: Backend<CachedValue>): void {
+function takeStore({ name, actual, ledger, capture }: Backend<CachedValue>): void {
   if (ledger?.shared === true)
     refuse(
       `copies in '${name}', which processes share`,
       'Give near() a store of this process, such as memory().',
+    )
+  if (capture !== undefined)
+    refuse(
+      `copies in an encoded '${name}'`,
+      'Each hit would decode its value, and the encoding loses the mark by which a copy is judged. Give near() a store of values, such as memory().',
     )
   if (taken.has(actual))
     refuse(
@@ -162,8 +170,8 @@ interface Scope {
   readonly trusts: boolean
   /** The reads that it is for; absent: all. */
   readonly keys?: KeyList
-  /** Whether one of them has come to this layer. */
-  reached: boolean
+  /** Those of them that have not come to this layer. */
+  readonly missing?: Set<string>
 }
 
 /** A few keys are looked through; a set of them costs more. */
@@ -193,10 +201,11 @@ function nearLayer(
       getMulti: (keys) => layer.getMulti(keys),
       set: (key, value, options) => layer.set(key, value, options),
       setMulti: (writes) => layer.setMulti(writes),
-      // The value that comes with a lease, or with the message that ends it, is newer than a copy.
       acquire(key, ms, options) {
-        layer.drop(key)
-        return next.acquire(key, ms, options)
+        const brought = (value: CachedValue | undefined) => layer.brought(key, value)
+        return andThen(next.acquire(key, ms, options), (acquired) =>
+          mapAcquired(acquired, ({ found }) => brought(found), brought),
+        )
       },
       delete(key) {
         layer.drop(key)
@@ -211,7 +220,7 @@ function nearLayer(
         proved: (keys, read, within = maxStaleness) => layer.proved(keys, read, within),
         keep: (entry) => layer.keep(entry),
         proofAge: () => tail.proofAge(),
-        beyond: (read) => layer.within({ trusts: false, reached: false }, read),
+        beyond: (read) => layer.within({ trusts: false }, read),
       },
       limits: [
         ...(next.limits ?? []),
@@ -223,7 +232,7 @@ function nearLayer(
         'Copies do not see changes that another program makes in the store, past Corral.',
       ],
       close() {
-        layer.leave()
+        layer.close()
         return andThen(store.close(), () => next.close())
       },
     },
@@ -232,11 +241,15 @@ function nearLayer(
 }
 
 class NearLayer {
-  readonly leave: () => void
   readonly #failures = failureLog()
   /** Entries that came from the store, until they are judged. */
   readonly #unjudged = new WeakMap<CachedValue, FarRead>()
+  /** Whether callers get the very payloads that the near store has. */
+  readonly #shares: boolean
   #scope: Scope | undefined
+  /** Leaves the tail. Set by the first read that can bring a copy, since to join opens a connection. */
+  #leave: (() => void) | undefined
+  #closed = false
 
   constructor(
     private readonly store: Backend<CachedValue>,
@@ -244,14 +257,21 @@ class NearLayer {
     private readonly tail: LedgerTail,
     private readonly maxStaleness: number,
   ) {
-    this.leave = tail.join(maxStaleness)
+    const probe: CachedValue = { payload: {}, metadata: { startedAt: 0, createdAt: 0 } }
+    this.#shares = store.copyOut === undefined || store.copyOut(probe).payload === probe.payload
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#leave?.()
   }
 
   get(key: string): MaybePromise<CachedValue | undefined> {
     if (!this.#mayServe(key)) return this.#far(key)
     const copy = this.#copyOf(key)
-    if (isPromise(copy)) return copy.then((later) => (this.#stands(later, key) ? later : this.#far(key)))
-    return this.#stands(copy, key) ? copy : this.#far(key)
+    if (isPromise(copy))
+      return copy.then((later) => (this.#stands(later, key) ? forCaller(later) : this.#far(key)))
+    return this.#stands(copy, key) ? forCaller(copy) : this.#far(key)
   }
 
   getMulti(keys: readonly string[]): MaybePromise<readonly (CachedValue | undefined)[]> {
@@ -260,7 +280,7 @@ class NearLayer {
     return andThen(copies, (found) => {
       const results = keys.map((key, i) => {
         const copy = found[i]
-        return mayServe[i] && this.#stands(copy, key) ? copy : undefined
+        return mayServe[i] && this.#stands(copy, key) ? forCaller(copy) : undefined
       })
       const missing = [...keys.keys()].filter((i) => results[i] === undefined)
       if (missing.length === 0) return results
@@ -304,8 +324,8 @@ class NearLayer {
 
   proved<R>(keys: readonly string[], read: () => MaybePromise<R>, within: number): MaybePromise<R> {
     if (this.#scope?.trusts === true || this.tail.isProven(within)) return read()
-    // A read that no copy can serve needs no proof.
-    if (!keys.some((key) => this.#mayHold(key))) return this.#passingBy(keys, read)
+    // A read that no copy can serve needs no proof. Without keys the proof itself is wanted.
+    if (keys.length > 0 && !keys.some((key) => this.#mayHold(key))) return this.#passingBy(keys, read)
     return andThen(this.tail.prove(), (isProven) =>
       isProven ? this.#trusting(keys, read) : this.#passingBy(keys, read),
     )
@@ -337,14 +357,14 @@ class NearLayer {
   }
 
   #trusting<R>(keys: readonly string[], read: () => R): R {
-    return this.within({ trusts: true, keys: listOf(keys), reached: false }, read)
+    return this.within({ trusts: true, keys: listOf(keys) }, read)
   }
 
-  /** A layer that waits before it passes the read on loses the scope. The read is then repeated under a proof. */
+  /** A layer that waits before it passes the read of a key on loses the scope. The read is then repeated under a proof. */
   #passingBy<R>(keys: readonly string[], read: () => MaybePromise<R>): MaybePromise<R> {
-    const scope: Scope = { trusts: false, keys: listOf(keys), reached: false }
-    const result = this.within(scope, read)
-    if (scope.reached) return result
+    const missing = new Set(keys)
+    const result = this.within({ trusts: false, keys: listOf(keys), missing }, read)
+    if (missing.size === 0) return result
     void ignoreRejection(result)
     return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys, read) : read()))
   }
@@ -353,7 +373,7 @@ class NearLayer {
   #mayServe(key: string): boolean {
     const scope = this.#scope
     if (scope !== undefined && (scope.keys === undefined || scope.keys.has(key))) {
-      scope.reached = true
+      scope.missing?.delete(key)
       return scope.trusts
     }
     if (this.tail.isProven(this.maxStaleness)) return true
@@ -363,10 +383,18 @@ class NearLayer {
   }
 
   #stands(copy: CachedValue | undefined, key: string): copy is CachedValue {
-    return copy !== undefined && isCopy(copy) && this.tail.keyStands(key, copy.metadata.near as CopyMark)
+    if (copy === undefined) return false
+    if (isCopy(copy)) return this.tail.keyStands(key, copy.metadata.near as CopyMark)
+    const got = `Expected the copy of '${key}' as it was stored, got one without its mark from the near store '${this.store.name}'.`
+    this.#failed(
+      key,
+      new CorralError('ERR_CHAIN', `${got} Give near() a store of objects, such as memory().`),
+    )
+    return false
   }
 
   #begin(key: string): FarRead {
+    if (!this.#closed) this.#leave ??= this.tail.join(this.maxStaleness)
     return { key, since: this.tail.place(key) }
   }
 
@@ -393,8 +421,12 @@ class NearLayer {
     const { key, since } = read
     const { payload, metadata } = entry
     try {
+      let hasBytes = false
       // A store that copies its values needs none that are frozen.
-      if (this.store.copyOut === undefined) frozen(payload)
+      if (this.#shares)
+        frozen(payload, () => {
+          hasBytes = true
+        })
       if (!this.tail.admits(key, since)) {
         this.drop(key)
         return
@@ -403,7 +435,10 @@ class NearLayer {
         if ((older?.metadata.near?.place ?? 0) > since) return undefined
         return this.store.set(
           key,
-          { payload, metadata: { ...metadata, near: new Mark(since) } },
+          {
+            payload: hasBytes ? cloned(payload) : payload,
+            metadata: { ...metadata, near: new Mark(since, hasBytes) },
+          },
           lifeOf(metadata),
         )
       }
@@ -420,6 +455,12 @@ class NearLayer {
     return undefined
   }
 
+  /** Notes that a caller gets a value with a lease, or with the message that ends it: it is newer than any copy. */
+  brought(key: string, value: CachedValue | undefined): CachedValue | undefined {
+    if (value !== undefined) this.tail.filled(key)
+    return value
+  }
+
   /** Reads that were under way while this process stored a value may have brought the older one. */
   #written(key: string, { token }: WriteOptions, outcome: Outcome): Outcome {
     if (token !== undefined && outcome === 'stored') this.tail.filled(key)
@@ -432,7 +473,11 @@ class Mark implements CopyMark {
   #key: number
   #names: number
 
-  constructor(readonly place: number) {
+  /** @param hasBytes - whether the payload has parts that cannot be frozen */
+  constructor(
+    readonly place: number,
+    readonly hasBytes: boolean,
+  ) {
     this.#key = place
     this.#names = place
   }
@@ -452,6 +497,12 @@ class Mark implements CopyMark {
   set names(place: number) {
     this.#names = place
   }
+}
+
+/** A copy as a caller gets it, who must not be able to change it for others. */
+function forCaller(copy: CachedValue): CachedValue {
+  const { payload, metadata } = copy
+  return (metadata.near as Partial<Mark>).hasBytes ? { payload: frozen(cloned(payload)), metadata } : copy
 }
 
 function lifeOf({ expiresIn }: Metadata): WriteOptions {

@@ -49,7 +49,7 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
         const reply = await (call.isDurable ? runDurably(call, true) : run(call))
         return await outcomeOf(store, sent, reply)
       } catch (error) {
-        return failedWrite(store, sent, error)
+        return asError(error)
       }
     },
     async setMulti(writes, areInvalidations) {
@@ -63,14 +63,10 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
         const replies = await store.runner.runAll(sent, once)
         let next = 0
         return await Promise.all(
-          all.map(
-            (one, i) =>
-              refusals[i] ??
-              outcomeOf(store, one, replies[next++]).catch((error) => failedWrite(store, one, error)),
-          ),
+          all.map((one, i) => refusals[i] ?? outcomeOf(store, one, replies[next++]).catch(asError)),
         )
       } catch (error) {
-        return all.map((one) => failedWrite(store, one, error))
+        return all.map(() => asError(error))
       }
     },
     delete: (key) => remove(store, [key]).then((deleted) => deleted === 1, asError),
@@ -82,16 +78,6 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
 interface SentWrite {
   readonly write: Write<Bytes>
   readonly isInvalidation: boolean
-}
-
-/** It may have been executed, or may be later: copies of the key are wrong from now on. */
-function failedWrite(
-  { journal }: RedisStore,
-  { write: [key], isInvalidation }: SentWrite,
-  error: unknown,
-): Error {
-  if (isInvalidation) journal?.keysChanged([key])
-  return asError(error)
 }
 
 function writeCall(store: RedisStore, { write, isInvalidation }: SentWrite): ScriptCall {
@@ -147,7 +133,7 @@ async function outcomeOf(
   replied: unknown,
   again = true,
 ): Promise<Outcome | Error> {
-  if (replied instanceof Error) return failedWrite(store, sent, replied)
+  if (replied instanceof Error) return replied
   const [reply, step] = partsOf(replied)
   if (sent.isInvalidation) store.journal?.keysChanged([sent.write[0]], step)
   // With `stringNumbers` ioredis returns the number of an outcome as text.
@@ -170,15 +156,9 @@ async function remove({ channel, journal, runner }: RedisStore, keys: readonly s
     keys: journal === undefined ? pairs : [...pairs, ...journal.keys],
     args: [channel, journal?.channel ?? ''],
   }
-  try {
-    const [deleted, step] = partsOf(await runner.runDurably(removal))
-    journal?.keysChanged(keys, step)
-    return Number(deleted)
-  } catch (error) {
-    // It may have been executed, or may be later.
-    journal?.keysChanged(keys)
-    throw error
-  }
+  const [deleted, step] = partsOf(await runner.runDurably(removal))
+  journal?.keysChanged(keys, step)
+  return Number(deleted)
 }
 
 /** The reply of a script, which comes with the step of the journal if a near cache is registered. */

@@ -7,7 +7,7 @@ import { breaker } from './client/breaker.js'
 import { primaryOf, type RedisClient } from './client/client.js'
 import { atMost, RedisConnection } from './client/connection.js'
 import { isUnreachable } from './client/errors.js'
-import { type ScriptRunner, scriptRunner } from './client/script-runner.js'
+import { scriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clusterLedger } from './cluster-ledger.js'
 import { closable } from './drain.js'
@@ -85,7 +85,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const subscriptions: WakeSubscriptions = clustered
     ? new ShardSubscriptions(connection.client, prefix, waiters, channels)
     : channels
-  const recovery = recoveryOver(settings.recovery, writes, ledger, runner)
+  const recovery = recoveryOver(settings.recovery, writes, ledger, store)
   connection.onReady(() => void recovery.replay())
   const lease = redisLeases({ store, waiters, subscriptions })
   const close = async () => {
@@ -125,10 +125,20 @@ function readsOver(
   return clusterBatcher(nodeOf, () => batched(fetch))
 }
 
-function recoveryOver(max: number, writes: EntryWrites, ledger: RedisLedger, runner: ScriptRunner): Recovery {
+function recoveryOver(
+  max: number,
+  writes: EntryWrites,
+  ledger: RedisLedger,
+  { journal, runner }: RedisStore,
+): Recovery {
   return new Recovery({
     name: 'redis',
     max,
+    // A failed invalidation may have been executed, or may be later.
+    hidden: journal && {
+      key: (key) => journal.keysChanged([key]),
+      names: (clock, names) => journal.namesChanged(clock, names),
+    },
     store: {
       isUnreachable,
       deleteMulti: writes.deleteMulti,

@@ -45,17 +45,8 @@ export function standaloneLedger(
       async invalidate(names, mode) {
         const keys = [key, ring, journal.keys[0], ...stampKeys(clock, names)]
         const args = [newEpoch(), mode, journal.channel]
-        try {
-          journal.namesChanged(
-            clock,
-            names,
-            await runner.runDurably({ script: scripts.invalidate, keys, args }),
-          )
-        } catch (error) {
-          // It may have been executed, or may be later.
-          journal.namesChanged(clock, names)
-          throw error
-        }
+        const step = await runner.runDurably({ script: scripts.invalidate, keys, args })
+        journal.namesChanged(clock, names, step)
       },
       tail: () => journal.tail(clock),
     }

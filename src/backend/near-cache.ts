@@ -1,4 +1,5 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
+import type { CopyMark } from '../ledger/tail.js'
 import type { CachedValue } from './cached-value.js'
 
 /** The near cache of a chain, as the layers above it and the region see it. Keys are those of the layer. */
@@ -35,4 +36,11 @@ export function tierOf(
 export function isCopy(entry: CachedValue | undefined): entry is CachedValue {
   // Foreign data may be in the place of an entry. A store that clones or encodes metadata loses the places of a mark.
   return typeof (entry as Partial<CachedValue> | null | undefined)?.metadata?.near?.key === 'number'
+}
+
+/** A copy serves no read any more, since the store may have a newer value. */
+export function discard({ metadata }: CachedValue): void {
+  // Not by its key: a layer between may wait before it passes the next read on.
+  const mark = metadata.near as CopyMark
+  mark.key = Number.NEGATIVE_INFINITY
 }

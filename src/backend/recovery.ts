@@ -18,6 +18,14 @@ interface RecoveryOptions {
   /** Invalidations to remember; 0 remembers none. */
   readonly max: number
   readonly store: RecoveryStore
+  /** Called once a key is hidden, or everything because of names: copies from before must not be served any more. */
+  readonly hidden?: CopiesOfHidden | undefined
+}
+
+/** Copies of a store's values, which a failed invalidation makes wrong. */
+interface CopiesOfHidden {
+  key(key: string): void
+  names(clock: string, names: readonly string[]): void
 }
 
 /** The operations that are repeated once the store replies. */
@@ -103,10 +111,12 @@ export class Recovery {
 
   failedKey(key: string): void {
     if (this.#failed() && (this.#keys.has(key) || this.#hasRoom())) this.#keys.set(key, this.#failures)
+    this.options.hidden?.key(key)
   }
 
   failedNames(clock: string, names: readonly string[], mode: InvalidationMode): void {
     if (this.#failed() && this.#hasRoom()) this.#names.add({ clock, names, mode })
+    this.options.hidden?.names(clock, names)
   }
 
   /** The outcome of the work. If it fails, its key counts as not invalidated. */

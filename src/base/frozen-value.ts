@@ -6,10 +6,11 @@ import { type ReadOnceKind, readOnceKind } from './read-once-kind.js'
 /**
  * Freezes objects and all of their parts, those of frozen objects included. Maps, sets and dates keep their content
  * elsewhere, so their methods that change it throw. Bytes cannot be frozen, and are left as they are.
+ * @param onBytes - called if there are any
  * @throws CorralError `ERR_UNENCODABLE` for a promise, a stream or an iterator at any depth: frozen inside it would fail later
  */
-export function frozen<T>(root: T): T {
-  for (const part of freezableParts(root)) {
+export function frozen<T>(root: T, onBytes?: () => void): T {
+  for (const part of freezableParts(root, onBytes)) {
     if (types.isMap(part) || types.isSet(part) || types.isDate(part)) forbidChanges(part)
     Object.freeze(part)
   }
@@ -17,13 +18,17 @@ export function frozen<T>(root: T): T {
 }
 
 /** All parts, before any of them is frozen: a refused value stays as it was. */
-function freezableParts(root: unknown): Iterable<object> {
+function freezableParts(root: unknown, onBytes?: () => void): Iterable<object> {
   const seen = new Set<object>()
   const open = [root]
   let refused: ReadOnceKind | undefined
   while (open.length > 0) {
     const value = open.pop()
-    if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || seen.has(value)) continue
+    if (typeof value !== 'object' || value === null || seen.has(value)) continue
+    if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) {
+      onBytes?.()
+      continue
+    }
     const kind = readOnceKind(value)
     if (kind !== undefined) {
       refused ??= kind

@@ -2,7 +2,7 @@ import type { Backend, Write, WriteOptions } from '../backend/backend.js'
 import { type CachedValue, isCachedValue, type Metadata } from '../backend/cached-value.js'
 import { delegate, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
-import { isCopy, type NearCache } from '../backend/near-cache.js'
+import { discard, isCopy, type NearCache } from '../backend/near-cache.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
 import { frozenCopy } from '../base/frozen.js'
@@ -28,12 +28,10 @@ import {
   type OpenLedger,
 } from '../ledger/ledger.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
-import type { CopyMark } from '../ledger/tail.js'
+import { type CopyMark, LEAST_PUSHED } from '../ledger/tail.js'
 import { validate } from '../ledger/validate.js'
 import { type KeyNames, keyNames, sameNames } from './key-names.js'
 
-/** ms. Below it a near cache is not proved in the background: every read asks for the proof. */
-const LEAST_STALENESS = 100
 /** More names than this on one entry are reported: every read asks for the stamp of each of them. */
 const MANY = 1_000
 /** The most keys that one chain reports. */
@@ -137,8 +135,7 @@ function trackedReads({ next, opened, keys, judge, lent }: TrackedReadsOptions) 
   const { near } = next
   /** Whether reads return later. Entries that are read at once are judged without asking for names together with them. */
   let readsLater = true
-  const judgeCopy =
-    near === undefined ? judge.alone : judgingCopies(near, opened, judge, lent, (key) => read(key))
+  const judgeCopy = near === undefined ? judge.alone : judgingCopies(opened, judge, lent, (key) => read(key))
 
   /** Asks for the names that a key is expected to depend on: the question by which `judgeLater` judges its entry. */
   const ask = (key: string): Question => {
@@ -173,7 +170,7 @@ function trackedReads({ next, opened, keys, judge, lent }: TrackedReadsOptions) 
       Promise.all(entries.map((entry, i) => judgeLater(entry, questions[i] as Question))),
     )
   }
-  const isStrong = near !== undefined && near.maxStaleness < LEAST_STALENESS
+  const isStrong = near !== undefined && near.maxStaleness < LEAST_PUSHED
   return {
     comeLater: () => readsLater,
     get: isStrong ? (key: string) => near.proved([key], () => read(key)) : read,
@@ -185,7 +182,6 @@ function trackedReads({ next, opened, keys, judge, lent }: TrackedReadsOptions) 
 
 /** A copy that does not stand is no miss: the store may have a newer value. */
 function judgingCopies(
-  { beyond }: NearCache,
   opened: OpenLedger,
   judge: ReturnType<typeof judging>,
   lent: boolean,
@@ -193,14 +189,20 @@ function judgingCopies(
 ): (copy: CachedValue | undefined, key: string) => Judged {
   // A ledger that is lent is not the one whose changes the near cache follows.
   const tail = lent ? undefined : opened.tail?.()
+  const readAgain = (copy: CachedValue, key: string): Judged => {
+    discard(copy)
+    return read(key)
+  }
   return (copy, key) => {
     const snapshot = snapshotOf(copy)
     if (copy !== undefined && snapshot !== undefined && tail !== undefined)
       return tail.namesStand(namesOf(snapshot), copy.metadata.near as CopyMark)
         ? ifVersionsStand(copy, snapshot)
-        : beyond(() => read(key))
+        : readAgain(copy, key)
     return andThen(judge.alone(copy), (entry) =>
-      entry === undefined || entry.metadata.stale === true ? beyond(() => read(key)) : entry,
+      copy !== undefined && (entry === undefined || entry.metadata.stale === true)
+        ? readAgain(copy, key)
+        : entry,
     )
   }
 }

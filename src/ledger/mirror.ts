@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { clearTimeout, nextTick, performance, setTimeout } from '../base/timers.js'
 import type { LedgerTime } from './snapshot.js'
-import type { LedgerTail } from './tail.js'
+import { LEAST_PUSHED, type LedgerTail } from './tail.js'
 
 /** A journal, and the time up to which its changes are known; `undefined`: none is. */
 export interface JournalPosition {
@@ -52,8 +52,6 @@ interface JournalSource {
 const KEPT = 16_384
 /** ms between questions that only renew the registration. */
 const RENEW = 10_000
-/** ms. The least time between two questions for which no read waits. */
-const LEAST_PAUSE = 25
 
 interface Journal {
   readonly id: string
@@ -90,6 +88,7 @@ export class Mirror {
   #isBehind = false
   #isUsed = false
   #timer: NodeJS.Timeout | undefined
+  #isClosed = false
   readonly #journals = new Map<string, Journal>()
   readonly #members: number[] = []
 
@@ -144,7 +143,7 @@ export class Mirror {
   }
 
   isProven(within: number): boolean {
-    this.#isUsed = true
+    if (within >= LEAST_PUSHED) this.#isUsed = true
     return this.source === undefined || this.clock.now() - this.#provenAt <= within
   }
 
@@ -189,7 +188,7 @@ export class Mirror {
 
   /** Asks in the background, one question after another: messages may have been lost, or the proof is old. */
   catchUp(): void {
-    if (this.#members.length === 0) return
+    if (this.#members.length === 0 || this.#isClosed) return
     // A question that is under way may have been sent before the change.
     if (this.#isCatchingUp) {
       this.#isBehind = true
@@ -212,6 +211,7 @@ export class Mirror {
   }
 
   join(maxStaleness: number): () => void {
+    if (this.#isClosed) return () => {}
     this.#members.push(maxStaleness)
     if (this.#members.length === 1) this.source?.listen?.(true)
     if (this.source !== undefined) this.#beat()
@@ -220,10 +220,19 @@ export class Mirror {
       if (left) return
       left = true
       this.#members.splice(this.#members.indexOf(maxStaleness), 1)
-      if (this.#members.length > 0) return
-      clearTimeout(this.#timer)
-      this.source?.listen?.(false)
+      if (this.#members.length === 0) this.#rest()
     }
+  }
+
+  /** The store closes, whether or not each near cache has left. */
+  close(): void {
+    this.#isClosed = true
+    this.#rest()
+  }
+
+  #rest(): void {
+    clearTimeout(this.#timer)
+    this.source?.listen?.(false)
   }
 
   #isKnown({ from, time }: Journal, since: number): boolean {
@@ -295,7 +304,9 @@ export class Mirror {
 
   #beat(): void {
     clearTimeout(this.#timer)
-    const pause = Math.min(RENEW, Math.max(LEAST_PAUSE, Math.min(...this.#members) / 4))
+    // A near cache with a shorter bound proves each read by itself.
+    const pushed = this.#members.filter((bound) => bound >= LEAST_PUSHED)
+    const pause = Math.min(RENEW, ...pushed.map((bound) => bound / 4))
     const isDue = this.#isUsed || this.clock.now() - this.#provenAt >= RENEW
     this.#isUsed = false
     if (isDue) this.catchUp()

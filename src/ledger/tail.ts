@@ -1,5 +1,8 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
 
+/** ms. A shorter bound is not proved in the background: every read asks for its proof. */
+export const LEAST_PUSHED = 100
+
 /** A copy's place among the changes that this process knows of, and the places up to which it is known to stand. */
 export interface CopyMark {
   /** Of the read that brought it. */
@@ -24,7 +27,7 @@ export interface LedgerTail {
   namesStand(names: readonly string[], mark: CopyMark): boolean
   /** Whether a value that was read at the place may become a copy. */
   admits(key: string, since: number): boolean
-  /** This process stored a new value of the key. Reads that were sent before it must not become copies. */
+  /** This process stored a newer value of the key, or got it past the copies. Reads that were sent before must not become copies. */
   filled(key: string): void
   /** Whether all changes that the store had acknowledged `within` ms ago are known here. */
   isProven(within: number): boolean

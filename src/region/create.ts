@@ -94,7 +94,7 @@ function createUnlessFresh<T>(
       : createOne<T>(region, key, stored, plan, lookup)
   if (found === undefined) return serveOrCreate(MISSING)
   return whenRead(region, found, (one) =>
-    andThen(newest(region, stored, one, expiration), (entry) =>
+    andThen(newest(region, key, stored, one, expiration), (entry) =>
       andThen(toLookup(region, key, entry, plan), serveOrCreate),
     ),
   )

@@ -53,7 +53,9 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
     if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
     return Promise.resolve(
       whenRead(region, found, (one) =>
-        andThen(newest(region, stored, one, limit), (entry) => serve<V>(region, key, entry, limit, staleToo)),
+        andThen(newest(region, key, stored, one, limit), (entry) =>
+          serve<V>(region, key, entry, limit, staleToo),
+        ),
       ),
     )
   } catch (error) {
@@ -67,7 +69,7 @@ function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoVa
   const stored = region.keyOf(key)
   const copy = readOne(region, stored, within)
   if (isFreshHit(region, copy, limit)) return serveHit<V>(region, key, copy, limit)
-  const found = isPromise(copy) ? copy : newest(region, stored, copy, limit)
+  const found = isPromise(copy) ? copy : newest(region, key, stored, copy, limit)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)
     : serve<V>(region, key, found, limit, staleToo)
@@ -107,7 +109,7 @@ async function getValueMetadata<V>(
   const { limit, staleToo, within } = readLimits(read)
   const stored = region.keyOf(key)
   const found = await whenRead(region, readOne(region, stored, within), (one) =>
-    newest(region, stored, one, limit),
+    newest(region, key, stored, one, limit),
   )
   const freshness = await freshnessOf(region, key, found, limit)
   countRead(region, key, freshness, found)

@@ -41,7 +41,7 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
         checkOptions(options, 'reserve()', RESERVE_OPTIONS)
         const expiration = limitOf(options.expirationTime)
         const stored = region.keyOf(key)
-        const newestOf = (one: CachedValue | undefined) => newest(region, stored, one, expiration)
+        const newestOf = (one: CachedValue | undefined) => newest(region, key, stored, one, expiration)
         return andThen(whenRead(region, readOne(region, stored), newestOf), (entry) =>
           andThen(
             toLookup(region, key, entry, { expiration, policy: region.policy }),

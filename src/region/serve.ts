@@ -1,9 +1,9 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
+import { discard, isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
-import { andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { all, andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { currentScope, forbidTracking } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
 import type { Lookup } from '../dogpile/types.js'
@@ -54,13 +54,27 @@ function readWithin<R>(
 export function newest(
   region: RegionState,
   key: string,
+  stored: string,
   entry: CachedValue | undefined,
   expiration: number | undefined,
 ): MaybePromise<CachedValue | undefined> {
-  const { chain } = region
-  return chain.near === undefined || !isCopy(entry) || isFreshHit(region, entry, expiration)
-    ? entry
-    : chain.near.beyond(() => chain.get(key))
+  return andThen(mayStand(region, key, entry, expiration), (stands) =>
+    stands ? entry : region.chain.get(stored),
+  )
+}
+
+/** Whether an entry is no copy, or a fresh one. Another copy is discarded. */
+function mayStand(
+  region: RegionState,
+  key: string,
+  entry: CachedValue | undefined,
+  expiration: number | undefined,
+): MaybePromise<boolean> {
+  if (!isCopy(entry) || isFreshHit(region, entry, expiration)) return true
+  return andThen(freshnessOf(region, key, entry, expiration), (freshness) => {
+    if (freshness !== 'fresh') discard(entry)
+    return freshness === 'fresh'
+  })
 }
 
 /** Reads many entries, as `readOne` and `newest` do one. */
@@ -76,20 +90,18 @@ export function readMulti(
   const mapped = keys.map(keyOf)
   return andThen(
     readWithin(near, mapped, within, () => stored.getMulti(mapped)),
-    (entries) => {
-      const old = [...entries.keys()].filter(
-        (i) => isCopy(entries[i]) && !isFreshHit(region, entries[i], expiration),
-      )
-      if (old.length === 0) return entries
-      const again = near.beyond(() => stored.getMulti(old.map((i) => mapped[i] as string)))
-      return andThen(again, (newer) => {
-        const found = [...entries]
-        old.forEach((i, at) => {
-          found[i] = newer[at]
+    (entries) =>
+      andThen(all(entries.map((one, i) => mayStand(region, keys[i] as string, one, expiration))), (stand) => {
+        const old = [...entries.keys()].filter((i) => !stand[i])
+        if (old.length === 0) return entries
+        return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
+          const found = [...entries]
+          old.forEach((i, at) => {
+            found[i] = newer[at]
+          })
+          return found
         })
-        return found
-      })
-    },
+      }),
   )
 }
 

@@ -5,7 +5,7 @@ import { type Duration, dep, makeRegion, NO_VALUE, type Region, type Reservation
 import { afterCommit } from '../../src/signals/transactions.js'
 import { onStores } from '../dependencies/stores.js'
 import { counting, inEveryRegion, manualClock } from '../support/stage.js'
-import { isPending } from '../support/waiting.js'
+import { gate, isPending } from '../support/waiting.js'
 
 type Right<V> = Exclude<Reservation<V>, { readonly value: V }>
 
@@ -200,4 +200,23 @@ onStores('all', 'reservations', (at) => {
     await one.invalidateDependencies(dep.tag('t'))
     expect(await one.get('page')).toBe(NO_VALUE)
   })
+})
+
+it('a reservation that joins a creation rejects if its value cannot be copied for it', async () => {
+  const region = makeRegion<unknown>({ backend: memory({ copy: 'clone' }) })
+  const { opened, open } = gate()
+  const created = region.getOrCreate(
+    'key',
+    async () => {
+      await opened
+      return () => 'a function'
+    },
+    { shouldCache: () => false },
+  )
+  const joined = region.reserve('key')
+  const outcomes = Promise.allSettled([created, joined])
+  expect(await isPending(joined)).toBe(true)
+  open()
+  const refused = { status: 'rejected', reason: expect.objectContaining({ code: 'ERR_UNENCODABLE' }) }
+  expect(await outcomes).toEqual([refused, refused])
 })

@@ -111,7 +111,7 @@ export function nearJournal({ connection, runner, prefix, channel }: NearJournal
       followed.set(prefix + keysOf(clock)[0], clock)
       return mirrorTail(mirrored(), { keys: KEYS, names: clock, nameOf: valueKey, areTold })
     },
-    close: () => subscription?.close(),
+    close: () => mirror?.close(),
   }
 }
 

@@ -240,6 +240,11 @@ it.each<[string, () => unknown, string]>([
     'share',
   ],
   [
+    'with a near store that encodes',
+    () => wrap(memory(), near(wrap(memory({ stores: 'bytes' }), json()), { maxStaleness: 1 })),
+    'decode',
+  ],
+  [
     'with the near store of another chain',
     () => {
       const layer = near(memory(), { maxStaleness: 1 })

@@ -168,6 +168,20 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
       }
     })
 
+    it('by the fill of a reservation is seen at once, though copies were made meanwhile', async () => {
+      const backend = at().open()
+      const regions = [keep(nearRegion(backend)), keep(nearRegion(backend))] as const
+      const key = freshKey()
+      await warm(regions[0], key)
+      const created = Date.now()
+      await until(() => Date.now() - created > 1)
+      const right = await regions[0].reserve(key, { expirationTime: 1, hold: '1h' })
+      if (!('fill' in right)) throw new Error('Expected a value that is too old')
+      for (const region of regions) await warm(region, key)
+      expect(await right.fill('new', { expirationTime: '1h' })).toBe('stored')
+      for (const region of regions) expect(await region.get(key)).toBe('new')
+    })
+
     it('keeps a read that was under way from making a copy', async () => {
       const here = open()
       const key = freshKey()
