@@ -17,6 +17,8 @@ export interface Metadata {
   readonly createdAt: number
   /** The entry's own expiration time in ms; absent: the region's. */
   readonly expiresIn?: number
+  /** ms after its expiry for which the entry may be served as stale; absent: the region's `grace`. */
+  readonly standsFor?: number
   /** The dependencies of the entry, if its chain keeps a ledger. */
   readonly snapshot?: DependencySnapshot
   /** A soft invalidation is newer: serve only while one caller renews. */

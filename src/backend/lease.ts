@@ -209,9 +209,9 @@ export function localLeases(clock: Clock = performance): LocalLeases {
 
   const keepFailed = (key: string, { failedFor, failedAsOf }: FailureOptions) => {
     const expiresAt = clock.now() + failedFor
-    leases.set(key, { token: String(++granted), expiresAt, failure: { failedAsOf } })
-    // A key that no caller asks for again must not fill memory.
-    setTimeout(() => current(key), failedFor).unref()
+    // A key that no caller asks for again must not fill memory. An invalidation ends the timer with the lease.
+    const timer = setTimeout(() => current(key), failedFor).unref()
+    leases.set(key, { token: String(++granted), expiresAt, failure: { failedAsOf }, timer })
   }
 
   return {

@@ -33,6 +33,13 @@ export function bindContext<A extends unknown[], R>(work: (...args: A) => R): (.
   return (...args) => context.runInAsyncScope(work, undefined, ...args)
 }
 
+const loading = new AsyncResource('corral')
+
+/** Runs work in the context in which this module was loaded: a timer that it starts belongs to no request. */
+export function inNoContext<R>(work: () => R): R {
+  return loading.runInAsyncScope(work)
+}
+
 /** The innermost active frame, from this one outwards. */
 export function innermostActive<S extends ContextFrame<S>>(span: S | undefined): S | undefined {
   let found = span

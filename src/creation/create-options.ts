@@ -8,7 +8,7 @@ export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
   grace: expectDurationOrZero,
   retryAfter: expectDurationOrZero,
   serveStaleIf: (value, subject) => expectFunction(value, subject, 'a function of the error'),
-  errorExpirationTime: expectDuration,
+  errorExpirationTime: expectDurationOrZero,
   softTimeout: expectDuration,
   hardTimeout: expectDuration,
   abandonAfter: expectDuration,

@@ -42,6 +42,13 @@ export interface Creation {
    */
   expireIn(duration: Duration, key?: string): void
   /**
+   * How long the value may be served as stale after its expiry, instead of the `grace` of its readers. `0`: never. A number is
+   * ms. Readers with `grace: 0` take nothing stale in any case.
+   * @param key - one key of the creation. @default all of them
+   * @throws CorralError as `expireIn`
+   */
+  grace(duration: Duration, key?: string): void
+  /**
    * Declares the dependencies of one key's value; the function `dependsOn` declares for all keys of the creation.
    * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation;
    *   `ERR_OUTSIDE_CREATION` after the end of the creation.

@@ -1,7 +1,7 @@
 import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
-import { ignoreRejection, isPromise, native } from '../base/maybe-promise.js'
+import { isPromise, native } from '../base/maybe-promise.js'
 import { runDetached } from '../creation/renewal.js'
 import { creationNode } from '../creation/wait-graph.js'
 import type { HeldLease, LeasedCreations } from './create-and-fill.js'
@@ -9,9 +9,10 @@ import { Flight } from './flight.js'
 import type { AsyncCreationRunner } from './runner.js'
 import type { DogpileDriver } from './types.js'
 
-export interface BackgroundRenewal<V> {
+/** The parts of a dogpile that work behind the backs of callers needs. */
+export interface Background<V> {
   readonly owner: object
-  readonly runner: AsyncCreationRunner
+  readonly runner: AsyncCreationRunner | undefined
   readonly creations: LeasedCreations<V>
   /** Aborted when the region is closed. */
   readonly closing: AbortSignal
@@ -19,7 +20,7 @@ export interface BackgroundRenewal<V> {
 
 /** Hands stale keys to the runner. Its job holds the leases without their flights: those are for callers that wait. */
 export function renewInBackground<V>(
-  { owner, runner, creations, closing }: BackgroundRenewal<V>,
+  background: Background<V>,
   leases: readonly HeldLease<V>[],
   driver: DogpileDriver<V>,
 ): void {
@@ -28,7 +29,8 @@ export function renewInBackground<V>(
     flight.retry()
   }
   const keys = Object.freeze(leases.map(({ flight }) => flight.key))
-  const background = async (): Promise<void> => {
+  const { owner, creations, closing, runner = startAtOnce } = background
+  const work = async (): Promise<void> => {
     // A job may have waited in a queue for longer than its leases lived.
     const still = await inBatches(leases, ({ flight, token }) => driver.renew?.(flight.key, token) ?? true)
     const live = leases.filter((_, i) => still[i])
@@ -42,30 +44,70 @@ export function renewInBackground<V>(
       flight: new Flight<V>(key, node),
     }))
     await runDetached(async () => {
-      const never = Number.POSITIVE_INFINITY
-      const limits = { wait: never, deadline: never, patience: never, signal: closing }
-      const results = jobs.map(({ flight }) => ignoreRejection(flight.wait(limits, true)))
+      const results = jobs.map(({ flight }) => attend(flight, background, true))
       // A creation that is given up ends its flights, and never itself.
       void creations.createAndFill(jobs, driver)
       await Promise.all(results)
     })
   }
+  handOver(runner, keys, closing, work, () => creations.release(leases, driver))
+}
+
+const startAtOnce: AsyncCreationRunner = (job) => void job.run()
+
+/** Gives a runner work to do, once. */
+function handOver(
+  runner: AsyncCreationRunner,
+  keys: readonly string[],
+  signal: AbortSignal,
+  work: () => Promise<void>,
+  undo: () => Promise<void> | void,
+): void {
+  const key = keys[0] as string
   const failed = async (error: unknown): Promise<void> => {
-    report('failure', () => ({ where: 'asyncCreationRunner', key: keys[0], error }))
-    await creations.release(leases, driver)
+    report('failure', () => ({ where: 'asyncCreationRunner', key, error }))
+    await undo()
   }
   let running: Promise<void> | undefined
   try {
-    const left: unknown = runner({
-      key: keys[0] as string,
-      keys,
-      signal: closing,
-      // A queue runs the job when another one ends, and so in the context of that one's caller.
-      run: bindContext(() => (running ??= background().catch(failed))),
-    })
+    // A queue runs the job when another one ends, and so in the context of that one's caller.
+    const run = bindContext(() => (running ??= work().catch(failed)))
+    const left: unknown = runner({ key, keys, signal, run })
     // A runner may be an async function, and no caller awaits it.
     if (isPromise(left)) (native(left) as Promise<unknown>).catch(failed)
   } catch (error) {
     void failed(error)
   }
+}
+
+/** Waits for a creation behind the backs of its callers: it goes on until it ends, is given up, or the region is closed. */
+async function attend<V>(
+  flight: Flight<V>,
+  { creations, closing }: Pick<Background<V>, 'creations' | 'closing'>,
+  leads: boolean,
+): Promise<void> {
+  const never = Number.POSITIVE_INFINITY
+  try {
+    await flight.wait({ wait: never, deadline: never, patience: never, signal: closing }, leads)
+  } catch (error) {
+    if (!closing.aborted && !flight.wasAbandoned) creations.unheard(flight.key, error)
+  }
+}
+
+/** Stands in for callers that took a value that stood. A runner counts the creation among its jobs. */
+export function attendFor<V>(flight: Flight<V>, background: Background<V>): void {
+  const { runner, closing } = background
+  if (flight.isAttended) return
+  flight.isAttended = true
+  runDetached(() => {
+    const ended = attend(flight, background, false)
+    if (runner !== undefined)
+      handOver(
+        runner,
+        Object.freeze([flight.key]),
+        closing,
+        () => ended,
+        () => {},
+      )
+  })
 }

@@ -1,4 +1,5 @@
 import type { Granted } from '../backend/lease.js'
+import { inNoContext } from '../base/async-context.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { inBatches } from '../base/in-batches.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -33,7 +34,7 @@ export class LeasedCreations<V> {
   #whenIdle: (() => void)[] = []
   readonly #renewEvery: number
   /** A store that is away fails the renewals and releases of many creations. */
-  readonly #failures = { renew: failureLog(), release: failureLog() }
+  readonly #failures = { renew: failureLog(), release: failureLog(), creator: failureLog() }
   /** One timer for all creations, which stops when it finds none: most are over before it fires. */
   #timer: NodeJS.Timeout | undefined
 
@@ -98,19 +99,30 @@ export class LeasedCreations<V> {
     const kept = leases.map(({ flight }, i) => {
       const lookup = found[i]
       if (lookup === undefined || flight.wasAbandoned) return 0
-      return this.#keptFor(driver, lookup, error, flight.key)
+      return this.#keptFor(driver, lookup, error, flight.key, isGivenUp)
     })
     await this.release(leases, driver, kept)
     leases.forEach(({ flight }, i) => {
       if (isGivenUp) flight.abandon(error, found[i])
-      else flight.fail(error, found[i])
+      else if (!flight.fail(error, found[i]) && !flight.wasAbandoned) this.unheard(flight.key, error)
     })
   }
 
+  /** A failure that no caller gets, because a value stands. */
+  unheard(key: string, error: unknown): void {
+    this.#failures.creator.failed(() => ({ where: 'creator', key, error }))
+  }
+
   /** ms. The driver is the caller's own with `corral/dogpile`: its failure must not leave callers waiting. */
-  #keptFor(driver: DogpileDriver<V>, found: Lookup<V>, error: unknown, key: string): number {
+  #keptFor(
+    driver: DogpileDriver<V>,
+    found: Lookup<V>,
+    error: unknown,
+    key: string,
+    isGivenUp: boolean,
+  ): number {
     try {
-      return driver.failed?.(found, error, key) ?? 0
+      return driver.failed?.(found, error, key, isGivenUp) ?? 0
     } catch (failure) {
       this.#failures.release.failed(() => ({ where: 'failed', key, error: failure }))
       return 0
@@ -137,9 +149,13 @@ export class LeasedCreations<V> {
   #begin(leases: readonly HeldLease<V>[], driver: DogpileDriver<V>): Running<V> {
     const running = { leases, driver, ticks: 0, forsaken: 0, since: performance.now() }
     this.#running.add(running)
-    if (driver.renew !== undefined)
-      this.#timer ??= setInterval(() => this.#tick(), this.#renewEvery / TICKS.renewal).unref()
+    if (driver.renew !== undefined || driver.abandonAfter !== undefined) this.#timer ??= this.#startTimer()
     return running
+  }
+
+  /** It runs for all creations, and so in the context of none of their callers. */
+  #startTimer(): NodeJS.Timeout {
+    return inNoContext(() => setInterval(() => this.#tick(), this.#renewEvery / TICKS.renewal).unref())
   }
 
   /** At every other tick of a creation, so that its leases are renewed for the first time before `renewEvery` is over. */
@@ -189,7 +205,7 @@ export class LeasedCreations<V> {
   async #renewOne({ flight, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
     const { key } = flight
     try {
-      if (await driver.renew?.(key, token)) return
+      if (driver.renew === undefined || (await driver.renew(key, token))) return
       // Its value is for its own callers. A later one must not wait for it, which may take for ever.
       flight.close()
       const message = 'the lease was lost while the creator ran'

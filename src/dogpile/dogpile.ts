@@ -1,4 +1,5 @@
 import type { Acquired, Denied } from '../backend/lease.js'
+import { bindContext } from '../base/async-context.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
@@ -9,10 +10,9 @@ import { performance, setTimeout } from '../base/timers.js'
 import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
-import { renewInBackground } from './background-renewal.js'
+import { attendFor, type Background, renewInBackground } from './background-renewal.js'
 import { type HeldLease, LeasedCreations } from './create-and-fill.js'
 import { Flight, isHard, type Limits } from './flight.js'
-import type { AsyncCreationRunner } from './runner.js'
 import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
 
 /** After so many flights that ended in an invalidation a caller creates its value for itself alone. */
@@ -62,17 +62,15 @@ class SharedCreations<V> implements Dogpile<V> {
   /** The flight of each key. It is closed, but still listed, while another process renews a stale value. */
   readonly #flights = new Map<string, Flight<V>>()
   readonly #wait: number
-  readonly #runner: AsyncCreationRunner | undefined
-  readonly #closing: AbortSignal
+  readonly #background: Background<V>
   readonly #creations: LeasedCreations<V>
   /** Leases are granted in a later turn. Callers that waited for the same reply then get a turn to join a flight first. */
   #grantsLater: boolean = false
 
   constructor({ wait = '60s', renewEvery = '3s', runner, signal = never }: DogpileOptions) {
     this.#wait = milliseconds(wait, 'wait')
-    this.#runner = runner
-    this.#closing = signal
     this.#creations = new LeasedCreations<V>(milliseconds(renewEvery, 'renewEvery'))
+    this.#background = { owner: this, runner, creations: this.#creations, closing: signal }
   }
 
   run(
@@ -143,7 +141,9 @@ class SharedCreations<V> implements Dogpile<V> {
     if (deadlines === undefined) return limits
     const readAgain = (key: string) =>
       andThen((typeof driver === 'function' ? driver() : driver).read([key]), ([found]) => found)
-    return { ...limits, late: { ...deadlines, readAgain } }
+    const leave = (flight: Flight<V>) => attendFor(flight, this.#background)
+    // One timer serves all callers of a flight, and each of them reads as what its own session allows.
+    return { ...limits, late: { ...deadlines, readAgain: bindContext(readAgain), leave } }
   }
 
   async #resolveKeys(
@@ -240,7 +240,10 @@ class SharedCreations<V> implements Dogpile<V> {
       const read = (keys: readonly string[]) => driver.read(keys)
       // A transaction may see other data than the value that stands.
       const failed = alone ? undefined : () => 0
-      void this.#creations.createAndFill(leases, { read, create, ...(failed && { failed }) })
+      const { abandonAfter } = driver
+      void this.#creations.createAndFill(leases, {
+        ...{ read, create, ...(failed && { failed }), ...(abandonAfter !== undefined && { abandonAfter }) },
+      })
     }
   }
 
@@ -253,14 +256,14 @@ class SharedCreations<V> implements Dogpile<V> {
       const unused = this.#sort(lead, acquired, driver, free, free)
       if (isPromise(unused)) await unused
     } catch (error) {
-      return lead.flight.fail(error)
+      lead.flight.fail(error)
+      return
     }
     await this.#creations.createAndFill(free, driver)
   }
 
   /** Asks for the leases of the keys, and creates in one creation what is granted and not fresh by then. Never rejects. */
   async #createLeased(leads: readonly Lead<V>[], driver: DogpileDriver<V>): Promise<void> {
-    const runner = this.#runner
     const answers = await settledInBatches(leads, async (lead) => this.#ask(lead, driver))
     const free: HeldLease<V>[] = []
     const renewals: HeldLease<V>[] = []
@@ -269,12 +272,7 @@ class SharedCreations<V> implements Dogpile<V> {
       if (answer.status === 'rejected') lead.flight.fail(answer.reason)
       else await this.#sort(lead, answer.value, driver, free, renewals)
     }
-    if (renewals.length > 0 && runner !== undefined)
-      renewInBackground(
-        { owner: this, runner, creations: this.#creations, closing: this.#closing },
-        renewals,
-        driver,
-      )
+    if (renewals.length > 0) renewInBackground(this.#background, renewals, driver)
     await this.#creations.createAndFill(free, driver)
   }
 
@@ -294,7 +292,8 @@ class SharedCreations<V> implements Dogpile<V> {
     const { token, asOf, found } = acquired
     const lease = { flight, token, asOf, found }
     if (found?.state === 'fresh') return this.#completeUnused(lease, driver, found.value, flight.readCount)
-    const later = found?.state === 'stale' && 'stale' in old && !old.patient && this.#runner !== undefined
+    const later =
+      found?.state === 'stale' && 'stale' in old && !old.patient && this.#background.runner !== undefined
     ;(later ? renewals : free).push(lease)
   }
 

@@ -1,9 +1,17 @@
 import { CorralError } from '../base/errors.js'
-import { andThen, type MaybePromise, orElse } from '../base/maybe-promise.js'
-import { clearTimeout, performance, setTimeout } from '../base/timers.js'
+import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { clearTimeout, performance, setImmediate, setTimeout } from '../base/timers.js'
 import type { CreationNode } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
-import type { CreationFailure, Deadlines, FillResult, Lookup, Renewed, RunOptions } from './types.js'
+import type {
+  CreationFailure,
+  Deadlines,
+  FillResult,
+  Lookup,
+  Renewed,
+  RunOptions,
+  Standing,
+} from './types.js'
 
 /** How long a caller waits for another caller's creation. */
 export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
@@ -21,7 +29,12 @@ export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
 /** The deadlines of a caller's own, at which it reads the key again. */
 interface Late<V> extends Deadlines {
   readonly readAgain: (key: string) => MaybePromise<Lookup<V> | undefined>
+  /** Called before the caller leaves with a value that stands: the creation goes on, so another waiter takes its place. */
+  readonly leave: (flight: Flight<V>) => void
 }
+
+/** ms beyond a hard deadline for the store to return the value that stands. */
+export const ALLOWANCE = 25
 
 interface Waiter<V> {
   readonly resolve: (result: Renewed<V> | undefined) => void
@@ -57,9 +70,11 @@ export class Flight<V> {
   /** One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers. */
   #timer: NodeJS.Timeout | undefined
   #armedFor = Number.POSITIVE_INFINITY
+  /** The waiters with deadlines of their own, which keep the process running. */
+  #late = 0
   #ended: Settle<V> | undefined
-  /** A caller took a value that stood, so that the creation goes on without it. */
-  #unattended = false
+  /** A waiter stands in for callers that took a value that stood. */
+  isAttended = false
   readonly #listedIn: Map<string, Flight<V>> | undefined
 
   /** @param listedIn - where callers find the flight to join it; it leaves the list when it is closed */
@@ -103,13 +118,21 @@ export class Flight<V> {
     )
   }
 
-  /** @param found - the key as it was read after the failure, for callers that fall back to it */
-  fail(error: unknown, found?: Lookup<V>): void {
+  /**
+   * Returns whether a caller got the error.
+   * @param found - the key as it was read after the failure, for callers that fall back to it
+   * @param isAnswer - `false`: the creation was given up, so the error says nothing about the source
+   */
+  fail(error: unknown, found?: Lookup<V>, isAnswer = true): boolean {
+    let isHeard = false
     this.close()
     this.#end(({ resolve, reject, limits, leads }) => {
-      if (isFallback(limits, found, { error, leads })) resolve({ value: found.value, filled: 'lost' })
-      else reject(error)
+      if (isFallback(limits, found, isAnswer ? { error, leads } : undefined, this.key))
+        return resolve({ value: found.value, filled: 'lost' })
+      isHeard = true
+      reject(error)
     })
+    return isHeard
   }
 
   /** Every caller gave up, so that a failure says nothing about the source. */
@@ -120,7 +143,7 @@ export class Flight<V> {
   /** Gives a creation up that does not end. Its result is void. */
   abandon(error: unknown, found?: Lookup<V>): void {
     this.#abandon(error)
-    this.fail(error, found)
+    this.fail(error, found, false)
   }
 
   /** All waiters start over. The flight is still listed until it is closed. */
@@ -156,6 +179,7 @@ export class Flight<V> {
       if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
       if (leads) this.#leader = waiter
       else (this.#joined ??= new Set()).add(waiter)
+      if (limits.late !== undefined) this.#late++
       // The deadline of a leader counts only while it waits for a store or another process: then `watch` sets the timer.
       if (!leads || limits.late !== undefined) this.#arm(this.#endOf(waiter))
     })
@@ -173,7 +197,7 @@ export class Flight<V> {
   }
 
   #isForsaken(): boolean {
-    return this.#leader === undefined && !this.#joined?.size && !this.#unattended
+    return this.#leader === undefined && !this.#joined?.size
   }
 
   /** When a waiter has something to do next. */
@@ -190,6 +214,7 @@ export class Flight<V> {
     if (this.#leader === waiter) this.#leader = undefined
     this.#joined?.delete(waiter)
     waiter.reject(error)
+    if (waiter.limits.late !== undefined && --this.#late === 0) this.#timer?.unref()
     if (!this.#isForsaken()) return
     clearTimeout(this.#timer)
     this.#abandon(error)
@@ -209,7 +234,7 @@ export class Flight<V> {
     const delay = Math.max(deadline - performance.now(), 0)
     this.#timer = setTimeout(() => this.#expire(), delay)
     // A creation that hangs must not keep the process running. The wait for another process does: its store sees to that.
-    if (!this.#waiters().some(({ limits }) => limits.late)) this.#timer.unref()
+    if (this.#late === 0) this.#timer.unref()
   }
 
   #expire(): void {
@@ -230,20 +255,30 @@ export class Flight<V> {
   }
 
   /** A caller that is late takes the value that stands by now. Without one it goes on to wait until its deadline. */
-  #readAgain(waiter: Waiter<V>, { readAgain, hardTimeout }: Late<V>, asked: 'soft' | 'hard'): void {
+  #readAgain(waiter: Waiter<V>, late: Late<V>, asked: 'soft' | 'hard'): void {
     if (waiter.asked === asked || waiter.asked === 'hard') return
     waiter.asked = asked
-    const reading = orElse(
-      () => readAgain(this.key),
-      () => undefined,
-    )
-    void andThen(reading, (found) => {
-      if (this.#leader !== waiter && !this.#joined?.has(waiter)) return
-      if (isFallback(waiter.limits, found)) {
-        this.#unattended = true
+    const waits = () => this.#leader === waiter || this.#joined?.has(waiter)
+    const decide = (found: Lookup<V> | undefined) => {
+      clearTimeout(timer)
+      if (!waits()) return
+      if (isFallback(waiter.limits, found, undefined, this.key)) {
+        late.leave(this)
         waiter.resolve({ value: found.value, filled: 'lost' })
         this.#giveUp(waiter, undefined)
-      } else if (asked === 'hard') this.#giveUp(waiter, creationTimeout(this.key, hardTimeout))
+      } else if (asked === 'hard') this.#giveUp(waiter, creationTimeout(this.key, late.hardTimeout))
+    }
+    let timer: NodeJS.Timeout | undefined
+    // A value that arrived while the process was busy is not late.
+    setImmediate(() => {
+      if (!waits()) return
+      const reading = orElse(
+        () => late.readAgain(this.key),
+        () => undefined,
+      )
+      if (!isPromise(reading)) return decide(reading)
+      if (asked === 'hard') timer = setTimeout(() => decide(undefined), ALLOWANCE)
+      void reading.then(decide)
     })
   }
 
@@ -305,10 +340,11 @@ function part<V>({ endWait, abort, limits }: Waiter<V>): void {
 function isFallback<V>(
   { fallsBack }: Limits<V>,
   found: Lookup<V> | undefined,
-  failure?: CreationFailure,
-): found is Lookup<V> & { readonly state: 'fresh' | 'stale' } {
+  failure: CreationFailure | undefined,
+  key: string,
+): found is Standing<V> {
   if (found === undefined || found.state === 'missing' || fallsBack === undefined) return false
-  return fallsBack(found.value, failure)
+  return fallsBack(found, failure, key)
 }
 
 /** The error of a caller at its deadline, or of one whose creation was given up. */

@@ -18,6 +18,17 @@ export type Lookup<V> =
   | { readonly state: 'missing'; readonly value?: undefined }
 
 /**
+ * A value that a read found.
+ * @example
+ * ```ts
+ * import type { Standing } from 'corral/dogpile'
+ *
+ * export const isCurrent = ({ state }: Standing<unknown>): boolean => state === 'fresh'
+ * ```
+ */
+export type Standing<V> = Extract<Lookup<V>, { readonly state: 'fresh' | 'stale' }>
+
+/**
  * The lease of a key that a creation runs under: the ledger's time of the grant, and the value that stood then.
  * @example
  * ```ts
@@ -80,10 +91,11 @@ export interface DogpileDriver<V> {
   /** @param failedFor - ms for which to keep the lease after a failure. `undefined`: it is given back */
   release?(key: string, token: string, failedFor?: number): MaybePromise<boolean>
   /**
-   * Called when a creation failed while a value stands, which was read after the failure. Returns the time in ms for which
-   * no process shall try again; 0: the lease is given back.
+   * Called when a creation failed. `found` was read after the failure. Returns the time in ms for which no process shall try
+   * again; 0: the lease is given back.
+   * @param isGivenUp - the creation did not end by `abandonAfter`, or after its callers gave up: no failure of the source
    */
-  failed?(found: Lookup<V>, error: unknown, key: string): number
+  failed?(found: Lookup<V>, error: unknown, key: string, isGivenUp: boolean): number
   /** ms after which a creation is given up: its lease is free, and its result is not stored. @default Infinity */
   readonly abandonAfter?: number
   /** Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries. */
@@ -143,7 +155,9 @@ export interface RunOptions<V> {
    * Whether this caller takes a value that stands, after its creation failed or at a deadline. The value was read after
    * that. @default it does not
    */
-  readonly fallsBack?: ((value: V, failure: CreationFailure | undefined) => boolean) | undefined
+  readonly fallsBack?:
+    | ((found: Standing<V>, failure: CreationFailure | undefined, key: string) => boolean)
+    | undefined
   /** Called for each key that another caller of this process is creating, and that this caller waits for. */
   readonly onJoin?: (() => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */

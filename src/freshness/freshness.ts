@@ -5,9 +5,20 @@
 import type { Metadata } from '../backend/cached-value.js'
 import type { Freshness } from '../ledger/ledger.js'
 
-/** How long an entry is fresh, in ms: the caller's wish, else the entry's own, else the region's. */
-export function freshFor(metadata: Metadata, wish: number | undefined, regional: number): number {
-  return wish ?? metadata.expiresIn ?? regional
+/**
+ * How long an entry is fresh, in ms: the caller's wish, else the entry's own, else the region's. A wish is shortened by the
+ * part that `jitter` has taken from the entry's own lifetime, so that all callers with one wish agree.
+ */
+export function freshFor(
+  { expiresIn: own }: Metadata,
+  wish: number | undefined,
+  regional: number,
+  jitter = 0,
+): number {
+  if (wish === undefined) return own ?? regional
+  if (jitter === 0 || own === undefined) return wish
+  const of = [wish, regional].find((life) => own <= life && own >= life * (1 - jitter) - 1)
+  return of === undefined || of === Number.POSITIVE_INFINITY ? wish : (wish * own) / of
 }
 
 /** ms by which the clocks of two machines may differ, so that one creates an entry in the other's future. */
@@ -32,15 +43,17 @@ export function freshnessByAge(
   regional: number,
   grace: number | undefined,
   now: number,
+  jitter?: number,
 ): Freshness {
-  const limit = freshFor(metadata, wish, regional)
+  const limit = freshFor(metadata, wish, regional, jitter)
   if (!isStale(metadata, limit, now)) return 'fresh'
-  if (grace === 0) return 'invalid'
+  if (grace === 0 || metadata.standsFor === 0) return 'invalid'
   return now - metadata.createdAt > endOfGrace(metadata, limit, regional, grace) ? 'invalid' : 'stale'
 }
 
 /** The age in ms up to which an entry may be served stale. */
-function endOfGrace(metadata: Metadata, limit: number, regional: number, grace: number | undefined): number {
+function endOfGrace(metadata: Metadata, limit: number, regional: number, given: number | undefined): number {
+  const grace = metadata.standsFor ?? given
   if (grace !== undefined) return limit + grace
   const own = metadata.expiresIn ?? regional
   return Math.max(limit, own) + defaultGrace(own)
@@ -53,8 +66,9 @@ export function graceLeft(
   regional: number,
   grace: number | undefined,
   now: number,
+  jitter?: number,
 ): number {
-  const limit = freshFor(metadata, wish, regional)
+  const limit = freshFor(metadata, wish, regional, jitter)
   return endOfGrace(metadata, limit, regional, grace) - (now - metadata.createdAt)
 }
 

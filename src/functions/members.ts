@@ -68,6 +68,7 @@ export function withMembers<V>(
   const original = (self === undefined ? fn : dress(fn.bind(self), fn, {})) as (...args: Arguments) => unknown
   const lifetimes = lifetimesOf<V>(options)
   const own = callOptions<V>(options, {})
+  store.checkServing(options)
   const { copy = 'share' } = options
   // What is stored is nobody's: the function may keep what it returned, and change it.
   const making =
@@ -95,7 +96,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const { store, options, names, fn, form, original, creatorOf, call: given } = wrapped
   const { namespace, copy = 'share' } = options
   const create = callOptions(options, given)
-  const { expirationTime, maxStaleness } = create
+  const { expirationTime, maxStaleness, grace } = create
   const limits: ReadLimits =
     maxStaleness === undefined ? { expirationTime } : { expirationTime, maxStaleness }
   const reason = reasonOf(given)
@@ -136,7 +137,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       withKeys((keys) => store.deleteMulti(keys, reason), nothing, true),
       {
         soft: withKeys(
-          (keys) => inBatches(keys, (key) => store.expire(key, reason)).then(nothing),
+          (keys) => inBatches(keys, (key) => store.expire(key, reason, { grace })).then(nothing),
           nothing,
           true,
         ),

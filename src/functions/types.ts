@@ -398,7 +398,12 @@ export interface FunctionStore<V> {
   getOrCreateMulti: CreateMulti<V>
   setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<readonly Outcome[]>
   deleteMulti(keys: readonly string[], reason?: InvalidationReason): Promise<void>
-  expire(key: string, reason?: InvalidationReason): Promise<void>
+  expire(key: string, reason?: InvalidationReason, options?: Pick<ServingOptions, 'grace'>): Promise<void>
+  /**
+   * Checks options of a function as soon as those of its region are known.
+   * @throws CorralError `ERR_OPTION` if they contradict each other.
+   */
+  checkServing(options: ServingOptions): void
   asOf(): Promise<LedgerTime>
   /** Creates and stores values even if fresh values are stored. */
   refreshMulti: CreateMulti<V>

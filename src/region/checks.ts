@@ -80,6 +80,11 @@ export const RESERVE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   signal: CREATE_OPTIONS.signal as OptionCheck,
 }
 
+/** The checks of the options of `expire`. */
+export const EXPIRE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
+  grace: CREATE_OPTIONS.grace as OptionCheck,
+}
+
 export const NO_OPTIONS: CreateOptions<never> = {}
 
 /** @throws CorralError `ERR_NO_LEDGER` where dependencies() is not in the chain. */

@@ -21,7 +21,7 @@ import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import type { Dogpile } from '../dogpile/types.js'
-import { policyOf } from './policy.js'
+import { policyFor, policyOf } from './policy.js'
 import { invalidationBy } from './region-invalidator.js'
 import { rememberedErrors } from './remembered-errors.js'
 import type { Created, RegionState } from './state.js'
@@ -82,6 +82,7 @@ export function configureRegion(
   const { tracker } = backend
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const policy = policyOf(servingOptions(options))
+  for (const own of identity.declared) policyFor({ policy }, own)
   const closing = new AbortController()
   const limits = limitsOf(backend)
   const { leave, calling } = joinStore(chain, identity)
@@ -110,13 +111,13 @@ export function configureRegion(
     leaseMs,
     dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
-    failures: failureLog(),
     errors: rememberedErrors(options.clock ?? preciseClock),
     calling,
     counters: identity.stats.own,
     limits,
     release: () => (released ??= release(state, closing, leave)),
   }
+  identity.declared.clear()
   return state
 }
 

@@ -4,7 +4,7 @@ import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-
 import { renewalOnDemand } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
-import type { CreationFailure, Lookup, Renewed, RunOptions } from '../dogpile/types.js'
+import type { CreationFailure, Lookup, Renewed, RunOptions, Standing } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import type { Freshness } from '../ledger/ledger.js'
@@ -12,9 +12,9 @@ import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from 
 import { driverOf } from './driver.js'
 import { deadlinesOf, mayFallBack, policyFor, withinDeadline } from './policy.js'
 import {
+  ageOf,
   countRead,
   isFreshHit,
-  isGone,
   MISSING,
   matchesSession,
   newest,
@@ -65,11 +65,18 @@ function getOrCreate<T>(
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
     found = readOne(region, stored, withinOf(options?.maxStaleness))
-    if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<T>(region, key, found, limit))
+    if (isFreshHit(region, found, limit, options?.jitter))
+      return Promise.resolve(serveHit<T>(region, key, found, limit))
     const plan =
       args === undefined
         ? planOf(region, given as Creator<T>, options ?? NO_OPTIONS, true)
-        : planOf(region, (given as CreatorOfCall<T>)([key], args), options as CreateOptions<never>)
+        : planOf(
+            region,
+            (given as CreatorOfCall<T>)([key], args),
+            options as CreateOptions<never>,
+            false,
+            true,
+          )
     const created = createUnlessFresh<T>(region, key, stored, plan, found)
     return Promise.resolve(withinDeadline(key, plan.deadlines, created))
   } catch (error) {
@@ -87,14 +94,14 @@ function createUnlessFresh<T>(
   plan: CreationPlan,
   found: MaybePromise<CachedValue | undefined>,
 ): MaybePromise<T> {
-  const { expiration } = plan
+  const { expiration, policy } = plan
   const serveOrCreate = (lookup: Lookup<Created>): MaybePromise<T> =>
     lookup.state === 'fresh'
       ? serveHit<T>(region, key, lookup.value.entry, expiration)
       : createOne<T>(region, key, stored, plan, lookup)
   if (found === undefined) return serveOrCreate(MISSING)
   return whenRead(region, found, (one) =>
-    andThen(newest(region, key, stored, one, expiration), (entry) =>
+    andThen(newest(region, key, stored, one, expiration, policy), (entry) =>
       andThen(toLookup(region, key, entry, plan), serveOrCreate),
     ),
   )
@@ -118,7 +125,7 @@ function createOne<T>(
     .then(
       (created) => {
         calling.end()
-        recordRead(region, key, created.entry, plan.expiration, undefined, inside)
+        recordRead(region, key, created.entry, plan.expiration, created.isStale, inside)
         return sharedPayload<T>(region, created)
       },
       (error) => {
@@ -154,7 +161,7 @@ async function createMany<T>(
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
-  const entries = await readMulti(region, unique, plan.expiration, within)
+  const entries = await readMulti(region, unique, plan.expiration, within, plan.policy)
   const seen = await all(unique.map((key, i) => toLookup(region, key, entries[i], plan)))
   unique.forEach((key, i) => {
     const found = seen[i] as Lookup<Created>
@@ -163,7 +170,8 @@ async function createMany<T>(
   })
   const run = readOptions(region, plan, inside, seen)
   const created = await region.dogpile.runMulti(unique, driver, run)
-  for (const [key, { entry }] of created) recordRead(region, key, entry, plan.expiration, undefined, inside)
+  for (const [key, { entry, isStale }] of created)
+    recordRead(region, key, entry, plan.expiration, isStale, inside)
   return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
 }
 
@@ -183,7 +191,11 @@ async function refreshMulti<T>(
   const plan = planOf(region, creator, options)
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
-  const renewed = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
+  const renewed = await withinDeadline(
+    unique[0] as string,
+    plan.deadlines,
+    region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan)),
+  )
   for (const [key, { value, filled }] of renewed) {
     if (filled !== 'stored') await region.backend.delete(key)
     recordRead(region, key, value.entry, plan.expiration, false, inside)
@@ -200,7 +212,8 @@ async function renew<T>(
 ): Promise<boolean> {
   checkKey(key)
   const plan = planOf(region, creator, options)
-  const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
+  const renewed = region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
+  const { filled } = await withinDeadline(key, plan.deadlines, renewed)
   // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
   if (filled === 'withheld') await region.backend.delete(key)
   return filled === 'stored' || filled === 'withheld'
@@ -211,9 +224,10 @@ export function planOf(
   create: CreationPlan['create'],
   options: CreateOptions<never>,
   isSingle = false,
+  isKept = false,
 ): CreationPlan {
   const { expirationTime, shouldCache, signal } = options
-  const policy = policyFor(region, options)
+  const policy = policyFor(region, options, isKept)
   const deadlines = deadlinesOf(policy)
   return { create, isSingle, expiration: limitOf(expirationTime), policy, shouldCache, deadlines, signal }
 }
@@ -235,11 +249,12 @@ function readOptions(
   // A transaction may see other data than the value that stands.
   const fallsBack = alone
     ? undefined
-    : ({ entry }: Created, failure: CreationFailure | undefined): boolean => {
-        if (failure !== undefined && !mayFallBack(policy, failure.error)) return false
-        if (policy.grace === 0 || isGone(region, entry.metadata, expiration, policy)) return false
-        if (failure?.leads) region.failures.failed(() => ({ where: 'creator', error: failure.error }))
-        return true
+    : ({ state, value }: Standing<Created>, failure: CreationFailure | undefined): boolean => {
+        // It was read within the limits of the caller that leads. They may differ.
+        const age = ageOf(region, value.entry.metadata, expiration, policy)
+        if (age === 'fresh' && state === 'fresh') return true
+        if (age === 'invalid' || policy.grace === 0) return false
+        return failure === undefined || mayFallBack(policy, failure.error)
       }
   return { deadlines, signal, accept: matchesSession, alone, onStale, onJoin, fallsBack, seen }
 }

@@ -112,16 +112,17 @@ class RegionDriver implements DogpileDriver<Created> {
     })
   }
 
-  failed(found: Lookup<Created>, error: unknown, key: string): number {
+  failed(found: Lookup<Created>, error: unknown, key: string, isGivenUp: boolean): number {
     const { policy, expiration: wish } = this.#plan
     const region = this.#region
     if (found.state === 'missing') {
       if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
       return 0
     }
-    if (found.state === 'fresh' || !mayFallBack(policy, error)) return 0
+    if (found.state === 'fresh' || !(isGivenUp || mayFallBack(policy, error))) return 0
     const { metadata } = found.value.entry
-    const left = graceLeft(metadata, wish, region.expiration, policy.grace, region.precise.now())
+    const { grace, jitter } = policy
+    const left = graceLeft(metadata, wish, region.expiration, grace, region.precise.now(), jitter)
     // A softly invalidated value may be so new that its grace has no end.
     return Math.max(0, Math.min(policy.retryAfter, left))
   }
@@ -184,7 +185,7 @@ class RegionDriver implements DogpileDriver<Created> {
 
   #writeOf([key, { entry }, token]: Fill): Write<CachedValue> {
     const fresh = longestFresh(entry.metadata, this.#plan.expiration, this.#region.expiration)
-    const { ttl } = physicalLifetime(fresh, this.#plan.policy.grace)
+    const { ttl } = physicalLifetime(fresh, entry.metadata.standsFor ?? this.#plan.policy.grace)
     return [this.#keyOf(key), entry, ttl === undefined ? { token } : { ttl, token }]
   }
 }

@@ -1,13 +1,15 @@
 import type { Tracker } from '../backend/tracker.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
+import { checkOptions } from '../base/options.js'
 import { type RenewalWork, runRenewal } from '../creation/renewal.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
-import { checkMode, expectTracker } from './checks.js'
+import { checkMode, EXPIRE_OPTIONS, expectTracker } from './checks.js'
 import { markStale } from './mark-stale.js'
+import { policyFor } from './policy.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 
@@ -28,11 +30,13 @@ export function regionInvalidations(
   const { operation } = handle
   return {
     ...regionDeletions(handle, events),
-    expire: (key, reason) =>
+    expire: (key, reason, options = {}) =>
       operation((at) => {
         checkKey(key)
+        checkOptions(options, 'expire()', EXPIRE_OPTIONS)
+        const { grace } = policyFor(at, options)
         return events.around('key', [key], 'soft', reason, async () => {
-          await markStale(at, key)
+          await markStale(at, key, grace)
           detach(at, [key])
         })
       }),

@@ -11,22 +11,28 @@ const ATTEMPTS = 3
  * Marks one key stale: takes its lease, which voids creations under way, and rewrites the entry's metadata under that token.
  * A change that voids the token meanwhile is newer than the mark, unless the lease merely expired: hence the repetition.
  */
-export async function markStale(region: RegionState, key: string): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) if ((await tryToMark(region, key)) !== 'lost') return
+export async function markStale(
+  region: RegionState,
+  key: string,
+  grace = region.policy.grace,
+): Promise<void> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++)
+    if ((await tryToMark(region, key, grace)) !== 'lost') return
   await region.backend.delete(key)
 }
 
-async function tryToMark(region: RegionState, key: string): Promise<Outcome> {
-  const { backend, leaseMs, tracker, precise, policy } = region
+async function tryToMark(region: RegionState, key: string, regional: number | undefined): Promise<Outcome> {
+  const { backend, leaseMs, tracker, precise } = region
   const acquired = await backend.acquire(key, leaseMs, { steal: true, names: tracker && [] })
   if (acquired.token === undefined)
     throw new CorralError('ERR_BACKEND', `Backend '${backend.name}' did not hand over the lease of '${key}'.`)
   const { token, found } = acquired
   try {
-    if (isCachedValue(found) && policy.grace !== 0) {
+    const grace = isCachedValue(found) ? (found.metadata.standsFor ?? regional) : regional
+    if (isCachedValue(found) && grace !== 0) {
       const { payload, metadata } = found
       const fresh = metadata.expiresIn ?? region.expiration
-      const left = markedLifetime(fresh, policy.grace, precise.now() - metadata.createdAt)
+      const left = markedLifetime(fresh, grace, precise.now() - metadata.createdAt)
       return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
     }
     // Nothing is ever served stale. And an entry that cannot be read here may still exist: in another process's store, for a later session, or for a newer

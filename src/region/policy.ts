@@ -3,10 +3,10 @@ import { milliseconds } from '../base/duration.js'
 import { expectSync } from '../base/expect-sync.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectOptions } from '../base/options.js'
-import { clearTimeout, performance, setTimeout } from '../base/timers.js'
+import { clearTimeout, performance, setImmediate, setTimeout } from '../base/timers.js'
 import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import type { ServingOptions } from '../creation/types.js'
-import { creationTimeout } from '../dogpile/flight.js'
+import { ALLOWANCE, creationTimeout } from '../dogpile/flight.js'
 import type { Deadlines } from '../dogpile/types.js'
 
 /** `ServingOptions` in numbers. */
@@ -73,10 +73,24 @@ function orZero(given: ServingOptions, name: Durations): number | undefined {
   return value === undefined || value === 0 ? value : milliseconds(value, name)
 }
 
-/** The policy of a call: its options stand before those of the region. Most calls have none. */
-export function policyFor({ policy }: { readonly policy: Policy }, options: ServingOptions): Policy {
-  if (!NAMES.some((name) => options[name] !== undefined)) return policy
-  return policyOf({ ...policy.given, ...servingOptions(options) })
+/** The policies of cached functions, by their options, which never change. */
+const known = new WeakMap<ServingOptions, { readonly base: Policy; readonly policy: Policy }>()
+
+/**
+ * The policy of a call: its options stand before those of the region. Most calls have none.
+ * @param isKept - the options are those of a cached function, for many calls
+ */
+export function policyFor(
+  { policy: base }: { readonly policy: Policy },
+  options: ServingOptions,
+  isKept = false,
+): Policy {
+  if (!NAMES.some((name) => options[name] !== undefined)) return base
+  const found = isKept ? known.get(options) : undefined
+  if (found?.base === base) return found.policy
+  const policy = policyOf({ ...base.given, ...servingOptions(options) })
+  if (isKept) known.set(options, { base, policy })
+  return policy
 }
 
 /** The deadlines of a call that starts now. */
@@ -85,9 +99,6 @@ export function deadlinesOf({ softTimeout, hardTimeout }: Policy): Deadlines | u
   const now = performance.now()
   return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout }
 }
-
-/** ms beyond a deadline for the store to return the value that stands. */
-const ALLOWANCE = 25
 
 /** The result of a call, within its deadline also if the store hangs. Callers without a deadline pay nothing. */
 export function withinDeadline<T>(
@@ -99,20 +110,19 @@ export function withinDeadline<T>(
   const { hardAt, hardTimeout } = deadlines
   if (hardAt === Number.POSITIVE_INFINITY) return result
   return new Promise((resolve, reject) => {
+    const late = () => setImmediate(() => reject(creationTimeout(key, hardTimeout)))
     const expire = () => {
-      const left = hardAt + ALLOWANCE - performance.now()
-      // A timer cannot be as long as a deadline may be.
-      if (left > 0) timer = setTimeout(expire, left)
-      else reject(creationTimeout(key, hardTimeout))
+      const left = hardAt - performance.now()
+      // A timer cannot be as long as a deadline may be. And a process that was busy looks now for the value that stands.
+      timer = left > 0 ? setTimeout(expire, left) : setTimeout(late, ALLOWANCE)
     }
-    let timer = setTimeout(expire, hardAt + ALLOWANCE - performance.now())
+    let timer = setTimeout(expire, hardAt - performance.now())
     result.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
 
-/** Whether a failure of a creator may be answered with a value that stands. */
-export function mayFallBack({ given: { serveStaleIf }, grace }: Policy, error: unknown): boolean {
-  if (grace === 0) return false
+/** Whether a failure of a creator may be answered with a stale value that stands. */
+export function mayFallBack({ given: { serveStaleIf } }: Policy, error: unknown): boolean {
   if (serveStaleIf === undefined) return true
   try {
     return expectSync('`serveStaleIf`', serveStaleIf(error))

@@ -118,6 +118,6 @@ async function getValueMetadata<V>(
   recordRead(region, key, found, limit, freshness === 'stale')
   const { payload, metadata } = found
   const { createdAt } = metadata
-  const expiresAt = createdAt + freshFor(metadata, limit, region.expiration)
+  const expiresAt = createdAt + freshFor(metadata, limit, region.expiration, region.policy.jitter)
   return { payload: payload as V, metadata, age: region.precise.now() - createdAt, expiresAt }
 }

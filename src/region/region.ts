@@ -1,5 +1,7 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
+import { servingOptions } from '../creation/create-options.js'
+import type { ServingOptions } from '../creation/types.js'
 import { invalidationEvents } from '../events/invalidation-events.js'
 import { makeCacheOnArguments } from '../functions/cached-function.js'
 import { makeCacheMultiOnArguments } from '../functions/cached-multi-function.js'
@@ -13,12 +15,12 @@ import { checkRegionOptions, configureRegion } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
+import { policyFor, policyOf } from './policy.js'
 import { regionReads } from './read.js'
 import { regionReservations } from './reserve.js'
 import { fromSettings } from './settings-reader.js'
 import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
-import type { StatsKeeper } from './stats.js'
-import { closeUnused, identify } from './stores.js'
+import { closeUnused, type Identity, identify } from './stores.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -84,7 +86,7 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
     },
     ...operations,
     ...{ stats: identity.stats.stats, on: events.on },
-    ...regionFunctions<V>(options, functionStores<V>(handle, operations, identity.stats)),
+    ...regionFunctions<V>(options, functionStores<V>(handle, operations, identity, options)),
     async close() {
       await handle.replace()?.release()
     },
@@ -100,18 +102,33 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
 function functionStores<V>(
   handle: RegionHandle,
   operations: Pick<Region<V>, 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
-  stats: StatsKeeper,
+  { declared, stats }: Identity,
+  base: RegionOptions,
 ): (namespace: string | undefined) => FunctionStore<V> {
   return (namespace) => {
     const counting = countingApart(handle, stats.of(namespace))
     return {
       ...operations,
       home: operations,
+      checkServing: (options) => checkServing(handle, declared, base, options),
       ...regionReads<V>(counting),
       ...regionCreations<V>(counting),
       recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
     }
   }
+}
+
+/** Functions may be declared before the options of their region are known: then `configure` checks them again. */
+function checkServing(
+  { state }: RegionHandle,
+  declared: Set<ServingOptions>,
+  base: RegionOptions,
+  options: ServingOptions,
+): void {
+  const own = servingOptions(options)
+  if (Object.keys(own).length === 0) return
+  policyFor(state ?? { policy: policyOf(servingOptions(base)) }, own)
+  if (state === undefined) declared.add(own)
 }
 
 /** The operations that cache functions. */

@@ -6,17 +6,20 @@
 import type { Outcome } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { milliseconds } from '../base/duration.js'
-import { andThen, ignoreRejection } from '../base/maybe-promise.js'
+import { CorralError } from '../base/errors.js'
+import { andThen, ignoreRejection, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { checkOptions, rejectUnknownOptions } from '../base/options.js'
 import { clearTimeout, setTimeout } from '../base/timers.js'
 import { keepForCaller } from '../creation/own-result.js'
 import { currentTransaction } from '../creation/transaction.js'
 import type { Creation } from '../creation/types.js'
+import { creationTimeout } from '../dogpile/flight.js'
 import type { DogpileDriver, Lookup } from '../dogpile/types.js'
 import { checkKey } from '../functions/keys.js'
 import { checkValue, dependenciesOf, limitOf, RESERVE_OPTIONS } from './checks.js'
 import { planOf } from './create.js'
 import { driverOf } from './driver.js'
+import { deadlinesOf, policyOf, withinDeadline } from './policy.js'
 import {
   countRead,
   MISSING,
@@ -29,7 +32,7 @@ import {
   toLookup,
   whenRead,
 } from './serve.js'
-import type { Created, RegionHandle, RegionState } from './state.js'
+import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { FillOptions, Region, Reservation, ReserveOptions } from './types.js'
 
 /** The reservations of a region. */
@@ -42,7 +45,7 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
         const expiration = limitOf(options.expirationTime)
         const stored = region.keyOf(key)
         const newestOf = (one: CachedValue | undefined) => newest(region, key, stored, one, expiration)
-        return andThen(whenRead(region, readOne(region, stored), newestOf), (entry) =>
+        const reserved = andThen(whenRead(region, readOne(region, stored), newestOf), (entry) =>
           andThen(
             toLookup(region, key, entry, { expiration, policy: region.policy }),
             (found): Promise<Reservation<V>> => {
@@ -53,8 +56,25 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
             },
           ),
         )
+        return inTime(key, options.hardTimeout, reserved)
       }),
   }
+}
+
+/** A reservation within its deadline, also if the store hangs. One that comes too late goes to the next caller. */
+function inTime<V>(
+  key: string,
+  hardTimeout: ReserveOptions['hardTimeout'],
+  reserved: MaybePromise<Reservation<V>>,
+): MaybePromise<Reservation<V>> {
+  if (hardTimeout === undefined) return reserved
+  return orElse(
+    () => withinDeadline(key, deadlinesOf(policyOf({ hardTimeout })), reserved),
+    (error) => {
+      void ignoreRejection(andThen(reserved, (found) => ('release' in found ? found.release() : undefined)))
+      throw error
+    },
+  )
 }
 
 /** The value that the host brings, with its options; absent if it brings none. */
@@ -64,7 +84,7 @@ function reserve<V>(
   region: RegionState,
   key: string,
   expiration: number | undefined,
-  { hold = '10s', ...options }: ReserveOptions,
+  { hold = '10s', hardTimeout, signal }: ReserveOptions,
 ): Promise<Reservation<V>> {
   const inside = currentTransaction()
   const holds = milliseconds(hold, 'hold')
@@ -93,18 +113,14 @@ function reserve<V>(
         return given === undefined ? keepForCaller(creation, RELEASED) : deliver(creation, given)
       })
     }
-    const plan = planOf(region, create, options, true)
+    const plan = planOfReservation(region, create, expiration, signal)
+    const wait = hardTimeout === undefined ? undefined : milliseconds(hardTimeout, 'hardTimeout')
     const driver = withOutcome(driverOf(region, plan), (one) => (outcome = one))
     // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
     const created = Promise.resolve().then(() =>
       region.dogpile.run(key, driver, {
-        ...{
-          deadlines: plan.deadlines,
-          signal: plan.signal,
-          accept: matchesSession,
-          alone: !!inside,
-          seen: [MISSING],
-        },
+        // Only the wait for the reservation has a deadline.
+        ...{ wait, signal, accept: matchesSession, alone: !!inside, seen: [MISSING] },
         onJoin: region.counters.onJoin,
       }),
     )
@@ -116,9 +132,21 @@ function reserve<V>(
       // Also of the copy that the host would get: a store that clones may fail to.
       .catch((error: unknown) => {
         end(undefined)
-        reject(error)
+        const isLate = wait !== undefined && CorralError.is(error, 'ERR_WAIT_TIMEOUT')
+        reject(isLate ? creationTimeout(key, wait) : error)
       })
   })
+}
+
+/** It lasts as long as its host holds it: the region's timeouts are about creators. */
+function planOfReservation(
+  region: RegionState,
+  create: CreationPlan['create'],
+  expiration: number | undefined,
+  signal: AbortSignal | undefined,
+): CreationPlan {
+  const policy = { ...region.policy, abandonAfter: Number.POSITIVE_INFINITY }
+  return { ...planOf(region, create, { signal }, true), expiration, policy }
 }
 
 const RELEASED = 'its reservation was released'

@@ -18,6 +18,12 @@ import { refuseReadOnce } from './read-once.js'
 import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 
+/** ms. A grace from here on is one without end. */
+const LONGEST = 2 ** 50
+
+/** ms that a creator gives its values. */
+type OwnTimes = { -readonly [time in 'expiresIn' | 'standsFor']?: Metadata[time] }
+
 /** The facts that a running creator leaves behind beside its values. */
 interface CreationRecord {
   readonly startedAt: number
@@ -25,9 +31,9 @@ interface CreationRecord {
   /** Names that the creator declared for single keys. */
   namesOfKeys: Map<string, readonly string[]> | undefined
   known?: ReadonlySet<string>
-  /** The own lifetime of all keys, in ms, and those of single keys. */
-  expiresIn: number | undefined
-  expiresInOf: Map<string, number> | undefined
+  /** The own times of all keys, and those of single keys. */
+  readonly times: OwnTimes
+  timesOf: Map<string, OwnTimes> | undefined
   untracked: boolean
   /** Why the values are for the caller that leads the creation alone. */
   own: string | undefined
@@ -59,8 +65,8 @@ export async function runCreator(
     startedAt,
     collector: asOf && collectDependencies(asOf, ownNames),
     namesOfKeys: undefined,
-    expiresInOf: undefined,
-    expiresIn: undefined,
+    times: {},
+    timesOf: undefined,
     untracked: false,
     own: undefined,
     over: false,
@@ -199,7 +205,8 @@ class RunningCreation implements Creation {
           'ERR_CREATOR',
           `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See whether creation.previous is there first.`,
         )
-      const { snapshot } = previous.metadata
+      const { snapshot, untracked } = previous.metadata
+      if (untracked === true) this.#record.untracked = true
       // The new entry depends on the same names, from now on.
       if (snapshot !== undefined)
         this.#record.collector?.add([...namesOf(snapshot), ...(snapshot.versions ?? [])])
@@ -209,11 +216,27 @@ class RunningCreation implements Creation {
 
   get expireIn(): Creation['expireIn'] {
     return (duration, key) => {
-      const record = this.#record
-      const ms = milliseconds(duration, 'expireIn')
+      const expiresIn = milliseconds(duration, 'expireIn')
       this.#refuseOver('expireIn')
-      if (key === undefined) record.expiresIn = ms
-      else (record.expiresInOf ??= new Map()).set(this.#expectKey(key), ms)
+      this.#setTimes({ expiresIn }, key)
+    }
+  }
+
+  get grace(): Creation['grace'] {
+    return (duration, key) => {
+      const ms = duration === 0 ? 0 : milliseconds(duration, 'grace')
+      const standsFor = ms < LONGEST ? Math.round(ms) : Number.POSITIVE_INFINITY
+      this.#refuseOver('grace')
+      this.#setTimes({ standsFor }, key)
+    }
+  }
+
+  #setTimes(times: OwnTimes, key: string | undefined): void {
+    const record = this.#record
+    if (key === undefined) Object.assign(record.times, times)
+    else {
+      const of = (record.timesOf ??= new Map())
+      of.set(this.#expectKey(key), { ...of.get(key), ...times })
     }
   }
 
@@ -301,22 +324,27 @@ function entriesOf(
   plan: CreationPlan,
   keys: readonly string[],
   values: readonly unknown[],
-  { startedAt, collector, namesOfKeys, expiresIn, expiresInOf, untracked, own: kept }: CreationRecord,
+  { startedAt, collector, namesOfKeys, times, timesOf, untracked, own: kept }: CreationRecord,
 ): Created[] {
   const createdAt = region.precise.now()
   const together = collector?.snapshot()
   const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
-  const metadataFor = (own: number | undefined, snapshot?: DependencySnapshot): Metadata => {
+  const metadataFor = (
+    own: number | undefined,
+    snapshot?: DependencySnapshot,
+    standsFor?: number,
+  ): Metadata => {
     const limit = own ?? plan.expiration ?? region.expiration
     // A value lives no longer than its parts; created from a stale part it is stale at once.
     const shortened = until < createdAt + limit ? Math.max(until - createdAt, 1) : own
     const metadata = metadataOf(startedAt, createdAt, snapshot, shortened)
     if (until <= createdAt) metadata.stale = true
     if (untracked) metadata.untracked = true
+    if (standsFor !== undefined) metadata.standsFor = standsFor
     return metadata
   }
   const { jitter } = plan.policy
-  const lifetime = expiresIn ?? shorterOf(plan.expiration, region.expiration)
+  const lifetime = times.expiresIn ?? shorterOf(plan.expiration, region.expiration)
   return values.map((payload, i): Created => {
     // Names that were collected may be those of another value. Without a snapshot no creation around is stored.
     if (kept !== undefined)
@@ -324,9 +352,11 @@ function entriesOf(
     const key = keys[i] as string
     const own = namesOfKeys?.get(key)
     const collected = own === undefined ? together : collector?.snapshot(own)
+    const ofKey = timesOf?.get(key)
     const metadata = metadataFor(
-      jittered(expiresInOf?.get(key) ?? lifetime, region.expiration, jitter),
+      jittered(ofKey?.expiresIn ?? lifetime, region.expiration, jitter),
       collected?.snapshot,
+      ofKey?.standsFor ?? times.standsFor,
     )
     const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
     return { entry: { payload, metadata }, withheld }

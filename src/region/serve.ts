@@ -57,8 +57,9 @@ export function newest(
   stored: string,
   entry: CachedValue | undefined,
   expiration: number | undefined,
+  policy = region.policy,
 ): MaybePromise<CachedValue | undefined> {
-  return andThen(mayStand(region, key, entry, expiration), (stands) =>
+  return andThen(mayStand(region, key, entry, expiration, policy), (stands) =>
     stands ? entry : region.chain.get(stored),
   )
 }
@@ -69,9 +70,10 @@ function mayStand(
   key: string,
   entry: CachedValue | undefined,
   expiration: number | undefined,
+  policy: Policy,
 ): MaybePromise<boolean> {
-  if (!isCopy(entry) || isFreshHit(region, entry, expiration)) return true
-  return andThen(freshnessOf(region, key, entry, expiration), (freshness) => {
+  if (!isCopy(entry) || isFreshHit(region, entry, expiration, policy.jitter)) return true
+  return andThen(freshnessOf(region, key, entry, expiration, policy), (freshness) => {
     if (freshness !== 'fresh') discard(entry)
     return freshness === 'fresh'
   })
@@ -83,6 +85,7 @@ export function readMulti(
   keys: readonly string[],
   expiration: number | undefined,
   within: number | undefined,
+  policy = region.policy,
 ): MaybePromise<readonly (CachedValue | undefined)[]> {
   const { near } = region.chain
   const { stored, keyOf } = region
@@ -91,17 +94,20 @@ export function readMulti(
   return andThen(
     readWithin(near, mapped, within, () => stored.getMulti(mapped)),
     (entries) =>
-      andThen(all(entries.map((one, i) => mayStand(region, keys[i] as string, one, expiration))), (stand) => {
-        const old = [...entries.keys()].filter((i) => !stand[i])
-        if (old.length === 0) return entries
-        return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
-          const found = [...entries]
-          old.forEach((i, at) => {
-            found[i] = newer[at]
+      andThen(
+        all(entries.map((one, i) => mayStand(region, keys[i] as string, one, expiration, policy))),
+        (stand) => {
+          const old = [...entries.keys()].filter((i) => !stand[i])
+          if (old.length === 0) return entries
+          return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
+            const found = [...entries]
+            old.forEach((i, at) => {
+              found[i] = newer[at]
+            })
+            return found
           })
-          return found
-        })
-      }),
+        },
+      ),
   )
 }
 
@@ -133,10 +139,14 @@ export function isFreshHit(
   region: RegionState,
   found: CachedValue | Promise<CachedValue | undefined> | undefined,
   expiration: number | undefined,
+  jitter?: number,
 ): found is CachedValue {
   const metadata = (found as CachedValue | null | undefined)?.metadata
   if (!metadata || region.invalidator !== undefined || metadata.stale === true) return false
-  const limit = expiration ?? metadata.expiresIn ?? region.expiration
+  const limit =
+    expiration === undefined
+      ? (metadata.expiresIn ?? region.expiration)
+      : freshFor(metadata, expiration, region.expiration, jitter ?? region.policy.jitter)
   if (limit === Number.POSITIVE_INFINITY) return typeof metadata.createdAt === 'number'
   const age = region.clock.now() - metadata.createdAt
   return age >= 0 && age <= limit
@@ -196,7 +206,7 @@ export function freshnessOf(
   key: string,
   found: CachedValue | undefined,
   expiration: number | undefined,
-  grace = region.policy.grace,
+  policy = region.policy,
 ): MaybePromise<Freshness> {
   if (found === undefined) return 'invalid'
   // The cheapest test that tells a cached value from a foreign one: it runs on every read.
@@ -205,23 +215,22 @@ export function freshnessOf(
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'invalid'
   }
-  const byAge = freshnessByAge(metadata, expiration, region.expiration, grace, nowFor(region, metadata))
+  const byAge = ageOf(region, metadata, expiration, policy)
   if (region.invalidator === undefined || byAge === 'invalid') return byAge
   return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) => {
-    if (verdict === 'stale' && grace === 0) return 'invalid'
+    if (verdict === 'stale' && (policy.grace === 0 || metadata.standsFor === 0)) return 'invalid'
     return verdict === 'fresh' ? byAge : verdict
   })
 }
 
-/** Whether the age of an entry is beyond the grace of a caller, whose limits may differ from those of the reader. */
-export function isGone(
+/** Whether an entry is fresh, stale or gone by its age, within the limits of a caller. */
+export function ageOf(
   region: RegionState,
   metadata: Metadata,
   expiration: number | undefined,
-  { grace }: Policy,
-): boolean {
-  const now = nowFor(region, metadata)
-  return freshnessByAge(metadata, expiration, region.expiration, grace, now) === 'invalid'
+  { grace, jitter }: Policy,
+): Freshness {
+  return freshnessByAge(metadata, expiration, region.expiration, grace, nowFor(region, metadata), jitter)
 }
 
 /** The time at which to judge an entry. The clock of hits may stand behind the moment at which the entry was created. */
@@ -237,9 +246,12 @@ export function toLookup(
   entry: CachedValue | undefined,
   { expiration, policy }: Pick<CreationPlan, 'expiration' | 'policy'>,
 ): MaybePromise<Lookup<Created>> {
-  return andThen(freshnessOf(region, key, entry, expiration, policy.grace), (freshness) =>
-    freshness === 'invalid' ? MISSING : { state: freshness, value: { entry: entry as CachedValue } },
-  )
+  return andThen(freshnessOf(region, key, entry, expiration, policy), (freshness): Lookup<Created> => {
+    if (freshness === 'invalid') return MISSING
+    const value = { entry: entry as CachedValue }
+    // Nothing in the entry itself may say that its region was invalidated softly.
+    return { state: freshness, value: freshness === 'fresh' ? value : { ...value, isStale: true } }
+  })
 }
 
 /**
@@ -269,7 +281,10 @@ export function recordRead(
     return
   }
   collector.inherit(snapshot, tracks, inside)
-  collector.limitLifetime(stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration))
+  const { expiration: regional, policy } = region
+  collector.limitLifetime(
+    stale ? 0 : createdAt + freshFor(entry.metadata, expiration, regional, policy.jitter),
+  )
 }
 
 /** The payload for a caller that shares a creation. A store that copies its values gives each caller a copy there too. */

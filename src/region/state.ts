@@ -19,6 +19,8 @@ import type { Counters } from './stats.js'
 export interface Created {
   readonly entry: CachedValue
   readonly withheld?: string | undefined
+  /** The entry was read, and was stale then. */
+  readonly isStale?: boolean | undefined
   /** The value does not belong under its key: only the caller that led the creation gets it. */
   readonly isOwn?: boolean | undefined
 }
@@ -68,8 +70,6 @@ export interface RegionState {
   readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
-  /** Failures of creators whose callers got a stale value. */
-  readonly failures: FailureLog
   /** Failures that this process remembers, by key. */
   readonly errors: RememberedErrors
   /** Failures to give back the leases of values that are not stored. */

@@ -5,6 +5,7 @@ import { reportOnce } from '../base/diagnostics.js'
 import { attempt, ignoreRejection } from '../base/maybe-promise.js'
 import { rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
+import type { ServingOptions } from '../creation/types.js'
 import { type CallsUnderWay, callsUnderWay } from './calls.js'
 import { type InvalidationMarks, marksAfter, noMarks } from './region-invalidator.js'
 import { type StatsKeeper, statsKeeper } from './stats.js'
@@ -21,6 +22,8 @@ export interface Identity {
   /** Its invalidations in this process, for stores without a ledger. */
   marks: InvalidationMarks
   readonly stats: StatsKeeper
+  /** The options of functions that were declared before the region was configured. */
+  readonly declared: Set<ServingOptions>
 }
 
 const shared = processGlobal('regions', () => ({ unnamed: 0 }))
@@ -34,6 +37,7 @@ export function identify(name: string | undefined, keyspace = name): Identity {
     sharing: keyspace !== name,
     marks: noMarks(),
     stats: statsKeeper(),
+    declared: new Set(),
   }
 }
 

@@ -331,8 +331,11 @@ export interface Region<V = unknown> {
    */
   delete(key: string, cause?: InvalidationReason): Promise<boolean | undefined>
   deleteMulti(keys: readonly string[], cause?: InvalidationReason): Promise<void>
-  /** Marks the value of a key stale: callers get it only while one of them renews it. `delete` is the hard form. */
-  expire(key: string, reason?: InvalidationReason): Promise<void>
+  /**
+   * Marks the value of a key stale: callers get it only while one of them renews it. `delete` is the hard form.
+   * @param options - `grace`: how long the value may be served from now on, if it was created with a grace of its own
+   */
+  expire(key: string, reason?: InvalidationReason, options?: Pick<ServingOptions, 'grace'>): Promise<void>
   /** Everything in the region. */
   invalidate(mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
   /** Invalidates every entry that depends on the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */

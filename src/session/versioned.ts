@@ -27,6 +27,7 @@ import { claimNamespace, type Declaring } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
+import { deadlinesOf, policyOf, withinDeadline } from '../region/policy.js'
 import type { Region } from '../region/types.js'
 import { partsOf, textOfParts } from '../versions/version.js'
 import {
@@ -263,20 +264,33 @@ function versionedFunction(
   }
   const membersOf = (
     inner: typeof stored,
+    hardTimeout = options.hardTimeout,
     reason?: InvalidationReason,
   ): VersionedFunction<Arguments, unknown> =>
-    dress(withVersion('current', inner, unstored), fn, {
+    dress(inTime(namespace, hardTimeout, withVersion('current', inner, unstored)), fn, {
       original: fn,
-      with: (more: CallOptions<unknown>) => membersOf(inner.with(more), reasonOf(more) ?? reason),
+      with: (more: CallOptions<unknown>) =>
+        membersOf(inner.with(more), more.hardTimeout ?? hardTimeout, reasonOf(more) ?? reason),
       version: async (...args: Arguments) => (await current(args)).token,
       key: inner.key,
       get: withVersion<unknown>('current', inner.get, () => NO_VALUE),
-      refresh: withVersion('renewed', inner.refresh, unstored),
+      refresh: inTime(namespace, hardTimeout, withVersion('renewed', inner.refresh, unstored)),
       invalidate: Object.assign((...args: Arguments) => invalidate('hard', args, reason), {
         soft: (...args: Arguments) => invalidate('soft', args, reason),
       }),
     })
   return membersOf(stored)
+}
+
+/** A call within its `hardTimeout`, which covers the read of its version, too. */
+function inTime<R>(
+  namespace: string,
+  hardTimeout: ServingOptions['hardTimeout'],
+  call: (...args: Arguments) => Promise<R>,
+): (...args: Arguments) => Promise<R> {
+  if (hardTimeout === undefined) return call
+  const policy = policyOf({ hardTimeout })
+  return async (...args) => withinDeadline(namespace, deadlinesOf(policy), call(...args))
 }
 
 /** A call whose version is known. */

@@ -164,7 +164,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
 const SERVING: Readonly<Record<string, Kind>> = {
   grace: 'durationOrZero',
   retryAfter: 'durationOrZero',
-  errorExpirationTime: 'duration',
+  errorExpirationTime: 'durationOrZero',
   softTimeout: 'duration',
   hardTimeout: 'duration',
   abandonAfter: 'duration',
@@ -229,7 +229,7 @@ const READ: Readonly<Record<Kind, (text: unknown, name: string) => SettingValue 
   },
   duration: (text, name) => (typeof text === 'string' ? durationSetting(text, name) : undefined),
   durationOrZero: (text, name) =>
-    typeof text === 'string' && /^0(ms|s|m|h|d)?$/.test(text) ? 0 : READ.duration(text, name),
+    text === 0 || (typeof text === 'string' && /^0(ms|s|m|h|d)?$/.test(text)) ? 0 : READ.duration(text, name),
   list(text) {
     const parts = typeof text === 'string' ? text.split(',').map((part) => part.trim()) : text
     if (!Array.isArray(parts) || !parts.every((part) => typeof part === 'string')) return undefined

@@ -27,7 +27,7 @@ const UNTRACKED = 0x02
 const WIDE = 0x04
 /** The snapshot ends with versions. */
 const VERSIONS = 0x08
-/** How long the value stands after its expiry. No writer stores it yet; a reader passes over it. */
+/** How long the value stands after its expiry. */
 const STANDS = 0x10
 const KNOWN_MORE = STALE | UNTRACKED | WIDE | VERSIONS | STANDS
 
@@ -68,7 +68,7 @@ const head = Buffer.alloc(96)
  * @throws CorralError `ERR_UNENCODABLE` for a dependency's name that is no well-formed text
  */
 export function openFrame(codec: number, metadata: Metadata, size: number, key: string): OpenFrame {
-  const { startedAt, expiresIn, snapshot, stale, untracked } = metadata
+  const { startedAt, expiresIn, snapshot, stale, untracked, standsFor } = metadata
   const isWide = !isCompact(metadata)
   const isCommon = codec > 0 && codec <= CODEC
   const region = isWide || snapshot === undefined ? undefined : regionNameIn(key, snapshot)
@@ -76,7 +76,8 @@ export function openFrame(codec: number, metadata: Metadata, size: number, key: 
     (stale === true ? STALE : 0) |
     (untracked === true ? UNTRACKED : 0) |
     (isWide ? WIDE : 0) |
-    (snapshot?.versions === undefined ? 0 : VERSIONS)
+    (snapshot?.versions === undefined ? 0 : VERSIONS) |
+    (standsFor === undefined ? 0 : STANDS)
   head[1] =
     (isCommon ? codec : 0) |
     (expiresIn === undefined ? 0 : LIFE) |
@@ -88,6 +89,7 @@ export function openFrame(codec: number, metadata: Metadata, size: number, key: 
   if (!isCommon) head[at++] = codec
   if (more !== 0) head[at++] = more
   at = isWide ? writeWide(metadata, at) : writeCompact(metadata, at)
+  if (standsFor !== undefined) at = writeVarint(head, at, lifeOf(standsFor))
   const sent = isWide ? undefined : Math.floor(startedAt) * 1000
   if (region !== undefined && snapshot !== undefined)
     at = writeRegionSnapshot(head, at, snapshot, region, sent as number)
@@ -214,7 +216,7 @@ function readMetadata(from: Reader, flags: number, more: number, key: string): M
   const fraction = (flags & FRACTION) === 0 ? 0 : readFraction(from)
   const createdAt = isWide ? readFloat64(from) : whole + readVarint(from)
   const expiresIn = (flags & LIFE) === 0 ? undefined : isWide ? readFloat64(from) : readLife(from)
-  if ((more & STANDS) !== 0) readVarint(from)
+  const standsFor = (more & STANDS) === 0 ? undefined : readLife(from)
   const sent = isWide ? undefined : whole * 1000
   const snapshot =
     (flags & SNAPSHOT) === 0
@@ -225,6 +227,7 @@ function readMetadata(from: Reader, flags: number, more: number, key: string): M
   const metadata = metadataOf(isWide ? whole : whole + fraction, createdAt, snapshot, expiresIn)
   if ((more & STALE) !== 0) metadata.stale = true
   if ((more & UNTRACKED) !== 0) metadata.untracked = true
+  if (standsFor !== undefined) metadata.standsFor = standsFor
   return metadata
 }
 

@@ -13,6 +13,7 @@ export function entries(): [CachedValue, CachedValue, ...CachedValue[]] {
     { payload: false, metadata },
     { payload: [], metadata: { ...metadata, stale: true } },
     { payload: 1, metadata: { ...metadata, untracked: true } },
+    { payload: 2, metadata: { ...metadata, standsFor: 86_400_000 } },
     {
       payload: [1, 2, { three: 3 }],
       metadata: {

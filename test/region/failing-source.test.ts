@@ -6,9 +6,11 @@ import {
   defineBackend,
   diagnostics,
   type Ledger,
+  localInvalidation,
   type Messages,
   makeRegion,
   NO_VALUE,
+  type Region,
   type RegionOptions,
   wrap,
 } from '../../src/index.js'
@@ -129,15 +131,18 @@ inEveryRegion('a source that fails', (open) => {
     },
   )
 
-  it('gets the value that another caller set meanwhile', async () => {
-    const { region } = await expired()
-    const creator = held<string>()
-    const read = region.getOrCreate('key', creator.create)
-    await creator.started
-    await region.set('key', 'set')
-    creator.reject(AWAY)
-    expect(await read).toBe('set')
-  })
+  it.each([{}, { grace: 0 }])(
+    'gets the value that another caller set meanwhile, with %j',
+    async (options) => {
+      const { region } = await expired()
+      const creator = held<string>()
+      const read = region.getOrCreate('key', creator.create, options)
+      await creator.started
+      await region.set('key', 'set')
+      creator.reject(AWAY)
+      expect(await read).toBe('set')
+    },
+  )
 
   it('rejects a refresh, which retryAfter does not hold back', async () => {
     const { region } = await expired()
@@ -371,7 +376,7 @@ describe('a failure whose callers got a stale value', () => {
     diagnostics('failure').subscribe(record)
     const { create } = source()
     await Promise.all([region.getOrCreate('key', create), region.getOrCreate('key', create)])
-    expect(seen).toEqual([{ where: 'creator', error: AWAY }])
+    expect(seen).toEqual([{ where: 'creator', key: 'key', error: AWAY }])
   })
 
   it('rejects a caller whose serveStaleIf throws or returns no boolean, and reports it', async () => {
@@ -402,6 +407,18 @@ describe('inside of a transaction', () => {
 })
 
 describe('a value that was created from a stale one', () => {
+  it('is stale also where only the strategy of its region says that the part is', async () => {
+    const backend = wrap(memory(), dependencies())
+    const parts = makeRegion<string>({ name: 'parts', backend, regionInvalidator: localInvalidation() })
+    const region = makeRegion<string>({ name: 'wholes', backend })
+    const whole = () =>
+      region.getOrCreate('whole', async () => `whole of ${await parts.getOrCreate('part', source().create)}`)
+    await parts.set('part', 'old')
+    await parts.invalidate('soft')
+    expect(await whole()).toBe('whole of old')
+    expect(await region.get('whole')).toBe(NO_VALUE)
+  })
+
   it('is stale, and so is tried again', async () => {
     const clock = manualClock()
     const region = makeRegion<string>({
@@ -481,6 +498,26 @@ describe('a remembered failure', () => {
 })
 
 describe('options that contradict those of the region', () => {
+  const declare = (region: Region<string>, options: object) =>
+    region.cacheOnArguments(async () => 'v', { namespace: 'f', ...options })
+
+  it('are refused at the declaration of a function, as far as they are known then', () => {
+    const contradiction = { softTimeout: 900, hardTimeout: 100 }
+    expect(() => declare(makeRegion<string>(), contradiction)).toThrow('shorter')
+    expect(() => declare(makeRegion<string>({ hardTimeout: 100 }), { softTimeout: 900 })).toThrow('shorter')
+    const configured = makeRegion<string>().configure({ backend: memory(), hardTimeout: 100 })
+    expect(() => declare(configured, { softTimeout: 900 })).toThrow('shorter')
+  })
+
+  it('are refused by configure() for functions that were declared before, and leave the region as it was', async () => {
+    const region = makeRegion<string>()
+    const load = declare(region, { softTimeout: 900 })
+    expect(() => region.configure({ backend: memory(), hardTimeout: 100 })).toThrow('shorter')
+    expect(region.isConfigured).toBe(false)
+    region.configure({ backend: memory(), hardTimeout: 1_000 })
+    expect(await load()).toBe('v')
+  })
+
   it('are refused without a rejection that nobody handles, over a store that fails', async () => {
     const away = defineBackend<CachedValue>({
       name: 'away',

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { jittered, markedLifetime, physicalLifetime } from '../../src/freshness/freshness.js'
-import { makeRegion, NO_VALUE, type RegionOptions, registerBackend } from '../../src/index.js'
+import { type Creation, makeRegion, NO_VALUE, type RegionOptions, registerBackend } from '../../src/index.js'
 import { counting, inEveryRegion, open as openMemory } from '../support/stage.js'
 
 const ALSO_STALE = { ignoreExpiration: true }
@@ -195,6 +195,48 @@ describe('jitter', () => {
     expect(await of('none')).toBe(1e12)
   })
 
+  it.each([
+    ['a call', undefined, 50_000],
+    ['a call that is shorter than the region', 200_000, 100_000],
+    ['a call that is longer than the region', 100_000, 300_000],
+  ])('shortens the lifetime of %s for the call itself', async (_, expirationTime, wish) => {
+    const { region, clock } = openMemory<number>({ jitter: 0.5, ...(expirationTime && { expirationTime }) })
+    const draw = Math.random
+    Math.random = () => 0.5
+    try {
+      const load = region.cacheOnArguments(async () => clock.now(), {
+        namespace: 'load',
+        expirationTime: wish,
+      })
+      const first = await load()
+      clock.tick(wish * 0.75)
+      expect(await load()).toBe(first)
+      expect(await region.get(load.key(), { expirationTime: wish })).toBe(first)
+      clock.tick(1)
+      expect(await region.get(load.key(), { expirationTime: wish })).toBe(NO_VALUE)
+      expect(await region.getMulti([load.key()], { expirationTime: wish })).toEqual([NO_VALUE])
+      expect(await load()).toBe(first + wish * 0.75 + 1)
+      const again = await region.getOrCreateMulti(['many'], () => [clock.now()], { expirationTime: wish })
+      clock.tick(wish * 0.75 + 1)
+      expect(
+        await region.getOrCreateMulti(['many'], () => [clock.now()], { expirationTime: wish }),
+      ).not.toEqual(again)
+    } finally {
+      Math.random = draw
+    }
+  })
+
+  it('of a call counts where its region has none, and a lifetime of another origin does not', async () => {
+    const { region, clock } = openMemory<number>()
+    const options = { expirationTime: 1_000, jitter: 0.5 }
+    await region.set('key', 1, { expirationTime: 700 })
+    clock.tick(701)
+    expect(await region.getOrCreate('key', () => 2, options)).toBe(2)
+    await region.set('short', 1, { expirationTime: 100 })
+    clock.tick(101)
+    expect(await region.getOrCreate('short', () => 2, options)).toBe(1)
+  })
+
   it('leaves a value that never expires alone', async () => {
     expect(await lifetimes({ jitter: 0.5 }, 3)).toEqual(Array(3).fill(Number.POSITIVE_INFINITY))
     expect(jittered(undefined, 100, 0)).toBeUndefined()
@@ -208,9 +250,89 @@ describe('jitter', () => {
   })
 })
 
+describe('a grace of its own', () => {
+  it('of a function is that of its softly invalidated values', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 1_000, grace: 60_000 })
+    const load = region.cacheOnArguments(async () => 1, { namespace: 'load', grace: '1h' })
+    await load()
+    await load.invalidate.soft()
+    clock.tick(3_000_000)
+    expect(await region.get(load.key(), ALSO_STALE)).toBe(NO_VALUE) // to the region it is gone
+    expect(await load.with({ retryAfter: 1_000 })()).toBe(1)
+    await load.invalidate.soft()
+    clock.tick(3_000_000)
+    const failing = region.cacheOnArguments(() => Promise.reject<number>(new Error('away')), {
+      ...{ namespace: 'load', sharesNamespace: true, grace: '1h' },
+    })
+    expect(await failing()).toBe(1)
+  })
+
+  it('is an option of expire()', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 1_000, grace: 60_000 })
+    const options = { grace: '1h' } as const
+    await region.getOrCreate('key', () => 1, options)
+    await region.expire('key', undefined, options)
+    clock.tick(3_000_000)
+    const read = () => region.getOrCreate('key', () => Promise.reject(new Error('away')), options)
+    expect(await read()).toBe(1)
+    await expect(region.expire('key', undefined, { grace: -1 })).rejects.toThrow('grace')
+    await expect(region.expire('key', undefined, { retryAfter: 1 } as never)).rejects.toThrow('retryAfter')
+  })
+
+  it('that a creator gives counts for all readers, also where it is longer than theirs', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 1_000, grace: 10_000 })
+    await region.getOrCreate('long', ({ grace }) => (grace('1h'), 1))
+    await region.getOrCreate('short', ({ grace }) => (grace(500), 1))
+    await region.getOrCreate('none', ({ grace }) => (grace(0), 1))
+    await region.getOrCreateMulti(['a', 'b'], (keys, { grace }) => (grace('1h', 'b'), keys.map(() => 1)))
+    const standing = async () => {
+      const keys = ['long', 'short', 'none', 'a', 'b']
+      const values = await region.getMulti(keys, ALSO_STALE)
+      return keys.filter((_, i) => values[i] === 1).join()
+    }
+    expect(await standing()).toBe('long,short,none,a,b')
+    clock.tick(1_001)
+    expect(await standing()).toBe('long,short,a,b')
+    clock.tick(500)
+    expect(await standing()).toBe('long,a,b')
+    clock.tick(10_000)
+    expect(await standing()).toBe('long,b')
+    expect(await region.getOrCreate('long', () => Promise.reject(new Error('away')), { retryAfter: 1 })).toBe(
+      1,
+    )
+    await expect(
+      region.getOrCreate('long', () => Promise.reject(new Error('away')), { grace: 0 }),
+    ).rejects.toThrow()
+    clock.tick(3_600_000)
+    expect(await standing()).toBe('')
+  })
+
+  it('is not prolonged by a mark', async () => {
+    const { region, clock } = openMemory<number>({ expirationTime: 1_000 })
+    await region.getOrCreate('key', ({ grace }) => (grace(500), 1))
+    clock.tick(1_400)
+    await region.expire('key')
+    expect(await region.get('key', ALSO_STALE)).toBe(1)
+    clock.tick(101)
+    expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+  })
+
+  it('is refused after the end of the creation, and of another kind', async () => {
+    const { region } = openMemory<number>()
+    let late: Creation | undefined
+    await region.getOrCreate('key', (creation) => {
+      late = creation
+      expect(() => creation.grace(-1)).toThrow('grace')
+      expect(() => creation.grace(1, 'other')).toThrow('creation.keys')
+      return 1
+    })
+    expect(() => late?.grace(1)).toThrow('before the end of its creation')
+  })
+})
+
 describe('flat settings', () => {
   registerBackend('memory', (options) => memory(options), {})
-  const configured = (settings: Record<string, string>) =>
+  const configured = (settings: Record<string, string | number>) =>
     makeRegion<number>().configureFromConfig({ backend: 'memory', ...settings }, '')
 
   it('have grace and jitter', async () => {
@@ -219,6 +341,19 @@ describe('flat settings', () => {
     expect((await region.explain('key')).expiresIn).toBeLessThan(100_000)
     await region.expire('key')
     expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+  })
+
+  it('take 0 as a number of JSON, and as a text with or without a unit', async () => {
+    for (const off of [0, '0', '0s'] as never[]) {
+      const options = { grace: off, error_expiration_time: off, expiration_time: '1s' }
+      const region = configured(options)
+      await region.set('key', 1)
+      await region.expire('key')
+      expect(await region.get('key', ALSO_STALE)).toBe(NO_VALUE)
+      expect(() => configured({ retry_after: off })).not.toThrow()
+    }
+    expect(() => configured({ retry_after: 5 as never })).toThrow('unit')
+    expect(() => makeRegion({ errorExpirationTime: 0 })).not.toThrow()
   })
 
   it('refuse other values', () => {

@@ -35,6 +35,20 @@ function source() {
   return { state, load }
 }
 
+describe('a value that was created from tracked ones by a region that tracks nothing', () => {
+  it('is no other after unchanged()', async () => {
+    const clock = manualClock()
+    const tracked = makeRegion<string>({ name: 't', backend: wrap(memory(), dependencies()) })
+    const plain = makeRegion<string>({ name: 'p', backend: memory({ clock }), clock, expirationTime: 1_000 })
+    const untracked = async () => (await plain.getValueMetadata('key'))?.metadata.untracked
+    await plain.getOrCreate('key', () => tracked.getOrCreate('part', () => 'part'))
+    expect(await untracked()).toBe(true)
+    clock.tick(1_001)
+    await plain.getOrCreate('key', ({ unchanged }) => unchanged<string>())
+    expect(await untracked()).toBe(true)
+  })
+})
+
 inEveryRegion('the previous value', (open) => {
   it('is there while it stands, and unchanged() makes it new', async () => {
     const { region, clock } = open<Page>({ expirationTime: 1_000 })

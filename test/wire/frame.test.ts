@@ -52,6 +52,7 @@ describe('the bytes of an entry, version 2', () => {
       'a wide expiration time without end': hex({ ...METADATA, expiresIn: Number.POSITIVE_INFINITY }),
       stale: hex({ ...WHOLE, stale: true }),
       untracked: hex({ ...WHOLE, untracked: true }),
+      'a grace': hex({ ...WHOLE, standsFor: 3_600_000 }),
       'wide numbers': hex({ startedAt: -0.1, createdAt: 0.3, expiresIn: 1.5 }),
       'a snapshot': hex({ ...WHOLE, snapshot }),
       'a snapshot whose epoch is no UUID': hex({ ...WHOLE, snapshot: { epoch: 'e1', groups: [] } }),
@@ -65,6 +66,7 @@ describe('the bytes of an entry, version 2', () => {
         "a creation of 11.75 ms": "fa80c8040008c006450c7a4200c4c006450c7a427061796c6f61640ae0cfb3",
         "a creation of 12 ms": "fa00c80084e965310c7061796c6f6164bebb2922",
         "a fraction": "fa20c80084e9653100080c7061796c6f61648323865d",
+        "a grace": "fa80c8100084e965310c9f387061796c6f6164b5035509",
         "a region": "fa50c80084e965310c030101b09d11ffbf829c9c397061796c6f616441d5dc96",
         "a snapshot": "fa10c80084e965310c000123456789abcdef0123456789abcdef03010206757365723a35066f72673ac3a9f781afa2dbffad060000000000000000e03f01016e7061796c6f616488d01435",
         "a snapshot whose epoch is no UUID": "fa10c80084e965310c046531007061796c6f6164b4033c3f",
@@ -222,7 +224,14 @@ describe('metadata', () => {
         fc.option(snapshot),
         fc.boolean(),
         fc.boolean(),
-        (startedAt, createdAt, expiresIn, from, stale, untracked) => {
+        fc.option(
+          fc.oneof(
+            fc.nat(),
+            fc.maxSafeNat().map((n) => n % 2 ** 50),
+            fc.constant(Number.POSITIVE_INFINITY),
+          ),
+        ),
+        (startedAt, createdAt, expiresIn, from, stale, untracked, standsFor) => {
           const metadata: Metadata = {
             startedAt,
             createdAt,
@@ -230,6 +239,7 @@ describe('metadata', () => {
             ...(expiresIn === null ? {} : { expiresIn }),
             ...(stale ? { stale } : {}),
             ...(untracked ? { untracked } : {}),
+            ...(standsFor === null ? {} : { standsFor }),
           }
           expect(JSON.stringify(reread(metadata))).toBe(JSON.stringify(metadata))
           expect(reread(metadata)).toEqual(metadata)
