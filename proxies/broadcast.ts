@@ -267,6 +267,8 @@ function ledgerWith(
         ...below,
         // It would not know that messages may have been lost.
         tail: undefined,
+        // Other processes would have to keep the marks, too.
+        pending: undefined,
         // Asked about an entry that was just read, and nothing is read while messages may be lost.
         ...(time !== undefined && {
           time: () => {

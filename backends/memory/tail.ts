@@ -21,9 +21,13 @@ export function ledgerWithTail(): { readonly ledger: Ledger; keyChanged(key: str
         const opened = ledger.open(clock)
         return {
           ...opened,
-          invalidate(names, mode) {
+          invalidate(names, ...rest) {
             mirror?.changed(clock, names)
-            return opened.invalidate(names, mode)
+            return opened.invalidate(names, ...rest)
+          },
+          pending(names, ...rest) {
+            mirror?.changed(clock, names)
+            return opened.pending?.(names, ...rest) ?? 0
           },
           tail: () => tail(clock),
         }

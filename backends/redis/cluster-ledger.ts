@@ -33,17 +33,23 @@ export function clusterLedger(store: LedgerStore): RedisLedger {
 
 class OpenClusterLedger implements OpenRedisLedger {
   readonly read: ReadLedger
+  readonly pending?: NonNullable<OpenRedisLedger['pending']>
   readonly #keys: readonly string[]
   readonly #runner: ScriptRunner
   readonly #lifetime: string
 
   constructor(
     readonly storeClock: string,
-    { reads, runner, stampLifetime }: LedgerStore,
+    { reads, runner, stampLifetime, pendingFor }: LedgerStore,
   ) {
     this.read = ledgerReader(reads, storeClock)
-    const { clock, ring } = clockKeys(storeClock)
-    this.#keys = [clock, ring]
+    const { clock, ring, pending } = clockKeys(storeClock)
+    this.#keys = [clock, ring, pending]
+    if (pendingFor > 0)
+      this.pending = async (names, mode, transaction) => {
+        await this.#stamp(names, mode, transaction, `${pendingFor}`)
+        return pendingFor
+      }
     this.#runner = runner
     this.#lifetime = `${stampLifetime}`
   }
@@ -52,10 +58,10 @@ class OpenClusterLedger implements OpenRedisLedger {
     const placeholder = newPlaceholder()
     const stamps = stampKeys(this.storeClock, names)
     const seen = await this.#claim(stamps, placeholder, this.#lifetime)
-    const { now } = await this.#readClock([])
+    const { now, startsAt } = await this.#readClock([])
     const ours = stamps.filter((_, i) => seen[i] === placeholder)
-    await inBatches(ours, (stamp) => this.#complete(stamp, placeholder, `${now.at}`, this.#lifetime))
-    return now
+    await inBatches(ours, (stamp) => this.#complete(stamp, placeholder, `${startsAt}`, this.#lifetime))
+    return { epoch: now.epoch, at: startsAt }
   }
 
   tail(): never {
@@ -65,12 +71,22 @@ class OpenClusterLedger implements OpenRedisLedger {
     )
   }
 
-  async invalidate(names: readonly string[], mode: InvalidationMode): Promise<void> {
+  invalidate(names: readonly string[], mode: InvalidationMode, transaction?: string): Promise<void> {
+    return this.#stamp(names, mode, transaction)
+  }
+
+  /** @param ms - for which the transaction marks the names; '' ends its marks */
+  async #stamp(names: readonly string[], mode: InvalidationMode, transaction = '', ms = ''): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
-    const args = [newEpoch(), ...stamps]
-    const at = await this.#runner.runDurably({ script: scripts.advanceClock, keys: this.#keys, args })
+    const advanced = await this.#runner.runDurably({
+      script: scripts.advanceClock,
+      keys: this.#keys,
+      args: [newEpoch(), mode, transaction, ms, ...stamps],
+    })
+    const [at, ends] = (advanced as readonly unknown[]).map(String)
+    const args = [`${at}`, mode, transaction, `${ends}`, this.#lifetime]
     await inBatches(stamps, (stamp) =>
-      this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args: [String(at), mode] }),
+      this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args }),
     )
   }
 
@@ -107,11 +123,11 @@ class OpenClusterLedger implements OpenRedisLedger {
 
   async #readClock(
     stampsAndTimes: readonly string[],
-  ): Promise<{ readonly now: LedgerTime; readonly origins: readonly string[] }> {
+  ): Promise<{ readonly now: LedgerTime; readonly startsAt: number; readonly origins: readonly string[] }> {
     const args = [newEpoch(), ...stampsAndTimes]
     const reply = await this.#runner.run({ script: scripts.readClock, keys: this.#keys, args })
-    const [now, ...origins] = Array.isArray(reply) ? (reply as unknown[]).map(String) : []
-    return { now: expectClock(now), origins }
+    const [now, startsAt, ...origins] = Array.isArray(reply) ? (reply as unknown[]).map(String) : []
+    return { now: expectClock(now), startsAt: Number(startsAt), origins }
   }
 
   async #complete(stamp: string, placeholder: string, at: string, lifetime: string): Promise<boolean> {

@@ -7,7 +7,7 @@ import { type FailureLog, failureLog, report } from '../../src/base/diagnostics.
 import { CorralError } from '../../src/base/errors.js'
 import { frozenCopy } from '../../src/base/frozen.js'
 import { andThen, isPromise, type MaybePromise } from '../../src/base/maybe-promise.js'
-import type { Ledger, LedgerReading } from '../../src/ledger/ledger.js'
+import type { InvalidationMode, Ledger, LedgerReading } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
 import type { LedgerTail } from '../../src/ledger/tail.js'
 import { isUnreachable } from './client/errors.js'
@@ -293,16 +293,22 @@ function guardedLedger(policy: Policy): Ledger {
           recovery.isBlind
             ? 'invalid'
             : orElseOpen(policy, 'ledger.restore', undefined, opened.restore(snapshot), () => 'invalid'),
-        async invalidate(given, mode) {
+        async invalidate(given, mode, transaction) {
           const names = frozenCopy(given)
           unfenced.revokeAll()
           try {
-            await opened.invalidate(names, mode)
+            await opened.invalidate(names, mode, transaction)
           } catch (error) {
             recovery.failedNames(clock, names, mode)
             throw error
           }
         },
+        ...(opened.pending && {
+          pending: (given: readonly string[], mode: InvalidationMode, transaction: string) => {
+            unfenced.revokeAll()
+            return opened.pending?.(frozenCopy(given), mode, transaction) ?? 0
+          },
+        }),
         ...(opened.tail && { tail: () => guardedTail(policy, opened.tail?.() as LedgerTail) }),
       }
     },

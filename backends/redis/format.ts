@@ -42,10 +42,18 @@ export function companion(kind: string, name: string): string {
   return name.includes('}') ? `${RESERVED}${kind}:${name}` : `${RESERVED}${kind}={${name}}`
 }
 
-/** The clock and its ring, which share a slot. */
-export function clockKeys(clock: string): { readonly clock: string; readonly ring: string } {
+/** The clock, its ring and its pending transactions, which share a slot. */
+export function clockKeys(clock: string): {
+  readonly clock: string
+  readonly ring: string
+  readonly pending: string
+} {
   const name = clock.includes('}') && hashTag(clock) === undefined ? escaped('n', clock) : clock
-  return { clock: companion('clock', name), ring: companion('ring', name) }
+  return {
+    clock: companion('clock', name),
+    ring: companion('ring', name),
+    pending: companion('pending', name),
+  }
 }
 
 /**
@@ -124,13 +132,14 @@ export function expectClock(reply: unknown): LedgerTime {
   return found
 }
 
-/** A stamp as it is stored: `hard` or `hard soft`. A placeholder is none yet. */
+/** A stamp as it is stored: `hard`, `hard soft`, or that with the marks behind it. A placeholder is none yet. */
 export function parseStamp(stored: Buffer | null | undefined): Stamp | undefined {
   if (stored === null || stored === undefined) return undefined
   const text = stored.toString('latin1')
   const space = text.indexOf(' ')
   const hard = number(space < 0 ? text : text.slice(0, space))
-  const soft = space < 0 ? 0 : number(text.slice(space + 1))
+  const end = space < 0 ? -1 : text.indexOf(' ', space + 1)
+  const soft = space < 0 ? 0 : number(text.slice(space + 1, end < 0 ? undefined : end))
   return hard === undefined || soft === undefined ? undefined : { hard, soft }
 }
 

@@ -100,7 +100,8 @@ function acquireCall(
   const args = [token, lifetimeArg(ms), steal ? '1' : overText(overFailed), mark, channel]
   if (question !== undefined && !clustered) {
     const { clock, names, expected } = question
-    keys.push(clockKeys(clock).clock, ...stampKeys(clock, names), ...stampKeys(clock, expected))
+    const { clock: key, pending } = clockKeys(clock)
+    keys.push(key, pending, ...stampKeys(clock, names), ...stampKeys(clock, expected))
     args.push(newEpoch(), `${stampLifetime}`, `${names.length}`)
   }
   // A stolen lease is an invalidation.

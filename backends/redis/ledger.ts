@@ -1,4 +1,4 @@
-import type { Freshness, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
+import type { Freshness, InvalidationMode, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
 import { type DependencySnapshot, newEpoch } from '../../src/ledger/snapshot.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, expectClock, stampKeys } from './format.js'
@@ -16,25 +16,32 @@ export interface OpenRedisLedger extends OpenLedger {
 }
 
 /** The parts of the store that a ledger uses. */
-export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime'>
+export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime' | 'pendingFor'>
 
 const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
 export function standaloneLedger(
-  { reads, runner, stampLifetime }: LedgerStore,
+  { reads, runner, stampLifetime, pendingFor }: LedgerStore,
   journal: NearJournal,
 ): RedisLedger {
   const lifetime = `${stampLifetime}`
   return openedOnce((clock) => {
-    const { clock: key, ring } = clockKeys(clock)
+    const { clock: key, ring, pending } = clockKeys(clock)
+    /** @param ms - for which the transaction marks the names; '' ends its marks */
+    const stamp = async (names: readonly string[], mode: InvalidationMode, transaction = '', ms = '') => {
+      const keys = [key, ring, journal.keys[0], pending, ...stampKeys(clock, names)]
+      const args = [newEpoch(), mode, journal.channel, transaction, ms, lifetime]
+      const step = await runner.runDurably({ script: scripts.invalidate, keys, args })
+      journal.namesChanged(clock, names, step)
+    }
     return {
       storeClock: clock,
       read: cachingLedgerReader(reads, clock),
       async now(names) {
         const stamps = stampKeys(clock, names)
         const args = [newEpoch(), lifetime]
-        return expectClock(await runner.run({ script: scripts.now, keys: [key, ...stamps], args }))
+        return expectClock(await runner.run({ script: scripts.now, keys: [key, pending, ...stamps], args }))
       },
       async restore(snapshot, life = lifetime) {
         const { stamps, asOf } = snapshotKeys(clock, snapshot)
@@ -42,12 +49,13 @@ export function standaloneLedger(
         const verdict = await runner.run({ script: scripts.validate, keys: [key, ring, ...stamps], args })
         return VERDICTS[Number(verdict)] ?? 'invalid'
       },
-      async invalidate(names, mode) {
-        const keys = [key, ring, journal.keys[0], ...stampKeys(clock, names)]
-        const args = [newEpoch(), mode, journal.channel]
-        const step = await runner.runDurably({ script: scripts.invalidate, keys, args })
-        journal.namesChanged(clock, names, step)
-      },
+      invalidate: (names, mode, transaction) => stamp(names, mode, transaction),
+      ...(pendingFor > 0 && {
+        pending: async (names: readonly string[], mode: InvalidationMode, transaction: string) => {
+          await stamp(names, mode, transaction, `${pendingFor}`)
+          return pendingFor
+        },
+      }),
       tail: () => journal.tail(clock),
     }
   })

@@ -76,6 +76,12 @@ export interface RedisBackendOptions {
   readonly replicas?: { readonly count: number; readonly timeout?: Duration }
   /** How long the stamp of a dependency is kept after it was last needed; entries that live longer keep theirs longer. @default '1d' */
   readonly stampLifetime?: Duration
+  /**
+   * Before a transaction commits, the names that it is about to change are marked, so that they are invalidated also if its
+   * process dies between the commit and the invalidation. For how long, if nothing ends the mark: it must exceed the commit.
+   * `false`: they are not marked. @default '30s'; with a Cluster, where it is a command for each name, false
+   */
+  readonly pendingFor?: Duration | false
 }
 
 /** The server, and the way to reach it. */
@@ -116,6 +122,7 @@ const CHECKS: Readonly<Record<keyof RedisBackendOptions, OptionCheck>> = {
   replicas: (value, subject) =>
     checkOptions(value as object, subject, { count: expectCount, timeout: expectDuration }, ['count']),
   stampLifetime: expectDuration,
+  pendingFor: (value, subject) => value === false || expectDuration(value, subject),
 }
 
 /** @throws CorralError `ERR_OPTION` for an option that is invalid. */
@@ -137,8 +144,10 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
   } = options
   const { recovery = true, breaker = {}, replicas } = options
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
+  const source = parseSource(options)
+  const { pendingFor = source.clustered ? false : '30s' } = options
   return {
-    source: parseSource(options),
+    source,
     timeout,
     maxPending,
     maxWaiting,
@@ -150,6 +159,7 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     breaker: breaker === false ? undefined : parseBreaker(breaker),
     replicas: replicas && parseReplicas(replicas, timeout),
     stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
+    pendingFor: pendingFor === false ? 0 : milliseconds(pendingFor, 'pendingFor'),
   }
 }
 

@@ -16,6 +16,8 @@ export interface RedisStore {
   readonly clustered: boolean
   /** ms that a stamp lives after it was last needed. */
   readonly stampLifetime: number
+  /** ms for which a transaction marks names that it is about to change; 0: it does not. */
+  readonly pendingFor: number
   readonly maxValueBytes: number
   /** The record of changes for near caches; absent where one script cannot keep it with the changes. */
   readonly journal: NearJournal | undefined

@@ -65,12 +65,13 @@ function aroundLedger(ledger: Ledger, around: Around): Ledger {
     shared: ledger.shared,
     open: (clock) => {
       const opened = bindLedger(ledger.open(clock))
-      const { restore } = opened
+      const { restore, pending } = opened
       return {
         ...opened,
         read: (names) => around('ledger.read', () => opened.read(names)),
         now: (names) => around('ledger.now', () => opened.now(names)),
-        invalidate: (names, mode) => around('ledger.invalidate', () => opened.invalidate(names, mode)),
+        invalidate: (...given) => around('ledger.invalidate', () => opened.invalidate(...given)),
+        ...(pending && { pending: (...given) => around('ledger.pending', () => pending(...given)) }),
         ...(restore && { restore: (snapshot) => around('ledger.restore', () => restore(snapshot)) }),
       } satisfies OpenLedger
     },
@@ -81,7 +82,10 @@ function aroundTracker(tracker: Tracker, around: Around): Tracker {
   return {
     ...tracker,
     asOf: (names) => around('ledger.now', () => tracker.asOf(names)),
-    invalidate: (names, mode) => around('ledger.invalidate', () => tracker.invalidate(names, mode)),
+    invalidate: (...given) => around('ledger.invalidate', () => tracker.invalidate(...given)),
+    pending:
+      tracker.pending &&
+      ((...given) => around('ledger.pending', () => tracker.pending?.(...given) as MaybePromise<number>)),
     validate: (snapshot) => around('ledger.read', () => tracker.validate(snapshot)),
     inspect: (key) => around('get', () => tracker.inspect(key)),
   }

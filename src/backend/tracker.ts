@@ -20,7 +20,11 @@ export interface Tracker {
   readonly calls?: (() => CallRegistry) | undefined
   /** The time to take before data is loaded, which then depends on `names`. */
   asOf(names: readonly string[]): MaybePromise<LedgerTime>
-  invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>
+  invalidate(names: readonly string[], mode: InvalidationMode, transaction?: string): MaybePromise<void>
+  /** Marks the names that a transaction is about to change, where the ledger keeps marks: `OpenLedger.pending`. */
+  pending?:
+    | ((names: readonly string[], mode: InvalidationMode, transaction: string) => MaybePromise<number>)
+    | undefined
   validate(snapshot: DependencySnapshot): MaybePromise<Freshness>
   /** For explanations: the stored entry, current or not, and those of its names that were invalidated since. */
   inspect(

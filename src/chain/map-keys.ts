@@ -193,13 +193,14 @@ function mapLedger(ledger: Ledger, mangle: (key: string) => string): Ledger {
     shared: ledger.shared,
     open(clock) {
       const below = bindLedger(ledger.open(mangle(clock)))
-      const { storeNames, restore, tail } = below
+      const { storeNames, restore, pending, tail } = below
       return {
         ...below,
         storeNames: (names) => storeNames?.(mapNames(names)) ?? mapNames(names),
         read: (names) => below.read(mapNames(names)),
         now: (names) => below.now(mapNames(names)),
-        invalidate: (names, mode) => below.invalidate(mapNames(names), mode),
+        invalidate: (names, ...rest) => below.invalidate(mapNames(names), ...rest),
+        ...(pending && { pending: (names, ...rest) => pending(mapNames(names), ...rest) }),
         ...(restore && {
           restore: ({ epoch, groups }) =>
             restore({ epoch, groups: groups.map(({ asOf, names }) => ({ asOf, names: mapNames(names) })) }),

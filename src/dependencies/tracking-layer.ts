@@ -229,7 +229,8 @@ function trackerOf(
     calls,
     validate: (snapshot) => validate(opened, snapshot),
     asOf: (names) => provenAsOf(next, opened, names),
-    invalidate: (names, mode) => opened.invalidate(frozenCopy(names), mode),
+    invalidate: (names, ...rest) => opened.invalidate(frozenCopy(names), ...rest),
+    pending: opened.pending && ((names, ...rest) => opened.pending?.(frozenCopy(names), ...rest) ?? 0),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {
         const snapshot = snapshotOf(entry)

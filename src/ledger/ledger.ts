@@ -104,8 +104,24 @@ export interface OpenLedger {
   read(names: readonly string[]): MaybePromise<LedgerReading>
   /** The time before a creation. Creates the clock and the stamps that are absent. */
   now(names: readonly string[]): MaybePromise<LedgerTime>
-  /** Stamps the names: one small write, however many entries depend on them. */
-  invalidate(names: readonly string[], mode: InvalidationMode): MaybePromise<void>
+  /**
+   * Stamps the names: one small write, however many entries depend on them.
+   * @param transaction - its marks at these names go in the same step
+   */
+  invalidate(names: readonly string[], mode: InvalidationMode, transaction?: string): MaybePromise<void>
+  /**
+   * Marks names that a transaction is about to change: invalidates them, and judges every value created from them as if they
+   * were invalidated again, until each transaction (a text without spaces) that marked them has ended its mark by `invalidate`. The mark of a process
+   * that died ends by itself. Resolves with its life in ms. Absent where marks cannot be kept, or are switched off.
+   *
+   * Two rules carry it, and the verdict on a snapshot stays the same. A marked name is stamped with the time at which the
+   * mark ends, which no creation can have begun after. And while a mark lives, `now` returns a time just before the
+   * clock's, which is later than every other stamp: so no snapshot taken meanwhile finds the clock unmoved, which would spare it
+   * the look at its stamps.
+   */
+  pending?:
+    | ((names: readonly string[], mode: InvalidationMode, transaction: string) => MaybePromise<number>)
+    | undefined
   /** Judges a snapshot some of whose stamps are absent, where the store can prove that no invalidation was lost. */
   restore?(snapshot: DependencySnapshot): MaybePromise<Freshness>
   /**
@@ -145,15 +161,16 @@ export function inStore(opened: OpenLedger, names: readonly string[]): readonly 
 
 /** An opened ledger whose members need no receiver, so that a layer may spread it: a store's own may be a class. */
 export function bindLedger(opened: OpenLedger): OpenLedger {
-  const { storeNames, time, restore, tail } = opened
+  const { storeNames, time, restore, pending, tail } = opened
   return {
     storeClock: opened.storeClock,
     read: (names) => opened.read(names),
     now: (names) => opened.now(names),
-    invalidate: (names, mode) => opened.invalidate(names, mode),
+    invalidate: (names, mode, transaction) => opened.invalidate(names, mode, transaction),
     ...(storeNames !== undefined && { storeNames: storeNames.bind(opened) }),
     ...(time !== undefined && { time: time.bind(opened) }),
     ...(restore !== undefined && { restore: restore.bind(opened) }),
+    ...(pending !== undefined && { pending: pending.bind(opened) }),
     ...(tail !== undefined && { tail: tail.bind(opened) }),
   }
 }

@@ -1,8 +1,19 @@
 import { randomUUID } from 'node:crypto'
+import type { Clock } from '../base/clock.js'
+import { performance } from '../base/timers.js'
 import type { InvalidationMode, Ledger, LedgerReading, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
 
 const MAX_STAMPS = 100_000
+
+/** ms for which the mark of a transaction stays whose owner never ends it. */
+const MARK_LIFETIME = 30_000
+
+/** The names that a transaction marked, each with its mode. */
+interface Mark {
+  readonly names: Map<string, Set<InvalidationMode>>
+  until: number
+}
 
 /**
  * A ledger in this process's memory. It is synchronous, hence atomic. Only invalidated names take space.
@@ -15,32 +26,69 @@ const MAX_STAMPS = 100_000
  * ```
  * @param options.maxStamps - beyond so many names the older half is folded into a floor that stands for every absent
  * name: folding can only cost creations. `@default 100_000`
+ * @param options.clock - of the lives of marks. `@default` one that never steps
  */
-export function memoryLedger({ maxStamps = MAX_STAMPS }: { readonly maxStamps?: number } = {}): Ledger {
+export function memoryLedger({
+  maxStamps = MAX_STAMPS,
+  clock: time = performance,
+}: {
+  readonly maxStamps?: number
+  readonly clock?: Clock
+} = {}): Ledger {
   const clocks = new Map<string, OpenLedger>()
   return {
     shared: false,
     open(clock) {
       let found = clocks.get(clock)
-      if (found === undefined) clocks.set(clock, (found = openInMemory(clock, maxStamps)))
+      if (found === undefined) clocks.set(clock, (found = openInMemory(clock, maxStamps, time)))
       return found
     },
   }
 }
 
-function openInMemory(clock: string, maxStamps: number): OpenLedger {
+function openInMemory(clock: string, maxStamps: number, time: Clock): OpenLedger {
   let stamps = new Map<string, Stamp>()
   let floor: Stamp = { hard: 0, soft: 0 }
   let now: LedgerTime = { epoch: randomUUID(), at: 0 }
 
-  const invalidate = (names: readonly string[], mode: InvalidationMode): void => {
+  const marks = new Map<string, Mark>()
+
+  const stamp = (names: Iterable<string>, mode: InvalidationMode): void => {
+    // The clock is one ahead of the stamps, so that there is a time between: of creations that begin while a mark lives.
     const at = now.at + 1
-    now = { epoch: now.epoch, at }
+    now = { epoch: now.epoch, at: at + 1 }
     for (const name of names) {
       const { hard, soft } = stamps.get(name) ?? floor
       stamps.set(name, mode === 'hard' ? { hard: at, soft } : { hard, soft: at })
     }
     if (stamps.size > maxStamps) fold()
+  }
+  const invalidate = (names: readonly string[], mode: InvalidationMode, transaction = ''): void => {
+    stamp(names, mode)
+    const mark = marks.get(transaction)
+    if (mark === undefined) return
+    for (const name of names) {
+      const modes = mark.names.get(name)
+      if (modes?.delete(mode) && modes.size === 0) mark.names.delete(name)
+    }
+    if (mark.names.size === 0) marks.delete(transaction)
+  }
+  const pending = (names: readonly string[], mode: InvalidationMode, transaction: string): number => {
+    stamp(names, mode)
+    const mark = marks.get(transaction) ?? { names: new Map(), until: 0 }
+    mark.until = time.now() + MARK_LIFETIME
+    for (const name of names) mark.names.set(name, (mark.names.get(name) ?? new Set()).add(mode))
+    marks.set(transaction, mark)
+    return MARK_LIFETIME
+  }
+  /** The time before a creation. A mark that has expired ends here, as its transaction would have ended it. */
+  const begin = (): LedgerTime => {
+    for (const [transaction, { names, until }] of marks)
+      if (until <= time.now()) {
+        marks.delete(transaction)
+        for (const [name, modes] of names) for (const mode of modes) stamp([name], mode)
+      }
+    return marks.size === 0 ? now : { epoch: now.epoch, at: now.at - 1 }
   }
   const fold = (): void => {
     const newest = [...stamps].sort(([, one], [, other]) => latest(other) - latest(one))
@@ -51,9 +99,18 @@ function openInMemory(clock: string, maxStamps: number): OpenLedger {
   }
   const read = (names: readonly string[]): LedgerReading => ({
     now,
-    stamps: names.map((name) => stamps.get(name) ?? floor),
+    stamps: names.map((name) => marked(name, stamps.get(name) ?? floor)),
   })
-  return { storeClock: clock, time: () => now, now: () => now, read, invalidate }
+  const marked = (name: string, stamp: Stamp): Stamp => {
+    let { hard, soft } = stamp
+    for (const { names } of marks.values()) {
+      const modes = names.get(name)
+      if (modes?.has('hard')) hard = Number.POSITIVE_INFINITY
+      if (modes?.has('soft')) soft = Number.POSITIVE_INFINITY
+    }
+    return marks.size === 0 ? stamp : { hard, soft }
+  }
+  return { storeClock: clock, time: () => now, now: begin, read, invalidate, pending }
 }
 
 function latest(stamp: Stamp): number {

@@ -20,6 +20,10 @@ interface LedgerContext<T> extends Context<T> {
   /** Store only while the names stand as they do now. */
   ifCurrent(...names: string[]): Promise<WriteCondition>
   invalidate(mode: InvalidationMode, ...names: string[]): Promise<void>
+  /** Marks names for a transaction. Returns the end of the marks; absent if the ledger keeps no marks. */
+  readonly mark:
+    | ((transaction: string, mode: InvalidationMode, ...names: string[]) => Promise<() => Promise<void>>)
+    | undefined
   /** Fails unless the ledger judges the snapshot so. */
   expectFreshness(snapshot: DependencySnapshot, expected: Freshness, message?: string): Promise<void>
 }
@@ -39,6 +43,14 @@ function ledgerContext<T>(context: Context<T>): LedgerContext<T> {
     snapshot,
     ifCurrent: async (...names) => conditionOf(open(), await snapshot(...names)),
     invalidate: async (mode, ...names) => open().invalidate(names, mode),
+    get mark() {
+      if (open().pending === undefined) return undefined
+      return async (transaction: string, mode: InvalidationMode, ...names: string[]) => {
+        const life = await open().pending?.(names, mode, transaction)
+        assert.ok(life !== undefined && life > 0, `Expected the life of the mark in ms, got ${life}.`)
+        return async () => open().invalidate(names, mode, transaction)
+      }
+    },
     async expectFreshness(of, expected, message) {
       assert.equal(await validate(open(), of), expected, message)
     },
@@ -51,6 +63,8 @@ const snapshotAt = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySn
 })
 
 const MODES: readonly InvalidationMode[] = ['hard', 'soft']
+
+const HARDNESS = { hard: 'invalid', soft: 'stale' } as const
 
 const bodies: Readonly<Record<string, <T>(ledger: LedgerContext<T>) => Promise<void>>> = {
   async 'a ledger’s moments do not go back, and share an epoch'(ledger) {
@@ -235,6 +249,77 @@ const bodies: Readonly<Record<string, <T>(ledger: LedgerContext<T>) => Promise<v
     const ifCurrent = conditionOf(open(), snapshotAt({ epoch: 'another', at }, 'a'))
     assert.equal(await backend.set('key', values[0], { ifCurrent }), 'refused')
     same(await backend.get('key'), undefined)
+  },
+  async 'while a transaction marks a name, nothing created from it stands, before or since, and other names do'(
+    ledger,
+  ) {
+    const { mark } = ledger
+    for (const mode of mark === undefined ? [] : MODES) {
+      const before = await ledger.snapshot('a')
+      const other = await ledger.snapshot('b')
+      const end = await mark?.(`t-${mode}`, mode, 'a')
+      await ledger.expectFreshness(before, HARDNESS[mode], 'created before the mark')
+      await ledger.expectFreshness(other, 'fresh', 'another name')
+      const during = await ledger.snapshot('a')
+      await ledger.expectFreshness(during, HARDNESS[mode], 'created under the mark')
+      await ledger.expectFreshness(await ledger.snapshot('a', 'b'), HARDNESS[mode], 'with another name')
+      await ledger.expectFreshness(await ledger.snapshot('b'), 'fresh', 'another name, created meanwhile')
+      await ledger.invalidate('hard', 'b')
+      await ledger.expectFreshness(await ledger.snapshot('b'), 'fresh', 'another name, invalidated meanwhile')
+      await ledger.expectFreshness(await ledger.snapshot('a'), HARDNESS[mode], 'after another invalidation')
+      await end?.()
+      await ledger.expectFreshness(during, HARDNESS[mode], 'created under the mark, which has ended')
+      await ledger.expectFreshness(await ledger.snapshot('a'), 'fresh', 'created after the end')
+    }
+  },
+  async 'a write of a value created under a mark is refused, under the mark and after its end'(ledger) {
+    const { backend, values, mark } = ledger
+    for (const mode of mark === undefined ? [] : MODES) {
+      const end = await mark?.(`t-${mode}`, mode, 'a')
+      const ifCurrent = await ledger.ifCurrent('a')
+      const token = await granted(backend, 'key')
+      assert.equal(await backend.set('key', values[0], { token, ifCurrent }), 'refused', mode)
+      assert.equal(await backend.set('key', values[0], { ifCurrent }), 'refused', mode)
+      assert.equal(
+        await backend.set('other', values[0], { ifCurrent: await ledger.ifCurrent('b') }),
+        'stored',
+        mode,
+      )
+      await end?.()
+      assert.equal(await backend.set('key', values[0], { ifCurrent }), 'refused', mode)
+      same(await backend.get('key'), undefined, mode)
+      assert.equal(
+        await backend.set('key', values[0], { ifCurrent: await ledger.ifCurrent('a') }),
+        'stored',
+        mode,
+      )
+    }
+  },
+  async 'a name is marked until every transaction has ended that marked it'(ledger) {
+    const { mark } = ledger
+    if (mark === undefined) return
+    const endOne = await mark('one', 'hard', 'a', 'b')
+    const endOther = await mark('other', 'hard', 'b', 'c')
+    const again = await mark('one', 'hard', 'a', 'b')
+    await ledger.invalidate('hard', 'b')
+    await ledger.expectFreshness(await ledger.snapshot('b'), 'invalid', 'an invalidation by neither')
+    await endOne()
+    await ledger.expectFreshness(await ledger.snapshot('a'), 'fresh', 'marked by one, which has ended')
+    await ledger.expectFreshness(await ledger.snapshot('b'), 'invalid', 'marked by the other')
+    await again()
+    await endOther()
+    await ledger.expectFreshness(await ledger.snapshot('a', 'b', 'c'), 'fresh', 'both have ended')
+  },
+  async 'a soft mark and a hard one of the same name end each by itself'(ledger) {
+    const { mark } = ledger
+    if (mark === undefined) return
+    const endSoft = await mark('one', 'soft', 'a')
+    const endHard = await mark('one', 'hard', 'a')
+    await ledger.expectFreshness(await ledger.snapshot('a'), 'invalid')
+    await endHard()
+    await ledger.expectFreshness(await ledger.snapshot('a'), 'stale')
+    await endSoft()
+    await ledger.expectFreshness(await ledger.snapshot('a'), 'fresh')
   },
   async 'a batch of writes is checked one by one'(ledger) {
     const { backend, values } = ledger

@@ -42,7 +42,13 @@ interface Ring {
 
 /** Keys of Redis, with the scripts that the ledger of a cluster runs on them. */
 export function redisTwin(touch: Schedule['touch'] = () => {}) {
-  const microseconds = () => MICROSECONDS
+  let time = MICROSECONDS
+  const microseconds = () => time
+  /** The ends of the marks of transactions, by the key of the clock's pending ones. */
+  const marks = watched<ReadonlyMap<string, number>>('marks', touch, (ends) =>
+    JSON.stringify([...ends].sort()),
+  )
+  const marksOf = (key: string): ReadonlyMap<string, number> => marks.get(key) ?? new Map()
   const texts = watched<string>('text', touch, String)
   const rings = watched<Ring>('ring', touch, ({ scores }) => JSON.stringify([...scores].sort()))
 
@@ -52,6 +58,26 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
   }
   const writeStamp = (key: string, hard: number, soft: number) =>
     texts.set(key, soft > 0 ? `${hard} ${soft}` : `${hard}`)
+  /** The time at which a creation begins, as `start` in the scripts. */
+  const startsAt = (clock: string, pending: string, { epoch, at }: { epoch: string; at: number }) => {
+    const last = Math.max(...marksOf(pending).values())
+    if (last === Number.NEGATIVE_INFINITY) return { epoch, at, begins: at }
+    if (last > microseconds()) return { epoch, at, begins: at - 1 }
+    marks.delete(pending)
+    const moved = Math.max(at + 2, microseconds())
+    texts.set(clock, `${epoch}:${moved}`)
+    return { epoch, at: moved, begins: moved }
+  }
+  const mark = (pending: string, mode: string, transaction: string, ms: string, n: number): string => {
+    if (transaction === '') return ''
+    const ends = new Map([...marksOf(pending)].filter(([, end]) => end > microseconds()))
+    ends.delete(mode + transaction)
+    const until = Math.max(n, microseconds()) + Number(ms) * 1_000
+    if (ms !== '') ends.set(mode + transaction, until)
+    if (ends.size === 0) marks.delete(pending)
+    else marks.set(pending, ends)
+    return ms === '' ? '' : `${until}`
+  }
   const ensureClock = (key: string, fresh: string) => {
     const found = parseClock(texts.get(key))
     if (found !== undefined) return found
@@ -78,9 +104,9 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
     ],
     [
       scripts.readClock,
-      ([clock = '', ring = ''], [fresh = '', ...questions]) => {
-        const { epoch, at } = ensureClock(clock, fresh)
-        const answer = [`${epoch}:${at}`]
+      ([clock = '', ring = '', pending = ''], [fresh = '', ...questions]) => {
+        const { epoch, at, begins } = startsAt(clock, pending, ensureClock(clock, fresh))
+        const answer = [`${epoch}:${at}`, `${begins}`]
         for (let i = 0; i < questions.length; i += 2)
           answer.push(`${origin(ring, questions[i] as string, Number(questions[i + 1]), at)}`)
         return answer
@@ -96,27 +122,27 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
     ],
     [
       scripts.advanceClock,
-      ([clock = '', ring = ''], [fresh = '', ...stamps]) => {
+      (
+        [clock = '', ring = '', pending = ''],
+        [fresh = '', mode = '', transaction = '', ms = '', ...stamps],
+      ) => {
         const found = parseClock(texts.get(clock))
         const now = microseconds()
         const before = found?.at ?? now
-        const n = Math.max(before + 1, now)
+        const n = Math.max(before + 2, now)
         texts.set(clock, `${found?.epoch ?? fresh}:${n}`)
         const scores = new Map(rings.get(ring)?.scores)
         if (!scores.has('')) scores.set('', before)
-        for (const stamp of stamps) scores.set(stamp, n)
+        for (const stamp of stamps) scores.set(stamp, n - 1)
         rings.set(ring, { scores })
-        return `${n}`
+        return [`${n - 1}`, mark(pending, mode, transaction, ms, n)]
       },
     ],
     [
       scripts.moveStamp,
-      ([key = ''], [moment, mode]) => {
-        const stamp = readStamp(key)
-        if (stamp === undefined) return texts.delete(key) ? 1 : 0
-        const n = Number(moment)
-        if (mode === 'hard') writeStamp(key, Math.max(stamp.hard, n), stamp.soft)
-        else writeStamp(key, stamp.hard, Math.max(stamp.soft, n))
+      ([key = ''], [moment, mode = '', transaction = '', ends = '']) => {
+        if (readStamp(key) === undefined && ends === '') return texts.delete(key) ? 1 : 0
+        texts.set(key, movedStamp(texts.get(key), Number(moment), mode, { transaction, ends }))
         return 1
       },
     ],
@@ -124,6 +150,11 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
   return {
     texts,
     rings,
+    marks,
+    /** The lives of all marks pass. */
+    expire: () => {
+      time += 1e9
+    },
     run(script: scripts.Script, keys: readonly string[], args: readonly string[]): unknown {
       const program = programs.get(script)
       if (program === undefined) throw new Error('Expected a script of the cluster’s ledger')
@@ -132,7 +163,35 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
   }
 }
 
-export function clusterSteps({ step, touch }: Steps): SharedLedger {
+/** A stamp with its marks, after an invalidation or another mark. */
+function movedStamp(
+  text: string | undefined,
+  n: number,
+  mode: string,
+  { transaction, ends }: { transaction: string; ends: string },
+): string {
+  const [, first, second, , ownHard, ownSoft, list = ''] =
+    /^(\d+)(?: (\d+))?( (\d+) (\d+) (.*))?$/.exec(text ?? '') ?? []
+  const own = { h: Number(ownHard ?? first ?? n), s: Number(ownSoft ?? second ?? 0) }
+  const which = mode === 'hard' ? 'h' : 's'
+  const left: string[] = []
+  for (const [whole, of, end, by] of list.matchAll(/([hs])(\d+)=(\S+)/g)) {
+    if (by === transaction && of === which) continue
+    if (Number(end) > n) left.push(whole)
+    else own[of as 'h' | 's'] = Math.max(own[of as 'h' | 's'], Number(end))
+  }
+  own[which] = Math.max(own[which], n)
+  if (ends !== '') left.push(`${which}${ends}=${transaction}`)
+  const latest = (of: string) =>
+    Math.max(
+      own[of as 'h' | 's'],
+      ...left.filter((one) => one.startsWith(of)).map((one) => Number(/\d+/.exec(one)?.[0])),
+    )
+  const soft = latest('s') > 0 || left.length > 0 ? ` ${latest('s')}` : ''
+  return `${latest('h')}${soft}${left.length > 0 ? ` ${own.h} ${own.s} ${left.join(' ')}` : ''}`
+}
+
+export function clusterSteps({ step, touch }: Steps): SharedLedger & { expire(): void } {
   const server = redisTwin(touch)
   const run = ({ script, keys, args }: ScriptCall) => {
     const given = typeof args === 'function' ? args(Number.POSITIVE_INFINITY) : args
@@ -142,6 +201,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
   const ledger = () =>
     clusterLedger({
       stampLifetime: 60_000,
+      pendingFor: 1_000,
       runner: { run, runDurably: run, runAll: (calls) => Promise.all(calls.map(run)) },
       reads: {
         get: () => Promise.reject(new Error('Expected the ledger to read no entries')),
@@ -158,6 +218,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger {
     })
   return {
     ledger,
+    expire: () => server.expire(),
     loseClock: () => void server.texts.delete(clockKeys(THE_CLOCK).clock),
     loseStamp: (name) => void server.texts.delete(stampKey(THE_CLOCK, name)),
   }

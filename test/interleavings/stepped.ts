@@ -89,7 +89,9 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
           ...(opened.storeNames && { storeNames: opened.storeNames }),
           read: (names) => step('read ledger', () => opened.read(names), QUESTION),
           now: (names) => step('begin', () => opened.now(names), NOTHING),
-          invalidate: (names, mode) => step('stamp', () => opened.invalidate(names, mode), NOTHING),
+          invalidate: (...given) => step('stamp', () => opened.invalidate(...given), NOTHING),
+          pending:
+            opened.pending && ((...given) => step('mark', () => opened.pending?.(...given) ?? 0, NOTHING)),
         }
       },
     },
@@ -111,10 +113,19 @@ export function telling(ledger: Ledger, touch: Schedule['touch']): Ledger {
   return withOperations(ledger, (opened) => ({
     read: (names) => andThen(opened.read(names), (reading) => answers(reading)),
     now: (names) => andThen(opened.now(names), (now) => answers(now)),
-    invalidate(names, mode) {
-      told += `, ${mode} ${names}`
-      return andThen(opened.invalidate(names, mode), () => leaves(opened.storeClock))
+    invalidate(names, mode, transaction) {
+      told += `, ${mode} ${names} ${transaction ?? ''}`
+      return andThen(opened.invalidate(names, mode, transaction), () => leaves(opened.storeClock))
     },
+    pending:
+      opened.pending &&
+      ((names, mode, transaction) => {
+        told += `, marks ${mode} ${names} ${transaction}`
+        return andThen(opened.pending?.(names, mode, transaction) ?? 0, (life) => {
+          void leaves(opened.storeClock)
+          return life
+        })
+      }),
   }))
 }
 

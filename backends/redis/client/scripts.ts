@@ -52,6 +52,11 @@ local function is_failed(held) return string.sub(held, 1, 1) == '${FAILED}' end`
  * A clock is "epoch:n". A stamp is "hard" or "hard soft"; any other text in its place counts as absent. An absent stamp
  * may be put back as \`a\` only where the ring proves that nothing invalidated the name since. The result of \`standing\` is
  * 0 if the snapshot stands, 1 after a soft invalidation, 2 after a hard one or if bookkeeping was lost.
+ *
+ * The stamp of a name that transactions marked is "hard soft own-hard own-soft h<end>=<transaction> s<end>=…": its first two
+ * numbers include the ends of the marks, which are times of the clock. So a reader need not know of marks, and a mark that
+ * nothing ends is an ordinary stamp once the clock has passed its end. A sorted set has the transactions, behind their modes,
+ * with the ends of their marks. While one lives, a creation begins at n - 1: every other stamp is as old as that, and the clock is not.
  */
 const LEDGER = `
 local function digits(n) return string.format('%.0f', n) end
@@ -78,29 +83,77 @@ end
 local function read_stamp(key)
   local text = redis.call('GET', key)
   if not text then return nil end
-  local hard, soft = string.match(text, '^(%d+) ?(%d*)$')
-  return tonumber(hard), tonumber(soft) or 0
+  local hard, soft, marks = string.match(text, '^(%d+) ?(%d*) ?(.*)$')
+  return tonumber(hard), tonumber(soft) or 0, marks
 end
 local function keep_stamp(key, px)
   if px == '' then redis.call('PERSIST', key) return end
   local left = redis.call('PTTL', key)
   if left >= 0 and left < tonumber(px) then redis.call('PEXPIRE', key, px) end
 end
-local function move_stamp(key, n, mode)
-  local hard, soft = read_stamp(key)
-  if not hard then return redis.call('DEL', key) end
+local function move_stamp(key, n, mode, transaction, ends, px)
+  local hard, soft, marked = read_stamp(key)
+  local known = hard
+  if not known and ends == '' then return redis.call('DEL', key) end
+  hard, soft = hard or n, soft or 0
+  local marks = {}
+  if known and marked ~= '' then
+    local own_hard, own_soft, list = string.match(marked, '^(%d+) (%d+) (.*)$')
+    hard, soft = tonumber(own_hard), tonumber(own_soft)
+    for which, stop, by in string.gmatch(list, '(%l)(%d+)=(%S+)') do
+      stop = tonumber(stop)
+      if by ~= transaction or which ~= string.sub(mode, 1, 1) then
+        if stop > n then marks[#marks + 1] = { which, stop, by }
+        elseif which == 'h' then hard = math.max(hard, stop)
+        else soft = math.max(soft, stop) end
+      end
+    end
+  end
   if mode == 'hard' then hard = math.max(hard, n) else soft = math.max(soft, n) end
+  if ends ~= '' then marks[#marks + 1] = { string.sub(mode, 1, 1), tonumber(ends), transaction } end
+  local own, list = digits(hard) .. ' ' .. digits(soft), ''
+  for _, mark in ipairs(marks) do
+    if mark[1] == 'h' then hard = math.max(hard, mark[2]) else soft = math.max(soft, mark[2]) end
+    list = list .. ' ' .. mark[1] .. digits(mark[2]) .. '=' .. mark[3]
+  end
   local text = digits(hard)
-  if soft > 0 then text = text .. ' ' .. digits(soft) end
+  if soft > 0 or #marks > 0 then text = text .. ' ' .. digits(soft) end
+  if #marks > 0 then text = text .. ' ' .. own .. list end
+  if not known then put(key, text, px) return 1 end
   redis.call('SET', key, text, 'KEEPTTL')
+  if ends ~= '' then keep_stamp(key, px) end
   return 1
 end
-local function begin(clock, fresh, first, last, px)
+local function move_clock(key, epoch, n) redis.call('SET', key, epoch .. ':' .. digits(n), 'KEEPTTL') end
+local function has_live(pending, now)
+  local first
+  repeat first = redis.call('ZPOPMIN', pending) until #first == 0 or tonumber(first[2]) > now
+  if #first > 0 then redis.call('ZADD', pending, first[2], first[1]) end
+  return #first > 0
+end
+local function start(clock, pending, fresh)
   local epoch, n = ensure_clock(clock, fresh)
+  if redis.call('ZCARD', pending) == 0 then return epoch, n, n end
+  local now = microseconds()
+  if has_live(pending, now) then return epoch, n, n - 1 end
+  n = math.max(n + 2, now)
+  move_clock(clock, epoch, n)
+  return epoch, n, n
+end
+local function begin(clock, pending, fresh, first, last, px)
+  local epoch, _, a = start(clock, pending, fresh)
   for i = first, last do
-    if read_stamp(KEYS[i]) then keep_stamp(KEYS[i], px) else put(KEYS[i], digits(n), px) end
+    if read_stamp(KEYS[i]) then keep_stamp(KEYS[i], px) else put(KEYS[i], digits(a), px) end
   end
-  return epoch .. ':' .. digits(n)
+  return epoch .. ':' .. digits(a)
+end
+local function mark(pending, mode, transaction, ms, n)
+  if transaction == '' then return '' end
+  local now = microseconds()
+  local ends = ms == '' and '' or digits(math.max(n, now) + ms * 1000)
+  redis.call('ZADD', pending, ends == '' and '0' or ends, mode .. transaction)
+  has_live(pending, now)
+  return ends
 end
 local function origin(ring, member, a, n)
   if a >= n then return n end
@@ -113,10 +166,10 @@ local function advance(clock, ring, fresh, names, first)
   local epoch, before = read_clock(clock)
   local now = microseconds()
   if not epoch then epoch, before = fresh, now end
-  local n = math.max(before + 1, now)
-  redis.call('SET', clock, epoch .. ':' .. digits(n), 'KEEPTTL')
+  local n = math.max(before + 2, now)
+  move_clock(clock, epoch, n)
   if not redis.call('ZSCORE', ring, '') then redis.call('ZADD', ring, digits(before), '') end
-  for i = first, #names do redis.call('ZADD', ring, digits(n), names[i]) end
+  for i = first, #names do redis.call('ZADD', ring, digits(n - 1), names[i]) end
   local excess = redis.call('ZCARD', ring) - ${RING + 1}
   if excess > 0 then
     local gone = redis.call('ZPOPMIN', ring, excess)
@@ -168,7 +221,7 @@ local function record(clock, ring, channel, keys)
 end`
 
 /**
- * KEYS lease, value, and with a question clock, stamps…; ARGV token, ms, how (0 free | 1 steal | <time: also failed by then), mark,
+ * KEYS lease, value, and with a question clock, pending transactions, stamps…; ARGV token, ms, how (0 free | 1 steal | <time: also failed by then), mark,
  * channel, and with a question
  * epoch for a new clock, lifetime of stamps, how many of the stamps to create if absent (the first ones; the others are
  * read). Returns {ms left, holder or text of a failed lease} when denied, else {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
@@ -196,8 +249,8 @@ if held then wake(KEYS[1], held, ARGV[5]) end
 local value = redis.pcall('GET', KEYS[2])
 local granted = { ${GRANTED}, type(value) == 'string' and value }
 if #KEYS > 2 then
-  local created = 3 + tonumber(ARGV[8])
-  granted[3] = begin(KEYS[3], ARGV[6], 4, created, ARGV[7])
+  local created = 4 + tonumber(ARGV[8])
+  granted[3] = begin(KEYS[3], KEYS[4], ARGV[6], 5, created, ARGV[7])
   for i = created + 1, #KEYS do granted[#granted + 1] = redis.call('GET', KEYS[i]) end
 end
 return granted`)
@@ -264,23 +317,25 @@ local keys = {}
 for i = 1, last, 2 do keys[#keys + 1] = KEYS[i] end
 return { deleted, record(KEYS[last + 1], KEYS[last + 2], ARGV[2], keys) }`)
 
-/** KEYS clock, stamps…; ARGV epoch for a new clock, lifetime of stamps. Returns the clock. */
+/** KEYS clock, pending transactions, stamps…; ARGV epoch for a new clock, lifetime of stamps. Returns the time, as a clock. */
 export const now = script(`${LEDGER}
-return begin(KEYS[1], ARGV[1], 2, #KEYS, ARGV[2])`)
+return begin(KEYS[1], KEYS[2], ARGV[1], 3, #KEYS, ARGV[2])`)
 
 /** KEYS clock, ring, stamps…; ARGV epoch, lifetime of stamps, then \`a\` of each stamp. */
 export const validate = script(`${LEDGER}
 return standing(KEYS[1], KEYS[2], 3, #KEYS, ARGV[1], ARGV[2], 0)`)
 
 /**
- * KEYS clock, ring, clock of the journal, stamps…; ARGV epoch for a new clock, mode, the channel of near caches. An absent stamp
- * stays absent: it is a miss already. Returns the step, if a near cache is registered.
+ * KEYS clock, ring, clock of the journal, pending transactions, stamps…; ARGV epoch for a new clock, mode, the channel of near
+ * caches, transaction or '', ms for which it marks the names or '' to end its marks, lifetime of stamps. An absent stamp
+ * stays absent unless it is marked: it is a miss already. Returns the step, if a near cache is registered.
  */
 export const invalidate = script(`${LEDGER}${JOURNAL}
-local n, before, epoch = advance(KEYS[1], KEYS[2], ARGV[1], KEYS, 4)
-for i = 4, #KEYS do move_stamp(KEYS[i], n, ARGV[2]) end
+local n, before, epoch = advance(KEYS[1], KEYS[2], ARGV[1], KEYS, 5)
+local ends = mark(KEYS[4], ARGV[2], ARGV[4], ARGV[5], n)
+for i = 5, #KEYS do move_stamp(KEYS[i], n - 1, ARGV[2], ARGV[4], ends, ARGV[6]) end
 if not redis.call('GET', KEYS[3]) then return false end
-return told(ARGV[3], KEYS[1], KEYS, 4, n, before, epoch)`)
+return told(ARGV[3], KEYS[1], KEYS, 5, n, before, epoch)`)
 
 /**
  * KEYS clock and ring of the journal, then those of ledgers; ARGV epoch for a new clock, lifetime of the journal, then for each
@@ -309,7 +364,7 @@ for i = 1, #KEYS, 2 do
 end
 return reply`)
 
-/** KEYS clock, ring. */
+/** KEYS clock, ring. The pending transactions stay: the names that they marked are pending in the next epoch, too. */
 export const dropClock = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
 
 /*
@@ -317,22 +372,32 @@ export const dropClock = script(`return redis.call('UNLINK', KEYS[1], KEYS[2])`)
  * before the stamps; a stamp that is being created is a placeholder, which counts as absent.
  */
 
-/** KEYS clock, ring; ARGV epoch for a new clock, then stamp and \`a\` in turns. Returns the clock and each stamp's origin. */
+/**
+ * KEYS clock, ring, pending transactions; ARGV epoch for a new clock, then stamp and \`a\` in turns. Returns the clock, the
+ * time at which a creation begins now, and each stamp's origin.
+ */
 export const readClock = script(`${LEDGER}
-local epoch, n = ensure_clock(KEYS[1], ARGV[1])
-local reply = { epoch .. ':' .. digits(n) }
+local epoch, n, a = start(KEYS[1], KEYS[3], ARGV[1])
+local reply = { epoch .. ':' .. digits(n), digits(a) }
 for i = 2, #ARGV, 2 do
   reply[#reply + 1] = digits(origin(KEYS[2], ARGV[i], tonumber(ARGV[i + 1]), n))
 end
 return reply`)
 
-/** KEYS clock, ring; ARGV epoch for a new clock, then the stamps. Returns the new time. */
+/**
+ * KEYS clock, ring, pending transactions; ARGV epoch for a new clock, mode, transaction and ms as for an invalidation, then
+ * the stamps. Returns the new time of the stamps, and the end of the marks or ''.
+ */
 export const advanceClock = script(`${LEDGER}
-return digits(advance(KEYS[1], KEYS[2], ARGV[1], ARGV, 2))`)
+local n = advance(KEYS[1], KEYS[2], ARGV[1], ARGV, 5)
+return { digits(n - 1), mark(KEYS[3], ARGV[2], ARGV[3], ARGV[4], n) }`)
 
-/** KEYS stamp; ARGV time, mode. An overtaken invalidation must not set a stamp back; a placeholder must not survive one. */
+/**
+ * KEYS stamp; ARGV time, mode, transaction, end of its mark or '', lifetime of stamps. An overtaken invalidation must not set a
+ * stamp back; a placeholder must not survive one.
+ */
 export const moveStamp = script(`${LEDGER}
-return move_stamp(KEYS[1], tonumber(ARGV[1]), ARGV[2])`)
+return move_stamp(KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5])`)
 
 /** KEYS stamp; ARGV lifetime, placeholder. Returns the stamp and keeps it alive. If there is none, puts the placeholder. */
 export const claimStamp = script(`${LEDGER}

@@ -20,12 +20,13 @@ function* interleavings(one: readonly Step[], other: readonly Step[]): Generator
 /** Makes a stamp as a fill on a cluster does, and invalidates it, step by step, all as of a moment before both. */
 async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boolean) {
   const name = freshKey('clock')
-  const { clock, ring } = clockKeys(name)
+  const { clock, ring, pending } = clockKeys(name)
+  const keys = [clock, ring, pending]
   const stamp = stampKey(name, freshKey('name'))
   const run = ({ lua }: scripts.Script, keys: readonly string[], ...args: string[]) =>
     admin.eval(lua, keys.length, ...keys, ...args)
   const mark = `p${freshKey()}`
-  const [first] = (await run(scripts.readClock, [clock, ring], 'epoch')) as [string]
+  const [first] = (await run(scripts.readClock, keys, 'epoch')) as [string]
   const a = parseClock(first)?.at ?? 0
   if (existing) await admin.set(stamp, `${a}`)
   let mine = false
@@ -37,9 +38,7 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
     },
     async () => {
       if (mine)
-        origin = (
-          (await run(scripts.readClock, [clock, ring], 'other', stamp, `${a}`)) as string[]
-        )[1] as string
+        origin = ((await run(scripts.readClock, keys, 'other', stamp, `${a}`)) as string[])[2] as string
     },
     async () => {
       if (mine) await run(scripts.completeStamp, [stamp], mark, origin, '60000')
@@ -47,10 +46,12 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
   ]
   const invalidate: Step[] = [
     async () => {
-      moment = String(await run(scripts.advanceClock, [clock, ring], 'other', stamp))
+      moment = (
+        (await run(scripts.advanceClock, keys, 'other', mode, '', '', stamp)) as string[]
+      )[0] as string
     },
     async () => {
-      await run(scripts.moveStamp, [stamp], moment, mode)
+      await run(scripts.moveStamp, [stamp], moment, mode, '', '', '60000')
     },
   ]
   const verdict = async () => {
@@ -88,8 +89,8 @@ withRedis('the steps of an invalidation and of a new stamp on a Cluster', standa
     const [tick, stamp] = invalidate as [Step, Step]
     const key = stampKey('c', 'overtaken')
     await at().admin.set(key, '100')
-    await at().admin.eval(scripts.moveStamp.lua, 1, key, '300', 'hard')
-    await at().admin.eval(scripts.moveStamp.lua, 1, key, '200', 'hard')
+    await at().admin.eval(scripts.moveStamp.lua, 1, key, '300', 'hard', '', '', '60000')
+    await at().admin.eval(scripts.moveStamp.lua, 1, key, '200', 'hard', '', '', '60000')
     expect(await at().admin.get(key)).toBe('300')
     await tick()
     await stamp()
