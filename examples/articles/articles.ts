@@ -1,5 +1,5 @@
 import { LockMode, type MikroORM } from '@mikro-orm/libsql'
-import { dep, dependsOn } from 'corral'
+import { dep } from 'corral'
 import { mikroOrm } from 'corral/integrations/mikro-orm'
 import { managerOf } from './database.js'
 import { Article, Author, Category } from './entities.js'
@@ -39,48 +39,41 @@ const lists = dep
 const all = (type: string) => dep.scopes<object>(type).describes([], () => ({}))
 const scopes = { Article: lists, Author: all('Author'), Category: all('Category') }
 
-/** The cached reads of the site, and its changes, which say nothing of the cache: it is invalidated after each commit. */
+/**
+ * The cached reads of the site, and its changes. Neither says anything of dependencies: what a function reads through the ORM, its
+ * value depends on, and what a commit changes is invalidated.
+ */
 export function openArticles(database: MikroORM) {
   // Both regions have one ledger, so that one of them is enough.
-  const orm = mikroOrm(database, { regions: articles, scopes })
+  mikroOrm(database, { regions: articles, scopes, trackReads: true })
 
   /** The smallest doll. */
   const article = articles.cacheOnArguments(
     async (id: number) => {
       const found = await managerOf(database).findOne(Article, id, { populate: ['author', 'category'] })
-      if (found === null) return
-      dependsOn(orm.dependenciesOf(found, { author: true, category: true }))
-      return viewOf(found)
+      return found === null ? undefined : viewOf(found)
     },
-    // An article that does not exist yet is invalidated when it is created.
-    { namespace: 'article', dependencies: (id) => dep.id('Article', id) },
+    { namespace: 'article' },
   )
 
   /** A list holds articles and dies with any of them. */
   const list = pages.cacheOnArguments(
     async (category: number) => {
-      const found = await managerOf(database).find(
-        Article,
-        { category, published: true },
-        { fields: ['id'], orderBy: { id: 'asc' } },
-      )
+      const orderBy = { id: 'asc' } as const
+      const found = await managerOf(database).find(Article, { category, published: true }, { orderBy })
       const members = await Promise.all(found.map(({ id }) => article(id)))
       return members.filter((one) => one !== undefined)
     },
-    {
-      namespace: 'list',
-      dependencies: (category) => lists.condition({ category, published: true }),
-    },
+    { namespace: 'list' },
   )
 
   /** The front page holds all lists. */
   const front = pages.cacheOnArguments(
     async () => {
       const found = await managerOf(database).find(Category, {}, { orderBy: { id: 'asc' } })
-      dependsOn(orm.dependenciesOf(found))
       return Promise.all(found.map(async ({ id, name }) => ({ id, name, articles: await list(id) })))
     },
-    { namespace: 'front', dependencies: () => scopes.Category.condition({}) },
+    { namespace: 'front' },
   )
 
   /** What the form offers to choose from. */
@@ -88,13 +81,9 @@ export function openArticles(database: MikroORM) {
     async () => {
       const em = managerOf(database)
       const [authors, categories] = [await em.find(Author, {}), await em.find(Category, {})]
-      dependsOn(orm.dependenciesOf([authors, categories]))
       return { authors: authors.map(namedOf), categories: categories.map(namedOf) }
     },
-    {
-      namespace: 'choices',
-      dependencies: () => [...scopes.Author.condition({}), ...scopes.Category.condition({})],
-    },
+    { namespace: 'choices' },
   )
 
   return { cached: { article, list, front, choices }, ...changesOf(database) }

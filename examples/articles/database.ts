@@ -13,10 +13,11 @@ const BUSY_MS = 5_000
 export async function openDatabase(
   file = join(tmpdir(), 'corral-articles', 'articles.sqlite'),
 ): Promise<MikroORM> {
-  const orm = await MikroORM.init({ entities, dbName: file })
+  // Nothing is asked before the connection knows to wait.
+  const orm = await MikroORM.init({ entities, dbName: file, ensureDatabase: false })
   const connection = orm.em.getConnection()
-  await connection.execute('PRAGMA journal_mode = WAL', [], 'get')
   await connection.execute(`PRAGMA busy_timeout = ${BUSY_MS}`, [], 'get')
+  await connection.execute('PRAGMA journal_mode = WAL', [], 'get')
   // The lock is taken at the beginning, so that of several processes one fills it and the others see that it is full.
   await connection.execute('BEGIN IMMEDIATE')
   try {

@@ -137,6 +137,8 @@ export interface Scopes<T, Described extends string = never> {
   condition<const C extends Readonly<Record<string, IdPart | boolean | null>>>(
     condition: C & Known<keyof C & string, Described>,
   ): readonly string[]
+  /** Whether lists by exactly these fields are described. */
+  isDescribed(fields: readonly string[]): boolean
   /**
    * The names that a change of an item invalidates.
    * @param failed - gets in strict mode the error of an extractor, whose kind as a whole is then among the names; without
@@ -220,6 +222,8 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       warnOnce(`condition ${kind}`, () => message)
       return [UNCACHEABLE]
     },
+    isDescribed: (fields: readonly string[]) =>
+      known.has(names.kind([...checkTexts('fields', fields)].sort())),
     namesFor(item: T, change?: Change<T>, failed?: (error: unknown) => void) {
       const { invalid, failures } = survey(item, change)
       if (failures.length > 0 && failed === undefined) throw failures[0]

@@ -3,7 +3,22 @@
 export interface Metadata {
   readonly className: string
   readonly root: { readonly className: string }
-  readonly properties: Readonly<Record<string, unknown>>
+  readonly properties: Readonly<Record<string, Property>>
+  readonly primaryKeys: readonly string[]
+  /** The entity is a query, and no table. */
+  readonly virtual?: boolean | undefined
+  readonly view?: boolean | undefined
+  /** The entity is the rows that join two others. */
+  readonly pivotTable?: boolean | undefined
+}
+
+export interface Property {
+  readonly name: string
+  readonly kind: string
+  /** Of a relation whose key is in the table of the entity. */
+  readonly owner?: boolean | undefined
+  readonly targetMeta?: Metadata | undefined
+  readonly formula?: unknown
 }
 
 /** An entity, with the helper that MikroORM hangs on it. */
@@ -11,6 +26,7 @@ export interface Entity {
   readonly __helper: {
     readonly __meta: Metadata
     getPrimaryKeys(): readonly unknown[] | null
+    isInitialized(): boolean
   }
 }
 
@@ -34,11 +50,14 @@ export interface UnitOfWork {
   getChangeSets(): readonly ChangeSet[]
   getCollectionUpdates(): readonly object[]
   getOriginalEntityData(entity: never): object | undefined
+  getIdentityMap(): { values(): Iterable<Entity> }
 }
 
 export interface Manager {
   isInTransaction(): boolean
   getTransactionContext(): unknown
+  getDriver(): object
+  getUnitOfWork(): UnitOfWork
 }
 
 interface FlushEvent {
@@ -47,6 +66,7 @@ interface FlushEvent {
 }
 
 interface TransactionEvent {
+  readonly em: object
   readonly transaction?: unknown
 }
 
@@ -55,6 +75,8 @@ export interface Subscriber {
   onFlush(event: FlushEvent): Promise<void>
   afterFlush(event: FlushEvent): Promise<void>
   afterUpsert(event: { readonly em: Manager; readonly entity: object }): Promise<void>
+  beforeTransactionStart(event: TransactionEvent): Promise<void>
+  afterTransactionStart(event: TransactionEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): Promise<void>
 }
@@ -73,4 +95,5 @@ export interface MikroOrmHost {
   /** With `getAll()`, a record of the entities by name, or a map in later versions. */
   getMetadata?(): object
   readonly em: { getEventManager(): { registerSubscriber(subscriber: never): void } }
+  readonly config?: { get(name: never): unknown; set(name: never, value: never): void }
 }

@@ -1,5 +1,5 @@
 import type { MaybePromise } from '../../base/maybe-promise.js'
-import { expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
+import { expectBoolean, expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
@@ -17,6 +17,7 @@ import {
 } from '../orm/core.js'
 import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
+import { trackReads } from './reads.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { MikroOrmHost } from './host.js'
@@ -65,10 +66,30 @@ export interface MikroOrmCache {
 }
 
 /**
+ * Options of `mikroOrm`.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import type { MikroOrmOptions } from 'corral/integrations/mikro-orm'
+ *
+ * export const options = (pages: Region): MikroOrmOptions => ({ regions: pages, trackReads: true })
+ * ```
+ */
+export interface MikroOrmOptions extends OrmOptions {
+  /**
+   * Cached functions depend on what they read through MikroORM, without saying it: on the keys of loaded entities, and on the
+   * list of `scopes` that a condition is, else on all changes of the type. A value that was made from a read of which MikroORM does not
+   * tell enough, such as raw SQL, is not stored, and `corral:unstored` has the reason. Replaces methods of the driver and of
+   * the managers. @default false
+   */
+  readonly trackReads?: boolean
+}
+
+/**
  * After each commit of MikroORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, both sides of a relation of many to many. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query
- * builders, raw SQL and cascades in the database: call `invalidate`. MikroORM 6 does not tell of savepoints, so that
- * one that is rolled back invalidates too much.
+ * builders, raw SQL and cascades in the database: call `invalidate`. MikroORM 6, unlike 7, does not tell of savepoints, so
+ * that one that is rolled back invalidates too much.
  * @example
  * ```ts
  * import type { Region } from 'corral'
@@ -78,9 +99,11 @@ export interface MikroOrmCache {
  * ```
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
-export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache {
+export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmCache {
   expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
-  rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'mikroOrm()')
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads'], 'mikroOrm()')
+  const { trackReads: isTracked = false } = options
+  expectBoolean(isTracked, '`trackReads` of mikroOrm()')
   const invalidation = ormInvalidation(options, 'mikroOrm()', typesOf(orm))
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
@@ -89,6 +112,7 @@ export function mikroOrm(orm: MikroOrmHost, options: OrmOptions): MikroOrmCache 
       : invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = transactionsByContext()
   orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
+  if (isTracked) trackReads(orm, invalidation.listsOf)
   return {
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],
     unitOfWork(em, work) {
@@ -112,6 +136,9 @@ function typesOf(orm: MikroOrmHost): ReadonlySet<string> | undefined {
 }
 
 interface Transactions {
+  /** Says what a transaction begins inside of, and then its context: MikroORM 7 tells both of savepoints, too. */
+  starting(em: object, around: unknown): void
+  started(em: object, context: unknown): void
   /** Runs work inside the transaction of a manager, if it is in one. */
   inside<R>(em: Manager | undefined, work: () => R): R
   end(context: unknown): OpenTransaction | undefined
@@ -120,13 +147,25 @@ interface Transactions {
 /** The transactions that something is pending in, by the context that MikroORM has for each. */
 function transactionsByContext(): Transactions {
   const open = new WeakMap<object, OpenTransaction>()
+  const around = new WeakMap<object, unknown>()
+  const parents = new WeakMap<object, object>()
+  const openOf = (context: object): OpenTransaction => {
+    const parent = parents.get(context)
+    const found =
+      open.get(context) ?? (parent === undefined ? beginTransaction() : openOf(parent).run(beginTransaction))
+    open.set(context, found)
+    return found
+  }
   return {
+    starting: (em, context) => void around.set(em, context),
+    started(em, context) {
+      const parent = around.get(em)
+      around.delete(em)
+      if (isObject(parent) && isObject(context)) parents.set(context, parent)
+    },
     inside(em, work) {
       if (!em?.isInTransaction()) return work()
-      const context = rootOf(em.getTransactionContext() as object)
-      const known = open.get(context) ?? beginTransaction()
-      open.set(context, known)
-      return known.run(work)
+      return openOf(rootOf(em.getTransactionContext() as object)).run(work)
     },
     end(context) {
       const ended = open.get(context as object)
@@ -136,7 +175,10 @@ function transactionsByContext(): Transactions {
   }
 }
 
-/** The context of the outermost transaction: those of savepoints have that of their parent under a symbol of this name. */
+const isObject = (value: unknown): value is object =>
+  (typeof value === 'object' && value !== null) || typeof value === 'function'
+
+/** The context of the outermost transaction in MikroORM 6: those of savepoints have that of their parent under a symbol of this name. */
 function rootOf(context: object): object {
   for (let root = context; ; ) {
     const symbol = Object.getOwnPropertySymbols(root).find(
@@ -164,6 +206,12 @@ function subscriberOf(
       await transactions.inside(em, () => invalidate(changesOf(uow, before)))
     },
     afterUpsert: ({ em, entity }) => transactions.inside(em, () => invalidate(upserted(entity))),
+    async beforeTransactionStart({ em, transaction }) {
+      transactions.starting(em, transaction)
+    },
+    async afterTransactionStart({ em, transaction }) {
+      transactions.started(em, transaction)
+    },
     async afterTransactionCommit({ transaction }) {
       await transactions.end(transaction)?.commit()
     },

@@ -16,7 +16,7 @@ import type { Target } from '../../signals/settle.js'
  * export const lists: EntityLists = dep.scopes<{ shelf: string }>('Book').describes(['shelf'], ({ shelf }) => ({ shelf }))
  * ```
  */
-export type EntityLists = Pick<Scopes<never>, 'namesFor'>
+export type EntityLists = Pick<Scopes<never>, 'namesFor' | 'isDescribed'>
 
 /**
  * Options that the integrations of all ORMs have.
@@ -51,6 +51,9 @@ export interface EntityChange {
 
 /** The name that values depend on which were made from entities of a type. A change of unknown entities invalidates it. */
 export const typeName = (type: string): string => dep.tag('entities', type)
+
+/** The name of all changes of a type, for lists by conditions that nothing describes. */
+export const changesName = (type: string): string => dep.tag('changes', type)
 
 /** Whether a value is a part of a key. */
 export const isPart = (part: unknown): part is IdPart =>
@@ -102,6 +105,8 @@ export interface OrmInvalidation {
   readonly mode: InvalidationMode
   /** The names that changes invalidate. */
   namesOf(changes: readonly EntityChange[]): readonly string[]
+  /** The lists of a type. */
+  listsOf(type: string): readonly EntityLists[]
 }
 
 /**
@@ -127,7 +132,11 @@ export function ormInvalidation(
         `Expected \`scopes\` of ${where} to name types of entities, got \`${type}\`. ${didYouMean(type, [...types])}A type that shares a table with others has the name of the root. The ORM has: ${[...types].join(', ')}.`,
       )
     for (const one of some)
-      expectMethods(one, ['namesFor'], `\`scopes.${type}\` of ${where} to come from dep.scopes()`)
+      expectMethods(
+        one,
+        ['namesFor', 'isDescribed'],
+        `\`scopes.${type}\` of ${where} to come from dep.scopes()`,
+      )
   }
   return {
     regions,
@@ -136,8 +145,11 @@ export function ormInvalidation(
       const names = new Set<string>()
       for (const change of changes)
         for (const name of namesOf(change, lists.get(change.type) ?? [])) names.add(name)
+      // Always, as another process may track its reads.
+      for (const { type } of changes) names.add(changesName(type))
       return [...names]
     },
+    listsOf: (type) => lists.get(type) ?? [],
   }
 }
 

@@ -1,0 +1,214 @@
+/** Changes and transactions, with every version of MikroORM. */
+import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
+import type { EntityManager } from '@mikro-orm/libsql'
+import { dep, NO_VALUE } from '../../../src/index.js'
+import { drainRefreshes } from '../../../src/signals/index.js'
+import type { Case } from './reads-suite.js'
+import { Article, type Shop, Tag } from './shop.js'
+
+const rollback = new Error('rollback')
+
+async function added(em: EntityManager, category = 'news'): Promise<number> {
+  const article = em.create(Article, { title: 'x', category } as never)
+  await em.flush()
+  return article.id
+}
+
+/** A value for each of these names, and those of them that stand. */
+async function standing({ region }: Shop, names: Readonly<Record<string, readonly string[] | string>>) {
+  for (const [key, dependencies] of Object.entries(names))
+    await region.set(key, key, { dependencies, asOf: 'now' })
+  return async () => {
+    const found = await region.getMulti(Object.keys(names))
+    return Object.keys(names).filter((_, at) => found[at] !== NO_VALUE)
+  }
+}
+
+/** Of MikroORM 7, which tells of savepoints. */
+export const CASES_OF_7: readonly Case[] = [
+  [
+    'a savepoint: that is rolled back drops its own changes, and no others',
+    async (shop) => {
+      await shop.fill()
+      const list = (category: string) => shop.articles.condition({ category })
+      const left = await standing(shop, {
+        news: list('news'),
+        sport: list('sport'),
+        x: list('x'),
+        y: list('y'),
+      })
+      await shop.fork().transactional(async (em) => {
+        await added(em as EntityManager, 'news')
+        await rejects(
+          em.transactional(async (nested) => {
+            await added(nested as EntityManager, 'sport')
+            await nested.transactional((inner) => added(inner as EntityManager, 'y'))
+            throw rollback
+          }),
+          rollback,
+        )
+        await em.transactional((nested) => added(nested as EntityManager, 'x'))
+        deepEqual(await left(), ['news', 'sport', 'x', 'y'])
+      })
+      deepEqual(await left(), ['sport', 'y'])
+    },
+  ],
+]
+
+export const CASES: readonly Case[] = [
+  [
+    'a flush: invalidates the entity and the lists that it enters and leaves',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const em = shop.fork()
+      const article = await em.findOneOrFail(Article, one)
+      const list = (category: string) => shop.articles.condition({ category })
+      const left = await standing(shop, {
+        ...{ one: dep.id('Article', one), two: dep.id('Article', 2) },
+        ...{ news: list('news'), sport: list('sport'), x: list('x') },
+      })
+      article.category = 'x'
+      await em.flush()
+      deepEqual(await left(), ['two', 'sport'])
+    },
+  ],
+  [
+    'a deletion and an upsert: name their rows',
+    async (shop) => {
+      const { two } = await shop.fill()
+      const em = shop.fork()
+      const left = await standing(shop, { one: dep.id('Article', 1), two: dep.id('Article', two) })
+      await em.remove(await em.findOneOrFail(Article, two)).flush()
+      deepEqual(await left(), ['one'])
+      await shop.fork().upsert(Article, { id: 1, title: 'y', category: 'news' } as never)
+      deepEqual(await left(), [])
+    },
+  ],
+  [
+    'a relation of many to many: concerns both sides',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const em = shop.fork()
+      const article = await em.findOneOrFail(Article, one, { populate: ['tags'] })
+      const left = await standing(shop, {
+        article: dep.id('Article', one),
+        tag: dep.id('Tag', 2),
+        a: dep.id('Tag', 1),
+      })
+      article.tags.add(await em.findOneOrFail(Tag, { label: 'b' }))
+      await em.flush()
+      deepEqual(await left(), ['a'])
+    },
+  ],
+  [
+    'a transaction: invalidates after its commit, and nothing after a rollback',
+    async (shop) => {
+      await shop.fill()
+      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      await rejects(
+        shop.fork().transactional(async (em) => {
+          await added(em as EntityManager)
+          throw rollback
+        }),
+        rollback,
+      )
+      deepEqual(await left(), ['list'])
+      await shop.fork().transactional(async (em) => {
+        await added(em as EntityManager)
+        deepEqual(await left(), ['list'])
+      })
+      deepEqual(await left(), [])
+    },
+  ],
+  [
+    'a savepoint: that is released waits for the commit',
+    async (shop) => {
+      await shop.fill()
+      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      await shop.fork().transactional(async (em) => {
+        await em.transactional(async (nested) => {
+          await added(nested as EntityManager)
+        })
+        deepEqual(await left(), ['list'])
+      })
+      deepEqual(await left(), [])
+    },
+  ],
+  [
+    'a transaction by hand: is one too',
+    async (shop) => {
+      await shop.fill()
+      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      const em = shop.fork()
+      await em.begin()
+      await added(em)
+      await em.rollback()
+      deepEqual(await left(), ['list'])
+      await em.begin()
+      await added(em)
+      deepEqual(await left(), ['list'])
+      await em.commit()
+      deepEqual(await left(), [])
+    },
+  ],
+  [
+    'a unit of work: lets cached functions read and fill nothing',
+    async (shop) => {
+      await shop.fill()
+      await rejects(
+        shop.orm.unitOfWork(shop.fork(), async (em) => {
+          await added(em as EntityManager)
+          equal(await shop.region.getOrCreate('count', () => em.count(Article)), 3)
+          throw rollback
+        }),
+        rollback,
+      )
+      equal(await shop.region.get('count'), NO_VALUE)
+    },
+  ],
+  [
+    'a refresh after the commit: sees committed data, with the one connection of the pool',
+    async (shop) => {
+      await shop.fill()
+      const count = shop.region.cacheOnArguments(() => shop.fork().count(Article), { namespace: 'count' })
+      equal(await count(), 2)
+      await shop.fork().transactional(async (em) => {
+        await added(em as EntityManager)
+        await shop.orm.refreshAfterCommit(em, () => count.refresh())
+        equal(await count.get(), 2)
+      })
+      await drainRefreshes()
+      equal(await count.get(), 3)
+    },
+  ],
+  [
+    'a change that MikroORM does not tell of: is told by invalidate()',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const dependencies = shop.orm.dependenciesOf(await shop.fork().findOneOrFail(Article, one))
+      const left = await standing(shop, { one: dependencies })
+      await shop.fork().nativeUpdate(Article, { id: one }, { title: 'raw' })
+      deepEqual(await left(), ['one'])
+      await shop.orm.invalidate('Article')
+      deepEqual(await left(), [])
+    },
+  ],
+  [
+    'the dependencies of entities: with relations, as far as they are loaded',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const found = await shop.fork().findOneOrFail(Article, one, { populate: ['tags'] })
+      const names = shop.orm.dependenciesOf([found], { author: true, tags: true })
+      for (const name of [dep.id('Article', one), dep.id('Author', 1), dep.id('Tag', 1)])
+        ok(names.includes(name))
+      const bare = await shop.fork().findOneOrFail(Article, one)
+      try {
+        shop.orm.dependenciesOf(bare, { tags: true })
+      } catch (error) {
+        equal((error as { code?: string }).code, 'ERR_OPTION')
+        return
+      }
+      throw new Error('Expected the relation that is not loaded to be refused')
+    },
+  ],
+]
