@@ -3,11 +3,11 @@
  * session of the database is watched instead: each statement when it is done, each transaction when it has ended.
  */
 import { expectFunction, expectMethods, expectThat } from '../base/options.js'
-import { type RowCache, type RowInvalidation, type RowOptions, rowInvalidation } from './orm/rows.js'
+import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
 export type { EntityLists } from './orm/core.js'
-export type { RowCache, RowChange, RowOptions, RowRelations } from './orm/rows.js'
+export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
 
 /**
  * A database of Drizzle, with a driver that returns promises.
@@ -76,7 +76,7 @@ interface Watchable {
  * ```
  * @throws CorralError `ERR_OPTION` for options that cannot be right, and for a database without a session to watch
  */
-export function drizzleCache<T>(db: DrizzleDatabase<T>, options: RowOptions): DrizzleCache<T> {
+export function drizzleCache<T>(db: DrizzleDatabase<T>, options: StatementOptions): DrizzleCache<T> {
   const watched = db as unknown as Watchable
   expectMethods(watched, ['transaction'], 'drizzleCache() to get a database of Drizzle')
   expectMethods(watched.session, ['prepareQuery'], 'drizzleCache() to get a database of Drizzle 0.45')
@@ -87,7 +87,7 @@ export function drizzleCache<T>(db: DrizzleDatabase<T>, options: RowOptions): Dr
     'drizzleCache() to get a database whose driver returns promises',
     'Take libsql instead of better-sqlite3 or sql.js, or sqlCache() with calls of your own.',
   )
-  const rows = rowInvalidation(options, 'drizzleCache()')
+  const rows = rowInvalidation(options, 'drizzleCache()', true)
   const stop = watch(watched, rows)
   const { dependenciesOf, changed, invalidate } = rows
   return {
@@ -123,10 +123,13 @@ function watch(watched: Watchable, rows: RowInvalidation, around?: Session): () 
 /** The methods of a prepared query that run it. */
 const RUNS: ReadonlySet<unknown> = new Set(['execute', 'run', 'all', 'get', 'values'])
 
-/** A prepared query that tells of the rows that it changed, once it has. */
+/** A prepared query that tells of the rows that it changed, once it has, and of the tables that it reads. */
 function told(prepared: object, args: readonly unknown[], rows: RowInvalidation): object {
   const tables = args.flatMap(mutatedTables)
-  if (tables.length === 0) return prepared
+  const read = args.flatMap(readTables)
+  const [{ sql = '' } = {}] = args as readonly { readonly sql?: string }[]
+  // Drizzle does not tell of the tables of a query in a condition.
+  const isKnown = read.length > 0 && sql.match(/\bselect\b/gi)?.length === 1
   // The second argument has the fields of `returning()`.
   const returns = args[1] !== undefined
   return new Proxy(prepared, {
@@ -134,8 +137,10 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
       const member: unknown = Reflect.get(target, name)
       if (!RUNS.has(name) || typeof member !== 'function') return member
       return async (...given: unknown[]) => {
+        rows.read(isKnown ? read : undefined)
         const result: unknown = await member.apply(target, given)
-        await rows.written(tables, returns && Array.isArray(result) ? result : undefined)
+        if (tables.length > 0)
+          await rows.written(tables, returns && Array.isArray(result) ? result : undefined)
         return result
       }
     },
@@ -143,7 +148,12 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
 }
 
 /** The tables in the description of a statement that changes some. */
-function mutatedTables(argument: unknown): readonly string[] {
-  const { type, tables } = (argument ?? {}) as { readonly type?: unknown; readonly tables?: unknown }
-  return Array.isArray(tables) && (type === 'insert' || type === 'update' || type === 'delete') ? tables : []
+const mutatedTables = (argument: unknown): readonly string[] =>
+  tablesOf(argument, ['insert', 'update', 'delete'])
+
+const readTables = (argument: unknown): readonly string[] => tablesOf(argument, ['select'])
+
+function tablesOf(argument: unknown, types: readonly string[]): readonly string[] {
+  const { type, tables } = (argument ?? {}) as { readonly type?: string; readonly tables?: unknown }
+  return Array.isArray(tables) && type !== undefined && types.includes(type) ? tables : []
 }

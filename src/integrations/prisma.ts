@@ -3,11 +3,11 @@
  * work, and tells of each operation once it is done.
  */
 import { expectMethods } from '../base/options.js'
-import { type RowCache, type RowInvalidation, type RowOptions, rowInvalidation } from './orm/rows.js'
+import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
 export type { EntityLists } from './orm/core.js'
-export type { RowCache, RowChange, RowOptions, RowRelations } from './orm/rows.js'
+export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
 
 /**
  * A client of Prisma.
@@ -56,8 +56,8 @@ export interface PrismaCache extends RowCache {
  * ```
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
-export function prismaCache(options: RowOptions): PrismaCache {
-  const rows = rowInvalidation(options, 'prismaCache()')
+export function prismaCache(options: StatementOptions): PrismaCache {
+  const rows = rowInvalidation(options, 'prismaCache()', true)
   const { dependenciesOf, changed, invalidate } = rows
   return {
     ...{ dependenciesOf, changed, invalidate },
@@ -83,7 +83,7 @@ interface Field {
 }
 
 interface Operation {
-  readonly model?: string
+  readonly model?: string | undefined
   readonly operation: string
   readonly args: unknown
   query(args: unknown): Promise<unknown>
@@ -93,13 +93,13 @@ function extended(client: Client, rows: RowInvalidation): Client {
   const models = client._runtimeDataModel?.models
   const watched = client.$extends({
     query: {
-      $allModels: {
-        async $allOperations({ model, operation, args, query }: Operation) {
-          const result = await query(args)
-          if (model !== undefined && WRITES.test(operation))
-            await tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
-          return result
-        },
+      // Of all models, and of raw SQL, which has none.
+      async $allOperations({ model, operation, args, query }: Operation) {
+        if (model === undefined || !WRITES.test(operation)) tellRead(rows, models, { model, operation, args })
+        const result = await query(args)
+        if (model !== undefined && WRITES.test(operation))
+          await tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
+        return result
       },
     },
   })
@@ -120,6 +120,25 @@ function extended(client: Client, rows: RowInvalidation): Client {
       },
     },
   })
+}
+
+/** A write changes rows, and returns them. */
+function tellRead(
+  rows: RowInvalidation,
+  models: Models | undefined,
+  { model, operation, args }: Omit<Operation, 'query'>,
+): void {
+  if (model === undefined) {
+    rows.read(undefined)
+    return
+  }
+  const nested = new Set<string>()
+  if (models !== undefined) nestedModels(models, model, args, nested)
+  else for (const table of Object.values(args ?? {}).some(hasObject) ? rows.tables : []) nested.add(table)
+  const { where } = (args ?? {}) as Arguments
+  const isOne = operation.startsWith('findUnique') && rows.isKeyed(model, where)
+  rows.read([model], isOne ? where : undefined)
+  rows.read([...nested])
 }
 
 const WRITES = /^(?:create|update|upsert|delete)/

@@ -59,7 +59,7 @@ export interface SqlCache extends RowCache {
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
 export function sqlCache(options: RowOptions): SqlCache {
-  const { dependenciesOf, changed, invalidate } = rowInvalidation(options, 'sqlCache()')
+  const { dependenciesOf, changed, invalidate } = rowInvalidation(options, 'sqlCache()', false)
   const depths = new WeakMap<RunStatement, number>()
   return {
     ...{ dependenciesOf, changed, invalidate },

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Client, createClient } from '@libsql/client'
-import { eq, sql } from 'drizzle-orm'
+import { eq, inArray, sql } from 'drizzle-orm'
 import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql'
 import { drizzle as drizzleSync } from 'drizzle-orm/sql-js'
 import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { NO_VALUE } from '../../src/index.js'
 import { type DrizzleCache, drizzleCache } from '../../src/integrations/drizzle.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
-import { ALL, cached, DDL, stage } from './rows.js'
+import { ALL, cached, DDL, stage, trackedRead } from './rows.js'
 
 const articles = sqliteTable('article', {
   id: integer().primaryKey(),
@@ -53,6 +53,25 @@ describe('drizzleCache()', () => {
   })
 
   const rename = (on: Writer, id = 1) => on.update(articles).set({ title: 'new' }).where(eq(articles.id, id))
+
+  it('with trackReads, lets values depend on the tables that they are read from', async () => {
+    const own = drizzle(client)
+    drizzleCache(own, { ...at.options, trackReads: true })
+    const joined = () => own.select().from(articles).leftJoin(lines, eq(lines.order, articles.id))
+    const renamed = () => rename(own).returning({ id: articles.id })
+    const line = () => own.insert(lines).values({ order: 1, line: 1, text: 'x' })
+    expect(await trackedRead(at.region, joined, renamed)).toEqual([true, false])
+    expect(await trackedRead(at.region, joined, line)).toEqual([true, false])
+    const plain = () => own.select().from(articles)
+    expect(await trackedRead(at.region, plain, () => own.delete(lines))).toEqual([true, true])
+    const inner = () =>
+      own
+        .select()
+        .from(articles)
+        .where(inArray(articles.id, own.select({ id: lines.order }).from(lines)))
+    const raw = () => own.run(sql`select * from article`)
+    for (const read of [inner, raw]) expect(await trackedRead(at.region, read, plain)).toEqual([false, false])
+  })
 
   it('invalidates the rows that a statement returns, and all lists', async () => {
     expect(await rename(db).returning({ id: articles.id })).toEqual([{ id: 1 }])

@@ -7,7 +7,7 @@ import { diagnostics } from '../../src/base/diagnostics.js'
 import { NO_VALUE } from '../../src/index.js'
 import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
-import { ALL, cached, DDL, stage } from './rows.js'
+import { ALL, cached, DDL, stage, trackedRead } from './rows.js'
 
 interface Database {
   article: { id: Generated<number>; title: string | null; category: string | null; author: number | null }
@@ -53,6 +53,29 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
 
   const rename = (on: Pick<Kysely<Database>, 'updateTable'>, id = 1) =>
     on.updateTable('article').set({ title: 'new' }).where('id', '=', id)
+
+  it('with trackReads, lets values depend on the tables that they are read from', async () => {
+    const file = new Libsql(':memory:')
+    for (const statement of DDL) file.exec(statement)
+    const tracking = kyselyCache({ ...at.options, trackReads: true })
+    const own = open(tracking, file as never, () => {})
+    await own.insertInto('article').values({ id: 1, title: 'a', category: 'news' }).execute()
+    const joined = () =>
+      own.selectFrom('article').leftJoin('author', 'author.id', 'article.author').selectAll().execute()
+    const renamed = () => rename(own).returning('id').execute()
+    const addAuthor = () => own.insertInto('author').values({ name: 'Ada' }).returning('id').execute()
+    let lines = 0
+    const line = () => own.insertInto('order_line').values({ order: 1, line: lines++, text: 'x' }).execute()
+    expect(await trackedRead(at.region, joined, renamed)).toEqual([true, false])
+    expect(await trackedRead(at.region, joined, addAuthor)).toEqual([true, false])
+    expect(await trackedRead(at.region, joined, line)).toEqual([true, true])
+    const inner = () =>
+      own.selectFrom('article').where('id', 'in', own.selectFrom('author').select('id')).selectAll().execute()
+    expect(await trackedRead(at.region, inner, addAuthor)).toEqual([true, false])
+    const raw = () => sql`select * from article`.execute(own)
+    expect(await trackedRead(at.region, raw, line)).toEqual([false, false])
+    await own.destroy()
+  })
 
   it('invalidates the rows that a statement returns, and all lists', async () => {
     await rename(db).returning('id').execute()

@@ -56,3 +56,21 @@ export async function cached(region: Region<string>, database: RowCache) {
 }
 
 export const ALL = ['one', 'two', 'news', 'sport', 'line']
+
+/** Caches what a function reads, without saying it, and says whether the value was stored, and whether it stands after a change. */
+export async function trackedRead(
+  region: Region<string>,
+  read: () => Promise<unknown>,
+  change: () => Promise<unknown>,
+): Promise<readonly [isStored: boolean, stands: boolean]> {
+  const fn = region.cacheOnArguments(async () => JSON.stringify(await read()) ?? '', {
+    namespace: 'tracked',
+    sharesNamespace: true,
+  })
+  await fn()
+  const isStored = (await fn.get()) !== NO_VALUE
+  await change()
+  const stands = (await fn.get()) !== NO_VALUE
+  await fn.invalidate()
+  return [isStored, stands]
+}

@@ -3,13 +3,13 @@
  * instead: they see queries, transactions and savepoints.
  */
 import { expectFunction, expectMethods } from '../../base/options.js'
-import { type RowCache, type RowInvalidation, type RowOptions, rowInvalidation } from '../orm/rows.js'
+import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from '../orm/rows.js'
 import { type ConnectionTransactions, connectionTransactions, inTransaction } from '../orm/units.js'
 import type { KyselyDatabase, KyselyDialect, QueryNode } from './host.js'
-import { mutationOf } from './statements.js'
+import { mutationOf, tablesOf } from './statements.js'
 
 export type { EntityLists } from '../orm/core.js'
-export type { RowCache, RowChange, RowOptions, RowRelations } from '../orm/rows.js'
+export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from '../orm/rows.js'
 export type { KyselyDatabase, KyselyDialect } from './host.js'
 
 /**
@@ -45,8 +45,8 @@ export interface KyselyCache extends RowCache {
  * ```
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
-export function kyselyCache(options: RowOptions): KyselyCache {
-  const rows = rowInvalidation(options, 'kyselyCache()')
+export function kyselyCache(options: StatementOptions): KyselyCache {
+  const rows = rowInvalidation(options, 'kyselyCache()', true)
   const { dependenciesOf, changed, invalidate } = rows
   return {
     ...{ dependenciesOf, changed, invalidate },
@@ -162,11 +162,13 @@ function watchedConnection(
   }
   return overriding(connection, {
     async executeQuery(query: Compiled & never, ...more: never[]) {
+      rows.read(tablesOf((query as Compiled).query))
       const result = await connection.executeQuery(query, ...more)
       await written(query, (result as { readonly rows?: readonly unknown[] }).rows)
       return result
     },
     async *streamQuery(query: Compiled & never, ...more: never[]) {
+      rows.read(tablesOf((query as Compiled).query))
       try {
         yield* connection.streamQuery(query, ...more)
       } finally {

@@ -24,6 +24,20 @@ export function mutationOf(root: QueryNode): Mutation | undefined {
   return { tables: [...tables], returns }
 }
 
+/** The tables that a query reads, and those that it changes; `undefined` if a part of it is raw SQL. */
+export function tablesOf(root: QueryNode): readonly string[] | undefined {
+  const tables = new Set<string>()
+  const isKnown = (node: unknown): boolean => {
+    if (Array.isArray(node)) return node.every(isKnown)
+    if (typeof node !== 'object' || node === null) return true
+    const { kind } = node as Partial<QueryNode>
+    if (kind === 'RawNode') return false
+    for (const table of kind === 'TableNode' ? tablesIn(node) : []) tables.add(table)
+    return Object.values(node).every(isKnown)
+  }
+  return isKnown(root) ? [...tables] : undefined
+}
+
 function collect(node: unknown, tables: Set<string>, nested: { found: number }): void {
   if (Array.isArray(node)) for (const one of node) collect(one, tables, nested)
   else if (typeof node === 'object' && node !== null) {

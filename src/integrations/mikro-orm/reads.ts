@@ -5,10 +5,10 @@
 import { currentScope, type Scope } from '../../creation/scope.js'
 import type { IdPart } from '../../ledger/names.js'
 import { changesName, type EntityLists, isPart, namesOfEntities } from '../orm/core.js'
+import { hookMethods } from '../orm/hooks.js'
 import { declareRead, forbidRead, namesOfRead, statementSent, type TypeRead, telling } from '../orm/reads.js'
 import { readEntity } from './entities.js'
 import type { Manager, Metadata, MikroOrmHost, Property, UnitOfWork } from './host.js'
-import { hookManagers } from './managers.js'
 
 type Method = (...args: unknown[]) => unknown
 type Driver = Record<string, Method>
@@ -23,7 +23,7 @@ export function trackReads(orm: MikroOrmHost, listsOf: (type: string) => readonl
     onLoad: (event: { readonly entity: object; readonly em: Manager }) => loaded(event, owners),
   } as never)
   const ends = [
-    hookManagers(em, managerHooks(owners, orm)),
+    hookMethods(em, (one) => one.getDriver(), managerHooks(owners, orm)),
     ...['find', 'findOne', 'count'].map((name) =>
       replaceMethod(driver, name, (method) => told(orm, method, name, listsOf)),
     ),

@@ -25,15 +25,22 @@ export function forbidRead(why: string): void {
 
 interface Telling extends ContextFrame<Telling> {
   readonly scope: Scope | undefined
+  readonly by: unknown
 }
 
 const tellings = asyncContext<Telling>('told reads')
 
 /** Runs a part of the ORM whose statements are declared by the caller. */
-export function telling<R>(run: () => R | Promise<R>): Promise<R> {
+export function telling<R>(run: () => R | Promise<R>, by?: unknown): Promise<R> {
   const scope = currentScope()
   if (scope === undefined) return Promise.resolve(run())
-  return tellings.during({ scope, parent: tellings.current(), over: false }, run)
+  return tellings.during({ scope, by, parent: tellings.current(), over: false }, run)
+}
+
+/** The part around the caller, in the same creation. */
+export function toldBy(): unknown {
+  const telling = tellings.current()
+  return telling?.scope === currentScope() ? telling?.by : undefined
 }
 
 /** A statement is sent. One that no part of the ORM tells of may read anything. */

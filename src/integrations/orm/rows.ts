@@ -2,6 +2,7 @@
 import { formatValue } from '../../base/errors.js'
 import {
   didYouMean,
+  expectBoolean,
   expectText,
   expectThat,
   rejectOptions,
@@ -11,6 +12,7 @@ import { dep } from '../../dependencies/dep.js'
 import type { IdPart } from '../../ledger/names.js'
 import { invalidateAfterCommit } from '../../signals/transactions.js'
 import { type EntityChange, isPart, type OrmOptions, ormInvalidation, typeName } from './core.js'
+import { declareRead, forbidRead, namesOfRead } from './reads.js'
 
 /**
  * Options of the integrations that know tables and no entities.
@@ -28,6 +30,24 @@ import { type EntityChange, isPart, type OrmOptions, ormInvalidation, typeName }
 export interface RowOptions extends OrmOptions {
   /** The columns of the primary key of each table, as its rows have them. */
   readonly tables: Readonly<Record<string, string | readonly string[]>>
+}
+
+/**
+ * Options of the integrations that see statements.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import type { StatementOptions } from 'corral/integrations/kysely'
+ *
+ * export const options = (regions: Region): StatementOptions => ({ regions, tables: { article: 'id' }, trackReads: true })
+ * ```
+ */
+export interface StatementOptions extends RowOptions {
+  /**
+   * Cached functions depend on the tables that they read, without saying it: on all changes of them. A value that was made from a
+   * statement of which nothing tells the tables, such as raw SQL, is not stored, and `corral:unstored` has the reason. @default false
+   */
+  readonly trackReads?: boolean
 }
 
 /**
@@ -90,6 +110,8 @@ export interface RowCache {
 export interface RowInvalidation extends RowCache {
   /** A statement changed rows of tables. `returned`: all rows that it changed, if it returned them. */
   written(tables: readonly string[], returned: readonly unknown[] | undefined): Promise<void>
+  /** A statement read tables; `undefined`: it is not known which. `key`: only the row with this key. */
+  read(tables: readonly string[] | undefined, key?: unknown): void
   readonly tables: readonly string[]
   /** The columns of a table's key; absent for a table without one. */
   columnsOf(table: string): readonly string[] | undefined
@@ -97,8 +119,15 @@ export interface RowInvalidation extends RowCache {
   isKeyed(table: string, row: unknown): boolean
 }
 
-export function rowInvalidation(options: RowOptions, where: string): RowInvalidation {
-  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'tables'], where)
+export function rowInvalidation(
+  options: StatementOptions,
+  where: string,
+  seesStatements: boolean,
+): RowInvalidation {
+  const more = seesStatements ? ['trackReads'] : []
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'tables', ...more], where)
+  const { trackReads = false } = options
+  expectBoolean(trackReads, `\`trackReads\` of ${where}`)
   const keys = keyColumns(options.tables, where)
   const invalidation = ormInvalidation(options, where, new Set(keys.keys()))
   const { regions, mode } = invalidation
@@ -135,6 +164,13 @@ export function rowInvalidation(options: RowOptions, where: string): RowInvalida
         `the ${length} part(s) of the key of '${table}'`,
       )
       await invalidate([key.length === 0 ? { type: table } : { type: table, key, item: {} }])
+    },
+    read(tables, row) {
+      if (!trackReads) return
+      if (tables === undefined) forbidRead('it was made with a statement of which the tables are not known')
+      const [table = ''] = tables ?? []
+      const key = row === undefined ? undefined : keyIn(row, keys.get(table) ?? [])
+      for (const type of tables ?? []) declareRead(namesOfRead({ type, keys: key && [key] }, []))
     },
     tables: [...keys.keys()],
     columnsOf: (table) => keys.get(table),

@@ -18,7 +18,7 @@ function rootOf(metadata: Metadata): Metadata {
 export const typeOf = (metadata: Metadata): string => rootOf(metadata).name
 
 /** The parts of a primary key in the order of its columns, or nothing if one of them is missing. */
-function keyOf(metadata: Metadata, entity: object | undefined): readonly IdPart[] | undefined {
+export function keyOf(metadata: Metadata, entity: object | undefined): readonly IdPart[] | undefined {
   if (entity === undefined) return undefined
   const parts = metadata.primaryColumns.map((column) => column.getEntityValue(entity))
   return parts.length > 0 && parts.every(isPart) ? parts : undefined

@@ -9,6 +9,7 @@ export interface Column {
 export interface Metadata {
   readonly name: string
   readonly isJunction: boolean
+  readonly tableType?: string | undefined
   readonly inheritancePattern?: string | undefined
   readonly parentEntityMetadata?: Metadata | undefined
   readonly primaryColumns: readonly Column[]

@@ -1,5 +1,6 @@
 import type { MaybePromise } from '../../base/maybe-promise.js'
 import {
+  expectBoolean,
   expectFunction,
   expectMethods,
   expectThat,
@@ -23,6 +24,7 @@ import {
 } from '../orm/core.js'
 import { insertion, readEntity, recovery, removal, typeOf, update } from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
+import { trackReads } from './reads.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { TypeOrmDataSource } from './host.js'
@@ -71,6 +73,26 @@ export interface TypeOrmCache<M> {
 }
 
 /**
+ * Options of `typeOrm`.
+ * @example
+ * ```ts
+ * import type { Region } from 'corral'
+ * import type { TypeOrmOptions } from 'corral/integrations/typeorm'
+ *
+ * export const options = (pages: Region): TypeOrmOptions => ({ regions: pages, trackReads: true })
+ * ```
+ */
+export interface TypeOrmOptions extends OrmOptions {
+  /**
+   * Cached functions depend on what they read through TypeORM, without saying it: on the keys of loaded entities, and on the
+   * list of `scopes` that a condition is, else on all changes of the type. A value that was made from a read of which TypeORM does not
+   * tell enough, such as raw SQL, is not stored, and `corral:unstored` has the reason. Replaces methods of the query
+   * builder. @default false
+   */
+  readonly trackReads?: boolean
+}
+
+/**
  * After each commit of TypeORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, and both sides of a relation of many to many. `update`, `delete`, `softDelete`, `insert`, `upsert`
  * and query builders tell of no rows, and so invalidate everything of the type. Nothing tells of `clear`, of raw SQL and of
@@ -85,14 +107,16 @@ export interface TypeOrmCache<M> {
  * ```
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
-export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions): TypeOrmCache<M> {
+export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOptions): TypeOrmCache<M> {
   expectMethods(dataSource, ['getMetadata', 'hasMetadata', 'transaction'], 'typeOrm() to get a DataSource')
   expectThat(
     Array.isArray(dataSource.subscribers),
     dataSource,
     'typeOrm() to get a DataSource with subscribers',
   )
-  rejectUnknownOptions(options, ['regions', 'scopes', 'mode'], 'typeOrm()')
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads'], 'typeOrm()')
+  const { trackReads: isTracked = false } = options
+  expectBoolean(isTracked, '`trackReads` of typeOrm()')
   const types = dataSource.entityMetadatas?.map((metadata) => typeOf(metadata as Metadata))
   const invalidation = ormInvalidation(options, 'typeOrm()', types && new Set(types))
   const { regions, mode } = invalidation
@@ -101,6 +125,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions
   const transactions = openTransactions()
   const subscriber = subscriberOf(transactions, invalidate)
   dataSource.subscribers.push(subscriber)
+  const endOfReads = isTracked ? trackReads(dataSource, invalidation.listsOf) : () => {}
 
   const read = (entity: unknown) => {
     const target: unknown = typeof entity === 'object' ? entity?.constructor : undefined
@@ -125,6 +150,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: OrmOptions
       return transactions.inside(runner, () => refreshAfterCommit(refresh))
     },
     stop() {
+      endOfReads()
       const at = dataSource.subscribers.indexOf(subscriber)
       if (at >= 0) dataSource.subscribers.splice(at, 1)
     },

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { NO_VALUE } from '../../../src/index.js'
 import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/integrations/prisma.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
-import { ALL, cached, DDL, stage } from '../rows.js'
+import { ALL, cached, DDL, stage, trackedRead } from '../rows.js'
 
 /** The parts of the generated client that the tests use: it exists only once they run. */
 type Call = (args: object) => Promise<unknown> & { readonly [Symbol.toStringTag]: string }
@@ -19,6 +19,9 @@ type Model = Record<
   | 'upsert'
   | 'delete'
   | 'findFirst'
+  | 'findMany'
+  | 'findUnique'
+  | 'count'
   | 'createMany'
   | 'updateMany'
   | 'deleteMany'
@@ -31,6 +34,7 @@ interface Client extends PrismaHost {
   readonly order_line: Model
   $transaction<R>(work: ((tx: Client) => Promise<R>) | readonly unknown[]): Promise<R>
   $executeRawUnsafe(sql: string): Promise<number>
+  $queryRawUnsafe(sql: string): Promise<unknown>
   $disconnect(): Promise<void>
 }
 
@@ -147,6 +151,28 @@ describe('prismaCache()', () => {
   ])('invalidates after %s', async (_, change, expected) => {
     await change(db)
     expect(await left()).toEqual(expected)
+  })
+
+  it('with trackReads, lets values depend on the models that they are read from', async () => {
+    const own = prismaCache({ ...at.options, trackReads: true }).extend(client)
+    const check = (read: () => Promise<unknown>, change: () => Promise<unknown>) =>
+      trackedRead(at.region, read, change)
+    const renamed = () => own.article.update({ where: { id: 1 }, data: { title: 'new' } })
+    const other = () => own.article.update({ where: { id: 2 }, data: { title: 'new' } })
+    const line = () =>
+      own.order_line.create({ data: { order: (Math.random() * 1e6) | 0, line: 1, text: 'x' } })
+    const one = () => own.article.findUnique({ where: { id: 1 } })
+    expect(await check(one, renamed)).toEqual([true, false])
+    expect(await check(one, other)).toEqual([true, true])
+    for (const read of [() => own.article.findMany({}), () => own.article.count({})]) {
+      expect(await check(read, other)).toEqual([true, false])
+      expect(await check(read, line)).toEqual([true, true])
+    }
+    const author = () => own.author.create({ data: { name: 'Ada' } })
+    const withAuthor = () => own.article.findUnique({ where: { id: 1 }, include: { author: true } })
+    expect(await check(withAuthor, author)).toEqual([true, false])
+    const raw = () => own.$queryRawUnsafe('SELECT title FROM article')
+    expect(await check(raw, line)).toEqual([false, false])
   })
 
   it('waits for the commit of a transaction, and forgets what is rolled back', async () => {
