@@ -404,13 +404,14 @@ class NearLayer {
     return mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
   }
 
-  /** Drops an older copy, so that reads never go back: the value that was read may be stale, and then becomes no copy. */
+  /** Drops the copy, so that reads never go back: the value that was read may be stale, and then becomes no copy. */
   #note(found: CachedValue | undefined, read: FarRead): CachedValue | undefined {
-    if (isCachedValue(found)) this.#unjudged.set(found, read)
     const copy = this.#copyOf(read.key)
-    const isNewer = !isPromise(copy) && (copy?.metadata.near?.place ?? 0) > read.since
+    // Replies in another order than their reads: it is unknown which value is the newer one.
+    const isOvertaken = !isPromise(copy) && (copy?.metadata.near?.place ?? 0) > read.since
     if (isPromise(copy)) void ignoreRejection(copy)
-    if (!isNewer || !this.tail.admits(read.key, read.since)) this.drop(read.key)
+    if (isCachedValue(found) && !isOvertaken) this.#unjudged.set(found, read)
+    this.drop(read.key)
     return found
   }
 

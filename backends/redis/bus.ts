@@ -1,6 +1,5 @@
 import { failureLog } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { CorralError } from '../../src/base/errors.js'
 import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
 import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
@@ -8,9 +7,9 @@ import {
   checkUrl,
   isCluster,
   isRedisClient,
+  nodeSubscriber,
   openStandalone,
   type RedisClient,
-  subscriberLike,
 } from './client/client.js'
 import { RedisConnection } from './client/connection.js'
 
@@ -230,15 +229,4 @@ class BusSubscription {
     this.#timer = setTimeout(work, ms)
     this.#timer.unref()
   }
-}
-
-/** A connection like the client's, or to some primary of its cluster, which does not come back by itself. */
-function nodeSubscriber(client: RedisClient): RedisClient {
-  const nodes = isCluster(client)
-    ? (client as unknown as { nodes(role: 'master'): RedisClient[] }).nodes('master')
-    : [client]
-  const node = nodes[Math.floor(Math.random() * nodes.length)]
-  if (node === undefined)
-    throw new CorralError('ERR_UNAVAILABLE', 'The cluster has no primary to listen to yet.')
-  return subscriberLike(node, { readOnly: false, retryStrategy: () => null })
 }

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { CorralError } from '../../src/base/errors.js'
 import { inBatches } from '../../src/base/in-batches.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { delay } from '../../src/base/timers.js'
+import { delay, performance } from '../../src/base/timers.js'
 import { type Freshness, freshnessAt, type InvalidationMode } from '../../src/ledger/ledger.js'
 import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
+import type { LedgerTail } from '../../src/ledger/tail.js'
 import { isOne, type ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, expectClock, parseStamp, stampKeys } from './format.js'
@@ -15,6 +15,8 @@ import {
   type RedisLedger,
   snapshotKeys,
 } from './ledger.js'
+import { markerOf, QUIET } from './near/cluster-journals.js'
+import type { NearJournal } from './near/journal.js'
 import { ledgerReader, type ReadLedger } from './reads/ledger-reader.js'
 
 /** ms after which a stamp that another process is creating is read again. */
@@ -36,11 +38,12 @@ class OpenClusterLedger implements OpenRedisLedger {
   readonly pending?: NonNullable<OpenRedisLedger['pending']>
   readonly #keys: readonly string[]
   readonly #runner: ScriptRunner
+  readonly #journal: NearJournal
   readonly #lifetime: string
 
   constructor(
     readonly storeClock: string,
-    { reads, runner, stampLifetime, pendingFor }: LedgerStore,
+    { reads, runner, stampLifetime, pendingFor, journal }: LedgerStore,
   ) {
     this.read = ledgerReader(reads, storeClock)
     const { clock, ring, pending } = clockKeys(storeClock)
@@ -51,6 +54,7 @@ class OpenClusterLedger implements OpenRedisLedger {
         return pendingFor
       }
     this.#runner = runner
+    this.#journal = journal
     this.#lifetime = `${stampLifetime}`
   }
 
@@ -64,11 +68,8 @@ class OpenClusterLedger implements OpenRedisLedger {
     return { epoch: now.epoch, at: startsAt }
   }
 
-  tail(): never {
-    throw new CorralError(
-      'ERR_CHAIN',
-      'Expected near() over a Redis of one primary, got a Cluster: its keys and the record of their changes lie on different nodes. Use a standalone Redis or Sentinel, or drop near().',
-    )
+  tail(): LedgerTail {
+    return this.#journal.tail(this.storeClock)
   }
 
   invalidate(names: readonly string[], mode: InvalidationMode, transaction?: string): Promise<void> {
@@ -78,16 +79,21 @@ class OpenClusterLedger implements OpenRedisLedger {
   /** @param ms - for which the transaction marks the names; '' ends its marks */
   async #stamp(names: readonly string[], mode: InvalidationMode, transaction = '', ms = ''): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
+    const sentAt = performance.now()
     const advanced = await this.#runner.runDurably({
       script: scripts.advanceClock,
-      keys: this.#keys,
+      keys: [...this.#keys, markerOf(this.storeClock)],
       args: [newEpoch(), mode, transaction, ms, ...stamps],
     })
-    const [at, ends] = (advanced as readonly unknown[]).map(String)
+    const [at, ends, marker] = advanced as readonly [at: unknown, ends: unknown, marker: unknown]
     const args = [`${at}`, mode, transaction, `${ends}`, this.#lifetime]
     await inBatches(stamps, (stamp) =>
       this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args }),
     )
+    // A near cache may have read the clock and then, from another node, a stamp that had not moved yet.
+    if (marker !== null || performance.now() - sentAt >= QUIET)
+      await this.#journal.recordNames(this.storeClock, names)
+    else this.#journal.namesChanged(this.storeClock, names)
   }
 
   async restore(snapshot: DependencySnapshot, lifetime = this.#lifetime, again = true): Promise<Freshness> {

@@ -92,7 +92,8 @@ function writeCall(store: RedisStore, { write, isInvalidation }: SentWrite): Scr
     keys.push(clock, ring, ...stamps)
     condition.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
   }
-  const journal = isInvalidation ? store.journal : undefined
+  // On a Cluster the change is recorded in a step of its own.
+  const journal = isInvalidation && !store.clustered ? store.journal : undefined
   if (journal !== undefined) keys.push(...journal.keys)
   // A token fences a fill for ever. Any other write is fenced by the time until which it may begin: thousands at once wait
   // for their turn, and their time begins with it.
@@ -135,7 +136,6 @@ async function outcomeOf(
 ): Promise<Outcome | Error> {
   if (replied instanceof Error) return replied
   const [reply, step] = partsOf(replied)
-  if (sent.isInvalidation) store.journal?.keysChanged([sent.write[0]], step)
   // With `stringNumbers` ioredis returns the number of an outcome as text.
   const outcome = typeof reply === 'number' || typeof reply === 'string' ? OUTCOMES[Number(reply)] : undefined
   if (outcome === undefined && typeof reply === 'string' && again) {
@@ -145,19 +145,31 @@ async function outcomeOf(
   }
   if (outcome === undefined)
     throw new CorralError('ERR_BACKEND', `Expected the outcome of a write, got ${formatValue(reply)}.`)
+  if (sent.isInvalidation) await recordChanges(store, [sent.write[0]], step)
   return outcome
 }
 
+/** Records changed keys for near caches, unless the script that changed them did. */
+async function recordChanges(
+  { journal, clustered }: RedisStore,
+  keys: readonly string[],
+  step: unknown,
+): Promise<void> {
+  if (clustered) await journal.recordKeys(keys)
+  else journal.keysChanged(keys, step)
+}
+
 /** Removes keys in one step. Resolves with the number of values that there were. */
-async function remove({ channel, journal, runner }: RedisStore, keys: readonly string[]): Promise<number> {
+async function remove(store: RedisStore, keys: readonly string[]): Promise<number> {
+  const { channel, clustered, journal, runner } = store
   const pairs = keys.flatMap((key) => [valueKey(key), leaseKey(key)])
   const removal = {
     script: scripts.remove,
-    keys: journal === undefined ? pairs : [...pairs, ...journal.keys],
-    args: [channel, journal?.channel ?? ''],
+    keys: clustered ? pairs : [...pairs, ...journal.keys],
+    args: [channel, clustered ? '' : journal.channel],
   }
   const [deleted, step] = partsOf(await runner.runDurably(removal))
-  journal?.keysChanged(keys, step)
+  await recordChanges(store, keys, step)
   return Number(deleted)
 }
 

@@ -70,11 +70,10 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
   const reads = readsOver(connection, settings)
   const runner = scriptRunner(connection, settings.replicas, clustered)
   const channel = `${RESERVED}wake:${source.database}`
-  const journal = clustered
-    ? undefined
-    : nearJournal({ connection, runner, prefix, channel: `${RESERVED}near:${source.database}` })
+  const nearChannel = `${RESERVED}near:${source.database}`
+  const journal = nearJournal({ connection, runner, prefix, clustered, channel: nearChannel })
   const store: RedisStore = { ...settings, connection, reads, runner, channel, prefix, clustered, journal }
-  const ledger = journal === undefined ? clusterLedger(store) : standaloneLedger(store, journal)
+  const ledger = clustered ? clusterLedger(store) : standaloneLedger(store)
   const writes = entryWrites(store, ledger)
   const waiters = leaseWaiters<Buffer>({
     store: 'redis',
@@ -95,7 +94,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     recovery.close()
     await atMost(timeout, recovery.replay())
     await subscriptions.close()
-    journal?.close()
+    journal.close()
     await connection.close()
   }
   let closing: Promise<void> | undefined
@@ -135,7 +134,7 @@ function recoveryOver(
     name: 'redis',
     max,
     // A failed invalidation may have been executed, or may be later.
-    hidden: journal && {
+    hidden: {
       key: (key) => journal.keysChanged([key]),
       names: (clock, names) => journal.namesChanged(clock, names),
     },

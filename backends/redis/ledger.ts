@@ -2,7 +2,6 @@ import type { Freshness, InvalidationMode, Ledger, OpenLedger } from '../../src/
 import { type DependencySnapshot, newEpoch } from '../../src/ledger/snapshot.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, expectClock, stampKeys } from './format.js'
-import type { NearJournal } from './near/journal.js'
 import { cachingLedgerReader } from './reads/ledger-reader.js'
 import type { RedisStore } from './store.js'
 
@@ -16,15 +15,18 @@ export interface OpenRedisLedger extends OpenLedger {
 }
 
 /** The parts of the store that a ledger uses. */
-export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime' | 'pendingFor'>
+export type LedgerStore = Pick<RedisStore, 'reads' | 'runner' | 'stampLifetime' | 'pendingFor' | 'journal'>
 
 const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
 
 /** A ledger on one primary: every change is one script, hence one step. */
-export function standaloneLedger(
-  { reads, runner, stampLifetime, pendingFor }: LedgerStore,
-  journal: NearJournal,
-): RedisLedger {
+export function standaloneLedger({
+  reads,
+  runner,
+  stampLifetime,
+  pendingFor,
+  journal,
+}: LedgerStore): RedisLedger {
   const lifetime = `${stampLifetime}`
   return openedOnce((clock) => {
     const { clock: key, ring, pending } = clockKeys(clock)

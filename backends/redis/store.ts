@@ -19,6 +19,6 @@ export interface RedisStore {
   /** ms for which a transaction marks names that it is about to change; 0: it does not. */
   readonly pendingFor: number
   readonly maxValueBytes: number
-  /** The record of changes for near caches; absent where one script cannot keep it with the changes. */
-  readonly journal: NearJournal | undefined
+  /** The record of changes for near caches. */
+  readonly journal: NearJournal
 }

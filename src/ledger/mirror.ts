@@ -27,8 +27,8 @@ export interface JournalChange {
 export interface JournalReply {
   /** The server that gave it: another one may have lost changes that were known here. */
   readonly server: string
-  /** In the order of the question. */
-  readonly journals: readonly JournalChanges[]
+  /** In the order of the question. `undefined`: not every change of the journal is recorded yet. */
+  readonly journals: readonly (JournalChanges | undefined)[]
 }
 
 /** Some changes, and the times of the journal before and after them. */
@@ -42,7 +42,7 @@ export interface JournalStep {
 
 /** The way to the store that keeps the journals. */
 interface JournalSource {
-  /** Asks for all changes since the positions, in one step of the store. */
+  /** Asks for all changes since the positions. Each journal replies in one step of the store. */
   pull(positions: readonly JournalPosition[]): Promise<JournalReply>
   /** Called with `true` when the first near cache joins, and with `false` when the last one leaves. */
   listen?(on: boolean): void
@@ -269,11 +269,12 @@ export class Mirror {
     const journals = [...this.#journals.values()]
     const positions = journals.map(({ id, time }) => ({ journal: id, since: time }))
     const { server, journals: replies } = await source.pull(positions)
-    const isGap = replies.some((reply, i) => !isContinued(positions[i]?.since, reply))
+    const isGap = positions.some(({ since }, i) => !isContinued(since, replies[i]))
     if (server !== this.#server || isGap) this.#forget()
     this.#server = server
     journals.forEach((journal, i) => {
-      this.#apply(journal, positions[i]?.since, replies[i] as JournalChanges)
+      const reply = replies[i]
+      if (reply !== undefined) this.#apply(journal, positions[i]?.since, reply)
     })
     this.#provenAt = Math.max(this.#provenAt, sentAt)
   }
@@ -316,8 +317,10 @@ export class Mirror {
 }
 
 /** Whether a reply tells every change since the time that was asked about. */
-function isContinued(since: LedgerTime | undefined, { now, floor }: JournalChanges): boolean {
+function isContinued(since: LedgerTime | undefined, reply: JournalChanges | undefined): boolean {
   if (since === undefined) return true
+  if (reply === undefined) return false
+  const { now, floor } = reply
   if (now.epoch !== since.epoch || now.at < since.at) return false
   return now.at === since.at || floor <= since.at
 }

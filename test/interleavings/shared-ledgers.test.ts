@@ -37,7 +37,7 @@ withRedis('the model of the scripts of Redis Cluster in the interleavings', stan
           [scripts.claimStamp, [some()], ['60000', `p${below(3)}`]],
           [scripts.readClock, keys, ['f', some(), moment(), some(), moment()]],
           [scripts.completeStamp, [some()], [`p${below(3)}`, moment(), '60000']],
-          [scripts.advanceClock, keys, ['f', mode(), transaction(), life(), some(), some()]],
+          [scripts.advanceClock, [...keys, 'marker'], ['f', mode(), transaction(), life(), some(), some()]],
           [scripts.moveStamp, [some()], [moment(), mode(), transaction(), end(), '60000']],
         ]
         const [script, on, args] = calling[below(calling.length)] as (typeof calling)[number]

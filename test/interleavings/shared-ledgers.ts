@@ -135,7 +135,7 @@ export function redisTwin(touch: Schedule['touch'] = () => {}) {
         if (!scores.has('')) scores.set('', before)
         for (const stamp of stamps) scores.set(stamp, n - 1)
         rings.set(ring, { scores })
-        return [`${n - 1}`, mark(pending, mode, transaction, ms, n)]
+        return [`${n - 1}`, mark(pending, mode, transaction, ms, n), null]
       },
     ],
     [
@@ -202,6 +202,8 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger & { expire():
     clusterLedger({
       stampLifetime: 60_000,
       pendingFor: 1_000,
+      // Of near caches, of which there are none.
+      journal: { recordNames: async () => {}, namesChanged() {} } as never,
       runner: { run, runDurably: run, runAll: (calls) => Promise.all(calls.map(run)) },
       reads: {
         get: () => Promise.reject(new Error('Expected the ledger to read no entries')),

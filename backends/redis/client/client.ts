@@ -1,5 +1,5 @@
 import type { ClusterOptions, RedisOptions } from 'ioredis'
-import { formatValue } from '../../../src/base/errors.js'
+import { CorralError, formatValue } from '../../../src/base/errors.js'
 import { expectThat, rejectOptions } from '../../../src/base/options.js'
 import { importError } from '../../../src/base/peer-package.js'
 
@@ -168,6 +168,17 @@ export function subscriberLike(client: RedisClient, otherwise: object = {}): Red
     keyPrefix: '',
     ...otherwise,
   })
+}
+
+/** A connection like the client's, or to some primary of its cluster, which does not come back by itself. */
+export function nodeSubscriber(client: RedisClient): RedisClient {
+  const nodes = isCluster(client)
+    ? (client as unknown as { nodes(role: 'master'): RedisClient[] }).nodes('master')
+    : [client]
+  const node = nodes[Math.floor(Math.random() * nodes.length)]
+  if (node === undefined)
+    throw new CorralError('ERR_UNAVAILABLE', 'The cluster has no primary to listen to yet.')
+  return subscriberLike(node, { readOnly: false, retryStrategy: () => null })
 }
 
 async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>> {

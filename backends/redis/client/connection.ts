@@ -151,7 +151,7 @@ export class RedisConnection {
     this.#readyListeners.push(listener)
   }
 
-  /** Calls the listener whenever the connection was lost. */
+  /** Calls the listener whenever the connection was lost, or one to a node of a cluster. */
   onLost(listener: () => void): void {
     this.#lostListeners.push(listener)
   }
@@ -321,10 +321,13 @@ export class RedisConnection {
       for (const { waiter } of this.#pending.commands) waiter?.resolve()
       for (const listener of this.#readyListeners) listener()
     }
-    const lost = () => {
-      this.#lost = true
+    const relinked = () => {
       this.#link++
       for (const listener of this.#lostListeners) listener()
+    }
+    const lost = () => {
+      this.#lost = true
+      relinked()
       if (this.options.failFast)
         this.#pending.failAll(
           () => this.#lostError(),
@@ -332,6 +335,9 @@ export class RedisConnection {
         )
     }
     const stops = [listenTo(client, 'ready', ready), listenTo(client, 'close', lost)]
+    // A cluster's client stays, and loses the connections to its nodes one by one.
+    if (isCluster(client))
+      stops.push(listenTo(client, '+node', relinked), listenTo(client, '-node', relinked))
     this.#stopListening = () => {
       for (const stop of stops) stop()
     }

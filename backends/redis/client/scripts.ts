@@ -385,12 +385,54 @@ end
 return reply`)
 
 /**
- * KEYS clock, ring, pending transactions; ARGV epoch for a new clock, mode, transaction and ms as for an invalidation, then
- * the stamps. Returns the new time of the stamps, and the end of the marks or ''.
+ * KEYS clock, ring, pending transactions, marker of near caches; ARGV epoch for a new clock, mode, transaction and ms as for an
+ * invalidation, then the stamps. Returns the new time of the stamps, the end of the marks or '', and the marker if it is there.
  */
 export const advanceClock = script(`${LEDGER}
 local n = advance(KEYS[1], KEYS[2], ARGV[1], ARGV, 5)
-return { digits(n - 1), mark(KEYS[3], ARGV[2], ARGV[3], ARGV[4], n) }`)
+return { digits(n - 1), mark(KEYS[3], ARGV[2], ARGV[3], ARGV[4], n), redis.call('GET', KEYS[4]) }`)
+
+/**
+ * KEYS clock, ring, marker; ARGV epoch for a new clock, the channel of near caches, then the names of changes that were made on
+ * other nodes. Returns the step, or nothing if no near cache is registered. A server that is out of memory ends the
+ * registration instead, so that no copy is trusted any more.
+ */
+export const recordChanges = script(`${LEDGER}${JOURNAL}
+if not redis.call('GET', KEYS[3]) then return false end
+local done, n, before, epoch = pcall(advance, KEYS[1], KEYS[2], ARGV[1], ARGV, 3)
+if done then return told(ARGV[2], KEYS[1], ARGV, 3, n, before, epoch) end
+redis.call('UNLINK', KEYS[3])
+return false`)
+
+/**
+ * KEYS clock, ring, marker; ARGV epoch for a new clock, text for a new marker, lifetime of the marker, that of the journal or '',
+ * the time since which changes are asked for or ''. Registers a near cache. Returns the id of the server, the marker, and as
+ * \`pull\` does {clock, floor, name, time, …}.
+ */
+export const pullOne = script(`${LEDGER}
+local marker = redis.call('GET', KEYS[3])
+if marker then redis.call('PEXPIRE', KEYS[3], ARGV[3])
+else
+  marker = ARGV[2]
+  redis.call('SET', KEYS[3], marker, 'PX', ARGV[3])
+end
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+local epoch, n = ensure_clock(KEYS[1], ARGV[1])
+local floor = redis.call('ZSCORE', KEYS[2], '')
+local changed = { epoch .. ':' .. digits(n), floor or digits(n) }
+local since = tonumber(ARGV[5])
+if since and since < n and floor and tonumber(floor) <= since then
+  for _, text in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. digits(since), '+inf', 'WITHSCORES')) do
+    changed[#changed + 1] = text
+  end
+end
+if ARGV[4] ~= '' then
+  if not floor then redis.call('ZADD', KEYS[2], digits(n), '') end
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
+return { server, marker, changed }`)
 
 /**
  * KEYS stamp; ARGV time, mode, transaction, end of its mark or '', lifetime of stamps. An overtaken invalidation must not set a

@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { CorralError } from '../../../src/base/errors.js'
 import {
-  type JournalChange,
-  type JournalChanges,
   type JournalPosition,
   type JournalReply,
   type JournalStep,
@@ -16,7 +14,9 @@ import type { RedisConnection } from '../client/connection.js'
 import { isUnreachable } from '../client/errors.js'
 import type { ScriptRunner } from '../client/script-runner.js'
 import * as scripts from '../client/scripts.js'
-import { clockKeys, companion, expectClock, stampKey, valueKey } from '../format.js'
+import { valueKey } from '../format.js'
+import { clusterJournals } from './cluster-journals.js'
+import { journalKeys, KEYS, LIFETIME, namesIn, parseChanges } from './format.js'
 import { NearSubscription } from './subscription.js'
 
 /** The record of changes that near caches of all processes follow, and this process's mirror of it. */
@@ -27,6 +27,9 @@ export interface NearJournal {
   /** This process changed keys, or tried to. `step` is the reply of the script; absent if the outcome is unknown. */
   keysChanged(keys: readonly string[], step?: unknown): void
   namesChanged(clock: string, names: readonly string[], step?: unknown): void
+  /** On a Cluster: records keys, or names, that were changed on other nodes. */
+  recordKeys(keys: readonly string[]): Promise<void>
+  recordNames(clock: string, names: readonly string[]): Promise<void>
   tail(clock: string): LedgerTail
   close(): void
 }
@@ -36,44 +39,21 @@ interface NearJournalOptions {
   readonly runner: ScriptRunner
   /** The prefix that the client puts before every key. */
   readonly prefix: string
+  readonly clustered: boolean
   readonly channel: string
 }
 
-/** ms that the journal lives without a near cache that renews it. */
-const LIFETIME = 60_000
 /** A question is asked again so often if the connection is lost meanwhile. */
 const ATTEMPTS = 3
-/** The journal of keys, among those of clocks. */
-const KEYS = ''
-
-const JOURNAL: readonly [clock: string, ring: string] = [
-  companion('journal', 'keys'),
-  companion('journal-ring', 'keys'),
-]
-
-export function nearJournal({ connection, runner, prefix, channel }: NearJournalOptions): NearJournal {
-  /** The server behind the present connection. */
-  let known: { readonly link: number; readonly server: string } | undefined
+export function nearJournal(options: NearJournalOptions): NearJournal {
+  const { connection, runner, prefix, clustered, channel } = options
+  const nodes = clusterJournals({ runner, prefix, channel, recorded: () => mirror?.catchUp() })
+  const primary = primaryJournals(connection, runner, prefix)
   let subscription: NearSubscription | undefined
   let mirror: Mirror | undefined
   /** The journals that are followed, by their clocks as messages name them. */
-  const followed = new Map([[prefix + JOURNAL[0], KEYS]])
+  const followed = new Map([[prefix + journalKeys(KEYS)[0], KEYS]])
 
-  const pull = async (positions: readonly JournalPosition[]): Promise<JournalReply> => {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const { link } = connection
-      const server = known?.link === link ? known.server : await connection.run(serverBehind)
-      const reply = await runner.run(pullCall(positions))
-      // Both replies are of one server only if the connection is the same as before.
-      if (connection.link !== link) continue
-      known = { link, server }
-      return { server, journals: parsePull(reply, positions, prefix) }
-    }
-    throw new CorralError(
-      'ERR_UNAVAILABLE',
-      'The connection to Redis was lost while a near cache asked for the latest changes.',
-    )
-  }
   const received = (server: string, text: string): void => {
     const message = parseMessage(text)
     // The message of another version counts as lost.
@@ -88,30 +68,72 @@ export function nearJournal({ connection, runner, prefix, channel }: NearJournal
     subscription = undefined
     if (!on) return
     const up = () => mirror?.catchUp()
-    subscription = new NearSubscription({ client: connection.client, channel, serverBehind, received, up })
+    // A node passes on the messages of the others: they tell what changed, and are no proof.
+    const behind = clustered ? async () => '' : serverBehind
+    const { client } = connection
+    subscription = new NearSubscription({ client, channel, serverBehind: behind, received, up })
   }
   const mirrored = (): Mirror => {
     if (mirror === undefined) {
-      const created = new Mirror({ pull, listen })
+      const created = new Mirror({ pull: clustered ? nodes.pull : primary.pull, listen })
       mirror = created
       created.follow(KEYS)
       connection.onLost(() => created.disconnected())
     }
     return mirror
   }
-  const stepOf = (step: unknown): JournalStep | undefined =>
-    typeof step === 'string' && known?.link === connection.link ? parseStep(step, known.server) : undefined
+  const keysChanged = (keys: readonly string[], step?: unknown) =>
+    mirror?.changed(KEYS, keys.map(valueKey), primary.stepOf(step))
+  const namesChanged = (clock: string, names: readonly string[], step?: unknown) =>
+    mirror?.changed(clock, names, primary.stepOf(step))
 
   return {
-    keys: JOURNAL,
+    keys: journalKeys(KEYS),
     channel,
-    keysChanged: (keys, step) => mirror?.changed(KEYS, keys.map(valueKey), stepOf(step)),
-    namesChanged: (clock, names, step) => mirror?.changed(clock, names, stepOf(step)),
+    keysChanged,
+    namesChanged,
+    async recordKeys(keys) {
+      await nodes.recordKeys(keys)
+      keysChanged(keys)
+    },
+    async recordNames(clock, names) {
+      await nodes.recordNames(clock, names)
+      namesChanged(clock, names)
+    },
     tail(clock) {
-      followed.set(prefix + keysOf(clock)[0], clock)
+      followed.set(prefix + journalKeys(clock)[0], clock)
       return mirrorTail(mirrored(), { keys: KEYS, names: clock, nameOf: valueKey, areTold })
     },
     close: () => mirror?.close(),
+  }
+}
+
+/** The journals on one primary, where scripts record changes in the step that makes them. */
+function primaryJournals(connection: RedisConnection, runner: ScriptRunner, prefix: string) {
+  /** The server behind the present connection. */
+  let known: { readonly link: number; readonly server: string } | undefined
+  return {
+    async pull(positions: readonly JournalPosition[]): Promise<JournalReply> {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const { link } = connection
+        const server = known?.link === link ? known.server : await connection.run(serverBehind)
+        const reply = await runner.run(pullCall(positions))
+        // Both replies are of one server only if the connection is the same as before.
+        if (connection.link !== link) continue
+        known = { link, server }
+        const lists = reply as readonly (readonly string[])[]
+        return {
+          server,
+          journals: positions.map(({ journal }, i) => parseChanges(journal, lists[i] ?? [], prefix)),
+        }
+      }
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        'The connection to Redis was lost while a near cache asked for the latest changes.',
+      )
+    },
+    stepOf: (step: unknown): JournalStep | undefined =>
+      typeof step === 'string' && known?.link === connection.link ? parseStep(step, known.server) : undefined,
   }
 }
 
@@ -140,44 +162,16 @@ async function serverBehind(client: RedisClient): Promise<string> {
   return randomUUID()
 }
 
-function keysOf(journal: string): readonly [clock: string, ring: string] {
-  if (journal === KEYS) return JOURNAL
-  const { clock, ring } = clockKeys(journal)
-  return [clock, ring]
-}
-
 function pullCall(positions: readonly JournalPosition[]) {
   return {
     script: scripts.pull,
-    keys: positions.flatMap(({ journal }) => keysOf(journal)),
+    keys: positions.flatMap(({ journal }) => journalKeys(journal)),
     args: [
       newEpoch(),
       `${LIFETIME}`,
       ...positions.map(({ since }) => (since === undefined ? '' : `${since.at}`)),
     ],
   }
-}
-
-function parsePull(
-  reply: unknown,
-  positions: readonly JournalPosition[],
-  prefix: string,
-): readonly JournalChanges[] {
-  const lists = reply as readonly (readonly [clock: string, floor: string, ...changes: string[]])[]
-  return positions.map(({ journal }, i) => {
-    const [clock, floor, ...changes] = lists[i] ?? []
-    const changed: JournalChange[] = []
-    for (let at = 0; at < changes.length; at += 2)
-      for (const name of namesIn(journal, [changes[at] as string], prefix))
-        changed.push({ name, at: Number(changes[at + 1]) })
-    return { now: expectClock(clock), floor: Number(floor), changed }
-  })
-}
-
-/** Names as the mirror knows them, from the keys under which Redis does. */
-function namesIn(journal: string, keys: readonly string[], prefix: string): readonly string[] {
-  const before = prefix.length + (journal === KEYS ? 0 : stampKey(journal, '').length)
-  return keys.map((key) => key.slice(before))
 }
 
 /** `<epoch> <time before> <time after>` */

@@ -47,7 +47,7 @@ async function scene({ admin }: Deployment, mode: 'hard' | 'soft', existing: boo
   const invalidate: Step[] = [
     async () => {
       moment = (
-        (await run(scripts.advanceClock, keys, 'other', mode, '', '', stamp)) as string[]
+        (await run(scripts.advanceClock, [...keys, 'marker'], 'other', mode, '', '', stamp)) as string[]
       )[0] as string
     },
     async () => {
