@@ -1,6 +1,6 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
-import { defineBackend } from '../src/backend/define-backend.js'
+import { completeBackend } from '../src/backend/define-backend.js'
 import { localLeases } from '../src/backend/lease.js'
 
 /**
@@ -17,7 +17,7 @@ import { localLeases } from '../src/backend/lease.js'
  */
 export function nullBackend(): Backend<CachedValue> {
   const leases = localLeases()
-  return defineBackend<CachedValue>({
+  return completeBackend<CachedValue>({
     name: 'null',
     stores: 'values',
     get: () => undefined,

@@ -1,7 +1,7 @@
 import { aroundBackend } from '../../src/backend/around.js'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import { defineBackend, withDeadlines } from '../../src/backend/define-backend.js'
+import { completeBackend, withDeadlines } from '../../src/backend/define-backend.js'
 import { delegate } from '../../src/backend/delegate.js'
 import { andThen, mapEach } from '../../src/base/maybe-promise.js'
 import { turns } from '../../src/base/turns.js'
@@ -33,7 +33,7 @@ export function backendOver(store: Store, place: Place): Backend<Bytes> {
   const { dataFile, maxBytes, sweepEvery, timeout, release } = place
   const waiters = fileWaiters(dataFile)
   const budget = byteBudget({ store, maxBytes, sweepEvery: Math.min(sweepEvery, 2 ** 30) })
-  const backend = defineBackend<Bytes>({
+  const backend = completeBackend<Bytes>({
     name: 'lmdb',
     stores: 'bytes',
     timeout: Number.POSITIVE_INFINITY,

@@ -1,7 +1,7 @@
 import { aroundBackend } from '../../src/backend/around.js'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import { defineBackend, withDeadlines } from '../../src/backend/define-backend.js'
+import { completeBackend, withDeadlines } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { turns } from '../../src/base/turns.js'
 import type { Commands } from './client/commands.js'
@@ -33,7 +33,7 @@ export function backendOver(
   const ledger = ledgerOf(commands)
   const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
   const leases = leasesOf({ items, ledger, waiters })
-  const backend = defineBackend<Bytes>({
+  const backend = completeBackend<Bytes>({
     name: 'memcached',
     stores: 'bytes',
     timeout: Number.POSITIVE_INFINITY,

@@ -1,6 +1,6 @@
 import type { Backend, Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
-import { defineBackend } from '../../src/backend/define-backend.js'
+import { completeBackend } from '../../src/backend/define-backend.js'
 import { localLeases } from '../../src/backend/lease.js'
 import { type Clock, coarseClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
@@ -128,7 +128,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
   }
 
   // One store serves both: it never looks into a value.
-  const backend: unknown = defineBackend<unknown>({
+  const backend: unknown = completeBackend<unknown>({
     name: 'memory',
     timeout: Infinity,
     stores,

@@ -1,6 +1,6 @@
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
-import { defineBackend } from '../../src/backend/define-backend.js'
+import { completeBackend } from '../../src/backend/define-backend.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { Recovery } from '../../src/backend/recovery.js'
 import { breaker } from './client/breaker.js'
@@ -98,7 +98,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     await connection.close()
   }
   let closing: Promise<void> | undefined
-  const backend = defineBackend<Bytes>({
+  const backend = completeBackend<Bytes>({
     name: 'redis',
     stores: 'bytes',
     // Every command has its deadline already; a second timer for each read would cost more than the read.

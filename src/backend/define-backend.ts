@@ -48,8 +48,16 @@ const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
  */
 export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
   checkSpec(spec)
+  return completeBackend(withPromises(spec), spec)
+}
+
+/**
+ * The same for methods that return promises of this realm or values: a hit pays for nothing more.
+ * @param actual - the backend under all proxies
+ */
+export function completeBackend<T>(spec: BackendSpec<T>, actual: object = spec): Backend<T> {
   const limit = milliseconds(spec.timeout ?? '10s', 'timeout')
-  const backend = complete(spec)
+  const backend = complete(spec, actual)
   return limit > MAX_DELAY ? backend : withDeadlines(backend, limit)
 }
 
@@ -81,8 +89,7 @@ function promisingMutex(mutex: PlainMutex): PlainMutex {
   }
 }
 
-function complete<T>(given: BackendSpec<T>): Backend<T> {
-  const spec = withPromises(given)
+function complete<T>(spec: BackendSpec<T>, actual: object): Backend<T> {
   const { forget, ...store } = leaseFor(spec)
   const { ledger } = spec
   const get = (key: string) => spec.get(key)
@@ -141,7 +148,7 @@ function complete<T>(given: BackendSpec<T>): Backend<T> {
     tracker: spec.tracker,
     stores: spec.stores,
     copyOut: spec.copyOut,
-    actual: given,
+    actual,
   }
 }
 

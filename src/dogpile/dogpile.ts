@@ -403,6 +403,10 @@ class SharedCreations<V> implements Dogpile<V> {
     for (const key of keys) this.#flights.get(key)?.close()
   }
 
+  momentOf(key: string): object | undefined {
+    return this.#flights.get(key)?.moment(performance.now() - this.#wait * SHORTER)
+  }
+
   isCreating(key: string): boolean {
     return isCreating(this, key)
   }
@@ -419,6 +423,9 @@ const PATIENCE = 15_000
 function patienceOf(wait: number): number {
   return Math.min(wait / 4, PATIENCE)
 }
+
+/** The part of its longest wait that a caller may lose by sharing the deadline of an earlier one. */
+const SHORTER = 0.01
 
 /** For callers without a signal. */
 const never = new AbortController().signal

@@ -73,6 +73,7 @@ export class Flight<V> {
   /** The waiters with deadlines of their own, which keep the process running. */
   #late = 0
   #ended: Settle<V> | undefined
+  #moment: { readonly readCount: number; readonly at: number } | undefined
   /** A waiter stands in for callers that took a value that stood. */
   isAttended = false
   readonly #listedIn: Map<string, Flight<V>> | undefined
@@ -95,6 +96,18 @@ export class Flight<V> {
 
   get ended(): boolean {
     return this.#ended !== undefined
+  }
+
+  /**
+   * The same object for all callers to whom it makes no difference which of them joins. `undefined`: it takes no joiners.
+   * @param since - a moment of `performance.now()`: deadlines of callers before that are too early for a caller of now
+   */
+  moment(since: number): object | undefined {
+    if (!this.open) return undefined
+    const { readCount } = this
+    if (this.#moment?.readCount !== readCount || this.#moment.at < since)
+      this.#moment = { readCount, at: performance.now() }
+    return this.#moment
   }
 
   /** Takes no joiners any more, and no caller finds it. */

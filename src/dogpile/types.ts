@@ -235,6 +235,11 @@ export interface Dogpile<V> {
    * any case; closing spares new callers the wait.
    */
   detach(keys: readonly string[]): void
+  /**
+   * An object that stands for the creation of the key under way and its progress. Callers without options of their own that
+   * find the same one, outside of every creator, would join with the same result: they may share the promise of one of them.
+   */
+  momentOf(key: string): object | undefined
   /** Whether the caller is inside a creation of the key, or inside a renewal that such a creation asked for. */
   isCreating(key: string): boolean
   /** Resolves when no creation is under way. */

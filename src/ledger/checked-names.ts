@@ -17,6 +17,11 @@ export function registerCheckedNames(known: CheckedNames): void {
   shared.knowledge ??= known
 }
 
+/** Whether this process declared any version: the session of a caller then says which values it may have. */
+export function hasVersions(): boolean {
+  return shared.knowledge !== undefined
+}
+
 /** Begins the name of a version that is still to be read. */
 export const OPEN = '~version?:'
 

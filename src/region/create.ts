@@ -1,12 +1,13 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
-import { renewalOnDemand } from '../creation/renewal.js'
+import { renewalOnDemand, waitingCreation } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { CreationFailure, Lookup, Renewed, RunOptions, Standing } from '../dogpile/types.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
+import { hasVersions } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
@@ -67,6 +68,8 @@ function getOrCreate<T>(
     found = readOne(region, stored, withinOf(options?.maxStaleness))
     if (isFreshHit(region, found, limit, options?.jitter))
       return Promise.resolve(serveHit<T>(region, key, found, limit))
+    const joined = found === undefined ? joinTogether<T>(region, key, options) : undefined
+    if (joined !== undefined) return joined
     const plan =
       args === undefined
         ? planOf(region, given as Creator<T>, options ?? NO_OPTIONS, true)
@@ -107,6 +110,44 @@ function createUnlessFresh<T>(
   )
 }
 
+/** The result of a caller that joined a creation, for those that would join at the same moment with the same options. */
+interface Together {
+  readonly options: CreateOptions<never>
+  readonly result: Promise<unknown>
+}
+
+const together = new WeakMap<object, Together>()
+
+/** Of a thousand callers of one key the second joins the first, and all others join the second, by its very promise. */
+function joinTogether<T>(
+  region: RegionState,
+  key: string,
+  options: CreateOptions<never> = NO_OPTIONS,
+): Promise<T> | undefined {
+  const moment = region.dogpile.momentOf(key)
+  const joined = moment && together.get(moment)
+  if (joined?.options !== options || !isOutside()) return undefined
+  countRead(region, key, 'invalid')
+  region.counters.onJoin()
+  return joined.result as Promise<T>
+}
+
+/** Nothing around the caller depends on the value, or waits for it. */
+function isOutside(): boolean {
+  return waitingCreation() === undefined && currentTransaction() === undefined
+}
+
+/** The moment at which a caller joins, if others may have its promise. A store that copies, or a session, tells callers apart. */
+function sharedMoment(
+  { dogpile, backend }: RegionState,
+  key: string,
+  plan: CreationPlan,
+): object | undefined {
+  if (plan.deadlines !== undefined || plan.signal !== undefined) return undefined
+  if (backend.copyOut !== undefined || hasVersions() || !isOutside()) return undefined
+  return dogpile.momentOf(key)
+}
+
 /** Of a thousand callers one needs the driver, so the others do not build it. */
 function createOne<T>(
   region: RegionState,
@@ -119,8 +160,9 @@ function createOne<T>(
   if (found.state === 'missing') region.errors.throwRemembered(key)
   const inside = currentTransaction()
   const { calling } = region
+  const moment = found.state === 'missing' ? sharedMoment(region, key, plan) : undefined
   calling.begin()
-  return region.dogpile
+  const result = region.dogpile
     .run(key, () => driverOf(region, plan, key, stored), readOptions(region, plan, inside, [found]))
     .then(
       (created) => {
@@ -133,6 +175,8 @@ function createOne<T>(
         throw error
       },
     )
+  if (moment !== undefined) together.set(moment, { options: plan.options, result })
+  return result
 }
 
 async function getOrCreateMulti<T>(
@@ -229,7 +273,8 @@ export function planOf(
   const { expirationTime, shouldCache, signal } = options
   const policy = policyFor(region, options, isKept)
   const deadlines = deadlinesOf(policy)
-  return { create, isSingle, expiration: limitOf(expirationTime), policy, shouldCache, deadlines, signal }
+  const expiration = limitOf(expirationTime)
+  return { create, isSingle, expiration, policy, shouldCache, deadlines, signal, options }
 }
 
 function runOptions({ deadlines, signal }: CreationPlan): RunOptions<Created> {

@@ -1,6 +1,6 @@
 import type { Outcome, WriteOptions } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
-import { defineBackend } from '../backend/define-backend.js'
+import { completeBackend } from '../backend/define-backend.js'
 import { coarseClock } from '../base/clock.js'
 import { remembered } from '../dependencies/call-registry.js'
 import { track } from '../dependencies/tracking-layer.js'
@@ -35,7 +35,7 @@ export function boundedRegion(maxSize: number): Region {
     if (kept.size > maxSize && oldest !== undefined) kept.delete(oldest)
     return 'stored'
   }
-  const backend = defineBackend<CachedValue>({
+  const backend = completeBackend<CachedValue>({
     name: 'versioned',
     timeout: Number.POSITIVE_INFINITY,
     get,
