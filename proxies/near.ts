@@ -128,7 +128,7 @@ function tailUnder({ name, stores, tracker, ledger, near: other }: Backend<Cache
   if (tail === undefined)
     refuse(
       `near() over '${name}'`,
-      'This store cannot tell which of its values were invalidated. Use redis() or memory() below near().',
+      'This store cannot tell which of its values were invalidated. Use redis(), lmdb() or memory() below near().',
     )
   return tail
 }

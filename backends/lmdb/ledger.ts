@@ -12,6 +12,7 @@ import { namesOf } from '../../src/ledger/snapshot.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import { clockKeys, encodeStamp, moveClock, readClock, readStamp } from './clock-records.js'
 import { stampKey } from './format.js'
+import { fileTail } from './tail.js'
 
 /** The freshness of a snapshot, with the records that it rests on: a write can depend on them. */
 export interface RecordedFreshness {
@@ -27,6 +28,7 @@ export function fileLedger(store: Store): Ledger {
   const invalidate = batchedInvalidations((clock, batch) =>
     store.transact(clockSubject(clock), (read) => planStamps(read, clock, batch)),
   )
+  const tail = fileTail(store)
   return {
     shared: true,
     open(clock): OpenLedger {
@@ -49,6 +51,7 @@ export function fileLedger(store: Store): Ledger {
             return { result: now, conditions: [found.record, found.anchor], changes }
           }),
         invalidate: (names, mode) => invalidate(clock, names, mode),
+        tail: () => tail,
       }
     },
   }

@@ -188,15 +188,15 @@ function judgingCopies(
   read: (key: string) => Judged,
 ): (copy: CachedValue | undefined, key: string) => Judged {
   // A ledger that is lent is not the one whose changes the near cache follows.
-  const tail = lent ? undefined : opened.tail?.()
+  const namesStand = lent ? undefined : opened.tail?.().namesStand
   const readAgain = (copy: CachedValue, key: string): Judged => {
     discard(copy)
     return read(key)
   }
   return (copy, key) => {
     const snapshot = snapshotOf(copy)
-    if (copy !== undefined && snapshot !== undefined && tail !== undefined)
-      return tail.namesStand(namesOf(snapshot), copy.metadata.near as CopyMark)
+    if (copy !== undefined && snapshot !== undefined && namesStand !== undefined)
+      return namesStand(namesOf(snapshot), copy.metadata.near as CopyMark)
         ? ifVersionsStand(copy, snapshot)
         : readAgain(copy, key)
     return andThen(judge.alone(copy), (entry) =>

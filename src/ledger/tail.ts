@@ -23,8 +23,8 @@ export interface LedgerTail {
   place(key: string): number
   /** Whether a copy is still the value of its key. If so, its mark is moved on, so that the next question costs a comparison. */
   keyStands(key: string, mark: CopyMark): boolean
-  /** Whether none of the names was invalidated since. Moves the mark on too. */
-  namesStand(names: readonly string[], mark: CopyMark): boolean
+  /** Whether none of the names was invalidated since. Moves the mark on too. Absent where the ledger itself replies at once. */
+  namesStand?: ((names: readonly string[], mark: CopyMark) => boolean) | undefined
   /** Whether a value that was read at the place may become a copy. */
   admits(key: string, since: number): boolean
   /** This process stored a newer value of the key, or got it past the copies. Reads that were sent before must not become copies. */
@@ -50,7 +50,7 @@ export function mapTail(
   return {
     place: (key) => tail.place(mapKey(key)),
     keyStands: (key, mark) => tail.keyStands(mapKey(key), mark),
-    namesStand: (names, mark) => tail.namesStand(mapNames(names), mark),
+    namesStand: tail.namesStand && ((names, mark) => tail.namesStand?.(mapNames(names), mark) === true),
     admits: (key, since) => tail.admits(mapKey(key), since),
     filled: (key) => tail.filled(mapKey(key)),
     isProven: (within) => tail.isProven(within),

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { memcached } from '../../../backends/memcached/index.js'
 import { memory } from '../../../backends/memory/index.js'
 import { nullBackend } from '../../../backends/null.js'
 import { redis } from '../../../backends/redis/index.js'
@@ -228,6 +229,11 @@ it.each<[string, () => unknown, string]>([
     'Drop one',
   ],
   ['over a store without a ledger', () => wrap(nullBackend(), near(memory(), { maxStaleness: 1 })), "'null'"],
+  [
+    'over memcached, which cannot record a change of a key in the step that makes it',
+    () => wrap(memcached('127.0.0.1:1'), json(), near(memory(), { maxStaleness: 1 })),
+    'memcached',
+  ],
   [
     'over a store that cannot tell its changes',
     () =>
