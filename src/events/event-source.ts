@@ -1,6 +1,6 @@
 import { types } from 'node:util'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
-import type { InvalidationReason } from '../ledger/ledger.js'
+import type { InvalidationReason, OpenLedger } from '../ledger/ledger.js'
 import type { Emitter } from './emitter.js'
 
 /**
@@ -30,9 +30,12 @@ export interface EventSource {
   readonly emitter: Emitter<Record<string, object>>
   /** May refuse a cause before anything is done. */
   readonly guards: Set<(cause: InvalidationReason) => void>
-  /** Throws where names cannot be invalidated at all, now and later. */
-  readonly ready?: () => void
+  /** Where its names are invalidated. Throws where they cannot be at all, now and later. */
+  readonly ready?: () => NamesLedger
 }
+
+/** The operations on names, without events. */
+type NamesLedger = Pick<OpenLedger, 'invalidate' | 'pending'>
 
 const SOURCE = Symbol.for('corral.signals')
 
@@ -61,6 +64,14 @@ export function guardsOf(object: unknown): readonly ((cause: InvalidationReason)
 /** @throws if an object cannot invalidate names, such as a region that is not configured. */
 export function checkReady(object: unknown): void {
   hidden(object)?.ready?.()
+}
+
+/**
+ * Where the names of a region are invalidated; `undefined` for anything else.
+ * @throws if it cannot invalidate names
+ */
+export function ledgerOf(object: unknown): NamesLedger | undefined {
+  return hidden(object)?.ready?.()
 }
 
 function hidden(object: unknown): EventSource | undefined {

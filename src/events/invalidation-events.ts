@@ -54,7 +54,7 @@ export interface InvalidationEvents {
     work: () => MaybePromise<R>,
   ): Promise<R>
   /** @param ready - throws where names cannot be invalidated */
-  attach(region: object, ready: () => void): void
+  attach(region: object, ready: NonNullable<EventSource['ready']>): void
 }
 
 /** The events of a region, which outlive its configurations. */

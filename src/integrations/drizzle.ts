@@ -109,6 +109,7 @@ function watch(watched: Watchable, rows: RowInvalidation, around?: Session): () 
         watch(tx, rows, session)
         return (work as (tx: Watchable) => unknown)(tx)
       },
+      around === undefined,
     )
   // A savepoint has the session of the transaction around it, which is watched already.
   const { prepareQuery } = session

@@ -116,6 +116,7 @@ function extended(client: Client, rows: RowInvalidation): Client {
         return inTransaction<void, unknown>(
           (worked) => watched.$transaction(work, ...more).then((result) => worked().then(() => result)),
           () => undefined,
+          false,
         )
       },
     },

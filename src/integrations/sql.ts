@@ -81,6 +81,7 @@ export function sqlCache(options: RowOptions): SqlCache {
             return result
           },
           async () => work(),
+          depth === 0,
         )
       } finally {
         depths.set(run, depth)

@@ -45,14 +45,20 @@ export function regionInvalidations(
         checkMode(mode)
         return events.around('region', [at.own], mode, cause, () => invalidateAll(at, mode))
       }),
-    invalidateDependencies: (names, mode = 'hard', cause = undefined) =>
+    // Signals give the transaction, whose marks end in the same step.
+    invalidateDependencies: (
+      names: string | readonly string[],
+      mode: InvalidationMode = 'hard',
+      cause: InvalidationReason | undefined = undefined,
+      transaction?: string,
+    ) =>
       operation((at) => {
         checkMode(mode)
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
         return events.around('dependencies', list, mode, cause, () =>
-          invalidateNames(at, tracker, list, mode),
+          invalidateNames(at, tracker, list, mode, transaction),
         )
       }),
     refreshDependencies: (names, cause) =>
@@ -122,8 +128,9 @@ function invalidateNames(
   tracker: Tracker,
   names: readonly string[],
   mode: InvalidationMode,
+  transaction?: string,
 ): MaybePromise<void> {
-  return forgettingErrors(at, () => tracker.invalidate(names, mode))
+  return forgettingErrors(at, () => tracker.invalidate(names, mode, transaction))
 }
 
 /** Before it and after it: a creator that fails in between may have read what the invalidation is about. */

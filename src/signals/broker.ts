@@ -26,8 +26,8 @@ import {
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { checkNames, type IdPart } from '../ledger/names.js'
-import { invalidateIn, type PendingInvalidation, runChange, type Target } from './settle.js'
-import { invalidateNowOrAfterCommit } from './transactions.js'
+import { type Done, invalidateIn, type PendingInvalidation, type Target } from './settle.js'
+import { invalidateNowOrAfterCommit, runMarked } from './transactions.js'
 
 /**
  * Where the values of entities are cached, and the names that a change of an entity invalidates.
@@ -222,8 +222,9 @@ export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])
   const guards: EventSource['guards'] = new Set()
   const survey = surveyOf(type, options)
-  const debt = debtsOf(type, regions, options.mode ?? 'hard', events)
-  const run = changesOf(type, regions, survey, debt)
+  const mode = options.mode ?? 'hard'
+  const debt = debtsOf(type, regions, mode, events)
+  const run = changesOf(type, { regions, mode }, survey, debt)
 
   /** May come from a generator, and is read more than once. */
   const kept = (change: Change<T>): Change<T> => ({
@@ -345,7 +346,12 @@ function debtsOf(
 }
 
 /** Runs changes, and invalidates when they are done. */
-function changesOf<T>(type: string, regions: readonly Target[], survey: Survey<T>, debt: Debt) {
+function changesOf<T>(
+  type: string,
+  { regions, mode }: Pick<PendingInvalidation, 'regions' | 'mode'>,
+  survey: Survey<T>,
+  debt: Debt,
+) {
   return async <R>(
     action: 'apply' | 'delete',
     item: ItemOf<T, R>,
@@ -359,8 +365,7 @@ function changesOf<T>(type: string, regions: readonly Target[], survey: Survey<T
     // Taken before: the change may write to the item or to its former state, and a deletion may take its id.
     const given = find === undefined ? (item as T) : (change.before ?? undefined)
     const before = given === undefined ? [] : complete(survey(given, change))
-    const done = await runChange(work)
-    const then = (): CollectedNames => {
+    const then = (done: Done<R>): CollectedNames => {
       if (find === undefined) return survey(item as T, change)
       try {
         return survey(now(type, 'item', find(done.result)), change)
@@ -369,9 +374,8 @@ function changesOf<T>(type: string, regions: readonly Target[], survey: Survey<T
         return { names: survey(undefined as T, change).names, failures: [error] }
       }
     }
-    return invalidateNowOrAfterCommit(
-      [debt(action, before, action === 'apply' ? then : undefined, cause)],
-      done,
+    return runMarked({ regions, names: before, mode }, work, (done) =>
+      debt(action, before, action === 'apply' ? () => then(done) : undefined, cause),
     )
   }
 }

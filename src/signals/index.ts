@@ -20,4 +20,5 @@ export {
   insideTransaction,
   invalidateAfterCommit,
   type OpenTransaction,
+  type TransactionOptions,
 } from './transactions.js'

@@ -3,6 +3,7 @@ import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue, isError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
+import type { Marks } from './marks.js'
 
 /** The region that a broker invalidates through. */
 export interface Target {
@@ -11,6 +12,7 @@ export interface Target {
     names: readonly string[],
     mode?: InvalidationMode,
     cause?: InvalidationReason,
+    transaction?: string,
   ): Promise<void>
 }
 
@@ -23,6 +25,8 @@ export interface PendingInvalidation {
   readonly names: readonly string[]
   readonly mode: InvalidationMode
   readonly cause: InvalidationReason
+  /** The marks of its transaction, which end with the invalidation. Absent where they stay until they expire. */
+  marks?: Marks | undefined
   /** Notifies the listeners when all is invalidated. */
   readonly tell: () => void
 }
@@ -124,20 +128,24 @@ function tasks(debts: readonly PendingInvalidation[]): Task[] {
 }
 
 function merged(debts: readonly PendingInvalidation[]): Task[] {
-  const lists = new Map<Target, Map<InvalidationMode, PendingInvalidation[]>>()
+  const lists: {
+    region: Target
+    mode: InvalidationMode
+    marks: Marks | undefined
+    of: PendingInvalidation[]
+  }[] = []
   for (const debt of debts)
     for (const region of debt.regions) {
-      const modes = lists.get(region) ?? new Map<InvalidationMode, PendingInvalidation[]>()
-      lists.set(region, modes.set(debt.mode, [...(modes.get(debt.mode) ?? []), debt]))
+      const { mode, marks } = debt
+      const found = lists.find((list) => list.region === region && list.mode === mode && list.marks === marks)
+      if (found === undefined) lists.push({ region, mode, marks, of: [debt] })
+      else found.of.push(debt)
     }
-  return [...lists].flatMap(([region, modes]) =>
-    [...modes].flatMap(([mode, some]) => {
-      const names = [...new Set(some.flatMap((debt) => debt.names))]
-      const cause = some.length === 1 && some[0] !== undefined ? some[0].cause : common(some)
-      const work = () => invalidateIn(region, names, mode, cause)
-      return [{ regions: [region.name], names, work }]
-    }),
-  )
+  return lists.map(({ region, mode, marks, of }) => {
+    const names = [...new Set(of.flatMap((debt) => debt.names))]
+    const cause = of.length === 1 && of[0] !== undefined ? of[0].cause : common(of)
+    return { regions: [region.name], names, work: () => invalidateIn(region, names, mode, cause, marks) }
+  })
 }
 
 /**
@@ -149,18 +157,22 @@ export async function invalidateIn(
   names: readonly string[],
   mode: InvalidationMode,
   cause: InvalidationReason,
+  marks?: Marks,
 ): Promise<void> {
   if (names.length === 0) return
+  const transaction = marks?.endedBy(region, names, mode)
+  const ends: readonly [string?] = transaction === undefined ? [] : [transaction]
   try {
-    await region.invalidateDependencies(names, mode, cause)
+    await region.invalidateDependencies(names, mode, cause, ...ends)
   } catch (error) {
     if (!REFUSALS.some((code) => CorralError.is(error, code))) throw error
     report('failure', () => ({
       where: `reason of an invalidation in ${formatValue(region.name)}`,
       error,
     }))
-    await region.invalidateDependencies(names, mode)
+    await region.invalidateDependencies(names, mode, undefined, ...ends)
   }
+  marks?.forget(region, names, mode)
 }
 
 const REFUSALS = ['ERR_UNENCODABLE', 'ERR_VALUE_TOO_LARGE', 'ERR_OPTION'] as const

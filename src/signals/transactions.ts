@@ -1,19 +1,31 @@
 import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
+import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction, expectMethods, expectOneOf, rejectUnknownOptions } from '../base/options.js'
+import {
+  expectBoolean,
+  expectFunction,
+  expectMethods,
+  expectOneOf,
+  rejectUnknownOptions,
+} from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
 import { type Transaction, UNDONE } from '../creation/transaction.js'
 import { captureCause, checkReady, guardsOf } from '../events/event-source.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
+import { type Marked, Marks } from './marks.js'
 import { type Done, type PendingInvalidation, runChange, settle, type Target } from './settle.js'
 
 /** A transaction. The pending invalidations of a savepoint join the outer one. */
 interface Work extends ContextFrame<Work>, Pick<Transaction, 'into'> {
   readonly debts: PendingInvalidation[]
   readonly into: ReturnType<typeof underWay>
+  /** Its own marks, then those of its savepoints. */
+  readonly marks: [Marks, ...Marks[]]
+  /** Whether all its names are marked by `prepare`. If not, each change marks its own. */
+  readonly isPrepared: boolean
   over: boolean
 }
 
@@ -23,18 +35,66 @@ const works = asyncContext<Work>('transactions')
 export async function invalidateNowOrAfterCommit<R>(
   debts: readonly PendingInvalidation[],
   done: Done<R>,
-  work = works.current(),
 ): Promise<R> {
+  const work = works.current()
   if (work === undefined) return settle(debts, done)
-  work.debts.push(...debts)
+  await markEagerly(work, debts)
+  return leaveTo(work, debts, done)
+}
+
+/** Leaves debts to a transaction. */
+function leaveTo<R>({ debts: all }: Work, debts: readonly PendingInvalidation[], done: Done<R>): R {
+  all.push(...debts)
   if (done.failed !== undefined) throw done.failed
   return done.result
+}
+
+/**
+ * Runs a change whose names are known before it. They are marked until it is done, or until the transaction around is over.
+ * @param invalidate - what follows the change
+ */
+export async function runMarked<R>(
+  marked: Marked,
+  change: () => MaybePromise<R>,
+  invalidate: (done: Done<R>) => PendingInvalidation,
+): Promise<R> {
+  const work = works.current()
+  const marks = new Marks()
+  await (work === undefined ? marks.mark([marked]) : markEagerly(work, [{ ...marked }]))
+  let done: Done<R>
+  try {
+    done = await runChange(change)
+  } catch (error) {
+    await marks.end()
+    throw error
+  }
+  if (work !== undefined) return invalidateNowOrAfterCommit([invalidate(done)], done)
+  marks.committed()
+  try {
+    return await settle([Object.assign(invalidate(done), { marks })], done)
+  } finally {
+    await marks.end()
+  }
+}
+
+/** Marks the names of changes inside a transaction, unless all are marked before its commit. */
+async function markEagerly(
+  work: Work,
+  changes: readonly (Marked & Pick<Partial<PendingInvalidation>, 'marks'>)[],
+): Promise<void> {
+  if (work.isPrepared) return
+  const [marks] = work.marks
+  for (const change of changes) change.marks = marks
+  await marks.mark(changes)
 }
 
 /**
  * Runs a transaction. Brokers inside invalidate when it is committed, that is when the returned promise
  * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. A value
  * that a region creates inside is never shared or stored: it may be older than the latest commit, or never committed.
+ *
+ * Where the ledger of a region keeps marks, each change marks its names before it is made: until the commit or the rollback
+ * every value created from them is a miss, and if the process dies in between, the names are invalidated when its marks expire.
  * @example
  * ```ts
  * import { afterCommit, type Broker } from 'corral/signals'
@@ -44,12 +104,17 @@ export async function invalidateNowOrAfterCommit<R>(
  * ```
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
-export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
+export function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
+  return runTransaction(transaction, false)
+}
+
+/** @param isPrepared - whether a transaction inside, which is the one that commits, is prepared: nothing is marked before that */
+export async function runTransaction<R>(transaction: () => MaybePromise<R>, isPrepared: boolean): Promise<R> {
   expectFunction(transaction, 'the transaction of afterCommit()')
-  const work = begin()
+  const work = begin(isPrepared)
   const committed = () => runChange(transaction)
-  const done = await works.enter(work, committed).catch((rollback: unknown) => {
-    undo(work)
+  const done = await works.enter(work, committed).catch(async (rollback: unknown) => {
+    await undo(work)
     throw rollback
   })
   return finish(work, done)
@@ -79,13 +144,40 @@ export interface OpenTransaction {
   /** Runs a part of the transaction inside it. @throws CorralError `ERR_CLOSED` once it is over. */
   run<R>(work: () => R): R
   /**
+   * Marks the names of all changes so far, in one step for each region. Call it right before the commit of a transaction
+   * that was begun with `prepared: true`. Never rejects: a failure is reported on `corral:failure`.
+   */
+  prepare(): Promise<void>
+  /**
    * Says that the transaction is committed, and invalidates. Inside another transaction its invalidations join those of that
    * one.
    * @throws CorralError `ERR_NOT_INVALIDATED`, with `retry()`; `ERR_CLOSED` once it is over.
    */
   commit(): Promise<void>
-  /** Says that nothing of the transaction is kept. Does nothing once it is over. */
-  rollback(): void
+  /**
+   * Says that the commit failed, so that nobody knows whether the database has it. Invalidates like `commit`, and leaves the marks
+   * until they expire: the database may commit later. Never rejects: a failure is reported on `corral:failure`.
+   */
+  unsure(): Promise<void>
+  /** Says that nothing of the transaction is kept, and takes its marks away. Never rejects, and does nothing once it is over. */
+  rollback(): Promise<void>
+}
+
+/**
+ * Options of `beginTransaction`.
+ * @example
+ * ```ts
+ * import type { TransactionOptions } from 'corral/signals'
+ *
+ * export const atOnce: TransactionOptions = { prepared: true }
+ * ```
+ */
+export interface TransactionOptions {
+  /**
+   * The names of all changes are marked together by `prepare()`, which the caller calls before the commit.
+   * @default false: each change marks its names, before it is made where they are known
+   */
+  readonly prepared?: boolean
 }
 
 /**
@@ -102,13 +194,17 @@ export interface OpenTransaction {
  *     await transaction.run(() => users.apply({ id: 5 }, save))
  *     await transaction.commit()
  *   } finally {
- *     transaction.rollback()
+ *     await transaction.rollback()
  *   }
  * }
  * ```
+ * @throws CorralError `ERR_OPTION` for an option that cannot be right.
  */
-export function beginTransaction(): OpenTransaction {
-  const work = begin()
+export function beginTransaction(options: TransactionOptions = {}): OpenTransaction {
+  rejectUnknownOptions(options, ['prepared'], 'beginTransaction()')
+  const { prepared = false } = options
+  expectBoolean(prepared, '`prepared` of beginTransaction()')
+  const work = begin(prepared)
   const expectOpen = () => {
     if (work.over)
       throw new CorralError(
@@ -122,12 +218,28 @@ export function beginTransaction(): OpenTransaction {
       expectOpen()
       return works.enter(work, part)
     },
+    async prepare() {
+      expectOpen()
+      const [marks] = work.marks
+      const unmarked = work.debts.filter((debt) => debt.marks === undefined)
+      for (const debt of unmarked) debt.marks = marks
+      await marks.mark(unmarked)
+    },
     async commit() {
       expectOpen()
       await finish(work, { result: undefined })
     },
-    rollback() {
-      if (!work.over) undo(work)
+    async unsure() {
+      expectOpen()
+      // Without its marks an invalidation leaves them.
+      for (const debt of work.debts) debt.marks = undefined
+      work.marks.splice(0, Number.POSITIVE_INFINITY, new Marks())
+      await finish(work, { result: undefined }).catch((error: unknown) =>
+        report('failure', () => ({ where: 'commit', error })),
+      )
+    },
+    async rollback() {
+      if (!work.over) await undo(work)
     },
   }
 }
@@ -193,21 +305,40 @@ export async function invalidateAfterCommit(
   await invalidateNowOrAfterCommit([debt], { result: undefined })
 }
 
-function begin(): Work {
+function begin(isPrepared: boolean): Work {
   works.begin()
-  return { debts: [], into: underWay(), parent: works.current(), over: false }
+  return {
+    ...{ debts: [], into: underWay(), marks: [new Marks()], isPrepared },
+    ...{ parent: works.current(), over: false },
+  }
 }
 
 /** Ends a transaction that is committed. */
-function finish<R>(work: Work, done: Done<R>): Promise<R> {
+async function finish<R>(work: Work, done: Done<R>): Promise<R> {
   leave(work)
-  return invalidateNowOrAfterCommit(work.debts, done, innermostActive(work.parent))
+  const { debts, marks } = work
+  const around = innermostActive(work.parent)
+  if (around !== undefined) {
+    around.marks.push(...marks)
+    return leaveTo(around, debts, done)
+  }
+  for (const one of marks) one.committed()
+  try {
+    return await settle(debts, done)
+  } finally {
+    await endAll(marks)
+  }
 }
 
 /** Ends a transaction that was rolled back. */
-function undo(work: Work): void {
+async function undo(work: Work): Promise<void> {
   leave(work)
   work.into.each((collector) => collector.forbidStoring(UNDONE))
+  await endAll(work.marks)
+}
+
+async function endAll(marks: readonly Marks[]): Promise<void> {
+  await Promise.all(marks.map((one) => one.end()))
 }
 
 function leave(work: Work): void {

@@ -1,8 +1,9 @@
 /** What the tests of the integrations without entities have in common: tables, regions, and values that depend on rows. */
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
+import { dep, makeRegion, memoryLedger, NO_VALUE, type Region, wrap } from '../../src/index.js'
 import type { RowCache, RowOptions } from '../../src/integrations/sql.js'
+import { withOperations } from '../support/ledgers.js'
 
 const TABLES = { article: 'id', order_line: ['order', 'line'] } as const
 
@@ -35,6 +36,24 @@ export function stage() {
   }
   const options: RowOptions = { regions, tables: TABLES, scopes: { article: lists } }
   return { region, state, options }
+}
+
+/** A region whose ledger logs the marks of rows, and the invalidations that end them. */
+export function markedStage() {
+  const log: string[] = []
+  const ids = (names: readonly string[]) => names.filter((name) => name.startsWith('id:')).join(' ')
+  const ledger = withOperations(memoryLedger(), (opened) => ({
+    pending(names, ...more) {
+      log.push(`mark ${ids(names)}`)
+      return opened.pending?.(names, ...more) ?? 0
+    },
+    invalidate(names, mode, transaction) {
+      log.push(`${transaction === undefined ? 'invalidate' : 'end'} ${ids(names)}`)
+      return opened.invalidate(names, mode, transaction)
+    },
+  }))
+  const region = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies({ ledger })) })
+  return { log, region }
 }
 
 /** Caches a value for each of these names: two articles, all articles, two lists, a line of an order. */

@@ -16,6 +16,7 @@ import {
   type NotInvalidated,
   relay,
 } from '../../src/signals/index.js'
+import { withoutMarks } from '../support/ledgers.js'
 import { held } from '../support/stage.js'
 import { idle, isPending } from '../support/waiting.js'
 
@@ -31,7 +32,7 @@ function library(more: Partial<BrokerOptions<Book>> = {}) {
   const region = (name: string) => {
     const made = makeRegion<unknown>({
       name,
-      backend: wrap(memory(), dependencies(), (next) =>
+      backend: wrap(withoutMarks(memory()), dependencies(), (next) =>
         delegate(next, {
           tracker: next.tracker && {
             ...next.tracker,

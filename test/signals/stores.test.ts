@@ -4,7 +4,16 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, dependsOn, diagnostics, makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
+import {
+  type Backend,
+  dep,
+  dependsOn,
+  diagnostics,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
 import { afterCommit, type Bus, broker, isNotInvalidated, localBus, relay } from '../../src/signals/index.js'
 import { onStores } from '../dependencies/stores.js'
 import { held } from '../support/stage.js'
@@ -179,10 +188,14 @@ onStores('all', 'a broker', (at) => {
       throw thrown
     })
     await expect(rolledBack).rejects.toBe(thrown)
-    expect([await there.book.get(1), await there.list.get('a')]).toEqual(['book 1', 'books of a'])
+    // Where the ledger keeps marks the rows that a transaction changes are misses until its end, and invalid after it.
+    const keepsMarks = (other.actualBackend as Partial<Backend>).ledger?.open('~clock').pending !== undefined
+    const left = keepsMarks ? [NO_VALUE, NO_VALUE] : ['book 1', 'books of a']
+    expect([await there.book.get(1), await there.list.get('a')]).toEqual(left)
+    await Promise.all([here.book(1), here.list('a')])
     await afterCommit(async () => {
       await apply()
-      expect(await there.book.get(1)).toBe('book 1')
+      expect([await there.book.get(1), await there.list.get('a')]).toEqual(left)
     })
     expect([await there.book.get(1), await there.list.get('a')]).toEqual([NO_VALUE, NO_VALUE])
   })

@@ -1,3 +1,5 @@
+import type { Backend } from '../../src/backend/backend.js'
+import { delegate } from '../../src/backend/delegate.js'
 import type { MaybePromise } from '../../src/base/maybe-promise.js'
 import { bindLedger, type Freshness, type Ledger, type OpenLedger } from '../../src/ledger/ledger.js'
 import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
@@ -22,4 +24,15 @@ export function withOperations(ledger: Ledger, change: (opened: OpenLedger) => P
       return { ...opened, ...change(opened) }
     },
   }
+}
+
+/** A backend whose ledger keeps no marks: names stay as they are until they are invalidated. */
+export function withoutMarks<T>(backend: Backend<T>): Backend<T> {
+  const { ledger } = backend
+  if (ledger === undefined) throw new Error('Expected a ledger.')
+  const unmarked: Ledger = {
+    shared: ledger.shared,
+    open: (clock) => ({ ...bindLedger(ledger.open(clock)), pending: undefined }),
+  }
+  return delegate(backend, { ledger: unmarked }, true)
 }

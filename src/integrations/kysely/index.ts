@@ -105,6 +105,7 @@ function watchedDriver(driver: Driver, rows: RowInvalidation): Driver {
     },
     async commitTransaction(connection: object, ...more: unknown[]) {
       const original = originals.get(connection) ?? connection
+      await transactions.prepare(original)
       try {
         await on('commitTransaction')(connection, ...more)
       } catch (error) {

@@ -77,6 +77,7 @@ export interface Subscriber {
   afterUpsert(event: { readonly em: Manager; readonly entity: object }): Promise<void>
   beforeTransactionStart(event: TransactionEvent): Promise<void>
   afterTransactionStart(event: TransactionEvent): Promise<void>
+  beforeTransactionCommit(event: TransactionEvent & FlushEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): Promise<void>
 }

@@ -3,10 +3,10 @@ import { expectBoolean, expectFunction, expectMethods, rejectUnknownOptions } fr
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
-  afterCommit,
   beginTransaction,
   invalidateAfterCommit,
   type OpenTransaction,
+  runTransaction,
 } from '../../signals/transactions.js'
 import {
   type EntityChange,
@@ -118,7 +118,7 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
     unitOfWork(em, work) {
       expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
       expectFunction(work, 'the work of unitOfWork()')
-      return afterCommit(() => em.transactional(work))
+      return runTransaction(() => em.transactional(work), true)
     },
     invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
     refreshAfterCommit: (em, refresh) =>
@@ -141,6 +141,8 @@ interface Transactions {
   started(em: object, context: unknown): void
   /** Runs work inside the transaction of a manager, if it is in one. */
   inside<R>(em: Manager | undefined, work: () => R): R
+  /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
+  prepare(context: unknown): Promise<void>
   end(context: unknown): OpenTransaction | undefined
 }
 
@@ -149,10 +151,10 @@ function transactionsByContext(): Transactions {
   const open = new WeakMap<object, OpenTransaction>()
   const around = new WeakMap<object, unknown>()
   const parents = new WeakMap<object, object>()
+  const begin = () => beginTransaction({ prepared: true })
   const openOf = (context: object): OpenTransaction => {
     const parent = parents.get(context)
-    const found =
-      open.get(context) ?? (parent === undefined ? beginTransaction() : openOf(parent).run(beginTransaction))
+    const found = open.get(context) ?? (parent === undefined ? begin() : openOf(parent).run(begin))
     open.set(context, found)
     return found
   }
@@ -166,6 +168,9 @@ function transactionsByContext(): Transactions {
     inside(em, work) {
       if (!em?.isInTransaction()) return work()
       return openOf(rootOf(em.getTransactionContext() as object)).run(work)
+    },
+    async prepare(context) {
+      if (!parents.has(context as object)) await open.get(context as object)?.prepare()
     },
     end(context) {
       const ended = open.get(context as object)
@@ -195,14 +200,18 @@ function subscriberOf(
   invalidate: (changes: readonly EntityChange[]) => Promise<void>,
 ): Subscriber {
   const flushes = new WeakMap<UnitOfWork, BeforeFlush>()
+  /** Flushes with a transaction of their own, whose changes were told before its commit. */
+  const told = new WeakSet<UnitOfWork>()
   return {
     async onFlush({ uow }) {
       flushes.set(uow, beforeFlush(uow))
+      told.delete(uow)
     },
     // Of a flush outside of a transaction MikroORM has committed its own by now.
     async afterFlush({ em, uow }) {
       const before = flushes.get(uow) ?? beforeFlush(uow)
       flushes.delete(uow)
+      if (told.delete(uow)) return
       await transactions.inside(em, () => invalidate(changesOf(uow, before)))
     },
     afterUpsert: ({ em, entity }) => transactions.inside(em, () => invalidate(upserted(entity))),
@@ -212,11 +221,20 @@ function subscriberOf(
     async afterTransactionStart({ em, transaction }) {
       transactions.started(em, transaction)
     },
+    async beforeTransactionCommit({ em, uow, transaction }) {
+      const before = flushes.get(uow)
+      // The transaction of a flush itself: the changes are written, and `afterFlush` comes after the commit.
+      if (before !== undefined && em.isInTransaction()) {
+        told.add(uow)
+        await transactions.inside(em, () => invalidate(changesOf(uow, before)))
+      }
+      await transactions.prepare(transaction)
+    },
     async afterTransactionCommit({ transaction }) {
       await transactions.end(transaction)?.commit()
     },
     async afterTransactionRollback({ transaction }) {
-      transactions.end(transaction)?.rollback()
+      await transactions.end(transaction)?.rollback()
     },
   }
 }

@@ -52,6 +52,7 @@ interface UpdateEvent extends EntityEvent {
 /** A subscriber whose methods TypeORM awaits. */
 export interface Subscriber {
   afterTransactionStart(event: TransactionEvent): void
+  beforeTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): void
   afterInsert(event: EntityEvent): Promise<void>

@@ -10,10 +10,10 @@ import {
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
-  afterCommit,
   beginTransaction,
   invalidateAfterCommit,
   type OpenTransaction,
+  runTransaction,
 } from '../../signals/transactions.js'
 import {
   type EntityChange,
@@ -139,7 +139,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(read, entities, relations)],
     unitOfWork(work) {
       expectFunction(work, 'the work of unitOfWork()')
-      return afterCommit(() => dataSource.transaction(work))
+      return runTransaction(() => dataSource.transaction(work), true)
     },
     invalidate: (type, ...key) => {
       const change = { type: typeOf(dataSource.getMetadata(type as never) as Metadata) }
@@ -159,6 +159,8 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
 
 interface OpenTransactions {
   begin(runner: QueryRunner): void
+  /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
+  prepare(runner: QueryRunner): Promise<void>
   end(runner: QueryRunner): OpenTransaction | undefined
   /** Runs work inside the transaction of a query runner, if it has one. */
   inside<R>(runner: QueryRunner | undefined, work: () => R): R
@@ -173,8 +175,12 @@ function openTransactions(): OpenTransactions {
   }
   return {
     begin(runner) {
-      const begun = inside(runner, beginTransaction)
+      const begun = inside(runner, () => beginTransaction({ prepared: true }))
       open.set(runner, [...(open.get(runner) ?? []), begun])
+    },
+    async prepare(runner) {
+      const [outermost, ...savepoints] = open.get(runner) ?? []
+      if (savepoints.length === 0) await outermost?.prepare()
     },
     end(runner) {
       const all = open.get(runner)
@@ -194,6 +200,7 @@ function subscriberOf(
     transactions.inside(runner, () => invalidate(changes))
   return {
     afterTransactionStart: ({ queryRunner }) => transactions.begin(queryRunner),
+    beforeTransactionCommit: ({ queryRunner }) => transactions.prepare(queryRunner),
     async afterTransactionCommit({ queryRunner }) {
       await transactions.end(queryRunner)?.commit()
     },

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { NO_VALUE } from '../../../src/index.js'
 import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/integrations/prisma.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
-import { ALL, cached, DDL, stage, trackedRead } from '../rows.js'
+import { ALL, cached, DDL, markedStage, stage, trackedRead } from '../rows.js'
 
 /** The parts of the generated client that the tests use: it exists only once they run. */
 type Call = (args: object) => Promise<unknown> & { readonly [Symbol.toStringTag]: string }
@@ -92,6 +92,21 @@ describe('prismaCache()', () => {
   afterEach(() => client.$disconnect())
 
   const rename = (on: Client, id = 1) => on.article.update({ where: { id }, data: { title: 'new' } })
+
+  it('marks the names of a transaction before its commit, and its invalidation ends the marks', async () => {
+    const { log, region } = markedStage()
+    const watched = prismaCache({ regions: region, tables: { article: 'id' } }).extend(client) as Client
+    await watched.$transaction(async (tx) => {
+      await rename(tx)
+      await rename(tx, 2)
+      expect(log).toEqual([])
+    })
+    expect(log).toEqual(['mark id:article:1 id:article:2', 'end id:article:1 id:article:2'])
+    // The operations of a list are told after the commit.
+    log.splice(0)
+    await watched.$transaction([rename(watched)])
+    expect(log).toEqual(['invalidate id:article:1'])
+  })
 
   it.each<readonly [string, (on: Client) => Promise<unknown>, string[]]>([
     ['an update', (on) => rename(on), ['two', 'line']],
