@@ -20,6 +20,11 @@ export interface Messages {
     readonly namespace?: string
     readonly key: string
     readonly result: 'hit' | 'stale' | 'miss'
+    /**
+     * Why a stale value was served, or stood while the caller waited: it had expired, was softly invalidated, its creator has
+     * failed, or was slower than the caller's deadline.
+     */
+    readonly reason?: 'expired' | 'soft' | 'error' | 'timeout'
     /** With a near cache in the chain: the store that the value came from. */
     readonly tier?: 'near' | 'far'
     /** For a value of the near cache: ms since the question was sent whose reply proves it. */
@@ -32,7 +37,8 @@ export interface Messages {
     readonly namespace?: string
     readonly keys: readonly string[]
     readonly milliseconds: number
-    readonly outcome: 'made' | 'failed'
+    /** `abandoned`: it did not end in time and was given up. */
+    readonly outcome: 'made' | 'failed' | 'abandoned'
     readonly error?: unknown
   }
   /** An invalidation that was acknowledged. */

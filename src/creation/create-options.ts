@@ -12,6 +12,12 @@ export const SERVING_CHECKS: Readonly<Record<string, OptionCheck>> = {
   softTimeout: expectDuration,
   hardTimeout: expectDuration,
   abandonAfter: expectDuration,
+  refreshAhead: (value, subject) =>
+    expectThat(
+      value === 'xfetch' || (typeof value === 'number' && value > 0 && value < 1),
+      value,
+      `${subject} to be a part of the lifetime, between 0 and 1, or 'xfetch'`,
+    ),
   jitter: (value, subject) =>
     expectThat(
       typeof value === 'number' && value >= 0 && value <= 1,

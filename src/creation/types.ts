@@ -134,6 +134,12 @@ export interface ServingOptions {
    */
   readonly abandonAfter?: Duration | undefined
   /**
+   * Renews a value behind the back of a caller that found it fresh, near the end of its life: after this part of it, such as
+   * `0.8`, or by chance, the earlier the longer its creation took: `'xfetch'`. One caller of all processes renews; after a
+   * failure the next try comes after `retryAfter`. The caller does not wait. @default not at all
+   */
+  readonly refreshAhead?: number | 'xfetch' | undefined
+  /**
    * Shortens each lifetime by a random part of at most so much, so that values of one moment expire one after another. The
    * entry keeps its lifetime, so all processes agree on it. @default 0
    */

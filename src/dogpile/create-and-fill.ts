@@ -185,6 +185,7 @@ export class LeasedCreations<V> {
   async #giveUp(running: Running<V>): Promise<void> {
     const { leases, driver } = running
     this.#end(running)
+    driver.abandoned?.()
     const ms = Math.round(this.#age(running))
     const keys = leases.map(({ flight }) => flight.key)
     report('notice', () => ({

@@ -1,5 +1,6 @@
 import type { Acquired, Denied } from '../backend/lease.js'
 import { bindContext } from '../base/async-context.js'
+import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
@@ -152,7 +153,7 @@ class SharedCreations<V> implements Dogpile<V> {
     options: RunOptions<V>,
     limits: Limits<V>,
   ): Promise<Map<string, V>> {
-    const { seen, signal, accept, onStale, onJoin, alone = false } = options
+    const { seen, signal, accept, onStale, onJoin, onHeldBack, alone = false } = options
     const results = new Map<string, V>()
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
@@ -167,11 +168,11 @@ class SharedCreations<V> implements Dogpile<V> {
       })
       this.#startCreations(waits, driver, alone)
       const ended = await Promise.all(ends)
-      pending = waits.flatMap(({ flight: { key }, again, ...old }, i) => {
+      pending = waits.flatMap(({ flight: { key, isHeldBack }, again, ...old }, i) => {
         const result = again ? undefined : ended[i]
-        if (result !== undefined) results.set(key, result.value)
-        else if ('stale' in old) results.set(key, old.stale as V)
-        else return [key]
+        if (result === undefined && !('stale' in old)) return [key]
+        if (result === undefined && isHeldBack) onHeldBack?.(key)
+        results.set(key, result === undefined ? (old.stale as V) : result.value)
         return []
       })
     }
@@ -375,6 +376,32 @@ class SharedCreations<V> implements Dogpile<V> {
     return new Map(ended.map((renewed, i) => [keys[i] as string, renewed]))
   }
 
+  async renewAhead(
+    keys: readonly string[],
+    driver: DogpileDriver<V>,
+    isDue: (key: string, value: V) => boolean,
+  ): Promise<number> {
+    const node = creationNode(this, keys)
+    const acquired = await settledInBatches(keys, async (key) => acquire(driver, key))
+    const renewals: HeldLease<V>[] = []
+    const unused: HeldLease<V>[] = []
+    let denied = 0
+    for (const [i, answer] of acquired.entries()) {
+      const key = keys[i] as string
+      if (answer.status === 'rejected')
+        report('failure', () => ({ where: 'acquire', key, error: answer.reason }))
+      else if (answer.value.token === undefined) denied = Math.max(denied, answer.value.remaining)
+      else {
+        const { token, asOf, found } = answer.value
+        const isStanding = found?.value !== undefined && isDue(key, found.value)
+        ;(isStanding ? renewals : unused).push({ flight: new Flight<V>(key, node), token, asOf, found })
+      }
+    }
+    await this.#creations.release(unused, driver)
+    if (renewals.length > 0) renewInBackground(this.#background, renewals, driver)
+    return denied
+  }
+
   /** Takes every lease first, then creates once: a creation that an invalidation voids must begin after it was fenced. */
   async #stealAndCreate(flights: readonly Flight<V>[], driver: DogpileDriver<V>): Promise<void> {
     const answers = await settledInBatches(flights, (flight) => steal(driver, flight))
@@ -489,6 +516,7 @@ function join<V>(
 
 /** Another process renews. Until its lease is over the old value is served without asking for the lease each time. */
 function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining, failure }: Denied<Lookup<V>>): void {
+  flight.isHeldBack = failure !== undefined
   flight.retry()
   // There is nothing to wait for, and an invalidation may end it at any time.
   if (failure !== undefined) {

@@ -74,6 +74,8 @@ export class Flight<V> {
   #late = 0
   #ended: Settle<V> | undefined
   #moment: { readonly readCount: number; readonly at: number } | undefined
+  /** No caller may try: a creation failed not long ago. */
+  isHeldBack = false
   /** A waiter stands in for callers that took a value that stood. */
   isAttended = false
   readonly #listedIn: Map<string, Flight<V>> | undefined

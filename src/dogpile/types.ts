@@ -96,6 +96,8 @@ export interface DogpileDriver<V> {
    * @param isGivenUp - the creation did not end by `abandonAfter`, or after its callers gave up: no failure of the source
    */
   failed?(found: Lookup<V>, error: unknown, key: string, isGivenUp: boolean): number
+  /** Called when a creation is given up. */
+  abandoned?(): void
   /** ms after which a creation is given up: its lease is free, and its result is not stored. @default Infinity */
   readonly abandonAfter?: number
   /** Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries. */
@@ -158,6 +160,8 @@ export interface RunOptions<V> {
   readonly fallsBack?:
     | ((found: Standing<V>, failure: CreationFailure | undefined, key: string) => boolean)
     | undefined
+  /** Called for a key whose stale value is served because no caller may try: a creation failed not long ago. */
+  readonly onHeldBack?: ((key: string) => void) | undefined
   /** Called for each key that another caller of this process is creating, and that this caller waits for. */
   readonly onJoin?: (() => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
@@ -230,6 +234,15 @@ export interface Dogpile<V> {
     driver: DogpileDriver<V>,
     options?: RunOptions<V>,
   ): Promise<Map<string, Renewed<V>>>
+  /**
+   * Renews values behind the back of a caller, those whose lease is granted and of which `isDue` says that it still stands
+   * then. Resolves to the ms for which another caller holds a lease; 0 if none does.
+   */
+  renewAhead(
+    keys: readonly string[],
+    driver: DogpileDriver<V>,
+    isDue: (key: string, value: V) => boolean,
+  ): Promise<number>
   /**
    * Closes the flights of these keys for new callers: their values are void. Their tokens keep these out of the store in
    * any case; closing spares new callers the wait.

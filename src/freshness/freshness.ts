@@ -118,3 +118,20 @@ export function longestFresh(metadata: Metadata, wish: number | undefined, regio
   if (wish === undefined) return own
   return own === Number.POSITIVE_INFINITY ? wish : Math.max(wish, own)
 }
+
+/**
+ * Whether a fresh entry is to be renewed ahead of its end.
+ * @param ahead - the part of its life after which it is; `'xfetch'`: by chance, the earlier the longer its creation took
+ */
+export function isDue(
+  { startedAt, createdAt }: Metadata,
+  fresh: number,
+  ahead: number | 'xfetch',
+  now: number,
+  random: () => number = Math.random,
+): boolean {
+  if (fresh === Number.POSITIVE_INFINITY) return false
+  const age = now - createdAt
+  if (ahead !== 'xfetch') return age >= fresh * ahead
+  return age - Math.max(createdAt - startedAt, 1) * Math.log(1 - random()) >= fresh
+}

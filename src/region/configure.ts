@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
+import { type CircuitBreaker, circuitBreaker } from '../base/breaker.js'
 import { type Clock, coarseClock, preciseClock, stampsOf } from '../base/clock.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
@@ -9,6 +10,7 @@ import { CorralError } from '../base/errors.js'
 import {
   checkOptions,
   expectFunction,
+  expectInteger,
   expectMethods,
   expectText,
   expectThat,
@@ -29,6 +31,10 @@ import { type Identity, joinStore } from './stores.js'
 import type { ConfigureOptions, RegionOptions } from './types.js'
 
 const LEASE = { ms: expectDuration, wait: expectDuration }
+const BREAKER: Readonly<Record<string, OptionCheck>> = {
+  failures: (value, subject) => expectInteger(value, subject, 1, Number.MAX_SAFE_INTEGER),
+  cooldown: expectDuration,
+}
 const LATER: Readonly<Record<string, OptionCheck>> = {
   // Where a backend is required, `expectChain` checks it.
   backend: () => {},
@@ -47,6 +53,11 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
     expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
   },
   lease: (value) => checkOptions(value as object, '`lease`', LEASE),
+  breaker(value) {
+    checkOptions(value as object, '`breaker`', BREAKER)
+    for (const option of Object.keys(BREAKER))
+      expectThat(option in (value as object), value, `\`breaker\` to have \`${option}\``)
+  },
   ...SERVING_CHECKS,
 }
 const AT_ONCE = {
@@ -112,6 +123,8 @@ export function configureRegion(
     dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
     errors: rememberedErrors(options.clock ?? preciseClock),
+    breaker: breakerOf(options),
+    ahead: new Map(),
     calling,
     counters: identity.stats.own,
     limits,
@@ -119,6 +132,12 @@ export function configureRegion(
   }
   identity.declared.clear()
   return state
+}
+
+function breakerOf({ breaker, clock = preciseClock }: RegionOptions): CircuitBreaker | undefined {
+  if (breaker === undefined) return undefined
+  const cooldown = milliseconds(breaker.cooldown, 'breaker.cooldown')
+  return circuitBreaker({ failures: breaker.failures, cooldown }, () => clock.now())
 }
 
 function dogpileOf(

@@ -12,9 +12,11 @@ import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
 import { deadlinesOf, mayFallBack, policyFor, withinDeadline } from './policy.js'
+import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
   ageOf,
   countRead,
+  countStale,
   isFreshHit,
   MISSING,
   matchesSession,
@@ -22,6 +24,7 @@ import {
   readMulti,
   readOne,
   recordRead,
+  type StaleReason,
   serveHit,
   sharedPayload,
   toLookup,
@@ -66,20 +69,17 @@ function getOrCreate<T>(
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
     found = readOne(region, stored, withinOf(options?.maxStaleness))
-    if (isFreshHit(region, found, limit, options?.jitter))
+    if (isFreshHit(region, found, limit, options?.jitter)) {
+      if ((options?.refreshAhead ?? region.policy.refreshAhead) !== undefined) {
+        const policy = policyFor(region, options ?? NO_OPTIONS, args !== undefined)
+        if (isAhead(region, key, found, limit, policy))
+          renewAhead(region, planOfCall(region, key, given, options, args), new Map([[key, found]]))
+      }
       return Promise.resolve(serveHit<T>(region, key, found, limit))
+    }
     const joined = found === undefined ? joinTogether<T>(region, key, options) : undefined
     if (joined !== undefined) return joined
-    const plan =
-      args === undefined
-        ? planOf(region, given as Creator<T>, options ?? NO_OPTIONS, true)
-        : planOf(
-            region,
-            (given as CreatorOfCall<T>)([key], args),
-            options as CreateOptions<never>,
-            false,
-            true,
-          )
+    const plan = planOfCall(region, key, given, options, args)
     const created = createUnlessFresh<T>(region, key, stored, plan, found)
     return Promise.resolve(withinDeadline(key, plan.deadlines, created))
   } catch (error) {
@@ -87,6 +87,18 @@ function getOrCreate<T>(
     void ignoreRejection(found)
     return Promise.reject(error)
   }
+}
+
+function planOfCall<T>(
+  region: RegionState,
+  key: string,
+  given: Creator<T> | CreatorOfCall<T>,
+  options: CreateOptions<never> = NO_OPTIONS,
+  args: Arguments | undefined,
+): CreationPlan {
+  return args === undefined
+    ? planOf(region, given as Creator<T>, options, true)
+    : planOf(region, (given as CreatorOfCall<T>)([key], args), options, false, true)
 }
 
 /** The slow half of getOrCreate, apart from it because a hit must not pay for its closures. */
@@ -98,10 +110,12 @@ function createUnlessFresh<T>(
   found: MaybePromise<CachedValue | undefined>,
 ): MaybePromise<T> {
   const { expiration, policy } = plan
-  const serveOrCreate = (lookup: Lookup<Created>): MaybePromise<T> =>
-    lookup.state === 'fresh'
-      ? serveHit<T>(region, key, lookup.value.entry, expiration)
-      : createOne<T>(region, key, stored, plan, lookup)
+  const serveOrCreate = (lookup: Lookup<Created>): MaybePromise<T> => {
+    if (lookup.state !== 'fresh') return createOne<T>(region, key, stored, plan, lookup)
+    const { entry } = lookup.value
+    if (isAhead(region, key, entry, expiration, policy)) renewAhead(region, plan, new Map([[key, entry]]))
+    return serveHit<T>(region, key, entry, expiration)
+  }
   if (found === undefined) return serveOrCreate(MISSING)
   return whenRead(region, found, (one) =>
     andThen(newest(region, key, stored, one, expiration, policy), (entry) =>
@@ -156,22 +170,37 @@ function createOne<T>(
   plan: CreationPlan,
   found: Lookup<Created>,
 ): Promise<T> {
-  countRead(region, key, freshnessIn(found))
-  if (found.state === 'missing') region.errors.throwRemembered(key)
   const inside = currentTransaction()
-  const { calling } = region
+  const { calling, breaker } = region
+  let why: StaleReason | undefined
+  let tell: ReturnType<typeof countStale> | undefined
+  let reason: ((key: string, reason: StaleReason) => void) | undefined
+  if (found.state === 'stale') {
+    tell = countStale(region, key, found.value.entry, plan.expiration)
+    reason = (_, one) => (why = one)
+    if (inside === undefined && breaker?.refuses()) {
+      tell('error')
+      recordRead(region, key, found.value.entry, plan.expiration, true)
+      return Promise.resolve(sharedPayload<T>(region, found.value))
+    }
+  } else {
+    countRead(region, key, 'invalid')
+    region.errors.throwRemembered(key)
+  }
   const moment = found.state === 'missing' ? sharedMoment(region, key, plan) : undefined
   calling.begin()
   const result = region.dogpile
-    .run(key, () => driverOf(region, plan, key, stored), readOptions(region, plan, inside, [found]))
+    .run(key, () => driverOf(region, plan, key, stored), readOptions(region, plan, inside, [found], reason))
     .then(
       (created) => {
         calling.end()
+        tell?.(why)
         recordRead(region, key, created.entry, plan.expiration, created.isStale, inside)
         return sharedPayload<T>(region, created)
       },
       (error) => {
         calling.end()
+        tell?.(why)
         throw error
       },
     )
@@ -206,14 +235,28 @@ async function createMany<T>(
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
   const entries = await readMulti(region, unique, plan.expiration, within, plan.policy)
-  const seen = await all(unique.map((key, i) => toLookup(region, key, entries[i], plan)))
+  const seen = [...(await all(unique.map((key, i) => toLookup(region, key, entries[i], plan))))]
+  const told = new Map<string, ReturnType<typeof countStale>>()
+  const reasons = new Map<string, StaleReason>()
+  const due = new Map<string, CachedValue>()
   unique.forEach((key, i) => {
     const found = seen[i] as Lookup<Created>
-    countRead(region, key, freshnessIn(found))
+    if (found.state === 'stale') {
+      told.set(key, countStale(region, key, found.value.entry, plan.expiration))
+      if (inside === undefined && region.breaker?.refuses()) {
+        reasons.set(key, 'error')
+        seen[i] = { state: 'fresh', value: found.value }
+      }
+    } else countRead(region, key, freshnessIn(found), found.value?.entry)
     if (found.state === 'missing') region.errors.throwRemembered(key)
+    if (found.state === 'fresh' && isAhead(region, key, found.value.entry, plan.expiration, plan.policy))
+      due.set(key, found.value.entry)
   })
-  const run = readOptions(region, plan, inside, seen)
-  const created = await region.dogpile.runMulti(unique, driver, run)
+  if (due.size > 0) renewAhead(region, plan, due)
+  const run = readOptions(region, plan, inside, seen, (key, reason) => reasons.set(key, reason))
+  const created = await region.dogpile.runMulti(unique, driver, run).finally(() => {
+    for (const [key, tell] of told) tell(reasons.get(key))
+  })
   for (const [key, { entry, isStale }] of created)
     recordRead(region, key, entry, plan.expiration, isStale, inside)
   return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
@@ -274,7 +317,17 @@ export function planOf(
   const policy = policyFor(region, options, isKept)
   const deadlines = deadlinesOf(policy)
   const expiration = limitOf(expirationTime)
-  return { create, isSingle, expiration, policy, shouldCache, deadlines, signal, options }
+  return {
+    create,
+    isSingle,
+    expiration,
+    policy,
+    breaker: region.breaker,
+    shouldCache,
+    deadlines,
+    signal,
+    options,
+  }
 }
 
 function runOptions({ deadlines, signal }: CreationPlan): RunOptions<Created> {
@@ -287,6 +340,7 @@ function readOptions(
   { deadlines, signal, expiration, policy }: CreationPlan,
   inside: Transaction | undefined,
   seen: readonly Lookup<Created>[],
+  reason: ((key: string, reason: StaleReason) => void) | undefined,
 ): RunOptions<Created> {
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
@@ -294,12 +348,15 @@ function readOptions(
   // A transaction may see other data than the value that stands.
   const fallsBack = alone
     ? undefined
-    : ({ state, value }: Standing<Created>, failure: CreationFailure | undefined): boolean => {
+    : ({ state, value }: Standing<Created>, failure: CreationFailure | undefined, key: string): boolean => {
         // It was read within the limits of the caller that leads. They may differ.
         const age = ageOf(region, value.entry.metadata, expiration, policy)
         if (age === 'fresh' && state === 'fresh') return true
         if (age === 'invalid' || policy.grace === 0) return false
-        return failure === undefined || mayFallBack(policy, failure.error)
+        if (failure !== undefined && !mayFallBack(policy, failure.error)) return false
+        reason?.(key, failure === undefined ? 'timeout' : 'error')
+        return true
       }
-  return { deadlines, signal, accept: matchesSession, alone, onStale, onJoin, fallsBack, seen }
+  const onHeldBack = reason && ((key: string) => reason(key, 'error'))
+  return { deadlines, signal, accept: matchesSession, alone, onStale, onJoin, onHeldBack, fallsBack, seen }
 }

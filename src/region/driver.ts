@@ -119,12 +119,17 @@ class RegionDriver implements DogpileDriver<Created> {
       if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
       return 0
     }
-    if (found.state === 'fresh' || !(isGivenUp || mayFallBack(policy, error))) return 0
+    if ((found.state === 'fresh' && !this.#plan.isAhead) || !(isGivenUp || mayFallBack(policy, error)))
+      return 0
     const { metadata } = found.value.entry
     const { grace, jitter } = policy
     const left = graceLeft(metadata, wish, region.expiration, grace, region.precise.now(), jitter)
     // A softly invalidated value may be so new that its grace has no end.
     return Math.max(0, Math.min(policy.retryAfter, left))
+  }
+
+  abandoned(): void {
+    this.#start.abandon?.()
   }
 
   isOvertaken(

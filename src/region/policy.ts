@@ -20,6 +20,8 @@ export interface Policy {
   /** ms; 0: errors are not remembered. */
   readonly errorsFor: number
   readonly jitter: number
+  /** `undefined`: off. */
+  readonly refreshAhead: ServingOptions['refreshAhead']
   /** ms; Infinity: none. */
   readonly softTimeout: number
   readonly hardTimeout: number
@@ -30,7 +32,7 @@ const NAMES = Object.keys(SERVING_CHECKS) as readonly (keyof ServingOptions)[]
 
 /** The policy of a region, or of one call. @throws CorralError `ERR_OPTION` for options that contradict each other. */
 export function policyOf(given: ServingOptions): Policy {
-  const { jitter = 0 } = given
+  const { jitter = 0, refreshAhead } = given
   const grace = orZero(given, 'grace')
   const retryAfter = orZero(given, 'retryAfter')
   if (grace === 0 && retryAfter)
@@ -57,6 +59,7 @@ export function policyOf(given: ServingOptions): Policy {
     retryAfter: retryAfter ?? (grace === 0 ? 0 : 5_000),
     errorsFor: orZero(given, 'errorExpirationTime') ?? 0,
     jitter,
+    refreshAhead,
   }
 }
 

@@ -146,7 +146,7 @@ function planOfReservation(
   signal: AbortSignal | undefined,
 ): CreationPlan {
   const policy = { ...region.policy, abandonAfter: Number.POSITIVE_INFINITY }
-  return { ...planOf(region, create, { signal }, true), expiration, policy }
+  return { ...planOf(region, create, { signal }, true), breaker: undefined, expiration, policy }
 }
 
 const RELEASED = 'its reservation was released'

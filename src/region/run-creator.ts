@@ -1,5 +1,6 @@
 import { type CachedValue, type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
-import { creationChannel, diagnostics } from '../base/diagnostics.js'
+import type { CircuitBreaker } from '../base/breaker.js'
+import { creationChannel, diagnostics, type Messages } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { performance } from '../base/timers.js'
@@ -14,6 +15,7 @@ import { jittered } from '../freshness/freshness.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
+import { mayFallBack } from './policy.js'
 import { refuseReadOnce } from './read-once.js'
 import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
@@ -44,6 +46,8 @@ interface CreationRecord {
 /** The time at which the creations of one call began, on the clock that invalidations are compared with. */
 export interface CreationStart {
   at: number | undefined
+  /** Called when the creation is given up. */
+  abandon?: () => void
 }
 
 /** Runs the creator as of a time that was taken before, and builds the entries of its values. */
@@ -55,7 +59,7 @@ export async function runCreator(
   start: CreationStart,
   leases: readonly LeasedKey<Created>[] = [],
 ): Promise<Created[]> {
-  const { precise, tracker, counters, ownNames } = region
+  const { precise, tracker, ownNames } = region
   let asOf = earliestOf(leases)
   if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
   const startedAt = region.stamp(precise.now())
@@ -71,36 +75,63 @@ export async function runCreator(
     own: undefined,
     over: false,
   }
+  if (plan.breaker?.admits() === false) throw brokenOff(region, plan.breaker)
   const endTracked = tracker?.tracksDependencies === true ? beginTracked(keys) : undefined
-  const began = performance.now()
-  let failure: { readonly error: unknown } | undefined
+  const end = countingCreation(region, plan, keys, signalOf)
+  start.abandon = () => end('abandoned')
   try {
     const creation = new RunningCreation(region, keys, signalOf, record, standing)
     const created = await (isTraced()
       ? traced(region, keys, () => callCreator(region, plan, keys, creation, record))
       : callCreator(region, plan, keys, creation, record))
     const values = plan.isSingle ? [single(created, keys)] : expectList(created, keys)
-    return entriesOf(region, plan, keys, values, record)
+    const entries = entriesOf(region, plan, keys, values, record)
+    end('made')
+    return entries
   } catch (error) {
-    failure = { error }
+    end('failed', { error })
     throw error
   } finally {
     record.over = true
     endTracked?.()
+  }
+}
+
+/** The end of a creation, once: one that was given up may still end by itself. */
+function countingCreation(
+  { name: region, counters }: RegionState,
+  { breaker, policy }: CreationPlan,
+  keys: readonly string[],
+  signalOf: () => AbortSignal,
+) {
+  const began = performance.now()
+  let isOver = false
+  return (outcome: Messages['create']['outcome'], failure?: { readonly error: unknown }): void => {
+    if (isOver) return
+    isOver = true
     const milliseconds = performance.now() - began
     counters.creations++
     counters.creationMilliseconds += milliseconds
-    if (failure !== undefined) counters.failedCreations++
-    if (creates.hasSubscribers)
-      creates.publish({
-        region: region.name,
-        ...(counters.namespace !== undefined && { namespace: counters.namespace }),
-        keys,
-        milliseconds,
-        outcome: failure === undefined ? 'made' : 'failed',
-        ...failure,
-      })
+    if (outcome !== 'made') counters.failedCreations++
+    if (outcome === 'made') breaker?.succeeded()
+    else if (breaker !== undefined) {
+      // A creator that was called off says nothing about its source, and neither does an answer.
+      const isFailure = failure === undefined || (mayFallBack(policy, failure.error) && !signalOf().aborted)
+      if (isFailure) breaker.failed()
+      else breaker.withdrawn()
+    }
+    if (!creates.hasSubscribers) return
+    const { namespace } = counters
+    const of = namespace === undefined ? {} : { namespace }
+    creates.publish({ region, ...of, keys, milliseconds, outcome, ...failure })
   }
+}
+
+function brokenOff({ name }: RegionState, { inARow }: CircuitBreaker): CorralError {
+  return new CorralError(
+    'ERR_UNAVAILABLE',
+    `The creators of ${name === undefined ? 'the region' : `region '${name}'`} failed ${inARow} times in a row. None runs until its \`breaker\` admits the next: look at their source.`,
+  )
 }
 
 const creates = diagnostics('create')

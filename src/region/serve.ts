@@ -2,7 +2,7 @@
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { discard, isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
 import { backendError } from '../backend/typed-failures.js'
-import { diagnostics, reportUndecodable } from '../base/diagnostics.js'
+import { diagnostics, type Messages, reportUndecodable } from '../base/diagnostics.js'
 import { all, andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { currentScope, forbidTracking } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
@@ -174,14 +174,51 @@ export function countRead(region: RegionState, key: string, freshness: Freshness
   if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness], entry)
 }
 
+/** Counts a read that found a stale value. It is reported when it is known which value the caller got, and why. */
+export function countStale(
+  region: RegionState,
+  key: string,
+  entry: CachedValue,
+  expiration: number | undefined,
+): (why?: StaleReason) => void {
+  region.counters.stale++
+  return (why = whyStale(region, entry, expiration)) => {
+    if (reads.hasSubscribers) publishRead(region, key, 'stale', entry, why)
+  }
+}
+
+export type StaleReason = NonNullable<Messages['read']['reason']>
+
+/** An entry may have expired and be marked as well. */
+function whyStale(
+  region: RegionState,
+  { metadata }: CachedValue,
+  expiration: number | undefined,
+): StaleReason {
+  const fresh = freshFor(metadata, expiration, region.expiration, region.policy.jitter)
+  return nowFor(region, metadata) - metadata.createdAt > fresh ? 'expired' : 'soft'
+}
+
 function publishRead(
-  { name, counters: { namespace }, chain }: RegionState,
+  region: RegionState,
   key: string,
   result: ReadResult,
   entry: CachedValue | undefined,
+  why?: StaleReason,
 ): void {
+  const { name, counters, chain } = region
+  const { namespace } = counters
   const tier = result === 'miss' ? {} : tierOf(chain.near, entry)
-  reads.publish({ region: name, ...(namespace !== undefined && { namespace }), key, result, ...tier })
+  const isStale = result === 'stale' && entry !== undefined
+  const reason = isStale ? { reason: why ?? whyStale(region, entry, undefined) } : {}
+  reads.publish({
+    region: name,
+    ...(namespace !== undefined && { namespace }),
+    key,
+    result,
+    ...reason,
+    ...tier,
+  })
 }
 
 /** The payload of an entry, if it is fresh enough. */

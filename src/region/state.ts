@@ -2,6 +2,7 @@ import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
+import type { CircuitBreaker } from '../base/breaker.js'
 import type { Clock } from '../base/clock.js'
 import type { FailureLog } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
@@ -32,6 +33,10 @@ export interface CreationPlan {
   readonly isSingle: boolean
   readonly expiration: number | undefined
   readonly policy: Policy
+  /** No caller waits for it, and the value that it replaces is fresh. */
+  readonly isAhead?: boolean
+  /** Absent for creators that are no source, such as the host of a reservation. */
+  readonly breaker: CircuitBreaker | undefined
   readonly shouldCache: ((value: never, key: string) => boolean) | undefined
   /** Absent where no option asks for one. */
   readonly deadlines: Deadlines | undefined
@@ -72,6 +77,10 @@ export interface RegionState {
   readonly stamp: (now: number) => number
   readonly leaseMs: number
   readonly dogpile: Dogpile<Created>
+  /** Stops creators while many of them fail. */
+  readonly breaker: CircuitBreaker | undefined
+  /** When a value may be renewed again ahead of its end, by key: epoch ms. */
+  readonly ahead: Map<string, number>
   /** Failures that this process remembers, by key. */
   readonly errors: RememberedErrors
   /** Failures to give back the leases of values that are not stored. */

@@ -47,6 +47,24 @@ export interface LeaseOptions {
 }
 
 /**
+ * Stops creators while their source is away. Stale values are served on, and callers to which nothing stands get
+ * `ERR_UNAVAILABLE` at once.
+ * @example
+ * ```ts
+ * import { type CreatorBreakerOptions, makeRegion } from 'corral'
+ *
+ * const breaker: CreatorBreakerOptions = { failures: 5, cooldown: '10s' }
+ * const rates = makeRegion<number>({ name: 'rates', breaker })
+ * ```
+ */
+export interface CreatorBreakerOptions {
+  /** After so many creations of any keys that failed in a row, no creator runs. One that `serveStaleIf` calls an answer does not count. */
+  readonly failures: number
+  /** How long. Then one creation is the probe: if it succeeds, creators run again. A number is ms. */
+  readonly cooldown: Duration
+}
+
+/**
  * Options that may be known only at an app's bootstrap.
  * @example
  * ```ts
@@ -70,6 +88,8 @@ export interface ConfigureOptions extends ServingOptions {
   /** Where the region reads the time. @default the time of day */
   readonly clock?: Clock
   readonly lease?: LeaseOptions
+  /** Stops the region's creators while many of them fail, in this process. @default none */
+  readonly breaker?: CreatorBreakerOptions
   /** Allows a second configuration. Creations under way finish against the former backend. @default false */
   readonly replaceExistingBackend?: boolean
 }

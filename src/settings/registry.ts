@@ -97,7 +97,7 @@ function check(where: string, name: unknown, make: unknown, settings: unknown): 
 /**
  * Options of `configure` from flat settings. Known are, each after `prefix`: `backend`, `backend.<option>`,
  * `proxies` (names from the backend outwards, separated by commas), `proxies.<name>.<option>`, `expiration_time`,
- * those of `SERVING`, `lease.ms`, `lease.wait`, `replace_existing_backend`, `share_backend`. Settings without the prefix are not looked at.
+ * those of `SERVING`, `lease.ms`, `lease.wait`, `breaker.failures`, `breaker.cooldown`, `replace_existing_backend`, `share_backend`. Settings without the prefix are not looked at.
  * Case and single underscores do not count, and `__` stands for a dot, so that environment variables can say it all.
  * @throws CorralError `ERR_OPTION` for unknown or unreadable settings, `ERR_UNKNOWN_NAME` for a name never registered.
  */
@@ -147,16 +147,18 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
   const store = { name, make: chosen.make, options: takeAll(chosen.settings, 'backend.') }
   const share = take('shareBackend', 'boolean') === true
   const lease = takeAll({ ms: 'duration', wait: 'duration' }, 'lease.')
+  const breaker = takeAll({ failures: 'integer', cooldown: 'duration' }, 'breaker.')
   const rest = takeAll({ expirationTime: 'duration', replaceExistingBackend: 'boolean', ...SERVING })
   const [unknown] = left.values()
   if (unknown !== undefined)
     rejectOptions(
-      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, ${Object.keys(SERVING).join(', ')}, lease.ms, lease.wait, replace_existing_backend, share_backend.`,
+      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, ${Object.keys(SERVING).join(', ')}, lease.ms, lease.wait, breaker.failures, breaker.cooldown, replace_existing_backend, share_backend.`,
     )
   return {
     buildBackend: () => buildChain([store, ...layers], share),
     ...rest,
     ...(Object.keys(lease).length > 0 && { lease }),
+    ...(Object.keys(breaker).length > 0 && { breaker: breaker as never }),
   }
 }
 
@@ -169,6 +171,7 @@ const SERVING: Readonly<Record<string, Kind>> = {
   hardTimeout: 'duration',
   abandonAfter: 'duration',
   jitter: 'number',
+  refreshAhead: 'ahead',
 }
 
 /** Environment variables know neither dots nor, by custom, small letters: `BACKEND__MAX_ENTRIES` is `backend.maxEntries`. */
@@ -205,11 +208,12 @@ function known(map: ReadonlyMap<string, unknown>): string {
   return [...map.keys()].join(', ') || 'none yet'
 }
 
-type Kind = SettingKind | 'durationOrZero'
+type Kind = SettingKind | 'durationOrZero' | 'ahead'
 
 const SPELT: Partial<Record<Kind, string>> = {
   duration: "a duration with a unit, such as '5m'",
   durationOrZero: "a duration with a unit, such as '5m', or 0",
+  ahead: "a number, or 'xfetch'",
   integer: 'an integer',
 }
 
@@ -230,6 +234,7 @@ const READ: Readonly<Record<Kind, (text: unknown, name: string) => SettingValue 
   duration: (text, name) => (typeof text === 'string' ? durationSetting(text, name) : undefined),
   durationOrZero: (text, name) =>
     text === 0 || (typeof text === 'string' && /^0(ms|s|m|h|d)?$/.test(text)) ? 0 : READ.duration(text, name),
+  ahead: (text) => (text === 'xfetch' ? text : numberIn(text)),
   list(text) {
     const parts = typeof text === 'string' ? text.split(',').map((part) => part.trim()) : text
     if (!Array.isArray(parts) || !parts.every((part) => typeof part === 'string')) return undefined

@@ -7,6 +7,7 @@ import type { Place } from '../histories/places.js'
 import { order } from '../support/orders.js'
 import { bundleProgram, type Program } from '../support/programs.js'
 import { type Server, startMemcached, startRedis } from '../support/servers.js'
+import { idle, until } from '../support/waiting.js'
 import type { Served, ServingOrder, Source } from './peer-serving.js'
 
 const PROCESSES = 5
@@ -78,8 +79,15 @@ describe.each(Object.keys(STORES))('processes that share a source, over %s', (na
         results: [...new Set(all.flatMap(({ results }) => results))],
       }
     }
+    const count = async () => {
+      const all = await Promise.all(peers.map((_, at) => tell(at, 'count')))
+      return {
+        runs: all.reduce((sum, { runs }) => sum + runs, 0),
+        aborted: all.reduce((sum, { aborted }) => sum + aborted, 0),
+      }
+    }
     await tell(0, 'set', { source: { returns: 'old' } })
-    return { tell, readAll }
+    return { tell, readAll, count }
   }
 
   it.skipIf(off)('try it once while it fails, and all callers get the stale value', async () => {
@@ -112,6 +120,76 @@ describe.each(Object.keys(STORES))('processes that share a source, over %s', (na
       expect((await readAll(BACK)).results).toEqual(['new'])
     },
   )
+
+  it.skipIf(off)('serve the stale value in time while another process creates', async () => {
+    const { tell, count } = await stage({ softTimeout: 20 })
+    expect((await tell(0, 'read')).results).toEqual(['old'])
+    for (const at of [1, 2]) expect((await tell(at, 'read', { source: BACK })).results).toEqual(['old'])
+    // One run for the set.
+    await until(async () => (await count()).runs === 2)
+    await idle()
+    expect(await count()).toEqual({ runs: 2, aborted: 0 })
+  })
+
+  it.skipIf(off)('have the new value once a creation has ended whose caller took the stale one', async () => {
+    const { tell, count } = await stage({ softTimeout: 20, expirationTime: '1h' })
+    await tell(1, 'expire')
+    expect((await tell(0, 'read')).results).toEqual(['old'])
+    await until(async () => (await count()).runs === 2)
+    await tell(0, 'release', { source: BACK })
+    await until(async () => (await tell(2, 'read', { source: AWAY })).results[0] === 'new')
+    expect(await count()).toEqual({ runs: 2, aborted: 0 })
+  })
+
+  it.skipIf(off).each(['delete', 'hard name', 'invalidate'] as const)(
+    'do not store a value whose creation was invalidated, by %s, after its caller took the stale one',
+    async (how) => {
+      const { tell, count } = await stage({ softTimeout: 20, expirationTime: '1h' })
+      await tell(1, 'expire')
+      expect((await tell(0, 'read')).results).toEqual(['old'])
+      // A busy machine may reach the deadline before the creator starts.
+      await until(async () => (await count()).runs === 2)
+      await tell(1, how)
+      await tell(0, 'release', { source: { returns: 'void' } })
+      expect((await tell(0, 'read', { source: AWAY })).results).toEqual(['away'])
+      expect((await tell(2, 'read', { source: BACK })).results).toEqual(['new'])
+    },
+  )
+
+  it.skipIf(off)(
+    'call off a creation whose only caller is at its deadline, with nothing to serve',
+    async () => {
+      const { tell, count } = await stage({ lease: { ms: 300 }, expirationTime: '1h' })
+      await tell(0, 'delete')
+      const late = await tell(0, 'read', { hardTimeout: 2_000 })
+      expect(late.results).toEqual(['ERR_CREATION_TIMEOUT'])
+      expect(await count()).toEqual({ runs: 2, aborted: 1 })
+      await tell(1, 'set', { source: BACK })
+      expect((await tell(2, 'read')).results).toEqual(['new'])
+    },
+  )
+
+  it.skipIf(off)(
+    'create after another one gave a creation up that hangs, whose late value is not stored',
+    async () => {
+      const { tell } = await stage({ abandonAfter: 200, lease: { ms: 300 }, expirationTime: '1h' })
+      await tell(0, 'delete')
+      const hanging = tell(0, 'read')
+      expect((await tell(1, 'read', { source: BACK })).results).toEqual(['new'])
+      // Its reads may have been the first or the last to come.
+      expect(['ERR_CREATION_TIMEOUT', 'new']).toContain((await hanging).results[0])
+      await tell(0, 'release', { source: { returns: 'late' } })
+      for (const at of [0, 2]) expect((await tell(at, 'read', { source: AWAY })).results).toEqual(['new'])
+    },
+  )
+
+  it.skipIf(off)('renew a value ahead of its end once, also if that fails', async () => {
+    const { readAll, count } = await stage({ expirationTime: '1h', refreshAhead: 1e-9, retryAfter: '1h' })
+    for (let i = 0; i < 3; i++) expect((await readAll(AWAY)).results).toEqual(['old'])
+    await until(async () => (await count()).runs === 2)
+    for (let i = 0; i < 3; i++) expect((await readAll(BACK)).results).toEqual(['old'])
+    expect(await count()).toEqual({ runs: 2, aborted: 0 })
+  })
 
   it.skipIf(off).each(['delete', 'hard name', 'invalidate'] as const)(
     'do not revive what %s reached in one of them while another tried',

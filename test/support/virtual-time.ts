@@ -23,6 +23,8 @@ export interface VirtualTime {
   advance(ms: number): Promise<void>
   /** Lets time pass in which the process is busy: all timers fire late, one after another. */
   block(ms: number): void
+  /** Forgets all timers: those of a test that is over. */
+  reset(): void
   /** The timers that keep the process running. */
   refs(): number
   /** All timers. */
@@ -94,6 +96,7 @@ export async function inVirtualTime() {
       now += ms
       for (let timer = due(now); timer !== undefined; timer = due(now)) fire(timer)
     },
+    reset: () => timers.clear(),
     timers: () => timers.size,
     refs: () => [...timers].filter(({ isRef }) => isRef).length,
   }
