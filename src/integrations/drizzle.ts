@@ -6,7 +6,13 @@ import { expectFunction, expectMethods, expectThat } from '../base/options.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
+export {
+  type DrizzleResultCache,
+  type DrizzleResultCacheOptions,
+  drizzleResultCache,
+} from './drizzle/result-cache.js'
 export type { EntityLists } from './orm/core.js'
+export type { ResultCacheOptions } from './orm/query-cache.js'
 export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
 
 /**

@@ -2,6 +2,7 @@
 
 export interface Metadata {
   readonly className: string
+  readonly tableName?: string | undefined
   readonly root: { readonly className: string }
   readonly properties: Readonly<Record<string, Property>>
   readonly primaryKeys: readonly string[]

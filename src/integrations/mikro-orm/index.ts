@@ -20,7 +20,9 @@ import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './
 import { trackReads } from './reads.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
+export type { ResultCacheOptions } from '../orm/query-cache.js'
 export type { MikroOrmHost } from './host.js'
+export { type MikroOrmCacheAdapter, mikroOrmResultCache } from './result-cache.js'
 
 /**
  * The caches over the entities of a MikroORM.

@@ -8,6 +8,7 @@ export interface Column {
 
 export interface Metadata {
   readonly name: string
+  readonly tableName: string
   readonly isJunction: boolean
   readonly tableType?: string | undefined
   readonly inheritancePattern?: string | undefined

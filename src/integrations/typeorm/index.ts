@@ -27,7 +27,9 @@ import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './hos
 import { trackReads } from './reads.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
+export type { ResultCacheOptions } from '../orm/query-cache.js'
 export type { TypeOrmDataSource } from './host.js'
+export { type TypeOrmCachedQuery, type TypeOrmResultCache, typeOrmResultCache } from './result-cache.js'
 
 /**
  * The caches over the entities of a data source.

@@ -3,7 +3,11 @@ import type { Collection, EntityManager, MikroORM, Ref } from '@mikro-orm/libsql
 import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { dep, diagnostics, type Messages, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
-import { type MikroOrmOptions, mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
+import {
+  type MikroOrmOptions,
+  mikroOrm,
+  mikroOrmResultCache,
+} from '../../../src/integrations/mikro-orm/index.js'
 
 export class Author {
   declare id: number
@@ -74,9 +78,15 @@ function entitiesOf({ EntitySchema }: Packages): readonly object[] {
 export type Shop = Awaited<ReturnType<typeof openShop>>
 
 export async function openShop(packages: Packages, options: Partial<MikroOrmOptions> = {}) {
-  const database = await packages.MikroORM.init({ entities: entitiesOf(packages), dbName: ':memory:' })
+  const backend = wrap(memory(), dependencies())
+  const region = makeRegion<unknown>({ name: 'shop', backend })
+  const results = makeRegion<unknown>({ name: 'results', backend })
+  const database: MikroORM = await packages.MikroORM.init({
+    entities: entitiesOf(packages),
+    dbName: ':memory:',
+    resultCache: { adapter: mikroOrmResultCache(results, () => database, { hold: '30s' }) },
+  })
   await packages.createTables(database)
-  const region = makeRegion<unknown>({ name: 'shop', backend: wrap(memory(), dependencies()) })
   const articles = dep
     .scopes<{ category: string }>('Article')
     .describes(['category'], ({ category }) => ({ category }))
@@ -86,7 +96,7 @@ export async function openShop(packages: Packages, options: Partial<MikroOrmOpti
   const note = (message: unknown) => reasons.push((message as Messages['unstored']).reason)
   diagnostics('unstored').subscribe(note)
   return {
-    ...{ packages, database, region, orm, fork, articles, reasons },
+    ...{ packages, database, region, results, orm, fork, articles, reasons },
     /** A cached function that says nothing of its dependencies, and whether its value still stands. */
     async cached<T>(read: (em: EntityManager) => Promise<T>) {
       const fn = region.cacheOnArguments(() => read(fork()), { namespace: `n${Math.random()}` })

@@ -4,7 +4,7 @@ import type { EntityManager } from '@mikro-orm/libsql'
 import { dep, NO_VALUE } from '../../../src/index.js'
 import { drainRefreshes } from '../../../src/signals/index.js'
 import type { Case } from './reads-suite.js'
-import { Article, type Shop, Tag } from './shop.js'
+import { Article, Author, type Shop, Tag } from './shop.js'
 
 const rollback = new Error('rollback')
 
@@ -55,7 +55,73 @@ export const CASES_OF_7: readonly Case[] = [
   ],
 ]
 
+/** The titles of articles by the result cache, and how many of these queries went to the database. */
+async function titles({ results, fork }: Shop, where: object, options: object = {}) {
+  const before = results.stats().hits
+  const found = await fork().find(Article, where, {
+    cache: 60_000,
+    orderBy: { id: 'asc' },
+    ...options,
+  } as never)
+  return [found.map(({ title }) => title).join(), results.stats().hits - before] as const
+}
+
 export const CASES: readonly Case[] = [
+  [
+    'the result cache: answers until a commit changes a type of the query',
+    async (shop) => {
+      const { one, ada } = await shop.fill()
+      deepEqual(await titles(shop, {}), ['1,2', 0])
+      deepEqual(await titles(shop, {}), ['1,2', 1])
+      await shop.fork().transactional(async (em) => {
+        ;(await em.findOneOrFail(Article, one)).title = 'new'
+        await em.flush()
+        deepEqual(await titles(shop, {}), ['1,2', 1])
+      })
+      deepEqual(await titles(shop, {}), ['new,2', 0])
+      deepEqual(await titles(shop, { author: { name: 'Ada' } }), ['new,2', 0])
+      deepEqual(await titles(shop, {}, { populate: ['author'] }), ['new,2', 0])
+      const em = shop.fork()
+      ;(await em.findOneOrFail(Author, ada)).name = 'new'
+      await em.flush()
+      deepEqual(await titles(shop, { author: { name: 'Ada' } }), ['', 0])
+      deepEqual(await titles(shop, {}, { populate: ['author'] }), ['new,2', 0])
+      deepEqual(await titles(shop, {}), ['new,2', 1])
+    },
+  ],
+  [
+    'the result cache: of a stampede sends one query, gives copies, and forgets by name',
+    async (shop) => {
+      await shop.fill()
+      const named = { cache: ['mine', 60_000] }
+      await Promise.all(Array.from({ length: 5 }, () => titles(shop, {}, named)))
+      const [found] = await shop.fork().find(Article, {}, named as never)
+      if (found !== undefined) found.title = 'changed'
+      deepEqual((await titles(shop, {}, named))[0], '1,2')
+      equal(shop.results.stats().misses >= 1, true)
+      const before = shop.results.stats().hits
+      await shop.fork().clearCache('mine')
+      await titles(shop, {}, named)
+      equal(shop.results.stats().hits, before)
+    },
+  ],
+  [
+    'the result cache: does not keep a result that a commit overtook',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const key = ['late', 60_000] as const
+      const adapter = shop.database.config.getResultCacheAdapter()
+      const late = (async () => {
+        equal(await adapter.get(key[0]), undefined)
+        const em = shop.fork()
+        ;(await em.findOneOrFail(Article, one)).title = 'new'
+        await em.flush()
+        await adapter.set(key[0], [{ id: one, title: 'old' }], '', key[1])
+      })()
+      await late
+      equal(await shop.results.get(key[0]), NO_VALUE)
+    },
+  ],
   [
     'a flush: invalidates the entity and the lists that it enters and leaves',
     async (shop) => {
