@@ -2,16 +2,20 @@ import { failureLog } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
 import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
+import { newEpoch } from '../../src/ledger/snapshot.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
+import { type Announcement, announce, announced } from './client/announcements.js'
 import {
   checkUrl,
   isCluster,
   isRedisClient,
   nodeSubscriber,
   openStandalone,
+  prefixOf,
   type RedisClient,
 } from './client/client.js'
 import { RedisConnection } from './client/connection.js'
+import { clockKeys } from './format.js'
 
 /**
  * The options of `redisBus`.
@@ -49,8 +53,8 @@ export interface RedisBus extends Bus {
   close(): Promise<void>
 }
 
-type Publisher = RedisClient & { publish(channel: string, message: string): Promise<unknown> }
-
+/** ms that the latest messages of a channel are kept after the last one. */
+const LIFETIME = 86_400_000
 /** ms between attempts to subscribe. */
 const RETRY_FROM = 50
 const RETRY_TO = 2_000
@@ -58,6 +62,9 @@ const RETRY_TO = 2_000
 /**
  * A bus over Redis pub/sub, for `broadcast` and `relay`. Publishes through the client, or one that it opens for a URL, and
  * listens on a connection of its own: on Redis Cluster one to any primary, since they pass messages on to each other.
+ *
+ * Redis keeps the latest 1,024 messages, in the step that publishes: a process whose subscription was cut makes up for those that it
+ * missed, and keeps the rest of its store. If more were sent meanwhile, it drops everything.
  *
  * Once Redis has acknowledged a message, every process whose reads still trust its subscription has received it within
  * `maxDelay`. On Cluster that holds as far as the nodes pass messages on in time.
@@ -94,10 +101,31 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     breaker: undefined,
     failFast: false,
   })
+  const { clock, ring } = clockKeys(`bus:${channel}`)
+  const clustered = passed !== undefined && isCluster(passed)
+  expectThat(
+    !clustered || prefixOf(passed) === '',
+    passed && prefixOf(passed),
+    'a cluster client without `keyPrefix`',
+    'Processes with another prefix would not find the messages that they missed.',
+  )
+  // All processes on a channel share its record, whatever database or prefix their clients have. By the text, and not by a hash
+  // that a server may not know: messages would overtake each other.
+  const keys = clustered ? [clock, ring] : []
+  const ask = ({ lua }: Announcement, ...args: string[]) =>
+    connection.run((client) =>
+      client.eval(lua, keys.length, ...keys, clock, ring, newEpoch(), `${LIFETIME}`, ...args),
+    )
   const subscriptions = new Set<BusSubscription>()
   return {
     publish: async (message) => {
-      await connection.run((client) => (client as Publisher).publish(channel, message))
+      await ask(announce, channel, message)
+    },
+    async since(position) {
+      const [, epoch = '', at = ''] = /^(.*):(\d+)$/.exec(position ?? '') ?? []
+      const reply = await ask(announced, epoch, at)
+      const [present, isComplete, ...messages] = reply as [string, unknown, ...string[]]
+      return { position: present, messages: Number(isComplete) === 1 ? messages : undefined }
     },
     subscribe(listener) {
       const settings = { client: connection.client, channel, timeout, maxDelay }
@@ -181,7 +209,9 @@ class BusSubscription {
     connection.on('error', (error) => this.#drop(connection, error))
     connection.on('close', () => this.#drop(connection))
     connection.on('message', (on: string, message: string) => {
-      if (on === channel && connection === this.#connection) this.listener.heard(message)
+      if (on !== channel || connection !== this.#connection) return
+      const [whole = '', position] = /^(?:-|([^ ]+:\d+)) /.exec(message) ?? []
+      this.listener.heard(message.slice(whole.length), position)
     })
     const late = new Error(`Redis did not answer within ${timeout} ms.`)
     this.#later(timeout, () => this.#drop(connection, late))

@@ -1,7 +1,7 @@
 import { bindContext } from '../base/async-context.js'
 import { report, reportUndecodable } from '../base/diagnostics.js'
 import { CorralError, formatValue, messageOf } from '../base/errors.js'
-import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { attempt, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout, withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
@@ -55,25 +55,74 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     }
   })
   let began = false
-  const subscription = bus.subscribe({
-    heard: (text) => safely(() => receive(text)),
-    up: () =>
+  const resumption = resuming(bus, {
+    receive: (text) => safely(() => receive(text)),
+    startOver: () =>
       safely(() => {
         restart()
         if (began) onGap('the subscription was restored')
       }),
-    down: () => report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' })),
+  })
+  const subscription = bus.subscribe({
+    ...resumption.listener,
+    down() {
+      resumption.listener.down()
+      report('notice', () => ({ where: `bus: ${address}`, message: 'the subscription is down' }))
+    },
   })
   // An earlier message found no listener here, so none was missed.
   began = true
 
   return {
-    live: () => !closed && subscription.live(),
+    live: () => !closed && !resumption.isCatchingUp() && subscription.live(),
     send,
     close() {
       closed = true
       stop()
       return subscription.close()
+    },
+  }
+}
+
+interface Receiving {
+  receive(text: string): void
+  /** Messages were lost. */
+  startOver(): void
+}
+
+/** Makes up for the messages that were missed, if the bus kept them. Messages that come meanwhile wait. */
+function resuming(bus: Bus, { receive, startOver }: Receiving) {
+  let position: string | undefined
+  let waiting: (readonly [text: string, position: string | undefined])[] | undefined
+  const take = (text: string, at: string | undefined): void => {
+    position = at
+    receive(text)
+  }
+  const askFor = async (mine: typeof waiting): Promise<void> => {
+    const found = await attempt(() => bus.since?.(position)).catch(() => undefined)
+    // The subscription went down meanwhile, or was restored once more.
+    if (waiting !== mine) return
+    if (position === undefined || found?.messages === undefined) startOver()
+    // One that is among those that wait is received twice, which changes nothing.
+    else for (const text of found.messages) receive(text)
+    position = found?.position
+    waiting = undefined
+    for (const [text, at] of mine ?? []) take(text, at)
+  }
+  return {
+    isCatchingUp: () => waiting !== undefined,
+    listener: {
+      heard(text: string, at?: string) {
+        if (waiting === undefined) take(text, at)
+        else waiting.push([text, at])
+      },
+      up() {
+        if (bus.since === undefined) startOver()
+        else void askFor((waiting = []))
+      },
+      down() {
+        waiting = undefined
+      },
     },
   }
 }

@@ -2,8 +2,25 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
 
 /**
+ * The messages that a bus kept.
+ * @example
+ * ```ts
+ * import type { BusResumption } from 'corral/signals'
+ *
+ * export const isComplete = ({ messages }: BusResumption) => messages !== undefined
+ * ```
+ */
+export interface BusResumption {
+  /** The place after all messages so far. */
+  readonly position: string
+  /** Those after the position that was asked about, in their order. `undefined`: some of them are gone. */
+  readonly messages: readonly string[] | undefined
+}
+
+/**
  * Carries short texts between processes: Redis pub/sub, or a transport of yours. It need not keep messages for absent
- * receivers or repeat lost ones, but it must announce that messages may have been lost.
+ * receivers or repeat lost ones, but it must announce that messages may have been lost. One that keeps the latest messages
+ * may say so by `since`: a listener then makes up for those that it missed, instead of dropping everything.
  * @example
  * ```ts
  * import { EventEmitter } from 'node:events'
@@ -25,6 +42,11 @@ export interface Bus {
   /** Sends a message to all subscribers. Rejects unless the message is known to be on its way. */
   publish(message: string): MaybePromise<void>
   subscribe(listener: BusListener): Subscription
+  /**
+   * The messages after a position, all of those that had been acknowledged when it was called. Asked after `up`. Without a
+   * position only the present one is wanted.
+   */
+  since?(position: string | undefined): MaybePromise<BusResumption>
 }
 
 /**
@@ -41,7 +63,8 @@ export interface Bus {
  * ```
  */
 export interface BusListener {
-  heard(message: string): void
+  /** @param position - the place after the message, where the bus has `since` */
+  heard(message: string, position?: string): void
   /** Messages arrive from now on. Earlier messages may have been lost, also when `down` was never called. */
   up(): void
   /** Messages may be lost from now on. */

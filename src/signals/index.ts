@@ -9,7 +9,14 @@ export {
   type DeletionOptions,
   type ItemOf,
 } from './broker.js'
-export { type Bus, type BusListener, type LocalBus, localBus, type Subscription } from './bus.js'
+export {
+  type Bus,
+  type BusListener,
+  type BusResumption,
+  type LocalBus,
+  localBus,
+  type Subscription,
+} from './bus.js'
 export { drainRefreshes, refreshAfterCommit } from './refresh.js'
 export { type Relay, type RelayOptions, relay } from './relay.js'
 export { isNotInvalidated, type NotInvalidated } from './settle.js'

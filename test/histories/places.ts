@@ -6,7 +6,7 @@ import { broadcast } from '../../proxies/broadcast.js'
 import { json } from '../../proxies/json.js'
 import { near } from '../../proxies/near.js'
 import { type Backend, type CachedValue, wrap } from '../../src/index.js'
-import type { Bus } from '../../src/signals/index.js'
+import type { Bus, BusResumption } from '../../src/signals/index.js'
 import { sharedNow } from '../support/waiting.js'
 import { MAX_DELAY } from './checker.js'
 import type { Event } from './events.js'
@@ -54,11 +54,12 @@ function joined(url: string, log: (event: Event) => void): OpenPlace {
       collected?.push(message)
       return bus.publish(message)
     },
+    since: (position) => bus.since?.(position) as BusResumption,
     subscribe: (listener) =>
       bus.subscribe({
         ...listener,
-        heard(message) {
-          listener.heard(message)
+        heard(message, position) {
+          listener.heard(message, position)
           log({ kind: 'heard', message, end: sharedNow() })
         },
         down() {

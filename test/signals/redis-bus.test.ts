@@ -2,6 +2,7 @@ import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type RedisBus, type RedisBusOptions, redisBus } from '../../backends/redis/index.js'
+import type { BusResumption } from '../../src/signals/index.js'
 import { cluster, sentinel, standalone, tls } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
 import { faultProxy } from '../support/faultproxy.js'
@@ -97,6 +98,39 @@ withRedis('a bus over Redis', standalone, (at) => {
     expect(events).toEqual(['up', 'down', 'up'])
     await bus.publish('again')
     await until(() => events.includes('again'))
+  })
+
+  it('tells the messages after a position, and whether some of them are gone', async () => {
+    const channel = freshChannel()
+    const [one, other] = [open(url(), channel), open(using(new Redis5({ port: port(), db: 3 })), channel)]
+    const since = async (position?: string) => (await one.since?.(position)) as BusResumption
+    const begin = (await since()).position
+    expect(await since(begin)).toEqual({ position: begin, messages: [] })
+    const heard: (readonly [string, string | undefined])[] = []
+    const { live } = one.subscribe({
+      heard: (message, position) => void heard.push([message, position]),
+      up() {},
+      down() {},
+    })
+    await until(live)
+    await one.publish('a b')
+    await other.publish('c')
+    await until(() => heard.length === 2)
+    const [[, first] = [], [, second] = []] = heard
+    expect(await since(begin)).toEqual({ position: second, messages: ['a b', 'c'] })
+    expect(await since(first)).toEqual({ position: second, messages: ['c'] })
+    expect(await since(second)).toEqual({ position: second, messages: [] })
+    for (const position of [undefined, 'sense:less', 'other:1', `${String(first).slice(0, -16)}1`])
+      expect((await since(position)).messages).toBeUndefined()
+    await Promise.all(Array.from({ length: 1_023 }, (_, i) => other.publish(`${i}`)))
+    expect((await since(second)).messages).toHaveLength(1_023)
+    for (const gone of [begin, first]) expect((await since(gone)).messages).toBeUndefined()
+    await one.publish('x'.repeat(20_000))
+    expect((await since(second)).messages).toBeUndefined()
+    await until(() => heard.length === 1_026)
+    expect(await since(heard.at(-1)?.[1])).toMatchObject({ messages: [] })
+    await at().admin.flushall()
+    expect((await since(heard.at(-1)?.[1])).messages).toBeUndefined()
   })
 
   it('does not trust a connection on which nothing comes any more', async () => {
