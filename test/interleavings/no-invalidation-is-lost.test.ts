@@ -5,7 +5,7 @@ import { keepsOrderOfInvalidations, losesNoInvalidation } from './no-invalidatio
 import { humble, stepped } from './stepped.js'
 
 const BUDGET = LONG ? 200_000 : 600
-const SAMPLES = LONG ? 100_000 : 600
+const SAMPLES = LONG ? 100_000 : 400
 
 let runs = 0
 let scenarios = 0

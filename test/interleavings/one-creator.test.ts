@@ -7,7 +7,7 @@ import { explore, type Schedule } from './explore.js'
 import { type Opener, runsOneCreator } from './one-creator.js'
 import { stepped } from './stepped.js'
 
-const BUDGET = LONG ? 200_000 : 1_200
+const BUDGET = LONG ? 200_000 : 800
 
 let runs = 0
 let complete = 0
