@@ -1,4 +1,4 @@
-/** Finds real redis-server and memcached binaries, or fetches them without installing anything. */
+/** Finds real binaries of redis-server, memcached and Chromium, or fetches them without installing anything. */
 import { execFileSync } from 'node:child_process'
 import {
   accessSync,
@@ -14,6 +14,7 @@ import { delimiter, join } from 'node:path'
 import { root } from '../../.ci/entries.mjs'
 
 export type ServerKind = 'redis' | 'memcached'
+type Kind = ServerKind | 'chromium'
 
 export interface Binary {
   readonly path: string
@@ -32,21 +33,31 @@ const kinds = {
     version: '--version',
   },
   memcached: { names: ['memcached'], packages: ['memcached'], variable: 'TEST_MEMCACHED', version: '-V' },
+  // The script `chromium` looks for its parts in the places of a system.
+  chromium: {
+    names: ['chromium', 'chromium-browser', 'google-chrome'],
+    packages: ['chromium', 'chromium-common', 'fonts-dejavu-core'],
+    variable: 'TEST_CHROMIUM',
+    version: '--version',
+  },
 } as const
 
 const cache = join(root, 'node_modules/.cache/test-servers')
-const unpacked = join(cache, 'unpacked')
+/** The servers are fetched together; the browser, which is large, alone. */
+const unpackedFor = (kind: Kind): string => join(cache, kind === 'chromium' ? 'chromium' : 'unpacked')
 
-/** The binary named by `TEST_REDIS_SERVER` or `TEST_MEMCACHED`, else the one on the PATH, else one fetched earlier. */
-export function locate(kind: ServerKind): Binary | undefined {
+/** The binary named by a variable such as `TEST_REDIS_SERVER`, else the one on the PATH, else one fetched earlier. */
+export function locate(kind: Kind): Binary | undefined {
   const { names, variable } = kinds[kind]
   const named = process.env[variable]
   if (named !== undefined) return runnable(kind, named, variable, {})
   const found = onPath(names)
   if (found !== undefined) return runnable(kind, found, 'PATH', {})
-  const fetched = names.map((name) => join(unpacked, 'usr/bin', name)).find(executable)
+  const unpacked = unpackedFor(kind)
+  const places = ['usr/lib/chromium', 'usr/bin'].map((place) => join(unpacked, place))
+  const fetched = places.flatMap((place) => names.map((name) => join(place, name))).find(executable)
   if (fetched === undefined) return undefined
-  return runnable(kind, fetched, 'node_modules/.cache', { LD_LIBRARY_PATH: libraries().join(':') })
+  return runnable(kind, fetched, 'node_modules/.cache', { LD_LIBRARY_PATH: libraries(unpacked).join(':') })
 }
 
 /**
@@ -54,7 +65,7 @@ export function locate(kind: ServerKind): Binary | undefined {
  * node_modules/.cache. It needs no root, changes no package database, starts no service.
  * @returns why it could not, or `undefined`.
  */
-export function fetchBinaries(wanted: readonly ServerKind[]): string | undefined {
+export function fetchBinaries(wanted: readonly Kind[]): string | undefined {
   if (onPath(['apt-get']) === undefined || onPath(['dpkg-deb']) === undefined)
     return 'This machine has no apt-get and dpkg-deb'
   const packages = wanted.flatMap((kind) => kinds[kind].packages)
@@ -80,6 +91,7 @@ export function fetchBinaries(wanted: readonly ServerKind[]): string | undefined
     apt('download', ...new Set([...packages, ...needed.filter((name) => /^lib(?!.*perl)/.test(name))]))
     for (const deb of readdirSync(join(work, 'debs')))
       execFileSync('dpkg-deb', ['-x', join(work, 'debs', deb), join(work, 'tree')])
+    const unpacked = unpackedFor(wanted[0] as Kind)
     rmSync(unpacked, { recursive: true, force: true })
     renameSync(join(work, 'tree'), unpacked)
     return undefined
@@ -90,7 +102,7 @@ export function fetchBinaries(wanted: readonly ServerKind[]): string | undefined
   }
 }
 
-function runnable(kind: ServerKind, path: string, source: string, env: Record<string, string>): Binary {
+function runnable(kind: Kind, path: string, source: string, env: Record<string, string>): Binary {
   try {
     const output = execFileSync(path, [kinds[kind].version], {
       env: { ...process.env, ...env },
@@ -117,14 +129,15 @@ function executable(path: string): boolean {
   }
 }
 
-function libraries(): string[] {
+function libraries(unpacked: string): string[] {
   const folders = ['usr/lib', 'lib']
     .map((folder) => join(unpacked, folder))
     .filter((folder) => existsSync(folder))
   return folders.flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => name.endsWith('-linux-gnu'))
-      .map((name) => join(folder, name)),
+      // Chromium's sound has a folder of its own.
+      .flatMap((name) => [join(folder, name), join(folder, name, 'pulseaudio')]),
   )
 }
 
