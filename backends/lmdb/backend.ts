@@ -30,7 +30,7 @@ interface Place extends LmdbSettings {
 
 /** Puts the backend together over a store: a file, or a test that steps through the commits to one. */
 export function backendOver(store: Store, place: Place): Backend<Bytes> {
-  const { dataFile, maxBytes, sweepEvery, timeout, release } = place
+  const { dataFile, maxBytes, sweepEvery, timeout, pendingFor, release } = place
   const waiters = fileWaiters(dataFile)
   const budget = byteBudget({ store, maxBytes, sweepEvery: Math.min(sweepEvery, 2 ** 30) })
   const backend = completeBackend<Bytes>({
@@ -40,7 +40,7 @@ export function backendOver(store: Store, place: Place): Backend<Bytes> {
     ...fileEntries(store, waiters, budget),
     ...fileLeases(store, waiters),
     keepsFailures: true,
-    ledger: fileLedger(store),
+    ledger: fileLedger(store, pendingFor),
     async close() {
       if (store.closed) return
       budget.close()

@@ -1,4 +1,4 @@
-import type { Stamp } from '../../src/ledger/ledger.js'
+import type { InvalidationMode, Stamp } from '../../src/ledger/ledger.js'
 import { type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import type { Change, ReadRecord, RecordVersion } from './client/store.js'
 import { clockOf, encodeNumbers, newVersion, stampKey, TAG, taggedKey } from './format.js'
@@ -94,8 +94,77 @@ function encodeClock({ epoch, at }: LedgerTime, floor: number, anchor: number): 
   return Buffer.concat([encodeNumbers(newVersion(), at, floor, anchor), Buffer.from(epoch, 'latin1')])
 }
 
-export function encodeStamp({ hard, soft }: Stamp): Buffer {
-  return encodeNumbers(newVersion(), hard, soft)
+/** A mark that a transaction left, at a name or in the list of a clock's. */
+export interface Mark {
+  readonly mode: InvalidationMode
+  /** A time of the clock. */
+  readonly end: number
+  /** A number drawn from its name. */
+  readonly transaction: number
+}
+
+/** A stamp with its marks: `own` is the stamp without them. */
+export interface MarkedStamp {
+  readonly own: Stamp
+  readonly marks: readonly Mark[]
+}
+
+/** Numbers of a stamp's record before those of its marks, and of a mark. */
+const HEAD = 5
+const MARK = 3
+
+export function readMarkedStamp(read: ReadRecord, clock: string, name: string, floor: number): MarkedStamp {
+  let found: MarkedStamp = { own: { hard: floor, soft: floor }, marks: [] }
+  read(stampKey(clock, name), (bytes) => {
+    const isMarked = bytes.length > HEAD * 8
+    const at = isMarked ? 24 : 8
+    const own = {
+      hard: Math.max(floor, bytes.readDoubleLE(at)),
+      soft: Math.max(floor, bytes.readDoubleLE(at + 8)),
+    }
+    found = { own, marks: isMarked ? decodeMarks(bytes, HEAD) : [] }
+  })
+  return found
+}
+
+/** Readers find the ends of the marks in the stamp itself. */
+export function encodeStamp({ own, marks }: MarkedStamp): Buffer {
+  const latest = (mode: InvalidationMode) =>
+    Math.max(own[mode], ...marks.filter((mark) => mark.mode === mode).map(({ end }) => end))
+  const stamp = [newVersion(), latest('hard'), latest('soft')]
+  if (marks.length === 0) return encodeNumbers(...stamp)
+  return encodeNumbers(...stamp, own.hard, own.soft, ...marks.flatMap(numbersOf))
+}
+
+/** The marks of a clock's transactions, and their record. */
+export function readMarks(
+  read: ReadRecord,
+  { key }: ClockKeys,
+): { readonly record: RecordVersion; readonly marks: readonly Mark[] } {
+  let marks: readonly Mark[] = []
+  const record = read(clockOf(key, TAG.marks), (bytes) => {
+    marks = decodeMarks(bytes, 1)
+  })
+  return { record, marks }
+}
+
+export function encodeMarks({ key }: RecordVersion, marks: readonly Mark[]): Change {
+  return marks.length === 0 ? [key] : [key, encodeNumbers(newVersion(), ...marks.flatMap(numbersOf))]
+}
+
+function numbersOf({ mode, end, transaction }: Mark): readonly number[] {
+  return [mode === 'hard' ? 1 : 0, end, transaction]
+}
+
+function decodeMarks(bytes: Buffer, from: number): readonly Mark[] {
+  const marks: Mark[] = []
+  for (let at = from * 8; at + MARK * 8 <= bytes.length; at += MARK * 8)
+    marks.push({
+      mode: bytes.readDoubleLE(at) === 1 ? 'hard' : 'soft',
+      end: bytes.readDoubleLE(at + 8),
+      transaction: bytes.readDoubleLE(at + 16),
+    })
+  return marks
 }
 
 /** The later of the two times in a stamp's record. */

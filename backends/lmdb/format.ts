@@ -15,8 +15,10 @@ export const TAG = {
   clock: 0x63,
   /** `clock` → version, which changes with the floor and the epoch only. */
   anchor: 0x61,
-  /** `clock, name` → version, hard, soft. */
+  /** `clock, name` → version, hard, soft; of a marked name also hard and soft without marks, then mode, end and transaction of each. */
   stamp: 0x73,
+  /** `clock` → version, then mode, end and transaction of the marks that were set. Absent without any. */
+  marks: 0x6d,
   /** expiry, version → key of the entry. */
   byExpiry: 0x78,
   /** time of writing, version → key of the entry. */
@@ -50,7 +52,7 @@ export const keyEncoder = {
 export function isBookkeeping(key: TreeKey): boolean {
   if (typeof key === 'string') return false
   const tag = (key[0] as number) & ~DIGESTED
-  return tag === TAG.clock || tag === TAG.anchor || tag === TAG.stamp
+  return tag === TAG.clock || tag === TAG.anchor || tag === TAG.stamp || tag === TAG.marks
 }
 
 /** The tree's key for an entry. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { epochNow } from '../../src/base/timers.js'
 import {
   type Freshness,
@@ -5,12 +6,23 @@ import {
   type InvalidationMode,
   type Ledger,
   type OpenLedger,
-  type Stamp,
   type WriteCondition,
 } from '../../src/ledger/ledger.js'
-import { namesOf } from '../../src/ledger/snapshot.js'
+import { type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
-import { clockKeys, encodeStamp, moveClock, readClock, readStamp } from './clock-records.js'
+import {
+  type ClockKeys,
+  clockKeys,
+  encodeMarks,
+  encodeStamp,
+  type Mark,
+  type MarkedStamp,
+  moveClock,
+  readClock,
+  readMarkedStamp,
+  readMarks,
+  readStamp,
+} from './clock-records.js'
 import { stampKey } from './format.js'
 import { fileTail } from './tail.js'
 
@@ -24,7 +36,7 @@ export interface RecordedFreshness {
  * Clocks and stamps in the file. Only invalidated names have a stamp; all others stand at the clock's floor, which rises
  * when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
  */
-export function fileLedger(store: Store): Ledger {
+export function fileLedger(store: Store, pendingFor: number): Ledger {
   const invalidate = batchedInvalidations((clock, batch) =>
     store.transact(clockSubject(clock), (read) => planStamps(read, clock, batch)),
   )
@@ -43,14 +55,15 @@ export function fileLedger(store: Store): Ledger {
             return { now, stamps: names.map((name) => now && readStamp(read, clock, name, floor).stamp) }
           }),
         now: () =>
-          time() ??
-          store.transact(clockSubject(clock), (read) => {
-            const found = readClock(read, keys)
-            if (found.now !== undefined) return { result: found.now }
-            const { now, changes } = moveClock(found, nextTime())
-            return { result: now, conditions: [found.record, found.anchor], changes }
-          }),
-        invalidate: (names, mode) => invalidate(clock, names, mode),
+          store.snapshot((read) => startIn(read, keys)) ??
+          store.transact(clockSubject(clock), (read) => planStart(read, keys)),
+        invalidate: (names, mode, transaction = '') => invalidate(clock, { names, mode, transaction, ms: 0 }),
+        ...(pendingFor > 0 && {
+          pending: async (names: readonly string[], mode: InvalidationMode, transaction: string) => {
+            await invalidate(clock, { names, mode, transaction, ms: pendingFor })
+            return pendingFor
+          },
+        }),
         tail: () => tail,
       }
     },
@@ -78,42 +91,113 @@ function clockSubject(clock: string): string {
   return `clock ${clock}`
 }
 
+/** The clock is one ahead of the stamps: the time between is that of creations that begin while a mark lives. */
 function nextTime(at = 0): number {
-  return Math.max(at + 1, epochNow() * 1000)
+  return Math.max(at + 2, epochNow() * 1000)
+}
+
+/** The time before a creation that begins now; `undefined` if the clock must be started, or moved past marks that are over. */
+function startIn(read: ReadRecord, keys: ClockKeys): LedgerTime | undefined {
+  const { now } = readClock(read, keys)
+  const { marks } = readMarks(read, keys)
+  if (now === undefined || marks.length === 0) return now
+  return marks.some(isLive) ? { epoch: now.epoch, at: now.at - 1 } : undefined
+}
+
+function planStart(read: ReadRecord, keys: ClockKeys): Plan<LedgerTime> {
+  const start = startIn(read, keys)
+  if (start !== undefined) return { result: start }
+  const found = readClock(read, keys)
+  const { record, marks } = readMarks(read, keys)
+  const { now, changes } = moveClock(found, nextTime(found.now?.at))
+  const left = marks.filter(isLive)
+  return {
+    result: left.length === 0 ? now : { epoch: now.epoch, at: now.at - 1 },
+    conditions: [found.record, found.anchor, record],
+    changes: [...changes, ...(left.length < marks.length ? [encodeMarks(record, left)] : [])],
+  }
+}
+
+const isLive = ({ end }: Mark): boolean => end > epochNow() * 1000
+
+/** What is written about names. */
+interface Stamping {
+  readonly names: readonly string[]
+  readonly mode: InvalidationMode
+  /** '': none. */
+  readonly transaction: string
+  /** For which it marks the names; 0: its marks end. */
+  readonly ms: number
 }
 
 /** An invalidation that waits for the transaction before it; all that wait are written together. */
-interface Invalidation {
-  readonly names: readonly string[]
-  readonly mode: InvalidationMode
+interface Invalidation extends Stamping {
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
 
 /** Moves the clock and stamps all names of a batch at its new time. */
 function planStamps(read: ReadRecord, clock: string, batch: readonly Invalidation[]): Plan<void> {
-  const before = readClock(read, clockKeys(clock))
+  const keys = clockKeys(clock)
+  const before = readClock(read, keys)
+  const { record, marks } = readMarks(read, keys)
   const { now, changes } = moveClock(before, nextTime(before.now?.at))
-  const stamps = new Map<string, Stamp>()
-  for (const { names, mode } of batch)
+  const at = now.at - 1
+  const stamps = new Map<string, MarkedStamp>()
+  let left = marks.filter(isLive)
+  for (const { names, mode, transaction, ms } of batch) {
+    const id = transaction === '' ? 0 : numberOf(transaction)
+    const mark: Mark = { mode, end: now.at + ms * 1000, transaction: id }
+    const others = (all: readonly Mark[]) => all.filter((one) => one.transaction !== id || one.mode !== mode)
+    if (id !== 0) left = ms > 0 ? [...others(left), mark] : others(left)
     for (const name of names) {
-      const { hard, soft } = stamps.get(name) ?? readStamp(read, clock, name, before.floor).stamp
-      stamps.set(name, mode === 'hard' ? { hard: now.at, soft } : { hard, soft: now.at })
+      const found = stamps.get(name) ?? readMarkedStamp(read, clock, name, before.floor)
+      stamps.set(
+        name,
+        restamped(found, { at, mode, left: others(found.marks), mark: ms > 0 ? mark : undefined }),
+      )
     }
+  }
   const stamped = [...stamps].map(([name, stamp]): Change => [stampKey(clock, name), encodeStamp(stamp)])
   return {
     result: undefined,
     // Every stamp is written together with its clock, so the clock's version stands for all of them.
-    conditions: [before.record, before.anchor],
-    changes: [...changes, ...stamped],
+    conditions: [before.record, before.anchor, record],
+    changes: [...changes, ...stamped, ...(marks.length + left.length > 0 ? [encodeMarks(record, left)] : [])],
     durably: true,
   }
+}
+
+interface Restamping {
+  readonly at: number
+  readonly mode: InvalidationMode
+  /** The marks that stay. */
+  readonly left: readonly Mark[]
+  readonly mark: Mark | undefined
+}
+
+/** A stamp after an invalidation. A mark that is over is an invalidation at its end. */
+function restamped({ own }: MarkedStamp, { at, mode, left, mark }: Restamping): MarkedStamp {
+  const latest = (of: InvalidationMode) => {
+    const over = left.filter((one) => one.mode === of && one.end <= at).map(({ end }) => end)
+    return Math.max(own[of], ...over, of === mode ? at : 0)
+  }
+  const live = left.filter(({ end }) => end > at)
+  return {
+    own: { hard: latest('hard'), soft: latest('soft') },
+    marks: mark === undefined ? live : [...live, mark],
+  }
+}
+
+/** 48 bits of a digest, so that a record is made of numbers. */
+function numberOf(transaction: string): number {
+  return createHash('sha256').update(transaction).digest().readUIntBE(0, 6)
 }
 
 /** Writes the invalidations of a clock one batch at a time. */
 function batchedInvalidations(
   write: (clock: string, batch: readonly Invalidation[]) => Promise<void>,
-): (clock: string, names: readonly string[], mode: InvalidationMode) => Promise<void> {
+): (clock: string, stamping: Stamping) => Promise<void> {
   const waiting = new Map<string, Invalidation[]>()
   const writeAll = async (clock: string): Promise<void> => {
     for (;;) {
@@ -128,9 +212,9 @@ function batchedInvalidations(
       }
     }
   }
-  return (clock, names, mode) =>
+  return (clock, stamping) =>
     new Promise<void>((resolve, reject) => {
-      const invalidation = { names, mode, resolve, reject }
+      const invalidation = { ...stamping, resolve, reject }
       const batch = waiting.get(clock)
       if (batch !== undefined) return void batch.push(invalidation)
       waiting.set(clock, [invalidation])

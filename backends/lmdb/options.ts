@@ -25,6 +25,12 @@ export interface LmdbOptions {
    * waiting for it already. @default '10s'
    */
   readonly timeout?: Duration
+  /**
+   * Before a transaction commits, the names that it is about to change are marked, so that they are invalidated also if its
+   * process dies between the commit and the invalidation. For how long, if nothing ends the mark: it must exceed the commit.
+   * `false`: they are not marked. @default '30s'
+   */
+  readonly pendingFor?: Duration | false
   /** Bytes of address space to begin with; it grows by itself. For a path only. @default lmdb's own */
   readonly mapSize?: number
   /** Processes that may use the file at a time. For a path only. @default 126 */
@@ -36,9 +42,11 @@ export interface LmdbSettings {
   /** ms, like `timeout`. */
   readonly sweepEvery: number
   readonly timeout: number
+  /** ms; 0: names are not marked. */
+  readonly pendingFor: number
 }
 
-const OPTIONS = ['maxBytes', 'sweepEvery', 'timeout', 'mapSize', 'maxReaders'] as const
+const OPTIONS = ['maxBytes', 'sweepEvery', 'timeout', 'pendingFor', 'mapSize', 'maxReaders'] as const
 const PATH_OPTIONS = ['mapSize', 'maxReaders'] as const
 
 /** @throws CorralError `ERR_OPTION` */
@@ -59,5 +67,6 @@ export function settingsOf(target: string | RootDatabase, options: LmdbOptions):
     maxBytes: expectInteger(options.maxBytes ?? 2 ** 28, '`maxBytes` of lmdb()', 65_536),
     timeout: milliseconds(options.timeout ?? '10s', 'timeout'),
     sweepEvery: milliseconds(options.sweepEvery ?? '30s', 'sweepEvery'),
+    pendingFor: options.pendingFor === false ? 0 : milliseconds(options.pendingFor ?? '30s', 'pendingFor'),
   }
 }

@@ -41,7 +41,14 @@ describe('every order of the transactions that a file is sent', () => {
     const { commit } = store
     if (step !== undefined)
       store.commit = (...transaction) => step(`${who} commit file`, () => commit(...transaction))
-    return backendOver(store, { dataFile, maxBytes: 2 ** 30, sweepEvery: 2 ** 30, timeout, release: close })
+    return backendOver(store, {
+      dataFile,
+      maxBytes: 2 ** 30,
+      sweepEvery: 2 ** 30,
+      timeout,
+      pendingFor: 0,
+      release: close,
+    })
   }
   const bare = processOver(-1)
   const ledger = bare.ledger as Ledger

@@ -1,4 +1,4 @@
-import { nextTurn } from '../../../src/base/timers.js'
+import { epochNow, nextTurn } from '../../../src/base/timers.js'
 import { anchorClock, keysOf, latestInvalidation, readClock } from '../clock-records.js'
 import { after, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'
@@ -14,8 +14,10 @@ export async function dropOldStamps(store: Store): Promise<void> {
   const [range] = rangesOf(TAG.stamp)
   if (range === undefined) return
   const sample = store.range(...range, 4 * STEP).map(({ record }) => latestInvalidation(record))
-  const cutoff = sample.sort((one, other) => one - other)[sample.length >> 1]
-  if (cutoff === undefined) return
+  const middle = sample.sort((one, other) => one - other)[sample.length >> 1]
+  if (middle === undefined) return
+  // The stamp of a marked name is of the time at which its mark ends: it stays until then.
+  const cutoff = Math.min(middle, epochNow() * 1000)
   await eachRow(store, TAG.clock, ({ key }) => raiseFloor(store, key, cutoff))
   await removeRows(store, TAG.stamp, (record) => latestInvalidation(record) <= cutoff)
 }

@@ -33,7 +33,7 @@ describe('thousands of operations at once', () => {
         return hangs ? new Promise(() => {}) : Promise.resolve(store.snapshot(plan).result)
       },
     }
-    const settings = { maxBytes: 2 ** 30, sweepEvery: 2 ** 30, timeout: 200, release: close }
+    const settings = { maxBytes: 2 ** 30, sweepEvery: 2 ** 30, timeout: 200, pendingFor: 0, release: close }
     const backend = backendOver(slow, { dataFile, ...settings })
     const first = Promise.allSettled(
       many.slice(0, 1_000).map(async (key) => backend.set(key, bytes('1'), {})),
