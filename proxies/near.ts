@@ -340,10 +340,13 @@ class NearLayer {
 
   /** A near store that fails has no copy. */
   #copyOf(key: string): MaybePromise<CachedValue | undefined> {
-    return orElse(
-      () => this.store.get(key),
-      (error) => this.#failed(key, error),
-    )
+    try {
+      const copy = this.store.get(key)
+      // Without a function for nearly every hit.
+      return isPromise(copy) ? copy.catch((error: unknown) => this.#failed(key, error)) : copy
+    } catch (error) {
+      return this.#failed(key, error)
+    }
   }
 
   within<R>(scope: Scope, read: () => R): R {

@@ -32,6 +32,7 @@ export function busBindings(events: readonly Happened[]): Readonly<Record<string
 }
 
 const atItsEnd: Binding = ({ end }) => end
+const ofOthers: Binding = ({ process, end }, reader) => (reader === process ? undefined : end)
 
 export interface Verdict {
   readonly counts: Readonly<
@@ -55,6 +56,8 @@ export interface Verdict {
   /** For each binding, the pairs of a read and a change that it binds. */
   readonly compared: Readonly<Record<string, number>>
   readonly wrong: readonly string[]
+  /** ms: how long after the acknowledgement of another process's hard change the last read began that was older. */
+  readonly staleness: number
   readonly failures: Readonly<Record<string, number>>
 }
 
@@ -98,6 +101,7 @@ export function check(
     staleAsFresh,
     compared,
     wrong: of('wrong').map(({ text }) => text),
+    staleness: compare(reads, hard, ofOthers).latest,
     failures,
   }
 }
@@ -115,6 +119,7 @@ function compare(reads: readonly Of<'read'>[], changes: readonly Change[], bindi
   const bound = grouped(changes, ({ of }) => of.map(([subject]) => subject))
   const older: string[] = []
   let pairs = 0
+  let latest = 0
   for (const [place, group] of grouped(reads, placesOf)) {
     const [process, subject] = JSON.parse(place) as [number, string]
     const due = (bound.get(subject) ?? [])
@@ -129,11 +134,12 @@ function compare(reads: readonly Of<'read'>[], changes: readonly Change[], bindi
       for (let change = due[next]; change !== undefined && change.from < begin; change = due[++next])
         least = Math.max(least, change.version)
       pairs += next
-      if (version < least)
-        older.push(`${subject}: process ${process} read ${version} at ${begin.toFixed(2)}, bound to ${least}`)
+      if (version >= least) continue
+      older.push(`${subject}: process ${process} read ${version} at ${begin.toFixed(2)}, bound to ${least}`)
+      latest = Math.max(latest, begin - (due.find((change) => change.version > version)?.from ?? begin))
     }
   }
-  return { older, pairs }
+  return { older, pairs, latest }
 }
 
 function placesOf({ process, row, direct }: Of<'read'>): string[] {

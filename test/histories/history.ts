@@ -27,6 +27,8 @@ export interface World {
   /** ms between two troubles. */
   every?(): number
   readonly bindings?: Parameters<typeof check>[1]
+  /** ms by which a read may be late, to be shown beside the latest one. */
+  readonly bound?: number
   /** Which changes still bind, where a store may lose acknowledged ones. */
   readonly kept?: Binding
   /** The share of operations that may fail. @default 1 */
@@ -86,9 +88,9 @@ export function histories(
             await troubles.end()
             await processes.stop()
             judged = judge(world, processes.events(), troubles.counts)
-            const { counts, stale, staleAsFresh, wrong, failures, excused: lost } = judged
+            const { counts, stale, staleAsFresh, wrong, failures, staleness, excused: lost } = judged
             console.log(
-              `[history] ${subject}: ${name}: ${JSON.stringify({ ...counts, excused: lost, failures })}, ${stale.length} stale, ${staleAsFresh.length} stale served as fresh`,
+              `[history] ${subject}: ${name}: ${JSON.stringify({ ...counts, excused: lost, failures })}, ${stale.length} stale, ${staleAsFresh.length} stale served as fresh, the latest ${staleness.toFixed(1)} ms after a change${world.bound === undefined ? '' : `, bound ${world.bound} ms`}`,
             )
             expect(stale.slice(0, 5)).toEqual([])
             expect(staleAsFresh.slice(0, 5)).toEqual([])

@@ -1,5 +1,6 @@
+import { Redis } from 'ioredis'
 import { inject } from 'vitest'
-import { type Deployment, sentinel, standalone } from '../backends/redis/deployments.js'
+import { cluster, type Deployment, sentinel, standalone } from '../backends/redis/deployments.js'
 import { LONG } from '../support/long.js'
 import { sharedNow, sleep } from '../support/waiting.js'
 import type { Binding } from './checker.js'
@@ -18,6 +19,7 @@ const bindings =
 const over = (at: Deployment, bound: number, more: Partial<World>): World => ({
   place: () => ({ redis: at.where, near: bound }),
   bindings: bindings(bound),
+  bound,
   stop: () => at.stop(),
   ...more,
 })
@@ -31,6 +33,28 @@ const disturbed = (at: Deployment, bound: number): World =>
       if (round % 5 === 2) await admin.call('CLIENT', 'PAUSE', 60, 'ALL')
       if (round % 5 === 3) await processes.freeze(2 * BOUND)
       if (round % 5 === 4) await (round % 2 === 0 ? admin.flushall() : admin.del('~corral:journal={keys}'))
+      return 'troubles'
+    },
+  })
+
+/** Runs a command on every node. */
+async function onAll({ servers }: Deployment, ...command: readonly [string, ...string[]]): Promise<void> {
+  const [name, ...args] = command
+  for (const { port } of servers) {
+    const client = new Redis({ port })
+    await client.call(name, ...args)
+    client.disconnect()
+  }
+}
+
+const disturbedCluster = (at: Deployment, bound: number): World =>
+  over(at, bound, {
+    async trouble(round, processes) {
+      if (round % 5 === 0) await onAll(at, 'CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+      if (round % 5 === 1) await onAll(at, 'CLIENT', 'KILL', 'TYPE', 'pubsub')
+      if (round % 5 === 2) await onAll(at, 'CLIENT', 'PAUSE', '60', 'ALL')
+      if (round % 5 === 3) await processes.freeze(2 * BOUND)
+      if (round % 5 === 4) await at.admin.del('~corral:near:~corral:journal={keys}')
       return 'troubles'
     },
   })
@@ -72,5 +96,7 @@ histories('the history of processes with near caches', {
     'strong; connections and subscriptions killed, commands paused, processes frozen, data lost': async () =>
       disturbed(await standalone(), 0),
     'bounded; a failover under Sentinel': failingOver,
+    'bounded, on a Cluster; connections and subscriptions killed, commands paused, processes frozen, the registration lost':
+      async () => disturbedCluster(await cluster(), BOUND),
   },
 })
