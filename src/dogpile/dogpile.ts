@@ -468,8 +468,12 @@ function acquireUnlessFailed<V>(
     if (acquired.token !== undefined || acquired.failure === undefined) return acquired
     const { failedAsOf = 0 } = acquired.failure
     // Another caller may have tried and failed meanwhile: that failure is a later one.
-    return andThen(driver.isOvertaken?.(key, stale, acquired.failure) ?? false, (overtaken) =>
-      overtaken && failedAsOf !== overFailed ? acquireUnlessFailed(driver, key, stale, failedAsOf) : acquired,
+    return andThen(
+      driver.isOvertaken?.(key, stale, acquired.failure, acquired.remaining) ?? false,
+      (overtaken) =>
+        overtaken && failedAsOf !== overFailed
+          ? acquireUnlessFailed(driver, key, stale, failedAsOf)
+          : acquired,
     )
   })
 }

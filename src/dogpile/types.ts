@@ -100,8 +100,11 @@ export interface DogpileDriver<V> {
   abandoned?(): void
   /** ms after which a creation is given up: its lease is free, and its result is not stored. @default Infinity */
   readonly abandonAfter?: number
-  /** Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries. */
-  isOvertaken?(key: string, value: V, failure: LeaseFailure): MaybePromise<boolean>
+  /**
+   * Whether a stale value was invalidated since the creation began whose failure denies the lease. The caller then tries.
+   * @param remaining - ms for which the failure still denies it
+   */
+  isOvertaken?(key: string, value: V, failure: LeaseFailure, remaining: number): MaybePromise<boolean>
 }
 
 /**

@@ -136,11 +136,19 @@ class RegionDriver implements DogpileDriver<Created> {
     key: string,
     { entry: { metadata } }: Created,
     { failedAsOf }: LeaseFailure,
+    remaining: number,
   ): MaybePromise<boolean> {
-    const { invalidator, tracker } = this.#region
+    const { invalidator, tracker, precise } = this.#region
     if (failedAsOf === undefined) return false
-    if (invalidator !== undefined)
-      return andThen(invalidator.judge(failedAsOf, key), (freshness) => freshness !== 'fresh')
+    const byLedger = () => this.#isOvertakenByLedger(metadata, failedAsOf)
+    if (invalidator === undefined) return byLedger()
+    // The ledger's time says nothing to a strategy: it is asked about the time of the failure.
+    const at = tracker === undefined ? failedAsOf : precise.now() + remaining - this.#plan.policy.retryAfter
+    return andThen(invalidator.judge(at, key), (freshness) => freshness !== 'fresh' || byLedger())
+  }
+
+  #isOvertakenByLedger(metadata: Metadata, failedAsOf: number): MaybePromise<boolean> {
+    const { tracker } = this.#region
     const { snapshot } = metadata
     // An entry that merely expired was not invalidated.
     if (metadata.stale !== true || snapshot === undefined || tracker === undefined) return false

@@ -64,7 +64,7 @@ export async function runCreator(
   if (asOf === undefined && tracker !== undefined) asOf = await tracker.asOf(ownNames)
   const startedAt = region.stamp(precise.now())
   const standing = isLater(region, leases, asOf) ? await judgeAgain(region, plan, keys, leases) : leases
-  start.at ??= region.invalidator === undefined ? asOf?.at : startedAt
+  start.at ??= tracker === undefined ? startedAt : asOf?.at
   const record: CreationRecord = {
     startedAt,
     collector: asOf && collectDependencies(asOf, ownNames),

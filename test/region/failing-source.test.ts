@@ -316,7 +316,7 @@ describe('retryAfter', () => {
 })
 
 describe('names that a value depends on', () => {
-  const opened = async () => {
+  const opened = async (options: RegionOptions = {}) => {
     const clock = manualClock()
     const backend = wrap(memory({ clock }), dependencies())
     const region = makeRegion<string>({
@@ -325,6 +325,7 @@ describe('names that a value depends on', () => {
       expirationTime: 1_000,
       retryAfter: '1h',
       grace: '1d',
+      ...options,
     })
     const state = { runs: 0, fails: false }
     const load = region.cacheOnArguments(
@@ -353,6 +354,20 @@ describe('names that a value depends on', () => {
     await region.invalidateDependencies('user:1', mode)
     expect(await load(1)).toBe('run 3 of 1')
   })
+
+  it.each(['the name', 'the region'])(
+    'invalidated softly, as %s, end the wait also with a strategy of the region',
+    async (what) => {
+      const { region, clock, state, load } = await opened({ regionInvalidator: localInvalidation() })
+      clock.tick(1)
+      await (what === 'the name'
+        ? region.invalidateDependencies('user:1', 'soft')
+        : region.invalidate('soft'))
+      clock.tick(1)
+      for (let i = 0; i < 3; i++) expect(await load(1)).toBe('run 1 of 1')
+      expect(state.runs).toBe(3)
+    },
+  )
 
   it('invalidated softly have one try, after which the value stands', async () => {
     const { region, state, load } = await opened()

@@ -185,7 +185,7 @@ describe.each(Object.keys(STORES))('processes that share a source, over %s', (na
 
   it.skipIf(off)('renew a value ahead of its end once, also if that fails', async () => {
     const { readAll, count } = await stage({ expirationTime: '1h', refreshAhead: 1e-9, retryAfter: '1h' })
-    for (let i = 0; i < 3; i++) expect((await readAll(AWAY)).results).toEqual(['old'])
+    for (let i = 0; i < 3; i++) expect((await readAll(AWAY, 200)).results).toEqual(['old'])
     await until(async () => (await count()).runs === 2)
     for (let i = 0; i < 3; i++) expect((await readAll(BACK)).results).toEqual(['old'])
     expect(await count()).toEqual({ runs: 2, aborted: 0 })

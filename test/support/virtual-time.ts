@@ -14,7 +14,7 @@ interface VirtualTimer {
   hasRef(): boolean
 }
 
-export interface VirtualTime {
+interface VirtualTime {
   /** ms since the start. */
   now(): number
   /** Resolves in a later turn, after so many virtual ms. */
