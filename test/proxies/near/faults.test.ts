@@ -3,8 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, inject, it } from 'vitest'
+import { memory } from '../../../backends/memory/index.js'
 import { redis } from '../../../backends/redis/index.js'
-import { dep, NO_VALUE, type Region } from '../../../src/index.js'
+import { dependencies } from '../../../proxies/dependencies.js'
+import { json } from '../../../proxies/json.js'
+import { near } from '../../../proxies/near.js'
+import { dep, makeRegion, NO_VALUE, type Region, wrap } from '../../../src/index.js'
 import { sentinel, standalone } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
@@ -91,6 +95,35 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
     proxy.set({ kind: 'none' })
     proxy.reset()
     await until(async () => (await here.get(key)) === 'old')
+  })
+
+  it.each([1, -1])('keeps its bound when the clock of the day steps by %i hours', async (hours) => {
+    const proxy = await proxyTo(server().port)
+    let ahead = 0
+    const clock = { now: () => Date.now() + ahead }
+    const region = makeRegion<string>({
+      name: 'users',
+      expirationTime: '10h',
+      clock,
+      backend: wrap(
+        redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: '10s' }),
+        json(),
+        near(memory({ clock }), { maxStaleness: 500 }),
+        dependencies(),
+      ),
+    })
+    cleanUps.push(() => region.close())
+    const key = freshKey()
+    await warm(region, key)
+    ahead = hours * 3_600_000
+    proxy.set({ kind: 'blackhole' })
+    await sleep(501)
+    expect(copyOf(region, key)).toBeUndefined()
+    ahead = 0
+    expect(copyOf(region, key)).toBeUndefined()
+    proxy.set({ kind: 'none' })
+    proxy.reset()
+    await until(async () => (await region.get(key)) === 'old')
   })
 
   it('serves no copy after the process was stopped for longer than the bound', async () => {

@@ -342,6 +342,20 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
     expect(creations).toBe(1)
   })
 
+  it('stores no parent that was made from a copy whose name was invalidated meanwhile', async () => {
+    const [here, there] = [open(), open()]
+    const [child, parent] = [freshKey(), freshKey()]
+    await warm(here, child)
+    const made = await here.getOrCreate(parent, async () => {
+      expect((await here.explain(child)).tier).toBe('near')
+      const value = await here.get(child)
+      await there.invalidateDependencies(dep.id('user', child))
+      return `of ${String(value)}`
+    })
+    expect(made).toBe('of old')
+    for (const region of [there, here]) expect(await region.get(parent)).toBe(NO_VALUE)
+  })
+
   it('serves a copy whose entry was evicted from the store, and reads again what was evicted here', async () => {
     const here = open()
     const key = freshKey()
