@@ -104,14 +104,9 @@ async function markEagerly(
  * ```
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
-export function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
-  return runTransaction(transaction, false)
-}
-
-/** @param isPrepared - whether a transaction inside, which is the one that commits, is prepared: nothing is marked before that */
-export async function runTransaction<R>(transaction: () => MaybePromise<R>, isPrepared: boolean): Promise<R> {
+export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
   expectFunction(transaction, 'the transaction of afterCommit()')
-  const work = begin(isPrepared)
+  const work = begin(false)
   const committed = () => runChange(transaction)
   const done = await works.enter(work, committed).catch(async (rollback: unknown) => {
     await undo(work)

@@ -99,7 +99,7 @@ afterEach(async () => {
 })
 
 /** Names that were invalidated, call by call. */
-async function shop(options: { readonly fails?: () => boolean } = {}) {
+async function shop(options: { readonly fails?: () => boolean; readonly patch?: boolean } = {}) {
   const source = new DataSource({
     type: 'sqljs',
     driver: await initSqlJs(),
@@ -119,7 +119,11 @@ async function shop(options: { readonly fails?: () => boolean } = {}) {
       await region.invalidateDependencies(names, mode)
     },
   }
-  const orm = typeOrm(source, { regions: target, scopes: { Article: articles } })
+  const orm = typeOrm(source, {
+    regions: target,
+    scopes: { Article: articles },
+    patch: options.patch ?? false,
+  })
   const list = (category: string) => articles.condition({ category })[1] as string
   const kind = articles.condition({ category: '' })[0] as string
   // Each change also has the name of all changes of its type, for lists that nothing describes.
@@ -130,6 +134,9 @@ async function shop(options: { readonly fails?: () => boolean } = {}) {
       .filter((name) => !name.startsWith('tag:changes:'))
   return { source, manager: source.manager, region, orm, told, list, kind, articles }
 }
+
+type Shop = Awaited<ReturnType<typeof shop>>
+type Work = (own: EntityManager) => Promise<void>
 
 const rollback = new Error('rollback')
 const added = (manager: EntityManager, more: Partial<Article> = {}) =>
@@ -350,6 +357,45 @@ describe('a transaction', () => {
     })
     await expect(work).rejects.toBe(rollback)
     expect(await region.get('count')).toBe(1)
+  })
+
+  it.each([
+    ['a bare transaction', ({ source }: Shop, work: Work) => source.transaction(work)],
+    ['a unit of work', ({ orm }: Shop, work: Work) => orm.unitOfWork(work)],
+  ])('whose commit fails is invalidated, for the database may have it: %s', async (_, transact) => {
+    const all = await shop()
+    const { id } = await added(all.manager)
+    all.told()
+    const work = transact(all, async (own) => {
+      await own.query('PRAGMA defer_foreign_keys = ON')
+      await own.save(Article, { id, title: 'new' })
+      await own.query('INSERT INTO article_tags_tag (articleId, tagId) VALUES (77, 77)')
+    })
+    await expect(work).rejects.toThrow(/FOREIGN KEY/)
+    expect(all.told()).toEqual([dep.id('Article', id)])
+    // The next transaction of the connection is another one.
+    await expect(all.source.transaction(() => Promise.reject(rollback))).rejects.toBe(rollback)
+    expect(all.told()).toEqual([])
+  })
+
+  it('of TypeORM alone is a unit of work with `patch`, until stop()', async () => {
+    const { source, region, orm, told } = await shop({ patch: true })
+    const count = async (own: EntityManager) => {
+      await added(own)
+      await own.transaction((inner) => added(inner))
+      expect(await region.getOrCreate('count', () => own.count(Article))).toBe(2)
+      throw rollback
+    }
+    await expect(source.transaction(count)).rejects.toBe(rollback)
+    await expect(source.transaction('SERIALIZABLE', count)).rejects.toBe(rollback)
+    expect(await region.get('count')).toBe(NO_VALUE)
+    expect(told()).toEqual([])
+    const { id } = await source.transaction((own) => added(own))
+    expect(told()).toContain(dep.id('Article', id))
+    await source.manager.clear(Article)
+    orm.stop()
+    await expect(source.transaction(count)).rejects.toBe(rollback)
+    expect(await region.get('count')).toBe(2)
   })
 
   it('that is committed, but not invalidated, says so with a retry', async () => {

@@ -80,6 +80,7 @@ export interface Subscriber {
   afterTransactionStart(event: TransactionEvent): Promise<void>
   beforeTransactionCommit(event: TransactionEvent & FlushEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
+  beforeTransactionRollback(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): Promise<void>
 }
 

@@ -2,12 +2,7 @@ import type { MaybePromise } from '../../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
-import {
-  beginTransaction,
-  invalidateAfterCommit,
-  type OpenTransaction,
-  runTransaction,
-} from '../../signals/transactions.js'
+import { beginTransaction, invalidateAfterCommit, type OpenTransaction } from '../../signals/transactions.js'
 import {
   type EntityChange,
   namesOfEntities,
@@ -15,6 +10,8 @@ import {
   ormInvalidation,
   type Relations,
 } from '../orm/core.js'
+import { hookMethods } from '../orm/hooks.js'
+import { inTransaction } from '../orm/units.js'
 import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 import { trackReads } from './reads.js'
@@ -85,6 +82,11 @@ export interface MikroOrmOptions extends OrmOptions {
    * the managers. @default false
    */
   readonly trackReads?: boolean
+  /**
+   * Replaces `em.transactional`, so that each is a `unitOfWork`: cached functions inside it read and fill nothing. A transaction by hand,
+   * between `em.begin()` and `em.commit()`, is not. @default false
+   */
+  readonly patch?: boolean
 }
 
 /**
@@ -103,9 +105,10 @@ export interface MikroOrmOptions extends OrmOptions {
  */
 export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmCache {
   expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
-  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads'], 'mikroOrm()')
-  const { trackReads: isTracked = false } = options
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads', 'patch'], 'mikroOrm()')
+  const { trackReads: isTracked = false, patch = false } = options
   expectBoolean(isTracked, '`trackReads` of mikroOrm()')
+  expectBoolean(patch, '`patch` of mikroOrm()')
   const invalidation = ormInvalidation(options, 'mikroOrm()', typesOf(orm))
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
@@ -115,12 +118,13 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   const transactions = transactionsByContext()
   orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
   if (isTracked) trackReads(orm, invalidation.listsOf)
+  if (patch) patchTransactional(orm)
   return {
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],
     unitOfWork(em, work) {
       expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
       expectFunction(work, 'the work of unitOfWork()')
-      return runTransaction(() => em.transactional(work), true)
+      return inTransaction((own) => em.transactional(own), work, false)
     },
     invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
     refreshAfterCommit: (em, refresh) =>
@@ -137,6 +141,19 @@ function typesOf(orm: MikroOrmHost): ReadonlySet<string> | undefined {
   return new Set(Array.from(entities, ({ root, className }) => root?.className ?? className))
 }
 
+type Work = (own: unknown) => Promise<unknown>
+
+function patchTransactional(orm: MikroOrmHost): void {
+  hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
+    transactional: (_, [work, ...more], run) =>
+      inTransaction<unknown, unknown>(
+        (own) => run(own, ...more) as Promise<unknown>,
+        (own) => (work as Work)(own),
+        false,
+      ),
+  })
+}
+
 interface Transactions {
   /** Says what a transaction begins inside of, and then its context: MikroORM 7 tells both of savepoints, too. */
   starting(em: object, around: unknown): void
@@ -145,6 +162,8 @@ interface Transactions {
   inside<R>(em: Manager | undefined, work: () => R): R
   /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
   prepare(context: unknown): Promise<void>
+  /** Says that a transaction is about to be rolled back. After a commit that failed nobody knows whether the database has it. */
+  failed(context: unknown): Promise<void>
   end(context: unknown): OpenTransaction | undefined
 }
 
@@ -153,6 +172,7 @@ function transactionsByContext(): Transactions {
   const open = new WeakMap<object, OpenTransaction>()
   const around = new WeakMap<object, unknown>()
   const parents = new WeakMap<object, object>()
+  const committing = new WeakSet<object>()
   const begin = () => beginTransaction({ prepared: true })
   const openOf = (context: object): OpenTransaction => {
     const parent = parents.get(context)
@@ -160,7 +180,7 @@ function transactionsByContext(): Transactions {
     open.set(context, found)
     return found
   }
-  return {
+  const self: Transactions = {
     starting: (em, context) => void around.set(em, context),
     started(em, context) {
       const parent = around.get(em)
@@ -172,7 +192,12 @@ function transactionsByContext(): Transactions {
       return openOf(rootOf(em.getTransactionContext() as object)).run(work)
     },
     async prepare(context) {
-      if (!parents.has(context as object)) await open.get(context as object)?.prepare()
+      if (parents.has(context as object)) return
+      committing.add(context as object)
+      await open.get(context as object)?.prepare()
+    },
+    async failed(context) {
+      if (committing.has(context as object)) await self.end(context)?.unsure()
     },
     end(context) {
       const ended = open.get(context as object)
@@ -180,6 +205,7 @@ function transactionsByContext(): Transactions {
       return ended
     },
   }
+  return self
 }
 
 const isObject = (value: unknown): value is object =>
@@ -234,6 +260,9 @@ function subscriberOf(
     },
     async afterTransactionCommit({ transaction }) {
       await transactions.end(transaction)?.commit()
+    },
+    async beforeTransactionRollback({ transaction }) {
+      await transactions.failed(transaction)
     },
     async afterTransactionRollback({ transaction }) {
       await transactions.end(transaction)?.rollback()

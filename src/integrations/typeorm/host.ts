@@ -55,6 +55,7 @@ export interface Subscriber {
   afterTransactionStart(event: TransactionEvent): void
   beforeTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
+  beforeTransactionRollback(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): void
   afterInsert(event: EntityEvent): Promise<void>
   afterUpdate(event: UpdateEvent): Promise<void>

@@ -9,12 +9,7 @@ import {
 } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
-import {
-  beginTransaction,
-  invalidateAfterCommit,
-  type OpenTransaction,
-  runTransaction,
-} from '../../signals/transactions.js'
+import { beginTransaction, invalidateAfterCommit, type OpenTransaction } from '../../signals/transactions.js'
 import {
   type EntityChange,
   namesOfEntities,
@@ -22,6 +17,8 @@ import {
   ormInvalidation,
   type Relations,
 } from '../orm/core.js'
+import { hookMethods } from '../orm/hooks.js'
+import { inTransaction } from '../orm/units.js'
 import { insertion, readEntity, recovery, removal, typeOf, update } from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
 import { trackReads } from './reads.js'
@@ -92,6 +89,11 @@ export interface TypeOrmOptions extends OrmOptions {
    * builder. @default false
    */
   readonly trackReads?: boolean
+  /**
+   * Replaces `transaction` of the data source and its managers, so that each is a `unitOfWork`: cached functions inside it read and
+   * fill nothing. A transaction by hand, with a query runner, is not. @default false
+   */
+  readonly patch?: boolean
 }
 
 /**
@@ -116,9 +118,10 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     dataSource,
     'typeOrm() to get a DataSource with subscribers',
   )
-  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads'], 'typeOrm()')
-  const { trackReads: isTracked = false } = options
+  rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads', 'patch'], 'typeOrm()')
+  const { trackReads: isTracked = false, patch = false } = options
   expectBoolean(isTracked, '`trackReads` of typeOrm()')
+  expectBoolean(patch, '`patch` of typeOrm()')
   const types = dataSource.entityMetadatas?.map((metadata) => typeOf(metadata as Metadata))
   const invalidation = ormInvalidation(options, 'typeOrm()', types && new Set(types))
   const { regions, mode } = invalidation
@@ -128,6 +131,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
   const subscriber = subscriberOf(transactions, invalidate)
   dataSource.subscribers.push(subscriber)
   const endOfReads = isTracked ? trackReads(dataSource, invalidation.listsOf) : () => {}
+  const endOfPatch = patch ? patchTransaction(dataSource) : () => {}
 
   const read = (entity: unknown) => {
     const target: unknown = typeof entity === 'object' ? entity?.constructor : undefined
@@ -141,7 +145,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(read, entities, relations)],
     unitOfWork(work) {
       expectFunction(work, 'the work of unitOfWork()')
-      return runTransaction(() => dataSource.transaction(work), true)
+      return inTransaction((own) => dataSource.transaction(own), work, false)
     },
     invalidate: (type, ...key) => {
       const change = { type: typeOf(dataSource.getMetadata(type as never) as Metadata) }
@@ -153,16 +157,41 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     },
     stop() {
       endOfReads()
+      endOfPatch()
       const at = dataSource.subscribers.indexOf(subscriber)
       if (at >= 0) dataSource.subscribers.splice(at, 1)
     },
   }
 }
 
+interface OwnManager {
+  readonly dataSource?: object
+  /** In TypeORM 0.3. */
+  readonly connection?: object
+}
+
+type Work = (own: unknown) => Promise<unknown>
+
+function patchTransaction(dataSource: TypeOrmDataSource): () => void {
+  return hookMethods(dataSource.manager as OwnManager, (one) => one.dataSource ?? one.connection, {
+    transaction(_, args, run) {
+      // An isolation level may stand before it.
+      const work = args.at(-1) as Work
+      return inTransaction<unknown, unknown>(
+        (own) => run(...args.slice(0, -1), own) as Promise<unknown>,
+        (own) => work(own),
+        false,
+      )
+    },
+  })
+}
+
 interface OpenTransactions {
   begin(runner: QueryRunner): void
   /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
   prepare(runner: QueryRunner): Promise<void>
+  /** Says that a transaction is about to be rolled back. After a commit that failed nobody knows whether the database has it. */
+  failed(runner: QueryRunner): Promise<void>
   end(runner: QueryRunner): OpenTransaction | undefined
   /** Runs work inside the transaction of a query runner, if it has one. */
   inside<R>(runner: QueryRunner | undefined, work: () => R): R
@@ -171,18 +200,26 @@ interface OpenTransactions {
 /** The transactions of each query runner, savepoints behind the transaction that they are part of. */
 function openTransactions(): OpenTransactions {
   const open = new WeakMap<QueryRunner, OpenTransaction[]>()
+  const committing = new WeakSet<OpenTransaction>()
   const inside: OpenTransactions['inside'] = (runner, work) => {
     const innermost = runner && open.get(runner)?.at(-1)
     return innermost === undefined ? work() : innermost.run(work)
   }
-  return {
+  const self: OpenTransactions = {
     begin(runner) {
       const begun = inside(runner, () => beginTransaction({ prepared: true }))
       open.set(runner, [...(open.get(runner) ?? []), begun])
     },
     async prepare(runner) {
       const [outermost, ...savepoints] = open.get(runner) ?? []
-      if (savepoints.length === 0) await outermost?.prepare()
+      if (outermost === undefined || savepoints.length > 0) return
+      committing.add(outermost)
+      await outermost.prepare()
+    },
+    async failed(runner) {
+      const [outermost, ...savepoints] = open.get(runner) ?? []
+      if (savepoints.length === 0 && outermost !== undefined && committing.has(outermost))
+        await self.end(runner)?.unsure()
     },
     end(runner) {
       const all = open.get(runner)
@@ -192,6 +229,7 @@ function openTransactions(): OpenTransactions {
     },
     inside,
   }
+  return self
 }
 
 function subscriberOf(
@@ -206,6 +244,7 @@ function subscriberOf(
     async afterTransactionCommit({ queryRunner }) {
       await transactions.end(queryRunner)?.commit()
     },
+    beforeTransactionRollback: ({ queryRunner }) => transactions.failed(queryRunner),
     afterTransactionRollback: ({ queryRunner }) => transactions.end(queryRunner)?.rollback(),
     afterInsert: (event) => inside(event.queryRunner, insertion(event)),
     afterUpdate: (event) => inside(event.queryRunner, update(event)),

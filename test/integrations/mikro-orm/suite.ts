@@ -2,6 +2,7 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
 import type { EntityManager } from '@mikro-orm/libsql'
 import { dep, NO_VALUE } from '../../../src/index.js'
+import { mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
 import { drainRefreshes } from '../../../src/signals/index.js'
 import type { Case } from './reads-suite.js'
 import { Article, Author, type Shop, Tag } from './shop.js'
@@ -66,7 +67,52 @@ async function titles({ results, fork }: Shop, where: object, options: object = 
   return [found.map(({ title }) => title).join(), results.stats().hits - before] as const
 }
 
+const failsAtCommit =
+  (transact: (shop: Shop, work: (em: unknown) => Promise<void>) => Promise<unknown>) =>
+  async (shop: Shop) => {
+    const { one, two } = await shop.fill()
+    const left = await standing(shop, { one: dep.id('Article', one), two: dep.id('Article', two) })
+    const work = async (own: unknown) => {
+      const em = own as EntityManager
+      const run = (sql: string) => em.getConnection().execute(sql, [], 'run', em.getTransactionContext())
+      await run('PRAGMA defer_foreign_keys = ON')
+      ;(await em.findOneOrFail(Article, one)).title = 'new'
+      await em.flush()
+      await run("INSERT INTO comment (text, article_id) VALUES ('x', 77)")
+    }
+    await rejects(transact(shop, work), /FOREIGN KEY/)
+    deepEqual(await left(), ['two'])
+  }
+
 export const CASES: readonly Case[] = [
+  ['a commit that fails: is invalidated', failsAtCommit(({ fork }, work) => fork().transactional(work))],
+  [
+    'a commit of a unit of work that fails: is invalidated',
+    failsAtCommit(({ orm, fork }, work) => orm.unitOfWork(fork(), work)),
+  ],
+  [
+    'a transaction of MikroORM alone: is a unit of work with `patch`',
+    async (shop) => {
+      const orm = mikroOrm(shop.database, { regions: shop.region, patch: true })
+      const before = await shop.fork().count(Article)
+      await rejects(
+        shop.fork().transactional(async (em) => {
+          await added(em as EntityManager)
+          await em.transactional((nested) => added(nested as EntityManager))
+          equal(await shop.region.getOrCreate('count', () => em.count(Article)), before + 2)
+          throw rollback
+        }),
+        rollback,
+      )
+      equal(await shop.region.get('count'), NO_VALUE)
+      const left = await standing(shop, {
+        all: orm.dependenciesOf([]),
+        list: shop.articles.condition({ category: 'news' }),
+      })
+      await shop.fork().transactional((em) => added(em as EntityManager))
+      deepEqual(await left(), ['all'])
+    },
+  ],
   [
     'the result cache: answers until a commit changes a type of the query',
     async (shop) => {
