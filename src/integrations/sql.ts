@@ -8,6 +8,7 @@ import { type RowCache, type RowOptions, rowInvalidation } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
 export type { EntityLists } from './orm/core.js'
+export { type Outbox, type OutboxOptions, outbox, type RunQuery } from './orm/outbox.js'
 export type { RowCache, RowChange, RowOptions, RowRelations } from './orm/rows.js'
 
 /**

@@ -238,7 +238,7 @@ for (const [kind, open] of Object.entries(STORES))
                 ])
                 await lookAgain(at, !(isWhole && fate.startsWith('dies')))
               },
-              { budget: LONG ? 1_000_000 : 200, samples: 50 },
+              { budget: LONG ? 1_000_000 : isWhole ? 300 : 100, samples: 50 },
             )
             if (LONG) expect(exhausted).toBe(true)
           }, 1_800_000)

@@ -1,0 +1,141 @@
+/** The outbox, over libsql in a file that two processes might share. */
+import Libsql from 'libsql'
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { outbox, type RunQuery } from '../../src/integrations/sql.js'
+
+async function open({ fails = () => false }: { readonly fails?: (sql: string) => boolean } = {}) {
+  const region = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies()) })
+  const file = new Libsql(':memory:')
+  const statements: string[] = []
+  const run: RunQuery = async (sql, values) => {
+    const [verb = ''] = sql.split(' ')
+    if (fails(verb)) throw new Error(`killed at ${verb}`)
+    statements.push(verb)
+    if (verb === 'SELECT') return file.prepare(sql).all([...values])
+    if (values.length === 0) file.exec(sql)
+    else file.prepare(sql).run([...values])
+    return []
+  }
+  const box = outbox({ regions: region })
+  file.exec(box.createTable)
+  const left = () =>
+    (file.prepare('SELECT COUNT(*) AS left FROM corral_outbox').get() as { left: number }).left
+  const store = (key: string) => region.set(key, key, { dependencies: [key], asOf: 'now' })
+  const stands = async (key: string) => (await region.get(key)) !== NO_VALUE
+  await Promise.all(['a', 'b', 'c'].map(store))
+  return { region, file, run, box, left, stands, store, statements }
+}
+
+describe('outbox()', () => {
+  it('invalidates the names of committed transactions, and deletes their rows', async () => {
+    const { run, box, left, stands } = await open()
+    await run('BEGIN', [])
+    await box.write(run, 'a')
+    await run('COMMIT', [])
+    await run('BEGIN', [])
+    await box.write(run, ['b'], 'soft')
+    await run('COMMIT', [])
+    await run('BEGIN', [])
+    await box.write(run, 'c')
+    await run('ROLLBACK', [])
+    expect([left(), await stands('a')]).toEqual([2, true])
+    expect([await box.drain(run), left()]).toEqual([2, 0])
+    expect([await stands('a'), await stands('c')]).toEqual([false, true])
+    expect(await box.drain(run)).toBe(0)
+  })
+
+  it('serves what a soft name invalidated as stale', async () => {
+    const { region, run, box } = await open()
+    await box.write(run, 'a', 'soft')
+    await box.drain(run)
+    expect(await region.get('a')).toBe(NO_VALUE)
+    expect(await region.get('a', { ignoreExpiration: true })).toBe('a')
+  })
+
+  it.each(['UPDATE', 'SELECT', 'DELETE'])('loses nothing if the process dies at its %s', async (step) => {
+    let dies = true
+    const { run, box, left, stands, file } = await open({ fails: (verb) => dies && verb === step })
+    await box.write(run, ['a', 'b'])
+    await expect(box.drain(run)).rejects.toThrow(`killed at ${step}`)
+    expect(left()).toBe(1)
+    dies = false
+    // Nothing is left of its process but a claim, which runs out.
+    file.exec('UPDATE corral_outbox SET claimed_until = 1')
+    expect([await box.drain(run), left()]).toEqual([1, 0])
+    expect([await stands('a'), await stands('b'), await stands('c')]).toEqual([false, false, true])
+  })
+
+  it('keeps the rows whose invalidation fails, free for the next call', async () => {
+    const { region, run, left } = await open()
+    let away = true
+    const target = {
+      name: 'pages',
+      invalidateDependencies: async (names: readonly string[]) => {
+        if (away) throw new Error('away')
+        await region.invalidateDependencies(names)
+      },
+    }
+    const box = outbox({ regions: [target] })
+    await box.write(run, 'a')
+    await expect(box.drain(run)).rejects.toThrow('away')
+    expect(left()).toBe(1)
+    away = false
+    expect([await box.drain(run), left()]).toEqual([1, 0])
+  })
+
+  it('gives each row to one of two that drain at once, and takes no row that was written meanwhile', async () => {
+    const { run, box, left, stands } = await open()
+    await box.write(run, 'a')
+    const slow: RunQuery = async (sql, values) => {
+      const rows = await run(sql, values)
+      if (sql.startsWith('SELECT')) {
+        expect(await box.drain(run)).toBe(0)
+        await box.write(run, 'b')
+      }
+      return rows
+    }
+    expect(await box.drain(slow)).toBe(1)
+    expect([left(), await stands('a'), await stands('b')]).toEqual([1, false, true])
+    expect([await box.drain(run), await stands('b')]).toEqual([1, false])
+  })
+
+  it('has the placeholders and the table of another dialect', async () => {
+    const { region } = await open()
+    const sent: string[] = []
+    const box = outbox({ regions: region, table: 'app.box', placeholder: (at) => `$${at}` })
+    await box.write((sql) => void sent.push(sql), 'a')
+    expect(sent).toEqual([
+      'INSERT INTO app.box (id, names, invalidation, claim, claimed_until) VALUES ($1, $2, $3, $4, $5)',
+    ])
+  })
+
+  it('refuses what is no name and no mode, before anything is written', async () => {
+    const { run, box, left } = await open()
+    await expect(box.write(run, [])).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(box.write(run, [5 as never])).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(box.write(run, 'a', 'sof' as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect(left()).toBe(0)
+  })
+
+  it('says so when a row is of another form', async () => {
+    const { run, box, file } = await open()
+    file.exec("INSERT INTO corral_outbox VALUES ('1', '[5]', 'hard', '', 0)")
+    await expect(box.drain(run)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
+  it.each([
+    ['no regions', { regions: [] }],
+    ['a table that is no name', { table: 'a; DROP TABLE b' }],
+    ['an option that it does not know', { tabel: 'x' }],
+    ['a placeholder that is no function', { placeholder: '?' }],
+    ['a claim without a time', { claimFor: 0 }],
+  ])('refuses %s', async (_, options) => {
+    const { region } = await open()
+    expect(() => outbox({ regions: region, ...options } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }),
+    )
+  })
+})
