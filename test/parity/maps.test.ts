@@ -32,7 +32,7 @@ const maps: Record<string, { readonly entries: readonly Entry[]; readonly counts
       entries: dogpile,
       counts: { '6.2': 25, '6.3': 10, '6.4': 50, '6.5': 19, '6.6': 42, '6.7': 39, '6.8': 17 },
     },
-    Matroska: { entries: matroska, counts: { '1.7': 3, '1.8': 16 } },
+    Matroska: { entries: matroska, counts: { '1.6': 7, '1.7': 3, '1.8': 16 } },
     Smarter: { entries: smarter, counts: { '3.1': 16, '3.3': 14, '3.4': 12, '3.5': 1 } },
     versioned_lru_cache: { entries: versionedLru, counts: { '2.3': 5, '2.4': 9 } },
   }
