@@ -7,6 +7,9 @@ import { json } from '../../../proxies/json.js'
 import { near } from '../../../proxies/near.js'
 import { prefix } from '../../../proxies/prefix.js'
 import {
+  type BackendProxy,
+  type CachedValue,
+  delegate,
   dep,
   dependsOn,
   intercept,
@@ -15,6 +18,7 @@ import {
   mapKeys,
   NO_VALUE,
   type Region,
+  type TransparentProxy,
   wrap,
 } from '../../../src/index.js'
 import { type Deployment, standalone, withUser } from '../../backends/redis/deployments.js'
@@ -340,6 +344,39 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
     await Promise.all(regions.map((region) => region.getOrCreate(key, create)))
     for (const region of regions) expect(await region.getOrCreate(key, create)).toBe('new')
     expect(creations).toBe(1)
+  })
+
+  it('looks past its copies when it looks again after a wait: the store has a newer value', async () => {
+    const time = { now: Date.now() }
+    const clock = { now: () => time.now }
+    let requests = 0
+    const counting: TransparentProxy = (next) => {
+      const acquire: typeof next.acquire = (...request) => {
+        requests++
+        return next.acquire(...request)
+      }
+      return delegate(next, { acquire }, true)
+    }
+    const over = (...layers: [TransparentProxy, BackendProxy<CachedValue>] | []) => {
+      const backend = wrap(wrap(at().open(), json()), ...(layers as []), dependencies())
+      return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', grace: 0, clock, backend }))
+    }
+    const here = over(counting, near(memory(), { maxStaleness: '10m' }))
+    const other = over()
+    const key = freshKey()
+    await warm(here, key)
+    time.now += 2_000
+    const right = await other.reserve(key, { expirationTime: '1s', hold: '1h' })
+    if (!('fill' in right)) throw new Error('Expected a value that is too old')
+    requests = 0
+    const waiting = here.getOrCreate(key, () => 'own', { expirationTime: '1s' })
+    await until(() => requests === 1)
+    // Too long to come with the message that ends the wait.
+    const long = 'new'.repeat(2_000)
+    expect(await right.fill(long)).toBe('stored')
+    expect(await waiting).toBe(long)
+    // It would ask for the lease again if it took its copy for the value that is there.
+    expect(requests).toBe(1)
   })
 
   it('stores no parent that was made from a copy whose name was invalidated meanwhile', async () => {
