@@ -24,7 +24,15 @@ export interface SourcePart {
 /** One operation, on the clock that all processes of the machine share. */
 export type SourceEvent =
   | { kind: 'read'; key: string; start: number; end: number; version?: number; error?: string }
-  | { kind: 'hard' | 'soft'; key: string; start: number; end: number; version: number }
+  | {
+      kind: 'hard' | 'soft'
+      key: string
+      start: number
+      end: number
+      version: number
+      /** Of the key itself. */
+      isMark: boolean
+    }
   | { kind: 'creation'; key: string; start: number; ends: 'well' | 'fails' | 'hangs' }
   | { kind: 'wrong'; text: string }
 
@@ -78,7 +86,7 @@ async function change(key: string): Promise<void> {
   else if (way === 1) await region.invalidateDependencies(`key:${key}`)
   else if (way === 2) await load.invalidate.soft(key)
   else await region.invalidateDependencies(`key:${key}`, 'soft')
-  log({ kind: way < 2 ? 'hard' : 'soft', key, start, end: sharedNow(), version })
+  log({ kind: way < 2 ? 'hard' : 'soft', key, start, end: sharedNow(), version, isMark: way === 2 })
 }
 
 async function call(): Promise<void> {

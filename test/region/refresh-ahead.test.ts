@@ -5,14 +5,18 @@ import { currentScope } from '../../src/creation/scope.js'
 import { currentTransaction } from '../../src/creation/transaction.js'
 import { isDue } from '../../src/freshness/freshness.js'
 import {
+  type Backend,
+  type CachedValue,
+  delegate,
   diagnostics,
   inBackground,
   makeRegion,
   type RegionOptions,
   registerBackend,
+  wrap,
 } from '../../src/index.js'
 import { afterCommit } from '../../src/signals/index.js'
-import { held, inEveryRegion, open as openMemory } from '../support/stage.js'
+import { held, inEveryRegion, type ManualClock, manualClock, open as openMemory } from '../support/stage.js'
 import { idle, until } from '../support/waiting.js'
 
 inEveryRegion('refreshAhead', (open) => {
@@ -105,10 +109,10 @@ inEveryRegion('refreshAhead', (open) => {
 })
 
 describe('refreshAhead', () => {
-  const aged = async (options: RegionOptions = {}) => {
+  const aged = async (options: RegionOptions = {}, clock?: ManualClock) => {
     const stage = openMemory<string>({ expirationTime: 1_000, refreshAhead: 0.5, ...options })
     await stage.region.set('key', 'old')
-    stage.clock.tick(600)
+    ;(clock ?? stage.clock).tick(600)
     return stage
   }
 
@@ -213,16 +217,37 @@ describe('refreshAhead', () => {
     expect(runs).toBe(2)
   })
 
-  it('a store that fails costs its hit nothing, and is told', async () => {
+  /** A region whose requests for leases go through a function. */
+  const asking = (acquire: (next: Backend<CachedValue>) => Backend<CachedValue>['acquire']) => {
+    const clock = manualClock()
+    const layer = (next: Backend<CachedValue>) => delegate(next, { acquire: acquire(next) })
+    return aged({ backend: wrap(memory({ clock }), layer), clock }, clock)
+  }
+
+  it('asks for the lease once, however many hits there are until it ends', async () => {
+    let asked = 0
+    const { region } = await asking((next) => (key, ms, options) => {
+      asked++
+      return next.acquire(key, ms, options)
+    })
+    const creator = held<string>()
+    for (let i = 0; i < 10; i++) {
+      await region.getOrCreate('key', creator.create)
+      await idle(3)
+    }
+    expect(asked).toBe(1)
+    creator.resolve('new')
+  })
+
+  it('costs its hit nothing where the store fails, which is told', async () => {
     const seen: unknown[] = []
     const record = (message: unknown) => void seen.push(message)
     diagnostics('failure').subscribe(record)
-    const { region, backend } = await aged()
-    backend.acquire = () => Promise.reject(new Error('down'))
+    const { region } = await asking(() => () => Promise.reject(new Error('down')))
     expect(await region.getOrCreate('key', () => 'new')).toBe('old')
     await idle()
     diagnostics('failure').unsubscribe(record)
-    expect(seen.length).toBeLessThanOrEqual(1)
+    expect(seen).toEqual([expect.objectContaining({ where: 'acquire', key: 'key' })])
   })
 
   it.each([0, 1, -0.1, Number.NaN, 'always', true] as never[])('%s is refused', (refreshAhead) => {

@@ -1,4 +1,5 @@
 /** Corral over timers of its own, for tests about time: no test waits, and none fails on a busy machine. */
+import { AsyncResource } from 'node:async_hooks'
 import * as perfHooks from 'node:perf_hooks'
 import * as nodeTimers from 'node:timers'
 import { vi } from 'vitest'
@@ -38,7 +39,9 @@ const TURNS = 25
 export async function inVirtualTime() {
   let now = 0
   const timers = new Set<VirtualTimer>()
-  const start = (work: () => void, ms = 0, every?: number): VirtualTimer => {
+  const start = (given: () => void, ms = 0, every?: number): VirtualTimer => {
+    // As Node's timers do: a timer runs in the asynchronous context that set it.
+    const work = AsyncResource.bind(given)
     const timer: VirtualTimer = {
       at: now + Math.max(ms, 1),
       every,
