@@ -253,11 +253,14 @@ describe('a change that is committed', () => {
     expect(await read.get(article.id)).toBe(NO_VALUE)
   })
 
-  it('that TypeORM does not tell of is told by invalidate()', async () => {
+  it.each([
+    ['raw SQL', (m: EntityManager) => m.query('UPDATE article SET title = ?', ['raw'])],
+    ['clear()', (m: EntityManager) => m.clear(Article)],
+  ])('that TypeORM does not tell of, such as %s, is told by invalidate()', async (_, change) => {
     const { manager, told, orm, kind } = await shop()
     const { id } = await added(manager)
     told()
-    await manager.query('UPDATE article SET title = ?', ['raw'])
+    await change(manager)
     expect(told()).toEqual([])
     await orm.invalidate('Article')
     expect(told()).toEqual([dep.tag('entities', 'Article'), kind])

@@ -5,7 +5,7 @@ import { dep, NO_VALUE } from '../../../src/index.js'
 import { mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
 import { drainRefreshes } from '../../../src/signals/index.js'
 import type { Case } from './reads-suite.js'
-import { Article, Author, type Shop, Tag } from './shop.js'
+import { Article, Author, Comment, type Shop, Tag } from './shop.js'
 
 const rollback = new Error('rollback')
 
@@ -65,6 +65,19 @@ async function titles({ results, fork }: Shop, where: object, options: object = 
     ...options,
   } as never)
   return [found.map(({ title }) => title).join(), results.stats().hits - before] as const
+}
+
+const UNTOLD: Readonly<Record<string, (em: EntityManager, id: number) => Promise<unknown>>> = {
+  nativeUpdate: (em, id) => em.nativeUpdate(Article, { id }, { title: 'raw' }),
+  insertMany: (em) => em.insertMany(Article, [{ title: 'raw', category: 'news' }] as never),
+  'a query builder': (em, id) =>
+    em.createQueryBuilder(Article).update({ title: 'raw' }).where({ id }).execute(),
+  'raw SQL': (em, id) => em.getConnection().execute(`UPDATE article SET title = 'raw' WHERE id = ${id}`),
+  'nativeDelete': async (em, id) => {
+    await em.getConnection().execute('DELETE FROM article_tags')
+    await em.nativeDelete(Comment, {})
+    await em.nativeDelete(Article, { id })
+  },
 }
 
 const failsAtCommit =
@@ -293,6 +306,21 @@ export const CASES: readonly Case[] = [
       equal(await count.get(), 3)
     },
   ],
+  ...Object.entries(UNTOLD).map(
+    ([title, change]): Case => [
+      `${title}, of which MikroORM tells nothing: leaves values until invalidate()`,
+      async (shop) => {
+        const { one } = await shop.fill()
+        const { orm, articles, fork } = shop
+        const read = orm.dependenciesOf(await fork().findOneOrFail(Article, one))
+        const left = await standing(shop, { one: read, list: articles.condition({ category: 'news' }) })
+        await change(fork(), one)
+        deepEqual(await left(), ['one', 'list'])
+        await orm.invalidate('Article')
+        deepEqual(await left(), [])
+      },
+    ],
+  ),
   [
     'a change that MikroORM does not tell of: is told by invalidate()',
     async (shop) => {
