@@ -73,7 +73,7 @@ const UNTOLD: Readonly<Record<string, (em: EntityManager, id: number) => Promise
   'a query builder': (em, id) =>
     em.createQueryBuilder(Article).update({ title: 'raw' }).where({ id }).execute(),
   'raw SQL': (em, id) => em.getConnection().execute(`UPDATE article SET title = 'raw' WHERE id = ${id}`),
-  'nativeDelete': async (em, id) => {
+  nativeDelete: async (em, id) => {
     await em.getConnection().execute('DELETE FROM article_tags')
     await em.nativeDelete(Comment, {})
     await em.nativeDelete(Article, { id })
