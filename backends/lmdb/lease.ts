@@ -29,17 +29,15 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
   const current = (key: string) => store.snapshot((read) => readLease(read, key))
   const isTaken = ({ token, failure }: LeaseRecord, { steal, overFailed }: AcquireOptions) =>
     token !== undefined && steal !== true && !isTakenOver(failure, overFailed)
-  const busy = (key: string, { token, expiresAt, failure }: LeaseRecord) => ({
-    failure,
-    remaining: Math.max(0, expiresAt - epochNow()),
-    settled:
-      failure === undefined
-        ? waiters.wait(key, () => {
-            const now = current(key)
-            return now.token === token ? now.expiresAt : 0
-          })
-        : Promise.resolve(),
-  })
+  const busy = (key: string, { token, expiresAt, failure }: LeaseRecord) => {
+    const remaining = Math.max(0, expiresAt - epochNow())
+    if (failure !== undefined) return { failure, remaining, settled: Promise.resolve() }
+    const end = () => {
+      const now = current(key)
+      return now.token === token ? now.expiresAt : 0
+    }
+    return { remaining, ...waiters.wait(key, end) }
+  }
   /** Writes or removes the lease's record if the token still holds it. */
   const whileHeld = (key: string, token: string, change: (at: TreeKey) => Change): Promise<boolean> =>
     store.transact(key, (read): Plan<boolean> => {

@@ -126,7 +126,8 @@ function waitFor(
   }
   // While the server is in trouble the lease may stand; the server's own notice reports that.
   const read = () => remainingNow().catch(() => undefined)
-  return { remaining, settled: waiters.join(key).untilOver(remaining, read) }
+  const waiter = waiters.join(key)
+  return { remaining, settled: waiter.untilOver(remaining, read), leave: waiter.leave }
 }
 
 /** Changes a key's item while the token holds its lease. `undefined`: it holds it no more. */

@@ -84,7 +84,8 @@ async function acquire(
   const stillHeld = async (): Promise<undefined | 0> =>
     (await reads.get(lease))?.subarray(0, TOKEN_LENGTH).equals(holder) ? undefined : 0
   const stop = subscriptions.listen(prefix + lease)
-  return { remaining, settled: waiter.untilOver(remaining, stillHeld).finally(stop) }
+  const settled = waiter.untilOver(remaining, stillHeld).finally(stop)
+  return { remaining, settled, leave: waiter.leave }
 }
 
 /** The question about the ledger goes along where one script may touch the keys of both, which a Cluster refuses. */

@@ -31,7 +31,7 @@ export interface LeaseWaiter<T = never> {
    * @param read returns the ms for which the lease still stands, 0 if it is over, `undefined` if it stands as long as was known.
    */
   untilOver(remaining: number, read: Read): Promise<T | undefined>
-  /** For a waiter that need not wait after all. */
+  /** For a waiter that need not wait after all, or not any longer: `untilOver` resolves then. */
   leave(): void
 }
 
@@ -99,6 +99,7 @@ export function leaseWaiters<T = never>(options: LeaseWaitersOptions): LeaseWait
         const left = groups.get(key)
         left?.delete(waiter)
         if (left?.size === 0) groups.delete(key)
+        waiter.nudge()
       }
       return {
         leave,

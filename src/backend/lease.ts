@@ -61,6 +61,8 @@ export interface Denied<T = never> {
   readonly settled: Promise<T | void>
   /** Present if the lease was kept after a failure: `settled` has resolved, since there is nothing to wait for. */
   readonly failure?: LeaseFailure | undefined
+  /** Called when nothing waits any longer, so that the store does not go on asking. Absent where waiting costs nothing. */
+  readonly leave?: (() => void) | undefined
 }
 
 /**

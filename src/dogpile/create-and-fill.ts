@@ -256,9 +256,9 @@ function create<V>(
   keys: readonly string[],
   leases: readonly HeldLease<V>[],
 ): MaybePromise<readonly V[]> {
-  return driver.createLazily === undefined
-    ? driver.create(keys, whenAllAbandoned(leases), leases)
-    : driver.createLazily(keys, () => whenAllAbandoned(leases), leases)
+  if (driver.createLazily === undefined) return driver.create(keys, whenAllAbandoned(leases), leases)
+  let signal: AbortSignal | undefined
+  return driver.createLazily(keys, () => (signal ??= whenAllAbandoned(leases)), leases)
 }
 
 /** Aborted when no caller waits for any of the keys. */

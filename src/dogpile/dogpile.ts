@@ -7,13 +7,13 @@ import { frozenCopy } from '../base/frozen.js'
 import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
-import { performance, setTimeout } from '../base/timers.js'
+import { clearTimeout, performance, setTimeout } from '../base/timers.js'
 import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { attendFor, type Background, renewInBackground } from './background-renewal.js'
 import { type HeldLease, LeasedCreations } from './create-and-fill.js'
-import { Flight, isHard, type Limits } from './flight.js'
+import { creationTimeout, Flight, isHard, type Leave, type Limits } from './flight.js'
 import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
 
 /** After so many flights that ended in an invalidation a caller creates its value for itself alone. */
@@ -101,6 +101,7 @@ class SharedCreations<V> implements Dogpile<V> {
     limits: Limits<V>,
   ): Promise<V> {
     if (signal?.aborted) return Promise.reject(signal.reason)
+    if (isTooLate(limits)) return Promise.reject(creationTimeout(key, limits.late?.hardTimeout ?? 0))
     const built = typeof driver === 'function' ? driver() : driver
     const flight = this.#startFlight(key, creationNode(this, [key]))
     const ended = flight.wait(limits, true)
@@ -160,14 +161,18 @@ class SharedCreations<V> implements Dogpile<V> {
     for (let round = 1; pending.length > 0; round++) {
       const lookups = round === 1 && seen !== undefined ? seen : await driver.read(frozenCopy(pending))
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
+      const missing = pending.find((_, i) => lookups[i]?.state === 'missing')
+      if (missing !== undefined && isTooLate(limits))
+        throw creationTimeout(missing, limits.late?.hardTimeout ?? 0)
       const apart = alone || round > ROUNDS || performance.now() >= limits.patience
       const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
+      const leaves: Leave[] = []
       const ends = waits.map(({ flight, leads, again }) => {
         if (!leads && round === 1) onJoin?.()
-        return ignoreRejection(leads || again ? flight.wait(limits, leads) : join(flight, limits, accept))
+        return leads || again ? flight.wait(limits, leads, leaves) : join(flight, limits, accept, leaves)
       })
       this.#startCreations(waits, driver, alone)
-      const ended = await Promise.all(ends)
+      const ended = await allOrLeave(ends, leaves)
       pending = waits.flatMap(({ flight: { key, isHeldBack }, again, ...old }, i) => {
         const result = again ? undefined : ended[i]
         if (result === undefined && !('stale' in old)) return [key]
@@ -292,6 +297,7 @@ class SharedCreations<V> implements Dogpile<V> {
     }
     const { token, asOf, found } = acquired
     const lease = { flight, token, asOf, found }
+    if (flight.wasAbandoned) return this.#giveBack(lease, driver)
     if (found?.state === 'fresh') return this.#completeUnused(lease, driver, found.value, flight.readCount)
     const later =
       found?.state === 'stale' && 'stale' in old && !old.patient && this.#background.runner !== undefined
@@ -323,7 +329,10 @@ class SharedCreations<V> implements Dogpile<V> {
       const abandoned = whenAborted(flight.abandoned)
       while (acquired.token === undefined) {
         const brought = await Promise.race([acquired.settled, abandoned])
-        if (flight.abandoned.aborted) throw flight.abandoned.reason
+        if (flight.abandoned.aborted) {
+          acquired.leave?.()
+          throw flight.abandoned.reason
+        }
         // A caller that came after the lease was asked for may have come after an invalidation of the value, and starts
         // over. The leader is gone then, perhaps with the transaction that its creator works in.
         if (brought?.state === 'fresh') return flight.complete(brought.value, 'lost', asked)
@@ -335,11 +344,18 @@ class SharedCreations<V> implements Dogpile<V> {
       }
       const { token, asOf, found } = acquired
       const held = { flight, token, asOf, found }
-      if (found?.state === 'fresh') await this.#completeUnused(held, driver, found.value, asked)
+      if (flight.wasAbandoned) await this.#giveBack(held, driver)
+      else if (found?.state === 'fresh') await this.#completeUnused(held, driver, found.value, asked)
       else await this.#creations.createAndFill([held], driver)
     } catch (error) {
       flight.fail(error)
     }
+  }
+
+  /** Gives a lease back that a slow store granted after every caller had left: a herd of them must not reach the source. */
+  async #giveBack(lease: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+    lease.flight.close()
+    await this.#creations.release([lease], driver)
   }
 
   /** Ends a flight with a value that another process created. A caller that joined after that read starts over. */
@@ -369,10 +385,11 @@ class SharedCreations<V> implements Dogpile<V> {
     const node = creationNode(this, keys)
     const limits = this.#limitsOf(options, driver)
     const flights = keys.map((key) => this.#startFlight(key, node))
-    const ends = flights.map((flight) => ignoreRejection(flight.wait(limits, true)))
+    const leaves: Leave[] = []
+    const ends = flights.map((flight) => flight.wait(limits, true, leaves))
     void this.#stealAndCreate(flights, driver)
     // A renewal never starts over: its flights have joined before the creator starts.
-    const ended = (await Promise.all(ends)) as readonly Renewed<V>[]
+    const ended = (await allOrLeave(ends, leaves)) as readonly Renewed<V>[]
     return new Map(ended.map((renewed, i) => [keys[i] as string, renewed]))
   }
 
@@ -451,6 +468,11 @@ function patienceOf(wait: number): number {
   return Math.min(wait / 4, PATIENCE)
 }
 
+/** Whether a caller's own deadline is over, so that no creation is started for it. */
+function isTooLate<V>({ late }: Limits<V>): boolean {
+  return late !== undefined && isHard(late) && performance.now() >= late.hardAt
+}
+
 /** The part of its longest wait that a caller may lose by sharing the deadline of an earlier one. */
 const SHORTER = 0.01
 
@@ -506,13 +528,28 @@ async function steal<V>(driver: DogpileDriver<V>, flight: Flight<V>): Promise<He
   throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
 }
 
+/** All results. At the first failure the call is over: it waits for nothing more, and keeps no creation going. */
+async function allOrLeave<R>(
+  ends: readonly MaybePromise<R>[],
+  leaves: readonly Leave[],
+): Promise<readonly R[]> {
+  for (const end of ends) void ignoreRejection(end)
+  try {
+    return await Promise.all(ends)
+  } catch (error) {
+    for (const leave of leaves) leave(error)
+    throw error
+  }
+}
+
 /** Joins the flight of another caller. `undefined`: the value is not for this caller, so that it starts over. */
 function join<V>(
   flight: Flight<V>,
   limits: Limits<V>,
   accept: RunOptions<V>['accept'],
+  leaves?: Leave[],
 ): Promise<Renewed<V> | undefined> {
-  return flight.wait(limits, false).then((result) => {
+  return flight.wait(limits, false, leaves).then((result) => {
     if (result === undefined || accept === undefined) return result
     return andThen(accept(result.value), (accepted) => (accepted ? result : undefined))
   })
@@ -527,9 +564,12 @@ function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining, failure }: 
     flight.close()
     return
   }
-  const over = () => flight.close()
+  const over = () => {
+    clearTimeout(timer)
+    flight.close()
+  }
+  const timer = setTimeout(over, remaining).unref()
   settled.then(over, over)
-  setTimeout(over, remaining).unref()
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {

@@ -1,3 +1,4 @@
+import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setImmediate, setTimeout } from '../base/timers.js'
@@ -48,6 +49,9 @@ interface Waiter<V> {
   /** The deadline at which it has read the key again. */
   asked: 'soft' | 'hard' | undefined
 }
+
+/** Ends the wait of one caller with an error. */
+export type Leave = (error: unknown) => void
 
 type Settle<V> = (waiter: Pick<Waiter<V>, 'resolve' | 'reject' | 'limits' | 'joined' | 'leads'>) => void
 
@@ -169,9 +173,10 @@ export class Flight<V> {
 
   /**
    * Resolves with the value, within the caller's limits; `undefined`: the caller has to start over. The deadline does not run against a caller's own creator.
+   * @param leaves - receives the way to end the wait
    * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
    */
-  wait(limits: Limits<V>, leads: boolean): Promise<Renewed<V> | undefined> {
+  wait(limits: Limits<V>, leads: boolean, leaves?: Leave[]): Promise<Renewed<V> | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined)
         return this.#ended({ resolve, reject, limits, joined: this.readCount, leads })
@@ -195,6 +200,9 @@ export class Flight<V> {
       if (leads) this.#leader = waiter
       else (this.#joined ??= new Set()).add(waiter)
       if (limits.late !== undefined) this.#late++
+      leaves?.push((error) => {
+        if (this.#waits(waiter)) this.#giveUp(waiter, error)
+      })
       // The deadline of a leader counts only while it waits for a store or another process: then `watch` sets the timer.
       if (!leads || limits.late !== undefined) this.#arm(this.#endOf(waiter))
     })
@@ -209,6 +217,10 @@ export class Flight<V> {
   #waiters(): readonly Waiter<V>[] {
     const joined = this.#joined === undefined ? [] : [...this.#joined]
     return this.#leader === undefined ? joined : [this.#leader, ...joined]
+  }
+
+  #waits(waiter: Waiter<V>): boolean {
+    return this.#leader === waiter || this.#joined?.has(waiter) === true
   }
 
   #isForsaken(): boolean {
@@ -265,15 +277,20 @@ export class Flight<V> {
         this.#giveUp(waiter, waitTimeout(this.key, wait))
       else if (late !== undefined && late.softAt <= now) this.#readAgain(waiter, late, 'soft')
     }
-    const ends = this.#waiters().map((waiter) => this.#endOf(waiter))
-    this.#arm(Math.min(...ends.filter((end) => end > now)))
+    // No spread: there may be more waiters than arguments.
+    let next = Number.POSITIVE_INFINITY
+    for (const waiter of this.#waiters()) {
+      const end = this.#endOf(waiter)
+      if (end > now && end < next) next = end
+    }
+    this.#arm(next)
   }
 
   /** A caller that is late takes the value that stands by now. Without one it goes on to wait until its deadline. */
   #readAgain(waiter: Waiter<V>, late: Late<V>, asked: 'soft' | 'hard'): void {
     if (waiter.asked === asked || waiter.asked === 'hard') return
     waiter.asked = asked
-    const waits = () => this.#leader === waiter || this.#joined?.has(waiter)
+    const waits = () => this.#waits(waiter)
     const decide = (found: Lookup<V> | undefined) => {
       clearTimeout(timer)
       if (!waits()) return
@@ -359,7 +376,13 @@ function isFallback<V>(
   key: string,
 ): found is Standing<V> {
   if (found === undefined || found.state === 'missing' || fallsBack === undefined) return false
-  return fallsBack(found, failure, key)
+  try {
+    return fallsBack(found, failure, key)
+  } catch (error) {
+    // It is the caller's own with `corral/dogpile`: its failure must not leave other callers waiting.
+    report('failure', () => ({ where: 'fallsBack', key, error }))
+    return false
+  }
 }
 
 /** The error of a caller at its deadline, or of one whose creation was given up. */

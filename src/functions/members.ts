@@ -137,7 +137,8 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       withKeys((keys) => store.deleteMulti(keys, reason), nothing, true),
       {
         soft: withKeys(
-          (keys) => inBatches(keys, (key) => store.expire(key, reason, { grace })).then(nothing),
+          (keys) =>
+            inBatches(keys, (key) => store.expire(key, reason, { grace, expirationTime })).then(nothing),
           nothing,
           true,
         ),
@@ -354,7 +355,7 @@ function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
 
 async function putValues<V>(
   { store, names, form, lifetimes, call }: Wrapped<V>,
-  { expirationTime, shouldCache }: CreateOptions<V>,
+  { expirationTime, shouldCache, grace, jitter }: CreateOptions<V>,
   keys: readonly string[],
   args: Arguments,
   values: readonly V[],
@@ -379,7 +380,7 @@ async function putValues<V>(
   await Promise.all(
     [...groups].map(async ([lasts, group]) => {
       const pairs = group.map((i) => [keys[i] as string, values[i] as V] as const)
-      const stored = await store.setMulti(pairs, { expirationTime: lasts })
+      const stored = await store.setMulti(pairs, { expirationTime: lasts, grace, jitter })
       group.forEach((i, at) => {
         outcomes[i] = stored[at] as SetOutcome
       })

@@ -396,9 +396,16 @@ export interface FunctionStore<V> {
     options: CreateOptions<T>,
   ): Promise<T>
   getOrCreateMulti: CreateMulti<V>
-  setMulti(values: Iterable<readonly [key: string, value: V]>, options: Lifetime): Promise<readonly Outcome[]>
+  setMulti(
+    values: Iterable<readonly [key: string, value: V]>,
+    options: Lifetime & Pick<ServingOptions, 'grace' | 'jitter'>,
+  ): Promise<readonly Outcome[]>
   deleteMulti(keys: readonly string[], reason?: InvalidationReason): Promise<void>
-  expire(key: string, reason?: InvalidationReason, options?: Pick<ServingOptions, 'grace'>): Promise<void>
+  expire(
+    key: string,
+    reason?: InvalidationReason,
+    options?: Pick<ServingOptions, 'grace'> & Lifetime,
+  ): Promise<void>
   /**
    * Checks options of a function as soon as those of its region are known.
    * @throws CorralError `ERR_OPTION` if they contradict each other.

@@ -83,6 +83,7 @@ export const RESERVE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
 /** The checks of the options of `expire`. */
 export const EXPIRE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   grace: CREATE_OPTIONS.grace as OptionCheck,
+  expirationTime: expectDuration,
 }
 
 export const NO_OPTIONS: CreateOptions<never> = {}

@@ -17,7 +17,7 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
-import { delay, timersAreReal } from '../base/timers.js'
+import { timersAreReal, withTimeout } from '../base/timers.js'
 import { type KeyMangler, type KeyMap, keyLayerOf, manglerOf, withKeys } from '../chain/map-keys.js'
 import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import { track } from '../dependencies/tracking-layer.js'
@@ -96,7 +96,7 @@ export function configureRegion(
   for (const own of identity.declared) policyFor({ policy }, own)
   const closing = new AbortController()
   const limits = limitsOf(backend)
-  const { leave, calling } = joinStore(chain, identity)
+  const { leave, calling, invalidated } = joinStore(chain, identity)
   report('configure', () => ({ region: name, backend: chain.name, limits }))
   if (!timersAreReal) noticeFakeTimers()
   let released: Promise<void> | undefined
@@ -122,7 +122,7 @@ export function configureRegion(
     leaseMs,
     dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
-    errors: rememberedErrors(options.clock ?? preciseClock),
+    errors: rememberedErrors(options.clock ?? preciseClock, invalidated),
     breaker: breakerOf(options),
     ahead: new Map(),
     calling,
@@ -188,8 +188,9 @@ async function release(
   closing.abort(new CorralError('ERR_CLOSED', 'The region was closed.'))
   if (!leave()) return
   // Calls and creations under way still need the store; one that never ends must not keep it open.
-  const idle = Promise.all([calling.idle(), creations.idle()])
-  await Promise.race([idle, delay(leaseMs, { ref: false })])
+  const idle = Promise.all([calling.idle(), creations.idle()]).then(() => {})
+  // It keeps the process running: who waits for the end of close() must not see the process end first.
+  await withTimeout(idle, leaseMs, () => new Error('not idle')).catch(() => {})
   await backend.close()
 }
 

@@ -140,7 +140,7 @@ function joinTogether<T>(
 ): Promise<T> | undefined {
   const moment = region.dogpile.momentOf(key)
   const joined = moment && together.get(moment)
-  if (joined?.options !== options || !isOutside()) return undefined
+  if (joined?.options !== options || hasVersions() || !isOutside()) return undefined
   countRead(region, key, 'invalid')
   region.counters.onJoin()
   return joined.result as Promise<T>
@@ -185,7 +185,7 @@ function createOne<T>(
     }
   } else {
     countRead(region, key, 'invalid')
-    region.errors.throwRemembered(key)
+    throwRemembered(region, plan, key)
   }
   const moment = found.state === 'missing' ? sharedMoment(region, key, plan) : undefined
   calling.begin()
@@ -248,7 +248,7 @@ async function createMany<T>(
         seen[i] = { state: 'fresh', value: found.value }
       }
     } else countRead(region, key, freshnessIn(found), found.value?.entry)
-    if (found.state === 'missing') region.errors.throwRemembered(key)
+    if (found.state === 'missing') throwRemembered(region, plan, key)
     if (found.state === 'fresh' && isAhead(region, key, found.value.entry, plan.expiration, plan.policy))
       due.set(key, found.value.entry)
   })
@@ -260,6 +260,11 @@ async function createMany<T>(
   for (const [key, { entry, isStale }] of created)
     recordRead(region, key, entry, plan.expiration, isStale, inside)
   return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
+}
+
+/** A call that says `errorExpirationTime: 0` wants to know what the source says now. */
+function throwRemembered({ errors }: RegionState, { options }: CreationPlan, key: string): void {
+  if (options.errorExpirationTime !== 0) errors.throwRemembered(key)
 }
 
 function freshnessIn({ state }: Lookup<Created>): Freshness {
@@ -278,15 +283,14 @@ async function refreshMulti<T>(
   const plan = planOf(region, creator, options)
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
-  const renewed = await withinDeadline(
-    unique[0] as string,
-    plan.deadlines,
-    region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan)),
-  )
-  for (const [key, { value, filled }] of renewed) {
-    if (filled !== 'stored') await region.backend.delete(key)
-    recordRead(region, key, value.entry, plan.expiration, false, inside)
+  const renew = async () => {
+    const all = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
+    const left = [...all].filter(([, { filled }]) => filled !== 'stored').map(([key]) => key)
+    if (left.length > 0) await region.backend.deleteMulti(left)
+    return all
   }
+  const renewed = await withinDeadline(unique[0] as string, plan.deadlines, renew())
+  for (const [key, { value }] of renewed) recordRead(region, key, value.entry, plan.expiration, false, inside)
   return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
 
@@ -299,10 +303,13 @@ async function renew<T>(
 ): Promise<boolean> {
   checkKey(key)
   const plan = planOf(region, creator, options)
-  const renewed = region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
-  const { filled } = await withinDeadline(key, plan.deadlines, renewed)
-  // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
-  if (filled === 'withheld') await region.backend.delete(key)
+  const renewing = async () => {
+    const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
+    // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
+    if (filled === 'withheld') await region.backend.delete(key)
+    return filled
+  }
+  const filled = await withinDeadline(key, plan.deadlines, renewing())
   return filled === 'stored' || filled === 'withheld'
 }
 

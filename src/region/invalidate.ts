@@ -7,9 +7,9 @@ import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { listNames } from '../ledger/names.js'
-import { checkMode, EXPIRE_OPTIONS, expectTracker } from './checks.js'
+import { checkMode, EXPIRE_OPTIONS, expectTracker, limitOf } from './checks.js'
 import { markStale } from './mark-stale.js'
-import { policyFor } from './policy.js'
+import { graceOf } from './policy.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
 
@@ -34,9 +34,10 @@ export function regionInvalidations(
       operation((at) => {
         checkKey(key)
         checkOptions(options, 'expire()', EXPIRE_OPTIONS)
-        const { grace } = policyFor(at, options)
+        const grace = graceOf(options) ?? at.policy.grace
+        const wish = limitOf(options.expirationTime)
         return events.around('key', [key], 'soft', reason, async () => {
-          await markStale(at, key, grace)
+          await markStale(at, key, grace, wish)
           detach(at, [key])
         })
       }),

@@ -1,7 +1,7 @@
 import type { Outcome } from '../backend/backend.js'
 import { isCachedValue } from '../backend/cached-value.js'
 import { CorralError } from '../base/errors.js'
-import { markedLifetime } from '../freshness/freshness.js'
+import { longestFresh, markedLifetime } from '../freshness/freshness.js'
 import type { RegionState } from './state.js'
 
 /** How often a soft invalidation tries to mark an entry before it removes the entry. */
@@ -15,13 +15,19 @@ export async function markStale(
   region: RegionState,
   key: string,
   grace = region.policy.grace,
+  wish?: number,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++)
-    if ((await tryToMark(region, key, grace)) !== 'lost') return
+    if ((await tryToMark(region, key, grace, wish)) !== 'lost') return
   await region.backend.delete(key)
 }
 
-async function tryToMark(region: RegionState, key: string, regional: number | undefined): Promise<Outcome> {
+async function tryToMark(
+  region: RegionState,
+  key: string,
+  regional: number | undefined,
+  wish: number | undefined,
+): Promise<Outcome> {
   const { backend, leaseMs, tracker, precise } = region
   const acquired = await backend.acquire(key, leaseMs, { steal: true, names: tracker && [] })
   if (acquired.token === undefined)
@@ -31,7 +37,7 @@ async function tryToMark(region: RegionState, key: string, regional: number | un
     const grace = isCachedValue(found) ? (found.metadata.standsFor ?? regional) : regional
     if (isCachedValue(found) && grace !== 0) {
       const { payload, metadata } = found
-      const fresh = metadata.expiresIn ?? region.expiration
+      const fresh = longestFresh(metadata, wish, region.expiration)
       const left = markedLifetime(fresh, grace, precise.now() - metadata.createdAt)
       return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
     }

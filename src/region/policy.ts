@@ -76,6 +76,11 @@ function orZero(given: ServingOptions, name: Durations): number | undefined {
   return value === undefined || value === 0 ? value : milliseconds(value, name)
 }
 
+/** ms; `undefined`: not said. */
+export function graceOf(options: Pick<ServingOptions, 'grace'>): number | undefined {
+  return orZero(options, 'grace')
+}
+
 /** The policies of cached functions, by their options, which never change. */
 const known = new WeakMap<ServingOptions, { readonly base: Policy; readonly policy: Policy }>()
 

@@ -37,7 +37,7 @@ export function refuseReadOnce(value: unknown, key: string): void {
 /** Parts whose rejections are handled where a value is refused. */
 const MANY = 10_000
 
-interface Found {
+interface OneTimePart {
   readonly name: string
   readonly part: unknown
 }
@@ -51,9 +51,9 @@ function partThat(
   fits: (part: unknown) => unknown,
   left: { parts: number },
   depth = 1,
-): Found | undefined {
+): OneTimePart | undefined {
   let inner: [name: unknown, part: object][] | undefined
-  const look = (name: unknown, part: unknown): Found | undefined => {
+  const look = (name: unknown, part: unknown): OneTimePart | undefined => {
     if (fits(part)) return { name: String(name), part }
     if (typeof part === 'object' && part !== null && depth < DEPTH) (inner ??= []).push([name, part])
     return undefined

@@ -13,23 +13,27 @@ export interface RememberedErrors {
   readonly generation: number
 }
 
+/** Invalidations of names, shared by the regions over a store: each of them may be about any failure. */
+export interface InvalidationCount {
+  count: number
+}
+
 /** A source that fails for ever new keys must not fill memory. */
 const MOST = 1_000
 
-export function rememberedErrors(clock: Clock): RememberedErrors {
-  const errors = new Map<string, { readonly error: unknown; readonly until: number }>()
-  let generation = 0
+export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): RememberedErrors {
+  const errors = new Map<string, { readonly error: unknown; readonly until: number; readonly of: number }>()
   return {
     remember(key, error, ms) {
       errors.delete(key)
-      errors.set(key, { error, until: clock.now() + ms })
+      errors.set(key, { error, until: clock.now() + ms, of: invalidated.count })
       const [oldest = key] = errors.keys()
       if (errors.size > MOST) errors.delete(oldest)
     },
     throwRemembered(key) {
       const found = errors.size === 0 ? undefined : errors.get(key)
       if (found === undefined) return
-      if (clock.now() < found.until) throw found.error
+      if (clock.now() < found.until && found.of === invalidated.count) throw found.error
       errors.delete(key)
     },
     forget(key) {
@@ -37,10 +41,10 @@ export function rememberedErrors(clock: Clock): RememberedErrors {
     },
     forgetAll() {
       errors.clear()
-      generation++
+      invalidated.count++
     },
     get generation() {
-      return generation
+      return invalidated.count
     },
   }
 }

@@ -8,6 +8,7 @@ import { processGlobal } from '../base/process-global.js'
 import type { ServingOptions } from '../creation/types.js'
 import { type CallsUnderWay, callsUnderWay } from './calls.js'
 import { type InvalidationMarks, marksAfter, noMarks } from './region-invalidator.js'
+import type { InvalidationCount } from './remembered-errors.js'
 import { type StatsKeeper, statsKeeper } from './stats.js'
 
 /** The parts of a region that outlive its configurations. */
@@ -60,17 +61,20 @@ interface Store {
   /** Regions that share their entries share their invalidations. */
   readonly marks: Map<string, InvalidationMarks>
   readonly calling: CallsUnderWay
+  readonly invalidated: InvalidationCount
 }
 
 const stores = processGlobal('stores', () => new WeakMap<object, Store>())
 
 function newStore(): Store {
-  return { uses: new Set(), marks: new Map(), calling: callsUnderWay() }
+  return { uses: new Set(), marks: new Map(), calling: callsUnderWay(), invalidated: { count: 0 } }
 }
 
 export interface StoreUse {
   /** The calls under way of all regions over the store. */
   readonly calling: CallsUnderWay
+  /** The invalidations of names over the store. */
+  readonly invalidated: InvalidationCount
   /** Ends the region's use of the store, and tells whether it was the last. */
   leave(): boolean
 }
@@ -96,7 +100,8 @@ export function joinStore(chain: Backend<CachedValue>, identity: Identity): Stor
     identity.marks = marksAfter(store.marks.get(place), identity.marks)
     store.marks.set(place, identity.marks)
   }
-  return { calling: store.calling, leave: () => store.uses.delete(use) && store.uses.size === 0 }
+  const { calling, invalidated } = store
+  return { calling, invalidated, leave: () => store.uses.delete(use) && store.uses.size === 0 }
 }
 
 function placeOf({ storeKey }: Backend<CachedValue>, { prefix }: Identity): string {

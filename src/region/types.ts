@@ -167,6 +167,23 @@ export interface SetOptions {
    * and the call is then not noticed.
    */
   readonly asOf?: LedgerTime | 'now'
+  /** How long this value may be served stale after its expiry. `0`: never. @default as the region and its callers say */
+  readonly grace?: ServingOptions['grace']
+  /** The part by which the lifetime is shortened at most, from 0 to 1. @default the region's */
+  readonly jitter?: ServingOptions['jitter']
+}
+
+/**
+ * Options of a soft invalidation of a key.
+ * @example
+ * ```ts
+ * import type { ExpireOptions } from 'corral'
+ *
+ * export const options: ExpireOptions = { expirationTime: '1h', grace: '1d' }
+ * ```
+ */
+export interface ExpireOptions extends Pick<ServingOptions, 'grace'> {
+  readonly expirationTime?: Duration | undefined
 }
 
 /**
@@ -353,9 +370,9 @@ export interface Region<V = unknown> {
   deleteMulti(keys: readonly string[], cause?: InvalidationReason): Promise<void>
   /**
    * Marks the value of a key stale: callers get it only while one of them renews it. `delete` is the hard form.
-   * @param options - `grace`: how long the value may be served from now on, if it was created with a grace of its own
+   * @param options - the `grace` and `expirationTime` that the value was created with, if they are not those of the region
    */
-  expire(key: string, reason?: InvalidationReason, options?: Pick<ServingOptions, 'grace'>): Promise<void>
+  expire(key: string, reason?: InvalidationReason, options?: ExpireOptions): Promise<void>
   /** Everything in the region. */
   invalidate(mode?: InvalidationMode, cause?: InvalidationReason): Promise<void>
   /** Invalidates every entry that depends on the names, in every region over the same ledger. @throws CorralError `ERR_NO_LEDGER` without `dependencies()` in the chain. */

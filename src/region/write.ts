@@ -3,14 +3,16 @@ import { type CachedValue, type Metadata, metadataOf } from '../backend/cached-v
 import { andThen, attempt, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { UNCACHEABLE } from '../creation/collector.js'
+import { CREATE_OPTIONS } from '../creation/create-options.js'
 import { jittered, physicalLifetime } from '../freshness/freshness.js'
 import { isVersion } from '../ledger/checked-names.js'
 import type { DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 import { checkPairs, checkValue, dependenciesOf, limitOf } from './checks.js'
+import { graceOf } from './policy.js'
 import type { RegionHandle, RegionState } from './state.js'
 import type { Region, SetOptions } from './types.js'
 
-const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf']
+const SET_OPTIONS = ['expirationTime', 'dependencies', 'asOf', 'grace', 'jitter']
 
 /** A value to write, with the options of its own over those of the batch. */
 interface Draft {
@@ -18,6 +20,9 @@ interface Draft {
   readonly asOf: SetOptions['asOf'] | undefined
   readonly entry: Pick<CachedValue, 'payload'> & { metadata?: Metadata }
   readonly expiresIn: number | undefined
+  /** ms for which the value stands after its expiry, if it says so itself. */
+  readonly standsFor: number | undefined
+  readonly jitter: number
   readonly dependencies: readonly string[]
 }
 
@@ -54,14 +59,27 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
 function draftsOf(region: RegionState, pairs: ReturnType<typeof checkPairs>, shared: SetOptions): Draft[] {
   const read = (set: SetOptions) => {
     rejectUnknownOptions(set, SET_OPTIONS, 'set()')
-    return { set, expiresIn: limitOf(set.expirationTime), dependencies: dependenciesOf(region, set) }
+    return { set, ...timesOf(region, set), dependencies: dependenciesOf(region, set) }
   }
   const common = read(shared)
   return pairs.map(([key, payload, own]) => {
     if (own !== undefined) rejectUnknownOptions(own, SET_OPTIONS, 'set()')
-    const { set, expiresIn, dependencies } = own === undefined ? common : read({ ...shared, ...own })
-    return { key, entry: draftOf(payload), asOf: set.asOf, expiresIn, dependencies }
+    const { set, ...rest } = own === undefined ? common : read({ ...shared, ...own })
+    return { key, entry: draftOf(payload), asOf: set.asOf, ...rest }
   })
+}
+
+function timesOf(
+  { policy }: RegionState,
+  { expirationTime, grace, jitter }: SetOptions,
+): Pick<Draft, 'expiresIn' | 'standsFor' | 'jitter'> {
+  if (grace !== undefined) CREATE_OPTIONS.grace?.(grace, '`grace` of set()')
+  if (jitter !== undefined) CREATE_OPTIONS.jitter?.(jitter, '`jitter` of set()')
+  return {
+    expiresIn: limitOf(expirationTime),
+    standsFor: graceOf({ grace }),
+    jitter: jitter ?? policy.jitter,
+  }
 }
 
 /** Writes values as of the times that their options say, or as of now. */
@@ -77,11 +95,13 @@ async function writeDrafts(region: RegionState, drafts: readonly Draft[]): Promi
   const createdAt = region.precise.now()
   const startedAt = region.stamp(createdAt)
   const writes = drafts.map((draft): Write<CachedValue> => {
-    const { key, entry, asOf, expiresIn } = draft
+    const { key, entry, asOf, expiresIn, standsFor, jitter } = draft
     const snapshot = snapshotOf(region, draft, asOf === undefined || asOf === 'now' ? now : asOf)
-    const lasts = jittered(expiresIn, region.expiration, region.policy.jitter)
-    const metadata = metadataOf(startedAt, createdAt, snapshot, lasts)
-    return [region.keyOf(key), Object.assign(entry, { metadata }) as CachedValue, lifeOf(region, lasts)]
+    const lasts = jittered(expiresIn, region.expiration, jitter)
+    const metadata: { standsFor?: number } & Metadata = metadataOf(startedAt, createdAt, snapshot, lasts)
+    if (standsFor !== undefined) metadata.standsFor = standsFor
+    const written = Object.assign(entry, { metadata }) as CachedValue
+    return [region.keyOf(key), written, lifeOf(region, lasts, standsFor)]
   })
   return writeStored(region, writes)
 }
@@ -128,8 +148,12 @@ function setOne(region: RegionState, key: string, payload: unknown): MaybePromis
   })
 }
 
-function lifeOf({ policy, expiration }: RegionState, lasts = expiration): { readonly ttl?: number } {
-  return physicalLifetime(lasts, policy.grace)
+function lifeOf(
+  { policy, expiration }: RegionState,
+  lasts = expiration,
+  grace = policy.grace,
+): { readonly ttl?: number } {
+  return physicalLifetime(lasts, grace)
 }
 
 /**

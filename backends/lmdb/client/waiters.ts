@@ -4,8 +4,8 @@ import { report } from '../../../src/base/diagnostics.js'
 import { clearTimeout, epochNow, setTimeout } from '../../../src/base/timers.js'
 
 export interface FileWaiters {
-  /** Resolves when the lease is over. `end` returns the time (epoch ms) to which it stands now, 0 if it is over. */
-  wait(key: string, end: () => number): Promise<void>
+  /** `settled` resolves when the lease is over. `end` returns the time (epoch ms) to which it stands now, 0 if it is over. */
+  wait(key: string, end: () => number): { readonly settled: Promise<void>; leave(): void }
   /** A lease is over in this process: its waiters need not read. */
   wake(key: string): void
   close(): void
@@ -35,7 +35,8 @@ export function fileWaiters(file: string): FileWaiters {
       const waiter = waiters.join(key)
       // A commit between the caller's read and the watch is not reported any more.
       waiters.recheck(key)
-      return waiter.untilOver(known, remaining).finally(watched.release)
+      const settled = waiter.untilOver(known, remaining).finally(watched.release)
+      return { settled, leave: waiter.leave }
     },
     wake: (key) => waiters.wake(key),
     close() {

@@ -152,13 +152,21 @@ describe('a lease', () => {
 test('waiters poll where the file cannot be watched, and are let go when all is closed', async () => {
   const waiters = fileWaiters(join(folder, 'not there'))
   let ends = Number.POSITIVE_INFINITY
-  const waits = [waiters.wait('k', () => ends), waiters.wait('k', () => ends)]
+  const waits = [1, 2].map(() => waiters.wait('k', () => ends).settled)
   expect(await settlesWithin(60, waits[0] as Promise<void>)).toBe(false)
   ends = 0
   await Promise.all(waits)
   const last = waiters.wait('k', () => Number.POSITIVE_INFINITY)
   waiters.close()
-  await last
+  await last.settled
+})
+
+test('a waiter that leaves is let go', async () => {
+  const waiters = fileWaiters(join(folder, 'not there either'))
+  const { settled, leave } = waiters.wait('k', () => Number.POSITIVE_INFINITY)
+  leave()
+  await settled
+  waiters.close()
 })
 
 describe('the ledger', () => {
