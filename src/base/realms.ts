@@ -39,7 +39,7 @@ const known = new WeakMap<object, object>()
 
 /**
  * The prototype of a value in this realm: for a value of a built-in class of another realm the prototype of the same class
- * here, for every other value its own.
+ * here, `null` for a value that inherits nothing, for every other value its own.
  */
 export function prototypeHere(value: object): object | null {
   const prototype: object | null = Object.getPrototypeOf(value)
@@ -47,6 +47,8 @@ export function prototypeHere(value: object): object | null {
   const found = known.get(prototype)
   if (found !== undefined) return found
   const maker: unknown = Object.getOwnPropertyDescriptor(prototype, 'constructor')?.value
+  // Such are the objects of parsers of query strings, which save the cost of Object.create(null).
+  if (maker === undefined && isEmptyRoot(prototype)) return null
   if (typeof maker !== 'function' || maker.prototype !== prototype) return prototype
   const fits = Object.hasOwn(BUILT_IN, maker.name) ? BUILT_IN[maker.name] : undefined
   const here = own[maker.name]?.prototype
@@ -54,6 +56,17 @@ export function prototypeHere(value: object): object | null {
     return prototype
   known.set(prototype, here)
   return here
+}
+
+/** Whether all properties of a value are its own: a plain object of any realm. */
+export function isPlainObject(value: object): value is Record<string, unknown> {
+  const prototype = prototypeHere(value)
+  return prototype === null || prototype === Object.prototype
+}
+
+/** Whether objects with this prototype inherit nothing. */
+function isEmptyRoot(prototype: object): boolean {
+  return Object.getPrototypeOf(prototype) === null && Reflect.ownKeys(prototype).length === 0
 }
 
 /** Whether a class is the language's. A class of an application may have the same name. */

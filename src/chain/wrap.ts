@@ -3,6 +3,7 @@ import type { Bytes } from '../backend/cached-value.js'
 import { governLeases } from '../backend/delegate.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { ignoreRejections } from '../base/parts.js'
 
 /**
  * Puts proxies around a backend, listed from the backend outwards: the last one sees a caller's key and value first.
@@ -25,11 +26,13 @@ export function wrap<A, P extends Layer[]>(
 export function wrap(backend: Backend, ...layers: Layer[]): Backend {
   let chain = expectBackend(backend, 'wrap() to start from a backend such as memory()')
   layers.forEach((layer, i) => {
-    if (typeof layer !== 'function')
+    if (typeof layer !== 'function') {
+      ignoreRejections(layers)
       throw new CorralError(
         'ERR_CHAIN',
         `Expected proxy ${i + 1} of wrap() to be a function from backend to backend, got ${formatValue(layer)}.`,
       )
+    }
     const around = expectBackend(
       addLayer(layer, chain, i + 1),
       `proxy ${i + 1} of wrap() (${layer.name || 'unnamed'}) to return a backend`,

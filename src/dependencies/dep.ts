@@ -1,5 +1,5 @@
 import { rejectOptions } from '../base/options.js'
-import { groupName, type IdPart, name, part, text } from '../ledger/names.js'
+import { groupName, type IdPart, name, partsOf, text } from '../ledger/names.js'
 import { version } from '../versions/version.js'
 import { scopes } from './scopes.js'
 
@@ -23,7 +23,7 @@ import { scopes } from './scopes.js'
 export const dep = {
   /** A record of a type: `dep.id('user', 5)`. A composite key has the order of its table: `dep.id('Order', 2026, 17)`. */
   id(type: string, ...key: readonly [IdPart, ...IdPart[]]): string {
-    const parts = [text('type', type), ...key.map((one) => part(`key in dep.id('${type}', …)`, one))]
+    const parts = [text('type', type), ...partsOf(`key in dep.id('${type}', …)`, key)]
     if (parts.length > 1) return name('id', parts)
     rejectOptions(
       `Expected the key in dep.id('${type}', …) to have at least one part, got none. Give the parts of the primary key.`,
@@ -31,7 +31,7 @@ export const dep = {
   },
   /** A label of your choice: `dep.tag('front-page')`, or with parts, `dep.tag('menu', 'de')`. */
   tag: (tag: string, ...parts: readonly IdPart[]): string =>
-    name('tag', [text('tag', tag), ...parts.map((one) => part(`part in dep.tag('${tag}', …)`, one))]),
+    name('tag', [text('tag', tag), ...partsOf(`part in dep.tag('${tag}', …)`, parts)]),
   /** A member of a group of cached functions: `dep.group('user', 5)`. */
   group: groupName,
   /** Lists of a type of items by conditions, invalidated by the items that enter or leave them. */

@@ -1,6 +1,6 @@
 import { report, warnOnce } from '../base/diagnostics.js'
 import { messageOf } from '../base/errors.js'
-import { expectSync } from '../base/expect-sync.js'
+import { expectAwaited, expectSync } from '../base/expect-sync.js'
 import {
   checkOptions,
   expectFunction,
@@ -11,6 +11,7 @@ import {
   rejectOptions,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
 
@@ -217,6 +218,7 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       const fields = Object.keys(condition).sort()
       const kind = names.kind(fields)
       if (known.has(kind)) return [kind, names.condition(fields, condition)]
+      ignoreRejections(condition)
       const message = `No extractor describes lists of '${type}' by ${fields.join(', ') || 'no field, which are lists of all'}: they would never be invalidated. Add describes([${fields.map((field) => `'${field}'`).join(', ')}], …).`
       if (mode === 'strict') rejectOptions(message)
       warnOnce(`condition ${kind}`, () => message)
@@ -249,10 +251,12 @@ function namesOfType(type: string) {
   return {
     kind: (fields: readonly string[]) => name('scopes', [typeText, ...fields.map(fieldText)]),
     condition(fields: readonly string[], values: Values): string {
-      const pairs = fields.map((field) => {
-        const named = fieldText(field).replaceAll('=', '\\=')
-        return `${named}=${valueText(field, values[field])}`
-      })
+      const pairs = checkWhole(values, () =>
+        fields.map((field) => {
+          const named = fieldText(field).replaceAll('=', '\\=')
+          return `${named}=${valueText(field, values[field])}`
+        }),
+      )
       return name('scope', [typeText, ...pairs])
     },
   }
@@ -271,7 +275,7 @@ function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
         try {
           const values = expectSync(`an extractor of '${type}'`, extract(image, change.info))
           if (values === undefined || values === null) continue
-          expectFields(type, fields, Object.keys(values).sort())
+          checkWhole(values, () => expectFields(type, fields, Object.keys(values).sort()))
           invalid.add(names.condition(fields, values))
         } catch (error) {
           invalid.add(names.kind(fields))
@@ -315,6 +319,8 @@ export function checkChange<T>(type: string, item: T, change: Change<T>) {
   const { before = null, created = false, modified } = change
   const changed = modified === undefined ? undefined : new Set(checkTexts('modified', modified))
   expectOneOf(created, '`created`', [true, false])
+  expectAwaited(`an item of '${type}'`, item)
+  expectAwaited(`\`before\` of a change of '${type}' to be an item`, before)
   if (created && before !== null)
     rejectOptions(
       `Expected either \`before\` or \`created\` of a change of '${type}', got both: created: true says that there was none.`,

@@ -2,9 +2,10 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
+import { ignoreRejections } from '../base/parts.js'
 import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
-import { areChangeable, capturing } from './captured.js'
+import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator, type KeyPart } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
@@ -35,17 +36,17 @@ function cacher<V>(
   const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
   const { key, self } = options
   const generator = options.functionKeyGenerator ?? (key === undefined ? regional : functionKeyGenerator)
-  const namespace = checkNamespace(options.namespace, generator === functionKeyGenerator)
+  const namespace = checkNamespace(options.namespace, isByNamespace(generator))
   const store = storeOf(options.namespace)
 
   const declare = (...given: Arguments): unknown => {
     const { fn, place, finish } = decorated(given)
-    const space = typeof key === 'string' ? `${namespace} ${key}` : namespace
     // A generator of the application may tell the functions of a namespace apart.
-    if (generator === functionKeyGenerator)
-      claimNamespace(store.home, space, fn, options.sharesNamespace, {
+    if (isByNamespace(generator))
+      claimNamespace(store.home, namespace, fn, options.sharesNamespace, {
         ...(by ?? { called: declare }),
         perInstance: self !== undefined,
+        ...(typeof key === 'string' && { key }),
       })
     const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
@@ -74,18 +75,24 @@ function cacher<V>(
 
 /** @throws CorralError `ERR_KEY_ARGUMENT` for a value that does not tell an instance from others. */
 function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
-  const isMissing = (part: unknown) => part === undefined || part === null || Number.isNaN(part)
-  if (!(Array.isArray(self) ? self.length === 0 || self.some(isMissing) : isMissing(self)))
-    try {
-      return keyOf(self)
-    } catch (error) {
-      // Its message is about an argument of the method.
-      if (!CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
-    }
+  try {
+    const id = keyOf(self)
+    if (!(Array.isArray(self) && self.length === 0) && !isMissing(self)) return id
+  } catch (error) {
+    // Its message is about an argument of the method.
+    if (!CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
+  }
+  ignoreRejections(self)
   throw new CorralError(
     'ERR_KEY_ARGUMENT',
     `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
   )
+}
+
+/** Whether a part of an id has no value yet. */
+function isMissing(part: KeyPart): boolean {
+  if (typeof part === 'object' && part !== null) return Object.values(part).some(isMissing)
+  return part === undefined || part === null || Number.isNaN(part)
 }
 
 const OWN: Readonly<Record<string, OptionCheck>> = {

@@ -2,12 +2,14 @@ import { types } from 'node:util'
 import { NO_VALUE } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import { ignoreRejections } from '../base/parts.js'
 import { expectNoDecorator } from './cached-method.js'
-import { areChangeable, capturing } from './captured.js'
+import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
-import { checkNamespace, type FunctionMultiKeyGenerator, functionMultiKeyGenerator } from './keys.js'
+import { checkNamespace, type FunctionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheMultiOptions, FunctionStore } from './types.js'
@@ -35,12 +37,12 @@ function cacher<V>(
   const options = copyOptions(given)
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
-  const namespace = checkNamespace(options.namespace, generator === functionMultiKeyGenerator)
+  const namespace = checkNamespace(options.namespace, isByNamespace(generator))
   const store = storeOf(options.namespace)
   const declare = (fn: AnyFunction, ...more: Arguments): unknown => {
     expectNoDecorator('cacheMultiOnArguments()', fn, more)
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
-    if (generator === functionMultiKeyGenerator)
+    if (isByNamespace(generator))
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
     const form = multiForm(store, generator, generator(namespace, fn), options)
     return withMembers(store, options, names, fn, form)
@@ -66,7 +68,9 @@ function multiForm<V>(
   const keysOf = (...args: Arguments): readonly string[] => {
     const ids = idsOf(args)
     const keys = generate(...ids)
-    if (keys.length === ids.length) return keys
+    // A generator may fill the same list at its next call.
+    if (Array.isArray(keys) && keys.length === ids.length) return frozenCopy(keys)
+    ignoreRejections(keys)
     throw new CorralError(
       'ERR_KEY',
       `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${Array.isArray(keys) ? keys.length : formatValue(keys)}. Return one key for each id, in their order.`,

@@ -1,18 +1,28 @@
 import { types } from 'node:util'
 import type { Arguments } from '../base/any-function.js'
+import { processGlobal } from '../base/process-global.js'
+import { prototypeHere } from '../base/realms.js'
 
-/** Key generators whose keys tell all of their arguments, which are therefore data through and through. */
-const whole = new WeakSet<object>()
+/**
+ * Key generators whose keys tell all of their arguments, which are therefore data through and through; and whether such keys
+ * tell functions apart by the namespace alone. All copies of the package know them.
+ */
+const whole = processGlobal('key generators', () => new WeakMap<object, { readonly byNamespace: boolean }>())
 
 /** Declares that the keys of a generator tell all of the arguments. */
-export function tellsAll<G extends object>(generator: G): G {
-  whole.add(generator)
+export function tellsAll<G extends object>(generator: G, byNamespace = true): G {
+  whole.set(generator, { byNamespace })
   return generator
 }
 
 /** Whether the keys of a generator tell all of the arguments: its calls run with copies. */
 export function keysTellAll(generator: object): boolean {
   return whole.has(generator)
+}
+
+/** Whether the keys of a generator tell functions apart by their namespaces. One of the application may know another way. */
+export function isByNamespace(generator: object): boolean {
+  return whole.get(generator)?.byNamespace === true
 }
 
 /** Whether a caller can change arguments after the call: one of them is no plain value. */
@@ -35,5 +45,5 @@ function copyOf(value: unknown): unknown {
   if (Array.isArray(value)) return Array.from(value, copyOf)
   if (types.isDate(value)) return new Date(Number(value))
   const copy = Object.fromEntries(Object.entries(value).map(([name, part]) => [name, copyOf(part)]))
-  return Object.getPrototypeOf(value) === null ? Object.setPrototypeOf(copy, null) : copy
+  return prototypeHere(value) === null ? Object.setPrototypeOf(copy, null) : copy
 }

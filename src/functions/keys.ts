@@ -4,6 +4,8 @@ import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { MAX_DEPTH, shortPath } from '../base/nesting.js'
 import { rejectUnknownOptions } from '../base/options.js'
+import { checkWhole, ignoreRejections } from '../base/parts.js'
+import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
 import { tellsAll } from './captured.js'
 
@@ -76,9 +78,15 @@ export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, f
     let count = args.length
     if (!exact) while (count > 0 && args[count - 1] === undefined) count--
     let key = prefix
-    for (let i = 0; i < count; i++) {
-      if (i > 0) key += ','
-      key += encode(args[i], i)
+    // Not `checkWhole`: a hit must not pay for its closure.
+    try {
+      for (let i = 0; i < count; i++) {
+        if (i > 0) key += ','
+        key += encode(args[i], i)
+      }
+    } catch (error) {
+      ignoreRejections(args)
+      throw error
     }
     return key
   }
@@ -96,7 +104,7 @@ export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, f
  */
 export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((namespace, fn) => {
   const keyOf = functionKeyGenerator(namespace, fn, { exactArity: false })
-  return (...ids) => ids.map((id) => keyOf(id))
+  return (...ids) => checkWhole(ids, () => ids.map((id) => keyOf(id)))
 })
 
 /**
@@ -129,12 +137,14 @@ export function optionsKeyGenerator(
     const prefix = prefixOf(namespace)
     return (...args) => {
       const [value = {}] = args
-      if (args.length <= 1 && isPlainObject(value))
-        return prefix + encodeFields(value, { value, step: 0 }, counts)
-      throw new CorralError(
-        'ERR_KEY_ARGUMENT',
-        `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
-      )
+      return checkWhole(args, () => {
+        if (args.length <= 1 && typeof value === 'object' && value !== null && isPlainObject(value))
+          return prefix + encodeFields(value, { value, step: 0 }, counts)
+        throw new CorralError(
+          'ERR_KEY_ARGUMENT',
+          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
+        )
+      })
     }
   })
 }
@@ -167,7 +177,7 @@ export function listKeys(keys: unknown): readonly string[] {
       `Expected an array of keys, got ${formatValue(keys)}. Pass ['a', 'b'], or use the form for one key.`,
     )
   const list = frozenCopy(keys as readonly string[])
-  for (const key of list) checkKey(key)
+  checkWhole(list, () => list.forEach(checkKey))
   return list
 }
 
@@ -218,12 +228,6 @@ function encodeFields(
     return counts(name, text) ? [`${JSON.stringify(name)}:${text}`] : []
   })
   return `{${fields.join()}}`
-}
-
-function isPlainObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) return false
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null
 }
 
 function refusal(refused: Place, reason: string): CorralError {

@@ -34,9 +34,14 @@ export interface Declaring {
   readonly inside?: number
   /** Whether its keys tell the instances of a function apart, as `self` says. @default false */
   readonly perInstance?: boolean
+  /** The one key of all its calls, so that others of its namespace may have other such keys. */
+  readonly key?: string
 }
 
-const claims = processGlobal('namespace claims', () => new WeakMap<object, Map<string, Claim>>())
+/** The claims of a namespace: of functions with one key by that key, of functions with keys of their arguments by `undefined`. */
+type Claims = Map<string | undefined, Claim>
+
+const claims = processGlobal('claimed namespaces', () => new WeakMap<object, Map<string, Claims>>())
 
 /** The homes of the keyspaces that regions of this process were given, by a text for each. */
 const keyspaces = processGlobal('namespaces', () => new Map<string, object>())
@@ -64,9 +69,12 @@ export function claimNamespace(
   by: Declaring,
 ): void {
   const home = commonHomes.get(region) ?? region
-  const taken = claims.get(home) ?? new Map<string, Claim>()
-  claims.set(home, taken)
-  const former = taken.get(namespace)
+  const inHome = claims.get(home) ?? new Map<string, Claims>()
+  claims.set(home, inHome)
+  const taken: Claims = inHome.get(namespace) ?? new Map()
+  inHome.set(namespace, taken)
+  const { key } = by
+  const former = taken.get(key)
   const source = Function.prototype.toString.call(fn)
   const unique = (WITHOUT_SOURCE.test(source) || READS_OUTER_THIS.test(source)) && by.perInstance !== true
   const text = `${fn.name} ${source}${unique ? numberOf(fn) : ''}`
@@ -82,7 +90,13 @@ export function claimNamespace(
     told: isAnother || former?.told === true,
     settled: false,
   }
-  if (former !== undefined && !claim.shares && former.text !== text && !isReloaded(former, claim))
+  // The one key of a function may be that of arguments of another.
+  const others = key === undefined ? [...taken] : [...taken].filter(([of]) => of === key || of === undefined)
+  const clashes = others.some(
+    ([of, one]) =>
+      !(claim.shares || one.shares) && (of !== key || one.text !== text) && !isReloaded(one, claim),
+  )
+  if (clashes)
     throw new CorralError(
       'ERR_NAMESPACE',
       `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. A bound function, a proxy, or an arrow function that reads \`this\` can belong to one instance: give it \`self\`, or a namespace with the id of its instance.`,
@@ -91,7 +105,7 @@ export function claimNamespace(
     const message = `Two function objects of one text have the namespace '${namespace}'. If they differ in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
     report('notice', () => ({ where: `namespace: ${namespace}`, message }))
   }
-  taken.set(namespace, claim)
+  taken.set(key, claim)
   void delay(0, { ref: false }).then(() => {
     claim.settled = true
   })

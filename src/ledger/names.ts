@@ -1,6 +1,7 @@
 import { formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { expectText, expectThat, rejectOptions } from '../base/options.js'
+import { checkWhole } from '../base/parts.js'
 
 /**
  * A part of a record's key: `5` and `'5'` are the same record, as they are in a URL and in a database.
@@ -34,6 +35,11 @@ export function part(subject: string, value: unknown): string {
   const fits = typeof value === 'string' || typeof value === 'bigint' || Number.isFinite(value)
   expectThat(fits, value, `the ${subject} to be a string, a finite number or a bigint`)
   return escaped(String(value))
+}
+
+/** @throws CorralError `ERR_OPTION` unless each of them is a part. */
+export function partsOf(subject: string, values: readonly unknown[]): string[] {
+  return checkWhole(values, () => values.map((value) => part(subject, value)))
 }
 
 function escaped(value: string): string {

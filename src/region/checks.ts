@@ -11,6 +11,7 @@ import {
   optionError,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { checkWhole } from '../base/parts.js'
 import { staleness } from '../base/staleness.js'
 import { CREATE_OPTIONS } from '../creation/create-options.js'
 import type { CreateOptions } from '../creation/types.js'
@@ -37,22 +38,24 @@ export function checkPairs<V>(
   const iterable = typeof given === 'object' && typeof given?.[Symbol.iterator] === 'function'
   expectThat(iterable, given, 'a Map or pairs of key and value to set')
   const values = [...given]
-  return values.map((pair) => {
-    expectThat(
-      Array.isArray(pair) && (pair.length === 2 || pair.length === 3),
-      pair,
-      'pairs of key and value to set',
-      'Options of its own may follow the value: [key, value, { expirationTime }].',
-    )
-    const [key, value, options] = pair
-    checkValue(key, value)
-    // A new pair: the caller may use its own again.
-    return [key, value, options]
-  })
+  return checkWhole(values, () =>
+    values.map((pair) => {
+      expectThat(
+        Array.isArray(pair) && (pair.length === 2 || pair.length === 3),
+        pair,
+        'pairs of key and value to set',
+        'Options of its own may follow the value: [key, value, { expirationTime }].',
+      )
+      const [key, value, options] = pair
+      checkValue(key, value)
+      // A new pair: the caller may use its own again.
+      return [key, value, options]
+    }),
+  )
 }
 
 export function checkValue(key: string, value: unknown): void {
-  checkKey(key)
+  checkWhole(value, () => checkKey(key))
   if (value === NO_VALUE)
     throw optionError(value, `a value for ${formatValue(key)}`, 'To store no value, use delete().')
   refuseReadOnce(value, key)

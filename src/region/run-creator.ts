@@ -3,6 +3,7 @@ import type { CircuitBreaker } from '../base/breaker.js'
 import { creationChannel, diagnostics, type Messages } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { checkWhole } from '../base/parts.js'
 import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
 import { beginTracked } from '../creation/outside.js'
@@ -326,7 +327,14 @@ function single(value: unknown, keys: readonly string[]): unknown {
 }
 
 function expectList(values: unknown, keys: readonly string[]): readonly unknown[] {
-  if (Array.isArray(values) && values.length === keys.length) {
+  return checkWhole(values, () => {
+    if (!Array.isArray(values) || values.length !== keys.length)
+      throw new CorralError(
+        'ERR_BATCH_LENGTH',
+        `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
+          Array.isArray(values) ? `${values.length} values` : formatValue(values)
+        }. Answer NO_VALUE for a key that has none.`,
+      )
     for (const [i, key] of keys.entries()) {
       if (!(i in values))
         throw new CorralError(
@@ -336,13 +344,7 @@ function expectList(values: unknown, keys: readonly string[]): readonly unknown[
       refuseReadOnce(values[i], key)
     }
     return values
-  }
-  throw new CorralError(
-    'ERR_BATCH_LENGTH',
-    `Expected the creator of ${keys.length} keys to return an array of ${keys.length} values in their order, got ${
-      Array.isArray(values) ? `${values.length} values` : formatValue(values)
-    }. Answer NO_VALUE for a key that has none.`,
-  )
+  })
 }
 
 /** A value that was created to last shorter than the region's values says so: other readers do not know the wish. */

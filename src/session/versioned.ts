@@ -389,7 +389,7 @@ function storedByVersion(
   return home.cacheOnArguments(byVersion, {
     // For statistics: the keys have it already.
     namespace,
-    functionKeyGenerator: keysTellAll(generator) ? tellsAll(ofVersion) : ofVersion,
+    functionKeyGenerator: keysTellAll(generator) ? tellsAll(ofVersion, false) : ofVersion,
     expirationTime: withoutToken(expirationTime),
     ...({ ...servingOptions(others), shouldCache } as Pick<CacheOptions<Arguments, unknown>, 'shouldCache'>),
   })

@@ -1,4 +1,4 @@
-import { expectSync } from '../base/expect-sync.js'
+import { expectAwaited, expectSync } from '../base/expect-sync.js'
 import { frozenCopy } from '../base/frozen.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import {
@@ -282,6 +282,7 @@ const now = <V>(type: string, option: string, result: V): V =>
 function surveyOf<T>(type: string, { id, dependencies, scopes: given }: BrokerOptions<T>): Survey<T> {
   const scopes = given === undefined ? [] : [given].flat()
   return (item, change) => {
+    expectAwaited(`an item of broker '${type}'`, item)
     const names = new Set<string>()
     const failures: unknown[] = []
     const gather = (find: () => readonly string[]) => {

@@ -7,6 +7,7 @@ import {
   expectThat,
   rejectOptions,
 } from '../base/options.js'
+import { checkWhole } from '../base/parts.js'
 import type { IdPart } from '../ledger/names.js'
 import { type CheckOptions, makeCheck, VERSION_OPTIONS, type Version } from './version-check.js'
 import { openName, readName, register, registered } from './version-names.js'
@@ -58,7 +59,7 @@ export function version<const A extends readonly IdPart[] = []>(
 
 /** Parts as text that gives them back, each of its kind. @throws CorralError `ERR_OPTION` for a value that cannot be a part of a name. */
 export function textOfParts(parts: readonly unknown[]): string {
-  return JSON.stringify(
+  const encoded = checkWhole(parts, () =>
     parts.map((part) => {
       if (typeof part === 'bigint') return { n: String(part) }
       const fits = typeof part === 'string' || Number.isFinite(part)
@@ -66,6 +67,7 @@ export function textOfParts(parts: readonly unknown[]): string {
       return part
     }),
   )
+  return JSON.stringify(encoded)
 }
 
 export function partsOf(text: string): readonly IdPart[] {

@@ -228,6 +228,31 @@ describe('a cached function in a class field', () => {
   })
 })
 
+it('an instance whose id lacks a part at any depth is refused', async () => {
+  const region = open()
+  class Shop {
+    constructor(
+      readonly tenant: string,
+      readonly id?: number,
+    ) {}
+
+    readonly ofObject = region.cacheOnArguments(async (name: string) => name, {
+      namespace: 'object',
+      self: () => ({ tenant: this.tenant, id: this.id }),
+    })
+    readonly ofList = region.cacheOnArguments(async (name: string) => name, {
+      namespace: 'list',
+      self: () => [this.tenant, [this.id, new Date(0)]],
+    })
+  }
+  const unsaved = new Shop('acme')
+  const saved = new Shop('acme', 1)
+  for (const way of ['ofObject', 'ofList'] as const) {
+    await expect(unsaved[way]('tea')).rejects.toMatchObject({ code: 'ERR_KEY_ARGUMENT' })
+    expect(await saved[way]('tea')).toBe('tea')
+  }
+})
+
 describe('a cached function that declares `this`', () => {
   it('is a method of every instance that it is called on', async () => {
     const region = open()

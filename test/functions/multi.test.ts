@@ -582,3 +582,24 @@ describe('a thenable without `catch` whose `then` returns nothing', () => {
     await expect(one(5)).rejects.toMatchObject({ code: 'ERR_OPTION' })
   })
 })
+
+it('a key generator may fill the same list at each call', async () => {
+  const list: string[] = []
+  const region = openMemory<string>().region
+  const fn = region.cacheMultiOnArguments(async (...ids: number[]) => ids.map((id) => `value ${id}`), {
+    namespace: 'n',
+    functionMultiKeyGenerator:
+      (namespace) =>
+      (...ids) => {
+        list.splice(0, list.length, ...ids.map((id) => `${namespace}/${String(id)}`))
+        return list
+      },
+  })
+  const keys = fn.keys(3, 4)
+  expect(await Promise.all([fn(1, 2), fn(2, 1)])).toEqual([
+    ['value 1', 'value 2'],
+    ['value 2', 'value 1'],
+  ])
+  expect(keys).toEqual(['n/3', 'n/4'])
+  expect(await region.getMulti(['n/1', 'n/2'])).toEqual(['value 1', 'value 2'])
+})

@@ -2,10 +2,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { diagnostics, makeRegion, type Region, wrap } from '../../src/index.js'
+import {
+  diagnostics,
+  makeRegion,
+  optionsKeyGenerator,
+  functionKeyGenerator as ownGenerator,
+  type Region,
+  wrap,
+} from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
 import { cacheResults } from '../../src/signals/index.js'
 import { sleep } from '../support/waiting.js'
@@ -82,6 +89,56 @@ describe('a namespace that another function of the region has', () => {
     void region.cacheOnArguments({ namespace: 'x', key: 'b' })(other)
     for (const fn of [one, other])
       void region.cacheOnArguments({ functionKeyGenerator: () => () => fn.name })(fn)
+  })
+
+  it('is refused beside a single key, which may be that of an argument', () => {
+    const text = async (name: string) => `text ${name}`
+    const constant = async () => 'constant'
+    const declarations = [
+      (region: Region<string>) => region.cacheOnArguments({ namespace: 'x' })(text),
+      (region: Region<string>) => void region.cacheOnArguments({ namespace: 'x', key: 'k' })(constant),
+    ]
+    for (const [first, second] of [declarations, declarations.toReversed()]) {
+      const region = open()
+      first?.(region)
+      expect(() => second?.(region)).toThrow(refusal)
+      void region.cacheOnArguments({ namespace: 'x', key: 'k', sharesNamespace: true })(constant)
+    }
+  })
+
+  it('is another one where namespace and single key only look alike side by side', () => {
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x y', key: 'z' })(one)
+    void region.cacheOnArguments({ namespace: 'x', key: 'y z' })(other)
+    void region.cacheOnArguments({ namespace: 'x y z' })(other)
+  })
+
+  it('is refused for optionsKeyGenerator(), of a function or of the region', () => {
+    const page = async ({ id }: { readonly id: number }) => `page ${id}`
+    const title = async ({ id }: { readonly id: number }) => `title ${id}`
+    const functionKeyGenerator = optionsKeyGenerator()
+    const region = open()
+    void region.cacheOnArguments({ namespace: 'x', functionKeyGenerator })(page)
+    expect(() => region.cacheOnArguments({ namespace: 'x', functionKeyGenerator })(title)).toThrow(refusal)
+    expect(() =>
+      region.cacheOnArguments({ namespace: 'x', functionKeyGenerator: optionsKeyGenerator() })(title),
+    ).toThrow(refusal)
+    const regional = makeRegion<string>({ backend: memory(), functionKeyGenerator })
+    void regional.cacheOnArguments({ namespace: 'x' })(page)
+    expect(() => regional.cacheOnArguments({ namespace: 'x' })(title)).toThrow(refusal)
+  })
+
+  it('is refused for the key generators of another copy of the package', async () => {
+    vi.resetModules()
+    const copy = await import('../../src/index.js')
+    const region = open()
+    const { functionKeyGenerator, functionMultiKeyGenerator } = copy
+    expect(functionKeyGenerator).not.toBe(ownGenerator)
+    void region.cacheOnArguments({ namespace: 'x', functionKeyGenerator })(one)
+    expect(() => region.cacheOnArguments({ namespace: 'x', functionKeyGenerator })(other)).toThrow(refusal)
+    expect(() => region.cacheMultiOnArguments({ namespace: 'x', functionMultiKeyGenerator })(many)).toThrow(
+      refusal,
+    )
   })
 
   it('outlives a new backend, which changes no function', () => {

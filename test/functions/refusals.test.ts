@@ -3,7 +3,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { nextTurn } from '../../src/base/timers.js'
-import { type Creation, dep, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import {
+  type Creation,
+  dep,
+  diagnostics,
+  makeRegion,
+  NO_VALUE,
+  optionsKeyGenerator,
+  wrap,
+} from '../../src/index.js'
 
 const open = () => makeRegion<unknown>({ backend: wrap(memory(), dependencies()) })
 
@@ -93,6 +101,63 @@ describe('a function of keys that rejects', () => {
       await nextTurn()
       await nextTurn()
       expect(unhandled).toEqual([])
+    })
+})
+
+describe('a refused list of promises', () => {
+  const unhandled: unknown[] = []
+  const listener = (error: unknown) => void unhandled.push(error)
+  beforeEach(() => void process.on('unhandledRejection', listener))
+  afterEach(() => void process.off('unhandledRejection', listener))
+  const no = () => Promise.reject(new Error('rejected')) as never
+  const region = open()
+  const one = region.cacheOnArguments(async (a: unknown, _b?: unknown) => a, { namespace: 'one' })
+  const many = region.cacheMultiOnArguments(async (...ids: unknown[]) => ids, { namespace: 'many' })
+  const scopes = dep.scopes<object>('item').describes(['a', 'b'], () => ({ a: no(), b: no() }))
+  const mapped = region.cacheMultiOnArguments(
+    async (...ids: number[]) => new Map(ids.map((id): [number, unknown] => [id, no()])),
+    { namespace: 'map', asMap: true },
+  )
+  const FORMS: Readonly<Record<string, () => unknown>> = {
+    'values of a creator': () => region.getOrCreateMulti(['a', 'b'], () => [no(), no()]),
+    'too many values': () => region.getOrCreateMulti(['a'], () => [no(), no()]),
+    'values of a Map': () => mapped(1, 2),
+    'values to set': () => region.setMulti([...['a', 'b'].map((key): [string, unknown] => [key, no()])]),
+    'a key and its value': () => region.set(no(), no()),
+    keys: () => region.getMulti([no(), no()]),
+    'keys of a generator': () =>
+      region.cacheMultiOnArguments(async (...ids: number[]) => ids, {
+        namespace: 'g',
+        functionMultiKeyGenerator: () => () => [no(), no()],
+      })(1, 2),
+    'too many keys of a generator': () =>
+      region.cacheMultiOnArguments(async (...ids: number[]) => ids, {
+        namespace: 'h',
+        functionMultiKeyGenerator: () => () => [no(), no()],
+      })(1),
+    arguments: () => one(no(), no()),
+    'arguments inside an object': () => one({ a: no(), b: [no()] }),
+    ids: () => many(no(), no()),
+    'an object of options': () =>
+      region.cacheOnArguments(async (_options: object) => 1, {
+        namespace: 'o',
+        functionKeyGenerator: optionsKeyGenerator(),
+      })({ a: no(), b: no() }),
+    'the id of an instance': () =>
+      region.cacheOnArguments(async () => 1, { namespace: 's', self: () => [no(), no()] })(),
+    'parts of a record': () => dep.id('book', no(), no()),
+    'parts of a tag': () => dep.tag('book', no(), no()),
+    'parts of a version': () => dep.version('of promises', (_a: number, _b: number) => 1)(no(), no()),
+    'fields of an extractor': () => scopes.namesFor({}, { created: true }),
+    'fields of a condition': () => scopes.condition({ a: no(), b: no() }),
+    proxies: () => wrap(memory(), no(), no()),
+  }
+  for (const [name, refused] of Object.entries(FORMS))
+    it(`leaves no rejection unhandled: ${name}`, async () => {
+      await expect((async () => refused())()).rejects.toMatchObject({ name: 'CorralError' })
+      await nextTurn()
+      await nextTurn()
+      expect(unhandled.splice(0)).toEqual([])
     })
 })
 

@@ -226,6 +226,32 @@ describe('a broker', () => {
     expect(order).toEqual([])
   })
 
+  it('refuses a promise as item and as its former state, before the change', async () => {
+    const item: Book = { id: 1, shelf: 'a' }
+    const scopes = dep.scopes<Book>('book').describes(['shelf'], (book) => ({ shelf: book?.shelf ?? null }))
+    const promise = Promise.resolve(item) as never
+    for (const { books, order } of [library(), library({ scopes }), library({ dependencies: () => 'all' })]) {
+      for (const work of [
+        () => books.apply(promise, () => order.push('ran'), { created: true }),
+        () => books.apply(item, () => order.push('ran'), { before: promise }),
+        () =>
+          books.apply(
+            () => item,
+            () => order.push('ran'),
+            { before: promise },
+          ),
+        () => books.delete(promise, () => order.push('ran')),
+        () => books.delete(item, () => order.push('ran'), { before: promise }),
+        () => books.invalidate(promise),
+        () => books.invalidate(item, { before: promise }),
+        async () => scopes.namesFor(promise, { created: true }),
+        async () => scopes.namesFor(item, { before: promise }),
+      ])
+        await expect(work()).rejects.toMatchObject({ code: 'ERR_OPTION' })
+      expect(order).toEqual([])
+    }
+  })
+
   it('refuses functions that answer later, and leaves nothing of theirs unhandled', async () => {
     const unhandled: unknown[] = []
     const listen = (error: unknown) => void unhandled.push(error)

@@ -5,7 +5,14 @@ import { memory } from '../../backends/memory/index.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
 import { v8 } from '../../proxies/v8.js'
-import { functionKeyGenerator, makeRegion, NO_VALUE, optionsKeyGenerator, wrap } from '../../src/index.js'
+import {
+  functionKeyGenerator,
+  type KeyPart,
+  makeRegion,
+  NO_VALUE,
+  optionsKeyGenerator,
+  wrap,
+} from '../../src/index.js'
 
 const there = (code: string): unknown => vm.runInNewContext(code)
 const here = (code: string): unknown => vm.runInThisContext(code)
@@ -66,6 +73,25 @@ describe('of another realm', () => {
         'Object.create({})',
       ])
         await expect(region.set('k', there(code)), code).rejects.toMatchObject({ code: 'ERR_UNENCODABLE' })
+    }
+  })
+
+  it('an object that inherits nothing is plain for keys and encodings alike, and one that inherits data is not', async () => {
+    // Parsers of query strings make such objects.
+    const Query = function Query() {} as unknown as { new (): object; prototype: unknown }
+    Query.prototype = Object.create(null)
+    const query = Object.assign(new Query(), { page: '1' })
+    const inheriting = Object.assign(Object.create(Object.assign(Object.create(null), { role: 'admin' })), {
+      page: '1',
+    }) as KeyPart
+    const keyOf = functionKeyGenerator('n', () => {})
+    expect(keyOf(query)).toBe(keyOf({ page: '1' }))
+    expect(() => keyOf(inheriting)).toThrow(expect.objectContaining({ code: 'ERR_KEY_ARGUMENT' }))
+    for (const encoding of Object.values(ENCODINGS)) {
+      const region = makeRegion({ backend: wrap(memory({ stores: 'bytes' }), encoding()) })
+      await region.set('k', { query })
+      expect(await region.get('k')).toEqual({ query: { page: '1' } })
+      await expect(region.set('k', inheriting)).rejects.toMatchObject({ code: 'ERR_UNENCODABLE' })
     }
   })
 
