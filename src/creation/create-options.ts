@@ -38,6 +38,13 @@ function expectDurationOrZero(value: unknown, subject: string): void {
   if (value !== 0) expectDuration(value, subject)
 }
 
+/** In the options of a call: the moment of `performance.now()` at which the caller's own call began, if that was earlier. */
+export const SINCE: unique symbol = Symbol('since')
+
+export interface Begun {
+  readonly [SINCE]?: number
+}
+
 /** The checks of `CreateOptions`. */
 export const CREATE_OPTIONS: Readonly<Record<string, OptionCheck>> = {
   expirationTime: expectDuration,

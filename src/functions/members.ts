@@ -8,7 +8,7 @@ import { expectSync } from '../base/expect-sync.js'
 import { inBatches } from '../base/in-batches.js'
 import { andThen, attempt, type MaybePromise, mapEach, native } from '../base/maybe-promise.js'
 import { checkOptions } from '../base/options.js'
-import { CREATE_OPTIONS, servingOptions } from '../creation/create-options.js'
+import { CREATE_OPTIONS, SINCE, servingOptions } from '../creation/create-options.js'
 import { keepForCaller } from '../creation/own-result.js'
 import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
@@ -182,6 +182,7 @@ function callOptions<V>(options: CacheOptions, call: CallOptions<V>): CreateOpti
     shouldCache: call.shouldCache ?? (options.shouldCache as CreateOptions<V>['shouldCache']),
     ...(call.maxStaleness !== undefined && { maxStaleness: call.maxStaleness }),
     ...(call.signal && { signal: call.signal }),
+    ...(SINCE in call && { [SINCE]: call[SINCE] }),
   }
 }
 

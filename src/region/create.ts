@@ -1,6 +1,7 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { type Begun, SINCE } from '../creation/create-options.js'
 import { renewalOnDemand, waitingCreation } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
@@ -322,7 +323,7 @@ export function planOf(
 ): CreationPlan {
   const { expirationTime, shouldCache, signal } = options
   const policy = policyFor(region, options, isKept)
-  const deadlines = deadlinesOf(policy)
+  const deadlines = deadlinesOf(policy, (options as Begun)[SINCE])
   const expiration = limitOf(expirationTime)
   return {
     create,

@@ -3,6 +3,7 @@ import { milliseconds } from '../base/duration.js'
 import { expectSync } from '../base/expect-sync.js'
 import { isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectOptions } from '../base/options.js'
+import { processGlobal } from '../base/process-global.js'
 import { clearTimeout, performance, setImmediate, setTimeout } from '../base/timers.js'
 import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import type { ServingOptions } from '../creation/types.js'
@@ -107,10 +108,23 @@ function hasAny(options: ServingOptions): boolean {
   return false
 }
 
-/** The deadlines of a call that starts now. */
-export function deadlinesOf({ softTimeout, hardTimeout }: Policy): Deadlines | undefined {
+const ofRegions = processGlobal('policies', () => new WeakMap<object, () => Policy | undefined>())
+
+/** Makes the policy of a region known to functions that wrap its calls. */
+export function tellPolicy(region: object, policy: () => Policy | undefined): void {
+  ofRegions.set(region, policy)
+}
+
+/** ms; `undefined`: none. */
+export function hardTimeoutOf(region: object): number | undefined {
+  const ms = ofRegions.get(region)?.()?.hardTimeout
+  return ms === Number.POSITIVE_INFINITY ? undefined : ms
+}
+
+/** The deadlines of a call that starts now, or has started at a moment before. */
+export function deadlinesOf({ softTimeout, hardTimeout }: Policy, since?: number): Deadlines | undefined {
   if (softTimeout === Number.POSITIVE_INFINITY && hardTimeout === Number.POSITIVE_INFINITY) return undefined
-  const now = performance.now()
+  const now = since ?? performance.now()
   return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout }
 }
 

@@ -15,7 +15,7 @@ import { checkRegionOptions, configureRegion } from './configure.js'
 import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
-import { policyFor, policyOf } from './policy.js'
+import { policyFor, policyOf, tellPolicy } from './policy.js'
 import { regionReads } from './read.js'
 import { regionReservations } from './reserve.js'
 import { fromSettings } from './settings-reader.js'
@@ -91,10 +91,10 @@ export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> 
       await handle.replace()?.release()
     },
   }
+  tellPolicy(region, () => handle.state?.policy)
   events.attach(region, () => expectTracker(handle.use()))
-  const { backend, keyspace } = options
-  if (keyspace !== undefined) shareNamespaces(operations, region, keyspace)
-  if (backend !== undefined) handle.replace(configureRegion(identity, options, { backend }))
+  shareNamespaces(operations, region, options.keyspace)
+  if (options.backend) handle.replace(configureRegion(identity, options, { backend: options.backend }))
   return region
 }
 
@@ -197,7 +197,8 @@ function ledgerNames(names: string | readonly string[]): readonly string[] {
 }
 
 /** Regions of one keyspace share their entries, so their functions must differ. */
-function shareNamespaces(cached: object, versioned: object, keyspace: string): void {
+function shareNamespaces(cached: object, versioned: object, keyspace: string | undefined): void {
+  if (keyspace === undefined) return
   shareHome(cached, `cached ${keyspace}`)
   // Versioned functions have keys of their own kind.
   shareHome(versioned, `versioned ${keyspace}`)

@@ -12,7 +12,8 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
-import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
+import { performance } from '../base/timers.js'
+import { SERVING_CHECKS, SINCE, servingOptions } from '../creation/create-options.js'
 import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import type { ServingOptions } from '../creation/types.js'
@@ -27,7 +28,7 @@ import { claimNamespace, type Declaring } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
-import { deadlinesOf, policyOf, withinDeadline } from '../region/policy.js'
+import { deadlinesOf, hardTimeoutOf, policyOf, withinDeadline } from '../region/policy.js'
 import type { Region } from '../region/types.js'
 import { partsOf, textOfParts } from '../versions/version.js'
 import {
@@ -242,10 +243,10 @@ function versionedFunction(
   const withVersion =
     <R>(
       how: 'current' | 'renewed',
-      work: (token: string, ...args: Arguments) => Promise<R>,
+      work: (since: number | undefined) => (token: string, ...args: Arguments) => Promise<R>,
       otherwise: (call: VersionedCall, reason: string) => MaybePromise<R>,
-    ): ((...args: Arguments) => Promise<R>) =>
-    (...given) =>
+    ): Timed<R> =>
+    (since, ...given) =>
       attempt(() => {
         const wasOpen = home.isConfigured
         return andThen(begin(how, given), (call): MaybePromise<R> => {
@@ -255,7 +256,7 @@ function versionedFunction(
           if (wasOpen && !home.isConfigured)
             return otherwise(call, 'the region was closed while the version was read')
           handUp(args, token)
-          return work(token, ...args)
+          return work(since)(token, ...args)
         })
       })
   const invalidate = async (mode: InvalidationMode, args: Arguments, reason?: InvalidationReason) => {
@@ -266,31 +267,54 @@ function versionedFunction(
     inner: typeof stored,
     hardTimeout = options.hardTimeout,
     reason?: InvalidationReason,
-  ): VersionedFunction<Arguments, unknown> =>
-    dress(inTime(namespace, hardTimeout, withVersion('current', inner, unstored)), fn, {
+  ): VersionedFunction<Arguments, unknown> => {
+    const within = <R>(call: Timed<R>) => inTime(namespace, home, hardTimeout, call)
+    // The version may take a part of the time: the rest of the call falls back at the same deadline.
+    const begun = (since: number | undefined) =>
+      since === undefined ? inner : inner.with({ [SINCE]: since } as CallOptions<unknown>)
+    return dress(within(withVersion('current', begun, unstored)), fn, {
       original: fn,
       with: (more: CallOptions<unknown>) =>
         membersOf(inner.with(more), more.hardTimeout ?? hardTimeout, reasonOf(more) ?? reason),
       version: async (...args: Arguments) => (await current(args)).token,
       key: inner.key,
-      get: withVersion<unknown>('current', inner.get, () => NO_VALUE),
-      refresh: inTime(namespace, hardTimeout, withVersion('renewed', inner.refresh, unstored)),
+      get: untimed(
+        withVersion<unknown>(
+          'current',
+          () => inner.get,
+          () => NO_VALUE,
+        ),
+      ),
+      refresh: within(withVersion('renewed', (since) => begun(since).refresh, unstored)),
       invalidate: Object.assign((...args: Arguments) => invalidate('hard', args, reason), {
         soft: (...args: Arguments) => invalidate('soft', args, reason),
       }),
     })
+  }
   return membersOf(stored)
 }
 
-/** A call within its `hardTimeout`, which covers the read of its version, too. */
+/** A call that began at a moment of `performance.now()`; `undefined`: it has no deadline. */
+type Timed<R> = (since: number | undefined, ...args: Arguments) => Promise<R>
+
+function untimed<R>(call: Timed<R>): (...args: Arguments) => Promise<R> {
+  return (...args) => call(undefined, ...args)
+}
+
+/** A call within the `hardTimeout` of the function or its region, which covers the read of its version, too. */
 function inTime<R>(
   namespace: string,
-  hardTimeout: ServingOptions['hardTimeout'],
-  call: (...args: Arguments) => Promise<R>,
+  home: Region,
+  own: ServingOptions['hardTimeout'],
+  call: Timed<R>,
 ): (...args: Arguments) => Promise<R> {
-  if (hardTimeout === undefined) return call
-  const policy = policyOf({ hardTimeout })
-  return async (...args) => withinDeadline(namespace, deadlinesOf(policy), call(...args))
+  return (...args) => {
+    const hardTimeout = own ?? hardTimeoutOf(home)
+    if (hardTimeout === undefined) return call(undefined, ...args)
+    const since = performance.now()
+    const deadlines = deadlinesOf(policyOf({ hardTimeout }), since)
+    return attempt(() => withinDeadline(namespace, deadlines, call(since, ...args)))
+  }
 }
 
 /** A call whose version is known. */

@@ -193,6 +193,35 @@ describe('a caller', () => {
       expect(await ended).toMatchObject({ error: expect.objectContaining(LATE) })
       expect((await ended).at).toBeLessThanOrEqual(at + 75)
     }
+    const regional = versioned({ ...options, namespace: 'regional', region: open({ hardTimeout: 50 }) })
+    const [at, ended] = [time.now(), settled(regional(async (_: number) => 'never')(5))]
+    await time.advance(75)
+    expect(await ended).toMatchObject({ error: expect.objectContaining(LATE) })
+    expect((await ended).at).toBeLessThanOrEqual(at + 75)
+  })
+
+  it('of a versioned function takes the value that stands at its hardTimeout, however long its version took', async () => {
+    const { time, open, settled, versioned } = await staged()
+    let takes = 1
+    let hangs = false
+    const region = open({ expirationTime: 1_000, grace: '1h', hardTimeout: 150 })
+    const version = async () => {
+      await time.pause(takes)
+      return 'v1'
+    }
+    const load = versioned({ namespace: 'user', region, version, expirationTime: 1_000 })(
+      async (id: number) => (hangs ? hang<string>() : `${id}`),
+    )
+    const first = settled(load(5))
+    await time.advance(10)
+    expect(await first).toMatchObject({ value: '5' })
+    await time.advance(1_001)
+    hangs = true
+    takes = 60
+    const began = time.now()
+    const late = settled(load(5))
+    await time.advance(200)
+    expect(await late).toEqual({ at: began + 150, value: '5' })
   })
 })
 
