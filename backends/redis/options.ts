@@ -7,6 +7,7 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../../src/base/options.js'
+import { copyPlain } from '../../src/base/parts.js'
 import {
   type ClusterNode,
   type ClusterOptions,
@@ -188,7 +189,12 @@ function checkNodes(nodes: unknown): void {
 }
 
 function parseSource(options: RedisBackendOptions): RedisSource {
-  const { url, connection = {}, cluster, clusterOptions = {}, client } = options
+  const { url, client } = options
+  // The client is made at the first use. The caller may change its objects before.
+  const [connection, clusterOptions] = [options.connection, options.clusterOptions].map((one) =>
+    copyPlain({ ...one }),
+  ) as [Connection, ClusterOptions]
+  const cluster = copyPlain(options.cluster)
   if (client !== undefined) {
     if ((url ?? options.connection ?? cluster) !== undefined)
       rejectOptions('Expected either a `client` or the place of the server, got both. Drop one of them.')

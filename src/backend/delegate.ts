@@ -1,4 +1,6 @@
 import { andThen, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
+import { rejectUnknownOptions } from '../base/options.js'
+import { isPlainObject } from '../base/realms.js'
 import type { Backend } from './backend.js'
 import { mapAcquired } from './lease.js'
 
@@ -24,10 +26,12 @@ export type Overrides<T> = Partial<
  *
  * export const readOnly: TransparentProxy = (next) => delegate(next, { set: () => 'refused' })
  * ```
+ * @throws CorralError `ERR_OPTION` for a member that no backend has.
  * @param bringsValues - the replaced `acquire` treats the value that a lease brings as `get` treats one that it reads.
  * `@default false`
  */
 export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsValues = false): Backend<T> {
+  if (isPlainObject(overrides)) rejectUnknownOptions(overrides, MEMBERS, 'delegate()')
   const { get, set, delete: remove } = overrides
   const batches: Overrides<T> = {
     ...(get && { getMulti: (keys) => mapEach(keys, (key) => get(key)) }),
@@ -69,6 +73,13 @@ export const OPERATIONS = [
   ...(['get', 'set', 'delete', 'getMulti', 'setMulti', 'deleteMulti'] as const),
   ...(['acquire', 'renew', 'release', 'held', 'ping', 'close'] as const),
 ] as const
+
+/** The members that a layer may replace. */
+const MEMBERS: readonly string[] = [
+  ...OPERATIONS,
+  ...['name', 'ledger', 'tracker', 'reach', 'keepsFailures', 'stores'],
+  ...['limits', 'storeKey', 'copyOut', 'capture', 'keys', 'near'],
+]
 
 /** The members that a value passes on its way up: a ledger may know of an invalidation that the store does not. */
 const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const

@@ -1,3 +1,4 @@
+import { expectMethods, expectThat } from './options.js'
 import { processGlobal } from './process-global.js'
 import { epochNow, setImmediate, timersAreReal } from './timers.js'
 
@@ -13,6 +14,14 @@ import { epochNow, setImmediate, timersAreReal } from './timers.js'
  */
 export interface Clock {
   now(): number
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a clock. */
+export function expectClock(value: unknown, subject: string): void {
+  expectMethods(value, ['now'], `${subject} to have now()`)
+  const now: unknown = (value as Clock).now()
+  // With another value no comparison of times would hold, so every read would be a miss.
+  expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
 }
 
 let cached = 0

@@ -6,6 +6,7 @@
  */
 import type { AnyFunction } from './any-function.js'
 import { CorralError, formatValue } from './errors.js'
+import { isPlainObject } from './realms.js'
 
 /** The error of a value that does not fit: "Expected ‹expected›, got ‹value›. ‹remedy›" */
 export function optionError(value: unknown, expected: string, remedy = ''): CorralError {
@@ -108,9 +109,9 @@ const OWN_DATA = ['before', 'info', 'meta', 'asOf']
  */
 export function rejectUnknownOptions(options: object, known: readonly string[], where: string): void {
   expectThat(
-    typeof options === 'object' && options !== null && !Array.isArray(options),
+    typeof options === 'object' && options !== null && isPlainObject(options),
     options,
-    `the options of ${where} to be an object`,
+    `the options of ${where} to be a plain object`,
   )
   for (const [name, value] of Object.entries(options)) {
     if (value === null && known.includes(name) && !OWN_DATA.includes(name))

@@ -1,7 +1,7 @@
 /** Looks through the parts of a caller's data. */
 import { types } from 'node:util'
 import { ignoreRejection } from './maybe-promise.js'
-import { isPlainObject } from './realms.js'
+import { isPlainObject, prototypeHere } from './realms.js'
 
 /** So deep the look goes: also around a circle. */
 const DEPTH = 6
@@ -65,4 +65,31 @@ export function partThat(
     if (found !== undefined) return { name: `${String(name)}.${found.name}`, part: found.part }
   }
   return undefined
+}
+
+/**
+ * A copy of lists, plain objects and dates at any depth. Anything else, such as an instance of a class, stays the object
+ * that it is.
+ * @param finish - receives each copied list and object
+ */
+export function copyPlain<T>(
+  data: T,
+  finish?: (copy: object) => void,
+  copies = new Map<object, object>(),
+): T {
+  if (typeof data !== 'object' || data === null) return data
+  const known = copies.get(data)
+  if (known !== undefined) return known as T
+  if (types.isDate(data)) return new Date(Number(data)) as T
+  const isList = Array.isArray(data)
+  if (!isList && !isPlainObject(data)) return data
+  const copy = (isList ? new Array(data.length) : Object.create(prototypeHere(data))) as object
+  copies.set(data, copy)
+  for (const [name, part] of Object.entries(data))
+    Object.defineProperty(copy, name, {
+      value: copyPlain(part, finish, copies),
+      ...{ writable: true, enumerable: true, configurable: true },
+    })
+  finish?.(copy)
+  return copy as T
 }

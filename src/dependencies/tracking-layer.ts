@@ -17,6 +17,7 @@ import {
 import { keyLayerOf, withKeys } from '../chain/map-keys.js'
 import { outdated } from '../ledger/checked-names.js'
 import {
+  bindLedger,
   CHAIN_CLOCK,
   conditionOf,
   type Freshness,
@@ -64,7 +65,7 @@ function trackingLayer(
   ledger: Ledger,
   { lent = false, calls }: TrackingOptions,
 ): Backend<CachedValue> {
-  const opened = ledger.open(CHAIN_CLOCK)
+  const opened = bindLedger(ledger.open(CHAIN_CLOCK))
   const keys = keyNames()
   const learn = learning(keys)
   const judge = judging(opened, keys, next.near?.keep)

@@ -1,5 +1,5 @@
-import { types } from 'node:util'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
+import { copyPlain } from '../base/parts.js'
 import type { InvalidationReason, OpenLedger } from '../ledger/ledger.js'
 import type { Emitter } from './emitter.js'
 
@@ -91,24 +91,8 @@ export function captureCause(
   expectThat(reason === undefined || typeof reason === 'string', reason, '`reason` to be a string')
   const cause = Object.freeze({
     ...(reason !== undefined && { reason }),
-    ...(meta !== undefined && { meta: frozenData(meta, new Map()) }),
+    ...(meta !== undefined && { meta: copyPlain(meta, Object.freeze) }),
   }) as InvalidationReason
   for (const guard of guards) guard(cause)
   return cause
-}
-
-/** A frozen copy of lists, plain objects and dates. Anything else, such as an instance of a class, stays the object that it is. */
-function frozenData(data: unknown, copies: Map<object, object>): unknown {
-  if (typeof data !== 'object' || data === null) return data
-  const known = copies.get(data)
-  if (known !== undefined) return known
-  if (types.isDate(data)) return new Date(Number(data))
-  const prototype: unknown = Object.getPrototypeOf(data)
-  const isList = Array.isArray(data)
-  if (!isList && prototype !== Object.prototype && prototype !== null) return data
-  const copy = (isList ? [] : Object.create(prototype as object | null)) as Record<string, unknown>
-  copies.set(data, copy)
-  for (const [name, part] of Object.entries(data))
-    Object.defineProperty(copy, name, { value: frozenData(part, copies), enumerable: true })
-  return Object.freeze(copy)
 }

@@ -69,7 +69,7 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
   return {
     on: events.on,
     async around(what, names, mode, given, work) {
-      const cause = given && captureCause(given, guards)
+      const cause = given === undefined ? undefined : captureCause(given, guards)
       const told = events.busy && names.length > 0
       const event: Invalidation = {
         region: name,

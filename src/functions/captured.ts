@@ -1,7 +1,6 @@
-import { types } from 'node:util'
 import type { Arguments } from '../base/any-function.js'
+import { copyPlain } from '../base/parts.js'
 import { processGlobal } from '../base/process-global.js'
-import { prototypeHere } from '../base/realms.js'
 
 /**
  * Key generators whose keys tell all of their arguments, which are therefore data through and through; and whether such keys
@@ -37,13 +36,5 @@ export function areChangeable(args: Arguments): boolean {
  * identity of others may matter to the function.
  */
 export function capturing(generator: object): (args: Arguments) => Arguments {
-  return whole.has(generator) ? (args) => (areChangeable(args) ? args.map(copyOf) : args) : (args) => args
-}
-
-function copyOf(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return Array.from(value, copyOf)
-  if (types.isDate(value)) return new Date(Number(value))
-  const copy = Object.fromEntries(Object.entries(value).map(([name, part]) => [name, copyOf(part)]))
-  return prototypeHere(value) === null ? Object.setPrototypeOf(copy, null) : copy
+  return whole.has(generator) ? (args) => (areChangeable(args) ? copyPlain(args) : args) : (args) => args
 }

@@ -9,9 +9,9 @@ import {
   type OptionCheck,
   rejectUnknownOptions,
 } from '../base/options.js'
+import { isPlainObject } from '../base/realms.js'
 import { SERVING_CHECKS } from '../creation/create-options.js'
 import { runWithoutEntry } from '../creation/outside.js'
-
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import { refuseVersions, resolveVersions } from '../ledger/checked-names.js'
 import { groupName, type IdPart, listNames } from '../ledger/names.js'
@@ -50,9 +50,9 @@ export function expectLifetime(value: unknown, subject: string): void {
   } else if (typeof value !== 'function') expectDuration(value, subject)
 }
 
-/** The options as they are now: the caller may change its object afterwards. What is no object is refused by the check. */
+/** The options as they are now: the caller may change its object afterwards. What is no plain object is refused by the check. */
 export function copyOptions<O extends CacheOptions | CacheMultiOptions>(given: O): O {
-  if (typeof given !== 'object' || given === null) return given
+  if (typeof given !== 'object' || given === null || !isPlainObject(given)) return given
   const { expirationTime } = given
   return typeof expirationTime === 'object' && expirationTime !== null
     ? { ...given, expirationTime: { ...expirationTime } }

@@ -214,7 +214,9 @@ type IdMode<F extends AnyOf> =
   TakesRest<F> extends true
     ? { readonly ids?: undefined }
     : Parameters<F>[0] extends readonly unknown[] | undefined
-      ? { readonly ids: 'array' }
+      ? F extends (ids: never) => unknown
+        ? { readonly ids: 'array' }
+        : 'a function of one array of ids takes nothing else: close over its other arguments'
       : "a function of many ids takes them as (...ids), or as one array with ids: 'array'"
 type MapMode<F extends AnyOf> =
   ResultOf<F> extends ReadonlyMap<unknown, unknown> ? { readonly asMap: true } : { readonly asMap?: false }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectFunction } from '../base/options.js'
+import { checkOptions, expectBoolean, expectFunction } from '../base/options.js'
 import type { Ledger, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
 
@@ -41,12 +41,11 @@ const UNHARMED: Stamp = { hard: MOMENT, soft: MOMENT }
  * export const layer = (store: EpochStore) => dependencies({ ledger: epochLedger(store) })
  * ```
  * @param options.shared - whether other processes use the same store. `@default true`
- * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions.
+ * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions, or on an unknown or invalid option.
  */
-export function epochLedger(
-  store: EpochStore,
-  { shared = true }: { readonly shared?: boolean } = {},
-): Ledger {
+export function epochLedger(store: EpochStore, options: { readonly shared?: boolean } = {}): Ledger {
+  checkOptions(options, 'epochLedger()', { shared: expectBoolean })
+  const { shared = true } = options
   for (const name of ['get', 'set', 'add'] as const)
     expectFunction(store?.[name], `\`${name}\` of the store of epochLedger()`)
   return { shared, open: (clock) => openEpoch(store, clock) }

@@ -1,4 +1,4 @@
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { type MaybePromise, native } from '../base/maybe-promise.js'
 import type { DependencySnapshot, LedgerTime } from './snapshot.js'
 import type { LedgerTail } from './tail.js'
 
@@ -164,13 +164,13 @@ export function bindLedger(opened: OpenLedger): OpenLedger {
   const { storeNames, time, restore, pending, tail } = opened
   return {
     storeClock: opened.storeClock,
-    read: (names) => opened.read(names),
-    now: (names) => opened.now(names),
-    invalidate: (names, mode, transaction) => opened.invalidate(names, mode, transaction),
+    read: (names) => native(opened.read(names)),
+    now: (names) => native(opened.now(names)),
+    invalidate: (names, mode, transaction) => native(opened.invalidate(names, mode, transaction)),
     ...(storeNames !== undefined && { storeNames: storeNames.bind(opened) }),
     ...(time !== undefined && { time: time.bind(opened) }),
-    ...(restore !== undefined && { restore: restore.bind(opened) }),
-    ...(pending !== undefined && { pending: pending.bind(opened) }),
+    ...(restore !== undefined && { restore: (snapshot) => native(restore.call(opened, snapshot)) }),
+    ...(pending !== undefined && { pending: (...marked) => native(pending.apply(opened, marked)) }),
     ...(tail !== undefined && { tail: tail.bind(opened) }),
   }
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { Clock } from '../base/clock.js'
+import { type Clock, expectClock } from '../base/clock.js'
+import { checkOptions, expectInteger } from '../base/options.js'
 import { performance } from '../base/timers.js'
 import type { InvalidationMode, Ledger, LedgerReading, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
@@ -27,14 +28,14 @@ interface Mark {
  * @param options.maxStamps - beyond so many names the older half is folded into a floor that stands for every absent
  * name: folding can only cost creations. `@default 100_000`
  * @param options.clock - of the lives of marks. `@default` one that never steps
+ * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
-export function memoryLedger({
-  maxStamps = MAX_STAMPS,
-  clock: time = performance,
-}: {
-  readonly maxStamps?: number
-  readonly clock?: Clock
-} = {}): Ledger {
+export function memoryLedger(options: { readonly maxStamps?: number; readonly clock?: Clock } = {}): Ledger {
+  checkOptions(options, 'memoryLedger()', {
+    maxStamps: (value, subject) => expectInteger(value, subject, 1, Number.POSITIVE_INFINITY),
+    clock: expectClock,
+  })
+  const { maxStamps = MAX_STAMPS, clock: time = performance } = options
   const clocks = new Map<string, OpenLedger>()
   return {
     shared: false,

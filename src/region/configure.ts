@@ -3,7 +3,7 @@ import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
 import { type CircuitBreaker, circuitBreaker } from '../base/breaker.js'
-import { type Clock, coarseClock, preciseClock, stampsOf } from '../base/clock.js'
+import { coarseClock, expectClock, preciseClock, stampsOf } from '../base/clock.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -24,7 +24,7 @@ import { track } from '../dependencies/tracking-layer.js'
 import { dogpile } from '../dogpile/dogpile.js'
 import type { Dogpile } from '../dogpile/types.js'
 import { policyFor, policyOf } from './policy.js'
-import { invalidationBy } from './region-invalidator.js'
+import { invalidatorOf } from './region-invalidator.js'
 import { rememberedErrors } from './remembered-errors.js'
 import type { Created, RegionState } from './state.js'
 import { type Identity, joinStore } from './stores.js'
@@ -46,12 +46,7 @@ const LATER: Readonly<Record<string, OptionCheck>> = {
       ['invalidate', 'judge'],
       `${subject} to have invalidate(mode, at) and judge(startedAt, key)`,
     ),
-  clock(value, subject) {
-    expectMethods(value, ['now'], `${subject} to have now()`)
-    const now: unknown = (value as Clock).now()
-    // With another value no comparison of times would hold, so every read would be a miss.
-    expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
-  },
+  clock: expectClock,
   lease: (value) => checkOptions(value as object, '`lease`', LEASE),
   breaker(value) {
     checkOptions(value as object, '`breaker`', BREAKER)
@@ -67,9 +62,14 @@ const AT_ONCE = {
   functionMultiKeyGenerator: expectFunction,
 }
 
-/** @throws CorralError `ERR_OPTION` for an invalid option, whether or not a backend comes with it. */
-export function checkRegionOptions(options: RegionOptions): void {
+/**
+ * The options as they are at the call, for a region that may be configured later.
+ * @throws CorralError `ERR_OPTION` for an invalid option, whether or not a backend comes with it.
+ */
+export function checkRegionOptions(options: RegionOptions): RegionOptions {
   checkOptions(options, 'makeRegion()', { ...AT_ONCE, ...LATER })
+  const { lease, breaker } = options
+  return { ...options, ...(lease && { lease: { ...lease } }), ...(breaker && { breaker: { ...breaker } }) }
 }
 
 /** Builds the state of a region, or throws and leaves nothing half-done. */
@@ -111,8 +111,7 @@ export function configureRegion(
     keys: keyed.keys,
     tracker,
     calls: tracker?.calls?.(),
-    invalidator:
-      options.regionInvalidator ?? (tracker === undefined ? invalidationBy(identity.marks) : undefined),
+    invalidator: invalidatorOf(options.regionInvalidator, tracker === undefined && identity.marks),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     policy,
     clock: options.clock ?? coarseClock,

@@ -1,4 +1,4 @@
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { type MaybePromise, native } from '../base/maybe-promise.js'
 import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 
 /**
@@ -62,5 +62,17 @@ export function invalidationBy(marks: InvalidationMarks): RegionInvalidator {
       marks[mode] = at
     },
     judge: (startedAt) => (startedAt <= marks.hard ? 'invalid' : startedAt <= marks.soft ? 'stale' : 'fresh'),
+  }
+}
+
+/** The invalidator of an application, whose thenables may lack `catch` or return nothing; otherwise one over the marks. */
+export function invalidatorOf(
+  given: RegionInvalidator | undefined,
+  marks: InvalidationMarks | false,
+): RegionInvalidator | undefined {
+  if (given === undefined) return marks === false ? undefined : invalidationBy(marks)
+  return {
+    invalidate: (mode, at) => native(given.invalidate(mode, at)),
+    judge: (startedAt, key) => native(given.judge(startedAt, key)),
   }
 }

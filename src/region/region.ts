@@ -37,8 +37,8 @@ import { regionWrites } from './write.js'
  * ```
  * @throws CorralError `ERR_OPTION` or `ERR_CHAIN` when an option cannot be right.
  */
-export function makeRegion<V = unknown>(options: RegionOptions = {}): Region<V> {
-  checkRegionOptions(options)
+export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
+  const options = checkRegionOptions(given)
   const identity = identify(options.name, options.keyspace)
   const events = invalidationEvents(options.name)
   const handle = regionHandle(options.name)

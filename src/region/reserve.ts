@@ -38,10 +38,11 @@ import type { FillOptions, Region, Reservation, ReserveOptions } from './types.j
 /** The reservations of a region. */
 export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<V>, 'reserve'> {
   return {
-    reserve: (key, options = {}) =>
+    reserve: (key, given = {}) =>
       operation((region) => {
         checkKey(key)
-        checkOptions(options, 'reserve()', RESERVE_OPTIONS)
+        checkOptions(given, 'reserve()', RESERVE_OPTIONS)
+        const options = { ...given }
         const expiration = limitOf(options.expirationTime)
         const stored = region.keyOf(key)
         const newestOf = (one: CachedValue | undefined) => newest(region, key, stored, one, expiration)

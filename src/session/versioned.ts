@@ -3,7 +3,7 @@ import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
-import { andThen, attempt, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, attempt, isPromise, type MaybePromise, native } from '../base/maybe-promise.js'
 import {
   checkOptions,
   expectBoolean,
@@ -21,7 +21,7 @@ import { countsArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
 import { expectNoDecorator } from '../functions/cached-method.js'
 import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
-import { expectLifetime } from '../functions/declarations.js'
+import { copyOptions, expectLifetime } from '../functions/declarations.js'
 import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
 import { claimNamespace, type Declaring } from '../functions/namespaces.js'
@@ -202,7 +202,8 @@ export function versioned(...given: Arguments): unknown {
   return fn === undefined ? wrap : wrap(fn as Wrapped)
 }
 
-function versionedBy(options: Options, by?: Declaring): (fn: Wrapped, ...more: Arguments) => unknown {
+function versionedBy(given: Options, by?: Declaring): (fn: Wrapped, ...more: Arguments) => unknown {
+  const options = copyOptions(given as CacheOptions) as Options
   checkOptions(options, 'versioned()', OPTIONS)
   const { version, region, maxSize } = options
   const namespace = checkNamespace(options.namespace)
@@ -348,7 +349,7 @@ function callsOf(
   return (how, given) => {
     const key = keyOf(...given)
     const ask = (): MaybePromise<Version> =>
-      andThen(version(...capture(given)), (found) =>
+      andThen(native(version(...capture(given)) as MaybePromise<Version>), (found) =>
         // Callers of the same session may wait for this version: no result may ever be found under it.
         hasKey(key, given) ? found : randomUUID(),
       )

@@ -2,6 +2,7 @@ import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction } from '../base/options.js'
+import { processGlobal } from '../base/process-global.js'
 import { nextTurn } from '../base/timers.js'
 import { leaveScopes } from '../creation/scope.js'
 import { leaveTransactions } from '../creation/transaction.js'
@@ -10,7 +11,8 @@ import { invalidateNowOrAfterCommit } from './transactions.js'
 /** Runs work in the context of the application's start, where no request and no unit of work of an ORM is. */
 const outsideOfRequests = bindContext((work: () => void) => work())
 
-const underWay = new Set<Promise<void>>()
+/** All copies of the package drain together. */
+const underWay = processGlobal('refreshes', () => new Set<Promise<void>>())
 
 /**
  * Refreshes in the background once the transaction around the caller is committed and its names are invalidated, or in the

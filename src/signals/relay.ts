@@ -117,7 +117,8 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
 /** The sources, as other processes know them. */
 function byName(sources: readonly object[]) {
   const known = new Map(
-    sources.map((one) => {
+    // Not map(), which passes over holes.
+    Array.from(sources, (one) => {
       const source = sourceOf(one, 'relay()')
       return [`${source.kind}:${source.name}`, source]
     }),

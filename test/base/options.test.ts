@@ -116,7 +116,7 @@ describe('a check of an option', () => {
     )
     for (const value of [null, [], 'a', undefined])
       expect(messageOf(() => rejectUnknownOptions(value as never, ['a'], 'f()'))).toMatch(
-        'Expected the options of f() to be an object, got',
+        'Expected the options of f() to be a plain object, got',
       )
   })
 })

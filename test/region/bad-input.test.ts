@@ -12,6 +12,7 @@ import {
   delegate,
   dep,
   diagnostics,
+  epochLedger,
   intercept,
   type LedgerTime,
   makeRegion,
@@ -46,6 +47,10 @@ describe('unknown options', () => {
     cacheMultiOnArguments: () =>
       makeRegion().cacheMultiOnArguments({ namespace: 'n', self: 'shared' } as never),
     memory: () => memory({ max: 5 } as never),
+    memoryLedger: () => memoryLedger({ maxStamp: 5 } as never),
+    epochLedger: () =>
+      epochLedger({ get: () => undefined, set: () => {}, add: () => {} }, { sharing: false } as never),
+    delegate: () => delegate(memory(), { fetch: () => undefined } as never),
     dependencies: () => dependencies({ leger: memoryLedger() } as never),
     json: () => json({ lossless: true } as never),
     msgpack: () => msgpack({ structured: true } as never),
@@ -64,6 +69,48 @@ describe('unknown options', () => {
       expect(call, name).toThrow(refusal('ERR_OPTION'))
       expect(call, name).toThrow(/Unknown option `\w+` of .*It takes: /)
     }
+  })
+
+  it('cannot hide in anything but a plain object', async () => {
+    const at = makeRegion<number>({ backend: memory() })
+    class Options {
+      get expirationTime() {
+        return 5
+      }
+    }
+    for (const options of [
+      Promise.resolve({ expirationTime: 5 }),
+      new Map([['expirationTime', 5]]),
+      new Options(),
+      Object.create({ expirationTime: 5 }),
+    ]) {
+      expect(() => region(options as object)).toThrow(refusal('ERR_OPTION'))
+      expect(() => at.cacheOnArguments(async () => 1, options as never)).toThrow(refusal('ERR_OPTION'))
+      await expect(at.set('key', 1, options as never)).rejects.toEqual(refusal('ERR_OPTION'))
+    }
+    expect(await at.get('key')).toBe(NO_VALUE)
+  })
+
+  it('of ledgers are checked like all others', () => {
+    const store = { get: () => undefined, set: () => {}, add: () => {} }
+    for (const wrong of [
+      { maxStamps: '5' },
+      { maxStamps: 0 },
+      { clock: {} },
+      { clock: { now: () => 'now' } },
+      null,
+    ])
+      expect(() => memoryLedger(wrong as never)).toThrow(refusal('ERR_OPTION'))
+    for (const wrong of [{ shared: 1 }, null])
+      expect(() => epochLedger(store, wrong as never)).toThrow(refusal('ERR_OPTION'))
+  })
+
+  it('are none where a reason of an invalidation is null', async () => {
+    const at = makeRegion<number>({ backend: memory() })
+    await at.set('key', 1)
+    await expect(at.delete('key', null as never)).rejects.toEqual(refusal('ERR_OPTION'))
+    await expect(at.expire('key', null as never)).rejects.toEqual(refusal('ERR_OPTION'))
+    expect(await at.get('key')).toBe(1)
   })
 
   it('of prototypes are not options', () => {

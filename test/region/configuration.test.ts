@@ -27,6 +27,20 @@ describe('a region', () => {
     expect(makeRegion({ backend: memory() }).isConfigured).toBe(true)
   })
 
+  it('keeps the options of its creation as they were at the call', async () => {
+    const clock = manualClock()
+    const options = { expirationTime: 100, clock, breaker: { failures: 1, cooldown: 1_000 } }
+    const region = makeRegion<number>(options)
+    options.expirationTime = 1
+    options.breaker.failures = 100
+    region.configure({ backend: memory({ clock }) })
+    await region.set('key', 1)
+    clock.tick(50)
+    expect(await region.get('key')).toBe(1)
+    await expect(region.getOrCreate('a', () => Promise.reject(new Error('no')))).rejects.toThrow('no')
+    await expect(region.getOrCreate('b', () => 1)).rejects.toEqual(refusal('ERR_UNAVAILABLE'))
+  })
+
   it('keeps the options of its creation unless its configuration replaces them', async () => {
     const clock = manualClock()
     const region = makeRegion({ expirationTime: 100, clock })

@@ -1,7 +1,16 @@
 /** `region.reserve`: a miss that is the lease, for hosts that read, compute and then write. */
 import { expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { type Duration, dep, makeRegion, NO_VALUE, type Region, type Reservation } from '../../src/index.js'
+import {
+  type Duration,
+  dep,
+  intercept,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  type Reservation,
+  wrap,
+} from '../../src/index.js'
 import { afterCommit } from '../../src/signals/transactions.js'
 import { onStores } from '../dependencies/stores.js'
 import { counting, inEveryRegion, manualClock } from '../support/stage.js'
@@ -219,4 +228,20 @@ it('a reservation that joins a creation rejects if its value cannot be copied fo
   open()
   const refused = { status: 'rejected', reason: expect.objectContaining({ code: 'ERR_UNENCODABLE' }) }
   expect(await outcomes).toEqual([refused, refused])
+})
+
+it('a reservation has the options of its call', async () => {
+  const { opened, open } = gate()
+  const slow = intercept(async ({ name }, proceed) => {
+    if (name === 'get') await opened
+    return proceed()
+  })
+  const region = makeRegion<string>({ name: 'r', backend: wrap(memory(), slow) })
+  const options: { hold: Duration; signal?: AbortSignal } = { hold: '1h' }
+  const reserving = region.reserve('key', options)
+  options.signal = AbortSignal.abort()
+  options.hold = 0
+  open()
+  const found = await reserving
+  expect('fill' in found && (await found.fill('value'))).toBe('stored')
 })

@@ -8,8 +8,12 @@ import {
   type Clock,
   dependsOn,
   intercept,
+  type Ledger,
+  type LedgerReading,
+  type LedgerTime,
   makeRegion,
   mapValues,
+  memoryLedger,
   NO_VALUE,
   type Region,
   wrap,
@@ -216,5 +220,53 @@ describe('a thenable of another library', () => {
         await region.delete('b')
         expect(await region.get('b')).toBe(NO_VALUE)
       }
+  })
+
+  it('counts as a promise where a ledger of the application returns it', async () => {
+    const inner = memoryLedger()
+    const ledger: Ledger = {
+      shared: false,
+      open(clock) {
+        const opened = inner.open(clock)
+        return {
+          storeClock: opened.storeClock,
+          read: (names) => thenable(opened.read(names) as LedgerReading),
+          now: (names) => thenable(opened.now(names) as LedgerTime),
+          invalidate: (names, mode) => thenable(opened.invalidate(names, mode) as undefined),
+        }
+      },
+    }
+    const region = makeRegion<number>({ backend: wrap(memory(), dependencies({ ledger })) })
+    expect(await region.set('a', 1)).toBe('stored')
+    expect(await region.getOrCreate('b', () => 2)).toBe(2)
+    expect(await region.getMulti(['a', 'b'])).toEqual([1, 2])
+    await region.invalidate()
+    expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, NO_VALUE])
+  })
+
+  it('counts as a promise where a region invalidator returns it', async () => {
+    let isDone = false
+    const invalidated = {
+      // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
+      then(resolve: () => void) {
+        setImmediate(() => {
+          isDone = true
+          resolve()
+        })
+      },
+    } as never
+    const region = makeRegion<number>({
+      backend: memory(),
+      regionInvalidator: { judge: () => thenable('fresh'), invalidate: () => invalidated },
+    })
+    await region.set('a', 1)
+    expect([await region.get('a'), await region.has('a'), await region.getMulti(['a'])]).toEqual([
+      1,
+      true,
+      [1],
+    ])
+    expect(await region.getOrCreate('a', () => 2)).toBe(1)
+    await region.invalidate()
+    expect(isDone).toBe(true)
   })
 })

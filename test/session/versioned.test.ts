@@ -550,3 +550,19 @@ describe('a versioned function inside another one’s creator', () => {
     expect(await part()).toBe('two')
   })
 })
+
+it('versioned() keeps its options as they were at the call', async () => {
+  const options = { namespace: 'early', version: () => 1 }
+  const cached = versioned(options)
+  Object.assign(options, { namespace: 'late', version: () => 2 })
+  const page = cached(async () => 'page')
+  expect(page.key('1')).toMatch(/^early/)
+  expect(await page.version()).toBe('1')
+})
+
+it('a version may be a thenable whose then returns nothing', async () => {
+  // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
+  const later = { then: (resolve: (value: string) => void) => void setImmediate(resolve, 'v5') }
+  const page = versioned(async () => 'page', { namespace: 'thenable', version: () => later as never })
+  expect(await page.version()).toBe('v5')
+})

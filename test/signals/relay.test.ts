@@ -403,6 +403,8 @@ describe('relay()', () => {
       () => relay(localBus(), users() as never),
       /list of regions and brokers/,
     ],
+    // biome-ignore lint/suspicious/noSparseArray: the test needs a hole
+    ['a list with a hole', () => relay(localBus(), [, users()] as never), /to list regions and brokers/],
     ['two of one name', () => relay(localBus(), [users(), users()]), /different names/],
     ['what is no source', () => relay(localBus(), [{}]), /list regions and brokers/],
     ['null', () => relay(localBus(), [null as never]), /list regions and brokers/],

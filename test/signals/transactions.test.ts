@@ -1,9 +1,15 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { type CreationJob, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session, versioned } from '../../src/session/index.js'
-import { afterCommit, broker, cacheResults, invalidateAfterCommit } from '../../src/signals/index.js'
+import {
+  afterCommit,
+  broker,
+  cacheResults,
+  drainRefreshes,
+  invalidateAfterCommit,
+} from '../../src/signals/index.js'
 import { held } from '../support/stage.js'
 import { deferred, sleep } from '../support/waiting.js'
 
@@ -390,4 +396,17 @@ it.each([
   await expect(afterCommit(() => invalidateAfterCommit(region, names as never))).rejects.toMatchObject(
     refused,
   )
+})
+
+it('drainRefreshes() of one copy of the package waits for the refreshes of another', async () => {
+  vi.resetModules()
+  const copy = await import('../../src/signals/index.js')
+  expect(copy.drainRefreshes).not.toBe(drainRefreshes)
+  const work = deferred<void>()
+  let isDone = false
+  await copy.refreshAfterCommit(() => work.promise.then(() => void (isDone = true)))
+  const drained = drainRefreshes().then(() => isDone)
+  await sleep(0)
+  work.resolve()
+  expect(await drained).toBe(true)
 })

@@ -56,6 +56,10 @@ const FUNCTIONS: readonly (readonly [code: string, sentence: string])[] = [
     `region.cacheMultiOnArguments(load, { namespace: 'n' })`,
     "a function of many ids takes them as (...ids), or as one array with ids: 'array'",
   ],
+  [
+    `region.cacheMultiOnArguments(async (ids: number[], tenant: string) => ids.map(() => tenant), { namespace: 'n', ids: 'array' })`,
+    'a function of one array of ids takes nothing else: close over its other arguments',
+  ],
 ]
 
 /** Chains that cannot work, and the sentence of the compiler about each. */

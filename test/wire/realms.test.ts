@@ -7,6 +7,7 @@ import { msgpack } from '../../proxies/msgpack.js'
 import { v8 } from '../../proxies/v8.js'
 import {
   functionKeyGenerator,
+  type InvalidationReason,
   type KeyPart,
   makeRegion,
   NO_VALUE,
@@ -102,6 +103,18 @@ describe('of another realm', () => {
     const ofOptions = optionsKeyGenerator({ defaults: { page: 1 } })('n', () => {})
     expect(ofOptions(there('({ id: 1, page: 1 })'))).toBe(ofOptions({ id: 1 }))
     expect(() => keyOf(there('new Map()'))).toThrow('is an instance of Map')
+  })
+
+  it('the meta of an invalidation is copied and frozen', async () => {
+    const region = makeRegion<number>({ backend: memory() })
+    const seen: InvalidationReason['meta'][] = []
+    region.on('invalidate', ({ meta }) => seen.push(meta))
+    const meta = there('({ rows: [{ id: 1 }] })') as { rows: { id: number }[] }
+    await region.delete('k', { meta })
+    for (const row of meta.rows) row.id = 2
+    expect(seen).toEqual([{ rows: [{ id: 1 }] }])
+    const [kept] = seen as [typeof meta]
+    expect([kept, kept.rows, kept.rows[0]].every(Object.isFrozen)).toBe(true)
   })
 
   it('promises, lists, pairs, maps and options count like those of this realm', async () => {

@@ -110,6 +110,18 @@ withRedis('a client with', standalone, (at) => {
       expect(() => redis(options)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
   })
 
+  it('its options are those of the call, also if the first use comes later', async () => {
+    const { url: _, ...nowhere } = at().where
+    const connection = { host: '127.0.0.1', port: port() }
+    const region = makeRegion({
+      name: freshKey('region'),
+      backend: wrap(redis({ ...nowhere, connection }), json(), dependencies()),
+    })
+    Object.assign(connection, { port: 1, db: 3 })
+    expect(await region.set('a', 1)).toBe('stored')
+    await region.close()
+  })
+
   it('stringNumbers among the options of a connection works', () =>
     expectWorking(regionsOf(at(), { connection: { stringNumbers: true } })))
 })
