@@ -91,7 +91,7 @@ export const later: TransparentProxy = (next) => {
       withOperations(ledger, (opened) => ({
         read: async (names) => (await turn(), opened.read(names)),
         now: async (names) => (await turn(), opened.now(names)),
-        invalidate: async (names, mode) => (await turn(), opened.invalidate(names, mode)),
+        invalidate: async (...change) => (await turn(), opened.invalidate(...change)),
       })),
   })
 }
