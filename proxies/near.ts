@@ -369,7 +369,12 @@ class NearLayer {
     const result = this.within({ trusts: false, keys: listOf(keys), missing }, read)
     if (missing.size === 0) return result
     void ignoreRejection(result)
-    return andThen(this.tail.prove(), (isProven) => (isProven ? this.#trusting(keys, read) : read()))
+    return andThen(this.tail.prove(), (isProven) => {
+      if (isProven) return this.#trusting(keys, read)
+      // Without a proof no copy is an answer, also not one that the chain's own bound would let pass.
+      for (const key of keys) this.drop(key)
+      return read()
+    })
   }
 
   /** Whether a copy may serve the present read. */

@@ -209,7 +209,8 @@ class BusSubscription {
     connection.on('error', (error) => this.#drop(connection, error))
     connection.on('close', () => this.#drop(connection))
     connection.on('message', (on: string, message: string) => {
-      if (on !== channel || connection !== this.#connection) return
+      // Before the subscription is proved, messages are among those that `since` brings.
+      if (on !== channel || connection !== this.#connection || !this.#subscribed) return
       const [whole = '', position] = /^(?:-|([^ ]+:\d+)) /.exec(message) ?? []
       this.listener.heard(message.slice(whole.length), position)
     })

@@ -184,14 +184,16 @@ export function freshnessAt(snapshot: DependencySnapshot, reading: LedgerReading
   for (const { asOf, names } of snapshot.groups) {
     // A time ahead of the clock is none that the ledger gave. No invalidation would be newer than it.
     if (asOf > now.at) return 'invalid'
-    // The clock stands where it stood before the group was created, so no stamp can be newer.
-    if (asOf === now.at) {
-      position += names.length
-      continue
-    }
+    // The clock stands where it stood before the group was created, so nothing is missing that is not there. A stamp may still be
+    // ahead of it: that of a mark, whose clock was lost.
+    const stands = asOf === now.at
     for (let i = 0; i < names.length; i++) {
       const stamp = stamps[position++]
-      if (stamp === undefined || stamp.hard > asOf) return 'invalid'
+      if (stamp === undefined) {
+        if (stands) continue
+        return 'invalid'
+      }
+      if (stamp.hard > asOf) return 'invalid'
       if (stamp.soft > asOf) verdict = 'stale'
     }
   }

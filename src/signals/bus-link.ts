@@ -85,7 +85,8 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
 }
 
 interface Receiving {
-  receive(text: string): void
+  /** @param isNext - nothing was lost before it, as the bus says */
+  receive(text: string, isNext?: boolean): void
   /** Messages were lost. */
   startOver(): void
 }
@@ -104,7 +105,7 @@ function resuming(bus: Bus, { receive, startOver }: Receiving) {
     if (waiting !== mine) return
     if (position === undefined || found?.messages === undefined) startOver()
     // One that is among those that wait is received twice, which changes nothing.
-    else for (const text of found.messages) receive(text)
+    else for (const text of found.messages) receive(text, true)
     position = found?.position
     waiting = undefined
     for (const [text, at] of mine ?? []) take(text, at)
@@ -120,8 +121,9 @@ function resuming(bus: Bus, { receive, startOver }: Receiving) {
         if (bus.since === undefined) startOver()
         else void askFor((waiting = []))
       },
+      // What comes before `up` stands behind the messages that were lost: it must not move the position past them.
       down() {
-        waiting = undefined
+        waiting = bus.since === undefined ? undefined : []
       },
     },
   }
@@ -139,11 +141,11 @@ function receiver(self: string, { address, onMessage, onGap }: Omit<LinkOptions,
     ignore(SENSELESS)
     onGap(SENSELESS)
   }
-  const receive = (text: string): void => {
+  const receive = (text: string, isNext = false): void => {
     const message = read(text)
     if (message === undefined) ignore('not a message of ours')
     else if (message.corral !== VERSION) onGap(`a message of version ${formatValue(message.corral)}`)
-    else if (message.to === address && message.from !== self) take(message)
+    else if (message.to === address && message.from !== self) take(message, isNext)
   }
   /** How many messages of a sender were lost before this one. */
   const gap = (n: number, last: number | undefined, after: unknown): number => {
@@ -152,7 +154,7 @@ function receiver(self: string, { address, onMessage, onGap }: Omit<LinkOptions,
     const before = typeof after === 'number' && after > performance.now() - stoodAt + ON_THE_WAY
     return before ? 0 : n - 1
   }
-  const take = ({ from, n, after, body, lost }: Message): void => {
+  const take = ({ from, n, after, body, lost }: Message, isNext: boolean): void => {
     if (typeof from !== 'string' || typeof n !== 'number' || !isBody(body)) {
       nonsense()
       return
@@ -161,7 +163,8 @@ function receiver(self: string, { address, onMessage, onGap }: Omit<LinkOptions,
     if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
     if (last === undefined || n > last) numbers.set(from, n)
     if (lost === true) onGap('another process could not send all that it had to say')
-    else if (gap(n, last, after) > 0) onGap(`${gap(n, last, after)} messages of another process were lost`)
+    else if (!isNext && gap(n, last, after) > 0)
+      onGap(`${gap(n, last, after)} messages of another process were lost`)
     if (body.do !== NOTHING.do && !onMessage(body)) nonsense()
   }
   return {

@@ -12,6 +12,16 @@ export interface Marked {
   readonly mode: InvalidationMode
 }
 
+/** A region that was closed meanwhile keeps none: that must not undo the transaction, whose invalidation fails and tells. */
+function keepsMarks(region: object): boolean {
+  try {
+    return ledgerOf(region)?.pending !== undefined
+  } catch (error) {
+    report('failure', () => ({ where: 'marks of a transaction', error }))
+    return false
+  }
+}
+
 /**
  * The marks of one transaction, or of one savepoint. They go with the invalidation of their names: those of a region that has
  * been invalidated are forgotten here, and `end` takes away what is left, as after a rollback.
@@ -21,6 +31,7 @@ export class Marks {
   readonly #left = new Map<object, Map<InvalidationMode, Set<string>>>()
   /** When the first mark was sent. */
   #since = 0
+  #hasFailed = false
   /** ms. The shortest life of a mark. */
   #life = Number.POSITIVE_INFINITY
 
@@ -32,13 +43,16 @@ export class Marks {
     const sent = new Map<Set<string>, { region: object; mode: InvalidationMode; names: string[] }>()
     for (const { regions, names, mode } of all)
       for (const region of regions) {
-        if (ledgerOf(region)?.pending === undefined) continue
+        if (this.#hasFailed || !keepsMarks(region)) continue
         const known = this.#names(region, mode)
         const one = sent.get(known) ?? { region, mode, names: [] }
         sent.set(known, one)
-        one.names.push(...names.filter((name) => !known.has(name)))
-        // Before the outcome is known: it may be marked though its reply was lost.
-        for (const name of names) known.add(name)
+        for (const name of names) {
+          if (known.has(name)) continue
+          one.names.push(name)
+          // Before the outcome is known: it may be marked though its reply was lost.
+          known.add(name)
+        }
       }
     const work = [...sent.values()].filter(({ names }) => names.length > 0)
     if (work.length > 0 && this.#since === 0) this.#since = performance.now()
@@ -82,6 +96,8 @@ export class Marks {
       const life = (await ledgerOf(region)?.pending?.(names, mode, this.#id)) ?? 0
       this.#life = Math.min(this.#life, life)
     } catch (error) {
+      // Each further try would hold the transaction up as long again.
+      this.#hasFailed = true
       report('failure', () => ({ where: 'marks of a transaction', error }))
     }
   }

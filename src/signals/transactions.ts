@@ -44,7 +44,7 @@ export async function invalidateNowOrAfterCommit<R>(
 
 /** Leaves debts to a transaction. */
 function leaveTo<R>({ debts: all }: Work, debts: readonly PendingInvalidation[], done: Done<R>): R {
-  all.push(...debts)
+  for (const debt of debts) all.push(debt)
   if (done.failed !== undefined) throw done.failed
   return done.result
 }

@@ -11,6 +11,8 @@ const MAX_KEPT = 16_384
 /**
  * A record is a clock "epoch:n", in microseconds of the server, and a sorted set of the latest messages by their times. On a
  * Cluster its keys are declared; elsewhere they are arguments, which no client puts a prefix before, in the first database.
+ * An epoch is that of one run of one server: after a failover or a restart the record may lack messages that were acknowledged, and
+ * positions of before prove nothing. Where an ACL forbids INFO, no record proves anything.
  */
 const RECORD = `
 local clock, ring, fresh, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -20,8 +22,12 @@ local function microseconds()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
 end
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
+fresh = fresh .. '~' .. (server or '')
 local function read_clock()
   local epoch, n = string.match(redis.call('GET', clock) or '', '^(.+):(%d+)$')
+  if not server or not epoch or string.sub(epoch, -#server) ~= server then return nil end
   return epoch, tonumber(n)
 end
 local function move_clock(epoch, n)

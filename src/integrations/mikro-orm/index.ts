@@ -124,7 +124,7 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
     unitOfWork(em, work) {
       expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
       expectFunction(work, 'the work of unitOfWork()')
-      return inTransaction((own) => em.transactional(own), work, false)
+      return inTransaction((own) => em.transactional(own), work)
     },
     invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
     refreshAfterCommit: (em, refresh) =>
@@ -149,7 +149,6 @@ function patchTransactional(orm: MikroOrmHost): void {
       inTransaction<unknown, unknown>(
         (own) => run(own, ...more) as Promise<unknown>,
         (own) => (work as Work)(own),
-        false,
       ),
   })
 }

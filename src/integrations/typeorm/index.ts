@@ -145,7 +145,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(read, entities, relations)],
     unitOfWork(work) {
       expectFunction(work, 'the work of unitOfWork()')
-      return inTransaction((own) => dataSource.transaction(own), work, false)
+      return inTransaction((own) => dataSource.transaction(own), work)
     },
     invalidate: (type, ...key) => {
       const change = { type: typeOf(dataSource.getMetadata(type as never) as Metadata) }
@@ -180,7 +180,6 @@ function patchTransaction(dataSource: TypeOrmDataSource): () => void {
       return inTransaction<unknown, unknown>(
         (own) => run(...args.slice(0, -1), own) as Promise<unknown>,
         (own) => work(own),
-        false,
       )
     },
   })
