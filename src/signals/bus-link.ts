@@ -56,7 +56,7 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
   })
   let began = false
   const resumption = resuming(bus, {
-    receive: (text) => safely(() => receive(text)),
+    receive: (text, isNext) => safely(() => receive(text, isNext)),
     startOver: () =>
       safely(() => {
         restart()

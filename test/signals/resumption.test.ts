@@ -53,11 +53,15 @@ function byHand() {
     isUp = up
     for (const one of listeners) up ? one.up() : one.down()
   }
+  /** Messages are heard again, before the subscription is up. */
+  const overhear = () => {
+    isUp = true
+  }
   const reply = async () => {
     for (const { from, resolve } of questions.splice(0)) resolve(resumption(from))
     await idle()
   }
-  return { bus, questions, turnTo, reply, resumption }
+  return { bus, questions, turnTo, overhear, reply, resumption }
 }
 
 async function pair() {
@@ -122,6 +126,19 @@ it.each<[string, (hand: ReturnType<typeof byHand>) => void]>([
   for (const key of ['kept', 'changed']) expect(all.here.peek(key)).toBe(NO_VALUE)
   expect(await all.here.getOrCreate('kept', () => 'new')).toBe('new')
   expect(all.here.peek('kept')).toBe('new')
+})
+
+it('what arrives before the subscription is up moves nothing past what was lost', async () => {
+  const { bus, turnTo, reply, here, there, overhear } = await pair()
+  turnTo(false)
+  await there.delete('changed')
+  const busy = regionOn(bus)
+  overhear()
+  await busy.delete('other').catch(() => {})
+  turnTo(true)
+  await reply()
+  expect(here.peek('kept')).toBe('old')
+  expect(here.peek('changed')).toBe(NO_VALUE)
 })
 
 it('the reply to an earlier cut is not believed after a later one', async () => {
