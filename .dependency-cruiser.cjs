@@ -140,7 +140,8 @@ module.exports = {
       from: { path: '^src/integrations/((?:orm/)?[^/]+?)(?:\\.ts)?(?:/|$)' },
       to: {
         path: '^src/integrations/',
-        pathNot: '^src/integrations/(?:$1|orm/(?:core|hooks|outbox|query-cache|reads|rows|units)|telemetry/counts)(?:\\.ts$|/)',
+        pathNot:
+          '^src/integrations/(?:$1|orm/(?:core|hooks|outbox|query-cache|reads|rows|units)|telemetry/counts)(?:\\.ts$|/)',
       },
     },
     {

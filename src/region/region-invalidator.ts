@@ -56,7 +56,7 @@ export function localInvalidation(): RegionInvalidator {
 }
 
 /** An invalidator over marks that several regions may share. */
-export function invalidationBy(marks: InvalidationMarks): RegionInvalidator {
+function invalidationBy(marks: InvalidationMarks): RegionInvalidator {
   return {
     invalidate(mode, at) {
       marks[mode] = at
