@@ -328,7 +328,19 @@ describe('a backend that answers thenables', () => {
     },
     'with a lease': {
       ...store,
-      acquire: (...given) => foreign(leases.acquire(...given)),
+      set(key, value, { token }) {
+        entries.set(key, value)
+        if (token !== undefined) leases.release(key, token)
+        return foreign('stored')
+      },
+      delete(key) {
+        void leases.delete(key)
+        return foreign(entries.delete(key))
+      },
+      async acquire(...given) {
+        const acquired = await leases.acquire(...given)
+        return foreign(acquired.token === undefined ? acquired : { token: acquired.token })
+      },
       renew: (...given) => foreign(leases.renew(...given)),
       release: (...given) => foreign(leases.release(...given)),
       held: (key) => foreign(leases.held(key)),
