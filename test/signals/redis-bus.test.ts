@@ -1,6 +1,9 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, inject, it } from 'vitest'
 import { type RedisBus, type RedisBusOptions, redisBus } from '../../backends/redis/index.js'
 import type { BusResumption } from '../../src/signals/index.js'
 import { cluster, sentinel, standalone, tls } from '../backends/redis/deployments.js'
@@ -295,5 +298,35 @@ describe('redisBus()', () => {
     const make = () => redisBus(where as never, options as never)
     expect(make).toThrow(message)
     expect(make).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  })
+})
+
+describe('a bus over a Redis that lost messages', () => {
+  it.skipIf(inject('servers').redis === null)('does not call later ones complete', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'bus-'))
+    opened.push(() => rmSync(dir, { recursive: true, force: true }))
+    const port = await freePort()
+    const first = await startRedis({ port, dir })
+    opened.push(() => first.stop())
+    const bus = open(`redis://127.0.0.1:${port}`, freshChannel())
+    await bus.publish('kept')
+    const before = await bus.since?.(undefined)
+    expect(await bus.since?.(before?.position)).toMatchObject({ messages: [] })
+    const client = using(new Redis(port))
+    await client.save()
+    // Acknowledged, and heard by every subscriber but the one that asks below. The server forgets it.
+    await bus.publish('lost')
+    await first.kill('SIGKILL')
+    const again = await startRedis({ port, dir })
+    opened.push(() => again.stop())
+    await until(async () => (await client.ping().catch(() => '')) === 'PONG')
+    expect(await client.keys('*')).not.toEqual([])
+    let found: BusResumption | undefined
+    await until(async () => {
+      found = await Promise.resolve(bus.since?.(before?.position)).catch(() => undefined)
+      return found !== undefined
+    })
+    expect(found?.messages).toBeUndefined()
+    expect(await bus.since?.(found?.position)).toMatchObject({ messages: [] })
   })
 })
