@@ -156,7 +156,7 @@ describe('openTelemetry()', () => {
   })
 
   it.each([
-    [undefined, /an object/],
+    [undefined, /an? (plain )?object/],
     [{ regions: [] }, /`api`/],
     [{ api: {}, regions: [] }, /`api`/],
     [{ api, regions: 'users' }, /`regions`/],
