@@ -207,3 +207,25 @@ describe('a transaction over a ledger that keeps marks', () => {
     )
   })
 })
+
+describe('marks never undo a transaction', () => {
+  const region = () => makeRegion<string>({ name: 'r', backend: wrap(memory(), dependencies()) })
+
+  it('of very many names', async () => {
+    const pages = region()
+    const open = beginTransaction({ prepared: true })
+    const names = Array.from({ length: 200_000 }, (_, i) => dep.id('row', i))
+    await open.run(() => invalidateAfterCommit(pages, names))
+    await open.prepare()
+    await open.commit()
+  })
+
+  it('of a region that is closed before the commit, whose invalidation fails and tells', async () => {
+    const pages = region()
+    const open = beginTransaction({ prepared: true })
+    await open.run(() => invalidateAfterCommit(pages, dep.id('row', 1)))
+    await pages.close()
+    await open.prepare()
+    await expect(open.commit()).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED' })
+  })
+})
