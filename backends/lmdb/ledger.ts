@@ -120,7 +120,7 @@ function planStart(read: ReadRecord, keys: ClockKeys): Plan<LedgerTime> {
 
 const isLive = ({ end }: Mark): boolean => end > epochNow() * 1000
 
-/** What is written about names. */
+/** The changes of one invalidation or mark. */
 interface Stamping {
   readonly names: readonly string[]
   readonly mode: InvalidationMode

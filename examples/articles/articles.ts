@@ -40,8 +40,8 @@ const all = (type: string) => dep.scopes<object>(type).describes([], () => ({}))
 const scopes = { Article: lists, Author: all('Author'), Category: all('Category') }
 
 /**
- * The cached reads of the site, and its changes. Neither says anything of dependencies: what a function reads through the ORM, its
- * value depends on, and what a commit changes is invalidated.
+ * The cached reads of the site, and its changes. Neither declares dependencies: Corral records what a function reads through the ORM,
+ * and invalidates what a commit changes.
  */
 export function openArticles(database: MikroORM) {
   // Both regions have one ledger, so that one of them is enough.
@@ -76,7 +76,7 @@ export function openArticles(database: MikroORM) {
     { namespace: 'front' },
   )
 
-  /** What the form offers to choose from. */
+  /** The authors and categories to choose from in the form. */
   const choices = pages.cacheOnArguments(
     async () => {
       const em = managerOf(database)
@@ -91,7 +91,7 @@ export function openArticles(database: MikroORM) {
 
 function changesOf(database: MikroORM) {
   return {
-    /** The article as it is in the database: what a form begins with must not be old. */
+    /** The article from the database itself: the form must not show an older one. */
     async toEdit(id: number): Promise<ArticleView | undefined> {
       const found = await managerOf(database).findOne(Article, id, { populate: ['author', 'category'] })
       return found === null ? undefined : viewOf(found)

@@ -31,7 +31,7 @@ export async function openDatabase(
   return orm
 }
 
-/** A manager for one piece of work: its entities are nobody else's. */
+/** A manager for one piece of work, which shares no entities with others. */
 export const managerOf = (orm: MikroORM): EntityManager => orm.em.fork() as EntityManager
 
 async function fill(orm: MikroORM): Promise<void> {

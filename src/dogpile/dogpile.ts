@@ -101,7 +101,8 @@ class SharedCreations<V> implements Dogpile<V> {
     limits: Limits<V>,
   ): Promise<V> {
     if (signal?.aborted) return Promise.reject(signal.reason)
-    if (isTooLate(limits)) return Promise.reject(creationTimeout(key, limits.late?.hardTimeout ?? 0))
+    const late = tooLate(key, limits)
+    if (late !== undefined) return Promise.reject(late)
     const built = typeof driver === 'function' ? driver() : driver
     const flight = this.#startFlight(key, creationNode(this, [key]))
     const ended = flight.wait(limits, true)
@@ -162,8 +163,8 @@ class SharedCreations<V> implements Dogpile<V> {
       const lookups = round === 1 && seen !== undefined ? seen : await driver.read(frozenCopy(pending))
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
       const missing = pending.find((_, i) => lookups[i]?.state === 'missing')
-      if (missing !== undefined && isTooLate(limits))
-        throw creationTimeout(missing, limits.late?.hardTimeout ?? 0)
+      const late = missing === undefined ? undefined : tooLate(missing, limits)
+      if (late !== undefined) throw late
       const apart = alone || round > ROUNDS || performance.now() >= limits.patience
       const waits = this.#joinOrLead(pending, lookups, apart, results, onStale)
       const leaves: Leave[] = []
@@ -468,9 +469,11 @@ function patienceOf(wait: number): number {
   return Math.min(wait / 4, PATIENCE)
 }
 
-/** Whether a caller's own deadline is over, so that no creation is started for it. */
-function isTooLate<V>({ late }: Limits<V>): boolean {
+/** The error of a caller whose own deadline is over, so that no creation is started for it. */
+function tooLate<V>(key: string, { late }: Limits<V>): CorralError | undefined {
   return late !== undefined && isHard(late) && performance.now() >= late.hardAt
+    ? creationTimeout(key, late.hardTimeout)
+    : undefined
 }
 
 /** The part of its longest wait that a caller may lose by sharing the deadline of an earlier one. */

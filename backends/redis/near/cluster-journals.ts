@@ -8,7 +8,7 @@ import { companion, stampKeys, valueKey } from '../format.js'
 import { journalKeys, KEYS, LIFETIME, parseChanges } from './format.js'
 
 /**
- * ms. A process that saw no marker of near caches need not record what was changed by this much later, counted from the sending
+ * ms. A process that finds no near cache does not record its changes for so long, counted from the sending
  * of the question.
  */
 export const QUIET = 900

@@ -8,13 +8,21 @@ import { redis } from '../../../backends/redis/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { near } from '../../../proxies/near.js'
-import { dep, makeRegion, NO_VALUE, type Region, wrap } from '../../../src/index.js'
+import {
+  dep,
+  intercept,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  type TransparentProxy,
+  wrap,
+} from '../../../src/index.js'
 import { sentinel, standalone } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { type FaultProxy, faultProxy } from '../../support/faultproxy.js'
 import { startRedis } from '../../support/servers.js'
-import { blockFor, sleep, until } from '../../support/waiting.js'
-import { copyOf, nearRegion, warm } from './support.js'
+import { blockFor, sleep, turn, until } from '../../support/waiting.js'
+import { copyOf, layeredRegion, nearRegion, warm } from './support.js'
 
 const cleanUps: (() => unknown)[] = []
 afterEach(async () => {
@@ -56,6 +64,34 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
     })
     return keys
   }
+
+  it.each([false, true])(
+    'that hides the outage serves no copy to a strong read, under a layer that waits: %s',
+    async (waits) => {
+      const proxy = await proxyTo(server().port)
+      const above: TransparentProxy = waits
+        ? intercept(async (_, proceed) => {
+            await turn()
+            return proceed()
+          })
+        : (next) => next
+      const store = redis({ url: `redis://127.0.0.1:${proxy.port}`, failOpen: true, timeout: '1s' })
+      const here = layeredRegion(store, '10m', { above })
+      cleanUps.push(() => here.close())
+      const there = regionAt(server().port, '10m')
+      const key = freshKey()
+      await until(async () => {
+        await here.getOrCreate(key, () => 'old')
+        return (await here.explain(key)).tier === 'near'
+      })
+      proxy.set({ kind: 'refuse' })
+      proxy.reset()
+      await there.delete(key)
+      expect(await here.get(key, { maxStaleness: 0 })).toBe(NO_VALUE)
+      const parent = await here.getOrCreate(freshKey(), async () => String(await here.get(key)))
+      expect(parent).not.toBe('old')
+    },
+  )
 
   it('drops exactly the ten copies that changed while the connection was lost', async () => {
     const { proxy, here, there } = await pair('10m')
