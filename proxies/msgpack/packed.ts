@@ -54,6 +54,13 @@ export function mentionsProto(packed: Buffer): boolean {
   return underscore >= 0 && packed.includes(PROTO, underscore)
 }
 
+/** How often the bytes have a `__proto__` in them. */
+export function countProto(packed: Buffer): number {
+  let count = 0
+  for (let at = packed.indexOf(PROTO); at >= 0; at = packed.indexOf(PROTO, at + PROTO.length)) count++
+  return count
+}
+
 const DEFINITION = Buffer.of(0xd4, 0x72)
 /** Below this size the definitions that fit cost less than looking for them. */
 const SMALL = 4096

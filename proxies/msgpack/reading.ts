@@ -1,11 +1,11 @@
-import { Unpackr } from 'msgpackr'
+import { Packr, Unpackr } from 'msgpackr'
 // @ts-expect-error: this entry of msgpackr has no types; it is the same class, which compiles nothing.
 import { Unpackr as UncompiledUnpackr } from 'msgpackr/unpack-no-eval'
 import type { CachedValue } from '../../src/backend/cached-value.js'
 import type { Entry } from '../../src/wire/frame.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
 import { OTHER, readFlat } from './flat.js'
-import { definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from './packed.js'
+import { countProto, definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from './packed.js'
 import { FAITHFUL, type Settings } from './settings.js'
 import type { Shape } from './shapes.js'
 
@@ -24,11 +24,25 @@ export function reading({ regExp, maxBytes }: Settings, shapes?: readonly Shape[
     const packed = bytes.subarray(start + skip, end)
     const payload = (definesMany(packed) ? plain : compiling)(packed)
     if (payload === TRAILING) return undefined
-    // msgpackr has renamed the key, which no entry of ours can have had.
-    if (mentionsProto(packed) && hasProtoKey(payload, '__proto_')) return undefined
+    // No entry of ours has a key `__proto__`: no writer accepts one.
+    if (mentionsProto(packed) && hasProtoKey(payload, '__proto_') && wasRenamed(packed, payload))
+      return undefined
     if (!regExp && mayHoldRegExp(packed) && hasRegExp(payload)) return undefined
     return { payload, metadata }
   }
+}
+
+/**
+ * Whether msgpackr read a key `__proto__` and called it `__proto_`: the value packed once more then has fewer of them.
+ * A value may have keys of the latter name by its own right, beside the former as text. What is packed with the text
+ * in one place may name a key once less often, so both ways are tried.
+ */
+function wasRenamed(packed: Buffer, payload: unknown): boolean {
+  const count = countProto(packed)
+  return ![false, true].some((bundleStrings) => {
+    const again = new Packr({ ...FAITHFUL, bundleStrings })
+    return countProto(again.pack(payload)) === count
+  })
 }
 
 /** There are bytes behind the value. */

@@ -30,6 +30,15 @@ describe.each(Object.entries(ENCODINGS))('%s', (name, make) => {
     expect(bench.back(null)).toMatchObject({ payload: null })
   })
 
+  it('keeps a key `__proto_` beside the text `__proto__`', () => {
+    const payload = {
+      id: [{ __proto_: 0 }, ['__proto__']],
+      name: 'x__proto__y',
+      child: { __proto_: '__proto__' },
+    }
+    expect(difference(payload, benchOf(make()).back(payload)?.payload)).toBeUndefined()
+  })
+
   it('keeps large values: beyond every size of header, and of a slab', () => {
     const bench = benchOf(make())
     const payload = {
