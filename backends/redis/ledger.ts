@@ -1,7 +1,7 @@
 import type { Freshness, InvalidationMode, Ledger, OpenLedger } from '../../src/ledger/ledger.js'
 import { type DependencySnapshot, newEpoch } from '../../src/ledger/snapshot.js'
 import * as scripts from './client/scripts.js'
-import { clockKeys, expectClock, stampKeys } from './format.js'
+import { clockKeys, expectClock, stampKey, stampKeys } from './format.js'
 import { cachingLedgerReader } from './reads/ledger-reader.js'
 import type { RedisStore } from './store.js'
 
@@ -81,8 +81,11 @@ export function snapshotKeys(
   clock: string,
   { groups }: DependencySnapshot,
 ): { readonly stamps: readonly string[]; readonly asOf: readonly string[] } {
-  return {
-    stamps: groups.flatMap(({ names }) => stampKeys(clock, names)),
-    asOf: groups.flatMap(({ asOf, names }) => names.map(() => `${asOf}`)),
-  }
+  const [stamps, times]: [string[], string[]] = [[], []]
+  for (const { asOf, names } of groups)
+    for (const name of names) {
+      stamps.push(stampKey(clock, name))
+      times.push(`${asOf}`)
+    }
+  return { stamps, asOf: times }
 }

@@ -141,34 +141,46 @@ function joined(plain: Redis, { decode }: ByHand): (key: string) => Promise<unkn
  * The keys and arguments are as long as the backend's own.
  */
 async function byScripts(plain: Redis, key: string, bytes: Buffer): Promise<void> {
-  const [clock, ring, stamp] = ['{hand}:clock', '{hand}:ring', '{hand}:stamp:msgpack 50 B']
+  const [clock, pending] = ['{hand}:clock', '{hand}:pending']
+  const [ring, stamp] = ['{hand}:ring', '{hand}:stamp:msgpack 50 B']
   const [lease, token, channel] = [`~corral:lease={${key}}`, randomUUID(), '~corral:wake:0']
   await plain.mgetBuffer([key, clock])
   const asking = [token, '10000', '0', '!0123456789ab', channel, 'epoch678', '86400000', '1']
-  const reply = (await plain.evalsha(acquire.sha, 4, lease, key, clock, stamp, ...asking)) as string[]
+  const reply = (await plain.evalsha(
+    acquire.sha,
+    5,
+    lease,
+    key,
+    clock,
+    pending,
+    stamp,
+    ...asking,
+  )) as string[]
   const [epoch, at] = `${reply[2]}`.split(':') as [string, string]
   const filling = [token, channel, bytes, `${LIFETIME}`, '', '', epoch, '86400000', at]
   await plain.evalsha(write.sha, 5, key, lease, clock, ring, stamp, ...filling)
 }
 
 async function cold(title: string, value: object, { plain, region, byHand }: Subjects): Promise<void> {
+  // Keys of this call alone: those of an earlier one are stored.
+  const run = randomUUID()
   let next = 0
   const create = () => value
   const samples = await rounds(
     {
       'GET, create, SET by hand': async (times) => {
         for (let i = 0; i < times; i++) {
-          const key = `cold hand ${next++}`
+          const key = `cold hand ${run} ${next++}`
           if ((await plain.getBuffer(key)) === null)
             await plain.set(key, byHand.encode(create()), 'PX', LIFETIME)
         }
       },
       'its commands by hand': async (times) => {
         for (let i = 0; i < times; i++)
-          await byScripts(plain, `cold script ${next++}`, byHand.encode(create()))
+          await byScripts(plain, `cold script ${run} ${next++}`, byHand.encode(create()))
       },
       getOrCreate: async (times) => {
-        for (let i = 0; i < times; i++) await region.getOrCreate(`cold ${next++}`, create)
+        for (let i = 0; i < times; i++) await region.getOrCreate(`cold ${run} ${next++}`, create)
       },
     },
     { rounds: 40, perRound: 40, processor: true },
