@@ -184,7 +184,50 @@ function listOf(keys: readonly string[]): KeyList {
 
 interface FarRead {
   readonly key: string
+  /** Its place among the changes. */
   readonly since: number
+  /** Its place among the reads of this layer. */
+  readonly order: number
+}
+
+/** Keys whose latest answered read is remembered. */
+const ANSWERED = 8_192
+
+/**
+ * Which reads of the store came with which outcome last, so that no copy is older than a value that a caller got. A key may have
+ * a newer value without a recorded change: it was renewed. The latest value is known to be that of the read that was sent last,
+ * if it was answered last too.
+ */
+class ReadOrder {
+  #latest = 0
+  /** Reads that were sent up to here are no longer remembered. */
+  #floor = 0
+  /** Of each key, the order of the latest read that was answered, or from which on reads may be compared again. */
+  readonly #answered = new Map<string, number>()
+
+  next(): number {
+    return ++this.#latest
+  }
+
+  answered({ key, order }: FarRead): void {
+    const answered = this.#answered
+    const last = answered.get(key) ?? this.#floor
+    answered.delete(key)
+    // Overtaken by a later read: layers below may pass replies on in another order, and it is unknown which value is newer.
+    answered.set(key, order > last ? order : this.next())
+    if (answered.size <= ANSWERED) return
+    let excess = ANSWERED / 2
+    for (const [other, at] of answered) {
+      if (excess-- <= 0) break
+      answered.delete(other)
+      this.#floor = Math.max(this.#floor, at)
+    }
+  }
+
+  /** Whether no caller can have got a newer value of the key than the one of this read. */
+  isLatest({ key, order }: FarRead): boolean {
+    return this.#answered.get(key) === order
+  }
 }
 
 function nearLayer(
@@ -242,6 +285,7 @@ function nearLayer(
 
 class NearLayer {
   readonly #failures = failureLog()
+  readonly #order = new ReadOrder()
   /** Entries that came from the store, until they are judged. */
   readonly #unjudged = new WeakMap<CachedValue, FarRead>()
   /** Whether callers get the very payloads that the near store has. */
@@ -403,7 +447,7 @@ class NearLayer {
 
   #begin(key: string): FarRead {
     if (!this.#closed) this.#leave ??= this.tail.join(this.maxStaleness)
-    return { key, since: this.tail.place(key) }
+    return { key, since: this.tail.place(key), order: this.#order.next() }
   }
 
   #far(key: string): MaybePromise<CachedValue | undefined> {
@@ -414,11 +458,8 @@ class NearLayer {
 
   /** Drops the copy, so that reads never go back: the value that was read may be stale, and then becomes no copy. */
   #note(found: CachedValue | undefined, read: FarRead): CachedValue | undefined {
-    const copy = this.#copyOf(read.key)
-    // Replies in another order than their reads: it is unknown which value is the newer one.
-    const isOvertaken = !isPromise(copy) && (copy?.metadata.near?.place ?? 0) > read.since
-    if (isPromise(copy)) void ignoreRejection(copy)
-    if (isCachedValue(found) && !isOvertaken) this.#unjudged.set(found, read)
+    this.#order.answered(read)
+    if (isCachedValue(found)) this.#unjudged.set(found, read)
     this.drop(read.key)
     return found
   }
@@ -436,22 +477,16 @@ class NearLayer {
         frozen(payload, () => {
           hasBytes = true
         })
+      if (!this.#order.isLatest(read)) return
       if (!this.tail.admits(key, since)) {
         this.drop(key)
         return
       }
-      const put = (older: CachedValue | undefined): MaybePromise<unknown> => {
-        if ((older?.metadata.near?.place ?? 0) > since) return undefined
-        return this.store.set(
-          key,
-          {
-            payload: hasBytes ? cloned(payload) : payload,
-            metadata: { ...metadata, near: new Mark(since, hasBytes) },
-          },
-          lifeOf(metadata),
-        )
+      const copy = {
+        payload: hasBytes ? cloned(payload) : payload,
+        metadata: { ...metadata, near: new Mark(since, hasBytes) },
       }
-      const done = andThen(this.store.get(key), put)
+      const done = this.store.set(key, copy, lifeOf(metadata))
       if (isPromise(done)) done.catch((error: unknown) => this.#failed(key, error))
     } catch (error) {
       this.#failed(key, error)

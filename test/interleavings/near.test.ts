@@ -60,6 +60,14 @@ const WORLDS: Readonly<Record<string, Omit<NearWorld, 'operations'>>> = {
     pushes: true,
     faults: true,
   },
+  'in front of layers that pass replies on in any order': {
+    processes: 1,
+    keys: ['a', 'b'],
+    maxStaleness: 200,
+    pushes: true,
+    faults: false,
+    disorder: true,
+  },
   strong: { processes: 3, keys: ['a', 'b'], maxStaleness: 0, pushes: true, faults: false },
   'strong, with faults': { processes: 2, keys: ['a'], maxStaleness: 0, pushes: true, faults: true },
   'bounded, with faults': {

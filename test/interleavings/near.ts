@@ -17,6 +17,8 @@ export interface NearWorld {
   readonly pushes: boolean
   /** Cuts, failovers, lost registrations and lost data may happen. */
   readonly faults: boolean
+  /** Values are renewed without an invalidation, layers below pass replies on in any order, and copies are evicted. */
+  readonly disorder?: boolean
   /** Operations that are begun: so many at random, or these in their order. */
   readonly operations: number | readonly NearOperation[]
 }
@@ -32,12 +34,23 @@ const CUT = 5
 const FAIL_OVER = 6
 const LOSE = 7
 const BACK_UP = 8
+const RENEW = 9
 
 /** Drawn with these weights; the faults come last. */
 const KINDS: readonly number[] = [
   ...Array.from({ length: 14 }, () => READ),
   ...[READ_STRONGLY, READ_STRONGLY, DELETE, DELETE, INVALIDATE, INVALIDATE, ASK, ASK, ASK],
   ...[CUT, CUT, FAIL_OVER, LOSE, BACK_UP, BACK_UP],
+]
+
+const WITHOUT_FAULTS = KINDS.slice(0, KINDS.indexOf(CUT))
+const RENEWING: readonly number[] = [
+  ...Array.from({ length: 9 }, () => READ),
+  RENEW,
+  RENEW,
+  RENEW,
+  DELETE,
+  ASK,
 ]
 
 export interface NearRun {
@@ -158,7 +171,8 @@ class Simulation {
       const steps: (() => void)[] = []
       for (const process of this.processes) steps.push(...process.steps())
       // An operation begins seldom while another step can be taken, so that most of them end before the next.
-      if (left > 0 && (script !== undefined || steps.length === 0 || choose(4) === 0))
+      const isDue = () => choose(world.disorder === true ? 2 : 4) === 0
+      if (left > 0 && (script !== undefined || steps.length === 0 || isDue()))
         steps.push(() => {
           left--
           this.begin(script?.shift())
@@ -188,7 +202,8 @@ class Simulation {
     const { choose, world } = this
     const process = this.processes[given?.[0] ?? choose(this.processes.length)] as SimulatedProcess
     const key = world.keys[choose(world.keys.length)] as string
-    const kind = given?.[1] ?? KINDS[choose(world.faults ? KINDS.length : KINDS.indexOf(CUT))]
+    const kinds = world.disorder === true ? RENEWING : world.faults ? KINDS : WITHOUT_FAULTS
+    const kind = given?.[1] ?? kinds[choose(kinds.length)]
     if (kind === READ) process.read(key)
     else if (kind === READ_STRONGLY) process.read(key, true)
     else if (kind === DELETE) process.invalidate(key, 'key')
@@ -197,7 +212,16 @@ class Simulation {
     else if (kind === CUT) process.cut()
     else if (kind === FAIL_OVER) this.failOver()
     else if (kind === LOSE) this.lose()
+    else if (kind === RENEW) this.renew(key)
     else this.backup = this.content.copy()
+  }
+
+  /** A process renews a value, which no change tells of. */
+  renew(key: string): void {
+    const { entries, names } = this.content
+    if (this.current(key) === undefined) return
+    this.source.set(key, ++this.version)
+    entries.set(key, { version: this.version, epoch: names.epoch, asOf: names.at })
   }
 
   /** Another server takes over, which may lack the latest changes. */
@@ -206,7 +230,10 @@ class Simulation {
     this.content = this.backup.copy()
     this.server = `server ${this.failovers}`
     this.done = this.done.filter(({ key, version }) => version <= this.versionAt(key))
-    for (const process of this.processes) process.cut()
+    for (const process of this.processes) {
+      process.cut()
+      process.seen.clear()
+    }
   }
 
   versionAt(key: string): number {
@@ -291,6 +318,8 @@ class SimulatedProcess {
   readonly requests: Request[] = []
   readonly replies: (() => void)[] = []
   readonly messages: (() => void)[] = []
+  /** Replies that a layer below the near cache holds for a while, such as a slow decoding. */
+  readonly passing = new Set<() => void>()
   readonly mirror: Mirror
   readonly chain: Backend<CachedValue>
   readonly hidden = new Map<string, number>()
@@ -308,7 +337,9 @@ class SimulatedProcess {
     )
     this.mirror.follow('keys')
     const far = this.#far()
-    const layered = wrap(far, near(memory(), { maxStaleness: simulation.world.maxStaleness }))
+    const { maxStaleness, disorder } = simulation.world
+    const copies = disorder === true ? memory({ maxEntries: 1 }) : memory()
+    const layered = wrap(far, near(copies, { maxStaleness }))
     this.chain = track(layered, far.ledger as NonNullable<typeof far.ledger>)
   }
 
@@ -332,6 +363,11 @@ class SimulatedProcess {
         })
       })
     if (this.replies.length > 0) steps.push(() => this.replies.shift()?.())
+    for (const pass of this.passing)
+      steps.push(() => {
+        this.passing.delete(pass)
+        pass()
+      })
     if (this.messages.length > 0) {
       steps.push(() => this.messages.shift()?.())
       if (this.simulation.world.faults) steps.push(() => void this.messages.shift())
@@ -379,12 +415,7 @@ class SimulatedProcess {
           simulation.violations.push(
             `process ${this.index} read ${key}@${version} from ${start}, invalidated to ${one.version} at ${one.at} by ${one.by}`,
           )
-      if (
-        simulation.failovers === 0 &&
-        before !== undefined &&
-        before.ended < begun &&
-        version < before.version
-      )
+      if (before !== undefined && before.ended < begun && version < before.version)
         simulation.violations.push(`process ${this.index} went back from ${before.version} to ${version}`)
       const last = this.seen.get(key)
       if (last === undefined || last.version < version) this.seen.set(key, { version, ended: ++this.#order })
@@ -440,6 +471,7 @@ class SimulatedProcess {
       get: async (key) => {
         if ((this.hidden.get(key) ?? 0) > 0) return undefined
         const found = (await this.send(() => simulation.get(key))) as CachedValue | undefined
+        if (simulation.world.disorder === true) await new Promise<void>((pass) => this.passing.add(pass))
         return (this.hidden.get(key) ?? 0) > 0 ? undefined : found
       },
       set: () => 'refused',

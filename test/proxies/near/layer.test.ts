@@ -76,6 +76,35 @@ it('keeps the copy of the read that began last, in whichever order they are judg
   expect(await layer.get('key')).toMatchObject({ payload: 'newer' })
 })
 
+it('makes no copy of a value that is judged only after an older read ended after it', async () => {
+  const { reads, entry, layer } = byHand()
+  const both = [layer.get('key'), layer.get('key')]
+  const sentLast = entry('sent last')
+  reads[1]?.resolve(sentLast)
+  await both[1]
+  reads[0]?.resolve(entry('answered last'))
+  await both[0]
+  layer.near?.keep(sentLast)
+  void layer.get('key')
+  expect(reads).toHaveLength(3)
+})
+
+it.each<[string, readonly number[]]>([
+  ['ended before the older one', [1, 0]],
+  ['ended after the older one, which is judged only then', [0, 1]],
+])('makes no copy of an older value if a newer one became none, whose read %s', async (_, order) => {
+  const { reads, entry, layer } = byHand()
+  const both = [layer.get('key'), layer.get('key')]
+  const older = entry('older')
+  for (const i of order) {
+    reads[i]?.resolve(i === 0 ? older : entry('newer'))
+    await both[i]
+  }
+  layer.near?.keep(older)
+  void layer.get('key')
+  expect(reads).toHaveLength(3)
+})
+
 it('drops the copy if a read finds nothing', async () => {
   const { reads, entry, chain } = byHand()
   const first = chain.get('key')
