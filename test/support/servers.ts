@@ -1,7 +1,7 @@
 /** Starts private, throw-away instances of real servers on free loopback ports; tests kill, freeze and restart them. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -125,11 +125,19 @@ async function launch(binary: Binary, args: readonly string[], log: string) {
   const kill = async (name: NodeJS.Signals) => {
     signal(name)
     if (name === 'SIGKILL' || name === 'SIGTERM') await exited
-    // The kernel stops a process a moment after the signal was sent.
-    else if (name === 'SIGSTOP') await sleep(20)
+    else if (name === 'SIGSTOP') await stopped(pid)
   }
   const end = () => kill('SIGKILL')
   return { pid, alive: () => alive, kill, end }
+}
+
+/** The kernel stops the threads of a process one by one, each when its turn on a processor comes. */
+async function stopped(pid: number): Promise<void> {
+  const tasks = `/proc/${pid}/task`
+  // Without such files, a moment has to do.
+  if (!existsSync(tasks)) return sleep(20)
+  const isStopped = (task: string) => /\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, 'latin1'))
+  while (existsSync(tasks) && !readdirSync(tasks).every(isStopped)) await sleep(1)
 }
 
 function answers(kind: ServerKind, port: number, ready: 'reply' | 'connection'): Promise<boolean> {
