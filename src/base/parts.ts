@@ -6,7 +6,7 @@ import { isPlainObject, prototypeHere } from './realms.js'
 /** So deep the look goes: also around a circle. */
 const DEPTH = 6
 /** Parts whose rejections are handled where a value is refused. */
-const MANY = 10_000
+const MANY = 20_000
 
 /** Checks a caller's data. If it is refused, no promise in it has another handler of its rejection. */
 export function checkWhole<T>(data: unknown, check: () => T): T {
@@ -41,6 +41,8 @@ export function partThat(
   depth = 1,
 ): NamedPart | undefined {
   let inner: [name: unknown, part: object][] | undefined
+  // A long list must not hide the inside of its rows.
+  const later = Math.floor(left.parts / 2)
   const visit = (name: unknown, part: unknown): NamedPart | undefined => {
     if (fits(part)) return { name: String(name), part }
     if (typeof part === 'object' && part !== null && depth < DEPTH) (inner ??= []).push([name, part])
@@ -48,13 +50,13 @@ export function partThat(
   }
   if (Array.isArray(value) || types.isMap(value) || types.isSet(value)) {
     for (const [name, part] of value.entries()) {
-      if (left.parts-- <= 0) return undefined
+      if (left.parts-- <= later) break
       const found = visit(name, part)
       if (found !== undefined) return found
     }
   } else if (isPlainObject(value)) {
     for (const name in value) {
-      if (left.parts-- <= 0) return undefined
+      if (left.parts-- <= later) break
       const found = visit(name, (value as Record<string, unknown>)[name])
       if (found !== undefined) return found
     }

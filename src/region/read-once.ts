@@ -3,8 +3,8 @@ import { CorralError } from '../base/errors.js'
 import { ignoreRejections, partThat } from '../base/parts.js'
 import { type ReadOnceKind, readOnceKind } from '../base/read-once-kind.js'
 
-/** So many parts are looked at, at all depths together: a forgotten `await` is in the first ones. */
-const PARTS = 100
+/** So many parts are looked at, half of them at each depth: a forgotten `await` is in the first ones. */
+const PARTS = 200
 
 /**
  * Looks at the value and at the parts of its lists, maps, sets and plain objects.

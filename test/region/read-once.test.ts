@@ -15,6 +15,10 @@ const VALUES: Readonly<Record<string, readonly [make: () => unknown, remedy: str
   // biome-ignore lint/suspicious/noThenProperty: the defect under test
   'a thenable': [() => ({ then: (resolve: (value: number) => void) => resolve(5) }), 'Await it first.'],
   'a promise inside a map': [() => new Map([['user', Promise.resolve(1)]]), 'Await it first.'],
+  'a promise in the rows of a long list': [
+    () => Array.from({ length: 500 }, (_, id) => ({ id, name: Promise.resolve('Ada') })),
+    'Await it first.',
+  ],
   'a promise inside an object': [() => ({ user: Promise.reject(new Error('later')) }), 'Await it first.'],
   'promises in a list': [() => [1, 2].map(async (n) => Promise.reject(new Error(`${n}`))), 'Await it first.'],
   'a promise deep inside': [
