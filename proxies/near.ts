@@ -5,7 +5,7 @@ import { expectBackend } from '../src/backend/expect-backend.js'
 import { mapAcquired } from '../src/backend/lease.js'
 import { isCopy } from '../src/backend/near-cache.js'
 import { cloned } from '../src/base/cloned.js'
-import { failureLog } from '../src/base/diagnostics.js'
+import { failureLog, report } from '../src/base/diagnostics.js'
 import type { Duration } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
 import { frozen } from '../src/base/frozen-value.js'
@@ -294,6 +294,7 @@ class NearLayer {
   /** Leaves the tail. Set by the first read that can bring a copy, since to join opens a connection. */
   #leave: (() => void) | undefined
   #closed = false
+  #toldOfWaiting = false
 
   constructor(
     private readonly store: Backend<CachedValue>,
@@ -412,6 +413,7 @@ class NearLayer {
     const missing = new Set(keys)
     const result = this.within({ trusts: false, keys: listOf(keys), missing }, read)
     if (missing.size === 0) return result
+    if (isPromise(result)) this.#tellOfWaiting()
     void ignoreRejection(result)
     return andThen(this.tail.prove(), (isProven) => {
       if (isProven) return this.#trusting(keys, read)
@@ -419,6 +421,17 @@ class NearLayer {
       for (const key of keys) this.drop(key)
       return read()
     })
+  }
+
+  /** Such a layer costs each strong read one more round trip, and no copy serves it. */
+  #tellOfWaiting(): void {
+    if (this.#toldOfWaiting) return
+    this.#toldOfWaiting = true
+    report('notice', () => ({
+      where: 'near()',
+      message:
+        'A layer above near() waits before it passes reads on, so that no copy serves a read with `maxStaleness: 0`. Put that layer below near().',
+    }))
   }
 
   /** Whether a copy may serve the present read. */

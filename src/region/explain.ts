@@ -1,18 +1,17 @@
 import { isCachedValue, type Metadata } from '../backend/cached-value.js'
 import { tierOf } from '../backend/near-cache.js'
 import { namesOf } from '../ledger/snapshot.js'
-import { freshnessOf } from './serve.js'
+import { freshnessOf, newest } from './serve.js'
 import type { RegionState } from './state.js'
 import type { Explanation } from './types.js'
 
 /** Reads a key below the chain too, which hides entries that it does not vouch for. */
 export async function explain(region: RegionState, key: string): Promise<Explanation> {
   const { backend, tracker, precise } = region
-  const [served, inspected, locked] = await Promise.all([
-    backend.get(key),
-    tracker?.inspect(key),
-    backend.held(key),
-  ])
+  // As a read does it: a copy that is not fresh is no answer.
+  const first = await backend.get(key)
+  const served = await newest(region, key, region.keyOf(key), first, undefined)
+  const [inspected, locked] = await Promise.all([tracker?.inspect(key), backend.held(key)])
   const found = inspected === undefined ? served : inspected.entry
   const invalidated = inspected?.invalidatedNames ?? []
   if (!isCachedValue(found))

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { report } from '../../../src/base/diagnostics.js'
 import { clearTimeout, performance, setTimeout } from '../../../src/base/timers.js'
 import type { JournalPosition, JournalReply } from '../../../src/ledger/mirror.js'
 import { newEpoch } from '../../../src/ledger/snapshot.js'
@@ -39,6 +40,16 @@ export function clusterJournals({ runner, prefix, channel, recorded }: ClusterJo
   const markers = new Map<string, { readonly marker: string; readonly seenAt: number }>()
   let quietUntil = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
+  let isTold = false
+  const tellOfInfo = () => {
+    if (isTold) return
+    isTold = true
+    report('notice', () => ({
+      where: 'redis near cache',
+      message:
+        'This user may not ask a node of the Cluster for INFO, so that a failover would go unnoticed: no copies are kept. Grant +info.',
+    }))
+  }
 
   const pullOne = async ({ journal, since }: JournalPosition) => {
     const reply = await runner.run({
@@ -68,6 +79,7 @@ export function clusterJournals({ runner, prefix, channel, recorded }: ClusterJo
     async pull(positions: readonly JournalPosition[]): Promise<JournalReply> {
       const replies = await Promise.all(positions.map(pullOne))
       // Where the ACL forbids to ask for the server, each reply counts as one of another.
+      if (replies.some((one) => one.server === '')) tellOfInfo()
       const server = replies.map((one) => one.server || randomUUID()).join(' ')
       return { server, journals: replies.map(({ changes }) => changes) }
     },

@@ -8,7 +8,7 @@ import { dep, dependsOn, makeRegion, NO_VALUE, type Region, wrap } from '../../.
 import { cluster } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { sleep, until } from '../../support/waiting.js'
-import { copyOf, nearRegion, warm } from './support.js'
+import { copyOf, nearRegion, noticesOf, warm } from './support.js'
 
 const cleanUps: (() => unknown)[] = []
 afterEach(async () => {
@@ -210,6 +210,20 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
     await there.delete(key)
     await until(() => copyOf(here, key) === undefined)
     expect(await here.get(key)).toBe(NO_VALUE)
+  })
+
+  it('tells once that it keeps nothing for a user who may not ask the nodes for INFO', async () => {
+    const admins = at().servers.map(({ port }) => new Redis({ port }))
+    const allow = (right: string) =>
+      Promise.all(admins.map((admin) => admin.call('ACL', 'SETUSER', 'default', right)))
+    cleanUps.push(() => admins.forEach((admin) => void admin.disconnect()))
+    cleanUps.push(() => allow('+info'))
+    await allow('-info')
+    const region = open(0)
+    const told = await noticesOf(async () => {
+      for (let i = 0; i < 3; i++) await region.getOrCreate(freshKey(), () => 'value')
+    })
+    expect(told).toEqual([expect.stringContaining('+info')])
   })
 
   it('drops what changed while its connections were cut, and listens again', async () => {

@@ -24,7 +24,7 @@ import {
 import { type Deployment, standalone, withUser } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { turn, until } from '../../support/waiting.js'
-import { copyOf, layeredRegion, nearRegion, warm } from './support.js'
+import { copyOf, layeredRegion, nearRegion, noticesOf, warm } from './support.js'
 
 const opened: Region<string>[] = []
 afterEach(async () => {
@@ -260,6 +260,19 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
       }
     })
 
+    it('a layer above that waits is told of once: no copy serves a strong read through it', async () => {
+      const { above } = layers['an intercept() above that waits']
+      const region = keep(layeredRegion(at().open(), 0, { above }))
+      const told = await noticesOf(async () => {
+        for (let i = 0; i < 3; i++) await region.getOrCreate(freshKey(), () => 'value')
+      })
+      expect(told).toEqual([expect.stringContaining('below near()')])
+      const others = await noticesOf(async () => {
+        await keep(layeredRegion(at().open(), 0, { below: above })).getOrCreate(freshKey(), () => 'value')
+      })
+      expect(others).toEqual([])
+    })
+
     it('the call is strong for many keys, for functions and for getOrCreate', async () => {
       const [here, there] = [open(), open()]
       const key = freshKey()
@@ -322,6 +335,11 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
     expect(await here.getOrCreate(key, create)).toBe('newer')
     expect(await here.getMulti([key])).toEqual(['newer'])
     expect(creations).toBe(0)
+    await warm(here, key, 'newer')
+    time.now += 61_000
+    expect(await here.explain(key)).toMatchObject({ verdict: 'stale', tier: 'far' })
+    await warm(there, key, 'newest')
+    expect(await here.explain(key)).toMatchObject({ verdict: 'hit', tier: 'far', age: expect.closeTo(0, -2) })
   })
 
   it('creates once when two processes find their copies expired', async () => {

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
@@ -9,6 +10,7 @@ import {
   type Duration,
   dep,
   dependsOn,
+  type Messages,
   makeRegion,
   type Region,
   type TransparentProxy,
@@ -35,6 +37,17 @@ export function layeredRegion(
 ): Region<string> {
   const chain = wrap(backend, json(), below, near(memory(), { maxStaleness }), above, dependencies())
   return makeRegion<string>({ name: 'users', expirationTime: '1h', backend: chain })
+}
+
+/** What `corral:notice` tells of near caches while some work runs. */
+export async function noticesOf(work: () => Promise<unknown>): Promise<readonly string[]> {
+  const told: string[] = []
+  const listen = ({ where, message }: Messages['notice']) => {
+    if (where.includes('near')) told.push(message)
+  }
+  subscribe('corral:notice', listen as never)
+  await work().finally(() => unsubscribe('corral:notice', listen as never))
+  return told
 }
 
 /** The value that a copy in this process serves; `undefined` if a read would go to the store. */
