@@ -168,6 +168,6 @@ export interface CreateOptions<T> extends ServingOptions {
    * than the near cache's own bound, not for more. A number is ms. @default the bound of `near()`; 0 inside a creator
    */
   readonly maxStaleness?: Duration | undefined
-  /** Ends this caller's waiting. The creation goes on for other callers; without any, its own signal is aborted. */
+  /** Ends this caller's waiting, also for a store that hangs. The creation goes on for other callers; without any, its own signal is aborted. */
   readonly signal?: AbortSignal | undefined
 }

@@ -1,4 +1,5 @@
 import type { Acquired, Denied } from '../backend/lease.js'
+import { untilAborted } from '../base/aborts.js'
 import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -160,7 +161,10 @@ class SharedCreations<V> implements Dogpile<V> {
     let pending = keys
     // More than one round if an invalidation overtakes the flights that this caller waits for.
     for (let round = 1; pending.length > 0; round++) {
-      const lookups = round === 1 && seen !== undefined ? seen : await driver.read(frozenCopy(pending))
+      const lookups =
+        round === 1 && seen !== undefined
+          ? seen
+          : await untilAborted(signal, driver.read(frozenCopy(pending)))
       if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
       const missing = pending.find((_, i) => lookups[i]?.state === 'missing')
       const late = missing === undefined ? undefined : tooLate(missing, limits)
@@ -554,7 +558,8 @@ function join<V>(
 ): Promise<Renewed<V> | undefined> {
   return flight.wait(limits, false, leaves).then((result) => {
     if (result === undefined || accept === undefined) return result
-    return andThen(accept(result.value), (accepted) => (accepted ? result : undefined))
+    const accepted = untilAborted(limits.signal, accept(result.value))
+    return andThen(accepted, (one) => (one ? result : undefined))
   })
 }
 

@@ -1,3 +1,4 @@
+import { addAbort, removeAbort } from '../base/aborts.js'
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
@@ -330,37 +331,6 @@ export class Flight<V> {
 /** Whether a caller has a deadline of its own. Without one, `lease.wait` bounds its wait. */
 export function isHard({ hardAt }: Pick<Deadlines, 'hardAt'>): boolean {
   return hardAt < Number.POSITIVE_INFINITY
-}
-
-interface Aborts {
-  readonly waiting: Set<() => void>
-  readonly listener: () => void
-}
-
-const aborts = new WeakMap<AbortSignal, Aborts>()
-
-/** One listener for all waiters under a signal: a request's signal serves many calls, and Node warns from eleven on. */
-function addAbort(signal: AbortSignal, abort: () => void): void {
-  let found = aborts.get(signal)
-  if (found === undefined) {
-    const waiting = new Set<() => void>()
-    const listener = () => {
-      for (const one of [...waiting]) one()
-    }
-    aborts.set(signal, (found = { waiting, listener }))
-    signal.addEventListener('abort', listener, { once: true })
-  }
-  found.waiting.add(abort)
-}
-
-/** Without waiters the listener goes: Node keeps a signal of `AbortSignal.any` alive as long as it has one. */
-function removeAbort(signal: AbortSignal, abort: () => void): void {
-  const found = aborts.get(signal)
-  if (found === undefined) return
-  found.waiting.delete(abort)
-  if (found.waiting.size > 0) return
-  aborts.delete(signal)
-  signal.removeEventListener('abort', found.listener)
 }
 
 function part<V>({ endWait, abort, limits }: Waiter<V>): void {

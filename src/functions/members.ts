@@ -1,4 +1,5 @@
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { untilAborted } from '../base/aborts.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { cloned } from '../base/cloned.js'
 import { report } from '../base/diagnostics.js'
@@ -102,7 +103,10 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const reason = reasonOf(given)
   const uncached = (args: Arguments) => {
     if (given.signal?.aborted) throw given.signal.reason
-    return runUncached(store, names, namespace, original, capturedIfKeyed(form, args))
+    return untilAborted(
+      given.signal,
+      runUncached(store, names, namespace, original, capturedIfKeyed(form, args)),
+    )
   }
   const withKeys = keyedWork(options, form)
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
@@ -118,7 +122,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       return membersOf({ ...wrapped, call: { ...given, ...more } })
     },
     get: withKeys<unknown>(
-      (keys) => own(form.read(keys, limits)),
+      (keys) => untilAborted(given.signal, own(form.read(keys, limits))),
       () => NO_VALUE,
     ),
     set: (...values: Arguments) =>

@@ -12,7 +12,7 @@ import { hasVersions } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf } from './driver.js'
-import { deadlinesOf, mayFallBack, policyFor, withinDeadline } from './policy.js'
+import { deadlinesOf, mayFallBack, policyFor, withinLimits } from './policy.js'
 import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
   ageOf,
@@ -67,6 +67,7 @@ function getOrCreate<T>(
     checkCreator(given)
     // Those of a cached function were checked when it was declared.
     const options = create === undefined || args !== undefined ? create : checkCreateOptions(create)
+    if (options?.signal?.aborted) throw options.signal.reason
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
     found = readOne(region, stored, withinOf(options?.maxStaleness))
@@ -82,7 +83,7 @@ function getOrCreate<T>(
     if (joined !== undefined) return joined
     const plan = planOfCall(region, key, given, options, args)
     const created = createUnlessFresh<T>(region, key, stored, plan, found)
-    return Promise.resolve(withinDeadline(key, plan.deadlines, created))
+    return Promise.resolve(withinLimits(key, plan, created))
   } catch (error) {
     // Options may contradict those of the region after the read was sent.
     void ignoreRejection(found)
@@ -219,11 +220,7 @@ async function getOrCreateMulti<T>(
   checkCreator(creator)
   if (keys.length === 0) return []
   const plan = planOf(region, creator, options)
-  return withinDeadline(
-    keys[0] as string,
-    plan.deadlines,
-    createMany(region, keys, plan, withinOf(options.maxStaleness)),
-  )
+  return withinLimits(keys[0] as string, plan, createMany(region, keys, plan, withinOf(options.maxStaleness)))
 }
 
 async function createMany<T>(
@@ -290,7 +287,7 @@ async function refreshMulti<T>(
     if (left.length > 0) await region.backend.deleteMulti(left)
     return all
   }
-  const renewed = await withinDeadline(unique[0] as string, plan.deadlines, renew())
+  const renewed = await withinLimits(unique[0] as string, plan, renew())
   for (const [key, { value }] of renewed) recordRead(region, key, value.entry, plan.expiration, false, inside)
   return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
@@ -310,7 +307,7 @@ async function renew<T>(
     if (filled === 'withheld') await region.backend.delete(key)
     return filled
   }
-  const filled = await withinDeadline(key, plan.deadlines, renewing())
+  const filled = await withinLimits(key, plan, renewing())
   return filled === 'stored' || filled === 'withheld'
 }
 

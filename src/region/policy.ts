@@ -1,3 +1,4 @@
+import { untilAborted } from '../base/aborts.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
 import { expectSync } from '../base/expect-sync.js'
@@ -128,8 +129,22 @@ export function deadlinesOf({ softTimeout, hardTimeout }: Policy, since?: number
   return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout }
 }
 
-/** The result of a call, within its deadline also if the store hangs. Callers without a deadline pay nothing. */
-export function withinDeadline<T>(
+/** The limits of a caller's own. */
+interface CallerLimits {
+  readonly deadlines?: Deadlines | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The result of a call, within its limits also if the store hangs. Callers without limits pay nothing. */
+export function withinLimits<T>(
+  key: string,
+  { deadlines, signal }: CallerLimits,
+  result: MaybePromise<T>,
+): MaybePromise<T> {
+  return untilAborted(signal, withinDeadline(key, deadlines, result))
+}
+
+function withinDeadline<T>(
   key: string,
   deadlines: Deadlines | undefined,
   result: MaybePromise<T>,

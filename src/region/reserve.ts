@@ -5,6 +5,7 @@
  */
 import type { Outcome } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
+import { followed } from '../base/aborts.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, type MaybePromise, orElse } from '../base/maybe-promise.js'
@@ -19,7 +20,7 @@ import { checkKey } from '../functions/keys.js'
 import { checkValue, dependenciesOf, limitOf, RESERVE_OPTIONS } from './checks.js'
 import { planOf } from './create.js'
 import { driverOf } from './driver.js'
-import { deadlinesOf, policyOf, withinDeadline } from './policy.js'
+import { deadlinesOf, policyOf, withinLimits } from './policy.js'
 import {
   countRead,
   MISSING,
@@ -57,20 +58,20 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
             },
           ),
         )
-        return inTime(key, options.hardTimeout, reserved)
+        return inTime(key, options, reserved)
       }),
   }
 }
 
-/** A reservation within its deadline, also if the store hangs. One that comes too late goes to the next caller. */
+/** A reservation within its caller's limits, also if the store hangs. One that comes too late goes to the next caller. */
 function inTime<V>(
   key: string,
-  hardTimeout: ReserveOptions['hardTimeout'],
+  { hardTimeout, signal }: ReserveOptions,
   reserved: MaybePromise<Reservation<V>>,
 ): MaybePromise<Reservation<V>> {
-  if (hardTimeout === undefined) return reserved
+  if (hardTimeout === undefined && signal === undefined) return reserved
   return orElse(
-    () => withinDeadline(key, deadlinesOf(policyOf({ hardTimeout })), reserved),
+    () => withinLimits(key, { deadlines: deadlinesOf(policyOf({ hardTimeout })), signal }, reserved),
     (error) => {
       void ignoreRejection(andThen(reserved, (found) => ('release' in found ? found.release() : undefined)))
       throw error
@@ -85,11 +86,12 @@ function reserve<V>(
   region: RegionState,
   key: string,
   expiration: number | undefined,
-  { hold = '10s', hardTimeout, signal }: ReserveOptions,
+  { hold = '10s', hardTimeout, signal: given }: ReserveOptions,
 ): Promise<Reservation<V>> {
   const inside = currentTransaction()
   const holds = milliseconds(hold, 'hold')
   const { brought, end } = waitForHost()
+  const { signal, stay } = followed(given)
   let outcome: Outcome | undefined
   const received = (one: Created) => {
     recordRead(region, key, one.entry, expiration, undefined, inside)
@@ -101,6 +103,7 @@ function reserve<V>(
       resolve({
         async fill(value, options = {}) {
           if (!end([value, checkFill(region, key, value, options)])) return 'lost'
+          stay()
           received(await created)
           return outcome ?? 'lost'
         },
@@ -111,10 +114,10 @@ function reserve<V>(
       })
       return brought.then((given) => {
         clearTimeout(timer)
-        return given === undefined ? keepForCaller(creation, RELEASED) : deliver(creation, given)
+        return given === undefined ? keepForCaller(creation, RELEASED, false) : deliver(creation, given)
       })
     }
-    const plan = planOfReservation(region, create, expiration, signal)
+    const plan = planOfReservation(region, create, expiration)
     const wait = hardTimeout === undefined ? undefined : milliseconds(hardTimeout, 'hardTimeout')
     const driver = withOutcome(driverOf(region, plan), (one) => (outcome = one))
     // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
@@ -136,6 +139,7 @@ function reserve<V>(
         const isLate = wait !== undefined && CorralError.is(error, 'ERR_WAIT_TIMEOUT')
         reject(isLate ? creationTimeout(key, wait) : error)
       })
+      .finally(stay)
   })
 }
 
@@ -144,10 +148,9 @@ function planOfReservation(
   region: RegionState,
   create: CreationPlan['create'],
   expiration: number | undefined,
-  signal: AbortSignal | undefined,
 ): CreationPlan {
   const policy = { ...region.policy, abandonAfter: Number.POSITIVE_INFINITY }
-  return { ...planOf(region, create, { signal }, true), breaker: undefined, expiration, policy }
+  return { ...planOf(region, create, {}, true), breaker: undefined, expiration, policy }
 }
 
 const RELEASED = 'its reservation was released'

@@ -40,6 +40,8 @@ interface CreationRecord {
   untracked: boolean
   /** Why the values are for the caller that leads the creation alone. */
   own: string | undefined
+  /** `false`: its creator created nothing, such as a host that gave its reservation back. */
+  isCreation: boolean
   /** The creator has ended: later facts reach no entry. */
   over: boolean
 }
@@ -74,6 +76,7 @@ export async function runCreator(
     timesOf: undefined,
     untracked: false,
     own: undefined,
+    isCreation: true,
     over: false,
   }
   if (plan.breaker?.admits() === false) throw brokenOff(region, plan.breaker)
@@ -87,7 +90,7 @@ export async function runCreator(
       : callCreator(region, plan, keys, creation, record))
     const values = plan.isSingle ? [single(created, keys)] : expectList(created, keys)
     const entries = entriesOf(region, plan, keys, values, record)
-    end('made')
+    if (record.isCreation) end('made')
     return entries
   } catch (error) {
     end('failed', { error })
@@ -292,8 +295,9 @@ class RunningCreation implements Creation {
       )
   }
 
-  [KEEP](reason: string): void {
+  [KEEP](reason: string, isCreation: boolean): void {
     this.#record.own = reason
+    this.#record.isCreation = isCreation
   }
 
   #expectKey(key: string): string {

@@ -196,8 +196,9 @@ export interface ExpireOptions extends Pick<ServingOptions, 'grace'> {
  * export const options: ReserveOptions = { hold: '3s', hardTimeout: '5s' }
  * ```
  */
-export interface ReserveOptions
-  extends Pick<CreateOptions<never>, 'expirationTime' | 'hardTimeout' | 'signal'> {
+export interface ReserveOptions extends Pick<CreateOptions<never>, 'expirationTime' | 'hardTimeout'> {
+  /** Ends the wait, or gives the reservation back unless it is filled by then. */
+  readonly signal?: CreateOptions<never>['signal']
   /** How long a reservation lasts that is neither filled nor released. Then the next caller gets it. @default '10s' */
   readonly hold?: Duration | undefined
 }

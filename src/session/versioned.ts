@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { untilAborted } from '../base/aborts.js'
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
@@ -28,7 +29,7 @@ import { claimNamespace, type Declaring } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
-import { deadlinesOf, hardTimeoutOf, policyOf, withinDeadline } from '../region/policy.js'
+import { deadlinesOf, hardTimeoutOf, policyOf, withinLimits } from '../region/policy.js'
 import type { Region } from '../region/types.js'
 import { partsOf, textOfParts } from '../versions/version.js'
 import {
@@ -266,20 +267,21 @@ function versionedFunction(
   }
   const membersOf = (
     inner: typeof stored,
-    hardTimeout = options.hardTimeout,
-    reason?: InvalidationReason,
+    given: CallOptions<unknown>,
   ): VersionedFunction<Arguments, unknown> => {
-    const within = <R>(call: Timed<R>) => inTime(namespace, home, hardTimeout, call)
+    const { hardTimeout = options.hardTimeout, signal } = given
+    const within = <R>(call: Timed<R>) => inTime(namespace, home, { hardTimeout, signal }, call)
+    const reason = reasonOf(given)
     // The version may take a part of the time: the rest of the call falls back at the same deadline.
     const begun = (since: number | undefined) =>
       since === undefined ? inner : inner.with({ [SINCE]: since } as CallOptions<unknown>)
     return dress(within(withVersion('current', begun, unstored)), fn, {
       original: fn,
-      with: (more: CallOptions<unknown>) =>
-        membersOf(inner.with(more), more.hardTimeout ?? hardTimeout, reasonOf(more) ?? reason),
+      with: (more: CallOptions<unknown>) => membersOf(inner.with(more), { ...given, ...more }),
       version: async (...args: Arguments) => (await current(args)).token,
       key: inner.key,
       get: untimed(
+        given,
         withVersion<unknown>(
           'current',
           () => inner.get,
@@ -292,29 +294,28 @@ function versionedFunction(
       }),
     })
   }
-  return membersOf(stored)
+  return membersOf(stored, {})
 }
 
 /** A call that began at a moment of `performance.now()`; `undefined`: it has no deadline. */
 type Timed<R> = (since: number | undefined, ...args: Arguments) => Promise<R>
 
-function untimed<R>(call: Timed<R>): (...args: Arguments) => Promise<R> {
-  return (...args) => call(undefined, ...args)
+function untimed<R>({ signal }: CallOptions<unknown>, call: Timed<R>): (...args: Arguments) => Promise<R> {
+  return (...args) => attempt(() => untilAborted(signal, call(undefined, ...args)))
 }
 
-/** A call within the `hardTimeout` of the function or its region, which covers the read of its version, too. */
+/** A call within its signal and the `hardTimeout` of the function or its region, which cover the read of its version, too. */
 function inTime<R>(
   namespace: string,
   home: Region,
-  own: ServingOptions['hardTimeout'],
+  { hardTimeout: own, signal }: CallOptions<unknown>,
   call: Timed<R>,
 ): (...args: Arguments) => Promise<R> {
   return (...args) => {
     const hardTimeout = own ?? hardTimeoutOf(home)
-    if (hardTimeout === undefined) return call(undefined, ...args)
-    const since = performance.now()
-    const deadlines = deadlinesOf(policyOf({ hardTimeout }), since)
-    return attempt(() => withinDeadline(namespace, deadlines, call(since, ...args)))
+    const since = hardTimeout === undefined ? undefined : performance.now()
+    const deadlines = hardTimeout === undefined ? undefined : deadlinesOf(policyOf({ hardTimeout }), since)
+    return attempt(() => withinLimits(namespace, { deadlines, signal }, call(since, ...args)))
   }
 }
 

@@ -18,7 +18,9 @@ inEveryRegion('the options of one call', (open) => {
     slow.resolve('value')
     expect(await patient).toBe('value')
     expect(slow.runs).toBe(1)
-    expect(await load.with({ signal: stop.signal }).get()).toBe('value')
+    await expect(load.with({ signal: stop.signal })()).rejects.toThrow('enough')
+    await expect(load.with({ signal: stop.signal }).get()).rejects.toThrow('enough')
+    expect(await load.get()).toBe('value')
   })
 
   it('set how long it waits, how fresh a value it takes and whether its value is stored', async () => {

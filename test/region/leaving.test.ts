@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dogpile, type Lookup } from '../../src/dogpile/index.js'
-import { delegate, dep, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { type CachedValue, delegate, dep, diagnostics, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
 import { held } from '../support/stage.js'
-import { idle, turn } from '../support/waiting.js'
+import { idle, isPending, turn } from '../support/waiting.js'
 
 describe('a caller that leaves', () => {
   it('ends the wait for the lease of another process', async () => {
@@ -54,6 +55,69 @@ describe('a caller that leaves', () => {
     expect(region.stats().creations).toBe(0)
   })
 
+  it.each(['call', 'many', 'refresh', 'get', 'rows', 'rows refresh', 'rows get', 'reserve'] as const)(
+    'by its signal waits no longer for a store that hangs: %s',
+    async (how) => {
+      const { region, load, rows } = overHangingStore()
+      const leaving = new AbortController()
+      const { signal } = leaving
+      const calls = {
+        call: () => region.getOrCreate('key', () => 'v', { signal }),
+        many: () => region.getOrCreateMulti(['key', 'other'], (keys) => [...keys], { signal }),
+        refresh: () => load.with({ signal }).refresh(5),
+        get: () => load.with({ signal }).get(5),
+        rows: () => rows.with({ signal })(5, 6),
+        'rows refresh': () => rows.with({ signal }).refresh(5, 6),
+        'rows get': () => rows.with({ signal }).get(5, 6),
+        reserve: () => region.reserve('key', { signal }),
+      }
+      const call = calls[how]()
+      expect(await isPending(call)).toBe(true)
+      leaving.abort(new Error('left'))
+      await expect(call).rejects.toThrow('left')
+      await expect(calls[how]()).rejects.toThrow('left')
+    },
+  )
+
+  it.each(['call', 'refresh', 'get'] as const)(
+    'by its signal waits no longer for a version: %s',
+    async (how) => {
+      const page = versioned(() => 'page', {
+        namespace: 'page',
+        version: () => new Promise<number>(() => {}),
+      })
+      const leaving = new AbortController()
+      const leaves = page.with({ signal: leaving.signal })
+      const call = how === 'call' ? leaves() : leaves[how]()
+      expect(await isPending(call)).toBe(true)
+      leaving.abort(new Error('left'))
+      await expect(call).rejects.toThrow('left')
+    },
+  )
+
+  it('by its signal waits no longer for a second read, or for the check of its session', async () => {
+    const shared = dogpile<string>()
+    const leaving = new AbortController()
+    const { signal } = leaving
+    const never = new Promise<never>(() => {})
+    const read = shared.run('read', { read: () => never, create: () => expect.unreachable() }, { signal })
+    const gate = held<string>()
+    const driver = {
+      read: () => never,
+      acquire: () => ({ token: 'token', found: undefined }),
+      create: async () => [await gate.create()],
+    }
+    const seen = [{ state: 'missing' } as const]
+    const leader = shared.run('key', driver, { seen })
+    const joins = shared.run('key', driver, { seen, signal, accept: () => never })
+    gate.resolve('v')
+    await leader
+    expect(await isPending(Promise.race([read, joins]))).toBe(true)
+    leaving.abort(new Error('left'))
+    await expect(read).rejects.toThrow('left')
+    await expect(joins).rejects.toThrow('left')
+  })
+
   it('by the failure of one key calls off the creations of the others', async () => {
     const region = makeRegion<string>({ backend: memory() })
     const failing = held<string>()
@@ -71,6 +135,18 @@ describe('a caller that leaves', () => {
     expect(signal?.aborted).toBe(true)
   })
 })
+
+/** A region whose store never replies, and two functions of it. */
+function overHangingStore() {
+  const never = () => new Promise<never>(() => {})
+  const backend = wrap(memory(), (next) =>
+    delegate<CachedValue>(next, { get: never, getMulti: never, acquire: never }),
+  )
+  const region = makeRegion<string>({ backend })
+  const load = region.cacheOnArguments((id: number) => `${id}`, { namespace: 'load' })
+  const rows = region.cacheMultiOnArguments((...ids: number[]) => ids.map(String), { namespace: 'rows' })
+  return { region, load, rows }
+}
 
 it('a creation of several keys has one signal', async () => {
   const region = makeRegion<string>({ backend: memory() })

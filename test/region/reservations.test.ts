@@ -3,7 +3,9 @@ import { expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import {
   type Duration,
+  delegate,
   dep,
+  diagnostics,
   intercept,
   makeRegion,
   NO_VALUE,
@@ -13,8 +15,8 @@ import {
 } from '../../src/index.js'
 import { afterCommit } from '../../src/signals/transactions.js'
 import { onStores } from '../dependencies/stores.js'
-import { counting, inEveryRegion, manualClock } from '../support/stage.js'
-import { gate, isPending } from '../support/waiting.js'
+import { counting, held, inEveryRegion, manualClock } from '../support/stage.js'
+import { gate, isPending, until } from '../support/waiting.js'
 
 type Right<V> = Exclude<Reservation<V>, { readonly value: V }>
 
@@ -149,6 +151,22 @@ inEveryRegion('reservations', (open) => {
     await region.reserve('key')
     expect(region.stats()).toMatchObject({ hits: 1, misses: 1, creations: 1 })
   })
+
+  it('that no host fills are no creations', async () => {
+    const { region } = open<number>()
+    const told: unknown[] = []
+    const listen = (message: unknown) => void told.push(message)
+    diagnostics('create').subscribe(listen)
+    await (await reserved(region, 'released')).release()
+    await reserved(region, 'forgotten', 1)
+    const leaving = new AbortController()
+    await region.reserve('left', { hold: '1h', signal: leaving.signal })
+    leaving.abort()
+    await until(async () => !(await region.keyIsLocked('forgotten')) && !(await region.keyIsLocked('left')))
+    diagnostics('create').unsubscribe(listen)
+    expect(region.stats()).toMatchObject({ misses: 3, creations: 0, failedCreations: 0 })
+    expect(told).toEqual([])
+  })
 })
 
 it('a reservation does not hold up the end of its region, nor is a stale value handed out as a fresh one', async () => {
@@ -228,6 +246,27 @@ it('a reservation that joins a creation rejects if its value cannot be copied fo
   open()
   const refused = { status: 'rejected', reason: expect.objectContaining({ code: 'ERR_UNENCODABLE' }) }
   expect(await outcomes).toEqual([refused, refused])
+})
+
+it('a value that its host brought is stored, though the signal of the host is aborted meanwhile', async () => {
+  const sent = held<void>()
+  const slow = wrap(memory(), (next) =>
+    delegate(next, {
+      async set(...given) {
+        await sent.create()
+        return next.set(...given)
+      },
+    }),
+  )
+  const region = makeRegion<number>({ backend: slow })
+  const leaving = new AbortController()
+  const right = (await region.reserve('key', { signal: leaving.signal })) as Right<number>
+  const filled = right.fill(1)
+  await sent.started
+  leaving.abort(new Error('left'))
+  sent.resolve()
+  expect(await filled).toBe('stored')
+  expect(await region.get('key')).toBe(1)
 })
 
 it('a reservation has the options of its call', async () => {
