@@ -104,7 +104,7 @@ function resuming(bus: Bus, { receive, startOver }: Receiving) {
     // The subscription went down meanwhile, or was restored once more.
     if (waiting !== mine) return
     if (position === undefined || found?.messages === undefined) startOver()
-    // One that is among those that wait is received twice, which changes nothing.
+    // One that is among those that wait as well has its number.
     else for (const text of found.messages) receive(text, true)
     position = found?.position
     waiting = undefined
@@ -160,8 +160,10 @@ function receiver(self: string, { address, onMessage, onGap }: Omit<LinkOptions,
       return
     }
     const last = numbers.get(from)
+    // It was received, or the gap that it left was told when a later one came.
+    if (last !== undefined && n <= last) return
     if (last === undefined && numbers.size >= SENDERS) numbers.delete(numbers.keys().next().value as string)
-    if (last === undefined || n > last) numbers.set(from, n)
+    numbers.set(from, n)
     if (lost === true) onGap('another process could not send all that it had to say')
     else if (!isNext && gap(n, last, after) > 0)
       onGap(`${gap(n, last, after)} messages of another process were lost`)

@@ -5,7 +5,7 @@ import { redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { makeRegion, NO_VALUE, type Region, wrap } from '../../src/index.js'
-import type { Bus, BusListener, BusResumption } from '../../src/signals/index.js'
+import { type Bus, type BusListener, type BusResumption, localBus, relay } from '../../src/signals/index.js'
 import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
 import { faultProxy } from '../support/faultproxy.js'
@@ -101,6 +101,27 @@ it('messages that come while a store makes up for others wait, and count for no 
   await reply()
   expect(here.peek('kept')).toBe('old')
   expect(here.peek('changed')).toBe(NO_VALUE)
+})
+
+it('a relay brings each event once, though it was heard while the relay made up for others', async () => {
+  const { bus, questions, turnTo, reply } = byHand()
+  const [here, there] = [regionOn(localBus()), regionOn(localBus())]
+  for (const region of [here, there]) {
+    const { close } = relay(bus, [region])
+    opened.push(close)
+  }
+  await reply()
+  const names: (readonly string[])[] = []
+  here.on('invalidate', (event) => void names.push(event.names))
+  await there.delete('before')
+  turnTo(false)
+  await there.delete('meanwhile')
+  turnTo(true)
+  await there.delete('heard at once')
+  expect(questions).not.toHaveLength(0)
+  await reply()
+  await there.delete('after')
+  expect(names).toEqual([['before'], ['meanwhile'], ['heard at once'], ['after']])
 })
 
 it.each<[string, (hand: ReturnType<typeof byHand>) => void]>([
