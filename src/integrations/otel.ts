@@ -101,6 +101,7 @@ const STATUS_ERROR = 2
  * | metric | attributes |
  * |---|---|
  * | `corral.reads` | `region`, `namespace`, `result`: `hit`, `stale`, `miss` |
+ * | `corral.near_hits` | `region`, `namespace`: hits that a near cache served |
  * | `corral.joined` | `region`, `namespace`: reads that waited for another caller's creation |
  * | `corral.creations` | `region`, `namespace`, `outcome`: `created`, `failed` |
  * | `corral.creation.duration`, s | the same, as a histogram |

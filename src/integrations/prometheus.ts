@@ -91,6 +91,7 @@ export interface PrometheusOptions {
  * | metric | labels |
  * |---|---|
  * | `corral_reads_total` | `region`, `namespace`, `result`: `hit`, `stale`, `miss` |
+ * | `corral_near_hits_total` | `region`, `namespace`: hits that a near cache served |
  * | `corral_joined_total` | `region`, `namespace`: reads that waited for another caller's creation |
  * | `corral_creations_total` | `region`, `namespace`, `outcome`: `created`, `failed` |
  * | `corral_creation_duration_seconds` | the same, as a histogram |

@@ -159,16 +159,22 @@ export function serveHit<T>(
   entry: CachedValue,
   limit: number | undefined,
 ): T {
-  region.counters.hits++
+  countHit(region.counters, entry)
   if (reads.hasSubscribers) publishRead(region, key, 'hit', entry)
   recordRead(region, key, entry, limit, false)
   return entry.payload as T
 }
 
+function countHit(counters: RegionState['counters'], entry: CachedValue | undefined): void {
+  counters.hits++
+  // Cheaper than `isCopy`, and only copies have a mark.
+  if (entry?.metadata.near !== undefined) counters.nearHits++
+}
+
 /** Counts and reports the result of a read. */
 export function countRead(region: RegionState, key: string, freshness: Freshness, entry?: CachedValue): void {
   const { counters } = region
-  if (freshness === 'fresh') counters.hits++
+  if (freshness === 'fresh') countHit(counters, entry)
   else if (freshness === 'stale') counters.stale++
   else counters.misses++
   if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness], entry)

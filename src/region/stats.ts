@@ -15,6 +15,8 @@ import { preciseClock } from '../base/clock.js'
 export interface ReadStats {
   /** Reads that found a fresh value. */
   readonly hits: number
+  /** Those of the hits that a near cache in the chain served. */
+  readonly nearHits: number
   /** Reads that found a stale value: expired, or softly invalidated. */
   readonly stale: number
   /** Reads that found no usable value. */
@@ -52,6 +54,7 @@ export interface Counters {
   /** The namespace of a cached function. */
   readonly namespace: string | undefined
   hits: number
+  nearHits: number
   stale: number
   misses: number
   joined: number
@@ -95,6 +98,7 @@ function newCounters(namespace: string | undefined): Counters {
   const counters = {
     namespace,
     hits: 0,
+    nearHits: 0,
     stale: 0,
     misses: 0,
     joined: 0,
@@ -112,6 +116,7 @@ function sumOf(all: readonly Counters[]): ReadStats {
   const [hits, stale, misses] = [sum('hits'), sum('stale'), sum('misses')]
   return {
     hits,
+    nearHits: sum('nearHits'),
     stale,
     misses,
     joined: sum('joined'),

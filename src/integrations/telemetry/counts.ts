@@ -27,6 +27,12 @@ export const STATISTICS: readonly Statistic[] = [
     ],
   },
   {
+    name: 'near_hits',
+    help: 'Hits that a near cache served',
+    labels: [],
+    counts: ({ nearHits }) => [[{}, nearHits]],
+  },
+  {
     name: 'joined',
     help: 'Reads that waited for the creation of another caller',
     labels: [],

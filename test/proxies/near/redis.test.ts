@@ -485,6 +485,10 @@ withRedis('a near cache over a standalone Redis', standalone, (at) => {
       await region.get(freshKey())
       expect(seen.at(-1)).toMatchObject({ result: 'miss' })
       expect(seen.at(-1)).not.toHaveProperty('tier')
+      await region.getMulti([key])
+      await region.getOrCreate(key, () => 'another')
+      const nearHits = seen.filter(({ tier }) => tier === 'near').length
+      expect(region.stats()).toMatchObject({ hits: seen.length - 1, nearHits, misses: 1 })
     } finally {
       unsubscribe('corral:read', listen)
     }
