@@ -1,5 +1,6 @@
 /** A bus that keeps its messages: a cut costs what changed, and nothing else. */
-import { afterEach, expect, it } from 'vitest'
+import { Redis } from 'ioredis'
+import { afterEach, expect, inject, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { redisBus } from '../../backends/redis/index.js'
 import { broadcast } from '../../proxies/broadcast.js'
@@ -9,6 +10,7 @@ import { type Bus, type BusListener, type BusResumption, localBus, relay } from 
 import { standalone } from '../backends/redis/deployments.js'
 import { withRedis } from '../backends/redis/suite.js'
 import { faultProxy } from '../support/faultproxy.js'
+import { startRedis } from '../support/servers.js'
 import { type Deferred, deferred, idle, until } from '../support/waiting.js'
 
 const opened: (() => unknown)[] = []
@@ -211,3 +213,56 @@ withRedis('stores joined by a bus over Redis', standalone, (at) => {
     expect(kept()).toEqual(keys.slice(10))
   })
 })
+
+it.skipIf(inject('servers').redis === null)(
+  'stores joined by a bus drop everything if a replica took over that lacks messages',
+  async () => {
+    const [primary, replica] = [await startRedis(), await startRedis()]
+    const [first, second] = [primary, replica].map(({ port }) => new Redis({ port })) as [Redis, Redis]
+    for (const client of [first, second]) client.on('error', () => {})
+    opened.push(
+      () => Promise.all([primary.stop(), replica.stop()]),
+      () => [first, second].forEach((client) => void client.disconnect()),
+    )
+    const master = { port: primary.port }
+    const storeOn = async () => {
+      const proxy = await faultProxy(master)
+      const bus = redisBus(`redis://127.0.0.1:${proxy.port}`, { channel: 'taken over' })
+      opened.push(
+        () => proxy.close(),
+        () => bus.close(),
+      )
+      return { proxy, region: regionOn(bus) }
+    }
+    const [{ proxy, region: here }, { region: there }] = [await storeOn(), await storeOn()]
+    await second.replicaof('127.0.0.1', primary.port)
+    await until(async () => (await second.info('replication')).includes('master_link_status:up'))
+    await until(async () => {
+      await there.set('probe', 'old')
+      await here.getOrCreateMulti(['changed', 'kept'], (keys) => keys.map(() => 'old'))
+      return here.peek('kept') === 'old'
+    })
+    expect(await first.wait(1, 5_000)).toBe(1)
+    // From here on the replica misses what the primary acknowledges.
+    await second.replicaof('127.0.0.1', 1)
+    proxy.set({ kind: 'refuse' })
+    proxy.reset()
+    await until(() => here.peek('kept') === NO_VALUE)
+    await there.delete('changed')
+    await primary.kill('SIGKILL')
+    await second.replicaof('NO', 'ONE')
+    master.port = replica.port
+    await until(() =>
+      there.delete('another').then(
+        () => true,
+        () => false,
+      ),
+    )
+    proxy.set({ kind: 'none' })
+    await until(async () => {
+      await here.getOrCreate('probe', () => 'new')
+      return here.peek('probe') === 'new'
+    })
+    for (const key of ['changed', 'kept']) expect(here.peek(key)).toBe(NO_VALUE)
+  },
+)
