@@ -1,5 +1,6 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
+import { bindContext } from '../base/async-context.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { type Begun, SINCE } from '../creation/create-options.js'
 import { renewalOnDemand, waitingCreation } from '../creation/renewal.js'
@@ -350,6 +351,8 @@ function readOptions(
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
   const alone = inside !== undefined
+  // It is asked when the creation of another caller fails, and so in the context of that one.
+  const mayServe = policy.given.serveStaleIf && bindContext((error: unknown) => mayFallBack(policy, error))
   // A transaction may see other data than the value that stands.
   const fallsBack = alone
     ? undefined
@@ -358,7 +361,7 @@ function readOptions(
         const age = ageOf(region, value.entry.metadata, expiration, policy)
         if (age === 'fresh' && state === 'fresh') return true
         if (age === 'invalid' || policy.grace === 0) return false
-        if (failure !== undefined && !mayFallBack(policy, failure.error)) return false
+        if (failure !== undefined && mayServe?.(failure.error) === false) return false
         reason?.(key, failure === undefined ? 'timeout' : 'error')
         return true
       }

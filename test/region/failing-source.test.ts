@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -167,6 +168,33 @@ inEveryRegion('a source that fails', (open) => {
     await expect(read(gone)).rejects.toBe(gone)
     expect(await read(AWAY)).toBe('old')
   })
+
+  it.each([true, false])(
+    'is answered as each caller says that waits for it, in its own context: the first says %s',
+    async (first) => {
+      const { region, clock } = open<string>({ expirationTime: 1_000 })
+      const requests = new AsyncLocalStorage<string>()
+      const asked = new Set<string>()
+      const creator = held<string>()
+      const read = (request: string, serves: boolean) => {
+        const serveStaleIf = () => {
+          asked.add(requests.getStore() ?? 'none')
+          return serves
+        }
+        return requests.run(request, () => region.getOrCreate('key', creator.create, { serveStaleIf }))
+      }
+      const calls = [read('leads', first), read('serves', true), read('tells', false)]
+      await creator.started
+      await idle()
+      await region.set('key', 'old')
+      clock.tick(1_001)
+      creator.reject(AWAY)
+      const old = { value: 'old' }
+      const ends = await Promise.allSettled(calls)
+      expect(ends).toMatchObject([first ? old : { reason: AWAY }, old, { reason: AWAY }])
+      expect([...asked].sort()).toEqual(['leads', 'serves', 'tells'])
+    },
+  )
 
   it('is remembered for errorExpirationTime if nothing stands', async () => {
     const { region, clock } = open<string>({ errorExpirationTime: 1_000 })
