@@ -15,14 +15,7 @@ import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Declared, runUncached } from './declarations.js'
-import type {
-  CacheOptions,
-  CallOptions,
-  CreatorOfCall,
-  FunctionStore,
-  ReadLimits,
-  SetOutcome,
-} from './types.js'
+import type { CacheOptions, CallOptions, CreatorOfCall, FunctionStore, SetOutcome } from './types.js'
 
 type Values<V> = readonly (V | NoValue)[]
 
@@ -48,7 +41,7 @@ export interface CallForm<V> {
     creatorOf: CreatorOfCall<V>,
     options: CreateOptions<V>,
   ): Promise<unknown>
-  read(keys: readonly string[], options: ReadLimits): Promise<unknown>
+  read(keys: readonly string[], options: CreateOptions<V>): Promise<unknown>
   resultOf(args: Arguments, values: Values<V>): unknown
   /** Splits the arguments of `set` into those of the call and the values of its keys. */
   splitSet(given: Arguments): readonly [args: Arguments, values: readonly V[]]
@@ -97,9 +90,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const { store, options, names, fn, form, original, creatorOf, call: given } = wrapped
   const { namespace, copy = 'share' } = options
   const create = callOptions(options, given)
-  const { expirationTime, maxStaleness, grace } = create
-  const limits: ReadLimits =
-    maxStaleness === undefined ? { expirationTime } : { expirationTime, maxStaleness }
+  const { expirationTime, grace } = create
   const reason = reasonOf(given)
   const uncached = (args: Arguments) => {
     if (given.signal?.aborted) throw given.signal.reason
@@ -122,7 +113,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       return membersOf({ ...wrapped, call: { ...given, ...more } })
     },
     get: withKeys<unknown>(
-      (keys) => untilAborted(given.signal, own(form.read(keys, limits))),
+      (keys) => untilAborted(given.signal, own(form.read(keys, create))),
       () => NO_VALUE,
     ),
     set: (...values: Arguments) =>

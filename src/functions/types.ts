@@ -385,8 +385,8 @@ export interface Invalidate<A extends readonly unknown[]> {
 export interface FunctionStore<V> {
   /** Stands for the region, in which namespaces must differ. */
   readonly home: object
-  get(key: string, options: ReadLimits): Promise<V | NoValue>
-  getMulti(keys: readonly string[], options: ReadLimits): Promise<(V | NoValue)[]>
+  get(key: string, options: CreateOptions<V>): Promise<V | NoValue>
+  getMulti(keys: readonly string[], options: CreateOptions<V>): Promise<(V | NoValue)[]>
   /**
    * `getOrCreate` with a creator that is made at the call, and not at all for a hit that the store returns at once. The
    * arguments are passed apart from `creatorOf`, because a hit must not pay for a closure.
@@ -432,4 +432,3 @@ type CreateMulti<V> = <T extends V>(
 ) => Promise<(T | NoValue)[]>
 
 export type Lifetime = Pick<CreateOptions<never>, 'expirationTime'>
-export type ReadLimits = Pick<CreateOptions<never>, 'expirationTime' | 'maxStaleness'>

@@ -20,7 +20,7 @@ import { refuseVersions } from '../ledger/checked-names.js'
 import { listNames } from '../ledger/names.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
 import { refuseReadOnce } from './read-once.js'
-import { type RegionState, titleOf } from './state.js'
+import { type ReadTerms, type RegionState, titleOf } from './state.js'
 import type { ReadOptions, SetOptions } from './types.js'
 
 export function checkCreator(creator: unknown): void {
@@ -127,27 +127,19 @@ export function expectTime(asOf: LedgerTime | undefined): void {
     )
 }
 
-/** The limits of a read. */
-interface ReadLimits {
-  /** As `limitOf` returns it. */
-  readonly limit: number | undefined
-  readonly staleToo: boolean
-  /** ms; `undefined`: the near cache's own bound. */
-  readonly within: number | undefined
-}
-
-const DEFAULT_LIMITS: ReadLimits = { limit: undefined, staleToo: false, within: undefined }
-
 /**
- * The options of a read, taken at the call.
+ * The terms of a read, taken at the call.
  * @throws CorralError `ERR_OPTION` for a misspelt name, which would silently not count, or a value of the wrong kind.
  */
-export function readLimits(read: ReadOptions | undefined): ReadLimits {
-  if (read === undefined) return DEFAULT_LIMITS
+export function termsOf(region: RegionState, read: ReadOptions | undefined): ReadTerms {
+  if (read === undefined) return region.terms
   rejectUnknownOptions(read, READ_OPTIONS, 'a read')
   const { expirationTime, ignoreExpiration: staleToo = false, maxStaleness } = read
   expectBoolean(staleToo, '`ignoreExpiration` of a read')
-  return { limit: limitOf(expirationTime), staleToo, within: withinOf(maxStaleness) }
+  return {
+    ...{ expiration: limitOf(expirationTime), policy: region.policy },
+    ...{ staleToo, within: withinOf(maxStaleness) },
+  }
 }
 
 const READ_OPTIONS = ['expirationTime', 'ignoreExpiration', 'maxStaleness']

@@ -114,6 +114,7 @@ export function configureRegion(
     invalidator: invalidatorOf(options.regionInvalidator, tracker === undefined && identity.marks),
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     policy,
+    terms: { expiration: undefined, policy },
     clock: options.clock ?? coarseClock,
     precise: options.clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.

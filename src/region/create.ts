@@ -78,7 +78,7 @@ function getOrCreate<T>(
         if (isAhead(region, key, found, limit, policy))
           renewAhead(region, planOfCall(region, key, given, options, args), new Map([[key, found]]))
       }
-      return Promise.resolve(serveHit<T>(region, key, found, limit))
+      return Promise.resolve(serveHit<T>(region, key, found, limit, options?.jitter))
     }
     const joined = found === undefined ? joinTogether<T>(region, key, options) : undefined
     if (joined !== undefined) return joined
@@ -117,11 +117,11 @@ function createUnlessFresh<T>(
     if (lookup.state !== 'fresh') return createOne<T>(region, key, stored, plan, lookup)
     const { entry } = lookup.value
     if (isAhead(region, key, entry, expiration, policy)) renewAhead(region, plan, new Map([[key, entry]]))
-    return serveHit<T>(region, key, entry, expiration)
+    return serveHit<T>(region, key, entry, expiration, policy.jitter)
   }
   if (found === undefined) return serveOrCreate(MISSING)
   return whenRead(region, found, (one) =>
-    andThen(newest(region, key, stored, one, expiration, policy), (entry) =>
+    andThen(newest(region, key, stored, one, plan), (entry) =>
       andThen(toLookup(region, key, entry, plan), serveOrCreate),
     ),
   )
@@ -179,11 +179,11 @@ function createOne<T>(
   let tell: ReturnType<typeof countStale> | undefined
   let reason: ((key: string, reason: StaleReason) => void) | undefined
   if (found.state === 'stale') {
-    tell = countStale(region, key, found.value.entry, plan.expiration)
+    tell = countStale(region, key, found.value.entry, plan)
     reason = (_, one) => (why = one)
     if (inside === undefined && breaker?.refuses()) {
       tell('error')
-      recordRead(region, key, found.value.entry, plan.expiration, true)
+      recordRead(region, key, found.value.entry, plan, true)
       return Promise.resolve(sharedPayload<T>(region, found.value))
     }
   } else {
@@ -198,7 +198,7 @@ function createOne<T>(
       (created) => {
         calling.end()
         tell?.(why)
-        recordRead(region, key, created.entry, plan.expiration, created.isStale, inside)
+        recordRead(region, key, created.entry, plan, created.isStale, inside)
         return sharedPayload<T>(region, created)
       },
       (error) => {
@@ -233,7 +233,7 @@ async function createMany<T>(
   const unique = [...new Set(keys)].sort()
   const inside = currentTransaction()
   const driver = driverOf(region, plan)
-  const entries = await readMulti(region, unique, plan.expiration, within, plan.policy)
+  const entries = await readMulti(region, unique, { ...plan, within })
   const seen = [...(await all(unique.map((key, i) => toLookup(region, key, entries[i], plan))))]
   const told = new Map<string, ReturnType<typeof countStale>>()
   const reasons = new Map<string, StaleReason>()
@@ -241,7 +241,7 @@ async function createMany<T>(
   unique.forEach((key, i) => {
     const found = seen[i] as Lookup<Created>
     if (found.state === 'stale') {
-      told.set(key, countStale(region, key, found.value.entry, plan.expiration))
+      told.set(key, countStale(region, key, found.value.entry, plan))
       if (inside === undefined && region.breaker?.refuses()) {
         reasons.set(key, 'error')
         seen[i] = { state: 'fresh', value: found.value }
@@ -256,8 +256,7 @@ async function createMany<T>(
   const created = await region.dogpile.runMulti(unique, driver, run).finally(() => {
     for (const [key, tell] of told) tell(reasons.get(key))
   })
-  for (const [key, { entry, isStale }] of created)
-    recordRead(region, key, entry, plan.expiration, isStale, inside)
+  for (const [key, { entry, isStale }] of created) recordRead(region, key, entry, plan, isStale, inside)
   return keys.map((key) => sharedPayload<T>(region, created.get(key) as Created))
 }
 
@@ -289,7 +288,7 @@ async function refreshMulti<T>(
     return all
   }
   const renewed = await withinLimits(unique[0] as string, plan, renew())
-  for (const [key, { value }] of renewed) recordRead(region, key, value.entry, plan.expiration, false, inside)
+  for (const [key, { value }] of renewed) recordRead(region, key, value.entry, plan, false, inside)
   return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
 
@@ -343,11 +342,12 @@ function runOptions({ deadlines, signal }: CreationPlan): RunOptions<Created> {
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
 function readOptions(
   region: RegionState,
-  { deadlines, signal, expiration, policy }: CreationPlan,
+  plan: CreationPlan,
   inside: Transaction | undefined,
   seen: readonly Lookup<Created>[],
   reason: ((key: string, reason: StaleReason) => void) | undefined,
 ): RunOptions<Created> {
+  const { deadlines, signal, policy } = plan
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
   const alone = inside !== undefined
@@ -358,7 +358,7 @@ function readOptions(
     ? undefined
     : ({ state, value }: Standing<Created>, failure: CreationFailure | undefined, key: string): boolean => {
         // It was read within the limits of the caller that leads. They may differ.
-        const age = ageOf(region, value.entry.metadata, expiration, policy)
+        const age = ageOf(region, value.entry.metadata, plan)
         if (age === 'fresh' && state === 'fresh') return true
         if (age === 'invalid' || policy.grace === 0) return false
         if (failure !== undefined && mayServe?.(failure.error) === false) return false

@@ -10,7 +10,7 @@ export async function explain(region: RegionState, key: string): Promise<Explana
   const { backend, tracker, precise } = region
   // As a read does it: a copy that is not fresh is no answer.
   const first = await backend.get(key)
-  const served = await newest(region, key, region.keyOf(key), first, undefined)
+  const served = await newest(region, key, region.keyOf(key), first, region.terms)
   const [inspected, locked] = await Promise.all([tracker?.inspect(key), backend.held(key)])
   const found = inspected === undefined ? served : inspected.entry
   const invalidated = inspected?.invalidatedNames ?? []
@@ -34,7 +34,7 @@ export async function explain(region: RegionState, key: string): Promise<Explana
         : `invalidated${names || ': just now'}`
     return { ...facts, verdict: 'miss', reason }
   }
-  switch (await freshnessOf(region, key, served, undefined)) {
+  switch (await freshnessOf(region, key, served, region.terms)) {
     case 'fresh':
       return { ...facts, verdict: 'hit', reason: 'fresh' }
     case 'invalid':

@@ -3,9 +3,12 @@ import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { optionError } from '../base/options.js'
+import type { CreateOptions } from '../creation/types.js'
 import { freshFor } from '../freshness/freshness.js'
 import { checkKey, listKeys } from '../functions/keys.js'
-import { readLimits } from './checks.js'
+import type { FunctionStore } from '../functions/types.js'
+import { limitOf, NO_OPTIONS, termsOf, withinOf } from './checks.js'
+import { policyFor } from './policy.js'
 import {
   countRead,
   freshnessOf,
@@ -18,7 +21,7 @@ import {
   serveHit,
   whenRead,
 } from './serve.js'
-import type { RegionHandle, RegionState } from './state.js'
+import type { ReadTerms, RegionHandle, RegionState } from './state.js'
 import type { ReadOptions, Region, ValueMetadata } from './types.js'
 
 /** The operations that read a region and create nothing. */
@@ -27,35 +30,51 @@ export function regionReads<V>(
 ): Pick<Region<V>, 'get' | 'getMulti' | 'peek' | 'has' | 'keys' | 'getValueMetadata'> {
   const { use, operation } = handle
   return {
-    get: (key, read) => get<V>(handle, key, read),
-    has: async (key, read) => (await get<V>(handle, key, read)) !== NO_VALUE,
+    get: (key, read) => get<V, ReadOptions>(handle, key, read, termsOf),
+    has: async (key, read) => (await get<V, ReadOptions>(handle, key, read, termsOf)) !== NO_VALUE,
     peek: (key, read) => peek<V>(use(), key, read),
     keys: (prefix = '') => listKeysOf(use(), prefix),
-    getMulti: (given, read) =>
-      operation((region) => {
-        const keys = listKeys(given)
-        const { limit, staleToo, within } = readLimits(read)
-        return andThen(readMulti(region, keys, limit, within), (entries) =>
-          Promise.all(entries.map((entry, i) => serve<V>(region, keys[i] as string, entry, limit, staleToo))),
-        )
-      }),
+    getMulti: (given, read) => getMulti<V, ReadOptions>(handle, given, read, termsOf),
     getValueMetadata: (key, read) => operation((region) => getValueMetadata<V>(region, key, read)),
   }
 }
 
-function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise<V | NoValue> {
+/** The reads of cached functions, by the options of the function and of its call. */
+export function functionReads<V>(handle: RegionHandle): Pick<FunctionStore<V>, 'get' | 'getMulti'> {
+  return {
+    get: (key, options) => get<V, CreateOptions<V>>(handle, key, options, termsOfCall),
+    getMulti: (keys, options) => getMulti<V, CreateOptions<V>>(handle, keys, options, termsOfCall),
+  }
+}
+
+function termsOfCall(region: RegionState, options: CreateOptions<never> = NO_OPTIONS): ReadTerms {
+  const { expirationTime, maxStaleness } = options
+  return {
+    ...{ expiration: limitOf(expirationTime), within: withinOf(maxStaleness) },
+    policy: policyFor(region, options, true),
+  }
+}
+
+type TermsOf<O> = (region: RegionState, options: O | undefined) => ReadTerms
+
+function get<V, O>(
+  { use }: RegionHandle,
+  key: string,
+  options: O | undefined,
+  termsOf: TermsOf<O>,
+): Promise<V | NoValue> {
   try {
     const region = use()
     checkKey(key)
-    const { limit, staleToo, within } = readLimits(read)
+    const terms = termsOf(region, options)
+    const { expiration, policy, within } = terms
     const stored = region.keyOf(key)
     const found = readOne(region, stored, within)
-    if (isFreshHit(region, found, limit)) return Promise.resolve(serveHit<V>(region, key, found, limit))
+    if (isFreshHit(region, found, expiration, policy.jitter))
+      return Promise.resolve(serveHit<V>(region, key, found, expiration, policy.jitter))
     return Promise.resolve(
       whenRead(region, found, (one) =>
-        andThen(newest(region, key, stored, one, limit), (entry) =>
-          serve<V>(region, key, entry, limit, staleToo),
-        ),
+        andThen(newest(region, key, stored, one, terms), (entry) => serve<V>(region, key, entry, terms)),
       ),
     )
   } catch (error) {
@@ -63,16 +82,32 @@ function get<V>({ use }: RegionHandle, key: string, read?: ReadOptions): Promise
   }
 }
 
+function getMulti<V, O>(
+  { operation }: RegionHandle,
+  given: Iterable<string>,
+  options: O | undefined,
+  termsOf: TermsOf<O>,
+): Promise<(V | NoValue)[]> {
+  return operation((region) => {
+    const keys = listKeys(given)
+    const terms = termsOf(region, options)
+    return andThen(readMulti(region, keys, terms), (entries) =>
+      Promise.all(entries.map((entry, i) => serve<V>(region, keys[i] as string, entry, terms))),
+    )
+  })
+}
+
 function peek<V>(region: RegionState, key: string, read?: ReadOptions): V | NoValue {
   checkKey(key)
-  const { limit, staleToo, within } = readLimits(read)
+  const terms = termsOf(region, read)
+  const { expiration, within } = terms
   const stored = region.keyOf(key)
   const copy = readOne(region, stored, within)
-  if (isFreshHit(region, copy, limit)) return serveHit<V>(region, key, copy, limit)
-  const found = isPromise(copy) ? copy : newest(region, key, stored, copy, limit)
+  if (isFreshHit(region, copy, expiration)) return serveHit<V>(region, key, copy, expiration)
+  const found = isPromise(copy) ? copy : newest(region, key, stored, copy, terms)
   const result: MaybePromise<V | NoValue> = isPromise(found)
     ? found.then(() => NO_VALUE)
-    : serve<V>(region, key, found, limit, staleToo)
+    : serve<V>(region, key, found, terms)
   if (!isPromise<V | NoValue>(result)) return result as V | NoValue
   void ignoreRejection(result)
   throw new CorralError(
@@ -106,18 +141,18 @@ async function getValueMetadata<V>(
   read: ReadOptions | undefined,
 ): Promise<ValueMetadata<V> | undefined> {
   checkKey(key)
-  const { limit, staleToo, within } = readLimits(read)
+  const terms = termsOf(region, read)
   const stored = region.keyOf(key)
-  const found = await whenRead(region, readOne(region, stored, within), (one) =>
-    newest(region, key, stored, one, limit),
+  const found = await whenRead(region, readOne(region, stored, terms.within), (one) =>
+    newest(region, key, stored, one, terms),
   )
-  const freshness = await freshnessOf(region, key, found, limit)
-  countRead(region, key, freshness, found)
+  const freshness = await freshnessOf(region, key, found, terms)
+  countRead(region, key, freshness, found, terms)
   if (found === undefined || freshness === 'invalid') return undefined
-  if (freshness === 'stale' && !staleToo) return undefined
-  recordRead(region, key, found, limit, freshness === 'stale')
+  if (freshness === 'stale' && terms.staleToo !== true) return undefined
+  recordRead(region, key, found, terms, freshness === 'stale')
   const { payload, metadata } = found
   const { createdAt } = metadata
-  const expiresAt = createdAt + freshFor(metadata, limit, region.expiration, region.policy.jitter)
+  const expiresAt = createdAt + freshFor(metadata, terms.expiration, region.expiration, region.policy.jitter)
   return { payload: payload as V, metadata, age: region.precise.now() - createdAt, expiresAt }
 }

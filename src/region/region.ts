@@ -16,7 +16,7 @@ import { regionCreations } from './create.js'
 import { explain } from './explain.js'
 import { regionInvalidations } from './invalidate.js'
 import { policyFor, policyOf, tellPolicy } from './policy.js'
-import { regionReads } from './read.js'
+import { functionReads, regionReads } from './read.js'
 import { regionReservations } from './reserve.js'
 import { fromSettings } from './settings-reader.js'
 import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
@@ -111,7 +111,7 @@ function functionStores<V>(
       ...operations,
       home: operations,
       checkServing: (options) => checkServing(handle, declared, base, options),
-      ...regionReads<V>(counting),
+      ...functionReads<V>(counting),
       ...regionCreations<V>(counting),
       recordCall: (key, names, again) => handle.state?.calls?.record(key, names, again),
     }

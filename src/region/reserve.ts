@@ -45,18 +45,16 @@ export function regionReservations<V>({ operation }: RegionHandle): Pick<Region<
         checkOptions(given, 'reserve()', RESERVE_OPTIONS)
         const options = { ...given }
         const expiration = limitOf(options.expirationTime)
+        const terms = { expiration, policy: region.policy }
         const stored = region.keyOf(key)
-        const newestOf = (one: CachedValue | undefined) => newest(region, key, stored, one, expiration)
+        const newestOf = (one: CachedValue | undefined) => newest(region, key, stored, one, terms)
         const reserved = andThen(whenRead(region, readOne(region, stored), newestOf), (entry) =>
-          andThen(
-            toLookup(region, key, entry, { expiration, policy: region.policy }),
-            (found): Promise<Reservation<V>> => {
-              if (found.state === 'fresh')
-                return Promise.resolve({ value: serveHit<V>(region, key, found.value.entry, expiration) })
-              countRead(region, key, 'invalid')
-              return reserve<V>(region, key, expiration, options)
-            },
-          ),
+          andThen(toLookup(region, key, entry, terms), (found): Promise<Reservation<V>> => {
+            if (found.state === 'fresh')
+              return Promise.resolve({ value: serveHit<V>(region, key, found.value.entry, expiration) })
+            countRead(region, key, 'invalid')
+            return reserve<V>(region, key, expiration, options)
+          }),
         )
         return inTime(key, options, reserved)
       }),
@@ -94,7 +92,7 @@ function reserve<V>(
   const { signal, stay } = followed(given)
   let outcome: Outcome | undefined
   const received = (one: Created) => {
-    recordRead(region, key, one.entry, expiration, undefined, inside)
+    recordRead(region, key, one.entry, { expiration, policy: region.policy }, undefined, inside)
     return sharedPayload<V>(region, one)
   }
   return new Promise((resolve, reject) => {

@@ -11,7 +11,7 @@ import { freshFor, freshnessByAge } from '../freshness/freshness.js'
 import { outdated } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
 import type { Policy } from './policy.js'
-import type { Created, CreationPlan, RegionState } from './state.js'
+import type { Created, ReadTerms, RegionState } from './state.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
 type ReadResult = (typeof RESULTS)[Freshness]
@@ -56,12 +56,9 @@ export function newest(
   key: string,
   stored: string,
   entry: CachedValue | undefined,
-  expiration: number | undefined,
-  policy = region.policy,
+  terms: ReadTerms,
 ): MaybePromise<CachedValue | undefined> {
-  return andThen(mayStand(region, key, entry, expiration, policy), (stands) =>
-    stands ? entry : region.chain.get(stored),
-  )
+  return andThen(mayStand(region, key, entry, terms), (stands) => (stands ? entry : region.chain.get(stored)))
 }
 
 /** Whether an entry is no copy, or a fresh one. Another copy is discarded. */
@@ -69,11 +66,10 @@ function mayStand(
   region: RegionState,
   key: string,
   entry: CachedValue | undefined,
-  expiration: number | undefined,
-  policy: Policy,
+  terms: ReadTerms,
 ): MaybePromise<boolean> {
-  if (!isCopy(entry) || isFreshHit(region, entry, expiration, policy.jitter)) return true
-  return andThen(freshnessOf(region, key, entry, expiration, policy), (freshness) => {
+  if (!isCopy(entry) || isFreshHit(region, entry, terms.expiration, terms.policy.jitter)) return true
+  return andThen(freshnessOf(region, key, entry, terms), (freshness) => {
     if (freshness !== 'fresh') discard(entry)
     return freshness === 'fresh'
   })
@@ -83,31 +79,26 @@ function mayStand(
 export function readMulti(
   region: RegionState,
   keys: readonly string[],
-  expiration: number | undefined,
-  within: number | undefined,
-  policy = region.policy,
+  terms: ReadTerms,
 ): MaybePromise<readonly (CachedValue | undefined)[]> {
   const { near } = region.chain
   const { stored, keyOf } = region
   if (near === undefined) return region.backend.getMulti(keys)
   const mapped = keys.map(keyOf)
   return andThen(
-    readWithin(near, mapped, within, () => stored.getMulti(mapped)),
+    readWithin(near, mapped, terms.within, () => stored.getMulti(mapped)),
     (entries) =>
-      andThen(
-        all(entries.map((one, i) => mayStand(region, keys[i] as string, one, expiration, policy))),
-        (stand) => {
-          const old = [...entries.keys()].filter((i) => !stand[i])
-          if (old.length === 0) return entries
-          return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
-            const found = [...entries]
-            old.forEach((i, at) => {
-              found[i] = newer[at]
-            })
-            return found
+      andThen(all(entries.map((one, i) => mayStand(region, keys[i] as string, one, terms))), (stand) => {
+        const old = [...entries.keys()].filter((i) => !stand[i])
+        if (old.length === 0) return entries
+        return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
+          const found = [...entries]
+          old.forEach((i, at) => {
+            found[i] = newer[at]
           })
-        },
-      ),
+          return found
+        })
+      }),
   )
 }
 
@@ -157,11 +148,12 @@ export function serveHit<T>(
   region: RegionState,
   key: string,
   entry: CachedValue,
-  limit: number | undefined,
+  expiration: number | undefined,
+  jitter = region.policy.jitter,
 ): T {
   countHit(region.counters, entry)
   if (reads.hasSubscribers) publishRead(region, key, 'hit', entry)
-  recordRead(region, key, entry, limit, false)
+  if (currentScope() !== undefined) recordRead(region, key, entry, { expiration, policy: { jitter } }, false)
   return entry.payload as T
 }
 
@@ -172,12 +164,20 @@ function countHit(counters: RegionState['counters'], entry: CachedValue | undefi
 }
 
 /** Counts and reports the result of a read. */
-export function countRead(region: RegionState, key: string, freshness: Freshness, entry?: CachedValue): void {
+export function countRead(
+  region: RegionState,
+  key: string,
+  freshness: Freshness,
+  entry?: CachedValue,
+  terms = region.terms,
+): void {
   const { counters } = region
   if (freshness === 'fresh') countHit(counters, entry)
   else if (freshness === 'stale') counters.stale++
   else counters.misses++
-  if (reads.hasSubscribers) publishRead(region, key, RESULTS[freshness], entry)
+  if (!reads.hasSubscribers) return
+  const why = freshness === 'stale' && entry !== undefined ? whyStale(region, entry, terms) : undefined
+  publishRead(region, key, RESULTS[freshness], entry, why)
 }
 
 /** Counts a read that found a stale value. It is reported when it is known which value the caller got, and why. */
@@ -185,10 +185,10 @@ export function countStale(
   region: RegionState,
   key: string,
   entry: CachedValue,
-  expiration: number | undefined,
+  terms: ReadTerms,
 ): (why?: StaleReason) => void {
   region.counters.stale++
-  return (why = whyStale(region, entry, expiration)) => {
+  return (why = whyStale(region, entry, terms)) => {
     if (reads.hasSubscribers) publishRead(region, key, 'stale', entry, why)
   }
 }
@@ -199,9 +199,9 @@ export type StaleReason = NonNullable<Messages['read']['reason']>
 function whyStale(
   region: RegionState,
   { metadata }: CachedValue,
-  expiration: number | undefined,
+  { expiration, policy }: ReadTerms,
 ): StaleReason {
-  const fresh = freshFor(metadata, expiration, region.expiration, region.policy.jitter)
+  const fresh = freshFor(metadata, expiration, region.expiration, policy.jitter)
   return nowFor(region, metadata) - metadata.createdAt > fresh ? 'expired' : 'soft'
 }
 
@@ -210,19 +210,17 @@ function publishRead(
   key: string,
   result: ReadResult,
   entry: CachedValue | undefined,
-  why?: StaleReason,
+  reason?: StaleReason,
 ): void {
   const { name, counters, chain } = region
   const { namespace } = counters
   const tier = result === 'miss' ? {} : tierOf(chain.near, entry)
-  const isStale = result === 'stale' && entry !== undefined
-  const reason = isStale ? { reason: why ?? whyStale(region, entry, undefined) } : {}
   reads.publish({
     region: name,
     ...(namespace !== undefined && { namespace }),
     key,
     result,
-    ...reason,
+    ...(reason !== undefined && { reason }),
     ...tier,
   })
 }
@@ -232,13 +230,12 @@ export function serve<V>(
   region: RegionState,
   key: string,
   found: CachedValue | undefined,
-  expiration: number | undefined,
-  staleToo = false,
+  terms: ReadTerms,
 ): MaybePromise<V | NoValue> {
-  return andThen(freshnessOf(region, key, found, expiration), (freshness) => {
-    countRead(region, key, freshness, found)
-    if (freshness === 'invalid' || (freshness === 'stale' && !staleToo)) return NO_VALUE
-    recordRead(region, key, found as CachedValue, expiration, freshness === 'stale')
+  return andThen(freshnessOf(region, key, found, terms), (freshness) => {
+    countRead(region, key, freshness, found, terms)
+    if (freshness === 'invalid' || (freshness === 'stale' && terms.staleToo !== true)) return NO_VALUE
+    recordRead(region, key, found as CachedValue, terms, freshness === 'stale')
     return (found as CachedValue).payload as V
   })
 }
@@ -248,8 +245,7 @@ export function freshnessOf(
   region: RegionState,
   key: string,
   found: CachedValue | undefined,
-  expiration: number | undefined,
-  policy = region.policy,
+  terms: ReadTerms,
 ): MaybePromise<Freshness> {
   if (found === undefined) return 'invalid'
   // The cheapest test that tells a cached value from a foreign one: it runs on every read.
@@ -258,10 +254,11 @@ export function freshnessOf(
     reportUndecodable(region.backend.name, key, 'not a cached value')
     return 'invalid'
   }
-  const byAge = ageOf(region, metadata, expiration, policy)
+  const { grace } = terms.policy
+  const byAge = ageOf(region, metadata, terms)
   if (region.invalidator === undefined || byAge === 'invalid') return byAge
   return andThen(region.invalidator.judge(metadata.startedAt, key), (verdict) => {
-    if (verdict === 'stale' && (policy.grace === 0 || metadata.standsFor === 0)) return 'invalid'
+    if (verdict === 'stale' && (grace === 0 || metadata.standsFor === 0)) return 'invalid'
     return verdict === 'fresh' ? byAge : verdict
   })
 }
@@ -270,8 +267,7 @@ export function freshnessOf(
 export function ageOf(
   region: RegionState,
   metadata: Metadata,
-  expiration: number | undefined,
-  { grace, jitter }: Policy,
+  { expiration, policy: { grace, jitter } }: ReadTerms,
 ): Freshness {
   return freshnessByAge(metadata, expiration, region.expiration, grace, nowFor(region, metadata), jitter)
 }
@@ -287,9 +283,9 @@ export function toLookup(
   region: RegionState,
   key: string,
   entry: CachedValue | undefined,
-  { expiration, policy }: Pick<CreationPlan, 'expiration' | 'policy'>,
+  terms: ReadTerms,
 ): MaybePromise<Lookup<Created>> {
-  return andThen(freshnessOf(region, key, entry, expiration, policy), (freshness): Lookup<Created> => {
+  return andThen(freshnessOf(region, key, entry, terms), (freshness): Lookup<Created> => {
     if (freshness === 'invalid') return MISSING
     const value = { entry: entry as CachedValue }
     // Nothing in the entry itself may say that its region was invalidated softly.
@@ -305,7 +301,10 @@ export function recordRead(
   region: RegionState,
   key: string,
   entry: CachedValue,
-  expiration: number | undefined,
+  {
+    expiration,
+    policy: { jitter },
+  }: Pick<ReadTerms, 'expiration'> & { readonly policy: Pick<Policy, 'jitter'> },
   stale = entry.metadata.stale === true,
   inside?: Transaction,
 ): void {
@@ -324,9 +323,8 @@ export function recordRead(
     return
   }
   collector.inherit(snapshot, tracks, inside)
-  const { expiration: regional, policy } = region
   collector.limitLifetime(
-    stale ? 0 : createdAt + freshFor(entry.metadata, expiration, regional, policy.jitter),
+    stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration, jitter),
   )
 }
 

@@ -45,6 +45,14 @@ export interface CreationPlan {
   readonly options: CreateOptions<never>
 }
 
+/** The terms on which a call takes an entry. */
+export interface ReadTerms extends Pick<CreationPlan, 'expiration' | 'policy'> {
+  /** The call takes a stale value. */
+  readonly staleToo?: boolean
+  /** ms; `undefined`: the near cache's own bound. */
+  readonly within?: number | undefined
+}
+
 /** Everything that the operations of a configured region need, validated. */
 export interface RegionState {
   readonly name: string | undefined
@@ -69,6 +77,8 @@ export interface RegionState {
   readonly expiration: number
   /** That of calls without options of their own. */
   readonly policy: Policy
+  /** Those of reads without options. */
+  readonly terms: ReadTerms
   /** For hits: may stand still while only microtasks run. */
   readonly clock: Clock
   /** For stamps. */

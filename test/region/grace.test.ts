@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
 import { jittered, markedLifetime, physicalLifetime } from '../../src/freshness/freshness.js'
-import { type Creation, makeRegion, NO_VALUE, type RegionOptions, registerBackend } from '../../src/index.js'
+import {
+  type Creation,
+  makeRegion,
+  NO_VALUE,
+  type RegionOptions,
+  registerBackend,
+  wrap,
+} from '../../src/index.js'
 import { counting, inEveryRegion, open as openMemory } from '../support/stage.js'
 
 const ALSO_STALE = { ignoreExpiration: true }
@@ -235,6 +243,29 @@ describe('jitter', () => {
     await region.set('short', 1, { expirationTime: 100 })
     clock.tick(101)
     expect(await region.getOrCreate('short', () => 2, options)).toBe(1)
+  })
+
+  it('of a function counts for all that reads its values', async () => {
+    const backend = wrap(memory(), dependencies())
+    const { region, clock } = openMemory<number>({ name: 'jitter', backend })
+    const options = { expirationTime: 1e9, jitter: 1 }
+    const load = region.cacheOnArguments(() => clock.now(), { namespace: 'load', ...options })
+    const rows = region.cacheMultiOnArguments((...ids: number[]) => ids, { namespace: 'rows', ...options })
+    const whole = region.cacheOnArguments(async () => (await load()) + (await rows(5)).length, {
+      ...{ namespace: 'whole', expirationTime: 1e9 },
+    })
+    const lifeOf = async (key = '') => (await region.explain(key)).expiresIn as number
+    await load()
+    await rows(5)
+    const life = await lifeOf(load.key())
+    await whole()
+    const part = Math.min(life, await lifeOf(rows.keys(5)[0]))
+    expect(await lifeOf(whole.key())).toBeLessThanOrEqual(part)
+    clock.tick(part + 1)
+    const [one, many] = [await load.get(), await rows.get(5)]
+    expect([one, ...many]).toContain(NO_VALUE)
+    clock.tick(1e9 - part - 10)
+    expect([await load.get(), ...(await rows.get(5))]).toEqual([NO_VALUE, NO_VALUE])
   })
 
   it('leaves a value that never expires alone', async () => {

@@ -38,6 +38,42 @@ inEveryRegion('corral:read', (open) => {
     expect(told()).toEqual(['key stale expired', 'key stale expired', 'key hit', 'none miss'])
   })
 
+  it('tells a value that had expired to a call with a lifetime of its own, or with the jitter of its function', async () => {
+    const { region, clock } = open<string>({ expirationTime: '1h' })
+    await region.set('key', 'old')
+    clock.tick(1_001)
+    await region.get('key', { expirationTime: 1_000, ignoreExpiration: true })
+    const load = region.cacheOnArguments(() => 'v', {
+      namespace: 'l',
+      expirationTime: 1e6,
+      jitter: 1,
+      key: 'load',
+    })
+    const draw = Math.random
+    Math.random = () => 0.5
+    await load()
+    clock.tick(5e5 + 1)
+    await load.get()
+    await load()
+    Math.random = draw
+    const key = load.key()
+    expect(told()).toEqual([
+      'key stale expired',
+      `${key} miss`,
+      `${key} stale expired`,
+      `${key} stale expired`,
+    ])
+  })
+
+  it('tells a value that no call of its function may have as a miss', async () => {
+    const { region, clock } = open<string>({ expirationTime: 1_000 })
+    const load = region.cacheOnArguments(() => 'v', { namespace: 'load', grace: 0 })
+    await load()
+    clock.tick(1_001)
+    expect(await load.get()).toBe(NO_VALUE)
+    expect(told()).toEqual([`${load.key()} miss`, `${load.key()} miss`])
+  })
+
   it('tells a soft invalidation of a key and of the region', async () => {
     const { region } = open<string>()
     await region.set('key', 'old')
