@@ -40,7 +40,7 @@ export function backendOver(store: Store, place: Place): Backend<Bytes> {
     ...fileEntries(store, waiters, budget),
     ...fileLeases(store, waiters),
     keepsFailures: true,
-    ledger: fileLedger(store, pendingFor),
+    ledger: fileLedger(store, pendingFor, budget.recordHit),
     async close() {
       if (store.closed) return
       budget.close()

@@ -36,11 +36,11 @@ export interface RecordedFreshness {
  * Clocks and stamps in the file. Only invalidated names have a stamp; all others stand at the clock's floor, which rises
  * when stamps are dropped. The clock is hybrid: microseconds of the day, never backwards.
  */
-export function fileLedger(store: Store, pendingFor: number): Ledger {
+export function fileLedger(store: Store, pendingFor: number, recordHit: (key: string) => void): Ledger {
   const invalidate = batchedInvalidations((clock, batch) =>
     store.transact(clockSubject(clock), (read) => planStamps(read, clock, batch)),
   )
-  const tail = fileTail(store)
+  const tail = fileTail(store, recordHit)
   return {
     shared: true,
     open(clock): OpenLedger {

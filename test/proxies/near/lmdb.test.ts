@@ -3,6 +3,7 @@ import { afterEach, expect, it } from 'vitest'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import { dep, NO_VALUE, type Region } from '../../../src/index.js'
 import { temporaryFolder } from '../../backends/lmdb/support.js'
+import { turn } from '../../support/waiting.js'
 import { copyOf, nearRegion, warm } from './support.js'
 
 const folder = temporaryFolder()
@@ -56,4 +57,28 @@ it('a near cache over LMDB serves a copy after other changes, and leaves it when
   expect(await here.get('key')).toBe('new')
   await there.delete('key')
   expect(await here.get('key')).toBe(NO_VALUE)
+})
+
+it('the first read after each change becomes a copy', async () => {
+  const [here, there] = pair()
+  for (let i = 0; i < 20; i++) {
+    await there.set('key', `${i}`)
+    await here.get('key')
+    expect((await here.explain('key')).tier).toBe('near')
+  }
+})
+
+it('a value stays in a full file while its copies are read', async () => {
+  const backend = lmdb(join(folder, `${++files}`), { maxBytes: 2 ** 20, sweepEvery: 20 })
+  const region = nearRegion(backend)
+  opened.push(region)
+  await region.set('hot', 'hot')
+  const value = 'x'.repeat(10_000)
+  for (let i = 0; i < 40; i++) {
+    expect(await region.get('hot')).toBe('hot')
+    await region.setMulti(Array.from({ length: 10 }, (_, j) => [`cold ${i} ${j}`, value] as const))
+    // Sweeps take turns of the event loop.
+    await turn()
+  }
+  expect(await region.get('cold 0 0')).toBe(NO_VALUE)
 })
