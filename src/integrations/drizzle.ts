@@ -3,8 +3,9 @@
  * session of the database is watched instead: each statement when it is done, each transaction when it has ended.
  */
 import { expectFunction, expectMethods, expectThat } from '../base/options.js'
+import type { OpenTransaction } from '../signals/transactions.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
-import { inTransaction } from './orm/units.js'
+import { inTransaction, written } from './orm/units.js'
 
 export {
   type DrizzleResultCache,
@@ -94,7 +95,7 @@ export function drizzleCache<T>(db: DrizzleDatabase<T>, options: StatementOption
     'Take libsql instead of better-sqlite3 or sql.js, or sqlCache() with calls of your own.',
   )
   const rows = rowInvalidation(options, 'drizzleCache()', true)
-  const stop = watch(watched, rows)
+  const stop = watch(watched, { rows, sessions: new WeakMap() })
   const { dependenciesOf, changed, invalidate } = rows
   return {
     ...{ dependenciesOf, changed, invalidate, stop },
@@ -105,22 +106,40 @@ export function drizzleCache<T>(db: DrizzleDatabase<T>, options: StatementOption
   }
 }
 
-/** Watches a database, or a transaction, which is an object of the same shape. */
-function watch(watched: Watchable, rows: RowInvalidation, around?: Session): () => void {
+/** The open transactions of each session, savepoints last. Over a single connection a database and its transactions share one. */
+type Sessions = WeakMap<Session, readonly OpenTransaction[]>
+
+/** A database, or a transaction, which is an object of the same shape. */
+interface Place {
+  readonly rows: RowInvalidation
+  readonly sessions: Sessions
+  readonly around?: { readonly session: Session; readonly open?: OpenTransaction }
+}
+
+function watch(watched: Watchable, { rows, sessions, around }: Place): () => void {
   const { session, transaction } = watched
   watched.transaction = (work, ...config) =>
     inTransaction<Watchable, unknown>(
       (inner) => transaction.call(watched, inner, ...config) as Promise<unknown>,
-      (tx) => {
-        watch(tx, rows, session)
-        return (work as (tx: Watchable) => unknown)(tx)
+      async (tx, open) => {
+        watch(tx, { rows, sessions, around: { session, open } })
+        sessions.set(tx.session, [...(sessions.get(tx.session) ?? []), open])
+        try {
+          return await (work as (tx: Watchable) => unknown)(tx)
+        } finally {
+          const left = sessions.get(tx.session)?.filter((one) => one !== open) ?? []
+          sessions.set(tx.session, left)
+        }
       },
-      around === undefined,
+      { around: around?.open },
     )
   // A savepoint has the session of the transaction around it, which is watched already.
   const { prepareQuery } = session
-  if (session !== around)
-    session.prepareQuery = (...args) => told(prepareQuery.apply(session, args) as object, args, rows)
+  const tell = (...given: Parameters<RowInvalidation['written']>) =>
+    written(sessions.get(session)?.at(-1), () => rows.written(...given))
+  if (session !== around?.session)
+    session.prepareQuery = (...args) =>
+      told(prepareQuery.apply(session, args) as object, args, { ...rows, written: tell })
   return () => {
     watched.transaction = transaction
     session.prepareQuery = prepareQuery

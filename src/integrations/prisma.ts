@@ -4,7 +4,7 @@
  */
 import { expectMethods } from '../base/options.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
-import { inTransaction } from './orm/units.js'
+import { inTransaction, written } from './orm/units.js'
 
 export type { EntityLists } from './orm/core.js'
 export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
@@ -87,6 +87,8 @@ interface Operation {
   readonly operation: string
   readonly args: unknown
   query(args: unknown): Promise<unknown>
+  /** Absent where Prisma has it no more. */
+  readonly __internalParams?: { readonly transaction?: unknown }
 }
 
 function extended(client: Client, rows: RowInvalidation): Client {
@@ -94,11 +96,12 @@ function extended(client: Client, rows: RowInvalidation): Client {
   const watched = client.$extends({
     query: {
       // Of all models, and of raw SQL, which has none.
-      async $allOperations({ model, operation, args, query }: Operation) {
+      async $allOperations({ model, operation, args, query, __internalParams: internal }: Operation) {
         if (model === undefined || !WRITES.test(operation)) tellRead(rows, models, { model, operation, args })
         const result = await query(args)
-        if (model !== undefined && WRITES.test(operation))
-          await tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
+        if (model === undefined || !WRITES.test(operation)) return result
+        const invalidate = () => tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
+        await (internal?.transaction === undefined ? written(undefined, invalidate) : invalidate())
         return result
       },
     },
@@ -116,7 +119,7 @@ function extended(client: Client, rows: RowInvalidation): Client {
         return inTransaction<void, unknown>(
           (worked) => watched.$transaction(work, ...more).then((result) => worked().then(() => result)),
           () => undefined,
-          false,
+          { endsBeforeCommit: false },
         )
       },
     },

@@ -4,6 +4,7 @@
  */
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction } from '../base/options.js'
+import type { OpenTransaction } from '../signals/transactions.js'
 import { type RowCache, type RowOptions, rowInvalidation } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
@@ -61,31 +62,34 @@ export interface SqlCache extends RowCache {
  */
 export function sqlCache(options: RowOptions): SqlCache {
   const { dependenciesOf, changed, invalidate } = rowInvalidation(options, 'sqlCache()', false)
-  const depths = new WeakMap<RunStatement, number>()
+  /** The units of work of each connection that are under way, savepoints last. */
+  const units = new WeakMap<RunStatement, readonly OpenTransaction[]>()
   return {
     ...{ dependenciesOf, changed, invalidate },
     async unitOfWork<R>(run: RunStatement, work: () => MaybePromise<R>): Promise<R> {
       expectFunction(run, 'the statements of unitOfWork()', 'a function that runs one on a connection')
       expectFunction(work, 'the work of unitOfWork()')
-      const depth = depths.get(run) ?? 0
-      const [begin, commit, rollback] = statementsOf(depth)
-      depths.set(run, depth + 1)
-      try {
+      const all = units.get(run) ?? []
+      const [begin, commit, rollback] = statementsOf(all.length)
+      let own: OpenTransaction | undefined
+      const transact = async (worked: () => Promise<R>): Promise<R> => {
         await run(begin)
-        return await inTransaction<void, R>(
-          async (worked) => {
-            const result = await worked().catch(async (error: unknown) => {
-              await run(rollback)
-              throw error
-            })
-            await run(commit)
-            return result
-          },
-          async () => work(),
-          depth === 0,
-        )
+        const result = await worked().catch(async (error: unknown) => {
+          await run(rollback)
+          throw error
+        })
+        await run(commit)
+        return result
+      }
+      const inside = async (_: void, open: OpenTransaction): Promise<R> => {
+        own = open
+        units.set(run, [...all, open])
+        return work()
+      }
+      try {
+        return await inTransaction<void, R>(transact, inside, { around: all.at(-1) })
       } finally {
-        depths.set(run, depth)
+        if (own !== undefined) units.set(run, all)
       }
     },
   }

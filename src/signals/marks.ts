@@ -65,6 +65,13 @@ export class Marks {
     return known !== undefined && names.some((name) => known.has(name)) ? this.#id : undefined
   }
 
+  /** Whether all these names are marked in a region, and no mark of the transaction has ended by itself. */
+  hold(region: object, names: readonly string[], mode: InvalidationMode): boolean {
+    const known = this.#left.get(region)?.get(mode)
+    const isLive = !this.#hasFailed && performance.now() - this.#since < this.#life
+    return isLive && known !== undefined && names.every((name) => known.has(name))
+  }
+
   /** The names are invalidated, and their marks have gone with it. */
   forget(region: object, names: readonly string[], mode: InvalidationMode): void {
     for (const name of names) this.#left.get(region)?.get(mode)?.delete(name)

@@ -1,4 +1,4 @@
-import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
+import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
@@ -18,8 +18,14 @@ import { listNames } from '../ledger/names.js'
 import { type Marked, Marks } from './marks.js'
 import { type Done, type PendingInvalidation, runChange, settle, type Target } from './settle.js'
 
-/** A transaction. The pending invalidations of a savepoint join the outer one. */
+/** A transaction. `parent` is the one that its caller runs in, which may be of another connection. */
 interface Work extends ContextFrame<Work>, Pick<Transaction, 'into'> {
+  /** The transaction that its pending invalidations join at its commit; `undefined`: the database has committed then. */
+  joins: Work | undefined
+  /** Whether it is part of the one that it joins. If not, it may also be one of another connection, committed before that one. */
+  isSavepoint: boolean
+  /** Whether it is around a transaction of a host that has not begun yet. */
+  awaitsHost: boolean
   readonly debts: PendingInvalidation[]
   readonly into: ReturnType<typeof underWay>
   /** Its own marks, then those of its savepoints. */
@@ -90,8 +96,8 @@ async function markEagerly(
 
 /**
  * Runs a transaction. Brokers inside invalidate when it is committed, that is when the returned promise
- * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is. A value
- * that a region creates inside is never shared or stored: it may be older than the latest commit, or never committed.
+ * resolves, and not at all when it rejects. Inside another `afterCommit` it is part of that one, as a savepoint is; since it
+ * may also be a transaction of another database, names that are not marked are invalidated at its own end, too. A value that a region creates inside is never shared or stored: it may be older than the latest commit, or never committed.
  *
  * Where the ledger of a region keeps marks, each change marks its names before it is made: until the commit or the rollback
  * every value created from them is a miss, and if the process dies in between, the names are invalidated when its marks expire.
@@ -106,7 +112,7 @@ async function markEagerly(
  */
 export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
   expectFunction(transaction, 'the transaction of afterCommit()')
-  const work = begin(false)
+  const work = begin(false, works.current())
   const committed = () => runChange(transaction)
   const done = await works.enter(work, committed).catch(async (rollback: unknown) => {
     await undo(work)
@@ -177,7 +183,7 @@ export interface TransactionOptions {
 
 /**
  * Begins a transaction for code that has no function around it; where there is one, `afterCommit` is simpler. Inside `run`
- * the rules of `afterCommit` hold. One that begins inside the `run` of another is a savepoint of it. End each with `commit` or
+ * the rules of `afterCommit` hold, also for one that begins inside the `run` of another. End each with `commit` or
  * `rollback`: until then its invalidations wait.
  * @example
  * ```ts
@@ -199,7 +205,45 @@ export function beginTransaction(options: TransactionOptions = {}): OpenTransact
   rejectUnknownOptions(options, ['prepared'], 'beginTransaction()')
   const { prepared = false } = options
   expectBoolean(prepared, '`prepared` of beginTransaction()')
-  const work = begin(prepared)
+  return openTransaction(begin(prepared, works.current()))
+}
+
+const workOf = new WeakMap<OpenTransaction, Work>()
+
+/**
+ * Begins the transaction of a connection of a host. The first one inside a unit of work is that of the unit.
+ * @param around - that of the same connection, of which it is a savepoint
+ */
+export function beginHostTransaction(around?: OpenTransaction): OpenTransaction {
+  const unit = works.current()
+  const outer = around && workOf.get(around)
+  if (unit?.awaitsHost !== true) return openTransaction(begin(true, outer, outer !== undefined))
+  Object.assign(unit, { awaitsHost: false, joins: outer, isSavepoint: outer !== undefined })
+  return openTransaction(begin(true, unit, true))
+}
+
+/** A unit of work around a transaction of a host. */
+export interface Unit extends OpenTransaction {
+  /** Says that the transaction has begun: others that begin inside are of their own. */
+  began(): void
+  /** Whether it is a savepoint of another transaction. */
+  isSavepoint(): boolean
+}
+
+/** @param around - the transaction of the same connection, of which it is a savepoint unless the host tells otherwise */
+export function beginUnit(around?: OpenTransaction): Unit {
+  const outer = around && workOf.get(around)
+  const work = begin(true, outer, outer !== undefined)
+  work.awaitsHost = true
+  return Object.assign(openTransaction(work), {
+    began: () => {
+      work.awaitsHost = false
+    },
+    isSavepoint: () => joined(work) !== undefined,
+  })
+}
+
+function openTransaction(work: Work): OpenTransaction {
   const expectOpen = () => {
     if (work.over)
       throw new CorralError(
@@ -207,7 +251,7 @@ export function beginTransaction(options: TransactionOptions = {}): OpenTransact
         'Expected a transaction under way, got one that was committed or rolled back. Begin another: beginTransaction().',
       )
   }
-  return {
+  const open: OpenTransaction = {
     run(part) {
       expectFunction(part, 'the work of run()')
       expectOpen()
@@ -237,6 +281,8 @@ export function beginTransaction(options: TransactionOptions = {}): OpenTransact
       if (!work.over) await undo(work)
     },
   }
+  workOf.set(open, work)
+  return open
 }
 
 /**
@@ -300,20 +346,28 @@ export async function invalidateAfterCommit(
   await invalidateNowOrAfterCommit([debt], { result: undefined })
 }
 
-function begin(isPrepared: boolean): Work {
+function begin(isPrepared: boolean, joins: Work | undefined, isSavepoint = false): Work {
   works.begin()
   return {
     ...{ debts: [], into: underWay(), marks: [new Marks()], isPrepared },
-    ...{ parent: works.current(), over: false },
+    ...{ parent: works.current(), joins, isSavepoint, awaitsHost: false, over: false },
   }
+}
+
+/** The transaction that a committed one is part of. */
+function joined(work: Work): Work | undefined {
+  let found = work.joins
+  while (found?.over) found = found.joins
+  return found
 }
 
 /** Ends a transaction that is committed. */
 async function finish<R>(work: Work, done: Done<R>): Promise<R> {
   leave(work)
   const { debts, marks } = work
-  const around = innermostActive(work.parent)
+  const around = joined(work)
   if (around !== undefined) {
+    if (!work.isSavepoint) await invalidateUnmarked(debts)
     around.marks.push(...marks)
     return leaveTo(around, debts, done)
   }
@@ -323,6 +377,21 @@ async function finish<R>(work: Work, done: Done<R>): Promise<R> {
   } finally {
     await endAll(marks)
   }
+}
+
+/**
+ * Invalidates at the commit of a transaction that may be one of another database than the one around, whose end comes too late for
+ * its names, and whose rollback drops them. Marked names need it not: they are misses until then, and invalidated by either end.
+ */
+async function invalidateUnmarked(debts: readonly PendingInvalidation[]): Promise<void> {
+  const now = debts.map(({ regions, names, mode, cause, marks, unknown }) => ({
+    ...{ names, mode, cause, tell: () => {}, ...(unknown && { unknown }) },
+    regions: regions.filter((region) => marks?.hold(region, names, mode) !== true),
+  }))
+  // A failure must not undo a savepoint: what is around invalidates once more.
+  await settle(now, { result: undefined }).catch((error: unknown) =>
+    report('failure', () => ({ where: 'commit inside a transaction', error })),
+  )
 }
 
 /** Ends a transaction that was rolled back. */

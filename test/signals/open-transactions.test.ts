@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
+import { bindContext } from '../../src/base/async-context.js'
+import { diagnostics } from '../../src/base/diagnostics.js'
 import { dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import {
   afterCommit,
@@ -11,6 +13,9 @@ import {
   isNotInvalidated,
 } from '../../src/signals/index.js'
 import { withoutMarks } from '../support/ledgers.js'
+
+/** Work in the context of the module, which is in no transaction. */
+const runOutside = bindContext((work: () => unknown) => work())
 
 const pages = () => {
   const region = makeRegion<string>({ name: 'pages', backend: wrap(withoutMarks(memory()), dependencies()) })
@@ -76,14 +81,16 @@ describe('a transaction that is no function', () => {
     expect(await afterCommit(() => insideTransaction())).toBe(true)
   })
 
-  it('inside another is a savepoint: a committed one waits for the outer, a rolled back one is dropped', async () => {
+  it('inside another invalidates at both commits, as it may be a savepoint or not, and drops what it rolled back', async () => {
     const { region, read, stands } = pages()
     await read()
     const outer = beginTransaction()
     const savepoint = outer.run(beginTransaction)
     await savepoint.run(() => invalidateAfterCommit(region, 'id:page:1'))
-    await savepoint.commit()
     expect(await stands()).toBe(true)
+    await savepoint.commit()
+    expect(await stands()).toBe(false)
+    await read()
     const dropped = outer.run(beginTransaction)
     await dropped.run(() => invalidateAfterCommit(region, 'never'))
     await dropped.rollback()
@@ -99,16 +106,50 @@ describe('a transaction that is no function', () => {
     await read()
     const outer = beginTransaction()
     await outer.run(() => afterCommit(() => invalidateAfterCommit(region, 'id:page:1')))
-    expect(await stands()).toBe(true)
+    await read()
     await outer.commit()
     expect(await stands()).toBe(false)
-    await read()
     await afterCommit(async () => {
       const savepoint = beginTransaction()
       await savepoint.run(() => invalidateAfterCommit(region, 'id:page:1'))
       await savepoint.commit()
+      await runOutside(read)
       expect(await stands()).toBe(true)
     })
+    expect(await stands()).toBe(false)
+  })
+
+  it('inside another that is rolled back is invalidated: it may have been of another database', async () => {
+    const { region, read, stands } = pages()
+    await read()
+    const rollback = new Error('rollback')
+    const outer = afterCommit(async () => {
+      await afterCommit(() => invalidateAfterCommit(region, 'id:page:1'))
+      throw rollback
+    })
+    await expect(outer).rejects.toBe(rollback)
+    expect(await stands()).toBe(false)
+  })
+
+  it('inside another is not undone by a cache that is away: the failure is reported, and the outer commit invalidates', async () => {
+    const { region, read, stands } = pages()
+    await read()
+    let fails = true
+    const flaky = {
+      name: 'flaky',
+      invalidateDependencies: async (names: readonly string[]) => {
+        if (fails) throw new Error('away')
+        await region.invalidateDependencies(names)
+      },
+    }
+    const failures: unknown[] = []
+    const listen = (message: unknown) => void failures.push(message)
+    diagnostics('failure').subscribe(listen)
+    await afterCommit(async () => {
+      await afterCommit(() => invalidateAfterCommit(flaky, 'id:page:1'))
+      fails = false
+    }).finally(() => diagnostics('failure').unsubscribe(listen))
+    expect(failures).toMatchObject([{ where: 'commit inside a transaction' }])
     expect(await stands()).toBe(false)
   })
 

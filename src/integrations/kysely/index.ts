@@ -4,7 +4,12 @@
  */
 import { expectFunction, expectMethods } from '../../base/options.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from '../orm/rows.js'
-import { type ConnectionTransactions, connectionTransactions, inTransaction } from '../orm/units.js'
+import {
+  type ConnectionTransactions,
+  connectionTransactions,
+  inTransaction,
+  written as invalidateFor,
+} from '../orm/units.js'
 import type { KyselyDatabase, KyselyDialect, QueryNode } from './host.js'
 import { mutationOf, tablesOf } from './statements.js'
 
@@ -159,7 +164,9 @@ function watchedConnection(
     const mutation = mutationOf(query.query)
     if (mutation === undefined) return
     const { tables, returns } = mutation
-    await transactions.inside(connection, () => rows.written(tables, returns ? returned : undefined))
+    await invalidateFor(transactions.of(connection), () =>
+      rows.written(tables, returns ? returned : undefined),
+    )
   }
   return overriding(connection, {
     async executeQuery(query: Compiled & never, ...more: never[]) {

@@ -2,7 +2,11 @@ import type { MaybePromise } from '../../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
-import { beginTransaction, invalidateAfterCommit, type OpenTransaction } from '../../signals/transactions.js'
+import {
+  beginHostTransaction,
+  invalidateAfterCommit,
+  type OpenTransaction,
+} from '../../signals/transactions.js'
 import {
   type EntityChange,
   namesOfEntities,
@@ -11,7 +15,7 @@ import {
   type Relations,
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
-import { inTransaction } from '../orm/units.js'
+import { inTransaction, written } from '../orm/units.js'
 import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 import { trackReads } from './reads.js'
@@ -118,17 +122,18 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   const transactions = transactionsByContext()
   orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
   if (isTracked) trackReads(orm, invalidation.listsOf)
-  if (patch) patchTransactional(orm)
+  if (patch) patchTransactional(orm, transactions)
   return {
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],
     unitOfWork(em, work) {
       expectMethods(em, ['transactional'], 'unitOfWork() to get an EntityManager')
       expectFunction(work, 'the work of unitOfWork()')
-      return inTransaction((own) => em.transactional(own), work)
+      const around = transactions.of(em as unknown as Manager)
+      return inTransaction((own) => em.transactional(own), work, { around })
     },
     invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
     refreshAfterCommit: (em, refresh) =>
-      transactions.inside(em as Manager | undefined, () => refreshAfterCommit(refresh)),
+      written(transactions.of(em as Manager | undefined), () => refreshAfterCommit(refresh)),
   }
 }
 
@@ -143,12 +148,13 @@ function typesOf(orm: MikroOrmHost): ReadonlySet<string> | undefined {
 
 type Work = (own: unknown) => Promise<unknown>
 
-function patchTransactional(orm: MikroOrmHost): void {
+function patchTransactional(orm: MikroOrmHost, transactions: Transactions): void {
   hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
-    transactional: (_, [work, ...more], run) =>
+    transactional: (em, [work, ...more], run) =>
       inTransaction<unknown, unknown>(
         (own) => run(own, ...more) as Promise<unknown>,
         (own) => (work as Work)(own),
+        { around: transactions.of(em) },
       ),
   })
 }
@@ -157,8 +163,8 @@ interface Transactions {
   /** Says what a transaction begins inside of, and then its context: MikroORM 7 tells both of savepoints, too. */
   starting(em: object, around: unknown): void
   started(em: object, context: unknown): void
-  /** Runs work inside the transaction of a manager, if it is in one. */
-  inside<R>(em: Manager | undefined, work: () => R): R
+  /** The transaction that a manager is in. */
+  of(em: Manager | undefined): OpenTransaction | undefined
   /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
   prepare(context: unknown): Promise<void>
   /** Says that a transaction is about to be rolled back. After a commit that failed nobody knows whether the database has it. */
@@ -166,16 +172,15 @@ interface Transactions {
   end(context: unknown): OpenTransaction | undefined
 }
 
-/** The transactions that something is pending in, by the context that MikroORM has for each. */
+/** The open transactions, by the context that MikroORM has for each. */
 function transactionsByContext(): Transactions {
   const open = new WeakMap<object, OpenTransaction>()
   const around = new WeakMap<object, unknown>()
-  const parents = new WeakMap<object, object>()
+  const savepoints = new WeakSet<object>()
   const committing = new WeakSet<object>()
-  const begin = () => beginTransaction({ prepared: true })
-  const openOf = (context: object): OpenTransaction => {
-    const parent = parents.get(context)
-    const found = open.get(context) ?? (parent === undefined ? begin() : openOf(parent).run(begin))
+  const begun = (context: object, parent: unknown): OpenTransaction => {
+    const found =
+      open.get(context) ?? beginHostTransaction(isObject(parent) ? begun(parent, undefined) : undefined)
     open.set(context, found)
     return found
   }
@@ -184,14 +189,16 @@ function transactionsByContext(): Transactions {
     started(em, context) {
       const parent = around.get(em)
       around.delete(em)
-      if (isObject(parent) && isObject(context)) parents.set(context, parent)
+      if (!isObject(context)) return
+      if (isObject(parent)) savepoints.add(context)
+      begun(context, parent)
     },
-    inside(em, work) {
-      if (!em?.isInTransaction()) return work()
-      return openOf(rootOf(em.getTransactionContext() as object)).run(work)
+    of(em) {
+      if (!em?.isInTransaction()) return undefined
+      return begun(rootOf(em.getTransactionContext() as object), undefined)
     },
     async prepare(context) {
-      if (parents.has(context as object)) return
+      if (savepoints.has(context as object)) return
       committing.add(context as object)
       await open.get(context as object)?.prepare()
     },
@@ -239,9 +246,9 @@ function subscriberOf(
       const before = flushes.get(uow) ?? beforeFlush(uow)
       flushes.delete(uow)
       if (told.delete(uow)) return
-      await transactions.inside(em, () => invalidate(changesOf(uow, before)))
+      await written(transactions.of(em), () => invalidate(changesOf(uow, before)))
     },
-    afterUpsert: ({ em, entity }) => transactions.inside(em, () => invalidate(upserted(entity))),
+    afterUpsert: ({ em, entity }) => written(transactions.of(em), () => invalidate(upserted(entity))),
     async beforeTransactionStart({ em, transaction }) {
       transactions.starting(em, transaction)
     },
@@ -253,7 +260,7 @@ function subscriberOf(
       // The transaction of a flush itself: the changes are written, and `afterFlush` comes after the commit.
       if (before !== undefined && em.isInTransaction()) {
         told.add(uow)
-        await transactions.inside(em, () => invalidate(changesOf(uow, before)))
+        await written(transactions.of(em), () => invalidate(changesOf(uow, before)))
       }
       await transactions.prepare(transaction)
     },

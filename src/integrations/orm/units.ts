@@ -1,26 +1,40 @@
 /** Transactions of hosts: units of work around a function, and those that a connection begins and ends by calls. */
 import { isNotInvalidated } from '../../signals/settle.js'
-import { beginTransaction, type OpenTransaction } from '../../signals/transactions.js'
+import {
+  afterCommit,
+  beginHostTransaction,
+  beginUnit,
+  insideTransaction,
+  type OpenTransaction,
+} from '../../signals/transactions.js'
+
+/** How a host runs a transaction. */
+export interface HostWork {
+  /** The transaction of the same connection that it is a savepoint of. A host that has events of transactions need not say so. */
+  readonly around?: OpenTransaction | undefined
+  /** Whether the work ends before the commit, so that its names are marked in between. @default true */
+  readonly endsBeforeCommit?: boolean
+}
 
 /**
  * Runs work in a transaction of a host, and invalidates after its commit. If the commit itself fails after the work is done, it is
  * unknown whether the database has it: its reply may be lost. So its names are invalidated too, and the failure is passed on.
  * @param transact - resolves after the commit
- * @param isPrepared - whether names are marked when the work is done; not so for a savepoint, and where that is after the commit
  */
 export async function inTransaction<T, R>(
   transact: (work: (own: T) => Promise<R>) => Promise<R>,
-  work: (own: T) => R | Promise<R>,
-  isPrepared = true,
+  work: (own: T, open: OpenTransaction) => R | Promise<R>,
+  { around, endsBeforeCommit = true }: HostWork = {},
 ): Promise<R> {
-  const open = beginTransaction({ prepared: true })
+  const open = beginUnit(around)
   let isWorked = false
   let result: R
   try {
     result = await open.run(() =>
       transact(async (own) => {
-        const worked = await work(own)
-        if (isPrepared) await open.prepare()
+        open.began()
+        const worked = await work(own, open)
+        if (endsBeforeCommit && !open.isSavepoint()) await open.prepare()
         isWorked = true
         return worked
       }),
@@ -35,6 +49,15 @@ export async function inTransaction<T, R>(
     throw isNotInvalidated(error) ? Object.assign(error, { result }) : error
   }
   return result
+}
+
+/**
+ * Invalidates for a statement of a connection. Without a transaction known of the connection it is committed by now; but a caller
+ * inside a transaction may have begun one in raw SQL.
+ */
+export function written<R>(open: OpenTransaction | undefined, invalidate: () => Promise<R>): Promise<R> {
+  if (open !== undefined) return open.run(invalidate)
+  return insideTransaction() ? afterCommit(invalidate) : invalidate()
 }
 
 interface Begun {
@@ -53,8 +76,8 @@ export interface ConnectionTransactions {
   unsure(connection: object): Promise<void>
   /** Says that a savepoint or the whole transaction is rolled back. A savepoint stays open for more work. */
   rollback(connection: object, savepoint?: string): void
-  /** Runs work inside the innermost transaction of a connection, if it has one. */
-  inside<R>(connection: object, work: () => R): R
+  /** The innermost transaction of a connection. */
+  of(connection: object): OpenTransaction | undefined
 }
 
 export function connectionTransactions(): ConnectionTransactions {
@@ -73,8 +96,7 @@ export function connectionTransactions(): ConnectionTransactions {
   const self: ConnectionTransactions = {
     begin(connection, name) {
       const all = begun.get(connection) ?? []
-      const open = self.inside(connection, () => beginTransaction({ prepared: true }))
-      begun.set(connection, [...all, { name, open }])
+      begun.set(connection, [...all, { name, open: beginHostTransaction(self.of(connection)) }])
     },
     async prepare(connection) {
       // Of savepoints that were never released the host commits the changes, too.
@@ -90,10 +112,7 @@ export function connectionTransactions(): ConnectionTransactions {
       for (const open of taken(connection, savepoint)) void open.rollback()
       if (savepoint !== undefined) self.begin(connection, savepoint)
     },
-    inside(connection, work) {
-      const innermost = begun.get(connection)?.at(-1)
-      return innermost === undefined ? work() : innermost.open.run(work)
-    },
+    of: (connection) => begun.get(connection)?.at(-1)?.open,
   }
   return self
 }

@@ -9,7 +9,11 @@ import {
 } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
-import { beginTransaction, invalidateAfterCommit, type OpenTransaction } from '../../signals/transactions.js'
+import {
+  beginHostTransaction,
+  invalidateAfterCommit,
+  type OpenTransaction,
+} from '../../signals/transactions.js'
 import {
   type EntityChange,
   namesOfEntities,
@@ -18,7 +22,7 @@ import {
   type Relations,
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
-import { inTransaction } from '../orm/units.js'
+import { inTransaction, written } from '../orm/units.js'
 import { insertion, readEntity, recovery, removal, typeOf, update } from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
 import { trackReads } from './reads.js'
@@ -153,7 +157,7 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     },
     refreshAfterCommit(manager, refresh) {
       const runner = (manager as { readonly queryRunner?: QueryRunner } | undefined)?.queryRunner
-      return transactions.inside(runner, () => refreshAfterCommit(refresh))
+      return written(transactions.of(runner), () => refreshAfterCommit(refresh))
     },
     stop() {
       endOfReads()
@@ -192,22 +196,17 @@ interface OpenTransactions {
   /** Says that a transaction is about to be rolled back. After a commit that failed nobody knows whether the database has it. */
   failed(runner: QueryRunner): Promise<void>
   end(runner: QueryRunner): OpenTransaction | undefined
-  /** Runs work inside the transaction of a query runner, if it has one. */
-  inside<R>(runner: QueryRunner | undefined, work: () => R): R
+  /** The innermost transaction of a query runner. */
+  of(runner: QueryRunner | undefined): OpenTransaction | undefined
 }
 
 /** The transactions of each query runner, savepoints behind the transaction that they are part of. */
 function openTransactions(): OpenTransactions {
   const open = new WeakMap<QueryRunner, OpenTransaction[]>()
   const committing = new WeakSet<OpenTransaction>()
-  const inside: OpenTransactions['inside'] = (runner, work) => {
-    const innermost = runner && open.get(runner)?.at(-1)
-    return innermost === undefined ? work() : innermost.run(work)
-  }
   const self: OpenTransactions = {
     begin(runner) {
-      const begun = inside(runner, () => beginTransaction({ prepared: true }))
-      open.set(runner, [...(open.get(runner) ?? []), begun])
+      open.set(runner, [...(open.get(runner) ?? []), beginHostTransaction(self.of(runner))])
     },
     async prepare(runner) {
       const [outermost, ...savepoints] = open.get(runner) ?? []
@@ -226,7 +225,7 @@ function openTransactions(): OpenTransactions {
       if (all?.length === 0) open.delete(runner)
       return ended
     },
-    inside,
+    of: (runner) => runner && open.get(runner)?.at(-1),
   }
   return self
 }
@@ -236,7 +235,7 @@ function subscriberOf(
   invalidate: (changes: readonly EntityChange[]) => Promise<void>,
 ): Subscriber {
   const inside = (runner: QueryRunner, changes: readonly EntityChange[]) =>
-    transactions.inside(runner, () => invalidate(changes))
+    written(transactions.of(runner), () => invalidate(changes))
   return {
     afterTransactionStart: ({ queryRunner }) => transactions.begin(queryRunner),
     beforeTransactionCommit: ({ queryRunner }) => transactions.prepare(queryRunner),

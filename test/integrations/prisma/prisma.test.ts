@@ -6,9 +6,12 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { PrismaLibSql } from '@prisma/adapter-libsql'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { NO_VALUE } from '../../../src/index.js'
+import { memory } from '../../../backends/memory/index.js'
+import { dependencies } from '../../../proxies/dependencies.js'
+import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/integrations/prisma.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
+import { withoutMarks } from '../../support/ledgers.js'
 import { ALL, cached, DDL, markedStage, stage, trackedRead } from '../rows.js'
 
 /** The parts of the generated client that the tests use: it exists only once they run. */
@@ -217,6 +220,27 @@ describe('prismaCache()', () => {
       db.$transaction([rename(db), db.article.update({ where: { id: 99 }, data: {} })]),
     ).rejects.toThrow()
     expect(await left()).toEqual(ALL)
+  })
+
+  it('invalidates at its commit what is changed on another connection inside a transaction, which a rollback does not take back', async () => {
+    const region = makeRegion<string>({ name: 'own', backend: wrap(withoutMarks(memory()), dependencies()) })
+    const own = prismaCache({ ...at.options, regions: region })
+    const other = open(`file:${join(folder, `${++serial}.db`)}`)
+    for (const statement of DDL) await other.$executeRawUnsafe(statement)
+    await other.$executeRawUnsafe('ALTER TABLE article ADD COLUMN slug TEXT')
+    for (const id of [1, 2]) await other.article.create({ data: { id } })
+    const on = own.extend(other)
+    const standing = await cached(region, own)
+    const undone = own.extend(client).$transaction(async () => {
+      await rename(on)
+      expect(await standing()).toEqual(['two', 'line'])
+      await on.$transaction((tx) => rename(tx, 2))
+      expect(await standing()).toEqual(['line'])
+      throw new Error('undo')
+    })
+    await expect(undone).rejects.toThrow('undo')
+    expect(await standing()).toEqual(['line'])
+    await other.$disconnect()
   })
 
   it('fills nothing in a transaction', async () => {
