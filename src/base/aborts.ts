@@ -45,11 +45,17 @@ export function untilAborted<T>(signal: AbortSignal | undefined, result: MaybePr
   })
 }
 
+export interface Follower {
+  readonly signal: AbortSignal
+  /** From now on the signal stays as it is. */
+  stay(): void
+}
+
 /** A signal that follows another one until it is told to stay: work that is done counts, whatever becomes of its request. */
-export function followed(signal: AbortSignal | undefined) {
+export function followed(signal: AbortSignal | undefined): Follower {
   const own = new AbortController()
   const abort = () => own.abort(signal?.reason)
   if (signal?.aborted) abort()
   else if (signal !== undefined) addAbort(signal, abort)
-  return { signal: own.signal, stay: () => signal && removeAbort(signal, abort) }
+  return { signal: own.signal, stay: () => void (signal && removeAbort(signal, abort)) }
 }
