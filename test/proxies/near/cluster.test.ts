@@ -4,10 +4,19 @@ import { slotOf, stampKey } from '../../../backends/redis/format.js'
 import { markerOf } from '../../../backends/redis/near/cluster-journals.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
-import { dep, dependsOn, makeRegion, NO_VALUE, type Region, wrap } from '../../../src/index.js'
+import {
+  type Backend,
+  type Bytes,
+  dep,
+  dependsOn,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../../src/index.js'
 import { cluster } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
-import { sleep, until } from '../../support/waiting.js'
+import { blockFor, sleep, until } from '../../support/waiting.js'
 import { copyOf, nearRegion, noticesOf, warm } from './support.js'
 
 const cleanUps: (() => unknown)[] = []
@@ -24,6 +33,25 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
   const plain = () =>
     keep(makeRegion<string>({ name: 'users', backend: wrap(at().open(), json(), dependencies()) }))
 
+  let first: Backend<Bytes> | undefined
+  /** A process that has had a near cache for a while: a new one makes its first copies a second later. */
+  async function standing(maxStaleness: '10m' | number = '10m'): Promise<Region<string>> {
+    if (first === undefined) {
+      first = at().open()
+      await warm(nearRegion(first, '10m', 'first'), freshKey())
+    }
+    return keep(nearRegion(first, maxStaleness))
+  }
+
+  async function onAll(...command: readonly [string, ...(string | number)[]]): Promise<void> {
+    const [name, ...args] = command
+    for (const { port } of at().servers) {
+      const client = new Redis({ port })
+      await client.call(name, ...args)
+      client.disconnect()
+    }
+  }
+
   /** The places of all slots. */
   async function nodes() {
     const [first] = at().servers
@@ -33,10 +61,13 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
       .split('\n')
     client.disconnect()
     return lines.map((line) => {
-      const [id = '', address = '', , , , , , , range = ''] = line.split(' ')
-      const [from = 0, to = from] = range.split('-').map(Number)
-      const port = Number(/:(\d+)/.exec(address)?.[1])
-      return { id, port, has: (slot: number) => slot >= from && slot <= to }
+      const [id = '', address = '', , , , , , , ...ranges] = line.split(' ')
+      const has = (slot: number) =>
+        ranges.some((range) => {
+          const [from = 0, to = from] = range.split('-').map(Number)
+          return slot >= from && slot <= to
+        })
+      return { id, port: Number(/:(\d+)/.exec(address)?.[1]), has }
     })
   }
 
@@ -71,25 +102,13 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
       ['expire', (region, key) => region.expire(key)],
       ['invalidate', (region) => region.invalidate()],
       ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
-    ])('by %s arrives, from a process with a near cache and from one without', async (_, change) => {
-      const here = open()
-      for (const there of [open(), plain()]) {
-        const key = freshKey()
-        await warm(here, key)
-        await change(there, key)
-        await until(() => copyOf(here, key) !== 'old')
-        expect(await here.get(key)).not.toBe('old')
-      }
-    })
-
-    it('leaves the other copies', async () => {
-      const [here, there] = [open(), plain()]
-      const [gone, kept] = [freshKey(), freshKey()]
-      await warm(here, kept)
-      await warm(here, gone)
-      await there.delete(gone)
-      await until(() => copyOf(here, gone) === undefined)
-      expect(copyOf(here, kept)).toBe('old')
+    ])('by %s arrives from a process without a near cache', async (_, change) => {
+      const [here, there] = [await standing(), plain()]
+      const key = freshKey()
+      await warm(here, key)
+      await change(there, key)
+      await until(() => copyOf(here, key) !== 'old')
+      expect(await here.get(key)).not.toBe('old')
     })
 
     it('is not missed by a copy that was made between the tick of the clock and the stamp on another node', async () => {
@@ -148,28 +167,6 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
       }
     })
   })
-
-  it.each<[string, (region: Region<string>, key: string) => Promise<unknown>]>([
-    ['delete', (region, key) => region.delete(key)],
-    ['set', (region, key) => region.set(key, 'new')],
-    ['setMulti', (region, key) => region.setMulti([[key, 'new']])],
-    ['expire', (region, key) => region.expire(key)],
-    ['invalidate', (region) => region.invalidate()],
-    ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
-  ])(
-    'an invalidation of this process by %s is seen at once in every region over the store',
-    async (_, change) => {
-      const backend = at().open()
-      const regions = [keep(nearRegion(backend)), keep(nearRegion(backend))] as const
-      for (const by of regions) {
-        const key = freshKey()
-        await warm(regions[0], key)
-        await warm(regions[1], key)
-        await change(by, key)
-        for (const region of regions) expect(await region.get(key)).not.toBe('old')
-      }
-    },
-  )
 
   it('with maxStaleness 0 no read that starts after an acknowledgement returns the older value', async () => {
     const [here, there] = [open(0), plain()]
@@ -231,12 +228,8 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
     const [gone, kept] = [freshKey(), freshKey()]
     await warm(here, kept)
     await warm(here, gone)
-    for (const { port } of at().servers) {
-      const client = new Redis({ port })
-      await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
-      await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-      client.disconnect()
-    }
+    await onAll('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    await onAll('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     await until(async () => {
       await there.delete(gone)
       return true
@@ -247,4 +240,91 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
     await there.delete(kept)
     await until(() => copyOf(here, kept) === undefined)
   })
+
+  it('serves no copy without a proof: the nodes are silent, or the process was stopped', async () => {
+    const [here, there] = [await standing(400), plain()]
+    const [silent, stopped] = [freshKey(), freshKey()]
+    await warm(here, silent)
+    await onAll('CLIENT', 'PAUSE', 700, 'ALL')
+    await sleep(401)
+    expect(copyOf(here, silent)).toBeUndefined()
+    await warm(here, stopped)
+    await there.delete(stopped)
+    // No message and no reply is read meanwhile.
+    blockFor(401)
+    expect(copyOf(here, stopped)).toBeUndefined()
+    expect(await here.get(stopped)).toBe(NO_VALUE)
+  })
+
+  it('hides a key whose invalidation failed, and serves the others', async () => {
+    const here = keep(nearRegion(at().open({ timeout: '300ms' }), '10m'))
+    const failed = freshKey()
+    const other = await elsewhere(`users:${failed}`, (text) => `users:${text}`)
+    await warm(here, failed)
+    await warm(here, other)
+    const node = await nodeOf(`users:${failed}`)
+    await node.call('CLIENT', 'PAUSE', 60_000, 'WRITE')
+    await expect(here.delete(failed)).rejects.toThrow()
+    expect(await here.get(failed)).toBe(NO_VALUE)
+    expect(copyOf(here, other)).toBe('old')
+    await node.call('CLIENT', 'UNPAUSE')
+    await until(async () => (await here.getOrCreate(failed, () => 'new').catch(() => '')) === 'new')
+  })
+
+  it.each<[string, () => Promise<unknown>]>([
+    ['everything', () => onAll('FLUSHALL')],
+    ['the clock of names', () => at().admin.del('~corral:clock={~clock}')],
+    ['the ring of names', () => at().admin.del('~corral:ring={~clock}')],
+    ['the clock of keys', () => at().admin.del('~corral:journal={keys}')],
+    ['the ring of keys', () => at().admin.del('~corral:journal-ring={keys}')],
+  ])('serves nothing older if the nodes lost %s', async (_, lose) => {
+    const [here, there] = [await standing(400), plain()]
+    const [byKey, byName] = [freshKey(), freshKey()]
+    await warm(here, byKey)
+    await warm(here, byName)
+    expect(await lose()).not.toBe(0)
+    await there.delete(byKey)
+    await there.invalidate()
+    const acknowledged = performance.now()
+    await until(() => performance.now() - acknowledged > 400)
+    for (const key of [byKey, byName]) {
+      expect([undefined, NO_VALUE]).toContain(copyOf(here, key))
+      expect(await here.get(key)).toBe(NO_VALUE)
+    }
+  })
 })
+
+/** One node has all slots, and a replica of it takes over. */
+withRedis(
+  'a near cache over a Cluster that fails over',
+  () => cluster({ masters: 1, replicas: 1 }),
+  (at) => {
+    it('forgets its copies if writes were lost, and later invalidations hold', async () => {
+      const [here, there] = [keep(nearRegion(at().open(), '10m')), keep(nearRegion(at().open(), '10m'))]
+      const [lost, later] = [freshKey(), freshKey()]
+      await warm(here, lost)
+      await warm(here, later)
+      const [node, replica] = at().servers.map(({ port }) => new Redis({ port, retryStrategy: null })) as [
+        Redis,
+        Redis,
+      ]
+      cleanUps.push(() => [node, replica].forEach((client) => void client.disconnect()))
+      expect(await node.wait(1, 5_000)).toBe(1)
+      // The replica can no longer follow.
+      await replica.config('SET', 'masterauth', 'wrong')
+      await node.call('CLIENT', 'KILL', 'TYPE', 'replica')
+      await there.delete(lost)
+      await there.deleteMulti(Array.from({ length: 20 }, (_, i) => `other ${i}`))
+      await at().servers[0]?.kill('SIGKILL')
+      await replica.call('CLUSTER', 'FAILOVER', 'TAKEOVER')
+      await until(() => copyOf(here, later) === undefined)
+      await until(async () => (await there.get(later).catch(() => '')) === 'old')
+      await until(
+        async () => (await here.get(later).catch(() => '')) === 'old' && copyOf(here, later) === 'old',
+      )
+      await there.delete(later)
+      await until(() => copyOf(here, later) === undefined)
+      expect(await here.get(later)).toBe(NO_VALUE)
+    })
+  },
+)

@@ -1,13 +1,15 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Redis } from 'ioredis'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { near } from '../../../proxies/near.js'
 import { prefix } from '../../../proxies/prefix.js'
 import {
+  type Backend,
   type BackendProxy,
+  type Bytes,
   type CachedValue,
   delegate,
   dep,
@@ -21,7 +23,7 @@ import {
   type TransparentProxy,
   wrap,
 } from '../../../src/index.js'
-import { type Deployment, standalone, withUser } from '../../backends/redis/deployments.js'
+import { cluster, type Deployment, standalone, withUser } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { turn, until } from '../../support/waiting.js'
 import { copyOf, layeredRegion, nearRegion, noticesOf, warm } from './support.js'
@@ -55,476 +57,506 @@ async function commandsOf(at: Deployment, work: () => Promise<unknown>): Promise
   return seen.filter((name) => ['get', 'mget', 'evalsha', 'eval'].includes(name))
 }
 
-withRedis('a near cache over a standalone Redis', standalone, (at) => {
-  const open = (maxStaleness: '10m' | 0 | '1s' = '10m', name = 'users') =>
-    keep(nearRegion(at().open(), maxStaleness, name))
+const DEPLOYMENTS = [
+  ['a standalone Redis', standalone, false],
+  ['a Cluster', cluster, true],
+] as const
 
-  describe('an invalidation of another process', () => {
-    it.each<[string, (region: Region<string>, key: string) => Promise<unknown>]>([
-      ['delete', (region, key) => region.delete(key)],
-      ['set', (region, key) => region.set(key, 'new')],
-      [
-        'refresh',
-        (region, key) =>
-          region.cacheOnArguments(async () => 'new', { functionKeyGenerator: () => () => key }).refresh(),
-      ],
-      ['expire', (region, key) => region.expire(key)],
-      ['invalidate', (region) => region.invalidate()],
-      ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
-      ['a soft invalidation', (region, key) => region.invalidateDependencies(dep.id('user', key), 'soft')],
-    ])('by %s arrives by a message', async (_, change) => {
-      const [here, there] = [open(), open()]
-      const key = freshKey()
-      await warm(here, key)
-      await change(there, key)
-      await until(() => copyOf(here, key) !== 'old')
-      expect(await here.get(key)).not.toBe('old')
-    })
+for (const [where, start, isCluster] of DEPLOYMENTS)
+  withRedis(
+    `a near cache over ${where}`,
+    () => start(),
+    (at) => {
+      /** Stores that have had a near cache for a while, each as that of another process: on a Cluster first copies come a second later. */
+      const stores: Backend<Bytes>[] = []
+      let latest = 0
+      const store = () => stores[latest++ % stores.length] as Backend<Bytes>
+      beforeAll(async () => {
+        stores.push(at().open(), at().open(), at().open())
+        await Promise.all(stores.map((one) => warm(nearRegion(one, '10m', 'first'), freshKey())))
+      }, 30_000)
+      const open = (maxStaleness: '10m' | 0 | '1s' = '10m', name = 'users') =>
+        keep(nearRegion(store(), maxStaleness, name))
 
-    it('by a process without a near cache arrives too', async () => {
-      const here = open()
-      const there = keep(
-        makeRegion<string>({ name: 'users', backend: wrap(at().open(), json(), dependencies()) }),
-      )
-      const key = freshKey()
-      await warm(here, key)
-      await there.delete(key)
-      await until(() => copyOf(here, key) === undefined)
-      expect(await here.get(key)).toBe(NO_VALUE)
-    })
-
-    it('of more names than fit into a message is asked for', async () => {
-      const [here, there] = [open(), open()]
-      const keys = Array.from({ length: 200 }, () => freshKey())
-      for (const key of keys) await warm(here, key)
-      await there.deleteMulti(keys)
-      await until(() => keys.every((key) => copyOf(here, key) === undefined))
-    })
-
-    it('leaves the other copies', async () => {
-      const [here, there] = [open(), open()]
-      const [gone, kept] = [freshKey(), freshKey()]
-      await warm(here, gone)
-      await warm(here, kept)
-      await there.delete(gone)
-      await until(() => copyOf(here, gone) === undefined)
-      expect(copyOf(here, kept)).toBe('old')
-    })
-
-    it('that is soft leaves a stale value, which one process renews', async () => {
-      const [here, there] = [open(), open()]
-      const key = freshKey()
-      await warm(here, key)
-      await warm(there, key)
-      await there.invalidateDependencies(dep.id('user', key), 'soft')
-      let creations = 0
-      const create = () => {
-        dependsOn(dep.id('user', key))
-        creations++
-        return 'new'
-      }
-      await until(async () => (await here.getOrCreate(key, create)) === 'new')
-      await until(async () => (await there.getOrCreate(key, create)) === 'new')
-      expect(creations).toBe(1)
-      await there.invalidateDependencies(dep.id('user', key), 'hard')
-      await until(() => copyOf(here, key) === undefined)
-      expect(await here.get(key, { ignoreExpiration: true })).toBe(NO_VALUE)
-    })
-
-    it('of a region with many copies is one command', async () => {
-      const [here, there] = [open(), open('10m', 'users')]
-      const keys = Array.from({ length: 500 }, () => freshKey())
-      await here.setMulti(keys.map((key) => [key, 'old'] as const))
-      await here.getMulti(keys)
-      const sent = await commandsOf(at(), () => there.invalidate())
-      expect(sent.filter((name) => name.startsWith('eval')).length).toBeLessThanOrEqual(3)
-      await until(() => keys.every((key) => copyOf(here, key) === undefined))
-    })
-  })
-
-  describe('an invalidation of this process', () => {
-    it.each<[string, (region: Region<string>, key: string) => Promise<unknown>]>([
-      ['delete', (region, key) => region.delete(key)],
-      ['deleteMulti', (region, key) => region.deleteMulti([key])],
-      ['set', (region, key) => region.set(key, 'new')],
-      ['setMulti', (region, key) => region.setMulti([[key, 'new']])],
-      [
-        'refresh',
-        (region, key) =>
-          region.cacheOnArguments(async () => 'new', { functionKeyGenerator: () => () => key }).refresh(),
-      ],
-      ['expire', (region, key) => region.expire(key)],
-      ['invalidate', (region) => region.invalidate()],
-      ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
-    ])('by %s is seen at once in every region over the store', async (_, change) => {
-      const backend = at().open()
-      const regions = [
-        keep(nearRegion(backend)),
-        keep(nearRegion(backend)),
-        keep(makeRegion<string>({ name: 'users', backend: wrap(backend, json(), dependencies()) })),
-      ] as const
-      for (const by of regions) {
-        const key = freshKey()
-        await warm(regions[0], key)
-        await warm(regions[1], key)
-        await change(by, key)
-        for (const region of regions) expect(await region.get(key)).not.toBe('old')
-      }
-    })
-
-    it('by the fill of a reservation is seen at once, though copies were made meanwhile', async () => {
-      const backend = at().open()
-      const regions = [keep(nearRegion(backend)), keep(nearRegion(backend))] as const
-      const key = freshKey()
-      await warm(regions[0], key)
-      const created = Date.now()
-      await until(() => Date.now() - created > 1)
-      const right = await regions[0].reserve(key, { expirationTime: 1, hold: '1h' })
-      if (!('fill' in right)) throw new Error('Expected a value that is too old')
-      for (const region of regions) await warm(region, key)
-      expect(await right.fill('new', { expirationTime: '1h' })).toBe('stored')
-      for (const region of regions) expect(await region.get(key)).toBe('new')
-    })
-
-    it('keeps a read that was under way from making a copy', async () => {
-      const here = open()
-      const key = freshKey()
-      await warm(here, key)
-      const reads = Array.from({ length: 20 }, () => here.get(key, { expirationTime: 1 }))
-      await here.delete(key)
-      await Promise.all(reads)
-      expect(await here.get(key)).toBe(NO_VALUE)
-    })
-  })
-
-  describe('with maxStaleness 0', () => {
-    it('no read that starts after an invalidation was acknowledged returns the older value', async () => {
-      const [here, there] = [open(0), open(0)]
-      const key = freshKey()
-      await here.set(key, '0')
-      for (let i = 1; i <= 100; i++) {
-        expect(await here.get(key)).toBe(`${i - 1}`)
-        await there.set(key, `${i}`)
-      }
-      expect(await here.get(key)).toBe('100')
-    })
-
-    it('a hundred hits in a tick are one command', async () => {
-      const here = open(0)
-      const keys = Array.from({ length: 100 }, () => freshKey())
-      await here.setMulti(keys.map((key) => [key, 'old'] as const))
-      const read = () => Promise.all(keys.map((key) => here.get(key)))
-      await read()
-      await read()
-      // A question in the background may fall into the time.
-      await until(async () => {
-        const sent = await commandsOf(at(), async () => {
-          expect(await read()).toEqual(keys.map(() => 'old'))
+      describe('an invalidation of another process', () => {
+        it.each<[string, (region: Region<string>, key: string) => Promise<unknown>]>([
+          ['delete', (region, key) => region.delete(key)],
+          ['set', (region, key) => region.set(key, 'new')],
+          [
+            'refresh',
+            (region, key) =>
+              region.cacheOnArguments(async () => 'new', { functionKeyGenerator: () => () => key }).refresh(),
+          ],
+          ['expire', (region, key) => region.expire(key)],
+          ['invalidate', (region) => region.invalidate()],
+          ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
+          [
+            'a soft invalidation',
+            (region, key) => region.invalidateDependencies(dep.id('user', key), 'soft'),
+          ],
+        ])('by %s arrives by a message', async (_, change) => {
+          const [here, there] = [open(), open()]
+          const key = freshKey()
+          await warm(here, key)
+          await change(there, key)
+          await until(() => copyOf(here, key) !== 'old')
+          expect(await here.get(key)).not.toBe('old')
         })
-        return sent.join() === 'evalsha'
+
+        it('by a process without a near cache arrives too', async () => {
+          const here = open()
+          const there = keep(
+            makeRegion<string>({ name: 'users', backend: wrap(store(), json(), dependencies()) }),
+          )
+          const key = freshKey()
+          await warm(here, key)
+          await there.delete(key)
+          await until(() => copyOf(here, key) === undefined)
+          expect(await here.get(key)).toBe(NO_VALUE)
+        })
+
+        it('of more names than fit into a message is asked for', async () => {
+          const [here, there] = [open(), open()]
+          const keys = Array.from({ length: 200 }, () => freshKey())
+          await Promise.all(keys.map((key) => warm(here, key)))
+          await there.deleteMulti(keys)
+          await until(() => keys.every((key) => copyOf(here, key) === undefined))
+        })
+
+        it('leaves the other copies', async () => {
+          const [here, there] = [open(), open()]
+          const [gone, kept] = [freshKey(), freshKey()]
+          await warm(here, gone)
+          await warm(here, kept)
+          await there.delete(gone)
+          await until(() => copyOf(here, gone) === undefined)
+          expect(copyOf(here, kept)).toBe('old')
+        })
+
+        it('that is soft leaves a stale value, which one process renews', async () => {
+          const [here, there] = [open(), open()]
+          const key = freshKey()
+          await warm(here, key)
+          await warm(there, key)
+          await there.invalidateDependencies(dep.id('user', key), 'soft')
+          let creations = 0
+          const create = () => {
+            dependsOn(dep.id('user', key))
+            creations++
+            return 'new'
+          }
+          await until(async () => (await here.getOrCreate(key, create)) === 'new')
+          await until(async () => (await there.getOrCreate(key, create)) === 'new')
+          expect(creations).toBe(1)
+          await there.invalidateDependencies(dep.id('user', key), 'hard')
+          await until(() => copyOf(here, key) === undefined)
+          expect(await here.get(key, { ignoreExpiration: true })).toBe(NO_VALUE)
+        })
+
+        it.skipIf(isCluster)('of a region with many copies is one command', async () => {
+          const [here, there] = [open(), open('10m', 'users')]
+          const keys = Array.from({ length: 500 }, () => freshKey())
+          await here.setMulti(keys.map((key) => [key, 'old'] as const))
+          await here.getMulti(keys)
+          const sent = await commandsOf(at(), () => there.invalidate())
+          expect(sent.filter((name) => name.startsWith('eval')).length).toBeLessThanOrEqual(3)
+          await until(() => keys.every((key) => copyOf(here, key) === undefined))
+        })
       })
-    })
 
-    it('a read of a key without a copy is one command', async () => {
-      const here = open(0)
-      const key = freshKey()
-      await here.get(freshKey())
-      await until(async () => (await commandsOf(at(), () => here.get(key))).join() === 'mget')
-    })
-  })
+      describe('an invalidation of this process', () => {
+        it.each<[string, (region: Region<string>, key: string) => Promise<unknown>]>([
+          ['delete', (region, key) => region.delete(key)],
+          ['deleteMulti', (region, key) => region.deleteMulti([key])],
+          ['set', (region, key) => region.set(key, 'new')],
+          ['setMulti', (region, key) => region.setMulti([[key, 'new']])],
+          [
+            'refresh',
+            (region, key) =>
+              region.cacheOnArguments(async () => 'new', { functionKeyGenerator: () => () => key }).refresh(),
+          ],
+          ['expire', (region, key) => region.expire(key)],
+          ['invalidate', (region) => region.invalidate()],
+          ['invalidateDependencies', (region, key) => region.invalidateDependencies(dep.id('user', key))],
+        ])('by %s is seen at once in every region over the store', async (_, change) => {
+          const backend = store()
+          const regions = [
+            keep(nearRegion(backend)),
+            keep(nearRegion(backend)),
+            keep(makeRegion<string>({ name: 'users', backend: wrap(backend, json(), dependencies()) })),
+          ] as const
+          for (const by of regions) {
+            const key = freshKey()
+            await warm(regions[0], key)
+            await warm(regions[1], key)
+            await change(by, key)
+            for (const region of regions) expect(await region.get(key)).not.toBe('old')
+          }
+        })
 
-  describe('with maxStaleness 0 for one call', () => {
-    const layers = {
-      'no further layers': {},
-      'prefix() below': { below: prefix('shop:') },
-      'prefix() above': { above: prefix('shop:') },
-      'mapKeys() above': { above: mapKeys((key) => `${key.length}:${key}`) },
-      'an intercept() above': { above: intercept((_, proceed) => proceed()) },
-      'an intercept() above that waits': {
-        above: intercept(async (_, proceed) => {
+        it('by the fill of a reservation is seen at once, though copies were made meanwhile', async () => {
+          const backend = store()
+          const regions = [keep(nearRegion(backend)), keep(nearRegion(backend))] as const
+          const key = freshKey()
+          await warm(regions[0], key)
+          const created = Date.now()
+          await until(() => Date.now() - created > 1)
+          const right = await regions[0].reserve(key, { expirationTime: 1, hold: '1h' })
+          if (!('fill' in right)) throw new Error('Expected a value that is too old')
+          for (const region of regions) await warm(region, key)
+          expect(await right.fill('new', { expirationTime: '1h' })).toBe('stored')
+          for (const region of regions) expect(await region.get(key)).toBe('new')
+        })
+
+        it('keeps a read that was under way from making a copy', async () => {
+          const here = open()
+          const key = freshKey()
+          await warm(here, key)
+          const reads = Array.from({ length: 20 }, () => here.get(key, { expirationTime: 1 }))
+          await here.delete(key)
+          await Promise.all(reads)
+          expect(await here.get(key)).toBe(NO_VALUE)
+        })
+      })
+
+      describe('with maxStaleness 0', () => {
+        it('no read that starts after an invalidation was acknowledged returns the older value', async () => {
+          const [here, there] = [open(0), open(0)]
+          const key = freshKey()
+          await here.set(key, '0')
+          for (let i = 1; i <= 100; i++) {
+            expect(await here.get(key)).toBe(`${i - 1}`)
+            await there.set(key, `${i}`)
+          }
+          expect(await here.get(key)).toBe('100')
+        })
+
+        it.skipIf(isCluster)('a hundred hits in a tick are one command', async () => {
+          const here = open(0)
+          const keys = Array.from({ length: 100 }, () => freshKey())
+          await here.setMulti(keys.map((key) => [key, 'old'] as const))
+          const read = () => Promise.all(keys.map((key) => here.get(key)))
+          await read()
+          await read()
+          // A question in the background may fall into the time.
+          await until(async () => {
+            const sent = await commandsOf(at(), async () => {
+              expect(await read()).toEqual(keys.map(() => 'old'))
+            })
+            return sent.join() === 'evalsha'
+          })
+        })
+
+        it.skipIf(isCluster)('a read of a key without a copy is one command', async () => {
+          const here = open(0)
+          const key = freshKey()
+          await here.get(freshKey())
+          await until(async () => (await commandsOf(at(), () => here.get(key))).join() === 'mget')
+        })
+      })
+
+      describe('with maxStaleness 0 for one call', () => {
+        const layers = {
+          'no further layers': {},
+          'prefix() below': { below: prefix('shop:') },
+          'prefix() above': { above: prefix('shop:') },
+          'mapKeys() above': { above: mapKeys((key) => `${key.length}:${key}`) },
+          'an intercept() above': { above: intercept((_, proceed) => proceed()) },
+          'an intercept() above that waits': {
+            above: intercept(async (_, proceed) => {
+              await turn()
+              return proceed()
+            }),
+          },
+        }
+        it.each(Object.entries(layers))('the call is strong, with %s', async (_, layer) => {
+          const [here, there] = [store(), store()].map((backend) =>
+            keep(layeredRegion(backend, '10m', layer)),
+          ) as [Region<string>, Region<string>]
+          const key = freshKey()
+          await here.set(key, '0')
+          for (let i = 1; i <= 30; i++) {
+            await here.get(key)
+            await there.set(key, `${i}`)
+            expect(await here.get(key, { maxStaleness: 0 })).toBe(`${i}`)
+          }
+        })
+
+        it('a layer above that waits is told of once: no copy serves a strong read through it', async () => {
+          const { above } = layers['an intercept() above that waits']
+          const region = keep(layeredRegion(store(), 0, { above }))
+          const told = await noticesOf(async () => {
+            for (let i = 0; i < 3; i++) await region.getOrCreate(freshKey(), () => 'value')
+          })
+          expect(told).toEqual([expect.stringContaining('below near()')])
+          const others = await noticesOf(async () => {
+            await keep(layeredRegion(store(), 0, { below: above })).getOrCreate(freshKey(), () => 'value')
+          })
+          expect(others).toEqual([])
+        })
+
+        it('the call is strong for many keys, for functions and for getOrCreate', async () => {
+          const [here, there] = [open(), open()]
+          const key = freshKey()
+          const load = here.cacheOnArguments(async () => 'created', { functionKeyGenerator: () => () => key })
+          await here.set(key, '0')
+          for (let i = 1; i <= 20; i++) {
+            await here.get(key)
+            await there.set(key, `${i}`)
+            expect(await here.getMulti([key], { maxStaleness: 0 })).toEqual([`${i}`])
+            await there.set(key, `${i}a`)
+            expect(await load.with({ maxStaleness: 0 })()).toBe(`${i}a`)
+            await there.set(key, `${i}b`)
+            expect(await load.with({ maxStaleness: 0 }).get()).toBe(`${i}b`)
+            await there.set(key, `${i}c`)
+            expect(await here.getOrCreate(key, () => 'x', { maxStaleness: 0 })).toBe(`${i}c`)
+            await there.set(key, `${i}d`)
+            expect(await here.getOrCreateMulti([key], () => ['x'], { maxStaleness: 0 })).toEqual([`${i}d`])
+            await there.set(key, `${i}e`)
+            expect((await here.getValueMetadata(key, { maxStaleness: 0 }))?.payload).toBe(`${i}e`)
+          }
+        })
+
+        it('reads inside a creator are strong without it', async () => {
+          const [here, there] = [open(), open()]
+          const [child, parent] = [freshKey(), freshKey()]
+          await here.set(child, '0')
+          for (let i = 1; i <= 30; i++) {
+            await here.get(child)
+            await there.set(child, `${i}`)
+            const made = await here.getOrCreate(
+              `${parent} ${i}`,
+              async () => `of ${String(await here.get(child))}`,
+            )
+            expect(made).toBe(`of ${i}`)
+          }
+        })
+      })
+
+      it('does not serve a copy that expired: the store may have a newer value', async () => {
+        const time = { now: Date.now() }
+        const clock = { now: () => time.now }
+        const regionWith = () => {
+          const backend = wrap(store(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
+          return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', clock, backend }))
+        }
+        const [here, there] = [regionWith(), regionWith()]
+        const key = freshKey()
+        await warm(here, key)
+        await warm(there, key)
+        time.now += 61_000
+        expect(await there.getOrCreate(key, () => 'new')).toBe('new')
+        expect(await here.get(key)).toBe('new')
+        time.now += 61_000
+        await there.getOrCreate(key, () => 'newer')
+        let creations = 0
+        const create = () => {
+          creations++
+          return 'second'
+        }
+        expect(await here.getOrCreate(key, create)).toBe('newer')
+        expect(await here.getMulti([key])).toEqual(['newer'])
+        expect(creations).toBe(0)
+        await warm(here, key, 'newer')
+        time.now += 61_000
+        expect(await here.explain(key)).toMatchObject({ verdict: 'stale', tier: 'far' })
+        await warm(there, key, 'newest')
+        expect(await here.explain(key)).toMatchObject({
+          verdict: 'hit',
+          tier: 'far',
+          age: expect.closeTo(0, -2),
+        })
+      })
+
+      it('creates once when two processes find their copies expired', async () => {
+        const time = { now: Date.now() }
+        const clock = { now: () => time.now }
+        const regionWith = () => {
+          const backend = wrap(store(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
+          return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', clock, backend }))
+        }
+        const regions = [regionWith(), regionWith()]
+        const key = freshKey()
+        for (const region of regions) await warm(region, key)
+        time.now += 61_000
+        let creations = 0
+        const create = async () => {
+          creations++
           await turn()
-          return proceed()
-        }),
-      },
-    }
-    it.each(Object.entries(layers))('the call is strong, with %s', async (_, layer) => {
-      const [here, there] = [at().open(), at().open()].map((backend) =>
-        keep(layeredRegion(backend, '10m', layer)),
-      ) as [Region<string>, Region<string>]
-      const key = freshKey()
-      await here.set(key, '0')
-      for (let i = 1; i <= 30; i++) {
-        await here.get(key)
-        await there.set(key, `${i}`)
-        expect(await here.get(key, { maxStaleness: 0 })).toBe(`${i}`)
-      }
-    })
-
-    it('a layer above that waits is told of once: no copy serves a strong read through it', async () => {
-      const { above } = layers['an intercept() above that waits']
-      const region = keep(layeredRegion(at().open(), 0, { above }))
-      const told = await noticesOf(async () => {
-        for (let i = 0; i < 3; i++) await region.getOrCreate(freshKey(), () => 'value')
+          return 'new'
+        }
+        await Promise.all(regions.map((region) => region.getOrCreate(key, create)))
+        for (const region of regions) expect(await region.getOrCreate(key, create)).toBe('new')
+        expect(creations).toBe(1)
       })
-      expect(told).toEqual([expect.stringContaining('below near()')])
-      const others = await noticesOf(async () => {
-        await keep(layeredRegion(at().open(), 0, { below: above })).getOrCreate(freshKey(), () => 'value')
+
+      it('looks past its copies when it looks again after a wait: the store has a newer value', async () => {
+        const time = { now: Date.now() }
+        const clock = { now: () => time.now }
+        let requests = 0
+        const counting: TransparentProxy = (next) => {
+          const acquire: typeof next.acquire = (...request) => {
+            requests++
+            return next.acquire(...request)
+          }
+          return delegate(next, { acquire }, true)
+        }
+        const over = (...layers: [TransparentProxy, BackendProxy<CachedValue>] | []) => {
+          const backend = wrap(wrap(store(), json()), ...(layers as []), dependencies())
+          return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', grace: 0, clock, backend }))
+        }
+        const here = over(counting, near(memory(), { maxStaleness: '10m' }))
+        const other = over()
+        const key = freshKey()
+        await warm(here, key)
+        time.now += 2_000
+        const right = await other.reserve(key, { expirationTime: '1s', hold: '1h' })
+        if (!('fill' in right)) throw new Error('Expected a value that is too old')
+        requests = 0
+        const waiting = here.getOrCreate(key, () => 'own', { expirationTime: '1s' })
+        await until(() => requests === 1)
+        // Too long to come with the message that ends the wait.
+        const long = 'new'.repeat(2_000)
+        expect(await right.fill(long)).toBe('stored')
+        expect(await waiting).toBe(long)
+        // It would ask for the lease again if it took its copy for the value that is there.
+        expect(requests).toBe(1)
       })
-      expect(others).toEqual([])
-    })
 
-    it('the call is strong for many keys, for functions and for getOrCreate', async () => {
-      const [here, there] = [open(), open()]
-      const key = freshKey()
-      const load = here.cacheOnArguments(async () => 'created', { functionKeyGenerator: () => () => key })
-      await here.set(key, '0')
-      for (let i = 1; i <= 20; i++) {
-        await here.get(key)
-        await there.set(key, `${i}`)
-        expect(await here.getMulti([key], { maxStaleness: 0 })).toEqual([`${i}`])
-        await there.set(key, `${i}a`)
-        expect(await load.with({ maxStaleness: 0 })()).toBe(`${i}a`)
-        await there.set(key, `${i}b`)
-        expect(await load.with({ maxStaleness: 0 }).get()).toBe(`${i}b`)
-        await there.set(key, `${i}c`)
-        expect(await here.getOrCreate(key, () => 'x', { maxStaleness: 0 })).toBe(`${i}c`)
-        await there.set(key, `${i}d`)
-        expect(await here.getOrCreateMulti([key], () => ['x'], { maxStaleness: 0 })).toEqual([`${i}d`])
-        await there.set(key, `${i}e`)
-        expect((await here.getValueMetadata(key, { maxStaleness: 0 }))?.payload).toBe(`${i}e`)
-      }
-    })
-
-    it('reads inside a creator are strong without it', async () => {
-      const [here, there] = [open(), open()]
-      const [child, parent] = [freshKey(), freshKey()]
-      await here.set(child, '0')
-      for (let i = 1; i <= 30; i++) {
-        await here.get(child)
-        await there.set(child, `${i}`)
-        const made = await here.getOrCreate(
-          `${parent} ${i}`,
-          async () => `of ${String(await here.get(child))}`,
-        )
-        expect(made).toBe(`of ${i}`)
-      }
-    })
-  })
-
-  it('does not serve a copy that expired: the store may have a newer value', async () => {
-    const time = { now: Date.now() }
-    const clock = { now: () => time.now }
-    const regionWith = () => {
-      const backend = wrap(at().open(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
-      return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', clock, backend }))
-    }
-    const [here, there] = [regionWith(), regionWith()]
-    const key = freshKey()
-    await warm(here, key)
-    await warm(there, key)
-    time.now += 61_000
-    expect(await there.getOrCreate(key, () => 'new')).toBe('new')
-    expect(await here.get(key)).toBe('new')
-    time.now += 61_000
-    await there.getOrCreate(key, () => 'newer')
-    let creations = 0
-    const create = () => {
-      creations++
-      return 'second'
-    }
-    expect(await here.getOrCreate(key, create)).toBe('newer')
-    expect(await here.getMulti([key])).toEqual(['newer'])
-    expect(creations).toBe(0)
-    await warm(here, key, 'newer')
-    time.now += 61_000
-    expect(await here.explain(key)).toMatchObject({ verdict: 'stale', tier: 'far' })
-    await warm(there, key, 'newest')
-    expect(await here.explain(key)).toMatchObject({ verdict: 'hit', tier: 'far', age: expect.closeTo(0, -2) })
-  })
-
-  it('creates once when two processes find their copies expired', async () => {
-    const time = { now: Date.now() }
-    const clock = { now: () => time.now }
-    const regionWith = () => {
-      const backend = wrap(at().open(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
-      return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', clock, backend }))
-    }
-    const regions = [regionWith(), regionWith()]
-    const key = freshKey()
-    for (const region of regions) await warm(region, key)
-    time.now += 61_000
-    let creations = 0
-    const create = async () => {
-      creations++
-      await turn()
-      return 'new'
-    }
-    await Promise.all(regions.map((region) => region.getOrCreate(key, create)))
-    for (const region of regions) expect(await region.getOrCreate(key, create)).toBe('new')
-    expect(creations).toBe(1)
-  })
-
-  it('looks past its copies when it looks again after a wait: the store has a newer value', async () => {
-    const time = { now: Date.now() }
-    const clock = { now: () => time.now }
-    let requests = 0
-    const counting: TransparentProxy = (next) => {
-      const acquire: typeof next.acquire = (...request) => {
-        requests++
-        return next.acquire(...request)
-      }
-      return delegate(next, { acquire }, true)
-    }
-    const over = (...layers: [TransparentProxy, BackendProxy<CachedValue>] | []) => {
-      const backend = wrap(wrap(at().open(), json()), ...(layers as []), dependencies())
-      return keep(makeRegion<string>({ name: 'users', expirationTime: '1m', grace: 0, clock, backend }))
-    }
-    const here = over(counting, near(memory(), { maxStaleness: '10m' }))
-    const other = over()
-    const key = freshKey()
-    await warm(here, key)
-    time.now += 2_000
-    const right = await other.reserve(key, { expirationTime: '1s', hold: '1h' })
-    if (!('fill' in right)) throw new Error('Expected a value that is too old')
-    requests = 0
-    const waiting = here.getOrCreate(key, () => 'own', { expirationTime: '1s' })
-    await until(() => requests === 1)
-    // Too long to come with the message that ends the wait.
-    const long = 'new'.repeat(2_000)
-    expect(await right.fill(long)).toBe('stored')
-    expect(await waiting).toBe(long)
-    // It would ask for the lease again if it took its copy for the value that is there.
-    expect(requests).toBe(1)
-  })
-
-  it('stores no parent that was made from a copy whose name was invalidated meanwhile', async () => {
-    const [here, there] = [open(), open()]
-    const [child, parent] = [freshKey(), freshKey()]
-    await warm(here, child)
-    const made = await here.getOrCreate(parent, async () => {
-      expect((await here.explain(child)).tier).toBe('near')
-      const value = await here.get(child)
-      await there.invalidateDependencies(dep.id('user', child))
-      return `of ${String(value)}`
-    })
-    expect(made).toBe('of old')
-    for (const region of [there, here]) expect(await region.get(parent)).toBe(NO_VALUE)
-  })
-
-  it('serves a copy whose entry was evicted from the store, and reads again what was evicted here', async () => {
-    const here = open()
-    const key = freshKey()
-    await warm(here, key)
-    const stored = await at().admin.keys(`*${key}`)
-    await at().admin.del(...stored)
-    expect(await here.get(key)).toBe('old')
-
-    const small = wrap(at().open(), json(), near(memory({ maxEntries: 2 }), { maxStaleness: '10m' }))
-    const region = keep(makeRegion<string>({ name: 'small', backend: small }))
-    const keys = Array.from({ length: 20 }, () => freshKey())
-    await region.setMulti(keys.map((one) => [one, one] as const))
-    for (let round = 0; round < 2; round++) for (const one of keys) expect(await region.get(one)).toBe(one)
-  })
-
-  it('freezes the values that it serves', async () => {
-    const backend = wrap(at().open(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
-    const region = makeRegion<{ tags: string[] }>({ name: 'objects', backend })
-    const key = freshKey()
-    await region.set(key, { tags: ['a'] })
-    for (let i = 0; i < 3; i++) {
-      const found = await region.get(key)
-      if (found === NO_VALUE) throw new Error('Expected a value')
-      expect(() => found.tags.push('b')).toThrow(TypeError)
-    }
-    await region.close()
-  })
-
-  it('gives copies of its own where the near store clones', async () => {
-    const store = memory({ copy: 'clone' })
-    const backend = wrap(at().open(), json(), near(store, { maxStaleness: '10m' }), dependencies())
-    const region = makeRegion<{ tags: string[] }>({ name: 'objects', backend })
-    const key = freshKey()
-    await region.set(key, { tags: ['a'] })
-    for (let i = 0; i < 3; i++) {
-      const found = await region.get(key)
-      if (found === NO_VALUE) throw new Error('Expected a value')
-      expect(found).toEqual({ tags: ['a'] })
-      found.tags.push('b')
-    }
-    await region.close()
-  })
-
-  it('takes a message of another version for a lost one', async () => {
-    const [here, there] = [open(), open()]
-    const key = freshKey()
-    await warm(here, key)
-    for (const message of ['', '{}', '[]', '["a"]', '[1,2,3,4,5]', '\u0000'])
-      await at().admin.publish('~corral:near:0', message)
-    await there.delete(key)
-    await until(() => copyOf(here, key) === undefined)
-  })
-
-  it('tells which store a value came from, and how old the proof is', async () => {
-    const region = open('10m')
-    const key = freshKey()
-    const seen: Messages['read'][] = []
-    const listen = (message: unknown) => void seen.push(message as Messages['read'])
-    subscribe('corral:read', listen)
-    try {
-      await region.set(key, 'old')
-      await region.get(key)
-      expect(seen.at(-1)).toMatchObject({ key, result: 'hit', tier: 'far' })
-      expect(seen.at(-1)).not.toHaveProperty('proofAge')
-      await until(() => copyOf(region, key) === 'old')
-      expect(seen.at(-1)).toMatchObject({ key, result: 'hit', tier: 'near', proofAge: expect.any(Number) })
-      expect(await region.explain(key)).toMatchObject({
-        verdict: 'hit',
-        tier: 'near',
-        proofAge: expect.any(Number),
+      it('stores no parent that was made from a copy whose name was invalidated meanwhile', async () => {
+        const [here, there] = [open(), open()]
+        const [child, parent] = [freshKey(), freshKey()]
+        await warm(here, child)
+        const made = await here.getOrCreate(parent, async () => {
+          expect((await here.explain(child)).tier).toBe('near')
+          const value = await here.get(child)
+          await there.invalidateDependencies(dep.id('user', child))
+          return `of ${String(value)}`
+        })
+        expect(made).toBe('of old')
+        for (const region of [there, here]) expect(await region.get(parent)).toBe(NO_VALUE)
       })
-      await region.get(freshKey())
-      expect(seen.at(-1)).toMatchObject({ result: 'miss' })
-      expect(seen.at(-1)).not.toHaveProperty('tier')
-      await region.getMulti([key])
-      await region.getOrCreate(key, () => 'another')
-      const nearHits = seen.filter(({ tier }) => tier === 'near').length
-      expect(region.stats()).toMatchObject({ hits: seen.length - 1, nearHits, misses: 1 })
-    } finally {
-      unsubscribe('corral:read', listen)
-    }
-  })
 
-  it('says what it cannot promise', () => {
-    expect(open().guarantees.limits.join(' ')).toContain('600000 ms')
-    expect(open(0).guarantees.limits.join(' ')).not.toContain(' ms')
-    expect(open(0).guarantees.limits.join(' ')).toContain('another program')
-  })
+      it('serves a copy whose entry was evicted from the store, and reads again what was evicted here', async () => {
+        const here = open()
+        const key = freshKey()
+        await warm(here, key)
+        expect(await at().admin.del(`users:${key}`)).toBe(1)
+        expect(await here.get(key)).toBe('old')
 
-  it('keeps reads of lent ledgers right, which it does not follow', async () => {
-    const lender = at().open()
-    const chain = () =>
-      keep(
-        makeRegion<string>({
-          name: 'lent',
-          backend: wrap(
-            at().open(),
-            json(),
-            near(memory(), { maxStaleness: '10m' }),
-            dependencies({ ledger: lender.ledger as NonNullable<typeof lender.ledger> }),
-          ),
-        }),
-      )
-    const [here, there] = [chain(), chain()]
-    const key = freshKey()
-    await here.getOrCreate(key, () => {
-      dependsOn(dep.id('user', 1))
-      return 'old'
-    })
-    for (let i = 0; i < 3; i++) expect(await here.get(key)).toBe('old')
-    await there.invalidateDependencies(dep.id('user', 1))
-    expect(await here.get(key)).toBe(NO_VALUE)
-  })
-})
+        const small = wrap(store(), json(), near(memory({ maxEntries: 2 }), { maxStaleness: '10m' }))
+        const region = keep(makeRegion<string>({ name: 'small', backend: small }))
+        const keys = Array.from({ length: 20 }, () => freshKey())
+        await region.setMulti(keys.map((one) => [one, one] as const))
+        for (let round = 0; round < 2; round++)
+          for (const one of keys) expect(await region.get(one)).toBe(one)
+      })
+
+      it('freezes the values that it serves', async () => {
+        const backend = wrap(store(), json(), near(memory(), { maxStaleness: '10m' }), dependencies())
+        const region = makeRegion<{ tags: string[] }>({ name: 'objects', backend })
+        const key = freshKey()
+        await region.set(key, { tags: ['a'] })
+        for (let i = 0; i < 3; i++) {
+          const found = await region.get(key)
+          if (found === NO_VALUE) throw new Error('Expected a value')
+          expect(() => found.tags.push('b')).toThrow(TypeError)
+        }
+        await region.close()
+      })
+
+      it('gives copies of its own where the near store clones', async () => {
+        const copies = memory({ copy: 'clone' })
+        const backend = wrap(store(), json(), near(copies, { maxStaleness: '10m' }), dependencies())
+        const region = makeRegion<{ tags: string[] }>({ name: 'objects', backend })
+        const key = freshKey()
+        await region.set(key, { tags: ['a'] })
+        for (let i = 0; i < 3; i++) {
+          const found = await region.get(key)
+          if (found === NO_VALUE) throw new Error('Expected a value')
+          expect(found).toEqual({ tags: ['a'] })
+          found.tags.push('b')
+        }
+        await region.close()
+      })
+
+      it('takes a message of another version for a lost one', async () => {
+        const [here, there] = [open(), open()]
+        const key = freshKey()
+        await warm(here, key)
+        for (const message of ['', '{}', '[]', '["a"]', '[1,2,3,4,5]', '\u0000'])
+          await at().admin.publish('~corral:near:0', message)
+        await there.delete(key)
+        await until(() => copyOf(here, key) === undefined)
+      })
+
+      it('tells which store a value came from, and how old the proof is', async () => {
+        const region = open('10m')
+        const key = freshKey()
+        const seen: Messages['read'][] = []
+        const listen = (message: unknown) => void seen.push(message as Messages['read'])
+        subscribe('corral:read', listen)
+        try {
+          await region.set(key, 'old')
+          await region.get(key)
+          expect(seen.at(-1)).toMatchObject({ key, result: 'hit', tier: 'far' })
+          expect(seen.at(-1)).not.toHaveProperty('proofAge')
+          await until(() => copyOf(region, key) === 'old')
+          expect(seen.at(-1)).toMatchObject({
+            key,
+            result: 'hit',
+            tier: 'near',
+            proofAge: expect.any(Number),
+          })
+          expect(await region.explain(key)).toMatchObject({
+            verdict: 'hit',
+            tier: 'near',
+            proofAge: expect.any(Number),
+          })
+          await region.get(freshKey())
+          expect(seen.at(-1)).toMatchObject({ result: 'miss' })
+          expect(seen.at(-1)).not.toHaveProperty('tier')
+          await region.getMulti([key])
+          await region.getOrCreate(key, () => 'another')
+          const nearHits = seen.filter(({ tier }) => tier === 'near').length
+          expect(region.stats()).toMatchObject({ hits: seen.length - 1, nearHits, misses: 1 })
+        } finally {
+          unsubscribe('corral:read', listen)
+        }
+      })
+
+      it('says what it cannot promise', () => {
+        expect(open().guarantees.limits.join(' ')).toContain('600000 ms')
+        expect(open(0).guarantees.limits.join(' ')).not.toContain(' ms')
+        expect(open(0).guarantees.limits.join(' ')).toContain('another program')
+      })
+
+      it('keeps reads of lent ledgers right, which it does not follow', async () => {
+        const lender = store()
+        const chain = () =>
+          keep(
+            makeRegion<string>({
+              name: 'lent',
+              backend: wrap(
+                store(),
+                json(),
+                near(memory(), { maxStaleness: '10m' }),
+                dependencies({ ledger: lender.ledger as NonNullable<typeof lender.ledger> }),
+              ),
+            }),
+          )
+        const [here, there] = [chain(), chain()]
+        const key = freshKey()
+        await here.getOrCreate(key, () => {
+          dependsOn(dep.id('user', 1))
+          return 'old'
+        })
+        for (let i = 0; i < 3; i++) expect(await here.get(key)).toBe('old')
+        await there.invalidateDependencies(dep.id('user', 1))
+        expect(await here.get(key)).toBe(NO_VALUE)
+      })
+    },
+  )
 
 withRedis(
   'a near cache of a user without the right to subscribe or to ask for the server',
