@@ -4,6 +4,7 @@
  */
 import { expectFunction, expectMethods, expectThat } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
+import { saysUncommitted } from './orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction, written } from './orm/units.js'
 
@@ -131,7 +132,7 @@ function watch(watched: Watchable, { rows, sessions, around }: Place): () => voi
           sessions.set(tx.session, left)
         }
       },
-      { around: around?.open },
+      { around: around?.open, saysUncommitted: (error) => isOfCommit(error) && saysUncommitted(error) },
     )
   // A savepoint has the session of the transaction around it, which is watched already.
   const { prepareQuery } = session
@@ -145,6 +146,10 @@ function watch(watched: Watchable, { rows, sessions, around }: Place): () => voi
     session.prepareQuery = prepareQuery
   }
 }
+
+/** Whether the failed statement was the COMMIT itself. Drizzle tells so over the drivers to which it sends it as a statement. */
+const isOfCommit = (error: unknown): boolean =>
+  (error as { readonly query?: unknown } | null)?.query === 'commit'
 
 /** The methods of a prepared query that run it. */
 const RUNS: ReadonlySet<unknown> = new Set(['execute', 'run', 'all', 'get', 'values'])

@@ -2,9 +2,10 @@
  * Caches over a database that is used through a bare driver. A driver tells of nothing, so the application says which rows it
  * changed; units of work see to it that this waits for the commit.
  */
-import type { MaybePromise } from '../base/maybe-promise.js'
+import { attempt, type MaybePromise } from '../base/maybe-promise.js'
 import { expectFunction } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
+import { saysUncommitted } from './orm/failed-commits.js'
 import { type RowCache, type RowOptions, rowInvalidation } from './orm/rows.js'
 import { inTransaction } from './orm/units.js'
 
@@ -72,13 +73,19 @@ export function sqlCache(options: RowOptions): SqlCache {
       const all = units.get(run) ?? []
       const [begin, commit, rollback] = statementsOf(all.length)
       let own: OpenTransaction | undefined
+      let failed: unknown
       const transact = async (worked: () => Promise<R>): Promise<R> => {
         await run(begin)
         const result = await worked().catch(async (error: unknown) => {
           await run(rollback)
           throw error
         })
-        await run(commit)
+        try {
+          await run(commit)
+        } catch (error) {
+          failed = error
+          throw error
+        }
         return result
       }
       const inside = async (_: void, open: OpenTransaction): Promise<R> => {
@@ -87,7 +94,14 @@ export function sqlCache(options: RowOptions): SqlCache {
         return work()
       }
       try {
-        return await inTransaction<void, R>(transact, inside, { around: all.at(-1) })
+        return await inTransaction<void, R>(transact, inside, {
+          around: all.at(-1),
+          saysUncommitted: (error) => error === failed && saysUncommitted(error),
+        })
+      } catch (error) {
+        // The transaction may be open, and the next user of a pool's connection would begin inside of it.
+        if (failed !== undefined) await attempt(() => run(rollback)).catch(() => {})
+        throw error
       } finally {
         if (own !== undefined) units.set(run, all)
       }

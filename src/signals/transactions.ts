@@ -101,6 +101,8 @@ async function markEagerly(
  *
  * Where the ledger of a region keeps marks, each change marks its names before it is made: until the commit or the rollback
  * every value created from them is a miss, and if the process dies in between, the names are invalidated when its marks expire.
+ * @param transaction - may call `committing` when all of its work is done and the commit follows. If it rejects after that, it is
+ * unknown whether the database has committed: the names are invalidated, and their marks stay until they expire.
  * @example
  * ```ts
  * import { afterCommit, type Broker } from 'corral/signals'
@@ -110,13 +112,17 @@ async function markEagerly(
  * ```
  * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated.
  */
-export async function afterCommit<R>(transaction: () => MaybePromise<R>): Promise<R> {
+export async function afterCommit<R>(transaction: (committing: () => void) => MaybePromise<R>): Promise<R> {
   expectFunction(transaction, 'the transaction of afterCommit()')
   const work = begin(false, works.current())
-  const committed = () => runChange(transaction)
-  const done = await works.enter(work, committed).catch(async (rollback: unknown) => {
-    await undo(work)
-    throw rollback
+  let isCommitting = false
+  const committing = () => {
+    isCommitting = true
+  }
+  const committed = () => runChange(() => transaction(committing))
+  const done = await works.enter(work, committed).catch(async (failure: unknown) => {
+    await (isCommitting ? doubt(work) : undo(work))
+    throw failure
   })
   return finish(work, done)
 }
@@ -157,7 +163,8 @@ export interface OpenTransaction {
   commit(): Promise<void>
   /**
    * Says that the commit failed, so that nobody knows whether the database has it. Invalidates like `commit`, and leaves the marks
-   * until they expire: the database may commit later. Never rejects: a failure is reported on `corral:failure`.
+   * until they expire: the database may commit later. Never rejects, and does nothing once it is over: a failure is reported on
+   * `corral:failure`.
    */
   unsure(): Promise<void>
   /** Says that nothing of the transaction is kept, and takes its marks away. Never rejects, and does nothing once it is over. */
@@ -269,13 +276,7 @@ function openTransaction(work: Work): OpenTransaction {
       await finish(work, { result: undefined })
     },
     async unsure() {
-      expectOpen()
-      // Without its marks an invalidation leaves them.
-      for (const debt of work.debts) debt.marks = undefined
-      work.marks.splice(0, Number.POSITIVE_INFINITY, new Marks())
-      await finish(work, { result: undefined }).catch((error: unknown) =>
-        report('failure', () => ({ where: 'commit', error })),
-      )
+      if (!work.over) await doubt(work)
     },
     async rollback() {
       if (!work.over) await undo(work)
@@ -391,6 +392,16 @@ async function invalidateUnmarked(debts: readonly PendingInvalidation[]): Promis
   // A failure must not undo a savepoint: what is around invalidates once more.
   await settle(now, { result: undefined }).catch((error: unknown) =>
     report('failure', () => ({ where: 'commit inside a transaction', error })),
+  )
+}
+
+/** Ends a transaction of which nobody knows whether it is committed. */
+async function doubt(work: Work): Promise<void> {
+  // Without its marks an invalidation leaves them.
+  for (const debt of work.debts) debt.marks = undefined
+  work.marks.splice(0, Number.POSITIVE_INFINITY, new Marks())
+  await finish(work, { result: undefined }).catch((error: unknown) =>
+    report('failure', () => ({ where: 'commit', error })),
   )
 }
 

@@ -1,13 +1,19 @@
 /** The integration of Kysely, against the major that most have and the latest, over libsql in memory. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type Generated, Kysely, SqliteDialect, sql } from 'kysely'
 import { Kysely as Kysely29, SqliteDialect as SqliteDialect29 } from 'kysely29'
 import Libsql from 'libsql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
 import { diagnostics } from '../../src/base/diagnostics.js'
-import { NO_VALUE } from '../../src/index.js'
+import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
-import { ALL, cached, DDL, stage, trackedRead } from './rows.js'
+import { withoutMarks } from '../support/ledgers.js'
+import { ALL, cached, DDL, markedStage, stage, trackedRead } from './rows.js'
 
 interface Database {
   article: { id: Generated<number>; title: string | null; category: string | null; author: number | null }
@@ -180,12 +186,38 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
     expect(await undone((on, work) => on.transaction().execute(work as never))).toBe('new')
   })
 
-  it('invalidates also when the commit fails, whose outcome nobody can know', async () => {
-    const failed = cache.unitOfWork(db, async (trx) => {
-      await trx.updateTable('article').set({ author: 99 }).where('id', '=', 1).returning('id').execute()
-    })
-    await expect(failed).rejects.toThrow(/FOREIGN KEY/)
-    expect(await left()).toEqual(['two', 'line'])
+  it('leaves its marks after a commit of unknown outcome, and takes them away where the database says that it rolled back', async () => {
+    const { log, region } = markedStage()
+    const own = kyselyCache({ regions: region, tables: { article: 'id' } })
+    const file = new Libsql(':memory:')
+    for (const statement of DDL) file.exec(statement)
+    file.exec('PRAGMA foreign_keys = ON; INSERT INTO article (id) VALUES (1)')
+    let isLost = false
+    const prepare = (text: string) => {
+      const statement = file.prepare(text)
+      if (text !== 'commit' || !isLost) return statement
+      const run = () => {
+        statement.run()
+        throw new Error('the reply is lost')
+      }
+      return { reader: false, run, all: run }
+    }
+    const on = open(own, { prepare, close: () => file.close() } as never, () => {})
+    const change = (author: number | null) => (trx: Kysely<Database>) =>
+      trx.updateTable('article').set({ author }).where('id', '=', 1).returning('id').execute()
+    for (const unit of [
+      (author: number | null) => own.unitOfWork(on, change(author)),
+      (author: number | null) => on.transaction().execute(change(author)),
+    ]) {
+      isLost = false
+      await expect(unit(99)).rejects.toThrow(/FOREIGN KEY/)
+      expect(log.splice(0)).toEqual(['mark id:article:1', 'end id:article:1'])
+      isLost = true
+      // Kysely passes on the failure of the rollback that it sends then.
+      await expect(unit(null)).rejects.toThrow('no transaction is active')
+      expect(log.splice(0)).toEqual(['mark id:article:1', 'invalidate id:article:1'])
+    }
+    await on.destroy()
   })
 
   it('says what is committed and not invalidated, with the result and a way to repeat', async () => {
@@ -222,6 +254,29 @@ it('kyselyCache() refuses what is no dialect', () => {
     expect.objectContaining({ code: 'ERR_OPTION' }),
   )
   expect(diagnostics('failure').hasSubscribers).toBe(false)
+})
+
+it('kyselyCache() waits for the commit of a transaction whose first one found the database busy', async () => {
+  const region = makeRegion<string>({ name: 'pages', backend: wrap(withoutMarks(memory()), dependencies()) })
+  const cache = kyselyCache({ ...stage().options, regions: region })
+  const folder = mkdtempSync(join(tmpdir(), 'corral-kysely-'))
+  const [file, reader] = [new Libsql(join(folder, 'db')), new Libsql(join(folder, 'db'))]
+  for (const statement of DDL) file.exec(statement)
+  file.exec('PRAGMA busy_timeout = 0; INSERT INTO article (id) VALUES (1)')
+  const dialect = cache.dialect(new SqliteDialect29({ database: file as never }))
+  const db = new Kysely29<Database>({ dialect })
+  const left = await cached(region, cache)
+  const trx = await db.startTransaction().execute()
+  await trx.updateTable('article').set({ title: 'x' }).where('id', '=', 1).returning('id').execute()
+  reader.exec('BEGIN; SELECT * FROM article')
+  await expect(trx.commit().execute()).rejects.toMatchObject({ code: 'SQLITE_BUSY' })
+  reader.exec('COMMIT')
+  await cached(region, cache)
+  await trx.commit().execute()
+  expect(await left()).toEqual(['two', 'line'])
+  await db.destroy()
+  reader.close()
+  rmSync(folder, { recursive: true, force: true })
 })
 
 it('kyselyCache() keeps what a released savepoint changed, and forgets what was rolled back to one', async () => {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { NO_VALUE } from '../../src/index.js'
 import { type RowOptions, sqlCache } from '../../src/integrations/sql.js'
 import { drainRefreshes, refreshAfterCommit } from '../../src/signals/index.js'
-import { ALL, cached, DDL, stage } from './rows.js'
+import { ALL, cached, DDL, markedStage, stage } from './rows.js'
 
 async function open() {
   const at = stage()
@@ -69,12 +69,62 @@ describe('sqlCache()', () => {
 
   it('invalidates also when the commit fails, whose outcome nobody can know', async () => {
     const { cache, run, left } = await open()
+    const { log, region } = markedStage()
+    const marked = sqlCache({ regions: region, tables: { article: 'id' } })
+    const lossy = async (sql: string) => {
+      await run(sql)
+      if (sql === 'COMMIT') throw new Error('the reply is lost')
+    }
+    const failed = cache.unitOfWork(lossy, () => cache.invalidate('article', 1))
+    await expect(failed).rejects.toThrow('the reply is lost')
+    expect(await left()).toEqual(['two', 'line'])
+    const once = marked.unitOfWork(lossy, () => marked.invalidate('article', 1))
+    await expect(once).rejects.toThrow('the reply is lost')
+    expect(log).toEqual(['mark id:article:1', 'invalidate id:article:1'])
+  })
+
+  it('takes a commit for rolled back where the database says so, and gives its connection back without a transaction', async () => {
+    const { run, title } = await open()
+    const { log, region } = markedStage()
+    const cache = sqlCache({ regions: region, tables: { article: 'id' } })
     const failed = cache.unitOfWork(run, async () => {
-      await run('UPDATE article SET author = 99 WHERE id = 1')
+      await run("UPDATE article SET author = 99, title = 'undone' WHERE id = 1")
       await cache.invalidate('article', 1)
     })
     await expect(failed).rejects.toThrow(/FOREIGN KEY/)
-    expect(await left()).toEqual(['two', 'line'])
+    expect(log.splice(0)).toEqual(['mark id:article:1', 'end id:article:1'])
+    expect(title()).toBe('a')
+    await cache.unitOfWork(run, async () => {
+      await run("UPDATE article SET title = 'next' WHERE id = 1")
+      await cache.invalidate('article', 1)
+    })
+    expect(title()).toBe('next')
+  })
+
+  it.each<readonly [string, object, 'end' | 'invalidate']>([
+    ['PostgreSQL: a serialization failure', { code: '40001' }, 'end'],
+    ['PostgreSQL: a deferred constraint', { code: '23503' }, 'end'],
+    ['PostgreSQL: it does not know', { code: '40003' }, 'invalidate'],
+    ['PostgreSQL: the connection is lost', { code: '08006' }, 'invalidate'],
+    ['MySQL: a deadlock', { code: 'ER_LOCK_DEADLOCK', sqlState: '40001' }, 'end'],
+    ['SQLite: it is busy', { code: 'SQLITE_BUSY_SNAPSHOT' }, 'end'],
+    ['SQLite: the disk fails', { code: 'SQLITE_IOERR_FSYNC' }, 'invalidate'],
+    ['node:sqlite: a deferred constraint', { code: 'ERR_SQLITE_ERROR', errcode: 787 }, 'end'],
+    ['node:sqlite: the disk fails', { code: 'ERR_SQLITE_ERROR', errcode: 10 }, 'invalidate'],
+    ['a driver that wraps it', { cause: { code: '40P01' } }, 'end'],
+    ['the network', { code: 'ECONNRESET' }, 'invalidate'],
+  ])('knows what the failure of a COMMIT says about its outcome. %s', async (_, failure, expected) => {
+    const { log, region } = markedStage()
+    const cache = sqlCache({ regions: region, tables: { article: 'id' } })
+    const sent: string[] = []
+    const run = async (sql: string) => {
+      sent.push(sql)
+      if (sql === 'COMMIT') throw Object.assign(new Error('failed'), failure)
+      if (sql === 'ROLLBACK') throw new Error('there is none')
+    }
+    await expect(cache.unitOfWork(run, () => cache.invalidate('article', 1))).rejects.toThrow('failed')
+    expect(log.at(-1)).toBe(`${expected} id:article:1`)
+    expect(sent).toEqual(['BEGIN', 'COMMIT', 'ROLLBACK'])
   })
 
   it('runs no work where the transaction cannot begin, and the next one begins anew', async () => {

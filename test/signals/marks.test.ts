@@ -187,6 +187,27 @@ describe('a transaction over a ledger that keeps marks', () => {
     expect(await read()).toBe(1)
   })
 
+  it('of afterCommit leaves its marks if it fails after its work: the outcome of the commit is unknown', async () => {
+    const { region, calls } = library()
+    const lost = new Error('the reply is lost')
+    const failed = afterCommit(async (committing) => {
+      await invalidateAfterCommit(region, 'a')
+      committing()
+      throw lost
+    })
+    await expect(failed).rejects.toBe(lost)
+    expect(calls).toEqual(['mark a', 'invalidate a'])
+  })
+
+  it('can be of unknown outcome only until it is over', async () => {
+    const { region, calls } = library()
+    const transaction = beginTransaction()
+    await transaction.run(() => invalidateAfterCommit(region, 'a'))
+    await transaction.commit()
+    await transaction.unsure()
+    expect(calls).toEqual(['mark a', 'end a'])
+  })
+
   it('is over for its marks too, once it was rolled back', async () => {
     const { region, calls } = library()
     const transaction = beginTransaction()

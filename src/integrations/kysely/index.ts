@@ -3,6 +3,7 @@
  * instead: they see queries, transactions and savepoints.
  */
 import { expectFunction, expectMethods } from '../../base/options.js'
+import { saysUncommitted } from '../orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from '../orm/rows.js'
 import {
   type ConnectionTransactions,
@@ -52,17 +53,22 @@ export interface KyselyCache extends RowCache {
  */
 export function kyselyCache(options: StatementOptions): KyselyCache {
   const rows = rowInvalidation(options, 'kyselyCache()', true)
+  const uncommitted = new WeakSet<object>()
   const { dependenciesOf, changed, invalidate } = rows
   return {
     ...{ dependenciesOf, changed, invalidate },
     dialect(dialect) {
       expectMethods(dialect, ['createDriver', 'createAdapter'], 'dialect() to get a dialect of Kysely')
-      return overriding(dialect, { createDriver: () => watchedDriver(dialect.createDriver(), rows) })
+      return overriding(dialect, {
+        createDriver: () => watchedDriver(dialect.createDriver(), rows, uncommitted),
+      })
     },
     unitOfWork(db, work) {
       expectMethods(db, ['transaction'], 'unitOfWork() to get a Kysely')
       expectFunction(work, 'the work of unitOfWork()')
-      return inTransaction((own) => db.transaction().execute(own), work)
+      return inTransaction((own) => db.transaction().execute(own), work, {
+        saysUncommitted: (error) => uncommitted.has(error as object),
+      })
     },
   }
 }
@@ -83,12 +89,15 @@ function overriding<T extends object>(target: T, members: object): T {
 type Call = (connection: object, ...more: unknown[]) => Promise<unknown>
 type Driver = ReturnType<KyselyDialect['createDriver']>
 
-function watchedDriver(driver: Driver, rows: RowInvalidation): Driver {
+/** @param uncommitted - gets the failures of a COMMIT that say that nothing is committed */
+function watchedDriver(driver: Driver, rows: RowInvalidation, uncommitted: WeakSet<object>): Driver {
   const transactions = connectionTransactions()
   const watched = new WeakMap<object, object>()
   const originals = new WeakMap<object, object>()
   /** Committed transactions whose invalidation failed. Kysely sees the failure and rolls back, though the transaction is over. */
   const committed = new WeakSet<object>()
+  /** Connections whose COMMIT failed with an unknown outcome. What follows is a rollback, or the COMMIT again. */
+  const unsure = new WeakSet<object>()
   const on = (name: string): Call => {
     const call = Reflect.get(driver, name) as Call
     return (connection, ...more) => call.call(driver, originals.get(connection) ?? connection, ...more)
@@ -114,15 +123,19 @@ function watchedDriver(driver: Driver, rows: RowInvalidation): Driver {
       try {
         await on('commitTransaction')(connection, ...more)
       } catch (error) {
-        await transactions.unsure(original)
+        if (saysUncommitted(error)) uncommitted.add(error as object)
+        else unsure.add(original)
         throw error
       }
+      unsure.delete(original)
       committed.add(connection)
       await transactions.commit(original)
     },
     async rollbackTransaction(connection: object, ...more: unknown[]) {
       if (committed.has(connection)) return
-      transactions.rollback(originals.get(connection) ?? connection)
+      const original = originals.get(connection) ?? connection
+      if (unsure.delete(original)) await transactions.unsure(original)
+      else transactions.rollback(original)
       await on('rollbackTransaction')(connection, ...more)
     },
   })

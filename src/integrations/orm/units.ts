@@ -14,17 +14,19 @@ export interface HostWork {
   readonly around?: OpenTransaction | undefined
   /** Whether the work ends before the commit, so that its names are marked in between. @default true */
   readonly endsBeforeCommit?: boolean
+  /** Whether a failure after the work says that nothing is committed. @default no failure does */
+  readonly saysUncommitted?: (error: unknown) => boolean
 }
 
 /**
- * Runs work in a transaction of a host, and invalidates after its commit. If the commit itself fails after the work is done, it is
- * unknown whether the database has it: its reply may be lost. So its names are invalidated too, and the failure is passed on.
+ * Runs work in a transaction of a host, and invalidates after its commit. If it fails after the work is done, it is unknown whether
+ * the database has committed: the reply may be lost. So its names are invalidated too, and the failure is passed on.
  * @param transact - resolves after the commit
  */
 export async function inTransaction<T, R>(
   transact: (work: (own: T) => Promise<R>) => Promise<R>,
   work: (own: T, open: OpenTransaction) => R | Promise<R>,
-  { around, endsBeforeCommit = true }: HostWork = {},
+  { around, endsBeforeCommit = true, saysUncommitted = () => false }: HostWork = {},
 ): Promise<R> {
   const open = beginUnit(around)
   let isWorked = false
@@ -40,7 +42,7 @@ export async function inTransaction<T, R>(
       }),
     )
   } catch (error) {
-    await (isWorked ? open.unsure() : open.rollback())
+    await (isWorked && !saysUncommitted(error) ? open.unsure() : open.rollback())
     throw error
   }
   try {
