@@ -70,7 +70,7 @@ describe('the packed package', () => {
     expect(packed.files).toContain('docs/stampedes.md')
   })
 
-  it('contains the build although nothing was built before', { timeout: 180_000 }, async () => {
+  it('contains the build although nothing was built before', { timeout: 600_000 }, async () => {
     const files = await packUnbuilt()
     const built = packed.files.filter((file) => file.startsWith('dist/') && !file.includes('chunk'))
     expect(files).toEqual(expect.arrayContaining(built))
