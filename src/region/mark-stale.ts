@@ -18,7 +18,7 @@ export async function markStale(
   wish?: number,
 ): Promise<void> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++)
-    if ((await tryToMark(region, key, grace, wish)) !== 'lost') return
+    if ((await tryToMark(region, key, grace, wish, attempt > 0)) !== 'lost') return
   await region.backend.delete(key)
 }
 
@@ -27,6 +27,7 @@ async function tryToMark(
   key: string,
   regional: number | undefined,
   wish: number | undefined,
+  isRepeated: boolean,
 ): Promise<Outcome> {
   const { backend, leaseMs, tracker, precise } = region
   const acquired = await backend.acquire(key, leaseMs, { steal: true, names: tracker && [] })
@@ -37,6 +38,11 @@ async function tryToMark(
     const grace = isCachedValue(found) ? (found.metadata.standsFor ?? regional) : regional
     if (isCachedValue(found) && grace !== 0) {
       const { payload, metadata } = found
+      // Marks of one moment void each other's leases, and the last of them stands: the others need none of their own.
+      if (isRepeated && metadata.stale === true) {
+        await backend.release(key, token)
+        return 'stored'
+      }
       const fresh = longestFresh(metadata, wish, region.expiration)
       const left = markedLifetime(fresh, grace, precise.now() - metadata.createdAt)
       return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })

@@ -90,10 +90,7 @@ describe.skipIf(off)('processes over Redis', () => {
             one.version !== undefined &&
             one.end < start &&
             !hard.some((other) => other.key === key && overlap(other, one.start, end)) &&
-            // A mark of a key that lost its lease again and again removes the value.
-            !soft.some(
-              (other) => other.key === key && overlap(other, one.start, other.isMark ? end : one.end),
-            ),
+            !soft.some((other) => other.key === key && overlap(other, one.start, one.end)),
         ),
     )
     const landed = hard.filter(({ key, start, end }) =>

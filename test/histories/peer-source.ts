@@ -30,8 +30,6 @@ export type SourceEvent =
       start: number
       end: number
       version: number
-      /** Of the key itself. */
-      isMark: boolean
     }
   | { kind: 'creation'; key: string; start: number; ends: 'well' | 'fails' | 'hangs' }
   | { kind: 'wrong'; text: string }
@@ -86,7 +84,7 @@ async function change(key: string): Promise<void> {
   else if (way === 1) await region.invalidateDependencies(`key:${key}`)
   else if (way === 2) await load.invalidate.soft(key)
   else await region.invalidateDependencies(`key:${key}`, 'soft')
-  log({ kind: way < 2 ? 'hard' : 'soft', key, start, end: sharedNow(), version, isMark: way === 2 })
+  log({ kind: way < 2 ? 'hard' : 'soft', key, start, end: sharedNow(), version })
 }
 
 async function call(): Promise<void> {

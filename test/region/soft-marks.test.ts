@@ -7,6 +7,7 @@ import { msgpack } from '../../proxies/msgpack.js'
 import { dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { session } from '../../src/session/index.js'
 import { localBus } from '../../src/signals/index.js'
+import { inEveryRegion } from '../support/stage.js'
 
 describe('a soft mark on a key that cannot be read here and now', () => {
   it('reaches the stores of other processes that have it', async () => {
@@ -46,6 +47,18 @@ describe('a soft mark on a key that cannot be read here and now', () => {
     await theirs.set('k', 'old')
     await ours.expire('k')
     expect(await theirs.get('k')).toBe(NO_VALUE)
+  })
+})
+
+inEveryRegion('marks of one moment', (open) => {
+  it('leave the value, however many they are', async () => {
+    const { region } = open<string>()
+    await region.set('k', 'old')
+    await Promise.all(Array.from({ length: 20 }, () => region.expire('k')))
+    expect(await region.get('k')).toBe(NO_VALUE)
+    expect(await region.get('k', { ignoreExpiration: true })).toBe('old')
+    expect(await region.keyIsLocked('k')).toBe(false)
+    expect(await region.getOrCreate('k', () => 'new')).toBe('new')
   })
 })
 
