@@ -1,10 +1,17 @@
 /** The outbox, over libsql in a file that two processes might share. */
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import Libsql from 'libsql'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { diagnostics } from '../../src/base/diagnostics.js'
+import { dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { outbox, type RunQuery } from '../../src/integrations/sql.js'
+import { bundleProgram } from '../support/programs.js'
+import { openOutbox, ROWS } from './outbox-shop.js'
 
 async function open({ fails = () => false }: { readonly fails?: (sql: string) => boolean } = {}) {
   const region = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies()) })
@@ -120,11 +127,76 @@ describe('outbox()', () => {
     expect(left()).toBe(0)
   })
 
-  it('says so when a row is of another form', async () => {
-    const { run, box, file } = await open()
-    file.exec("INSERT INTO corral_outbox VALUES ('1', '[5]', 'hard', '', 0)")
-    await expect(box.drain(run)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  it('goes on past rows that it cannot read, tells of them once, and leaves them to others', async () => {
+    const { run, box, file, left, stands } = await open()
+    const failures: unknown[] = []
+    const listen = (message: unknown) => void failures.push(message)
+    diagnostics('failure').subscribe(listen)
+    const unreadable = ['[5]', '{"v":2}', 'cut off, ["a', JSON.stringify([dep.version('v', () => 1)]), '[]']
+    unreadable.forEach(
+      (names, at) => void file.exec(`INSERT INTO corral_outbox VALUES ('${at}', '${names}', 'hard', '', 0)`),
+    )
+    file.exec(`INSERT INTO corral_outbox VALUES ('later', '["c"]', 'firm', '', 0)`)
+    await box.write(run, 'a')
+    expect([await box.drain(run), await stands('a'), await stands('c')]).toEqual([1, false, true])
+    await box.write(run, 'b')
+    expect([await box.drain(run), await stands('b'), left()]).toEqual([1, false, unreadable.length + 1])
+    diagnostics('failure').unsubscribe(listen)
+    expect(failures).toMatchObject([
+      { where: 'outbox', count: unreadable.length + 1, error: { code: 'ERR_OPTION' } },
+    ])
+    expect(
+      file.prepare('SELECT COUNT(*) AS held FROM corral_outbox WHERE claimed_until > 0').get(),
+    ).toMatchObject({
+      held: 0,
+    })
   })
+
+  it('says so when rows are no objects', async () => {
+    const { run, box } = await open()
+    await box.write(run, 'a')
+    const raw: RunQuery = async (sql, values) =>
+      ((await run(sql, values)) as readonly object[]).map((row) => Object.values(row))
+    await expect(box.drain(raw)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
+  it('leaves nothing stale when processes that commit and drain at once are killed, and another one drains', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'corral-outbox-'))
+    const program = await bundleProgram('test/integrations/outbox-peer.ts')
+    const { file, run, box, region, read, close } = openOutbox(folder)
+    const count = () =>
+      (file.prepare('SELECT COUNT(*) AS left FROM corral_outbox').get() as { left: number }).left
+    let [leftByTheDead, stale] = [0, 0]
+    const errors: unknown[] = []
+    try {
+      file.exec(`${box.createTable}; CREATE TABLE row (id INTEGER PRIMARY KEY, value INTEGER)`)
+      for (const id of ROWS) file.exec(`INSERT INTO row VALUES (${id}, 0)`)
+      for (let round = 0; round < 2; round++) {
+        const peers = await Promise.all([program.start(folder), program.start(folder)])
+        for (const peer of peers) peer.on('message', (message) => void errors.push(message))
+        const until = performance.now() + 80 + 40 * round
+        while (performance.now() < until) for (const id of ROWS) await read(id)
+        const gone = Promise.all(peers.map((peer) => once(peer, 'exit')))
+        for (const peer of peers) peer.kill('SIGKILL')
+        await gone
+        leftByTheDead += count()
+        for (const id of ROWS) await read(id)
+        // The claims of the dead run out first.
+        while (count() > 0) await box.drain(run)
+        for (const id of ROWS) {
+          const { value } = file.prepare('SELECT value FROM row WHERE id = ?').get(id) as { value: number }
+          if ((await read(id)) !== value) stale++
+        }
+      }
+    } finally {
+      program.end()
+      await region.close()
+      close()
+      rmSync(folder, { recursive: true, force: true })
+    }
+    expect({ errors, stale }).toEqual({ errors: [], stale: 0 })
+    expect(leftByTheDead).toBeGreaterThan(0)
+  }, 30_000)
 
   it.each([
     ['no regions', { regions: [] }],

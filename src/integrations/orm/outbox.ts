@@ -1,6 +1,8 @@
 /** Names to invalidate, in a table that the transaction itself writes: they are as durable as its other rows. */
 import { randomUUID } from 'node:crypto'
+import { report } from '../../base/diagnostics.js'
 import { type Duration, milliseconds } from '../../base/duration.js'
+import { CorralError } from '../../base/errors.js'
 import type { MaybePromise } from '../../base/maybe-promise.js'
 import {
   expectFunction,
@@ -78,9 +80,10 @@ export interface Outbox {
    * Invalidates the names of committed transactions, then deletes their rows. Any process may call it at any time, on a
    * connection outside of every transaction: after each commit, and now and then for the transactions of processes that
    * died. A row is deleted only after its names are invalidated, so it may be invalidated twice and is never lost.
-   * Resolves with the number of rows.
-   * @throws CorralError `ERR_OPTION` for a row of another form, and what an invalidation or a statement throws;
-   * the rows stay for the next call
+   * A row that this process cannot read, such as one of a later version, is told on `corral:failure`, once by each process, and
+   * stays for others. Resolves with the number of the other rows.
+   * @throws CorralError `ERR_OPTION` if `run` returns no rows as objects, and what an invalidation or a statement throws; the rows
+   * stay for the next call
    */
   drain(run: RunQuery): Promise<number>
 }
@@ -116,6 +119,8 @@ export function outbox(options: OutboxOptions): Outbox {
   )
   const lifetime = milliseconds(claimFor, 'claimFor')
   const sql = statements(table, placeholder)
+  /** The ids of the rows that are told. */
+  const told = new Set<string>()
   return {
     createTable: sql.create,
     async write(run, given, mode = 'hard') {
@@ -133,18 +138,23 @@ export function outbox(options: OutboxOptions): Outbox {
       const rows = ((await run(sql.select, [claim])) ?? []) as readonly OutboxRow[]
       if (rows.length === 0) return 0
       try {
-        await invalidateRows(regions, rows)
+        const { names, unreadable } = readRows(rows)
+        await invalidateAll(regions, names)
+        // Before the others are deleted: they must not go with them.
+        for (const id of unreadable) await run(sql.skip, [claim, id])
+        tellOf(unreadable, told, table)
+        await run(sql.remove, [claim])
+        return rows.length - unreadable.length
       } catch (error) {
         await run(sql.free, [claim])
         throw error
       }
-      await run(sql.remove, [claim])
-      return rows.length
     },
   }
 }
 
 interface OutboxRow {
+  readonly id?: unknown
   readonly names?: unknown
   readonly invalidation?: unknown
 }
@@ -155,31 +165,67 @@ function statements(table: string, at: (place: number) => string) {
     create: `CREATE TABLE ${table} (id VARCHAR(36) PRIMARY KEY, names TEXT NOT NULL, invalidation VARCHAR(4) NOT NULL, claim VARCHAR(36) NOT NULL, claimed_until BIGINT NOT NULL)`,
     insert: `INSERT INTO ${table} (id, names, invalidation, claim, claimed_until) VALUES (${at(1)}, ${at(2)}, ${at(3)}, ${at(4)}, ${at(5)})`,
     claim: `UPDATE ${table} SET claim = ${at(1)}, claimed_until = ${at(2)} WHERE claimed_until <= ${at(3)}`,
-    select: `SELECT names, invalidation FROM ${table} WHERE claim = ${at(1)}`,
+    select: `SELECT id, names, invalidation FROM ${table} WHERE claim = ${at(1)}`,
+    skip: `UPDATE ${table} SET claim = '', claimed_until = 0 WHERE claim = ${at(1)} AND id = ${at(2)}`,
     free: `UPDATE ${table} SET claimed_until = 0 WHERE claim = ${at(1)}`,
     remove: `DELETE FROM ${table} WHERE claim = ${at(1)}`,
   }
 }
 
-/** Their order does not matter: an invalidation is about all that was created before it. */
-async function invalidateRows(regions: readonly Target[], rows: readonly OutboxRow[]): Promise<void> {
-  for (const mode of ['hard', 'soft'] as const) {
-    const names = new Set(rows.filter(({ invalidation }) => invalidation === mode).flatMap(namesOf))
-    if (names.size > 0)
-      for (const region of regions)
-        await region.invalidateDependencies([...names], mode, { reason: 'an outbox' })
+type Names = Readonly<Record<InvalidationMode, Set<string>>>
+
+function readRows(rows: readonly OutboxRow[]): {
+  readonly names: Names
+  readonly unreadable: readonly string[]
+} {
+  const names: Names = { hard: new Set(), soft: new Set() }
+  const unreadable: string[] = []
+  for (const row of rows) {
+    const { id, invalidation } = row
+    if (typeof id !== 'string') rejectRow(row)
+    const found = namesOf(row)
+    if (found === undefined || (invalidation !== 'hard' && invalidation !== 'soft')) unreadable.push(id)
+    else for (const name of found) names[invalidation].add(name)
   }
-  const foreign = rows.find(({ invalidation }) => invalidation !== 'hard' && invalidation !== 'soft')
-  if (foreign !== undefined) rejectRow(foreign)
+  return { names, unreadable }
 }
 
-function namesOf(row: OutboxRow): readonly string[] {
-  const names: unknown = typeof row.names === 'string' ? JSON.parse(row.names) : row.names
-  return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : rejectRow(row)
+function namesOf({ names: given }: OutboxRow): readonly string[] | undefined {
+  try {
+    const names: unknown = typeof given === 'string' ? JSON.parse(given) : given
+    if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) return undefined
+    const list = listNames(names)
+    refuseVersions(list, true)
+    return list
+  } catch {
+    return undefined
+  }
+}
+
+/** The order of rows does not matter: an invalidation is about all that was created before it. */
+async function invalidateAll(regions: readonly Target[], names: Names): Promise<void> {
+  for (const mode of ['hard', 'soft'] as const)
+    if (names[mode].size > 0)
+      for (const region of regions)
+        await region.invalidateDependencies([...names[mode]], mode, { reason: 'an outbox' })
+}
+
+function tellOf(unreadable: readonly string[], told: Set<string>, table: string): void {
+  const untold = unreadable.filter((id) => !told.has(id))
+  if (untold.length === 0) return
+  for (const id of untold) told.add(id)
+  report('failure', () => ({
+    where: 'outbox',
+    error: new CorralError(
+      'ERR_OPTION',
+      `Expected rows of '${table}' with names and a mode, got ${untold.length} of another form, such as that with the id '${untold[0]}'. Values that depend on their names may be stale. Let processes of the version that wrote them drain, or delete them.`,
+    ),
+    count: untold.length,
+  }))
 }
 
 function rejectRow(row: OutboxRow): never {
   rejectOptions(
-    `Expected rows of an outbox with \`names\` and \`invalidation\`, got one with the columns ${Object.keys(row).join(', ')}. Let \`run\` return rows as objects, and no other program write to the table.`,
+    `Expected rows of an outbox as objects with \`id\`, \`names\` and \`invalidation\`, got one with the columns ${Object.keys(row).join(', ')}. Let \`run\` return rows as objects.`,
   )
 }
