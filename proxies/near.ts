@@ -19,6 +19,7 @@ import {
   orElse,
 } from '../src/base/maybe-promise.js'
 import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { processGlobal } from '../src/base/process-global.js'
 import { staleness } from '../src/base/staleness.js'
 import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
@@ -140,7 +141,8 @@ function refuse(got: string, remedy: string): never {
   )
 }
 
-const taken = new WeakSet<object>()
+/** The stores of near caches, for all copies of the package. */
+const taken = processGlobal('near stores', () => new WeakSet<object>())
 
 /** Copies are judged by the changes of one chain, in one process. */
 function takeStore({ name, actual, ledger, capture }: Backend<CachedValue>): void {
@@ -330,7 +332,7 @@ class NearLayer {
       const missing = [...keys.keys()].filter((i) => results[i] === undefined)
       if (missing.length === 0) return results
       const reads = missing.map((i) => this.#begin(keys[i] as string))
-      return andThen(this.next.getMulti(reads.map(({ key }) => key)), (values) => {
+      return andThen(this.next.getMulti(Object.freeze(reads.map(({ key }) => key))), (values) => {
         missing.forEach((i, at) => {
           results[i] = this.#note(values[at], reads[at] as FarRead)
         })

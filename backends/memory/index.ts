@@ -2,7 +2,7 @@ import type { Backend, Outcome, Write, WriteOptions } from '../../src/backend/ba
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
 import { completeBackend } from '../../src/backend/define-backend.js'
 import { localLeases } from '../../src/backend/lease.js'
-import { type Clock, coarseClock } from '../../src/base/clock.js'
+import { type Clock, coarseClock, expectClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
 import {
   expectFunction,
@@ -166,6 +166,7 @@ function checked(options: MemoryOptions) {
   expectInteger(maxBytes, '`maxBytes`', 1, Infinity)
   expectOneOf(stores, '`stores`', ['values', 'bytes'])
   if (options.sizeOf !== undefined) expectFunction(options.sizeOf, '`sizeOf`', 'a function of value and key')
+  if (options.clock !== undefined) expectClock(options.clock, '`clock` of memory()')
   const measure = (options.sizeOf ?? estimate) as (value: unknown, key: string) => number
   // Sizes that no limit needs are not measured.
   const sizeOf = maxBytes === Infinity ? () => 0 : measure

@@ -109,7 +109,7 @@ function withNames(
   const first = names[0] as string
   return {
     epoch,
-    groups: [{ asOf, names: typeof own === 'string' ? [first, own] : [first, ...own] }],
+    groups: [{ asOf, names: Object.freeze(typeof own === 'string' ? [first, own] : [first, ...own]) }],
   }
 }
 

@@ -138,7 +138,12 @@ async function outcomeOf(
   const [reply, step] = partsOf(replied)
   // With `stringNumbers` ioredis returns the number of an outcome as text.
   const outcome = typeof reply === 'number' || typeof reply === 'string' ? OUTCOMES[Number(reply)] : undefined
-  if (outcome === undefined && typeof reply === 'string' && again) {
+  if (outcome === undefined && typeof reply === 'string') {
+    if (!again)
+      throw new CorralError(
+        'ERR_TIMEOUT',
+        `Expected Redis to begin a write of '${sent.write[0]}' in time, got it later twice. This process or the server is busy: write less at once, or raise \`timeout\`.`,
+      )
     // The server took the write for late. Its clock is not as we thought, since the caller still waits.
     store.connection.setServerTime(Number(reply))
     return outcomeOf(store, sent, await store.runner.runDurably(writeCall(store, sent), true), false)

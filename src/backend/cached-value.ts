@@ -1,3 +1,4 @@
+import { copyPlain } from '../base/parts.js'
 import type { DependencySnapshot } from '../ledger/snapshot.js'
 import type { CopyMark } from '../ledger/tail.js'
 
@@ -44,6 +45,11 @@ export function metadataOf(
   return expiresIn === undefined
     ? { startedAt, createdAt, snapshot }
     : { startedAt, createdAt, snapshot, expiresIn }
+}
+
+/** A copy for user code, which may change nothing of the stored entry. */
+export function frozenMetadata(metadata: Metadata): Metadata {
+  return copyPlain(metadata, Object.freeze)
 }
 
 /**

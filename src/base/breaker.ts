@@ -1,3 +1,4 @@
+import { isPausing } from './clock.js'
 import { performance } from './timers.js'
 
 export interface CircuitBreakerOptions {
@@ -18,10 +19,11 @@ export function circuitBreaker(
 ) {
   let inARow = 0
   let since = 0
-  let openUntil = 0
+  let failedAt = 0
   let probing = false
-  const isOpen = () => inARow >= failures && openUntil - cooldown - since >= incident
-  const refuses = () => isOpen() && (probing || now() < openUntil)
+  // A clock that was set back in between must not close it.
+  const isOpen = () => inARow >= failures && Math.abs(failedAt - since) >= incident
+  const refuses = () => isOpen() && (probing || isPausing({ since: failedAt, ms: cooldown }, now()))
   return {
     /** Whether no work would be admitted now. */
     refuses,
@@ -36,9 +38,9 @@ export function circuitBreaker(
       probing = false
     },
     failed() {
-      if (inARow++ === 0) since = now()
+      failedAt = now()
+      if (inARow++ === 0) since = failedAt
       probing = false
-      openUntil = now() + cooldown
     },
     /** Work ended without telling anything: another call may be the probe. */
     withdrawn() {

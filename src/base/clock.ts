@@ -24,6 +24,20 @@ export function expectClock(value: unknown, subject: string): void {
   expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
 }
 
+/** A time in which something is not tried again. ms. */
+export interface Pause {
+  readonly since: number
+  readonly ms: number
+}
+
+/**
+ * Whether a pause lasts. If it seems to begin in the future, the clock was ahead then and has been set back: the pause would
+ * last that much longer, so it is over.
+ */
+export function isPausing({ since, ms }: Pause, now: number): boolean {
+  return since <= now && now < since + ms
+}
+
 let cached = 0
 
 /** The time of day, read at every call. */

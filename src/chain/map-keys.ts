@@ -159,9 +159,10 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     get: (key) => next.get(mangle(key)),
     set: (key, value, options) => next.set(mangle(key), value, options),
     delete: (key) => next.delete(mangle(key)),
-    getMulti: (keys) => next.getMulti(keys.map(mangle)),
-    setMulti: (writes) => next.setMulti(writes.map(([key, ...rest]) => [mangle(key), ...rest])),
-    deleteMulti: (keys) => next.deleteMulti(keys.map(mangle)),
+    getMulti: (keys) => next.getMulti(Object.freeze(keys.map(mangle))),
+    setMulti: (writes) =>
+      next.setMulti(Object.freeze(writes.map(([key, ...rest]) => [mangle(key), ...rest] as const))),
+    deleteMulti: (keys) => next.deleteMulti(Object.freeze(keys.map(mangle))),
     acquire: (key, ms, options) => next.acquire(mangle(key), ms, options),
     renew: (key, token, ms) => next.renew(mangle(key), token, ms),
     release: (key, token, failure) => next.release(mangle(key), token, failure),
@@ -186,7 +187,7 @@ function mapLedger(ledger: Ledger, mangle: (key: string) => string): Ledger {
   const lists = new WeakMap<readonly string[], readonly string[]>()
   const mapNames = (names: readonly string[]): readonly string[] => {
     let mapped = lists.get(names)
-    if (mapped === undefined) lists.set(names, (mapped = names.map(mangle)))
+    if (mapped === undefined) lists.set(names, (mapped = Object.freeze(names.map(mangle))))
     return mapped
   }
   return {

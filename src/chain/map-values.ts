@@ -65,7 +65,8 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       set: (key, value, options) => andThen(encodeOne(value, key), (inner) => next.set(key, inner, options)),
       getMulti: (keys) =>
         andThen(next.getMulti(keys), (stored) => all(stored.map((one, i) => decode(one, keys[i] as string)))),
-      setMulti: (writes) => andThen(mapEach(writes, encode), (encoded) => next.setMulti(encoded)),
+      setMulti: (writes) =>
+        andThen(mapEach(writes, encode), (encoded) => next.setMulti(Object.freeze(encoded))),
       acquire: (key, ms, options) =>
         andThen(next.acquire(key, ms, options), (acquired) =>
           mapAcquired(

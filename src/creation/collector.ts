@@ -110,7 +110,7 @@ function groupsOf(moments: ReadonlyMap<number, ReadonlySet<string>>): readonly D
   for (const [asOf, names] of [...moments].sort(([one], [other]) => one - other)) {
     const left = [...names].filter((name) => !earlier.has(name))
     for (const name of left) earlier.add(name)
-    if (left.length > 0) groups.push({ asOf, names: left })
+    if (left.length > 0) groups.push({ asOf, names: Object.freeze(left) })
   }
   return groups
 }

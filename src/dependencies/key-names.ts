@@ -17,7 +17,7 @@ export function keyNames(): KeyNames {
   // Equal lists become one list, so that a ledger that caches by list reads it once for many keys.
   const lists = new Map<string, readonly string[]>()
   let listed = 0
-  let common: readonly string[] = []
+  let common: readonly string[] = Object.freeze([])
   const known = (key: string): readonly string[] | undefined => young.get(key) ?? old.get(key)
   const interned = (names: readonly string[]): readonly string[] => {
     const id = names.join('\0')

@@ -5,7 +5,6 @@ import { mapAcquired } from '../backend/lease.js'
 import { discard, isCopy, type NearCache } from '../backend/near-cache.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { report } from '../base/diagnostics.js'
-import { frozenCopy } from '../base/frozen.js'
 import {
   all,
   andThen,
@@ -93,7 +92,9 @@ function trackingLayer(
     ...(!lent && {
       setMulti: (writes) =>
         next.setMulti(
-          writes.map(([key, value, options]) => [key, value, conditional(key, value, options)] as const),
+          Object.freeze(
+            writes.map(([key, value, options]) => [key, value, conditional(key, value, options)] as const),
+          ),
         ),
     }),
     acquire(key, ms, { names, steal = false, overFailed } = {}) {
@@ -214,7 +215,7 @@ function provenAsOf(
   opened: OpenLedger,
   names: readonly string[],
 ): MaybePromise<LedgerTime> {
-  const now = opened.now(frozenCopy(names))
+  const now = opened.now(names)
   // The near cache knows its own record, which is not that of a lent ledger.
   return near === undefined ? now : andThen(now, (at) => near.proved([], () => at, 0))
 }
@@ -230,8 +231,8 @@ function trackerOf(
     calls,
     validate: (snapshot) => validate(opened, snapshot),
     asOf: (names) => provenAsOf(next, opened, names),
-    invalidate: (names, ...rest) => opened.invalidate(frozenCopy(names), ...rest),
-    pending: opened.pending && ((names, ...rest) => opened.pending?.(frozenCopy(names), ...rest) ?? 0),
+    invalidate: (names, ...rest) => opened.invalidate(names, ...rest),
+    pending: opened.pending && ((names, ...rest) => opened.pending?.(names, ...rest) ?? 0),
     inspect: (key) =>
       andThen(next.get(key), (entry) => {
         const snapshot = snapshotOf(entry)

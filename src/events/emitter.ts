@@ -43,6 +43,8 @@ export function emitter<Events>(where: string, known: readonly (keyof Events & s
     emit(event, detail) {
       const set = listeners.get(event)
       if (set === undefined) return
+      // All listeners get this object, and a relay is one of them.
+      Object.freeze(detail)
       // No call waits for a listener, so it is part of no creation. Listeners that join or leave meanwhile change nothing.
       runDetached(() => {
         for (const { listener } of [...set])

@@ -65,10 +65,14 @@ export function cacheResults<V, const O extends CacheOptions>(
 ): CacheOnArguments<V, O>
 export function cacheResults(...given: readonly unknown[]): unknown {
   const fn = typeof given[0] === 'function' ? given[0] : undefined
-  const { region, ...others } = Object(fn === undefined ? given[0] : given[1]) as CacheResultsOptions<unknown>
+  const {
+    region,
+    onKeyError = 'bypass',
+    ...others
+  } = Object(fn === undefined ? given[0] : given[1]) as CacheResultsOptions<unknown>
   checkNamespace(others.namespace)
   expectRegion(region, '`region` of cacheResults()')
-  const cached = region.cacheOnArguments({ ...others, onKeyError: others.onKeyError ?? 'bypass' })
+  const cached = region.cacheOnArguments({ ...others, onKeyError })
   return fn === undefined ? cached : cached(fn as never)
 }
 

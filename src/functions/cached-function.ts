@@ -1,5 +1,6 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
+import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
@@ -33,7 +34,7 @@ function cacher<V>(
   by?: Declaring,
 ): (...given: Arguments) => unknown {
   const options = copyOptions(told)
-  const names = readOptions('cacheOnArguments()', options, OWN, (args) => args)
+  const names = readOptions('cacheOnArguments()', options, OWN, (args) => frozenCopy(args))
   const { key, self } = options
   const generator = options.functionKeyGenerator ?? (key === undefined ? regional : functionKeyGenerator)
   const namespace = checkNamespace(options.namespace, isByNamespace(generator))

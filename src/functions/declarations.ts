@@ -36,7 +36,7 @@ const COMMON: Checks = {
   dependencies: expectFunction,
   resultDependencies: expectFunction,
   group(value, subject) {
-    const fits = typeof value === 'object' && value !== null
+    const fits = typeof value === 'object' && value !== null && isPlainObject(value)
     expectThat(fits, value, `${subject} to be an object such as { user: ([id]) => id }`)
     for (const [name, member] of Object.entries(value)) expectFunction(member, `\`group.${name}\``)
   },

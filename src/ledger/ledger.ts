@@ -1,3 +1,4 @@
+import { frozenCopy } from '../base/frozen.js'
 import { type MaybePromise, native } from '../base/maybe-promise.js'
 import type { DependencySnapshot, LedgerTime } from './snapshot.js'
 import type { LedgerTail } from './tail.js'
@@ -159,18 +160,23 @@ export function inStore(opened: OpenLedger, names: readonly string[]): readonly 
   return opened.storeNames?.(names) ?? names
 }
 
-/** An opened ledger whose members need no receiver, so that a layer may spread it: a store's own may be a class. */
+/**
+ * An opened ledger whose members need no receiver, so that a layer may spread it: a store's own may be a class. It gets frozen
+ * lists: one that sorts its names must not change those of an entry.
+ */
 export function bindLedger(opened: OpenLedger): OpenLedger {
   const { storeNames, time, restore, pending, tail } = opened
   return {
     storeClock: opened.storeClock,
-    read: (names) => native(opened.read(names)),
-    now: (names) => native(opened.now(names)),
-    invalidate: (names, mode, transaction) => native(opened.invalidate(names, mode, transaction)),
+    read: (names) => native(opened.read(frozenCopy(names))),
+    now: (names) => native(opened.now(names && frozenCopy(names))),
+    invalidate: (names, mode, transaction) => native(opened.invalidate(frozenCopy(names), mode, transaction)),
     ...(storeNames !== undefined && { storeNames: storeNames.bind(opened) }),
     ...(time !== undefined && { time: time.bind(opened) }),
     ...(restore !== undefined && { restore: (snapshot) => native(restore.call(opened, snapshot)) }),
-    ...(pending !== undefined && { pending: (...marked) => native(pending.apply(opened, marked)) }),
+    ...(pending !== undefined && {
+      pending: (names, ...marked) => native(pending.call(opened, frozenCopy(names), ...marked)),
+    }),
     ...(tail !== undefined && { tail: tail.bind(opened) }),
   }
 }

@@ -60,5 +60,5 @@ export function namesOf(snapshot: DependencySnapshot): readonly string[] {
   // Asked at each hit of a near cache: to take a list apart costs as much as the rest.
   return groups.length === 1 && groups[0] !== undefined
     ? groups[0].names
-    : groups.flatMap((group) => group.names)
+    : Object.freeze(groups.flatMap((group) => group.names))
 }

@@ -9,6 +9,7 @@ import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import {
   checkOptions,
+  expectBoolean,
   expectFunction,
   expectInteger,
   expectMethods,
@@ -78,7 +79,7 @@ export function configureRegion(
   base: RegionOptions,
   more: ConfigureOptions,
 ): RegionState {
-  checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: () => {} })
+  checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: expectBoolean })
   const options = { ...defined(base), ...defined(more) }
   const { own, name, prefix } = identity
   const chain = expectChain(more.backend, prefix !== '')
@@ -234,5 +235,5 @@ function limitsOf({
     ...(keepsFailures || reach === 'process' ? [] : [NO_FAILURES]),
     ...(tracker === undefined ? [NO_LEDGER] : []),
   ]
-  return [...limits, ...own.map((limit) => `Backend '${name}' ${limit}`)]
+  return Object.freeze([...limits, ...own.map((limit) => `Backend '${name}' ${limit}`)])
 }

@@ -79,7 +79,7 @@ class RegionDriver implements DogpileDriver<Created> {
       return andThen(stored.get(this.#keyOf(key)), (entry) =>
         andThen(this.#lookup(key, entry), (found) => [found]),
       )
-    return andThen(stored.getMulti(keys.map((one) => this.#keyOf(one))), (entries) =>
+    return andThen(stored.getMulti(Object.freeze(keys.map((one) => this.#keyOf(one)))), (entries) =>
       all(entries.map((entry, i) => this.#lookup(keys[i] as string, entry))),
     )
   }

@@ -1,4 +1,4 @@
-import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
+import { frozenMetadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { backendError } from '../backend/typed-failures.js'
 import { CorralError } from '../base/errors.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -154,5 +154,10 @@ async function getValueMetadata<V>(
   const { payload, metadata } = found
   const { createdAt } = metadata
   const expiresAt = createdAt + freshFor(metadata, terms.expiration, region.expiration, region.policy.jitter)
-  return { payload: payload as V, metadata, age: region.precise.now() - createdAt, expiresAt }
+  return {
+    payload: payload as V,
+    metadata: frozenMetadata(metadata),
+    age: region.precise.now() - createdAt,
+    expiresAt,
+  }
 }

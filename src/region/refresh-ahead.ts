@@ -1,5 +1,6 @@
 /** Renews values that are near the end of their life, behind the backs of callers that found them fresh. */
 import type { CachedValue } from '../backend/cached-value.js'
+import { isPausing } from '../base/clock.js'
 import { report } from '../base/diagnostics.js'
 import { setImmediate } from '../base/timers.js'
 import { runDetached } from '../creation/renewal.js'
@@ -23,7 +24,9 @@ export function isAhead(
   if (refreshAhead === undefined) return false
   const now = precise.now()
   if (!isDue(metadata, freshFor(metadata, expiration, regional, jitter), refreshAhead, now)) return false
-  return !(now < (ahead.get(key) ?? 0)) && currentTransaction() === undefined && !breaker?.refuses()
+  const pause = ahead.get(key)
+  if (pause !== undefined && isPausing(pause, now)) return false
+  return currentTransaction() === undefined && !breaker?.refuses()
 }
 
 /** Begins in a later turn, so that no hit waits for it. @param found - the entries that the caller gets */
@@ -37,7 +40,7 @@ export function renewAhead(
   const pause = (ms: number) => {
     for (const key of keys) {
       ahead.delete(key)
-      ahead.set(key, precise.now() + ms)
+      ahead.set(key, { since: precise.now(), ms })
       const [oldest = key] = ahead.keys()
       if (ahead.size > MOST) ahead.delete(oldest)
     }

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/clock.js'
+import { type Clock, isPausing, type Pause } from '../base/clock.js'
 
 /** The failures of creators that this process answers again for a while, because nothing stands. */
 export interface RememberedErrors {
@@ -18,22 +18,28 @@ export interface InvalidationCount {
   count: number
 }
 
+interface Remembered extends Pause {
+  readonly error: unknown
+  /** Counts the invalidations that came before. */
+  readonly of: number
+}
+
 /** A source that fails for ever new keys must not fill memory. */
 const MOST = 1_000
 
 export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): RememberedErrors {
-  const errors = new Map<string, { readonly error: unknown; readonly until: number; readonly of: number }>()
+  const errors = new Map<string, Remembered>()
   return {
     remember(key, error, ms) {
       errors.delete(key)
-      errors.set(key, { error, until: clock.now() + ms, of: invalidated.count })
+      errors.set(key, { error, since: clock.now(), ms, of: invalidated.count })
       const [oldest = key] = errors.keys()
       if (errors.size > MOST) errors.delete(oldest)
     },
     throwRemembered(key) {
       const found = errors.size === 0 ? undefined : errors.get(key)
       if (found === undefined) return
-      if (clock.now() < found.until && found.of === invalidated.count) throw found.error
+      if (isPausing(found, clock.now()) && found.of === invalidated.count) throw found.error
       errors.delete(key)
     },
     forget(key) {

@@ -4,7 +4,7 @@
  * read and the write keeps the value out.
  */
 import type { Outcome } from '../backend/backend.js'
-import type { CachedValue } from '../backend/cached-value.js'
+import type { CachedValue, Metadata } from '../backend/cached-value.js'
 import { followed } from '../base/aborts.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -87,23 +87,23 @@ function reserve<V>(
   { hold = '10s', hardTimeout, signal: given }: ReserveOptions,
 ): Promise<Reservation<V>> {
   const inside = currentTransaction()
-  const holds = milliseconds(hold, 'hold')
   const { brought, end } = waitForHost()
   const { signal, stay } = followed(given)
-  let outcome: Outcome | undefined
+  const filling: Filling = {}
   const received = (one: Created) => {
     recordRead(region, key, one.entry, { expiration, policy: region.policy }, undefined, inside)
     return sharedPayload<V>(region, one)
   }
   return new Promise((resolve, reject) => {
     const create = (creation: Creation): Promise<unknown> => {
-      const timer = setTimeout(() => end(undefined), holds).unref()
+      const timer = setTimeout(() => end(undefined), milliseconds(hold, 'hold')).unref()
       resolve({
         async fill(value, options = {}) {
           if (!end([value, checkFill(region, key, value, options)])) return 'lost'
+          filling.draft = captured(region, key, value)
           stay()
           received(await created)
-          return outcome ?? 'lost'
+          return filling.outcome ?? 'lost'
         },
         async release() {
           end(undefined)
@@ -117,7 +117,7 @@ function reserve<V>(
     }
     const plan = planOfReservation(region, create, expiration)
     const wait = hardTimeout === undefined ? undefined : milliseconds(hardTimeout, 'hardTimeout')
-    const driver = withOutcome(driverOf(region, plan), (one) => (outcome = one))
+    const driver = driverFor(filling, driverOf(region, plan))
     // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
     const created = Promise.resolve().then(() =>
       region.dogpile.run(key, driver, {
@@ -186,19 +186,43 @@ function deliver(
   return value
 }
 
-/** The same driver, which tells the outcome of its fill, and to which a stale value is a miss. */
-function withOutcome(
-  driver: DogpileDriver<Created>,
-  tell: (outcome: Outcome) => void,
-): DogpileDriver<Created> {
+/** An entry that gets its metadata later. By this object the chain knows the payload that it captured. */
+type Draft = Pick<CachedValue, 'payload'> & { metadata?: Metadata }
+
+/** The fill of a reservation. */
+interface Filling {
+  draft?: Draft
+  outcome?: Outcome
+}
+
+/** The value as it is at the call: it is encoded in a later step, and the host may use it again. */
+function captured({ backend }: RegionState, key: string, payload: unknown): Draft {
+  const draft: Draft = { payload }
+  backend.capture?.(draft as CachedValue, () => key)
+  return draft
+}
+
+/** The same driver, which stores the draft and keeps the outcome. A stale value is a miss to it. */
+function driverFor(filling: Filling, driver: DogpileDriver<Created>): DogpileDriver<Created> {
   const { read, fill } = driver
   const orMissing = (found: Lookup<Created>) => (found.state === 'stale' ? MISSING : found)
   driver.read = (keys) => andThen(read.call(driver, keys), (found) => found.map(orMissing))
   driver.fill = (fills) =>
-    andThen(fill?.call(driver, fills) ?? [], (results) => {
+    andThen(fill?.call(driver, fills.map(drafted(filling.draft))) ?? [], (results) => {
       const [result] = results
-      tell(result === 'stored' || result === 'lost' ? result : 'refused')
+      filling.outcome = result === 'stored' || result === 'lost' ? result : 'refused'
       return results
     })
   return driver
+}
+
+type Fill = Parameters<NonNullable<DogpileDriver<Created>['fill']>>[0][number]
+
+/** A fill with the draft in place of the entry that was created from it. */
+function drafted(draft: Draft | undefined): (fill: Fill) => Fill {
+  return ([key, created, ...rest]) => {
+    const { payload, metadata } = created.entry
+    if (draft === undefined || !Object.is(payload, draft.payload)) return [key, created, ...rest]
+    return [key, { ...created, entry: Object.assign(draft, { metadata }) as CachedValue }, ...rest]
+  }
 }

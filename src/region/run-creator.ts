@@ -1,4 +1,10 @@
-import { type CachedValue, type Metadata, metadataOf, NO_VALUE } from '../backend/cached-value.js'
+import {
+  type CachedValue,
+  frozenMetadata,
+  type Metadata,
+  metadataOf,
+  NO_VALUE,
+} from '../backend/cached-value.js'
 import type { CircuitBreaker } from '../base/breaker.js'
 import { creationChannel, diagnostics, type Messages } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -228,7 +234,8 @@ class RunningCreation implements Creation {
   }
 
   get previous(): CachedValue | undefined {
-    return this.#leases[0]?.found?.value?.entry
+    const entry = this.#leases[0]?.found?.value?.entry
+    return entry && { payload: entry.payload, metadata: frozenMetadata(entry.metadata) }
   }
 
   get unchanged(): Creation['unchanged'] {

@@ -84,14 +84,14 @@ export function readMulti(
   const { near } = region.chain
   const { stored, keyOf } = region
   if (near === undefined) return region.backend.getMulti(keys)
-  const mapped = keys.map(keyOf)
+  const mapped = Object.freeze(keys.map(keyOf))
   return andThen(
     readWithin(near, mapped, terms.within, () => stored.getMulti(mapped)),
     (entries) =>
       andThen(all(entries.map((one, i) => mayStand(region, keys[i] as string, one, terms))), (stand) => {
         const old = [...entries.keys()].filter((i) => !stand[i])
         if (old.length === 0) return entries
-        return andThen(stored.getMulti(old.map((i) => mapped[i] as string)), (newer) => {
+        return andThen(stored.getMulti(Object.freeze(old.map((i) => mapped[i] as string))), (newer) => {
           const found = [...entries]
           old.forEach((i, at) => {
             found[i] = newer[at]

@@ -3,7 +3,7 @@ import type { CachedValue } from '../backend/cached-value.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
 import { asyncContext, type ContextFrame, innermostActive } from '../base/async-context.js'
 import type { CircuitBreaker } from '../base/breaker.js'
-import type { Clock } from '../base/clock.js'
+import type { Clock, Pause } from '../base/clock.js'
 import type { FailureLog } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
@@ -89,8 +89,8 @@ export interface RegionState {
   readonly dogpile: Dogpile<Created>
   /** Stops creators while many of them fail. */
   readonly breaker: CircuitBreaker | undefined
-  /** When a value may be renewed again ahead of its end, by key: epoch ms. */
-  readonly ahead: Map<string, number>
+  /** The keys whose values are not renewed ahead of their end for a while. */
+  readonly ahead: Map<string, Pause>
   /** Failures that this process remembers, by key. */
   readonly errors: RememberedErrors
   /** Failures to give back the leases of values that are not stored. */

@@ -113,7 +113,8 @@ function snapshotOf(
 ): DependencySnapshot | undefined {
   if (asOf === undefined) return undefined
   const versions = draft.dependencies.filter(isVersion)
-  const names = draft.dependencies.length === 0 ? region.ownNames : [region.own, ...storedNames(draft)]
+  const names =
+    draft.dependencies.length === 0 ? region.ownNames : Object.freeze([region.own, ...storedNames(draft)])
   const groups = [{ asOf: asOf.at, names }]
   return versions.length === 0 ? { epoch: asOf.epoch, groups } : { epoch: asOf.epoch, groups, versions }
 }
@@ -185,5 +186,5 @@ export function writeStored(
   const [only] = writes
   return writes.length === 1 && only !== undefined
     ? andThen(stored.set(...only), (outcome) => [outcome])
-    : stored.setMulti(writes)
+    : stored.setMulti(Object.freeze(writes))
 }

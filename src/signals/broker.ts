@@ -340,7 +340,13 @@ function debtsOf(
         // A retry may be called again, or by several callers that got the same error; there was one change.
         if (told) return
         told = true
-        events.emit('change', { broker: type, action, names: [...names], ...cause, origin: 'local' })
+        events.emit('change', {
+          broker: type,
+          action,
+          names: Object.freeze([...names]),
+          ...cause,
+          origin: 'local',
+        })
       },
     }
   }

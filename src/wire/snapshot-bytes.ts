@@ -135,9 +135,10 @@ function readNames(from: Reader): readonly string[] {
   readVarint(from)
   const names: string[] = []
   for (let i = 0; i < count; i++) names.push(readText(from, readVarint(from)))
+  Object.freeze(names)
   if (bytes !== undefined) {
     if (lists.size >= LISTS) lists.clear()
-    lists.set(bytes, Object.freeze(names))
+    lists.set(bytes, names)
   }
   return names
 }

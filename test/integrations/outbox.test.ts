@@ -62,6 +62,18 @@ describe('outbox()', () => {
     expect(await region.get('a', { ignoreExpiration: true })).toBe('a')
   })
 
+  it.each([
+    ['nothing', () => undefined],
+    ['the result of pg', (rows: unknown) => ({ rows })],
+  ])('refuses a statement that returns %s instead of rows, and keeps them', async (_, wrong) => {
+    const { run, box, left, stands } = await open()
+    await box.write(run, 'a')
+    const wrongly: RunQuery = async (sql, values) => wrong(await run(sql, values))
+    await expect(box.drain(wrongly)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    expect([left(), await stands('a')]).toEqual([1, true])
+    expect([await box.drain(run), left(), await stands('a')]).toEqual([1, 0, false])
+  })
+
   it.each(['UPDATE', 'SELECT', 'DELETE'])('loses nothing if the process dies at its %s', async (step) => {
     let dies = true
     const { run, box, left, stands, file } = await open({ fails: (verb) => dies && verb === step })

@@ -22,6 +22,7 @@ import {
   NO_VALUE,
   wrap,
 } from '../../src/index.js'
+import { cacheResults } from '../../src/signals/index.js'
 import { inEveryRegion, open } from '../support/stage.js'
 import { idle, turn } from '../support/waiting.js'
 
@@ -103,6 +104,24 @@ describe('unknown options', () => {
       expect(() => memoryLedger(wrong as never)).toThrow(refusal('ERR_OPTION'))
     for (const wrong of [{ shared: 1 }, null])
       expect(() => epochLedger(store, wrong as never)).toThrow(refusal('ERR_OPTION'))
+  })
+
+  it('of backends and of a second configuration are checked like all others', () => {
+    for (const clock of [{}, Number.NaN, 'x', { now: async () => 1 }, { now: () => Number.NaN }])
+      expect(() => memory({ clock: clock as never })).toThrow(refusal('ERR_OPTION'))
+    const replaceExistingBackend = 'false' as never
+    expect(() => makeRegion().configure({ backend: memory(), replaceExistingBackend })).toThrow(
+      refusal('ERR_OPTION'),
+    )
+  })
+
+  it('of cached functions are checked like all others', () => {
+    const at = makeRegion<number>({ backend: wrap(memory(), dependencies()) })
+    for (const group of [[], [() => 1], new Map()])
+      for (const cache of [at.cacheOnArguments, at.cacheMultiOnArguments] as ((options: object) => unknown)[])
+        expect(() => cache({ namespace: 'n', group })).toThrow(refusal('ERR_OPTION'))
+    const options = { region: at, namespace: 'n', onKeyError: null as never }
+    expect(() => cacheResults(async () => 1, options)).toThrow(refusal('ERR_OPTION'))
   })
 
   it('are none where a reason of an invalidation is null', async () => {

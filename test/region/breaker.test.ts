@@ -36,6 +36,20 @@ inEveryRegion('a breaker', (open) => {
     expect(await read('b')).toBe('new b')
   })
 
+  it('is over if it opened while the clock was ahead', async () => {
+    const { source, read, clock } = failing()
+    await expect(read('a')).rejects.toBe(AWAY)
+    clock.tick(3_600_000)
+    for (const key of ['b', 'c']) await expect(read(key)).rejects.toBe(AWAY)
+    await expect(read('d')).rejects.toMatchObject(OPEN)
+    clock.tick(-3_600_000)
+    await expect(read('a')).rejects.toBe(AWAY)
+    await expect(read('b')).rejects.toMatchObject(OPEN)
+    clock.tick(1_000)
+    source.error = undefined
+    expect(await read('a')).toBe('new a')
+  })
+
   it('admits one probe at a time', async () => {
     const { region, read, clock } = failing()
     for (const key of ['a', 'b', 'c']) await expect(read(key)).rejects.toBe(AWAY)

@@ -1,15 +1,27 @@
 /** The caller uses its lists, options, values and arguments again as soon as a call has returned, on every store. */
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
+import { prefix } from '../../proxies/prefix.js'
 import {
   type BackendProxy,
   type CachedValue,
+  delegate,
   dep,
+  type Ledger,
+  type Metadata,
   type MultiCreator,
+  makeRegion,
   mapKeys,
   mapValues,
+  memoryLedger,
   NO_VALUE,
+  type TransparentProxy,
+  wrap,
 } from '../../src/index.js'
+import { type Broker, broker, localBus, relay } from '../../src/signals/index.js'
 import { onStores } from '../dependencies/stores.js'
+import { turn } from '../support/waiting.js'
 
 const CHANGES: Readonly<Record<string, (list: string[]) => unknown>> = {
   emptied: (list) => list.splice(0),
@@ -115,6 +127,21 @@ onStores('all', 'values and options', (at) => {
     if (encodes) later.n = 5
     await dependent
     expect(await region.get('c')).toEqual({ n: 4 })
+  })
+
+  it('of a reservation that are changed after the call are stored as they were', async () => {
+    const [region] = at().regions<{ n: number }>()
+    if (at().spoil === undefined) return
+    for (const options of [undefined, { dependencies: dep.tag('t') }]) {
+      const key = `reserved ${options?.dependencies}`
+      const found = await region.reserve(key)
+      if (!('fill' in found)) throw new Error('Expected a reservation')
+      const value = { n: 1 }
+      const filled = found.fill(value, options)
+      value.n = 2
+      expect(await filled).toBe('stored')
+      expect(await region.get(key)).toEqual({ n: 1 })
+    }
   })
 
   it('that are changed after the call to a store in use are stored as they were', async () => {
@@ -314,5 +341,111 @@ onStores('all', 'arguments of a cached function', (at) => {
     await named
     expect(await new Shop(1).name()).toBe('shop 1')
     expect(await new Shop(2).name()).toBe('shop 2')
+  })
+})
+
+describe('user code cannot change', () => {
+  const open = (...layers: TransparentProxy[]) =>
+    makeRegion<string>({ name: 'lists', backend: wrap(memory(), ...layers, dependencies()) })
+
+  it('the arguments of a cached function, from `group`', async () => {
+    const region = open()
+    const sum = region.cacheOnArguments(async (a: number, b: number) => `${a + b}`, {
+      namespace: 'sum',
+      group: { first: (args) => (args as unknown as number[]).shift() as number },
+    })
+    await expect(sum(1, 2)).rejects.toThrow(TypeError)
+    expect(await sum.get(1, 2)).toBe(NO_VALUE)
+  })
+
+  it('the keys of a batch, from a proxy', async () => {
+    const reversing: TransparentProxy = (next) =>
+      delegate(next, {
+        getMulti: (keys) => next.getMulti((keys as string[]).reverse()),
+        setMulti: (writes) => next.setMulti((writes as never[]).reverse()),
+        deleteMulti: (keys) => next.deleteMulti((keys as string[]).reverse()),
+      })
+    const region = open(reversing)
+    await expect(region.getMulti(['a', 'b'])).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    const created = region.getOrCreateMulti(['a', 'b'], (keys) => [...keys])
+    await expect(created).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    await expect(region.deleteMulti(['a', 'b'])).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+    const pairs = [['a', '1'] as const, ['b', '2'] as const]
+    await expect(region.setMulti(pairs)).rejects.toMatchObject({ code: 'ERR_BACKEND' })
+  })
+
+  it('the names of an entry, from a ledger of its own', async () => {
+    const lists: unknown[] = []
+    const ledger: Ledger = {
+      shared: true,
+      open(clock) {
+        const opened = memoryLedger().open(clock)
+        const seen = <T>(names: T) => (lists.push(names), names)
+        return {
+          storeClock: clock,
+          read: (names) => opened.read(seen(names)),
+          now: (names) => opened.now(seen(names)),
+          invalidate: (names, mode) => opened.invalidate(seen(names), mode),
+        }
+      },
+    }
+    for (const layers of [[], [prefix('app:')]]) {
+      const backend = wrap(memory(), ...(layers as []), dependencies({ ledger }))
+      const region = makeRegion<string>({ name: 'names', backend })
+      const part = region.cacheOnArguments(async () => 'part', {
+        namespace: 'p',
+        dependencies: () => ['x', 'y'],
+      })
+      const whole = region.cacheOnArguments(part, { namespace: 'w', dependencies: () => 'z' })
+      await whole()
+      await region.invalidateDependencies('other')
+      expect(await whole.get()).toBe('part')
+      await region.invalidateDependencies(['x', 'z'])
+    }
+    expect(lists.length).toBeGreaterThan(8)
+    expect(lists.filter((list) => !Object.isFrozen(list))).toEqual([])
+  })
+
+  it('the metadata of an entry', async () => {
+    const region = open()
+    await region.set('a', 'A', { dependencies: ['x', 'y'], asOf: await region.asOf(), grace: '1h' })
+    const change = (metadata: Metadata | undefined) => {
+      const groups = metadata?.snapshot?.groups as unknown as { names: string[] }[]
+      expect(() => groups.splice(0)).toThrow(TypeError)
+      expect(() => groups[0]?.names.splice(0)).toThrow(TypeError)
+      expect(() => Object.assign(metadata as object, { createdAt: 0 })).toThrow(TypeError)
+    }
+    change((await region.getValueMetadata('a'))?.metadata)
+    await region.expire('a')
+    await region.getOrCreate('a', (creation) => {
+      change(creation.previous?.metadata)
+      return 'B'
+    })
+  })
+
+  it('the promises that a region lists', () => {
+    const { limits } = open().guarantees
+    expect(Object.isFrozen(limits)).toBe(true)
+  })
+
+  it('an event, for other listeners and for other processes', async () => {
+    const bus = localBus()
+    const spoil = (event: object) => Object.assign(event, { names: [], mode: 'soft' })
+    const heard: unknown[] = []
+    const [here, there] = [open(), open()]
+    const [mine, theirs] = [here, there].map((region) =>
+      broker<{ id: number }>('book', { regions: [region], id: ({ id }) => id }),
+    ) as [Broker<{ id: number }>, Broker<{ id: number }>]
+    const spoilers = [here.on('invalidating', spoil), here.on('invalidate', spoil), mine.on('change', spoil)]
+    mine.on('change', ({ names }) => void (names as string[]).splice(0))
+    const relays = [relay(bus, [here, mine]), relay(bus, [there, theirs])]
+    there.on('invalidate', ({ names, mode }) => void heard.push(names, mode))
+    theirs.on('change', ({ names }) => void heard.push(names))
+    await here.delete('a')
+    await mine.invalidate({ id: 1 }, { created: true })
+    await turn()
+    for (const one of relays) await one.close()
+    for (const stop of spoilers) stop()
+    expect(heard).toEqual([['a'], 'hard', [dep.id('book', 1)], 'hard', [dep.id('book', 1)]])
   })
 })

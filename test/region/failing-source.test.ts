@@ -207,6 +207,10 @@ inEveryRegion('a source that fails', (open) => {
     clock.tick(1_000)
     await expect(read()).rejects.toBe(AWAY)
     expect(state.runs).toBe(2)
+    // The clock was ahead, and is set back.
+    clock.tick(-3_600_000)
+    await expect(read()).rejects.toBe(AWAY)
+    expect(state.runs).toBe(3)
   })
 
   it.each(['delete', 'expire', 'set', 'setMulti', 'invalidate', 'refresh'])(

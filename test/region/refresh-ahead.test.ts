@@ -43,6 +43,24 @@ inEveryRegion('refreshAhead', (open) => {
     expect(await region.getOrCreate('key', () => expect.unreachable())).toBe('new')
   })
 
+  it('tries again if the clock was ahead at the attempt that failed', async () => {
+    const life = { expirationTime: 1_000_000, refreshAhead: 0.5, retryAfter: 0 }
+    const { region, clock } = await aged(990_000, life)
+    let runs = 0
+    const failing = () => {
+      runs++
+      throw new Error('the source is away')
+    }
+    const attempt = async () => {
+      expect(await region.getOrCreate('key', failing)).toBe('old')
+      await idle()
+      return runs
+    }
+    expect([await attempt(), await attempt()]).toEqual([1, 1])
+    clock.tick(-300_000)
+    expect([await attempt(), await attempt()]).toEqual([2, 2])
+  })
+
   it('renews the values of many keys, in one creation', async () => {
     const { region } = await aged(900)
     await region.set('fresh', 'fresh')

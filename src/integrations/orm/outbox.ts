@@ -135,9 +135,10 @@ export function outbox(options: OutboxOptions): Outbox {
       const claim = randomUUID()
       const now = epochNow()
       await run(sql.claim, [claim, now + lifetime, now])
-      const rows = ((await run(sql.select, [claim])) ?? []) as readonly OutboxRow[]
-      if (rows.length === 0) return 0
+      const found = await run(sql.select, [claim])
       try {
+        const rows = expectRows(found)
+        if (rows.length === 0) return 0
         const { names, unreadable } = readRows(rows)
         await invalidateAll(regions, names)
         // Before the others are deleted: they must not go with them.
@@ -151,6 +152,18 @@ export function outbox(options: OutboxOptions): Outbox {
       }
     },
   }
+}
+
+/** Taken for no rows, any other result would leave the invalidations undone in silence. */
+function expectRows(found: unknown): readonly OutboxRow[] {
+  const remedy = 'The rows stay. Let `run` return them: of pg `(await client.query(sql, values)).rows`.'
+  expectThat(
+    Array.isArray(found),
+    found,
+    'a list of the rows that a statement selects from an outbox',
+    remedy,
+  )
+  return found
 }
 
 interface OutboxRow {

@@ -1,4 +1,5 @@
 import { expect, it, vi } from 'vitest'
+import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { blockFor, turn } from '../../support/waiting.js'
@@ -12,12 +13,12 @@ const MANY = 1_500
 
 withMemcached('thousands of keys at once over memcached', (bench) => {
   const keys = Array.from({ length: MANY }, (_, i) => `k${i}`)
-  const open = (maxWaiting = 100_000) =>
+  const open = (maxWaiting = 100_000, ...more: [ReturnType<typeof dependencies>?]) =>
     makeRegion<number>({
       name: 'thousands',
       expirationTime: '1h',
       lease: { ms: 600_000 },
-      backend: wrap(bench().open({ timeout: '30s', maxWaiting }), json()),
+      backend: wrap(bench().open({ timeout: '30s', maxWaiting }), json(), ...(more as [])),
     })
 
   it('single calls wait for their turn', async () => {
@@ -55,6 +56,18 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     expect(await region.getMulti(keys)).toEqual(keys.map(() => 1))
     await region.deleteMulti(keys)
     expect(await region.getMulti(keys)).toEqual(keys.map(() => NO_VALUE))
+  })
+
+  it('one call with more keys or names than may wait takes its turns in slices', async () => {
+    const region = open(1_200, dependencies())
+    const many = Array.from({ length: 3_000 }, (_, i) => `s${i}`)
+    expect(new Set(await region.setMulti(many.map((key) => [key, 1])))).toEqual(new Set(['stored']))
+    expect(new Set(await region.getMulti(many))).toEqual(new Set([1]))
+    await region.set('dependent', 1, { dependencies: 's2999', asOf: await region.asOf() })
+    await region.invalidateDependencies(many)
+    expect(await region.get('dependent')).toBe(NO_VALUE)
+    await region.deleteMulti(many)
+    expect(new Set(await region.getMulti(many))).toEqual(new Set([NO_VALUE]))
   })
 
   it('more than may wait are refused, and the others done', async () => {

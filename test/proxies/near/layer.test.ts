@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { memcached } from '../../../backends/memcached/index.js'
 import { memory } from '../../../backends/memory/index.js'
 import { nullBackend } from '../../../backends/null.js'
@@ -115,6 +115,17 @@ it('drops the copy if a read finds nothing', async () => {
   expect(await past).toBeUndefined()
   void chain.get('key')
   expect(reads).toHaveLength(3)
+})
+
+it('refuses the near store of a chain that another copy of the package built', async () => {
+  vi.resetModules()
+  const copy = await import('../../../proxies/near.js')
+  expect(copy.near).not.toBe(near)
+  const copies = memory()
+  wrap(memory(), copy.near(copies, { maxStaleness: 1 }))
+  expect(() => wrap(memory(), near(copies, { maxStaleness: 1 }))).toThrowError(
+    expect.objectContaining({ code: 'ERR_CHAIN', message: expect.stringContaining('of its own') }),
+  )
 })
 
 it('makes no copy of a read that was under way while a value was stored here', async () => {
