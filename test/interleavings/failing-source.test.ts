@@ -1,7 +1,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
-import { makeRegion, NO_VALUE, type Region } from '../../src/index.js'
+import { makeRegion, NO_VALUE } from '../../src/index.js'
 import { LONG } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
+import { AWAY, HARD, SOFT, staged } from './sources.js'
 import { humble, stepped } from './stepped.js'
 
 const BUDGET = LONG ? 200_000 : 500
@@ -17,39 +18,9 @@ async function all(scenario: (schedule: Schedule) => Promise<void>): Promise<voi
   expect(explored.runs).toBeGreaterThan(1)
 }
 
-const HARD: Readonly<Record<string, (region: Region<string>) => Promise<unknown>>> = {
-  delete: (region) => region.delete('k'),
-  invalidate: (region) => region.invalidate(),
-}
-const SOFT: Readonly<Record<string, (region: Region<string>) => Promise<unknown>>> = {
-  expire: (region) => region.expire('k'),
-  'invalidate softly': (region) => region.invalidate('soft'),
-}
-const AWAY = 'the source is away'
-
-/** A region with a value that has expired, and reads whose creator fails in two steps. */
-async function failing(backend: typeof stepped, schedule: Schedule) {
-  let now = 1_000
-  const region = makeRegion<string>({
-    backend: backend(schedule),
-    clock: { now: () => now },
-    expirationTime: 100,
-    grace: '1h',
-    retryAfter: '1h',
-  })
-  await region.set('k', 'old')
-  now += 101
-  let tries = 0
-  const read = (): Promise<string> =>
-    region
-      .getOrCreate('k', async () => {
-        tries++
-        await schedule.step('ask the source', () => undefined)
-        return schedule.step('hear that it fails', () => Promise.reject(new Error(AWAY)))
-      })
-      .catch((error: unknown) => (error as Error).message)
-  return { region, read, tries: () => tries }
-}
+/** Reads whose creator fails in two steps, of a value that has expired. */
+const failing = (backend: typeof stepped, schedule: Schedule) =>
+  staged(schedule, 'is away', { makeRegion, open: () => backend(schedule) })
 
 describe.each([
   ['a backend with lease and ledger', stepped],
@@ -57,7 +28,7 @@ describe.each([
 ] as const)('a source that fails over %s', (_, backend) => {
   it.each(Object.keys(HARD))('revives nothing that %s reached, for one reader and one that follows', (how) =>
     all(async (schedule) => {
-      const { region, read } = await failing(backend, schedule)
+      const { one: region, read } = await failing(backend, schedule)
       const first = read()
       await HARD[how]?.(region)
       // It begins after the invalidation was acknowledged.
@@ -70,7 +41,7 @@ describe.each([
 
   it.each(Object.keys(HARD))('revives nothing that %s reached, for two readers and two that follow', (how) =>
     all(async (schedule) => {
-      const { region, read } = await failing(backend, schedule)
+      const { one: region, read } = await failing(backend, schedule)
       const before = [read(), read()]
       await HARD[how]?.(region)
       expect(await Promise.all([read(), read()])).toEqual([AWAY, AWAY])
@@ -80,7 +51,7 @@ describe.each([
 
   it.each(Object.keys(SOFT))('leaves the value that %s marked, and is tried again once', (how) =>
     all(async (schedule) => {
-      const { region, read, tries } = await failing(backend, schedule)
+      const { one: region, read, tries } = await failing(backend, schedule)
       const first = read()
       await SOFT[how]?.(region)
       expect(await read()).toBe('old')

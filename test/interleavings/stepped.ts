@@ -19,8 +19,15 @@ export interface Steps extends Pick<Schedule, 'step'> {
 const NOTHING: Touched = {}
 const QUESTION: Touched = { asks: true }
 
-/** The memory backend, or another one, with a yield point before each of its operations, ledger included. */
-export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory()): Backend<CachedValue> {
+/**
+ * The memory backend, or another one, with a yield point before each of its operations, ledger included.
+ * @param readsAlone - reads of the ledger are steps of their own. Redis reads it in the step that reads the entry
+ */
+export function stepped(
+  schedule: Steps,
+  inner: Backend<CachedValue> = memory(),
+  readsAlone = true,
+): Backend<CachedValue> {
   const { step, touch = () => {} } = schedule
   const ledger =
     schedule.touch === undefined ? (inner.ledger as Ledger) : telling(inner.ledger as Ledger, touch)
@@ -87,7 +94,8 @@ export function stepped(schedule: Steps, inner: Backend<CachedValue> = memory())
         return {
           storeClock: opened.storeClock,
           ...(opened.storeNames && { storeNames: opened.storeNames }),
-          read: (names) => step('read ledger', () => opened.read(names), QUESTION),
+          read: (names) =>
+            readsAlone ? step('read ledger', () => opened.read(names), QUESTION) : opened.read(names),
           now: (names) => step('begin', () => opened.now(names), NOTHING),
           invalidate: (...given) => step('stamp', () => opened.invalidate(...given), NOTHING),
           pending:

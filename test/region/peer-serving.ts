@@ -31,6 +31,7 @@ export interface ServingOrder {
     | 'soft name'
     | 'release'
     | 'count'
+    | 'lifetime'
   readonly source?: Source
   /** @default 1 */
   readonly callers?: number
@@ -90,6 +91,7 @@ async function serve(order: ServingOrder): Promise<Served> {
     return served(await Promise.all(reads))
   }
   if (order.do === 'count') return served([], 0)
+  if (order.do === 'lifetime') return served([String((await region.explain(load.key())).expiresIn)])
   if (order.do === 'release') for (const { release } of created) release(source)
   else if (order.do === 'set') await load.refresh()
   else if (order.do === 'delete') await load.invalidate()

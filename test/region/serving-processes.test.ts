@@ -191,6 +191,16 @@ describe.each(Object.keys(STORES))('processes that share a source, over %s', (na
     expect(await count()).toEqual({ runs: 2, aborted: 0 })
   })
 
+  it.skipIf(off)('agree on the lifetime of a value, which is no longer than it was asked for', async () => {
+    const { tell } = await stage({ expirationTime: 1_000_000, jitter: 1 })
+    const lives = (await Promise.all(peers.map((_, at) => tell(at, 'lifetime')))).map(
+      ({ results }) => results[0],
+    )
+    expect(new Set(lives).size).toBe(1)
+    expect(Number(lives[0])).toBeLessThanOrEqual(1_000_000)
+    expect(lives[0]).not.toBe('1000000')
+  })
+
   it.skipIf(off).each(['delete', 'hard name', 'invalidate'] as const)(
     'do not revive what %s reached in one of them while another tried',
     async (how) => {
