@@ -17,7 +17,7 @@ export const SOFT: Invalidations = {
 
 /** The ends of a read that got no value. */
 export const AWAY = 'the source is away'
-export const LATE = 'ERR_CREATION_TIMEOUT'
+const LATE = 'ERR_CREATION_TIMEOUT'
 
 /** How the first creation ends; `is away`: how each of them ends. */
 export type Source = 'slow' | 'fails' | 'hangs' | 'is away'
