@@ -67,13 +67,13 @@ for (const [where, start, isCluster] of DEPLOYMENTS)
     `a near cache over ${where}`,
     () => start(),
     (at) => {
-      /** Stores that have had a near cache for a while, each as that of another process: on a Cluster first copies come a second later. */
+      /** Stores that keep a near cache, each as that of another process: on a Cluster a new one makes its first copies a second later. */
       const stores: Backend<Bytes>[] = []
       let latest = 0
       const store = () => stores[latest++ % stores.length] as Backend<Bytes>
       beforeAll(async () => {
         stores.push(at().open(), at().open(), at().open())
-        await Promise.all(stores.map((one) => warm(nearRegion(one, '10m', 'first'), freshKey())))
+        await Promise.all(stores.map((one) => nearRegion(one, '10m', 'first').get(freshKey())))
       }, 30_000)
       const open = (maxStaleness: '10m' | 0 | '1s' = '10m', name = 'users') =>
         keep(nearRegion(store(), maxStaleness, name))
