@@ -8,7 +8,13 @@ import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
-import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator, type KeyPart } from './keys.js'
+import {
+  checkNamespace,
+  expectKeysOf,
+  type FunctionKeyGenerator,
+  functionKeyGenerator,
+  type KeyPart,
+} from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheOptions, FunctionStore } from './types.js'
@@ -51,7 +57,7 @@ function cacher<V>(
       })
     const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
     const keysIn = (space: string) => {
-      const keyOf = generator(space, fn, arity)
+      const keyOf = expectKeysOf(generator(space, fn, arity))
       if (key === undefined) return keyOf
       return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never)))
     }

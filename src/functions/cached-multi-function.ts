@@ -9,7 +9,7 @@ import { ignoreRejections } from '../base/parts.js'
 import { expectNoDecorator } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
-import { checkNamespace, type FunctionMultiKeyGenerator } from './keys.js'
+import { checkNamespace, expectKeysOf, type FunctionMultiKeyGenerator } from './keys.js'
 import { type CallForm, withMembers } from './members.js'
 import { claimNamespace, type Declaring } from './namespaces.js'
 import type { CacheMultiOptions, FunctionStore } from './types.js'
@@ -44,7 +44,7 @@ function cacher<V>(
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
     if (isByNamespace(generator))
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
-    const form = multiForm(store, generator, generator(namespace, fn), options)
+    const form = multiForm(store, generator, expectKeysOf(generator(namespace, fn)), options)
     return withMembers(store, options, names, fn, form)
   }
   return declare

@@ -3,7 +3,7 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { MAX_DEPTH, shortPath } from '../base/nesting.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectThat, optionError, rejectUnknownOptions } from '../base/options.js'
 import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
@@ -126,6 +126,8 @@ export function optionsKeyGenerator(
 ): FunctionKeyGenerator {
   rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
   const { defaults = {} } = options
+  const fits = typeof defaults === 'object' && isPlainObject(defaults)
+  expectThat(fits, defaults, '`defaults` of optionsKeyGenerator() to be a plain object')
   const standard = new Map(
     Object.entries(defaults).map(([name, value]) => [
       name,
@@ -179,6 +181,14 @@ export function listKeys(keys: unknown): readonly string[] {
   const list = frozenCopy(keys as readonly string[])
   checkWhole(list, () => list.forEach(checkKey))
   return list
+}
+
+/** @throws CorralError `ERR_OPTION` unless a generator returned the function that makes the keys. */
+export function expectKeysOf<F extends AnyFunction>(keysOf: F): F {
+  if (typeof keysOf === 'function') return keysOf
+  ignoreRejections(keysOf)
+  const remedy = 'It is called when a function is declared: (namespace) => (...args) => key.'
+  throw optionError(keysOf, 'a key generator to return a function of the arguments', remedy)
 }
 
 function prefixOf(namespace: string): string {

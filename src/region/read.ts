@@ -91,8 +91,15 @@ function getMulti<V, O>(
   return operation((region) => {
     const keys = listKeys(given)
     const terms = termsOf(region, options)
+    const counted = new Set<string>()
     return andThen(readMulti(region, keys, terms), (entries) =>
-      Promise.all(entries.map((entry, i) => serve<V>(region, keys[i] as string, entry, terms))),
+      Promise.all(
+        entries.map((entry, i) => {
+          const key = keys[i] as string
+          const isFirst = counted.size < counted.add(key).size
+          return serve<V>(region, key, entry, terms, isFirst)
+        }),
+      ),
     )
   })
 }

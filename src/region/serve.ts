@@ -225,15 +225,16 @@ function publishRead(
   })
 }
 
-/** The payload of an entry, if it is fresh enough. */
+/** The payload of an entry, if it is fresh enough. @param isCounted - false for a key that stands in a list again */
 export function serve<V>(
   region: RegionState,
   key: string,
   found: CachedValue | undefined,
   terms: ReadTerms,
+  isCounted = true,
 ): MaybePromise<V | NoValue> {
   return andThen(freshnessOf(region, key, found, terms), (freshness) => {
-    countRead(region, key, freshness, found, terms)
+    if (isCounted) countRead(region, key, freshness, found, terms)
     if (freshness === 'invalid' || (freshness === 'stale' && terms.staleToo !== true)) return NO_VALUE
     recordRead(region, key, found as CachedValue, terms, freshness === 'stale')
     return (found as CachedValue).payload as V

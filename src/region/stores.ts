@@ -2,7 +2,7 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { reportOnce } from '../base/diagnostics.js'
-import { attempt, ignoreRejection } from '../base/maybe-promise.js'
+import { attempt, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
 import type { ServingOptions } from '../creation/types.js'
@@ -114,13 +114,16 @@ function placeOf({ storeKey }: Backend<CachedValue>, { prefix }: Identity): stri
 }
 
 /** Whether a region uses the store of a chain, which therefore must stay open. */
-export function isInUse(chain: Partial<Pick<Backend, 'actual' | 'close'>> | undefined): boolean {
+export function isInUse(chain: Closable): boolean {
   return (stores.get(chain?.actual ?? {})?.uses.size ?? 0) > 0
 }
 
-/** Closes a chain that was built in vain. It may stand over a store that another region uses. */
-export function closeUnused(chain: Partial<Pick<Backend, 'actual' | 'close'>> | undefined): void {
-  if (!isInUse(chain)) void ignoreRejection(attempt(() => chain?.close?.()))
+type Closable = Partial<Pick<Backend, 'actual' | 'close'>> | undefined
+
+/** Closes a chain that was built in vain, also one that comes later. It may stand over a store that another region uses. */
+export function closeUnused(chain: MaybePromise<Closable>): void {
+  if (isPromise(chain)) void ignoreRejection(Promise.resolve(chain).then(closeUnused))
+  else if (!isInUse(chain)) void ignoreRejection(attempt(() => chain?.close?.()))
 }
 
 function reportTwins(backend: string, place: string, { name, prefix }: Identity): void {

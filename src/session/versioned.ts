@@ -23,7 +23,12 @@ import { expectRegion } from '../functions/cache-results.js'
 import { expectNoDecorator } from '../functions/cached-method.js'
 import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
 import { copyOptions, expectLifetime } from '../functions/declarations.js'
-import { checkNamespace, type FunctionKeyGenerator, functionKeyGenerator } from '../functions/keys.js'
+import {
+  checkNamespace,
+  expectKeysOf,
+  type FunctionKeyGenerator,
+  functionKeyGenerator,
+} from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
 import { claimNamespace, type Declaring } from '../functions/namespaces.js'
 import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime } from '../functions/types.js'
@@ -234,7 +239,9 @@ function versionedFunction(
   home: Region,
 ): VersionedFunction<Arguments, unknown> {
   const { namespace, functionKeyGenerator: generator = functionKeyGenerator } = options
-  const keyOf = generator(namespace, fn, { exactArity: options.exactArity ?? countsArguments(fn) })
+  const keyOf = expectKeysOf(
+    generator(namespace, fn, { exactArity: options.exactArity ?? countsArguments(fn) }),
+  )
   const groupOf = (args: Arguments) => name('versioned', [text('key', keyOf(...args))])
   const begin = callsOf(options, check, generator, keyOf)
   const current = (args: Arguments) => begin('current', args)

@@ -12,6 +12,7 @@ import {
   optionsKeyGenerator,
   wrap,
 } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
 
 const open = () => makeRegion<unknown>({ backend: wrap(memory(), dependencies()) })
 
@@ -205,4 +206,25 @@ it('getOrCreate checks its options on a hit, too', async () => {
     await expect(region.getOrCreate('a', () => 'new', options as never)).rejects.toMatchObject({
       code: expect.stringMatching(/^ERR_(OPTION|DURATION)/),
     })
+})
+
+it.each([
+  ['no function', () => 'key'],
+  ['a promise', async () => Promise.reject(new Error('not to be seen'))],
+])('a key generator that returns %s is refused in words', async (_, given) => {
+  const region = open()
+  const generator = given as never
+  for (const declare of [
+    () => region.cacheOnArguments(async () => 1, { namespace: 'one', functionKeyGenerator: generator }),
+    () =>
+      region.cacheMultiOnArguments(async (...ids: number[]) => ids, {
+        namespace: 'many',
+        functionMultiKeyGenerator: generator,
+      }),
+    () =>
+      versioned(async () => 1, { namespace: 'versioned', version: () => 1, functionKeyGenerator: generator }),
+  ])
+    expect(declare).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION', message: expect.stringContaining('key generator') }),
+    )
 })

@@ -20,6 +20,7 @@ import {
   mapValues,
   memoryLedger,
   NO_VALUE,
+  optionsKeyGenerator,
   wrap,
 } from '../../src/index.js'
 import { cacheResults } from '../../src/signals/index.js'
@@ -150,6 +151,8 @@ describe('options of the wrong kind', () => {
   const calls: Record<string, () => unknown> = {
     'a region’s options': () => region(5 as never),
     'no options at all': () => makeRegion(null as never),
+    'defaults that are no object': () => optionsKeyGenerator({ defaults: 'id' as never }),
+    'defaults that are a list': () => optionsKeyGenerator({ defaults: [] as never }),
     'a name that is none': () => region({ name: '' }),
     'a name that is a number': () => region({ name: 5 }),
     'an expiration time': () => region({ expirationTime: '5 minutes' }),

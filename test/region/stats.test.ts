@@ -54,6 +54,9 @@ const FORMS: Readonly<Record<string, (region: Region<string>) => unknown>> = {
   get: (region) => region.get('key'),
   'get of stale values too': (region) => region.get('key', { ignoreExpiration: true }),
   getMulti: (region) => region.getMulti(['key']),
+  'getMulti of a key twice': (region) => region.getMulti(['key', 'key']),
+  'getOrCreateMulti of a key twice': (region) =>
+    region.getOrCreateMulti(['key', 'key'], (keys) => keys.map(() => 'new')),
   has: (region) => region.has('key'),
   getValueMetadata: (region) => region.getValueMetadata('key'),
   getOrCreate: (region) => region.getOrCreate('key', () => 'new'),

@@ -300,22 +300,20 @@ describe('a backend of settings', () => {
   let open: number
   beforeEach(() => {
     open = 0
-    registerBackend(
-      'counted',
-      () => {
-        open++
-        const entries = new Map<string, CachedValue>()
-        return defineBackend<CachedValue>({
-          name: 'counted',
-          stores: 'values',
-          get: (key) => entries.get(key),
-          set: (key, value) => void entries.set(key, value),
-          delete: (key) => void entries.delete(key),
-          close: () => void open--,
-        })
-      },
-      { size: 'integer' },
-    )
+    const counted = () => {
+      open++
+      const entries = new Map<string, CachedValue>()
+      return defineBackend<CachedValue>({
+        name: 'counted',
+        stores: 'values',
+        get: (key) => entries.get(key),
+        set: (key, value) => void entries.set(key, value),
+        delete: (key) => void entries.delete(key),
+        close: () => void open--,
+      })
+    }
+    registerBackend('counted', counted, { size: 'integer' })
+    registerBackend('late', (async () => counted()) as never)
     registerProxy('none', () => undefined as never)
     registerProxy('broken', () => {
       throw new Error('broken')
@@ -339,6 +337,7 @@ describe('a backend of settings', () => {
     ['a proxy is none', { proxies: 'none' }],
     ['a layer does not fit', { proxies: 'prefix,json', 'proxies.prefix.text': 'p:' }],
     ['the region refuses', { 'lease.ms': '0s' }],
+    ['it comes later', { backend: 'late' }],
   ])('is closed where %s', async (_, more) => {
     for (const share of ['true', 'false']) {
       const configure = () =>
