@@ -135,6 +135,11 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     given,
     "redis() to receive a URL such as 'redis://host:6379', a client or options",
   )
+  const misplaced = ['host', 'port', 'username', 'password', 'db', 'tls'].find((name) => name in options)
+  if (misplaced !== undefined)
+    rejectOptions(
+      `Expected \`${misplaced}\` in \`connection\` of redis(), got it beside. Write redis({ connection: { host, port } }), or give a URL.`,
+    )
   checkOptions(options, 'redis()', CHECKS)
   const {
     maxPending = 1_000,

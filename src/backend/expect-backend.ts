@@ -13,8 +13,9 @@ export function expectBackend(value: unknown, expectation: string): Backend {
     typeof candidate.actual === 'object'
   )
     return candidate as Backend
-  throw new CorralError(
-    'ERR_CHAIN',
-    `Expected ${expectation}, got ${formatValue(value)}. Complete your own with defineBackend(), and call factories: memory(), not memory.`,
-  )
+  const remedy =
+    typeof value === 'function'
+      ? 'Call factories, memory() and not memory, and put proxies behind the backend: wrap(memory(), …).'
+      : 'Complete your own with defineBackend().'
+  throw new CorralError('ERR_CHAIN', `Expected ${expectation}, got ${formatValue(value)}. ${remedy}`)
 }

@@ -43,9 +43,11 @@ export function duration(given: string | number): number {
 export function expectDuration(given: unknown, subject: string): number {
   const value = typeof given === 'string' ? parse(given) : given
   if (typeof value === 'number' && value > 0) return value
+  const remedy = subject.includes('expirationTime')
+    ? ' To cache nothing, use nullBackend() or `shouldCache`.'
+    : ''
   rejectOptions(
-    `Expected ${subject} to be a duration above zero such as 300_000, '5m' or Infinity, got ${show(given)}. ` +
-      'To cache nothing, use nullBackend() or `shouldCache`.',
+    `Expected ${subject} to be a duration above zero (milliseconds, Infinity, or with ms, s, m, h or d such as '5m'), got ${show(given)}.${remedy}`,
   )
 }
 

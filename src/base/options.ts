@@ -136,6 +136,8 @@ export function didYouMean(name: string, known: readonly string[], before = ''):
     const distance = editDistance(name.toLowerCase(), one.toLowerCase(), least)
     if (distance < least) [nearest, least] = [one, distance]
   }
+  // A name that was cut short, such as `expiration`.
+  if (name.length > 3) nearest ??= known.find((one) => one.toLowerCase().startsWith(name.toLowerCase()))
   return nearest === undefined ? '' : `Did you mean \`${before}${nearest}\`? `
 }
 

@@ -35,7 +35,7 @@ export function servingOptions(options: ServingOptions): ServingOptions {
 }
 
 function expectDurationOrZero(value: unknown, subject: string): void {
-  if (value !== 0) expectDuration(value, subject)
+  if (value !== 0) expectDuration(value, `${subject}, unless it is 0,`)
 }
 
 /** In the options of a call: the moment of `performance.now()` at which the caller's own call began, if that was earlier. */

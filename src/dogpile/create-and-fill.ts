@@ -191,7 +191,7 @@ export class LeasedCreations<V> {
     report('notice', () => ({
       where: 'dogpile',
       key: keys[0],
-      message: `a creation was given up after ${ms} ms`,
+      message: `a creation was given up after ${ms} ms, and its late value will not be stored. Pass its \`signal\` to the work that it does.`,
     }))
     const error = creationTimeout(keys.join("', '"), ms)
     await this.#fail(leases, driver, error, keys, true)

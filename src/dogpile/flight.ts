@@ -359,7 +359,7 @@ function isFallback<V>(
 export function creationTimeout(key: string, ms: number): CorralError {
   return new CorralError(
     'ERR_CREATION_TIMEOUT',
-    `Expected a value for '${key}' within ${ms} ms, got none, and none stands. Look why its creator takes so long, or raise the timeout.`,
+    `Expected a value for '${key}' within ${ms} ms, got none, and none stands. Look why its creator, the store or another process takes so long, or raise the timeout.`,
   )
 }
 

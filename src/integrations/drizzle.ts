@@ -50,7 +50,7 @@ export interface DrizzleDatabase<T = never> {
  */
 export interface DrizzleCache<T> extends RowCache {
   /**
-   * A transaction of the database in which cached functions read and fill nothing. `db.transaction` of this database is the same
+   * A transaction of the database in which cached functions store nothing. `db.transaction` of this database is the same
    * while the integration watches it.
    * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
    */

@@ -35,7 +35,7 @@ export interface PrismaHost {
 export interface PrismaCache extends RowCache {
   /**
    * The client to use from now on: after each of its operations, or after the commit of its `$transaction`, it invalidates. Cached functions
-   * inside a `$transaction` read and fill nothing.
+   * inside a `$transaction` store nothing.
    */
   extend<C extends PrismaHost>(client: C): C
 }

@@ -43,7 +43,7 @@ export type RunStatement = (sql: string) => MaybePromise<unknown>
 export interface SqlCache extends RowCache {
   /**
    * Runs work between `BEGIN` and `COMMIT` of a connection, or `ROLLBACK` if it fails. Inside another unit of work of the same function
-   * `run` it is a savepoint. Cached functions inside read and fill nothing.
+   * `run` it is a savepoint. Cached functions inside store nothing.
    * @param run - a function for each connection, always the same one
    * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
    */

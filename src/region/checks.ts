@@ -123,7 +123,7 @@ export function expectTime(asOf: LedgerTime | undefined): void {
   if (typeof asOf?.epoch !== 'string' || !Number.isFinite(asOf.at))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
-      "A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf }. If the caller cannot know it, asOf: 'now' is the moment of the call.",
+      `Expected the moment before data was loaded, got ${formatValue(asOf)}. Take it before loading, \`const asOf = await region.asOf()\`, and pass { dependencies, asOf }. If the caller cannot know it, asOf: 'now' is the moment of the call.`,
     )
 }
 

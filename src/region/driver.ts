@@ -16,7 +16,7 @@ import { writeStored } from './write.js'
 
 const REASONS = {
   lost: 'its lease was revoked, was stolen or has expired',
-  refused: 'something that it was made from was invalidated',
+  refused: 'something that it was made from was invalidated, or is changed by a transaction',
 } as const
 
 type Leases = readonly LeasedKey<Created>[]

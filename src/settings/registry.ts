@@ -152,7 +152,7 @@ function readSettings(settings: Readonly<Record<string, unknown>>, prefix: strin
   const [unknown] = left.values()
   if (unknown !== undefined)
     rejectOptions(
-      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, ${Object.keys(SERVING).join(', ')}, lease.ms, lease.wait, breaker.failures, breaker.cooldown, replace_existing_backend, share_backend.`,
+      `Unknown setting \`${unknown.name}\`. ${likely(unknown.name, prefix, names)}Known: backend, backend.{${Object.keys(chosen.settings).join()}}, proxies, proxies.<name>.<option>, expiration_time, ${Object.keys(SERVING).map(inSnakeCase).join(', ')}, lease.ms, lease.wait, breaker.failures, breaker.cooldown, replace_existing_backend, share_backend.`,
     )
   return {
     buildBackend: () => buildChain([store, ...layers], share),
@@ -179,12 +179,16 @@ function canonicalOf(name: string): string {
   return name.replaceAll('__', '.').replaceAll('_', '').toLowerCase()
 }
 
+function inSnakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+}
+
 /** The setting that a misspelt one most likely stands for, written as settings of its kind are. */
 function likely(given: string, prefix: string, names: readonly string[]): string {
   const bare = given.slice(prefix.length)
   const isVariable = bare === bare.toUpperCase()
   const spelt = names.map((name) => {
-    const words = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+    const words = inSnakeCase(name)
     return isVariable ? words.replaceAll('.', '__').toUpperCase() : words
   })
   return didYouMean(bare, spelt, prefix)

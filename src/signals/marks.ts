@@ -113,7 +113,8 @@ export class Marks {
     try {
       await ledgerOf(region)?.invalidate(names, mode, this.#id)
     } catch (error) {
-      report('failure', () => ({ where: 'marks of a transaction', error }))
+      // One message for each transaction: in an outage there are many.
+      if (!this.#hasFailed) report('failure', () => ({ where: 'marks of a transaction', error }))
     }
   }
 

@@ -75,12 +75,7 @@ export async function runMarked<R>(
     throw error
   }
   if (work !== undefined) return invalidateNowOrAfterCommit([invalidate(done)], done)
-  marks.committed()
-  try {
-    return await settle([Object.assign(invalidate(done), { marks })], done)
-  } finally {
-    await marks.end()
-  }
+  return settleMarked([Object.assign(invalidate(done), { marks })], done, [marks])
 }
 
 /** Marks the names of changes inside a transaction, unless all are marked before its commit. */
@@ -372,12 +367,26 @@ async function finish<R>(work: Work, done: Done<R>): Promise<R> {
     around.marks.push(...marks)
     return leaveTo(around, debts, done)
   }
+  return settleMarked(debts, done, marks)
+}
+
+/** Invalidates after the outermost commit, and takes away the marks that are left. */
+async function settleMarked<R>(
+  debts: readonly PendingInvalidation[],
+  done: Done<R>,
+  marks: readonly Marks[],
+): Promise<R> {
   for (const one of marks) one.committed()
+  let result: R
   try {
-    return await settle(debts, done)
-  } finally {
-    await endAll(marks)
+    result = await settle(debts, done)
+  } catch (error) {
+    // The store failed just now. The caller does not wait until it has failed for the marks, too.
+    void endAll(marks)
+    throw error
   }
+  await endAll(marks)
+  return result
 }
 
 /**

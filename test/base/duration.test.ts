@@ -19,7 +19,7 @@ describe('duration()', () => {
   it.each<[unknown, RegExp]>([
     ['300', /^Expected `duration` to carry a unit, got '300'\. Write '300s' or '300ms'\.$/],
     ['0s', /^Expected `duration` to be a duration above zero .*, got '0s'/],
-    ['5 m', /got '5 m'/],
+    ['5 m', /with ms, s, m, h or d such as '5m'\), got '5 m'\.$/],
     ['-5m', /got '-5m'/],
     ['', /got ''/],
     [0, /got `0`/],

@@ -29,6 +29,11 @@ describe('wrap()', () => {
     )
   })
 
+  it('given a proxy in place of the backend says where it belongs', () => {
+    expect(() => wrap(json() as never, memory() as never)).toThrow('put proxies behind the backend')
+    expect(() => wrap({} as never)).toThrow('Complete your own with defineBackend().')
+  })
+
   it('given a proxy that fails for reasons of its own passes its error on', () => {
     const boom = new Error('boom')
     const failing = () => {

@@ -218,6 +218,16 @@ describe('a flush', () => {
     await orm.invalidate('Article', id)
     expect(told()).toEqual([dep.id('Article', id), kind])
   })
+
+  it('refuses to invalidate a type that no value can depend on', async () => {
+    const { orm, told } = await shop()
+    await expect(orm.invalidate('Artikel', 5)).rejects.toMatchObject({
+      ...{ code: 'ERR_OPTION', message: expect.stringContaining('Did you mean `Article`?') },
+    })
+    await expect(orm.invalidate(Article as never)).rejects.toMatchObject({ code: 'ERR_OPTION' })
+    await expect(orm.invalidate('Video', 5)).rejects.toThrow('the name of the root')
+    expect(told()).toEqual([])
+  })
 })
 
 describe('a transaction', () => {

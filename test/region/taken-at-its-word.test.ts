@@ -97,6 +97,7 @@ describe('options of a read', () => {
     expect(() => memory({ maxEntires: 5 } as object)).toThrow('Did you mean `maxEntries`?')
     expect(() => memory({ maxentries: 5 } as object)).toThrow('Did you mean `maxEntries`?')
     expect(() => makeRegion({ expirationtime: 5 } as object)).toThrow('Did you mean `expirationTime`?')
+    expect(() => makeRegion({ expiration: 5 } as object)).toThrow('Did you mean `expirationTime`?')
     expect(() => makeRegion({ colour: 5 } as object)).toThrow(/`colour` of makeRegion\(\)\. It takes/)
   })
 })

@@ -222,6 +222,7 @@ describe('configuration from flat settings', () => {
     expect(() => makeRegion().configureFromConfig(settings, start)).toThrow(
       `Unknown setting \`${name}\`. Did you mean \`${meant}\`?`,
     )
+    expect(() => makeRegion().configureFromConfig(settings, start)).toThrow('soft_timeout, hard_timeout')
   })
 
   it('asks for a name that is not registered whether another was meant', () => {

@@ -105,6 +105,20 @@ describe('a broker over a ledger that keeps marks', () => {
     ])
   })
 
+  it('does not wait for its marks to end after the store failed its invalidation, and reports an outage once', async () => {
+    const failures = heard('failure')
+    let waiting = 0
+    const ledger = withOperations(memoryLedger(), () => ({
+      pending: () => Promise.reject(new Error('away')),
+      invalidate: () => (waiting++ === 0 ? Promise.reject(new Error('away')) : new Promise(() => {})),
+    }))
+    const region = makeRegion<number>({ name: 'away', backend: wrap(memory(), dependencies({ ledger })) })
+    const books = broker<Book>('book', { regions: [region], id: ({ id }) => id })
+    const change = books.apply({ id: 1 }, async () => 'done')
+    await expect(change).rejects.toMatchObject({ code: 'ERR_NOT_INVALIDATED', result: 'done' })
+    expect([waiting, failures.length]).toEqual([2, 1])
+  })
+
   it('tells of a change that took longer than its marks live', async () => {
     const notices = heard('notice')
     await library({ life: 60_000 }).books.apply({ id: 1 }, () => {})

@@ -32,7 +32,7 @@ export interface KyselyCache extends RowCache {
   /** The dialect whose connections are watched: `new Kysely({ dialect: database.dialect(new PostgresDialect(…)) })`. */
   dialect<D extends KyselyDialect>(dialect: D): D
   /**
-   * A transaction of the database in which cached functions read and fill nothing.
+   * A transaction of the database in which cached functions store nothing.
    * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
    */
   unitOfWork<T, R>(db: KyselyDatabase<T>, work: (trx: T) => Promise<R>): Promise<R>

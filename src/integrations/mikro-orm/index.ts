@@ -9,6 +9,7 @@ import {
 } from '../../signals/transactions.js'
 import {
   type EntityChange,
+  expectType,
   namesOfEntities,
   type OrmOptions,
   ormInvalidation,
@@ -49,7 +50,7 @@ export interface MikroOrmCache {
    */
   dependenciesOf(entities: unknown, relations?: Relations): readonly string[]
   /**
-   * Runs `em.transactional(work)`, in which cached functions read and fill nothing, and invalidates after its commit.
+   * Runs `em.transactional(work)`, in which cached functions store nothing, and invalidates after its commit.
    * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
    */
   unitOfWork<M, R>(
@@ -87,7 +88,7 @@ export interface MikroOrmOptions extends OrmOptions {
    */
   readonly trackReads?: boolean
   /**
-   * Replaces `em.transactional`, so that each is a `unitOfWork`: cached functions inside it read and fill nothing. A transaction by hand,
+   * Replaces `em.transactional`, so that each is a `unitOfWork`: cached functions inside it store nothing. A transaction by hand,
    * between `em.begin()` and `em.commit()`, is not. @default false
    */
   readonly patch?: boolean
@@ -113,7 +114,8 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   const { trackReads: isTracked = false, patch = false } = options
   expectBoolean(isTracked, '`trackReads` of mikroOrm()')
   expectBoolean(patch, '`patch` of mikroOrm()')
-  const invalidation = ormInvalidation(options, 'mikroOrm()', typesOf(orm))
+  const types = typesOf(orm)
+  const invalidation = ormInvalidation(options, 'mikroOrm()', types)
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     changes.length === 0
@@ -131,7 +133,10 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
       const around = transactions.of(em as unknown as Manager)
       return inTransaction((own) => em.transactional(own), work, { around })
     },
-    invalidate: (type, ...key) => invalidate([key.length === 0 ? { type } : { type, key, item: {} }]),
+    async invalidate(type, ...key) {
+      expectType(types, type, 'invalidate() to get the type of an entity')
+      await invalidate([key.length === 0 ? { type } : { type, key, item: {} }])
+    },
     refreshAfterCommit: (em, refresh) =>
       written(transactions.of(em as Manager | undefined), () => refreshAfterCommit(refresh)),
   }

@@ -1,5 +1,5 @@
 /** From the changes that an ORM tells of to the names that they invalidate: the same for every ORM. */
-import { didYouMean, expectMethods, expectOneOf, expectThat, rejectOptions } from '../../base/options.js'
+import { didYouMean, expectMethods, expectOneOf, expectThat, optionError } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Scopes } from '../../dependencies/scopes.js'
 import type { InvalidationMode } from '../../ledger/ledger.js'
@@ -127,10 +127,7 @@ export function ormInvalidation(
   const lists = new Map(Object.entries(scopes).map(([type, one]) => [type, [one].flat()]))
   for (const [type, some] of lists) {
     // No change would ever reach the lists of another name.
-    if (types?.has(type) === false)
-      rejectOptions(
-        `Expected \`scopes\` of ${where} to name types of entities, got \`${type}\`. ${didYouMean(type, [...types])}A type that shares a table with others has the name of the root. The ORM has: ${[...types].join(', ')}.`,
-      )
+    expectType(types, type, `\`scopes\` of ${where} to name types of entities`)
     for (const one of some)
       expectMethods(
         one,
@@ -151,6 +148,20 @@ export function ormInvalidation(
     },
     listsOf: (type) => lists.get(type) ?? [],
   }
+}
+
+/**
+ * @param types - those of the ORM; absent if it does not list them
+ * @throws CorralError `ERR_OPTION` for a type that no value can depend on
+ */
+export function expectType(types: ReadonlySet<string> | undefined, type: unknown, expected: string): void {
+  if (types === undefined || types.has(type as string)) return
+  const similar = typeof type === 'string' ? didYouMean(type, [...types]) : ''
+  throw optionError(
+    type,
+    expected,
+    `${similar}A type that shares a table with others has the name of the root. The ORM has: ${[...types].join(', ')}.`,
+  )
 }
 
 function namesOf(change: EntityChange, lists: readonly EntityLists[]): readonly string[] {

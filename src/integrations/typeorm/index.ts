@@ -57,7 +57,7 @@ export interface TypeOrmCache<M> {
    */
   dependenciesOf(entities: unknown, relations?: Relations): readonly string[]
   /**
-   * Runs a transaction in which cached functions read and fill nothing, and invalidates after its commit.
+   * Runs a transaction in which cached functions store nothing, and invalidates after its commit.
    * @throws CorralError `ERR_NOT_INVALIDATED` when it is committed, but not everything could be invalidated
    */
   unitOfWork<R>(work: (manager: M) => Promise<R>): Promise<R>
@@ -94,8 +94,8 @@ export interface TypeOrmOptions extends OrmOptions {
    */
   readonly trackReads?: boolean
   /**
-   * Replaces `transaction` of the data source and its managers, so that each is a `unitOfWork`: cached functions inside it read and
-   * fill nothing. A transaction by hand, with a query runner, is not. @default false
+   * Replaces `transaction` of the data source and its managers, so that each is a `unitOfWork`: cached functions inside it store
+   * nothing. A transaction by hand, with a query runner, is not. @default false
    */
   readonly patch?: boolean
 }

@@ -47,6 +47,7 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     ['a number', 6379, /to receive a URL/],
     ['null', null, /to receive a URL/],
     ['an unknown option', { url: 'redis://localhost', hots: 'x' }, /Unknown option `hots`/],
+    ['a place that belongs into the connection', { host: 'localhost' }, /`host` in `connection`/],
     ['what is no client', { client: { get() {} } }, /client of ioredis 5 or 6/],
     ['a list as a connection', { connection: [] }, /`connection`/],
     [
