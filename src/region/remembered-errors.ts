@@ -18,7 +18,7 @@ export interface InvalidationCount {
   count: number
 }
 
-interface Remembered extends Pause {
+interface RememberedError extends Pause {
   readonly error: unknown
   /** Counts the invalidations that came before. */
   readonly of: number
@@ -28,7 +28,7 @@ interface Remembered extends Pause {
 const MOST = 1_000
 
 export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): RememberedErrors {
-  const errors = new Map<string, Remembered>()
+  const errors = new Map<string, RememberedError>()
   return {
     remember(key, error, ms) {
       errors.delete(key)

@@ -224,16 +224,16 @@ async function invalidateAll(regions: readonly Target[], names: Names): Promise<
 }
 
 function tellOf(unreadable: readonly string[], told: Set<string>, table: string): void {
-  const untold = unreadable.filter((id) => !told.has(id))
-  if (untold.length === 0) return
-  for (const id of untold) told.add(id)
+  const unreported = unreadable.filter((id) => !told.has(id))
+  if (unreported.length === 0) return
+  for (const id of unreported) told.add(id)
   report('failure', () => ({
     where: 'outbox',
     error: new CorralError(
       'ERR_OPTION',
-      `Expected rows of '${table}' with names and a mode, got ${untold.length} of another form, such as that with the id '${untold[0]}'. Values that depend on their names may be stale. Let processes of the version that wrote them drain, or delete them.`,
+      `Expected rows of '${table}' with names and a mode, got ${unreported.length} of another form, such as that with the id '${unreported[0]}'. Values that depend on their names may be stale. Let processes of the version that wrote them drain, or delete them.`,
     ),
-    count: untold.length,
+    count: unreported.length,
   }))
 }
 
