@@ -6,7 +6,7 @@ import { mapAcquired } from '../src/backend/lease.js'
 import { isCopy } from '../src/backend/near-cache.js'
 import { cloned } from '../src/base/cloned.js'
 import { failureLog, report } from '../src/base/diagnostics.js'
-import type { Duration } from '../src/base/duration.js'
+import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
 import { frozen } from '../src/base/frozen-value.js'
 import {
@@ -43,6 +43,11 @@ export interface NearOptions {
    * `0`: never late, for one small command in each tick. A number is ms.
    */
   readonly maxStaleness: Duration
+  /**
+   * While the store cannot be read: how long after its last proof a copy may still be served, as stale. An invalidation by another
+   * process is not seen in that time. A number is ms. @default not at all
+   */
+  readonly staleWhileAway?: Duration
 }
 
 /**
@@ -76,7 +81,7 @@ export function near(store: Backend<CachedValue>, options: NearOptions): Backend
     store,
     'near() to receive a backend such as memory() for the copies',
   ) as Backend<CachedValue>
-  rejectUnknownOptions(options, ['maxStaleness'], 'near()')
+  rejectUnknownOptions(options, ['maxStaleness', 'staleWhileAway'], 'near()')
   expectThat(
     options.maxStaleness !== undefined,
     options.maxStaleness,
@@ -84,11 +89,13 @@ export function near(store: Backend<CachedValue>, options: NearOptions): Backend
     "Say how late an invalidation of another process may be seen, such as '1s'; 0 for never.",
   )
   const maxStaleness = staleness(options.maxStaleness)
+  const { staleWhileAway } = options
+  const blindFor = staleWhileAway === undefined ? 0 : milliseconds(staleWhileAway, 'staleWhileAway')
   checkFit('near()', 'values', copies.stores)
   return (next) => {
     const tail = tailUnder(next)
     takeStore(copies)
-    return nearLayer(copies, next, tail, maxStaleness)
+    return nearLayer(copies, next, tail, { maxStaleness, blindFor })
   }
 }
 
@@ -232,13 +239,21 @@ class ReadOrder {
   }
 }
 
+/** In ms. */
+interface Bounds {
+  readonly maxStaleness: number
+  /** 0: never. */
+  readonly blindFor: number
+}
+
 function nearLayer(
   store: Backend<CachedValue>,
   next: Backend<CachedValue>,
   tail: LedgerTail,
-  maxStaleness: number,
+  bounds: Bounds,
 ): Backend<CachedValue> {
-  const layer = new NearLayer(store, next, tail, maxStaleness)
+  const { maxStaleness, blindFor } = bounds
+  const layer = new NearLayer(store, next, tail, bounds)
   return delegate(
     next,
     {
@@ -274,6 +289,11 @@ function nearLayer(
               `Processes keep copies of values: an invalidation by another process is seen after at most ${maxStaleness} ms, usually at once.`,
             ]
           : []),
+        ...(blindFor > 0
+          ? [
+              `While the store is away, copies are served as stale up to ${blindFor} ms after their last proof.`,
+            ]
+          : []),
         'Copies do not see changes that another program makes in the store, past Corral.',
       ],
       close() {
@@ -302,7 +322,7 @@ class NearLayer {
     private readonly store: Backend<CachedValue>,
     private readonly next: Backend<CachedValue>,
     private readonly tail: LedgerTail,
-    private readonly maxStaleness: number,
+    private readonly bounds: Bounds,
   ) {
     const probe: CachedValue = { payload: {}, metadata: { startedAt: 0, createdAt: 0 } }
     this.#shares = store.copyOut === undefined || store.copyOut(probe).payload === probe.payload
@@ -332,9 +352,14 @@ class NearLayer {
       const missing = [...keys.keys()].filter((i) => results[i] === undefined)
       if (missing.length === 0) return results
       const reads = missing.map((i) => this.#begin(keys[i] as string))
-      return andThen(this.next.getMulti(Object.freeze(reads.map(({ key }) => key))), (values) => {
+      const wanted = Object.freeze(reads.map(({ key }) => key))
+      const far = () =>
+        andThen(this.next.getMulti(wanted), (values) =>
+          values.map((value, at) => this.#note(value, reads[at] as FarRead)),
+        )
+      return andThen(this.#orBlind(wanted, far), (values) => {
         missing.forEach((i, at) => {
-          results[i] = this.#note(values[at], reads[at] as FarRead)
+          results[i] = values[at]
         })
         return results
       })
@@ -443,9 +468,10 @@ class NearLayer {
       scope.missing?.delete(key)
       return scope.trusts
     }
-    if (this.tail.isProven(this.maxStaleness)) return true
+    const { maxStaleness } = this.bounds
+    if (this.tail.isProven(maxStaleness)) return true
     // This read goes to the store. The proof is for later ones.
-    if (this.maxStaleness > 0) this.tail.catchUp()
+    if (maxStaleness > 0) this.tail.catchUp()
     return false
   }
 
@@ -461,14 +487,38 @@ class NearLayer {
   }
 
   #begin(key: string): FarRead {
-    if (!this.#closed) this.#leave ??= this.tail.join(this.maxStaleness)
+    if (!this.#closed) this.#leave ??= this.tail.join(this.bounds.maxStaleness)
     return { key, since: this.tail.place(key), order: this.#order.next() }
   }
 
   #far(key: string): MaybePromise<CachedValue | undefined> {
     // The place is taken before the read is sent: changes that become known meanwhile keep its reply from becoming a copy.
     const read = this.#begin(key)
-    return mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
+    const far = () => mapLazily(this.next.get(key), (found, about) => this.#note(found, about), read)
+    return this.bounds.blindFor === 0
+      ? far()
+      : andThen(
+          this.#orBlind([key], async () => [await far()]),
+          ([found]) => found,
+        )
+  }
+
+  /** Serves copies as stale where the store fails, if there is one of each key. A read that wants a proof gets none of them. */
+  #orBlind(
+    keys: readonly string[],
+    read: () => MaybePromise<readonly (CachedValue | undefined)[]>,
+  ): MaybePromise<readonly (CachedValue | undefined)[]> {
+    if (this.bounds.blindFor === 0 || this.#scope !== undefined) return read()
+    return orElse(read, (error) =>
+      andThen(this.#copiesOf(keys), (copies) =>
+        keys.map((key, i) => {
+          const copy = copies[i]
+          if (this.tail.proofAge() > this.bounds.blindFor || !this.#stands(copy, key)) throw error
+          const { payload, metadata } = forCaller(copy)
+          return { payload, metadata: { ...metadata, stale: true, blind: true } }
+        }),
+      ),
+    )
   }
 
   /** Drops the copy, so that reads never go back: the value that was read may be stale, and then becomes no copy. */

@@ -28,6 +28,8 @@ export interface Metadata {
   readonly untracked?: boolean
   /** Only on a copy that a near cache returned. Never stored elsewhere. */
   readonly near?: CopyMark
+  /** Only on such a copy: the store is away, so that nothing proves it. */
+  readonly blind?: boolean
 }
 
 /**

@@ -38,6 +38,11 @@ export function isCopy(entry: CachedValue | undefined): entry is CachedValue {
   return typeof (entry as Partial<CachedValue> | null | undefined)?.metadata?.near?.key === 'number'
 }
 
+/** Whether an entry is a copy that nothing proves, served because the store is away. */
+export function isBlind({ metadata }: CachedValue): boolean {
+  return metadata.blind === true
+}
+
 /** A copy serves no read any more, since the store may have a newer value. */
 export function discard({ metadata }: CachedValue): void {
   // Not by its key: a layer between may wait before it passes the next read on.

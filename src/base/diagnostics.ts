@@ -22,9 +22,9 @@ export interface Messages {
     readonly result: 'hit' | 'stale' | 'miss'
     /**
      * Why a stale value was served, or stood while the caller waited: it had expired, was softly invalidated, its creator has
-     * failed, or was slower than the caller's deadline.
+     * failed, or was slower than the caller's deadline; `blind`: it is a copy of a near cache whose store is away.
      */
-    readonly reason?: 'expired' | 'soft' | 'error' | 'timeout'
+    readonly reason?: 'expired' | 'soft' | 'error' | 'timeout' | 'blind'
     /** With a near cache in the chain: the store that the value came from. */
     readonly tier?: 'near' | 'far'
     /** For a value of the near cache: ms since the question was sent whose reply proves it. */

@@ -31,6 +31,7 @@ import {
   sharedPayload,
   toLookup,
   whenRead,
+  withoutCreation,
 } from './serve.js'
 import type { Created, CreationPlan, RegionHandle, RegionState } from './state.js'
 import type { Region } from './types.js'
@@ -174,15 +175,16 @@ function createOne<T>(
   found: Lookup<Created>,
 ): Promise<T> {
   const inside = currentTransaction()
-  const { calling, breaker } = region
+  const { calling } = region
   let why: StaleReason | undefined
   let tell: ReturnType<typeof countStale> | undefined
   let reason: ((key: string, reason: StaleReason) => void) | undefined
   if (found.state === 'stale') {
     tell = countStale(region, key, found.value.entry, plan)
     reason = (_, one) => (why = one)
-    if (inside === undefined && breaker?.refuses()) {
-      tell('error')
+    const held = inside === undefined ? withoutCreation(region, found.value.entry) : undefined
+    if (held !== undefined) {
+      tell(held)
       recordRead(region, key, found.value.entry, plan, true)
       return Promise.resolve(sharedPayload<T>(region, found.value))
     }
@@ -242,8 +244,9 @@ async function createMany<T>(
     const found = seen[i] as Lookup<Created>
     if (found.state === 'stale') {
       told.set(key, countStale(region, key, found.value.entry, plan))
-      if (inside === undefined && region.breaker?.refuses()) {
-        reasons.set(key, 'error')
+      const held = inside === undefined ? withoutCreation(region, found.value.entry) : undefined
+      if (held !== undefined) {
+        reasons.set(key, held)
         seen[i] = { state: 'fresh', value: found.value }
       }
     } else countRead(region, key, freshnessIn(found), found.value?.entry)

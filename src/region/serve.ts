@@ -1,6 +1,6 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { discard, isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
+import { discard, isBlind, isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, type Messages, reportUndecodable } from '../base/diagnostics.js'
 import { all, andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
@@ -68,7 +68,8 @@ function mayStand(
   entry: CachedValue | undefined,
   terms: ReadTerms,
 ): MaybePromise<boolean> {
-  if (!isCopy(entry) || isFreshHit(region, entry, terms.expiration, terms.policy.jitter)) return true
+  if (!isCopy(entry) || isBlind(entry) || isFreshHit(region, entry, terms.expiration, terms.policy.jitter))
+    return true
   return andThen(freshnessOf(region, key, entry, terms), (freshness) => {
     if (freshness !== 'fresh') discard(entry)
     return freshness === 'fresh'
@@ -195,12 +196,16 @@ export function countStale(
 
 export type StaleReason = NonNullable<Messages['read']['reason']>
 
+/** Why a stale value is served to which no caller may create a newer one now. `undefined`: one may. */
+export function withoutCreation({ breaker }: RegionState, entry: CachedValue): StaleReason | undefined {
+  if (isBlind(entry)) return 'blind'
+  return breaker?.refuses() ? 'error' : undefined
+}
+
 /** An entry may have expired and be marked as well. */
-function whyStale(
-  region: RegionState,
-  { metadata }: CachedValue,
-  { expiration, policy }: ReadTerms,
-): StaleReason {
+function whyStale(region: RegionState, entry: CachedValue, { expiration, policy }: ReadTerms): StaleReason {
+  if (isBlind(entry)) return 'blind'
+  const { metadata } = entry
   const fresh = freshFor(metadata, expiration, region.expiration, policy.jitter)
   return nowFor(region, metadata) - metadata.createdAt > fresh ? 'expired' : 'soft'
 }

@@ -9,8 +9,11 @@ import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { near } from '../../../proxies/near.js'
 import {
+  type Duration,
   dep,
+  diagnostics,
   intercept,
+  type Messages,
   makeRegion,
   NO_VALUE,
   type Region,
@@ -92,6 +95,55 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
       expect(parent).not.toBe('old')
     },
   )
+
+  /** A region whose copies are still served for a while when its store is away. */
+  async function blind(staleWhileAway: Duration) {
+    const proxy = await proxyTo(server().port)
+    const store = redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: '1s' })
+    const copies = near(memory(), { maxStaleness: 200, staleWhileAway })
+    const backend = wrap(store, json(), copies, dependencies())
+    const here = makeRegion<string>({ name: 'users', expirationTime: '1h', backend })
+    cleanUps.push(() => here.close())
+    const reasons = new Map<string, string | undefined>()
+    const listen = ({ key, reason }: Messages['read']) => void reasons.set(key, reason)
+    diagnostics('read').subscribe(listen as never)
+    cleanUps.push(() => diagnostics('read').unsubscribe(listen as never))
+    const keys = [freshKey(), freshKey(), freshKey()] as const
+    for (const key of keys) await warm(here, key)
+    const read = (key: string) => here.getOrCreate(key, () => 'new').catch(({ code }) => String(code))
+    const leave = () => {
+      proxy.set({ kind: 'refuse' })
+      proxy.reset()
+    }
+    return { proxy, here, keys, reasons, read, leave }
+  }
+
+  it('serves them as stale where it is told to, and fresh values once the store is back', async () => {
+    const { proxy, here, keys, reasons, read, leave } = await blind('10m')
+    const [key, own, strong] = keys
+    const there = regionAt(server().port, '10m')
+    leave()
+    await until(async () => (await read(key)) === 'old' && reasons.get(key) === 'blind')
+    expect(await here.getOrCreateMulti([key, strong], () => [])).toEqual(['old', 'old'])
+    expect(await here.get(key)).toBe(NO_VALUE)
+    expect(await here.get(key, { ignoreExpiration: true })).toBe('old')
+    expect([reasons.get(key), reasons.get(strong)]).toEqual(['blind', 'blind'])
+    // What this process invalidated, or wants to be proved, is no answer.
+    await expect(here.delete(own)).rejects.toThrow()
+    expect(await read(own)).not.toBe('old')
+    await expect(here.get(strong, { maxStaleness: 0 })).rejects.toThrow()
+    await there.delete(key)
+    proxy.set({ kind: 'none' })
+    await until(async () => (await read(key)) === 'new')
+    expect(await here.get(key)).toBe('new')
+  })
+
+  it('serves them no longer than it is told to', async () => {
+    const { keys, reasons, read, leave } = await blind('3s')
+    leave()
+    await until(async () => (await read(keys[0])) === 'old' && reasons.get(keys[0]) === 'blind')
+    await until(async () => !['old', 'new'].includes(await read(keys[0])))
+  })
 
   it('drops exactly the ten copies that changed while the connection was lost', async () => {
     const { proxy, here, there } = await pair('10m')
