@@ -8,13 +8,14 @@ import { frozenCopy } from '../base/frozen.js'
 import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
-import { clearTimeout, performance, setTimeout } from '../base/timers.js'
+import { performance } from '../base/timers.js'
 import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
 import { creationNode, isCreating, wouldDeadlock } from '../creation/wait-graph.js'
 import { attendFor, type Background, renewInBackground } from './background-renewal.js'
 import { type HeldLease, LeasedCreations } from './create-and-fill.js'
 import { creationTimeout, Flight, isHard, type Leave, type Limits } from './flight.js'
+import { acquire, acquireUnlessFailed, serveStaleUntil, steal } from './lease-requests.js'
 import type { Dogpile, DogpileDriver, DogpileOptions, Lookup, Renewed, RunOptions } from './types.js'
 
 /** After so many flights that ended in an invalidation a caller creates its value for itself alone. */
@@ -486,55 +487,6 @@ const SHORTER = 0.01
 /** For callers without a signal. */
 const never = new AbortController().signal
 
-/** The lease of a key with a stale value, which is served instead of a new try while a failure denies the lease. */
-function acquireUnlessFailed<V>(
-  driver: DogpileDriver<V>,
-  key: string,
-  stale: V,
-  overFailed?: number,
-): MaybePromise<Acquired<Lookup<V>>> {
-  return andThen(acquire(driver, key, overFailed), (acquired) => {
-    if (acquired.token !== undefined || acquired.failure === undefined) return acquired
-    const { failedAsOf = 0 } = acquired.failure
-    // Another caller may have tried and failed meanwhile: that failure is a later one.
-    return andThen(
-      driver.isOvertaken?.(key, stale, acquired.failure, acquired.remaining) ?? false,
-      (overtaken) =>
-        overtaken && failedAsOf !== overFailed
-          ? acquireUnlessFailed(driver, key, stale, failedAsOf)
-          : acquired,
-    )
-  })
-}
-
-/** The lease of a key, with a read of the key after the grant. Without leases, every caller is granted one. */
-function acquire<V>(
-  driver: DogpileDriver<V>,
-  key: string,
-  overFailed?: number,
-): MaybePromise<Acquired<Lookup<V>>> {
-  if (driver.acquire === undefined) return andThen(driver.read([key]), ([found]) => ({ token: '', found }))
-  return andThen(driver.acquire(key, false, overFailed), (acquired) => {
-    // It may reject before a caller listens, while the other leases of a batch are asked for.
-    if (acquired.token === undefined) void ignoreRejection(acquired.settled)
-    return acquired
-  })
-}
-
-/** Takes the lease of a flight's key from its holder, if it has one. */
-async function steal<V>(driver: DogpileDriver<V>, flight: Flight<V>): Promise<HeldLease<V>> {
-  const { key } = flight
-  const asked = driver.acquire?.(key, true)
-  if (isPromise(asked)) flight.watch()
-  const acquired = (await asked) ?? { token: '', found: undefined }
-  if (acquired.token !== undefined) {
-    const { token, asOf, found } = acquired
-    return { flight, token, asOf, found }
-  }
-  void ignoreRejection(acquired.settled)
-  throw new CorralError('ERR_BACKEND', `The store refused to hand over the lease of '${key}'.`)
-}
-
 /** All results. At the first failure the call is over: it waits for nothing more, and keeps no creation going. */
 async function allOrLeave<R>(
   ends: readonly MaybePromise<R>[],
@@ -561,23 +513,6 @@ function join<V>(
     const accepted = untilAborted(limits.signal, accept(result.value))
     return andThen(accepted, (one) => (one ? result : undefined))
   })
-}
-
-/** Another process renews. Until its lease is over the old value is served without asking for the lease each time. */
-function serveStaleUntil<V>(flight: Flight<V>, { settled, remaining, failure }: Denied<Lookup<V>>): void {
-  flight.isHeldBack = failure !== undefined
-  flight.retry()
-  // There is nothing to wait for, and an invalidation may end it at any time.
-  if (failure !== undefined) {
-    flight.close()
-    return
-  }
-  const over = () => {
-    clearTimeout(timer)
-    flight.close()
-  }
-  const timer = setTimeout(over, remaining).unref()
-  settled.then(over, over)
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {
