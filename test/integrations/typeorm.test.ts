@@ -267,6 +267,13 @@ describe('a change that is committed', () => {
     await orm.invalidate('Article', id)
     expect(told()).toEqual([dep.id('Article', id), kind])
   })
+
+  it('of a type that the data source does not have rejects', async () => {
+    const { orm, told } = await shop()
+    const rejected = orm.invalidate('Artikel', 5) // does not throw here
+    await expect(rejected).rejects.toThrow('Artikel')
+    expect(told()).toEqual([])
+  })
 })
 
 describe('a transaction', () => {

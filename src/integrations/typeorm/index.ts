@@ -151,9 +151,9 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
       expectFunction(work, 'the work of unitOfWork()')
       return inTransaction((own) => dataSource.transaction(own), work)
     },
-    invalidate: (type, ...key) => {
+    async invalidate(type, ...key) {
       const change = { type: typeOf(dataSource.getMetadata(type as never) as Metadata) }
-      return invalidate([key.length === 0 ? change : { ...change, key, item: {} }])
+      await invalidate([key.length === 0 ? change : { ...change, key, item: {} }])
     },
     refreshAfterCommit(manager, refresh) {
       const runner = (manager as { readonly queryRunner?: QueryRunner } | undefined)?.queryRunner
