@@ -151,7 +151,15 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
   const { recovery = true, breaker = {}, replicas } = options
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   const source = parseSource(options)
-  const { pendingFor = source.clustered ? false : '30s' } = options
+  const life = options.pendingFor ?? (source.clustered ? false : '30s')
+  const pendingFor = life === false ? 0 : milliseconds(life, 'pendingFor')
+  const stampLifetime = milliseconds(options.stampLifetime ?? '1d', 'stampLifetime')
+  // A mark that outlived its stamp could end without a trace.
+  expectThat(
+    stampLifetime >= pendingFor,
+    options.stampLifetime,
+    `\`stampLifetime\` of redis() to be at least \`pendingFor\`, ${pendingFor} ms`,
+  )
   return {
     source,
     timeout,
@@ -164,8 +172,8 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
     recovery: typeof recovery === 'object' ? recovery.max : recovery ? 10_000 : 0,
     breaker: breaker === false ? undefined : parseBreaker(breaker),
     replicas: replicas && parseReplicas(replicas, timeout),
-    stampLifetime: milliseconds(options.stampLifetime ?? '1d', 'stampLifetime'),
-    pendingFor: pendingFor === false ? 0 : milliseconds(pendingFor, 'pendingFor'),
+    stampLifetime,
+    pendingFor,
   }
 }
 

@@ -34,6 +34,15 @@ export interface EventSource {
   readonly ready?: () => NamesLedger
 }
 
+/**
+ * The marks that an invalidation ends. The region says whether it got them: a wrapper of the region may pass on the arguments
+ * alone that it knows.
+ */
+export interface EndOfMarks {
+  readonly transaction: string
+  isPassedOn: boolean
+}
+
 /** The operations on names, without events. */
 type NamesLedger = Pick<OpenLedger, 'invalidate' | 'pending'>
 

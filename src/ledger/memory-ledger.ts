@@ -52,7 +52,15 @@ function openInMemory(clock: string, maxStamps: number, time: Clock): OpenLedger
   let floor: Stamp = { hard: 0, soft: 0 }
   let now: LedgerTime = { epoch: randomUUID(), at: 0 }
 
+  /** By transaction, the one that expires first in front: all marks live as long. */
   const marks = new Map<string, Mark>()
+  /** By name and mode, the number of transactions that mark it. */
+  const counts = { hard: new Map<string, number>(), soft: new Map<string, number>() }
+  const count = (name: string, mode: InvalidationMode, more: number): void => {
+    const sum = (counts[mode].get(name) ?? 0) + more
+    if (sum > 0) counts[mode].set(name, sum)
+    else counts[mode].delete(name)
+  }
 
   const stamp = (names: Iterable<string>, mode: InvalidationMode): void => {
     // The clock is one ahead of the stamps, so that there is a time between: of creations that begin while a mark lives.
@@ -70,7 +78,9 @@ function openInMemory(clock: string, maxStamps: number, time: Clock): OpenLedger
     if (mark === undefined) return
     for (const name of names) {
       const modes = mark.names.get(name)
-      if (modes?.delete(mode) && modes.size === 0) mark.names.delete(name)
+      if (!modes?.delete(mode)) continue
+      count(name, mode, -1)
+      if (modes.size === 0) mark.names.delete(name)
     }
     if (mark.names.size === 0) marks.delete(transaction)
   }
@@ -78,17 +88,26 @@ function openInMemory(clock: string, maxStamps: number, time: Clock): OpenLedger
     stamp(names, mode)
     const mark = marks.get(transaction) ?? { names: new Map(), until: 0 }
     mark.until = time.now() + MARK_LIFETIME
-    for (const name of names) mark.names.set(name, (mark.names.get(name) ?? new Set()).add(mode))
+    for (const name of names) {
+      const modes = mark.names.get(name) ?? new Set()
+      if (!modes.has(mode)) count(name, mode, 1)
+      mark.names.set(name, modes.add(mode))
+    }
+    marks.delete(transaction)
     marks.set(transaction, mark)
     return MARK_LIFETIME
   }
   /** The time before a creation. A mark that has expired ends here, as its transaction would have ended it. */
   const begin = (): LedgerTime => {
-    for (const [transaction, { names, until }] of marks)
-      if (until <= time.now()) {
-        marks.delete(transaction)
-        for (const [name, modes] of names) for (const mode of modes) stamp([name], mode)
-      }
+    for (const [transaction, { names, until }] of marks) {
+      if (until > time.now()) break
+      marks.delete(transaction)
+      for (const [name, modes] of names)
+        for (const mode of modes) {
+          count(name, mode, -1)
+          stamp([name], mode)
+        }
+    }
     return marks.size === 0 ? now : { epoch: now.epoch, at: now.at - 1 }
   }
   const fold = (): void => {
@@ -103,13 +122,10 @@ function openInMemory(clock: string, maxStamps: number, time: Clock): OpenLedger
     stamps: names.map((name) => marked(name, stamps.get(name) ?? floor)),
   })
   const marked = (name: string, stamp: Stamp): Stamp => {
-    let { hard, soft } = stamp
-    for (const { names } of marks.values()) {
-      const modes = names.get(name)
-      if (modes?.has('hard')) hard = Number.POSITIVE_INFINITY
-      if (modes?.has('soft')) soft = Number.POSITIVE_INFINITY
-    }
-    return marks.size === 0 ? stamp : { hard, soft }
+    if (marks.size === 0) return stamp
+    const hard = counts.hard.has(name) ? Number.POSITIVE_INFINITY : stamp.hard
+    const soft = counts.soft.has(name) ? Number.POSITIVE_INFINITY : stamp.soft
+    return { hard, soft }
   }
   return { storeClock: clock, time: () => now, now: begin, read, invalidate, pending }
 }

@@ -2,6 +2,7 @@ import type { Tracker } from '../backend/tracker.js'
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { checkOptions } from '../base/options.js'
 import { type RenewalWork, runRenewal } from '../creation/renewal.js'
+import type { EndOfMarks } from '../events/event-source.js'
 import type { InvalidationEvents } from '../events/invalidation-events.js'
 import { checkKey, listKeys } from '../functions/keys.js'
 import { refuseVersions } from '../ledger/checked-names.js'
@@ -46,20 +47,21 @@ export function regionInvalidations(
         checkMode(mode)
         return events.around('region', [at.own], mode, cause, () => invalidateAll(at, mode))
       }),
-    // Signals give the transaction, whose marks end in the same step.
+    // Signals give the marks that end in the same step.
     invalidateDependencies: (
       names: string | readonly string[],
       mode: InvalidationMode = 'hard',
       cause: InvalidationReason | undefined = undefined,
-      transaction?: string,
+      marks?: EndOfMarks,
     ) =>
       operation((at) => {
+        if (marks !== undefined) marks.isPassedOn = true
         checkMode(mode)
         const list = listNames(names)
         refuseVersions(list, true)
         const tracker = expectTracker(at)
         return events.around('dependencies', list, mode, cause, () =>
-          invalidateNames(at, tracker, list, mode, transaction),
+          invalidateNames(at, tracker, list, mode, marks?.transaction),
         )
       }),
     refreshDependencies: (names, cause) =>

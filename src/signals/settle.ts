@@ -2,6 +2,7 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError, formatValue, isError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import type { EndOfMarks } from '../events/event-source.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import type { Marks } from './marks.js'
 
@@ -12,7 +13,7 @@ export interface Target {
     names: readonly string[],
     mode?: InvalidationMode,
     cause?: InvalidationReason,
-    transaction?: string,
+    marks?: EndOfMarks,
   ): Promise<void>
 }
 
@@ -161,7 +162,8 @@ export async function invalidateIn(
 ): Promise<void> {
   if (names.length === 0) return
   const transaction = marks?.endedBy(region, names, mode)
-  const ends: readonly [string?] = transaction === undefined ? [] : [transaction]
+  const end = transaction === undefined ? undefined : { transaction, isPassedOn: false }
+  const ends: readonly [EndOfMarks?] = end === undefined ? [] : [end]
   try {
     await region.invalidateDependencies(names, mode, cause, ...ends)
   } catch (error) {
@@ -172,7 +174,8 @@ export async function invalidateIn(
     }))
     await region.invalidateDependencies(names, mode, undefined, ...ends)
   }
-  marks?.forget(region, names, mode)
+  // Else they end by themselves after the invalidation.
+  if (end?.isPassedOn) marks?.forget(region, names, mode)
 }
 
 const REFUSALS = ['ERR_UNENCODABLE', 'ERR_VALUE_TOO_LARGE', 'ERR_OPTION'] as const

@@ -5,6 +5,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { diagnostics } from '../../src/base/diagnostics.js'
 import { dep, dependsOn, makeRegion, memoryLedger, NO_VALUE, wrap } from '../../src/index.js'
+import type { LedgerReading } from '../../src/ledger/ledger.js'
 import { afterCommit, beginTransaction, broker, invalidateAfterCommit } from '../../src/signals/index.js'
 import { withOperations } from '../support/ledgers.js'
 
@@ -240,6 +241,54 @@ describe('a transaction over a ledger that keeps marks', () => {
     expect(() => beginTransaction({ prepared: 'yes' } as never)).toThrow(
       expect.objectContaining({ code: 'ERR_OPTION' }),
     )
+  })
+})
+
+describe('marks end', () => {
+  it('also behind a Proxy of the region that passes on no more than three arguments', async () => {
+    const { region, calls } = library()
+    const wrapped = new Proxy(region, {
+      get: (target, name) =>
+        name === 'invalidateDependencies'
+          ? (...[names, mode, cause]: Parameters<typeof region.invalidateDependencies>) =>
+              target.invalidateDependencies(names, mode, cause)
+          : Reflect.get(target, name),
+    })
+    await afterCommit(() => invalidateAfterCommit(wrapped, 'a'))
+    expect(calls).toEqual(['mark a', 'invalidate a', 'end a'])
+  })
+
+  it('by themselves in the order in which they were set last', () => {
+    let now = 0
+    const { pending, now: begin, read } = memoryLedger({ clock: { now: () => now } }).open('c')
+    const isMarked = (name: string) =>
+      (read([name]) as LedgerReading).stamps[0]?.hard === Number.POSITIVE_INFINITY
+    pending?.(['a'], 'hard', 'first')
+    now = 10_000
+    pending?.(['a', 'b'], 'hard', 'second')
+    now = 20_000
+    pending?.(['c'], 'hard', 'first')
+    now = 40_000
+    begin([])
+    expect(['a', 'b', 'c'].map(isMarked)).toEqual([true, false, true])
+    now = 50_000
+    begin([])
+    expect(['a', 'b', 'c'].map(isMarked)).toEqual([false, false, false])
+  })
+
+  it('or not: the time of a read does not grow with the number of open transactions', () => {
+    const duration = (transactions: number) => {
+      const { pending, now, read } = memoryLedger().open('c')
+      for (let i = 0; i < transactions; i++) pending?.([`row ${i}`], 'hard', `${i}`)
+      const since = process.cpuUsage()
+      for (let i = 0; i < 2_000; i++) {
+        now([])
+        read(['row 1', 'other'])
+      }
+      return process.cpuUsage(since).user / 1_000
+    }
+    // One transaction after the other it would be 80 million.
+    expect(duration(20_000)).toBeLessThan(400)
   })
 })
 

@@ -73,6 +73,12 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
       { url: 'redis://localhost', replicas: { timeout: '1s' } },
       /`count` of `replicas`/,
     ],
+    ['stamps that end before marks', { url: 'redis://localhost', stampLifetime: '29s' }, /`stampLifetime`/],
+    [
+      'marks that outlive stamps',
+      { url: 'redis://localhost', stampLifetime: '1m', pendingFor: '2m' },
+      /`stampLifetime`/,
+    ],
     [
       'a misspelt member of replicas',
       { url: 'redis://localhost', replicas: { count: 1, time: 1 } },
