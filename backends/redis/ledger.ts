@@ -26,7 +26,8 @@ export function standaloneLedger({
   stampLifetime,
   pendingFor,
   journal,
-}: LedgerStore): RedisLedger {
+  connection,
+}: LedgerStore & Pick<RedisStore, 'connection'>): RedisLedger {
   const lifetime = `${stampLifetime}`
   return openedOnce((clock) => {
     const { clock: key, ring, pending } = clockKeys(clock)
@@ -54,6 +55,8 @@ export function standaloneLedger({
       invalidate: (names, mode, transaction) => stamp(names, mode, transaction),
       ...(pendingFor > 0 && {
         pending: async (names: readonly string[], mode: InvalidationMode, transaction: string) => {
+          // A commit waits for its marks: an outage may cost one `timeout`, not one for each commit.
+          connection.expectThere(key)
           await stamp(names, mode, transaction, `${pendingFor}`)
           return pendingFor
         },

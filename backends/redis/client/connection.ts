@@ -200,20 +200,30 @@ export class RedisConnection {
     const { maxWaiting, breaker, failFast } = this.options
     if (this.#closed)
       throw new CorralError('ERR_CLOSED', 'This Redis backend was closed. Create another one.')
-    if (failFast && !patient) {
-      if (this.#isLost()) throw this.#lostError()
-      if (lane.silent)
-        throw new CorralError(
-          'ERR_UNAVAILABLE',
-          'Redis has not replied to an earlier command. Nothing else is sent to it until a reply comes.',
-        )
-    }
+    if (failFast && !patient) this.#expectThere(lane)
     if (this.#pending.isFull(lane) && this.#pending.waiting >= maxWaiting)
       throw new CorralError(
         'ERR_UNAVAILABLE',
         `${this.#pending.waiting} commands wait for their turn at Redis already, which is the most: see \`maxWaiting\`.`,
       )
     breaker?.admit()
+  }
+
+  /**
+   * Refuses what must not wait for a server that is known to be away.
+   * @throws CorralError `ERR_UNAVAILABLE` while the connection is lost, or an earlier command has had no reply in time
+   */
+  expectThere(key: string): void {
+    this.#expectThere(this.#laneOf(key))
+  }
+
+  #expectThere(lane: Lane): void {
+    if (this.#isLost()) throw this.#lostError()
+    if (lane.silent)
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        'Redis has not replied to an earlier command. Nothing else is sent to it until a reply comes.',
+      )
   }
 
   /** Whether the connection is gone. If the client has given up connecting, it is asked to try again. */

@@ -1,7 +1,10 @@
 import { expect, it } from 'vitest'
 import { clockKeys, stampKey } from '../../../backends/redis/format.js'
+import { redis } from '../../../backends/redis/index.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
+import { faultProxy } from '../../support/faultproxy.js'
 import { judge } from '../../support/ledgers.js'
+import { sleep, until } from '../../support/waiting.js'
 import type { Deployment } from './deployments.js'
 import { everywhere, freshKey } from './suite.js'
 
@@ -58,6 +61,30 @@ everywhere('names that a transaction marks', (at) => {
     expect(await at().admin.get(stampKey(clock, name))).toMatch(/^\d+ \d+$/)
     expect(await at().admin.exists(clockKeys(clock).pending)).toBe(0)
     expect(await at().admin.pttl(stampKey(clock, name))).toBeGreaterThan(0)
+  })
+
+  it('are not marked while Redis is known to be away, so that its outage holds no commit up', async () => {
+    // The proxy needs no names of nodes, keys or passwords.
+    if (Object.keys(at().where).join() !== 'url' || !/^redis:\/\/[^@]+$/.test(at().where.url ?? '')) return
+    const proxy = await faultProxy({ port: at().servers[0]?.port ?? 0 })
+    const backend = redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: '20s' })
+    const on = backend.ledger?.open(freshKey('clock'))
+    try {
+      await on?.pending?.(['a'], 'hard', 'one')
+      proxy.set({ kind: 'refuse' })
+      proxy.reset()
+      // The first may be sent before the reset is heard of.
+      await until(() => Promise.race([marked(), sleep(50).then(() => false)]))
+      await expect(on?.pending?.(['a'], 'hard', 'three')).rejects.toMatchObject({ code: 'ERR_UNAVAILABLE' })
+    } finally {
+      proxy.set({ kind: 'none' })
+      await backend.close()
+      await proxy.close()
+    }
+    async function marked(): Promise<boolean> {
+      const error = await Promise.resolve(on?.pending?.(['a'], 'hard', 'two')).catch((one: unknown) => one)
+      return (error as { readonly code?: string }).code === 'ERR_UNAVAILABLE'
+    }
   })
 
   it('are marked by default where that takes one command', async () => {
