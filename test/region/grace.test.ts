@@ -157,7 +157,9 @@ describe('grace', () => {
   })
 
   it.each([-1, Number.NaN, '5', 'soon', true, {}] as never[])('%s is refused', (grace) => {
-    expect(() => makeRegion({ grace })).toThrow('Expected `grace` of makeRegion() to be a duration')
+    expect(() => makeRegion({ grace })).toThrow(
+      'Expected `grace` of makeRegion(), unless it is 0, to be a duration',
+    )
     const { region } = openMemory()
     expect(() => region.cacheOnArguments(async () => 1, { namespace: 'n', grace })).toThrow('`grace`')
     return expect(region.getOrCreate('key', () => 1, { grace })).rejects.toThrow('`grace`')

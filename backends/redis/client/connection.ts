@@ -63,6 +63,8 @@ export class RedisConnection {
   #client: RedisClient | undefined
   /** Whether its connection was closed and is not there again. */
   #lost = false
+  /** When it was lost, on the clock of `performance`. */
+  #lostAt = 0
   /** The client once its server's version is known. */
   #verified: RedisClient | undefined
   #verifying: Promise<void> | undefined
@@ -184,7 +186,7 @@ export class RedisConnection {
     // To load the package is this process's own work, in which no server can be late.
     this.#pending.extend(performance.now() - began)
     this.#client = client
-    this.#lost = LOST.includes(client.status)
+    if (LOST.includes(client.status)) this.#noteLoss()
     this.#listenTo(client)
     return client
   }
@@ -210,20 +212,27 @@ export class RedisConnection {
   }
 
   /**
-   * Refuses what must not wait for a server that is known to be away.
-   * @throws CorralError `ERR_UNAVAILABLE` while the connection is lost, or an earlier command has had no reply in time
+   * Refuses what must not wait once more for a server that is away: a connection that is lost for a moment only is waited for.
+   * @throws CorralError `ERR_UNAVAILABLE` if the connection has been lost for one `timeout`, or an earlier command has had no
+   * reply in time
    */
   expectThere(key: string): void {
-    this.#expectThere(this.#laneOf(key))
+    this.#expectThere(this.#laneOf(key), this.options.timeout)
   }
 
-  #expectThere(lane: Lane): void {
-    if (this.#isLost()) throw this.#lostError()
+  #expectThere(lane: Lane, patience = 0): void {
+    if (this.#isLost() && performance.now() - this.#lostAt >= patience) throw this.#lostError()
     if (lane.silent)
       throw new CorralError(
         'ERR_UNAVAILABLE',
         'Redis has not replied to an earlier command. Nothing else is sent to it until a reply comes.',
       )
+  }
+
+  #noteLoss(): void {
+    // Each failed attempt to connect again is told as a loss too.
+    if (!this.#lost) this.#lostAt = performance.now()
+    this.#lost = true
   }
 
   /** Whether the connection is gone. If the client has given up connecting, it is asked to try again. */
@@ -336,7 +345,7 @@ export class RedisConnection {
       for (const listener of this.#lostListeners) listener()
     }
     const lost = () => {
-      this.#lost = true
+      this.#noteLoss()
       relinked()
       if (this.options.failFast)
         this.#pending.failAll(
