@@ -10,9 +10,19 @@ export function readOnceKind(value: unknown): ReadOnceKind | undefined {
   const has = (name: string | symbol) => typeof (value as never)[name] === 'function'
   if (has('next') && (has(Symbol.iterator) || has(Symbol.asyncIterator)))
     return ['an iterator', 'Store its items: Array.from(iterator), or Array.fromAsync(iterator).']
-  if (has('getReader') || (has('pipe') && has('on')))
+  if (
+    has('getReader') ||
+    (has('read') && has('releaseLock')) ||
+    hasReadableSide(value) ||
+    (has('pipe') && has('on'))
+  )
     return ['a stream', "Read it first, such as with text(stream) of 'node:stream/consumers'."]
   if ('bodyUsed' in value && has('arrayBuffer'))
     return ['a body that can be read once', 'Read it first, such as with await response.json().']
   return undefined
+}
+
+/** Whether a value is a pair of web streams, such as a `TransformStream`, one of which is read. */
+function hasReadableSide(value: { readonly readable?: { readonly getReader?: unknown } | null }): boolean {
+  return typeof value.readable?.getReader === 'function'
 }

@@ -4,6 +4,7 @@ import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
+import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
 import { cachedMethod, decorated } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
@@ -84,7 +85,7 @@ function cacher<V>(
 function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
   try {
     const id = keyOf(self)
-    if (!(Array.isArray(self) && self.length === 0) && !isMissing(self)) return id
+    if (!isEmpty(self) && !isMissing(self)) return id
   } catch (error) {
     // Its message is about an argument of the method.
     if (!CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
@@ -94,6 +95,12 @@ function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
     'ERR_KEY_ARGUMENT',
     `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
   )
+}
+
+/** Whether an id is a list or an object without parts, which is equal for all instances. */
+function isEmpty(self: KeyPart): boolean {
+  if (typeof self !== 'object' || self === null) return false
+  return (Array.isArray(self) || isPlainObject(self)) && Object.keys(self).length === 0
 }
 
 /** Whether a part of an id has no value yet. */

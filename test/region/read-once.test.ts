@@ -51,6 +51,8 @@ const VALUES: Readonly<Record<string, readonly [make: () => unknown, remedy: str
   ],
   'a stream': [() => Readable.from(['a']), 'Read it first'],
   'a web stream': [() => new Blob(['a']).stream(), 'Read it first'],
+  'the reader of a web stream': [() => new Blob(['a']).stream().getReader(), 'Read it first'],
+  'a pair of web streams': [() => new DecompressionStream('gzip'), 'Read it first'],
   'a Response': [() => new Response('body'), 'await response.json()'],
   'a Request': [
     () => new Request('http://localhost/', { method: 'POST', body: 'b' }),
@@ -102,6 +104,7 @@ it('values with members of such names are values like any other', async () => {
   const list = { next: 'b', pipe: 'x', then: 'later', bodyUsed: false, getReader: 1, nodes: [{ next: null }] }
   expect(await region.set('k', list)).toBe('stored')
   expect(await region.get('k')).toBe(list)
+  expect(await region.set('n', [{ readable: null }, { readable: true, read: 5 }])).toBe('stored')
   expect(await region.set('b', new Blob(['a']))).toBe('stored')
   expect(await region.set('bytes', Buffer.alloc(3))).toBe('stored')
 })

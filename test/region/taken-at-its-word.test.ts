@@ -1,5 +1,6 @@
 /** Options and functions of the caller that would be misread in silence. */
 import { getEventListeners } from 'node:events'
+import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -8,6 +9,7 @@ import {
   type Clock,
   dependsOn,
   intercept,
+  type KeyPart,
   type Ledger,
   type LedgerReading,
   type LedgerTime,
@@ -159,11 +161,11 @@ describe('a function that has to return at once', () => {
 })
 
 describe("a method's `self`", () => {
-  for (const id of [undefined, null, Number.NaN])
-    it(`that returns ${id} is refused: instances would share entries`, async () => {
+  for (const id of [undefined, null, Number.NaN, [], {}])
+    it(`that returns ${inspect(id)} is refused: instances would share entries`, async () => {
       const region = makeRegion<string>({ backend: memory() })
       class Shop {
-        constructor(readonly id: number | null | undefined) {}
+        constructor(readonly id: KeyPart) {}
         @region.cacheOnArguments({ namespace: 'shop', self: (shop: Shop) => shop.id })
         async name(): Promise<string> {
           return 'name'
