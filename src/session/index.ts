@@ -1,4 +1,4 @@
-import { expectFunction } from '../base/options.js'
+import { expectFunction, rejectOptions } from '../base/options.js'
 import { currentSession, runInSession } from '../versions/session.js'
 import { forget } from '../versions/version-check.js'
 import { asyncMiddleware, express, fastify } from './frameworks.js'
@@ -49,11 +49,22 @@ export const session = {
    */
   forget,
   /** For Express and servers of its shape: `app.use(session.express())`, after the parsers of bodies. */
-  express,
+  express: withoutArguments('express', express),
   /** For Fastify: `app.register(session.fastify())`. */
-  fastify,
+  fastify: withoutArguments('fastify', fastify),
   /** For Koa: `app.use(session.koa())`. */
-  koa: asyncMiddleware,
+  koa: withoutArguments('koa', asyncMiddleware),
   /** For Hono: `app.use(session.hono())`. */
-  hono: asyncMiddleware,
+  hono: withoutArguments('hono', asyncMiddleware),
 } as const
+
+/** A framework that receives the factory in place of its middleware calls it for each request, which would then hang. */
+function withoutArguments<Middleware>(name: string, make: () => Middleware): () => Middleware {
+  return (...given: readonly unknown[]) => {
+    if (given.length > 0)
+      rejectOptions(
+        `Expected session.${name}() to be called without arguments, got ${given.length}. Pass its result to the framework: session.${name}() and not session.${name}.`,
+      )
+    return make()
+  }
+}

@@ -30,6 +30,17 @@ describe('a session', () => {
     expect(spans).toEqual([{ over: true }, { over: true }].map((span) => expect.objectContaining(span)))
   })
 
+  for (const name of ['express', 'fastify', 'koa', 'hono'] as const)
+    it(`refuses to be a middleware without a call: session.${name}`, () => {
+      const passedOn: (...given: unknown[]) => unknown = session[name]
+      expect(() => passedOn({}, {}, () => {})).toThrow(
+        expect.objectContaining({
+          code: 'ERR_OPTION',
+          message: expect.stringContaining(`session.${name}()`),
+        }),
+      )
+    })
+
   it('runs functions and forgets objects, and refuses any other value', () => {
     for (const wrong of [5, undefined, 'text', {}])
       expect(() => session.run(wrong as never)).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
