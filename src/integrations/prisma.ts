@@ -3,6 +3,7 @@
  * work, and tells of each operation once it is done.
  */
 import { expectMethods } from '../base/options.js'
+import type { OpenTransaction } from '../signals/transactions.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction, written } from './orm/units.js'
 
@@ -88,11 +89,13 @@ interface Operation {
   readonly args: unknown
   query(args: unknown): Promise<unknown>
   /** Absent where Prisma has it no more. */
-  readonly __internalParams?: { readonly transaction?: unknown }
+  readonly __internalParams?: { readonly transaction?: { readonly id?: unknown } | undefined }
 }
 
 function extended(client: Client, rows: RowInvalidation): Client {
   const models = client._runtimeDataModel?.models
+  /** The transactions whose work is under way, by the ids that Prisma gives them. */
+  const transactions = new Map<unknown, OpenTransaction>()
   const watched = client.$extends({
     query: {
       // Of all models, and of raw SQL, which has none.
@@ -101,7 +104,10 @@ function extended(client: Client, rows: RowInvalidation): Client {
         const result = await query(args)
         if (model === undefined || !WRITES.test(operation)) return result
         const invalidate = () => tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
-        await (internal?.transaction === undefined ? written(undefined, invalidate) : invalidate())
+        // The caller may be in another transaction by now, or have lost its context.
+        const open = transactions.get(internal?.transaction?.id)
+        const isKnown = open !== undefined || internal?.transaction === undefined
+        await (isKnown ? written(open, invalidate) : invalidate())
         return result
       },
     },
@@ -113,7 +119,15 @@ function extended(client: Client, rows: RowInvalidation): Client {
         if (typeof work === 'function')
           return inTransaction(
             (inner) => watched.$transaction(inner, ...more),
-            (own: unknown) => (work as (own: unknown) => unknown)(own),
+            async (own: unknown, open) => {
+              const id = idOf(own)
+              if (id !== undefined) transactions.set(id, open)
+              try {
+                return await (work as (own: unknown) => unknown)(own)
+              } finally {
+                transactions.delete(id)
+              }
+            },
           )
         // The operations of a list run in the call, and their end is that of the list.
         return inTransaction<void, unknown>(
@@ -124,6 +138,16 @@ function extended(client: Client, rows: RowInvalidation): Client {
       },
     },
   })
+}
+
+const [SCOPE, ID] = ['scope_context', 'id'].map((name) =>
+  Symbol.for(`prisma.client.transaction.${name}`),
+) as [symbol, symbol]
+
+/** The id of the transaction that a client is of, as its operations tell it. Absent where Prisma keeps it elsewhere. */
+function idOf(client: unknown): unknown {
+  const of = client as Readonly<Record<symbol, unknown>>
+  return (of[SCOPE] as { readonly txId?: unknown } | undefined)?.txId ?? of[ID]
 }
 
 /** A write changes rows, and returns them. */

@@ -90,7 +90,7 @@ export function sqlCache(options: RowOptions): SqlCache {
       }
       const inside = async (_: void, open: OpenTransaction): Promise<R> => {
         own = open
-        units.set(run, [...all, open])
+        units.set(run, [...(units.get(run) ?? []), open])
         return work()
       }
       try {
@@ -103,7 +103,8 @@ export function sqlCache(options: RowOptions): SqlCache {
         if (failed !== undefined) await attempt(() => run(rollback)).catch(() => {})
         throw error
       } finally {
-        if (own !== undefined) units.set(run, all)
+        // Not `all`: a unit that nothing awaits may end after the one around it.
+        units.set(run, units.get(run)?.filter((one) => one !== own) ?? [])
       }
     },
   }

@@ -249,6 +249,29 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
   })
 })
 
+it('kyselyCache() passes on the rollback of a transaction that fails to begin, after another on its connection', async () => {
+  const file = new Libsql(':memory:')
+  let isLost = false
+  const database = {
+    prepare(text: string) {
+      const statement = file.prepare(text)
+      if (!isLost || text !== 'begin') return statement
+      isLost = false
+      statement.run()
+      throw new Error('reply lost')
+    },
+    close: () => file.close(),
+  }
+  const cache = kyselyCache(stage().options)
+  const db = VERSIONS['0.27'](cache, database as never, () => {})
+  const transact = () => db.transaction().execute(async () => 'done')
+  await transact()
+  isLost = true
+  await expect(transact()).rejects.toThrow('reply lost')
+  expect(await transact()).toBe('done')
+  await db.destroy()
+})
+
 it('kyselyCache() refuses what is no dialect', () => {
   expect(() => kyselyCache(stage().options).dialect({} as never)).toThrow(
     expect.objectContaining({ code: 'ERR_OPTION' }),

@@ -19,7 +19,7 @@ import { kyselyCache } from '../../src/integrations/kysely/index.js'
 import { mikroOrm } from '../../src/integrations/mikro-orm/index.js'
 import { sqlCache } from '../../src/integrations/sql.js'
 import { typeOrm } from '../../src/integrations/typeorm/index.js'
-import { afterCommit } from '../../src/signals/index.js'
+import { afterCommit, isNotInvalidated } from '../../src/signals/index.js'
 import { withoutMarks } from '../support/ledgers.js'
 
 const ends: (() => unknown)[] = []
@@ -167,6 +167,36 @@ async function two(open: Open) {
 }
 
 const rollback = new Error('rollback')
+
+it('a unit of work says that it was rolled back, and not that it is done, if another inside was not invalidated', async () => {
+  const away = { name: 'rows', invalidateDependencies: () => Promise.reject(new Error('away')) }
+  const unit = () => {
+    const file = new Libsql(':memory:')
+    const cache = sqlCache({ regions: away, tables: { article: 'id' } })
+    file.exec(create('article'))
+    const insertOne = () => {
+      file.exec(insert('article'))
+      return cache.invalidate('article', 1)
+    }
+    return {
+      run: (more: () => unknown) =>
+        cache.unitOfWork(
+          (sql) => file.exec(sql),
+          async () => {
+            await insertOne()
+            await more()
+          },
+        ),
+      rows: () => file.prepare('SELECT * FROM article').all().length,
+    }
+  }
+  const [one, other] = [unit(), unit()]
+  // Each has a function of its own for its statements, so the one inside is of another connection.
+  const error: unknown = await one.run(() => other.run(() => {})).catch((reason: unknown) => reason)
+  expect([one.rows(), other.rows(), isNotInvalidated(error)]).toEqual([0, 1, false])
+  expect(error).toMatchObject({ code: 'ERR_BACKEND', message: expect.stringContaining('rolled back') })
+  expect(isNotInvalidated((error as Error).cause)).toBe(true)
+})
 
 describe.each(Object.entries(hosts))('%s without marks', (_, open) => {
   it('invalidates at the commit inside, which the rollback around does not take back', async () => {

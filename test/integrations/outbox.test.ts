@@ -121,6 +121,18 @@ describe('outbox()', () => {
     expect([await box.drain(run), await stands('b')]).toEqual([1, false])
   })
 
+  it('spreads very many names over rows that MySQL does not cut', async () => {
+    const { run, box, file, left, stands, store } = await open()
+    const names = ['a', ...Array.from({ length: 3_000 }, (_, at) => `${at}${'é'.repeat(15)}`), 'b']
+    await store('b')
+    await box.write(run, names)
+    const longest = file.prepare('SELECT MAX(LENGTH(CAST(names AS BLOB))) AS bytes FROM corral_outbox').get()
+    expect((longest as { bytes: number }).bytes).toBeLessThan(65_536)
+    expect(left()).toBe(2)
+    await box.drain(run)
+    expect([left(), await stands('a'), await stands('b')]).toEqual([0, false, false])
+  })
+
   it('has the placeholders and the table of another dialect', async () => {
     const { region } = await open()
     const sent: string[] = []

@@ -141,6 +141,30 @@ describe('sqlCache()', () => {
     expect(await left()).toEqual(['line'])
   })
 
+  it('begins a transaction after a savepoint that nothing awaited', async () => {
+    const { cache, run } = await open()
+    const sent: string[] = []
+    const statements = (sql: string) => {
+      sent.push(sql)
+      return run(sql)
+    }
+    let end = () => {}
+    let left: Promise<unknown> = Promise.resolve()
+    await cache.unitOfWork(statements, async () => {
+      await new Promise<void>((begun) => {
+        left = cache.unitOfWork(statements, () => {
+          begun()
+          return new Promise<void>((resolve) => (end = resolve))
+        })
+      })
+    })
+    end()
+    await expect(left).rejects.toThrow('no such savepoint')
+    sent.length = 0
+    await cache.unitOfWork(statements, () => {})
+    expect(sent).toEqual(['BEGIN', 'COMMIT'])
+  })
+
   it('fills nothing inside, and refreshes after the commit outside of it', async () => {
     const { cache, run, region, title } = await open()
     const page = region.cacheOnArguments(title, {

@@ -408,6 +408,41 @@ describe('a transaction', () => {
     expect(await region.get('count')).toBe(2)
   })
 
+  it('that the database rolled back by itself, so that ROLLBACK fails, is over', async () => {
+    const { source, told, manager } = await shop()
+    const { id } = await added(manager)
+    await source.query(
+      "CREATE TRIGGER refuses BEFORE UPDATE ON article WHEN NEW.title = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+    )
+    const rename = (title: string) => source.transaction((own) => own.update(Article, id, { title }))
+    told()
+    await expect(rename('bad')).rejects.toThrow('no')
+    expect(told()).toEqual([])
+    await rename('good')
+    expect(told()).not.toEqual([])
+    await manager.update(Article, id, { title: 'better' })
+    expect(told()).not.toEqual([])
+  })
+
+  it('invalidates also if another subscriber throws after the change or after the commit', async () => {
+    const { source, told, manager } = await shop()
+    const { id } = await added(manager)
+    const fails = () => {
+      throw new Error('of another')
+    }
+    told()
+    for (const event of ['afterUpdate', 'afterTransactionCommit']) {
+      // One of the application is there before the integration, as TypeORM makes them when it connects.
+      const other = source.subscribers.push({ [event]: fails }) - 1
+      const change = async (own: typeof manager) => own.update(Article, id, { title: event })
+      await expect(event === 'afterUpdate' ? change(manager) : source.transaction(change)).rejects.toThrow(
+        'of another',
+      )
+      expect(told()).not.toEqual([])
+      source.subscribers.splice(other, 1)
+    }
+  })
+
   it('that is committed, but not invalidated, says so with a retry', async () => {
     let fails = false
     const { orm, told } = await shop({ fails: () => fails })

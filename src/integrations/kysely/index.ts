@@ -113,8 +113,9 @@ function watchedDriver(driver: Driver, rows: RowInvalidation, uncommitted: WeakS
     },
     releaseConnection: on('releaseConnection'),
     async beginTransaction(connection: object, ...more: unknown[]) {
-      await on('beginTransaction')(connection, ...more)
+      // Before: Kysely rolls back what fails to begin, too.
       committed.delete(connection)
+      await on('beginTransaction')(connection, ...more)
       transactions.begin(originals.get(connection) ?? connection)
     },
     async commitTransaction(connection: object, ...more: unknown[]) {

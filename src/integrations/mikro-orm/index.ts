@@ -168,7 +168,7 @@ interface Transactions {
   /** Says what a transaction begins inside of, and then its context: MikroORM 7 tells both of savepoints, too. */
   starting(em: object, around: unknown): void
   started(em: object, context: unknown): void
-  /** The transaction that a manager is in. */
+  /** The transaction that a manager is in. MikroORM does not tell of the end of one that it has not begun, so that is none. */
   of(em: Manager | undefined): OpenTransaction | undefined
   /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
   prepare(context: unknown): Promise<void>
@@ -183,24 +183,22 @@ function transactionsByContext(): Transactions {
   const around = new WeakMap<object, unknown>()
   const savepoints = new WeakSet<object>()
   const committing = new WeakSet<object>()
-  const begun = (context: object, parent: unknown): OpenTransaction => {
-    const found =
-      open.get(context) ?? beginHostTransaction(isObject(parent) ? begun(parent, undefined) : undefined)
-    open.set(context, found)
-    return found
-  }
   const self: Transactions = {
     starting: (em, context) => void around.set(em, context),
     started(em, context) {
       const parent = around.get(em)
       around.delete(em)
       if (!isObject(context)) return
-      if (isObject(parent)) savepoints.add(context)
-      begun(context, parent)
+      const outer = isObject(parent) ? open.get(parent) : undefined
+      if (isObject(parent)) {
+        if (outer === undefined) return
+        savepoints.add(context)
+      }
+      open.set(context, beginHostTransaction(outer))
     },
     of(em) {
       if (!em?.isInTransaction()) return undefined
-      return begun(rootOf(em.getTransactionContext() as object), undefined)
+      return open.get(rootOf(em.getTransactionContext() as object))
     },
     async prepare(context) {
       if (savepoints.has(context as object)) return

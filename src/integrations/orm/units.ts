@@ -1,4 +1,5 @@
 /** Transactions of hosts: units of work around a function, and those that a connection begins and ends by calls. */
+import { CorralError } from '../../base/errors.js'
 import { isNotInvalidated } from '../../signals/settle.js'
 import {
   afterCommit,
@@ -43,7 +44,7 @@ export async function inTransaction<T, R>(
     )
   } catch (error) {
     await (isWorked && !saysUncommitted(error) ? open.unsure() : open.rollback())
-    throw error
+    throw isWorked ? error : rolledBack(error)
   }
   try {
     await open.commit()
@@ -51,6 +52,17 @@ export async function inTransaction<T, R>(
     throw isNotInvalidated(error) ? Object.assign(error, { result }) : error
   }
   return result
+}
+
+/** The error of work that failed. That of another transaction inside says that its change is done, which this one's is not. */
+function rolledBack(error: unknown): unknown {
+  if (!isNotInvalidated(error)) return error
+  return new CorralError(
+    'ERR_BACKEND',
+    'This transaction was rolled back: another one inside it was committed, but not invalidated, and that error was not caught. ' +
+      'Call error.cause.retry() until it succeeds. To keep the transaction, catch the error inside: isNotInvalidated().',
+    { cause: error },
+  )
 }
 
 /**

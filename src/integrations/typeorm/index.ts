@@ -133,7 +133,8 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
     invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = openTransactions()
   const subscriber = subscriberOf(transactions, invalidate)
-  dataSource.subscribers.push(subscriber)
+  // In front: one that throws keeps TypeORM from telling those behind it, though the rows are written.
+  dataSource.subscribers.unshift(subscriber)
   const endOfReads = isTracked ? trackReads(dataSource, invalidation.listsOf) : () => {}
   const endOfPatch = patch ? patchTransaction(dataSource) : () => {}
 
@@ -193,7 +194,10 @@ interface OpenTransactions {
   begin(runner: QueryRunner): void
   /** Marks the names of a transaction that is about to be committed; not those of a savepoint. */
   prepare(runner: QueryRunner): Promise<void>
-  /** Says that a transaction is about to be rolled back. After a commit that failed nobody knows whether the database has it. */
+  /**
+   * Says that a transaction is about to be rolled back. It ends here, as TypeORM does not tell of a `ROLLBACK` that fails because the
+   * database has rolled back by itself. After a commit that failed nobody knows whether the database has it.
+   */
   failed(runner: QueryRunner): Promise<void>
   end(runner: QueryRunner): OpenTransaction | undefined
   /** The innermost transaction of a query runner. */
@@ -216,8 +220,9 @@ function openTransactions(): OpenTransactions {
     },
     async failed(runner) {
       const [outermost, ...savepoints] = open.get(runner) ?? []
-      if (savepoints.length === 0 && outermost !== undefined && committing.has(outermost))
-        await self.end(runner)?.unsure()
+      if (savepoints.length > 0 || outermost === undefined) return
+      self.end(runner)
+      await (committing.has(outermost) ? outermost.unsure() : outermost.rollback())
     },
     end(runner) {
       const all = open.get(runner)

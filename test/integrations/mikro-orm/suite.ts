@@ -3,7 +3,7 @@ import { deepEqual, equal, ok, rejects } from 'node:assert/strict'
 import type { EntityManager } from '@mikro-orm/libsql'
 import { dep, NO_VALUE } from '../../../src/index.js'
 import { mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
-import { drainRefreshes } from '../../../src/signals/index.js'
+import { afterCommit, drainRefreshes } from '../../../src/signals/index.js'
 import type { Case } from './reads-suite.js'
 import { Article, Author, Comment, type Shop, Tag } from './shop.js'
 
@@ -274,6 +274,32 @@ export const CASES: readonly Case[] = [
       deepEqual(await left(), ['list'])
       await em.commit()
       deepEqual(await left(), [])
+    },
+  ],
+  [
+    'a transaction that MikroORM did not begin: invalidates at once, and after the `afterCommit` around it',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const left = () => standing(shop, { one: dep.id('Article', one) })
+      const connection = shop.fork().getConnection()
+      const change = async (more: () => unknown) => {
+        const ctx = await connection.begin()
+        await shop.fork().transactional(
+          async (em) => {
+            const article = await em.findOneOrFail(Article, one)
+            article.title += '!'
+          },
+          { ctx },
+        )
+        await more()
+        await connection.commit(ctx)
+      }
+      const stood = await left()
+      await change(() => {})
+      deepEqual(await stood(), [])
+      const again = await left()
+      await afterCommit(() => change(left))
+      deepEqual(await again(), [])
     },
   ],
   [

@@ -1,4 +1,5 @@
 /** The integration of Prisma 7, whose client the test generates, over libsql in a file. */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -10,6 +11,7 @@ import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/integrations/prisma.js'
+import { sqlCache } from '../../../src/integrations/sql.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
 import { withoutMarks } from '../../support/ledgers.js'
 import { ALL, cached, DDL, markedStage, stage, trackedRead } from '../rows.js'
@@ -241,6 +243,22 @@ describe('prismaCache()', () => {
     await expect(undone).rejects.toThrow('undo')
     expect(await standing()).toEqual(['line'])
     await other.$disconnect()
+  })
+
+  it('lets a change wait for the commit of its own transaction, in whatever context it is made', async () => {
+    const region = makeRegion<string>({ name: 'own', backend: wrap(withoutMarks(memory()), dependencies()) })
+    const own = prismaCache({ ...at.options, regions: region })
+    const standing = await cached(region, own)
+    const outside = AsyncLocalStorage.snapshot()
+    await own.extend(client).$transaction(async (tx) => {
+      await sqlCache({ regions: region, tables: { other: 'id' } }).unitOfWork(
+        () => {},
+        () => rename(tx),
+      )
+      await outside(() => rename(tx, 2))
+      expect(await standing()).toEqual(ALL)
+    })
+    expect(await standing()).toEqual(['line'])
   })
 
   it('fills nothing in a transaction', async () => {
