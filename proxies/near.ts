@@ -26,7 +26,7 @@ import type { BackendProxy } from '../src/chain/proxy.js'
 import { wrap } from '../src/chain/wrap.js'
 import { physicalLifetime } from '../src/freshness/freshness.js'
 import { CHAIN_CLOCK } from '../src/ledger/ledger.js'
-import type { CopyMark, LedgerTail } from '../src/ledger/tail.js'
+import { type CopyMark, LEAST_PUSHED, type LedgerTail } from '../src/ledger/tail.js'
 
 /**
  * The bound of a near cache.
@@ -45,7 +45,7 @@ export interface NearOptions {
   readonly maxStaleness: Duration
   /**
    * While the store cannot be read: how long after its last proof a copy may still be served, as stale. An invalidation by another
-   * process is not seen in that time. A number is ms. @default not at all
+   * process is not seen in that time. Longer than `maxStaleness`, which then is at least 100 ms. A number is ms. @default not at all
    */
   readonly staleWhileAway?: Duration
 }
@@ -89,14 +89,32 @@ export function near(store: Backend<CachedValue>, options: NearOptions): Backend
     "Say how late an invalidation of another process may be seen, such as '1s'; 0 for never.",
   )
   const maxStaleness = staleness(options.maxStaleness)
-  const { staleWhileAway } = options
-  const blindFor = staleWhileAway === undefined ? 0 : milliseconds(staleWhileAway, 'staleWhileAway')
+  const blindFor = blindTime(options, maxStaleness)
   checkFit('near()', 'values', copies.stores)
   return (next) => {
     const tail = tailUnder(next)
     takeStore(copies)
     return nearLayer(copies, next, tail, { maxStaleness, blindFor })
   }
+}
+
+/** ms for which copies are served as stale; 0: never. An option that could change nothing is refused. */
+function blindTime({ staleWhileAway }: NearOptions, maxStaleness: number): number {
+  if (staleWhileAway === undefined) return 0
+  expectThat(
+    maxStaleness >= LEAST_PUSHED,
+    maxStaleness,
+    `\`maxStaleness\` of near() to be at least ${LEAST_PUSHED} ms with \`staleWhileAway\``,
+    'Below that every read asks the store for its proof, and fails while the store is away.',
+  )
+  const ms = milliseconds(staleWhileAway, 'staleWhileAway')
+  expectThat(
+    ms > maxStaleness && ms < Number.POSITIVE_INFINITY,
+    staleWhileAway,
+    '`staleWhileAway` of near() to be finite, and longer than `maxStaleness`',
+    "Say how old the last proof may be, such as '10m'.",
+  )
+  return ms
 }
 
 /**
@@ -498,7 +516,7 @@ class NearLayer {
     return this.bounds.blindFor === 0
       ? far()
       : andThen(
-          this.#orBlind([key], async () => [await far()]),
+          this.#orBlind([key], () => andThen(far(), (found) => [found])),
           ([found]) => found,
         )
   }
@@ -551,7 +569,7 @@ class NearLayer {
         payload: hasBytes ? cloned(payload) : payload,
         metadata: { ...metadata, near: new Mark(since, hasBytes) },
       }
-      const done = this.store.set(key, copy, lifeOf(metadata))
+      const done = this.store.set(key, copy, lifeOf(metadata, this.bounds.blindFor))
       if (isPromise(done)) done.catch((error: unknown) => this.#failed(key, error))
     } catch (error) {
       this.#failed(key, error)
@@ -614,6 +632,8 @@ function forCaller(copy: CachedValue): CachedValue {
   return (metadata.near as Partial<Mark>).hasBytes ? { payload: frozen(cloned(payload)), metadata } : copy
 }
 
-function lifeOf({ expiresIn }: Metadata): WriteOptions {
-  return expiresIn === undefined ? { ttl: COPY_LIFE } : physicalLifetime(expiresIn)
+/** Longer by the time in which no read can bring a copy again. */
+function lifeOf({ expiresIn }: Metadata, blindFor: number): WriteOptions {
+  const { ttl } = expiresIn === undefined ? { ttl: COPY_LIFE } : physicalLifetime(expiresIn)
+  return ttl === undefined ? {} : { ttl: ttl + blindFor }
 }

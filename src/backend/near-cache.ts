@@ -49,3 +49,9 @@ export function discard({ metadata }: CachedValue): void {
   const mark = metadata.near as CopyMark
   mark.key = Number.NEGATIVE_INFINITY
 }
+
+/** A discarded copy counts again, since the store has failed. It is judged by all changes after the read that brought it. */
+export function restore({ metadata }: CachedValue): void {
+  const mark = metadata.near as CopyMark
+  mark.key = mark.place
+}

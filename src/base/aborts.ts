@@ -41,7 +41,10 @@ export function untilAborted<T>(signal: AbortSignal | undefined, result: MaybePr
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason)
     addAbort(signal, abort)
-    result.then(resolve, reject).finally(() => removeAbort(signal, abort))
+    // A thenable of another library may lack `finally`, and its `then` may return nothing.
+    void Promise.resolve(result)
+      .then(resolve, reject)
+      .finally(() => removeAbort(signal, abort))
   })
 }
 

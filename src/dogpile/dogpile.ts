@@ -6,7 +6,7 @@ import { milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { settledInBatches } from '../base/in-batches.js'
-import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, ignoreRejection, isPromise, type MaybePromise, native } from '../base/maybe-promise.js'
 import { rejectUnknownOptions } from '../base/options.js'
 import { performance } from '../base/timers.js'
 import { waitingCreation } from '../creation/renewal.js'
@@ -145,7 +145,7 @@ class SharedCreations<V> implements Dogpile<V> {
     const limits = { wait, deadline, patience, signal, fallsBack }
     if (deadlines === undefined) return limits
     const readAgain = (key: string) =>
-      andThen((typeof driver === 'function' ? driver() : driver).read([key]), ([found]) => found)
+      andThen(native((typeof driver === 'function' ? driver() : driver).read([key])), ([found]) => found)
     const leave = (flight: Flight<V>) => attendFor(flight, this.#background)
     // One timer serves all callers of a flight, and each of them reads as what its own session allows.
     return { ...limits, late: { ...deadlines, readAgain: bindContext(readAgain), leave } }
@@ -510,7 +510,7 @@ function join<V>(
 ): Promise<Renewed<V> | undefined> {
   return flight.wait(limits, false, leaves).then((result) => {
     if (result === undefined || accept === undefined) return result
-    const accepted = untilAborted(limits.signal, accept(result.value))
+    const accepted = untilAborted(limits.signal, native(accept(result.value)))
     return andThen(accepted, (one) => (one ? result : undefined))
   })
 }

@@ -1,7 +1,7 @@
 /** How a caller asks for the lease of a key, and what a denied one means while a stale value stands. */
 import type { Acquired, Denied } from '../backend/lease.js'
 import { CorralError } from '../base/errors.js'
-import { andThen, ignoreRejection, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { andThen, ignoreRejection, isPromise, type MaybePromise, native } from '../base/maybe-promise.js'
 import { clearTimeout, setTimeout } from '../base/timers.js'
 import type { HeldLease } from './create-and-fill.js'
 import type { Flight } from './flight.js'
@@ -19,7 +19,7 @@ export function acquireUnlessFailed<V>(
     const { failedAsOf = 0 } = acquired.failure
     // Another caller may have tried and failed meanwhile: that failure is a later one.
     return andThen(
-      driver.isOvertaken?.(key, stale, acquired.failure, acquired.remaining) ?? false,
+      native(driver.isOvertaken?.(key, stale, acquired.failure, acquired.remaining) ?? false),
       (overtaken) =>
         overtaken && failedAsOf !== overFailed
           ? acquireUnlessFailed(driver, key, stale, failedAsOf)
@@ -34,8 +34,9 @@ export function acquire<V>(
   key: string,
   overFailed?: number,
 ): MaybePromise<Acquired<Lookup<V>>> {
-  if (driver.acquire === undefined) return andThen(driver.read([key]), ([found]) => ({ token: '', found }))
-  return andThen(driver.acquire(key, false, overFailed), (acquired) => {
+  if (driver.acquire === undefined)
+    return andThen(native(driver.read([key])), ([found]) => ({ token: '', found }))
+  return andThen(native(driver.acquire(key, false, overFailed)), (acquired) => {
     // It may reject before a caller listens, while the other leases of a batch are asked for.
     if (acquired.token === undefined) void ignoreRejection(acquired.settled)
     return acquired

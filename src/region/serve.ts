@@ -1,9 +1,9 @@
 /** From a stored entry to a caller: is it fresh, may the caller have it, and which creation depends on it. */
 import { type CachedValue, type Metadata, NO_VALUE, type NoValue } from '../backend/cached-value.js'
-import { discard, isBlind, isCopy, type NearCache, tierOf } from '../backend/near-cache.js'
+import { discard, isBlind, isCopy, type NearCache, restore, tierOf } from '../backend/near-cache.js'
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, type Messages, reportUndecodable } from '../base/diagnostics.js'
-import { all, andThen, isPromise, type MaybePromise } from '../base/maybe-promise.js'
+import { all, andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { currentScope, forbidTracking } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
 import type { Lookup } from '../dogpile/types.js'
@@ -58,7 +58,20 @@ export function newest(
   entry: CachedValue | undefined,
   terms: ReadTerms,
 ): MaybePromise<CachedValue | undefined> {
-  return andThen(mayStand(region, key, entry, terms), (stands) => (stands ? entry : region.chain.get(stored)))
+  return andThen(mayStand(region, key, entry, terms), (stands) =>
+    stands ? entry : readPast([entry], () => region.chain.get(stored)),
+  )
+}
+
+/** Reads the store past copies that were discarded. If it fails they stay, for a near cache that serves them while it is away. */
+function readPast<R>(
+  copies: readonly (CachedValue | undefined)[],
+  read: () => MaybePromise<R>,
+): MaybePromise<R> {
+  return orElse(read, (error) => {
+    for (const copy of copies) if (copy !== undefined) restore(copy)
+    throw error
+  })
 }
 
 /** Whether an entry is no copy, or a fresh one. Another copy is discarded. */
@@ -92,7 +105,11 @@ export function readMulti(
       andThen(all(entries.map((one, i) => mayStand(region, keys[i] as string, one, terms))), (stand) => {
         const old = [...entries.keys()].filter((i) => !stand[i])
         if (old.length === 0) return entries
-        return andThen(stored.getMulti(Object.freeze(old.map((i) => mapped[i] as string))), (newer) => {
+        const past = readPast(
+          old.map((i) => entries[i]),
+          () => stored.getMulti(Object.freeze(old.map((i) => mapped[i] as string))),
+        )
+        return andThen(past, (newer) => {
           const found = [...entries]
           old.forEach((i, at) => {
             found[i] = newer[at]

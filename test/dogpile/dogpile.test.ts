@@ -568,6 +568,27 @@ describe('the renewal of a value', () => {
   })
 })
 
+it('awaits thenables of other libraries that a driver or a caller returns, with a signal and without', async () => {
+  const thenable = <T>(value: T): Promise<T> =>
+    // biome-ignore lint/suspicious/noThenProperty: the test needs a thenable
+    ({ then: (resolve: (value: T) => void) => void resolve(value) }) as unknown as Promise<T>
+  const gate = deferred()
+  const driver: DogpileDriver<string> = {
+    read: (keys) => thenable(keys.map(() => ({ state: 'missing' as const }))),
+    create: (keys) => gate.promise.then(() => keys.map((key) => `of ${key}`)),
+  }
+  const pile = dogpile<string>()
+  const { signal } = new AbortController()
+  const accept = () => thenable(true)
+  const results = Promise.all([
+    pile.run('key', driver, { signal }),
+    pile.run('key', driver, { signal, accept }),
+    pile.run('key', driver, { accept }),
+  ])
+  gate.resolve()
+  expect(await results).toEqual(['of key', 'of key', 'of key'])
+})
+
 describe('the options of a dogpile', () => {
   it('are refused when they cannot be', () => {
     const refusal = expect.objectContaining({ code: 'ERR_OPTION' }) as CorralError

@@ -100,9 +100,11 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
   async function blind(staleWhileAway: Duration) {
     const proxy = await proxyTo(server().port)
     const store = redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: '1s' })
-    const copies = near(memory(), { maxStaleness: 200, staleWhileAway })
+    let ahead = 0
+    const clock = { now: () => Date.now() + ahead }
+    const copies = near(memory({ clock }), { maxStaleness: 200, staleWhileAway })
     const backend = wrap(store, json(), copies, dependencies())
-    const here = makeRegion<string>({ name: 'users', expirationTime: '1h', backend })
+    const here = makeRegion<string>({ name: 'users', expirationTime: '1h', clock, backend })
     cleanUps.push(() => here.close())
     const reasons = new Map<string, string | undefined>()
     const listen = ({ key, reason }: Messages['read']) => void reasons.set(key, reason)
@@ -115,7 +117,8 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
       proxy.set({ kind: 'refuse' })
       proxy.reset()
     }
-    return { proxy, here, keys, reasons, read, leave }
+    const goOn = (ms: number) => void (ahead += ms)
+    return { proxy, here, keys, reasons, read, leave, goOn }
   }
 
   it('serves them as stale where it is told to, and fresh values once the store is back', async () => {
@@ -136,6 +139,19 @@ withRedis('a near cache over a Redis that fails', standalone, (at) => {
     proxy.set({ kind: 'none' })
     await until(async () => (await read(key)) === 'new')
     expect(await here.get(key)).toBe('new')
+  })
+
+  it('serves those too that expired before the last proof was too old', async () => {
+    const { here, keys, reasons, read, leave, goOn } = await blind('10m')
+    const [key, second, third] = keys
+    leave()
+    // Longer than values are fresh, and than a copy is kept while the store can be read.
+    goOn(65 * 60_000)
+    const list = here.getOrCreateMulti([second, third], () => []).catch(() => {})
+    await Promise.all([read(key), list])
+    await until(async () => (await read(key)) === 'old')
+    expect(await here.getOrCreateMulti([second, third], () => [])).toEqual(['old', 'old'])
+    expect(keys.map((one) => reasons.get(one))).toEqual(['blind', 'blind', 'blind'])
   })
 
   it('serves them no longer than it is told to', async () => {

@@ -201,6 +201,13 @@ it('is strong over memory(), also for changes past the near cache', async () => 
   }
 })
 
+it('returns at once what the store returns at once, also if copies are served while the store is away', async () => {
+  const copies = near(memory(), { maxStaleness: '1s', staleWhileAway: '10m' })
+  const region = makeRegion<string>({ backend: wrap(far(), copies, dependencies()) })
+  await region.set('key', 'value')
+  expect(region.peek('key')).toBe('value')
+})
+
 it('closes the near store and the store', async () => {
   const closed: string[] = []
   const closing = (name: string): Backend<CachedValue> => {
@@ -226,6 +233,14 @@ it('refuses options that cannot be right', () => {
     expect(() => near(memory(), { maxStaleness } as never)).toThrowError(
       expect.objectContaining({ code: 'ERR_OPTION' }),
     )
+  for (const [maxStaleness, staleWhileAway, named] of [
+    [0, '10m', /`maxStaleness` of near\(\) to be at least 100 ms/],
+    ['99ms', '10m', /`maxStaleness` of near\(\) to be at least 100 ms/],
+    ['1s', '1s', /`staleWhileAway` of near\(\).*longer/],
+    ['1s', Number.POSITIVE_INFINITY, /`staleWhileAway` of near\(\) to be finite/],
+    ['1s', 0, /staleWhileAway/],
+  ] as const)
+    expect(() => near(memory(), { maxStaleness, staleWhileAway })).toThrow(named)
   expect(() => near(memory(), { maxStaleness: '1s', copies: 5 } as never)).toThrow('copies')
   expect(() => near(undefined as never, { maxStaleness: '1s' })).toThrow('memory()')
   expect(() => near(memory(), undefined as never)).toThrowError(
