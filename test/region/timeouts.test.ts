@@ -111,10 +111,11 @@ inEveryRegion('a slow source', (open) => {
   it('rejects callers each at their own deadline, and goes on for the others', async () => {
     const { region } = open<string>()
     const creator = held<string>()
-    const leader = region.getOrCreate('key', creator.create, { hardTimeout: 5 })
+    // Long enough for a busy machine to begin the creation within it.
+    const leader = region.getOrCreate('key', creator.create, { hardTimeout: 150 })
     await creator.started
     const patient = region.getOrCreate('key', () => expect.unreachable())
-    const hasty = region.getOrCreate('key', () => expect.unreachable(), { hardTimeout: 20 })
+    const hasty = region.getOrCreate('key', () => expect.unreachable(), { hardTimeout: 200 })
     await expect(leader).rejects.toMatchObject(LATE)
     await expect(hasty).rejects.toMatchObject(LATE)
     creator.resolve('new')
