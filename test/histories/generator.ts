@@ -51,6 +51,8 @@ export interface Part {
   readonly tracked: boolean
   /** Longest pause of a reader, in ms. */
   readonly pause: number
+  /** How often a reader reads between two pauses. */
+  readonly burst: number
 }
 
 interface Row {
@@ -95,7 +97,9 @@ export async function takePart(part: Part, log: Log, over: () => boolean): Promi
     log({ kind: 'creation', row, begin, end: sharedNow() })
     return { row, version, padding: 'x'.repeat(below(3_000)) }
   })
-  const read = () => readOnce(region, cached, tracked, log)
+  const read = async () => {
+    for (let i = 0; i < part.burst; i++) await readOnce(region, cached, tracked, log)
+  }
 
   const change = async (own: readonly number[]) => {
     const way = drawn(part.ways)

@@ -22,6 +22,8 @@ export interface World {
   readonly ways?: readonly Way[]
   /** @default true */
   readonly tracked?: boolean
+  /** How often a reader reads between two pauses. @default 1 */
+  readonly burst?: number
   /** Makes trouble, again and again, and returns its name. */
   trouble?(round: number, processes: Processes): Promise<string | undefined>
   /** ms between two troubles. */
@@ -81,7 +83,7 @@ export function histories(
               performance.now() - began < ms ||
               (lacking(judged, floor).length > 0 && performance.now() - began < patience)
             ) {
-              await sleep(Math.min(ms, 2_000))
+              await sleep(Math.min(ms, LONG ? 30_000 : 2_000))
               judged = judge(world, processes.events(), troubles.counts)
               if (judged.stale.length > 0) break
             }
@@ -129,7 +131,7 @@ function lacking({ counts }: Judged, floor: Plan['floor']): string[] {
 }
 
 async function startProcesses(program: Program, world: World, folder: string) {
-  const { processes = 3, ways = Object.keys(SHARES) as Way[], tracked = true } = world
+  const { processes = 3, ways = Object.keys(SHARES) as Way[], tracked = true, burst = 1 } = world
   const logs: { readonly path: string; readonly index: number }[] = []
   const start = (index: number): Promise<ChildProcess> => {
     const log = join(folder, `events-${logs.length}`)
@@ -137,6 +139,7 @@ async function startProcesses(program: Program, world: World, folder: string) {
     const part: Part = {
       ...{ place: world.place(index), truth: join(folder, 'truth'), log, index, processes, ways, tracked },
       pause: LONG ? 20 : 4,
+      burst,
     }
     return program.start(JSON.stringify(part))
   }
