@@ -21,7 +21,7 @@ export interface LeaseRecord {
 }
 
 const TOKEN_AT = 16
-/** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing. */
+/** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing; then `/` and when it was kept. */
 const FAILED = '-'
 
 /** Leases in the file: taken, extended and released only if no other process has changed them meanwhile. */
@@ -69,8 +69,9 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
     async release(key, token, failure) {
       const released = await whileHeld(key, token, (at) => {
         if (failure === undefined) return [at]
-        const kept = `${FAILED}${failure.failedAsOf ?? ''}`
-        return [at, encodeLease(kept, epochNow() + failure.failedFor)]
+        const now = epochNow()
+        const kept = `${FAILED}${failure.failedAsOf ?? ''}/${now}`
+        return [at, encodeLease(kept, now + failure.failedFor)]
       })
       if (released) waiters.wake(key)
       return released
@@ -92,7 +93,9 @@ export function readLease(read: ReadRecord, key: string, now = epochNow()): Leas
   })
   if (token === undefined) return { record, expiresAt }
   if (!token.startsWith(FAILED)) return { record, token, expiresAt }
-  const asOf = token.slice(FAILED.length)
+  const [asOf, since] = token.slice(FAILED.length).split('/')
+  // The clock was ahead then, and has been set back: the failure would deny the lease for that much longer.
+  if (Number(since) > now) return { record, expiresAt: 0 }
   return { record, token, expiresAt, failure: { failedAsOf: asOf === '' ? undefined : Number(asOf) } }
 }
 

@@ -59,8 +59,16 @@ export function copiedValue(item: EntryItem | undefined): Buffer | undefined {
   return value && Buffer.from(value)
 }
 
-/** The lease of an item that has not expired. */
+/** ms by which the clocks of processes may differ. */
+const SKEW = 1_000
+
+/**
+ * The lease of an item that has not expired. A failure that is kept since a later time was kept while the clock was ahead: it
+ * would deny the lease for that much longer.
+ */
 export function liveLease(item: EntryItem | undefined): StoredLease | undefined {
   const lease = item?.entry?.lease
-  return lease !== undefined && epochNow() < lease.until ? lease : undefined
+  if (lease === undefined) return undefined
+  const now = epochNow()
+  return now < lease.until && !((lease.since ?? 0) > now + SKEW) ? lease : undefined
 }

@@ -4,13 +4,15 @@
  *
  *     magic+version 2 · flags 1 · key length 4 · lives until 8 · lease's id 16 · leased until 8 · key · value
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import type { LeaseFailure } from '../../src/backend/lease.js'
 
 export interface StoredLease {
   readonly id: Buffer
   /** Epoch ms, by the clock of its holder. */
   readonly until: number
+  /** Of one that was kept after a failure. Epoch ms, by the clock of the process that kept it. */
+  readonly since?: number | undefined
   /** Kept after a failure: the id is of no holder. */
   readonly failure?: LeaseFailure | undefined
 }
@@ -103,7 +105,7 @@ const MAGIC = 0xc5
 const VERSION = 1
 const HEAD = 39
 const HAS_VALUE = 1
-/** The lease was kept after a failure. The latter half of its id is the ledger's time. */
+/** The lease was kept after a failure. The halves of its id are the time of that, and the ledger's time. */
 const HAS_FAILED = 2
 
 /** Bytes of a lease's id. */
@@ -152,12 +154,14 @@ function leaseIn(bytes: Buffer, until: number): StoredLease {
   const id = Buffer.from(bytes.subarray(15, 31))
   if (((bytes[2] as number) & HAS_FAILED) === 0) return { id, until }
   const failedAsOf = id.readDoubleBE(8)
-  return { id, until, failure: { failedAsOf: Number.isNaN(failedAsOf) ? undefined : failedAsOf } }
+  const failure = { failedAsOf: Number.isNaN(failedAsOf) ? undefined : failedAsOf }
+  return { id, until, since: id.readDoubleBE(0), failure }
 }
 
 /** A lease that is kept after a failure. */
-export function failedLease(until: number, { failedAsOf }: LeaseFailure): StoredLease {
-  const id = randomBytes(LEASE_ID)
+export function failedLease(since: number, until: number, { failedAsOf }: LeaseFailure): StoredLease {
+  const id = Buffer.alloc(LEASE_ID)
+  id.writeDoubleBE(since, 0)
   id.writeDoubleBE(failedAsOf ?? Number.NaN, 8)
-  return { id, until, failure: { failedAsOf } }
+  return { id, until, since, failure: { failedAsOf } }
 }

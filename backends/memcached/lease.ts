@@ -33,8 +33,10 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
   const release: LeaseOperations['release'] = async (key, token, failure) => {
     const released = await withLease(items, key, token, async (item) => {
       const { entry, version } = item
-      if (failure !== undefined)
-        return items.put(key, leased(item, failedLease(epochNow() + failure.failedFor, failure)), version)
+      if (failure !== undefined) {
+        const now = epochNow()
+        return items.put(key, leased(item, failedLease(now, now + failure.failedFor, failure)), version)
+      }
       const value = liveValue(entry)
       if (value === undefined) return (await items.delete(key, version)) || undefined
       return items.put(key, { ...entry, value, lease: undefined }, version)

@@ -10,7 +10,9 @@ import { isPlainObject } from './realms.js'
 
 /** The error of a value that does not fit: "Expected ‹expected›, got ‹value›. ‹remedy›" */
 export function optionError(value: unknown, expected: string, remedy = ''): CorralError {
-  const got = `Expected ${expected}, got ${formatValue(value)}.`
+  // Where a function fits, it is not refused for being one: it is the factory of the thing that is expected.
+  const call = typeof value === 'function' ? ` If it makes one, call it: ${value.name || 'it'}(…).` : ''
+  const got = `Expected ${expected}, got ${formatValue(value)}.${call}`
   return new CorralError('ERR_OPTION', remedy === '' ? got : `${got} ${remedy}`)
 }
 
@@ -27,13 +29,20 @@ export function rejectOptions(message: string): never {
   throw new CorralError('ERR_OPTION', message)
 }
 
-/** @throws CorralError `ERR_OPTION` unless it is a function. */
+const FACTORY = Symbol.for('corral.factory')
+
+/** Marks a function that makes the function which an option expects: without its call it would pass for that one. */
+export function factory<F extends AnyFunction>(make: F): F {
+  return Object.assign(make, { [FACTORY]: true })
+}
+
+/** @throws CorralError `ERR_OPTION` unless it is a function, and not the factory of one. */
 export function expectFunction(
   value: unknown,
   subject: string,
   kind = 'a function',
 ): asserts value is AnyFunction {
-  expectThat(typeof value === 'function', value, `${subject} to be ${kind}`)
+  expectThat(typeof value === 'function' && !(FACTORY in value), value, `${subject} to be ${kind}`)
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is an object that has all the methods. */

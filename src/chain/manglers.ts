@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { expectInteger } from '../base/options.js'
+import { expectFunction, expectInteger, factory } from '../base/options.js'
 import type { KeyMangler } from './map-keys.js'
 
 /**
@@ -34,7 +34,10 @@ export const sha256: KeyMangler = (key) => createHash('sha256').update(key).dige
  * ```
  * @throws CorralError `ERR_OPTION` unless `length` is an integer from 0 up.
  */
-export function whenLongerThan(length: number, mangler: KeyMangler): KeyMangler {
-  expectInteger(length, 'the length in whenLongerThan()', 0)
-  return (key) => (key.length > length ? mangler(key) : key)
-}
+export const whenLongerThan: (length: number, mangler: KeyMangler) => KeyMangler = /* @__PURE__ */ factory(
+  function whenLongerThan(length, mangler) {
+    expectInteger(length, 'the length in whenLongerThan()', 0)
+    expectFunction(mangler, 'the mangler in whenLongerThan()')
+    return (key) => (key.length > length ? mangler(key) : key)
+  },
+)

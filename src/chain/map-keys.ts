@@ -3,7 +3,7 @@ import { delegate, type Overrides } from '../backend/delegate.js'
 import type { Tracker } from '../backend/tracker.js'
 import { reportOnce } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
-import { expectThat } from '../base/options.js'
+import { expectFunction } from '../base/options.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
 import { mapTail } from '../ledger/tail.js'
 import type { TransparentProxy } from './proxy.js'
@@ -43,7 +43,7 @@ export type KeyInverse = (key: string) => string | undefined
  * @throws CorralError `ERR_OPTION` unless `mangler` is a function; operations throw `ERR_KEY` if it returns no string.
  */
 export function mapKeys(mangler: KeyMangler, inverse?: KeyInverse): TransparentProxy {
-  expectThat(typeof mangler === 'function', mangler, 'mapKeys() to receive a function from key to key')
+  expectFunction(mangler, 'the mangler of mapKeys()', 'a function from key to key')
   const mangle = (key: string): string => {
     const mangled: unknown = mangler(key)
     if (typeof mangled === 'string') return mangled
@@ -54,7 +54,7 @@ export function mapKeys(mangler: KeyMangler, inverse?: KeyInverse): TransparentP
     )
   }
   if (inverse !== undefined) {
-    expectThat(typeof inverse === 'function', inverse, '`inverse` of mapKeys() to be a function of a key')
+    expectFunction(inverse, '`inverse` of mapKeys()', 'a function of a key')
     inverses.set(mangle, inverse)
   }
   return (next) => {

@@ -3,6 +3,7 @@ import { messageOf } from '../base/errors.js'
 import { expectAwaited, expectSync } from '../base/expect-sync.js'
 import {
   checkOptions,
+  didYouMean,
   expectFunction,
   expectMethods,
   expectOneOf,
@@ -265,9 +266,17 @@ function namesOfType(type: string) {
 /** All that a change invalidates, the kind as a whole for an extractor that failed; in strict mode also its error. */
 function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
   return (item: T, change: Change<T> = {}) => {
-    const { images, changed } = checkChange(type, item, change)
+    const { images, changed: given } = checkChange(type, item, change)
     const invalid = new Set<string>()
     const failures: unknown[] = []
+    const misspelt = given && misspeltOf(given, descriptions, [item, change.before])
+    if (misspelt !== undefined) {
+      const error = optionError(misspelt.name, `names of fields in \`modified\` of '${type}'`, misspelt.hint)
+      if (mode === 'strict') failures.push(error)
+      else report('failure', () => ({ where: 'modified', key: type, error }))
+    }
+    // A misspelt name may stand for any field.
+    const changed = misspelt === undefined ? given : undefined
     for (const { fields, watched, extract } of descriptions) {
       if (changed !== undefined && ![...changed].some((field) => watched.has(field))) continue
       if (images === undefined) invalid.add(names.kind(fields))
@@ -285,6 +294,25 @@ function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
     }
     return { invalid: [...invalid], failures }
   }
+}
+
+/**
+ * A name that is nearly that of a field that lists are about, and is none that the item has. Another unknown name may be that of
+ * a field that no list is about.
+ */
+function misspeltOf(
+  given: ReadonlySet<string>,
+  descriptions: readonly Description<never>[],
+  images: readonly unknown[],
+): { readonly name: string; readonly hint: string } | undefined {
+  const watched = new Set(descriptions.flatMap((one) => [...one.watched]))
+  for (const name of given) {
+    if (watched.has(name) || images.some((image) => Object(image) === image && name in (image as object)))
+      continue
+    const hint = didYouMean(name, [...watched])
+    if (hint !== '') return { name, hint: hint.trimEnd() }
+  }
+  return undefined
 }
 
 interface Lists<T> {

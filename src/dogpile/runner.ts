@@ -1,4 +1,4 @@
-import { expectInteger, rejectUnknownOptions } from '../base/options.js'
+import { expectInteger, factory, rejectUnknownOptions } from '../base/options.js'
 import { queueMicrotask } from '../base/timers.js'
 
 /**
@@ -73,33 +73,34 @@ export interface BackgroundRunner extends AsyncCreationRunner {
  * ```
  * @throws CorralError `ERR_OPTION` unless `concurrency` is an integer from 1 up.
  */
-export function inBackground(options: { readonly concurrency?: number } = {}): BackgroundRunner {
-  rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
-  const { concurrency = 8 } = options
-  expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)
-  const queue: CreationJob[] = []
-  let running = 0
-  let idle: (() => void)[] = []
-  const next = (): void => {
-    while (running < concurrency) {
-      const job = queue.shift()
-      if (job === undefined) break
-      running++
-      // A job that was called off is run all the same: it then only gives its leases back.
-      void job.run().finally(() => {
-        running--
-        next()
-      })
+export const inBackground: (options?: { readonly concurrency?: number }) => BackgroundRunner =
+  /* @__PURE__ */ factory(function inBackground(options = {}) {
+    rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
+    const { concurrency = 8 } = options
+    expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)
+    const queue: CreationJob[] = []
+    let running = 0
+    let idle: (() => void)[] = []
+    const next = (): void => {
+      while (running < concurrency) {
+        const job = queue.shift()
+        if (job === undefined) break
+        running++
+        // A job that was called off is run all the same: it then only gives its leases back.
+        void job.run().finally(() => {
+          running--
+          next()
+        })
+      }
+      if (running > 0) return
+      for (const resolve of idle) resolve()
+      idle = []
     }
-    if (running > 0) return
-    for (const resolve of idle) resolve()
-    idle = []
-  }
-  const runner = (job: CreationJob): void => {
-    queue.push(job)
-    queueMicrotask(next)
-  }
-  const drain = (): Promise<void> =>
-    running === 0 && queue.length === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))
-  return Object.assign(runner, { drain })
-}
+    const runner = (job: CreationJob): void => {
+      queue.push(job)
+      queueMicrotask(next)
+    }
+    const drain = (): Promise<void> =>
+      running === 0 && queue.length === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))
+    return Object.assign(runner, { drain })
+  })

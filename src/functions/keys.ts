@@ -3,7 +3,7 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { MAX_DEPTH, shortPath } from '../base/nesting.js'
-import { expectThat, optionError, rejectUnknownOptions } from '../base/options.js'
+import { expectThat, factory, optionError, rejectUnknownOptions } from '../base/options.js'
 import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
@@ -121,9 +121,9 @@ export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((na
  * ```
  * @throws CorralError `ERR_OPTION` for an unknown option; `ERR_KEY_ARGUMENT` when called with anything but one object.
  */
-export function optionsKeyGenerator(
-  options: { readonly defaults?: Readonly<Record<string, KeyPart>> } = {},
-): FunctionKeyGenerator {
+export const optionsKeyGenerator: (options?: {
+  readonly defaults?: Readonly<Record<string, KeyPart>>
+}) => FunctionKeyGenerator = /* @__PURE__ */ factory(function optionsKeyGenerator(options = {}) {
   rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
   const { defaults = {} } = options
   const fits = typeof defaults === 'object' && isPlainObject(defaults)
@@ -149,7 +149,7 @@ export function optionsKeyGenerator(
       })
     }
   })
-}
+})
 
 /** @throws CorralError `ERR_NAMESPACE` unless it is a non-empty string, or missing where it is not `needed`. */
 export function checkNamespace(namespace: unknown, needed = true): string {

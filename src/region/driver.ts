@@ -119,7 +119,7 @@ class RegionDriver implements DogpileDriver<Created> {
       if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
       return 0
     }
-    if ((found.state === 'fresh' && !this.#plan.isAhead) || !(isGivenUp || mayFallBack(policy, error)))
+    if ((found.state === 'fresh' && !this.#plan.isAhead) || !(isGivenUp || mayFallBack(this.#plan, error)))
       return 0
     const { metadata } = found.value.entry
     const { grace, jitter } = policy

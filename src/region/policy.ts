@@ -164,9 +164,29 @@ function withinDeadline<T>(
   })
 }
 
+/** The answer of a call's `serveStaleIf` to the failure that it was last asked about. */
+export interface Verdict {
+  readonly error: unknown
+  readonly may: boolean
+}
+
+/** A call, which asks its `serveStaleIf` once about each failure. */
+interface Asking {
+  readonly policy: Policy
+  verdict?: Verdict | undefined
+}
+
 /** Whether a failure of a creator may be answered with a stale value that stands. */
-export function mayFallBack({ given: { serveStaleIf } }: Policy, error: unknown): boolean {
+export function mayFallBack(call: Asking, error: unknown): boolean {
+  const { serveStaleIf } = call.policy.given
   if (serveStaleIf === undefined) return true
+  let { verdict } = call
+  if (verdict === undefined || verdict.error !== error)
+    verdict = call.verdict = { error, may: ask(serveStaleIf, error) }
+  return verdict.may
+}
+
+function ask(serveStaleIf: (error: unknown) => boolean, error: unknown): boolean {
   try {
     return expectSync('`serveStaleIf`', serveStaleIf(error))
   } catch (failure) {

@@ -110,10 +110,11 @@ export async function runCreator(
 /** The end of a creation, once: one that was given up may still end by itself. */
 function countingCreation(
   { name: region, counters }: RegionState,
-  { breaker, policy }: CreationPlan,
+  plan: CreationPlan,
   keys: readonly string[],
   signalOf: () => AbortSignal,
 ) {
+  const { breaker } = plan
   const began = performance.now()
   let isOver = false
   return (outcome: Messages['create']['outcome'], failure?: { readonly error: unknown }): void => {
@@ -126,7 +127,7 @@ function countingCreation(
     if (outcome === 'made') breaker?.succeeded()
     else if (breaker !== undefined) {
       // A creator that was called off says nothing about its source, and neither does an answer.
-      const isFailure = failure === undefined || (mayFallBack(policy, failure.error) && !signalOf().aborted)
+      const isFailure = failure === undefined || (mayFallBack(plan, failure.error) && !signalOf().aborted)
       if (isFailure) breaker.failed()
       else breaker.withdrawn()
     }

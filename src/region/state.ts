@@ -11,7 +11,7 @@ import { attempt } from '../base/maybe-promise.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Deadlines, Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
-import type { Policy } from './policy.js'
+import type { Policy, Verdict } from './policy.js'
 import type { RegionInvalidator } from './region-invalidator.js'
 import type { RememberedErrors } from './remembered-errors.js'
 import type { Counters } from './stats.js'
@@ -33,6 +33,7 @@ export interface CreationPlan {
   readonly isSingle: boolean
   readonly expiration: number | undefined
   readonly policy: Policy
+  verdict?: Verdict | undefined
   /** No caller waits for it, and the value that it replaces is fresh. */
   readonly isAhead?: boolean
   /** Absent for creators that are no source, such as the host of a reservation. */

@@ -3,6 +3,7 @@ import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, messageOf } from '../base/errors.js'
 import { orElse } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
+import { onePerObject } from '../base/process-global.js'
 import { sourceOf } from '../events/event-source.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Bus, expectBus } from './bus.js'
@@ -78,10 +79,11 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     onGap(why) {
       for (const source of known.values()) source.emitter.emit('missed', { of: source.name, why })
     },
-    onMessage: ({ of, event }) => {
+    onMessage: ({ of, by, event }) => {
       if (typeof of !== 'string' || !isEvent(event)) return false
       const source = known.get(of)
-      if (source === undefined) return true
+      // Another relay of the same object sent it, whose listeners have received it.
+      if (source === undefined || by === idOf(source.emitter)) return true
       if (!source.accepts(event)) return false
       source.emitter.emit(source.event, { ...event, origin: 'remote' })
       return true
@@ -95,7 +97,10 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       if (origin !== 'local') return
       const cause = encodedAnyhow({ ...(reason !== undefined && { reason }), meta }, maxMeta)
       for (const portion of portions(names as readonly string[]))
-        void orElse(() => others.send({ of, event: { ...event, ...cause, names: portion } }), failed)
+        void orElse(
+          () => others.send({ of, by: idOf(source.emitter), event: { ...event, ...cause, names: portion } }),
+          failed,
+        )
     })
     return () => {
       off()
@@ -113,6 +118,9 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     },
   }
 }
+
+/** Tells the events of an object from those of its namesakes, here and in other processes. */
+const idOf = onePerObject('relay ids', () => crypto.randomUUID())
 
 /** The sources, as other processes know them. */
 function byName(sources: readonly object[]) {

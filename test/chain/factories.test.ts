@@ -12,11 +12,21 @@ import {
   type CachedValue,
   CorralError,
   defineBackend,
+  dep,
+  inBackground,
+  localInvalidation,
   makeRegion,
   mapKeys,
   mapValues,
+  optionsKeyGenerator,
+  sha1,
+  whenLongerThan,
   wrap,
 } from '../../src/index.js'
+import { logTo } from '../../src/integrations/pino.js'
+import { unstorageDriver } from '../../src/integrations/unstorage.js'
+import { broker, localBus, relay } from '../../src/signals/index.js'
+import { manualClock } from '../support/stage.js'
 
 const FACTORIES = { broadcast, compress, dependencies, json, mapKeys, mapValues, msgpack, prefix, seal, v8 }
 
@@ -69,5 +79,39 @@ describe('wrap()', () => {
   it('given a factory of backends without () says to call it, as a region does', () => {
     for (const call of [() => wrap(memory as never), () => makeRegion({ backend: memory as never })])
       expect(call).toThrow(/memory\(\)/)
+  })
+})
+
+describe('an option that expects the result of a factory', () => {
+  const region = () => makeRegion<string>({ name: 'made', backend: wrap(memory(), dependencies()) })
+  const cached = (functionKeyGenerator: unknown) =>
+    region().cacheOnArguments(async () => '', { namespace: 'n', functionKeyGenerator } as never)
+  const CALLS: [name: string, call: () => unknown][] = [
+    ['inBackground', () => makeRegion({ asyncCreationRunner: inBackground as never })],
+    ['optionsKeyGenerator', () => makeRegion({ functionKeyGenerator: optionsKeyGenerator as never })],
+    ['optionsKeyGenerator', () => cached(optionsKeyGenerator)],
+    ['whenLongerThan', () => mapKeys(whenLongerThan as never)],
+    ['whenLongerThan', () => whenLongerThan(5, whenLongerThan as never)],
+    ['localInvalidation', () => makeRegion({ regionInvalidator: localInvalidation as never })],
+    ['manualClock', () => makeRegion({ clock: manualClock as never })],
+    ['localBus', () => relay(localBus as never, [region()])],
+    ['localBus', () => broadcast(localBus as never, { name: 'made' })],
+    ['region', () => relay(localBus(), [region as never])],
+    ['region', () => broker('made', { regions: [region as never], id: () => 1 })],
+    ['scopes', () => broker('made', { regions: [region()], scopes: dep.scopes as never })],
+    ['region', () => unstorageDriver(region as never)],
+    ['pino', () => logTo(function pino() {} as never)],
+    ['options', () => makeRegion(function options() {} as never)],
+  ]
+
+  it.each(CALLS)('and is handed %s without () says to call it (%#)', (name, call) => {
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }) as Error)
+    expect(call).toThrow(`If it makes one, call it: ${name}(…).`)
+  })
+
+  it('takes its result', () => {
+    const options = { asyncCreationRunner: inBackground(), functionKeyGenerator: optionsKeyGenerator() }
+    expect(() => makeRegion({ ...options, regionInvalidator: localInvalidation() })).not.toThrow()
+    expect(() => mapKeys(whenLongerThan(5, sha1))).not.toThrow()
   })
 })

@@ -101,6 +101,22 @@ describe('scopes', () => {
     expect(names).toHaveLength(3)
   })
 
+  it('refuse a misspelt field, and spare no list for it', async () => {
+    const { books, region, scopes, countIn } = shelf()
+    books.set(1, dune)
+    await countIn('sci-fi')
+    const change = { before: dune, modified: ['categroy'] }
+    expect(() => scopes.namesFor(dune, change)).toThrow('Did you mean `category`?')
+    // The change is done, so its lists are invalidated as well.
+    await expect(scopes.invalidateFor(dune, region, change)).rejects.toThrow("'categroy'")
+    expect(await countIn.get('sci-fi')).toBe(NO_VALUE)
+    const lenient = dep.scopes<Book>('book', { mode: 'lenient' }).describes(['category'], (book) => book)
+    expect(lenient.namesFor(dune, change)).toEqual(lenient.namesFor(dune, { before: dune }))
+    // A field of the item, however it is called.
+    const named = { ...dune, categorys: 1 }
+    expect(scopes.namesFor(named, { before: dune, modified: ['categorys'] })).toHaveLength(0)
+  })
+
   it('do not care for fields that no condition is about', async () => {
     const { books, region, scopes, countIn } = shelf()
     books.set(1, dune)

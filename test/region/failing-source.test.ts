@@ -160,6 +160,19 @@ inEveryRegion('a source that fails', (open) => {
     expect(await load.refresh()).toBe('new')
   })
 
+  it('is one question to the serveStaleIf of each call', async () => {
+    const asked: unknown[] = []
+    const serveStaleIf = (error: unknown) => asked.push(error) > 0
+    const breaker = { failures: 100, cooldown: '1m' } as const
+    const { region, clock } = await expired({ serveStaleIf, breaker, retryAfter: 0 })
+    const { create } = source()
+    expect(await region.getOrCreate('key', create)).toBe('old')
+    expect(asked).toEqual([AWAY])
+    clock.tick(1)
+    expect(await region.getOrCreateMulti(['key'], create as never)).toEqual(['old'])
+    expect(asked).toEqual([AWAY, AWAY])
+  })
+
   it('is not hidden where serveStaleIf says that the failure is an answer', async () => {
     const { region } = await expired({ serveStaleIf: (error) => (error as Error).message !== 'not found' })
     const gone = new Error('not found')

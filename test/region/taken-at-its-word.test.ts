@@ -273,3 +273,16 @@ describe('a thenable of another library', () => {
     expect(isDone).toBe(true)
   })
 })
+
+it('a call that asks for less staleness is answered by a chain without a near cache, which has none', async () => {
+  const region = makeRegion<number>({ name: 'bare', backend: wrap(memory(), dependencies()) })
+  const strong = { maxStaleness: 0 }
+  const load = region.cacheOnArguments(async (id: number) => id, { namespace: 'load' })
+  expect(await region.getOrCreate('key', () => 1, strong)).toBe(1)
+  await region.set('key', 2)
+  expect(await Promise.all([region.get('key', strong), region.getMulti(['key'], strong)])).toEqual([2, [2]])
+  expect([region.peek('key', strong), await region.has('key', strong)]).toEqual([2, true])
+  expect(await load.with(strong)(5)).toBe(5)
+  // It is checked all the same: code that runs over both kinds of chains fails on both.
+  await expect(region.get('key', { maxStaleness: -1 })).rejects.toMatchObject({ code: 'ERR_OPTION' })
+})

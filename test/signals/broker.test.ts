@@ -194,6 +194,16 @@ describe('a broker', () => {
     expect(order).toEqual([])
   })
 
+  it('refuses a misspelt field before anything is done', async () => {
+    const { books } = library()
+    let ran = 0
+    const options = { before: { id: 1, shelf: 'a' }, modified: ['shelv'] }
+    await expect(books.apply({ id: 1, shelf: 'b' }, () => void ran++, options)).rejects.toThrow(
+      'Did you mean `shelf`?',
+    )
+    expect(ran).toBe(0)
+  })
+
   it.each([{ modified: ['title'] }, { created: true }])(
     'refuses %o of a deletion, which leaves all its lists',
     async (options) => {

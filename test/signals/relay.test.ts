@@ -50,6 +50,24 @@ function pair(bus: Bus = localBus()) {
 }
 
 describe('relay()', () => {
+  it('does not tell a local event once more as remote, where two relays of an object stand on one bus', async () => {
+    const bus = localBus()
+    const { one, events } = pair(bus)
+    const own = told(one)
+    const pages = broker<{ id: number }>('page', { regions: [one], id: ({ id }) => id })
+    const changes: string[] = []
+    pages.on('change', ({ origin }) => void changes.push(origin))
+    relay(bus, [one])
+    relay(bus, [pages])
+    relay(bus, [pages])
+    await one.delete('key')
+    await pages.invalidate({ id: 5 })
+    const origins = (heard: typeof own) => heard.map(([, event]) => (event as { origin?: string }).origin)
+    expect(origins(own.filter(([event]) => event === 'invalidate'))).toEqual(['local', 'local'])
+    expect(changes).toEqual(['local'])
+    expect(new Set(origins(events))).toEqual(new Set(['remote']))
+  })
+
   it('brings invalidations of one process to the listeners in another, with reason and metadata', async () => {
     const { one, events } = pair()
     const own = told(one)

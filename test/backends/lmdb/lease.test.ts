@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { fileWaiters } from '../../../backends/lmdb/client/waiters.js'
 import { lmdb } from '../../../backends/lmdb/index.js'
 import type { Backend } from '../../../src/backend/backend.js'
@@ -9,6 +9,12 @@ import type { LedgerTime } from '../../../src/ledger/snapshot.js'
 import { judge } from '../../support/ledgers.js'
 import { sleep } from '../../support/waiting.js'
 import { temporaryFolder } from './support.js'
+
+const time = vi.hoisted(() => ({ ahead: 0 }))
+vi.mock(import('../../../src/base/timers.js'), async (original) => {
+  const timers = await original()
+  return { ...timers, epochNow: () => timers.epochNow() + time.ahead }
+})
 
 const folder = temporaryFolder()
 const bytes = (text: string) => Buffer.from(text)
@@ -316,4 +322,18 @@ describe('the ledger', () => {
     running = false
     await storm
   })
+})
+
+test('a failure that was kept while the clock was ahead denies no lease once it is set back', async () => {
+  const key = newKey()
+  const fail = async () => store.release(key, await granted(store, key), { failedFor: 5_000, failedAsOf: 7 })
+  time.ahead = 3_600_000
+  try {
+    expect(await fail()).toBe(true)
+    expect((await refused(other, key)).failure).toEqual({ failedAsOf: 7 })
+  } finally {
+    time.ahead = 0
+  }
+  expect(await fail()).toBe(true)
+  expect((await refused(other, key)).remaining).toBeLessThanOrEqual(5_000)
 })

@@ -1,7 +1,13 @@
-import { expect, it } from 'vitest'
-import type { Backend, Bytes } from '../../../src/index.js'
+import { expect, it, vi } from 'vitest'
+import type { Acquired, Backend, Bytes } from '../../../src/index.js'
 import { sleep } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
+
+const time = vi.hoisted(() => ({ ahead: 0 }))
+vi.mock(import('../../../src/base/timers.js'), async (original) => {
+  const timers = await original()
+  return { ...timers, epochNow: () => timers.epochNow() + time.ahead }
+})
 
 let serial = 0
 
@@ -27,6 +33,21 @@ withMemcached('the lease of memcached', (bench) => {
     expect(busy.remaining).toBeLessThanOrEqual(60_000)
     expect(await theirs.held(key)).toBe(true)
     expect(await mine.get(key)).toBeUndefined()
+  })
+
+  it('that is kept for a failure is denied no longer than that where the clock was ahead and is set back', async () => {
+    const { mine, theirs, key } = two()
+    const fail = async () => mine.release(key, await granted(mine, key), { failedFor: 5_000, failedAsOf: 7 })
+    // Processes that are a moment apart still agree.
+    for (const ahead of [500, 3_600_000]) {
+      time.ahead = ahead
+      expect(await fail()).toBe(true)
+      expect(await theirs.acquire(key, 1_000)).toMatchObject({ failure: { failedAsOf: 7 } })
+      time.ahead = 0
+      const { token, failure } = (await theirs.acquire(key, 1_000)) as Acquired<Bytes> & { failure?: unknown }
+      expect([token !== undefined, failure !== undefined]).toEqual([ahead > 500, ahead <= 500])
+      await mine.delete(key)
+    }
   })
 
   it('fences one fill', async () => {
