@@ -149,12 +149,12 @@ it('mikroOrm()', async () => {
       }),
     ],
     dbName: ':memory:',
+    debug: ['query'],
+    logger: (line) => (line.includes('commit') ? log.push('commit') : 0),
   })
   ends.push(() => database.close(true))
   await database.schema.createSchema()
-  database.em
-    .getEventManager()
-    .registerSubscriber({ afterTransactionCommit: async () => void log.push('commit') })
+  log.splice(0)
   const orm = mikroOrm(database, { regions: region })
   const em = database.em.fork() as MikroManager
   await orm.unitOfWork(em, async (own) => {

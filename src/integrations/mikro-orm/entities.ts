@@ -2,6 +2,7 @@
 import { formatValue } from '../../base/errors.js'
 import { rejectOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
+import { type Cascade, effectOf } from '../orm/cascades.js'
 import { type EntityChange, isPart, type ReadEntity } from '../orm/core.js'
 import type { Entity, Members, Metadata, UnitOfWork } from './host.js'
 
@@ -33,7 +34,7 @@ export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): re
     if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
     if (type.startsWith('delete')) {
       const before = deleted.get(entity) ?? data(entity)
-      return { ...named, item: before, before }
+      return { ...named, item: before, before, deleted: true }
     }
     const before = originalEntity
     return { ...named, item: { ...before, ...payload }, before, modified: Object.keys(payload) }
@@ -45,6 +46,19 @@ export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): re
 /** The change of an upsert. MikroORM does not tell which fields it changed. */
 export function upserted(entity: object): readonly EntityChange[] {
   return [{ ...namedKey(entity as Entity), item: data(entity) }]
+}
+
+/** The foreign keys of entities whose rule the schema generator of MikroORM makes one that changes rows. */
+export function cascadesOf(entities: readonly Metadata[]): readonly Cascade[] {
+  return entities.flatMap(({ root, properties, pivotTable }) =>
+    Object.values(properties).flatMap(({ kind, owner, targetMeta, deleteRule, cascade, nullable }) => {
+      const isReference = !pivotTable && (kind === 'm:1' || (kind === '1:1' && owner))
+      if (targetMeta === undefined || !isReference) return []
+      const isWhole = cascade?.some((one) => one === 'remove' || one === 'all')
+      const effect = effectOf(deleteRule ?? (isWhole ? 'cascade' : nullable ? 'set null' : undefined))
+      return effect ? [{ from: root.className, to: targetMeta.root.className, ...effect }] : []
+    }),
+  )
 }
 
 /** The own fields of an entity, such as the generated ones that no change set has. */

@@ -19,6 +19,10 @@ export interface Property {
   /** Of a relation whose key is in the table of the entity. */
   readonly owner?: boolean | undefined
   readonly targetMeta?: Metadata | undefined
+  /** `ON DELETE` of its foreign key, if the application says it. */
+  readonly deleteRule?: string | undefined
+  readonly cascade?: readonly string[] | undefined
+  readonly nullable?: boolean | undefined
   readonly formula?: unknown
 }
 
@@ -84,6 +88,13 @@ export interface Subscriber {
   afterTransactionRollback(event: TransactionEvent): Promise<void>
 }
 
+/** Where MikroORM sends its events through. */
+export interface EventManager {
+  registerSubscriber(subscriber: never): void
+  dispatchEvent(event: never, args: never, ...more: never[]): unknown
+  clone(): EventManager
+}
+
 /**
  * The `MikroORM` of an application.
  * @example
@@ -97,6 +108,6 @@ export interface Subscriber {
 export interface MikroOrmHost {
   /** With `getAll()`, a record of the entities by name, or a map in later versions. */
   getMetadata?(): object
-  readonly em: { getEventManager(): { registerSubscriber(subscriber: never): void } }
+  readonly em: { getEventManager(): EventManager }
   readonly config?: { get(name: never): unknown; set(name: never, value: never): void }
 }

@@ -7,6 +7,7 @@ import {
   invalidateAfterCommit,
   type OpenTransaction,
 } from '../../signals/transactions.js'
+import { cascadesFrom } from '../orm/cascades.js'
 import {
   type EntityChange,
   expectType,
@@ -17,7 +18,8 @@ import {
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, written } from '../orm/units.js'
-import { type BeforeFlush, beforeFlush, changesOf, readEntity, upserted } from './entities.js'
+import { type BeforeFlush, beforeFlush, cascadesOf, changesOf, readEntity, upserted } from './entities.js'
+import { subscribe } from './events.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 import { trackReads } from './reads.js'
 
@@ -96,9 +98,9 @@ export interface MikroOrmOptions extends OrmOptions {
 
 /**
  * After each commit of MikroORM, invalidates the values that depend on the entities which the transaction changed, by their primary
- * keys, their lists, both sides of a relation of many to many. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query
- * builders, raw SQL and cascades in the database: call `invalidate`. MikroORM 6, unlike 7, does not tell of savepoints, so
- * that one that is rolled back invalidates too much.
+ * keys, their lists, both sides of a relation of many to many. A deletion invalidates all of the types whose rows the database deletes or
+ * changes with it, by the rules of the entities. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query builders and raw
+ * SQL: call `invalidate`. MikroORM 6, unlike 7, does not tell of savepoints, so that one that is rolled back invalidates too much.
  * @example
  * ```ts
  * import type { Region } from 'corral'
@@ -110,19 +112,23 @@ export interface MikroOrmOptions extends OrmOptions {
  */
 export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmCache {
   expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
+  const events = orm.em.getEventManager()
+  expectMethods(events, ['registerSubscriber', 'dispatchEvent', 'clone'], 'mikroOrm() to get a MikroORM')
   rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'trackReads', 'patch'], 'mikroOrm()')
   const { trackReads: isTracked = false, patch = false } = options
   expectBoolean(isTracked, '`trackReads` of mikroOrm()')
   expectBoolean(patch, '`patch` of mikroOrm()')
-  const types = typesOf(orm)
-  const invalidation = ormInvalidation(options, 'mikroOrm()', types)
+  const entities = entitiesOf(orm)
+  const types = entities && new Set(entities.map(({ root, className }) => root?.className ?? className))
+  const cascades = cascadesFrom(cascadesOf(entities ?? []))
+  const invalidation = ormInvalidation(options, 'mikroOrm()', types, cascades)
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     changes.length === 0
       ? Promise.resolve()
       : invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = transactionsByContext()
-  orm.em.getEventManager().registerSubscriber(subscriberOf(transactions, invalidate) as never)
+  subscribe(events, subscriberOf(transactions, invalidate))
   if (isTracked) trackReads(orm, invalidation.listsOf)
   if (patch) patchTransactional(orm, transactions)
   return {
@@ -142,13 +148,11 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   }
 }
 
-/** The types that changes have. */
-function typesOf(orm: MikroOrmHost): ReadonlySet<string> | undefined {
+/** The entities; `undefined` if MikroORM does not list them. */
+function entitiesOf(orm: MikroOrmHost): readonly Metadata[] | undefined {
   const storage = orm.getMetadata?.() as { getAll?(): Readonly<Record<string, Metadata>> } | undefined
   const all = storage?.getAll?.()
-  if (all === undefined) return undefined
-  const entities: Iterable<Metadata> = all instanceof Map ? all.values() : Object.values(all)
-  return new Set(Array.from(entities, ({ root, className }) => root?.className ?? className))
+  return all instanceof Map ? [...(all as Map<unknown, Metadata>).values()] : all && Object.values(all)
 }
 
 type Work = (own: unknown) => Promise<unknown>

@@ -46,6 +46,8 @@ export interface EntityChange {
   readonly item?: object | undefined
   readonly before?: object | null | undefined
   readonly created?: boolean
+  /** The row was deleted, and the database deleted or changed those that refer to it. */
+  readonly deleted?: boolean
   readonly modified?: readonly string[] | undefined
 }
 
@@ -111,12 +113,14 @@ export interface OrmInvalidation {
 
 /**
  * @param types - the names of the entities' types that changes may have; absent if the ORM does not list them
+ * @param cascades - the types whose rows the database deletes or changes with a row of a type that it deletes
  * @throws CorralError `ERR_OPTION` for options that cannot be right.
  */
 export function ormInvalidation(
   options: OrmOptions,
   where: string,
   types: ReadonlySet<string> | undefined,
+  cascades: (type: string) => Iterable<string> = () => [],
 ): OrmInvalidation {
   const { mode = 'hard', scopes = {} } = options
   const regions = Object.freeze([options.regions].flat())
@@ -138,8 +142,10 @@ export function ormInvalidation(
   return {
     regions,
     mode,
-    namesOf(changes) {
+    namesOf(told) {
       const names = new Set<string>()
+      const deleted = new Set(told.flatMap((change) => (change.deleted ? [...cascades(change.type)] : [])))
+      const changes = [...told, ...Array.from(deleted, (type): EntityChange => ({ type }))]
       for (const change of changes)
         for (const name of namesOf(change, lists.get(change.type) ?? [])) names.add(name)
       // Always, as another process may track its reads.

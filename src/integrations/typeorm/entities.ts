@@ -2,6 +2,7 @@
 import { formatValue } from '../../base/errors.js'
 import { rejectOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
+import { type Cascade, effectOf } from '../orm/cascades.js'
 import { type EntityChange, isPart, type ReadEntity } from '../orm/core.js'
 import type { Metadata, Subscriber } from './host.js'
 
@@ -43,17 +44,41 @@ export function update(event: UpdateEvent): readonly EntityChange[] {
   return [{ type, key, item: { ...databaseEntity, ...entity }, before: databaseEntity, modified }]
 }
 
-/** The change of a removal, soft or not. Afterwards the entity has lost its key. */
-export function removal({ metadata, databaseEntity, entityId }: EntityEvent): readonly EntityChange[] {
+/** The change of a removal. The database may remove or change other rows with it. */
+export function removal(event: EntityEvent): readonly EntityChange[] {
+  return softRemoval(event).map((change) => ({ ...change, deleted: !event.metadata.isJunction }))
+}
+
+/** The change of a soft removal. After a removal the entity has lost its key. */
+export function softRemoval({ metadata, databaseEntity, entityId }: EntityEvent): readonly EntityChange[] {
   if (metadata.isJunction) return linked(metadata, entityId)
   const type = typeOf(metadata)
-  const key = keyOf(metadata, databaseEntity)
-  return key === undefined ? [{ type }] : [{ type, key, item: databaseEntity, before: databaseEntity }]
+  // Of an orphan TypeORM tells the id alone.
+  const key = keyOf(metadata, databaseEntity ?? entityOf(metadata, entityId))
+  return key === undefined ? [{ type }] : [{ type, key, item: databaseEntity ?? {}, before: databaseEntity }]
+}
+
+/** An id of TypeORM, which of a key of one column is its value. */
+function entityOf({ primaryColumns: [column] }: Metadata, id: unknown): object | undefined {
+  if (typeof id === 'object') return id ?? undefined
+  return id === undefined || column === undefined ? undefined : { [column.propertyName]: id }
 }
 
 /** The change of a recovery: the entity comes back into its lists. */
 export function recovery({ metadata, databaseEntity }: EntityEvent): readonly EntityChange[] {
-  return removal({ metadata, databaseEntity } as EntityEvent)
+  return softRemoval({ metadata, databaseEntity } as EntityEvent)
+}
+
+/** The foreign keys whose rule changes rows. */
+export function cascadesOf(entities: readonly Metadata[]): readonly Cascade[] {
+  return entities
+    .filter(({ isJunction }) => !isJunction)
+    .flatMap((metadata) =>
+      metadata.foreignKeys.flatMap(({ referencedEntityMetadata: to, onDelete }) => {
+        const effect = effectOf(onDelete)
+        return effect ? [{ from: typeOf(metadata), to: typeOf(to), ...effect }] : []
+      }),
+    )
 }
 
 /** Both sides of a row that joins them. */

@@ -20,6 +20,7 @@ export interface Metadata {
 
 export interface ForeignKey {
   readonly referencedEntityMetadata: Metadata
+  readonly onDelete?: string | undefined
   readonly columns: readonly Column[]
   readonly referencedColumns: readonly Column[]
 }

@@ -14,6 +14,7 @@ import {
   invalidateAfterCommit,
   type OpenTransaction,
 } from '../../signals/transactions.js'
+import { cascadesFrom } from '../orm/cascades.js'
 import {
   type EntityChange,
   namesOfEntities,
@@ -23,7 +24,16 @@ import {
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, written } from '../orm/units.js'
-import { insertion, readEntity, recovery, removal, typeOf, update } from './entities.js'
+import {
+  cascadesOf,
+  insertion,
+  readEntity,
+  recovery,
+  removal,
+  softRemoval,
+  typeOf,
+  update,
+} from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
 import { trackReads } from './reads.js'
 
@@ -103,8 +113,8 @@ export interface TypeOrmOptions extends OrmOptions {
 /**
  * After each commit of TypeORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, and both sides of a relation of many to many. `update`, `delete`, `softDelete`, `insert`, `upsert`
- * and query builders tell of no rows, and so invalidate everything of the type. Nothing tells of `clear`, of raw SQL and of
- * cascades in the database: call `invalidate`.
+ * and query builders tell of no rows, and so invalidate everything of the type. A deletion invalidates all of the types whose rows the
+ * database deletes or changes with it, by `onDelete` of their relations. Nothing tells of `clear` and of raw SQL: call `invalidate`.
  * @param dataSource - initialized
  * @example
  * ```ts
@@ -126,8 +136,10 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
   const { trackReads: isTracked = false, patch = false } = options
   expectBoolean(isTracked, '`trackReads` of typeOrm()')
   expectBoolean(patch, '`patch` of typeOrm()')
-  const types = dataSource.entityMetadatas?.map((metadata) => typeOf(metadata as Metadata))
-  const invalidation = ormInvalidation(options, 'typeOrm()', types && new Set(types))
+  const entities = dataSource.entityMetadatas as readonly Metadata[] | undefined
+  const types = entities && new Set(entities.map(typeOf))
+  const cascades = cascadesFrom(cascadesOf(entities ?? []))
+  const invalidation = ormInvalidation(options, 'typeOrm()', types, cascades)
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
@@ -252,7 +264,7 @@ function subscriberOf(
     afterInsert: (event) => inside(event.queryRunner, insertion(event)),
     afterUpdate: (event) => inside(event.queryRunner, update(event)),
     afterRemove: (event) => inside(event.queryRunner, removal(event)),
-    afterSoftRemove: (event) => inside(event.queryRunner, removal(event)),
+    afterSoftRemove: (event) => inside(event.queryRunner, softRemoval(event)),
     afterRecover: (event) => inside(event.queryRunner, recovery(event)),
   }
 }

@@ -1,6 +1,7 @@
 import { Collection, EntitySchema, MikroORM } from '@mikro-orm/libsql'
 import { expect, it } from 'vitest'
 import { CASES } from './reads-suite.js'
+import { SHAPES } from './shapes-suite.js'
 import { openShop, type Packages } from './shop.js'
 import { CASES as CHANGES } from './suite.js'
 
@@ -20,4 +21,8 @@ it.each([...CASES, ...CHANGES])('with MikroORM 6, %s', async (title, run) => {
   } finally {
     await shop.close()
   }
+})
+
+it.each(SHAPES)('with MikroORM 6, %s', async (_, run) => {
+  await expect(run(packages)).resolves.toBeUndefined()
 })

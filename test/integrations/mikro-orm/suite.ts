@@ -276,6 +276,68 @@ export const CASES: readonly Case[] = [
       deepEqual(await left(), [])
     },
   ],
+  ...(['before the integration', 'after it'] as const).map(
+    (when): Case => [
+      `a subscriber that throws, registered ${when}: hides no commit, also of transactions by hand`,
+      async (shop) => {
+        const { one } = await shop.fill()
+        const em = shop.fork()
+        const article = await em.findOneOrFail(Article, one)
+        const fails = async (): Promise<void> => {
+          throw new Error('of another')
+        }
+        const other = { afterTransactionCommit: fails, afterFlush: fails, afterUpsert: fails }
+        const register = () => shop.database.em.getEventManager().registerSubscriber(other as never)
+        const told: (readonly string[])[] = []
+        const region = {
+          name: 'second',
+          invalidateDependencies: async (names: readonly string[]) => void told.push(names),
+        }
+        if (when === 'before the integration') register()
+        mikroOrm(shop.database, { regions: region })
+        if (when === 'after it') register()
+        const invalidated = () => told.splice(0).flat().includes(dep.id('Article', one))
+        article.title = 'by hand'
+        await em.begin()
+        other.afterFlush = async () => {}
+        await rejects(em.commit(), /of another/)
+        equal(invalidated(), true)
+        const own = shop.fork()
+        ;(await own.findOneOrFail(Article, one)).title = 'flushed'
+        await rejects(own.flush(), /of another/)
+        equal(invalidated(), true)
+        await rejects(
+          shop.fork().upsert(Article, { id: one, title: 'x', category: 'y' } as never),
+          /of another/,
+        )
+        equal(invalidated(), true)
+      },
+    ],
+  ),
+  [
+    'a subscriber of others: adds changes at onFlush, and hears of a commit that could not be invalidated',
+    async (shop) => {
+      const { one, two } = await shop.fill()
+      const region = { name: 'away', invalidateDependencies: () => Promise.reject(new Error('away')) }
+      mikroOrm(shop.database, { regions: region })
+      let commits = 0
+      shop.database.em.getEventManager().registerSubscriber({
+        async onFlush({ uow }: { uow: { computeChangeSet(entity: object): void } }) {
+          const [, other] = loaded
+          if (other === undefined) return
+          other.title = 'added'
+          uow.computeChangeSet(other)
+        },
+        afterTransactionCommit: async () => void commits++,
+      } as never)
+      const em = shop.fork()
+      const loaded = [await em.findOneOrFail(Article, one), await em.findOneOrFail(Article, two)]
+      const left = await standing(shop, { one: dep.id('Article', one), two: dep.id('Article', two) })
+      ;(loaded[0] as Article).title = 'new'
+      await rejects(em.flush(), { code: 'ERR_NOT_INVALIDATED' })
+      deepEqual([await left(), commits], [[], 1])
+    },
+  ],
   [
     'a transaction that MikroORM did not begin: invalidates at once, and after the `afterCommit` around it',
     async (shop) => {
