@@ -169,6 +169,7 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
       if (!RUNS.has(name) || typeof member !== 'function') return member
       return async (...given: unknown[]) => {
         rows.read(isKnown ? read : undefined)
+        if (tables.length === 0 && read.length === 0) rows.raw(sql)
         const result: unknown = await member.apply(target, given)
         if (tables.length > 0)
           await rows.written(tables, returns && Array.isArray(result) ? result : undefined)

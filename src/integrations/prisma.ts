@@ -102,6 +102,7 @@ function extended(client: Client, rows: RowInvalidation): Client {
       async $allOperations({ model, operation, args, query, __internalParams: internal }: Operation) {
         if (model === undefined || !WRITES.test(operation)) tellRead(rows, models, { model, operation, args })
         const result = await query(args)
+        if (model === undefined) rows.raw(textOf(args))
         if (model === undefined || !WRITES.test(operation)) return result
         const invalidate = () => tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
         // The caller may be in another transaction by now, or have lost its context.
@@ -138,6 +139,12 @@ function extended(client: Client, rows: RowInvalidation): Client {
       },
     },
   })
+}
+
+/** The text of a statement in raw SQL: of a template, or of a call with a text and its values. */
+function textOf(args: unknown): string {
+  const { sql } = (args ?? {}) as { readonly sql?: unknown }
+  return String(sql ?? [args].flat()[0])
 }
 
 const [SCOPE, ID] = ['scope_context', 'id'].map((name) =>

@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { NO_VALUE } from '../../src/index.js'
 import { type DrizzleCache, drizzleCache } from '../../src/integrations/drizzle.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
-import { ALL, cached, DDL, stage, trackedRead } from './rows.js'
+import { ALL, cached, changedByHand, DDL, deletedPart, noticesOf, PARTS, stage, trackedRead } from './rows.js'
 
 const articles = sqliteTable('article', {
   id: integer().primaryKey(),
@@ -22,6 +22,8 @@ const articles = sqliteTable('article', {
 const lines = sqliteTable('order_line', { order: integer(), line: integer(), text: text() }, (table) => [
   primaryKey({ columns: [table.order, table.line] }),
 ])
+
+const boxes = sqliteTable('box', { id: integer().primaryKey() })
 
 type Transaction = Parameters<Parameters<LibSQLDatabase['transaction']>[0]>[0]
 type Writer = Pick<LibSQLDatabase, 'update' | 'insert' | 'delete'>
@@ -173,6 +175,32 @@ describe('drizzleCache()', () => {
     expect(await left()).toEqual(ALL)
     await cache.changed('article', { id: 2 })
     expect(await left()).toEqual(['one', 'line'])
+  })
+
+  it('covers what Drizzle does not tell by configuration, calls and notices', async () => {
+    cache.stop()
+    const { scopes: _, ...options } = at.options
+    expect(() => drizzleCache(db, { regions: at.region } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION', message: expect.stringContaining('`tables`') }),
+    )
+    const tables = { ...options.tables, box: 'id', part: 'id' }
+    const own = drizzleCache<Transaction>(db, { ...options, tables })
+    // No former rows: the application has them, and tells the lists of a cache without `scopes` by hand.
+    expect(await changedByHand(at, own, (work) => own.unitOfWork(work))).toEqual([ALL, ['two', 'line']])
+    for (const statement of PARTS) await client.execute(statement)
+    const deleteBox = () => db.delete(boxes).where(eq(boxes.id, 1)).returning()
+    expect(await deletedPart(at.region, own, deleteBox)).toEqual([true, false])
+    const raw = async () => {
+      await db.all(sql`SELECT 1`)
+      await db.run(sql`UPDATE ${articles} SET title = 'raw'`)
+      await db.run(sql`DELETE FROM article`)
+      await db.run(sql`INSERT INTO author (id) VALUES (1)`)
+    }
+    expect(await noticesOf(raw)).toEqual([
+      expect.stringMatching(/changes 'article'.*invalidate\('article'\)/),
+    ])
+    await own.invalidate('article')
+    expect(await left()).toEqual(['line'])
   })
 
   it('leaves the database as it was when it ends', async () => {

@@ -13,7 +13,18 @@ import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
 import { withoutMarks } from '../support/ledgers.js'
-import { ALL, cached, DDL, markedStage, stage, trackedRead } from './rows.js'
+import {
+  ALL,
+  cached,
+  changedByHand,
+  DDL,
+  deletedPart,
+  markedStage,
+  noticesOf,
+  PARTS,
+  stage,
+  trackedRead,
+} from './rows.js'
 
 interface Database {
   article: { id: Generated<number>; title: string | null; category: string | null; author: number | null }
@@ -247,6 +258,34 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
     await cache.invalidate('article')
     expect(await left()).toEqual(['line'])
   })
+})
+
+it('kyselyCache() covers what Kysely does not tell by configuration, calls and notices', async () => {
+  const at = stage()
+  const { scopes: _, ...options } = at.options
+  expect(() => kyselyCache({ regions: at.region } as never)).toThrow(
+    expect.objectContaining({ code: 'ERR_OPTION', message: expect.stringContaining('`tables`') }),
+  )
+  const cache = kyselyCache({ ...options, tables: { ...options.tables, box: 'id', part: 'id' } })
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, ...PARTS, 'PRAGMA foreign_keys = ON']) file.exec(statement)
+  const db = new Kysely<Database & { box: { id: number }; part: { id: number } }>({
+    dialect: cache.dialect(new SqliteDialect({ database: file as never })),
+  })
+  // No former rows: the application has them, and tells the lists of a cache without `scopes` by hand.
+  const byHand = await changedByHand(at, cache, (work) => cache.unitOfWork(db, work))
+  expect(byHand).toEqual([ALL, ['two', 'line']])
+  const deleteBox = () => db.deleteFrom('box').where('id', '=', 1).returning('id').execute()
+  expect(await deletedPart(at.region, cache, deleteBox)).toEqual([true, false])
+  expect(await db.selectFrom('part').selectAll().execute()).toEqual([])
+  const raw = async () => {
+    await sql`SELECT 1`.execute(db)
+    await sql`WITH a AS (SELECT 1) UPDATE ${sql.table('article')} SET title = 'raw'`.execute(db)
+    await sql`UPDATE "main".article SET title = ${'again'}`.execute(db)
+    await sql`INSERT INTO author (id) VALUES (1)`.execute(db)
+  }
+  expect(await noticesOf(raw)).toEqual([expect.stringMatching(/changes 'article'.*invalidate\('article'\)/)])
+  await db.destroy()
 })
 
 it('kyselyCache() passes on the rollback of a transaction that fails to begin, after another on its connection', async () => {

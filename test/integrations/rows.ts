@@ -1,8 +1,17 @@
 /** What the tests of the integrations without entities have in common: tables, regions, and values that depend on rows. */
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, makeRegion, memoryLedger, NO_VALUE, type Region, wrap } from '../../src/index.js'
-import type { RowCache, RowOptions } from '../../src/integrations/sql.js'
+import {
+  dep,
+  diagnostics,
+  type Messages,
+  makeRegion,
+  memoryLedger,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
+import { type RowCache, type RowOptions, sqlCache } from '../../src/integrations/sql.js'
 import { withOperations } from '../support/ledgers.js'
 
 const TABLES = { article: 'id', order_line: ['order', 'line'] } as const
@@ -54,6 +63,58 @@ export function markedStage() {
   }))
   const region = makeRegion<string>({ name: 'pages', backend: wrap(memory(), dependencies({ ledger })) })
   return { log, region }
+}
+
+/** Runs work and returns the notices of it. */
+export async function noticesOf(work: () => Promise<unknown>): Promise<readonly string[]> {
+  const notices: string[] = []
+  const note = (message: unknown) => notices.push((message as Messages['notice']).message)
+  diagnostics('notice').subscribe(note)
+  try {
+    await work()
+  } finally {
+    diagnostics('notice').unsubscribe(note)
+  }
+  return notices
+}
+
+/** Two tables, of which the database deletes the rows of one with those of the other. */
+export const PARTS = [
+  'CREATE TABLE box (id INTEGER PRIMARY KEY)',
+  'CREATE TABLE part (id INTEGER PRIMARY KEY, box INTEGER REFERENCES box (id) ON DELETE CASCADE)',
+  'INSERT INTO box (id) VALUES (1)',
+  'INSERT INTO part (id, box) VALUES (7, 1)',
+]
+
+/** Deletes a box: whether the value of its part stands, after the deletion, and after the call for which the application is asked. */
+export async function deletedPart(
+  region: Region<string>,
+  cache: RowCache,
+  deleteBox: () => Promise<unknown>,
+): Promise<readonly boolean[]> {
+  await region.set('part', 'x', { dependencies: cache.dependenciesOf('part', { id: 7 }), asOf: 'now' })
+  const stands = async () => (await region.get('part')) !== NO_VALUE
+  await deleteBox()
+  const before = await stands()
+  await cache.invalidate('part')
+  return [before, await stands()]
+}
+
+/** Changes a list by hand inside of a unit of work of a cache without lists: the values that stand before its commit and after it. */
+export async function changedByHand(
+  { region, options }: ReturnType<typeof stage>,
+  database: RowCache,
+  unit: (work: () => Promise<void>) => Promise<unknown>,
+): Promise<readonly (readonly string[])[]> {
+  const byHand = sqlCache(options)
+  const left = await cached(region, database)
+  let inside: readonly string[] = []
+  await unit(async () => {
+    const row = { id: 1, title: 'a', category: 'sport' }
+    await byHand.changed('article', row, { before: { ...row, category: 'news' }, modified: ['category'] })
+    inside = await left()
+  })
+  return [inside, await left()]
 }
 
 /** Caches a value for each of these names: two articles, all articles, two lists, a line of an order. */

@@ -167,6 +167,7 @@ function savepointsOf(
 type Connection = Awaited<ReturnType<Driver['acquireConnection']>>
 interface Compiled {
   readonly query: QueryNode
+  readonly sql: string
 }
 
 function watchedConnection(
@@ -175,6 +176,7 @@ function watchedConnection(
   transactions: ConnectionTransactions,
 ): Connection {
   const written = async (query: Compiled, returned: readonly unknown[] | undefined): Promise<void> => {
+    if (query.query.kind === 'RawNode') rows.raw(query.sql)
     const mutation = mutationOf(query.query)
     if (mutation === undefined) return
     const { tables, returns } = mutation

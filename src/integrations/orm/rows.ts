@@ -1,4 +1,5 @@
 /** Rows of tables, for hosts that know no entities: the application says which columns are the key of each table. */
+import { reportOnce } from '../../base/diagnostics.js'
 import { formatValue } from '../../base/errors.js'
 import {
   didYouMean,
@@ -112,6 +113,8 @@ export interface RowInvalidation extends RowCache {
   written(tables: readonly string[], returned: readonly unknown[] | undefined): Promise<void>
   /** A statement read tables; `undefined`: it is not known which. `key`: only the row with this key. */
   read(tables: readonly string[] | undefined, key?: unknown): void
+  /** A statement in raw SQL was sent. That nothing is invalidated for it is told once for each of its tables. */
+  raw(sql: string): void
   readonly tables: readonly string[]
   /** The columns of a table's key; absent for a table without one. */
   columnsOf(table: string): readonly string[] | undefined
@@ -172,12 +175,29 @@ export function rowInvalidation(
       const key = row === undefined ? undefined : keyIn(row, keys.get(table) ?? [])
       for (const type of tables ?? []) declareRead(namesOfRead({ type, keys: key && [key] }, []))
     },
+    raw(sql) {
+      for (const table of tablesWrittenBy(sql)) if (keys.has(table)) reportRaw(where, table)
+    },
     tables: [...keys.keys()],
     columnsOf: (table) => keys.get(table),
     isKeyed: (table, row) => keyIn(row, keys.get(table) ?? []) !== undefined && keys.has(table),
     written: (tables, returned) =>
       invalidate(tables.flatMap((table) => changesOf(table, keys.get(table), tables, returned))),
   }
+}
+
+const WRITE =
+  /\b(?:insert\s+into|replace\s+into|merge\s+into|update|delete\s+from|truncate(?:\s+table)?)\s+(?:only\s+)?((?:["`[]?\w+["`\]]?\.)?["`[]?\w+)/gi
+
+/** The tables that raw SQL changes, as far as its words show, without their schemas. */
+const tablesWrittenBy = (sql: string): readonly string[] =>
+  Array.from(sql.matchAll(WRITE), ([, name = '']) => name.replace(/^.*\./, '').replace(/["`[]/g, ''))
+
+function reportRaw(where: string, table: string): void {
+  reportOnce('notice', `${where} raw ${table}`, () => ({
+    where,
+    message: `raw SQL that changes '${table}' was sent. Nothing is invalidated for it: call invalidate('${table}') after it, inside of its transaction.`,
+  }))
 }
 
 /** The rows that a statement returned, or all of the table. */

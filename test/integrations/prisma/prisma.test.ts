@@ -14,7 +14,18 @@ import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/int
 import { sqlCache } from '../../../src/integrations/sql.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
 import { withoutMarks } from '../../support/ledgers.js'
-import { ALL, cached, DDL, markedStage, stage, trackedRead } from '../rows.js'
+import {
+  ALL,
+  cached,
+  changedByHand,
+  DDL,
+  deletedPart,
+  markedStage,
+  noticesOf,
+  PARTS,
+  stage,
+  trackedRead,
+} from '../rows.js'
 
 /** The parts of the generated client that the tests use: it exists only once they run. */
 type Call = (args: object) => Promise<unknown> & { readonly [Symbol.toStringTag]: string }
@@ -37,8 +48,11 @@ interface Client extends PrismaHost {
   readonly article: Model
   readonly author: Model
   readonly order_line: Model
+  readonly box: Model
+  readonly part: Model
   $transaction<R>(work: ((tx: Client) => Promise<R>) | readonly unknown[]): Promise<R>
-  $executeRawUnsafe(sql: string): Promise<number>
+  $executeRaw(sql: TemplateStringsArray, ...values: readonly unknown[]): Promise<number>
+  $executeRawUnsafe(sql: string, ...values: readonly unknown[]): Promise<number>
   $queryRawUnsafe(sql: string): Promise<unknown>
   $disconnect(): Promise<void>
 }
@@ -293,6 +307,34 @@ describe('prismaCache()', () => {
     })
     await cache.extend(blind).author.create({ data: { articles: { connect: { id: 1 } } } })
     expect(await left()).toEqual([])
+  })
+
+  it('covers what Prisma does not tell by configuration, calls and notices', async () => {
+    const { scopes: _, ...options } = at.options
+    expect(() => prismaCache({ regions: at.region } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION', message: expect.stringContaining('`tables`') }),
+    )
+    const own = prismaCache({ ...options, tables: { ...options.tables, box: 'id', part: 'id' } })
+    const on = own.extend(client)
+    // No former rows: the application has them, and tells the lists of a cache without `scopes` by hand.
+    expect(await changedByHand(at, own, (work) => on.$transaction(work))).toEqual([ALL, ['two', 'line']])
+    for (const statement of PARTS) await client.$executeRawUnsafe(statement)
+    const deleteBox = () => on.box.delete({ where: { id: 1 } })
+    expect(await deletedPart(at.region, own, deleteBox)).toEqual([true, false])
+    expect(await client.part.count({})).toBe(0)
+    const raw = async () => {
+      await on.$queryRawUnsafe('SELECT 1')
+      await on.$executeRaw`UPDATE article SET title = ${'raw'}`
+      await on.$executeRawUnsafe('UPDATE order_line SET text = ?', 'raw')
+      await on.$executeRawUnsafe('DELETE FROM article')
+      await on.$executeRawUnsafe('INSERT INTO author (id) VALUES (1)')
+    }
+    expect(await noticesOf(raw)).toEqual([
+      expect.stringMatching(/changes 'article'.*invalidate\('article'\)/),
+      expect.stringMatching(/changes 'order_line'/),
+    ])
+    await own.invalidate('article')
+    expect(await left()).toEqual(['line'])
   })
 
   it('refuses what is no client', () => {
