@@ -394,13 +394,33 @@ async function settleMarked<R>(
  * its names, and whose rollback drops them. Marked names need it not: they are misses until then, and invalidated by either end.
  */
 async function invalidateUnmarked(debts: readonly PendingInvalidation[]): Promise<void> {
-  const now = debts.map(({ regions, names, mode, cause, marks, unknown }) => ({
-    ...{ names, mode, cause, tell: () => {}, ...(unknown && { unknown }) },
-    regions: regions.filter((region) => marks?.hold(region, names, mode) !== true),
-  }))
+  const isUnmarked = ({ names, mode, marks }: PendingInvalidation) => {
+    return (region: Target) => marks?.hold(region, names, mode) !== true
+  }
   // A failure must not undo a savepoint: what is around invalidates once more.
+  await invalidateCopies(debts, isUnmarked, 'commit inside a transaction')
+}
+
+/**
+ * Invalidates the names of a transaction whose commit failed with an unknown outcome, and leaves it open, with its marks: the database
+ * may have it, nothing may follow, or it may be committed once more. Never rejects.
+ */
+export async function invalidateInDoubt(open: OpenTransaction): Promise<void> {
+  await invalidateCopies(workOf.get(open)?.debts ?? [], () => () => true, 'commit')
+}
+
+async function invalidateCopies(
+  debts: readonly PendingInvalidation[],
+  isDue: (debt: PendingInvalidation) => (region: Target) => boolean,
+  where: string,
+): Promise<void> {
+  const now = debts.map((debt) => {
+    const { regions, names, mode, cause, unknown } = debt
+    const due = regions.filter(isDue(debt))
+    return { regions: due, names, mode, cause, tell: () => {}, ...(unknown && { unknown }) }
+  })
   await settle(now, { result: undefined }).catch((error: unknown) =>
-    report('failure', () => ({ where: 'commit inside a transaction', error })),
+    report('failure', () => ({ where, error })),
   )
 }
 

@@ -7,11 +7,24 @@ import { eq, inArray, sql } from 'drizzle-orm'
 import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql'
 import { drizzle as drizzleSync } from 'drizzle-orm/sql-js'
 import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { drizzle as drizzleProxy } from 'drizzle-orm/sqlite-proxy'
+import Libsql from 'libsql'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { NO_VALUE } from '../../src/index.js'
 import { type DrizzleCache, drizzleCache } from '../../src/integrations/drizzle.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
-import { ALL, cached, changedByHand, DDL, deletedPart, noticesOf, PARTS, stage, trackedRead } from './rows.js'
+import {
+  ALL,
+  cached,
+  changedByHand,
+  DDL,
+  deletedPart,
+  markedStage,
+  noticesOf,
+  PARTS,
+  stage,
+  trackedRead,
+} from './rows.js'
 
 const articles = sqliteTable('article', {
   id: integer().primaryKey(),
@@ -216,4 +229,33 @@ describe('drizzleCache()', () => {
     expect(() => drizzleCache({ transaction() {} } as never, at.options)).toThrow(refused)
     expect(() => drizzleCache(drizzleSync({} as never) as never, at.options)).toThrow(/libsql instead/)
   })
+})
+
+it('drizzleCache() leaves its marks after a commit of unknown outcome, and takes them away where the database says that it rolled back', async () => {
+  const { log, region } = markedStage()
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, 'PRAGMA foreign_keys = ON', 'INSERT INTO article (id) VALUES (1)'])
+    file.exec(statement)
+  let isLost = false
+  // As over PostgreSQL and MySQL, Drizzle sends COMMIT as a statement.
+  const db = drizzleProxy(async (text, values, method) => {
+    const statement = file.prepare(text)
+    if (method !== 'run') return { rows: statement.raw().all(values) as unknown[][] }
+    statement.run(values)
+    if (text === 'commit' && isLost) throw new Error('the reply is lost')
+    return { rows: [] }
+  })
+  const cache = drizzleCache(db, { regions: region, tables: { article: 'id' } })
+  const change = (author: number | null) =>
+    cache.unitOfWork(async (tx) => {
+      const on = tx as unknown as LibSQLDatabase
+      await on.update(articles).set({ author }).where(eq(articles.id, 1)).returning({ id: articles.id })
+    })
+  await expect(change(99)).rejects.toMatchObject({ query: 'commit' })
+  expect(log.splice(0)).toEqual(['mark id:article:1', 'end id:article:1'])
+  isLost = true
+  // Drizzle passes on the failure of the rollback that it sends then.
+  await expect(change(null)).rejects.toMatchObject({ query: 'rollback' })
+  expect(log.splice(0)).toEqual(['mark id:article:1', 'invalidate id:article:1'])
+  file.close()
 })

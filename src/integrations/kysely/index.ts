@@ -125,7 +125,10 @@ function watchedDriver(driver: Driver, rows: RowInvalidation, uncommitted: WeakS
         await on('commitTransaction')(connection, ...more)
       } catch (error) {
         if (saysUncommitted(error)) uncommitted.add(error as object)
-        else unsure.add(original)
+        else {
+          unsure.add(original)
+          await transactions.doubt(original)
+        }
         throw error
       }
       unsure.delete(original)

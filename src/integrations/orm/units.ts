@@ -6,6 +6,7 @@ import {
   beginHostTransaction,
   beginUnit,
   insideTransaction,
+  invalidateInDoubt,
   type OpenTransaction,
 } from '../../signals/transactions.js'
 
@@ -86,6 +87,8 @@ export interface ConnectionTransactions {
   prepare(connection: object): Promise<void>
   /** Says that a savepoint is released, or that the whole transaction is committed. */
   commit(connection: object, savepoint?: string): Promise<void>
+  /** Invalidates after a commit of unknown outcome, and waits for the end: a rollback, another commit, or none. Never rejects. */
+  doubt(connection: object): Promise<void>
   /** Says that the transaction was committed with an unknown outcome. Never rejects. */
   unsure(connection: object): Promise<void>
   /** Says that a savepoint or the whole transaction is rolled back. A savepoint stays open for more work. */
@@ -118,6 +121,9 @@ export function connectionTransactions(): ConnectionTransactions {
     },
     async commit(connection, savepoint) {
       for (const open of taken(connection, savepoint)) await open.commit()
+    },
+    async doubt(connection) {
+      await Promise.all((begun.get(connection) ?? []).map(({ open }) => invalidateInDoubt(open)))
     },
     async unsure(connection) {
       for (const open of taken(connection, undefined)) await open.unsure()
