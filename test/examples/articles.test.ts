@@ -1,5 +1,6 @@
 import Libsql from 'libsql'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { faultProxy } from '../support/faultproxy.js'
 import { bundleProgram, type Program } from '../support/programs.js'
 import { startRedis } from '../support/servers.js'
 import { until } from '../support/waiting.js'
@@ -145,6 +146,39 @@ describe('the articles example', () => {
     const again = await open(environment)
     expect((await again.get('/')).status).toMatch(/; hit;/)
     expect((await again.get('/')).page).toContain('After')
+  })
+
+  it('of which one process is killed between its commit and the invalidation shows no page of before', async () => {
+    const server = await startRedis()
+    const proxy = await faultProxy(server)
+    ends.push(server.stop, proxy.close)
+    const { DATABASE } = files() as { DATABASE: string }
+    const over = (port: number) => open({ DATABASE, REDIS_URL: `redis://127.0.0.1:${port}` })
+    const [one, other] = await Promise.all([over(proxy.port), over(server.port)])
+    // Its Redis has the script of marks from now on.
+    await one.post('/articles/1', { ...FIRST, title: 'Before', version: '1' })
+    for (const path of ['/', '/articles/1']) {
+      await other.get(path)
+      expect((await other.get(path)).status).toMatch(/; hit;/)
+    }
+    // The first request of the change is the mark, before the commit; the invalidation follows the commit.
+    proxy.set({ kind: 'last request', text: 'id:Article:1' })
+    const lost = one.post('/articles/1', { ...FIRST, title: 'Committed', version: '2' }).catch(() => 'lost')
+    const database = new Libsql(DATABASE)
+    const titles = database.prepare('SELECT title FROM article WHERE id = 1')
+    await until(() => (titles.get() as { title: string }).title === 'Committed')
+    database.close()
+    await closeSite(one, 'SIGKILL')
+    expect(await lost).toBe('lost')
+
+    for (const path of ['/', '/articles/1', '/articles/1']) {
+      const { page, status } = await other.get(path)
+      expect([status, page]).toEqual([
+        expect.stringMatching(/fwd=miss; detail="invalidated: .*id:Article:1/),
+        expect.stringContaining('Committed'),
+      ])
+    }
+    expect((await other.get('/articles/2')).status).toMatch(/; hit;/)
   })
 
   it('has the log, the metrics and the probe of a service, and starts warm after a restart', async () => {

@@ -9,6 +9,8 @@ export type Fault =
   | { readonly kind: 'latency'; readonly ms: number; readonly jitter?: number }
   /** Nothing passes until another fault is set; then all of it does, in order. */
   | { readonly kind: 'hold' }
+  /** Requests pass up to the first one with a text, and none after it. Replies pass. */
+  | { readonly kind: 'last request'; readonly text: string }
   /** Connections stand, nothing passes. */
   | { readonly kind: 'blackhole' }
   /** The connection is reset after so many more bytes of replies. */
@@ -43,6 +45,7 @@ export async function faultProxy(upstream: {
   let fault: Fault = { kind: 'none' }
   let replied = 0
   let refused = 0
+  let isPast = false
   let release = () => {}
   let released = Promise.resolve()
   const clients = new Set<Socket>()
@@ -62,7 +65,7 @@ export async function faultProxy(upstream: {
       origin.destroy()
     }
     for (const socket of [client, origin]) socket.once('error', end).once('close', end)
-    pump(client, (chunk) => origin.write(chunk))
+    pump(client, (chunk) => request(origin, chunk))
     pump(origin, (chunk) => reply(client, chunk))
     client.resume()
   })
@@ -78,6 +81,14 @@ export async function faultProxy(upstream: {
         if (!from.destroyed && fault.kind !== 'blackhole') deliver(chunk)
       })
     })
+  }
+
+  const request = (origin: Socket, chunk: Buffer) => {
+    if (fault.kind === 'last request') {
+      if (isPast) return
+      isPast = chunk.includes(fault.text)
+    }
+    origin.write(chunk)
   }
 
   const reply = (client: Socket, chunk: Buffer) => {
@@ -117,6 +128,7 @@ export async function faultProxy(upstream: {
         })
       fault = next
       replied = 0
+      isPast = false
     },
     reset,
     async close() {
