@@ -65,10 +65,20 @@ export interface Messages {
     readonly reason: 'evicted' | 'expired' | 'oversized'
   }
   /** A value that was created but not stored, and the reason. */
-  unstored: { readonly region: string | undefined; readonly key: string; readonly reason: string }
+  unstored: {
+    readonly region: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
+    readonly key: string
+    readonly reason: string
+  }
   /** A failure that had no caller to be thrown at. */
   failure: {
     readonly where: string
+    /** Absent where no region is known, as in the client of a store that many regions share. */
+    readonly region?: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string
     readonly key?: string | undefined
     readonly error: unknown
     /** The number of failures since the last message, where a store that is away causes many: this one is the latest. */
@@ -81,8 +91,18 @@ export interface Messages {
     readonly limits: readonly string[]
   }
   /** Something worth a look that is not a failure, such as a clock or a lease that was lost. */
-  notice: { readonly where: string; readonly key?: string | undefined; readonly message: string }
+  notice: {
+    readonly where: string
+    readonly region?: string | undefined
+    /** Of a cached function. */
+    readonly namespace?: string | undefined
+    readonly key?: string | undefined
+    readonly message: string
+  }
 }
+
+/** The region of a message, and the namespace of a cached function. */
+export type Origin = Pick<Messages['read'], 'region' | 'namespace'>
 
 /**
  * The object that all events of one creation share on the tracing channel `corral:creation`, which runs the creator.

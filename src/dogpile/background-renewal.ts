@@ -44,28 +44,29 @@ export function renewInBackground<V>(
       flight: new Flight<V>(key, node),
     }))
     await runDetached(async () => {
-      const results = jobs.map(({ flight }) => attend(flight, background, true))
+      const results = jobs.map(({ flight }) => attend(flight, background, true, driver))
       // A creation that is given up ends its flights, and never itself.
       void creations.createAndFill(jobs, driver)
       await Promise.all(results)
     })
   }
-  handOver(runner, keys, closing, work, () => creations.release(leases, driver))
+  handOver(runner, keys, closing, driver, work, () => creations.release(leases, driver))
 }
 
 const startAtOnce: AsyncCreationRunner = (job) => void job.run()
 
 /** Gives a runner work to do, once. */
-function handOver(
+function handOver<V>(
   runner: AsyncCreationRunner,
   keys: readonly string[],
   signal: AbortSignal,
+  { origin }: DogpileDriver<V>,
   work: () => Promise<void>,
   undo: () => Promise<void> | void,
 ): void {
   const key = keys[0] as string
   const failed = async (error: unknown): Promise<void> => {
-    report('failure', () => ({ where: 'asyncCreationRunner', key, error }))
+    report('failure', () => ({ where: 'asyncCreationRunner', ...origin, key, error }))
     await undo()
   }
   let running: Promise<void> | undefined
@@ -85,27 +86,29 @@ async function attend<V>(
   flight: Flight<V>,
   { creations, closing }: Pick<Background<V>, 'creations' | 'closing'>,
   leads: boolean,
+  driver: DogpileDriver<V>,
 ): Promise<void> {
   const never = Number.POSITIVE_INFINITY
   try {
     await flight.wait({ wait: never, deadline: never, patience: never, signal: closing }, leads)
   } catch (error) {
-    if (!closing.aborted && !flight.wasAbandoned) creations.unheard(flight.key, error)
+    if (!closing.aborted && !flight.wasAbandoned) creations.unheard(flight.key, error, driver)
   }
 }
 
 /** Stands in for callers that took a value that stood. A runner counts the creation among its jobs. */
-export function attendFor<V>(flight: Flight<V>, background: Background<V>): void {
+export function attendFor<V>(flight: Flight<V>, background: Background<V>, driver: DogpileDriver<V>): void {
   const { runner, closing } = background
   if (flight.isAttended) return
   flight.isAttended = true
   runDetached(() => {
-    const ended = attend(flight, background, false)
+    const ended = attend(flight, background, false, driver)
     if (runner !== undefined)
       handOver(
         runner,
         Object.freeze([flight.key]),
         closing,
+        driver,
         () => ended,
         () => {},
       )

@@ -104,13 +104,13 @@ export class LeasedCreations<V> {
     await this.release(leases, driver, kept)
     leases.forEach(({ flight }, i) => {
       if (isGivenUp) flight.abandon(error, found[i])
-      else if (!flight.fail(error, found[i]) && !flight.wasAbandoned) this.unheard(flight.key, error)
+      else if (!flight.fail(error, found[i]) && !flight.wasAbandoned) this.unheard(flight.key, error, driver)
     })
   }
 
   /** A failure that no caller gets, because a value stands. */
-  unheard(key: string, error: unknown): void {
-    this.#failures.creator.failed(() => ({ where: 'creator', key, error }))
+  unheard(key: string, error: unknown, { origin }: DogpileDriver<V>): void {
+    this.#failures.creator.failed(() => ({ where: 'creator', ...origin, key, error }))
   }
 
   /** ms. The driver is the caller's own with `corral/dogpile`: its failure must not leave callers waiting. */
@@ -124,7 +124,7 @@ export class LeasedCreations<V> {
     try {
       return driver.failed?.(found, error, key, isGivenUp) ?? 0
     } catch (failure) {
-      this.#failures.release.failed(() => ({ where: 'failed', key, error: failure }))
+      this.#failures.release.failed(() => ({ where: 'failed', ...driver.origin, key, error: failure }))
       return 0
     }
   }
@@ -134,7 +134,7 @@ export class LeasedCreations<V> {
     try {
       return await driver.read(keys)
     } catch (error) {
-      this.#failures.release.failed(() => ({ where: 'read', key: keys[0], error }))
+      this.#failures.release.failed(() => ({ where: 'read', ...driver.origin, key: keys[0], error }))
       return []
     }
   }
@@ -190,6 +190,7 @@ export class LeasedCreations<V> {
     const keys = leases.map(({ flight }) => flight.key)
     report('notice', () => ({
       where: 'dogpile',
+      ...driver.origin,
       key: keys[0],
       message: `a creation was given up after ${ms} ms, and its late value will not be stored. Pass its \`signal\` to the work that it does.`,
     }))
@@ -210,9 +211,9 @@ export class LeasedCreations<V> {
       // Its value is for its own callers. A later one must not wait for it, which may take for ever.
       flight.close()
       const message = 'the lease was lost while the creator ran'
-      report('notice', () => ({ where: 'dogpile', key, message }))
+      report('notice', () => ({ where: 'dogpile', ...driver.origin, key, message }))
     } catch (error) {
-      this.#failures.renew.failed(() => ({ where: 'renew', key, error }))
+      this.#failures.renew.failed(() => ({ where: 'renew', ...driver.origin, key, error }))
     }
   }
 
@@ -229,7 +230,7 @@ export class LeasedCreations<V> {
       try {
         await driver.release?.(key, token, kept[i] || undefined)
       } catch (error) {
-        this.#failures.release.failed(() => ({ where: 'release', key, error }))
+        this.#failures.release.failed(() => ({ where: 'release', ...driver.origin, key, error }))
       }
     })
   }

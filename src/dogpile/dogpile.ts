@@ -144,9 +144,9 @@ class SharedCreations<V> implements Dogpile<V> {
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
     const limits = { wait, deadline, patience, signal, fallsBack }
     if (deadlines === undefined) return limits
-    const readAgain = (key: string) =>
-      andThen(native((typeof driver === 'function' ? driver() : driver).read([key])), ([found]) => found)
-    const leave = (flight: Flight<V>) => attendFor(flight, this.#background)
+    const built = () => (typeof driver === 'function' ? driver() : driver)
+    const readAgain = (key: string) => andThen(native(built().read([key])), ([found]) => found)
+    const leave = (flight: Flight<V>) => attendFor(flight, this.#background, built())
     // One timer serves all callers of a flight, and each of them reads as what its own session allows.
     return { ...limits, late: { ...deadlines, readAgain: bindContext(readAgain), leave } }
   }
@@ -412,7 +412,7 @@ class SharedCreations<V> implements Dogpile<V> {
     for (const [i, answer] of acquired.entries()) {
       const key = keys[i] as string
       if (answer.status === 'rejected')
-        report('failure', () => ({ where: 'acquire', key, error: answer.reason }))
+        report('failure', () => ({ where: 'acquire', ...driver.origin, key, error: answer.reason }))
       else if (answer.value.token === undefined) denied = Math.max(denied, answer.value.remaining)
       else {
         const { token, asOf, found } = answer.value

@@ -1,4 +1,5 @@
 import type { Acquired, Granted, LeaseFailure } from '../backend/lease.js'
+import type { Origin } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { AsyncCreationRunner } from './runner.js'
@@ -98,6 +99,8 @@ export interface DogpileDriver<V> {
   failed?(found: Lookup<V>, error: unknown, key: string, isGivenUp: boolean): number
   /** Called when a creation is given up. */
   abandoned?(): void
+  /** Members that messages on the diagnostics channels get. */
+  readonly origin?: Origin
   /** ms after which a creation is given up: its lease is free, and its result is not stored. @default Infinity */
   readonly abandonAfter?: number
   /**

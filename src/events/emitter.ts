@@ -22,10 +22,14 @@ export interface Emitter<Events> {
 }
 
 /** Listeners of some events, kept apart from each other: one that throws, rejects or hangs is no concern of the others. */
-export function emitter<Events>(where: string, known: readonly (keyof Events & string)[]): Emitter<Events> {
+export function emitter<Events>(
+  where: string,
+  known: readonly (keyof Events & string)[],
+  region?: string,
+): Emitter<Events> {
   const listeners = new Map<keyof Events, Set<{ readonly listener: Listener<never> }>>()
   const failed = (event: keyof Events) => (error: unknown) =>
-    report('failure', () => ({ where: `listener of '${String(event)}'`, error }))
+    report('failure', () => ({ where: `listener of '${String(event)}'`, region, error }))
   return {
     get busy() {
       return listeners.size > 0

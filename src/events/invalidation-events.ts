@@ -59,12 +59,8 @@ export interface InvalidationEvents {
 
 /** The events of a region, which outlive its configurations. */
 export function invalidationEvents(name: string | undefined): InvalidationEvents {
-  const events = emitter<RegionEvents>("a region's event", [
-    'invalidating',
-    'invalidate',
-    'invalidate-failed',
-    'missed',
-  ])
+  const known = ['invalidating', 'invalidate', 'invalidate-failed', 'missed'] as const
+  const events = emitter<RegionEvents>("a region's event", known, name)
   const guards: EventSource['guards'] = new Set()
   return {
     on: events.on,

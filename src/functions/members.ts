@@ -99,7 +99,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       runUncached(store, names, namespace, original, capturedIfKeyed(form, args)),
     )
   }
-  const withKeys = keyedWork(options, form)
+  const withKeys = keyedWork(store, options, form)
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const nothing = () => undefined
@@ -319,7 +319,11 @@ function whileReachable(repeat: WeakRef<Repeat>, key: string, args: Arguments): 
 }
 
 /** Does work with the keys of a call, or `otherwise` where the call has no keys or the function is switched off. */
-function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
+function keyedWork<V>(
+  { name: region }: FunctionStore<V>,
+  options: CacheOptions,
+  { keysOf, kept }: CallForm<V>,
+) {
   const { namespace, enabled, onKeyError = 'throw' } = options
   const usableKeys = (args: Arguments, whileOff: boolean): readonly string[] | undefined => {
     if (!whileOff && enabled !== undefined && !expectSync('`enabled` of cacheOnArguments()', enabled()))
@@ -329,7 +333,7 @@ function keyedWork<V>(options: CacheOptions, { keysOf, kept }: CallForm<V>) {
     } catch (error) {
       if (onKeyError === 'throw' || !CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
       const message = `Not cached. ${error.message}`
-      report('notice', () => ({ where: `cacheOnArguments: ${namespace}`, message }))
+      report('notice', () => ({ where: `cacheOnArguments: ${namespace}`, region, namespace, message }))
       return undefined
     }
   }

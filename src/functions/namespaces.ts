@@ -103,7 +103,12 @@ export function claimNamespace(
     )
   if (isAnother && !former.told) {
     const message = `Two function objects of one text have the namespace '${namespace}'. If they differ in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
-    report('notice', () => ({ where: `namespace: ${namespace}`, message }))
+    report('notice', () => ({
+      where: `namespace: ${namespace}`,
+      region: (region as { readonly name?: string }).name,
+      namespace,
+      message,
+    }))
   }
   taken.set(key, claim)
   void delay(0, { ref: false }).then(() => {

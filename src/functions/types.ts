@@ -383,6 +383,8 @@ export interface Invalidate<A extends readonly unknown[]> {
 
 /** The members of a region that cached functions use. Those from `refreshMulti` on are not public. */
 export interface FunctionStore<V> {
+  /** Of the region. */
+  readonly name: string | undefined
   /** Stands for the region, in which namespaces must differ. */
   readonly home: object
   get(key: string, options: CreateOptions<V>): Promise<V | NoValue>

@@ -84,7 +84,7 @@ function driverOf(region: Region, prefix: string, closesRegion: boolean): BentoD
     return value === NO_VALUE ? undefined : (value as string)
   }
   const remove = async (keys: readonly string[]) => {
-    await reported(region.deleteMulti(keys.map(path)))
+    await reported(region, region.deleteMulti(keys.map(path)))
     return true
   }
   return {
@@ -101,8 +101,8 @@ function driverOf(region: Region, prefix: string, closesRegion: boolean): BentoD
       const set = { dependencies: namespacesOf(path(key)), asOf: 'now', expirationTime: ttl } as const
       return (await region.set(path(key), value, set)) === 'stored'
     },
-    clear: () => reported(region.invalidateDependencies(nameOf(prefix))),
-    delete: async (key) => (await reported(region.delete(path(key)))) ?? true,
+    clear: () => reported(region, region.invalidateDependencies(nameOf(prefix))),
+    delete: async (key) => (await reported(region, region.delete(path(key)))) ?? true,
     deleteMany: remove,
     disconnect: async () => (closesRegion ? region.close() : undefined),
   }
@@ -117,9 +117,9 @@ function namespacesOf(path: string): string[] {
 }
 
 /** Bento may hide the rejection from its caller. */
-function reported<T>(work: Promise<T>): Promise<T> {
+function reported<T>({ name }: Region, work: Promise<T>): Promise<T> {
   return work.catch((error: unknown) => {
-    report('failure', () => ({ where: 'bento', error }))
+    report('failure', () => ({ where: 'bento', region: name, error }))
     throw error
   })
 }

@@ -209,7 +209,7 @@ const nameOf = (namespace: string | undefined) => dep.tag('keyv', namespace ?? '
 function entriesOf(region: Region, keyOf: (key: string) => string) {
   const read = async (keys: readonly string[]): Promise<unknown[]> => {
     const found = await region.getMulti(keys.map(keyOf)).catch((error: unknown) => {
-      report('failure', () => ({ where: 'keyv', key: keys[0], error }))
+      report('failure', () => ({ where: 'keyv', region: region.name, key: keys[0], error }))
       return keys.map(() => NO_VALUE)
     })
     return found.map((value) => (value === NO_VALUE ? undefined : value))
@@ -218,7 +218,7 @@ function entriesOf(region: Region, keyOf: (key: string) => string) {
   /** A Keyv without `throwOnErrors` hides the rejection from its caller. */
   const reported = <T>(key: string | undefined, work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
-      report('failure', () => ({ where: 'keyv', key, error }))
+      report('failure', () => ({ where: 'keyv', region: region.name, key, error }))
       throw error
     })
   const remove = async (key: string) => (await reported(key, region.delete(keyOf(key)))) ?? true

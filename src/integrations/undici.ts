@@ -107,7 +107,7 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   const moments = new WeakMap<UndiciKey, Promise<LedgerTime | undefined>>()
   const pending = pendingResponses()
   const failed = (error: unknown): undefined => {
-    report('failure', () => ({ where: 'undici', error }))
+    report('failure', () => ({ where: 'undici', region: region.name, error }))
     return undefined
   }
   const momentOf = (key: UndiciKey): Promise<LedgerTime | undefined> => {

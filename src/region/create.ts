@@ -355,7 +355,8 @@ function readOptions(
   const { onJoin } = region.counters
   const alone = inside !== undefined
   // It is asked when the creation of another caller fails, and so in the context of that one.
-  const mayServe = policy.given.serveStaleIf && bindContext((error: unknown) => mayFallBack(plan, error))
+  const mayServe =
+    policy.given.serveStaleIf && bindContext((error: unknown) => mayFallBack(region, plan, error))
   // A transaction may see other data than the value that stands.
   const fallsBack = alone
     ? undefined

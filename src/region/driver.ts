@@ -1,7 +1,7 @@
 import type { Outcome, Write } from '../backend/backend.js'
 import { type CachedValue, type Metadata, NO_VALUE } from '../backend/cached-value.js'
 import { type Acquired, type FailureOptions, type LeaseFailure, mapAcquired } from '../backend/lease.js'
-import { report } from '../base/diagnostics.js'
+import { type Origin, report } from '../base/diagnostics.js'
 import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { softInvalidatedAt } from '../dependencies/tracking-layer.js'
@@ -12,6 +12,7 @@ import { mayFallBack } from './policy.js'
 import { type CreationStart, runCreator } from './run-creator.js'
 import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
+import { originOf } from './stats.js'
 import { writeStored } from './write.js'
 
 const REASONS = {
@@ -52,6 +53,10 @@ class RegionDriver implements DogpileDriver<Created> {
     this.#key = key
     this.#stored = stored
     this.#generation = region.errors.generation
+  }
+
+  get origin(): Origin {
+    return originOf(this.#region)
   }
 
   get abandonAfter(): number {
@@ -119,7 +124,10 @@ class RegionDriver implements DogpileDriver<Created> {
       if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
       return 0
     }
-    if ((found.state === 'fresh' && !this.#plan.isAhead) || !(isGivenUp || mayFallBack(this.#plan, error)))
+    if (
+      (found.state === 'fresh' && !this.#plan.isAhead) ||
+      !(isGivenUp || mayFallBack(region, this.#plan, error))
+    )
       return 0
     const { metadata } = found.value.entry
     const { grace, jitter } = policy
@@ -211,8 +219,8 @@ function reasonAgainst({ shouldCache }: CreationPlan, [key, created]: Fill): str
   return wanted ? undefined : 'shouldCache said no'
 }
 
-function reportUnstored({ name }: RegionState, key: string, reason: string): void {
-  report('unstored', () => ({ region: name, key, reason }))
+function reportUnstored(region: RegionState, key: string, reason: string): void {
+  report('unstored', () => ({ ...originOf(region), key, reason }))
 }
 
 function outcomeOf(region: RegionState, [key, { entry }]: Fill, outcome: Outcome): MaybePromise<FillResult> {
@@ -238,7 +246,7 @@ async function withhold(
     return (await stillStands(region, key, entry.metadata)) === 'stored' ? 'withheld' : 'refused'
   } catch (error) {
     // The caller may still have the value that was created for it.
-    region.releases.failed(() => ({ where: 'release', key, error }))
+    region.releases.failed(() => ({ where: 'release', ...originOf(region), key, error }))
     return isOwn ? 'own' : 'lost'
   }
 }

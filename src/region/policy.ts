@@ -10,6 +10,7 @@ import { SERVING_CHECKS, servingOptions } from '../creation/create-options.js'
 import type { ServingOptions } from '../creation/types.js'
 import { ALLOWANCE, creationTimeout } from '../dogpile/flight.js'
 import type { Deadlines } from '../dogpile/types.js'
+import { type Counted, originOf } from './stats.js'
 
 /** `ServingOptions` in numbers. */
 export interface Policy {
@@ -170,27 +171,25 @@ export interface Verdict {
   readonly may: boolean
 }
 
-/** A call, which asks its `serveStaleIf` once about each failure. */
+/** A call asks its `serveStaleIf` once about each failure. */
 interface Asking {
   readonly policy: Policy
   verdict?: Verdict | undefined
 }
 
 /** Whether a failure of a creator may be answered with a stale value that stands. */
-export function mayFallBack(call: Asking, error: unknown): boolean {
+export function mayFallBack(region: Counted, call: Asking, error: unknown): boolean {
   const { serveStaleIf } = call.policy.given
   if (serveStaleIf === undefined) return true
   let { verdict } = call
-  if (verdict === undefined || verdict.error !== error)
-    verdict = call.verdict = { error, may: ask(serveStaleIf, error) }
-  return verdict.may
-}
-
-function ask(serveStaleIf: (error: unknown) => boolean, error: unknown): boolean {
-  try {
-    return expectSync('`serveStaleIf`', serveStaleIf(error))
-  } catch (failure) {
-    report('failure', () => ({ where: 'serveStaleIf', error: failure }))
-    return false
+  if (verdict === undefined || verdict.error !== error) {
+    let may = false
+    try {
+      may = expectSync('`serveStaleIf`', serveStaleIf(error))
+    } catch (failure) {
+      report('failure', () => ({ where: 'serveStaleIf', ...originOf(region), error: failure }))
+    }
+    verdict = call.verdict = { error, may }
   }
+  return verdict.may
 }

@@ -59,7 +59,7 @@ export function renewAhead(
       // Another caller renews, or has failed: until its lease is over there is nothing to do.
       if (denied > 0) pause(denied)
     } catch (error) {
-      report('failure', () => ({ where: 'refreshAhead', key: keys[0], error }))
+      report('failure', () => ({ where: 'refreshAhead', ...driver.origin, key: keys[0], error }))
     } finally {
       calling.end()
     }

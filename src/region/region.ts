@@ -44,17 +44,18 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
   const handle = regionHandle(options.name)
   const reads = regionReads<V>(handle)
   const { getOrCreate, getOrCreateMulti } = regionCreations<V>(handle)
+  const { name } = options
   const operations = {
+    name,
     ...reads,
     getOrCreate,
     getOrCreateMulti,
     ...regionReservations<V>(handle),
     ...regionWrites<V>(handle),
     ...regionInvalidations(handle, events, reads),
-    ...regionQuestions(handle),
+    ...regionQuestions(handle, name),
   }
   const region: Region<V> = {
-    name: options.name,
     get isConfigured() {
       return handle.state !== undefined
     },
@@ -69,7 +70,9 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
       expectReplacing(handle, more)
       const former = handle.replace(configureRegion(identity, options, more))
       // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
-      former?.release().catch((error: unknown) => report('failure', () => ({ where: 'close', error })))
+      former
+        ?.release()
+        .catch((error: unknown) => report('failure', () => ({ where: 'close', region: name, error })))
       return region
     },
     configureFromConfig(settings, prefix) {
@@ -101,7 +104,7 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
 /** The region as the cached functions of a namespace use it: their calls are counted apart. */
 function functionStores<V>(
   handle: RegionHandle,
-  operations: Pick<Region<V>, 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
+  operations: Pick<Region<V>, 'name' | 'setMulti' | 'deleteMulti' | 'expire' | 'asOf'>,
   { declared, stats }: Identity,
   base: RegionOptions,
 ): (namespace: string | undefined) => FunctionStore<V> {
@@ -155,15 +158,16 @@ function expectReplacing({ state }: RegionHandle, more: Partial<ConfigureOptions
 }
 
 /** The operations that only ask. */
-function regionQuestions({
-  operation,
-}: RegionHandle): Pick<Region, 'ready' | 'asOf' | 'freshnessOf' | 'explain' | 'keyIsLocked'> {
+function regionQuestions(
+  { operation }: RegionHandle,
+  name: string | undefined,
+): Pick<Region, 'ready' | 'asOf' | 'freshnessOf' | 'explain' | 'keyIsLocked'> {
   return {
     ready: () =>
       operation(({ backend }) => backend.ping()).then(
         () => true,
         (error: unknown) => {
-          report('failure', () => ({ where: 'ready', error }))
+          report('failure', () => ({ where: 'ready', region: name, error }))
           return false
         },
       ),

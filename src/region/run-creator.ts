@@ -26,6 +26,7 @@ import { mayFallBack } from './policy.js'
 import { refuseReadOnce } from './read-once.js'
 import { MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
+import { originOf } from './stats.js'
 
 /** ms. A grace from here on is one without end. */
 const LONGEST = 2 ** 50
@@ -109,12 +110,13 @@ export async function runCreator(
 
 /** The end of a creation, once: one that was given up may still end by itself. */
 function countingCreation(
-  { name: region, counters }: RegionState,
+  region: RegionState,
   plan: CreationPlan,
   keys: readonly string[],
   signalOf: () => AbortSignal,
 ) {
   const { breaker } = plan
+  const { counters } = region
   const began = performance.now()
   let isOver = false
   return (outcome: Messages['create']['outcome'], failure?: { readonly error: unknown }): void => {
@@ -127,14 +129,13 @@ function countingCreation(
     if (outcome === 'made') breaker?.succeeded()
     else if (breaker !== undefined) {
       // A creator that was called off says nothing about its source, and neither does an answer.
-      const isFailure = failure === undefined || (mayFallBack(plan, failure.error) && !signalOf().aborted)
+      const isFailure =
+        failure === undefined || (mayFallBack(region, plan, failure.error) && !signalOf().aborted)
       if (isFailure) breaker.failed()
       else breaker.withdrawn()
     }
     if (!creates.hasSubscribers) return
-    const { namespace } = counters
-    const of = namespace === undefined ? {} : { namespace }
-    creates.publish({ region, ...of, keys, milliseconds, outcome, ...failure })
+    creates.publish({ ...originOf(region), keys, milliseconds, outcome, ...failure })
   }
 }
 

@@ -12,6 +12,7 @@ import { outdated } from '../ledger/checked-names.js'
 import type { Freshness } from '../ledger/ledger.js'
 import type { Policy } from './policy.js'
 import type { Created, ReadTerms, RegionState } from './state.js'
+import { originOf } from './stats.js'
 
 const RESULTS = { fresh: 'hit', stale: 'stale', invalid: 'miss' } as const
 type ReadResult = (typeof RESULTS)[Freshness]
@@ -234,12 +235,9 @@ function publishRead(
   entry: CachedValue | undefined,
   reason?: StaleReason,
 ): void {
-  const { name, counters, chain } = region
-  const { namespace } = counters
-  const tier = result === 'miss' ? {} : tierOf(chain.near, entry)
+  const tier = result === 'miss' ? {} : tierOf(region.chain.near, entry)
   reads.publish({
-    region: name,
-    ...(namespace !== undefined && { namespace }),
+    ...originOf(region),
     key,
     result,
     ...(reason !== undefined && { reason }),

@@ -1,5 +1,6 @@
 /** Counts the reads and creations of a region. A hit costs one increment. */
 import { preciseClock } from '../base/clock.js'
+import type { Origin } from '../base/diagnostics.js'
 
 /**
  * Reads and creations since the region was made, in this process. The numbers only grow, so that a monitor can compute
@@ -125,4 +126,15 @@ function sumOf(all: readonly Counters[]): ReadStats {
     creationMilliseconds: sum('creationMilliseconds'),
     hitRatio: hits / Math.max(hits + stale + misses, 1),
   }
+}
+
+/** A region, whose calls are counted for itself or for the cached functions of a namespace. */
+export interface Counted {
+  readonly name: string | undefined
+  readonly counters: Counters
+}
+
+/** The origin of messages about a region, or about the cached functions of a namespace. */
+export function originOf({ name: region, counters: { namespace } }: Counted): Origin {
+  return { region, ...(namespace !== undefined && { namespace }) }
 }

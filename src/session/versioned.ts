@@ -374,7 +374,7 @@ function callsOf(
 /** Runs the function for one caller alone, where its result cannot be stored. */
 function runningUnstored(namespace: string, fn: Wrapped, home: Region) {
   return ({ key, args }: VersionedCall, reason: string): MaybePromise<unknown> => {
-    report('unstored', () => ({ region: home.name, key, reason }))
+    report('unstored', () => ({ region: home.name, namespace, key, reason }))
     if (currentScope() === undefined) return runWithoutEntry(async () => fn(...args))
     handUpVersion(undefined, `a call of '${namespace}' was not stored, because ${reason}`)
     return fn(...args)

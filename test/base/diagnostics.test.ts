@@ -1,7 +1,15 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
-import { diagnostics, type Messages, makeRegion, NO_VALUE } from '../../src/index.js'
-import { held, open } from '../support/stage.js'
+import {
+  delegate,
+  diagnostics,
+  type Messages,
+  makeRegion,
+  NO_VALUE,
+  type RegionOptions,
+} from '../../src/index.js'
+import { held, manualClock, open } from '../support/stage.js'
+import { idle } from '../support/waiting.js'
 
 const endings: (() => void)[] = []
 afterEach(() => {
@@ -130,5 +138,74 @@ describe('NO_VALUE', () => {
   it('is one symbol, shared between copies of the package, and readable', () => {
     expect(NO_VALUE).toBe(Symbol.for('corral.NO_VALUE'))
     expect(String(NO_VALUE)).toBe('Symbol(corral.NO_VALUE)')
+  })
+})
+
+describe('messages about a region', () => {
+  const away = new Error('away')
+  const fail = (): never => {
+    throw away
+  }
+  const origin = { region: 'users', namespace: 'user' }
+
+  /** A region with a value of `user(5)` that has expired, or nearly so. One operation of its store fails. */
+  const staged = async (options: RegionOptions = {}, fails?: 'acquire' | 'release' | 'ping') => {
+    const clock = manualClock()
+    let isAway = false
+    const next = memory({ clock })
+    const backend = delegate(next, {
+      ...(fails === 'acquire' && { acquire: (...given) => (isAway ? fail() : next.acquire(...given)) }),
+      ...(fails === 'release' && { release: (...given) => (isAway ? fail() : next.release(...given)) }),
+      ...(fails === 'ping' && { ping: fail }),
+    })
+    const region = makeRegion<unknown>({ name: 'users', backend, clock, expirationTime: 1_000, ...options })
+    let source: () => unknown = () => 'old'
+    const user = region.cacheOnArguments(async (_id: unknown) => source(), { namespace: 'user' })
+    await user(5)
+    clock.tick(1_001)
+    isAway = true
+    source = fail
+    return { region, user }
+  }
+
+  it.each<[where: string, options: RegionOptions, fails?: 'acquire' | 'release']>([
+    ['creator', {}],
+    ['serveStaleIf', { serveStaleIf: fail }],
+    ['asyncCreationRunner', { asyncCreationRunner: fail }],
+    ['release', {}, 'release'],
+    ['acquire', { refreshAhead: 0.1, expirationTime: 2_000 }, 'acquire'],
+  ])('name it and the namespace of its function: %s', async (where, options, fails) => {
+    const messages = listenTo('failure')
+    const { user } = await staged(options, fails)
+    await user(5).catch(() => {})
+    await idle()
+    expect(messages.filter((one) => one.where === where)).toMatchObject([{ where, ...origin }])
+  })
+
+  it('name it where no function is concerned', async () => {
+    const messages = listenTo('failure')
+    const { region } = await staged({}, 'ping')
+    region.on('invalidate', fail)
+    await region.delete('key')
+    expect(await region.ready()).toBe(false)
+    expect(messages).toMatchObject(
+      ["listener of 'invalidate'", 'ready'].map((where) => ({ where, region: 'users' })),
+    )
+  })
+
+  it('name it where a value is not stored, or not cached', async () => {
+    const [unstored, notices] = [listenTo('unstored'), listenTo('notice')]
+    const { region, user } = await staged()
+    const never = region.cacheOnArguments(async () => 1, { namespace: 'never', shouldCache: () => false })
+    await never()
+    expect(unstored).toMatchObject([{ region: 'users', namespace: 'never' }])
+    const keyless = region.cacheOnArguments(async (_: unknown) => 1, {
+      namespace: 'keyless',
+      onKeyError: 'bypass',
+    })
+    await keyless(() => {})
+    region.cacheOnArguments(async (_id: unknown) => user(5), { namespace: 'twins' })
+    region.cacheOnArguments(async (_id: unknown) => user(5), { namespace: 'twins' })
+    expect(notices).toMatchObject(['keyless', 'twins'].map((namespace) => ({ region: 'users', namespace })))
   })
 })

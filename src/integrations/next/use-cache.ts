@@ -80,7 +80,7 @@ export function nextUseCacheHandler(region: Region): NextUseCacheHandler {
           await entries.write(key, { ...rest, body }, rest.expire)
         } catch (error) {
           // Next has shown the error of the rendering. A store that fails must not fail the page.
-          report('failure', () => ({ where: 'next', key, error }))
+          report('failure', () => ({ where: 'next', region: region.name, key, error }))
         }
       }
     },

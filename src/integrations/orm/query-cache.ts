@@ -59,7 +59,7 @@ export function queryCache(region: Region, options: ResultCacheOptions, where: s
   checkOptions(options, where, { hold: () => {} })
   const { hold } = options
   const flows = new AsyncLocalStorage<Pending | undefined>()
-  const fail = (error: unknown): void => report('failure', () => ({ where, error }))
+  const fail = (error: unknown): void => report('failure', () => ({ where, region: region.name, error }))
   const reserveInto = async (pending: Pending): Promise<{ readonly value: unknown } | Pending> => {
     try {
       const found = await region.reserve(pending.key, { hold })
