@@ -2,7 +2,6 @@ import {
   closeSync,
   existsSync,
   fstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -16,6 +15,7 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { CorralError } from '../../../src/base/errors.js'
 import { epochNow, performance, setTimeout } from '../../../src/base/timers.js'
+import { makeFolder } from './make-folder.js'
 
 /**
  * Keeps the opening of an LMDB file and the writes to it apart, across processes. While a process opens the file, LMDB
@@ -76,8 +76,7 @@ export function fileGate(dataFile: string, timeout: number): FileGate {
   }
   const makeSlot = (): number => {
     closeSlot()
-    mkdirSync(writing, { recursive: true })
-    mkdirSync(opening, { recursive: true })
+    for (const one of [folder, writing, opening]) makeFolder(one)
     slot = openSync(join(writing, mark), 'w')
     writeSync(slot, IDLE, 0, 1, 0)
     return slot

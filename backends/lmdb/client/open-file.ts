@@ -1,13 +1,4 @@
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, extname, join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { CorralError, formatValue } from '../../../src/base/errors.js'
@@ -16,6 +7,7 @@ import { encodeNumbers, keyEncoder } from '../format.js'
 import type { LmdbOptions, LmdbSettings } from '../options.js'
 import { hasAdvice, lmdbError } from './errors.js'
 import { type FileGate, fileGate, openGate } from './file-gate.js'
+import { makeFolder } from './make-folder.js'
 import type { Tree } from './store.js'
 
 /** The format of our records. A file of a later format is refused. */
@@ -122,8 +114,15 @@ function openTrees(root: RootDatabase, path: string): Pick<OpenFile, 'entries' |
 /** lmdb crashes on a foreign file, and on a disk without room for its lock file. */
 function checkFile(dataFile: string, lockFile: string): void {
   try {
-    mkdirSync(dirname(dataFile), { recursive: true })
-    const file = existsSync(dataFile) ? openSync(dataFile, 'r+') : undefined
+    makeFolder(dirname(dataFile))
+    // A pipe would wait for a writer, and a device has no end.
+    const isThere = statSync(dataFile, { throwIfNoEntry: false })?.isFile()
+    if (isThere === false)
+      throw new CorralError(
+        'ERR_UNAVAILABLE',
+        `Expected ${formatValue(dataFile)} to be a file, got a folder, a pipe or a device. Choose another path.`,
+      )
+    const file = isThere ? openSync(dataFile, 'r+') : undefined
     if (file !== undefined)
       try {
         checkMagic(dataFile, file)

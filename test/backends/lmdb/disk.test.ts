@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { open } from 'lmdb'
 import { describe, expect, test } from 'vitest'
@@ -136,6 +136,35 @@ describe('a file', () => {
     ],
   ])('cannot be opened at %s', (_, path) => {
     expect(() => lmdb(path())).toThrow(expect.objectContaining({ code: 'ERR_UNAVAILABLE' }))
+  })
+
+  /** In a process of its own, since one that hangs cannot be ended from inside. */
+  const opens = (paths: readonly string[]) => {
+    const { stdout, status } = spawnSync(process.execPath, [program, 'odd', JSON.stringify(paths)], {
+      encoding: 'utf8',
+      timeout: 20_000,
+    })
+    return { status, answers: JSON.parse(stdout.trim() || '[]') as unknown }
+  }
+
+  test.skipIf(process.platform !== 'linux')('gives an error at odd paths, and never hangs', () => {
+    const at = (name: string) => join(folder, name)
+    spawnSync('mkfifo', [at('pipe.mdb')])
+    symlinkSync('/dev/zero', at('device.mdb'))
+    symlinkSync(at('loop.mdb'), at('loop.mdb'))
+    symlinkSync('/nowhere/cache.mdb', at('dangling.mdb'))
+    writeFileSync(at('taken'), '')
+    mkdirSync(at('a-folder.mdb'))
+    const paths = [
+      ...['/proc/cache', '/proc/a/b/cache.mdb', '/proc/cache.mdb', '/dev/null', '/dev/null/cache.mdb'],
+      ...['pipe.mdb', 'device.mdb', 'loop.mdb', 'dangling.mdb', 'taken', 'taken/below', 'a-folder.mdb'].map(
+        at,
+      ),
+      ...[`${'n'.repeat(300)}.mdb`, 'n'.repeat(300), `${'n'.repeat(245)}.mdb`, 'zero\0byte.mdb'].map(at),
+    ]
+    const { status, answers } = opens(paths)
+    expect(status).toBe(0)
+    expect(answers).toEqual(paths.map((path) => [path, 'ERR_UNAVAILABLE']))
   })
 
   test.each([[5], [undefined], [''], [{}], [null]])('is not given by %j', (target) => {

@@ -40,8 +40,22 @@ async function fillUp(): Promise<void> {
   await again.close()
 }
 
+async function openAll(paths: readonly string[]): Promise<void> {
+  const answers: [path: string, answer: unknown][] = []
+  for (const path of paths)
+    try {
+      await lmdb(path, { timeout: '1s' }).close()
+      answers.push([path, 'opened'])
+    } catch (error) {
+      answers.push([path, (error as { code?: unknown }).code])
+    }
+  console.log(JSON.stringify(answers))
+  process.exit(0)
+}
+
 try {
   if (mode === 'full') await fillUp()
+  else if (mode === 'odd') await openAll(JSON.parse(file) as string[])
   else {
     const store = lmdb(file)
     answer.opened = true
