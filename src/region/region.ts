@@ -39,17 +39,15 @@ import { regionWrites } from './write.js'
  */
 export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
   const options = checkRegionOptions(given)
-  const identity = identify(options.name, options.keyspace)
-  const events = invalidationEvents(options.name)
-  const handle = regionHandle(options.name)
+  const { name } = options
+  const identity = identify(name, options.keyspace)
+  const events = invalidationEvents(name)
+  const handle = regionHandle(name)
   const reads = regionReads<V>(handle)
   const { getOrCreate, getOrCreateMulti } = regionCreations<V>(handle)
-  const { name } = options
   const operations = {
-    name,
+    ...{ name, getOrCreate, getOrCreateMulti },
     ...reads,
-    getOrCreate,
-    getOrCreateMulti,
     ...regionReservations<V>(handle),
     ...regionWrites<V>(handle),
     ...regionInvalidations(handle, events, reads),
