@@ -19,6 +19,7 @@ import {
   changedByHand,
   DDL,
   deletedPart,
+  expectRefresh,
   markedStage,
   noticesOf,
   PARTS,
@@ -168,6 +169,13 @@ describe('drizzleCache()', () => {
     await expect(undone).rejects.toThrow('undo')
     expect(await page.get(db)).toBe(NO_VALUE)
     expect(await page(db)).toBe('a')
+  })
+
+  it('refreshes after the commit, outside of the transaction', async () => {
+    await expectRefresh(at.region, {
+      unit: (work) => cache.unitOfWork(async (tx) => rename(tx).run().then(work)),
+      read: async () => (await db.select().from(articles).where(eq(articles.id, 1)))[0]?.title ?? null,
+    })
   })
 
   it('says what is committed and not invalidated, with the result and a way to repeat', async () => {

@@ -19,6 +19,7 @@ import {
   changedByHand,
   DDL,
   deletedPart,
+  expectRefresh,
   markedStage,
   noticesOf,
   PARTS,
@@ -231,6 +232,14 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
       expect(log.splice(0)).toEqual(['mark id:article:1', ...twice])
     }
     await on.destroy()
+  })
+
+  it('refreshes after the commit, with the one connection of the pool', async () => {
+    await expectRefresh(at.region, {
+      unit: (work) => cache.unitOfWork(db, (trx) => rename(trx).execute().then(work)),
+      read: async () =>
+        (await db.selectFrom('article').select('title').where('id', '=', 1).executeTakeFirstOrThrow()).title,
+    })
   })
 
   it('says what is committed and not invalidated, with the result and a way to repeat', async () => {

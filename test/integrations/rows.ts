@@ -1,4 +1,5 @@
 /** What the tests of the integrations without entities have in common: tables, regions, and values that depend on rows. */
+import { expect } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
@@ -12,6 +13,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { type RowCache, type RowOptions, sqlCache } from '../../src/integrations/sql.js'
+import { drainRefreshes, refreshAfterCommit } from '../../src/signals/index.js'
 import { withOperations } from '../support/ledgers.js'
 
 const TABLES = { article: 'id', order_line: ['order', 'line'] } as const
@@ -115,6 +117,32 @@ export async function changedByHand(
     inside = await left()
   })
   return [inside, await left()]
+}
+
+/**
+ * A refresh in a unit of work that renames an article to 'new' runs after its commit, and not after a rollback.
+ * @param host - `read` reads the title with a connection of its own, which a pool of one has only after the commit
+ */
+export async function expectRefresh(
+  region: Region<string>,
+  host: {
+    readonly unit: (work: () => Promise<void>) => Promise<unknown>
+    readonly read: () => Promise<string | null>
+  },
+): Promise<void> {
+  const title = region.cacheOnArguments(async () => (await host.read()) ?? '', { namespace: 'title' })
+  const before = await title()
+  const refresh = () => refreshAfterCommit(() => title.refresh())
+  const undone = host.unit(async () => {
+    await refresh()
+    throw new Error('undo')
+  })
+  await expect(undone).rejects.toThrow('undo')
+  await drainRefreshes()
+  expect(await title.get()).toBe(before)
+  await host.unit(refresh)
+  await drainRefreshes()
+  expect(await title.get()).toBe('new')
 }
 
 /** Caches a value for each of these names: two articles, all articles, two lists, a line of an order. */

@@ -253,6 +253,22 @@ describe('a change that is committed', () => {
     expect(await read.get(article.id)).toBe(NO_VALUE)
   })
 
+  it('of a relation by its query builder, which tells of no row, concerns all of both types', async () => {
+    const { manager, told, kind } = await shop()
+    const tag = await manager.save(Object.assign(new Tag(), { label: 't' }))
+    const author = await manager.save(Object.assign(new Author(), { name: 'Ada' }))
+    const article = await added(manager)
+    told()
+    const of = (relation: string) => manager.createQueryBuilder().relation(Article, relation).of(article.id)
+    const types = (...names: string[]) => new Set(names.map((name) => dep.tag('entities', name)))
+    for (const change of ['add', 'remove'] as const) {
+      await of('tags')[change](tag.id)
+      expect(new Set(told())).toEqual(types('Article', 'Tag').add(kind))
+    }
+    await of('author').set(author.id)
+    expect(new Set(told())).toEqual(types('Article').add(kind))
+  })
+
   it.each([
     ['raw SQL', (m: EntityManager) => m.query('UPDATE article SET title = ?', ['raw'])],
     ['clear()', (m: EntityManager) => m.clear(Article)],

@@ -104,6 +104,20 @@ export const CASES: readonly Case[] = [
     failsAtCommit(({ orm, fork }, work) => orm.unitOfWork(fork(), work)),
   ],
   [
+    'a commit by hand that fails: is invalidated by the rollback that follows',
+    failsAtCommit(async ({ fork }, work) => {
+      const em = fork()
+      await em.begin()
+      try {
+        await work(em)
+        await em.commit()
+      } catch (error) {
+        await em.rollback()
+        throw error
+      }
+    }),
+  ],
+  [
     'a transaction of MikroORM alone: is a unit of work with `patch`',
     async (shop) => {
       const orm = mikroOrm(shop.database, { regions: shop.region, patch: true })

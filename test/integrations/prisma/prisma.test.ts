@@ -14,12 +14,14 @@ import { type PrismaCache, type PrismaHost, prismaCache } from '../../../src/int
 import { sqlCache } from '../../../src/integrations/sql.js'
 import { isNotInvalidated } from '../../../src/signals/index.js'
 import { withoutMarks } from '../../support/ledgers.js'
+import { documentedRun, expectOutbox } from '../outbox-runs.js'
 import {
   ALL,
   cached,
   changedByHand,
   DDL,
   deletedPart,
+  expectRefresh,
   markedStage,
   noticesOf,
   PARTS,
@@ -335,6 +337,18 @@ describe('prismaCache()', () => {
     ])
     await own.invalidate('article')
     expect(await left()).toEqual(['line'])
+  })
+
+  it('runs the statements of an outbox, as its page has it', async () => {
+    const runOf = (tx: unknown) => documentedRun('Prisma', { tx })
+    await expectOutbox(runOf(client), (work) => client.$transaction((tx) => work(runOf(tx))))
+  })
+
+  it('refreshes after the commit, outside of the transaction', async () => {
+    await expectRefresh(at.region, {
+      unit: (work) => db.$transaction((tx) => rename(tx).then(work)),
+      read: async () => ((await client.article.findUnique({ where: { id: 1 } })) as { title: string }).title,
+    })
   })
 
   it('refuses what is no client', () => {
