@@ -18,6 +18,7 @@ import {
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, written } from '../orm/units.js'
+import { hookBulkWrites } from './bulk-writes.js'
 import { type BeforeFlush, beforeFlush, cascadesOf, changesOf, readEntity, upserted } from './entities.js'
 import { subscribe } from './events.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
@@ -91,7 +92,8 @@ export interface MikroOrmOptions extends OrmOptions {
   readonly trackReads?: boolean
   /**
    * Replaces `em.transactional`, so that each is a `unitOfWork`: cached functions inside it store nothing. A transaction by hand,
-   * between `em.begin()` and `em.commit()`, is not. @default false
+   * between `em.begin()` and `em.commit()`, is not. Replaces `em.nativeUpdate`, `em.nativeDelete`, `em.insert` and `em.insertMany`, so that
+   * they invalidate everything of their type. @default false
    */
   readonly patch?: boolean
 }
@@ -99,8 +101,8 @@ export interface MikroOrmOptions extends OrmOptions {
 /**
  * After each commit of MikroORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, both sides of a relation of many to many. A deletion invalidates all of the types whose rows the database deletes or
- * changes with it, by the rules of the entities. Nothing tells of `nativeUpdate`, `nativeDelete`, `insertMany`, query builders and raw
- * SQL: call `invalidate`. MikroORM 6, unlike 7, does not tell of savepoints, so that one that is rolled back invalidates too much.
+ * changes with it, by the rules of the entities. Nothing tells of `nativeUpdate`, `nativeDelete`, `insert` and `insertMany` without
+ * `patch`, of query builders and of raw SQL: call `invalidate`. MikroORM 6, unlike 7, does not tell of savepoints, so that one that is rolled back invalidates too much.
  * @example
  * ```ts
  * import type { Region } from 'corral'
@@ -130,7 +132,12 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   const transactions = transactionsByContext()
   subscribe(events, subscriberOf(transactions, invalidate))
   if (isTracked) trackReads(orm, invalidation.listsOf)
-  if (patch) patchTransactional(orm, transactions)
+  if (patch) {
+    patchTransactional(orm, transactions)
+    hookBulkWrites(orm, entities ?? [], (em, changes) =>
+      written(transactions.of(em), () => invalidate(changes)),
+    )
+  }
   return {
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],
     unitOfWork(em, work) {

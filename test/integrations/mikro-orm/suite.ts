@@ -408,6 +408,45 @@ export const CASES: readonly Case[] = [
       equal(await count.get(), 3)
     },
   ],
+  [
+    'writes by a condition, with `patch`: invalidate all of their type, after the commit',
+    async (shop) => {
+      const { one } = await shop.fill()
+      const orm = mikroOrm(shop.database, {
+        ...{ regions: shop.region, patch: true },
+        scopes: { Article: shop.articles },
+      })
+      const em = shop.fork()
+      const names = {
+        one: orm.dependenciesOf(await em.findOneOrFail(Article, one)),
+        list: shop.articles.condition({ category: 'news' }),
+        author: orm.dependenciesOf(await em.findOneOrFail(Author, 1)),
+      }
+      const writes: readonly ((own: EntityManager) => Promise<unknown>)[] = [
+        (own) => own.nativeUpdate(Article, { id: one }, { title: 'raw' }),
+        (own) => own.insert(Article, { title: 'raw', category: 'news' } as never),
+        (own) => own.insertMany('Article' as never, [{ title: 'raw', category: 'news' }] as never),
+        (own) =>
+          own.insert(own.create(Article, { title: 'raw', category: 'news' } as never, { persist: false })),
+        (own) => own.getRepository(Article).nativeDelete({ title: 'none' }),
+      ]
+      for (const write of writes) {
+        const left = await standing(shop, names)
+        await write(shop.fork())
+        deepEqual(await left(), ['author'], String(write))
+      }
+      const left = await standing(shop, names)
+      await shop.fork().transactional(async (own) => {
+        await own.nativeUpdate(Article, { id: one }, { title: 'raw' })
+        deepEqual(await left(), ['one', 'list', 'author'])
+      })
+      deepEqual(await left(), ['author'])
+      const again = await standing(shop, names)
+      // Its articles lose their author, by the foreign key.
+      await shop.fork().nativeDelete(Author, { name: 'none' })
+      deepEqual(await again(), [])
+    },
+  ],
   ...Object.entries(UNTOLD).map(
     ([title, change]): Case => [
       `${title}, of which MikroORM tells nothing: leaves values until invalidate()`,

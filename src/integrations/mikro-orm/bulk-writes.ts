@@ -1,0 +1,40 @@
+/** Writes by a condition, of which MikroORM has no events: the methods of its managers are replaced. */
+import type { EntityChange } from '../orm/core.js'
+import { type Around, hookMethods } from '../orm/hooks.js'
+import type { Manager, Metadata, MikroOrmHost } from './host.js'
+
+/** @param tell - gets changes of all entities of a type, once they are made */
+export function hookBulkWrites(
+  orm: MikroOrmHost,
+  entities: readonly Metadata[],
+  tell: (em: Manager, changes: readonly EntityChange[]) => Promise<void>,
+): void {
+  const write = (deleted: boolean): Around<Manager> => {
+    return async (em, args, run) => {
+      const result = await run(...args)
+      const named = entities.filter(({ className }) => className === nameOf(args[0]))
+      const types = (named.length > 0 ? named : entities).map(
+        ({ root, className }) => root?.className ?? className,
+      )
+      await tell(
+        em,
+        Array.from(new Set(types), (type) => ({ type, deleted })),
+      )
+      return result
+    }
+  }
+  const [changes, deletes] = [write(false), write(true)]
+  const hooks = { insert: changes, insertMany: changes, nativeUpdate: changes, nativeDelete: deletes }
+  hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), hooks)
+}
+
+/** Of a name, a class, an `EntitySchema`, or an entity, of which there may be a list. */
+function nameOf(target: unknown): unknown {
+  if (typeof target === 'string') return target
+  if (typeof target === 'function') return target.name
+  const [one] = [target].flat() as readonly {
+    readonly meta?: Metadata
+    readonly constructor?: { readonly name: string }
+  }[]
+  return one?.meta?.className ?? one?.constructor?.name
+}
