@@ -226,7 +226,26 @@ function flattened(metadata: Metadata, where: unknown): readonly Condition[] {
     return metadata.primaryKeys.length === 1 ? [{ [key as string]: where }] : [compositeOf(metadata, where)]
   const { $and, ...rest } = where as Condition
   const inner = Array.isArray($and) ? $and.flatMap((one) => flattened(metadata, one)) : []
-  return [rest, ...inner]
+  return [split(rest), ...inner]
+}
+
+/** MikroORM joins the names of a composite key: `order~~~line`. */
+function split(condition: Condition): Condition {
+  const parts = Object.entries(condition).flatMap(([joint, value]) => {
+    const names = joint.split('~~~')
+    const key = names.length > 1 ? keyIn(value, names.length) : undefined
+    return key === undefined ? [[joint, value]] : names.map((name, at) => [name, key[at]])
+  })
+  return Object.fromEntries(parts) as Condition
+}
+
+/** The only composite key of a condition, which may be in a list, or stand in the place of one. */
+function keyIn(condition: unknown, length: number): readonly unknown[] | undefined {
+  const { $in: given = condition } = isPlainObject(condition) ? (condition as Condition) : {}
+  if (!Array.isArray(given)) return undefined
+  const isList = given.every((one) => Array.isArray(one) && one.length === length)
+  if (!isList) return given.length === length ? given : undefined
+  return given.length === 1 ? (given[0] as readonly unknown[]) : undefined
 }
 
 const compositeOf = ({ primaryKeys }: Metadata, values: unknown): Condition =>
@@ -333,7 +352,7 @@ function valuesOf(condition: unknown): readonly unknown[] | undefined {
 
 /** The keys of the only rows that a condition allows. */
 function keysOf(
-  { primaryKeys }: Metadata,
+  { primaryKeys, properties }: Metadata,
   parts: readonly Condition[],
 ): readonly (readonly IdPart[])[] | undefined {
   const all: Condition = Object.assign({}, ...parts)
@@ -341,9 +360,20 @@ function keysOf(
   const [first] = values
   if (first !== undefined && values.length === 1)
     return first.every(isPart) ? first.map((part) => [part]) : undefined
-  const key = values.map((one) => (one?.length === 1 ? one[0] : undefined))
+  const key = values.flatMap((one, at) => {
+    const target = properties[primaryKeys[at] as string]?.targetMeta
+    const part = one?.length === 1 ? one.flat(Number.POSITIVE_INFINITY) : []
+    return part.length === (target === undefined ? 1 : keyLength(target)) ? part : [undefined]
+  })
   return key.length > 1 && key.every(isPart) ? [key] : undefined
 }
+
+/** The number of parts of a key, with those of the references in it. */
+const keyLength = ({ primaryKeys, properties }: Metadata): number =>
+  primaryKeys.reduce((sum, key) => {
+    const target = properties[key]?.targetMeta
+    return sum + (target === undefined ? 1 : keyLength(target))
+  }, 0)
 
 /** The fields of a condition that is nothing but equalities. */
 function equalities(parts: readonly Condition[]): Condition | undefined {

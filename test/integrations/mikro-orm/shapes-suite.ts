@@ -111,7 +111,7 @@ async function open({ MikroORM, EntitySchema, createTables }: Packages) {
   const books = dep.scopes<{ title: string }>('Book').describes(['title'], ({ title }) => ({ title }))
   const urls = dep.scopes<{ url: string }>('Media').describes(['url'], ({ url }) => ({ url }))
   const scopes = { Page: slugs, Book: books, Media: urls }
-  const orm = mikroOrm(database, { regions: region, scopes })
+  const orm = mikroOrm(database, { regions: region, scopes, trackReads: true })
   async function standing(names: Readonly<Record<string, string | readonly string[]>>) {
     for (const [key, dependencies] of Object.entries(names))
       await region.set(key, key, { dependencies, asOf: 'now' })
@@ -177,6 +177,49 @@ const run: Readonly<Record<string, (shapes: Shapes) => Promise<void>>> = {
     video.url = 'v'
     await em.flush()
     deepEqual(await left(), ['image', 'i'])
+  },
+  'reads of composite keys and of classes that share a table: declare themselves': async (shapes) => {
+    const { fork, region } = shapes
+    const em = fork()
+    const [line, other] = [1, 2].map((at) => em.create(Line, { order: 1, line: at, text: 'x' } as never)) as [
+      Line,
+      Line,
+    ]
+    const note = em.create(Note, { line, at: 3, text: 'x' } as never)
+    const video = em.create(Video, { url: 'u', seconds: 5 } as never)
+    await em.flush()
+    const read = {
+      line: () => fork().findOne(Line, { order: 1, line: 1 }),
+      byList: () => fork().findOne(Line, [1, 1] as never),
+      note: () => fork().findOne(Note, [[1, 1], 3] as never, { populate: ['line'] }),
+      video: () => fork().findOne(Video, video.id),
+      videos: () => fork().find(Video, { url: 'u' }),
+      videoCount: () => fork().count(Video),
+    }
+    const values = Object.entries(read).map(
+      ([namespace, one]) =>
+        [namespace, region.cacheOnArguments(one as () => Promise<unknown>, { namespace })] as const,
+    )
+    const ended = async (change: () => unknown) => {
+      for (const [namespace, one] of values) {
+        await one()
+        ok((await one.get()) !== NO_VALUE, `${namespace} is stored`)
+      }
+      await change()
+      await em.flush()
+      const left = await Promise.all(values.map(([, one]) => one.get()))
+      return values.flatMap(([namespace], at) => (left[at] === NO_VALUE ? [namespace] : []))
+    }
+    deepEqual(await ended(() => Object.assign(other, { text: 'new' })), [])
+    deepEqual(await ended(() => Object.assign(line, { text: 'new' })), ['line', 'byList', 'note'])
+    deepEqual(await ended(() => Object.assign(note, { text: 'new' })), ['note'])
+    deepEqual(await ended(() => Object.assign(video, { seconds: 6 })), ['video', 'videos', 'videoCount'])
+    deepEqual(await ended(() => em.create(Video, { url: 'u', seconds: 1 } as never)), [
+      'videos',
+      'videoCount',
+    ])
+    deepEqual(await ended(() => em.create(Video, { url: 'w', seconds: 1 } as never)), ['videoCount'])
+    deepEqual(await ended(() => em.remove(video)), ['video', 'videos', 'videoCount'])
   },
   'a unique field that one entity leaves to another: is one list': async ({ fork, slugs, standing }) => {
     const em = fork()
