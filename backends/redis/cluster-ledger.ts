@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { inBatches } from '../../src/base/in-batches.js'
 import { ignoreRejection } from '../../src/base/maybe-promise.js'
-import { delay, performance } from '../../src/base/timers.js'
+import { delay } from '../../src/base/timers.js'
 import { type Freshness, freshnessAt, type InvalidationMode } from '../../src/ledger/ledger.js'
 import { type DependencySnapshot, type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import type { LedgerTail } from '../../src/ledger/tail.js'
@@ -79,7 +79,7 @@ class OpenClusterLedger implements OpenRedisLedger {
   /** @param ms - for which the transaction marks the names; '' ends its marks */
   async #stamp(names: readonly string[], mode: InvalidationMode, transaction = '', ms = ''): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
-    const sentAt = performance.now()
+    const sentAt = this.#journal.clock.now()
     const advanced = await this.#runner.runDurably({
       script: scripts.advanceClock,
       keys: [...this.#keys, markerOf(this.storeClock)],
@@ -91,7 +91,7 @@ class OpenClusterLedger implements OpenRedisLedger {
       this.#runner.runDurably({ script: scripts.moveStamp, keys: [stamp], args }),
     )
     // A near cache may have read the clock and then, from another node, a stamp that had not moved yet.
-    if (marker !== null || performance.now() - sentAt >= QUIET)
+    if (marker !== null || this.#journal.clock.now() - sentAt >= QUIET)
       await this.#journal.recordNames(this.storeClock, names)
     else this.#journal.namesChanged(this.storeClock, names)
   }

@@ -1,13 +1,15 @@
 /**
- * Processes with near caches over one simulated server. The layers, the mirror and the store of the copies are the shipped ones;
- * the server, its connections, the messages and the time are stepped through by a schedule.
+ * Processes with near caches over one simulated store. The layers, the mirror and the store of the copies are the shipped ones;
+ * the servers, their connections, the messages and the time are stepped through by a schedule.
  */
 import { memory } from '../../backends/memory/index.js'
 import { near } from '../../proxies/near.js'
 import { track } from '../../src/dependencies/tracking-layer.js'
-import { type Backend, type CachedValue, defineBackend, wrap } from '../../src/index.js'
-import { type JournalReply, type JournalStep, Mirror, mirrorTail } from '../../src/ledger/mirror.js'
+import { type Backend, type CachedValue, wrap } from '../../src/index.js'
 import { turn } from '../support/waiting.js'
+import { SimulatedCluster } from './near-cluster.js'
+import { SimulatedServer } from './near-server.js'
+import type { SimulatedStore, StoreClient, Wire } from './near-store.js'
 
 export interface NearWorld {
   readonly processes: number
@@ -19,6 +21,10 @@ export interface NearWorld {
   readonly faults: boolean
   /** Values are renewed without an invalidation, layers below pass replies on in any order, and copies are evicted. */
   readonly disorder?: boolean
+  /** The store is a Redis Cluster. */
+  readonly isCluster?: boolean
+  /** Every process begins with copies, as it does with given operations. */
+  readonly isWarm?: boolean
   /** Operations that are begun: so many at random, or these in their order. */
   readonly operations: number | readonly NearOperation[]
 }
@@ -63,64 +69,6 @@ export interface NearRun {
 /** Draws a number from 0 up to, not including, `most`. */
 export type Choose = (most: number) => number
 
-/** Changes that a journal of the simulated server keeps. */
-const RING = 2
-
-class SimulatedJournal {
-  at = 100
-  floor = 100
-  readonly ring = new Map<string, number>()
-  constructor(
-    readonly id: string,
-    public epoch: string,
-  ) {}
-
-  advance(names: readonly string[]): Omit<JournalStep, 'server'> {
-    const before = this.at
-    this.at += 1
-    for (const name of names) {
-      this.ring.delete(name)
-      this.ring.set(name, this.at)
-    }
-    for (const [name, at] of this.ring) {
-      if (this.ring.size <= RING) break
-      this.ring.delete(name)
-      this.floor = Math.max(this.floor, at)
-    }
-    return { epoch: this.epoch, before, at: this.at }
-  }
-
-  copy(): SimulatedJournal {
-    const copy = new SimulatedJournal(this.id, this.epoch)
-    Object.assign(copy, { at: this.at, floor: this.floor })
-    for (const [name, at] of this.ring) copy.ring.set(name, at)
-    return copy
-  }
-}
-
-interface Stored {
-  readonly version: number
-  readonly epoch: string
-  readonly asOf: number
-}
-
-/** The content of the server, which a failover may set back. */
-class Content {
-  keys: SimulatedJournal | undefined
-  names = new SimulatedJournal('names', 'e0')
-  entries = new Map<string, Stored>()
-  stamps = new Map<string, number>()
-
-  copy(): Content {
-    const copy = new Content()
-    copy.keys = this.keys?.copy()
-    copy.names = this.names.copy()
-    copy.entries = new Map(this.entries)
-    copy.stamps = new Map(this.stamps)
-    return copy
-  }
-}
-
 /** An invalidation that was acknowledged, or whose failure its process saw. */
 interface Done {
   readonly key: string
@@ -137,12 +85,13 @@ export async function runNear(world: NearWorld, choose: Choose): Promise<NearRun
   return simulation.result()
 }
 
+/** ms that a step takes on a Cluster: a run is to outlast the time for which its changes go unrecorded. */
+const CLUSTER_PACE = 50
+
 class Simulation {
   now = 0
-  epochs = 0
-  server = 'server 0'
-  content = new Content()
-  backup = this.content.copy()
+  readonly pace: number
+  readonly store: SimulatedStore
   version = 0
   readonly source = new Map<string, number>()
   done: Done[] = []
@@ -157,6 +106,12 @@ class Simulation {
     readonly choose: Choose,
   ) {
     for (const key of world.keys) this.source.set(key, 0)
+    const { pushes } = world
+    this.pace = world.isCluster === true ? CLUSTER_PACE : 1
+    this.store =
+      world.isCluster === true
+        ? new SimulatedCluster({ now: () => this.now }, pushes, choose)
+        : new SimulatedServer(pushes, choose)
     this.processes = Array.from({ length: world.processes }, (_, i) => new SimulatedProcess(i, this))
     for (const process of this.processes) process.beat()
   }
@@ -166,7 +121,7 @@ class Simulation {
     const script = typeof world.operations === 'number' ? undefined : [...world.operations]
     let left = typeof world.operations === 'number' ? world.operations : world.operations.length
     await turn()
-    if (script !== undefined) await this.warmUp()
+    if (world.isWarm === true || script !== undefined) await this.warmUp()
     for (;;) {
       const steps: (() => void)[] = []
       for (const process of this.processes) steps.push(...process.steps())
@@ -179,23 +134,31 @@ class Simulation {
         })
       if (steps.length === 0) break
       // In the schedules of a script the steps say enough: time passes evenly.
-      this.now += script === undefined ? ([0, 1, 3][choose(3)] as number) : 1
+      this.now += this.pace * (script === undefined ? ([0, 1, 3][choose(3)] as number) : 1)
       steps[choose(steps.length)]?.()
       await turn()
     }
   }
 
-  /** Every process knows the changes and has a copy. */
+  /** Every process knows the changes and has copies. */
   async warmUp(): Promise<void> {
-    for (const process of this.processes)
-      for (let round = 0; round < 3; round++) {
-        process.read(this.world.keys[0] as string)
-        await turn()
-        for (let steps = process.steps(); steps.length > 0; steps = process.steps()) {
-          steps[0]?.()
-          await turn()
-        }
+    for (let round = 0; round < 3; round++) {
+      for (const process of this.processes) {
+        process.beat()
+        await this.finish(process)
+        for (const key of this.world.keys) process.read(key)
+        await this.finish(process)
       }
+      this.now += this.pace * 10
+    }
+  }
+
+  async finish(process: SimulatedProcess): Promise<void> {
+    await turn()
+    for (let steps = process.steps(); steps.length > 0; steps = process.steps()) {
+      steps[0]?.()
+      await turn()
+    }
   }
 
   begin(given?: NearOperation): void {
@@ -211,95 +174,33 @@ class Simulation {
     else if (kind === ASK) process.beat()
     else if (kind === CUT) process.cut()
     else if (kind === FAIL_OVER) this.failOver()
-    else if (kind === LOSE) this.lose()
+    else if (kind === LOSE) this.store.lose()
     else if (kind === RENEW) this.renew(key)
-    else this.backup = this.content.copy()
+    else this.store.backUp()
   }
 
   /** A process renews a value, which no change tells of. */
   renew(key: string): void {
-    const { entries, names } = this.content
-    if (this.current(key) === undefined) return
+    if (this.store.current(key) === undefined) return
     this.source.set(key, ++this.version)
-    entries.set(key, { version: this.version, epoch: names.epoch, asOf: names.at })
+    this.store.put(key, this.version)
+  }
+
+  create(key: string): void {
+    if (this.store.current(key) === undefined) this.store.put(key, this.source.get(key) as number)
   }
 
   /** Another server takes over, which may lack the latest changes. */
   failOver(): void {
     this.failovers++
-    this.content = this.backup.copy()
-    this.server = `server ${this.failovers}`
-    this.done = this.done.filter(({ key, version }) => version <= this.versionAt(key))
+    this.store.failOver()
+    const isKept = ({ key, version }: Done) =>
+      version <= (this.store.current(key) ?? Number.POSITIVE_INFINITY)
+    this.done = this.done.filter(isKept)
     for (const process of this.processes) {
       process.cut()
       process.seen.clear()
     }
-  }
-
-  versionAt(key: string): number {
-    return this.current(key)?.version ?? Number.POSITIVE_INFINITY
-  }
-
-  current(key: string): Stored | undefined {
-    const { entries, stamps, names } = this.content
-    const entry = entries.get(key)
-    return entry?.epoch === names.epoch && (stamps.get(key) ?? 0) <= entry.asOf ? entry : undefined
-  }
-
-  lose(): void {
-    const kind = this.choose(3)
-    if (kind === 0) this.content.keys = undefined
-    else {
-      const { at } = this.content.names
-      if (kind === 2) this.content = new Content()
-      const names = new SimulatedJournal('names', `e${++this.epochs}`)
-      this.content.names = Object.assign(names, { at: at + 1, floor: at + 1 })
-    }
-  }
-
-  /** As the store has it, which may have been invalidated by its name. */
-  get(key: string): CachedValue | undefined {
-    const entry = this.content.entries.get(key)
-    if (entry === undefined) return undefined
-    const snapshot = { epoch: entry.epoch, groups: [{ asOf: entry.asOf, names: [key] }] }
-    return { payload: entry.version, metadata: { startedAt: 1, createdAt: 1, snapshot } }
-  }
-
-  /** A creation, in one step: the store's own fences are tested elsewhere. */
-  create(key: string): void {
-    const { entries, names } = this.content
-    if (this.current(key) !== undefined) return
-    entries.set(key, { version: this.source.get(key) as number, epoch: names.epoch, asOf: names.at })
-  }
-
-  change(key: string, how: 'key' | 'name'): JournalStep | undefined {
-    const { content, server } = this
-    if (how === 'key') content.entries.delete(key)
-    else content.stamps.set(key, content.names.at + 1)
-    const journal = how === 'key' ? content.keys : content.names
-    if (journal === undefined) return undefined
-    const step = { server, ...journal.advance([key]) }
-    if (this.world.pushes)
-      for (const process of this.processes)
-        process.messages.push(() => process.mirror.received(journal.id, [key], step))
-    return step
-  }
-
-  pull(positions: readonly { journal: string; since: { at: number } | undefined }[]): JournalReply {
-    const { content, server } = this
-    content.keys ??= new SimulatedJournal('keys', `k${++this.epochs}`)
-    const journals = positions.map(({ journal, since }) => {
-      const { at, floor, epoch, ring } = (
-        journal === 'keys' ? content.keys : content.names
-      ) as SimulatedJournal
-      const changed = [...ring].map(([name, when]) => ({ name, at: when }))
-      return {
-        now: { epoch, at },
-        floor,
-        changed: since === undefined ? [] : changed.filter((change) => change.at > since.at),
-      }
-    })
-    return { server, journals }
   }
 
   result(): NearRun {
@@ -314,55 +215,60 @@ interface Request {
   reject(error: Error): void
 }
 
+/** The connection to a node. */
+interface Lane {
+  readonly requests: Request[]
+  readonly replies: (() => void)[]
+  underWay: Request[]
+}
+
 class SimulatedProcess {
-  readonly requests: Request[] = []
-  readonly replies: (() => void)[] = []
+  readonly lanes = new Map<string, Lane>()
   readonly messages: (() => void)[] = []
   /** Replies that a layer below the near cache holds for a while, such as a slow decoding. */
   readonly passing = new Set<() => void>()
-  readonly mirror: Mirror
+  readonly client: StoreClient
   readonly chain: Backend<CachedValue>
-  readonly hidden = new Map<string, number>()
   readonly seen = new Map<string, { version: number; ended: number }>()
-  #underWay: Request[] = []
   #order = 0
 
   constructor(
     readonly index: number,
     readonly simulation: Simulation,
   ) {
-    this.mirror = new Mirror(
-      { pull: (positions) => this.send(() => simulation.pull(positions)) as Promise<JournalReply> },
-      { now: () => simulation.now },
-    )
-    this.mirror.follow('keys')
-    const far = this.#far()
     const { maxStaleness, disorder } = simulation.world
+    const wire: Wire = {
+      clock: { now: () => simulation.now },
+      send: (node, execute) => this.send(node, execute),
+      deliver: (arrive) => void this.messages.push(arrive),
+      pass: () =>
+        disorder === true ? new Promise((pass) => void this.passing.add(pass)) : Promise.resolve(),
+      beat: () => this.beat(),
+    }
+    this.client = simulation.store.connect(wire)
+    const { far } = this.client
     const copies = disorder === true ? memory({ maxEntries: 1 }) : memory()
     const layered = wrap(far, near(copies, { maxStaleness }))
     this.chain = track(layered, far.ledger as NonNullable<typeof far.ledger>)
   }
 
-  send(execute: () => unknown): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      this.requests.push({ execute, resolve, reject })
-    })
+  send<R>(node: string, execute: () => R): Promise<R> {
+    let lane = this.lanes.get(node)
+    if (lane === undefined) this.lanes.set(node, (lane = { requests: [], replies: [], underWay: [] }))
+    const { requests } = lane
+    return new Promise<unknown>((resolve, reject) => {
+      requests.push({ execute, resolve, reject })
+    }) as Promise<R>
   }
 
   steps(): (() => void)[] {
     const steps: (() => void)[] = []
-    const request = this.requests[0]
-    if (request !== undefined)
-      steps.push(() => {
-        this.requests.shift()
-        this.#underWay.push(request)
-        const value = request.execute()
-        this.replies.push(() => {
-          this.#underWay = this.#underWay.filter((other) => other !== request)
-          request.resolve(value)
-        })
-      })
-    if (this.replies.length > 0) steps.push(() => this.replies.shift()?.())
+    for (const lane of this.lanes.values()) {
+      const { requests, replies } = lane
+      const request = requests[0]
+      if (request !== undefined) steps.push(() => execute(lane))
+      if (replies.length > 0) steps.push(() => replies.shift()?.())
+    }
     for (const pass of this.passing)
       steps.push(() => {
         this.passing.delete(pass)
@@ -375,20 +281,23 @@ class SimulatedProcess {
     return steps
   }
 
-  /** Requests that the server has not received are lost; of the others it may have executed some. */
+  /** Requests that no server has received are lost; of the others some may have been executed. */
   cut(): void {
-    const lost = [...this.#underWay, ...this.requests.splice(0)]
-    this.#underWay = []
-    this.replies.length = 0
+    const lost: Request[] = []
+    for (const lane of this.lanes.values()) {
+      lost.push(...lane.underWay, ...lane.requests.splice(0))
+      lane.underWay = []
+      lane.replies.length = 0
+    }
     this.messages.length = 0
-    this.mirror.disconnected()
+    this.client.disconnected()
     for (const { reject } of lost) reject(new Error('cut'))
     // Subscribed again.
-    this.messages.push(() => this.mirror.catchUp())
+    this.messages.push(() => this.beat())
   }
 
   beat(): void {
-    Promise.resolve(this.mirror.prove()).catch(() => {})
+    Promise.resolve(this.client.prove()).catch(() => {})
   }
 
   read(key: string, strong = false): void {
@@ -406,7 +315,7 @@ class SimulatedProcess {
     const failovers = simulation.failovers
     const finish = (entry: CachedValue | undefined): void => {
       simulation.reads++
-      if (entry === undefined) return void this.send(() => simulation.create(key)).catch(() => {})
+      if (entry === undefined) return void this.send('', () => simulation.create(key)).catch(() => {})
       if (entry.metadata.near !== undefined) simulation.copies++
       const version = entry.payload as number
       if (failovers !== simulation.failovers) return
@@ -436,71 +345,15 @@ class SimulatedProcess {
       () => acknowledge(true),
     )
   }
+}
 
-  /** As the backends do: a change is told to the mirror whatever its outcome, and a failed one hides its key until it is repeated. */
-  async #change(key: string, how: 'key' | 'name'): Promise<void> {
-    const journal = how === 'key' ? 'keys' : 'names'
-    try {
-      const step = await this.send(() => this.simulation.change(key, how))
-      this.mirror.changed(journal, [key], step as JournalStep | undefined)
-    } catch (error) {
-      this.mirror.changed(journal, [key])
-      this.hidden.set(key, (this.hidden.get(key) ?? 0) + 1)
-      this.#repeat(key, how)
-      throw error
-    }
-  }
-
-  #repeat(key: string, how: 'key' | 'name'): void {
-    const journal = how === 'key' ? 'keys' : 'names'
-    this.send(() => this.simulation.change(key, how)).then(
-      () => {
-        this.mirror.changed(journal, [key])
-        this.hidden.set(key, (this.hidden.get(key) ?? 1) - 1)
-      },
-      () => this.#repeat(key, how),
-    )
-  }
-
-  #far(): Backend<CachedValue> {
-    const { simulation, mirror } = this
-    return defineBackend<CachedValue>({
-      name: 'simulated',
-      stores: 'values',
-      timeout: Number.POSITIVE_INFINITY,
-      get: async (key) => {
-        if ((this.hidden.get(key) ?? 0) > 0) return undefined
-        const found = (await this.send(() => simulation.get(key))) as CachedValue | undefined
-        if (simulation.world.disorder === true) await new Promise<void>((pass) => this.passing.add(pass))
-        return (this.hidden.get(key) ?? 0) > 0 ? undefined : found
-      },
-      set: () => 'refused',
-      delete: (key) => this.#change(key, 'key'),
-      ledger: {
-        shared: true,
-        open: (clock) => ({
-          storeClock: clock,
-          read: async (names) =>
-            (await this.send(() => ({
-              now: { epoch: simulation.content.names.epoch, at: simulation.content.names.at },
-              stamps: names.map((name) => ({ hard: simulation.content.stamps.get(name) ?? 0, soft: 0 })),
-            }))) as never,
-          now: async () =>
-            (await this.send(() => ({
-              epoch: simulation.content.names.epoch,
-              at: simulation.content.names.at,
-            }))) as never,
-          invalidate: async ([name]) => {
-            await this.#change(name as string, 'name')
-          },
-          tail: () => ({
-            ...mirrorTail(mirror, { keys: 'keys', names: 'names' }),
-            // Questions that are due are steps of the schedule.
-            catchUp: () => this.beat(),
-            join: () => () => {},
-          }),
-        }),
-      },
-    })
-  }
+function execute(lane: Lane): void {
+  const request = lane.requests.shift()
+  if (request === undefined) return
+  lane.underWay.push(request)
+  const value = request.execute()
+  lane.replies.push(() => {
+    lane.underWay = lane.underWay.filter((other) => other !== request)
+    request.resolve(value)
+  })
 }

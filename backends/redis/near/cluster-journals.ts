@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../../src/base/clock.js'
 import { report } from '../../../src/base/diagnostics.js'
-import { clearTimeout, performance, setTimeout } from '../../../src/base/timers.js'
+import { clearTimeout, setTimeout } from '../../../src/base/timers.js'
 import type { JournalPosition, JournalReply } from '../../../src/ledger/mirror.js'
 import { newEpoch } from '../../../src/ledger/snapshot.js'
 import type { ScriptCall, ScriptRunner } from '../client/script-runner.js'
@@ -28,6 +29,8 @@ interface ClusterJournalsOptions {
   readonly channel: string
   /** Called once the changes of a new journal are recorded. */
   readonly recorded: () => void
+  /** One that never steps. */
+  readonly clock: Clock
 }
 
 /**
@@ -35,7 +38,7 @@ interface ClusterJournalsOptions {
  * recorded after it was made and before it is acknowledged: a copy of the older value was then read before the record, whichever
  * came first at the reader.
  */
-export function clusterJournals({ runner, prefix, channel, recorded }: ClusterJournalsOptions) {
+export function clusterJournals({ runner, prefix, channel, recorded, clock }: ClusterJournalsOptions) {
   /** The markers that replies had, and when they came for the first time. */
   const markers = new Map<string, { readonly marker: string; readonly seenAt: number }>()
   let quietUntil = Number.NEGATIVE_INFINITY
@@ -62,8 +65,8 @@ export function clusterJournals({ runner, prefix, channel, recorded }: ClusterJo
     })
     const [server, marker, changes] = reply as readonly [string, string, readonly string[]]
     let known = markers.get(journal)
-    if (known?.marker !== marker) markers.set(journal, (known = { marker, seenAt: performance.now() }))
-    const left = known.seenAt + UNRECORDED - performance.now()
+    if (known?.marker !== marker) markers.set(journal, (known = { marker, seenAt: clock.now() }))
+    const left = known.seenAt + UNRECORDED - clock.now()
     if (left <= 0) return { server, changes: parseChanges(journal, changes, prefix) }
     clearTimeout(timer)
     timer = setTimeout(recorded, left).unref()
@@ -85,13 +88,13 @@ export function clusterJournals({ runner, prefix, channel, recorded }: ClusterJo
     },
     async recordKeys(keys: readonly string[]): Promise<void> {
       // They were changed by now, and no near cache can have a copy from before.
-      if (performance.now() < quietUntil) return
-      const sentAt = performance.now()
+      if (clock.now() < quietUntil) return
+      const sentAt = clock.now()
       const step = await runner.runDurably(callFor(KEYS, keys.map(valueKey)))
       if (step === null) quietUntil = sentAt + QUIET
     },
-    async recordNames(clock: string, names: readonly string[]): Promise<void> {
-      await runner.runDurably(callFor(clock, stampKeys(clock, names)))
+    async recordNames(journal: string, names: readonly string[]): Promise<void> {
+      await runner.runDurably(callFor(journal, stampKeys(journal, names)))
     },
   }
 }

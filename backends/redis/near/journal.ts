@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../../src/base/clock.js'
 import { CorralError } from '../../../src/base/errors.js'
+import { performance } from '../../../src/base/timers.js'
 import {
   type JournalPosition,
   type JournalReply,
@@ -24,6 +26,8 @@ export interface NearJournal {
   /** Clock and ring of the changed keys. The clock exists while a near cache is registered. */
   readonly keys: readonly [clock: string, ring: string]
   readonly channel: string
+  /** The clock of its deadlines. */
+  readonly clock: Clock
   /** This process changed keys, or tried to. `step` is the reply of the script; absent if the outcome is unknown. */
   keysChanged(keys: readonly string[], step?: unknown): void
   namesChanged(clock: string, names: readonly string[], step?: unknown): void
@@ -31,6 +35,8 @@ export interface NearJournal {
   recordKeys(keys: readonly string[]): Promise<void>
   recordNames(clock: string, names: readonly string[]): Promise<void>
   tail(clock: string): LedgerTail
+  /** A message of a process came. @param server - that passed it on; '': a node of a cluster, which need not be the journal's */
+  received(server: string, text: string): void
   close(): void
 }
 
@@ -41,13 +47,16 @@ interface NearJournalOptions {
   readonly prefix: string
   readonly clustered: boolean
   readonly channel: string
+  /** @default `performance` */
+  readonly clock?: Clock
 }
 
 /** A question is asked again so often if the connection is lost meanwhile. */
 const ATTEMPTS = 3
 export function nearJournal(options: NearJournalOptions): NearJournal {
-  const { connection, runner, prefix, clustered, channel } = options
-  const nodes = clusterJournals({ runner, prefix, channel, recorded: () => mirror?.catchUp() })
+  const { connection, runner, prefix, clustered, channel, clock = performance } = options
+  const recorded = () => mirror?.catchUp()
+  const nodes = clusterJournals({ runner, prefix, channel, recorded, clock })
   const primary = primaryJournals(connection, runner, prefix)
   let subscription: NearSubscription | undefined
   let mirror: Mirror | undefined
@@ -75,7 +84,7 @@ export function nearJournal(options: NearJournalOptions): NearJournal {
   }
   const mirrored = (): Mirror => {
     if (mirror === undefined) {
-      const created = new Mirror({ pull: clustered ? nodes.pull : primary.pull, listen })
+      const created = new Mirror({ pull: clustered ? nodes.pull : primary.pull, listen }, clock)
       mirror = created
       created.follow(KEYS)
       connection.onLost(() => created.disconnected())
@@ -90,6 +99,8 @@ export function nearJournal(options: NearJournalOptions): NearJournal {
   return {
     keys: journalKeys(KEYS),
     channel,
+    clock,
+    received,
     keysChanged,
     namesChanged,
     async recordKeys(keys) {
