@@ -217,7 +217,7 @@ interface FarRead {
   readonly order: number
 }
 
-/** Keys whose latest answered read is remembered. */
+/** Keys whose latest answered read is remembered, unless one call reads more of them. */
 const ANSWERED = 8_192
 
 /**
@@ -231,6 +231,12 @@ class ReadOrder {
   #floor = 0
   /** Of each key, the order of the latest read that was answered, or from which on reads may be compared again. */
   readonly #answered = new Map<string, number>()
+  #most = ANSWERED
+
+  /** For reads of one call, which are all answered before any of them is judged. */
+  makeRoom(reads: number): void {
+    this.#most = Math.max(this.#most, 2 * reads)
+  }
 
   next(): number {
     return ++this.#latest
@@ -242,8 +248,8 @@ class ReadOrder {
     answered.delete(key)
     // Overtaken by a later read: layers below may pass replies on in another order, and it is unknown which value is newer.
     answered.set(key, order > last ? order : this.next())
-    if (answered.size <= ANSWERED) return
-    let excess = ANSWERED / 2
+    if (answered.size <= this.#most) return
+    let excess = this.#most / 2
     for (const [other, at] of answered) {
       if (excess-- <= 0) break
       answered.delete(other)
@@ -369,6 +375,7 @@ class NearLayer {
       })
       const missing = [...keys.keys()].filter((i) => results[i] === undefined)
       if (missing.length === 0) return results
+      this.#order.makeRoom(missing.length)
       const reads = missing.map((i) => this.#begin(keys[i] as string))
       const wanted = Object.freeze(reads.map(({ key }) => key))
       const far = () =>

@@ -370,3 +370,20 @@ it('drops every copy if another server replies, though its clock has gone on', a
   expect(mirror.stands(keys, 'key', copy)).toBe(false)
   expect(mirror.stands(keys, 'key', mirror.place())).toBe(true)
 })
+
+it('makes copies of all values that one call reads, however many they are', async () => {
+  const entry = (): CachedValue => ({
+    payload: 'value',
+    metadata: { startedAt: 1, createdAt: 1, snapshot: { epoch, groups: [] } },
+  })
+  const backend = delegate(memory(), { getMulti: async (keys) => keys.map(entry) }, true)
+  const ledger = ledgerOf(backend)
+  const { epoch } = ledger.open('~clock').now([]) as LedgerTime
+  const chain = track(wrap(backend, near(memory(), { maxStaleness: '1s' })), ledger)
+  const keys = Array.from({ length: 10_000 }, (_, i) => `${i}`)
+  // Reads before it take none of their room.
+  await chain.getMulti(keys.slice(0, 5_000).map((key) => `other ${key}`))
+  await chain.getMulti(keys)
+  const found = await chain.getMulti(keys)
+  expect(found.filter((one) => one?.metadata.near === undefined)).toHaveLength(0)
+})
