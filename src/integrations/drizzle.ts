@@ -162,7 +162,8 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
   // Drizzle does not tell of the tables of a query in a condition.
   const isKnown = read.length > 0 && sql.match(/\bselect\b/gi)?.length === 1
   // The second argument has the fields of `returning()`.
-  const returns = args[1] !== undefined
+  const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
+  const returns = args[1] !== undefined && returnsKeys(sql, args[1], tables, columns)
   return new Proxy(prepared, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name)
@@ -172,10 +173,38 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
         if (tables.length === 0 && read.length === 0) rows.raw(sql)
         const result: unknown = await member.apply(target, given)
         if (tables.length > 0)
-          await rows.written(tables, returns && Array.isArray(result) ? result : undefined)
+          await rows.written(tables, Array.isArray(result) ? result : [], returns && Array.isArray(result))
         return result
       }
     },
+  })
+}
+
+const [TABLE_NAME, COLUMNS] = ['drizzle:Name', 'drizzle:Columns'].map(Symbol.for) as [symbol, symbol]
+
+interface Column {
+  readonly name?: unknown
+  readonly table?: Readonly<Record<symbol, unknown>>
+}
+
+/**
+ * Whether the rows that a statement returns tell the keys of all rows that it changed. They do not if it sets a column of the key, or
+ * returns another column, or an expression, under the name of one.
+ */
+function returnsKeys(
+  sql: string,
+  fields: unknown,
+  tables: readonly string[],
+  columns: readonly string[],
+): boolean {
+  const list = (Array.isArray(fields) ? fields : []) as readonly { path: readonly string[]; field: Column }[]
+  return list.every(({ path: [name = '', ...deeper], field }) => {
+    if (!columns.includes(name)) return true
+    const { table, name: inDatabase } = field
+    const own = (table?.[COLUMNS] as Readonly<Record<string, unknown>> | undefined)?.[name]
+    const isKey = deeper.length === 0 && own === field && tables.includes(table?.[TABLE_NAME] as string)
+    // In a condition Drizzle writes the table in front of the column.
+    return isKey && !['"', '`'].some((quote) => sql.includes(` ${quote}${String(inDatabase)}${quote} = `))
   })
 }
 

@@ -104,7 +104,8 @@ function extended(client: Client, rows: RowInvalidation): Client {
         const result = await query(args)
         if (model === undefined) rows.raw(textOf(args))
         if (model === undefined || !WRITES.test(operation)) return result
-        const invalidate = () => tell(rows, models, { model, args: (args ?? {}) as Arguments }, result)
+        const invalidate = () =>
+          tell(rows, models, { model, operation, args: (args ?? {}) as Arguments }, result)
         // The caller may be in another transaction by now, or have lost its context.
         const open = transactions.get(internal?.transaction?.id)
         const isKnown = open !== undefined || internal?.transaction === undefined
@@ -188,31 +189,26 @@ interface Arguments {
 async function tell(
   rows: RowInvalidation,
   models: Models | undefined,
-  { model, args }: { readonly model: string; readonly args: Arguments },
+  {
+    model,
+    operation,
+    args,
+  }: { readonly model: string; readonly operation: string; readonly args: Arguments },
   result: unknown,
 ): Promise<void> {
-  await rows.written([model], changedRows(rows, model, args, result))
   const nested = new Set<string>()
   for (const data of [args.data, args.create, args.update])
     if (models !== undefined) nestedModels(models, model, data, nested)
     else if (hasObject(data)) for (const table of rows.tables) nested.add(table)
-  for (const one of nested) await rows.written([one], undefined)
-}
-
-/** Objects with the keys of all rows that an operation changed; `undefined` if not all are known. */
-function changedRows(
-  rows: RowInvalidation,
-  model: string,
-  { where, data, update }: Arguments,
-  result: unknown,
-): readonly unknown[] | undefined {
-  if (Array.isArray(result)) return result
-  // The former key of a row whose key changes may be unknown.
-  const changesKey = rows
-    .columnsOf(model)
-    ?.some((column) => isIn(column, update) || (where !== undefined && isIn(column, data)))
-  const known = [result, where].filter((one) => rows.isKeyed(model, one))
-  return changesKey === true || known.length === 0 ? undefined : known
+  const { where, data, update } = args
+  const changesKey = [data, update].some((one) => rows.columnsOf(model)?.some((column) => isIn(column, one)))
+  // A relation may be a part of a key, too. The former key is in `where` or nowhere.
+  const isMoved = changesKey || (nested.size > 0 && !rows.isKeyed(model, where))
+  const isCreation = operation.startsWith('create')
+  const known = Array.isArray(result) ? result : [result, where].filter((one) => rows.isKeyed(model, one))
+  const areAll = Array.isArray(result) || known.length > 0
+  await rows.written([model], known, areAll && (isCreation || !isMoved))
+  for (const one of nested) await rows.written([one], [], false)
 }
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null

@@ -118,6 +118,27 @@ describe('drizzleCache()', () => {
       (on) => on.insert(lines).values({ order: 5, line: 2 }).returning({ line: lines.line }),
       ['one', 'two', 'news', 'sport'],
     ],
+    [
+      'that changes a key',
+      (on) => on.update(articles).set({ id: 9 }).where(eq(articles.id, 1)).returning(),
+      ['line'],
+    ],
+    [
+      'that is an upsert to another key',
+      (on) =>
+        on
+          .insert(articles)
+          .values({ id: 1, title: 'c' })
+          .onConflictDoUpdate({ target: articles.id, set: { id: 9 } })
+          .returning(),
+      ['line'],
+    ],
+    ['that returns an expression as the key', (on) => rename(on).returning({ id: sql`id + 1` }), ['line']],
+    [
+      'that returns another column as the key',
+      (on) => rename(on).returning({ id: articles.title }),
+      ['line'],
+    ],
   ])('invalidates after a statement %s', async (_, change, expected) => {
     await change(db)
     expect(await left()).toEqual(expected)

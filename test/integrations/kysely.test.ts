@@ -10,7 +10,9 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { diagnostics } from '../../src/base/diagnostics.js'
 import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import type { QueryNode } from '../../src/integrations/kysely/host.js'
 import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
+import { returnsKeys } from '../../src/integrations/kysely/returned.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
 import { withoutMarks } from '../support/ledgers.js'
 import {
@@ -152,9 +154,70 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
       (on) => on.updateTable('article as a').set({ title: 'x' }).where('a.id', '=', 1).execute(),
       ['line'],
     ],
+    [
+      'a key that changes',
+      (on) => on.updateTable('article').set({ id: 9 }).where('id', '=', 1).returning('id').execute(),
+      ['line'],
+    ],
+    [
+      'an upsert that changes the key',
+      (on) =>
+        on
+          .insertInto('article')
+          .values({ id: 1, title: 'c' })
+          .onConflict((at) => at.column('id').doUpdateSet({ id: 9 }))
+          .returningAll()
+          .execute(),
+      ['line'],
+    ],
+    [
+      'a replacement',
+      (on) => on.replaceInto('article').values({ id: 9 }).returning('id').execute(),
+      ['line'],
+    ],
+    [
+      'another column under the name of the key',
+      (on) =>
+        rename(on)
+          .returning([sql<number>`id + 1`.as('id'), 'title'])
+          .execute(),
+      ['line'],
+    ],
+    [
+      'its own key, by an alias and beside others',
+      (on) =>
+        rename(on)
+          .returning(['article.id as id', sql<number>`1`.as('one')])
+          .execute(),
+      ['two', 'line'],
+    ],
   ])('knows the table of %s', async (_, change, expected) => {
     await change(db)
     expect(await left()).toEqual(expected)
+  })
+
+  it('takes rows for all that changed if their keys are those of the table', () => {
+    const joined = db.updateTable('article').from('author').set({ title: 'x' })
+    const renamed = db.updateTable('article as a').set({ title: 'x' })
+    const told = [
+      joined.returning('article.id'),
+      joined.returning(['id', 'author.name']),
+      joined.returningAll('article'),
+      renamed.returning(['a.id as id', 'title']),
+      db.deleteFrom('article').returningAll(),
+    ]
+    const untold = [
+      joined.returning('author.id'),
+      joined.returning('author.id as id'),
+      joined.returningAll('author'),
+      joined.returningAll(),
+      db.deleteFrom('article').using('author').returningAll(),
+      renamed.returning('title as id'),
+    ]
+    const known = (queries: readonly { toOperationNode(): QueryNode }[]) =>
+      queries.map((query) => returnsKeys(query.toOperationNode(), ['id']))
+    expect(known(told)).toEqual(told.map(() => true))
+    expect(known(untold)).toEqual(untold.map(() => false))
   })
 
   it('waits for the commit, in a bare transaction too, and forgets what is rolled back', async () => {

@@ -42,6 +42,13 @@ describe('sqlCache()', () => {
     expect(await again()).toEqual(['two', 'line'])
   })
 
+  it('invalidates a row under its former key, too', async () => {
+    const { cache, left } = await open()
+    const before = { id: 1, title: 'a', category: 'news' }
+    await cache.changed('article', { ...before, id: 9 }, { before, modified: ['id'] })
+    expect(await left()).toEqual(['two', 'news', 'sport', 'line'])
+  })
+
   it('forgets what is rolled back, a savepoint without the rest', async () => {
     const { cache, run, left, title } = await open()
     await cache.unitOfWork(run, async () => {

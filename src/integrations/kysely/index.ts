@@ -12,6 +12,7 @@ import {
   written as invalidateFor,
 } from '../orm/units.js'
 import type { KyselyDatabase, KyselyDialect, QueryNode } from './host.js'
+import { returnsKeys } from './returned.js'
 import { mutationOf, tablesOf } from './statements.js'
 
 export type { EntityLists } from '../orm/core.js'
@@ -178,14 +179,14 @@ function watchedConnection(
   rows: RowInvalidation,
   transactions: ConnectionTransactions,
 ): Connection {
-  const written = async (query: Compiled, returned: readonly unknown[] | undefined): Promise<void> => {
+  const written = async (query: Compiled, returned: readonly unknown[] = []): Promise<void> => {
     if (query.query.kind === 'RawNode') rows.raw(query.sql)
     const mutation = mutationOf(query.query)
     if (mutation === undefined) return
     const { tables, returns } = mutation
-    await invalidateFor(transactions.of(connection), () =>
-      rows.written(tables, returns ? returned : undefined),
-    )
+    const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
+    const areAll = returns && returnsKeys(query.query, columns)
+    await invalidateFor(transactions.of(connection), () => rows.written(tables, returned, areAll))
   }
   return overriding(connection, {
     async executeQuery(query: Compiled & never, ...more: never[]) {
@@ -200,7 +201,7 @@ function watchedConnection(
         yield* connection.streamQuery(query, ...more)
       } finally {
         // A reader may leave before the end, when the statement has changed rows already.
-        await written(query, undefined)
+        await written(query)
       }
     },
   })

@@ -52,7 +52,7 @@ function collect(node: unknown, tables: Set<string>, nested: { found: number }):
 }
 
 /** The names of the tables that a node stands for, without their schemas. */
-function tablesIn(node: unknown): readonly string[] {
+export function tablesIn(node: unknown): readonly string[] {
   if (Array.isArray(node)) return node.flatMap(tablesIn)
   if (typeof node !== 'object' || node === null) return []
   const {

@@ -28,19 +28,36 @@ export function beforeFlush(uow: UnitOfWork): BeforeFlush {
 
 /** The changes of a flush. Their items are plain data, as `originalEntity` is: relations are keys. */
 export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): readonly EntityChange[] {
-  const changes = uow.getChangeSets().map(({ type, entity, payload, originalEntity }): EntityChange => {
-    const named = namedKey(entity as Entity)
-    if (named.key === undefined) return named
-    if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
-    if (type.startsWith('delete')) {
-      const before = deleted.get(entity) ?? data(entity)
-      return { ...named, item: before, before, deleted: true }
-    }
-    const before = originalEntity
-    return { ...named, item: { ...before, ...payload }, before, modified: Object.keys(payload) }
-  })
+  const changes = uow
+    .getChangeSets()
+    .flatMap(({ type, entity, payload, originalEntity }): EntityChange | EntityChange[] => {
+      const named = namedKey(entity as Entity)
+      if (named.key === undefined) return named
+      const { primaryKeys } = (entity as Entity).__helper.__meta
+      if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
+      if (type.startsWith('delete')) {
+        const before = deleted.get(entity) ?? data(entity)
+        return { ...named, item: before, before, deleted: true }
+      }
+      const before = originalEntity
+      const modified = Object.keys(payload)
+      const change = { ...named, item: { ...before, ...payload }, before, modified }
+      return modified.some((property) => primaryKeys.includes(property))
+        ? [change, underFormerKey(named.type, primaryKeys, before)]
+        : change
+    })
   // No field of theirs has changed, so that they enter and leave no list.
   return [...changes, ...Array.from(linked, (entity) => ({ ...namedKey(entity), modified: [] }))]
+}
+
+/** An entity whose key changed leaves the values that were made from it under the former one. */
+function underFormerKey(
+  type: string,
+  primaryKeys: readonly string[],
+  before: object | undefined,
+): EntityChange {
+  const parts = primaryKeys.flatMap((one) => (before as Readonly<Record<string, unknown>> | undefined)?.[one])
+  return parts.every(isPart) ? { type, key: parts, modified: [] } : { type }
 }
 
 /** The change of an upsert. MikroORM does not tell which fields it changed. */

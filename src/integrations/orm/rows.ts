@@ -109,8 +109,8 @@ export interface RowCache {
 
 /** A `RowCache` that hosts tell of statements. */
 export interface RowInvalidation extends RowCache {
-  /** A statement changed rows of tables. `returned`: all rows that it changed, if it returned them. */
-  written(tables: readonly string[], returned: readonly unknown[] | undefined): Promise<void>
+  /** A statement changed rows of tables. `returned`: rows that it returned; all that it changed, under their former keys, if `areAll`. */
+  written(tables: readonly string[], returned: readonly unknown[], areAll: boolean): Promise<void>
   /** A statement read tables; `undefined`: it is not known which. `key`: only the row with this key. */
   read(tables: readonly string[] | undefined, key?: unknown): void
   /** A statement in raw SQL was sent. That nothing is invalidated for it is told once for each of its tables. */
@@ -157,7 +157,12 @@ export function rowInvalidation(
     changed: async (table, rows, change = {}) => {
       rejectUnknownOptions(change, ['before', 'created', 'modified'], 'changed()')
       const list = [rows].flat() as readonly object[]
-      await invalidate(list.map((item) => ({ ...change, type: table, key: keyOf(table, item), item })))
+      const changes = list.map((item) => ({ ...change, type: table, key: keyOf(table, item), item }))
+      const former = keyIn(change.before, columnsOf(table))
+      // The lists are those of the row, whatever its key was.
+      await invalidate(
+        former === undefined ? changes : [...changes, { type: table, key: former, modified: [] }],
+      )
     },
     invalidate: async (table, ...key) => {
       const { length } = columnsOf(table)
@@ -181,8 +186,12 @@ export function rowInvalidation(
     tables: [...keys.keys()],
     columnsOf: (table) => keys.get(table),
     isKeyed: (table, row) => keyIn(row, keys.get(table) ?? []) !== undefined && keys.has(table),
-    written: (tables, returned) =>
-      invalidate(tables.flatMap((table) => changesOf(table, keys.get(table), tables, returned))),
+    written: (tables, returned, areAll) =>
+      invalidate(
+        tables.flatMap((table) =>
+          changesOf(table, tables.length > 1 ? undefined : keys.get(table), returned, areAll),
+        ),
+      ),
   }
 }
 
@@ -200,18 +209,18 @@ function reportRaw(where: string, table: string): void {
   }))
 }
 
-/** The rows that a statement returned, or all of the table. */
+/** The rows that a statement returned, and all of the table if it may have changed others. */
 function changesOf(
   type: string,
   columns: readonly string[] | undefined,
-  tables: readonly string[],
-  returned: readonly unknown[] | undefined,
+  returned: readonly unknown[],
+  areAll: boolean,
 ): readonly EntityChange[] {
-  const all = [{ type }]
-  if (returned === undefined || columns === undefined || tables.length > 1) return all
-  const found = returned.map((row) => keyIn(row, columns))
+  if (columns === undefined) return [{ type }]
+  const found = returned.map((row) => keyIn(row, columns)).filter((key) => key !== undefined)
   // The other columns may be missing or of another name, so that any list may have had the row.
-  return found.every((key) => key !== undefined) ? found.map((key) => ({ type, key, item: {} })) : all
+  const changes = found.map((key) => ({ type, key, item: {} }))
+  return areAll && found.length === returned.length ? changes : [...changes, { type }]
 }
 
 function keyColumns(tables: unknown, where: string): ReadonlyMap<string, readonly string[]> {

@@ -118,6 +118,20 @@ export const CASES: readonly Case[] = [
     }),
   ],
   [
+    'a changed key: concerns the rows of both keys',
+    async (shop) => {
+      const em = shop.fork()
+      const tag = em.create(Tag, { label: 'moved' } as never)
+      await em.flush()
+      const names = [tag.id, tag.id + 1_000, tag.id + 1].map((id) => dep.id('Tag', id))
+      const [former = '', next = '', other = ''] = names
+      const left = await standing(shop, { former, next, other })
+      tag.id += 1_000
+      await em.flush()
+      deepEqual(await left(), ['other'])
+    },
+  ],
+  [
     'a transaction of MikroORM alone: is a unit of work with `patch`',
     async (shop) => {
       const orm = mikroOrm(shop.database, { regions: shop.region, patch: true })

@@ -173,6 +173,21 @@ describe('prismaCache()', () => {
       ['two', 'line'],
     ],
     [
+      'keys that it changes and returns',
+      (on) => on.article.updateManyAndReturn({ where: { slug: 'a' }, data: { id: 9 } }),
+      ['line'],
+    ],
+    [
+      'a relation by another column, which may be a part of a key',
+      (on) => on.article.update({ where: { slug: 'a' }, data: { author: { create: { name: 'Ada' } } } }),
+      ['line'],
+    ],
+    [
+      'a new row with a relation',
+      (on) => on.article.create({ data: { author: { create: { name: 'Ada' } } } }),
+      ['one', 'two', 'line'],
+    ],
+    [
       'a nested write',
       (on) => on.author.create({ data: { articles: { connect: [{ id: 1 }], create: { title: 'n' } } } }),
       ['line'],
