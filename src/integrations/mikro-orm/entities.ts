@@ -4,7 +4,7 @@ import { rejectOptions } from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { type Cascade, effectOf } from '../orm/cascades.js'
 import { type EntityChange, isPart, type ReadEntity } from '../orm/core.js'
-import type { Entity, Members, Metadata, UnitOfWork } from './host.js'
+import type { ChangeSet, Entity, Members, Metadata, UnitOfWork } from './host.js'
 
 /** The facts that are gone after a flush: deleted entities as they were, and the members of changed relations. */
 export interface BeforeFlush {
@@ -28,24 +28,23 @@ export function beforeFlush(uow: UnitOfWork): BeforeFlush {
 
 /** The changes of a flush. Their items are plain data, as `originalEntity` is: relations are keys. */
 export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): readonly EntityChange[] {
-  const changes = uow
-    .getChangeSets()
-    .flatMap(({ type, entity, payload, originalEntity }): EntityChange | EntityChange[] => {
-      const named = namedKey(entity as Entity)
-      if (named.key === undefined) return named
-      const { primaryKeys } = (entity as Entity).__helper.__meta
-      if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
-      if (type.startsWith('delete')) {
-        const before = deleted.get(entity) ?? data(entity)
-        return { ...named, item: before, before, deleted: true }
-      }
-      const before = originalEntity
-      const modified = Object.keys(payload)
-      const change = { ...named, item: { ...before, ...payload }, before, modified }
-      return modified.some((property) => primaryKeys.includes(property))
-        ? [change, underFormerKey(named.type, primaryKeys, before)]
-        : change
-    })
+  const changes = uow.getChangeSets().flatMap((changeSet): EntityChange | EntityChange[] => {
+    const { type, entity, originalEntity } = changeSet
+    const [named, payload] = [namedKey(entity as Entity), payloadOf(changeSet)]
+    if (named.key === undefined) return named
+    const { primaryKeys } = (entity as Entity).__helper.__meta
+    if (type === 'create') return { ...named, item: { ...data(entity), ...payload }, created: true }
+    if (type.startsWith('delete')) {
+      const before = deleted.get(entity) ?? data(entity)
+      return { ...named, item: before, before, deleted: true }
+    }
+    const before = originalEntity
+    const modified = Object.keys(payload)
+    const change = { ...named, item: { ...before, ...payload }, before, modified }
+    return modified.some((property) => primaryKeys.includes(property))
+      ? [change, underFormerKey(named.type, primaryKeys, before)]
+      : change
+  })
   // No field of theirs has changed, so that they enter and leave no list.
   return [...changes, ...Array.from(linked, (entity) => ({ ...namedKey(entity), modified: [] }))]
 }
@@ -59,6 +58,10 @@ function underFormerKey(
   const parts = primaryKeys.flatMap((one) => (before as Readonly<Record<string, unknown>> | undefined)?.[one])
   return parts.every(isPart) ? { type, key: parts, modified: [] } : { type }
 }
+
+/** The changed fields in all tables of an entity. */
+const payloadOf = ({ payload, tptChangeSets = [] }: ChangeSet): object =>
+  Object.assign({}, ...tptChangeSets.map((one) => one.payload), payload)
 
 /** The change of an upsert. MikroORM does not tell which fields it changed. */
 export function upserted(entity: object): readonly EntityChange[] {

@@ -44,11 +44,13 @@ export interface Members {
   getSnapshot(): readonly Entity[] | undefined
 }
 
-interface ChangeSet {
+export interface ChangeSet {
   readonly type: string
   readonly entity: object
   readonly payload: object
   readonly originalEntity?: object | undefined
+  /** Of MikroORM 7, for a class with a table of its own: the fields in the tables of the classes that it extends. */
+  readonly tptChangeSets?: readonly { readonly payload: object }[] | undefined
 }
 
 export interface UnitOfWork {

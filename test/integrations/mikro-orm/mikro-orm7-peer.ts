@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { type Case, CASES as READS } from './reads-suite.js'
-import { SHAPES } from './shapes-suite.js'
+import { SHAPES, SHAPES_OF_7 } from './shapes-suite.js'
 import { openShop, type Packages } from './shop.js'
 import { CASES, CASES_OF_7 } from './suite.js'
 
@@ -25,4 +25,4 @@ for (const [title, run] of [...READS, ...CASES, ...CASES_OF_7] as readonly Case[
       await shop.close()
     }
   })
-for (const [title, run] of SHAPES) test(title, () => run(packages))
+for (const [title, run] of [...SHAPES, ...SHAPES_OF_7]) test(title, () => run(packages))

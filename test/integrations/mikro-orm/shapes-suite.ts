@@ -53,6 +53,14 @@ class Part {
   declare box: Ref<Box>
 }
 
+class Animal {
+  declare id: number
+  declare name: string
+}
+class Dog extends Animal {
+  declare breed: string
+}
+
 const id = { type: 'number', primary: true, autoincrement: true } as const
 const text = { type: 'string' } as const
 const number = { type: 'number', primary: true, autoincrement: false } as const
@@ -97,11 +105,17 @@ const ENTITIES: readonly object[] = [
   { class: Part, properties: { id, box: { kind: 'm:1', entity: () => Box, ref: true } } },
 ]
 
+/** Of MikroORM 7: a table for each class, joined by the key. */
+const ENTITIES_OF_7: readonly object[] = [
+  { class: Animal, inheritance: 'tpt', properties: { id, name: text } },
+  { class: Dog, extends: Animal, properties: { breed: text } },
+]
+
 /** With several regions to one integration each value has the names that it is given, and no others. */
-async function open({ MikroORM, EntitySchema, createTables }: Packages) {
+async function open({ MikroORM, EntitySchema, createTables }: Packages, more: readonly object[]) {
   const region = makeRegion<unknown>({ name: 'shapes', backend: wrap(memory(), dependencies()) })
   const database: MikroORM = await MikroORM.init({
-    entities: ENTITIES.map((one) => new EntitySchema(one)),
+    entities: [...ENTITIES, ...more].map((one) => new EntitySchema(one)),
     dbName: ':memory:',
   })
   await createTables(database)
@@ -110,7 +124,11 @@ async function open({ MikroORM, EntitySchema, createTables }: Packages) {
   const slugs = dep.scopes<{ slug: string }>('Page').describes(['slug'], ({ slug }) => ({ slug }))
   const books = dep.scopes<{ title: string }>('Book').describes(['title'], ({ title }) => ({ title }))
   const urls = dep.scopes<{ url: string }>('Media').describes(['url'], ({ url }) => ({ url }))
-  const scopes = { Page: slugs, Book: books, Media: urls }
+  const animals = dep.scopes<{ name: string }>('Animal').describes(['name'], ({ name }) => ({ name }))
+  const scopes = {
+    ...{ Page: slugs, Book: books, Media: urls },
+    ...(more.length > 0 && { Animal: animals }),
+  }
   const orm = mikroOrm(database, { regions: region, scopes, trackReads: true })
   async function standing(names: Readonly<Record<string, string | readonly string[]>>) {
     for (const [key, dependencies] of Object.entries(names))
@@ -120,7 +138,7 @@ async function open({ MikroORM, EntitySchema, createTables }: Packages) {
       return Object.keys(names).filter((_, at) => found[at] !== NO_VALUE)
     }
   }
-  return { database, region, orm, fork, slugs, books, urls, standing }
+  return { database, region, orm, fork, slugs, books, urls, animals, standing }
 }
 
 type Shapes = Awaited<ReturnType<typeof open>>
@@ -273,11 +291,39 @@ const run: Readonly<Record<string, (shapes: Shapes) => Promise<void>>> = {
   },
 }
 
-export const SHAPES: readonly (readonly [title: string, run: (packages: Packages) => Promise<void>])[] =
-  Object.entries(run).map(([title, one]) => [
+const runWith7: Readonly<Record<string, (shapes: Shapes) => Promise<void>>> = {
+  'a class that has a table beside that of its root: has the name and the fields of the root': async (
+    shapes,
+  ) => {
+    const { fork, orm, animals, standing } = shapes
+    const em = fork()
+    const dog = em.create(Dog, { name: 'Rex', breed: 'x' } as never)
+    await em.flush()
+    ok(orm.dependenciesOf(dog).includes(dep.id('Animal', dog.id)))
+    const list = (name: string) => animals.condition({ name })
+    const left = await standing({ dog: dep.id('Animal', dog.id), rex: list('Rex'), max: list('Max') })
+    dog.breed = 'y'
+    await em.flush()
+    deepEqual(await left(), ['rex', 'max'])
+    dog.name = 'Max'
+    await em.flush()
+    deepEqual(await left(), [])
+    const again = await standing({ rex: list('Rex'), max: list('Max'), tom: list('Tom') })
+    em.create(Dog, { name: 'Tom', breed: 'x' } as never)
+    await em.flush()
+    deepEqual(await again(), ['rex', 'max'])
+    await em.remove(dog).flush()
+    deepEqual(await again(), ['rex'])
+  },
+}
+
+type Shape = readonly [title: string, run: (packages: Packages) => Promise<void>]
+
+const casesOf = (runs: typeof run, more: readonly object[]): readonly Shape[] =>
+  Object.entries(runs).map(([title, one]) => [
     title,
     async (packages) => {
-      const shapes = await open(packages)
+      const shapes = await open(packages, more)
       try {
         await one(shapes)
       } finally {
@@ -285,3 +331,6 @@ export const SHAPES: readonly (readonly [title: string, run: (packages: Packages
       }
     },
   ])
+
+export const SHAPES = casesOf(run, [])
+export const SHAPES_OF_7 = casesOf(runWith7, ENTITIES_OF_7)
