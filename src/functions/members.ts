@@ -87,7 +87,7 @@ interface Wrapped<V> {
 }
 
 function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unknown> {
-  const { store, options, names, fn, form, original, creatorOf, call: given } = wrapped
+  const { store, options, names, fn, form, original, call: given } = wrapped
   const { namespace, copy = 'share' } = options
   const create = callOptions(options, given)
   const { expirationTime, grace } = create
@@ -103,6 +103,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const nothing = () => undefined
+  const creatorOf: CreatorOfCall<V> = (keys, args) => wrapped.creatorOf(keys, args, given.expirationTime)
 
   const call = withKeys<unknown>((keys, args) => own(form.create(keys, args, creatorOf, create)), uncached)
   return dress(call, fn, {
@@ -211,13 +212,13 @@ function trackedCreator<V>(
   own: CreateOptions<V>,
   self: object | undefined,
 ): Wrapped<V>['creatorOf'] {
-  const creatorOf = (keys: readonly string[], given: Arguments): MultiCreator<V> => {
+  const creatorOf: CreatorOfCall<V> = (keys, given, fixed) => {
     const args = form.capture(given)
     return (missing, creation) => {
       const each = form.argsPerKey(args)
       const argsOf = new Map(keys.map((key, i) => [key, each[i]]))
       const wanted = missing.map((key) => argsOf.get(key) as Arguments)
-      return lasting(lifetimes, wanted, creation, () =>
+      return lasting(fixed ? {} : lifetimes, wanted, creation, () =>
         names === undefined ? run(wanted, creation) : declaring(names, wanted, creation),
       )
     }

@@ -424,8 +424,8 @@ export interface FunctionStore<V> {
   recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
 
-/** Makes the creator of a call. */
-export type CreatorOfCall<V> = (keys: readonly string[], args: Arguments) => MultiCreator<V>
+/** Makes the creator of a call. `fixed`: the lifetime that the call asks for, in place of the function's own. */
+export type CreatorOfCall<V> = (keys: readonly string[], args: Arguments, fixed?: Duration) => MultiCreator<V>
 
 type CreateMulti<V> = <T extends V>(
   keys: readonly string[],

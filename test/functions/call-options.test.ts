@@ -36,6 +36,17 @@ inEveryRegion('the options of one call', (open) => {
     await load.with({ expirationTime: 50 }).set(5, 'a')
     clock.tick(51)
     expect(await load.get('a')).toBe(NO_VALUE)
+    for (const [i, expirationTime] of [() => 500, { ofResult: () => 500 }].entries()) {
+      const own = region.cacheOnArguments(async () => i, { namespace: `own ${i}`, expirationTime })
+      for (const make of [
+        () => own.with({ expirationTime: 50 })(),
+        () => own.with({ expirationTime: 50 }).refresh(),
+      ]) {
+        await own.invalidate()
+        await make()
+        expect((await region.explain(own.key())).expiresIn).toBe(50)
+      }
+    }
     const slow = held<number>()
     const waiting = region.cacheOnArguments(slow.create, { namespace: 'slow', hardTimeout: '1h' })
     const leader = waiting()
