@@ -1,9 +1,10 @@
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it } from 'vitest'
-import { slotOf, stampKey } from '../../../backends/redis/format.js'
+import { clockKeys, slotOf, stampKey } from '../../../backends/redis/format.js'
 import { markerOf } from '../../../backends/redis/near/cluster-journals.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
+import { prefix } from '../../../proxies/prefix.js'
 import {
   type Backend,
   type Bytes,
@@ -17,7 +18,7 @@ import {
 import { cluster } from '../../backends/redis/deployments.js'
 import { freshKey, withRedis } from '../../backends/redis/suite.js'
 import { blockFor, sleep, until } from '../../support/waiting.js'
-import { copyOf, nearRegion, noticesOf, warm } from './support.js'
+import { copyOf, layeredRegion, nearRegion, noticesOf, warm } from './support.js'
 
 const cleanUps: (() => unknown)[] = []
 afterEach(async () => {
@@ -149,6 +150,24 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
       expect(await here.get(key)).toBe(NO_VALUE)
     })
 
+    it('is not undone by the reply to an older question, part of which came late', async () => {
+      const clockOf = (text: string) => clockKeys(`${text}:~clock`).clock
+      const shop = await elsewhere('~corral:journal={keys}', clockOf)
+      const here = keep(layeredRegion(at().open(), '10m', { below: prefix(`${shop}:`) }))
+      const key = await elsewhere(clockOf(shop), (text) => `${shop}:users:${text}`)
+      await warm(here, key)
+      const node = await nodeOf(clockOf(shop))
+      cleanUps.push(() => node.call('CLIENT', 'UNPAUSE'))
+      await node.call('CLIENT', 'PAUSE', '60000', 'WRITE')
+      // The node that records keys answers before it knows of the change, and the node of the clock after the change.
+      const older = here.get(key, { maxStaleness: 0 })
+      await here.delete(key)
+      await node.call('CLIENT', 'UNPAUSE')
+      expect(await older).toBe(NO_VALUE)
+      expect(copyOf(here, key)).toBeUndefined()
+      expect(await here.get(key)).toBe(NO_VALUE)
+    })
+
     it('that was not recorded, because there was no near cache a moment before, meets no copy', async () => {
       const there = plain()
       for (let i = 0; i < 4; i++) {
@@ -239,6 +258,25 @@ withRedis('a near cache over a Cluster', cluster, (at) => {
     await until(async () => (await here.get(gone)) === NO_VALUE)
     await there.delete(kept)
     await until(() => copyOf(here, kept) === undefined)
+  })
+
+  it('drops everything if more names changed than the nodes remember, and it heard of none', async () => {
+    const allow = (right: string) => onAll('ACL', 'SETUSER', 'default', right)
+    cleanUps.push(() => allow('+subscribe'))
+    const [here, there] = [open(), plain()]
+    const keys = [freshKey(), freshKey()] as const
+    for (const key of keys) await warm(here, key)
+    await allow('-subscribe')
+    await onAll('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    const names = Array.from({ length: 1_025 }, (_, i) => dep.id('other', i))
+    await there.invalidateDependencies(dep.id('user', keys[0]))
+    await there.invalidateDependencies(names)
+    expect(keys.map((key) => copyOf(here, key))).toEqual(['old', 'old'])
+    await here.get(freshKey())
+    await here.get(keys[0], { maxStaleness: 0 })
+    expect(keys.map((key) => copyOf(here, key))).toEqual([undefined, undefined])
+    expect(await here.get(keys[0])).toBe(NO_VALUE)
+    expect(await here.get(keys[1])).toBe('old')
   })
 
   it('serves no copy without a proof: the nodes are silent, or the process was stopped', async () => {
