@@ -126,7 +126,7 @@ const STATUS_ERROR = 2
 export function openTelemetry(options: OpenTelemetryOptions): () => void {
   checkOpenTelemetry(options)
   const { api } = options
-  const regions = [...options.regions]
+  const regions = Array.from(new Set(options.regions))
   const meter = api.metrics.getMeter('corral') as OtelMeter
   const observed = STATISTICS.map((statistic) => {
     const counter = meter.createObservableCounter(`corral.${statistic.name}`, { description: statistic.help })

@@ -116,6 +116,7 @@ export interface PrometheusOptions {
 export function prometheus(options: PrometheusOptions): () => void {
   checkPrometheus(options)
   const { client, registry = client.register, prefix = 'corral' } = options
+  const regions = Array.from(new Set(options.regions))
   const names: string[] = []
   const config = (name: string, help: string, ...labelNames: string[]) => ({
     name: `${prefix}_${name}`,
@@ -136,7 +137,7 @@ export function prometheus(options: PrometheusOptions): () => void {
     const made = config(`${metric.name}_total`, metric.help, 'region', 'namespace', ...metric.labels)
     const collect = function (this: PromCounter) {
       this.reset()
-      for (const [labels, count] of countsOf(options.regions, metric)) this.inc(labels, count)
+      for (const [labels, count] of countsOf(regions, metric)) this.inc(labels, count)
     }
     registered(new client.Counter({ ...made, collect }), made)
   }

@@ -3,7 +3,7 @@ import { Registry } from 'prom-client'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, makeRegion, wrap } from '../../src/index.js'
+import { dep, makeRegion, type Region, wrap } from '../../src/index.js'
 import { type PrometheusClient, prometheus } from '../../src/integrations/prometheus.js'
 
 const ends: (() => void)[] = []
@@ -48,6 +48,18 @@ describe('prometheus()', () => {
           'corral_creation_duration_seconds_count{region="users",namespace="",outcome="failed"} 1',
         ]),
       )
+  })
+
+  it('counts a region once that its list names twice, and none that is put into the list later', async () => {
+    const [one, other] = ['one', 'other'].map((name) => makeRegion<string>({ name, backend: memory() }))
+    const registry = new Registry()
+    const regions = [one, one] as Region<string>[]
+    ends.push(prometheus({ client, registry, regions }))
+    regions.push(other as Region<string>)
+    await one?.get('none')
+    const found = await registry.metrics()
+    expect(found).toContain('corral_reads_total{region="one",namespace="",result="miss"} 1')
+    expect(found).not.toContain('region="other",namespace="",result="miss"')
   })
 
   it('counts invalidations by kind and mode, without the names', async () => {
