@@ -7,6 +7,8 @@ import { frozenCopy } from '../../src/base/frozen.js'
 import { inBatches, settledInBatches } from '../../src/base/in-batches.js'
 import { attempt, type MaybePromise } from '../../src/base/maybe-promise.js'
 import { turns } from '../../src/base/turns.js'
+import type { Ledger, OpenLedger } from '../../src/ledger/ledger.js'
+import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
 import type { Commands } from './client/commands.js'
 import { tooManyWait } from './client/server.js'
 import { entriesOf } from './entries.js'
@@ -26,7 +28,7 @@ const POLL = { from: 3, to: 50, growth: 2 }
 /** Operations of several commands that run at one time: enough to fill every round trip. */
 const MAX_RUNNING = 256
 
-/** Names that are invalidated in one step. */
+/** Names that are invalidated in one step, and those that may be checked in one `timeout`. */
 const MAX_NAMES = 500
 
 /** Puts the backend together over commands: those of servers, or of a test that steps through them. */
@@ -57,10 +59,47 @@ export function backendOver(
   const refuse = (waiting: number) => tooManyWait('operations wait for their turn at memcached', waiting)
   const inTurn = turns({ maxRunning: MAX_RUNNING, maxWaiting, refuse })
   return inSlices(
-    aroundBackend(withDeadlines(backend, timeout, BOUNDED), (operation, run) =>
+    aroundBackend(withDeadlinesByNames(backend, timeout), (operation, run) =>
       BOUNDED.has(operation) ? inTurn(run) : run(),
     ),
   )
+}
+
+/** An operation has one `timeout` for each so many of the names that it checks: each of them is a command or more. */
+function withDeadlinesByNames(backend: Backend<Bytes>, timeout: number): Backend<Bytes> {
+  const within = (names: number) =>
+    withDeadlines(backend, timeout * Math.max(1, Math.ceil(names / MAX_NAMES)), BOUNDED)
+  const usual = within(0)
+  const of = (names: number) => (names <= MAX_NAMES ? usual : within(names))
+  const { ledger } = usual
+  return {
+    ...usual,
+    set: (key, value, options) => of(namesIn(options.ifCurrent?.snapshot)).set(key, value, options),
+    acquire(key, ms, options) {
+      const { names = [], expected = [] } = options?.question ?? {}
+      return of(names.length + expected.length).acquire(key, ms, options)
+    },
+    ledger: ledger && {
+      ...ledger,
+      open(clock) {
+        const opened = ledger.open(clock)
+        const later = (names: number) => (names <= MAX_NAMES ? opened : openedBy(within(names), clock))
+        return {
+          ...opened,
+          now: (names) => later(names.length).now(names),
+          restore: (snapshot) => later(namesIn(snapshot)).restore?.(snapshot) ?? 'invalid',
+        }
+      },
+    },
+  }
+}
+
+function openedBy({ ledger }: Backend<Bytes>, clock: string): OpenLedger {
+  return (ledger as Ledger).open(clock)
+}
+
+function namesIn(snapshot: DependencySnapshot | undefined): number {
+  return snapshot === undefined ? 0 : snapshot.groups.reduce((count, { names }) => count + names.length, 0)
 }
 
 /**

@@ -1,6 +1,7 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { Granted } from '../../src/backend/lease.js'
 import { frozenCopy } from '../../src/base/frozen.js'
+import { inBatches } from '../../src/base/in-batches.js'
 import { nextTick } from '../../src/base/timers.js'
 import {
   type Freshness,
@@ -84,16 +85,16 @@ function sharedGets(commands: Commands): Commands['get'] {
   }
 }
 
-/** Reads a clock and stamps by one command each, sent together. */
+/** Reads a clock and stamps by one command each, sent together; many in batches. */
 async function readItems(
   commands: Commands,
   clock: string,
   names: readonly string[],
   get = commands.get,
 ): Promise<ItemReading> {
-  const [found, ...items] = await Promise.all([
+  const [found, items] = await Promise.all([
     get(wireName(CLOCK, clock)),
-    ...names.map((name) => get(wireName(STAMP, name))),
+    inBatches(names, (name) => get(wireName(STAMP, name))),
   ])
   const now = found && parseClock(found.value)
   return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
@@ -114,25 +115,20 @@ async function createStamps(
   since?: readonly number[],
 ): Promise<LedgerTime> {
   const lacking = names.map((name, i) => ({ name, item: items[i], stamp: stamps[i], since: since?.[i] }))
-  const places = await Promise.all(
-    lacking
-      .filter(({ stamp }) => stamp === undefined)
-      .map(async ({ name, item, since }) => {
-        const key = wireName(STAMP, name)
-        return { name, since, key, version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')) }
-      }),
-  )
+  const absent = lacking.filter(({ stamp }) => stamp === undefined)
+  const places = await inBatches(absent, async ({ name, item, since }) => {
+    const key = wireName(STAMP, name)
+    return { name, since, key, version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')) }
+  })
   // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
   const { now } = await readItems(commands, clock, [])
   // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
   const at = now ?? (await moveClock(commands, clock, 0n))
   const wasInvalidated = await invalidatedSince(commands, clock, at, earliest(places))
-  await Promise.all(
-    places.map(({ name, since = at.at, key, version }) => {
-      const hard = wasInvalidated(name, since) ? at.at : since
-      return version && commands.set(key, encodeStamp(at.epoch, { hard, soft: 0 }), 0, version)
-    }),
-  )
+  await inBatches(places, ({ name, since = at.at, key, version }) => {
+    const hard = wasInvalidated(name, since) ? at.at : since
+    return version && commands.set(key, encodeStamp(at.epoch, { hard, soft: 0 }), 0, version)
+  })
   return at
 }
 

@@ -68,9 +68,8 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
       expectReplacing(handle, more)
       const former = handle.replace(configureRegion(identity, options, more))
       // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
-      former
-        ?.release()
-        .catch((error: unknown) => report('failure', () => ({ where: 'close', region: name, error })))
+      const failed = (error: unknown) => report('failure', () => ({ where: 'close', region: name, error }))
+      former?.release().catch(failed)
       return region
     },
     configureFromConfig(settings, prefix) {

@@ -70,6 +70,25 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     expect(new Set(await region.getMulti(many))).toEqual(new Set([NO_VALUE]))
   })
 
+  it('an entry has as much time as its names take', async () => {
+    const backend = wrap(bench().open({ timeout: '250ms' }), json(), dependencies())
+    const region = makeRegion<number>({ name: 'many names', expirationTime: '1h', backend })
+    const names = Array.from({ length: 6_000 }, (_, i) => `name ${i}`)
+    const create = () =>
+      region.getOrCreate('key', (creation) => {
+        creation.dependsOn('key', names)
+        return 1
+      })
+    expect(await create()).toBe(1)
+    expect(await region.get('key')).toBe(1)
+    expect(await region.set('other', 2, { dependencies: names, asOf: await region.asOf(names) })).toBe(
+      'stored',
+    )
+    await region.invalidateDependencies('name 5999')
+    expect(await region.getMulti(['key', 'other'])).toEqual([NO_VALUE, NO_VALUE])
+    expect(await create()).toBe(1)
+  })
+
   it('more than may wait are refused, and the others done', async () => {
     const backend = bench().open({ timeout: '30s', maxWaiting: 10 })
     await backend.get('warm')
