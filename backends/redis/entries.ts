@@ -3,7 +3,7 @@ import type { Outcome, Write } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../../src/base/errors.js'
 import { inBatches } from '../../src/base/in-batches.js'
-import { asError } from './client/errors.js'
+import { asError, isUnreachable } from './client/errors.js'
 import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, valueKey } from './format.js'
@@ -32,6 +32,9 @@ const OUTCOMES: readonly Outcome[] = ['stored', 'lost', 'refused']
 /** Keys removed by one script: enough to be cheap, few enough not to hold up the server. */
 const TOGETHER = 500
 
+/** Writes that are sent together and have one deadline: more of them follow, so that each begins in time. */
+const IN_ONE_GO = 1_000
+
 /** The writes of values, each of which also ends the lease of its key. */
 export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites {
   return {
@@ -54,23 +57,41 @@ export function entryWrites(store: RedisStore, ledger: RedisLedger): EntryWrites
     },
     async setMulti(writes, areInvalidations) {
       const all = writes.map((write, i) => ({ write, isInvalidation: areInvalidations[i] === true }))
-      try {
-        const calls = all.map((one) => writeCall(store, one))
-        const refusals = await inBatches(writes, (write) => refusalOf(store, ledger, write).catch(asError))
-        const sent = calls.filter((_, i) => refusals[i] === undefined)
-        // A write that no token fences must not be sent again later: its key may be invalidated by then.
-        const once = calls.some(({ isDurable }) => isDurable)
-        const replies = await store.runner.runAll(sent, once)
-        let next = 0
-        return await Promise.all(
-          all.map((one, i) => refusals[i] ?? outcomeOf(store, one, replies[next++]).catch(asError)),
-        )
-      } catch (error) {
-        return all.map(() => asError(error))
+      const outcomes: (Outcome | Error)[] = []
+      let away: Error | undefined
+      for (let at = 0; at < all.length; at += IN_ONE_GO) {
+        const slice = all.slice(at, at + IN_ONE_GO)
+        const written =
+          away === undefined ? await writeAll(store, ledger, slice) : slice.map(() => away as Error)
+        // Each slice has a deadline of its own: a server that is away must not be waited for once more by each.
+        if (written.every(isUnreachable)) away ??= written[0] as Error
+        outcomes.push(...written)
       }
+      return outcomes
     },
     delete: (key) => remove(store, [key]).then((deleted) => deleted === 1, asError),
     deleteMulti: (keys) => deleteAll(store, keys),
+  }
+}
+
+async function writeAll(
+  store: RedisStore,
+  ledger: RedisLedger,
+  all: readonly SentWrite[],
+): Promise<readonly (Outcome | Error)[]> {
+  try {
+    const calls = all.map((one) => writeCall(store, one))
+    const refusals = await inBatches(all, ({ write }) => refusalOf(store, ledger, write).catch(asError))
+    const sent = calls.filter((_, i) => refusals[i] === undefined)
+    // A write that no token fences must not be sent again later: its key may be invalidated by then.
+    const once = calls.some(({ isDurable }) => isDurable)
+    const replies = await store.runner.runAll(sent, once)
+    let next = 0
+    return await Promise.all(
+      all.map((one, i) => refusals[i] ?? outcomeOf(store, one, replies[next++]).catch(asError)),
+    )
+  } catch (error) {
+    return all.map(() => asError(error))
   }
 }
 

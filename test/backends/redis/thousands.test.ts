@@ -56,6 +56,28 @@ for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 
     })
   })
 
+withRedis('thousands of writes of one call', standalone, (at) => {
+  it('go in slices, so that other callers come in between and each slice has a deadline of its own', async () => {
+    const backend = at().open({ timeout: '60s' })
+    const prefix = freshKey('slices')
+    await backend.get(prefix)
+    let isOver = false
+    const writes = Array.from({ length: 8_000 }, (_, i) => [`${prefix} ${i}`, bytes(`${i}`), {}] as const)
+    const written = Promise.resolve(backend.setMulti(writes)).finally(() => {
+      isOver = true
+    })
+    let between = 0
+    while (!isOver) {
+      await backend.get(prefix)
+      if (!isOver) between++
+    }
+    expect(between).toBeGreaterThanOrEqual(4)
+    expect(new Set(await written)).toEqual(new Set(['stored']))
+    expect(await backend.getMulti(writes.map(([key]) => key))).toHaveLength(writes.length)
+    await backend.close()
+  })
+})
+
 withRedis('commands that wait for their turn', standalone, (at) => {
   it('are bounded in number, and have one timeout when the server hangs', async () => {
     const backend = at().open({ timeout: '500ms', maxPending: 2, maxWaiting: 3, breaker: false })
