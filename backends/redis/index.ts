@@ -106,6 +106,7 @@ export function redis(given: string | RedisClient | RedisBackendOptions): Backen
     ...failurePolicy({ reads, writes, lease, ledger, recovery, failOpen: settings.failOpen, outage }),
     // Not by a read: with `failOpen` it hides an outage.
     ping: () => connection.run(async (client) => void (await client.ping())),
+    trouble: () => connection.trouble,
     close: () => (closing ??= close()),
     keys: (beginning) => scanKeys(store, beginning),
   })

@@ -99,6 +99,8 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
    * be listed or not, or twice; those that are expired or invalidated may be among them.
    */
   keys?(prefix: string): AsyncIterable<string>
+  /** Why the store does not reply now, if it is known: the `cause` of the error of a caller whose deadline is over. */
+  trouble?(): unknown
   /** A store's own bookkeeping of invalidations, which `set` then honours through `ifCurrent`. */
   readonly ledger?: Ledger | undefined
   readonly tracker?: Tracker | undefined
@@ -141,6 +143,7 @@ export interface Backend<in out T = unknown>
     | 'set'
     | 'acquire'
     | 'keys'
+    | 'trouble'
     | 'ledger'
     | 'tracker'
     | 'mutex'

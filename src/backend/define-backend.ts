@@ -25,7 +25,7 @@ const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'keys'
 /** The key that a `ping` reads in a store without one of its own. */
 const PROBE = '~ping'
 const ANSWERING: ReadonlySet<string> = new Set([...REQUIRED, ...LEASE, ...OPTIONAL])
-const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut', 'keepsFailures']
+const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut', 'keepsFailures', 'trouble']
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
 
 /**

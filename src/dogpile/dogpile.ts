@@ -477,7 +477,7 @@ function patienceOf(wait: number): number {
 /** The error of a caller whose own deadline is over, so that no creation is started for it. */
 function tooLate<V>(key: string, { late }: Limits<V>): CorralError | undefined {
   return late !== undefined && isHard(late) && performance.now() >= late.hardAt
-    ? creationTimeout(key, late.hardTimeout)
+    ? creationTimeout(key, late.hardTimeout, late.trouble)
     : undefined
 }
 

@@ -299,7 +299,8 @@ export class Flight<V> {
         late.leave(this)
         waiter.resolve({ value: found.value, filled: 'lost' })
         this.#giveUp(waiter, undefined)
-      } else if (asked === 'hard') this.#giveUp(waiter, creationTimeout(this.key, late.hardTimeout))
+      } else if (asked === 'hard')
+        this.#giveUp(waiter, creationTimeout(this.key, late.hardTimeout, late.trouble))
     }
     let timer: NodeJS.Timeout | undefined
     // A value that arrived while the process was busy is not late.
@@ -356,10 +357,11 @@ function isFallback<V>(
 }
 
 /** The error of a caller at its deadline, or of one whose creation was given up. */
-export function creationTimeout(key: string, ms: number): CorralError {
+export function creationTimeout(key: string, ms: number, trouble?: () => unknown): CorralError {
   return new CorralError(
     'ERR_CREATION_TIMEOUT',
     `Expected a value for '${key}' within ${ms} ms, got none, and none stands. Look why its creator, the store or another process takes so long, or raise the timeout.`,
+    { cause: trouble?.() },
   )
 }
 

@@ -194,6 +194,8 @@ export interface Deadlines {
   readonly hardAt: number
   /** ms from the start of the call to `hardAt`, for the message. */
   readonly hardTimeout: number
+  /** Why the store does not reply, if it is known: the `cause` of the error at `hardAt`. */
+  readonly trouble?: (() => unknown) | undefined
 }
 
 /**

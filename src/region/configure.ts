@@ -1,4 +1,4 @@
-import type { Backend } from '../backend/backend.js'
+import type { Backend, BackendSpec } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
@@ -7,6 +7,7 @@ import { coarseClock, expectClock, preciseClock, stampsOf } from '../base/clock.
 import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
+import { orElse } from '../base/maybe-promise.js'
 import {
   checkOptions,
   expectBoolean,
@@ -110,6 +111,7 @@ export function configureRegion(
     stored,
     chain: raw,
     keys: keyed.keys,
+    trouble: troubleOf(chain.actual),
     tracker,
     calls: tracker?.calls?.(),
     invalidator: invalidatorOf(options.regionInvalidator, tracker === undefined && identity.marks),
@@ -133,6 +135,15 @@ export function configureRegion(
   }
   identity.declared.clear()
   return state
+}
+
+function troubleOf(actual: Partial<Pick<BackendSpec<never>, 'trouble'>>): () => unknown {
+  // The backend is the application's own: its failure must not take the place of the error that it explains.
+  return () =>
+    orElse(
+      () => actual.trouble?.(),
+      () => undefined,
+    )
 }
 
 function breakerOf({ breaker, clock = preciseClock }: RegionOptions): CircuitBreaker | undefined {

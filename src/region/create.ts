@@ -323,7 +323,7 @@ export function planOf(
 ): CreationPlan {
   const { expirationTime, shouldCache, signal } = options
   const policy = policyFor(region, options, isKept)
-  const deadlines = deadlinesOf(policy, (options as Begun)[SINCE])
+  const deadlines = deadlinesOf(policy, (options as Begun)[SINCE], region.trouble)
   const expiration = limitOf(expirationTime)
   return {
     create,

@@ -124,10 +124,14 @@ export function hardTimeoutOf(region: object): number | undefined {
 }
 
 /** The deadlines of a call that starts now, or has started at a moment before. */
-export function deadlinesOf({ softTimeout, hardTimeout }: Policy, since?: number): Deadlines | undefined {
+export function deadlinesOf(
+  { softTimeout, hardTimeout }: Policy,
+  since?: number,
+  trouble?: Deadlines['trouble'],
+): Deadlines | undefined {
   if (softTimeout === Number.POSITIVE_INFINITY && hardTimeout === Number.POSITIVE_INFINITY) return undefined
   const now = since ?? performance.now()
-  return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout }
+  return { softAt: now + softTimeout, hardAt: now + hardTimeout, hardTimeout, trouble }
 }
 
 /** The limits of a caller's own. */
@@ -151,10 +155,10 @@ function withinDeadline<T>(
   result: MaybePromise<T>,
 ): MaybePromise<T> {
   if (deadlines === undefined || !isPromise(result)) return result
-  const { hardAt, hardTimeout } = deadlines
+  const { hardAt, hardTimeout, trouble } = deadlines
   if (hardAt === Number.POSITIVE_INFINITY) return result
   return new Promise((resolve, reject) => {
-    const late = () => setImmediate(() => reject(creationTimeout(key, hardTimeout)))
+    const late = () => setImmediate(() => reject(creationTimeout(key, hardTimeout, trouble)))
     const expire = () => {
       const left = hardAt - performance.now()
       // A timer cannot be as long as a deadline may be. And a process that was busy looks now for the value that stands.

@@ -69,6 +69,8 @@ export interface RegionState {
   readonly stored: Backend<CachedValue>
   /** The same, whose failures are not typed: single reads type them themselves, which spares hits a layer. */
   readonly chain: Backend<CachedValue>
+  /** Why the store does not reply, if it knows. */
+  readonly trouble: () => unknown
   /** The keys of the region's entries, if its chain can list them. */
   readonly keys: Backend['keys']
   readonly tracker: Tracker | undefined

@@ -229,6 +229,12 @@ export class RedisConnection {
       )
   }
 
+  /** The latest failure to connect, while there is no connection. */
+  get trouble(): Error | undefined {
+    if (this.#client?.status === 'ready') return undefined
+    return this.#lastError ?? (this.#isLost() ? this.#lostError() : undefined)
+  }
+
   #noteLoss(): void {
     // Each failed attempt to connect again is told as a loss too.
     if (!this.#lost) this.#lostAt = performance.now()

@@ -99,6 +99,27 @@ withRedis('a Redis that cannot be used', standalone, (at) => {
     )
   })
 
+  it('is the cause of the error of a caller whose deadline is over before the command has failed', async () => {
+    const backend = open({ url: `redis://127.0.0.1:${await freePort()}`, timeout: '3s', breaker: false })
+    const region = makeRegion<number>({
+      name: freshKey('away'),
+      backend: wrap(backend, json()),
+      hardTimeout: 300,
+    })
+    const cached = region.cacheOnArguments(async (id: number) => id, { namespace: 'cached' })
+    const create = () => 1
+    for (const work of [
+      () => region.getOrCreate('key', create),
+      () => region.getOrCreateMulti(['key'], () => [1]),
+      () => cached(5),
+      () => cached.refresh(5),
+    ]) {
+      const { error } = await failure(work)
+      expect(error.code).toBe('ERR_CREATION_TIMEOUT')
+      expect(String(error.cause)).toContain('ECONNREFUSED')
+    }
+  })
+
   it('refuses a client that reads from replicas', () => {
     const client = new Redis({ port: port(), role: 'slave', lazyConnect: true })
     expect(() => redis(client)).toThrow(/reads from primaries/)
