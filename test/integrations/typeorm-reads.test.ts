@@ -28,9 +28,39 @@ class Comment {
   declare text: string
   declare article?: Article
 }
+class Line {
+  declare order: number
+  declare line: number
+  declare text: string
+}
+class Media {
+  declare id: number
+  declare url: string
+}
+class Video extends Media {
+  declare seconds: number
+}
 
 const id = { type: Number, primary: true, generated: true } as const
+const part = { type: Number, primary: true } as const
 const ENTITIES = [
+  new EntitySchema<Line>({
+    name: 'Line',
+    target: Line,
+    columns: { order: part, line: part, text: { type: String } },
+  }),
+  new EntitySchema<Media>({
+    name: 'Media',
+    target: Media,
+    inheritance: { pattern: 'STI', column: 'kind' },
+    columns: { id, url: { type: String }, kind: { type: String } } as never,
+  }),
+  new EntitySchema<Video>({
+    name: 'Video',
+    type: 'entity-child',
+    target: Video,
+    columns: { id, url: { type: String }, seconds: { type: Number, nullable: true } },
+  }),
   new EntitySchema<Author>({ name: 'Author', target: Author, columns: { id, name: { type: String } } }),
   new EntitySchema<Tag>({ name: 'Tag', target: Tag, columns: { id, label: { type: String } } }),
   new EntitySchema<Article>({
@@ -110,6 +140,11 @@ const move =
 const comment: Work = (m, { one }) => m.save(Comment, { text: 'x', article: { id: one } })
 const tag: Work = (m, { one }) => m.save(Article, { id: one, tags: [{ id: 1 }, { id: 2 }] })
 const newTag: Work = (m) => m.save(Tag, { label: 'x' })
+const line =
+  (at: number): Work =>
+  (m) =>
+    m.save(Line, { order: 1, line: at, text: 'x' })
+const video: Work = (m) => m.save(Object.assign(new Video(), { url: 'u', seconds: 1 }))
 const bulk: Work = (m) => m.update(Article, { category: 'sport' }, { title: 'bulk' })
 
 interface Kept {
@@ -218,6 +253,21 @@ const READS: Readonly<Record<string, Kept>> = {
       }),
     ends: [tag, comment],
     leaves: [renameAuthor],
+  },
+  'an entity by a composite key': {
+    read: (m) => m.findOneBy(Line, { order: 1, line: 1 }),
+    ends: [line(1)],
+    leaves: [line(2), newTag],
+  },
+  'entities of a class that shares its table': {
+    read: (m) => m.find(Video),
+    ends: [video],
+    leaves: [newTag],
+  },
+  'entities of the class that others share their table with': {
+    read: (m) => m.findBy(Media, { url: 'u' }),
+    ends: [video],
+    leaves: [newTag],
   },
   'a query builder': {
     read: (m) =>
