@@ -367,9 +367,14 @@ describe('the packed package', () => {
   it.each(offered.filter(({ needs }) => needs.length > 0))(
     '$specifier says which package it misses',
     async ({ specifier, needs }) => {
-      const { code, output } = await bare.node('--input-type=module', '-e', `await import('${specifier}')`)
-      expect(code).not.toBe(0)
-      expect(output).toContain(needs[0])
+      for (const [type, load] of [
+        ['module', `await import('${specifier}')`],
+        ['commonjs', `require('${specifier}')`],
+      ]) {
+        const { code, output } = await bare.node(`--input-type=${type}`, '-e', `${load}`)
+        expect(code).not.toBe(0)
+        expect(output).toMatch(new RegExp(`Cannot find (package|module) '${needs[0]}`))
+      }
     },
   )
 })
