@@ -299,6 +299,8 @@ function nearLayer(
         for (const key of keys) layer.drop(key)
         return next.deleteMulti(keys)
       },
+      // The near cache looks for a copy first, which costs less than any step of the store.
+      ifAbsentFrom: undefined,
       near: {
         maxStaleness,
         proved: (keys, read, within = maxStaleness) => layer.proved(keys, read, within),

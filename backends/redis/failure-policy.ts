@@ -60,6 +60,7 @@ export function failurePolicy(options: FailurePolicyOptions): Omit<BackendSpec<B
     deleteMulti: (keys) => removeAll(policy, keys),
     ...guardedLease(policy),
     keepsFailures: true,
+    ifAbsentFrom: 0.7,
     ledger: guardedLedger(policy),
   }
 }

@@ -13,7 +13,7 @@ import { newEpoch } from '../../src/ledger/snapshot.js'
 import { mayRunLater } from './client/errors.js'
 import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
-import { BY_CHANNEL, FAILED, GRANTED, TOKEN_LENGTH } from './client/scripts.js'
+import { BY_CHANNEL, FAILED, IF_ABSENT, PRESENT, TOKEN_LENGTH } from './client/scripts.js'
 import { clockKeys, companion, expectClock, parseStamp, stampKeys, valueKey } from './format.js'
 import type { RedisStore } from './store.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
@@ -72,9 +72,9 @@ async function acquire(
   }
   const [left, holder] = reply as [number | string | Buffer, Buffer]
   const remaining = Number(left)
-  if (remaining === GRANTED || waiter === undefined) {
+  if (remaining < 0 || waiter === undefined) {
     waiter?.leave()
-    return parseGrant(reply as readonly (Buffer | null)[], token)
+    return parseGrant(reply as readonly (Buffer | null)[], remaining === PRESENT ? '' : token)
   }
   if (isFailed(holder)) {
     waiter.leave()
@@ -95,10 +95,16 @@ function acquireCall(
   token: string,
   ms: number,
   mark: string,
-  { steal = false, overFailed, question }: AcquireOptions,
+  { steal = false, overFailed, ifAbsent = false, question }: AcquireOptions,
 ): ScriptCall {
   const keys = [leaseKey(key), valueKey(key)]
-  const args = [token, lifetimeArg(ms), steal ? '1' : overText(overFailed), mark, channel]
+  const args = [
+    token,
+    lifetimeArg(ms),
+    `${ifAbsent ? IF_ABSENT : ''}${steal ? '1' : overText(overFailed)}`,
+    mark,
+    channel,
+  ]
   if (question !== undefined && !clustered) {
     const { clock, names, expected } = question
     const { clock: key, pending } = clockKeys(clock)
@@ -112,6 +118,7 @@ function acquireCall(
 function parseGrant(reply: readonly (Buffer | null)[], token: string): StoreAcquired<Bytes> {
   const found = reply[1] ?? undefined
   const clock = reply[2]
+  if (clock === null) return { token, found }
   // Spread objects and lists here cost more than the rest of a grant.
   return clock === undefined
     ? { token, found }

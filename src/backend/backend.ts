@@ -108,6 +108,11 @@ export interface BackendSpec<T> extends Partial<LeaseOperations<T>> {
   mutex?(key: string): PlainMutex
   /** Whether `release` keeps the lease of a failed creation. If not, each process keeps it for itself. */
   readonly keepsFailures?: boolean | undefined
+  /**
+   * The share of keys that are absent, from 0 to 1, from which one step that brings an entry or takes the lease is cheaper than
+   * a read, and a request for the lease if there is none. Absent: `acquire` ignores `ifAbsent`.
+   */
+  readonly ifAbsentFrom?: number | undefined
   /** How long an operation may take before it rejects with `ERR_TIMEOUT`. @default '10s' */
   readonly timeout?: Duration
   /** The copy of an entry that a caller gets which did not read it from the store; absent where callers share objects. */
@@ -151,6 +156,7 @@ export interface Backend<in out T = unknown>
     | 'copyOut'
     | 'stores'
     | 'keepsFailures'
+    | 'ifAbsentFrom'
   > {
   /** The stored type. Exists in types only, and the compiler shows its name where no encoding is around a store of bytes. */
   readonly '~stores: put an encoding such as msgpack() around a backend of bytes'?: T | undefined
@@ -162,6 +168,8 @@ export interface Backend<in out T = unknown>
   readonly reach: LeaseReach
   /** Whether all processes know of a failed creation, and not only the one that ran it. */
   readonly keepsFailures: boolean
+  /** Absent where `acquire` ignores `ifAbsent`, or a layer would not see that read. */
+  readonly ifAbsentFrom?: number | undefined
   readonly stores: Representation | undefined
   readonly copyOut?: ((entry: T) => T) | undefined
   /**

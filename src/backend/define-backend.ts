@@ -25,7 +25,10 @@ const OPTIONAL = ['getMulti', 'setMulti', 'deleteMulti', 'ping', 'close', 'keys'
 /** The key that a `ping` reads in a store without one of its own. */
 const PROBE = '~ping'
 const ANSWERING: ReadonlySet<string> = new Set([...REQUIRED, ...LEASE, ...OPTIONAL])
-const OTHERS = ['ledger', 'tracker', 'timeout', 'stores', 'copyOut', 'keepsFailures', 'trouble']
+const OTHERS = [
+  ...['ledger', 'tracker', 'timeout', 'stores', 'copyOut'],
+  ...['keepsFailures', 'trouble', 'ifAbsentFrom'],
+]
 const KNOWN = ['name', ...REQUIRED, ...LEASE, ...OPTIONAL, ...OTHERS]
 
 /**
@@ -102,8 +105,10 @@ function complete<T>(spec: BackendSpec<T>, actual: object): Backend<T> {
     granted: Partial<Granted<T>> & Pick<Granted, 'token'>,
   ): MaybePromise<Granted<T>> => {
     const found = 'found' in granted ? granted.found : get(key)
-    const asOf = granted.asOf ?? (question && ledger?.open(question.clock).now(question.names))
     const { token, stamps } = granted
+    const asOf =
+      granted.asOf ??
+      (token !== '' && question ? ledger?.open(question.clock).now(question.names) : undefined)
     return isPromise(found) || isPromise(asOf)
       ? Promise.all([found, asOf]).then(([value, time]) => ({ token, found: value, asOf: time, stamps }))
       : { token, found, asOf, stamps }
@@ -147,6 +152,7 @@ function complete<T>(spec: BackendSpec<T>, actual: object): Backend<T> {
     ledger,
     tracker: spec.tracker,
     stores: spec.stores,
+    ifAbsentFrom: spec.ifAbsentFrom,
     copyOut: spec.copyOut,
     actual,
   }
@@ -226,6 +232,12 @@ function checkSpec<T>(spec: BackendSpec<T>): void {
       expectFunction(members[name], `\`${name}\` of backend '${spec.name}'`)
   if (spec.keepsFailures !== undefined)
     expectBoolean(spec.keepsFailures, `\`keepsFailures\` of backend '${spec.name}'`)
+  const { ifAbsentFrom = 0 } = spec
+  expectThat(
+    ifAbsentFrom >= 0 && ifAbsentFrom <= 1,
+    ifAbsentFrom,
+    `\`ifAbsentFrom\` of backend '${spec.name}' to be from 0 to 1`,
+  )
   const missing = LEASE.filter((name) => members[name] === undefined)
   if (missing.length > 0 && missing.length < LEASE.length)
     rejectOptions(

@@ -48,24 +48,19 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     name,
     overrides[name] ?? batches[name] ?? next[name].bind(next),
   ])
+  const removable = REMOVABLE.map((name) => [name, name in overrides ? overrides[name] : next[name]])
   const layer: Backend<T> = {
     ...(Object.fromEntries(operations) as Pick<Backend<T>, (typeof OPERATIONS)[number]>),
+    ...(Object.fromEntries(removable) as Pick<Backend<T>, (typeof REMOVABLE)[number]>),
     name: overrides.name ?? next.name,
-    ledger: 'ledger' in overrides ? overrides.ledger : next.ledger,
-    tracker: 'tracker' in overrides ? overrides.tracker : next.tracker,
     reach: overrides.reach ?? next.reach,
     keepsFailures: overrides.keepsFailures ?? next.keepsFailures,
-    stores: 'stores' in overrides ? overrides.stores : next.stores,
     limits: overrides.limits ?? next.limits,
     storeKey: overrides.storeKey ?? next.storeKey,
-    copyOut: 'copyOut' in overrides ? overrides.copyOut : next.copyOut,
-    capture: 'capture' in overrides ? overrides.capture : next.capture,
-    keys: 'keys' in overrides ? overrides.keys : next.keys,
-    near: 'near' in overrides ? overrides.near : next.near,
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)
-  return bypassed ? { ...layer, acquire: readingAgain(layer) } : layer
+  return bypassed ? { ...layer, acquire: readingAgain(layer), ifAbsentFrom: undefined } : layer
 }
 
 /** All operations of a backend: every layer forwards those that it does not replace. */
@@ -74,11 +69,17 @@ export const OPERATIONS = [
   ...(['acquire', 'renew', 'release', 'held', 'ping', 'close'] as const),
 ] as const
 
+/** The members that a layer may take away, by replacing them with `undefined`. */
+const REMOVABLE = [
+  ...(['ledger', 'tracker', 'ifAbsentFrom', 'stores'] as const),
+  ...(['copyOut', 'capture', 'keys', 'near'] as const),
+] as const
+
 /** The members that a layer may replace. */
 const MEMBERS: readonly string[] = [
   ...OPERATIONS,
-  ...['name', 'ledger', 'tracker', 'reach', 'keepsFailures', 'stores'],
-  ...['limits', 'storeKey', 'copyOut', 'capture', 'keys', 'near'],
+  ...REMOVABLE,
+  ...['name', 'reach', 'keepsFailures', 'limits', 'storeKey'],
 ]
 
 /** The members that a value passes on its way up: a ledger may know of an invalidation that the store does not. */
@@ -90,7 +91,7 @@ const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const
  */
 export function governLeases<T>(layer: Backend<T>, next: Backend<T>): Backend<T> {
   if (layer.acquire !== next.acquire || READS.every((name) => layer[name] === next[name])) return layer
-  return delegate(layer, { acquire: readingAgain(layer) }, true)
+  return delegate(layer, { acquire: readingAgain(layer), ifAbsentFrom: undefined }, true)
 }
 
 /** An `acquire` whose value comes from the layer's own `get`, and whose waiters read for themselves. */

@@ -13,6 +13,12 @@ export interface AcquireOptions {
    * `Infinity`: any. @default none
    */
   readonly overFailed?: number | undefined
+  /**
+   * Takes the lease only if nothing is stored under the key. Otherwise the grant has an empty token, no lease was taken, and
+   * `found` is the entry, whose names' stamps are read as a read of the ledger does. For stores that say `ifAbsentFrom`.
+   * @default false
+   */
+  readonly ifAbsent?: boolean | undefined
   /** Names whose ledger time the caller needs; a layer that tracks dependencies turns them into `question`. */
   readonly names?: readonly string[] | undefined
   /** A question about the ledger. The store answers it in the step that grants the lease if it can. */
@@ -40,7 +46,7 @@ export type LeaseFailure = Pick<FailureOptions, 'failedAsOf'>
 
 /** A lease that was granted, and the value that the store held then. */
 export interface Granted<T = never> {
-  /** Fences exactly one fill. */
+  /** Fences exactly one fill. Empty: there is no lease, since `ifAbsent` found an entry. */
   readonly token: string
   /** The stored value, read in the step of the grant or after it. */
   readonly found: T | undefined

@@ -97,13 +97,13 @@ function trackingLayer(
           ),
         ),
     }),
-    acquire(key, ms, { names, steal = false, overFailed } = {}) {
+    acquire(key, ms, { names, steal = false, overFailed, ifAbsent } = {}) {
       const asked = keys.expected(key)
       const question =
         names === undefined || lent
           ? undefined
           : { clock: opened.storeClock, names: inStore(opened, names), expected: inStore(opened, asked) }
-      return andThen(next.acquire(key, ms, { steal, overFailed, question }), (acquired) =>
+      return andThen(next.acquire(key, ms, { steal, overFailed, ifAbsent, question }), (acquired) =>
         mapAcquired(
           acquired,
           ({ found, asOf: now, stamps }) =>

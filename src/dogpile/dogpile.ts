@@ -52,6 +52,8 @@ interface Lead<V> {
   readonly stale?: V
   /** This caller waits for the renewal in any case, so no runner takes it over. */
   readonly patient?: boolean
+  /** The request for the lease is the first read of the key. */
+  readonly unread?: boolean | undefined
 }
 
 /** A flight that this caller waits for. */
@@ -86,32 +88,48 @@ class SharedCreations<V> implements Dogpile<V> {
     if (options.alone || options.seen?.[0]?.state !== 'missing')
       return this.#runOne(key, driver, options, limits)
     // Most misses are led or joined here, without the book-keeping of many keys.
-    if (current === undefined) return this.#leadOne(key, driver, options, limits)
-    if (!current.open || wouldDeadlock(current.node)) return this.#runOne(key, driver, options, limits)
+    if (current !== undefined && (!current.open || wouldDeadlock(current.node)))
+      return this.#runOne(key, driver, options, limits)
     const { signal, accept, onStale, onJoin } = options
-    onJoin?.()
-    return join(current, limits, accept).then((result) =>
-      result ? result.value : this.#runOne(key, driver, { signal, accept, onStale }, limits),
+    let used = driver
+    let ended: Promise<Renewed<V> | undefined>
+    if (current === undefined) {
+      used = typeof driver === 'function' ? driver() : driver
+      ended = this.#leadOne(key, used, signal, limits)
+    } else {
+      onJoin?.()
+      ended = join(current, limits, accept)
+    }
+    return ended.then((result) =>
+      result ? result.value : this.#runOne(key, used, { signal, accept, onStale }, limits),
     )
   }
 
-  /** The key is missing, and no caller of this process works on it. */
+  lead(
+    key: string,
+    driver: DogpileDriver<V>,
+    options: RunOptions<V>,
+  ): Promise<Renewed<V> | undefined> | undefined {
+    return this.#flights.has(key)
+      ? undefined
+      : this.#leadOne(key, driver, options.signal, this.#limitsOf(options, driver), true)
+  }
+
+  /** The key is missing or unread, and no caller of this process works on it. */
   #leadOne(
     key: string,
-    driver: DogpileDriver<V> | (() => DogpileDriver<V>),
-    { signal, accept, onStale }: RunOptions<V>,
+    driver: DogpileDriver<V>,
+    signal: AbortSignal | undefined,
     limits: Limits<V>,
-  ): Promise<V> {
+    unread?: boolean,
+  ): Promise<Renewed<V> | undefined> {
     if (signal?.aborted) return Promise.reject(signal.reason)
     const late = tooLate(key, limits)
     if (late !== undefined) return Promise.reject(late)
-    const built = typeof driver === 'function' ? driver() : driver
     const flight = this.#startFlight(key, creationNode(this, [key]))
     const ended = flight.wait(limits, true)
-    void this.#createLeasedOne({ flight }, built)
-    return ended.then((result) =>
-      result ? result.value : this.#runOne(key, built, { signal, accept, onStale }, limits),
-    )
+    void this.#createLeasedOne({ flight, unread }, driver)
+    return ended
   }
 
   async runMulti(
@@ -290,7 +308,7 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** A lease that was granted is for a creation now, or for a renewal in the background; a denied one is waited for. */
   #sort(
-    { flight, ...old }: Lead<V>,
+    { flight, unread, ...old }: Lead<V>,
     acquired: Acquired<Lookup<V>>,
     driver: DogpileDriver<V>,
     free: HeldLease<V>[],
@@ -302,6 +320,11 @@ class SharedCreations<V> implements Dogpile<V> {
       return
     }
     const { token, asOf, found } = acquired
+    if (unread && token === '') {
+      // The store brought an entry instead of a lease: the caller that asked has it, and those that joined read it.
+      flight.close()
+      return flight.retry()
+    }
     const lease = { flight, token, asOf, found }
     if (flight.wasAbandoned) return this.#giveBack(lease, driver)
     if (found?.state === 'fresh') return this.#completeUnused(lease, driver, found.value, flight.readCount)
@@ -310,7 +333,7 @@ class SharedCreations<V> implements Dogpile<V> {
     ;(later ? renewals : free).push(lease)
   }
 
-  #ask({ flight, ...old }: Lead<V>, driver: DogpileDriver<V>): MaybePromise<Acquired<Lookup<V>>> {
+  #ask({ flight, unread, ...old }: Lead<V>, driver: DogpileDriver<V>): MaybePromise<Acquired<Lookup<V>>> {
     const ask = () => {
       flight.readCount++
       const acquired =
@@ -321,7 +344,8 @@ class SharedCreations<V> implements Dogpile<V> {
       if (this.#grantsLater) flight.watch()
       return acquired
     }
-    return this.#grantsLater ? Promise.resolve().then(ask) : ask()
+    // A caller may share the read of another one only if that is still to be sent.
+    return unread || this.#grantsLater ? Promise.resolve().then(ask) : ask()
   }
 
   /** Waits for the lease of another process, reads again, and creates if the key is still missing. Never rejects. */

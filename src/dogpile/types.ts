@@ -228,6 +228,16 @@ export interface CreationFailure {
 export interface Dogpile<V> {
   /** `driver` may be a function that returns one: a caller that joins another caller's creation needs none. */
   run(key: string, driver: DogpileDriver<V> | (() => DogpileDriver<V>), options?: RunOptions<V>): Promise<V>
+  /**
+   * Leads a creation of a key that the caller has not read. The driver's `acquire` is the read: an empty token says that there
+   * is an entry. Returns `undefined` if this process works on the key already. Resolves with `undefined` if the caller has to go on with
+   * that entry, or has to start over.
+   */
+  lead(
+    key: string,
+    driver: DogpileDriver<V>,
+    options: RunOptions<V>,
+  ): Promise<Renewed<V> | undefined> | undefined
   /** The same for many keys: one creation for all keys that no other caller creates. Never holds a lease while it waits for another. */
   runMulti(
     keys: readonly string[],

@@ -2,6 +2,7 @@ import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { bindContext } from '../base/async-context.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { nextTick } from '../base/timers.js'
 import { type Begun, SINCE } from '../creation/create-options.js'
 import { renewalOnDemand, waitingCreation } from '../creation/renewal.js'
 import { currentTransaction, type Transaction } from '../creation/transaction.js'
@@ -17,6 +18,7 @@ import { deadlinesOf, mayFallBack, policyFor, withinLimits } from './policy.js'
 import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
   ageOf,
+  countLookup,
   countRead,
   countStale,
   isFreshHit,
@@ -72,6 +74,12 @@ function getOrCreate<T>(
     if (options?.signal?.aborted) throw options.signal.reason
     const limit = limitOf(options?.expirationTime)
     const stored = region.keyOf(key)
+    // No number is at least `undefined`.
+    if (region.counters.absent >= (region.chain.ifAbsentFrom as number)) {
+      const begun =
+        joinTogether<T>(region, key, options) ?? leaseOrEntry<T>(region, key, stored, given, options, args)
+      if (begun !== undefined) return begun
+    }
     found = readOne(region, stored, withinOf(options?.maxStaleness))
     if (isFreshHit(region, found, limit, options?.jitter)) {
       if ((options?.refreshAhead ?? region.policy.refreshAhead) !== undefined) {
@@ -91,6 +99,46 @@ function getOrCreate<T>(
     void ignoreRejection(found)
     return Promise.reject(error)
   }
+}
+
+/** Whether a call of this turn began with a lease. */
+let hasBegun = false
+
+function nextTurn(): void {
+  hasBegun = false
+}
+
+/**
+ * One step of the store leases a key that is probably absent, or brings its entry. Callers of the same turn share it.
+ * `undefined`: the key is to be read first.
+ */
+function leaseOrEntry<T>(
+  region: RegionState,
+  key: string,
+  stored: string,
+  given: Creator<T> | CreatorOfCall<T>,
+  options: CreateOptions<never> | undefined,
+  args: Arguments | undefined,
+): Promise<T> | undefined {
+  const { calling, dogpile, errors } = region
+  // The reads of one turn are one command, which costs less than a step for each.
+  if (errors.size > 0 || !isOutside() || hasBegun) return undefined
+  hasBegun = true
+  nextTick(nextTurn)
+  const plan = planOfCall(region, key, given, options, args)
+  const driver = driverOf(region, plan, key, stored)
+  driver.isUnread = true
+  const led = dogpile.lead(key, driver, readOptions(region, plan, undefined, []))
+  if (led === undefined) return undefined
+  const created = led.then((led): MaybePromise<T> => {
+    if (led === undefined) return createUnlessFresh<T>(region, key, stored, plan, driver.brought)
+    recordRead(region, key, led.value.entry, plan, led.value.isStale)
+    return sharedPayload<T>(region, led.value)
+  })
+  const result = Promise.resolve(withinLimits(key, plan, calling.count(created) as Promise<T>))
+  const moment = sharedMoment(region, key, plan)
+  if (moment !== undefined) together.set(moment, { options: plan.options, result })
+  return result
 }
 
 function planOfCall<T>(
@@ -121,11 +169,12 @@ function createUnlessFresh<T>(
     return serveHit<T>(region, key, entry, expiration, policy.jitter)
   }
   if (found === undefined) return serveOrCreate(MISSING)
-  return whenRead(region, found, (one) =>
-    andThen(newest(region, key, stored, one, plan), (entry) =>
+  return whenRead(region, found, (one) => {
+    countLookup(region, one === undefined)
+    return andThen(newest(region, key, stored, one, plan), (entry) =>
       andThen(toLookup(region, key, entry, plan), serveOrCreate),
-    ),
-  )
+    )
+  })
 }
 
 /** The result of a caller that joined a creation, for those that would join at the same moment with the same options. */
@@ -348,7 +397,7 @@ function readOptions(
   plan: CreationPlan,
   inside: Transaction | undefined,
   seen: readonly Lookup<Created>[],
-  reason: ((key: string, reason: StaleReason) => void) | undefined,
+  reason?: (key: string, reason: StaleReason) => void,
 ): RunOptions<Created> {
   const { deadlines, signal, policy } = plan
   const onStale = renewalOnDemand(region.calls ?? region)

@@ -10,7 +10,7 @@ import { graceLeft, longestFresh, physicalLifetime } from '../freshness/freshnes
 import { namesOf } from '../ledger/snapshot.js'
 import { mayFallBack } from './policy.js'
 import { type CreationStart, runCreator } from './run-creator.js'
-import { MISSING, toLookup } from './serve.js'
+import { countLookup, countRead, MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 import { originOf } from './stats.js'
 import { writeStored } from './write.js'
@@ -32,18 +32,22 @@ export function driverOf(
   plan: CreationPlan,
   key?: string,
   stored?: string,
-): DogpileDriver<Created> {
+): RegionDriver {
   return new RegionDriver(region, plan, key, stored)
 }
 
 /** A class, because most misses need one driver each. */
-class RegionDriver implements DogpileDriver<Created> {
+export class RegionDriver implements DogpileDriver<Created> {
   readonly #region: RegionState
   readonly #plan: CreationPlan
   readonly #key: string | undefined
   readonly #stored: string | undefined
   readonly #start: CreationStart = { at: undefined }
   readonly #generation: number
+  /** Its next request for a lease is the first read of the key. */
+  isUnread = false
+  /** The entry that came instead of a lease. */
+  brought: CachedValue | undefined
   /** Keys without a value that stands, whose creation failed. */
   #failures: Map<string, unknown> | undefined
 
@@ -92,13 +96,24 @@ class RegionDriver implements DogpileDriver<Created> {
   acquire(key: string, steal: boolean, overFailed?: number): MaybePromise<Acquired<Lookup<Created>>> {
     const { stored, leaseMs, tracker, ownNames } = this.#region
     const names = tracker && ownNames
-    return andThen(stored.acquire(this.#keyOf(key), leaseMs, { steal, overFailed, names }), (acquired) =>
-      mapAcquired(
+    const ifAbsent = this.isUnread
+    this.isUnread = false
+    const how = { steal, overFailed, ifAbsent, names }
+    return andThen(stored.acquire(this.#keyOf(key), leaseMs, how), (acquired) => {
+      if (ifAbsent) {
+        if (acquired.token === '') {
+          countLookup(this.#region, false)
+          this.brought = acquired.found
+          return { token: '', found: undefined }
+        }
+        countRead(this.#region, key, 'invalid')
+      }
+      return mapAcquired(
         acquired,
         ({ found }) => this.#lookup(key, found),
         (entry) => this.#lookup(key, entry),
-      ),
-    )
+      )
+    })
   }
 
   renew(key: string, token: string): MaybePromise<boolean> {

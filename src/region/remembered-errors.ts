@@ -5,6 +5,7 @@ export interface RememberedErrors {
   remember(key: string, error: unknown, ms: number): void
   /** @throws the remembered failure of the key, if there is one. */
   throwRemembered(key: string): void
+  readonly size: number
   /** A new value, or an invalidation of the key. */
   forget(key: string): void
   /** An invalidation of names: nothing tells which failure depends on which name. */
@@ -41,6 +42,9 @@ export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): 
       if (found === undefined) return
       if (isPausing(found, clock.now()) && found.of === invalidated.count) throw found.error
       errors.delete(key)
+    },
+    get size() {
+      return errors.size
     },
     forget(key) {
       if (errors.size > 0) errors.delete(key)

@@ -182,6 +182,14 @@ function countHit(counters: RegionState['counters'], entry: CachedValue | undefi
   if (entry?.metadata.near !== undefined) counters.nearHits++
 }
 
+/** Lookups of one key after which the share of absent keys counts mostly those. */
+const RECENT = 8
+
+/** Learns whether keys are usually absent. */
+export function countLookup({ counters }: RegionState, isAbsent: boolean): void {
+  counters.absent += ((isAbsent ? 1 : 0) - counters.absent) / RECENT
+}
+
 /** Counts and reports the result of a read. */
 export function countRead(
   region: RegionState,

@@ -62,6 +62,8 @@ export interface Counters {
   creations: number
   failedCreations: number
   creationMilliseconds: number
+  /** The recent share of lookups that found nothing, from 0 to 1. */
+  absent: number
   readonly onJoin: () => void
 }
 
@@ -106,13 +108,14 @@ function newCounters(namespace: string | undefined): Counters {
     creations: 0,
     failedCreations: 0,
     creationMilliseconds: 0,
+    absent: 0,
     onJoin: () => void counters.joined++,
   }
   return counters
 }
 
 function sumOf(all: readonly Counters[]): ReadStats {
-  const sum = (field: Exclude<keyof Counters, 'namespace' | 'onJoin'>) =>
+  const sum = (field: Exclude<keyof Counters, 'namespace' | 'onJoin' | 'absent'>) =>
     all.reduce((total, counters) => total + counters[field], 0)
   const [hits, stale, misses] = [sum('hits'), sum('stale'), sum('misses')]
   return {

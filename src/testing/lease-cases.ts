@@ -191,6 +191,33 @@ const theftAndFills: Bodies = {
   },
 }
 
+/** For stores that know `ifAbsent`. */
+const absences: Bodies = {
+  async 'with `ifAbsent` an absent key is leased'({ backend, values: [value] }) {
+    if (backend.ifAbsentFrom === undefined) return
+    const { token } = await backend.acquire('key', 10_000, { ifAbsent: true })
+    assert.ok(token, 'Expected the lease to be granted.')
+    assert.equal((await backend.acquire('key', 10_000, { ifAbsent: true })).token, undefined)
+    assert.equal(await backend.set('key', value, { token }), 'stored')
+    same(await backend.get('key'), value)
+  },
+  async 'with `ifAbsent` an entry is brought, and no lease is taken or voided'({
+    backend,
+    values: [one, other],
+  }) {
+    if (backend.ifAbsentFrom === undefined) return
+    await backend.set('key', one, {})
+    const brought = await backend.acquire('key', 10_000, { ifAbsent: true })
+    if (brought.token === undefined) assert.fail('Expected an entry, got a lease that is held.')
+    assert.equal(brought.token, '')
+    same(brought.found, one)
+    assert.equal(await backend.held('key'), false)
+    const token = await granted(backend, 'key')
+    same(await backend.acquire('key', 10_000, { ifAbsent: true }), brought)
+    assert.equal(await backend.set('key', other, { token }), 'stored')
+  },
+}
+
 /** Ways in which a lease is revoked. Each returns the value that it leaves under the key. */
 type Revocation = <T>(backend: Backend<T>, value: T) => Promise<unknown>
 
@@ -363,6 +390,7 @@ export const leaseCases: readonly Case[] = [
   ...casesOf(holding),
   ...wakes,
   ...casesOf(theftAndFills),
+  ...casesOf(absences),
   ...revoked,
   ...casesOf(lostFills),
   ...casesOf(failures),

@@ -133,6 +133,15 @@ const bodies: Readonly<Record<string, Body>> = {
     const over = await chain.acquire('key', 10_000, { overFailed: 5 })
     assert.ok(over.token !== undefined, 'Expected the proxy to pass on `overFailed`.')
   },
+  async 'an entry that comes instead of a lease means the same above and below it'(open) {
+    const { chain, one } = await open()
+    if (chain.ifAbsentFrom === undefined) return
+    await chain.set('key', one, {})
+    const brought = await chain.acquire('key', 10_000, { ifAbsent: true })
+    if (brought.token !== '') assert.fail('Expected the proxy to pass on `ifAbsent`.')
+    same(brought.found, one)
+    assert.equal(await chain.held('key'), false)
+  },
   async 'the ledger below it is passed on, or offered as a tracker'(open) {
     const { inner, chain } = await open()
     if (inner.ledger !== undefined || inner.tracker !== undefined)

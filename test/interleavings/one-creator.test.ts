@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, it } from 'vitest'
+import { memory } from '../../backends/memory/index.js'
 import { nullBackend } from '../../backends/null.js'
 import { makeRegion } from '../../src/index.js'
 import { LONG } from '../support/long.js'
@@ -11,8 +12,8 @@ const BUDGET = LONG ? 200_000 : 800
 
 let runs = 0
 let complete = 0
-async function all(scenario: (schedule: Schedule) => Promise<void>): Promise<void> {
-  const explored = await explore(scenario, { budget: BUDGET, samples: BUDGET >> 2 })
+async function all(scenario: (schedule: Schedule) => Promise<void>, budget = BUDGET): Promise<void> {
+  const explored = await explore(scenario, { budget, samples: budget >> 2 })
   runs += explored.runs
   if (explored.exhausted) complete++
   expect(explored.runs).toBeGreaterThan(1)
@@ -25,6 +26,13 @@ const shared: Opener = (schedule) => {
   return () => backend
 }
 runsOneCreator('memory', shared, all)
+const leasing: Opener = (schedule) => {
+  const backend = stepped(schedule, memory(), true, 0)
+  return () => backend
+}
+runsOneCreator('a store that leases an absent key at once', leasing, (scenario) =>
+  all(scenario, LONG ? BUDGET : BUDGET >> 3),
+)
 
 describe('one creator', () => {
   it('shares a creation over a backend that stores nothing', async () => {

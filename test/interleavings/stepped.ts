@@ -22,11 +22,13 @@ const QUESTION: Touched = { asks: true }
 /**
  * The memory backend, or another one, with a yield point before each of its operations, ledger included.
  * @param readsAlone - reads of the ledger are steps of their own. Redis reads it in the step that reads the entry
+ * @param ifAbsentFrom - 0: each first read of one key is a request for its lease, which brings the entry if there is one
  */
 export function stepped(
   schedule: Steps,
   inner: Backend<CachedValue> = memory(),
   readsAlone = true,
+  ifAbsentFrom?: number,
 ): Backend<CachedValue> {
   const { step, touch = () => {} } = schedule
   const ledger =
@@ -59,6 +61,10 @@ export function stepped(
     })
   const remove = (key: string) => andThen(inner.delete(key), () => changed(key))
   const acquire: LeaseOperations<CachedValue>['acquire'] = (key, ms, options) =>
+    options?.ifAbsent === true
+      ? andThen(get(key), (found) => (found === undefined ? lease(key, ms, options) : { token: '', found }))
+      : lease(key, ms, options)
+  const lease: LeaseOperations<CachedValue>['acquire'] = (key, ms, options) =>
     andThen(inner.acquire(key, ms, options), (acquired) => {
       touch(acquired.token === undefined ? { reads: [`lease ${key}`] } : { writes: [`lease ${key}`] })
       return acquired
@@ -86,6 +92,7 @@ export function stepped(
     renew: (key, token, ms) => step(`renew ${key}`, () => inner.renew(key, token, ms)),
     release: (key, token, failure) => step(`release ${key}`, () => release(key, token, failure), NOTHING),
     keepsFailures: true,
+    ifAbsentFrom,
     held: (key) => step(`held ${key}`, () => inner.held(key)),
     ledger: {
       shared: false,

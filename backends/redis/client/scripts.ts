@@ -12,6 +12,10 @@ export const FAILED = '-'
 
 /** The first element of the reply to `acquire` when the lease is granted; else it is the ms left, which are not negative. */
 export const GRANTED = -1
+/** The same if there is no lease, since an entry is there. */
+export const PRESENT = -2
+/** Before the `how` of `acquire`: only if the value is absent. */
+export const IF_ABSENT = '?'
 
 /** Bytes of a lease with its marks. A later waiter leaves none: it is woken by the marks of others, and reads the lease. */
 const MAX_MARKED_LEASE = 4_096
@@ -221,16 +225,28 @@ local function record(clock, ring, channel, keys)
 end`
 
 /**
- * KEYS lease, value, and with a question clock, pending transactions, stamps…; ARGV token, ms, how (0 free | 1 steal | <time: also failed by then), mark,
+ * KEYS lease, value, and with a question clock, pending transactions, stamps…; ARGV token, ms, how (0 free | 1 steal | <time: also failed by then; behind ${IF_ABSENT}: only if there is no value), mark,
  * channel, and with a question
  * epoch for a new clock, lifetime of stamps, how many of the stamps to create if absent (the first ones; the others are
- * read). Returns {ms left, holder or text of a failed lease} when denied, else {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
+ * read). Returns {ms left, holder or text of a failed lease} when denied, {${PRESENT}, value, clock, stamps read…} if there is a value, else
+ * {${GRANTED}, value, clock, stamps read…}. A server that is out of memory
  * takes no mark: a waiter without one reads the lease now and then.
  */
 export const acquire = script(`${LEASES}${LEDGER}
+local function read_stamps(reply)
+  for i = 5 + tonumber(ARGV[8]), #KEYS do reply[#reply + 1] = redis.call('GET', KEYS[i]) end
+  return reply
+end
+if string.sub(ARGV[3], 1, 1) == '${IF_ABSENT}' then
+  local value = redis.pcall('GET', KEYS[2])
+  if type(value) == 'string' then
+    if #KEYS == 2 then return { ${PRESENT}, value } end
+    return read_stamps({ ${PRESENT}, value, redis.call('GET', KEYS[3]) })
+  end
+end
 local held = redis.call('GET', KEYS[1])
 if held and is_failed(held) and ARGV[3] ~= '1'
-  and (tonumber(string.sub(held, 2)) or 0) > (tonumber(string.match(ARGV[3], '^<(.+)')) or -1) then
+  and (tonumber(string.sub(held, 2)) or 0) > (tonumber(string.match(ARGV[3], '<(.+)')) or -1) then
   return { redis.call('PTTL', KEYS[1]), held }
 end
 if held and not is_failed(held) and ARGV[3] ~= '1' and not holds(held, ARGV[1]) then
@@ -249,9 +265,8 @@ if held then wake(KEYS[1], held, ARGV[5]) end
 local value = redis.pcall('GET', KEYS[2])
 local granted = { ${GRANTED}, type(value) == 'string' and value }
 if #KEYS > 2 then
-  local created = 4 + tonumber(ARGV[8])
-  granted[3] = begin(KEYS[3], KEYS[4], ARGV[6], 5, created, ARGV[7])
-  for i = created + 1, #KEYS do granted[#granted + 1] = redis.call('GET', KEYS[i]) end
+  granted[3] = begin(KEYS[3], KEYS[4], ARGV[6], 5, 4 + tonumber(ARGV[8]), ARGV[7])
+  read_stamps(granted)
 end
 return granted`)
 

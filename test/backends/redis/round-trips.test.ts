@@ -45,6 +45,11 @@ async function warmUp(region: ReturnType<typeof users>, key: string): Promise<vo
   await region.delete(key)
 }
 
+/** Lets the region learn that its keys are usually absent. */
+async function missOften(region: ReturnType<typeof users>): Promise<void> {
+  for (let i = 0; i < 12; i++) await region.getOrCreate(freshKey(), () => 'v')
+}
+
 withRedis('round trips on a standalone Redis', standalone, (at) => {
   it('are three for a tracked miss: read, acquire, fill', async () => {
     const region = users(at().open())
@@ -64,6 +69,30 @@ withRedis('round trips on a standalone Redis', standalone, (at) => {
     const key = freshKey()
     await region.getOrCreate(key, () => 'v')
     expect(await commandsOf(at(), () => region.getOrCreate(key, () => 'other'))).toEqual(['mget'])
+  })
+
+  it('are two for a tracked miss where keys are usually absent: acquire, fill', async () => {
+    const region = users(at().open())
+    await warmUp(region, freshKey())
+    await missOften(region)
+    const key = freshKey()
+    const create = () => {
+      dependsOn(dep.id('user', key))
+      return 'v'
+    }
+    const calls = () => Promise.all(Array.from({ length: 20 }, () => region.getOrCreate(key, create)))
+    expect(await commandsOf(at(), calls)).toEqual(['evalsha', 'evalsha'])
+  })
+
+  it('are one for a hit where keys are usually absent', async () => {
+    const region = users(at().open())
+    const key = freshKey()
+    await region.getOrCreate(key, () => 'v')
+    await missOften(region)
+    const hit = async () => expect(await region.getOrCreate(key, () => 'other')).toBe('v')
+    expect(await commandsOf(at(), hit)).toEqual(['evalsha'])
+    // One that was in vain costs more than a read, so the next lookup is a read.
+    expect(await commandsOf(at(), hit)).toEqual(['mget'])
   })
 
   it('are two for a soft mark: acquire, write', async () => {
@@ -100,5 +129,21 @@ withRedis('round trips on a Cluster', cluster, (at) => {
     expect(miss.filter((name) => name === 'evalsha').length).toBeLessThanOrEqual(5)
     // Nothing is read once more between the lease and the fill, except the clock.
     expect(miss.slice(miss.indexOf('evalsha')).filter((name) => name === 'mget')).toEqual([])
+  })
+
+  it('begin with the lease where keys are usually absent, and are two for a hit', async () => {
+    const region = users(at().open())
+    await warmUp(region, freshKey())
+    const stored = freshKey()
+    await region.getOrCreate(stored, () => 'v')
+    await missOften(region)
+    const sent = await commandsOf(at(), () => region.getOrCreate(freshKey(), () => 'v'))
+    expect(sent[0]).toBe('evalsha')
+    // The clock alone is read, after the lease.
+    expect(sent.filter((name) => name !== 'evalsha').length).toBeLessThanOrEqual(1)
+    const hit = await commandsOf(at(), async () =>
+      expect(await region.getOrCreate(stored, () => 'other')).toBe('v'),
+    )
+    expect(hit.filter((name) => name === 'evalsha')).toHaveLength(1)
   })
 })
