@@ -144,7 +144,8 @@ export class Mirror {
 
   isProven(within: number): boolean {
     if (within >= LEAST_PUSHED) this.#isUsed = true
-    return this.source === undefined || this.clock.now() - this.#provenAt <= within
+    // A question that was sent at the same reading of the clock may be older than a change that a read has to see.
+    return this.source === undefined || this.clock.now() - this.#provenAt < within
   }
 
   /** ms since the question was sent that proves the present knowledge. */

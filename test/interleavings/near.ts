@@ -326,6 +326,8 @@ class SimulatedProcess {
           )
       if (before !== undefined && before.ended < begun && version < before.version)
         simulation.violations.push(`process ${this.index} went back from ${before.version} to ${version}`)
+      // A copy may outlive by the bound what a failover lost; nothing can bring that back.
+      if (version > (simulation.store.current(key) ?? Number.POSITIVE_INFINITY)) return
       const last = this.seen.get(key)
       if (last === undefined || last.version < version) this.seen.set(key, { version, ended: ++this.#order })
     }

@@ -3,7 +3,7 @@ import { type JournalPosition, type JournalReply, Mirror, mirrorTail } from '../
 import { turn } from '../support/waiting.js'
 
 /** A journal whose replies a test sends, each as of the moment at which it is sent. */
-function journal() {
+function journal(clock?: { now(): number }) {
   const state = { at: 100, changes: [] as { name: string; at: number }[] }
   const questions: (() => void)[] = []
   const replyTo = (positions: readonly JournalPosition[]): JournalReply => ({
@@ -17,7 +17,7 @@ function journal() {
   })
   const pull = (positions: readonly JournalPosition[]) =>
     new Promise<JournalReply>((resolve) => questions.push(() => resolve(replyTo(positions))))
-  return { state, questions, mirror: new Mirror({ pull }) }
+  return { state, questions, mirror: new Mirror({ pull }, clock) }
 }
 
 it('a mirror trusts no copy from before the reply to a question that knew no time', async () => {
@@ -54,4 +54,17 @@ it('a mark that lost its place stands for nothing', async () => {
   expect(tail.keyStands('x', { place, key: place, names: place })).toBe(true)
   expect(tail.keyStands('x', { place } as never)).toBe(false)
   expect(tail.namesStand?.(['n'], { place } as never)).toBe(false)
+})
+
+it('a proof ends with its bound: at one reading of the clock a change may have followed the question', async () => {
+  let now = 50
+  const { questions, mirror } = journal({ now: () => now })
+  const proof = mirror.prove()
+  await turn()
+  questions[0]?.()
+  await proof
+  expect(mirror.isProven(0)).toBe(false)
+  expect(mirror.isProven(20)).toBe(true)
+  now = 70
+  expect(mirror.isProven(20)).toBe(false)
 })
