@@ -198,15 +198,19 @@ function returnsKeys(
   columns: readonly string[],
 ): boolean {
   const list = (Array.isArray(fields) ? fields : []) as readonly { path: readonly string[]; field: Column }[]
+  // In a condition Drizzle writes the table in front of the column.
+  const set = Array.from(sql.matchAll(/ ["`]([^"`]+)["`] = /g), ([, name]) => uncased(name))
   return list.every(({ path: [name = '', ...deeper], field }) => {
     if (!columns.includes(name)) return true
     const { table, name: inDatabase } = field
     const own = (table?.[COLUMNS] as Readonly<Record<string, unknown>> | undefined)?.[name]
     const isKey = deeper.length === 0 && own === field && tables.includes(table?.[TABLE_NAME] as string)
-    // In a condition Drizzle writes the table in front of the column.
-    return isKey && !['"', '`'].some((quote) => sql.includes(` ${quote}${String(inDatabase)}${quote} = `))
+    return isKey && !set.includes(uncased(inDatabase))
   })
 }
+
+/** With `casing` Drizzle derives the name in the database from that of the column, which alone is known here. */
+const uncased = (name: unknown): string => String(name).replaceAll('_', '').toLowerCase()
 
 /** The tables in the description of a statement that changes some. */
 const mutatedTables = (argument: unknown): readonly string[] =>

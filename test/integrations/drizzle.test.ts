@@ -144,6 +144,17 @@ describe('drizzleCache()', () => {
     expect(await left()).toEqual(expected)
   })
 
+  it('knows a changed key by the name that `casing` gives its column', async () => {
+    await client.execute('CREATE TABLE part (part_no INTEGER PRIMARY KEY)')
+    const parts = sqliteTable('part', { partNo: integer().primaryKey() })
+    const own = drizzle(client, { casing: 'snake_case' })
+    const { dependenciesOf } = drizzleCache(own, { regions: at.region, tables: { part: 'partNo' } })
+    await own.insert(parts).values({ partNo: 1 })
+    await at.region.set('part', 'x', { dependencies: dependenciesOf('part', { partNo: 1 }), asOf: 'now' })
+    await own.update(parts).set({ partNo: 2 }).where(eq(parts.partNo, 1)).returning()
+    expect(await at.region.get('part')).toBe(NO_VALUE)
+  })
+
   it('invalidates after a prepared statement and its run(), and not for one that fails', async () => {
     await rename(db, 2).returning({ id: articles.id }).prepare().all()
     expect(await left()).toEqual(['one', 'line'])

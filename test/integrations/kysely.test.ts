@@ -13,6 +13,7 @@ import { makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import type { QueryNode } from '../../src/integrations/kysely/host.js'
 import { type KyselyCache, kyselyCache } from '../../src/integrations/kysely/index.js'
 import { returnsKeys } from '../../src/integrations/kysely/returned.js'
+import { mutationOf } from '../../src/integrations/kysely/statements.js'
 import { isNotInvalidated } from '../../src/signals/index.js'
 import { withoutMarks } from '../support/ledgers.js'
 import {
@@ -218,6 +219,23 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
       queries.map((query) => returnsKeys(query.toOperationNode(), ['id']))
     expect(known(told)).toEqual(told.map(() => true))
     expect(known(untold)).toEqual(untold.map(() => false))
+    expect(
+      returnsKeys(
+        db
+          .updateTable('article')
+          .set({ ID: 9 } as never)
+          .toOperationNode(),
+        ['id'],
+      ),
+    ).toBe(false)
+  })
+
+  it('takes a table in raw SQL for any', async () => {
+    await db
+      .updateTable(sql`article`.as('article') as never)
+      .set({ title: 'new' } as never)
+      .execute()
+    expect(await left()).toEqual([])
   })
 
   it('waits for the commit, in a bare transaction too, and forgets what is rolled back', async () => {
@@ -334,6 +352,20 @@ describe.each(Object.entries(VERSIONS))('kyselyCache() with Kysely %s', (_, open
   })
 })
 
+it('kyselyCache() knows all tables that a statement of MySQL changes', async () => {
+  const db = VERSIONS['0.29'](kyselyCache(stage().options), new Libsql(':memory:') as never, () => {})
+  const both = ['article', 'author']
+  const joined = db.updateTable('article').innerJoin('author', 'author.id', 'article.author')
+  const changed = [
+    db.updateTable(both as never).set({ title: 'x' } as never),
+    joined.set('author.name' as never, 'x' as never),
+    db.deleteFrom(both as never).using('article'),
+  ]
+  for (const query of changed) expect(mutationOf(query.toOperationNode())?.tables).toEqual(both)
+  expect(mutationOf(joined.set('title', 'x').toOperationNode())?.tables).toEqual(['article'])
+  await db.destroy()
+})
+
 it('kyselyCache() covers what Kysely does not tell by configuration, calls and notices', async () => {
   const at = stage()
   const { scopes: _, ...options } = at.options
@@ -357,8 +389,14 @@ it('kyselyCache() covers what Kysely does not tell by configuration, calls and n
     await sql`WITH a AS (SELECT 1) UPDATE ${sql.table('article')} SET title = 'raw'`.execute(db)
     await sql`UPDATE "main".article SET title = ${'again'}`.execute(db)
     await sql`INSERT INTO author (id) VALUES (1)`.execute(db)
+    await sql`INSERT OR REPLACE INTO BOX (id) VALUES (1)`.execute(db)
+    await sql`UPDATE OR IGNORE [main].[order_line] SET line = 1`.execute(db)
   }
-  expect(await noticesOf(raw)).toEqual([expect.stringMatching(/changes 'article'.*invalidate\('article'\)/)])
+  expect(await noticesOf(raw)).toEqual([
+    expect.stringMatching(/changes 'article'.*invalidate\('article'\)/),
+    expect.stringMatching(/changes 'box'/),
+    expect.stringMatching(/changes 'order_line'/),
+  ])
   await db.destroy()
 })
 

@@ -40,7 +40,9 @@ const ENTITIES = [
     name: 'Book',
     target: Book,
     columns: { id, title: { type: String } },
-    relations: { shelf: { type: 'many-to-one', target: 'Shelf', onDelete: 'CASCADE' } },
+    relations: {
+      shelf: { type: 'many-to-one', target: 'Shelf', onDelete: 'CASCADE', onUpdate: 'CASCADE' },
+    },
   }),
   new EntitySchema<Loan>({
     name: 'Loan',
@@ -105,6 +107,13 @@ it.each<readonly [string, (manager: EntityManager, shelf: Shelf) => Promise<unkn
   await change(manager, shelf)
   expect([await manager.count(Book), await manager.countBy(Loan, { book: { id: 1 } })]).toEqual([0, 0])
   expect(await left()).toEqual(['box'])
+})
+
+it('rows in which the database changes a key with that of another are all of their types', async () => {
+  const { manager, shelf, left } = await library()
+  await manager.update(Shelf, { id: shelf.id }, { id: 77 })
+  expect(await manager.countBy(Book, { shelf: { id: 77 } })).toBe(1)
+  expect(await left()).toEqual(['loan', 'box'])
 })
 
 it('a soft removal takes no rows along', async () => {

@@ -183,7 +183,7 @@ function watchedConnection(
     if (query.query.kind === 'RawNode') rows.raw(query.sql)
     const mutation = mutationOf(query.query)
     if (mutation === undefined) return
-    const { tables, returns } = mutation
+    const { tables = rows.tables, returns } = mutation
     const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
     const areAll = returns && returnsKeys(query.query, columns)
     await invalidateFor(transactions.of(connection), () => rows.written(tables, returned, areAll))

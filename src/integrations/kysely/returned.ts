@@ -29,7 +29,7 @@ export function returnsKeys(root: QueryNode, columns: readonly string[]): boolea
   const sets = [updates, part(onConflict, 'updates'), part(onDuplicateKey, 'updates')].flat().filter(isNode)
   const isMoved = sets.some((set) => {
     const name = columnOf(set.column)
-    return name === undefined || columns.includes(name)
+    return name === undefined || columns.some((one) => one.toLowerCase() === name.toLowerCase())
   })
   if (isMoved || replace === true || orAction !== undefined) return false
   const own = [...tablesIn(target), ...aliasesIn(target)]
@@ -72,7 +72,7 @@ function aliasesIn(target: unknown): readonly string[] {
   if (Array.isArray(target)) return target.flatMap(aliasesIn)
   if (!isNode(target)) return []
   const name = part(target.alias, 'name')
-  return [...(typeof name === 'string' ? [name] : []), ...aliasesIn(target.froms)]
+  return [...(typeof name === 'string' ? [name] : []), ...[target.froms, target.items].flatMap(aliasesIn)]
 }
 
 const isNode = (value: unknown): value is Node => typeof value === 'object' && value !== null

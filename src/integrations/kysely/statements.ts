@@ -7,7 +7,8 @@ const MUTATIONS: ReadonlySet<string> = new Set([
 
 /** A query as far as it is known: the tables that it changes, and whether it returns all rows that it changed. */
 export interface Mutation {
-  readonly tables: readonly string[]
+  /** `undefined` if one of them is raw SQL. */
+  readonly tables: readonly string[] | undefined
   readonly returns: boolean
 }
 
@@ -17,8 +18,9 @@ export function mutationOf(root: QueryNode): Mutation | undefined {
   // A query of another kind changes tables only in its common table expressions.
   if (!isMutation && !('with' in root && root.with !== undefined)) return undefined
   const tables = new Set<string>()
-  const nested = { found: 0 }
+  const nested = { found: 0, isRaw: false }
   collect(root, tables, nested)
+  if (nested.isRaw) return { tables: undefined, returns: false }
   if (tables.size === 0) return undefined
   const returns = isMutation && nested.found === 1 && 'returning' in root && root.returning !== undefined
   return { tables: [...tables], returns }
@@ -38,32 +40,38 @@ export function tablesOf(root: QueryNode): readonly string[] | undefined {
   return isKnown(root) ? [...tables] : undefined
 }
 
-function collect(node: unknown, tables: Set<string>, nested: { found: number }): void {
+function collect(node: unknown, tables: Set<string>, nested: { found: number; isRaw: boolean }): void {
   if (Array.isArray(node)) for (const one of node) collect(one, tables, nested)
   else if (typeof node === 'object' && node !== null) {
-    const { kind, into, table, from } = node as Partial<Record<'kind' | 'into' | 'table' | 'from', unknown>>
+    const { kind, into, table, from, updates, joins } = node as Readonly<Record<string, unknown>>
     if (MUTATIONS.has(kind as string)) {
       nested.found++
+      // MySQL changes joined tables, too. In other databases no column has a table in front.
+      const joined = [updates].flat().some(isOfTable) ? joins : undefined
       const target = kind === 'DeleteQueryNode' ? from : kind === 'UpdateQueryNode' ? table : into
-      for (const name of tablesIn(target)) tables.add(name)
+      const names = [...tablesIn(target), ...tablesIn(joined)]
+      // A part of a MERGE has no target.
+      if (target !== undefined && names.length === 0) nested.isRaw = true
+      for (const name of names) tables.add(name)
     }
     for (const part of Object.values(node)) collect(part, tables, nested)
   }
+}
+
+function isOfTable(set: unknown): boolean {
+  const { column } = (set ?? {}) as { readonly column?: { readonly kind?: string; readonly table?: unknown } }
+  return column?.kind === 'ReferenceNode' && column.table !== undefined
 }
 
 /** The names of the tables that a node stands for, without their schemas. */
 export function tablesIn(node: unknown): readonly string[] {
   if (Array.isArray(node)) return node.flatMap(tablesIn)
   if (typeof node !== 'object' || node === null) return []
-  const {
-    kind,
-    node: inner,
-    froms,
-    table,
-  } = node as Partial<Record<'kind' | 'node' | 'froms' | 'table', unknown>>
+  const { kind, node: inner, froms, items, table } = node as Readonly<Record<string, unknown>>
   if (kind === 'TableNode') {
     const { identifier } = (table ?? {}) as { readonly identifier?: { readonly name?: unknown } }
     return typeof identifier?.name === 'string' ? [identifier.name] : []
   }
-  return [...tablesIn(inner), ...tablesIn(froms)]
+  const joined = kind === 'JoinNode' ? table : undefined
+  return [inner, froms, items, joined].flatMap(tablesIn)
 }

@@ -16,9 +16,12 @@ export function hookBulkWrites(
       const types = (named.length > 0 ? named : entities).map(
         ({ root, className }) => root?.className ?? className,
       )
+      // Those of `nativeUpdate`: rows that are inserted have been in no other row.
+      const set = Object.keys((args[2] ?? {}) as object)
+      const moved = named.some(({ primaryKeys }) => primaryKeys.some((key) => set.includes(key)))
       await tell(
         em,
-        Array.from(new Set(types), (type) => ({ type, deleted })),
+        Array.from(new Set(types), (type) => ({ type, deleted, moved })),
       )
       return result
     }

@@ -8,14 +8,17 @@ import type { ChangeSet, Entity, Members, Metadata, UnitOfWork } from './host.js
 
 /** The facts that are gone after a flush: deleted entities as they were, and the members of changed relations. */
 export interface BeforeFlush {
+  /** Gone after a flush that fails. */
+  readonly changeSets: readonly ChangeSet[]
   readonly deleted: ReadonlyMap<object, object | undefined>
   /** Entities of which a relation to many gained or lost the other. */
   readonly linked: ReadonlySet<Entity>
 }
 
 export function beforeFlush(uow: UnitOfWork): BeforeFlush {
+  const changeSets = uow.getChangeSets()
   const deleted = new Map<object, object | undefined>()
-  for (const { type, entity } of uow.getChangeSets())
+  for (const { type, entity } of changeSets)
     if (type.startsWith('delete')) deleted.set(entity, uow.getOriginalEntityData(entity as never))
   const linked = new Set<Entity>()
   for (const members of uow.getCollectionUpdates() as readonly Members[]) {
@@ -23,12 +26,15 @@ export function beforeFlush(uow: UnitOfWork): BeforeFlush {
     const moved = [...before, ...now].filter((member) => before.has(member) !== now.has(member))
     for (const entity of [members.owner, ...moved]) linked.add(entity)
   }
-  return { deleted, linked }
+  return { changeSets, deleted, linked }
 }
 
 /** The changes of a flush. Their items are plain data, as `originalEntity` is: relations are keys. */
-export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): readonly EntityChange[] {
-  const changes = uow.getChangeSets().flatMap((changeSet): EntityChange | EntityChange[] => {
+export function changesOf(
+  changeSets: readonly ChangeSet[],
+  { deleted, linked }: BeforeFlush,
+): readonly EntityChange[] {
+  const changes = changeSets.flatMap((changeSet): EntityChange | EntityChange[] => {
     const { type, entity, originalEntity } = changeSet
     const [named, payload] = [namedKey(entity as Entity), payloadOf(changeSet)]
     if (named.key === undefined) return named
@@ -42,7 +48,7 @@ export function changesOf(uow: UnitOfWork, { deleted, linked }: BeforeFlush): re
     const modified = Object.keys(payload)
     const change = { ...named, item: { ...before, ...payload }, before, modified }
     return modified.some((property) => primaryKeys.includes(property))
-      ? [change, underFormerKey(named.type, primaryKeys, before)]
+      ? [{ ...change, moved: true }, underFormerKey(named.type, primaryKeys, before)]
       : change
   })
   // No field of theirs has changed, so that they enter and leave no list.
@@ -68,15 +74,29 @@ export function upserted(entity: object): readonly EntityChange[] {
   return [{ ...namedKey(entity as Entity), item: data(entity) }]
 }
 
+/** The foreign keys of entities, all of which a database can change with the key that they have. */
+export function referencesOf(entities: readonly Metadata[]): readonly Cascade[] {
+  return referencesIn(entities).map(({ from, to, isInKey }) => ({ from, to, passesOn: isInKey }))
+}
+
 /** The foreign keys of entities whose rule the schema generator of MikroORM makes one that changes rows. */
 export function cascadesOf(entities: readonly Metadata[]): readonly Cascade[] {
-  return entities.flatMap(({ root, properties, pivotTable }) =>
-    Object.values(properties).flatMap(({ kind, owner, targetMeta, deleteRule, cascade, nullable }) => {
+  return referencesIn(entities).flatMap(({ from, to, property: { deleteRule, cascade, nullable } }) => {
+    const isWhole = cascade?.some((one) => one === 'remove' || one === 'all')
+    const effect = effectOf(deleteRule ?? (isWhole ? 'cascade' : nullable ? 'set null' : undefined))
+    return effect ? [{ from, to, ...effect }] : []
+  })
+}
+
+/** The relations whose keys are in tables of entities. */
+function referencesIn(entities: readonly Metadata[]) {
+  return entities.flatMap(({ root, properties, primaryKeys, pivotTable }) =>
+    Object.values(properties).flatMap((property) => {
+      const { name, kind, owner, targetMeta } = property
       const isReference = !pivotTable && (kind === 'm:1' || (kind === '1:1' && owner))
       if (targetMeta === undefined || !isReference) return []
-      const isWhole = cascade?.some((one) => one === 'remove' || one === 'all')
-      const effect = effectOf(deleteRule ?? (isWhole ? 'cascade' : nullable ? 'set null' : undefined))
-      return effect ? [{ from: root.className, to: targetMeta.root.className, ...effect }] : []
+      const isInKey = primaryKeys.includes(name)
+      return [{ from: root.className, to: targetMeta.root.className, property, isInKey }]
     }),
   )
 }

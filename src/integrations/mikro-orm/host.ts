@@ -74,6 +74,7 @@ interface FlushEvent {
 
 interface TransactionEvent {
   readonly em: object
+  readonly uow?: UnitOfWork | undefined
   readonly transaction?: unknown
 }
 

@@ -19,7 +19,15 @@ import {
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, written } from '../orm/units.js'
 import { hookBulkWrites } from './bulk-writes.js'
-import { type BeforeFlush, beforeFlush, cascadesOf, changesOf, readEntity, upserted } from './entities.js'
+import {
+  type BeforeFlush,
+  beforeFlush,
+  cascadesOf,
+  changesOf,
+  readEntity,
+  referencesOf,
+  upserted,
+} from './entities.js'
 import { subscribe } from './events.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 import { trackReads } from './reads.js'
@@ -122,15 +130,30 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   expectBoolean(patch, '`patch` of mikroOrm()')
   const entities = entitiesOf(orm)
   const types = entities && new Set(entities.map(({ root, className }) => root?.className ?? className))
-  const cascades = cascadesFrom(cascadesOf(entities ?? []))
-  const invalidation = ormInvalidation(options, 'mikroOrm()', types, cascades)
+  const ofDeletion = cascadesFrom(cascadesOf(entities ?? []))
+  const ofMove = cascadesFrom(referencesOf(entities ?? []))
+  const invalidation = ormInvalidation(options, 'mikroOrm()', types, ({ type, deleted, moved }) =>
+    deleted ? ofDeletion(type) : moved ? ofMove(type) : [],
+  )
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     changes.length === 0
       ? Promise.resolve()
       : invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = transactionsByContext()
-  subscribe(events, subscriberOf(transactions, invalidate))
+  const subscriber = subscriberOf(transactions, invalidate)
+  subscribe(events, subscriber)
+  // MikroORM has no event of a failed flush, whose first changes may stay.
+  hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
+    async flush(em, args, run) {
+      try {
+        return await run(...args)
+      } catch (error) {
+        await subscriber.flushFailed(em)
+        throw error
+      }
+    },
+  })
   if (isTracked) trackReads(orm, invalidation.listsOf)
   if (patch) {
     patchTransactional(orm, transactions)
@@ -246,7 +269,7 @@ function rootOf(context: object): object {
 function subscriberOf(
   transactions: Transactions,
   invalidate: (changes: readonly EntityChange[]) => Promise<void>,
-): Subscriber {
+): Subscriber & { flushFailed(em: Manager): Promise<void> } {
   const flushes = new WeakMap<UnitOfWork, BeforeFlush>()
   /** Flushes with a transaction of their own, whose changes were told before its commit. */
   const told = new WeakSet<UnitOfWork>()
@@ -260,7 +283,7 @@ function subscriberOf(
       const before = flushes.get(uow) ?? beforeFlush(uow)
       flushes.delete(uow)
       if (told.delete(uow)) return
-      await written(transactions.of(em), () => invalidate(changesOf(uow, before)))
+      await written(transactions.of(em), () => invalidate(changesOf(uow.getChangeSets(), before)))
     },
     afterUpsert: ({ em, entity }) => written(transactions.of(em), () => invalidate(upserted(entity))),
     async beforeTransactionStart({ em, transaction }) {
@@ -274,7 +297,7 @@ function subscriberOf(
       // The transaction of a flush itself: the changes are written, and `afterFlush` comes after the commit.
       if (before !== undefined && em.isInTransaction()) {
         told.add(uow)
-        await written(transactions.of(em), () => invalidate(changesOf(uow, before)))
+        await written(transactions.of(em), () => invalidate(changesOf(uow.getChangeSets(), before)))
       }
       await transactions.prepare(transaction)
     },
@@ -284,8 +307,21 @@ function subscriberOf(
     async beforeTransactionRollback({ transaction }) {
       await transactions.failed(transaction)
     },
-    async afterTransactionRollback({ transaction }) {
+    async afterTransactionRollback({ uow, transaction }) {
+      if (uow !== undefined) flushes.delete(uow)
       await transactions.end(transaction)?.rollback()
+    },
+    /** A failed flush without a transaction of its own keeps its first changes, unless the transaction around it is rolled back. */
+    async flushFailed(em) {
+      const uow = em.getUnitOfWork()
+      const before = flushes.get(uow)
+      flushes.delete(uow)
+      if (before === undefined || told.delete(uow)) return
+      const open = transactions.of(em)
+      const around = open ?? beginHostTransaction()
+      await around.run(() => invalidate(changesOf(before.changeSets, before)))
+      // The failure of the flush is the one to pass on.
+      if (open === undefined) await around.unsure()
     },
   }
 }

@@ -48,6 +48,8 @@ export interface EntityChange {
   readonly created?: boolean
   /** The row was deleted, and the database deleted or changed those that refer to it. */
   readonly deleted?: boolean
+  /** The key of the row changed, and the database changed it in those that refer to it. */
+  readonly moved?: boolean
   readonly modified?: readonly string[] | undefined
 }
 
@@ -113,14 +115,14 @@ export interface OrmInvalidation {
 
 /**
  * @param types - the names of the entities' types that changes may have; absent if the ORM does not list them
- * @param cascades - the types whose rows the database deletes or changes with a row of a type that it deletes
+ * @param cascades - the types whose rows the database deletes or changes with the row of a change
  * @throws CorralError `ERR_OPTION` for options that cannot be right.
  */
 export function ormInvalidation(
   options: OrmOptions,
   where: string,
   types: ReadonlySet<string> | undefined,
-  cascades: (type: string) => Iterable<string> = () => [],
+  cascades: (change: EntityChange) => Iterable<string> = () => [],
 ): OrmInvalidation {
   const { mode = 'hard', scopes = {} } = options
   const regions = Object.freeze([options.regions].flat())
@@ -144,8 +146,8 @@ export function ormInvalidation(
     mode,
     namesOf(told) {
       const names = new Set<string>()
-      const deleted = new Set(told.flatMap((change) => (change.deleted ? [...cascades(change.type)] : [])))
-      const changes = [...told, ...Array.from(deleted, (type): EntityChange => ({ type }))]
+      const others = new Set(told.flatMap((change) => [...cascades(change)]))
+      const changes = [...told, ...Array.from(others, (type): EntityChange => ({ type }))]
       for (const change of changes)
         for (const name of namesOf(change, lists.get(change.type) ?? [])) names.add(name)
       // Always, as another process may track its reads.

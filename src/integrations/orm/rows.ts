@@ -181,7 +181,8 @@ export function rowInvalidation(
       for (const type of tables ?? []) declareRead(namesOfRead({ type, keys: key && [key] }, []))
     },
     raw(sql) {
-      for (const table of tablesWrittenBy(sql)) if (keys.has(table)) reportRaw(where, table)
+      const written = tablesWrittenBy(sql)
+      for (const table of keys.keys()) if (written.includes(table.toLowerCase())) reportRaw(where, table)
     },
     tables: [...keys.keys()],
     columnsOf: (table) => keys.get(table),
@@ -195,12 +196,16 @@ export function rowInvalidation(
   }
 }
 
-const WRITE =
-  /\b(?:insert\s+into|replace\s+into|merge\s+into|update|delete\s+from|truncate(?:\s+table)?)\s+(?:only\s+)?((?:["`[]?\w+["`\]]?\.)?["`[]?\w+)/gi
+const NAME = /(?:["`[][^"`\]]+["`\]]|[\w$]+)/.source
+const WRITE = new RegExp(
+  `\\b(?:insert(?:\\s+ignore|\\s+or\\s+\\w+)?\\s+into|(?:replace|merge)\\s+into|update(?:\\s+or\\s+\\w+)?|delete\\s+from|` +
+    `truncate(?:\\s+table)?)\\s+(?:only\\s+)?(?:${NAME}\\.)*(${NAME})`,
+  'gi',
+)
 
-/** The tables that raw SQL changes, as far as its words show, without their schemas. */
+/** The tables that raw SQL changes, as far as its words show, without their schemas, in lower case. */
 const tablesWrittenBy = (sql: string): readonly string[] =>
-  Array.from(sql.matchAll(WRITE), ([, name = '']) => name.replace(/^.*\./, '').replace(/["`[]/g, ''))
+  Array.from(sql.matchAll(WRITE), ([, name = '']) => name.replace(/["`[\]]/g, '').toLowerCase())
 
 function reportRaw(where: string, table: string): void {
   reportOnce('notice', `${where} raw ${table}`, () => ({

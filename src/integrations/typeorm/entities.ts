@@ -38,7 +38,12 @@ export function update(event: UpdateEvent): readonly EntityChange[] {
   const { metadata, entity, databaseEntity, updatedColumns, updatedRelations } = event
   const type = typeOf(metadata)
   const key = keyOf(metadata, databaseEntity)
-  if (key === undefined) return [{ type }]
+  if (key === undefined) {
+    const moved = metadata.primaryColumns.some(
+      (column) => entity && column.getEntityValue(entity) !== undefined,
+    )
+    return [{ type, moved }]
+  }
   const modified = [...updatedColumns, ...updatedRelations].map(({ propertyName }) => propertyName)
   // `save` of a part of an entity: the rest is as it was.
   return [{ type, key, item: { ...databaseEntity, ...entity }, before: databaseEntity, modified }]
@@ -69,15 +74,29 @@ export function recovery({ metadata, databaseEntity }: EntityEvent): readonly En
   return softRemoval({ metadata, databaseEntity } as EntityEvent)
 }
 
-/** The foreign keys whose rule changes rows. */
+/** The foreign keys whose rule changes rows when the row that they refer to is deleted. */
 export function cascadesOf(entities: readonly Metadata[]): readonly Cascade[] {
+  return foreignKeysOf(entities).flatMap(({ from, to, onDelete }) => {
+    const effect = effectOf(onDelete)
+    return effect ? [{ from, to, ...effect }] : []
+  })
+}
+
+/** Those whose rule changes rows when the key changes that they have. */
+export function referencesOf(entities: readonly Metadata[]): readonly Cascade[] {
+  return foreignKeysOf(entities).flatMap(({ from, to, onUpdate, columns }) =>
+    effectOf(onUpdate) ? [{ from, to, passesOn: columns.some(({ isPrimary }) => isPrimary) }] : [],
+  )
+}
+
+function foreignKeysOf(entities: readonly Metadata[]) {
   return entities
     .filter(({ isJunction }) => !isJunction)
     .flatMap((metadata) =>
-      metadata.foreignKeys.flatMap(({ referencedEntityMetadata: to, onDelete }) => {
-        const effect = effectOf(onDelete)
-        return effect ? [{ from: typeOf(metadata), to: typeOf(to), ...effect }] : []
-      }),
+      metadata.foreignKeys.map((key) => ({
+        ...{ onDelete: key.onDelete, onUpdate: key.onUpdate, columns: key.columns },
+        ...{ from: typeOf(metadata), to: typeOf(key.referencedEntityMetadata) },
+      })),
     )
 }
 

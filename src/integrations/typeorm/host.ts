@@ -2,6 +2,7 @@
 
 export interface Column {
   readonly propertyName: string
+  readonly isPrimary: boolean
   readonly referencedColumn?: { readonly propertyName: string } | undefined
   getEntityValue(entity: object): unknown
 }
@@ -21,6 +22,7 @@ export interface Metadata {
 export interface ForeignKey {
   readonly referencedEntityMetadata: Metadata
   readonly onDelete?: string | undefined
+  readonly onUpdate?: string | undefined
   readonly columns: readonly Column[]
   readonly referencedColumns: readonly Column[]
 }

@@ -29,6 +29,7 @@ import {
   insertion,
   readEntity,
   recovery,
+  referencesOf,
   removal,
   softRemoval,
   typeOf,
@@ -138,8 +139,11 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
   expectBoolean(patch, '`patch` of typeOrm()')
   const entities = dataSource.entityMetadatas as readonly Metadata[] | undefined
   const types = entities && new Set(entities.map(typeOf))
-  const cascades = cascadesFrom(cascadesOf(entities ?? []))
-  const invalidation = ormInvalidation(options, 'typeOrm()', types, cascades)
+  const ofDeletion = cascadesFrom(cascadesOf(entities ?? []))
+  const ofMove = cascadesFrom(referencesOf(entities ?? []))
+  const invalidation = ormInvalidation(options, 'typeOrm()', types, ({ type, deleted, moved }) =>
+    deleted ? ofDeletion(type) : moved ? ofMove(type) : [],
+  )
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })

@@ -1,5 +1,5 @@
 /** Entities of other shapes than those of the shop: composite keys, classes that share a table, unique fields, cascades. With every version. */
-import { deepEqual, ok } from 'node:assert/strict'
+import { deepEqual, ok, rejects } from 'node:assert/strict'
 import type { Collection, EntityManager, MikroORM, Ref } from '@mikro-orm/libsql'
 import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
@@ -69,7 +69,11 @@ const ENTITIES: readonly object[] = [
   { class: Line, properties: { order: number, line: number, text } },
   {
     class: Note,
-    properties: { line: { kind: 'm:1', entity: () => Line, ref: true, primary: true }, at: number, text },
+    properties: {
+      line: { kind: 'm:1', entity: () => Line, ref: true, primary: true, updateRule: 'cascade' },
+      at: number,
+      text,
+    },
   },
   {
     class: Media,
@@ -87,7 +91,7 @@ const ENTITIES: readonly object[] = [
     class: Book,
     properties: {
       ...{ id, title: text },
-      shelf: { kind: 'm:1', entity: () => Shelf, ref: true, deleteRule: 'cascade' },
+      shelf: { kind: 'm:1', entity: () => Shelf, ref: true, deleteRule: 'cascade', updateRule: 'cascade' },
     },
   },
   // Its schema sets a reference that may be null to null.
@@ -288,6 +292,71 @@ const run: Readonly<Record<string, (shapes: Shapes) => Promise<void>>> = {
     deepEqual([await fork().count(Book), (await fork().findOneOrFail(Loan, loan)).book], [0, null])
     // A name of one row alone is no dependency: `dependenciesOf` has that of the type, too.
     deepEqual(await left(), ['two', 'page'])
+  },
+  'a key that changes: the database changes it in rows of other types, also in their keys': async (
+    shapes,
+  ) => {
+    const { fork, orm, standing } = shapes
+    const { shelf, one, loan } = await library(shapes)
+    const em = fork()
+    const line = em.create(Line, { order: 1, line: 2, text: 'x' } as never)
+    const note = em.create(Note, { line, at: 3, text: 'x' } as never)
+    await em.flush()
+    const [book, lent] = [await em.findOneOrFail(Book, one), await em.findOneOrFail(Loan, loan)]
+    const left = await standing({
+      ...{ book: orm.dependenciesOf(book), loan: orm.dependenciesOf(lent), note: orm.dependenciesOf(note) },
+    })
+    const own = fork()
+    ;(await own.findOneOrFail(Shelf, shelf)).id = 77
+    await own.flush()
+    deepEqual((await fork().findOneOrFail(Book, one)).shelf.id, 77)
+    deepEqual(await left(), ['loan', 'note'])
+    ;(await own.findOneOrFail(Line, [1, 2] as never)).order = 8
+    await own.flush()
+    deepEqual(await left(), ['loan'])
+  },
+  'a key that `nativeUpdate` changes: the database changes it in rows of other types': async (shapes) => {
+    const { fork, region, database, standing } = shapes
+    const { shelf, one } = await library(shapes)
+    const orm = mikroOrm(database, { regions: region, patch: true })
+    const em = fork()
+    const left = await standing({ one: orm.dependenciesOf(await em.findOneOrFail(Book, one)) })
+    await fork().nativeUpdate(Shelf, { id: shelf }, { name: 'new' })
+    deepEqual(await left(), ['one'])
+    await fork().nativeUpdate(Shelf, { id: shelf }, { id: 77 } as never)
+    deepEqual(await left(), [])
+  },
+  'a flush that fails: concerns what it has written, unless that is rolled back': async (shapes) => {
+    const { fork, standing, database } = shapes
+    const { one } = await library(shapes)
+    const first = fork()
+    const line = first.create(Line, { order: 1, line: 2, text: 'x' } as never)
+    first.create(Note, { line, at: 3, text: 'x' } as never)
+    await first.flush()
+    const book = { book: dep.id('Book', one) }
+    const fail = async (em: EntityManager) => {
+      const found = await em.findOneOrFail(Book, one)
+      found.title += '!'
+      em.remove(await em.findOneOrFail(Line, [1, 2] as never))
+      await rejects(em.flush(), /FOREIGN KEY/)
+    }
+    const left = await standing(book)
+    await fail(fork())
+    await rejects(
+      fork().transactional(async (em) => {
+        await fail(em as EntityManager)
+        throw new Error('rollback')
+      }),
+      /rollback/,
+    )
+    deepEqual(await left(), ['book'])
+    await fork().transactional((em) => fail(em as EntityManager))
+    deepEqual(await left(), [])
+    const again = await standing(book)
+    database.config.set('implicitTransactions', false)
+    await fail(fork())
+    deepEqual(await again(), [])
+    deepEqual((await fork().findOneOrFail(Book, one)).title, 'a!!')
   },
 }
 
