@@ -8,8 +8,6 @@ export function readOnceKind(value: unknown): ReadOnceKind | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   if (isPromise(value)) return ['a promise', 'Await it first.']
   const has = (name: string | symbol) => typeof (value as never)[name] === 'function'
-  if (has('next') && (has(Symbol.iterator) || has(Symbol.asyncIterator)))
-    return ['an iterator', 'Store its items: Array.from(iterator), or Array.fromAsync(iterator).']
   if (
     has('getReader') ||
     (has('read') && has('releaseLock')) ||
@@ -17,6 +15,9 @@ export function readOnceKind(value: unknown): ReadOnceKind | undefined {
     (has('pipe') && has('on'))
   )
     return ['a stream', "Read it first, such as with text(stream) of 'node:stream/consumers'."]
+  // What is iterated asynchronously, such as a cursor of a database, is fetched only then.
+  if (has(Symbol.asyncIterator) || (has('next') && has(Symbol.iterator)))
+    return ['an iterator', 'Store its items: Array.from(iterator), or Array.fromAsync(iterator).']
   if ('bodyUsed' in value && has('arrayBuffer'))
     return ['a body that can be read once', 'Read it first, such as with await response.json().']
   return undefined

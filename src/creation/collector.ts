@@ -1,3 +1,4 @@
+import type { Clock } from '../base/clock.js'
 import { isVersion } from '../ledger/checked-names.js'
 import type { DependencyGroup, DependencySnapshot, LedgerTime } from '../ledger/snapshot.js'
 
@@ -11,8 +12,9 @@ export interface DependencyCollector {
    *   a creation inside which it was begun.
    */
   inherit(snapshot: DependencySnapshot, explicit: boolean, inside?: object): void
-  /** An entry that the creator read expires at this time (epoch ms); 0: it is stale already. */
-  limitLifetime(at: number): void
+  /** An entry that the creator read stays fresh for so many ms; 0: it is stale already. Its region may have another clock. */
+  limitLifetime(left: number): void
+  /** On the clock of the creation. */
   expiresAt(): number
   /** Keeps the result from being stored: no ledger validates an entry that the creator read. */
   forbidStoring(reason: string): void
@@ -30,8 +32,12 @@ export const UNCACHEABLE = 'uncacheable:'
 const UNDESCRIBED = 'it is a list by a condition that nobody describes'
 
 /** A collector as of the moment before the creator ran. */
-export function collectDependencies(asOf: LedgerTime, own: readonly string[]): DependencyCollector {
-  return new Collector(asOf, own)
+export function collectDependencies(
+  asOf: LedgerTime,
+  own: readonly string[],
+  clock: Clock,
+): DependencyCollector {
+  return new Collector(asOf, own, clock)
 }
 
 /** A class with few fields: most creations depend on nothing but their region. */
@@ -45,7 +51,11 @@ class Collector implements DependencyCollector {
   #tainted: string | undefined
   #until = Number.POSITIVE_INFINITY
 
-  constructor(asOf: LedgerTime, own: readonly string[]) {
+  constructor(
+    asOf: LedgerTime,
+    own: readonly string[],
+    private readonly clock: Clock,
+  ) {
     this.#asOf = asOf
     this.#own = own
   }
@@ -57,8 +67,8 @@ class Collector implements DependencyCollector {
       else (this.#names ??= new Set()).add(name)
   }
 
-  limitLifetime(at: number): void {
-    this.#until = Math.min(this.#until, at)
+  limitLifetime(left: number): void {
+    this.#until = Math.min(this.#until, this.clock.now() + left)
   }
 
   expiresAt(): number {

@@ -38,7 +38,7 @@ export function methodOf<I extends object, N extends keyof I>(
   const bind = method && methods.get(method as object)
   if (bind === undefined)
     rejectOptions(
-      `Expected '${String(name)}' to be a method decorated with cacheOnArguments(). Decorate it, or call the function itself.`,
+      `Expected '${String(name)}' to be a method decorated with cacheOnArguments(). Decorate it as the outermost, or call the function itself.`,
     )
   return bind(instance) as never
 }

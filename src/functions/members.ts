@@ -11,7 +11,7 @@ import { andThen, attempt, type MaybePromise, mapEach, native } from '../base/ma
 import { checkOptions } from '../base/options.js'
 import { CREATE_OPTIONS, SINCE, servingOptions } from '../creation/create-options.js'
 import { keepForCaller } from '../creation/own-result.js'
-import type { CreateOptions, Creation, MultiCreator } from '../creation/types.js'
+import type { CreateOptions, Creation } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
 import { type Declared, runUncached } from './declarations.js'

@@ -86,7 +86,7 @@ export function claimNamespace(
     unique,
     number,
     place: placeOfCall(by),
-    shares: shared,
+    shares: shares === true,
     told: isAnother || former?.told === true,
     settled: false,
   }
@@ -110,7 +110,8 @@ export function claimNamespace(
       message,
     }))
   }
-  taken.set(key, claim)
+  // One that shares takes it from nobody: the next that does not is compared with the one before.
+  if (!claim.shares || former === undefined) taken.set(key, claim)
   void delay(0, { ref: false }).then(() => {
     claim.settled = true
   })

@@ -77,7 +77,7 @@ export async function runCreator(
   start.at ??= tracker === undefined ? startedAt : asOf?.at
   const record: CreationRecord = {
     startedAt,
-    collector: asOf && collectDependencies(asOf, ownNames),
+    collector: asOf && collectDependencies(asOf, ownNames, region.precise),
     namesOfKeys: undefined,
     times: {},
     timesOf: undefined,

@@ -353,7 +353,9 @@ export function recordRead(
   }
   collector.inherit(snapshot, tracks, inside)
   collector.limitLifetime(
-    stale ? 0 : createdAt + freshFor(entry.metadata, expiration, region.expiration, jitter),
+    stale
+      ? 0
+      : createdAt + freshFor(entry.metadata, expiration, region.expiration, jitter) - region.precise.now(),
   )
 }
 

@@ -177,6 +177,26 @@ describe('russian dolls', () => {
     expect(await region.get('whole')).toBe(NO_VALUE)
   })
 
+  it.each([-86_400_000, 86_400_000])(
+    'live as long as their parts, by whatever clock: %i ms off',
+    async (off) => {
+      const backend = wrap(memory(), dependencies())
+      let now = Date.now()
+      const options = { backend, expirationTime: 1_000 }
+      const parts = makeRegion<string>({ name: 'parts', ...options, clock: { now: () => now + off } })
+      const wholes = makeRegion<string>({ name: 'wholes', ...options, clock: { now: () => now } })
+      const whole = () =>
+        wholes.getOrCreate('whole', async () => `whole of ${await parts.getOrCreate('part', () => 'part')}`)
+      await parts.getOrCreate('part', () => 'part')
+      now += 900
+      await whole()
+      now += 50
+      expect(await wholes.get('whole')).toBe('whole of part')
+      now += 51
+      expect(await wholes.get('whole')).toBe(NO_VALUE)
+    },
+  )
+
   it('of another ledger are not stored, and the channel says why', async () => {
     const one = makeRegion<string>({ name: 'one', backend: wrap(memory(), dependencies()) })
     const other = makeRegion<string>({ name: 'other', backend: wrap(memory(), dependencies()) })

@@ -21,6 +21,7 @@ const refusal = expect.objectContaining({ name: 'CorralError', code: 'ERR_NAMESP
 const open = () => makeRegion<string>({ backend: wrap(memory(), dependencies()) })
 const one = async (id: number) => `one ${id}`
 const other = async (id: number) => `other ${id}`
+const third = async (id: number) => `third ${id}`
 const many = async (...ids: number[]) => ids.map((id) => `one ${id}`)
 
 type Declare = (region: Region<string>, fn: typeof one, more?: object) => unknown
@@ -59,6 +60,13 @@ describe('a namespace that another function of the region has', () => {
         declare(region, one, first)
         declare(region, other, second)
       }
+    })
+
+    it(`is refused for ${name} where only a third one says so`, () => {
+      const region = open()
+      declare(region, one)
+      declare(region, third, { sharesNamespace: true })
+      expect(() => declare(region, other)).toThrow(refusal)
     })
 
     it(`is no other for ${name} that is declared again, nor in another region`, () => {

@@ -49,6 +49,10 @@ const VALUES: Readonly<Record<string, readonly [make: () => unknown, remedy: str
     }),
     'Store its items',
   ],
+  'the cursor of a query': [
+    () => ({ [Symbol.asyncIterator]: () => ({ next: async () => ({ done: true, value: 1 }) }) }),
+    'Store its items',
+  ],
   'a stream': [() => Readable.from(['a']), 'Read it first'],
   'a web stream': [() => new Blob(['a']).stream(), 'Read it first'],
   'the reader of a web stream': [() => new Blob(['a']).stream().getReader(), 'Read it first'],
