@@ -156,14 +156,17 @@ const RUNS: ReadonlySet<unknown> = new Set(['execute', 'run', 'all', 'get', 'val
 
 /** A prepared query that tells of the rows that it changed, once it has, and of the tables that it reads. */
 function told(prepared: object, args: readonly unknown[], rows: RowInvalidation): object {
-  const tables = args.flatMap(mutatedTables)
-  const read = args.flatMap(readTables)
   const [{ sql = '' } = {}] = args as readonly { readonly sql?: string }[]
+  const described = args.flatMap(mutatedTables)
+  // Drizzle does not tell of the changes in common table expressions.
+  const isBuilt = /^with\s/i.test(sql) && args.some(isDescription)
+  const tables = Array.from(new Set([...described, ...(isBuilt ? rows.writtenIn(sql) : [])]))
+  const read = args.flatMap(readTables)
   // Drizzle does not tell of the tables of a query in a condition.
   const isKnown = read.length > 0 && sql.match(/\bselect\b/gi)?.length === 1
   // The second argument has the fields of `returning()`.
   const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
-  const returns = args[1] !== undefined && returnsKeys(sql, args[1], tables, columns)
+  const returns = args[1] !== undefined && described.length > 0 && returnsKeys(sql, args[1], tables, columns)
   return new Proxy(prepared, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name)
@@ -219,6 +222,15 @@ const mutatedTables = (argument: unknown): readonly string[] =>
 const readTables = (argument: unknown): readonly string[] => tablesOf(argument, ['select'])
 
 function tablesOf(argument: unknown, types: readonly string[]): readonly string[] {
-  const { type, tables } = (argument ?? {}) as { readonly type?: string; readonly tables?: unknown }
-  return Array.isArray(tables) && type !== undefined && types.includes(type) ? tables : []
+  return isDescription(argument) && types.includes(argument.type) ? argument.tables : []
+}
+
+interface Description {
+  readonly type: string
+  readonly tables: readonly string[]
+}
+
+function isDescription(argument: unknown): argument is Description {
+  const { type, tables } = (argument ?? {}) as Partial<Description>
+  return Array.isArray(tables) && type !== undefined
 }

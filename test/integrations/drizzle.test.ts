@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { type Client, createClient } from '@libsql/client'
 import { eq, inArray, sql } from 'drizzle-orm'
 import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql'
+import { integer as pgInteger, pgTable } from 'drizzle-orm/pg-core'
+import { drizzle as drizzlePg } from 'drizzle-orm/pg-proxy'
 import { drizzle as drizzleSync } from 'drizzle-orm/sql-js'
 import { integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 import { drizzle as drizzleProxy } from 'drizzle-orm/sqlite-proxy'
@@ -269,6 +271,38 @@ describe('drizzleCache()', () => {
     expect(() => drizzleCache({ transaction() {} } as never, at.options)).toThrow(refused)
     expect(() => drizzleCache(drizzleSync({} as never) as never, at.options)).toThrow(/libsql instead/)
   })
+})
+
+it('drizzleCache() knows the tables that common table expressions of PostgreSQL change', async () => {
+  const db = drizzlePg(async () => ({ rows: [] }))
+  const [article, author] = ['article', 'author'].map((name) =>
+    pgTable(name, { id: pgInteger().primaryKey() }),
+  )
+  const at = stage()
+  const tables = { article: 'id', author: 'id', order_line: 'order' }
+  const { dependenciesOf } = drizzleCache(db as never, { regions: at.region, tables })
+  const gone = db.$with('gone').as(db.delete(article as never).returning())
+  const statements = [
+    () =>
+      db
+        .with(gone)
+        .select()
+        .from(author as never),
+    () =>
+      db
+        .with(gone)
+        .insert(author as never)
+        .values({ id: 1 } as never),
+  ]
+  for (const statement of statements) {
+    for (const table of ['article', 'order_line'])
+      await at.region.set(table, 'x', {
+        dependencies: dependenciesOf(table, { id: 1, order: 1 }),
+        asOf: 'now',
+      })
+    await statement()
+    expect(await at.region.getMulti(['article', 'order_line'])).toEqual([NO_VALUE, 'x'])
+  }
 })
 
 it('drizzleCache() leaves its marks after a commit of unknown outcome, and takes them away where the database says that it rolled back', async () => {

@@ -115,6 +115,8 @@ export interface RowInvalidation extends RowCache {
   read(tables: readonly string[] | undefined, key?: unknown): void
   /** A statement in raw SQL was sent. That nothing is invalidated for it is told once for each of its tables. */
   raw(sql: string): void
+  /** The tables that SQL changes, as far as its words show. */
+  writtenIn(sql: string): readonly string[]
   readonly tables: readonly string[]
   /** The columns of a table's key; absent for a table without one. */
   columnsOf(table: string): readonly string[] | undefined
@@ -152,6 +154,10 @@ export function rowInvalidation(
       `Expected rows of '${table}' with their key (${columns.join(', ')}), got ${formatValue(row)}. Select these columns, too.`,
     )
   }
+  const writtenIn = (sql: string): readonly string[] => {
+    const written = tablesWrittenBy(sql)
+    return [...keys.keys()].filter((table) => written.includes(table.toLowerCase()))
+  }
   return {
     dependenciesOf: (table, rows, relations = {}) => [...namesOfRows(keyOf, table, rows, relations)],
     changed: async (table, rows, change = {}) => {
@@ -181,9 +187,9 @@ export function rowInvalidation(
       for (const type of tables ?? []) declareRead(namesOfRead({ type, keys: key && [key] }, []))
     },
     raw(sql) {
-      const written = tablesWrittenBy(sql)
-      for (const table of keys.keys()) if (written.includes(table.toLowerCase())) reportRaw(where, table)
+      for (const table of writtenIn(sql)) reportRaw(where, table)
     },
+    writtenIn,
     tables: [...keys.keys()],
     columnsOf: (table) => keys.get(table),
     isKeyed: (table, row) => keyIn(row, keys.get(table) ?? []) !== undefined && keys.has(table),
