@@ -9,13 +9,17 @@ import { blockFor, sleep, turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, text, withRedis } from './suite.js'
 
-/** The code of the error, if the work fails, and when it ended. */
-async function fate(work: unknown): Promise<{ readonly code: string | undefined; readonly at: number }> {
+/** The code of the error, if the work fails, how many ms it took, and when it ended. */
+async function fate(
+  work: unknown,
+): Promise<{ readonly code: string | undefined; readonly ms: number; readonly at: number }> {
+  const began = performance.now()
   const code = await Promise.resolve(work).then(
     () => undefined,
     (error: CorralError) => error.code,
   )
-  return { code, at: performance.now() }
+  const at = performance.now()
+  return { code, ms: at - began, at }
 }
 
 withRedis('the time and the number of requests to Redis', standalone, (at) => {
