@@ -422,12 +422,19 @@ class NearLayer {
   }
 
   proved<R>(keys: readonly string[], read: () => MaybePromise<R>, within: number): MaybePromise<R> {
-    if (this.#scope?.trusts === true || this.tail.isProven(within)) return read()
+    if (this.#isSettled(keys) || this.tail.isProven(within)) return read()
     // A read that no copy can serve needs no proof. Without keys the proof itself is wanted.
     if (keys.length > 0 && !keys.some((key) => this.#mayHold(key))) return this.#passingBy(keys, read)
     return andThen(this.tail.prove(), (isProven) =>
       isProven ? this.#trusting(keys, read) : this.#passingBy(keys, read),
     )
+  }
+
+  /** Whether a call around this one has said how these keys are read: with its proof, or past all copies. */
+  #isSettled(keys: readonly string[]): boolean {
+    const scope = this.#scope
+    if (scope === undefined || scope.trusts) return scope !== undefined
+    return keys.length > 0 && keys.every((key) => scope.keys?.has(key) !== false)
   }
 
   /** Whether the near store has something for a key, or says it later. */

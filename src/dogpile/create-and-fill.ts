@@ -12,6 +12,8 @@ import type { DogpileDriver, LeasedKey, Lookup } from './types.js'
 /** The lease of a key, which this process holds, and the flight of the callers that wait for the key. */
 export interface HeldLease<V> extends Pick<Granted, 'token'>, LeasedKey<V> {
   readonly flight: Flight<V>
+  /** It could not be renewed, which was told. */
+  isLost?: boolean
 }
 
 /** A creation under leases that have to be renewed while it runs. */
@@ -204,10 +206,12 @@ export class LeasedCreations<V> {
       for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  async #renewOne({ flight, token }: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+  async #renewOne(lease: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+    const { flight, token } = lease
     const { key } = flight
     try {
-      if (driver.renew === undefined || (await driver.renew(key, token))) return
+      if (lease.isLost || driver.renew === undefined || (await driver.renew(key, token))) return
+      lease.isLost = true
       // Its value is for its own callers. A later one must not wait for it, which may take for ever.
       flight.close()
       const message = 'the lease was lost while the creator ran'

@@ -1,6 +1,7 @@
 import type { AnyFunction } from '../base/any-function.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
+import { expectFunctionFirst } from './cached-method.js'
 import { checkNamespace } from './keys.js'
 import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf } from './types.js'
 
@@ -73,7 +74,9 @@ export function cacheResults(...given: readonly unknown[]): unknown {
   checkNamespace(others.namespace)
   expectRegion(region, '`region` of cacheResults()')
   const cached = region.cacheOnArguments({ ...others, onKeyError })
-  return fn === undefined ? cached : cached(fn as never)
+  if (fn !== undefined) return cached(fn as never)
+  expectFunctionFirst('cacheResults()', given[1])
+  return cached
 }
 
 /** The region decides what it holds: the type of its values is not inferred from the function. */

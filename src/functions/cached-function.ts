@@ -6,7 +6,7 @@ import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '..
 import { ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
-import { cachedMethod, decorated } from './cached-method.js'
+import { cachedMethod, decorated, expectFunctionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
 import {
@@ -26,12 +26,13 @@ export function makeCacheOnArguments<V>(
   regional: FunctionKeyGenerator,
   [first, second]: Arguments,
 ): unknown {
-  return typeof first === 'function'
-    ? cacher(storeOf, regional, second as CacheOptions, {
-        called: makeCacheOnArguments as AnyFunction,
-        inside: 1,
-      })(first as AnyFunction)
-    : cacher(storeOf, regional, first as CacheOptions)
+  if (typeof first === 'function')
+    return cacher(storeOf, regional, second as CacheOptions, {
+      called: makeCacheOnArguments as AnyFunction,
+      inside: 1,
+    })(first as AnyFunction)
+  expectFunctionFirst('cacheOnArguments()', second)
+  return cacher(storeOf, regional, first as CacheOptions)
 }
 
 function cacher<V>(

@@ -99,6 +99,16 @@ export function expectNoDecorator(where: string, first: unknown, [context]: Argu
     )
 }
 
+/** @throws CorralError `ERR_OPTION` where the function stands behind its options, which alone would be taken. */
+export function expectFunctionFirst(where: string, second: unknown): void {
+  expectThat(
+    second === undefined,
+    second,
+    `${where} to get the function first`,
+    `Call it as ${where.slice(0, -1)}fn, options).`,
+  )
+}
+
 function expectMethod(fits: boolean, got: string): void {
   if (!fits)
     rejectOptions(

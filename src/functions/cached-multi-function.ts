@@ -6,7 +6,7 @@ import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
-import { expectNoDecorator } from './cached-method.js'
+import { expectFunctionFirst, expectNoDecorator } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
 import { checkNamespace, expectKeysOf, type FunctionMultiKeyGenerator } from './keys.js'
@@ -20,12 +20,13 @@ export function makeCacheMultiOnArguments<V>(
   regional: FunctionMultiKeyGenerator,
   [first, second]: Arguments,
 ): unknown {
-  return typeof first === 'function'
-    ? cacher(storeOf, regional, second as CacheMultiOptions, {
-        called: makeCacheMultiOnArguments as AnyFunction,
-        inside: 1,
-      })(first as AnyFunction)
-    : cacher(storeOf, regional, first as CacheMultiOptions)
+  if (typeof first === 'function')
+    return cacher(storeOf, regional, second as CacheMultiOptions, {
+      called: makeCacheMultiOnArguments as AnyFunction,
+      inside: 1,
+    })(first as AnyFunction)
+  expectFunctionFirst('cacheMultiOnArguments()', second)
+  return cacher(storeOf, regional, first as CacheMultiOptions)
 }
 
 function cacher<V>(

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { type DogpileDriver, dogpile, type FillResult, type Lookup } from '../../src/dogpile/index.js'
-import type { CorralError } from '../../src/index.js'
+import { type CorralError, diagnostics } from '../../src/index.js'
 import { held } from '../support/stage.js'
-import { deferred, idle, isPending, sleep } from '../support/waiting.js'
+import { deferred, idle, isPending, sleep, until } from '../support/waiting.js'
 
 /** A resource in a variable, with every call that the dogpile makes. */
 function resource(initial: Lookup<string> = { state: 'missing' }) {
@@ -344,6 +344,25 @@ describe('a failure in a dogpile', () => {
     ).toBe('second')
     first.resolve('first')
     expect(await caller).toBe('first')
+  })
+
+  it('to keep a lease is told once for a creation', async () => {
+    const at = resource()
+    const [lost, kept] = [held<string>(), held<string>()]
+    const pile = dogpile<string>({ renewEvery: 1 })
+    const told: unknown[] = []
+    const listen = (message: unknown) => void told.push(message)
+    diagnostics('notice').subscribe(listen)
+    let renewals = 0
+    const all = [
+      pile.run('lost', { ...at.steps(lost.create), renew: () => false }),
+      pile.run('kept', { ...resource().steps(kept.create), renew: () => ++renewals > 0 }),
+    ]
+    await until(() => renewals > 5)
+    diagnostics('notice').unsubscribe(listen)
+    for (const one of [lost, kept]) one.resolve('made')
+    expect(await Promise.all(all)).toEqual(['made', 'made'])
+    expect(told).toEqual([expect.objectContaining({ key: 'lost' })])
   })
 
   it('of the driver to judge a failure does not leave callers waiting', async () => {

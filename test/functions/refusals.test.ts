@@ -13,6 +13,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
+import { cacheResults } from '../../src/signals/index.js'
 
 const open = () => makeRegion<unknown>({ backend: wrap(memory(), dependencies()) })
 
@@ -196,6 +197,17 @@ describe('functions without a source under one namespace', () => {
       for (const id of [1, 2]) region.cacheOnArguments(hide(one), { namespace: 'y', self: () => id })
     })
   }
+})
+
+it('a function behind its options is refused when it is declared', () => {
+  const region = makeRegion<number>({ name: 'r', backend: memory() })
+  const options = { namespace: 'x' }
+  const declare = [
+    region.cacheOnArguments,
+    region.cacheMultiOnArguments,
+    (...[given, fn]: unknown[]) => cacheResults({ region, ...(given as object) } as never, fn as never),
+  ] as ((...given: unknown[]) => unknown)[]
+  for (const way of declare) expect(() => way(options, async () => 1)).toThrow(/to get the function first/)
 })
 
 it('getOrCreate checks its options on a hit, too', async () => {

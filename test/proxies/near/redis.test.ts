@@ -321,6 +321,16 @@ for (const [where, start, isCluster] of DEPLOYMENTS)
           expect(others).toEqual([])
         })
 
+        it('nothing is told of strong reads of keys without a value, however short the bound of the chain', async () => {
+          const region = keep(layeredRegion(store(), 40, {}))
+          const told = await noticesOf(async () => {
+            expect(await region.get(freshKey(), { maxStaleness: 0 })).toBe(NO_VALUE)
+            await region.getMulti([freshKey(), freshKey()], { maxStaleness: 0 })
+            await region.getOrCreate(freshKey(), () => 'value', { maxStaleness: 0 })
+          })
+          expect(told).toEqual([])
+        })
+
         it('the call is strong for many keys, for functions and for getOrCreate', async () => {
           const [here, there] = [open(), open()]
           const key = freshKey()
