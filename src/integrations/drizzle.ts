@@ -6,7 +6,7 @@ import { expectFunction, expectMethods, expectThat } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
 import { saysUncommitted } from './orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
-import { inTransaction, written } from './orm/units.js'
+import { inTransaction, runStatement, written } from './orm/units.js'
 
 export {
   type DrizzleResultCache,
@@ -136,11 +136,9 @@ function watch(watched: Watchable, { rows, sessions, around }: Place): () => voi
     )
   // A savepoint has the session of the transaction around it, which is watched already.
   const { prepareQuery } = session
-  const tell = (...given: Parameters<RowInvalidation['written']>) =>
-    written(sessions.get(session)?.at(-1), () => rows.written(...given))
+  const openOf = () => sessions.get(session)?.at(-1)
   if (session !== around?.session)
-    session.prepareQuery = (...args) =>
-      told(prepareQuery.apply(session, args) as object, args, { ...rows, written: tell })
+    session.prepareQuery = (...args) => told(prepareQuery.apply(session, args) as object, args, rows, openOf)
   return () => {
     watched.transaction = transaction
     session.prepareQuery = prepareQuery
@@ -155,7 +153,12 @@ const isOfCommit = (error: unknown): boolean =>
 const RUNS: ReadonlySet<unknown> = new Set(['execute', 'run', 'all', 'get', 'values'])
 
 /** A prepared query that tells of the rows that it changed, once it has, and of the tables that it reads. */
-function told(prepared: object, args: readonly unknown[], rows: RowInvalidation): object {
+function told(
+  prepared: object,
+  args: readonly unknown[],
+  rows: RowInvalidation,
+  openOf: () => OpenTransaction | undefined,
+): object {
   const [{ sql = '' } = {}] = args as readonly { readonly sql?: string }[]
   const described = args.flatMap(mutatedTables)
   // Drizzle does not tell of the changes in common table expressions.
@@ -174,9 +177,14 @@ function told(prepared: object, args: readonly unknown[], rows: RowInvalidation)
       return async (...given: unknown[]) => {
         rows.read(isKnown ? read : undefined)
         if (tables.length === 0 && read.length === 0) rows.raw(sql)
-        const result: unknown = await member.apply(target, given)
+        const result: unknown = await runStatement(
+          openOf() !== undefined,
+          () => member.apply(target, given),
+          () => rows.written(tables, [], false),
+        )
+        const isList = Array.isArray(result)
         if (tables.length > 0)
-          await rows.written(tables, Array.isArray(result) ? result : [], returns && Array.isArray(result))
+          await written(openOf(), () => rows.written(tables, isList ? result : [], returns && isList))
         return result
       }
     },

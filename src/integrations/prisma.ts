@@ -5,7 +5,7 @@
 import { expectMethods } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
-import { inTransaction, written } from './orm/units.js'
+import { inTransaction, runStatement, written } from './orm/units.js'
 
 export type { EntityLists } from './orm/core.js'
 export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
@@ -89,7 +89,9 @@ interface Operation {
   readonly args: unknown
   query(args: unknown): Promise<unknown>
   /** Absent where Prisma has it no more. */
-  readonly __internalParams?: { readonly transaction?: { readonly id?: unknown } | undefined }
+  readonly __internalParams?: {
+    readonly transaction?: { readonly id?: unknown; readonly kind?: unknown } | undefined
+  }
 }
 
 function extended(client: Client, rows: RowInvalidation): Client {
@@ -101,14 +103,25 @@ function extended(client: Client, rows: RowInvalidation): Client {
       // Of all models, and of raw SQL, which has none.
       async $allOperations({ model, operation, args, query, __internalParams: internal }: Operation) {
         if (model === undefined || !WRITES.test(operation)) tellRead(rows, models, { model, operation, args })
-        const result = await query(args)
+        const own = internal?.transaction
+        // The operations of a list fail with its end.
+        const isInside = own !== undefined && own.kind !== 'batch'
+        const result = await runStatement(
+          isInside,
+          () => query(args),
+          async () => {
+            if (model === undefined || !WRITES.test(operation)) return
+            const nested = nestedOf(rows, models, model, (args ?? {}) as Arguments)
+            for (const one of [model, ...nested]) await rows.written([one], [], false)
+          },
+        )
         if (model === undefined) rows.raw(textOf(args))
         if (model === undefined || !WRITES.test(operation)) return result
         const invalidate = () =>
           tell(rows, models, { model, operation, args: (args ?? {}) as Arguments }, result)
         // The caller may be in another transaction by now, or have lost its context.
-        const open = transactions.get(internal?.transaction?.id)
-        const isKnown = open !== undefined || internal?.transaction === undefined
+        const open = transactions.get(own?.id)
+        const isKnown = open !== undefined || own === undefined
         await (isKnown ? written(open, invalidate) : invalidate())
         return result
       },
@@ -196,10 +209,7 @@ async function tell(
   }: { readonly model: string; readonly operation: string; readonly args: Arguments },
   result: unknown,
 ): Promise<void> {
-  const nested = new Set<string>()
-  for (const data of [args.data, args.create, args.update])
-    if (models !== undefined) nestedModels(models, model, data, nested)
-    else if (hasObject(data)) for (const table of rows.tables) nested.add(table)
+  const nested = nestedOf(rows, models, model, args)
   const { where, data, update } = args
   const changesKey = [data, update].some((one) => rows.columnsOf(model)?.some((column) => isIn(column, one)))
   // A relation may be a part of a key, too. The former key is in `where` or nowhere.
@@ -209,6 +219,20 @@ async function tell(
   const areAll = Array.isArray(result) || known.length > 0
   await rows.written([model], known, areAll && (isCreation || !isMoved))
   for (const one of nested) await rows.written([one], [], false)
+}
+
+/** The models that an operation changes rows of beside its own. */
+function nestedOf(
+  rows: RowInvalidation,
+  models: Models | undefined,
+  model: string,
+  { data, create, update }: Arguments,
+): ReadonlySet<string> {
+  const nested = new Set<string>()
+  for (const one of [data, create, update])
+    if (models !== undefined) nestedModels(models, model, one, nested)
+    else if (hasObject(one)) for (const table of rows.tables) nested.add(table)
+  return nested
 }
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null

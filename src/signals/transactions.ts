@@ -224,6 +224,21 @@ export function beginHostTransaction(around?: OpenTransaction): OpenTransaction 
   return openTransaction(begin(true, unit, true))
 }
 
+/**
+ * Invalidates for a statement without a transaction of which nobody knows whether the database has done it, or still will: at once, whatever
+ * is around the caller, and with marks that stay until they expire. Never rejects: a failure is reported on `corral:failure`.
+ */
+export async function invalidateUnsure(invalidate: () => Promise<unknown>): Promise<void> {
+  const open = openTransaction(begin(true, undefined))
+  try {
+    await open.run(invalidate)
+    await open.prepare()
+  } catch (error) {
+    report('failure', () => ({ where: 'statement', error }))
+  }
+  await open.unsure()
+}
+
 /** A unit of work around a transaction of a host. */
 export interface Unit extends OpenTransaction {
   /** Says that the transaction has begun: others that begin inside are of their own. */

@@ -25,6 +25,7 @@ import {
   markedStage,
   noticesOf,
   PARTS,
+  replyLost,
   stage,
   trackedRead,
 } from './rows.js'
@@ -332,4 +333,57 @@ it('drizzleCache() leaves its marks after a commit of unknown outcome, and takes
   await expect(change(null)).rejects.toMatchObject({ query: 'rollback' })
   expect(log.splice(0)).toEqual(['mark id:article:1', 'invalidate id:article:1'])
   file.close()
+})
+
+it('drizzleCache() invalidates all of the table for a statement whose reply is lost, but not inside of a transaction', async () => {
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, 'INSERT INTO article (id) VALUES (1)']) file.exec(statement)
+  const db = drizzleProxy(async (text, values, method) => {
+    const statement = file.prepare(text)
+    const rows = method === 'run' ? void statement.run(values) : statement.raw().all(values)
+    if (text.startsWith('update')) throw replyLost()
+    return { rows: rows as unknown[][] }
+  })
+  const { region, options } = stage()
+  const cache = drizzleCache(db, options)
+  const left = await cached(region, cache)
+  const rename = (on: Pick<typeof db, 'update'>) =>
+    on.update(articles).set({ title: 'new' }).where(eq(articles.id, 1))
+  const lost = { cause: { code: 'ECONNRESET' } }
+  await expect(cache.unitOfWork(async (tx) => void (await rename(tx)))).rejects.toMatchObject(lost)
+  expect(await left()).toEqual(ALL)
+  await expect(rename(db).returning()).rejects.toMatchObject(lost)
+  expect(file.prepare('SELECT title FROM article').get()).toMatchObject({ title: 'new' })
+  expect(await left()).toEqual(['line'])
+  file.close()
+})
+
+it.each<readonly [string, object, boolean]>([
+  ['PostgreSQL: a key that is there', { code: '23505' }, true],
+  ['PostgreSQL: a function raises an exception', { code: 'P0001' }, true],
+  ['PostgreSQL: it does not know', { code: '40003' }, false],
+  ['PostgreSQL: it shuts down', { code: '57P01' }, false],
+  ['PostgreSQL: the connection is lost', { code: '08006' }, false],
+  ['MySQL: a key that is there', { code: 'ER_DUP_ENTRY', sqlState: '23000' }, true],
+  ['MySQL: a lock that it waited for', { code: 'ER_LOCK_WAIT_TIMEOUT', sqlState: 'HY000' }, true],
+  ['MySQL: an error of the commit', { code: 'ER_ERROR_DURING_COMMIT', sqlState: 'HY000' }, false],
+  ['MySQL: the connection is lost', { code: 'PROTOCOL_CONNECTION_LOST' }, false],
+  ['SQLite: a syntax error', { code: 'SQLITE_ERROR' }, true],
+  ['SQLite: the disk fails', { code: 'SQLITE_IOERR_FSYNC' }, false],
+  ['node:sqlite: a key that is there', { code: 'ERR_SQLITE_ERROR', errcode: 1555 }, true],
+  ['node:sqlite: the disk fails', { code: 'ERR_SQLITE_ERROR', errcode: 778 }, false],
+  ['SQL Server: a key that is there', { code: 'EREQUEST', number: 2627 }, true],
+  ['SQL Server: a timeout', { code: 'ETIMEOUT' }, false],
+  ['no connection', { code: 'ECONNREFUSED' }, true],
+  ['a timeout', { code: 'ETIMEDOUT' }, false],
+  ['an error without a code', {}, false],
+])('knows what the failure of a statement says about its outcome. %s', async (_, failure, isClear) => {
+  const db = drizzleProxy(async () => {
+    throw Object.assign(new Error('failed'), failure)
+  })
+  const { region, options } = stage()
+  const cache = drizzleCache(db, options)
+  const left = await cached(region, cache)
+  await expect(db.insert(lines).values({ order: 1, line: 1 })).rejects.toMatchObject({ cause: failure })
+  expect((await left()).includes('line')).toBe(isClear)
 })

@@ -26,6 +26,7 @@ import {
   markedStage,
   noticesOf,
   PARTS,
+  replyLost,
   stage,
   trackedRead,
 } from './rows.js'
@@ -477,6 +478,51 @@ it('kyselyCache() invalidates for a commit of unknown outcome that nothing follo
   isLost = false
   await trx.commit().execute()
   expect(await left()).toEqual(['two', 'line'])
+  await db.destroy()
+})
+
+it('kyselyCache() invalidates all of the table for a statement whose reply is lost, and leaves marks, but not inside of a transaction', async () => {
+  const { region, state, options } = stage()
+  const cache = kyselyCache(options)
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, 'INSERT INTO article (id) VALUES (1)']) file.exec(statement)
+  const database = {
+    prepare(text: string) {
+      const statement = file.prepare(text)
+      if (!text.startsWith('update')) return statement
+      const all = (values: unknown[]) => {
+        statement.all(values)
+        throw replyLost()
+      }
+      return { reader: true, all }
+    },
+    close: () => file.close(),
+  }
+  const over = (one: KyselyCache) =>
+    new Kysely29<Database>({ dialect: one.dialect(new SqliteDialect29({ database: database as never })) })
+  const db = over(cache)
+  const rename = (on: Pick<typeof db, 'updateTable'>) =>
+    on.updateTable('article').set({ title: 'new' }).where('id', '=', 1).returning('id').execute()
+  const left = await cached(region, cache)
+  await expect(db.transaction().execute(rename)).rejects.toMatchObject({ code: 'ECONNRESET' })
+  expect(await left()).toEqual(ALL)
+  // Nor does the failure of the invalidation hide it.
+  state.away = true
+  const failures: unknown[] = []
+  const failed = (message: unknown) => failures.push((message as { where: string }).where)
+  diagnostics('failure').subscribe(failed)
+  await expect(rename(db)).rejects.toMatchObject({ code: 'ECONNRESET' })
+  diagnostics('failure').unsubscribe(failed)
+  expect(failures).toContain('commit')
+  state.away = false
+  await expect(rename(db)).rejects.toMatchObject({ code: 'ECONNRESET' })
+  expect(file.prepare('SELECT title FROM article').get()).toMatchObject({ title: 'new' })
+  expect(await left()).toEqual(['line'])
+  // The database may still be at it.
+  const again = await cached(region, cache)
+  await expect(rename(over(kyselyCache({ ...options, regions: region })))).rejects.toThrow('ECONNRESET')
+  expect(await again()).toEqual(['line'])
+  expect(await (await cached(region, cache))()).toEqual(['line'])
   await db.destroy()
 })
 

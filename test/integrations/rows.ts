@@ -80,6 +80,9 @@ export async function noticesOf(work: () => Promise<unknown>): Promise<readonly 
   return notices
 }
 
+/** The failure of a statement that the database has done: the connection ended before the reply. */
+export const replyLost = () => Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' })
+
 /** Two tables, of which the database deletes the rows of one with those of the other. */
 export const PARTS = [
   'CREATE TABLE box (id INTEGER PRIMARY KEY)',

@@ -10,6 +10,7 @@ import {
   connectionTransactions,
   inTransaction,
   written as invalidateFor,
+  runStatement,
 } from '../orm/units.js'
 import type { KyselyDatabase, KyselyDialect, QueryNode } from './host.js'
 import { returnsKeys } from './returned.js'
@@ -179,6 +180,10 @@ function watchedConnection(
   rows: RowInvalidation,
   transactions: ConnectionTransactions,
 ): Connection {
+  const mutatedBy = ({ query }: Compiled): readonly string[] => {
+    const mutation = mutationOf(query)
+    return mutation === undefined ? [] : (mutation.tables ?? rows.tables)
+  }
   const written = async (query: Compiled, returned: readonly unknown[] = []): Promise<void> => {
     if (query.query.kind === 'RawNode') rows.raw(query.sql)
     const mutation = mutationOf(query.query)
@@ -191,7 +196,11 @@ function watchedConnection(
   return overriding(connection, {
     async executeQuery(query: Compiled & never, ...more: never[]) {
       rows.read(tablesOf((query as Compiled).query))
-      const result = await connection.executeQuery(query, ...more)
+      const result = await runStatement(
+        transactions.of(connection) !== undefined,
+        () => connection.executeQuery(query, ...more),
+        async () => rows.written(mutatedBy(query), [], false),
+      )
       await written(query, (result as { readonly rows?: readonly unknown[] }).rows)
       return result
     },

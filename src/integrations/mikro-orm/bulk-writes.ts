@@ -3,15 +3,14 @@ import type { EntityChange } from '../orm/core.js'
 import { type Around, hookMethods } from '../orm/hooks.js'
 import type { Manager, Metadata, MikroOrmHost } from './host.js'
 
-/** @param tell - gets changes of all entities of a type, once they are made */
+/** @param change - runs a write that changes all entities of types */
 export function hookBulkWrites(
   orm: MikroOrmHost,
   entities: readonly Metadata[],
-  tell: (em: Manager, changes: readonly EntityChange[]) => Promise<void>,
+  change: (em: Manager, changes: readonly EntityChange[], run: () => unknown) => Promise<unknown>,
 ): void {
   const write = (deleted: boolean): Around<Manager> => {
-    return async (em, args, run) => {
-      const result = await run(...args)
+    return (em, args, run) => {
       const named = entities.filter(({ className }) => className === nameOf(args[0]))
       const types = (named.length > 0 ? named : entities).map(
         ({ root, className }) => root?.className ?? className,
@@ -19,11 +18,8 @@ export function hookBulkWrites(
       // Those of `nativeUpdate`: rows that are inserted have been in no other row.
       const set = Object.keys((args[2] ?? {}) as object)
       const moved = named.some(({ primaryKeys }) => primaryKeys.some((key) => set.includes(key)))
-      await tell(
-        em,
-        Array.from(new Set(types), (type) => ({ type, deleted, moved })),
-      )
-      return result
+      const changes = Array.from(new Set(types), (type) => ({ type, deleted, moved }))
+      return change(em, changes, () => run(...args))
     }
   }
   const [changes, deletes] = [write(false), write(true)]

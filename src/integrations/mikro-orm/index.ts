@@ -17,7 +17,7 @@ import {
   type Relations,
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
-import { inTransaction, written } from '../orm/units.js'
+import { inTransaction, runStatement, written } from '../orm/units.js'
 import { hookBulkWrites } from './bulk-writes.js'
 import {
   type BeforeFlush,
@@ -157,9 +157,12 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   if (isTracked) trackReads(orm, invalidation.listsOf)
   if (patch) {
     patchTransactional(orm, transactions)
-    hookBulkWrites(orm, entities ?? [], (em, changes) =>
-      written(transactions.of(em), () => invalidate(changes)),
-    )
+    hookBulkWrites(orm, entities ?? [], async (em, changes, run) => {
+      const told = () => invalidate(changes)
+      const result = await runStatement(transactions.of(em) !== undefined, run, told)
+      await written(transactions.of(em), told)
+      return result
+    })
   }
   return {
     dependenciesOf: (entities, relations = {}) => [...namesOfEntities(readEntity, entities, relations)],

@@ -7,8 +7,10 @@ import {
   beginUnit,
   insideTransaction,
   invalidateInDoubt,
+  invalidateUnsure,
   type OpenTransaction,
 } from '../../signals/transactions.js'
+import { saysUnwritten } from './failed-commits.js'
 
 /** How a host runs a transaction. */
 export interface HostWork {
@@ -73,6 +75,25 @@ function rolledBack(error: unknown): unknown {
 export function written<R>(open: OpenTransaction | undefined, invalidate: () => Promise<R>): Promise<R> {
   if (open !== undefined) return open.run(invalidate)
   return insideTransaction() ? afterCommit(invalidate) : invalidate()
+}
+
+/**
+ * Runs a statement of a connection, and passes on its failure. Without a transaction the database may have done it all the same: the reply
+ * may be lost.
+ * @param isInside - whether a transaction is open, whose end decides
+ * @param invalidate - all that the statement may have changed
+ */
+export async function runStatement<R>(
+  isInside: boolean,
+  run: () => R | Promise<R>,
+  invalidate: () => Promise<unknown>,
+): Promise<R> {
+  try {
+    return await run()
+  } catch (error) {
+    if (!isInside && !saysUnwritten(error)) await invalidateUnsure(invalidate)
+    throw error
+  }
 }
 
 interface Begun {

@@ -459,6 +459,21 @@ export const CASES: readonly Case[] = [
       // Its articles lose their author, by the foreign key.
       await shop.fork().nativeDelete(Author, { name: 'none' })
       deepEqual(await again(), [])
+      const refused = await standing(shop, names)
+      await rejects(shop.fork().insert(Article, { id: one, title: 'twice' } as never), /constraint/i)
+      deepEqual(await refused(), ['one', 'list', 'author'])
+      const connection = shop.database.em.getConnection()
+      const { execute } = connection
+      connection.execute = async (...given: Parameters<typeof execute>) => {
+        await execute.apply(connection, given)
+        throw Object.assign(new Error('the reply is lost'), { code: 'ECONNRESET' })
+      }
+      try {
+        await rejects(shop.fork().nativeUpdate(Article, { id: one }, { title: 'lost' }), /lost/)
+      } finally {
+        connection.execute = execute
+      }
+      deepEqual(await refused(), ['author'])
     },
   ],
   ...Object.entries(UNTOLD).map(

@@ -25,6 +25,7 @@ import {
   markedStage,
   noticesOf,
   PARTS,
+  replyLost,
   stage,
   trackedRead,
 } from '../rows.js'
@@ -59,6 +60,32 @@ interface Client extends PrismaHost {
   $disconnect(): Promise<void>
 }
 
+/** What is done before its reply is lost. */
+let lost: 'statement' | 'commit' | undefined
+
+class Losing extends PrismaLibSql {
+  override async connect() {
+    const adapter = await super.connect()
+    const { queryRaw, executeRaw, startTransaction } = adapter
+    const losing =
+      <A extends unknown[], R>(what: typeof lost, call: (...given: A) => Promise<R>) =>
+      async (...given: A): Promise<R> => {
+        const result = await call.apply(adapter, given)
+        if (lost === what) throw replyLost()
+        return result
+      }
+    return Object.assign(adapter, {
+      queryRaw: losing('statement', queryRaw),
+      executeRaw: losing('statement', executeRaw),
+      async startTransaction(...given: Parameters<typeof startTransaction>) {
+        const transaction = await startTransaction.apply(adapter, given)
+        const { commit } = transaction
+        return Object.assign(transaction, { commit: losing('commit', () => commit.call(transaction)) })
+      },
+    })
+  }
+}
+
 const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '../../..')
 
@@ -88,7 +115,7 @@ describe('prismaCache()', () => {
     const { PrismaClient } = (await import(join(folder, 'out/client.ts'))) as {
       PrismaClient: new (options: object) => Client
     }
-    open = (url) => new PrismaClient({ adapter: new PrismaLibSql({ url }) })
+    open = (url) => new PrismaClient({ adapter: new Losing({ url }) })
   }, 120_000)
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -252,6 +279,33 @@ describe('prismaCache()', () => {
     await expect(
       db.$transaction([rename(db), db.article.update({ where: { id: 99 }, data: {} })]),
     ).rejects.toThrow()
+    expect(await left()).toEqual(ALL)
+  })
+
+  it.each<readonly [string, typeof lost, (on: Client) => Promise<unknown>, string[]]>([
+    ['a statement', 'statement', (on) => rename(on), ['line']],
+    [
+      'a statement of many rows',
+      'statement',
+      (on) => on.article.updateMany({ data: { title: 'new' } }),
+      ['line'],
+    ],
+    ['a list', 'commit', (on) => on.$transaction([rename(on), rename(on, 2)]), ['line']],
+  ])('invalidates all of the model when the reply to %s is lost', async (_, what, change, expected) => {
+    lost = what
+    try {
+      await expect(change(db)).rejects.toThrow('ECONNRESET')
+    } finally {
+      lost = undefined
+    }
+    expect(await client.article.findUnique({ where: { id: 1 } })).toMatchObject({ title: 'new' })
+    expect(await left()).toEqual(expected)
+  })
+
+  it('invalidates nothing for an operation that Prisma refuses, or the database', async () => {
+    await expect(db.article.create({ data: { slug: 'a' } })).rejects.toMatchObject({ code: 'P2002' })
+    await expect(rename(db, 99)).rejects.toMatchObject({ code: 'P2025' })
+    await expect(db.article.create({ data: { none: 1 } })).rejects.toThrow('none')
     expect(await left()).toEqual(ALL)
   })
 
