@@ -152,7 +152,8 @@ function complete<T>(spec: BackendSpec<T>, actual: object): Backend<T> {
     ledger,
     tracker: spec.tracker,
     stores: spec.stores,
-    ifAbsentFrom: spec.ifAbsentFrom,
+    // A lease of this process knows no entries.
+    ifAbsentFrom: spec.acquire && spec.ifAbsentFrom,
     copyOut: spec.copyOut,
     actual,
   }

@@ -56,10 +56,13 @@ function keepFailuresHere<T>(store: FencedWrites<T>): FencedWrites<T> {
       return store.delete(key)
     },
     acquire(key, ms, options = {}) {
-      // Without `overFailed` a request is refused while a failure stands; the token is of no further use.
-      const own = failed.acquire(key, ms, options)
-      if (own.token === undefined) return own
-      failed.release(key, own.token)
+      // A request that only reads an entry must not end the failure that denies its renewal.
+      if (!options.ifAbsent) {
+        // Without `overFailed` a request is refused while a failure stands; the token is of no further use.
+        const own = failed.acquire(key, ms, options)
+        if (own.token === undefined) return own
+        failed.release(key, own.token)
+      }
       return store.acquire(key, ms, options)
     },
     release(key, token, failure) {

@@ -11,16 +11,17 @@ import type { CreationFailure, Lookup, Renewed, RunOptions, Standing } from '../
 import { checkKey, listKeys } from '../functions/keys.js'
 import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import { hasVersions } from '../ledger/checked-names.js'
-import type { Freshness } from '../ledger/ledger.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
-import { driverOf } from './driver.js'
+import { driverOf, type RegionDriver } from './driver.js'
 import { deadlinesOf, mayFallBack, policyFor, withinLimits } from './policy.js'
 import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
   ageOf,
   countLookup,
   countRead,
+  countShared,
   countStale,
+  freshnessIn,
   isFreshHit,
   MISSING,
   matchesSession,
@@ -92,7 +93,7 @@ function getOrCreate<T>(
     const joined = found === undefined ? joinTogether<T>(region, key, options) : undefined
     if (joined !== undefined) return joined
     const plan = planOfCall(region, key, given, options, args)
-    const created = createUnlessFresh<T>(region, key, stored, plan, found)
+    const created = createUnlessFresh<T>(region, key, stored, plan, found, 0)
     return Promise.resolve(withinLimits(key, plan, created))
   } catch (error) {
     // Options may contradict those of the region after the read was sent.
@@ -103,10 +104,6 @@ function getOrCreate<T>(
 
 /** Whether a call of this turn began with a lease. */
 let hasBegun = false
-
-function nextTurn(): void {
-  hasBegun = false
-}
 
 /**
  * One step of the store leases a key that is probably absent, or brings its entry. Callers of the same turn share it.
@@ -120,24 +117,26 @@ function leaseOrEntry<T>(
   options: CreateOptions<never> | undefined,
   args: Arguments | undefined,
 ): Promise<T> | undefined {
-  const { calling, dogpile, errors } = region
   // The reads of one turn are one command, which costs less than a step for each.
-  if (errors.size > 0 || !isOutside() || hasBegun) return undefined
+  if (region.errors.has(key) || !isOutside() || hasBegun) return undefined
   hasBegun = true
-  nextTick(nextTurn)
+  nextTick(() => {
+    hasBegun = false
+  })
   const plan = planOfCall(region, key, given, options, args)
   const driver = driverOf(region, plan, key, stored)
   driver.isUnread = true
-  const led = dogpile.lead(key, driver, readOptions(region, plan, undefined, []))
+  const led = region.dogpile.lead(key, driver, readOptions(region, plan, undefined, []))
   if (led === undefined) return undefined
   const created = led.then((led): MaybePromise<T> => {
-    if (led === undefined) return createUnlessFresh<T>(region, key, stored, plan, driver.brought)
+    if (led === undefined)
+      return createUnlessFresh<T>(region, key, stored, plan, driver.brought, driver.sharing)
     recordRead(region, key, led.value.entry, plan, led.value.isStale)
     return sharedPayload<T>(region, led.value)
   })
-  const result = Promise.resolve(withinLimits(key, plan, calling.count(created) as Promise<T>))
+  const result = Promise.resolve(withinLimits(key, plan, region.calling.count(created) as Promise<T>))
   const moment = sharedMoment(region, key, plan)
-  if (moment !== undefined) together.set(moment, { options: plan.options, result })
+  if (moment) together.set(moment, { options: plan.options, result, reader: driver })
   return result
 }
 
@@ -160,9 +159,11 @@ function createUnlessFresh<T>(
   stored: string,
   plan: CreationPlan,
   found: MaybePromise<CachedValue | undefined>,
+  sharing: number,
 ): MaybePromise<T> {
   const { expiration, policy } = plan
   const serveOrCreate = (lookup: Lookup<Created>): MaybePromise<T> => {
+    countShared(region, key, sharing, lookup)
     if (lookup.state !== 'fresh') return createOne<T>(region, key, stored, plan, lookup)
     const { entry } = lookup.value
     if (isAhead(region, key, entry, expiration, policy)) renewAhead(region, plan, new Map([[key, entry]]))
@@ -181,6 +182,8 @@ function createUnlessFresh<T>(
 interface Together {
   readonly options: CreateOptions<never>
   readonly result: Promise<unknown>
+  /** It is yet to read the key, and then counts those that share its result. */
+  readonly reader?: RegionDriver
 }
 
 const together = new WeakMap<object, Together>()
@@ -194,8 +197,8 @@ function joinTogether<T>(
   const moment = region.dogpile.momentOf(key)
   const joined = moment && together.get(moment)
   if (joined?.options !== options || hasVersions() || !isOutside()) return undefined
-  countRead(region, key, 'invalid')
-  region.counters.onJoin()
+  if (joined.reader) joined.reader.sharing++
+  else countShared(region, key, 1, MISSING)
   return joined.result as Promise<T>
 }
 
@@ -258,7 +261,7 @@ function createOne<T>(
         throw error
       },
     )
-  if (moment !== undefined) together.set(moment, { options: plan.options, result })
+  if (moment) together.set(moment, { options: plan.options, result })
   return result
 }
 
@@ -315,10 +318,6 @@ async function createMany<T>(
 /** A call that says `errorExpirationTime: 0` wants to know what the source says now. */
 function throwRemembered({ errors }: RegionState, { options }: CreationPlan, key: string): void {
   if (options.errorExpirationTime !== 0) errors.throwRemembered(key)
-}
-
-function freshnessIn({ state }: Lookup<Created>): Freshness {
-  return state === 'missing' ? 'invalid' : state
 }
 
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */

@@ -10,7 +10,7 @@ import { graceLeft, longestFresh, physicalLifetime } from '../freshness/freshnes
 import { namesOf } from '../ledger/snapshot.js'
 import { mayFallBack } from './policy.js'
 import { type CreationStart, runCreator } from './run-creator.js'
-import { countLookup, countRead, MISSING, toLookup } from './serve.js'
+import { countLookup, countRead, countShared, MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 import { originOf } from './stats.js'
 import { writeStored } from './write.js'
@@ -46,6 +46,8 @@ export class RegionDriver implements DogpileDriver<Created> {
   readonly #generation: number
   /** Its next request for a lease is the first read of the key. */
   isUnread = false
+  /** How many other callers share that read. */
+  sharing = 0
   /** The entry that came instead of a lease. */
   brought: CachedValue | undefined
   /** Keys without a value that stands, whose creation failed. */
@@ -107,6 +109,7 @@ export class RegionDriver implements DogpileDriver<Created> {
           return { token: '', found: undefined }
         }
         countRead(this.#region, key, 'invalid')
+        countShared(this.#region, key, this.sharing, MISSING)
       }
       return mapAcquired(
         acquired,

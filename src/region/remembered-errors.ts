@@ -5,7 +5,7 @@ export interface RememberedErrors {
   remember(key: string, error: unknown, ms: number): void
   /** @throws the remembered failure of the key, if there is one. */
   throwRemembered(key: string): void
-  readonly size: number
+  has(key: string): boolean
   /** A new value, or an invalidation of the key. */
   forget(key: string): void
   /** An invalidation of names: nothing tells which failure depends on which name. */
@@ -38,16 +38,13 @@ export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): 
       if (errors.size > MOST) errors.delete(oldest)
     },
     throwRemembered(key) {
-      const found = errors.size === 0 ? undefined : errors.get(key)
-      if (found === undefined) return
-      if (isPausing(found, clock.now()) && found.of === invalidated.count) throw found.error
+      const found = errors.get(key)
+      if (found && isPausing(found, clock.now()) && found.of === invalidated.count) throw found.error
       errors.delete(key)
     },
-    get size() {
-      return errors.size
-    },
+    has: (key) => errors.has(key),
     forget(key) {
-      if (errors.size > 0) errors.delete(key)
+      errors.delete(key)
     },
     forgetAll() {
       errors.clear()

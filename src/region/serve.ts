@@ -207,6 +207,16 @@ export function countRead(
   publishRead(region, key, RESULTS[freshness], entry, why)
 }
 
+/** Counts callers that share what another one read or creates. */
+export function countShared(region: RegionState, key: string, callers: number, found: Lookup<Created>): void {
+  if (found.state === 'missing') region.counters.joined += callers
+  while (callers-- > 0) countRead(region, key, freshnessIn(found), found.value?.entry)
+}
+
+export function freshnessIn({ state }: Lookup<Created>): Freshness {
+  return state === 'missing' ? 'invalid' : state
+}
+
 /** Counts a read that found a stale value. It is reported when it is known which value the caller got, and why. */
 export function countStale(
   region: RegionState,

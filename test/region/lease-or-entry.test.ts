@@ -1,7 +1,14 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { near } from '../../proxies/near.js'
-import { defineBackend, delegate, makeRegion, type RegionOptions, wrap } from '../../src/index.js'
+import {
+  type CachedValue,
+  defineBackend,
+  delegate,
+  makeRegion,
+  type RegionOptions,
+  wrap,
+} from '../../src/index.js'
 import { stepped } from '../interleavings/stepped.js'
 import { gate, turn } from '../support/waiting.js'
 
@@ -78,6 +85,32 @@ describe('a key that is probably absent', () => {
     expect(steps).toEqual(['acquire k', 'fill k'])
   })
 
+  it.each([
+    ['fresh', 0, { hits: 20, stale: 0, misses: 0, joined: 0 }],
+    ['stale', 101, { hits: 0, stale: 20, misses: 0, joined: 0 }],
+    ['absent', undefined, { hits: 0, stale: 0, misses: 20, joined: 19 }],
+  ] as const)('that is %s is counted for each caller of a turn', async (_, age, counts) => {
+    const { open, after: pass } = world()
+    const region = open({ asyncCreationRunner: () => {} })
+    if (age !== undefined) await region.set('k', 1)
+    pass(age ?? 0)
+    await Promise.all(Array.from({ length: 20 }, () => region.getOrCreate('k', () => 1)))
+    expect(region.stats()).toMatchObject(counts)
+  })
+
+  it('is leased by the first step while the failure of another key is remembered', async () => {
+    const { steps, open } = world()
+    const region = open({ errorExpirationTime: '1h' })
+    const fail = () => Promise.reject(new Error('down'))
+    await expect(region.getOrCreate('failing', fail)).rejects.toThrow('down')
+    await turn()
+    steps.length = 0
+    await region.getOrCreate('k', () => 1)
+    expect(steps).toEqual(['acquire k', 'fill k'])
+    await turn()
+    await expect(region.getOrCreate('failing', () => 1)).rejects.toThrow('down')
+  })
+
   it('is read if another key was asked for in the same turn, since reads of a turn are one command', async () => {
     const { steps, open } = world()
     const region = open()
@@ -142,6 +175,52 @@ describe('whether keys are probably absent', () => {
   it.each([-0.1, 1.1, Number.NaN] as number[])('is not said by an `ifAbsentFrom` of %s', (ifAbsentFrom) => {
     const spec = { name: 'odd', get() {}, set() {}, delete() {}, ifAbsentFrom }
     expect(() => defineBackend(spec)).toThrow('ifAbsentFrom')
+  })
+
+  it('means nothing to a store without a lease of its own, which would lease an entry that is there', async () => {
+    const entries = new Map<string, CachedValue>()
+    const backend = defineBackend<CachedValue>({
+      name: 'map',
+      get: (key) => entries.get(key),
+      set: (key, value) => void entries.set(key, value),
+      delete: (key) => void entries.delete(key),
+      ifAbsentFrom: 0,
+    })
+    const region = makeRegion<number>({ backend })
+    await region.set('k', 1)
+    expect(await region.getOrCreate('k', () => 2)).toBe(1)
+    expect(region.stats()).toMatchObject({ hits: 1, misses: 0 })
+  })
+
+  it('leaves alone the failure that denies the renewal of an entry, where a process keeps it', async () => {
+    const store = memory()
+    const backend = defineBackend<CachedValue>({
+      name: 'leasing',
+      get: (key) => store.get(key),
+      set: (key, value, options) => store.set(key, value, options),
+      delete: (key) => store.delete(key),
+      acquire: async (key, ms, options) => {
+        const found = options?.ifAbsent ? await store.get(key) : undefined
+        return found === undefined ? store.acquire(key, ms, options) : { token: '', found }
+      },
+      renew: (key, token, ms) => store.renew(key, token, ms),
+      release: (key, token) => store.release(key, token),
+      held: (key) => store.held(key),
+      ifAbsentFrom: 0,
+    })
+    const region = makeRegion<number>({ backend, retryAfter: '1h', grace: '1h' })
+    await region.set('k', 1)
+    await region.expire('k')
+    let tries = 0
+    const fail = () => {
+      tries++
+      throw new Error('down')
+    }
+    for (let i = 0; i < 3; i++) {
+      await turn()
+      expect(await region.getOrCreate('k', fail)).toBe(1)
+    }
+    expect(tries).toBe(1)
   })
 
   it('is learnt from the latest lookups, by each function for itself', async () => {
