@@ -372,6 +372,7 @@ it.each<readonly [string, object, boolean]>([
   ['SQLite: the disk fails', { code: 'SQLITE_IOERR_FSYNC' }, false],
   ['node:sqlite: a key that is there', { code: 'ERR_SQLITE_ERROR', errcode: 1555 }, true],
   ['node:sqlite: the disk fails', { code: 'ERR_SQLITE_ERROR', errcode: 778 }, false],
+  ['sql.js, D1: a key that is there', { message: 'D1_ERROR: UNIQUE constraint failed: article.id' }, true],
   ['SQL Server: a key that is there', { code: 'EREQUEST', number: 2627 }, true],
   ['SQL Server: a timeout', { code: 'ETIMEOUT' }, false],
   ['no connection', { code: 'ECONNREFUSED' }, true],

@@ -8,6 +8,7 @@ interface Failure {
   /** Of SQL Server. */
   readonly number?: unknown
   readonly name?: unknown
+  readonly message?: unknown
   readonly cause?: unknown
 }
 
@@ -28,6 +29,8 @@ const MYSQL_REFUSED =
 const SQLITE_REFUSED =
   /^SQLITE_(?:ERROR|PERM|BUSY|LOCKED|READONLY|SCHEMA|TOOBIG|CONSTRAINT|MISMATCH|MISUSE|AUTH|RANGE)/
 const SQLITE_REFUSED_CODES: readonly number[] = [1, 3, 5, 6, 8, 17, 18, 19, 20, 21, 23, 25]
+/** Of SQLite where errors have no codes: sql.js, D1. */
+const SQLITE_CONSTRAINT = /\b(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed\b/
 /** Of SQL Server: no value, a constraint, a key, a deadlock, a text that is too long. */
 const SQL_SERVER_REFUSED: readonly unknown[] = [515, 547, 2601, 2627, 1205, 2628, 8152]
 /** Of Prisma: the database refused it, but for the end of a transaction and for what a driver did not explain. */
@@ -45,7 +48,8 @@ export const saysUncommitted = (error: unknown): boolean =>
 
 /** Whether the failure of a statement without a transaction says clearly that nothing of it is written. */
 export const saysUnwritten = (error: unknown): boolean =>
-  isAny(error, ({ code, sqlState, errcode, number, name }) => {
+  isAny(error, ({ code, sqlState, errcode, number, name, message }) => {
+    if (typeof message === 'string' && SQLITE_CONSTRAINT.test(message)) return true
     if (typeof sqlState === 'string' && REFUSED.test(sqlState)) return true
     if (code === 'ERR_SQLITE_ERROR') return SQLITE_REFUSED_CODES.includes(Number(errcode) & 0xff)
     if (code === 'EREQUEST') return SQL_SERVER_REFUSED.includes(number)
