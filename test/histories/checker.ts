@@ -129,6 +129,9 @@ function compare(reads: readonly Of<'read'>[], changes: readonly Change[], bindi
         return from === undefined ? [] : [{ from, version }]
       })
       .sort((one, other) => one.from - other.from)
+    // The highest version so far of each change, in which the first one beyond a read is found.
+    let highest = 0
+    const upTo = due.map(({ version }) => (highest = Math.max(highest, version)))
     let [next, least] = [0, 0]
     for (const { begin, version } of group.toSorted((one, other) => one.begin - other.begin)) {
       for (let change = due[next]; change !== undefined && change.from < begin; change = due[++next])
@@ -136,7 +139,8 @@ function compare(reads: readonly Of<'read'>[], changes: readonly Change[], bindi
       pairs += next
       if (version >= least) continue
       older.push(`${subject}: process ${process} read ${version} at ${begin.toFixed(2)}, bound to ${least}`)
-      latest = Math.max(latest, begin - (due.find((change) => change.version > version)?.from ?? begin))
+      const missed = due[firstThat(upTo, (most) => most > version)]
+      latest = Math.max(latest, begin - (missed?.from ?? begin))
     }
   }
   return { older, pairs, latest }
@@ -148,14 +152,32 @@ function placesOf({ process, row, direct }: Of<'read'>): string[] {
 }
 
 function countLanded(changes: readonly Change[], creations: readonly Of<'creation'>[]): number {
-  const byRow = grouped(creations, ({ row }) => [String(row)])
+  const longest = creations.reduce((most, { begin, end }) => Math.max(most, end - begin), 0)
+  const byRow = grouped(
+    creations.toSorted((one, other) => one.begin - other.begin),
+    ({ row }) => [String(row)],
+  )
   return changes.filter((change) =>
-    change.of
-      .flatMap(([subject]) => byRow.get(subject.slice(1)) ?? [])
-      .some(
-        ({ process, begin, end }) => process !== change.process && begin < change.end && change.end < end,
-      ),
+    change.of.some(([subject]) => {
+      const all = byRow.get(subject.slice(1)) ?? []
+      for (let i = firstThat(all, ({ begin }) => begin >= change.end - longest); ; i++) {
+        const creation = all[i]
+        if (creation === undefined || creation.begin >= change.end) return false
+        if (creation.process !== change.process && change.end < creation.end) return true
+      }
+    }),
   ).length
+}
+
+/** The index of the first one that is late, in a list in which all behind it are. */
+function firstThat<T>(list: readonly T[], isLate: (one: T) => boolean): number {
+  let [low, high] = [0, list.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (isLate(list[middle] as T)) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 function grouped<T>(events: readonly T[], names: (event: T) => readonly string[]): Map<string, T[]> {

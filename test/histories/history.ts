@@ -78,15 +78,12 @@ export function histories(
             const processes = await startProcesses(program, world, folder)
             const troubles = trouble(world, processes)
             const began = performance.now()
-            let judged = judge(world, processes.events(), troubles.counts)
-            while (
-              performance.now() - began < ms ||
-              (lacking(judged, floor).length > 0 && performance.now() - began < patience)
-            ) {
-              await sleep(Math.min(ms, LONG ? 30_000 : 2_000))
+            const elapsed = () => performance.now() - began
+            let judged: Judged
+            do {
+              await sleep(Math.max(ms - elapsed(), LONG ? 30_000 : 2_000))
               judged = judge(world, processes.events(), troubles.counts)
-              if (judged.stale.length > 0) break
-            }
+            } while (judged.stale.length === 0 && lacking(judged, floor).length > 0 && elapsed() < patience)
             await troubles.end()
             await processes.stop()
             judged = judge(world, processes.events(), troubles.counts)

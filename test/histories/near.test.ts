@@ -90,7 +90,7 @@ histories('the history of processes with near caches', {
   floor: LONG
     ? { reads: 350_000, hard: 3_500, landed: 100, troubles: 1 }
     : { reads: 800, hard: 80, landed: 10, troubles: 1 },
-  ms: LONG ? 60_000 : 5_000,
+  ms: LONG ? 240_000 : 5_000,
   patience: LONG ? 1_800_000 : 45_000,
   worlds: {
     'bounded; connections and subscriptions killed, commands paused, processes frozen, data lost': async () =>

@@ -203,7 +203,7 @@ export function clusterSteps({ step, touch }: Steps): SharedLedger & { expire():
       stampLifetime: 60_000,
       pendingFor: 1_000,
       // Of near caches, of which there are none.
-      journal: { recordNames: async () => {}, namesChanged() {} } as never,
+      journal: { clock: { now: () => 0 }, recordNames: async () => {}, namesChanged() {} } as never,
       runner: { run, runDurably: run, runAll: (calls) => Promise.all(calls.map(run)) },
       reads: {
         get: () => Promise.reject(new Error('Expected the ledger to read no entries')),
