@@ -15,7 +15,7 @@ export function readOnceKind(value: unknown): ReadOnceKind | undefined {
     (has('pipe') && has('on'))
   )
     return ['a stream', "Read it first, such as with text(stream) of 'node:stream/consumers'."]
-  // What is iterated asynchronously, such as a cursor of a database, is fetched only then.
+  // A cursor of a database fetches its rows when somebody iterates over it.
   if (has(Symbol.asyncIterator) || (has('next') && has(Symbol.iterator)))
     return ['an iterator', 'Store its items: Array.from(iterator), or Array.fromAsync(iterator).']
   if ('bodyUsed' in value && has('arrayBuffer'))

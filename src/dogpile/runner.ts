@@ -86,7 +86,7 @@ export const inBackground: (options?: { readonly concurrency?: number }) => Back
         const job = queue.shift()
         if (job === undefined) break
         running++
-        // A job that was called off is run all the same: it then only gives its leases back.
+        // The runner also runs a job that the region has called off: such a job only gives its leases back.
         void job.run().finally(() => {
           running--
           next()

@@ -6,7 +6,7 @@ import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '..
 import { ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
 import { countsArguments } from './arity.js'
-import { cachedMethod, decorated, expectFunctionFirst } from './cached-method.js'
+import { cachedMethod, decorated, functionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
 import {
@@ -24,15 +24,14 @@ import type { CacheOptions, FunctionStore } from './types.js'
 export function makeCacheOnArguments<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionKeyGenerator,
-  [first, second]: Arguments,
+  given: Arguments,
 ): unknown {
-  if (typeof first === 'function')
-    return cacher(storeOf, regional, second as CacheOptions, {
-      called: makeCacheOnArguments as AnyFunction,
-      inside: 1,
-    })(first as AnyFunction)
-  expectFunctionFirst('cacheOnArguments()', second)
-  return cacher(storeOf, regional, first as CacheOptions)
+  return functionFirst(
+    'cacheOnArguments()',
+    given,
+    makeCacheOnArguments as AnyFunction,
+    (options: CacheOptions, by) => cacher(storeOf, regional, options, by),
+  )
 }
 
 function cacher<V>(

@@ -4,6 +4,7 @@ import { attempt } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
 import { dress } from './members.js'
+import type { Declaring } from './namespaces.js'
 import type { CachedFunction, CacheOptions } from './types.js'
 
 type Bind = (instance: object) => (...args: Arguments) => Promise<unknown>
@@ -107,6 +108,18 @@ export function expectFunctionFirst(where: string, second: unknown): void {
     `${where} to get the function first`,
     `Call it as ${where.slice(0, -1)}fn, options).`,
   )
+}
+
+/** Caches the function that comes first, or returns a decorator of functions where the options come first. */
+export function functionFirst<O>(
+  where: string,
+  [first, second]: Arguments,
+  called: AnyFunction,
+  cacher: (options: O, by?: Declaring) => (fn: AnyFunction) => unknown,
+): unknown {
+  if (typeof first === 'function') return cacher(second as O, { called, inside: 1 })(first as AnyFunction)
+  expectFunctionFirst(where, second)
+  return cacher(first as O)
 }
 
 function expectMethod(fits: boolean, got: string): void {

@@ -6,7 +6,7 @@ import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
-import { expectFunctionFirst, expectNoDecorator } from './cached-method.js'
+import { expectNoDecorator, functionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
 import { checkNamespace, expectKeysOf, type FunctionMultiKeyGenerator } from './keys.js'
@@ -18,15 +18,14 @@ import type { CacheMultiOptions, FunctionStore } from './types.js'
 export function makeCacheMultiOnArguments<V>(
   storeOf: (namespace: string | undefined) => FunctionStore<V>,
   regional: FunctionMultiKeyGenerator,
-  [first, second]: Arguments,
+  given: Arguments,
 ): unknown {
-  if (typeof first === 'function')
-    return cacher(storeOf, regional, second as CacheMultiOptions, {
-      called: makeCacheMultiOnArguments as AnyFunction,
-      inside: 1,
-    })(first as AnyFunction)
-  expectFunctionFirst('cacheMultiOnArguments()', second)
-  return cacher(storeOf, regional, first as CacheMultiOptions)
+  return functionFirst(
+    'cacheMultiOnArguments()',
+    given,
+    makeCacheMultiOnArguments as AnyFunction,
+    (options: CacheMultiOptions, by) => cacher(storeOf, regional, options, by),
+  )
 }
 
 function cacher<V>(

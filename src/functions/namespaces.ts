@@ -110,7 +110,7 @@ export function claimNamespace(
       message,
     }))
   }
-  // One that shares takes it from nobody: the next that does not is compared with the one before.
+  // A function that shares does not replace the claim of another: the next function is compared with that claim.
   if (!claim.shares || former === undefined) taken.set(key, claim)
   void delay(0, { ref: false }).then(() => {
     claim.settled = true

@@ -225,8 +225,8 @@ export function beginHostTransaction(around?: OpenTransaction): OpenTransaction 
 }
 
 /**
- * Invalidates for a statement without a transaction of which nobody knows whether the database has done it, or still will: at once, whatever
- * is around the caller, and with marks that stay until they expire. Never rejects: a failure is reported on `corral:failure`.
+ * Invalidates for a statement outside of a transaction whose reply is lost. The database may have executed it, or may do so later: the
+ * invalidation happens at once, and its marks stay until they expire. Never rejects: a failure is reported on `corral:failure`.
  */
 export async function invalidateUnsure(invalidate: () => Promise<unknown>): Promise<void> {
   const open = openTransaction(begin(true, undefined))

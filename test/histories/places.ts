@@ -5,7 +5,7 @@ import { type RedisBackendOptions, redis, redisBus } from '../../backends/redis/
 import { broadcast } from '../../proxies/broadcast.js'
 import { json } from '../../proxies/json.js'
 import { near } from '../../proxies/near.js'
-import { type Backend, type CachedValue, wrap } from '../../src/index.js'
+import { type Backend, type CachedValue, delegate, wrap } from '../../src/index.js'
 import type { Bus, BusResumption } from '../../src/signals/index.js'
 import { sharedNow } from '../support/waiting.js'
 import { MAX_DELAY } from './checker.js'
@@ -17,6 +17,8 @@ export type Place =
       readonly redis: RedisBackendOptions
       /** ms: with a near cache of this bound. */
       readonly near?: number
+      /** Every creation begins with the request for its lease, as where most keys are absent. */
+      readonly leasesFirst?: boolean
     }
   | { readonly memcached: MemcachedOptions }
   | { readonly lmdb: string }
@@ -38,7 +40,9 @@ export function openPlace(place: Place, log: (event: Event) => void): OpenPlace 
       : 'memcached' in place
         ? memcached(place.memcached)
         : lmdb(place.lmdb, { timeout: '15s' })
-  const far = wrap(bytes, json())
+  const stored = wrap(bytes, json())
+  const far =
+    'redis' in place && place.leasesFirst === true ? delegate(stored, { ifAbsentFrom: 0 }, true) : stored
   const backend =
     'redis' in place && place.near !== undefined
       ? wrap(far, near(memory({ maxEntries: 1_000 }), { maxStaleness: place.near }))

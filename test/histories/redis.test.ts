@@ -26,6 +26,23 @@ const disturbed = (at: Deployment): World =>
     },
   })
 
+const frozen = (at: Deployment): World =>
+  over(at, {
+    every: () => 500,
+    async trouble() {
+      await at.servers[0]?.kill('SIGSTOP')
+      await sleep(150)
+      await at.servers[0]?.kill('SIGCONT')
+      return 'troubles'
+    },
+  })
+
+/** Every creation begins with the request for its lease, which brings the entry if there is one. */
+const leasing = (at: Deployment, troubled: (at: Deployment) => World): World => ({
+  ...troubled(at),
+  place: () => ({ redis: at.where, leasesFirst: true }),
+})
+
 /**
  * ms around the death of a primary within which an invalidation may have been acknowledged and lost with it. A read that
  * disregards an invalidation of that time is counted and printed; any other stale read fails the test.
@@ -68,18 +85,11 @@ histories('the history of processes over Redis', {
         },
       })
     },
-    'the server frozen now and then': async () => {
-      const at = await standalone()
-      return over(at, {
-        every: () => 500,
-        async trouble() {
-          await at.servers[0]?.kill('SIGSTOP')
-          await sleep(150)
-          await at.servers[0]?.kill('SIGCONT')
-          return 'troubles'
-        },
-      })
-    },
+    'the server frozen now and then': async () => frozen(await standalone()),
+    'leases as the first step; connections killed, commands paused, scripts flushed': async () =>
+      leasing(await standalone(), disturbed),
+    'leases as the first step; the server frozen now and then': async () =>
+      leasing(await standalone(), frozen),
     'a Sentinel failover': async () => {
       const at = await sentinel()
       return losing(at, async () => (await at.primary()).kill('SIGKILL'))

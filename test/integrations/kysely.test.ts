@@ -506,7 +506,7 @@ it('kyselyCache() invalidates all of the table for a statement whose reply is lo
   const left = await cached(region, cache)
   await expect(db.transaction().execute(rename)).rejects.toMatchObject({ code: 'ECONNRESET' })
   expect(await left()).toEqual(ALL)
-  // Nor does the failure of the invalidation hide it.
+  // If the invalidation fails too, the caller gets the failure of the statement.
   state.away = true
   const failures: unknown[] = []
   const failed = (message: unknown) => failures.push((message as { where: string }).where)

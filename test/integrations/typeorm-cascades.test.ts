@@ -4,8 +4,9 @@ import { DataSource, type EntityManager, EntitySchema } from 'typeorm'
 import { afterEach, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
-import { dep, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dep, makeRegion, wrap } from '../../src/index.js'
 import { typeOrm } from '../../src/integrations/typeorm/index.js'
+import { type Named, standing } from './standing.js'
 
 class Shelf {
   declare id: number
@@ -84,19 +85,12 @@ async function library() {
   const region = makeRegion<string>({ name: 'shelves', backend: wrap(memory(), dependencies()) })
   const titles = dep.scopes<Book>('Book').describes(['title'], ({ title }) => ({ title }))
   const orm = typeOrm(source, { regions: region, scopes: { Book: titles } })
-  async function standing(names: Readonly<Record<string, string | readonly string[]>>) {
-    for (const [key, dependencies] of Object.entries(names))
-      await region.set(key, key, { dependencies, asOf: 'now' })
-    return async () => {
-      const found = await region.getMulti(Object.keys(names))
-      return Object.keys(names).filter((_, at) => found[at] !== NO_VALUE)
-    }
-  }
-  const left = await standing({
+  const here = (names: Named) => standing(region, names)
+  const left = await here({
     ...{ book: orm.dependenciesOf(book), list: titles.condition({ title: 'z' }) },
     ...{ loan: orm.dependenciesOf(loan), box: dep.tag('entities', 'Box') },
   })
-  return { manager, shelf, standing, left }
+  return { manager, shelf, standing: here, left }
 }
 
 it.each<readonly [string, (manager: EntityManager, shelf: Shelf) => Promise<unknown>]>([

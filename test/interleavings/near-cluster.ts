@@ -19,14 +19,12 @@ import { type CachedValue, defineBackend } from '../../src/index.js'
 import { bindLedger, CHAIN_CLOCK } from '../../src/ledger/ledger.js'
 import {
   FailedChanges,
+  RING,
   type SimulatedStore,
   type StoreClient,
   simulatedEntry,
   type Wire,
 } from './near-store.js'
-
-/** Changes that a ring of the simulated nodes keeps. */
-const RING = 2
 
 interface Ring {
   readonly floor: number

@@ -3,14 +3,12 @@ import { type CachedValue, defineBackend } from '../../src/index.js'
 import { type JournalReply, type JournalStep, Mirror, mirrorTail } from '../../src/ledger/mirror.js'
 import {
   FailedChanges,
+  RING,
   type SimulatedStore,
   type StoreClient,
   simulatedEntry,
   type Wire,
 } from './near-store.js'
-
-/** Changes that a journal of the simulated server keeps. */
-const RING = 2
 
 class SimulatedJournal {
   at = 100

@@ -1,5 +1,8 @@
 import type { Backend, CachedValue } from '../../src/index.js'
 
+/** Changes that a simulated journal keeps. */
+export const RING = 2
+
 /** The store of simulated processes with near caches. Its commands are steps of a schedule; its own state changes at once. */
 export interface SimulatedStore {
   /** The version of a key's value, unless that is invalidated. */

@@ -25,6 +25,8 @@ export interface NearWorld {
   readonly isCluster?: boolean
   /** Every process begins with copies, as it does with given operations. */
   readonly isWarm?: boolean
+  /** Then the copies are gone, and what the processes know is not. */
+  readonly areEvicted?: boolean
   /** Operations that are begun: so many at random, or these in their order. */
   readonly operations: number | readonly NearOperation[]
 }
@@ -151,6 +153,8 @@ class Simulation {
       }
       this.now += this.pace * 10
     }
+    if (this.world.areEvicted === true)
+      for (const { copies } of this.processes) await copies.deleteMulti(this.world.keys)
   }
 
   async finish(process: SimulatedProcess): Promise<void> {
@@ -228,6 +232,7 @@ class SimulatedProcess {
   /** Replies that a layer below the near cache holds for a while, such as a slow decoding. */
   readonly passing = new Set<() => void>()
   readonly client: StoreClient
+  readonly copies: Backend<CachedValue>
   readonly chain: Backend<CachedValue>
   readonly seen = new Map<string, { version: number; ended: number }>()
   #order = 0
@@ -247,8 +252,8 @@ class SimulatedProcess {
     }
     this.client = simulation.store.connect(wire)
     const { far } = this.client
-    const copies = disorder === true ? memory({ maxEntries: 1 }) : memory()
-    const layered = wrap(far, near(copies, { maxStaleness }))
+    this.copies = disorder === true ? memory({ maxEntries: 1 }) : memory()
+    const layered = wrap(far, near(this.copies, { maxStaleness }))
     this.chain = track(layered, far.ledger as NonNullable<typeof far.ledger>)
   }
 

@@ -5,9 +5,8 @@ type Listener = (args: unknown) => Promise<void>
 type Dispatch = (event: string, args: unknown, ...more: unknown[]) => unknown
 
 /**
- * Subscribes in front of all others to what is done, and behind all others to what is about to be done. MikroORM calls subscribers
- * one by one until one of them throws: those behind it would not hear that the database has committed. And a subscriber of `onFlush`
- * may add changes.
+ * Subscribes to the events of MikroORM. The subscriber hears of a commit before the subscribers of the application do: MikroORM calls
+ * them one by one, and stops at the first that throws. It hears of a flush after them, because they may add changes.
  */
 export function subscribe(manager: EventManager, subscriber: Subscriber): void {
   // MikroORM does not dispatch events of entities that no subscriber has.

@@ -1,4 +1,4 @@
-/** What a database does by itself when it deletes a row or changes its key, as far as the foreign keys of an ORM's entities say it. */
+/** The changes that a database adds to the deletion of a row or to a change of its key. The foreign keys of the entities name them. */
 
 /** A foreign key whose rule changes rows when the row that they refer to is deleted, or when its key changes. */
 export interface Cascade {

@@ -1,4 +1,4 @@
-/** What the failure of a COMMIT or a statement says. In doubt its outcome is unknown: the reply may be lost, or a hook after it failed. */
+/** Whether the failure of a COMMIT or of a statement says that the database wrote nothing. Any other failure leaves that open: the reply may be lost. */
 
 interface Failure {
   readonly code?: unknown
@@ -33,7 +33,7 @@ const SQLITE_REFUSED_CODES: readonly number[] = [1, 3, 5, 6, 8, 17, 18, 19, 20, 
 const SQLITE_CONSTRAINT = /\b(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed\b/
 /** Of SQL Server: no value, a constraint, a key, a deadlock, a text that is too long. */
 const SQL_SERVER_REFUSED: readonly unknown[] = [515, 547, 2601, 2627, 1205, 2628, 8152]
-/** Of Prisma: the database refused it, but for the end of a transaction and for what a driver did not explain. */
+/** Codes of Prisma for statements that the database refused. Three codes of its kind also stand for lost replies. */
 const PRISMA_REFUSED = /^P2(?!010|028|036)\d{3}$/
 /** There was no connection to send it over. */
 const UNSENT = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|P10(?:00|01|03|10|11))$/

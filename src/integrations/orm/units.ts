@@ -78,8 +78,8 @@ export function written<R>(open: OpenTransaction | undefined, invalidate: () => 
 }
 
 /**
- * Runs a statement of a connection, and passes on its failure. Without a transaction the database may have done it all the same: the reply
- * may be lost.
+ * Runs a statement of a connection, and passes on its failure. Outside of a transaction the database may have executed a statement
+ * whose reply is lost.
  * @param isInside - whether a transaction is open, whose end decides
  * @param invalidate - all that the statement may have changed
  */

@@ -5,6 +5,7 @@ import { memory } from '../../../backends/memory/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { dep, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
+import { type Named, standing } from '../standing.js'
 import type { Packages } from './shop.js'
 
 class Line {
@@ -134,15 +135,8 @@ async function open({ MikroORM, EntitySchema, createTables }: Packages, more: re
     ...(more.length > 0 && { Animal: animals }),
   }
   const orm = mikroOrm(database, { regions: region, scopes, trackReads: true })
-  async function standing(names: Readonly<Record<string, string | readonly string[]>>) {
-    for (const [key, dependencies] of Object.entries(names))
-      await region.set(key, key, { dependencies, asOf: 'now' })
-    return async () => {
-      const found = await region.getMulti(Object.keys(names))
-      return Object.keys(names).filter((_, at) => found[at] !== NO_VALUE)
-    }
-  }
-  return { database, region, orm, fork, slugs, books, urls, animals, standing }
+  const here = (names: Named) => standing(region, names)
+  return { database, region, orm, fork, slugs, books, urls, animals, standing: here }
 }
 
 type Shapes = Awaited<ReturnType<typeof open>>

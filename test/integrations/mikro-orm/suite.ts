@@ -4,6 +4,7 @@ import type { EntityManager } from '@mikro-orm/libsql'
 import { dep, NO_VALUE } from '../../../src/index.js'
 import { mikroOrm } from '../../../src/integrations/mikro-orm/index.js'
 import { afterCommit, drainRefreshes } from '../../../src/signals/index.js'
+import { standing } from '../standing.js'
 import type { Case } from './reads-suite.js'
 import { Article, Author, Comment, type Shop, Tag } from './shop.js'
 
@@ -15,16 +16,6 @@ async function added(em: EntityManager, category = 'news'): Promise<number> {
   return article.id
 }
 
-/** A value for each of these names, and those of them that stand. */
-async function standing({ region }: Shop, names: Readonly<Record<string, readonly string[] | string>>) {
-  for (const [key, dependencies] of Object.entries(names))
-    await region.set(key, key, { dependencies, asOf: 'now' })
-  return async () => {
-    const found = await region.getMulti(Object.keys(names))
-    return Object.keys(names).filter((_, at) => found[at] !== NO_VALUE)
-  }
-}
-
 /** Of MikroORM 7, which tells of savepoints. */
 export const CASES_OF_7: readonly Case[] = [
   [
@@ -32,7 +23,7 @@ export const CASES_OF_7: readonly Case[] = [
     async (shop) => {
       await shop.fill()
       const list = (category: string) => shop.articles.condition({ category })
-      const left = await standing(shop, {
+      const left = await standing(shop.region, {
         news: list('news'),
         sport: list('sport'),
         x: list('x'),
@@ -84,7 +75,7 @@ const failsAtCommit =
   (transact: (shop: Shop, work: (em: unknown) => Promise<void>) => Promise<unknown>) =>
   async (shop: Shop) => {
     const { one, two } = await shop.fill()
-    const left = await standing(shop, { one: dep.id('Article', one), two: dep.id('Article', two) })
+    const left = await standing(shop.region, { one: dep.id('Article', one), two: dep.id('Article', two) })
     const work = async (own: unknown) => {
       const em = own as EntityManager
       const run = (sql: string) => em.getConnection().execute(sql, [], 'run', em.getTransactionContext())
@@ -125,7 +116,7 @@ export const CASES: readonly Case[] = [
       await em.flush()
       const names = [tag.id, tag.id + 1_000, tag.id + 1].map((id) => dep.id('Tag', id))
       const [former = '', next = '', other = ''] = names
-      const left = await standing(shop, { former, next, other })
+      const left = await standing(shop.region, { former, next, other })
       tag.id += 1_000
       await em.flush()
       deepEqual(await left(), ['other'])
@@ -146,7 +137,7 @@ export const CASES: readonly Case[] = [
         rollback,
       )
       equal(await shop.region.get('count'), NO_VALUE)
-      const left = await standing(shop, {
+      const left = await standing(shop.region, {
         all: orm.dependenciesOf([]),
         list: shop.articles.condition({ category: 'news' }),
       })
@@ -216,7 +207,7 @@ export const CASES: readonly Case[] = [
       const em = shop.fork()
       const article = await em.findOneOrFail(Article, one)
       const list = (category: string) => shop.articles.condition({ category })
-      const left = await standing(shop, {
+      const left = await standing(shop.region, {
         ...{ one: dep.id('Article', one), two: dep.id('Article', 2) },
         ...{ news: list('news'), sport: list('sport'), x: list('x') },
       })
@@ -230,7 +221,7 @@ export const CASES: readonly Case[] = [
     async (shop) => {
       const { two } = await shop.fill()
       const em = shop.fork()
-      const left = await standing(shop, { one: dep.id('Article', 1), two: dep.id('Article', two) })
+      const left = await standing(shop.region, { one: dep.id('Article', 1), two: dep.id('Article', two) })
       await em.remove(await em.findOneOrFail(Article, two)).flush()
       deepEqual(await left(), ['one'])
       await shop.fork().upsert(Article, { id: 1, title: 'y', category: 'news' } as never)
@@ -243,7 +234,7 @@ export const CASES: readonly Case[] = [
       const { one } = await shop.fill()
       const em = shop.fork()
       const article = await em.findOneOrFail(Article, one, { populate: ['tags'] })
-      const left = await standing(shop, {
+      const left = await standing(shop.region, {
         article: dep.id('Article', one),
         tag: dep.id('Tag', 2),
         a: dep.id('Tag', 1),
@@ -257,7 +248,7 @@ export const CASES: readonly Case[] = [
     'a transaction: invalidates after its commit, and nothing after a rollback',
     async (shop) => {
       await shop.fill()
-      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      const left = await standing(shop.region, { list: shop.articles.condition({ category: 'news' }) })
       await rejects(
         shop.fork().transactional(async (em) => {
           await added(em as EntityManager)
@@ -277,7 +268,7 @@ export const CASES: readonly Case[] = [
     'a savepoint: that is released waits for the commit',
     async (shop) => {
       await shop.fill()
-      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      const left = await standing(shop.region, { list: shop.articles.condition({ category: 'news' }) })
       await shop.fork().transactional(async (em) => {
         await em.transactional(async (nested) => {
           await added(nested as EntityManager)
@@ -291,7 +282,7 @@ export const CASES: readonly Case[] = [
     'a transaction by hand: is one too',
     async (shop) => {
       await shop.fill()
-      const left = await standing(shop, { list: shop.articles.condition({ category: 'news' }) })
+      const left = await standing(shop.region, { list: shop.articles.condition({ category: 'news' }) })
       const em = shop.fork()
       await em.begin()
       await added(em)
@@ -360,7 +351,7 @@ export const CASES: readonly Case[] = [
       } as never)
       const em = shop.fork()
       const loaded = [await em.findOneOrFail(Article, one), await em.findOneOrFail(Article, two)]
-      const left = await standing(shop, { one: dep.id('Article', one), two: dep.id('Article', two) })
+      const left = await standing(shop.region, { one: dep.id('Article', one), two: dep.id('Article', two) })
       ;(loaded[0] as Article).title = 'new'
       await rejects(em.flush(), { code: 'ERR_NOT_INVALIDATED' })
       deepEqual([await left(), commits], [[], 1])
@@ -370,7 +361,7 @@ export const CASES: readonly Case[] = [
     'a transaction that MikroORM did not begin: invalidates at once, and after the `afterCommit` around it',
     async (shop) => {
       const { one } = await shop.fill()
-      const left = () => standing(shop, { one: dep.id('Article', one) })
+      const left = () => standing(shop.region, { one: dep.id('Article', one) })
       const connection = shop.fork().getConnection()
       const change = async (more: () => unknown) => {
         const ctx = await connection.begin()
@@ -445,21 +436,21 @@ export const CASES: readonly Case[] = [
         (own) => own.getRepository(Article).nativeDelete({ title: 'none' }),
       ]
       for (const write of writes) {
-        const left = await standing(shop, names)
+        const left = await standing(shop.region, names)
         await write(shop.fork())
         deepEqual(await left(), ['author'], String(write))
       }
-      const left = await standing(shop, names)
+      const left = await standing(shop.region, names)
       await shop.fork().transactional(async (own) => {
         await own.nativeUpdate(Article, { id: one }, { title: 'raw' })
         deepEqual(await left(), ['one', 'list', 'author'])
       })
       deepEqual(await left(), ['author'])
-      const again = await standing(shop, names)
+      const again = await standing(shop.region, names)
       // Its articles lose their author, by the foreign key.
       await shop.fork().nativeDelete(Author, { name: 'none' })
       deepEqual(await again(), [])
-      const refused = await standing(shop, names)
+      const refused = await standing(shop.region, names)
       await rejects(shop.fork().insert(Article, { id: one, title: 'twice' } as never), /constraint/i)
       deepEqual(await refused(), ['one', 'list', 'author'])
       const connection = shop.database.em.getConnection()
@@ -483,7 +474,10 @@ export const CASES: readonly Case[] = [
         const { one } = await shop.fill()
         const { orm, articles, fork } = shop
         const read = orm.dependenciesOf(await fork().findOneOrFail(Article, one))
-        const left = await standing(shop, { one: read, list: articles.condition({ category: 'news' }) })
+        const left = await standing(shop.region, {
+          one: read,
+          list: articles.condition({ category: 'news' }),
+        })
         await change(fork(), one)
         deepEqual(await left(), ['one', 'list'])
         await orm.invalidate('Article')
@@ -496,7 +490,7 @@ export const CASES: readonly Case[] = [
     async (shop) => {
       const { one } = await shop.fill()
       const dependencies = shop.orm.dependenciesOf(await shop.fork().findOneOrFail(Article, one))
-      const left = await standing(shop, { one: dependencies })
+      const left = await standing(shop.region, { one: dependencies })
       await shop.fork().nativeUpdate(Article, { id: one }, { title: 'raw' })
       deepEqual(await left(), ['one'])
       await shop.orm.invalidate('Article')
