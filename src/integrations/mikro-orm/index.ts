@@ -5,6 +5,7 @@ import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
   beginHostTransaction,
   invalidateAfterCommit,
+  invalidateUnsure,
   type OpenTransaction,
 } from '../../signals/transactions.js'
 import { cascadesFrom } from '../orm/cascades.js'
@@ -321,10 +322,8 @@ function subscriberOf(
       flushes.delete(uow)
       if (before === undefined || told.delete(uow)) return
       const open = transactions.of(em)
-      const around = open ?? beginHostTransaction()
-      await around.run(() => invalidate(changesOf(before.changeSets, before)))
-      // The failure of the flush is the one to pass on.
-      if (open === undefined) await around.unsure()
+      const tell = () => invalidate(changesOf(before.changeSets, before))
+      await (open === undefined ? invalidateUnsure(tell) : open.run(tell))
     },
   }
 }
