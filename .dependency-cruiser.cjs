@@ -141,7 +141,7 @@ module.exports = {
       to: {
         path: '^src/integrations/',
         pathNot:
-          '^src/integrations/(?:$1|orm/(?:cascades|core|failed-commits|hooks|outbox|query-cache|reads|rows|units)|telemetry/counts)(?:\\.ts$|/)',
+          '^src/integrations/(?:$1|orm/(?:cascades|core|failed-commits|hooks|outbox|query-cache|reads|rows|units|written-tables)|telemetry/counts)(?:\\.ts$|/)',
       },
     },
     {

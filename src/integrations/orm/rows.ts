@@ -14,6 +14,7 @@ import type { IdPart } from '../../ledger/names.js'
 import { invalidateAfterCommit } from '../../signals/transactions.js'
 import { type EntityChange, isPart, type OrmOptions, ormInvalidation, typeName } from './core.js'
 import { declareRead, forbidRead, namesOfRead } from './reads.js'
+import { tablesWrittenBy } from './written-tables.js'
 
 /**
  * Options of the integrations that know tables and no entities.
@@ -201,17 +202,6 @@ export function rowInvalidation(
       ),
   }
 }
-
-const NAME = /(?:["`[][^"`\]]+["`\]]|[\w$]+)/.source
-const WRITE = new RegExp(
-  `\\b(?:insert(?:\\s+ignore|\\s+or\\s+\\w+)?\\s+into|(?:replace|merge)\\s+into|update(?:\\s+or\\s+\\w+)?|delete\\s+from|` +
-    `truncate(?:\\s+table)?)\\s+(?:only\\s+)?(?:${NAME}\\.)*(${NAME})`,
-  'gi',
-)
-
-/** The tables that raw SQL changes, as far as its words show, without their schemas, in lower case. */
-const tablesWrittenBy = (sql: string): readonly string[] =>
-  Array.from(sql.matchAll(WRITE), ([, name = '']) => name.replace(/["`[\]]/g, '').toLowerCase())
 
 function reportRaw(where: string, table: string): void {
   reportOnce('notice', `${where} raw ${table}`, () => ({

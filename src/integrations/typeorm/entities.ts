@@ -101,7 +101,7 @@ function foreignKeysOf(entities: readonly Metadata[]) {
 }
 
 /** Both sides of a row that joins them. */
-function linked({ foreignKeys }: Metadata, row: unknown): readonly EntityChange[] {
+export function linked({ foreignKeys }: Metadata, row: unknown): readonly EntityChange[] {
   return foreignKeys.map(({ referencedEntityMetadata, columns, referencedColumns }) => {
     const type = typeOf(referencedEntityMetadata)
     const byName = new Map(

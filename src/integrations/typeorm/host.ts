@@ -53,13 +53,26 @@ interface UpdateEvent extends EntityEvent {
   readonly updatedRelations: readonly { readonly propertyName: string }[]
 }
 
+interface QueryEvent extends TransactionEvent {
+  readonly query: string
+  readonly success: boolean
+  readonly error?: unknown
+}
+
 /** A subscriber whose methods TypeORM awaits. */
 export interface Subscriber {
-  afterTransactionStart(event: TransactionEvent): void
+  afterTransactionStart(event: TransactionEvent): Promise<void>
   beforeTransactionCommit(event: TransactionEvent): Promise<void>
   afterTransactionCommit(event: TransactionEvent): Promise<void>
   beforeTransactionRollback(event: TransactionEvent): Promise<void>
   afterTransactionRollback(event: TransactionEvent): void
+  /** TypeORM has it since 0.3.18. */
+  afterQuery(event: QueryEvent): Promise<void>
+  beforeInsert(event: EntityEvent): void
+  beforeUpdate(event: EntityEvent): void
+  beforeRemove(event: EntityEvent): void
+  beforeSoftRemove(event: EntityEvent): void
+  beforeRecover(event: EntityEvent): void
   afterInsert(event: EntityEvent): Promise<void>
   afterUpdate(event: UpdateEvent): Promise<void>
   afterRemove(event: EntityEvent): Promise<void>

@@ -12,6 +12,7 @@ import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
   beginHostTransaction,
   invalidateAfterCommit,
+  invalidateUnsure,
   type OpenTransaction,
 } from '../../signals/transactions.js'
 import { cascadesFrom } from '../orm/cascades.js'
@@ -22,6 +23,7 @@ import {
   ormInvalidation,
   type Relations,
 } from '../orm/core.js'
+import { saysUnwritten } from '../orm/failed-commits.js'
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, written } from '../orm/units.js'
 import {
@@ -37,6 +39,7 @@ import {
 } from './entities.js'
 import type { Metadata, QueryRunner, Subscriber, TypeOrmDataSource } from './host.js'
 import { trackReads } from './reads.js'
+import { type Statements, statementsOf } from './statements.js'
 
 export type { EntityLists, OrmOptions, Relations } from '../orm/core.js'
 export type { ResultCacheOptions } from '../orm/query-cache.js'
@@ -73,7 +76,7 @@ export interface TypeOrmCache<M> {
    */
   unitOfWork<R>(work: (manager: M) => Promise<R>): Promise<R>
   /**
-   * Invalidates for a change that TypeORM does not tell of, such as raw SQL: one entity by the parts of its key, or all of a type.
+   * Invalidates for a change that TypeORM does not tell of, such as one by a trigger: one entity by the parts of its key, or all of a type.
    * Inside `unitOfWork` it waits for the commit.
    */
   invalidate(type: string, ...key: readonly IdPart[]): Promise<void>
@@ -114,8 +117,8 @@ export interface TypeOrmOptions extends OrmOptions {
 /**
  * After each commit of TypeORM, invalidates the values that depend on the entities which the transaction changed, by their primary
  * keys, their lists, and both sides of a relation of many to many. `update`, `delete`, `softDelete`, `insert`, `upsert`
- * and query builders tell of no rows, and so invalidate everything of the type. A deletion invalidates all of the types whose rows the
- * database deletes or changes with it, by `onDelete` of their relations. Nothing tells of `clear` and of raw SQL: call `invalidate`.
+ * and query builders tell of no rows, and so invalidate everything of the type, as do statements that call no listeners, `clear` and
+ * raw SQL. A deletion invalidates all of the types whose rows the database deletes or changes with it, by `onDelete` of their relations.
  * @param dataSource - initialized
  * @example
  * ```ts
@@ -141,14 +144,15 @@ export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOpt
   const types = entities && new Set(entities.map(typeOf))
   const ofDeletion = cascadesFrom(cascadesOf(entities ?? []))
   const ofMove = cascadesFrom(referencesOf(entities ?? []))
-  const invalidation = ormInvalidation(options, 'typeOrm()', types, ({ type, deleted, moved }) =>
-    deleted ? ofDeletion(type) : moved ? ofMove(type) : [],
-  )
+  const invalidation = ormInvalidation(options, 'typeOrm()', types, ({ type, deleted, moved }) => [
+    ...(deleted ? ofDeletion(type) : []),
+    ...(moved ? ofMove(type) : []),
+  ])
   const { regions, mode } = invalidation
   const invalidate = (changes: readonly EntityChange[]) =>
     invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = openTransactions()
-  const subscriber = subscriberOf(transactions, invalidate)
+  const subscriber = subscriberOf(transactions, statementsOf(entities ?? []), invalidate)
   // In front: one that throws keeps TypeORM from telling those behind it, though the rows are written.
   dataSource.subscribers.unshift(subscriber)
   const endOfReads = isTracked ? trackReads(dataSource, invalidation.listsOf) : () => {}
@@ -253,22 +257,72 @@ function openTransactions(): OpenTransactions {
 
 function subscriberOf(
   transactions: OpenTransactions,
+  statements: Statements,
   invalidate: (changes: readonly EntityChange[]) => Promise<void>,
 ): Subscriber {
   const inside = (runner: QueryRunner, changes: readonly EntityChange[]) =>
     written(transactions.of(runner), () => invalidate(changes))
+  const tell =
+    <E extends Parameters<Subscriber['afterInsert']>[0]>(changesOf: (event: E) => readonly EntityChange[]) =>
+    (event: E): Promise<void> => {
+      statements.told(event.queryRunner, event.metadata)
+      return inside(event.queryRunner, changesOf(event))
+    }
+  /** Statements are executed, and what was to tell of their rows will not: something failed in between. */
+  const tellPending = async (runner: QueryRunner, more: readonly EntityChange[] = []): Promise<void> => {
+    const changes = [...statements.takePending(runner), ...more]
+    if (changes.length === 0) return
+    const open = transactions.of(runner)
+    await (open === undefined
+      ? invalidateUnsure(() => invalidate(changes))
+      : open.run(() => invalidate(changes)))
+  }
   return {
-    afterTransactionStart: ({ queryRunner }) => transactions.begin(queryRunner),
-    beforeTransactionCommit: ({ queryRunner }) => transactions.prepare(queryRunner),
+    async afterTransactionStart({ queryRunner }) {
+      // They are not of the savepoint, which may be rolled back alone.
+      const pending = tellPending(queryRunner)
+      transactions.begin(queryRunner)
+      await pending
+    },
+    async beforeTransactionCommit({ queryRunner }) {
+      await tellPending(queryRunner)
+      await transactions.prepare(queryRunner)
+    },
     async afterTransactionCommit({ queryRunner }) {
       await transactions.end(queryRunner)?.commit()
     },
-    beforeTransactionRollback: ({ queryRunner }) => transactions.failed(queryRunner),
+    async beforeTransactionRollback({ queryRunner }) {
+      statements.takePending(queryRunner)
+      await transactions.failed(queryRunner)
+    },
     afterTransactionRollback: ({ queryRunner }) => transactions.end(queryRunner)?.rollback(),
-    afterInsert: (event) => inside(event.queryRunner, insertion(event)),
-    afterUpdate: (event) => inside(event.queryRunner, update(event)),
-    afterRemove: (event) => inside(event.queryRunner, removal(event)),
-    afterSoftRemove: (event) => inside(event.queryRunner, softRemoval(event)),
-    afterRecover: (event) => inside(event.queryRunner, recovery(event)),
+    async afterQuery({ queryRunner, query, success, error }) {
+      if (success) {
+        const changes = statements.executed(queryRunner, query)
+        if (changes.length > 0) await inside(queryRunner, changes)
+        return
+      }
+      const isOver = transactions.of(queryRunner) !== undefined || saysUnwritten(error)
+      await tellPending(queryRunner, isOver ? [] : statements.changesOf(query))
+    },
+    ...expecting(statements),
+    afterInsert: tell(insertion),
+    afterUpdate: tell(update),
+    afterRemove: tell(removal),
+    afterSoftRemove: tell(softRemoval),
+    afterRecover: tell(recovery),
+  }
+}
+
+type Before = 'beforeInsert' | 'beforeUpdate' | 'beforeRemove' | 'beforeSoftRemove' | 'beforeRecover'
+
+function expecting(statements: Statements): Pick<Subscriber, Before> {
+  const before: Subscriber[Before] = ({ queryRunner, metadata }) => statements.expect(queryRunner, metadata)
+  return {
+    beforeInsert: before,
+    beforeUpdate: before,
+    beforeRemove: before,
+    beforeSoftRemove: before,
+    beforeRecover: before,
   }
 }
