@@ -1,8 +1,25 @@
 /** Events of MikroORM in the order that an integration needs, whenever the subscribers of the application were registered. */
-import type { EventManager, Subscriber } from './host.js'
+import { hookMethods } from '../orm/hooks.js'
+import type { EventManager, Manager, MikroOrmHost, Subscriber } from './host.js'
 
 type Listener = (args: unknown) => Promise<void>
 type Dispatch = (event: string, args: unknown, ...more: unknown[]) => unknown
+
+/**
+ * Subscribes in each event manager of a database: in the one of all, and in those of `fork({ freshEventManager: true })`, which has no
+ * subscribers but those of the configuration. Returns a function that subscribes in no more of them.
+ */
+export function inEventManagers(orm: MikroOrmHost, subscribeIn: (events: EventManager) => void): () => void {
+  subscribeIn(orm.em.getEventManager())
+  return hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
+    fork(_, args, run) {
+      const fork = run(...args) as MikroOrmHost['em']
+      const [options] = args as readonly [{ readonly freshEventManager?: boolean }?]
+      if (options?.freshEventManager) subscribeIn(fork.getEventManager())
+      return fork
+    },
+  })
+}
 
 /**
  * Subscribes to the events of MikroORM. The subscriber hears of a commit before the subscribers of the application do: MikroORM calls

@@ -29,7 +29,7 @@ import {
   referencesOf,
   upserted,
 } from './entities.js'
-import { subscribe } from './events.js'
+import { inEventManagers, subscribe } from './events.js'
 import type { Manager, Metadata, MikroOrmHost, Subscriber, UnitOfWork } from './host.js'
 import { trackReads } from './reads.js'
 
@@ -143,7 +143,7 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
       : invalidateAfterCommit(regions, invalidation.namesOf(changes), { mode })
   const transactions = transactionsByContext()
   const subscriber = subscriberOf(transactions, invalidate)
-  subscribe(events, subscriber)
+  inEventManagers(orm, (one) => subscribe(one, subscriber))
   // MikroORM has no event of a failed flush, whose first changes may stay.
   hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
     async flush(em, args, run) {

@@ -8,6 +8,7 @@ import { changesName, type EntityLists, isPart, namesOfEntities } from '../orm/c
 import { hookMethods } from '../orm/hooks.js'
 import { declareRead, forbidRead, namesOfRead, statementSent, type TypeRead, telling } from '../orm/reads.js'
 import { readEntity } from './entities.js'
+import { inEventManagers } from './events.js'
 import type { Manager, Metadata, MikroOrmHost, Property, UnitOfWork } from './host.js'
 
 type Method = (...args: unknown[]) => unknown
@@ -19,10 +20,11 @@ export function trackReads(orm: MikroOrmHost, listsOf: (type: string) => readonl
   const em = orm.em as unknown as Manager
   const driver = em.getDriver() as Driver
   const owners = new WeakMap<UnitOfWork, Scope | 'several'>()
-  orm.em.getEventManager().registerSubscriber({
+  const subscriber = {
     onLoad: (event: { readonly entity: object; readonly em: Manager }) => loaded(event, owners),
-  } as never)
+  }
   const ends = [
+    inEventManagers(orm, (events) => events.registerSubscriber(subscriber as never)),
     hookMethods(em, (one) => one.getDriver(), managerHooks(owners, orm)),
     ...['find', 'findOne', 'count'].map((name) =>
       replaceMethod(driver, name, (method) => told(orm, method, name, listsOf)),

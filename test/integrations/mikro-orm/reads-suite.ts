@@ -55,6 +55,12 @@ interface Kept {
 }
 
 const READS: Readonly<Record<string, Kept>> = {
+  'an entity and its relation, by a manager with events of its own': {
+    read: (_, { one }, { database }) =>
+      database.em.fork({ freshEventManager: true }).findOne(Article, one, { populate: ['author'] }),
+    ends: [rename, renameAuthor],
+    leaves: [comment],
+  },
   'an entity by its key': {
     read: (em, { one }) => em.findOne(Article, one),
     ends: [rename, remove],

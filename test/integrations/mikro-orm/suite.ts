@@ -358,6 +358,39 @@ export const CASES: readonly Case[] = [
     },
   ],
   [
+    'an event manager of its own: is heard as that of all, in flushes, upserts and transactions',
+    async (shop) => {
+      const { one, two, ada } = await shop.fill()
+      const fresh = () => shop.database.em.fork({ freshEventManager: true }) as EntityManager
+      const left = await standing(shop.region, {
+        one: dep.id('Article', one),
+        two: dep.id('Article', two),
+        ada: dep.id('Author', ada),
+      })
+      const rename = async (em: EntityManager, id: number) => {
+        ;(await em.findOneOrFail(Article, id)).title = 'new'
+        await em.flush()
+      }
+      await rename(fresh(), one)
+      deepEqual(await left(), ['two', 'ada'])
+      await rejects(
+        fresh().transactional(async (em) => {
+          await rename(em as EntityManager, two)
+          throw rollback
+        }),
+        rollback,
+      )
+      deepEqual(await left(), ['two', 'ada'])
+      await fresh().transactional(async (em) => {
+        await rename(em as EntityManager, two)
+        deepEqual(await left(), ['two', 'ada'])
+      })
+      deepEqual(await left(), ['ada'])
+      await (fresh().fork() as EntityManager).upsert(Author, { id: ada, name: 'new' })
+      deepEqual(await left(), [])
+    },
+  ],
+  [
     'a transaction that MikroORM did not begin: invalidates at once, and after the `afterCommit` around it',
     async (shop) => {
       const { one } = await shop.fill()
