@@ -15,11 +15,12 @@ import { entriesOf } from './entries.js'
 import { entryItemsOf } from './entry-items.js'
 import { leasesOf } from './lease.js'
 import { ledgerOf } from './ledger.js'
+import type { Settings } from './options.js'
 
 /** The operations of several commands. A single command has a deadline of its own. */
 const BOUNDED = new Set([
   ...['set', 'acquire', 'renew', 'release'],
-  ...['ledger.now', 'ledger.invalidate', 'ledger.restore'],
+  ...['ledger.now', 'ledger.invalidate', 'ledger.pending', 'ledger.restore'],
 ])
 
 /** memcached pushes nothing. ms */
@@ -31,14 +32,15 @@ const MAX_RUNNING = 256
 /** Names that are invalidated in one step, and those that may be checked in one `timeout`. */
 const MAX_NAMES = 500
 
+type BackendSettings = Pick<Settings, 'timeout'> & Partial<Pick<Settings, 'maxWaiting' | 'pendingFor'>>
+
 /** Puts the backend together over commands: those of servers, or of a test that steps through them. */
 export function backendOver(
   commands: Commands,
-  timeout: number,
-  maxWaiting = Number.POSITIVE_INFINITY,
+  { timeout, maxWaiting = Number.POSITIVE_INFINITY, pendingFor }: BackendSettings,
 ): Backend<Bytes> {
   const items = entryItemsOf(commands)
-  const ledger = ledgerOf(commands)
+  const ledger = ledgerOf(commands, pendingFor)
   const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
   const leases = leasesOf({ items, ledger, waiters })
   const backend = completeBackend<Bytes>({
@@ -117,9 +119,19 @@ function inSlices(single: Backend<Bytes>): Backend<Bytes> {
       ...ledger,
       open(clock) {
         const opened = ledger.open(clock)
+        const { pending } = opened
         return {
           ...opened,
           invalidate: (names, ...rest) => bySlices(names, (slice) => opened.invalidate(slice, ...rest)),
+          ...(pending && {
+            async pending(names, ...rest) {
+              let life = 0
+              await bySlices(names, async (slice) => {
+                life = await pending(slice, ...rest)
+              })
+              return life
+            },
+          }),
         }
       },
     },
@@ -133,17 +145,17 @@ async function allOf<T>(items: readonly T[], work: (item: T) => MaybePromise<unk
   if (failed !== undefined) throw failed.reason
 }
 
-/** Invalidates names, a slice after the other. @throws the first failure, after every slice was tried */
+/** Invalidates or marks names, a slice after the other. @throws the first failure, after every slice was tried */
 async function bySlices(
   given: readonly string[],
-  invalidate: (names: readonly string[]) => MaybePromise<unknown>,
+  change: (names: readonly string[]) => MaybePromise<unknown>,
 ): Promise<void> {
   const names = frozenCopy(given)
   const failures: unknown[] = []
   let at = 0
   do {
     const slice = names.slice(at, at + MAX_NAMES)
-    await attempt(() => invalidate(slice)).catch((error) => failures.push(error))
+    await attempt(() => change(slice)).catch((error) => failures.push(error))
     at += MAX_NAMES
     // An invalidation of no names moves the clock as well.
   } while (at < names.length)

@@ -35,6 +35,8 @@ const PLAIN = /^[!-$&-~]+$/
 export const CLOCK = '%k'
 export const STAMP = '%s'
 export const LOG = '%l'
+/** How long the marks of a transaction live. */
+export const LIFE = '%t'
 const EMPTY = '%-'
 const HASHED = '%#'
 
@@ -59,7 +61,7 @@ export function wireKey(key: string): WireKey {
 }
 
 /** The name of a piece of bookkeeping, apart from every entry's. */
-export function wireName(mark: typeof CLOCK | typeof STAMP | typeof LOG, name: string): string {
+export function wireName(mark: typeof CLOCK | typeof STAMP | typeof LOG | typeof LIFE, name: string): string {
   return mark + (plainOrEscaped(name, MAX_KEY - mark.length) ?? hash(name))
 }
 

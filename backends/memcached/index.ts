@@ -29,7 +29,7 @@ export type { MemcachedOptions, MemjsClient }
 export function memcached(
   given: string | readonly string[] | MemjsClient | MemcachedOptions,
 ): Backend<Bytes> {
-  const { addresses, timeout, probe, maxWaiting } = settingsOf(given)
-  const servers = addresses.map((address) => openServer(address, probe, maxWaiting))
-  return backendOver(commandsOf(servers), timeout, maxWaiting)
+  const { addresses, probe, ...settings } = settingsOf(given)
+  const servers = addresses.map((address) => openServer(address, probe, settings.maxWaiting))
+  return backendOver(commandsOf(servers), settings)
 }

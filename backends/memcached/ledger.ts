@@ -1,4 +1,3 @@
-import { createHash, randomInt } from 'node:crypto'
 import type { Granted } from '../../src/backend/lease.js'
 import { frozenCopy } from '../../src/base/frozen.js'
 import { inBatches } from '../../src/base/in-batches.js'
@@ -10,12 +9,24 @@ import {
   type Ledger,
   type LedgerQuestion,
   type LedgerReading,
-  type Stamp,
   type WriteCondition,
 } from '../../src/ledger/ledger.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
-import type { Commands, Item } from './client/commands.js'
-import { CLOCK, LOG, STAMP, wireName } from './format.js'
+import type { Commands, Item, Version } from './client/commands.js'
+import { moveClock, parseClock } from './counter-clock.js'
+import { CLOCK, STAMP, wireName } from './format.js'
+import { invalidatedSince, logInvalidation } from './invalidation-log.js'
+import { deadMarks, markNames } from './marks.js'
+import {
+  changeItem,
+  encodeStampItem,
+  invalidated,
+  judgedStamp,
+  markOf,
+  PLACEHOLDER,
+  parseStampItem,
+  type StampItem,
+} from './stamp-items.js'
 
 export interface MemcachedLedger extends Ledger {
   /** Only an entry whose snapshot is fresh may be stored. */
@@ -26,7 +37,11 @@ export interface MemcachedLedger extends Ledger {
 
 /** A reading together with the items of its stamps. */
 interface ItemReading extends LedgerReading {
-  readonly items: readonly (Item | undefined)[]
+  readonly items: readonly (VersionedItem | undefined)[]
+}
+
+interface VersionedItem extends StampItem {
+  readonly version: Version
 }
 
 /**
@@ -34,26 +49,39 @@ interface ItemReading extends LedgerReading {
  * placeholder was in place, so that no invalidation in between goes unnoticed. A hard invalidation moves the clock
  * first and then removes the stamps: every other order lets stale entries through. Each invalidation leaves its names in a
  * log, under its time: a stamp that is created late may be as old as its entry where the log proves that nothing was missed.
+ * @param pendingFor - ms for which transactions mark names; 0: they do not. Marks that others have set count either way
  */
-export function ledgerOf(commands: Commands): MemcachedLedger {
+export function ledgerOf(commands: Commands, pendingFor = 0): MemcachedLedger {
   const getShared = sharedGets(commands)
 
+  /** Marks that outlived their transactions end with the first reading that finds them, as these would have ended them. */
+  const read = async (
+    clock: string,
+    names: readonly string[],
+    get?: Commands['get'],
+  ): Promise<ItemReading> => {
+    const found = await readItems(commands, clock, names, get)
+    const dead = await deadMarks(commands, names, found.items)
+    if (dead.length === 0) return found
+    for (const { names, mode, transaction } of dead)
+      await invalidate(commands, clock, names, mode, transaction)
+    return readItems(commands, clock, names)
+  }
   /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
   const validate = async ({ clock, snapshot }: WriteCondition): Promise<Freshness> => {
     const names = namesOf(snapshot)
-    let found = await readItems(commands, clock, names)
+    let found = await read(clock, names)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
-    if (found.stamps.includes(undefined)) {
+    if (found.items.some(lacksStamp)) {
       await createStamps(commands, clock, names, found, asOfNames(snapshot))
       found = await readItems(commands, clock, names)
     }
     return freshnessAt(snapshot, found)
   }
   const atGrant: MemcachedLedger['atGrant'] = async ({ clock, names, expected }) => {
-    const found = await readItems(commands, clock, [...names, ...expected])
-    const lacksStamps = found.stamps.slice(0, names.length).includes(undefined)
+    const found = await read(clock, [...names, ...expected])
     // The stamps are older than the clock then, so they are read once more where they are needed.
-    if (found.now === undefined || lacksStamps)
+    if (found.now === undefined || found.items.slice(0, names.length).some(lacksStamp))
       return { asOf: await createStamps(commands, clock, names, found) }
     return { asOf: found.now, stamps: found.stamps.slice(names.length) }
   }
@@ -64,12 +92,22 @@ export function ledgerOf(commands: Commands): MemcachedLedger {
     atGrant,
     open: (clock) => ({
       storeClock: clock,
-      read: (names) => readItems(commands, clock, names, getShared),
+      read: (names) => read(clock, names, getShared),
       now: async (names) => (await atGrant({ clock, names, expected: [] })).asOf,
-      invalidate: (names, mode) => invalidate(commands, clock, names, mode),
+      invalidate: (names, mode, transaction) => invalidate(commands, clock, names, mode, transaction),
       restore: (snapshot) => validate({ clock, snapshot }),
+      ...(pendingFor > 0 && {
+        async pending(names, mode, transaction) {
+          await markNames(commands, clock, names, { mode, transaction, ms: pendingFor })
+          return pendingFor
+        },
+      }),
     }),
   }
+}
+
+function lacksStamp(item: StampItem | undefined): boolean {
+  return item?.stamp === undefined
 }
 
 /** Reads of one turn of the event loop that ask for the same key share a command: it was not sent yet when they join. */
@@ -92,42 +130,44 @@ async function readItems(
   names: readonly string[],
   get = commands.get,
 ): Promise<ItemReading> {
-  const [found, items] = await Promise.all([
+  const [found, values] = await Promise.all([
     get(wireName(CLOCK, clock)),
     inBatches(names, (name) => get(wireName(STAMP, name))),
   ])
   const now = found && parseClock(found.value)
-  return { now, items, stamps: items.map((item) => now && parseStamp(item, now.epoch)) }
+  const items = values.map(
+    (item) => item && { ...parseStampItem(item.value, now?.epoch), version: item.version },
+  )
+  return { now, items, stamps: items.map((item) => item && judgedStamp(item)) }
 }
 
-/** A stamp before the clock was read for it: it counts as absent. */
-const PENDING = Buffer.from('pending')
-
 /**
- * Creates the stamps that are absent, pending or of an earlier epoch. Returns the clock, read after that.
+ * Creates the stamps that are absent, in place of placeholders or of an earlier epoch's. Returns the clock, read after that.
  * @param since - for each name the time from which on its invalidations count, if the log can prove that there were none.
  */
 async function createStamps(
   commands: Commands,
   clock: string,
   names: readonly string[],
-  { stamps, items }: ItemReading,
+  { items }: ItemReading,
   since?: readonly number[],
 ): Promise<LedgerTime> {
-  const lacking = names.map((name, i) => ({ name, item: items[i], stamp: stamps[i], since: since?.[i] }))
-  const absent = lacking.filter(({ stamp }) => stamp === undefined)
+  const absent = names
+    .map((name, i) => ({ name, item: items[i], since: since?.[i] }))
+    .filter(({ item }) => lacksStamp(item))
   const places = await inBatches(absent, async ({ name, item, since }) => {
     const key = wireName(STAMP, name)
-    return { name, since, key, version: item?.version ?? (await commands.set(key, PENDING, 0, 'absent')) }
+    const version = item?.version ?? (await commands.set(key, PLACEHOLDER, 0, 'absent'))
+    return { name, since, key, version, marks: item?.marks }
   })
   // Only now: an invalidation that this reading misses will find, and remove, the placeholders.
   const { now } = await readItems(commands, clock, [])
   // Of several that start it at once the later ones must not move it: that would refuse the others' entries.
   const at = now ?? (await moveClock(commands, clock, 0n))
   const wasInvalidated = await invalidatedSince(commands, clock, at, earliest(places))
-  await inBatches(places, ({ name, since = at.at, key, version }) => {
+  await inBatches(places, ({ name, since = at.at, key, version, marks }) => {
     const hard = wasInvalidated(name, since) ? at.at : since
-    return version && commands.set(key, encodeStamp(at.epoch, { hard, soft: 0 }), 0, version)
+    return version && commands.set(key, encodeStampItem(at.epoch, { hard, soft: 0 }, marks), 0, version)
   })
   return at
 }
@@ -141,139 +181,24 @@ function asOfNames({ groups }: DependencySnapshot): readonly number[] {
   return groups.flatMap(({ asOf, names }) => names.map(() => asOf))
 }
 
-/** Invalidations that are looked up in the log for one fill. */
-const MAX_LOGGED = 256
-/** Names of one invalidation in the log; one of more is not logged. */
-const MAX_LOGGED_NAMES = 512
-/** Seconds for which an invalidation stays in the log. */
-const LOG_LIFETIME = 120
-
-/**
- * Tells whether a name may have been invalidated after a time, up to \`at\`. Each invalidation leaves an item under its own
- * time of the clock. If one is missing, it was not written yet, or is lost: then every name counts as invalidated.
- */
-async function invalidatedSince(
-  commands: Commands,
-  clock: string,
-  { epoch, at }: LedgerTime,
-  since: number,
-): Promise<(name: string, since: number) => boolean> {
-  const count = at - since
-  if (!(count > 0 && count <= MAX_LOGGED)) return (_, from) => from !== at
-  const times = Array.from({ length: count }, (_, i) => since + 1 + i)
-  const items = await Promise.all(times.map((time) => commands.get(logKey(clock, time))))
-  const isMentioned = (item: Item | undefined, name: Buffer) =>
-    item === undefined ||
-    !item.value.subarray(0, MARK).equals(markOf(epoch)) ||
-    item.value.includes(name, MARK)
-  return (name, from) => {
-    const mark = markOf(name)
-    return items.some((item, i) => (times[i] as number) > from && isMentioned(item, mark))
-  }
-}
-
-/** Bytes for a name in the log. Two names of the same mark cost a fill, and never let an invalidated value through. */
-const MARK = 8
-
-function markOf(text: string): Buffer {
-  return createHash('sha256').update(text, 'utf16le').digest().subarray(0, MARK)
-}
-
-/** Without the epoch, which the item has: an item of an earlier epoch proves nothing. */
-function logKey(clock: string, time: number): string {
-  return wireName(LOG, `${time}:${clock}`)
-}
-
-/** A part of the proof that other names were not invalidated. Without it a fill is refused, so its failure harms nothing. */
-async function logInvalidation(
-  commands: Commands,
-  clock: string,
-  { epoch, at }: LedgerTime,
-  names: readonly string[],
-): Promise<void> {
-  if (names.length > MAX_LOGGED_NAMES) return
-  const value = Buffer.concat([epoch, ...names].map(markOf))
-  await commands.set(logKey(clock, at), value, LOG_LIFETIME).catch(() => undefined)
-}
-
+/** @param transaction - its marks at the names end */
 async function invalidate(
   commands: Commands,
   clock: string,
   given: readonly string[],
   mode: InvalidationMode,
+  transaction = '',
 ): Promise<void> {
   const names = frozenCopy(given)
-  const at = await moveClock(commands, clock, 1n)
+  const keys = names.map((name) => wireName(STAMP, name))
+  // The items travel with the clock, which spares a round trip: one that has changed since is read again, as is an absent one.
+  const [at, seen] = await Promise.all([
+    moveClock(commands, clock, 1n),
+    Promise.all(keys.map((key) => commands.get(key))),
+  ])
+  const change = invalidated(at, mode, markOf(mode, transaction))
   await Promise.all([
     logInvalidation(commands, clock, at, names),
-    ...names.map((name) => {
-      const key = wireName(STAMP, name)
-      return mode === 'soft' ? markSoft(commands, key, at) : commands.delete(key)
-    }),
+    ...keys.map((key, i) => changeItem(commands, key, change, { seen: seen[i] })),
   ])
-}
-
-/** How often a soft mark is tried against concurrent writers before the stamp is removed instead, which is harder. */
-const MARK_ATTEMPTS = 8
-
-async function markSoft(commands: Commands, key: string, { epoch, at }: LedgerTime): Promise<void> {
-  for (let attempt = 0; attempt < MARK_ATTEMPTS; attempt++) {
-    const item = await commands.get(key)
-    // An entry that depends on an absent stamp is a miss already.
-    if (item === undefined) return
-    const stamp = parseStamp(item, epoch)
-    const done =
-      stamp === undefined
-        ? await commands.delete(key, item.version)
-        : stamp.soft >= at ||
-          (await commands.set(key, encodeStamp(epoch, { hard: stamp.hard, soft: at }), 0, item.version))
-    if (done) return
-  }
-  await commands.delete(key)
-}
-
-/**
- * The lower 34 bits of the clock's counter are its time, the upper 29 its epoch, drawn at random; an overflow begins a new
- * epoch. The highest bit stays zero: memcached (1.6.18) does not take a counter from 2^63 for a number if a minus sign
- * happens to stand behind it in memory.
- */
-const EPOCHS = 2 ** 29
-const TIME_BITS = 34n
-const TIME = (1n << TIME_BITS) - 1n
-
-/** Moves the clock, or starts it in a new epoch. */
-async function moveClock(commands: Commands, clock: string, by: bigint): Promise<LedgerTime> {
-  const start = (BigInt(randomInt(EPOCHS)) << TIME_BITS) | 1n
-  return timeOf(await commands.increment(wireName(CLOCK, clock), start, by))
-}
-
-function timeOf(counter: bigint): LedgerTime {
-  return { epoch: (counter >> TIME_BITS).toString(36), at: Number(counter & TIME) }
-}
-
-/** The counter that was parsed last, as its text: most readings find the clock unmoved. */
-let lastText = ''
-let lastTime: LedgerTime | undefined
-
-/** memcached keeps counters as decimal text, and pads one that has become shorter with spaces. */
-function parseClock(bytes: Buffer): LedgerTime | undefined {
-  const text = bytes.toString('latin1')
-  if (text === lastText) return lastTime
-  if (!/^\d{1,20} *$/.test(text)) return undefined
-  lastText = text
-  lastTime = timeOf(BigInt(text.trim()))
-  return lastTime
-}
-
-function encodeStamp(epoch: string, { hard, soft }: Stamp): Buffer {
-  return Buffer.from(`${epoch} ${hard} ${soft}`, 'latin1')
-}
-
-/** `undefined`: absent, pending, or of another epoch, which proves nothing about this one. */
-function parseStamp(item: Item | undefined, epoch: string): Stamp | undefined {
-  if (item === undefined) return undefined
-  const [of, hard, soft, ...more] = item.value.toString('latin1').split(' ')
-  if (of !== epoch || more.length > 0 || !/^\d+$/.test(hard ?? '') || !/^\d+$/.test(soft ?? ''))
-    return undefined
-  return { hard: Number(hard), soft: Number(soft) }
 }

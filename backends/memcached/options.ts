@@ -62,6 +62,11 @@ export interface MemcachedOptions {
    * of this process. @default 100_000
    */
   readonly maxWaiting?: number
+  /**
+   * How long names stay marked whose transaction never ended, because its process died. False: transactions do not mark their names
+   * before the commit. @default false
+   */
+  readonly pendingFor?: Duration | false
 }
 
 export interface Settings {
@@ -70,12 +75,14 @@ export interface Settings {
   readonly timeout: number
   readonly probe: number
   readonly maxWaiting: number
+  /** ms; 0: names are not marked. */
+  readonly pendingFor: number
 }
 
 type Servers = MemcachedOptions['servers']
 type MemjsServer = MemjsClient['servers'][number]
 
-const KNOWN = ['servers', 'username', 'password', 'tls', 'timeout', 'probe', 'maxWaiting']
+const KNOWN = ['servers', 'username', 'password', 'tls', 'timeout', 'probe', 'maxWaiting', 'pendingFor']
 const SERVERS =
   "memcached() to receive its servers, as in memcached('localhost:11211'), memcached(['a:11211', 'b:11211']) or memcached({ servers, timeout })"
 
@@ -103,7 +110,9 @@ export function settingsOf(given: Servers | MemcachedOptions): Settings {
     'the servers of memcached() to be different',
   )
   const maxWaiting = expectInteger(options.maxWaiting ?? 100_000, '`maxWaiting`')
-  return { addresses, timeout, probe, maxWaiting }
+  const { pendingFor = false } = options
+  const life = pendingFor === false ? 0 : milliseconds(pendingFor, 'pendingFor')
+  return { addresses, timeout, probe, maxWaiting, pendingFor: life }
 }
 
 function isServers(given: unknown): given is Servers {

@@ -23,8 +23,12 @@ withMemcached('memcached', (bench) => {
 withMemcached('memcached that is shared', (bench) => {
   const runner = { describe: (_: string, body: () => void) => body(), it }
 
-  backendContract('memcached under a prefix', () => wrap(bench().open(), prefix(`${++serial}:`)), {
-    values: bytes(),
-    runner,
-  })
+  backendContract(
+    'memcached under a prefix, with marks of transactions',
+    () => wrap(bench().open({ pendingFor: '30s' }), prefix(`${++serial}:`)),
+    {
+      values: bytes(),
+      runner,
+    },
+  )
 })

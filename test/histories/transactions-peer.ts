@@ -1,6 +1,7 @@
 /** A process that reads and changes rows of a database, and dies. Started by `transactions.test.ts`. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import Libsql from 'libsql'
+import { memcached } from '../../backends/memcached/index.js'
 import { redis } from '../../backends/redis/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { msgpack } from '../../proxies/msgpack.js'
@@ -10,6 +11,7 @@ import { seeded } from '../support/seeded.js'
 
 export interface TransactionsPart {
   readonly file: string
+  /** Of Redis, or of memcached as `memcached://host:port`. */
   readonly url: string
   readonly seed: number
   readonly rows: number
@@ -53,11 +55,15 @@ async function begin(): Promise<void> {
 const select = reading.prepare('SELECT version FROM row WHERE id = ?')
 const committed = (id: number) => (select.get([id]) as { version: number }).version
 
+const pendingFor = part.pendingFor === 0 ? false : part.pendingFor
+const { protocol, host } = new URL(part.url)
 const region = makeRegion<number>({
   name: 'rows',
   expirationTime: '1h',
   backend: wrap(
-    redis({ url: part.url, timeout: '20s', pendingFor: part.pendingFor === 0 ? false : part.pendingFor }),
+    protocol === 'memcached:'
+      ? memcached({ servers: host, timeout: '20s', pendingFor })
+      : redis({ url: part.url, timeout: '20s', pendingFor }),
     msgpack(),
     dependencies(),
   ),

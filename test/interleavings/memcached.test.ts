@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import { backendOver } from '../../backends/memcached/backend.js'
 import { type Commands, commandsOf } from '../../backends/memcached/client/commands.js'
 import { openServer } from '../../backends/memcached/client/server.js'
-import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
+import { CLOCK, LIFE, STAMP, wireName } from '../../backends/memcached/format.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
 import { bytes, text, withMemcached } from '../backends/memcached/start.js'
@@ -23,8 +23,9 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
   /** Two processes over connections of their own, stepped, and a view of the store that is not. */
   const stage = () => {
     const connections = [connect(), connect(), connect()] as const
-    const open = (i: 0 | 1 | 2, step: Step) => backendOver(stepped(connections[i], `${i}`, step), 60_000)
-    return { connections, open, bare: backendOver(connections[0], 60_000) }
+    const open = (i: 0 | 1 | 2, step: Step) =>
+      backendOver(stepped(connections[i], `${i}`, step), { timeout: 60_000, pendingFor: 60_000 })
+    return { connections, open, bare: backendOver(connections[0], { timeout: 60_000 }) }
   }
 
   interface World {
@@ -124,8 +125,12 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
         readonly lose?: 'stamp' | 'clock'
         readonly warm?: boolean
         readonly late?: boolean
-        /** Another process invalidates another name. */
-        readonly noise?: boolean
+        /** Another process invalidates another name, or the same one. */
+        readonly noise?: 'another' | 'same'
+        /** The change is a transaction that marks the name before its commit. */
+        readonly marked?: 'commits' | 'rolls back' | 'dies'
+        /** Another transaction marks the name, too, and has ended before. */
+        readonly beside?: boolean
       },
     ]
   >([
@@ -141,17 +146,38 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     ],
     [
       'a creator that learns the name late, an invalidation, and one of another name',
-      { creators: 1, late: true, noise: true },
+      { creators: 1, late: true, noise: 'another' },
     ],
     [
       'a creator, an invalidation, one of another name and the loss of the stamp',
-      { creators: 1, warm: true, noise: true, lose: 'stamp' },
+      { creators: 1, warm: true, noise: 'another', lose: 'stamp' },
     ],
     ['two creators, an invalidation and the loss of the stamp', { creators: 2, warm: true, lose: 'stamp' }],
     ['two creators and a soft invalidation', { creators: 2, warm: true, mode: 'soft' }],
+    ['a creator and a transaction', { creators: 1, warm: true, marked: 'commits' }],
+    ['a creator and a transaction that dies, cold', { creators: 1, marked: 'dies' }],
+    ['a creator and a transaction that dies, warm', { creators: 1, warm: true, marked: 'dies' }],
+    [
+      'a creator that learns the name late, and a transaction that dies',
+      { creators: 1, late: true, marked: 'dies' },
+    ],
+    [
+      'a creator that learns the name late, a transaction that dies, and an invalidation',
+      { creators: 1, late: true, noise: 'same', marked: 'dies' },
+    ],
+    [
+      'a creator, a transaction that dies, and one that has rolled back',
+      { creators: 1, warm: true, marked: 'dies', beside: true },
+    ],
+    [
+      'a creator, a transaction that dies after a soft change, and an invalidation',
+      { creators: 1, warm: true, mode: 'soft', noise: 'same', marked: 'dies' },
+    ],
+    ['two creators and a transaction that dies', { creators: 2, late: true, marked: 'dies' }],
+    ['a creator, a transaction and the loss of the clock', { creators: 1, marked: 'dies', lose: 'clock' }],
   ])(
     'takes nothing older for fresh: %s',
-    async (name, { creators, mode = 'hard', lose, warm, late, noise }) => {
+    async (name, { creators, mode = 'hard', lose, warm, late, noise, marked, beside }) => {
       const { connections, open, bare } = stage()
       const view = bare.ledger as Ledger
       const { runs, exhausted } = await exploreStore(async (step, run) => {
@@ -171,10 +197,25 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
           })
         }
         const writers = [open(0, step), open(1, step)].slice(0, creators)
+        const ledgerAt = (i: 0 | 1 | 2) => (open(i, step).ledger as Ledger).open(clock)
+        const transact = async () => {
+          const ledger = ledgerAt(2)
+          await ledger.pending?.([tag], mode, `t-${scene}`)
+          if (marked !== 'rolls back') world.acknowledged = await step('2 commit', () => ++world.truth)
+          if (marked === 'dies')
+            await step('2 dies', () => connections[2].delete(wireName(LIFE, `t-${scene}`)))
+          else await ledger.invalidate([tag], mode, `t-${scene}`)
+        }
+        const other = async () => {
+          const ledger = ledgerAt(1)
+          await ledger.pending?.([tag], mode, `u-${scene}`)
+          await ledger.invalidate([tag], mode, `u-${scene}`)
+        }
         await Promise.all([
           ...writers.map(store),
-          change(world, () => (open(2, step).ledger as Ledger).open(clock).invalidate([tag], mode)),
-          noise && (open(1, step).ledger as Ledger).open(clock).invalidate([`other ${tag}`], mode),
+          marked === undefined ? change(world, () => ledgerAt(2).invalidate([tag], mode)) : transact(),
+          beside && other(),
+          noise && ledgerAt(1).invalidate([noise === 'same' ? tag : `other ${tag}`], 'hard'),
           lose && step(`3 lose ${lost}`, () => connections[2].delete(lost)),
         ])
         for (let i = 0; i < creators; i++) {

@@ -5,7 +5,7 @@
  */
 
 import type { Commands, Version } from '../../backends/memcached/client/commands.js'
-import { CLOCK, STAMP, wireName } from '../../backends/memcached/format.js'
+import { CLOCK, LIFE, STAMP, wireName } from '../../backends/memcached/format.js'
 import { ledgerOf } from '../../backends/memcached/ledger.js'
 import type { ScriptCall } from '../../backends/redis/client/script-runner.js'
 import * as scripts from '../../backends/redis/client/scripts.js'
@@ -230,8 +230,10 @@ function nameOf(script: scripts.Script): string {
   return Object.entries(scripts).find(([, one]) => one === script)?.[0] ?? 'unknown'
 }
 
-export function memcachedSteps({ step, touch }: Steps): SharedLedger {
+export function memcachedSteps({ step, touch }: Steps): SharedLedger & { expire(): void } {
   const items = watched<{ readonly value: Buffer; readonly cas: bigint }>('item', touch)
+  /** The items of the lives of transactions' marks. */
+  const lives: string[] = []
   // Versions are only ever compared: the first one may have the lower version.
   let latest = 0n
   const versionOf = (key: string): Version | undefined => {
@@ -253,11 +255,12 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
         },
         { asks: true },
       ),
-    set: (key, value, _seconds, guard) =>
+    set: (key, value, seconds, guard) =>
       local(`${guard === 'absent' ? 'add' : guard === undefined ? 'set' : 'cas'} ${key}`, () => {
         const { cas } = versionOf(key) ?? {}
         if (guard === 'absent' ? cas !== undefined : guard !== undefined && guard.cas !== cas)
           return undefined
+        if (seconds > 0 && key.startsWith(LIFE)) lives.push(key)
         return put(key, value)
       }),
     delete: (key, guard) =>
@@ -276,7 +279,10 @@ export function memcachedSteps({ step, touch }: Steps): SharedLedger {
     close() {},
   }
   return {
-    ledger: () => ledgerOf(commands),
+    ledger: () => ledgerOf(commands, 1_000),
+    expire() {
+      for (const key of lives.splice(0)) items.delete(key)
+    },
     loseClock: () => void items.delete(wireName(CLOCK, THE_CLOCK)),
     loseStamp: (name) => void items.delete(wireName(STAMP, name)),
   }

@@ -15,7 +15,7 @@ import {
 import { LONG, TIMES } from '../support/long.js'
 import { explore, type Schedule } from './explore.js'
 import { watched } from './moments.js'
-import { clusterSteps, PATIENCE } from './shared-ledgers.js'
+import { clusterSteps, memcachedSteps, PATIENCE } from './shared-ledgers.js'
 import { stepped, telling } from './stepped.js'
 
 const ROW = 'id:row:1'
@@ -25,6 +25,8 @@ interface Shared {
   chain(): Backend<CachedValue>
   /** The lives of all marks pass. */
   expire(): void
+  /** Creations after that until one is stored. @default 1 */
+  readonly patience?: number
 }
 
 /** A ledger in memory whose marks expire when the test says so, with one step for each operation. */
@@ -64,6 +66,12 @@ const STORES: Readonly<Record<string, (schedule: Schedule) => Shared>> = {
     const store = stepped(schedule, memory())
     const { ledger, expire } = clusterSteps(schedule)
     return { chain: () => wrap(store, dependencies({ ledger: ledger() })), expire }
+  },
+  'the steps of memcached': (schedule) => {
+    const store = stepped(schedule, memory())
+    const { ledger, expire } = memcachedSteps(schedule)
+    // The fill of a creation that learns its names late finds the marks, and ends them.
+    return { chain: () => wrap(store, dependencies({ ledger: ledger() })), expire, patience: 2 }
   },
 }
 
@@ -155,7 +163,8 @@ async function lookAgain(world: World, isExpired: boolean): Promise<void> {
   await world.schedule.alone(async () => {
     for (const region of world.processes) await checked(world, () => region.get('row'))
     const [region] = world.processes as [Region<number>]
-    await checked(world, () => declaredInside(world, region))
+    const { patience = 1 } = isExpired ? world.shared : {}
+    for (let i = 0; i < patience; i++) await checked(world, () => declaredInside(world, region))
     if (!isExpired) return
     const kept = await region.get('row')
     if (kept !== committed(world)) throw new Error(`Expected the row to be cached, got ${String(kept)}.`)

@@ -43,7 +43,7 @@ withMemcached('a stampede on one cold key of memcached', (bench) => {
     console.log(
       `[stampede] creator of ${ms} ms: waiting processes woke after ${at(0.5)} ms (median), ${at(1)} ms (last)`,
     )
-    // The longest pause between two looks, and time for a busy machine.
-    expect(Number(at(1))).toBeLessThan(1_000)
+    // By looking: nothing else ends their wait before the lease does, of 10 seconds. A busy machine looks late.
+    expect(Number(at(1))).toBeLessThan(8_000)
   })
 })

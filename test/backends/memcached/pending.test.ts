@@ -1,0 +1,182 @@
+import { expect, it } from 'vitest'
+import { commandsOf } from '../../../backends/memcached/client/commands.js'
+import { openServer } from '../../../backends/memcached/client/server.js'
+import { CLOCK, LIFE, STAMP, wireName } from '../../../backends/memcached/format.js'
+import { ledgerOf } from '../../../backends/memcached/ledger.js'
+import { settingsOf } from '../../../backends/memcached/options.js'
+import type { Duration } from '../../../src/index.js'
+import type { OpenLedger } from '../../../src/ledger/ledger.js'
+import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
+import { validate } from '../../../src/ledger/validate.js'
+import { faultProxy } from '../../support/faultproxy.js'
+import { until } from '../../support/waiting.js'
+import { bytes, say, text, withMemcached } from './start.js'
+
+let serial = 0
+
+const snapshot = ({ epoch, at }: LedgerTime, ...names: string[]): DependencySnapshot => ({
+  epoch,
+  groups: [{ asOf: at, names }],
+})
+
+withMemcached('names that a transaction marks in memcached', (bench) => {
+  const stage = (pendingFor: Duration | false = '1h') => {
+    const backend = bench().open({ pendingFor })
+    const clock = `marks ${++serial}`
+    const opened = (of = backend) => of.ledger?.open(clock) as OpenLedger
+    const name = `name ${serial}`
+    return { backend, clock, opened, on: opened(), name, stamp: wireName(STAMP, name) }
+  }
+  const port = () => bench().server.port
+  /** The life of a transaction's marks passes: memcached drops the item that tells of it. */
+  const expire = (transaction: string) => say(port(), `delete ${wireName(LIFE, transaction)}`)
+
+  it('are marked by option only, and the life of marks is their own', async () => {
+    expect(stage(false).on.pending).toBeUndefined()
+    expect(bench().open().ledger?.open('c')?.pending).toBeUndefined()
+    const { on, name } = stage()
+    const transaction = `t-${serial}`
+    expect(await on.pending?.([name], 'hard', transaction)).toBe(3_600_000)
+    const [, seconds] = /t(\d+)/.exec(await say(port(), `mg ${wireName(LIFE, transaction)} t`)) ?? []
+    expect(Number(seconds)).toBeGreaterThanOrEqual(3_600)
+    expect(Number(seconds)).toBeLessThanOrEqual(3_602)
+  })
+
+  it.each(['declared', 'learnt late'])(
+    'end by themselves once their process has died, which invalidates what was created under them: %s',
+    async (way) => {
+      const { backend, on, clock, name } = stage()
+      const transaction = `died-${serial}`
+      const known = way === 'declared' ? [name] : []
+      await on.pending?.([name], 'hard', transaction)
+      const during = snapshot(await on.now(known), name)
+      const fill = () => backend.set('key', bytes('v'), { ifCurrent: { clock, snapshot: during } })
+      expect(await fill()).toBe('refused')
+      await expire(transaction)
+      // However long the creation took: that the mark is over proves nothing about what it has read.
+      expect(await fill()).toBe('refused')
+      expect(text(await backend.get('key'))).toBeUndefined()
+      const since = snapshot(await on.now([name]), name)
+      expect(await backend.set('key', bytes('new'), { ifCurrent: { clock, snapshot: since } })).toBe('stored')
+      expect(await validate(on, since)).toBe('fresh')
+      expect(await validate(on, during)).toBe('invalid')
+    },
+  )
+
+  it('end by the clock of the server', async () => {
+    const { on, name } = stage('1s')
+    const transaction = `short-${serial}`
+    expect(await on.pending?.([name], 'hard', transaction)).toBe(1_000)
+    const isFresh = async () => (await validate(on, snapshot(await on.now([name]), name))) === 'fresh'
+    expect(await isFresh()).toBe(false)
+    await until(isFresh, 20_000)
+  })
+
+  it('stay marked while others invalidate them, with marks of their own or without', async () => {
+    const { on, name, clock, stamp } = stage()
+    const plain = bench().open().ledger?.open(clock) as OpenLedger
+    await on.pending?.([name], 'hard', `one-${serial}`)
+    await on.pending?.([name], 'soft', `two-${serial}`)
+    const isFresh = async () => validate(on, snapshot(await plain.now([name]), name))
+    for (const mode of ['soft', 'hard', 'soft'] as const) {
+      await plain.invalidate([name], mode)
+      expect(await isFresh()).toBe('invalid')
+    }
+    await plain.invalidate([name], 'hard', `one-${serial}`)
+    expect(await isFresh()).toBe('stale')
+    await plain.invalidate([name], 'hard')
+    expect(await isFresh()).toBe('stale')
+    await plain.invalidate([name], 'soft', `two-${serial}`)
+    expect(await isFresh()).toBe('fresh')
+    expect(await say(port(), `get ${stamp}`)).toMatch(/\r\n\w+ \d+ \d+\r\n/)
+  })
+
+  it('let no stamp be written that is older than a hard invalidation meanwhile', async () => {
+    const { on, name, clock, stamp } = stage()
+    await on.pending?.([name], 'soft', `slow-${serial}`)
+    const commands = commandsOf(settingsOf(bench().address).addresses.map((one) => openServer(one, 1_000)))
+    let isLate = true
+    const slow = ledgerOf({
+      ...commands,
+      async set(key, value, seconds, guard) {
+        if (key === stamp && isLate) {
+          isLate = false
+          await on.invalidate([name], 'hard')
+        }
+        return commands.set(key, value, seconds, guard)
+      },
+    })
+    const before = snapshot(await slow.open(clock).now([name]), name)
+    expect(isLate).toBe(false)
+    await on.invalidate([name], 'soft', `slow-${serial}`)
+    expect(await validate(on, before)).toBe('invalid')
+    commands.close()
+  })
+
+  it('keep their marks when the clock is lost', async () => {
+    const { on, name, clock } = stage()
+    await on.now([name])
+    await on.pending?.([name], 'hard', `lost-${serial}`)
+    await say(port(), `delete ${wireName(CLOCK, clock)}`)
+    const during = snapshot(await on.now([name]), name)
+    expect(await validate(on, during)).toBe('invalid')
+    await on.invalidate([name], 'hard', `lost-${serial}`)
+    expect(await validate(on, during)).toBe('invalid')
+    expect(await validate(on, snapshot(await on.now([name]), name))).toBe('fresh')
+  })
+
+  it('take the marks of fifty transactions at once, and lose none', async () => {
+    const { on, name } = stage()
+    const all = Array.from({ length: 50 }, (_, i) => `many-${serial}-${i}`)
+    await Promise.all(all.map((transaction) => on.pending?.([name, 'x'], 'hard', transaction)))
+    const judged = async () => validate(on, snapshot(await on.now([name]), name))
+    const [last, ...others] = all as [string, ...string[]]
+    await Promise.all(others.map((transaction) => on.invalidate([name, 'x'], 'hard', transaction)))
+    expect(await judged()).toBe('invalid')
+    await on.invalidate([name, 'x'], 'hard', last)
+    expect(await judged()).toBe('fresh')
+  })
+
+  it('take more names than one step', async () => {
+    const { on, name } = stage()
+    const names = Array.from({ length: 1_300 }, (_, i) => `${name} ${i}`)
+    expect(await on.pending?.(names, 'hard', `large-${serial}`)).toBe(3_600_000)
+    const during = snapshot(await on.now([]), names[1_299] as string)
+    expect(await validate(on, during)).toBe('invalid')
+    await on.invalidate(names, 'hard', `large-${serial}`)
+    expect(await validate(on, snapshot(await on.now(names), ...names))).toBe('fresh')
+  })
+
+  it('cannot be marked while the server is away, and an invalidation survives the loss of a connection', async () => {
+    const { clock, name } = stage()
+    const proxy = await faultProxy({ port: port() })
+    const backend = bench().open({ servers: `127.0.0.1:${proxy.port}`, pendingFor: '1h', timeout: '2s' })
+    const on = backend.ledger?.open(clock) as OpenLedger
+    await on.pending?.([name], 'hard', `away-${serial}`)
+    proxy.set({ kind: 'refuse' })
+    proxy.reset()
+    await expect(on.pending?.([name], 'hard', `away-${serial}-2`)).rejects.toMatchObject({
+      name: 'CorralError',
+    })
+    proxy.set({ kind: 'none' })
+    await until(async () => {
+      await on.invalidate([name], 'hard', `away-${serial}`)
+      return true
+    }, 20_000)
+    await proxy.close()
+    const [direct] = [bench().open().ledger?.open(clock) as OpenLedger]
+    expect(await validate(direct, snapshot(await direct.now([name]), name))).toBe('fresh')
+  })
+
+  it('are none of an item that this version did not write', async () => {
+    const { on, name, stamp } = stage()
+    for (const junk of ['pending', 'x', '', 'a b c', '- 0 0', `e 1 2${' x'.repeat(3)}`, '\u{1f600} 1 1']) {
+      await say(port(), `set ${stamp} 0 0 ${Buffer.byteLength(junk)}\r\n${junk}`)
+      await on.pending?.([name], 'hard', `junk-${serial}`)
+      expect(await validate(on, snapshot(await on.now([name]), name)), junk).toBe('invalid')
+      await on.invalidate([name], 'hard', `junk-${serial}`)
+      // What looks like a mark of a transaction of which nothing is known has ended with the next creation.
+      expect(await validate(on, snapshot(await on.now([name]), name)), junk).toBe('fresh')
+    }
+  })
+})
