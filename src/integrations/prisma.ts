@@ -6,6 +6,7 @@ import { expectMethods } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
 import { inTransaction, runStatement, written } from './orm/units.js'
+import { type Cascades, cascadesIn, type OperationArgs } from './prisma/cascades.js'
 
 export type { EntityLists } from './orm/core.js'
 export type { RowCache, RowChange, RowOptions, RowRelations, StatementOptions } from './orm/rows.js'
@@ -44,7 +45,8 @@ export interface PrismaCache extends RowCache {
 /**
  * After each operation or commit of a Prisma client, invalidates the values that depend on the rows which it changed: those with a
  * key in the result or in `where`, else all of the model, as after `updateMany`; in both cases all lists of the model, for Prisma tells of
- * no former row. A nested write concerns all of the models that it leads to. Nothing tells of raw SQL and of cascades: call `invalidate`.
+ * no former row. A nested write concerns all of the models that it leads to, and a rule of a foreign key in the schema all of the models
+ * whose rows it changes. Nothing tells of raw SQL: call `invalidate`.
  * @param options - `tables` has the names of models
  * @example
  * ```ts
@@ -74,6 +76,8 @@ interface Client {
   $transaction(work: unknown, ...more: readonly unknown[]): Promise<unknown>
   /** Absent where Prisma keeps it elsewhere: then a nested write concerns all models. */
   readonly _runtimeDataModel?: { readonly models?: Models }
+  /** Absent where Prisma keeps it elsewhere: then no cascade is known. */
+  readonly _engineConfig?: { readonly inlineSchema?: string }
 }
 
 type Models = Readonly<Record<string, { readonly fields: readonly Field[] } | undefined>>
@@ -95,14 +99,15 @@ interface Operation {
 }
 
 function extended(client: Client, rows: RowInvalidation): Client {
-  const models = client._runtimeDataModel?.models
+  const schema = schemaOf(client)
   /** The transactions whose work is under way, by the ids that Prisma gives them. */
   const transactions = new Map<unknown, OpenTransaction>()
   const watched = client.$extends({
     query: {
       // Of all models, and of raw SQL, which has none.
       async $allOperations({ model, operation, args, query, __internalParams: internal }: Operation) {
-        if (model === undefined || !WRITES.test(operation)) tellRead(rows, models, { model, operation, args })
+        const isWrite = model !== undefined && WRITES.test(operation)
+        if (!isWrite) tellRead(rows, schema.models, { model, operation, args })
         const own = internal?.transaction
         // The operations of a list fail with its end.
         const isInside = own !== undefined && own.kind !== 'batch'
@@ -110,15 +115,12 @@ function extended(client: Client, rows: RowInvalidation): Client {
           isInside,
           () => query(args),
           async () => {
-            if (model === undefined || !WRITES.test(operation)) return
-            const nested = nestedOf(rows, models, model, (args ?? {}) as Arguments)
-            for (const one of [model, ...nested]) await rows.written([one], [], false)
+            if (isWrite) await tellOthers(rows, schema, { model, operation, args }, [model])
           },
         )
         if (model === undefined) rows.raw(textOf(args))
-        if (model === undefined || !WRITES.test(operation)) return result
-        const invalidate = () =>
-          tell(rows, models, { model, operation, args: (args ?? {}) as Arguments }, result)
+        if (!isWrite) return result
+        const invalidate = () => tell(rows, schema, { model, operation, args }, result)
         // The caller may be in another transaction by now, or have lost its context.
         const open = transactions.get(own?.id)
         const isKnown = open !== undefined || own === undefined
@@ -184,7 +186,7 @@ function tellRead(
   const nested = new Set<string>()
   if (models !== undefined) nestedModels(models, model, args, nested)
   else for (const table of Object.values(args ?? {}).some(hasObject) ? rows.tables : []) nested.add(table)
-  const { where } = (args ?? {}) as Arguments
+  const { where } = (args ?? {}) as OperationArgs
   const isOne = operation.startsWith('findUnique') && rows.isKeyed(model, where)
   rows.read([model], isOne ? where : undefined)
   rows.read([...nested])
@@ -192,42 +194,40 @@ function tellRead(
 
 const WRITES = /^(?:create|update|upsert|delete)/
 
-interface Arguments {
-  readonly where?: unknown
-  readonly data?: unknown
-  readonly create?: unknown
-  readonly update?: unknown
+interface Write {
+  readonly model: string
+  readonly operation: string
+  readonly args: unknown
 }
 
-async function tell(
-  rows: RowInvalidation,
-  models: Models | undefined,
-  {
-    model,
-    operation,
-    args,
-  }: { readonly model: string; readonly operation: string; readonly args: Arguments },
-  result: unknown,
-): Promise<void> {
-  const nested = nestedOf(rows, models, model, args)
-  const { where, data, update } = args
+async function tell(rows: RowInvalidation, schema: Schema, write: Write, result: unknown): Promise<void> {
+  const { model, operation } = write
+  const { where, data, update } = (write.args ?? {}) as OperationArgs
   const changesKey = [data, update].some((one) => rows.columnsOf(model)?.some((column) => isIn(column, one)))
   // A relation may be a part of a key, too. The former key is in `where` or nowhere.
-  const isMoved = changesKey || (nested.size > 0 && !rows.isKeyed(model, where))
+  const isMoved = changesKey || (nestedOf(rows, schema, write).size > 0 && !rows.isKeyed(model, where))
   const isCreation = operation.startsWith('create')
   const known = Array.isArray(result) ? result : [result, where].filter((one) => rows.isKeyed(model, one))
   const areAll = Array.isArray(result) || known.length > 0
   await rows.written([model], known, areAll && (isCreation || !isMoved))
-  for (const one of nested) await rows.written([one], [], false)
+  await tellOthers(rows, schema, write)
+}
+
+/** Tells of all rows of models: of those that an operation leads to, and that the database changes with it. */
+async function tellOthers(
+  rows: RowInvalidation,
+  schema: Schema,
+  write: Write,
+  models: readonly string[] = [],
+): Promise<void> {
+  const cascades = schema.cascades(write.model, write.operation, (write.args ?? {}) as OperationArgs)
+  for (const one of new Set([...models, ...nestedOf(rows, schema, write), ...cascades]))
+    await rows.written([one], [], false)
 }
 
 /** The models that an operation changes rows of beside its own. */
-function nestedOf(
-  rows: RowInvalidation,
-  models: Models | undefined,
-  model: string,
-  { data, create, update }: Arguments,
-): ReadonlySet<string> {
+function nestedOf(rows: RowInvalidation, { models }: Schema, { model, args }: Write): ReadonlySet<string> {
+  const { data, create, update } = (args ?? {}) as OperationArgs
   const nested = new Set<string>()
   for (const one of [data, create, update])
     if (models !== undefined) nestedModels(models, model, one, nested)
@@ -239,12 +239,29 @@ const isObject = (value: unknown): value is object => typeof value === 'object' 
 const isIn = (column: string, data: unknown): boolean => isObject(data) && column in data
 const hasObject = (data: unknown): boolean => isObject(data) && Object.values(data).some(isObject)
 
+interface Schema {
+  readonly models: Models | undefined
+  readonly cascades: Cascades
+}
+
+function schemaOf({ _runtimeDataModel, _engineConfig }: Client): Schema {
+  const models = _runtimeDataModel?.models
+  const cascades = cascadesIn(_engineConfig?.inlineSchema, (model, field) => targetOf(models, model, field))
+  return { models, cascades }
+}
+
+/** The model that a field leads to. */
+function targetOf(models: Models | undefined, model: string, name: string): string | undefined {
+  const field = models?.[model]?.fields.find((one) => one.name === name)
+  return field?.kind === 'object' ? field.type : undefined
+}
+
 /** The models that nested writes lead to. Conditions inside of them lead to some more. */
 function nestedModels(models: Models, model: string, data: unknown, found: Set<string>): void {
   if (!isObject(data)) return
   for (const [name, value] of Object.entries(data)) {
-    const field = models[model]?.fields.find((one) => one.name === name)
-    if (field?.kind === 'object') found.add(field.type)
-    nestedModels(models, field?.kind === 'object' ? field.type : model, value, found)
+    const target = targetOf(models, model, name)
+    if (target !== undefined) found.add(target)
+    nestedModels(models, target ?? model, value, found)
   }
 }

@@ -86,7 +86,7 @@ export const replyLost = () => Object.assign(new Error('read ECONNRESET'), { cod
 /** Two tables, of which the database deletes the rows of one with those of the other. */
 export const PARTS = [
   'CREATE TABLE box (id INTEGER PRIMARY KEY)',
-  'CREATE TABLE part (id INTEGER PRIMARY KEY, box INTEGER REFERENCES box (id) ON DELETE CASCADE)',
+  'CREATE TABLE part (id INTEGER PRIMARY KEY, box INTEGER REFERENCES box (id) ON DELETE CASCADE ON UPDATE CASCADE)',
   'INSERT INTO box (id) VALUES (1)',
   'INSERT INTO part (id, box) VALUES (7, 1)',
 ]

@@ -20,7 +20,6 @@ import {
   cached,
   changedByHand,
   DDL,
-  deletedPart,
   expectRefresh,
   markedStage,
   noticesOf,
@@ -29,6 +28,7 @@ import {
   stage,
   trackedRead,
 } from '../rows.js'
+import { standing } from '../standing.js'
 
 /** The parts of the generated client that the tests use: it exists only once they run. */
 type Call = (args: object) => Promise<unknown> & { readonly [Symbol.toStringTag]: string }
@@ -53,6 +53,8 @@ interface Client extends PrismaHost {
   readonly order_line: Model
   readonly box: Model
   readonly part: Model
+  readonly slot: Model
+  readonly label: Model
   $transaction<R>(work: ((tx: Client) => Promise<R>) | readonly unknown[]): Promise<R>
   $executeRaw(sql: TemplateStringsArray, ...values: readonly unknown[]): Promise<number>
   $executeRawUnsafe(sql: string, ...values: readonly unknown[]): Promise<number>
@@ -380,19 +382,94 @@ describe('prismaCache()', () => {
     expect(await left()).toEqual([])
   })
 
+  it.each<readonly [string, (on: Client) => Promise<unknown>, number, string[]]>([
+    ['a deletion', (on) => on.box.delete({ where: { id: 1 } }), 0, ['article']],
+    ['the deletion of many', (on) => on.box.deleteMany({ where: { id: 1 } }), 0, ['article']],
+    [
+      'a nested deletion',
+      (on) => on.box.update({ where: { id: 1 }, data: { slots: { deleteMany: {} } } }),
+      1,
+      ['part', 'article'],
+    ],
+    ['a key', (on) => on.box.update({ where: { id: 1 }, data: { id: { set: 5 } } }), 1, ['article']],
+    ['the keys of many', (on) => on.box.updateMany({ data: { id: 5 } }), 1, ['article']],
+    [
+      'an upsert of a key',
+      (on) => on.box.upsert({ where: { id: 1 }, create: { id: 9 }, update: { id: 5 } }),
+      1,
+      ['article'],
+    ],
+    [
+      'a nested key',
+      (on) => on.part.update({ where: { id: 7 }, data: { owner: { update: { id: 5 } } } }),
+      1,
+      ['article'],
+    ],
+    [
+      'a nested key of one among several',
+      (on) =>
+        on.box.update({
+          where: { id: 1 },
+          data: { slots: { update: { where: { box_no: { box: 1, no: 2 } }, data: { no: 3 } } } },
+        }),
+      1,
+      ['part', 'article'],
+    ],
+    [
+      'a relation that is a part of a key',
+      (on) =>
+        on.slot.update({
+          where: { box_no: { box: 1, no: 2 } },
+          data: { owner: { create: { id: 9 } } },
+        }),
+      1,
+      ['part', 'article'],
+    ],
+    [
+      'a relation of others, and no more',
+      (on) => on.box.update({ where: { id: 1 }, data: { parts: { connect: { id: 7 } } } }),
+      1,
+      ['slot', 'label', 'article'],
+    ],
+    [
+      'a new row, which has none',
+      (on) => on.slot.create({ data: { box: 1, no: 9 } }),
+      1,
+      ['part', 'slot', 'label', 'article'],
+    ],
+  ])('invalidates the models whose rows the database changes with %s', async (_, change, parts, expected) => {
+    for (const statement of [
+      ...PARTS,
+      `CREATE TABLE slot (box INTEGER REFERENCES box (id) ON DELETE CASCADE ON UPDATE CASCADE, no INTEGER,
+         PRIMARY KEY (box, no))`,
+      `CREATE TABLE label (id INTEGER PRIMARY KEY, box INTEGER, no INTEGER,
+         FOREIGN KEY (box, no) REFERENCES slot (box, no) ON DELETE SET NULL ON UPDATE CASCADE)`,
+      'INSERT INTO slot (box, no) VALUES (1, 2)',
+      'INSERT INTO label (id, box, no) VALUES (3, 1, 2)',
+    ])
+      await client.$executeRawUnsafe(statement)
+    const tables = { part: 'id', slot: ['box', 'no'], label: 'id', article: 'id' }
+    const own = prismaCache({ regions: at.region, tables })
+    const stands = await standing(at.region, {
+      part: own.dependenciesOf('part', { id: 7 }),
+      slot: own.dependenciesOf('slot', { box: 1, no: 2 }),
+      label: own.dependenciesOf('label', { id: 3 }),
+      article: own.dependenciesOf('article', { id: 1 }),
+    })
+    await change(own.extend(client))
+    expect(await client.part.count({})).toBe(parts)
+    expect(await stands()).toEqual(expected)
+  })
+
   it('covers what Prisma does not tell by configuration, calls and notices', async () => {
     const { scopes: _, ...options } = at.options
     expect(() => prismaCache({ regions: at.region } as never)).toThrow(
       expect.objectContaining({ code: 'ERR_OPTION', message: expect.stringContaining('`tables`') }),
     )
-    const own = prismaCache({ ...options, tables: { ...options.tables, box: 'id', part: 'id' } })
+    const own = prismaCache(options)
     const on = own.extend(client)
     // No former rows: the application has them, and tells the lists of a cache without `scopes` by hand.
     expect(await changedByHand(at, own, (work) => on.$transaction(work))).toEqual([ALL, ['two', 'line']])
-    for (const statement of PARTS) await client.$executeRawUnsafe(statement)
-    const deleteBox = () => on.box.delete({ where: { id: 1 } })
-    expect(await deletedPart(at.region, own, deleteBox)).toEqual([true, false])
-    expect(await client.part.count({})).toBe(0)
     const raw = async () => {
       await on.$queryRawUnsafe('SELECT 1')
       await on.$executeRaw`UPDATE article SET title = ${'raw'}`
