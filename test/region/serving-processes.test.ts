@@ -106,7 +106,9 @@ describe.each(Object.keys(STORES))('processes that share a source, over %s', (na
       expect(await readAll(AWAY)).toEqual({ runs: 1, results: ['old'] })
       expect(await readAll(BACK)).toEqual({ runs: 0, results: ['old'] })
       await tell(2, how)
-      expect((await tell(3, 'read', { source: BACK })).results).toEqual(['new'])
+      // It may still take another process for the one that renews: where nothing is pushed, for one pause between two looks at the lease.
+      await until(async () => (await tell(3, 'read', { source: BACK })).results[0] === 'new')
+      expect((await tell(1, 'read', { source: AWAY })).results).toEqual(['new'])
     },
   )
 
