@@ -32,7 +32,7 @@ describe('waiters of a store that sends messages', () => {
     waiters.wake('lease', (mark) => `${mark} value`)
     const began = performance.now()
     expect(await waiter.untilOver(10_000, stands)).toBe('mark value')
-    expect(performance.now() - began).toBeLessThan(100)
+    expect(performance.now() - began).toBeLessThan(500)
   })
 
   it('find the end of a lease although the message was lost, and never wait longer than the lease', async () => {
