@@ -178,7 +178,7 @@ function told(
         rows.read(isKnown ? read : undefined)
         if (tables.length === 0 && read.length === 0) rows.raw(sql)
         const result: unknown = await runStatement(
-          openOf() !== undefined,
+          openOf(),
           () => member.apply(target, given),
           () => rows.written(tables, [], false),
         )

@@ -109,10 +109,9 @@ function extended(client: Client, rows: RowInvalidation): Client {
         const isWrite = model !== undefined && WRITES.test(operation)
         if (!isWrite) tellRead(rows, schema.models, { model, operation, args })
         const own = internal?.transaction
-        // The operations of a list fail with its end.
-        const isInside = own !== undefined && own.kind !== 'batch'
+        // The operations of a list are in none of these.
         const result = await runStatement(
-          isInside,
+          transactions.get(own?.id),
           () => query(args),
           async () => {
             if (isWrite) await tellOthers(rows, schema, { model, operation, args }, [model])

@@ -335,7 +335,7 @@ it('drizzleCache() leaves its marks after a commit of unknown outcome, and takes
   file.close()
 })
 
-it('drizzleCache() invalidates all of the table for a statement whose reply is lost, but not inside of a transaction', async () => {
+it('drizzleCache() invalidates all of the table for a statement whose reply is lost, in a transaction after its commit', async () => {
   const file = new Libsql(':memory:')
   for (const statement of [...DDL, 'INSERT INTO article (id) VALUES (1)']) file.exec(statement)
   const db = drizzleProxy(async (text, values, method) => {
@@ -352,6 +352,10 @@ it('drizzleCache() invalidates all of the table for a statement whose reply is l
   const lost = { cause: { code: 'ECONNRESET' } }
   await expect(cache.unitOfWork(async (tx) => void (await rename(tx)))).rejects.toMatchObject(lost)
   expect(await left()).toEqual(ALL)
+  const committed = await cached(region, cache)
+  await cache.unitOfWork((tx) => expect(rename(tx)).rejects.toMatchObject(lost))
+  expect(await committed()).toEqual(['line'])
+  await cached(region, cache)
   await expect(rename(db).returning()).rejects.toMatchObject(lost)
   expect(file.prepare('SELECT title FROM article').get()).toMatchObject({ title: 'new' })
   expect(await left()).toEqual(['line'])

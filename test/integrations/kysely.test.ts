@@ -481,7 +481,7 @@ it('kyselyCache() invalidates for a commit of unknown outcome that nothing follo
   await db.destroy()
 })
 
-it('kyselyCache() invalidates all of the table for a statement whose reply is lost, and leaves marks, but not inside of a transaction', async () => {
+it('kyselyCache() invalidates all of the table for a statement whose reply is lost, and leaves marks, or after the commit that follows', async () => {
   const { region, state, options } = stage()
   const cache = kyselyCache(options)
   const file = new Libsql(':memory:')
@@ -506,6 +506,13 @@ it('kyselyCache() invalidates all of the table for a statement whose reply is lo
   const left = await cached(region, cache)
   await expect(db.transaction().execute(rename)).rejects.toMatchObject({ code: 'ECONNRESET' })
   expect(await left()).toEqual(ALL)
+  const committed = await cached(region, cache)
+  await db.transaction().execute(async (trx) => {
+    await expect(rename(trx)).rejects.toMatchObject({ code: 'ECONNRESET' })
+    expect(await committed()).toEqual(ALL)
+  })
+  expect(await committed()).toEqual(['line'])
+  await cached(region, cache)
   // If the invalidation fails too, the caller gets the failure of the statement.
   state.away = true
   const failures: unknown[] = []
@@ -523,6 +530,72 @@ it('kyselyCache() invalidates all of the table for a statement whose reply is lo
   await expect(rename(over(kyselyCache({ ...options, regions: region })))).rejects.toThrow('ECONNRESET')
   expect(await again()).toEqual(['line'])
   expect(await (await cached(region, cache))()).toEqual(['line'])
+  await db.destroy()
+})
+
+it('kyselyCache() invalidates all of the table after a stream, however it ends, and hides no failure', async () => {
+  const { region, state, options } = stage()
+  const cache = kyselyCache(options)
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, 'INSERT INTO article (id) VALUES (1), (2)']) file.exec(statement)
+  let isLost = false
+  /** As over PostgreSQL: the changes are made before the first row is there. */
+  class Streaming extends SqliteDialect29 {
+    override createDriver() {
+      const driver = super.createDriver()
+      const acquire = driver.acquireConnection.bind(driver)
+      driver.acquireConnection = async () => {
+        const connection = await acquire()
+        connection.streamQuery = async function* ({ sql: text, parameters }) {
+          const rows = file.prepare(text).all(parameters) as never[]
+          for (const row of rows) yield { rows: [row] }
+          if (isLost) throw replyLost()
+        }
+        return connection
+      }
+      return driver
+    }
+  }
+  const db = new Kysely29<Database>({ dialect: cache.dialect(new Streaming({ database: file as never })) })
+  const renamed = () => db.updateTable('article').set({ title: 'new' }).returning('id').stream()
+  const count = async () => {
+    let rows = 0
+    for await (const _ of renamed()) rows++
+    return rows
+  }
+  const leave = async () => {
+    for await (const _ of renamed()) return
+  }
+  const fail = async () => {
+    for await (const _ of renamed()) throw new Error('of the reader')
+  }
+  const lose = async () => {
+    isLost = true
+    await count().finally(() => {
+      isLost = false
+    })
+  }
+  const failures: unknown[] = []
+  const listen = (message: unknown) => failures.push(message)
+  diagnostics('failure').subscribe(listen)
+  for (const [read, outcome, away, reports] of [
+    [count, 2, { code: 'ERR_NOT_INVALIDATED' }, 0],
+    [leave, undefined, { code: 'ERR_NOT_INVALIDATED' }, 1],
+    [fail, { message: 'of the reader' }, { message: 'of the reader' }, 1],
+    [lose, { code: 'ECONNRESET' }, { code: 'ECONNRESET' }, 1],
+  ] as const) {
+    const left = await cached(region, cache)
+    const result = (): Promise<unknown> => read().catch((error: unknown) => error)
+    const expected: unknown = typeof outcome === 'object' ? expect.objectContaining(outcome) : outcome
+    expect(await result()).toEqual(expected)
+    expect(await left()).toEqual(['line'])
+    expect(failures).toEqual([])
+    state.away = true
+    expect(await result()).toMatchObject(away)
+    state.away = false
+    expect(failures.splice(0)).toHaveLength(reports)
+  }
+  diagnostics('failure').unsubscribe(listen)
   await db.destroy()
 })
 

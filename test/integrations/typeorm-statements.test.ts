@@ -169,12 +169,14 @@ const LOST: readonly (readonly [string, RegExp, Change, readonly string[]])[] = 
   ['raw SQL', /^UPDATE/, (m) => m.query("UPDATE book SET title = 'b'"), ['Book']],
 ]
 
-it.each(LOST)('%s whose reply is lost may be done, without a transaction', async (_, sql, change, types) => {
+it.each(LOST)('%s whose reply is lost may be done', async (_, sql, change, types) => {
   const all = await library()
   const { manager, told, state } = all
   state.lost = (text) => sql.test(text)
   await expect(source.transaction((own) => change(own, all))).rejects.toThrow('ECONNRESET')
   expect(told()).toEqual([])
+  await source.transaction((own) => expect(change(own, all)).rejects.toThrow('ECONNRESET'))
+  expect(told()).toEqual(types)
   await expect(change(manager, all)).rejects.toThrow('ECONNRESET')
   expect(told()).toEqual(types)
   // If the invalidation fails too, the caller gets the failure of the statement.

@@ -2,6 +2,7 @@
  * Caches over a Kysely database. A plugin of Kysely sees queries and no commits, so the connections of the dialect are watched
  * instead: they see queries, transactions and savepoints.
  */
+import { report } from '../../base/diagnostics.js'
 import { expectFunction, expectMethods } from '../../base/options.js'
 import { saysUncommitted } from '../orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from '../orm/rows.js'
@@ -9,6 +10,7 @@ import {
   type ConnectionTransactions,
   connectionTransactions,
   inTransaction,
+  invalidateFailed,
   written as invalidateFor,
   runStatement,
 } from '../orm/units.js'
@@ -169,6 +171,11 @@ function savepointsOf(
   }
 }
 
+function reported(error: unknown): never {
+  report('failure', () => ({ where: 'statement', error }))
+  throw error
+}
+
 type Connection = Awaited<ReturnType<Driver['acquireConnection']>>
 interface Compiled {
   readonly query: QueryNode
@@ -184,33 +191,43 @@ function watchedConnection(
     const mutation = mutationOf(query)
     return mutation === undefined ? [] : (mutation.tables ?? rows.tables)
   }
-  const written = async (query: Compiled, returned: readonly unknown[] = []): Promise<void> => {
+  /** @param returned - all rows that the statement returned */
+  const written = async (query: Compiled, returned?: readonly unknown[]): Promise<void> => {
     if (query.query.kind === 'RawNode') rows.raw(query.sql)
     const mutation = mutationOf(query.query)
     if (mutation === undefined) return
     const { tables = rows.tables, returns } = mutation
     const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
-    const areAll = returns && returnsKeys(query.query, columns)
-    await invalidateFor(transactions.of(connection), () => rows.written(tables, returned, areAll))
+    const areAll = returned !== undefined && returns && returnsKeys(query.query, columns)
+    await invalidateFor(transactions.of(connection), () => rows.written(tables, returned ?? [], areAll))
   }
   return overriding(connection, {
     async executeQuery(query: Compiled & never, ...more: never[]) {
       rows.read(tablesOf((query as Compiled).query))
       const result = await runStatement(
-        transactions.of(connection) !== undefined,
+        transactions.of(connection),
         () => connection.executeQuery(query, ...more),
-        async () => rows.written(mutatedBy(query), [], false),
+        () => rows.written(mutatedBy(query), [], false),
       )
       await written(query, (result as { readonly rows?: readonly unknown[] }).rows)
       return result
     },
     async *streamQuery(query: Compiled & never, ...more: never[]) {
       rows.read(tablesOf((query as Compiled).query))
+      const open = transactions.of(connection)
+      let isOver = false
       try {
         yield* connection.streamQuery(query, ...more)
-      } finally {
-        // A reader may leave before the end, when the statement has changed rows already.
+        isOver = true
         await written(query)
+      } catch (error) {
+        if (!isOver) await invalidateFailed(open, error, () => rows.written(mutatedBy(query), [], false))
+        isOver = true
+        throw error
+      } finally {
+        // A reader may leave before the end, when the statement has changed rows already. If it leaves by an error of its own, the
+        // language drops this one.
+        if (!isOver) await written(query).catch(reported)
       }
     },
   })

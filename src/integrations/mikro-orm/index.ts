@@ -160,7 +160,7 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
     patchTransactional(orm, transactions)
     hookBulkWrites(orm, entities ?? [], async (em, changes, run) => {
       const told = () => invalidate(changes)
-      const result = await runStatement(transactions.of(em) !== undefined, run, told)
+      const result = await runStatement(transactions.of(em), run, told)
       await written(transactions.of(em), told)
       return result
     })

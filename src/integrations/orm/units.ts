@@ -1,4 +1,5 @@
 /** Transactions of hosts: units of work around a function, and those that a connection begins and ends by calls. */
+import { report } from '../../base/diagnostics.js'
 import { CorralError } from '../../base/errors.js'
 import { isNotInvalidated } from '../../signals/settle.js'
 import {
@@ -78,21 +79,39 @@ export function written<R>(open: OpenTransaction | undefined, invalidate: () => 
 }
 
 /**
- * Runs a statement of a connection, and passes on its failure. Outside of a transaction the database may have executed a statement
- * whose reply is lost.
- * @param isInside - whether a transaction is open, whose end decides
+ * Runs a statement of a connection, and passes on its failure.
+ * @param open - the transaction of the connection
  * @param invalidate - all that the statement may have changed
  */
 export async function runStatement<R>(
-  isInside: boolean,
+  open: OpenTransaction | undefined,
   run: () => R | Promise<R>,
   invalidate: () => Promise<unknown>,
 ): Promise<R> {
   try {
     return await run()
   } catch (error) {
-    if (!isInside && !saysUnwritten(error)) await invalidateUnsure(invalidate)
+    await invalidateFailed(open, error, invalidate)
     throw error
+  }
+}
+
+/**
+ * Invalidates for a statement that failed, unless its failure says that nothing is written: the database may have executed it, as after
+ * a timeout of the client. In a transaction the names wait for the commit, which may follow. Never rejects: a failure is reported on
+ * `corral:failure`.
+ */
+export async function invalidateFailed(
+  open: OpenTransaction | undefined,
+  failure: unknown,
+  invalidate: () => Promise<unknown>,
+): Promise<void> {
+  if (saysUnwritten(failure)) return
+  if (open === undefined) return invalidateUnsure(invalidate)
+  try {
+    await open.run(invalidate)
+  } catch (error) {
+    report('failure', () => ({ where: 'statement', error }))
   }
 }
 

@@ -302,8 +302,7 @@ function subscriberOf(
         if (changes.length > 0) await inside(queryRunner, changes)
         return
       }
-      const isOver = transactions.of(queryRunner) !== undefined || saysUnwritten(error)
-      await tellPending(queryRunner, isOver ? [] : statements.changesOf(query))
+      await tellPending(queryRunner, saysUnwritten(error) ? [] : statements.changesOf(query))
     },
     ...expecting(statements),
     afterInsert: tell(insertion),

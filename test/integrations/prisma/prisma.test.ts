@@ -81,8 +81,14 @@ class Losing extends PrismaLibSql {
       executeRaw: losing('statement', executeRaw),
       async startTransaction(...given: Parameters<typeof startTransaction>) {
         const transaction = await startTransaction.apply(adapter, given)
-        const { commit } = transaction
-        return Object.assign(transaction, { commit: losing('commit', () => commit.call(transaction)) })
+        const { commit, queryRaw: query, executeRaw: execute } = transaction
+        return Object.assign(transaction, {
+          commit: losing('commit', () => commit.call(transaction)),
+          queryRaw: losing('statement', (sql: Parameters<typeof query>[0]) => query.call(transaction, sql)),
+          executeRaw: losing('statement', (sql: Parameters<typeof query>[0]) =>
+            execute.call(transaction, sql),
+          ),
+        })
       },
     })
   }
@@ -290,6 +296,15 @@ describe('prismaCache()', () => {
       'a statement of many rows',
       'statement',
       (on) => on.article.updateMany({ data: { title: 'new' } }),
+      ['line'],
+    ],
+    [
+      'a statement of a transaction that goes on',
+      'statement',
+      async (on) => {
+        const failed = on.$transaction((tx) => rename(tx).catch((error: unknown) => error))
+        throw await failed
+      },
       ['line'],
     ],
     ['a list', 'commit', (on) => on.$transaction([rename(on), rename(on, 2)]), ['line']],
