@@ -18,6 +18,7 @@ import {
   outcomeOf,
   STATISTICS,
 } from './telemetry/counts.js'
+import { claimReceivers } from './telemetry/once.js'
 
 /** The members of a span that are used. */
 interface OtelSpan {
@@ -121,12 +122,16 @@ const STATUS_ERROR = 2
  * const end = openTelemetry({ api, regions: [users] })
  * end() // at shutdown
  * ```
- * @throws CorralError `ERR_OPTION`
+ * @throws CorralError `ERR_OPTION`, also for a second set before the first one has ended: everything would count twice.
  */
 export function openTelemetry(options: OpenTelemetryOptions): () => void {
   checkOpenTelemetry(options)
   const { api } = options
   const regions = Array.from(new Set(options.regions))
+  const release = claimReceivers(
+    [api.trace, api.metrics],
+    'Expected one call of openTelemetry() for all regions, got another one while the first is in use: spans and durations would count twice. Pass all regions in one call, or end the first.',
+  )
   const meter = api.metrics.getMeter('corral') as OtelMeter
   const observed = STATISTICS.map((statistic) => {
     const counter = meter.createObservableCounter(`corral.${statistic.name}`, { description: statistic.help })
@@ -147,7 +152,7 @@ export function openTelemetry(options: OpenTelemetryOptions): () => void {
     unit: 's',
   })
   const timed = on('create', (message) => durations.record(message.milliseconds / 1_000, outcomeOf(message)))
-  const ends = [...observed, ...counted, timed, traceCreations(api)]
+  const ends = [...observed, ...counted, timed, traceCreations(api), release]
   return () => {
     for (const end of ends.splice(0)) end()
   }

@@ -6,6 +6,7 @@
  */
 import { diagnostics, type Messages } from '../base/diagnostics.js'
 import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { claimReceivers } from './telemetry/once.js'
 
 /**
  * A logger of `pino`, or another one that takes an object and then a text.
@@ -61,21 +62,26 @@ const PERSONAL = ['key', 'keys', 'names']
  *
  * logTo(pino().child({ component: 'cache' }))
  * ```
- * @throws CorralError `ERR_OPTION` for a logger without these methods.
+ * @throws CorralError `ERR_OPTION` for a logger without these methods, and for one that gets the lines already.
  */
 export function logTo(logger: PinoLogger, options: LogOptions = {}): () => void {
   expectMethods(logger, ['error', 'warn', 'info', 'debug'], 'logTo() to receive a logger such as pino()')
   checkOptions(options, 'logTo()', { keys: expectBoolean })
   const { keys = false } = options
-  const ends = Object.entries(LINES).map(([kind, [level, text]]) => {
+  const release = claimReceivers(
+    [logger],
+    'Expected one call of logTo() for a logger, got another one while the first is in use: every line would be written twice. Leave out one of them, or end the first.',
+  )
+  const ends = Object.entries(LINES).map(([kind, [level, text]]): (() => void) => {
     const channel = diagnostics(kind as keyof Messages)
     const listener = (message: unknown) =>
       logger[level](detailsOf(kind, message as object, keys), lineOf(message, text))
     channel.subscribe(listener)
     return () => void channel.unsubscribe(listener)
   })
+  ends.push(release)
   return () => {
-    for (const end of ends) end()
+    for (const end of ends.splice(0)) end()
   }
 }
 

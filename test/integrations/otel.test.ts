@@ -155,6 +155,17 @@ describe('openTelemetry()', () => {
     expect(spans.getFinishedSpans()).toHaveLength(1)
   })
 
+  it('refuses a second set while one is in use: everything would count twice', () => {
+    const region = watched()
+    for (const other of [api, { ...api }])
+      expect(() => openTelemetry({ api: other, regions: [region] })).toThrow(
+        expect.objectContaining({
+          code: 'ERR_OPTION',
+          message: expect.stringContaining('all regions in one call'),
+        }),
+      )
+  })
+
   it.each([
     [undefined, /an? (plain )?object/],
     [{ regions: [] }, /`api`/],

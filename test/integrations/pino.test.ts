@@ -60,6 +60,14 @@ describe('logTo()', () => {
     expect(diagnostics('failure').hasSubscribers).toBe(false)
   })
 
+  it('refuses a logger that gets the lines already, until that has ended', () => {
+    const logger = pino({ level: 'silent' })
+    end = logTo(logger)
+    expect(() => logTo(logger, { keys: true })).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+    end()
+    end = logTo(logger, { keys: true })
+  })
+
   it('refuses something that is no logger', () => {
     expect(() => logTo({ error: () => {} } as never)).toThrow(/a logger such as pino/)
   })
