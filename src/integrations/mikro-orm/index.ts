@@ -19,7 +19,7 @@ import {
 } from '../orm/core.js'
 import { hookMethods } from '../orm/hooks.js'
 import { inTransaction, runStatement, written } from '../orm/units.js'
-import { hookBulkWrites } from './bulk-writes.js'
+import { hookBulkWrites, hookUpserts } from './bulk-writes.js'
 import {
   type BeforeFlush,
   beforeFlush,
@@ -155,6 +155,10 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
       }
     },
   })
+  // Nor of a failed upsert.
+  hookUpserts(orm, entities ?? [], (em, changes, run) =>
+    runStatement(transactions.of(em), run, () => invalidate(changes)),
+  )
   if (isTracked) trackReads(orm, invalidation.listsOf)
   if (patch) {
     patchTransactional(orm, transactions)

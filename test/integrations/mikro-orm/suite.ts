@@ -519,6 +519,45 @@ export const CASES: readonly Case[] = [
     ],
   ),
   [
+    'an upsert whose reply is lost: is of all of its type, also in a transaction that goes on',
+    async (shop) => {
+      const { one, ada } = await shop.fill()
+      const names = {
+        ...{ one: shop.orm.dependenciesOf(await shop.fork().findOneOrFail(Article, one)) },
+        ada: shop.orm.dependenciesOf(await shop.fork().findOneOrFail(Author, ada)),
+      }
+      const refused = await standing(shop.region, names)
+      await rejects(shop.fork().upsert(Article, { id: one, category: 'x' } as never), /constraint/i)
+      deepEqual(await refused(), ['one', 'ada'])
+      const connection = shop.database.em.getConnection()
+      const { execute } = connection
+      connection.execute = async (...given: Parameters<typeof execute>) => {
+        await execute.apply(connection, given)
+        if (/^insert/i.test(given[0] as string))
+          throw Object.assign(new Error('the reply is lost'), { code: 'ECONNRESET' })
+        return [] as never
+      }
+      const row = { id: one, title: 'new', category: 'x' } as never
+      for (const upsert of [
+        () => shop.fork().upsert(Article, row),
+        () => shop.fork().upsertMany(Article, [row]),
+        () =>
+          shop
+            .fork()
+            .transactional(async (em) => {
+              const error = await em.upsert(Article, row).catch((reason: unknown) => reason)
+              return () => Promise.reject(error)
+            })
+            .then((failed) => failed()),
+      ]) {
+        const left = await standing(shop.region, names)
+        await rejects(upsert, /lost/, String(upsert))
+        deepEqual(await left(), ['ada'], String(upsert))
+      }
+      connection.execute = execute
+    },
+  ],
+  [
     'a change that MikroORM does not tell of: is told by invalidate()',
     async (shop) => {
       const { one } = await shop.fill()
