@@ -161,7 +161,8 @@ export interface LocalLeases extends LeaseOperations<never> {
 
 interface Lease {
   readonly token: string
-  expiresAt: number
+  since: number
+  ms: number
   wake?: () => void
   settled?: Promise<void>
   timer?: NodeJS.Timeout
@@ -192,9 +193,18 @@ export function localLeases(clock: Clock = performance): LocalLeases {
 
   const current = (key: string): Lease | undefined => {
     const lease = leases.get(key)
-    if (lease === undefined || clock.now() < lease.expiresAt) return lease
+    if (lease === undefined || left(lease) > 0) return lease
     drop(key, lease)
     return undefined
+  }
+  /** ms. If the clock was set back, it was ahead for an unknown time: a failure is over, and a holder's lease counts anew. */
+  const left = (lease: Lease): number => {
+    const now = clock.now()
+    if (lease.since > now) {
+      if (lease.failure !== undefined) return 0
+      lease.since = now
+    }
+    return lease.since + lease.ms - now
   }
   const drop = (key: string, lease: Lease) => {
     if (leases.get(key) === lease) leases.delete(key)
@@ -205,7 +215,7 @@ export function localLeases(clock: Clock = performance): LocalLeases {
     lease.settled ??= new Promise((resolve) => {
       lease.wake = resolve
       const watch = () => {
-        const remaining = lease.expiresAt - clock.now()
+        const remaining = left(lease)
         if (remaining <= 0) return drop(key, lease)
         lease.timer = setTimeout(watch, remaining)
         if (lease.renewed) lease.timer.unref()
@@ -216,18 +226,18 @@ export function localLeases(clock: Clock = performance): LocalLeases {
   }
 
   const keepFailed = (key: string, { failedFor, failedAsOf }: FailureOptions) => {
-    const expiresAt = clock.now() + failedFor
     // A key that no caller asks for again must not fill memory. An invalidation ends the timer with the lease.
     const timer = setTimeout(() => current(key), failedFor).unref()
-    leases.set(key, { token: String(++granted), expiresAt, failure: { failedAsOf }, timer })
+    const token = String(++granted)
+    leases.set(key, { token, since: clock.now(), ms: failedFor, failure: { failedAsOf }, timer })
   }
 
   return {
     acquire(key, ms, { steal = false, overFailed } = {}) {
       const holder = current(key)
       if (holder !== undefined) {
-        const { expiresAt, failure } = holder
-        const remaining = expiresAt - clock.now()
+        const { failure } = holder
+        const remaining = left(holder)
         if (failure === undefined && !steal) return { remaining, settled: settled(key, holder) }
         if (!steal && !isTakenOver(failure, overFailed))
           return { remaining, settled: Promise.resolve(), failure }
@@ -235,13 +245,14 @@ export function localLeases(clock: Clock = performance): LocalLeases {
       }
       // Compared among the leases of this process alone.
       const token = String(++granted)
-      leases.set(key, { token, expiresAt: clock.now() + ms })
+      leases.set(key, { token, since: clock.now(), ms })
       return { token }
     },
     renew(key, token, ms) {
       const lease = current(key)
       if (lease?.token !== token) return false
-      lease.expiresAt = clock.now() + ms
+      lease.since = clock.now()
+      lease.ms = ms
       lease.renewed = true
       lease.timer?.unref()
       return true

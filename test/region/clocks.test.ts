@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
+import { localLeases } from '../../src/backend/lease.js'
 import {
   type CachedValue,
   type Clock,
@@ -120,5 +121,34 @@ describe('a clock that returns no number', () => {
   ])('is refused: %s', (_, now) => {
     const options = { clock: { now } as never, backend: memory() }
     expect(() => makeRegion(options)).toThrow(/now\(\) of `clock`/)
+  })
+})
+
+describe('a clock of the store that was ahead and is set back', () => {
+  const DAY = 86_400_000
+
+  it('keeps no failed creator for that much longer', async () => {
+    const time = { now: Date.now() }
+    const clock = { now: () => time.now }
+    const region = makeRegion<string>({
+      ...{ backend: memory({ clock }), clock, expirationTime: '5m', grace: '2d', retryAfter: '10s' },
+    })
+    await region.set('key', 'old')
+    time.now += DAY
+    expect(await region.getOrCreate('key', () => Promise.reject(new Error('away')))).toBe('old')
+    expect(await region.getOrCreate('key', () => 'new')).toBe('old')
+    time.now -= DAY - 400_000
+    expect(await region.getOrCreate('key', () => 'new')).toBe('new')
+  })
+
+  it('keeps no lease for longer than its length', async () => {
+    let now = Date.now()
+    const leases = localLeases({ now: () => now })
+    const { token = '' } = leases.acquire('key', 200)
+    now -= DAY
+    expect(leases.acquire('key', 200)).toMatchObject({ remaining: 200 })
+    expect(leases.owns('key', token)).toBe(true)
+    now += 200
+    expect(leases.acquire('key', 200).token).toBeDefined()
   })
 })
