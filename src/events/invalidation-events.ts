@@ -70,8 +70,8 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
       const event: Invalidation = {
         region: name,
         what,
-        // A copy: a listener that empties the list must not stop the invalidation.
-        names: told ? Object.freeze([...names]) : names,
+        // A copy: a listener or subscriber that empties the list must stop neither the invalidation nor its event.
+        names: Object.freeze([...names]),
         mode,
         ...cause,
         origin: 'local',
@@ -85,7 +85,7 @@ export function invalidationEvents(name: string | undefined): InvalidationEvents
         throw error
       }
       report('invalidate', () => ({
-        ...{ region: name, what, names, mode },
+        ...{ region: name, what, names: event.names, mode },
         ...(cause?.reason !== undefined && { reason: cause.reason }),
       }))
       // Listeners that came meanwhile are notified too.

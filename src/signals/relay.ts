@@ -85,6 +85,8 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       // Another relay of the same object sent it, whose listeners have received it.
       if (source === undefined || by === idOf(source.emitter)) return true
       if (!source.accepts(event)) return false
+      // All listeners get this list.
+      Object.freeze(event.names)
       source.emitter.emit(source.event, { ...event, origin: 'remote' })
       return true
     },

@@ -12,6 +12,7 @@ import {
   type RegionEvents,
   wrap,
 } from '../../src/index.js'
+import { localBus, relay } from '../../src/signals/index.js'
 import { open } from '../support/stage.js'
 import { idle, isPending, sleep } from '../support/waiting.js'
 
@@ -295,4 +296,37 @@ describe('the events of a region', () => {
       { region: 'r', what: 'key', names: ['key'], mode: 'hard' },
     ])
   })
+
+  it.each<[string, (region: ReturnType<typeof tracked>) => Promise<unknown>, string]>([
+    ['delete', (r) => r.delete('a'), 'a'],
+    ['expire', (r) => r.expire('a'), 'a'],
+    ['invalidate', (r) => r.invalidate(), 'region:users'],
+    ['invalidateDependencies', (r) => r.invalidateDependencies(['x']), 'x'],
+  ])('keep the names of %s from a subscriber of the channel that empties the list', async (_, work, name) => {
+    const region = tracked()
+    const heard: unknown[] = []
+    const take = (message: unknown) => {
+      expect(() => (message as { names: string[] }).names.shift()).toThrow(TypeError)
+      // One that comes late has the same list.
+      region.on('invalidate', ({ names }) => heard.push(Object.isFrozen(names) && [...names]))
+    }
+    diagnostics('invalidate').subscribe(take)
+    endings.push(() => diagnostics('invalidate').unsubscribe(take))
+    await work(region)
+    expect(heard).toEqual([[name]])
+  })
+})
+
+it('the names of a relayed event are kept from a listener that empties the list', async () => {
+  const bus = localBus()
+  const [here, there] = [tracked(), tracked()]
+  const relays = [relay(bus, [here]), relay(bus, [there])]
+  endings.push(() => void Promise.all(relays.map((one) => one.close())))
+  failures()
+  const heard: unknown[] = []
+  there.on('invalidate', ({ names }) => void (names as string[]).shift())
+  there.on('invalidate', ({ names }) => heard.push([...names]))
+  await here.delete('a')
+  await idle()
+  expect(heard).toEqual([['a']])
 })
