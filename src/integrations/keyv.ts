@@ -207,7 +207,8 @@ const nameOf = (namespace: string | undefined) => dep.tag('keyv', namespace ?? '
 
 /** The operations that both majors have, on the keys of the region. */
 function entriesOf(region: Region, keyOf: (key: string) => string) {
-  const read = async (keys: readonly string[]): Promise<unknown[]> => {
+  const read = async (given: readonly string[]): Promise<unknown[]> => {
+    const keys = [...given]
     const found = await region.getMulti(keys.map(keyOf)).catch((error: unknown) => {
       report('failure', () => ({ where: 'keyv', region: region.name, key: keys[0], error }))
       return keys.map(() => NO_VALUE)

@@ -133,19 +133,23 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
     await region.set(entryKey(key, response.vary), response, set)
   }
   return {
-    async get(key) {
+    async get(given) {
       const now = epochNow()
+      const key = copyOf(given)
       // Also for a fresh response: the request may demand another one. In the turn of the read it is part of its command.
-      const moment = momentOf(key)
+      const moment = momentOf(given)
       const response = pending.find(key, now) ?? (await read(region, key, now).catch(failed))
       await moment
       return response && resultOf(response)
     },
-    createWriteStream(key, value) {
+    createWriteStream(given, value) {
       if (value.deleteAt <= epochNow()) return undefined
-      const moment = moments.get(key) ?? momentOf(key)
+      const moment = moments.get(given) ?? momentOf(given)
+      // As they are now: undici passes objects of its request, which goes on until the body has ended.
+      const key = copyOf(given)
+      const head = structuredClone(value)
       return collect(maxEntrySize, (body) => {
-        const response = { ...value, body }
+        const response = { ...head, body }
         const done = pending.add(key, response)
         void store(key, response, moment).catch(failed).finally(done)
       })
@@ -201,7 +205,8 @@ function collect(most: number, complete: (body: Uint8Array) => void): Writable {
   let size = 0
   return new Writable({
     write(chunk: Buffer | string, encoding, callback) {
-      const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk
+      // A copy: the memory of a chunk may be used again for the next one.
+      const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : Buffer.from(chunk)
       size += bytes.byteLength
       if (size > most) this.destroy()
       else chunks.push(bytes)
@@ -232,6 +237,12 @@ function headerOf({ headers = {} }: UndiciKey, name: string): string | string[] 
   const found = Object.entries(headers).find(([own]) => own.toLowerCase() === name.toLowerCase())
   return found?.[1] ?? null
 }
+
+/** The parts of the key that are used, with lists of their own. */
+const copyOf = ({ origin, method, path, headers = {} }: UndiciKey): UndiciKey => ({
+  ...{ origin, method, path },
+  headers: structuredClone(headers),
+})
 
 const textOf = (value: string | string[] | null | undefined) => JSON.stringify(value ?? null)
 

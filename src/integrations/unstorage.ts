@@ -91,8 +91,10 @@ export function unstorageDriver(region: Region, options: UnstorageDriverOptions 
     hasItem: (key) => region.has(path(key)),
     getItem: get,
     async getItems(items) {
-      const values = await region.getMulti(items.map(({ key }) => path(key)))
-      return items.map(({ key }, at) => ({ key, value: found(values[at]) }))
+      // The caller may change its list while this waits.
+      const keys = items.map(({ key }) => key)
+      const values = await region.getMulti(keys.map(path))
+      return keys.map((key, at) => ({ key, value: found(values[at]) }))
     },
     getItemRaw: get,
     setItem: set,

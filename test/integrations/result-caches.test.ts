@@ -36,6 +36,16 @@ it('fit the types of the ORMs', () => {
   expect(() => typeOrmResultCache({} as never)).toThrow(/region/)
 })
 
+it('read the query of TypeORM at the call', async () => {
+  const cache = typeOrmResultCache(resultsOf())({ entityMetadatas: [] })
+  const query = { query: 'SELECT 1', duration: 60_000, result: undefined as unknown }
+  const missing = await cache.getFromCache(query)
+  await cache.storeInCache({ ...query, result: [1] }, missing)
+  const reading = cache.getFromCache(query)
+  query.query = 'SELECT 2'
+  expect(await reading).toMatchObject({ query: 'SELECT 1', result: [1] })
+})
+
 class Author {
   declare id: number
   declare name: string

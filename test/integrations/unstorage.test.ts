@@ -83,6 +83,16 @@ for (const [name, open] of Object.entries(places))
   )
 
 describe('unstorageDriver()', () => {
+  it('reads the list of items at the call', async () => {
+    const region = makeRegion({ name: 'r', backend: wrap(memory(), dependencies()) })
+    const driver = unstorageDriver(region)
+    await driver.setItem('a', 'A')
+    const items = [{ key: 'a' }]
+    const reading = driver.getItems(items)
+    items.splice(0, 1, { key: 'q' }, { key: 'r' })
+    expect(await reading).toEqual([{ key: 'a', value: 'A' }])
+  })
+
   it('lists the keys of its values, by base and below its own', async () => {
     const region = makeRegion({ name: 'r', backend: wrap(memory(), dependencies()) })
     const storage = createStorage({ driver: unstorageDriver(region, { base: 'cache' }) })

@@ -56,7 +56,8 @@ export function nextUseCacheHandler(region: Region): NextUseCacheHandler {
   /** Reads wait for the entry that is being rendered. */
   const pending = new Map<string, Promise<void>>()
   return {
-    async get(key, softTags) {
+    async get(key, given) {
+      const softTags = [...given]
       await pending.get(key)
       const found = await entries.read(key, softTags)
       const isRenewed = found === undefined || found.isStale || isPast(found.entry)
@@ -75,9 +76,11 @@ export function nextUseCacheHandler(region: Region): NextUseCacheHandler {
       async function storeWhenRendered(entry: Promise<UseCacheEntry>): Promise<void> {
         try {
           const { value, ...rest } = await entry
+          // The list as it is now: Next may change it while the stream is read.
+          const tags = [...rest.tags]
           // A stream that breaks off rejects here: a part of a page is not stored.
           const body = new Uint8Array(await new Response(value).arrayBuffer())
-          await entries.write(key, { ...rest, body }, rest.expire)
+          await entries.write(key, { ...rest, tags, body }, rest.expire)
         } catch (error) {
           // Next has shown the error of the rendering. A store that fails must not fail the page.
           report('failure', () => ({ where: 'next', region: region.name, key, error }))

@@ -66,9 +66,9 @@ export function typeOrmResultCache(
   return (dataSource) => ({
     ...{ connect: nothing, disconnect: nothing, synchronize: nothing },
     async getFromCache(query) {
-      const found = await cache.reserve(keyOf(query))
-      if ('value' in found) return { ...query, result: found.value }
       const missing = { ...query }
+      const found = await cache.reserve(keyOf(query))
+      if ('value' in found) return { ...missing, result: found.value }
       pending.set(missing, found)
       return missing
     },

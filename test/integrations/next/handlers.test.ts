@@ -106,6 +106,27 @@ describe.each(Object.entries(places))('Next.js over %s', (_, open) => {
       expect(await textOf(handler, 'k', other)).toBeUndefined()
     })
 
+    it('reads the tags of an entry, and those of a read, at the call', async () => {
+      const handler = handlerOf(place.region)
+      await handler.get('k', SOFT)
+      const tags = ['articles']
+      const pull = (stream: ReadableStreamDefaultController<Uint8Array>) => {
+        tags[0] = 'other'
+        stream.enqueue(new Uint8Array([97]))
+        stream.close()
+      }
+      const value = new ReadableStream({ pull }, { highWaterMark: 0 })
+      await handler.set('k', Promise.resolve(rendered('', { value, tags })))
+      expect(await textOf(handler, 'k')).toBe('a')
+      await handler.updateTags(['layout'])
+      const soft = ['layout']
+      const reading = textOf(handler, 'k', soft)
+      soft.pop()
+      expect(await reading).toBeUndefined()
+      await handler.updateTags(['articles'])
+      expect(await textOf(handler, 'k')).toBeUndefined()
+    })
+
     it('lets a read wait for the entry that is being rendered', async () => {
       const handler = handlerOf(place.region)
       await handler.get('k', SOFT)

@@ -229,6 +229,40 @@ describe('undiciStore()', () => {
     await place.end()
   })
 
+  it('stores a response as it was passed, and reads for the key of the call', async () => {
+    const place = await places.memory()
+    const store = undiciStore(place.region)
+    const [key, other] = ['/one', '/two'].map((path) => ({
+      ...{ origin, method: 'GET', path, headers: { accept: 'a' } as Record<string, string> },
+    })) as [Parameters<CacheStore['get']>[0] & { headers: Record<string, string> }, object]
+    const asked = { ...key, headers: { ...key.headers } }
+    await store.get(key)
+    const now = Date.now()
+    const headers: Record<string, string> = { 'x-of': 'one' }
+    const vary: Record<string, string> = { accept: 'a' }
+    const times = { cachedAt: now, staleAt: now + 60_000, deleteAt: now + 60_000 }
+    const head = { statusCode: 200, statusMessage: 'OK', headers, vary, cacheControlDirectives: {}, ...times }
+    const stream = store.createWriteStream(key, head)
+    const chunk = Buffer.from('abc')
+    stream?.write(chunk)
+    chunk.fill('z')
+    Object.assign(key, other)
+    key.headers = { accept: 'b' }
+    vary.accept = 'b'
+    headers['x-of'] = 'two'
+    head.deleteAt = 0
+    stream?.end()
+    for (let i = 0; i < 20; i++) await turn()
+    const reading = { ...asked, headers: { ...asked.headers } }
+    const read = store.get(reading)
+    reading.headers.accept = 'b'
+    const found = await read
+    assert.equal(String(found?.body), 'abc')
+    assert.deepEqual(found?.headers, { 'x-of': 'one' })
+    assert.equal(await store.get({ ...key }), undefined)
+    await place.end()
+  })
+
   it('neither rejects nor fails a request when the store is away, and reports it', async () => {
     const place = await places.memory()
     const away = () => Promise.reject(new Error('away'))
