@@ -6,7 +6,7 @@ import { expectFunction, expectMethods, expectThat } from '../base/options.js'
 import type { OpenTransaction } from '../signals/transactions.js'
 import { saysUncommitted } from './orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from './orm/rows.js'
-import { inTransaction, runStatement, written } from './orm/units.js'
+import { inTransaction, runStatement, streamStatement, written } from './orm/units.js'
 
 export {
   type DrizzleResultCache,
@@ -170,18 +170,26 @@ function told(
   // The second argument has the fields of `returning()`.
   const columns = tables.flatMap((table) => rows.columnsOf(table) ?? [])
   const returns = args[1] !== undefined && described.length > 0 && returnsKeys(sql, args[1], tables, columns)
+  const begun = (): void => {
+    rows.read(isKnown ? read : undefined)
+    if (tables.length === 0 && read.length === 0) rows.raw(sql)
+  }
+  const all = () => rows.written(tables, [], false)
   return new Proxy(prepared, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name)
-      if (!RUNS.has(name) || typeof member !== 'function') return member
+      if (typeof member !== 'function') return member
+      // Of MySQL.
+      if (name === 'iterator')
+        return async function* (...given: unknown[]) {
+          begun()
+          const stream = member.apply(target, given) as AsyncIterable<unknown>
+          yield* streamStatement(openOf(), stream, all, () => written(openOf(), all))
+        }
+      if (!RUNS.has(name)) return member
       return async (...given: unknown[]) => {
-        rows.read(isKnown ? read : undefined)
-        if (tables.length === 0 && read.length === 0) rows.raw(sql)
-        const result: unknown = await runStatement(
-          openOf(),
-          () => member.apply(target, given),
-          () => rows.written(tables, [], false),
-        )
+        begun()
+        const result: unknown = await runStatement(openOf(), () => member.apply(target, given), all)
         const isList = Array.isArray(result)
         if (tables.length > 0)
           await written(openOf(), () => rows.written(tables, isList ? result : [], returns && isList))

@@ -2,9 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { type Client, createClient } from '@libsql/client'
 import { eq, inArray, sql } from 'drizzle-orm'
 import { drizzle, type LibSQLDatabase } from 'drizzle-orm/libsql'
+import { int, mysqlTable, varchar } from 'drizzle-orm/mysql-core'
+import { drizzle as drizzleMySql } from 'drizzle-orm/mysql2'
 import { integer as pgInteger, pgTable } from 'drizzle-orm/pg-core'
 import { drizzle as drizzlePg } from 'drizzle-orm/pg-proxy'
 import { drizzle as drizzleSync } from 'drizzle-orm/sql-js'
@@ -358,6 +361,38 @@ it('drizzleCache() invalidates all of the table for a statement whose reply is l
   await cached(region, cache)
   await expect(rename(db).returning()).rejects.toMatchObject(lost)
   expect(file.prepare('SELECT title FROM article').get()).toMatchObject({ title: 'new' })
+  expect(await left()).toEqual(['line'])
+  file.close()
+})
+
+it('drizzleCache() with trackReads, lets values depend on the rows of an iterator of MySQL', async () => {
+  const file = new Libsql(':memory:')
+  for (const statement of [...DDL, 'INSERT INTO article (id) VALUES (1), (2)']) file.exec(statement)
+  // The driver, as far as an iterator and a statement need it.
+  const connection = {
+    query: ({ sql: text }: { sql: string }, values: unknown[]) => {
+      const statement = file.prepare(text)
+      const rows = text.startsWith('select') ? statement.raw().all(values) : [statement.run(values)].slice(1)
+      return { stream: () => Readable.from(rows as unknown[]) }
+    },
+  }
+  const query = async ({ sql: text }: { sql: string }, values: unknown[]) => [file.prepare(text).run(values)]
+  const db = drizzleMySql({ client: { connection, query } as never })
+  const table = mysqlTable('article', { id: int().primaryKey(), title: varchar({ length: 9 }) })
+  const { region, options } = stage()
+  const cache = drizzleCache(db as never, { ...options, trackReads: true })
+  const read = async () => {
+    const ids: number[] = []
+    for await (const { id } of db.select({ id: table.id }).from(table).iterator()) ids.push(id)
+    return ids
+  }
+  const rename = () => db.update(table).set({ title: 'x' }).where(eq(table.id, 1))
+  expect(await read()).toEqual([1, 2])
+  expect(await trackedRead(region, read, rename)).toEqual([true, false])
+  expect(await trackedRead(region, read, () => cache.invalidate('order_line'))).toEqual([true, true])
+  const left = await cached(region, cache)
+  for await (const _ of db.update(table).set({ title: 'y' }).iterator() as AsyncIterable<unknown>)
+    expect.unreachable()
   expect(await left()).toEqual(['line'])
   file.close()
 })

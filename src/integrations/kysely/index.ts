@@ -2,7 +2,6 @@
  * Caches over a Kysely database. A plugin of Kysely sees queries and no commits, so the connections of the dialect are watched
  * instead: they see queries, transactions and savepoints.
  */
-import { report } from '../../base/diagnostics.js'
 import { expectFunction, expectMethods } from '../../base/options.js'
 import { saysUncommitted } from '../orm/failed-commits.js'
 import { type RowCache, type RowInvalidation, rowInvalidation, type StatementOptions } from '../orm/rows.js'
@@ -10,9 +9,9 @@ import {
   type ConnectionTransactions,
   connectionTransactions,
   inTransaction,
-  invalidateFailed,
   written as invalidateFor,
   runStatement,
+  streamStatement,
 } from '../orm/units.js'
 import type { KyselyDatabase, KyselyDialect, QueryNode } from './host.js'
 import { returnsKeys } from './returned.js'
@@ -171,11 +170,6 @@ function savepointsOf(
   }
 }
 
-function reported(error: unknown): never {
-  report('failure', () => ({ where: 'statement', error }))
-  throw error
-}
-
 type Connection = Awaited<ReturnType<Driver['acquireConnection']>>
 interface Compiled {
   readonly query: QueryNode
@@ -214,21 +208,12 @@ function watchedConnection(
     },
     async *streamQuery(query: Compiled & never, ...more: never[]) {
       rows.read(tablesOf((query as Compiled).query))
-      const open = transactions.of(connection)
-      let isOver = false
-      try {
-        yield* connection.streamQuery(query, ...more)
-        isOver = true
-        await written(query)
-      } catch (error) {
-        if (!isOver) await invalidateFailed(open, error, () => rows.written(mutatedBy(query), [], false))
-        isOver = true
-        throw error
-      } finally {
-        // A reader may leave before the end, when the statement has changed rows already. If it leaves by an error of its own, the
-        // language drops this one.
-        if (!isOver) await written(query).catch(reported)
-      }
+      yield* streamStatement(
+        transactions.of(connection),
+        connection.streamQuery(query, ...more),
+        () => rows.written(mutatedBy(query), [], false),
+        () => written(query),
+      )
     },
   })
 }

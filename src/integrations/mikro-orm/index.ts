@@ -144,18 +144,7 @@ export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmC
   const transactions = transactionsByContext()
   const subscriber = subscriberOf(transactions, invalidate)
   inEventManagers(orm, (one) => subscribe(one, subscriber))
-  // MikroORM has no event of a failed flush, whose first changes may stay.
-  hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
-    async flush(em, args, run) {
-      try {
-        return await run(...args)
-      } catch (error) {
-        await subscriber.flushFailed(em)
-        throw error
-      }
-    },
-  })
-  // Nor of a failed upsert.
+  hookFlushes(orm, subscriber.flushFailed)
   hookUpserts(orm, entities ?? [], (em, changes, run) =>
     runStatement(transactions.of(em), run, () => invalidate(changes)),
   )
@@ -191,6 +180,20 @@ function entitiesOf(orm: MikroOrmHost): readonly Metadata[] | undefined {
   const storage = orm.getMetadata?.() as { getAll?(): Readonly<Record<string, Metadata>> } | undefined
   const all = storage?.getAll?.()
   return all instanceof Map ? [...(all as Map<unknown, Metadata>).values()] : all && Object.values(all)
+}
+
+/** MikroORM has no event of a failed flush, whose first changes may stay. */
+function hookFlushes(orm: MikroOrmHost, failed: (em: Manager) => Promise<void>): void {
+  hookMethods(orm.em as unknown as Manager, (em) => em.getDriver(), {
+    async flush(em, args, run) {
+      try {
+        return await run(...args)
+      } catch (error) {
+        await failed(em)
+        throw error
+      }
+    },
+  })
 }
 
 type Work = (own: unknown) => Promise<unknown>

@@ -97,11 +97,43 @@ export async function runStatement<R>(
 }
 
 /**
+ * The rows of a statement of a connection, which invalidates once they are read.
+ * @param all - invalidates for all that the statement may have changed
+ * @param done - invalidates for all that it has changed
+ */
+export async function* streamStatement<R>(
+  open: OpenTransaction | undefined,
+  stream: AsyncIterable<R>,
+  all: () => Promise<unknown>,
+  done: () => Promise<unknown>,
+): AsyncGenerator<R, void, undefined> {
+  let isOver = false
+  try {
+    yield* stream
+    isOver = true
+    await done()
+  } catch (error) {
+    if (!isOver) await invalidateFailed(open, error, all)
+    isOver = true
+    throw error
+  } finally {
+    // A reader may leave before the end, when the statement has changed rows already. If it leaves by an error of its own, the language
+    // drops this one.
+    if (!isOver) await done().catch(reported)
+  }
+}
+
+function reported(error: unknown): never {
+  report('failure', () => ({ where: 'statement', error }))
+  throw error
+}
+
+/**
  * Invalidates for a statement that failed, unless its failure says that nothing is written: the database may have executed it, as after
  * a timeout of the client. In a transaction the names wait for the commit, which may follow. Never rejects: a failure is reported on
  * `corral:failure`.
  */
-export async function invalidateFailed(
+async function invalidateFailed(
   open: OpenTransaction | undefined,
   failure: unknown,
   invalidate: () => Promise<unknown>,
