@@ -7,7 +7,7 @@ import { createHash, randomInt } from 'node:crypto'
 export const TAG = {
   /** `entry key` → version, expiry, time of writing, the key itself if the tree's is a digest, payload. */
   entry: 0x65,
-  /** `entry key` → version, expiry, token. */
+  /** `entry key` → version, expiry, token and length, or the failure that it is kept for. */
   lease: 0x6c,
   /** `shard` → version, which changes with every removal of an entry in the shard. */
   absence: 0x6e,

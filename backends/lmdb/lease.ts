@@ -5,6 +5,7 @@ import {
   type LeaseFailure,
   type LeaseOperations,
 } from '../../src/backend/lease.js'
+import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { epochNow } from '../../src/base/timers.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
@@ -18,9 +19,13 @@ export interface LeaseRecord {
   readonly expiresAt: number
   /** Kept after a failure: `token` is of no holder. */
   readonly failure?: LeaseFailure
+  /** It was granted while the clock was ahead, which has been set back: from now on it is due for so many ms. */
+  readonly renewFor?: number
 }
 
 const TOKEN_AT = 16
+/** ms by which a clock may be set back without an effect on leases: they last that much longer. */
+const SMALL_STEP = 1_000
 /** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing; then `/` and when it was kept. */
 const FAILED = '-'
 
@@ -34,10 +39,23 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
     if (failure !== undefined) return { failure, remaining, settled: Promise.resolve() }
     const end = () => {
       const now = current(key)
+      if (now.renewFor !== undefined) void ignoreRejection(countAnew(key))
       return now.token === token ? now.expiresAt : 0
     }
     return { remaining, ...waiters.wait(key, end) }
   }
+  /** A holder that died while the clock was ahead would keep its lease for that much longer. One that lives renews it. */
+  const countAnew = (key: string): Promise<LeaseRecord> =>
+    store.transact(key, (read): Plan<LeaseRecord> => {
+      const found = readLease(read, key)
+      const { record, token = '', renewFor: ms } = found
+      if (ms === undefined) return { result: found }
+      return {
+        result: { record, token, expiresAt: epochNow() + ms },
+        conditions: [record],
+        changes: [[record.key, encodeHeld(token, ms)]],
+      }
+    })
   /** Writes or removes the lease's record if the token still holds it. */
   const whileHeld = (key: string, token: string, change: (at: TreeKey) => Change): Promise<boolean> =>
     store.transact(key, (read): Plan<boolean> => {
@@ -48,7 +66,8 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
 
   return {
     async acquire(key, ms, how = {}) {
-      const holder = current(key)
+      const found = current(key)
+      const holder = found.renewFor === undefined ? found : await countAnew(key)
       if (isTaken(holder, how)) return busy(key, holder)
       const token = randomUUID()
       const former = await store.transact(key, (read): Plan<LeaseRecord> => {
@@ -58,14 +77,14 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
         return {
           result: former,
           conditions: [record],
-          changes: [[record.key, encodeLease(token, epochNow() + ms)]],
+          changes: [[record.key, encodeHeld(token, ms)]],
         }
       })
       if (isTaken(former, how)) return busy(key, former)
       if (former.token !== undefined) waiters.wake(key)
       return { token }
     },
-    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeLease(token, epochNow() + ms)]),
+    renew: (key, token, ms) => whileHeld(key, token, (at) => [at, encodeHeld(token, ms)]),
     async release(key, token, failure) {
       const released = await whileHeld(key, token, (at) => {
         if (failure === undefined) return [at]
@@ -85,18 +104,23 @@ export function fileLeases(store: Store, waiters: FileWaiters): LeaseOperations 
 
 /** Reads the lease of a key; an expired one counts as none. */
 export function readLease(read: ReadRecord, key: string, now = epochNow()): LeaseRecord {
-  let token: string | undefined
+  let text: string | undefined
   let expiresAt = 0
   const record = read(leaseKey(key), (bytes) => {
     expiresAt = leaseExpiry(bytes)
-    if (expiresAt > now) token = bytes.toString('latin1', TOKEN_AT, bytes.length)
+    if (expiresAt > now) text = bytes.toString('latin1', TOKEN_AT, bytes.length)
   })
-  if (token === undefined) return { record, expiresAt }
-  if (!token.startsWith(FAILED)) return { record, token, expiresAt }
-  const [asOf, since] = token.slice(FAILED.length).split('/')
+  if (text === undefined) return { record, expiresAt }
+  if (!text.startsWith(FAILED)) {
+    const [token, ms] = text.split('/')
+    // Records of former versions have no length.
+    const isAhead = ms !== undefined && expiresAt - Number(ms) > now + SMALL_STEP
+    return { record, token: token as string, expiresAt, ...(isAhead && { renewFor: Number(ms) }) }
+  }
+  const [asOf, since] = text.slice(FAILED.length).split('/')
   // The clock was ahead then, and has been set back: the failure would deny the lease for that much longer.
   if (Number(since) > now) return { record, expiresAt: 0 }
-  return { record, token, expiresAt, failure: { failedAsOf: asOf === '' ? undefined : Number(asOf) } }
+  return { record, token: text, expiresAt, failure: { failedAsOf: asOf === '' ? undefined : Number(asOf) } }
 }
 
 export function leaseKey(key: string): Buffer {
@@ -105,6 +129,11 @@ export function leaseKey(key: string): Buffer {
 
 export function leaseExpiry(bytes: Buffer): number {
   return bytes.readDoubleLE(8)
+}
+
+/** A lease that a holder has: with its length, which tells when it was granted. */
+function encodeHeld(token: string, ms: number): Buffer {
+  return encodeLease(`${token}/${ms}`, epochNow() + ms)
 }
 
 function encodeLease(token: string, expiresAt: number): Buffer {

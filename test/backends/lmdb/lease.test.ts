@@ -337,3 +337,44 @@ test('a failure that was kept while the clock was ahead denies no lease once it 
   expect(await fail()).toBe(true)
   expect((await refused(other, key)).remaining).toBeLessThanOrEqual(5_000)
 })
+
+describe('a lease that was granted while the clock was ahead', () => {
+  const aheadBy = async <R>(ms: number, work: () => Promise<R>): Promise<R> => {
+    time.ahead = ms
+    try {
+      return await work()
+    } finally {
+      time.ahead = 0
+    }
+  }
+
+  test('counts anew once the clock is set back: its holder may have died', async () => {
+    const key = newKey()
+    const token = await aheadBy(86_400_000, () => granted(store, key, 300))
+    const { remaining, settled } = await refused(other, key)
+    expect(remaining).toBeLessThanOrEqual(300)
+    // A holder that lives still has it, and its renewals are of this time.
+    expect(await store.renew(key, token, 200)).toBe(true)
+    expect((await refused(other, key)).remaining).toBeLessThanOrEqual(200)
+    await settled
+    expect(await store.set(key, bytes('late'), { token })).toBe('lost')
+    await granted(other, key)
+  })
+
+  test('lets waiters go that wait since then', async () => {
+    const key = newKey()
+    const { settled } = await aheadBy(86_400_000, async () => {
+      await granted(store, key, 300)
+      return refused(other, key)
+    })
+    expect(await settlesWithin(5_000, settled)).toBe(true)
+    await granted(other, key)
+  })
+
+  test('may fill', async () => {
+    const key = newKey()
+    const token = await aheadBy(86_400_000, () => granted(store, key))
+    await refused(other, key)
+    expect(await store.set(key, bytes('new'), { token })).toBe('stored')
+  })
+})
