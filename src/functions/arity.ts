@@ -25,3 +25,12 @@ function hasRest(source: string): boolean {
   }
   return false
 }
+
+/** The only parameter is a rest, of which the source uses nothing but members of a list: a wrapper would hand it on. */
+const ONLY_REST =
+  /^[^(]*\(\s*\.\.\.\s*(\w+)\s*\)(?=[\s\S]*\b\1\b)(?![\s\S]*\b\1\b(?!\s*\.\s*(?:map|filter|join|length)\b))/
+
+/** Whether the source of a function shows that it takes many ids as `(...ids)`. */
+export function showsRest(fn: AnyFunction): boolean {
+  return ONLY_REST.test(Function.prototype.toString.call(fn))
+}

@@ -1,4 +1,4 @@
-import type { AnyFunction } from '../base/any-function.js'
+import type { AnyFunction, ArgumentsOf } from '../base/any-function.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
 import { expectFunctionFirst } from './cached-method.js'
@@ -59,7 +59,7 @@ interface CachingRegion<V> {
  */
 export function cacheResults<V, F extends AnyFunction>(
   fn: F & Holds<V, Awaited<ReturnType<F>>>,
-  options: CacheResultsOptions<V, Parameters<F>, Awaited<ReturnType<F>>, ThisParameterType<F>>,
+  options: CacheResultsOptions<V, ArgumentsOf<F>, Awaited<ReturnType<F>>, ThisParameterType<F>>,
 ): CachedFunctionOf<F>
 export function cacheResults<V, const O extends CacheOptions>(
   options: O & Known<O, CacheResultsOptions<V>> & Pick<CacheResultsOptions<V>, 'region' | 'namespace'>,

@@ -34,7 +34,9 @@ const methods = processGlobal('methods', () => new WeakMap<object, Bind>())
 export function methodOf<I extends object, N extends keyof I>(
   instance: I,
   name: N,
-): I[N] extends (...args: infer A) => Promise<infer T> ? CachedFunction<A, T> : never {
+): I[N] extends (...args: infer A extends readonly unknown[]) => Promise<infer T>
+  ? CachedFunction<A, T>
+  : never {
   const method = (instance as I | null | undefined)?.[name]
   const bind = method && methods.get(method as object)
   if (bind === undefined)

@@ -4,8 +4,15 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
-import { expectBoolean, expectFunction, expectThat, type OptionCheck } from '../base/options.js'
+import {
+  expectBoolean,
+  expectFunction,
+  expectThat,
+  type OptionCheck,
+  rejectOptions,
+} from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
+import { showsRest } from './arity.js'
 import { expectNoDecorator, functionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
@@ -42,6 +49,10 @@ function cacher<V>(
   const declare = (fn: AnyFunction, ...more: Arguments): unknown => {
     expectNoDecorator('cacheMultiOnArguments()', fn, more)
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
+    if (options.ids === 'array' && showsRest(fn))
+      rejectOptions(
+        "Expected a function of one array, as ids: 'array' says, got one of (...ids). Leave out `ids`.",
+      )
     if (isByNamespace(generator))
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, by ?? { called: declare })
     const form = multiForm(store, generator, expectKeysOf(generator(namespace, fn)), options)

@@ -1,6 +1,6 @@
 import type { Outcome } from '../backend/backend.js'
 import type { NoValue } from '../backend/cached-value.js'
-import type { Arguments } from '../base/any-function.js'
+import type { Arguments, ArgumentsOf } from '../base/any-function.js'
 import type { Duration } from '../base/duration.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import type { CreateOptions, MultiCreator, ServingOptions } from '../creation/types.js'
@@ -153,20 +153,20 @@ export interface CacheMultiOptions<Id = never, T = never> extends CommonOptions<
  * @throws CorralError `ERR_OPTION` for anything but a function or method.
  */
 export interface CacheOnArguments<V, O = CacheOptions> {
+  // A decorator gets the first signature that fits with fewer arguments, too: that of functions comes last. Methods keep
+  // their whole type, because their arguments and result alone would lose type parameters and overloads.
+  <This, F extends (this: This, ...args: never[]) => Promise<V>>(
+    method: F & Fits<O, MethodOptions<F, This>, CacheOptions>,
+    context: MethodContext<This>,
+  ): F
+  <This, F extends (...args: never[]) => Promise<V>>(
+    target: This,
+    name: string | symbol,
+    method: TypedPropertyDescriptor<F & Fits<O, MethodOptions<F, This>, CacheOptions>>,
+  ): TypedPropertyDescriptor<F>
   <F extends (...args: never[]) => MaybePromise<V>>(
     fn: F & Fits<O, OptionsOf<F>, CacheOptions>,
   ): CachedFunctionOf<F>
-  <This, A extends readonly unknown[], T extends V>(
-    method: ((this: This, ...args: A) => Promise<T>) & Fits<O, CacheOptions<A, T, This>, CacheOptions>,
-    context: ClassMethodDecoratorContext<This, (this: This, ...args: A) => Promise<T>>,
-  ): (this: This, ...args: A) => Promise<T>
-  <This, A extends readonly unknown[], T extends V>(
-    target: This,
-    name: string | symbol,
-    method: TypedPropertyDescriptor<
-      ((...args: A) => Promise<T>) & Fits<O, CacheOptions<A, T, This>, CacheOptions>
-    >,
-  ): TypedPropertyDescriptor<(...args: A) => Promise<T>>
 }
 
 /**
@@ -193,33 +193,52 @@ type AnyOf = (...args: never[]) => unknown
 type ResultOf<F extends AnyOf> = Awaited<ReturnType<F>>
 
 /** The options that fit a function. */
-export type OptionsOf<F extends AnyOf> = CacheOptions<Parameters<F>, ResultOf<F>, ThisParameterType<F>>
+export type OptionsOf<F extends AnyOf> = CacheOptions<ArgumentsOf<F>, ResultOf<F>, ThisParameterType<F>>
+/** Without `access`, whose `any` makes a decorator prefer the signature of functions. */
+type MethodContext<This> = Pick<
+  ClassMethodDecoratorContext<This>,
+  'kind' | 'name' | 'static' | 'addInitializer'
+>
+type MethodOptions<F extends AnyOf, This> = CacheOptions<ArgumentsOf<F>, ResultOf<F>, This>
 /** A function that declares `this` is a method: its members are those of `methodOf`. */
 export type CachedFunctionOf<F extends AnyOf> =
   unknown extends ThisParameterType<F>
-    ? CachedFunction<Parameters<F>, ResultOf<F>>
-    : (this: ThisParameterType<F>, ...args: Parameters<F>) => Promise<ResultOf<F>>
+    ? CachedFunction<ArgumentsOf<F>, ResultOf<F>>
+    : (this: ThisParameterType<F>, ...args: ArgumentsOf<F>) => Promise<ResultOf<F>>
 
-type TakesRest<F extends AnyOf> = number extends Parameters<F>['length'] ? true : false
+/** Whether it is a list of any length whose first elements are of the type of all others. */
+type IsList<A> = A extends readonly unknown[]
+  ? number extends A['length']
+    ? A extends readonly (A[99] | undefined)[]
+      ? true
+      : false
+    : false
+  : false
+type TakesIds<F extends AnyOf> = [IsList<ArgumentsOf<F>>] extends [true] ? true : false
+type FirstOf<F extends AnyOf> = Exclude<ArgumentsOf<F>[0], undefined>
 type IdOf<F extends AnyOf> =
-  TakesRest<F> extends true
-    ? Parameters<F>[number]
-    : Parameters<F>[0] extends readonly (infer Id)[] | undefined
-      ? Id
-      : never
+  TakesIds<F> extends true ? ArgumentsOf<F>[number] : FirstOf<F> extends readonly (infer Id)[] ? Id : never
 type ValueOf<F extends AnyOf> =
   ResultOf<F> extends readonly (infer T)[] ? T : ResultOf<F> extends ReadonlyMap<unknown, infer T> ? T : never
-type IdArguments<F extends AnyOf> = TakesRest<F> extends true ? IdOf<F>[] : [ids: readonly IdOf<F>[]]
+type IdArguments<F extends AnyOf> = TakesIds<F> extends true ? IdOf<F>[] : [ids: readonly IdOf<F>[]]
 type IdMode<F extends AnyOf> =
-  TakesRest<F> extends true
+  TakesIds<F> extends true
     ? { readonly ids?: undefined }
-    : Parameters<F>[0] extends readonly unknown[] | undefined
+    : [true] extends [IsList<FirstOf<F>>]
       ? F extends (ids: never) => unknown
         ? { readonly ids: 'array' }
         : 'a function of one array of ids takes nothing else: close over its other arguments'
-      : "a function of many ids takes them as (...ids), or as one array with ids: 'array'"
+      : number extends ArgumentsOf<F>['length']
+        ? 'a function of (...ids) takes nothing else: close over its other arguments'
+        : "a function of many ids takes them as (...ids), or as one array with ids: 'array'"
 type MapMode<F extends AnyOf> =
-  ResultOf<F> extends ReadonlyMap<unknown, unknown> ? { readonly asMap: true } : { readonly asMap?: false }
+  ResultOf<F> extends ReadonlyMap<infer K, unknown>
+    ? [K] extends [IdOf<F>]
+      ? { readonly asMap: true }
+      : [IdOf<F>] extends [K]
+        ? { readonly asMap: true }
+        : 'the keys of the Map that a function of many ids returns are its ids'
+    : { readonly asMap?: false }
 /** The options that fit a function of many ids. Its shape decides on `ids` and `asMap`, which have to say it. */
 export type MultiOptionsOf<F extends AnyOf> = Omit<CacheMultiOptions<IdOf<F>, ValueOf<F>>, 'ids' | 'asMap'> &
   IdMode<F> &
@@ -245,11 +264,16 @@ type Misfit<O, E, Loose, K extends keyof O & keyof E & keyof Loose & string> = {
       ? never
       : `the option \`${P}\` does not take the arguments, result or instance of this function: put the function first, and its types are inferred`
 }[K]
-type ModesFit<O, F extends AnyOf> = CacheMultiOptions extends O
-  ? unknown
-  : Modes<O> extends IdMode<F> & MapMode<F>
-    ? unknown
-    : "this function needs other options: ids: 'array' if it takes one array instead of (...ids), asMap: true if it returns a Map"
+type ModesFit<O, F extends AnyOf> =
+  IdMode<F> extends string
+    ? IdMode<F>
+    : MapMode<F> extends string
+      ? MapMode<F>
+      : CacheMultiOptions extends O
+        ? unknown
+        : Modes<O> extends IdMode<F> & MapMode<F>
+          ? unknown
+          : "this function needs other options: ids: 'array' if it takes one array instead of (...ids), asMap: true if it returns a Map"
 interface Modes<O> {
   readonly ids: O extends { readonly ids: infer M } ? M : undefined
   readonly asMap: O extends { readonly asMap: infer M } ? M : false

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { NO_VALUE, type NoValue } from '../backend/cached-value.js'
 import { untilAborted } from '../base/aborts.js'
-import type { AnyFunction, Arguments } from '../base/any-function.js'
+import type { AnyFunction, Arguments, ArgumentsOf } from '../base/any-function.js'
 import { report } from '../base/diagnostics.js'
 import type { Duration } from '../base/duration.js'
 import { andThen, attempt, isPromise, type MaybePromise, native } from '../base/maybe-promise.js'
@@ -197,8 +197,8 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
  */
 export function versioned<F extends (...args: never[]) => MaybePromise<V>, V = unknown>(
   fn: F,
-  options: VersionedOptions<Parameters<F>, V, Awaited<ReturnType<F>>>,
-): VersionedFunction<Parameters<F>, Awaited<ReturnType<F>>>
+  options: VersionedOptions<ArgumentsOf<F>, V, Awaited<ReturnType<F>>>,
+): VersionedFunction<ArgumentsOf<F>, Awaited<ReturnType<F>>>
 export function versioned<A extends readonly unknown[], V = unknown, R = never>(
   options: VersionedOptions<A, V, R>,
 ): Versioned<A, V, R>

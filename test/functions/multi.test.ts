@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
@@ -557,6 +557,35 @@ describe("a function with ids: 'array'", () => {
     for (const wrong of [[[1, , 2]], [[1], [2]], [1, 2], []])
       await expect(names(...wrong)).rejects.toMatchObject({ code: 'ERR_OPTION' })
     expect(await names([1, 2])).toEqual(['v1', 'v2'])
+  })
+
+  it('is refused if it takes (...ids), but not if it hands them on', async () => {
+    const region = makeRegion<unknown>({ backend: memory() })
+    const cached = (fn: unknown) =>
+      region.cacheMultiOnArguments(fn as (ids: number[]) => number[], {
+        namespace: 'ids',
+        sharesNamespace: true,
+        ids: 'array',
+      })
+    const inner = (ids: number[]) => ids.map((id) => id + 1)
+    const refused: unknown[] = [
+      async (...ids: number[]) => ids.map((id) => id + 1),
+      function many(...ids: number[]) {
+        return ids.filter(Boolean).map((id) => id + 1)
+      },
+    ]
+    for (const fn of refused) expect(() => cached(fn)).toThrow('got one of (...ids). Leave out `ids`.')
+    const wrappers: unknown[] = [
+      (...args: [number[]]) => inner(...args),
+      (...args: [number[]]) => (args.length === 1 ? Reflect.apply(inner, undefined, args) : []),
+      (...args: [number[]]) => inner(args[0]),
+      vi.fn(inner),
+    ]
+    for (const fn of wrappers) {
+      const names = cached(fn)
+      expect(await names([1, 2])).toEqual([2, 3])
+      await names.invalidate([1, 2])
+    }
   })
 })
 

@@ -17,6 +17,7 @@ const scopes = dep.scopes<{ a: string; b: string }>('x').describes(['a', 'b'], (
 const region = makeRegion()
 const load = async (id: number) => [{ id }]
 const rows = async (...ids: number[]) => ids
+const texts = new Map<string, number>()
 const list = async (ids: number[]) => ids
 const compress = null as unknown as BackendProxy<Bytes>
 `
@@ -26,6 +27,10 @@ const DESCRIBED = `scopes.condition({ b: '1', a: '1' }), scopes.describes([], ()
 
 const MISFIT = 'does not take the arguments, result or instance of this function: put the function first'
 const SHAPE = "ids: 'array' if it takes one array instead of (...ids), asMap: true if it returns a Map"
+
+const LIST = "takes them as (...ids), or as one array with ids: 'array'"
+const NOTHING_ELSE = 'a function of (...ids) takes nothing else: close over its other arguments'
+const KEYS = 'the keys of the Map that a function of many ids returns are its ids'
 
 /** Options that do not fit the function. */
 const FUNCTIONS: readonly (readonly [code: string, sentence: string])[] = [
@@ -52,10 +57,18 @@ const FUNCTIONS: readonly (readonly [code: string, sentence: string])[] = [
   [`region.cacheMultiOnArguments({ namespace: 'n' })(list)`, SHAPE],
   [`region.cacheMultiOnArguments({ namespace: 'n', ids: 'array' })(rows)`, SHAPE],
   [`region.cacheMultiOnArguments({ namespace: 'n', asMap: true })(rows)`, SHAPE],
+  [`region.cacheMultiOnArguments(load, { namespace: 'n' })`, LIST],
+  [`region.cacheMultiOnArguments(async () => [1], { namespace: 'n', ids: 'array' })`, LIST],
+  [`region.cacheMultiOnArguments(async (ids: [1, 2]) => ids, { namespace: 'n', ids: 'array' })`, LIST],
+  [`region.cacheMultiOnArguments({ namespace: 'n', ids: 'array' })(async (ids: [1, 2]) => ids)`, LIST],
   [
-    `region.cacheMultiOnArguments(load, { namespace: 'n' })`,
-    "a function of many ids takes them as (...ids), or as one array with ids: 'array'",
+    `region.cacheMultiOnArguments({ namespace: 'n', ids: 'array' })(async (...ids: readonly 1[]) => ids)`,
+    SHAPE,
   ],
+  [`region.cacheMultiOnArguments(async (l: string, ...ids: 1[]) => ids, { namespace: 'n' })`, NOTHING_ELSE],
+  [`region.cacheMultiOnArguments({ namespace: 'n' })(async (l: string, ...ids: 1[]) => ids)`, NOTHING_ELSE],
+  [`region.cacheMultiOnArguments(async (...ids: number[]) => texts, { namespace: 'n', asMap: true })`, KEYS],
+  [`region.cacheMultiOnArguments({ namespace: 'n', asMap: true })(async (...ids: number[]) => texts)`, KEYS],
   [
     `region.cacheMultiOnArguments(async (ids: number[], tenant: string) => ids.map(() => tenant), { namespace: 'n', ids: 'array' })`,
     'a function of one array of ids takes nothing else: close over its other arguments',

@@ -15,6 +15,7 @@ import {
   type SetOutcome,
   type ValueMetadata,
 } from '../../src/index.js'
+import { cacheResults } from '../../src/signals/index.js'
 
 interface User {
   readonly id: number
@@ -168,7 +169,75 @@ describe('a cached function of many ids', () => {
   })
 })
 
+describe('a readonly rest parameter', () => {
+  const names = makeRegion<unknown>({ backend: memory() })
+
+  it('is that of a cached function', async () => {
+    const find = names.cacheOnArguments(async (...ids: readonly number[]) => ids.length, {
+      namespace: 'count',
+      dependencies: (...ids) => ids.map((id) => id.toFixed()),
+    })
+    expectTypeOf(await find(1, 2)).toEqualTypeOf<number>()
+    // @ts-expect-error ids are numbers
+    await find('1')
+    await names.cacheOnArguments({ namespace: 'n' })(async (...ids: readonly number[]) => ids)(1, 2)
+    await cacheResults(async (...ids: readonly number[]) => ids, { region: names, namespace: 'r' })(1, 2)
+  })
+
+  it('is many ids', async () => {
+    const find = names.cacheMultiOnArguments(async (...ids: readonly number[]) => ids.map(String), {
+      namespace: 'texts',
+      dependencies: (id) => id.toFixed(),
+    })
+    expectTypeOf(find).toEqualTypeOf<CachedMultiFunction<number, string>>()
+    names.cacheMultiOnArguments(async (...ids: readonly number[]) => ids.map(String), {
+      namespace: 'texts',
+      // @ts-expect-error its ids are no array
+      ids: 'array',
+    })
+    await names.cacheMultiOnArguments({ namespace: 'n' })(async (...ids: readonly number[]) => ids)(1, 2)
+  })
+
+  it('may stand behind a first id', async () => {
+    const find = names.cacheMultiOnArguments(
+      async (first: number, ...ids: readonly number[]) => [first, ...ids],
+      {
+        namespace: 'first',
+      },
+    )
+    expectTypeOf(find).toEqualTypeOf<CachedMultiFunction<number, number>>()
+  })
+})
+
 describe('a decorated method', () => {
+  it('keeps its type parameters and overloads', () => {
+    const any = makeRegion<unknown>({ backend: memory() })
+    class Repository {
+      readonly id = 1
+
+      @any.cacheOnArguments({ namespace: 'same', self: (of: Repository) => of.id })
+      async same<T extends string>(of: T): Promise<T> {
+        return of
+      }
+
+      @cacheResults({ region: any, namespace: 'list', self: 'shared' })
+      async list<T>(...of: readonly T[]): Promise<readonly T[]> {
+        return of
+      }
+
+      async either(of: string): Promise<string>
+      async either(of: number): Promise<number>
+      @any.cacheOnArguments({ namespace: 'either', self: 'shared' })
+      async either(of: unknown): Promise<unknown> {
+        return of
+      }
+    }
+    expectTypeOf(new Repository().same('a')).toEqualTypeOf<Promise<'a'>>()
+    expectTypeOf(new Repository().list(1)).toEqualTypeOf<Promise<readonly number[]>>()
+    expectTypeOf(new Repository().either(1)).toEqualTypeOf<Promise<number>>()
+    void methodOf(new Repository(), 'list').invalidate(1, 2)
+  })
+
   it('keeps its type, and must answer a promise', () => {
     class Repository {
       readonly id = 1

@@ -21,6 +21,14 @@ describe('versioned()', () => {
     cached.set
   })
 
+  it('keeps a readonly rest parameter', async () => {
+    const cached = versioned(async (...ids: readonly number[]) => ids.length, {
+      namespace: 'n',
+      version: (...ids) => ids.map((id) => id.toFixed()).join(),
+    })
+    expectTypeOf(await cached(1, 2)).toEqualTypeOf<number>()
+  })
+
   it('takes a version of fewer arguments, and none that cannot take those of the function', () => {
     const constant = versioned({ namespace: 'n', version: () => 'v' })
     expectTypeOf(constant((id: number) => id)).toEqualTypeOf<VersionedFunction<[id: number], number>>()

@@ -35,6 +35,23 @@ export class Repository {
     return more
   }
 
+  @region.cacheOnArguments({ namespace: 'same', self: 'shared' })
+  async same<T extends string>(of: T): Promise<T> {
+    return of
+  }
+
+  @cacheResults({ region, namespace: 'list', self: (of: Repository) => of.id })
+  async list<T>(...of: readonly T[]): Promise<readonly T[]> {
+    return of
+  }
+
+  async either(of: string): Promise<string>
+  async either(of: number): Promise<number>
+  @region.cacheOnArguments({ namespace: 'either', self: 'shared' })
+  async either(of: unknown): Promise<unknown> {
+    return of
+  }
+
   // @ts-expect-error the instance of another class
   @region.cacheOnArguments({ namespace: 'n', self: (of: { readonly nope: number }) => of.nope })
   async wrongSelf(id: number): Promise<User> {
@@ -71,4 +88,5 @@ export class Repository {
 }
 
 export const bound: CachedFunction<[id: number, _deep?: boolean], User> = methodOf(new Repository(), 'find')
+export const kept: Promise<'a'> = new Repository().same('a')
 export const counted: Promise<number> = methodOf(Repository, 'count').with({ hardTimeout: '1s' })(1)
