@@ -268,7 +268,7 @@ function subscriberOf(
       statements.told(event.queryRunner, event.metadata)
       return inside(event.queryRunner, changesOf(event))
     }
-  /** Statements are executed, and what was to tell of their rows will not: something failed in between. */
+  /** Statements were executed, and no event will tell of their rows, because something failed in between. */
   const tellPending = async (runner: QueryRunner, more: readonly EntityChange[] = []): Promise<void> => {
     const changes = [...statements.takePending(runner), ...more]
     if (changes.length === 0) return

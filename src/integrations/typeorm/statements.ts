@@ -1,6 +1,6 @@
 /**
  * Statements of TypeORM that no event of an entity follows: raw SQL, `clear`, and all that calls no listeners. TypeORM tells of every
- * statement. Where events of rows are to follow it, as many came before it.
+ * statement. If events of rows follow a statement, as many events came before it.
  */
 import type { EntityChange } from '../orm/core.js'
 import { tablesWrittenBy } from '../orm/written-tables.js'
@@ -29,7 +29,7 @@ interface Written {
 interface Progress {
   /** How many events are to come, by table. */
   readonly expected: Map<string, number>
-  /** What they are to tell of, by table. */
+  /** The changes that the events are to tell of, by table. */
   readonly pending: Map<string, Written>
 }
 
