@@ -1,29 +1,38 @@
-import type { AnyFunction } from '../base/any-function.js'
+import type { AnyFunction, Arguments } from '../base/any-function.js'
+
+/** White space and comments. */
+const GAP = '(?:\\s|/\\*(?:[^*]|\\*(?!/))*\\*/|//.*\\n)*'
+
+/** The word `arguments`, a source that is hidden, or `...` that may begin a rest parameter: a name before the body, or a pattern. */
+const MAY_COUNT = new RegExp(
+  `\\barguments\\b|\\[native code\\]|\\.\\.\\.${GAP}(?:[[{][^]*?|[\\w$\\\\\\x80-\\uffff]+${GAP})\\)${GAP}(?:=>|\\{)`,
+)
 
 /**
- * Whether a function can tell `f()` from `f(undefined)`: it has rest parameters, or reads `arguments`, as compiled rest
- * parameters do. `fn.length` does not show it, so the source is read. Native and bound functions hide theirs.
+ * Whether a function may tell `f()` from `f(undefined)`: by rest parameters, by `arguments`, or behind a source that is hidden.
+ * `fn.length` does not show it, so the source is read. A function that is taken for one only has more keys than it needs, and an
+ * invalidation reaches all of them; the reverse would be a wrong value. So text that looks like it counts, wherever it stands.
  */
-export function countsArguments(fn: AnyFunction): boolean {
+export function mayCountArguments(fn: AnyFunction): boolean {
   const source = Function.prototype.toString.call(fn)
-  if (/^(async\s+)?[\w$]+\s*=>/.test(source)) return false
-  return hasRest(source) || /\barguments\s*(\.\s*length|\[)/.test(source)
+  return !/^(async\s+)?[\w$]+\s*=>/.test(source) && MAY_COUNT.test(source)
 }
 
-const STRINGS_AND_COMMENTS = /\/\*[\s\S]*?\*\/|\/\/.*|(['"`])(?:\\[\s\S]|(?!\1)[^\\])*\1/g
+/** Trailing `undefined` arguments by which the forms of a call may differ. */
+const FORMS = 8
 
-/** Whether a parameter starts with `...`, outside of strings, comments, default values and patterns. */
-function hasRest(source: string): boolean {
-  const code = source.replace(STRINGS_AND_COMMENTS, "''")
-  let depth = 0
-  for (let i = Math.max(code.indexOf('('), 0); i < code.length; i++) {
-    const character = code[i] as string
-    if ('([{'.includes(character)) depth++
-    else if (')]}'.includes(character)) {
-      if (--depth === 0) return false
-    } else if (depth === 1 && code.startsWith('...', i)) return true
+/** The keys of all calls that differ from this one by trailing `undefined` arguments alone. */
+export function keysOfForms(keyOf: (...args: Arguments) => string, args: Arguments): readonly string[] {
+  const form = [...args]
+  while (form.length > 0 && form.at(-1) === undefined) form.pop()
+  const most = Math.max(args.length, form.length + FORMS)
+  const keys = new Set([keyOf(...args)])
+  try {
+    for (; form.length <= most; form.push(undefined)) keys.add(keyOf(...form))
+  } catch {
+    // A generator of the application may refuse so many arguments. No call has such a key.
   }
-  return false
+  return [...keys]
 }
 
 /** The only parameter is a rest, of which the source uses nothing but members of a list: a wrapper would hand it on. */

@@ -5,7 +5,7 @@ import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectBoolean, expectFunction, expectOneOf, type OptionCheck } from '../base/options.js'
 import { ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
-import { countsArguments } from './arity.js'
+import { keysOfForms, mayCountArguments } from './arity.js'
 import { cachedMethod, decorated, functionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
 import { copyOptions, readOptions } from './declarations.js'
@@ -56,7 +56,8 @@ function cacher<V>(
         perInstance: self !== undefined,
         ...(typeof key === 'string' && { key }),
       })
-    const arity = { exactArity: options.exactArity ?? countsArguments(fn) }
+    const arity = { exactArity: options.exactArity ?? mayCountArguments(fn) }
+    const hasForms = key === undefined && options.exactArity === undefined && arity.exactArity
     const keysIn = (space: string) => {
       const keyOf = expectKeysOf(generator(space, fn, arity))
       if (key === undefined) return keyOf
@@ -65,7 +66,7 @@ function cacher<V>(
     const shared = keysIn(namespace)
     const capture = capturing(key === undefined ? generator : keysIn)
     const ofInstance = typeof self === 'function'
-    const ways = { capture, mayChange: ofInstance ? () => true : areChangeable }
+    const ways = { hasForms, capture, mayChange: ofInstance ? () => true : areChangeable }
     const cached = (keyOf = shared, instance?: object) =>
       withMembers(store, options, names, fn, singleForm(store, keyOf, ways), instance)
     if (place === undefined && !ofInstance) return cached()
@@ -125,11 +126,12 @@ const OWN: Readonly<Record<string, OptionCheck>> = {
 function singleForm<V>(
   store: FunctionStore<V>,
   keyOf: (...args: Arguments) => string,
-  ways: Pick<CallForm<V>, 'capture' | 'mayChange'>,
+  { hasForms, ...ways }: Pick<CallForm<V>, 'capture' | 'mayChange'> & { readonly hasForms: boolean },
 ): CallForm<V> {
   return {
     ...ways,
     keysOf: (...args) => [keyOf(...args)],
+    ...(hasForms && { otherKeys: (args) => keysOfForms(keyOf, args).slice(1) }),
     kept: (args) => args,
     argsPerKey: (args) => [args],
     callOf: (own) => own,

@@ -6,7 +6,7 @@ import { MAX_DEPTH, shortPath } from '../base/nesting.js'
 import { expectThat, factory, optionError, rejectUnknownOptions } from '../base/options.js'
 import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
-import { countsArguments } from './arity.js'
+import { mayCountArguments } from './arity.js'
 import { tellsAll } from './captured.js'
 
 /**
@@ -61,7 +61,7 @@ export type FunctionMultiKeyGenerator = (
 /**
  * The default: `namespace|1,"two",[3]`. Different namespaces or arguments always make different keys. Trailing
  * `undefined` arguments count as absent, as they do for the function. Only a function with rest parameters, or one that
- * reads `arguments`, can tell them apart: their number counts then, or as the option `exactArity` says.
+ * reads `arguments`, can tell them apart: if its source may say so, or is hidden, their number counts, or as `exactArity` says.
  * @example
  * ```ts
  * import { functionKeyGenerator } from 'corral'
@@ -73,7 +73,7 @@ export type FunctionMultiKeyGenerator = (
  */
 export const functionKeyGenerator: FunctionKeyGenerator = tellsAll((namespace, fn, options) => {
   const prefix = prefixOf(namespace)
-  const exact = options?.exactArity ?? countsArguments(fn)
+  const exact = options?.exactArity ?? mayCountArguments(fn)
   return (...args) => {
     let count = args.length
     if (!exact) while (count > 0 && args[count - 1] === undefined) count--

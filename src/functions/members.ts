@@ -22,6 +22,8 @@ type Values<V> = readonly (V | NoValue)[]
 /** The parts in which functions of one value and of many ids differ. */
 export interface CallForm<V> {
   keysOf(...args: Arguments): readonly string[]
+  /** The keys of calls that may be the same one to the function: what ends the value of one ends theirs. */
+  otherKeys?(args: Arguments): readonly string[]
   /** The arguments with a list of ids of their own, which the caller may use again. */
   kept(args: Arguments): Arguments
   /** The arguments of a call for each key alone. */
@@ -102,6 +104,15 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const withKeys = keyedWork(store, options, form)
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
+  const others = (args: Arguments) => form.otherKeys?.(args) ?? []
+  /** A new value of one key is an invalidation of the other ones. */
+  const endingOthers = <T>(args: Arguments, work: () => Promise<T>): Promise<T> => {
+    const keys = others(args)
+    const done = work()
+    return keys.length === 0
+      ? done
+      : done.then((result) => store.deleteMulti(keys, reason).then(() => result))
+  }
   const nothing = () => undefined
   const creatorOf: CreatorOfCall<V> = (keys, args) => wrapped.creatorOf(keys, args, given.expirationTime)
 
@@ -120,21 +131,24 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
     set: (...values: Arguments) =>
       attempt(() => {
         const [args, payloads] = form.splitSet(values)
-        const put = (keys: readonly string[]) => putValues(wrapped, create, keys, args, payloads.map(copyOf))
+        const put = (keys: readonly string[]) =>
+          endingOthers(args, () => putValues(wrapped, create, keys, args, payloads.map(copyOf)))
         const withheld = () => form.outcomeOf(payloads.map(() => 'withheld'))
         return withKeys<unknown>(put, withheld)(...args)
       }),
     refresh: withKeys<unknown>((keys, args) => {
-      const refreshed = store.refreshMulti(keys, creatorOf(keys, args), create)
+      const refreshed = endingOthers(args, () => store.refreshMulti(keys, creatorOf(keys, args), create))
       return own(refreshed.then((values) => form.resultOf(args, values)))
     }, uncached),
     // Also while the function is switched off: its stored values must not come back with the switch.
     invalidate: Object.assign(
-      withKeys((keys) => store.deleteMulti(keys, reason), nothing, true),
+      withKeys((keys, args) => store.deleteMulti([...keys, ...others(args)], reason), nothing, true),
       {
         soft: withKeys(
-          (keys) =>
-            inBatches(keys, (key) => store.expire(key, reason, { grace, expirationTime })).then(nothing),
+          (keys, args) =>
+            inBatches([...keys, ...others(args)], (key) =>
+              store.expire(key, reason, { grace, expirationTime }),
+            ).then(nothing),
           nothing,
           true,
         ),

@@ -77,7 +77,8 @@ export interface CacheOptions<
   readonly key?: string | ((...args: A) => string)
   /**
    * Whether `f()` and `f(undefined)` have different keys.
-   * @default `true` for functions with rest parameters or `arguments`, else `false`
+   * @default they have for functions whose source may have rest parameters or `arguments`, or is hidden, and an invalidation
+   * of one call ends both
    */
   readonly exactArity?: boolean
   /** Called at every call. While it returns `false` the function runs uncached. @default always */

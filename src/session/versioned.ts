@@ -18,7 +18,7 @@ import { SERVING_CHECKS, SINCE, servingOptions } from '../creation/create-option
 import { runWithoutEntry } from '../creation/outside.js'
 import { currentScope, handUpVersion } from '../creation/scope.js'
 import type { ServingOptions } from '../creation/types.js'
-import { countsArguments } from '../functions/arity.js'
+import { keysOfForms, mayCountArguments } from '../functions/arity.js'
 import { expectRegion } from '../functions/cache-results.js'
 import { expectNoDecorator } from '../functions/cached-method.js'
 import { areChangeable, capturing, keysTellAll, tellsAll } from '../functions/captured.js'
@@ -239,14 +239,14 @@ function versionedFunction(
   home: Region,
 ): VersionedFunction<Arguments, unknown> {
   const { namespace, functionKeyGenerator: generator = functionKeyGenerator } = options
-  const keyOf = expectKeysOf(
-    generator(namespace, fn, { exactArity: options.exactArity ?? countsArguments(fn) }),
-  )
-  const groupOf = (args: Arguments) => name('versioned', [text('key', keyOf(...args))])
+  const exactArity = options.exactArity ?? mayCountArguments(fn)
+  const keyOf = expectKeysOf(generator(namespace, fn, { exactArity }))
+  const hasForms = options.exactArity === undefined && exactArity
+  const groupOf = (key: string) => name('versioned', [text('key', key)])
   const begin = callsOf(options, check, generator, keyOf)
   const current = (args: Arguments) => begin('current', args)
   const handUp = handingUp(namespace, (argsText) => andThen(current(partsOf(argsText)), ({ token }) => token))
-  const stored = storedByVersion(options, fn, home, generator, keyOf, groupOf)
+  const stored = storedByVersion(options, fn, home, generator, keyOf, (args) => groupOf(keyOf(...args)))
   const unstored = runningUnstored(namespace, fn, home)
 
   const withVersion =
@@ -269,8 +269,9 @@ function versionedFunction(
         })
       })
   const invalidate = async (mode: InvalidationMode, args: Arguments, reason?: InvalidationReason) => {
-    check.forget(keyOf(...args))
-    await home.invalidateDependencies(groupOf(args), mode, reason)
+    const keys = hasForms ? keysOfForms(keyOf, args) : [keyOf(...args)]
+    for (const key of keys) check.forget(key)
+    await home.invalidateDependencies(keys.map(groupOf), mode, reason)
   }
   const membersOf = (
     inner: typeof stored,
