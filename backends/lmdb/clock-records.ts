@@ -1,3 +1,4 @@
+import type { Pause } from '../../src/base/clock.js'
 import type { InvalidationMode, Stamp } from '../../src/ledger/ledger.js'
 import { type LedgerTime, newEpoch } from '../../src/ledger/snapshot.js'
 import type { Change, ReadRecord, RecordVersion } from './client/store.js'
@@ -101,6 +102,8 @@ export interface Mark {
   readonly end: number
   /** A number drawn from its name. */
   readonly transaction: number
+  /** How long it lives by the time of day. In the clock's list only; absent in one of a former version. */
+  readonly life?: Pause
 }
 
 /** A stamp with its marks: `own` is the stamp without them. */
@@ -112,6 +115,8 @@ export interface MarkedStamp {
 /** Numbers of a stamp's record before those of its marks, and of a mark. */
 const HEAD = 5
 const MARK = 3
+/** In the place of a mode: the numbers are the life of the mark before. A former version takes them for a mark that is over. */
+const LIFE = 2
 
 export function readMarkedStamp(read: ReadRecord, clock: string, name: string, floor: number): MarkedStamp {
   let found: MarkedStamp = { own: { hard: floor, soft: floor }, marks: [] }
@@ -149,21 +154,28 @@ export function readMarks(
 }
 
 export function encodeMarks({ key }: RecordVersion, marks: readonly Mark[]): Change {
-  return marks.length === 0 ? [key] : [key, encodeNumbers(newVersion(), ...marks.flatMap(numbersOf))]
+  return marks.length === 0 ? [key] : [key, encodeNumbers(newVersion(), ...marks.flatMap(numbersWithLife))]
 }
 
 function numbersOf({ mode, end, transaction }: Mark): readonly number[] {
   return [mode === 'hard' ? 1 : 0, end, transaction]
 }
 
+function numbersWithLife(mark: Mark): readonly number[] {
+  const { life } = mark
+  return [...numbersOf(mark), ...(life === undefined ? [] : [LIFE, life.since, life.ms])]
+}
+
+type Triple = [number, number, number]
+
 function decodeMarks(bytes: Buffer, from: number): readonly Mark[] {
   const marks: Mark[] = []
-  for (let at = from * 8; at + MARK * 8 <= bytes.length; at += MARK * 8)
-    marks.push({
-      mode: bytes.readDoubleLE(at) === 1 ? 'hard' : 'soft',
-      end: bytes.readDoubleLE(at + 8),
-      transaction: bytes.readDoubleLE(at + 16),
-    })
+  for (let at = from * 8; at + MARK * 8 <= bytes.length; at += MARK * 8) {
+    const [kind, first, second] = [0, 8, 16].map((offset) => bytes.readDoubleLE(at + offset)) as Triple
+    const last = marks.at(-1)
+    if (kind !== LIFE) marks.push({ mode: kind === 1 ? 'hard' : 'soft', end: first, transaction: second })
+    else if (last !== undefined) marks[marks.length - 1] = { ...last, life: { since: first, ms: second } }
+  }
   return marks
 }
 

@@ -17,7 +17,7 @@ export const TAG = {
   anchor: 0x61,
   /** `clock, name` → version, hard, soft; of a marked name also hard and soft without marks, then mode, end and transaction of each. */
   stamp: 0x73,
-  /** `clock` → version, then mode, end and transaction of the marks that were set. Absent without any. */
+  /** `clock` → version, then mode, end and transaction of the marks that were set, and their lives. Absent without any. */
   marks: 0x6d,
   /** expiry, version → key of the entry. */
   byExpiry: 0x78,

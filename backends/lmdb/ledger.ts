@@ -96,11 +96,45 @@ function nextTime(at = 0): number {
   return Math.max(at + 2, epochNow() * 1000)
 }
 
+/** ms by which a clock may be set back without an effect on marks: they live that much longer. */
+const SMALL_STEP = 1_000
+
+/** Whether a mark was set while the time of day was ahead, which has been set back: it would live for that much longer. */
+const isAhead = ({ life }: Mark): boolean => life !== undefined && life.since > epochNow() + SMALL_STEP
+
+/** Its life counts anew then, since its transaction may go on. */
+const corrected = (mark: Mark): Mark =>
+  mark.life === undefined || !isAhead(mark) ? mark : { ...mark, life: { ...mark.life, since: epochNow() } }
+
+/**
+ * By the time of day, since a clock that was ahead once stays ahead of it. Also by the clock where the time of day has come to
+ * it: the time of day was behind when the mark was set, if it has jumped since.
+ */
+function isLive({ end, life }: Mark): boolean {
+  const now = epochNow()
+  const isBeforeEnd = end > now * 1000
+  if (life === undefined) return isBeforeEnd
+  return now < life.since + life.ms || (isBeforeEnd && end - life.ms * 1000 <= now * 1000)
+}
+
+/**
+ * The marks of a clock that stay, and its next time. A mark may be over before the clock has come to its end. The clock moves
+ * there if no mark lives: it would come too near to the end of one that does, and so end it early.
+ */
+function advance(at: number | undefined, found: readonly Mark[]) {
+  const marks = found.map(corrected)
+  const time = nextTime(at)
+  if (marks.some(isLive))
+    return { left: marks.filter((mark) => isLive(mark) || mark.end >= time), next: time }
+  return { left: [], next: Math.max(time, ...marks.map(({ end }) => end + 2)) }
+}
+
 /** The time before a creation that begins now; `undefined` if the clock must be started, or moved past marks that are over. */
 function startIn(read: ReadRecord, keys: ClockKeys): LedgerTime | undefined {
   const { now } = readClock(read, keys)
   const { marks } = readMarks(read, keys)
   if (now === undefined || marks.length === 0) return now
+  if (marks.some(isAhead)) return undefined
   return marks.some(isLive) ? { epoch: now.epoch, at: now.at - 1 } : undefined
 }
 
@@ -109,16 +143,15 @@ function planStart(read: ReadRecord, keys: ClockKeys): Plan<LedgerTime> {
   if (start !== undefined) return { result: start }
   const found = readClock(read, keys)
   const { record, marks } = readMarks(read, keys)
-  const { now, changes } = moveClock(found, nextTime(found.now?.at))
-  const left = marks.filter(isLive)
+  const { left, next } = advance(found.now?.at, marks)
+  const { now, changes } = moveClock(found, next)
+  const isSame = left.length === marks.length && !marks.some(isAhead)
   return {
     result: left.length === 0 ? now : { epoch: now.epoch, at: now.at - 1 },
     conditions: [found.record, found.anchor, record],
-    changes: [...changes, ...(left.length < marks.length ? [encodeMarks(record, left)] : [])],
+    changes: [...changes, ...(isSame ? [] : [encodeMarks(record, left)])],
   }
 }
-
-const isLive = ({ end }: Mark): boolean => end > epochNow() * 1000
 
 /** The changes of one invalidation or mark. */
 interface Stamping {
@@ -141,13 +174,14 @@ function planStamps(read: ReadRecord, clock: string, batch: readonly Invalidatio
   const keys = clockKeys(clock)
   const before = readClock(read, keys)
   const { record, marks } = readMarks(read, keys)
-  const { now, changes } = moveClock(before, nextTime(before.now?.at))
+  const { left: living, next } = advance(before.now?.at, marks)
+  const { now, changes } = moveClock(before, next)
   const at = now.at - 1
   const stamps = new Map<string, MarkedStamp>()
-  let left = marks.filter(isLive)
+  let left = living
   for (const { names, mode, transaction, ms } of batch) {
     const id = transaction === '' ? 0 : numberOf(transaction)
-    const mark: Mark = { mode, end: now.at + ms * 1000, transaction: id }
+    const mark: Mark = { mode, end: now.at + ms * 1000, transaction: id, life: { since: epochNow(), ms } }
     const others = (all: readonly Mark[]) => all.filter((one) => one.transaction !== id || one.mode !== mode)
     if (id !== 0) left = ms > 0 ? [...others(left), mark] : others(left)
     for (const name of names) {

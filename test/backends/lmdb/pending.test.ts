@@ -60,6 +60,91 @@ it('a mark that expires leaves those of transactions that live', async () => {
   expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
 })
 
+const HOUR = 3_600_000
+
+it.each([
+  ['before it was asked again', false],
+  ['and a creation began before that', true],
+])(
+  'a mark that was set while the clock was ahead ends after its life, once that is set back (%s)',
+  async (_, during) => {
+    const on = opened({ pendingFor: '1m' })
+    time.ahead = HOUR
+    await on.pending?.(['a'], 'hard', 'died')
+    const old = snapshot(await on.now(['a']), 'a')
+    time.ahead = 0
+    if (during) expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+    else await on.invalidate(['b'], 'hard')
+    // Its transaction may go on: it lives for a minute from now on.
+    time.ahead = 59_000
+    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+    time.ahead = 62_000
+    const later = snapshot(await on.now(['a', 'b']), 'a', 'b')
+    expect(await validate(on, later)).toBe('fresh')
+    expect(await validate(on, old)).toBe('invalid')
+    await on.invalidate(['b'], 'hard')
+    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+    expect(await validate(on, old)).toBe('invalid')
+  },
+)
+
+it('a mark lives for its life, though the clock of the ledger is ahead of the time of day', async () => {
+  const on = opened({ pendingFor: '1m' })
+  time.ahead = HOUR
+  await on.invalidate(['b'], 'hard')
+  time.ahead = 0
+  await on.pending?.(['a'], 'hard', 'died')
+  await on.pending?.(['c'], 'soft', 'committed')
+  await on.invalidate(['c'], 'soft', 'committed')
+  const during = snapshot(await on.now(['a']), 'a')
+  time.ahead = 59_000
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+  time.ahead = 62_000
+  // It ends with the next invalidation, or the next creation.
+  await on.invalidate(['b'], 'hard')
+  expect(await validate(on, snapshot(await on.now(['a', 'c']), 'a', 'c'))).toBe('fresh')
+  expect(await validate(on, during)).toBe('invalid')
+})
+
+it('a mark that is over ends none that lives, though the clock of the ledger is ahead', async () => {
+  const on = opened({ pendingFor: '1m' })
+  time.ahead = HOUR
+  await on.pending?.(['a'], 'hard', 'died')
+  time.ahead = 0
+  await on.now([])
+  time.ahead = 30_000
+  await on.pending?.(['b'], 'hard', 'lives')
+  time.ahead = 62_000
+  const during = snapshot(await on.now(['a', 'b']), 'b')
+  for (const _ of [1, 2, 3]) await on.invalidate(['c'], 'hard')
+  expect(await validate(on, snapshot(await on.now(['b']), 'b'))).toBe('invalid')
+  time.ahead = 92_000
+  expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
+  expect(await validate(on, during)).toBe('invalid')
+})
+
+it('a mark that was set while the clock was behind lives on once that is set right', async () => {
+  const on = opened({ pendingFor: '1m' })
+  await on.invalidate(['b'], 'hard')
+  time.ahead = -HOUR
+  await on.pending?.(['a'], 'hard', 'lives')
+  for (time.ahead = 0; time.ahead < 60_000; time.ahead += 29_000)
+    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+  time.ahead = 62_000
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+})
+
+it('a mark that was set while the clock was ahead ends with its transaction', async () => {
+  const on = opened({ pendingFor: '1m' })
+  time.ahead = HOUR
+  await on.pending?.(['a'], 'hard', 'lives')
+  time.ahead = 0
+  const during = snapshot(await on.now(['a']), 'a')
+  await on.invalidate(['a'], 'hard', 'lives')
+  expect(await validate(on, during)).toBe('invalid')
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+})
+
 it('names are marked by default, and not with `pendingFor: false`', () => {
   expect(opened().pending).toBeDefined()
   expect(opened({ pendingFor: false }).pending).toBeUndefined()
