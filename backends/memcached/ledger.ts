@@ -16,9 +16,9 @@ import type { Commands, Item, Version } from './client/commands.js'
 import { moveClock, parseClock } from './counter-clock.js'
 import { CLOCK, STAMP, wireName } from './format.js'
 import { invalidatedSince, logInvalidation } from './invalidation-log.js'
-import { deadMarks, markNames } from './marks.js'
+import { itemChanges } from './item-changes.js'
+import { markNames, marksEnding, ownerOf, seenItems } from './marks.js'
 import {
-  changeItem,
   encodeStampItem,
   invalidated,
   judgedStamp,
@@ -53,37 +53,65 @@ interface VersionedItem extends StampItem {
  */
 export function ledgerOf(commands: Commands, pendingFor = 0): MemcachedLedger {
   const getShared = sharedGets(commands)
+  const changeItem = itemChanges(commands)
+  const endMarks = marksEnding(commands, changeItem)
 
-  /** Marks that outlived their transactions end with the first reading that finds them, as these would have ended them. */
-  const read = async (
-    clock: string,
-    names: readonly string[],
-    get?: Commands['get'],
-  ): Promise<ItemReading> => {
-    const found = await readItems(commands, clock, names, get)
-    const dead = await deadMarks(commands, names, found.items)
-    if (dead.length === 0) return found
-    for (const { names, mode, transaction } of dead)
-      await invalidate(commands, clock, names, mode, transaction)
-    return readItems(commands, clock, names)
+  /** Reads names for a creation, which can be stored once the marks are over that outlived their transactions. */
+  const readToCreate = async (clock: string, names: readonly string[]): Promise<ItemReading> => {
+    const found = await readItems(commands, clock, names)
+    const isOver = found.items.some(isMarked) && (await endMarks(clock, names, found.items))
+    return isOver ? readItems(commands, clock, names) : found
+  }
+  /**
+   * An absent stamp is no obstacle to an entry of the clock's own time. So the clock counts as it is after that was seen: the end of a
+   * mark moves it, and then removes the stamp.
+   */
+  const proved = async (clock: string, reading: LedgerReading): Promise<LedgerReading> => {
+    if (!reading.stamps.includes(undefined)) return reading
+    const { now } = await readItems(commands, clock, [])
+    return { ...reading, now: now?.epoch === reading.now?.epoch ? now : undefined }
+  }
+  const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> => {
+    const found = await readItems(commands, clock, names, getShared)
+    // No read waits for that.
+    if (found.items.some(isMarked)) void endMarks(clock, names, found.items)
+    return proved(clock, found)
   }
   /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
   const validate = async ({ clock, snapshot }: WriteCondition): Promise<Freshness> => {
     const names = namesOf(snapshot)
-    let found = await read(clock, names)
+    let found = await readToCreate(clock, names)
     if (found.now?.epoch !== snapshot.epoch) return 'invalid'
     if (found.items.some(lacksStamp)) {
       await createStamps(commands, clock, names, found, asOfNames(snapshot))
       found = await readItems(commands, clock, names)
     }
-    return freshnessAt(snapshot, found)
+    return freshnessAt(snapshot, await proved(clock, found))
   }
   const atGrant: MemcachedLedger['atGrant'] = async ({ clock, names, expected }) => {
-    const found = await read(clock, [...names, ...expected])
+    const found = await readToCreate(clock, [...names, ...expected])
     // The stamps are older than the clock then, so they are read once more where they are needed.
     if (found.now === undefined || found.items.slice(0, names.length).some(lacksStamp))
       return { asOf: await createStamps(commands, clock, names, found) }
     return { asOf: found.now, stamps: found.stamps.slice(names.length) }
+  }
+
+  /** @param transaction - its marks at the names end */
+  const invalidate = async (
+    clock: string,
+    given: readonly string[],
+    mode: InvalidationMode,
+    transaction = '',
+  ): Promise<void> => {
+    const names = frozenCopy(given)
+    const keys = names.map((name) => wireName(STAMP, name))
+    // The items travel with the clock, which spares a round trip: one that has changed since is read again, as is an absent one.
+    const [at, seen] = await Promise.all([moveClock(commands, clock, 1n), seenItems(commands, keys)])
+    const change = invalidated(at, mode, markOf(mode, ownerOf(clock, transaction)))
+    await Promise.all([
+      logInvalidation(commands, clock, at, names),
+      ...keys.map((key, i) => changeItem(key, change, seen[i])),
+    ])
   }
 
   return {
@@ -92,18 +120,22 @@ export function ledgerOf(commands: Commands, pendingFor = 0): MemcachedLedger {
     atGrant,
     open: (clock) => ({
       storeClock: clock,
-      read: (names) => read(clock, names, getShared),
+      read: (names) => read(clock, names),
       now: async (names) => (await atGrant({ clock, names, expected: [] })).asOf,
-      invalidate: (names, mode, transaction) => invalidate(commands, clock, names, mode, transaction),
+      invalidate: (...given) => invalidate(clock, ...given),
       restore: (snapshot) => validate({ clock, snapshot }),
       ...(pendingFor > 0 && {
         async pending(names, mode, transaction) {
-          await markNames(commands, clock, names, { mode, transaction, ms: pendingFor })
+          await markNames({ commands, changeItem, clock }, names, { mode, transaction, ms: pendingFor })
           return pendingFor
         },
       }),
     }),
   }
+}
+
+function isMarked(item: StampItem | undefined): boolean {
+  return item !== undefined && item.marks.length > 0
 }
 
 function lacksStamp(item: StampItem | undefined): boolean {
@@ -179,26 +211,4 @@ function earliest(places: readonly { readonly since: number | undefined }[]): nu
 /** For each name of a snapshot, in the order of `namesOf`, the time from which on its invalidations count. */
 function asOfNames({ groups }: DependencySnapshot): readonly number[] {
   return groups.flatMap(({ asOf, names }) => names.map(() => asOf))
-}
-
-/** @param transaction - its marks at the names end */
-async function invalidate(
-  commands: Commands,
-  clock: string,
-  given: readonly string[],
-  mode: InvalidationMode,
-  transaction = '',
-): Promise<void> {
-  const names = frozenCopy(given)
-  const keys = names.map((name) => wireName(STAMP, name))
-  // The items travel with the clock, which spares a round trip: one that has changed since is read again, as is an absent one.
-  const [at, seen] = await Promise.all([
-    moveClock(commands, clock, 1n),
-    Promise.all(keys.map((key) => commands.get(key))),
-  ])
-  const change = invalidated(at, mode, markOf(mode, transaction))
-  await Promise.all([
-    logInvalidation(commands, clock, at, names),
-    ...keys.map((key, i) => changeItem(commands, key, change, { seen: seen[i] })),
-  ])
 }

@@ -111,7 +111,7 @@ export function settingsOf(given: Servers | MemcachedOptions): Settings {
   )
   const maxWaiting = expectInteger(options.maxWaiting ?? 100_000, '`maxWaiting`')
   const { pendingFor = false } = options
-  const life = pendingFor === false ? 0 : milliseconds(pendingFor, 'pendingFor')
+  const life = pendingFor === false ? 0 : deadline('pendingFor', pendingFor)
   return { addresses, timeout, probe, maxWaiting, pendingFor: life }
 }
 
@@ -158,7 +158,7 @@ function deadline(name: string, value: Duration): number {
     ms <= MAX_DELAY,
     value,
     `\`${name}\` of memcached() to be at most 24 days`,
-    'Every operation needs a deadline.',
+    'Every operation needs a deadline, and every mark an end.',
   )
   return ms
 }

@@ -6,10 +6,8 @@
  *
  * The epoch is `-` where the item has no stamp: a placeholder, or marks alone.
  */
-import { CorralError } from '../../src/base/errors.js'
 import type { InvalidationMode, Stamp } from '../../src/ledger/ledger.js'
 import type { LedgerTime } from '../../src/ledger/snapshot.js'
-import type { Commands, Item } from './client/commands.js'
 
 export interface StampItem {
   /** `undefined`: none, or one of another epoch, which proves nothing about this one. */
@@ -18,38 +16,43 @@ export interface StampItem {
   readonly marks: readonly string[]
 }
 
-export function markOf(mode: InvalidationMode, transaction: string): string {
-  return (mode === 'hard' ? 'h' : 's') + transaction
+/** @param owner - the transaction, and the clock under which it marks names: a text without spaces */
+export function markOf(mode: InvalidationMode, owner: string): string {
+  return (mode === 'hard' ? 'h' : 's') + owner
 }
 
-export function modeAndTransaction(mark: string): readonly [mode: InvalidationMode, transaction: string] {
+export function modeAndOwner(mark: string): readonly [mode: InvalidationMode, owner: string] {
   return [mark.startsWith('h') ? 'hard' : 'soft', mark.slice(1)]
 }
 
-const NO_STAMP = '- 0 0'
+interface Parts extends Stamp {
+  readonly epoch: string
+  readonly marks: readonly string[]
+}
 
-/** A stamp before the clock was read for it: it counts as absent. */
-export const PLACEHOLDER = Buffer.from(NO_STAMP)
+const NOTHING: Parts = { epoch: '-', hard: 0, soft: 0, marks: [] }
 
-export function encodeStampItem(
-  epoch: string,
-  { hard, soft }: Stamp,
-  marks: readonly string[] = [],
-): Uint8Array {
+function encode({ epoch, hard, soft, marks }: Parts): Buffer {
   return Buffer.from([epoch, hard, soft, ...marks].join(' '))
 }
 
-function isMark(text: string): boolean {
-  return /^[hs]./.test(text)
+function partsOf(value: Buffer | undefined): Parts {
+  if (value === undefined) return NOTHING
+  const [epoch = '', hard = '', soft = '', ...marks] = value.toString().split(' ')
+  const isOurs = /^\d+$/.test(hard) && /^\d+$/.test(soft) && marks.every((mark) => /^[hs]/.test(mark))
+  return isOurs ? { epoch, hard: Number(hard), soft: Number(soft), marks } : NOTHING
 }
 
-const NONE: readonly string[] = []
+/** A stamp before the clock was read for it: it counts as absent. */
+export const PLACEHOLDER = encode(NOTHING)
 
-export function parseStampItem(value: Buffer, epoch: string | undefined): StampItem {
-  const [of, hard = '', soft = '', ...marks] = value.toString().split(' ')
-  if (!/^\d+$/.test(hard) || !/^\d+$/.test(soft) || !marks.every(isMark))
-    return { stamp: undefined, marks: NONE }
-  return { stamp: of === epoch ? { hard: Number(hard), soft: Number(soft) } : undefined, marks }
+export function encodeStampItem(epoch: string, stamp: Stamp, marks: readonly string[] = []): Uint8Array {
+  return encode({ ...stamp, epoch, marks })
+}
+
+export function parseStampItem(value: Buffer, epochNow: string | undefined): StampItem {
+  const { epoch, hard, soft, marks } = partsOf(value)
+  return { stamp: epoch === epochNow ? { hard, soft } : undefined, marks }
 }
 
 const NEVER_OVER: Stamp = { hard: Number.POSITIVE_INFINITY, soft: Number.POSITIVE_INFINITY }
@@ -68,73 +71,40 @@ export function judgedStamp({ stamp, marks }: StampItem): Stamp | undefined {
   }
 }
 
-/** What is to become of an item, if it still is as it was read. */
-type Change = (value: Buffer) => Uint8Array | 'removed' | 'kept'
+/** What an item becomes. `undefined`: none, before or after. The same bytes: it stays as it is. */
+export type Change = (value: Buffer | undefined) => Buffer | undefined
 
 /** The item with another mark. */
 export function marked(mark: string): Change {
   return (value) => {
-    const text = value.toString()
-    const isItem = /^\S+ \d+ \d+( [hs]\S+)*$/.test(text)
-    if (isItem && text.split(' ').includes(mark, 3)) return 'kept'
-    return Buffer.from(`${isItem ? text : NO_STAMP} ${mark}`)
+    const parts = partsOf(value)
+    return parts.marks.includes(mark) ? value : encode({ ...parts, marks: [...parts.marks, mark] })
   }
 }
 
 /**
- * The item after an invalidation, without the mark that this ends. A hard one removes the stamp. Where marks of others stay, it is
- * written all the same: whoever is about to put a stamp there has read the clock before it moved, and must not succeed.
+ * The item after an invalidation, without the mark that this ends. A hard one removes the item, unless marks of others stay: then it
+ * stamps it. Either way whoever is about to put a stamp there, and has read the clock before it moved, will not succeed.
  */
 export function invalidated({ epoch, at }: LedgerTime, mode: InvalidationMode, mark: string): Change {
   return (value) => {
-    const { stamp, marks } = parseStampItem(value, epoch)
+    // An entry that depends on an absent stamp is a miss already.
+    if (value === undefined) return undefined
+    const { marks, ...found } = partsOf(value)
     const left = marks.filter((one) => one !== mark)
+    const { hard, soft } = found.epoch === epoch ? found : NOTHING
     // Another one, or the stamp itself, is newer.
-    if (stamp !== undefined && stamp[mode] >= at && left.length === marks.length) return 'kept'
-    if (mode === 'soft' && stamp !== undefined)
-      return encodeStampItem(epoch, { hard: stamp.hard, soft: Math.max(stamp.soft, at) }, left)
-    return left.length === 0 ? 'removed' : Buffer.from([NO_STAMP, ...left].join(' '))
+    if (left.length === marks.length && Math.max(hard, mode === 'soft' ? soft : 0) >= at) return value
+    const isHard = mode === 'hard' || found.epoch !== epoch
+    if (isHard && left.length === 0) return undefined
+    const stamp = isHard ? { hard: Math.max(hard, at), soft } : { hard, soft: Math.max(soft, at) }
+    return encode({ ...stamp, epoch, marks: left })
   }
 }
 
-/** Writers of one item succeed one after the other, each in a round trip. */
-const ATTEMPTS = 1_000
-
-/**
- * Changes an item by compare-and-swap.
- * @param absent - what the item counts as if there is none; none: there is nothing to change
- * @param seen - the item as it was read before, which spares a round trip unless it has changed since
- * @throws CorralError `ERR_UNAVAILABLE`
- */
-export async function changeItem(
-  commands: Commands,
-  key: string,
-  change: Change,
-  { absent, seen }: { readonly absent?: Buffer; readonly seen?: Item | undefined } = {},
-): Promise<void> {
-  let item = seen
-  let hasFailed = false
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    item ??= await commands.get(key)
-    const value = item?.value ?? absent
-    if (value === undefined) return
-    const next = change(value)
-    if (next === 'kept') return
-    try {
-      const written =
-        next !== 'removed'
-          ? await commands.set(key, next, 0, item?.version ?? 'absent')
-          : item === undefined || (await commands.delete(key, item.version))
-      if (written) return
-    } catch (error) {
-      // With the connection its reply is lost, not the knowledge: the item itself tells whether it was written.
-      if (hasFailed || !CorralError.is(error, 'ERR_UNAVAILABLE')) throw error
-      hasFailed = true
-    }
-    item = undefined
-  }
-  throw new CorralError(
-    'ERR_UNAVAILABLE',
-    `Expected to write the stamp of a name in memcached within ${ATTEMPTS} attempts, got other writes of it each time. Try again.`,
-  )
+/** The item after the end of a mark that outlived its transaction, unless somebody else has ended it. */
+export function outlived(at: LedgerTime, mark: string): Change {
+  const [mode] = modeAndOwner(mark)
+  const end = invalidated(at, mode, mark)
+  return (value) => (partsOf(value).marks.includes(mark) ? end(value) : value)
 }

@@ -118,8 +118,8 @@ export interface OpenLedger {
    * Two rules carry it, and the verdict on a snapshot stays the same. A marked name is stamped with the time at which the
    * mark ends, which no creation can have begun after. And while a mark lives, `now` returns a time just before the
    * clock's, which is later than every other stamp: so no snapshot taken meanwhile finds the clock unmoved, which would spare it
-   * the look at its stamps. A store each of whose writes looks at all its stamps needs no such time, if it marks the names
-   * before it moves its clock.
+   * the look at its stamps. A store needs no such time that marks the names before it moves its clock, if each of its
+   * writes looks at all stamps, and at the clock once more after it has found one absent.
    */
   pending?:
     | ((names: readonly string[], mode: InvalidationMode, transaction: string) => MaybePromise<number>)

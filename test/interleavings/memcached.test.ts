@@ -3,6 +3,7 @@ import { backendOver } from '../../backends/memcached/backend.js'
 import { type Commands, commandsOf } from '../../backends/memcached/client/commands.js'
 import { openServer } from '../../backends/memcached/client/server.js'
 import { CLOCK, LIFE, STAMP, wireName } from '../../backends/memcached/format.js'
+import { ownerOf } from '../../backends/memcached/marks.js'
 import { settingsOf } from '../../backends/memcached/options.js'
 import type { Backend, Bytes, InvalidationMode, Ledger } from '../../src/index.js'
 import { bytes, text, withMemcached } from '../backends/memcached/start.js'
@@ -154,6 +155,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
     ],
     ['two creators, an invalidation and the loss of the stamp', { creators: 2, warm: true, lose: 'stamp' }],
     ['two creators and a soft invalidation', { creators: 2, warm: true, mode: 'soft' }],
+    ['a creator and a transaction that rolls back', { creators: 1, warm: true, marked: 'rolls back' }],
     ['a creator and a transaction', { creators: 1, warm: true, marked: 'commits' }],
     ['a creator and a transaction that dies, cold', { creators: 1, marked: 'dies' }],
     ['a creator and a transaction that dies, warm', { creators: 1, warm: true, marked: 'dies' }],
@@ -203,7 +205,7 @@ withMemcached('every order of the commands that memcached is sent', (bench) => {
           await ledger.pending?.([tag], mode, `t-${scene}`)
           if (marked !== 'rolls back') world.acknowledged = await step('2 commit', () => ++world.truth)
           if (marked === 'dies')
-            await step('2 dies', () => connections[2].delete(wireName(LIFE, `t-${scene}`)))
+            await step('2 dies', () => connections[2].delete(wireName(LIFE, ownerOf(clock, `t-${scene}`))))
           else await ledger.invalidate([tag], mode, `t-${scene}`)
         }
         const other = async () => {

@@ -1,14 +1,19 @@
 import { expect, it } from 'vitest'
-import { commandsOf } from '../../../backends/memcached/client/commands.js'
-import { openServer } from '../../../backends/memcached/client/server.js'
+import { backendOver } from '../../../backends/memcached/backend.js'
+import { type Commands, commandsOf } from '../../../backends/memcached/client/commands.js'
+import { ring } from '../../../backends/memcached/client/ring.js'
+import { openServer, type Server } from '../../../backends/memcached/client/server.js'
 import { CLOCK, LIFE, STAMP, wireName } from '../../../backends/memcached/format.js'
+import { memcached } from '../../../backends/memcached/index.js'
 import { ledgerOf } from '../../../backends/memcached/ledger.js'
+import { ownerOf } from '../../../backends/memcached/marks.js'
 import { settingsOf } from '../../../backends/memcached/options.js'
-import type { Duration } from '../../../src/index.js'
+import { CorralError, type Duration } from '../../../src/index.js'
 import type { OpenLedger } from '../../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
 import { validate } from '../../../src/ledger/validate.js'
 import { faultProxy } from '../../support/faultproxy.js'
+import { startMemcached } from '../../support/servers.js'
 import { until } from '../../support/waiting.js'
 import { bytes, say, text, withMemcached } from './start.js'
 
@@ -29,15 +34,18 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
   }
   const port = () => bench().server.port
   /** The life of a transaction's marks passes: memcached drops the item that tells of it. */
-  const expire = (transaction: string) => say(port(), `delete ${wireName(LIFE, transaction)}`)
+  const expire = (clock: string, transaction: string) =>
+    say(port(), `delete ${wireName(LIFE, ownerOf(clock, transaction))}`)
+  const connect = () => commandsOf(settingsOf(bench().address).addresses.map((one) => openServer(one, 1_000)))
 
   it('are marked by option only, and the life of marks is their own', async () => {
     expect(stage(false).on.pending).toBeUndefined()
     expect(bench().open().ledger?.open('c')?.pending).toBeUndefined()
-    const { on, name } = stage()
+    const { on, name, clock } = stage()
     const transaction = `t-${serial}`
     expect(await on.pending?.([name], 'hard', transaction)).toBe(3_600_000)
-    const [, seconds] = /t(\d+)/.exec(await say(port(), `mg ${wireName(LIFE, transaction)} t`)) ?? []
+    const [, seconds] =
+      /t(\d+)/.exec(await say(port(), `mg ${wireName(LIFE, ownerOf(clock, transaction))} t`)) ?? []
     expect(Number(seconds)).toBeGreaterThanOrEqual(3_600)
     expect(Number(seconds)).toBeLessThanOrEqual(3_602)
   })
@@ -52,7 +60,7 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
       const during = snapshot(await on.now(known), name)
       const fill = () => backend.set('key', bytes('v'), { ifCurrent: { clock, snapshot: during } })
       expect(await fill()).toBe('refused')
-      await expire(transaction)
+      await expire(clock, transaction)
       // However long the creation took: that the mark is over proves nothing about what it has read.
       expect(await fill()).toBe('refused')
       expect(text(await backend.get('key'))).toBeUndefined()
@@ -94,7 +102,7 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
   it('let no stamp be written that is older than a hard invalidation meanwhile', async () => {
     const { on, name, clock, stamp } = stage()
     await on.pending?.([name], 'soft', `slow-${serial}`)
-    const commands = commandsOf(settingsOf(bench().address).addresses.map((one) => openServer(one, 1_000)))
+    const commands = connect()
     let isLate = true
     const slow = ledgerOf({
       ...commands,
@@ -147,25 +155,177 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
     expect(await validate(on, snapshot(await on.now(names), ...names))).toBe('fresh')
   })
 
-  it('cannot be marked while the server is away, and an invalidation survives the loss of a connection', async () => {
+  it('cannot be marked while the server is away, and lose no end with a connection', async () => {
     const { clock, name } = stage()
     const proxy = await faultProxy({ port: port() })
     const backend = bench().open({ servers: `127.0.0.1:${proxy.port}`, pendingFor: '1h', timeout: '2s' })
     const on = backend.ledger?.open(clock) as OpenLedger
-    await on.pending?.([name], 'hard', `away-${serial}`)
+    const mark = (transaction: string) => on.pending?.([name], 'hard', `${transaction}-${serial}`)
+    await mark('stays')
     proxy.set({ kind: 'refuse' })
     proxy.reset()
-    await expect(on.pending?.([name], 'hard', `away-${serial}-2`)).rejects.toMatchObject({
-      name: 'CorralError',
-    })
+    await expect(mark('away')).rejects.toMatchObject({ name: 'CorralError' })
     proxy.set({ kind: 'none' })
     await until(async () => {
-      await on.invalidate([name], 'hard', `away-${serial}`)
-      return true
+      const [done] = await Promise.allSettled([on.invalidate([name], 'hard', `stays-${serial}`)])
+      return done.status === 'fulfilled'
     }, 20_000)
     await proxy.close()
-    const [direct] = [bench().open().ledger?.open(clock) as OpenLedger]
+    const direct = bench().open().ledger?.open(clock) as OpenLedger
     expect(await validate(direct, snapshot(await direct.now([name]), name))).toBe('fresh')
+  })
+
+  it('of one reading do not hide an end that came between its clock and its stamps', async () => {
+    const { on, name, clock, stamp } = stage()
+    const commands = connect()
+    await on.pending?.([name], 'hard', `between-${serial}`)
+    // It reads what stood before the commit.
+    const during = snapshot(await on.now([name]), name)
+    let clockRead: Promise<unknown> | undefined
+    let isFirst = true
+    const reader = ledgerOf({
+      ...commands,
+      async get(key) {
+        if (key === stamp && isFirst) {
+          isFirst = false
+          await clockRead
+          await on.invalidate([name], 'hard', `between-${serial}`)
+        }
+        const found = commands.get(key)
+        if (key === wireName(CLOCK, clock)) clockRead = found
+        return found
+      },
+    }).open(clock)
+    expect(await validate(reader, during)).toBe('invalid')
+    expect(isFirst).toBe(false)
+    commands.close()
+  })
+
+  it('refuse a fill although they end between the last two reads of its check', async () => {
+    const { on, name, clock, stamp } = stage()
+    const commands = connect()
+    await on.now([])
+    await on.pending?.([name], 'hard', `last-${serial}`)
+    const during = snapshot(await on.now([]), name)
+    let looks = 0
+    let clockRead: Promise<unknown> | undefined
+    const filling = backendOver(
+      {
+        ...commands,
+        async get(key) {
+          if (key === stamp && ++looks === 2) {
+            await clockRead
+            await on.invalidate([name], 'hard', `last-${serial}`)
+          }
+          const found = commands.get(key)
+          if (key === wireName(CLOCK, clock)) clockRead = found
+          return found
+        },
+      },
+      { timeout: 20_000 },
+    )
+    expect(await filling.set(stamp, bytes('v'), { ifCurrent: { clock, snapshot: during } })).toBe('refused')
+    expect(looks).toBe(2)
+    commands.close()
+  })
+
+  it.each(['hard', 'soft'] as const)(
+    'or not, names on one server are invalidated though another server is away: %s',
+    async (mode) => {
+      const servers = [await startMemcached(), await startMemcached()] as const
+      const addresses = servers.map(({ port }) => `127.0.0.1:${port}`)
+      const of = ring(addresses.map((name) => ({ name }) as Server))
+      const on = (at: 0 | 1, wire: (i: number) => string) => {
+        let i = 0
+        while (of(wire(i)).name !== addresses[at]) i++
+        return i
+      }
+      const clock = `c${on(0, (i) => wireName(CLOCK, `c${i}`))}`
+      const here = `n${on(0, (i) => wireName(STAMP, `n${i}`))}`
+      const away = `n${on(1, (i) => wireName(STAMP, `n${i}`))}`
+      const backend = memcached({ servers: addresses })
+      const opened = backend.ledger?.open(clock) as OpenLedger
+      const before = snapshot(await opened.now([here, away]), here)
+      await servers[1].stop()
+      await expect((async () => opened.invalidate([here, away], mode))()).rejects.toThrow()
+      await until(async () => (await validate(opened, before)) === (mode === 'hard' ? 'invalid' : 'stale'))
+      await backend.close()
+      await servers[0].stop()
+    },
+  )
+
+  it('of one name cost their process a few commands each, however many come at once', async () => {
+    const { name, clock, on } = stage()
+    const commands = connect()
+    let count = 0
+    const counted =
+      <A extends unknown[], R>(command: (...given: A) => R) =>
+      (...given: A): R => {
+        count++
+        return command(...given)
+      }
+    const ledger = ledgerOf(
+      {
+        ...commands,
+        get: counted(commands.get),
+        set: counted(commands.set),
+        delete: counted(commands.delete),
+        increment: counted(commands.increment),
+      },
+      3_600_000,
+    ).open(clock)
+    const all = Array.from({ length: 250 }, (_, i) => `crowd-${serial}-${i}`)
+    await Promise.all(all.map((transaction) => ledger.pending?.([name], 'hard', transaction)))
+    expect(count).toBeLessThan(250 * 6)
+    expect(await validate(on, snapshot(await on.now([name]), name))).toBe('invalid')
+    count = 0
+    await Promise.all(all.map((transaction) => ledger.invalidate([name], 'hard', transaction)))
+    expect(count).toBeLessThan(250 * 6)
+    expect(await validate(on, snapshot(await on.now([name]), name))).toBe('fresh')
+    // Of processes that died: a herd of readers ends them once.
+    for (let i = 0; i < 5; i++) {
+      await ledger.pending?.([name], 'hard', `dead-${serial}-${i}`)
+      await expire(clock, `dead-${serial}-${i}`)
+    }
+    const at = async () => (await ledger.read([])).now?.at ?? 0
+    const before = await at()
+    await Promise.all(Array.from({ length: 100 }, () => ledger.read([name])))
+    await until(async () => (await validate(on, snapshot(await on.now([name]), name))) === 'fresh')
+    expect((await at()) - before).toBeLessThan(20)
+    commands.close()
+  })
+
+  it('whose life cannot be asked, or whose end fails, count and keep nobody from reading', async () => {
+    const { name, clock, on } = stage()
+    const commands = connect()
+    await on.pending?.([name], 'hard', `unknown-${serial}`)
+    await expire(clock, `unknown-${serial}`)
+    const away = async () => {
+      throw new CorralError('ERR_UNAVAILABLE', 'away')
+    }
+    const troubles: readonly Partial<Commands>[] = [
+      { get: (key) => (key.startsWith(LIFE) ? away() : commands.get(key)) },
+      { increment: away },
+    ]
+    for (const trouble of troubles) {
+      const troubled = ledgerOf({ ...commands, ...trouble }).open(clock)
+      const { stamps } = await troubled.read([name])
+      expect(stamps).toEqual([expect.objectContaining({ hard: Number.POSITIVE_INFINITY })])
+      expect(await validate(troubled, snapshot(await troubled.now([]), name))).toBe('invalid')
+    }
+    commands.close()
+  })
+
+  it('end under the clock under which they were set', async () => {
+    const { name, clock, on, backend } = stage()
+    const other = backend.ledger?.open(`other ${clock}`) as OpenLedger
+    await other.now([name])
+    await on.pending?.([name], 'hard', `clocks-${serial}`)
+    const during = snapshot(await on.now([name]), name)
+    await expire(clock, `clocks-${serial}`)
+    await other.read([name])
+    await other.now([name])
+    expect(await validate(on, during)).toBe('invalid')
   })
 
   it('are none of an item that this version did not write', async () => {
