@@ -49,7 +49,10 @@ export interface RedisBusOptions {
  * ```
  */
 export interface RedisBus extends Bus {
-  /** Closes the connections that it opened; a client that was passed in is left alone. */
+  /**
+   * Waits for the messages under way, each for at most its timeout. Then closes the connections that it opened; a client that
+   * was passed in is left alone.
+   */
   close(): Promise<void>
 }
 
@@ -117,9 +120,12 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
       client.eval(lua, keys.length, ...keys, clock, ring, newEpoch(), `${LIFETIME}`, ...args),
     )
   const subscriptions = new Set<BusSubscription>()
+  const underWay = new Set<Promise<unknown>>()
   return {
     publish: async (message) => {
-      await ask(announce, channel, message)
+      const sent = ask(announce, channel, message)
+      underWay.add(sent)
+      await sent.finally(() => underWay.delete(sent))
     },
     async since(position) {
       const [, epoch = '', at = ''] = /^(.*):(\d+)$/.exec(position ?? '') ?? []
@@ -142,6 +148,7 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
     async close() {
       for (const subscription of subscriptions) subscription.close()
       subscriptions.clear()
+      await Promise.allSettled(underWay)
       await connection.close()
     },
   }

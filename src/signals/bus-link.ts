@@ -1,7 +1,7 @@
 import { bindContext } from '../base/async-context.js'
 import { report, reportUndecodable } from '../base/diagnostics.js'
 import { CorralError, formatValue, messageOf } from '../base/errors.js'
-import { attempt, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { andThen, attempt, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setTimeout, withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
@@ -24,6 +24,7 @@ export interface Link {
   /** @throws CorralError `ERR_BUS` when the bus did not take it. */
   send(body: Body): MaybePromise<void>
   live(): boolean
+  /** Receives nothing any more. Waits for the messages that it sends, for at most their timeout. */
   close(): MaybePromise<void>
 }
 
@@ -78,8 +79,8 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
     send,
     close() {
       closed = true
-      stop()
-      return subscription.close()
+      const sent = stop()
+      return andThen(subscription.close(), () => sent)
     },
   }
 }
@@ -188,6 +189,7 @@ function sender(self: string, { bus, address, timeout }: Pick<LinkOptions, 'bus'
   let failures = 0
   let confessed = 0
   let timer: NodeJS.Timeout | undefined
+  const underWay = new Set<Promise<unknown>>()
   const late = () => new Error(`the bus did not take it within ${timeout} ms.`)
   const send = (body: Body): MaybePromise<void> => {
     const owed = failures
@@ -211,7 +213,12 @@ function sender(self: string, { bus, address, timeout }: Pick<LinkOptions, 'bus'
     }
     return orElse(() => {
       const sent = bus.publish(text)
-      return isPromise(sent) ? withTimeout(sent, timeout, late).then(done) : done()
+      if (!isPromise(sent)) return done()
+      const taken = withTimeout(sent, timeout, late)
+      const ended = () => void underWay.delete(taken)
+      underWay.add(taken)
+      taken.then(ended, ended)
+      return taken.then(done)
     }, failed)
   }
   /** After a failed send, keep trying to tell the other processes to drop everything. */
@@ -225,9 +232,11 @@ function sender(self: string, { bus, address, timeout }: Pick<LinkOptions, 'bus'
   }
   return {
     send,
-    stop() {
+    /** Waits for what is under way. */
+    stop(): MaybePromise<void> {
       stopped = true
       clearTimeout(timer)
+      return underWay.size === 0 ? undefined : Promise.allSettled(underWay).then(() => {})
     },
   }
 }

@@ -1,7 +1,7 @@
-import { report } from '../base/diagnostics.js'
+import { failureLog, report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, messageOf } from '../base/errors.js'
-import { orElse } from '../base/maybe-promise.js'
+import { andThen, orElse } from '../base/maybe-promise.js'
 import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
 import { onePerObject } from '../base/process-global.js'
 import { sourceOf } from '../events/event-source.js'
@@ -37,6 +37,7 @@ export interface RelayOptions {
 export interface Relay {
   /** Whether messages of other processes arrive. */
   readonly live: boolean
+  /** Waits for the messages under way, each for at most its timeout. */
   close(): Promise<void>
 }
 
@@ -92,6 +93,13 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
     },
   })
 
+  // Many messages fail in one outage.
+  const outage = failureLog()
+  const send = (body: Body) =>
+    void orElse(
+      () => andThen(others.send(body), () => void outage.over()),
+      (error) => outage.failed(() => ({ where: 'relay', error })),
+    )
   const ends = [...known].map(([of, source]) => {
     source.guards.add(guard)
     const off = source.emitter.on(source.event, (heard) => {
@@ -99,10 +107,7 @@ export function relay(bus: Bus, sources: readonly object[], options: RelayOption
       if (origin !== 'local') return
       const cause = encodedAnyhow({ ...(reason !== undefined && { reason }), meta }, maxMeta)
       for (const portion of portions(names as readonly string[]))
-        void orElse(
-          () => others.send({ of, by: idOf(source.emitter), event: { ...event, ...cause, names: portion } }),
-          failed,
-        )
+        send({ of, by: idOf(source.emitter), event: { ...event, ...cause, names: portion } })
     })
     return () => {
       off()
@@ -140,16 +145,12 @@ function byName(sources: readonly object[]) {
   return known
 }
 
-function failed(error: unknown): void {
-  report('failure', () => ({ where: 'relay', error }))
-}
-
 /** A reason that was changed after the guard checked it must not stop the names. */
 function encodedAnyhow(cause: InvalidationReason, limit: number): Body {
   try {
     return encoded(cause, limit)
   } catch (error) {
-    failed(error)
+    report('failure', () => ({ where: 'relay', error }))
     return {}
   }
 }

@@ -79,6 +79,18 @@ withRedis('a bus over Redis', standalone, (at) => {
     for (const { events } of ears) expect(events).toEqual(['up', 'hello', 'Grüße 鍵'])
   })
 
+  it('waits for the messages under way when it is closed, also if it has no connection yet', async () => {
+    const channel = freshChannel()
+    const { live, events } = ear(open(url(), channel))
+    await until(live)
+    const bus = open(url(), channel)
+    const sent = Promise.all(['a', 'b'].map((message) => bus.publish(message)))
+    await bus.close()
+    await sent
+    await until(() => events.length === 3)
+    await expect(bus.publish('c')).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  })
+
   it('keeps channels apart, and the messages of one process in order', async () => {
     const channel = freshChannel()
     const [bus, stranger] = [open(url(), channel), open(url(), freshChannel())]

@@ -404,6 +404,54 @@ describe('relay()', () => {
     ear?.down()
   })
 
+  it.each<[string, (bus: Bus) => { region: Region<string>; close: () => Promise<void> }]>([
+    [
+      'a relay',
+      (bus) => {
+        const region = users()
+        return { region, close: relay(bus, [region]).close }
+      },
+    ],
+    [
+      'a region behind broadcast()',
+      (bus) => {
+        const region = makeRegion<string>({
+          name: 'users',
+          backend: wrap(memory(), broadcast(bus, { name: 'users' })),
+        })
+        return { region, close: () => region.close() }
+      },
+    ],
+  ])('waits for its messages under way when it is closed: %s', async (_, open) => {
+    const bus = localBus()
+    const taken = deferred<void>()
+    const slow: Bus = { ...bus, publish: (message) => taken.promise.then(() => bus.publish(message)) }
+    const reported = failures()
+    const { region, close } = open(slow)
+    let closed = false
+    const deleted = region.delete('key')
+    await idle()
+    const closing = close().then(() => void (closed = true))
+    await idle()
+    expect(closed).toBe(false)
+    taken.resolve()
+    await Promise.all([deleted, closing])
+    expect(reported).toEqual([])
+  })
+
+  it('reports an outage of the bus once, and the next one again', async () => {
+    const bus = localBus()
+    const { one } = pair(bus)
+    const reported = failures()
+    for (const _ of [1, 2]) {
+      bus.cut()
+      for (const key of ['a', 'b', 'c']) await one.delete(key)
+      bus.mend()
+      await one.delete('d')
+    }
+    expect(reported).toMatchObject([{ code: 'ERR_BUS' }, { code: 'ERR_BUS' }])
+  })
+
   it('ends when closed', async () => {
     const { one, relays, events } = pair()
     expect(relays[0].live).toBe(true)
