@@ -23,9 +23,14 @@ export interface Scope extends ContextFrame<Scope> {
   markUntracked: (() => void) | undefined
   /** The creation as its creator sees it. */
   creation?: Creation | undefined
+  /** Passes on what this creation has learnt by now, for a caller that gets no value of it. Absent before its creator runs. */
+  handUp?: HandUp | undefined
   /** The creation that requested the renewal around this scope. It waits for this one without reading its value. */
   readonly by?: Scope | undefined
 }
+
+/** @param into - the scope of the creation around the caller */
+export type HandUp = (into: object) => void
 
 const scopes = asyncContext<Scope>('scopes')
 
@@ -64,6 +69,9 @@ export function handUpVersion(name: string | undefined, why: string): void {
     scope.collector.add([name])
   }
 }
+
+/** Why a creation is not stored if a part of it failed early. */
+export const UNKNOWN = 'a part failed before it knew its dependencies'
 
 /** Keeps a creation, or the nearest tracked one around it, from being stored: an invalidation would not reach it. */
 export function forbidTracking(scope: Scope, why: string): void {

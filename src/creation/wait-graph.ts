@@ -15,6 +15,7 @@ export function scopeOf(node: CreationNode): OpenScope {
     collector: undefined,
     markUntracked: undefined,
     creation: undefined,
+    handUp: undefined,
     over: false,
   }
 }

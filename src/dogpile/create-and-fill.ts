@@ -101,7 +101,7 @@ export class LeasedCreations<V> {
     const kept = leases.map(({ flight }, i) => {
       const lookup = found[i]
       if (lookup === undefined || flight.wasAbandoned) return 0
-      return this.#keptFor(driver, lookup, error, flight.key, isGivenUp)
+      return this.#keptFor(driver, lookup, error, flight, isGivenUp)
     })
     await this.release(leases, driver, kept)
     leases.forEach(({ flight }, i) => {
@@ -120,11 +120,11 @@ export class LeasedCreations<V> {
     driver: DogpileDriver<V>,
     found: Lookup<V>,
     error: unknown,
-    key: string,
+    { key, scope }: Flight<V>,
     isGivenUp: boolean,
   ): number {
     try {
-      return driver.failed?.(found, error, key, isGivenUp) ?? 0
+      return driver.failed?.(found, error, key, isGivenUp, scope?.handUp) ?? 0
     } catch (failure) {
       this.#failures.release.failed(() => ({ where: 'failed', ...driver.origin, key, error: failure }))
       return 0
@@ -248,6 +248,7 @@ async function createInScope<V>(
   node: CreationNode,
 ): Promise<readonly V[]> {
   const scope = scopeOf(node)
+  for (const { flight } of leases) flight.scope = scope
   try {
     return await beginScope(scope, () => create(driver, keys, leases))
   } finally {

@@ -152,7 +152,7 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** One deadline for all waiting of a call, however often it starts over. */
   #limitsOf(
-    { wait: given = this.#wait, signal, fallsBack, deadlines }: RunOptions<V>,
+    { wait: given = this.#wait, signal, fallsBack, deadlines, onFailed }: RunOptions<V>,
     driver: DogpileDriver<V> | (() => DogpileDriver<V>),
   ): Limits<V> {
     const now = performance.now()
@@ -160,7 +160,7 @@ class SharedCreations<V> implements Dogpile<V> {
     const deadline = deadlines !== undefined && isHard(deadlines) ? deadlines.hardAt : now + given
     const wait = deadline - now
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
-    const limits = { wait, deadline, patience, signal, fallsBack }
+    const limits = { wait, deadline, patience, signal, fallsBack, onFailed }
     if (deadlines === undefined) return limits
     const built = () => (typeof driver === 'function' ? driver() : driver)
     const readAgain = (key: string) => andThen(native(built().read([key])), ([found]) => found)

@@ -3,7 +3,7 @@ import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import { isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { clearTimeout, performance, setImmediate, setTimeout } from '../base/timers.js'
-import type { CreationNode } from '../creation/scope.js'
+import type { CreationNode, Scope } from '../creation/scope.js'
 import { addWait } from '../creation/wait-graph.js'
 import type {
   CreationFailure,
@@ -16,7 +16,7 @@ import type {
 } from './types.js'
 
 /** How long a caller waits for another caller's creation. */
-export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack'> {
+export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack' | 'onFailed'> {
   /** ms; Infinity: no limit. */
   readonly wait: number
   /** The same as a moment of `performance.now()`. */
@@ -64,6 +64,8 @@ export class Flight<V> {
   open = true
   /** Its creator runs. */
   creating = false
+  /** That of its creation, once there is one. */
+  scope: Scope | undefined
   /** How often it has read the store, or asked it for a lease. */
   readCount = 0
   /** The caller that leads, while it waits, and the others. Most flights have no others. */
@@ -178,7 +180,13 @@ export class Flight<V> {
    * @throws CorralError `ERR_WAIT_TIMEOUT` at the deadline; the signal's reason when it is aborted.
    */
   wait(limits: Limits<V>, leads: boolean, leaves?: Leave[]): Promise<Renewed<V> | undefined> {
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve, rejectCaller) => {
+      const { onFailed } = limits
+      // Every end of a wait without a value: the caller may go on, and store what it makes of the failure.
+      const reject = (error: unknown): void => {
+        onFailed?.(this.scope?.handUp)
+        rejectCaller(error)
+      }
       if (this.#ended !== undefined)
         return this.#ended({ resolve, reject, limits, joined: this.readCount, leads })
       const { signal } = limits

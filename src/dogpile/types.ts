@@ -95,8 +95,15 @@ export interface DogpileDriver<V> {
    * Called when a creation failed. `found` was read after the failure. Returns the time in ms for which no process shall try
    * again; 0: the lease is given back.
    * @param isGivenUp - the creation did not end by `abandonAfter`, or after its callers gave up: no failure of the source
+   * @param handUp - passes on what the creation had learnt, if its creator ran in a region
    */
-  failed?(found: Lookup<V>, error: unknown, key: string, isGivenUp: boolean): number
+  failed?(
+    found: Lookup<V>,
+    error: unknown,
+    key: string,
+    isGivenUp: boolean,
+    handUp?: (into: object) => void,
+  ): number
   /** Called when a creation is given up. */
   abandoned?(): void
   /** Members that messages on the diagnostics channels get. */
@@ -170,6 +177,11 @@ export interface RunOptions<V> {
   readonly onHeldBack?: ((key: string) => void) | undefined
   /** Called for each key that another caller of this process is creating, and that this caller waits for. */
   readonly onJoin?: (() => void) | undefined
+  /**
+   * Called when this caller gets no value of a creation that it waits for.
+   * @param handUp - see `DogpileDriver.failed`
+   */
+  readonly onFailed?: ((handUp: ((into: object) => void) | undefined) => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
   readonly alone?: boolean
 }

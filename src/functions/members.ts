@@ -11,6 +11,7 @@ import { andThen, attempt, type MaybePromise, mapEach, native } from '../base/ma
 import { checkOptions } from '../base/options.js'
 import { CREATE_OPTIONS, SINCE, servingOptions } from '../creation/create-options.js'
 import { keepForCaller } from '../creation/own-result.js'
+import { handUpVersion, UNKNOWN } from '../creation/scope.js'
 import type { CreateOptions, Creation } from '../creation/types.js'
 import { resolveVersions } from '../ledger/checked-names.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
@@ -240,7 +241,7 @@ function trackedCreator<V>(
   const run = checkedRun(form, original)
   const declaring = async (names: Declared, wanted: readonly Arguments[], creation: Creation) => {
     const { keys } = creation
-    const lists = await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
+    const lists = await declaredNames(names, wanted)
     wanted.forEach((args, i) => {
       const [key, list] = [keys[i] as string, lists[i] as readonly string[]]
       creation.dependsOn(key, list)
@@ -264,6 +265,16 @@ function trackedCreator<V>(
     })
   const weakly = new WeakRef(repeat)
   return creatorOf
+}
+
+/** The names of each call, with the versions among them. If they are unknown, no creation around is stored. */
+async function declaredNames(names: Declared, wanted: readonly Arguments[]) {
+  try {
+    return await mapEach(wanted, (args) => resolveVersions(names.fromArguments(args)))
+  } catch (error) {
+    handUpVersion(undefined, UNKNOWN)
+    throw error
+  }
 }
 
 /** Calls the function, and keeps its values from being stored if the arguments give other keys before or after it. */
@@ -379,7 +390,7 @@ async function putValues<V>(
   if (names !== undefined && stores.includes(true))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
-      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …), with fn.keys(…) for functions of many ids. Or use refresh().',
+      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …). Or use refresh().',
     )
   const each = form.argsPerKey(args)
   // Values of one lifetime are stored in one step.

@@ -13,6 +13,7 @@ import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import { hasVersions } from '../ledger/checked-names.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf, type RegionDriver } from './driver.js'
+import { onFailedOf } from './handing-up.js'
 import { deadlinesOf, mayFallBack, policyFor, withinLimits } from './policy.js'
 import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
@@ -316,8 +317,8 @@ async function createMany<T>(
 }
 
 /** A call that says `errorExpirationTime: 0` wants to know what the source says now. */
-function throwRemembered({ errors }: RegionState, { options }: CreationPlan, key: string): void {
-  if (options.errorExpirationTime !== 0) errors.throwRemembered(key)
+function throwRemembered(region: RegionState, { options }: CreationPlan, key: string): void {
+  if (options.errorExpirationTime !== 0) region.errors.throwRemembered(key, onFailedOf(region))
 }
 
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
@@ -333,7 +334,7 @@ async function refreshMulti<T>(
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
   const renew = async () => {
-    const all = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
+    const all = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(region, plan))
     const left = [...all].filter(([, { filled }]) => filled !== 'stored').map(([key]) => key)
     if (left.length > 0) await region.backend.deleteMulti(left)
     return all
@@ -353,7 +354,7 @@ async function renew<T>(
   checkKey(key)
   const plan = planOf(region, creator, options)
   const renewing = async () => {
-    const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
+    const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(region, plan))
     // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
     if (filled === 'withheld') await region.backend.delete(key)
     return filled
@@ -386,8 +387,8 @@ export function planOf(
   }
 }
 
-function runOptions({ deadlines, signal }: CreationPlan): RunOptions<Created> {
-  return { deadlines, signal }
+function runOptions(region: RegionState, { deadlines, signal }: CreationPlan): RunOptions<Created> {
+  return { deadlines, signal, onFailed: onFailedOf(region) }
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
@@ -418,5 +419,17 @@ function readOptions(
         return true
       }
   const onHeldBack = reason && ((key: string) => reason(key, 'error'))
-  return { deadlines, signal, accept: matchesSession, alone, onStale, onJoin, onHeldBack, fallsBack, seen }
+  const onFailed = onFailedOf(region)
+  return {
+    deadlines,
+    signal,
+    accept: matchesSession,
+    alone,
+    onStale,
+    onJoin,
+    onHeldBack,
+    fallsBack,
+    seen,
+    onFailed,
+  }
 }

@@ -4,11 +4,13 @@ import { type Acquired, type FailureOptions, type LeaseFailure, mapAcquired } fr
 import { type Origin, report } from '../base/diagnostics.js'
 import { expectSync } from '../base/expect-sync.js'
 import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import type { HandUp } from '../creation/scope.js'
 import { softInvalidatedAt } from '../dependencies/tracking-layer.js'
 import type { DogpileDriver, FillResult, LeasedKey, Lookup } from '../dogpile/types.js'
 import { graceLeft, longestFresh, physicalLifetime } from '../freshness/freshness.js'
 import { namesOf } from '../ledger/snapshot.js'
 import { mayFallBack } from './policy.js'
+import type { Failure } from './remembered-errors.js'
 import { type CreationStart, runCreator } from './run-creator.js'
 import { countLookup, countRead, countShared, MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
@@ -51,7 +53,7 @@ export class RegionDriver implements DogpileDriver<Created> {
   /** The entry that came instead of a lease. */
   brought: CachedValue | undefined
   /** Keys without a value that stands, whose creation failed. */
-  #failures: Map<string, unknown> | undefined
+  #failures: Map<string, Failure> | undefined
 
   constructor(region: RegionState, plan: CreationPlan, key: string | undefined, stored: string | undefined) {
     this.#region = region
@@ -129,17 +131,18 @@ export class RegionDriver implements DogpileDriver<Created> {
     const { stored, errors } = this.#region
     return andThen(stored.release(this.#keyOf(key), token, failure), (released) => {
       // A lease that was lost says that an invalidation came in between: the next caller tries.
-      if (released && this.#failures?.has(key) && this.#generation === errors.generation)
-        errors.remember(key, this.#failures.get(key), this.#plan.policy.errorsFor)
+      const failed = this.#failures?.get(key)
+      if (released && failed && this.#generation === errors.generation)
+        errors.remember(key, failed, this.#plan.policy.errorsFor)
       return released
     })
   }
 
-  failed(found: Lookup<Created>, error: unknown, key: string, isGivenUp: boolean): number {
+  failed(found: Lookup<Created>, error: unknown, key: string, isGivenUp: boolean, handUp?: HandUp): number {
     const { policy, expiration: wish } = this.#plan
     const region = this.#region
     if (found.state === 'missing') {
-      if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, error)
+      if (policy.errorsFor > 0) (this.#failures ??= new Map()).set(key, { error, handUp })
       return 0
     }
     if (

@@ -1,10 +1,11 @@
 import { type Clock, isPausing, type Pause } from '../base/clock.js'
+import type { HandUp } from '../creation/scope.js'
 
 /** The failures of creators that this process answers again for a while, because nothing stands. */
 export interface RememberedErrors {
-  remember(key: string, error: unknown, ms: number): void
+  remember(key: string, failure: Failure, ms: number): void
   /** @throws the remembered failure of the key, if there is one. */
-  throwRemembered(key: string): void
+  throwRemembered(key: string, onFailed?: (handUp: HandUp | undefined) => void): void
   has(key: string): boolean
   /** A new value, or an invalidation of the key. */
   forget(key: string): void
@@ -19,8 +20,13 @@ export interface InvalidationCount {
   count: number
 }
 
-interface RememberedError extends Pause {
+/** The failure of a creation, and the way to pass on what that creation had learnt. */
+export interface Failure {
   readonly error: unknown
+  readonly handUp: HandUp | undefined
+}
+
+interface RememberedError extends Pause, Failure {
   /** Counts the invalidations that came before. */
   readonly of: number
 }
@@ -31,15 +37,18 @@ const MOST = 1_000
 export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): RememberedErrors {
   const errors = new Map<string, RememberedError>()
   return {
-    remember(key, error, ms) {
+    remember(key, failure, ms) {
       errors.delete(key)
-      errors.set(key, { error, since: clock.now(), ms, of: invalidated.count })
+      errors.set(key, { ...failure, since: clock.now(), ms, of: invalidated.count })
       const [oldest = key] = errors.keys()
       if (errors.size > MOST) errors.delete(oldest)
     },
-    throwRemembered(key) {
+    throwRemembered(key, onFailed) {
       const found = errors.get(key)
-      if (found && isPausing(found, clock.now()) && found.of === invalidated.count) throw found.error
+      if (found && isPausing(found, clock.now()) && found.of === invalidated.count) {
+        onFailed?.(found.handUp)
+        throw found.error
+      }
       errors.delete(key)
     },
     has: (key) => errors.has(key),

@@ -14,7 +14,8 @@ import { performance } from '../base/timers.js'
 import { collectDependencies, type DependencyCollector } from '../creation/collector.js'
 import { beginTracked } from '../creation/outside.js'
 import { KEEP } from '../creation/own-result.js'
-import { currentScope } from '../creation/scope.js'
+import { currentScope, type Scope } from '../creation/scope.js'
+import { currentTransaction, type Transaction } from '../creation/transaction.js'
 import type { Creation, Creator, MultiCreator } from '../creation/types.js'
 import { notTracked } from '../dependencies/depends-on.js'
 import type { LeasedKey } from '../dogpile/types.js'
@@ -24,7 +25,7 @@ import { listNames } from '../ledger/names.js'
 import { type DependencySnapshot, type LedgerTime, namesOf } from '../ledger/snapshot.js'
 import { mayFallBack } from './policy.js'
 import { refuseReadOnce } from './read-once.js'
-import { MISSING, toLookup } from './serve.js'
+import { inherit, MISSING, toLookup } from './serve.js'
 import type { Created, CreationPlan, RegionState } from './state.js'
 import { originOf } from './stats.js'
 
@@ -247,7 +248,7 @@ class RunningCreation implements Creation {
       if (previous === undefined)
         throw new CorralError(
           'ERR_CREATOR',
-          `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See whether creation.previous is there first.`,
+          `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See creation.previous.`,
         )
       const { snapshot, untracked } = previous.metadata
       if (untracked === true) this.#record.untracked = true
@@ -319,7 +320,7 @@ class RunningCreation implements Creation {
 }
 
 function callCreator(
-  { tracker }: RegionState,
+  region: RegionState,
   { create, isSingle }: CreationPlan,
   keys: readonly string[],
   creation: Creation,
@@ -328,10 +329,25 @@ function callCreator(
   const scope = currentScope()
   if (scope !== undefined) {
     scope.creation = creation
-    if (tracker?.tracksDependencies === true) scope.collector = record.collector
+    if (region.tracker?.tracksDependencies === true) scope.collector = record.collector
     scope.markUntracked = () => (record.untracked = true)
+    const inside = currentTransaction()
+    scope.handUp = (into) => handUp(region, keys[0] as string, record, into as Scope, inside)
   }
   return isSingle ? (create as Creator<unknown>)(creation) : (create as MultiCreator<unknown>)(keys, creation)
+}
+
+/** What a creation without a result has learnt, as of its own start: names of single keys too, since it has no values to tell apart. */
+function handUp(
+  region: RegionState,
+  key: string,
+  { collector, namesOfKeys, untracked }: CreationRecord,
+  into: Scope,
+  inside: Transaction | undefined,
+): void {
+  const learnt = collector?.snapshot([...(namesOfKeys?.values() ?? [])].flat())
+  const until = collector?.expiresAt() ?? Number.POSITIVE_INFINITY
+  inherit(into, region, key, { untracked, snapshot: learnt?.snapshot }, until - region.precise.now(), inside)
 }
 
 function single(value: unknown, keys: readonly string[]): unknown {

@@ -4,7 +4,7 @@ import { discard, isBlind, isCopy, type NearCache, restore, tierOf } from '../ba
 import { backendError } from '../backend/typed-failures.js'
 import { diagnostics, type Messages, reportUndecodable } from '../base/diagnostics.js'
 import { all, andThen, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
-import { currentScope, forbidTracking } from '../creation/scope.js'
+import { currentScope, forbidTracking, type Scope } from '../creation/scope.js'
 import { recordTransactionRead, type Transaction } from '../creation/transaction.js'
 import type { Lookup } from '../dogpile/types.js'
 import { freshFor, freshnessByAge } from '../freshness/freshness.js'
@@ -349,8 +349,26 @@ export function recordRead(
 ): void {
   const scope = currentScope()
   if (scope === undefined) return
+  const { metadata } = entry
+  const fresh = freshFor(metadata, expiration, region.expiration, jitter)
+  const left = stale ? 0 : metadata.createdAt + fresh - region.precise.now()
+  inherit(scope, region, key, metadata, left, inside)
+}
+
+/**
+ * Adds what a part of a creation depends on to that creation: of an entry that it read, or of another creation that failed.
+ * @param left - ms for which the part stays fresh
+ * @param inside - the transaction in which the part was created, if it was
+ */
+export function inherit(
+  scope: Scope,
+  region: RegionState,
+  key: string,
+  { snapshot, untracked }: { [one in 'snapshot' | 'untracked']?: Metadata[one] | undefined },
+  left: number,
+  inside: Transaction | undefined,
+): void {
   const { collector } = scope
-  const { snapshot, createdAt, untracked } = entry.metadata
   const tracks = region.tracker?.tracksDependencies ?? false
   // A region in between that tracks nothing passes no dependencies on, so an outer creation would miss an invalidation.
   if (untracked === true || (collector === undefined && tracks))
@@ -362,11 +380,7 @@ export function recordRead(
     return
   }
   collector.inherit(snapshot, tracks, inside)
-  collector.limitLifetime(
-    stale
-      ? 0
-      : createdAt + freshFor(entry.metadata, expiration, region.expiration, jitter) - region.precise.now(),
-  )
+  collector.limitLifetime(left)
 }
 
 /** The payload for a caller that shares a creation. A store that copies its values gives each caller a copy there too. */

@@ -3,7 +3,7 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
-import { dep, dependsOn, type Ledger, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import { dep, dependsOn, intercept, type Ledger, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
 import { turn } from '../support/waiting.js'
 
@@ -175,6 +175,130 @@ describe('a part whose invalidation is under way', () => {
     expect(await region.getOrCreate('whole', async () => `whole of ${await part()}`)).toBe('whole of part')
     state.row = 7
     expect(await region.get('part')).toBe(NO_VALUE)
+    expect(await region.get('whole')).toBe(NO_VALUE)
+  })
+})
+
+describe('a part that fails, in a value that is stored without it', () => {
+  const AWAY = new Error('away')
+  const fail = () => Promise.reject(AWAY)
+  const instead = () => 'instead'
+
+  function dolls() {
+    const region = makeRegion<string>({ name: 'dolls', backend: wrap(memory(), dependencies()) })
+    const whole = (part: () => Promise<unknown>) =>
+      region.getOrCreate('whole', () => part().then(String, instead))
+    const namesOfWhole = async () => (await region.explain('whole')).dependsOn
+    return { region, whole, namesOfWhole }
+  }
+
+  it.each<[string, (region: ReturnType<typeof dolls>['region']) => () => Promise<unknown>]>([
+    [
+      'a cached function',
+      (region) => region.cacheOnArguments(fail, { namespace: 'part', dependencies: () => 'name' }),
+    ],
+    [
+      'a refresh',
+      (region) => region.cacheOnArguments(fail, { namespace: 'part', dependencies: () => 'name' }).refresh,
+    ],
+    [
+      'a function of many ids',
+      (region) => {
+        const part = region.cacheMultiOnArguments(async (..._: number[]): Promise<string[]> => fail(), {
+          ...{ namespace: 'part', dependencies: (id: number) => (id === 2 ? 'name' : 'other') },
+        })
+        return () => part(1, 2)
+      },
+    ],
+    [
+      'names inside of the creator',
+      (region) => () =>
+        region.getOrCreate('part', () => {
+          dependsOn('name')
+          throw AWAY
+        }),
+    ],
+    [
+      'names of single keys',
+      (region) => () =>
+        region.getOrCreateMulti(['part', 'other'], (_, creation) => {
+          creation.dependsOn('other', 'name')
+          return fail()
+        }),
+    ],
+    [
+      'a part of the part',
+      (region) => () =>
+        region.getOrCreate('part', () =>
+          region.getOrCreate('inner', () => {
+            dependsOn('name')
+            return fail()
+          }),
+        ),
+    ],
+    [
+      'a part that takes too long',
+      (region) =>
+        region.cacheOnArguments(() => new Promise<string>(() => {}), {
+          ...{ namespace: 'part', dependencies: () => 'name', hardTimeout: 20 },
+        }),
+    ],
+  ])('hands up its names: %s', async (_, partOf) => {
+    const { region, whole, namesOfWhole } = dolls()
+    const part = partOf(region)
+    expect(await whole(part)).toBe('instead')
+    expect(await namesOfWhole()).toContain('name')
+    await region.invalidateDependencies('name')
+    expect(await region.get('whole')).toBe(NO_VALUE)
+  })
+
+  it('keeps it from being stored if its names are invalidated meanwhile', async () => {
+    const { region, whole } = dolls()
+    const part = region.cacheOnArguments(
+      async () => {
+        await region.invalidateDependencies('name')
+        throw AWAY
+      },
+      { namespace: 'part', dependencies: () => 'name' },
+    )
+    await whole(part)
+    expect(await region.get('whole')).toBe(NO_VALUE)
+  })
+
+  it('is as old as its own start for a caller that joins it later', async () => {
+    const { region, whole } = dolls()
+    let fails = (_: Error): void => {}
+    const source = new Promise<string>((_, reject) => {
+      fails = reject
+    })
+    const part = region.cacheOnArguments(() => source, { namespace: 'part', dependencies: () => 'name' })
+    const first = part().catch(instead)
+    await turn()
+    await region.invalidateDependencies('name')
+    const joined = whole(part)
+    await turn()
+    fails(AWAY)
+    expect([await first, await joined]).toEqual(['instead', 'instead'])
+    expect(await region.get('whole')).toBe(NO_VALUE)
+  })
+
+  it('hands its names up again while its failure is remembered', async () => {
+    const { region, whole, namesOfWhole } = dolls()
+    const part = region.cacheOnArguments(fail, {
+      ...{ namespace: 'part', dependencies: () => 'name', errorExpirationTime: '1h' },
+    })
+    await part().catch(instead)
+    await whole(part)
+    expect(await namesOfWhole()).toContain('name')
+  })
+
+  it('keeps it from being stored if it failed before its names were known', async () => {
+    const store = memory()
+    const region = makeRegion<string>({ name: 'home', backend: wrap(store, dependencies()) })
+    const away = intercept(({ name }, proceed) => (name === 'acquire' ? Promise.reject(AWAY) : proceed()))
+    const other = makeRegion<string>({ name: 'away', backend: wrap(store, away, dependencies()) })
+    const part = other.cacheOnArguments(async () => 'part', { namespace: 'part', dependencies: () => 'name' })
+    expect(await region.getOrCreate('whole', () => part().catch(instead))).toBe('instead')
     expect(await region.get('whole')).toBe(NO_VALUE)
   })
 })
