@@ -174,9 +174,14 @@ export function carriedKey(bytes: Buffer): string {
   return bytes.toString('utf16le', HEAD, HEAD + bytes.readUInt32LE(24))
 }
 
+/** ms by which a clock may be set back without an effect. */
+const SMALL_STEP = 1_000
+
 /** A copy of the payload, if the entry has not expired and is this key's. */
 export function payloadOf(bytes: Buffer, place: TreeKey, key: string, now: number): Buffer | undefined {
-  if (bytes.readDoubleLE(8) <= now) return undefined
+  const { expiresAt, writtenAt } = readHead(bytes)
+  // Written while the clock was ahead by more than the entry may live, it would live that much longer.
+  if (expiresAt <= now || writtenAt - now > expiresAt - writtenAt + SMALL_STEP) return undefined
   if (typeof place !== 'string' && carriedKey(bytes) !== key) return undefined
   const start = HEAD + bytes.readUInt32LE(24)
   const payload = Buffer.allocUnsafe(bytes.length - start)

@@ -378,3 +378,18 @@ describe('a lease that was granted while the clock was ahead', () => {
     expect(await store.set(key, bytes('new'), { token })).toBe('stored')
   })
 })
+
+test('an entry that was written while the clock was ahead by more than its life is none once it is set back', async () => {
+  const key = newKey()
+  const read = async (ahead: number, ttl: number | undefined) => {
+    time.ahead = ahead
+    await store.set(key, bytes('v'), ttl === undefined ? {} : { ttl })
+    time.ahead = 0
+    // The time of day is read once per turn.
+    await sleep(2)
+    return (await other.get(key)) && 'found'
+  }
+  expect(await read(86_400_000, 60_000)).toBeUndefined()
+  expect(await read(2_000, 60_000)).toBe('found')
+  expect(await read(86_400_000, undefined)).toBe('found')
+})
