@@ -85,7 +85,7 @@ export function isShared({ tracker }: { readonly tracker?: Tracker | undefined }
 export function noticeAbove(proxy: string, text: string, call: string): void {
   reportOnce('notice', `${proxy} ${text}`, () => ({
     where: `${proxy}()`,
-    message: `${call} stands above dependencies(), so it maps no names. Put it below: wrap(backend, ${call}, dependencies()).`,
+    message: `${call} stands above dependencies(), so it maps no names: an application with another prefix invalidates the regions and names of this one. Put it below: wrap(backend, ${call}, dependencies()).`,
   }))
 }
 

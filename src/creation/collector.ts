@@ -79,7 +79,7 @@ class Collector implements DependencyCollector {
     if (epoch !== this.#asOf.epoch) {
       if (explicit)
         this.#tainted ??=
-          'it was made from an entry of another ledger, or of one that lost its clock meanwhile'
+          'it was made from an entry of another ledger, or of a ledger that was away or lost its clock meanwhile'
       return
     }
     const handed = (this.#handed ??= new Map())

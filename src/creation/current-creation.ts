@@ -26,6 +26,6 @@ export function currentCreation(): Creation {
   if (creation !== undefined) return creation
   throw new CorralError(
     'ERR_OUTSIDE_CREATION',
-    'Expected currentCreation() inside of a creator, got a call outside of every creation. Call it before the function returns.',
+    'Expected currentCreation() inside of a creator or a cached function, got a call outside of every creation. Call it before the function returns, and in its own async context.',
   )
 }

@@ -29,7 +29,8 @@ export function beginTracked(keys: readonly string[]): () => void {
   return () => void tracked.delete(creation)
 }
 
-const REMEDY = 'Call creation.dependsOn(key, names), or AsyncResource.bind(callback).'
+const REMEDY =
+  'Call creation.dependsOn(key, names), which needs no async context, or keep the context of the callback: AsyncResource.bind(callback).'
 
 /**
  * Handles names that were declared outside of every creation.
@@ -41,7 +42,7 @@ export function declaredOutside(names: readonly string[], ignore: boolean): void
   if (!ignore)
     throw new CorralError(
       'ERR_OUTSIDE_CREATION',
-      `Expected dependsOn() inside a creation, got a call with ${shown} outside of every creation. ${REMEDY} If the function also runs uncached, pass { outside: 'ignore' } behind the names.`,
+      `Expected dependsOn() inside a creation, got a call with ${shown} outside of every creation, or after the end of its creation. ${REMEDY} If the function also runs uncached, pass { outside: 'ignore' } behind the names.`,
     )
   const notices = diagnostics('notice')
   if (!notices.hasSubscribers) return
@@ -53,7 +54,7 @@ export function declaredOutside(names: readonly string[], ignore: boolean): void
     notices.publish({
       where: 'dependsOn',
       key,
-      message: `While '${key}'${others} was being created, dependsOn() ignored ${shown} outside of every creation. The value may lack these names. ${REMEDY}`,
+      message: `While '${key}'${others} was being created, dependsOn() ignored ${shown} outside of every creation. If the call belongs to this creation, the value does not depend on these names. ${REMEDY}`,
     })
   }
 }

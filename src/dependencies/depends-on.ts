@@ -74,6 +74,6 @@ function isOptions(given: unknown): given is DependsOnOptions {
 export function notTracked(key: string): CorralError {
   return new CorralError(
     'ERR_NO_LEDGER',
-    `'${key}' declares dependencies, and its region does not track them: an invalidation would be lost. Put dependencies() into its chain.`,
+    `'${key}' says what it is made from, but its region does not track dependencies: an invalidation would be lost. Put dependencies() into its chain.`,
   )
 }

@@ -384,7 +384,7 @@ function learning(keys: KeyNames): (key: string, snapshot: DependencySnapshot, r
     report('notice', () => ({
       where: 'dependencies',
       key,
-      message: `The entry depends on ${names.length} names, more than ${MANY}: each costs every read. Name the whole list with dep.tag().`,
+      message: `The entry depends on ${names.length} names, more than ${MANY}: each is asked for on every read. Name what they have in common, such as dep.tag() of the whole list.`,
     }))
   }
 }

@@ -94,7 +94,7 @@ function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
   ignoreRejections(self)
   throw new CorralError(
     'ERR_KEY_ARGUMENT',
-    `Expected \`self\` to return the id of the instance, got ${formatValue(self)}. Give the instance an id before its method is called, or say self: 'shared'.`,
+    `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
   )
 }
 

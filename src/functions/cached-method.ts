@@ -141,7 +141,7 @@ export function cachedMethod(
   const name = String(place?.name ?? fn.name)
   if (self === undefined && place?.static === false)
     rejectOptions(
-      `Expected \`self\` for the method '${name}', got none. Give self: (instance) => instance.id, or self: 'shared'.`,
+      `Expected \`self\` for the method '${name}', got none: all instances would share its entries. Give self: (instance) => instance.id, or self: 'shared'.`,
     )
   const bound = new WeakMap<object, ReturnType<Bind>>()
   const bind: Bind = (instance) => {
@@ -173,6 +173,6 @@ function expectHome(place: MethodPlace, caller: object): void {
   place.home ??= caller
   if (place.home !== caller)
     rejectOptions(
-      `Expected \`self\` for the static method '${String(place.name)}', which is called on a derived class, got none. Give self: (of) => of.table, or self: 'shared'.`,
+      `Expected \`self\` for the static method '${String(place.name)}', which is called on a derived class, got none: the classes would share its entries. Give self: (of) => of.table, or self: 'shared'.`,
     )
 }

@@ -84,7 +84,7 @@ function multiForm<V>(
     ignoreRejections(keys)
     throw new CorralError(
       'ERR_KEY',
-      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${Array.isArray(keys) ? keys.length : formatValue(keys)}.`,
+      `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${Array.isArray(keys) ? keys.length : formatValue(keys)}. Return one key for each id, in their order.`,
     )
   }
   const resultOf: CallForm<V>['resultOf'] = (args, values) =>
@@ -104,10 +104,8 @@ function multiForm<V>(
     callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
       const ids = each.map(([id]) => id)
-      // Frozen: its values are assigned to the ids in their order here, and a function that sorts its list has another.
-      const result = (
-        shape === 'array' ? original(Object.freeze(ids)) : original(...ids)
-      ) as MaybePromise<unknown>
+      // A list of its own, which it may sort or empty: the values are assigned by another.
+      const result = (shape === 'array' ? original([...ids]) : original(...ids)) as MaybePromise<unknown>
       return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
     create: async (keys, args, creatorOf, options) =>
@@ -141,7 +139,7 @@ function fromMap<V>(ids: Arguments, result: unknown) {
   if (!types.isMap(result))
     throw new CorralError(
       'ERR_CREATOR',
-      `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}.`,
+      `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,
     )
   const values = ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
   if (values.includes(NO_VALUE)) refuseOtherIds(ids, result)
@@ -155,7 +153,7 @@ function refuseOtherIds(ids: Arguments, found: ReadonlyMap<unknown, unknown>): v
     if (!found.has(id) && isPlainId(id) && texts.has(String(id)))
       throw new CorralError(
         'ERR_CREATOR',
-        `Expected a Map whose keys are the ids of the call, got ${formatValue(texts.get(String(id)))} in place of ${formatValue(id)}.`,
+        `Expected a Map whose keys are the ids of the call, got ${formatValue(texts.get(String(id)))} in place of ${formatValue(id)}. Give the Map the ids that the function received.`,
       )
 }
 

@@ -144,7 +144,7 @@ export const optionsKeyGenerator: (options?: {
           return prefix + encodeFields(value, { value, step: 0 }, counts)
         throw new CorralError(
           'ERR_KEY_ARGUMENT',
-          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Or use functionKeyGenerator.`,
+          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
         )
       })
     }
@@ -157,7 +157,8 @@ export function checkNamespace(namespace: unknown, needed = true): string {
   if (namespace === undefined && !needed) return ''
   throw new CorralError(
     'ERR_NAMESPACE',
-    `Expected \`namespace\` to be a non-empty string, got ${formatValue(namespace)}. Name it yourself, such as { namespace: 'user' }.`,
+    `Expected \`namespace\` to be a non-empty string, got ${formatValue(namespace)}. Names of functions change when code is minified: ` +
+      `name it yourself, such as { namespace: 'user' }.`,
   )
 }
 

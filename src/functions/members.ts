@@ -390,7 +390,7 @@ async function putValues<V>(
   if (names !== undefined && stores.includes(true))
     throw new CorralError(
       'ERR_AS_OF_MISSING',
-      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …). Or use refresh().',
+      'A value with dependencies needs to know as of when it was loaded: take `const asOf = await region.asOf()` before loading, and pass { dependencies, asOf } to region.set(fn.key(…), value, …), with fn.keys(…) for functions of many ids. Or use refresh().',
     )
   const each = form.argsPerKey(args)
   // Values of one lifetime are stored in one step.

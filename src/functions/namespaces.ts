@@ -99,10 +99,10 @@ export function claimNamespace(
   if (clashes)
     throw new CorralError(
       'ERR_NAMESPACE',
-      `Expected a namespace for each function of a region, got '${namespace}' for two of them. Rename one, or say sharesNamespace: true if they return the same values. A function of one instance needs \`self\`, or a namespace with its id.`,
+      `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. A bound function, a proxy, or an arrow function that reads \`this\` can belong to one instance: give it \`self\`, or a namespace with the id of its instance.`,
     )
   if (isAnother && !former.told) {
-    const message = `Two functions have the namespace '${namespace}'. If they differ, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
+    const message = `Two functions have the namespace '${namespace}'. If they differ, be it only in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
     report('notice', () => ({
       where: `namespace: ${namespace}`,
       region: (region as { readonly name?: string }).name,

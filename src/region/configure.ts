@@ -210,7 +210,8 @@ let noticed = false
 function noticeFakeTimers(): void {
   if (noticed) return
   noticed = true
-  const message = 'Expected the timers of Node, got fake ones. Load Corral before you install them.'
+  const message =
+    'Expected the timers of Node, got fake ones. Corral was loaded while fake timers stood: its deadlines and leases end only when these advance. Load Corral before you install them.'
   report('notice', () => ({ where: 'timers', message }))
 }
 

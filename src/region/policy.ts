@@ -39,7 +39,9 @@ export function policyOf(given: ServingOptions): Policy {
   const grace = orZero(given, 'grace')
   const retryAfter = orZero(given, 'retryAfter')
   if (grace === 0 && retryAfter)
-    rejectOptions('Expected no `retryAfter` with `grace: 0`, got both. Leave out one of them.')
+    rejectOptions(
+      'Expected no `retryAfter` with `grace: 0`, got both. Nothing is served stale, so every caller has to try: leave out one of them.',
+    )
   const softTimeout = orZero(given, 'softTimeout') ?? Number.POSITIVE_INFINITY
   const hard = orZero(given, 'hardTimeout')
   const abandonAfter = orZero(given, 'abandonAfter') ?? Math.max(5 * 60_000, hard ?? 0)
@@ -49,7 +51,7 @@ export function policyOf(given: ServingOptions): Policy {
     )
   if (abandonAfter < (hard ?? 0))
     rejectOptions(
-      `Expected \`abandonAfter\` to be at least \`hardTimeout\`, got ${abandonAfter} and ${hard} ms. Make it longer.`,
+      `Expected \`abandonAfter\` to be at least \`hardTimeout\`, got ${abandonAfter} and ${hard} ms. Callers would wait for a creation that was given up: make it longer.`,
     )
   return {
     given,

@@ -248,7 +248,7 @@ class RunningCreation implements Creation {
       if (previous === undefined)
         throw new CorralError(
           'ERR_CREATOR',
-          `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See creation.previous.`,
+          `Expected a value of '${key}' that stands, for creation.unchanged(), got none. See whether creation.previous is there first.`,
         )
       const { snapshot, untracked } = previous.metadata
       if (untracked === true) this.#record.untracked = true
