@@ -14,8 +14,7 @@ const MAY_COUNT = new RegExp(
  * invalidation reaches all of them; the reverse would be a wrong value. So text that looks like it counts, wherever it stands.
  */
 export function mayCountArguments(fn: AnyFunction): boolean {
-  const source = Function.prototype.toString.call(fn)
-  return !/^(async\s+)?[\w$]+\s*=>/.test(source) && MAY_COUNT.test(source)
+  return MAY_COUNT.test(Function.prototype.toString.call(fn))
 }
 
 /** Trailing `undefined` arguments by which the forms of a call may differ. */
@@ -23,8 +22,7 @@ const FORMS = 8
 
 /** The keys of all calls that differ from this one by trailing `undefined` arguments alone. */
 export function keysOfForms(keyOf: (...args: Arguments) => string, args: Arguments): readonly string[] {
-  const form = [...args]
-  while (form.length > 0 && form.at(-1) === undefined) form.pop()
+  const form = args.slice(0, args.findLastIndex((one) => one !== undefined) + 1)
   const most = Math.max(args.length, form.length + FORMS)
   const keys = new Set([keyOf(...args)])
   try {

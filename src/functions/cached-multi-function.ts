@@ -104,8 +104,10 @@ function multiForm<V>(
     callOf: (own) => (shape === 'array' ? [own] : own),
     run: (original, each) => {
       const ids = each.map(([id]) => id)
-      // A list of its own, which it may sort or empty: the values are assigned by another.
-      const result = (shape === 'array' ? original([...ids]) : original(...ids)) as MaybePromise<unknown>
+      // Frozen: its values are assigned to the ids in their order here, and a function that sorts its list has another.
+      const result = (
+        shape === 'array' ? original(Object.freeze(ids)) : original(...ids)
+      ) as MaybePromise<unknown>
       return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
     },
     create: async (keys, args, creatorOf, options) =>

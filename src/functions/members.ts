@@ -107,12 +107,11 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const others = (args: Arguments) => form.otherKeys?.(args) ?? []
   /** A new value of one key is an invalidation of the other ones. */
-  const endingOthers = <T>(args: Arguments, work: () => Promise<T>): Promise<T> => {
+  const endingOthers = async <T>(args: Arguments, work: () => Promise<T>): Promise<T> => {
     const keys = others(args)
-    const done = work()
-    return keys.length === 0
-      ? done
-      : done.then((result) => store.deleteMulti(keys, reason).then(() => result))
+    const result = await work()
+    if (keys.length > 0) await store.deleteMulti(keys, reason)
+    return result
   }
   const nothing = () => undefined
   const creatorOf: CreatorOfCall<V> = (keys, args) => wrapped.creatorOf(keys, args, given.expirationTime)

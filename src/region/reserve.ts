@@ -84,7 +84,7 @@ function reserve<V>(
   region: RegionState,
   key: string,
   expiration: number | undefined,
-  { hold = '10s', hardTimeout, signal: given }: ReserveOptions,
+  { hold, hardTimeout, signal: given }: ReserveOptions,
 ): Promise<Reservation<V>> {
   const inside = currentTransaction()
   const { brought, end } = waitForHost()
@@ -96,7 +96,9 @@ function reserve<V>(
   }
   return new Promise((resolve, reject) => {
     const create = (creation: Creation): Promise<unknown> => {
-      const timer = setTimeout(() => end(undefined), milliseconds(hold, 'hold')).unref()
+      const timer = setTimeout(() => end(undefined), milliseconds(hold ?? '10s', 'hold'))
+      // Who waits for a time of its own must not see the process end first.
+      if (hold === undefined) timer.unref()
       resolve({
         async fill(value, options = {}) {
           if (!end([value, checkFill(region, key, value, options)])) return 'lost'

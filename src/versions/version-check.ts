@@ -173,7 +173,9 @@ function questions(where: string, options: CheckOptions, of: object) {
   }
   const timely = (ask: Ask): MaybePromise<Version> => {
     const version = ask()
-    return isPromise(version) ? withTimeout(version, timeout, late, { ref: false }) : version
+    // A time that the caller chose keeps the process running, so that the error arrives.
+    const ref = options.timeout !== undefined
+    return isPromise(version) ? withTimeout(version, timeout, late, { ref }) : version
   }
   /** Only in a session a check could wait for itself. Without one the caller does not pay for finding that out. */
   const question = (key: string, ask: Ask, inSession: boolean): MaybePromise<string> =>

@@ -182,6 +182,51 @@ describe('a caller', () => {
     }
   })
 
+  it.each([true, false])(
+    'keeps the process running if its time was chosen (%s), not left to defaults',
+    async (chosen) => {
+      const { time, open, settled, versioned } = await staged()
+      const region = open(chosen ? { lease: { wait: 500 } } : {})
+      void region.getOrCreate('key', hang).catch(() => {})
+      await turn()
+      expect(time.refs()).toBe(0)
+      const waited = settled(region.getOrCreate('key', hang))
+      await turn()
+      expect(time.refs()).toBe(chosen ? 1 : 0)
+      await time.advance(60_000)
+      expect(await waited).toMatchObject({ error: { code: 'ERR_WAIT_TIMEOUT' } })
+      expect(time.refs()).toBe(0)
+
+      await region.reserve('reserved', chosen ? { hold: 500 } : {})
+      expect(time.refs()).toBe(chosen ? 1 : 0)
+      await time.advance(60_000)
+
+      const page = versioned(async () => 'page', {
+        namespace: 'page',
+        version: () => hang<string>(),
+        ...(chosen && { timeout: 500 }),
+      })
+      const paged = settled(page())
+      expect(time.refs()).toBe(chosen ? 1 : 0)
+      await time.advance(60_000)
+      expect(await paged).toMatchObject({ error: { code: 'ERR_TIMEOUT' } })
+    },
+  )
+
+  it('with a later deadline than a caller that keeps nothing running keeps the process running', async () => {
+    const { time, open, settled } = await staged()
+    const region = open()
+    void region.getOrCreate('key', hang).catch(() => {})
+    void region.getOrCreate('key', hang).catch(() => {})
+    await turn()
+    expect(time.refs()).toBe(0)
+    const late = settled(region.getOrCreate('key', hang, { softTimeout: '90s', hardTimeout: '2m' }))
+    await turn()
+    expect(time.refs()).toBeGreaterThan(1)
+    await time.advance(120_000)
+    expect(await late).toMatchObject({ error: LATE })
+  })
+
   it('of a versioned function gets its error at its hardTimeout, also if the read of the version hangs', async () => {
     const { time, open, settled, versioned } = await staged()
     const options = { namespace: 'user', region: open(), version: () => hang<string>() }
