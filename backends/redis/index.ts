@@ -41,7 +41,7 @@ const MAX_REPLY = 1_024 * 1_024
  * reconnection.
  * @param given a URL, a client of ioredis 5 or 6, or options.
  * @throws CorralError `ERR_OPTION` for options that cannot be right. Operations reject with `ERR_UNAVAILABLE`,
- * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2), `ERR_BACKEND` (Redis returned an error) or `ERR_CLOSED`.
+ * `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (a server before 6.2, ioredis before 5), `ERR_BACKEND` (Redis returned an error) or `ERR_CLOSED`.
  * @example
  * ```ts
  * import { makeRegion, wrap } from 'corral'

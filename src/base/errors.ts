@@ -53,12 +53,15 @@ const BRAND = Symbol.for('corral.error')
  */
 export class CorralError extends Error {
   readonly code: CorralErrorCode
-  override readonly name = 'CorralError'
-  readonly [BRAND] = true
+  override readonly name: 'CorralError'
+  readonly [BRAND]: true
 
   constructor(code: CorralErrorCode, message: string, options?: { readonly cause?: unknown }) {
     super(message, options)
     this.code = code
+    // Not as values of the fields: for them the CommonJS build would give the class another name, which inspect() shows.
+    this.name = 'CorralError'
+    this[BRAND] = true
   }
 
   static is(error: unknown, code?: CorralErrorCode): error is CorralError {

@@ -31,9 +31,12 @@ export function rejectOptions(message: string): never {
 
 const FACTORY = Symbol.for('corral.factory')
 
-/** Marks a function that makes the function which an option expects: without its call it would pass for that one. */
-export function factory<F extends AnyFunction>(make: F): F {
-  return Object.assign(make, { [FACTORY]: true })
+/**
+ * Marks a function that makes the function which an option expects: without its call it would pass for that one.
+ * @param named - the function as a method, whose name is shown in messages: of a function a bundler may change it
+ */
+export function factory<F extends AnyFunction>(named: Readonly<Record<string, F>>): F {
+  return Object.assign(Object.values(named)[0] as F, { [FACTORY]: true })
 }
 
 /** @throws CorralError `ERR_OPTION` unless it is a function, and not the factory of one. */

@@ -34,10 +34,10 @@ export const sha256: KeyMangler = (key) => createHash('sha256').update(key).dige
  * ```
  * @throws CorralError `ERR_OPTION` unless `length` is an integer from 0 up.
  */
-export const whenLongerThan: (length: number, mangler: KeyMangler) => KeyMangler = /* @__PURE__ */ factory(
-  function whenLongerThan(length, mangler) {
+export const whenLongerThan: (length: number, mangler: KeyMangler) => KeyMangler = /* @__PURE__ */ factory({
+  whenLongerThan(length, mangler) {
     expectInteger(length, 'the length in whenLongerThan()', 0)
     expectFunction(mangler, 'the mangler in whenLongerThan()')
     return (key) => (key.length > length ? mangler(key) : key)
   },
-)
+})

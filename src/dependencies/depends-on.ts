@@ -49,11 +49,11 @@ export function dependsOn(
   const last = given.at(-1)
   // An object alone, without the option, was meant as a name.
   const options = isOptions(last) && (given.length > 1 || 'outside' in last) ? last : undefined
-  if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
   const all = options === undefined ? given : given.slice(0, -1)
   // Not flat(): it passes over holes, and a hole is no name.
   const names = all.flatMap((one) => (Array.isArray(one) ? [...(one as readonly string[])] : [one as string]))
   checkNames(names, false)
+  if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
   refuseVersions(names)
   const scope = currentScope()
   if (scope === undefined) declaredOutside(names, options?.outside === 'ignore')

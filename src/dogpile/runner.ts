@@ -74,33 +74,35 @@ export interface BackgroundRunner extends AsyncCreationRunner {
  * @throws CorralError `ERR_OPTION` unless `concurrency` is an integer from 1 up.
  */
 export const inBackground: (options?: { readonly concurrency?: number }) => BackgroundRunner =
-  /* @__PURE__ */ factory(function inBackground(options = {}) {
-    rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
-    const { concurrency = 8 } = options
-    expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)
-    const queue: CreationJob[] = []
-    let running = 0
-    let idle: (() => void)[] = []
-    const next = (): void => {
-      while (running < concurrency) {
-        const job = queue.shift()
-        if (job === undefined) break
-        running++
-        // The runner also runs a job that the region has called off: such a job only gives its leases back.
-        void job.run().finally(() => {
-          running--
-          next()
-        })
+  /* @__PURE__ */ factory({
+    inBackground(options = {}) {
+      rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
+      const { concurrency = 8 } = options
+      expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)
+      const queue: CreationJob[] = []
+      let running = 0
+      let idle: (() => void)[] = []
+      const next = (): void => {
+        while (running < concurrency) {
+          const job = queue.shift()
+          if (job === undefined) break
+          running++
+          // The runner also runs a job that the region has called off: such a job only gives its leases back.
+          void job.run().finally(() => {
+            running--
+            next()
+          })
+        }
+        if (running > 0) return
+        for (const resolve of idle) resolve()
+        idle = []
       }
-      if (running > 0) return
-      for (const resolve of idle) resolve()
-      idle = []
-    }
-    const runner = (job: CreationJob): void => {
-      queue.push(job)
-      queueMicrotask(next)
-    }
-    const drain = (): Promise<void> =>
-      running === 0 && queue.length === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))
-    return Object.assign(runner, { drain })
+      const runner = (job: CreationJob): void => {
+        queue.push(job)
+        queueMicrotask(next)
+      }
+      const drain = (): Promise<void> =>
+        running === 0 && queue.length === 0 ? Promise.resolve() : new Promise((resolve) => idle.push(resolve))
+      return Object.assign(runner, { drain })
+    },
   })

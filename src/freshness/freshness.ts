@@ -48,7 +48,12 @@ export function freshnessByAge(
   const limit = freshFor(metadata, wish, regional, jitter)
   if (!isStale(metadata, limit, now)) return 'fresh'
   if (grace === 0 || metadata.standsFor === 0) return 'invalid'
-  return now - metadata.createdAt > endOfGrace(metadata, limit, regional, grace) ? 'invalid' : 'stale'
+  return graceAge(metadata, now) > endOfGrace(metadata, limit, regional, grace) ? 'invalid' : 'stale'
+}
+
+/** The age by which grace ends. An entry from the future counts as old as its clock was ahead, since it is not younger. */
+function graceAge({ createdAt }: Metadata, now: number): number {
+  return Math.max(now - createdAt, createdAt - now - SKEW)
 }
 
 /** The age in ms up to which an entry may be served stale. */
@@ -69,7 +74,7 @@ export function graceLeft(
   jitter?: number,
 ): number {
   const limit = freshFor(metadata, wish, regional, jitter)
-  return endOfGrace(metadata, limit, regional, grace) - (now - metadata.createdAt)
+  return endOfGrace(metadata, limit, regional, grace) - graceAge(metadata, now)
 }
 
 /** As long again as the entry is fresh, at least a minute. */

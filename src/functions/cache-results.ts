@@ -1,7 +1,7 @@
 import type { AnyFunction, ArgumentsOf } from '../base/any-function.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { expectMethods } from '../base/options.js'
-import { expectFunctionFirst } from './cached-method.js'
+import { expectFunctionFirst, expectNoDecorator } from './cached-method.js'
 import { checkNamespace } from './keys.js'
 import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf } from './types.js'
 
@@ -65,6 +65,7 @@ export function cacheResults<V, const O extends CacheOptions>(
   options: O & Known<O, CacheResultsOptions<V>> & Pick<CacheResultsOptions<V>, 'region' | 'namespace'>,
 ): CacheOnArguments<V, O>
 export function cacheResults(...given: readonly unknown[]): unknown {
+  expectNoDecorator('cacheResults()', given)
   const fn = typeof given[0] === 'function' ? given[0] : undefined
   const {
     region,

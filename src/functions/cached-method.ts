@@ -93,13 +93,20 @@ export function decorated(given: Arguments): Decorated {
   return { fn, place, finish }
 }
 
+/** Whether it is the second argument of a decorator, standard or legacy. */
+function isDecorated(second: unknown): boolean {
+  return /string|symbol/.test(typeof second) || (second as DecoratorContext | undefined)?.kind !== undefined
+}
+
 /** @throws CorralError `ERR_OPTION` where a function that wraps functions stands as a decorator, which would lose `this`. */
-export function expectNoDecorator(where: string, first: unknown, [context]: Arguments): void {
-  const kind = (context as DecoratorContext | undefined)?.kind
-  if (typeof context === 'string' || typeof context === 'symbol' || typeof kind === 'string')
-    rejectOptions(
-      `Expected ${where} to wrap a function, got the method or class of a decorator (${formatValue(first)}). In a class field call it: field = ${where.slice(0, -1)}(…ids) => …, { namespace }).`,
-    )
+export function expectNoDecorator(where: string, [first, context]: Arguments): void {
+  if (!isDecorated(context)) return
+  const call = where.slice(0, -1)
+  rejectOptions(
+    /^cache(OnArguments|Results)/.test(where)
+      ? `Expected ${where} to receive its options, got the method or class of a decorator (${formatValue(first)}). Call it: @${call}options).`
+      : `Expected ${where} to wrap a function, got the method or class of a decorator (${formatValue(first)}). In a class field call it: field = ${call}(…ids) => …, { namespace }).`,
+  )
 }
 
 /** @throws CorralError `ERR_OPTION` where the function stands behind its options, which alone would be taken. */
@@ -119,6 +126,7 @@ export function functionFirst<O>(
   called: AnyFunction,
   cacher: (options: O, by?: Declaring) => (fn: AnyFunction) => unknown,
 ): unknown {
+  expectNoDecorator(where, [first, second])
   if (typeof first === 'function') return cacher(second as O, { called, inside: 1 })(first as AnyFunction)
   expectFunctionFirst(where, second)
   return cacher(first as O)

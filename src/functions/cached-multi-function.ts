@@ -40,14 +40,15 @@ function cacher<V>(
   regional: FunctionMultiKeyGenerator,
   given: CacheMultiOptions,
   by?: Declaring,
-): (fn: AnyFunction, ...more: Arguments) => unknown {
+): (...given: Arguments) => unknown {
   const options = copyOptions(given)
   const names = readOptions('cacheMultiOnArguments()', options, OWN, ([id]) => id)
   const generator = options.functionMultiKeyGenerator ?? regional
   const namespace = checkNamespace(options.namespace, isByNamespace(generator))
   const store = storeOf(options.namespace)
-  const declare = (fn: AnyFunction, ...more: Arguments): unknown => {
-    expectNoDecorator('cacheMultiOnArguments()', fn, more)
+  const declare = (...given: Arguments): unknown => {
+    expectNoDecorator('cacheMultiOnArguments()', given)
+    const fn = given[0] as AnyFunction
     expectThat(typeof fn === 'function', fn, 'cacheMultiOnArguments() to wrap a function')
     if (options.ids === 'array' && showsRest(fn))
       rejectOptions(

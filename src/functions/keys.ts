@@ -123,32 +123,34 @@ export const functionMultiKeyGenerator: FunctionMultiKeyGenerator = tellsAll((na
  */
 export const optionsKeyGenerator: (options?: {
   readonly defaults?: Readonly<Record<string, KeyPart>>
-}) => FunctionKeyGenerator = /* @__PURE__ */ factory(function optionsKeyGenerator(options = {}) {
-  rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
-  const { defaults = {} } = options
-  const fits = typeof defaults === 'object' && isPlainObject(defaults)
-  expectThat(fits, defaults, '`defaults` of optionsKeyGenerator() to be a plain object')
-  const standard = new Map(
-    Object.entries(defaults).map(([name, value]) => [
-      name,
-      encode(value, name, { value: defaults, step: 0 }),
-    ]),
-  )
-  const counts = (name: string, text: string) => text !== 'undefined' && standard.get(name) !== text
-  return tellsAll((namespace) => {
-    const prefix = prefixOf(namespace)
-    return (...args) => {
-      const [value = {}] = args
-      return checkWhole(args, () => {
-        if (args.length <= 1 && typeof value === 'object' && value !== null && isPlainObject(value))
-          return prefix + encodeFields(value, { value, step: 0 }, counts)
-        throw new CorralError(
-          'ERR_KEY_ARGUMENT',
-          `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
-        )
-      })
-    }
-  })
+}) => FunctionKeyGenerator = /* @__PURE__ */ factory({
+  optionsKeyGenerator(options = {}) {
+    rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
+    const { defaults = {} } = options
+    const fits = typeof defaults === 'object' && isPlainObject(defaults)
+    expectThat(fits, defaults, '`defaults` of optionsKeyGenerator() to be a plain object')
+    const standard = new Map(
+      Object.entries(defaults).map(([name, value]) => [
+        name,
+        encode(value, name, { value: defaults, step: 0 }),
+      ]),
+    )
+    const counts = (name: string, text: string) => text !== 'undefined' && standard.get(name) !== text
+    return tellsAll((namespace) => {
+      const prefix = prefixOf(namespace)
+      return (...args) => {
+        const [value = {}] = args
+        return checkWhole(args, () => {
+          if (args.length <= 1 && typeof value === 'object' && value !== null && isPlainObject(value))
+            return prefix + encodeFields(value, { value, step: 0 }, counts)
+          throw new CorralError(
+            'ERR_KEY_ARGUMENT',
+            `Expected a single object of options to make a key of '${namespace}', got ${args.length} arguments, the first ${formatValue(value)}. Pass one object, or use functionKeyGenerator.`,
+          )
+        })
+      }
+    })
+  },
 })
 
 /** @throws CorralError `ERR_NAMESPACE` unless it is a non-empty string, or missing where it is not `needed`. */

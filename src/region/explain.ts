@@ -1,7 +1,7 @@
 import { isCachedValue, type Metadata } from '../backend/cached-value.js'
 import { tierOf } from '../backend/near-cache.js'
 import { namesOf } from '../ledger/snapshot.js'
-import { freshnessOf, newest } from './serve.js'
+import { ageOf, freshnessOf, newest } from './serve.js'
 import type { RegionState } from './state.js'
 import type { Explanation } from './types.js'
 
@@ -34,14 +34,16 @@ export async function explain(region: RegionState, key: string): Promise<Explana
         : `invalidated${names || ': just now'}`
     return { ...facts, verdict: 'miss', reason }
   }
+  const why = () => whyStale(found.metadata, facts.age, expiresIn, names)
   switch (await freshnessOf(region, key, served, region.terms)) {
     case 'fresh':
       return { ...facts, verdict: 'hit', reason: 'fresh' }
-    case 'invalid':
-      return { ...facts, verdict: 'miss', reason: 'the region was invalidated since' }
-    case 'stale': {
-      return { ...facts, verdict: 'stale', reason: whyStale(found.metadata, facts.age, expiresIn, names) }
+    case 'invalid': {
+      const isOver = ageOf(region, found.metadata, region.terms) === 'invalid'
+      return { ...facts, verdict: 'miss', reason: isOver ? why() : 'the region was invalidated since' }
     }
+    case 'stale':
+      return { ...facts, verdict: 'stale', reason: why() }
   }
 }
 

@@ -203,12 +203,13 @@ export function versioned<A extends readonly unknown[], V = unknown, R = never>(
   options: VersionedOptions<A, V, R>,
 ): Versioned<A, V, R>
 export function versioned(...given: Arguments): unknown {
+  expectNoDecorator('versioned()', given)
   const [fn, options] = typeof given[0] === 'function' ? given : [undefined, given[0]]
   const wrap = versionedBy(options as Options, fn === undefined ? undefined : { called: versioned })
   return fn === undefined ? wrap : wrap(fn as Wrapped)
 }
 
-function versionedBy(given: Options, by?: Declaring): (fn: Wrapped, ...more: Arguments) => unknown {
+function versionedBy(given: Options, by?: Declaring): (...args: Arguments) => unknown {
   const options = copyOptions(given as CacheOptions) as Options
   checkOptions(options, 'versioned()', OPTIONS)
   const { version, region, maxSize } = options
@@ -220,8 +221,9 @@ function versionedBy(given: Options, by?: Declaring): (fn: Wrapped, ...more: Arg
     )
   const check = makeCheck(`the versioned function '${namespace}'`, options)
   const home = (region ?? boundedRegion(maxSize ?? 1_000)) as Region
-  const declare = (fn: Wrapped, ...more: Arguments) => {
-    expectNoDecorator('versioned()', fn, more)
+  const declare = (...args: Arguments) => {
+    expectNoDecorator('versioned()', args)
+    const fn = args[0] as Wrapped
     expectFunction(fn, '`fn` of versioned()')
     claimNamespace(home, namespace, fn, options.sharesNamespace, by ?? { called: declare as AnyFunction })
     return versionedFunction(options, fn, check, home)

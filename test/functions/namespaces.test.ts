@@ -6,6 +6,8 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import {
+  CorralError,
+  dependsOn,
   diagnostics,
   makeRegion,
   optionsKeyGenerator,
@@ -291,6 +293,29 @@ describe('a function that wraps functions', () => {
       expect(() => declare(one, context)).toThrow(expected)
       expect(() => declare({}, 'find', { value: one })).toThrow(expected)
       expect(() => declare(class {}, 'find', { value: one })).toThrow(expected)
+    }
+  })
+})
+
+describe('a decorator without its options', () => {
+  const region = open()
+  const ENTRIES: [name: string, entry: unknown, message: string][] = [
+    ['cacheOnArguments', region.cacheOnArguments, 'Call it: @cacheOnArguments(options)'],
+    ['cacheResults', cacheResults, 'Call it: @cacheResults(options)'],
+    ['cacheMultiOnArguments', region.cacheMultiOnArguments, 'cacheMultiOnArguments() to wrap a function'],
+    ['versioned', versioned, 'versioned() to wrap a function'],
+    ['dependsOn', dependsOn, 'name'],
+  ]
+  it.each(ENTRIES)('is refused: %s', (_, entry, message) => {
+    const decorate = entry as (...given: unknown[]) => unknown
+    const context = { kind: 'method', name: 'find', static: false }
+    for (const given of [
+      [one, context],
+      [{}, 'find', { value: one }],
+      [class {}, 'find', { value: one }],
+    ]) {
+      expect(() => decorate(...given)).toThrow(CorralError)
+      expect(() => decorate(...given)).toThrow(message)
     }
   })
 })

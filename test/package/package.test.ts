@@ -140,6 +140,23 @@ describe('the packed package', () => {
       expect(await evaluate(bare, script)).toEqual([[true, true, true, true], false, false])
     })
 
+    it('shows in either the names that are written, not those of the bundler', async () => {
+      const script = `${both}
+        const { inspect } = await import('node:util')
+        const shown = [esm, cjs].map((copy) => {
+          const calls = [
+            () => copy.makeRegion({ asyncCreationRunner: copy.inBackground }),
+            () => copy.makeRegion({ functionKeyGenerator: copy.optionsKeyGenerator }),
+            () => copy.mapKeys(copy.whenLongerThan),
+          ]
+          const called = calls.map((call) => { try { call() } catch ({ message }) { return /call it: (\\w+)/.exec(message)[1] } })
+          return [copy.CorralError.name, inspect(failure(copy)).split(':')[0], ...called]
+        })
+        console.log(JSON.stringify(shown))`
+      const names = ['CorralError', 'CorralError', 'inBackground', 'optionsKeyGenerator', 'whenLongerThan']
+      expect(await evaluate(bare, script)).toEqual([names, names])
+    })
+
     it('makes regions over the backends of the other copy', async () => {
       const script = `${both}
         const region = esm.makeRegion({ backend: cjs.wrap(cjs.memory()) })

@@ -127,6 +127,26 @@ describe('a clock that returns no number', () => {
 describe('a clock of the store that was ahead and is set back', () => {
   const DAY = 86_400_000
 
+  it.each([
+    ['a small step', 2_000, 0, 'old'],
+    ['a day', DAY, 0, 'away'],
+    ['a day, some hours later', DAY, 6 * 3_600_000, 'away'],
+  ])('leaves a value its grace after %s, and no more', async (_, ahead, later, expected) => {
+    const time = { now: Date.now() }
+    const clock = { now: () => time.now }
+    const region = makeRegion<string>({
+      backend: memory({ clock }),
+      clock,
+      expirationTime: '5m',
+      grace: '1m',
+    })
+    time.now += ahead
+    await region.set('key', 'old')
+    time.now += later - ahead
+    const fail = () => Promise.reject(new Error('away'))
+    expect(await region.getOrCreate('key', fail).catch((error: Error) => error.message)).toBe(expected)
+  })
+
   it('keeps no failed creator for that much longer', async () => {
     const time = { now: Date.now() }
     const clock = { now: () => time.now }

@@ -181,12 +181,21 @@ export function nodeSubscriber(client: RedisClient): RedisClient {
   return subscriberLike(node, { readOnly: false, retryStrategy: () => null })
 }
 
-async function load(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>> {
-  try {
-    return await import('ioredis')
-  } catch (error) {
-    throw importError('ioredis', 'redis() makes its connections', error)
-  }
+type Ioredis = typeof import('ioredis')
+
+/** @throws CorralError `ERR_OPTION` if ioredis cannot be imported, `ERR_UNSUPPORTED` if it has no such class. */
+async function load<N extends 'Redis' | 'Cluster'>(name: N): Promise<Ioredis[N]> {
+  const module: Partial<Pick<Ioredis, 'Redis' | 'Cluster'>> = await import('ioredis').catch(
+    (error: unknown) => {
+      throw importError('ioredis', 'redis() makes its connections', error)
+    },
+  )
+  const found = module[name]
+  if (typeof found === 'function') return found as Ioredis[N]
+  throw new CorralError(
+    'ERR_UNSUPPORTED',
+    `Expected ioredis from version 5 on, which exports \`${name}\`, got one without it. Call npm install ioredis@latest.`,
+  )
 }
 
 /**
@@ -207,7 +216,7 @@ const OWN_DEFAULTS = {
 } as const
 
 export async function openStandalone(url: string | undefined, connection: Connection): Promise<RedisClient> {
-  const { Redis } = await load()
+  const Redis = await load('Redis')
   const options = { ...OWN_DEFAULTS, ...connection }
   return url === undefined ? new Redis(options) : expectSafeClient(new Redis(url, options))
 }
@@ -217,7 +226,7 @@ export async function openCluster(
   connection: Connection,
   options: ClusterOptions,
 ): Promise<RedisClient> {
-  const { Cluster } = await load()
+  const Cluster = await load('Cluster')
   const { autoResendUnfulfilledCommands, reconnectOnError } = OWN_DEFAULTS
   const places = nodes.map(parseNode)
   const nodeOptions = {

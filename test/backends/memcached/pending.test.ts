@@ -5,9 +5,11 @@ import { ring } from '../../../backends/memcached/client/ring.js'
 import { openServer, type Server } from '../../../backends/memcached/client/server.js'
 import { CLOCK, LIFE, STAMP, wireName } from '../../../backends/memcached/format.js'
 import { memcached } from '../../../backends/memcached/index.js'
+import { itemChanges } from '../../../backends/memcached/item-changes.js'
 import { ledgerOf } from '../../../backends/memcached/ledger.js'
 import { ownerOf } from '../../../backends/memcached/marks.js'
 import { settingsOf } from '../../../backends/memcached/options.js'
+import { invalidated } from '../../../backends/memcached/stamp-items.js'
 import { CorralError, type Duration } from '../../../src/index.js'
 import type { OpenLedger } from '../../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
@@ -292,6 +294,31 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
     await Promise.all(Array.from({ length: 100 }, () => ledger.read([name])))
     await until(async () => (await validate(on, snapshot(await on.now([name]), name))) === 'fresh')
     expect((await at()) - before).toBeLessThan(20)
+    commands.close()
+  })
+
+  it('are not taken for absent by a change that comes while another one reads the item', async () => {
+    const commands = connect()
+    const { stamp } = stage()
+    let isFirst = true
+    let second: Promise<void> | undefined
+    const changeItem = itemChanges({
+      ...commands,
+      async get(key) {
+        const found = await commands.get(key)
+        if (isFirst) {
+          isFirst = false
+          // Another process creates it, and this one invalidates it, before the first change has its answer.
+          await commands.set(stamp, Buffer.from('e 1 0'), 0)
+          second = changeItem(stamp, invalidated({ epoch: 'e', at: 2 }, 'hard', ''))
+        }
+        return found
+      },
+    })
+    await changeItem(stamp, (value) => value)
+    await second
+    expect(await commands.get(stamp)).toBeUndefined()
+    expect(isFirst).toBe(false)
     commands.close()
   })
 

@@ -1,7 +1,7 @@
 /** Options of an ioredis client that change its replies, its queue or its keys: the backend works with them, or refuses them. */
 import { Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
-import { expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type RedisBackendOptions, type RedisClient, redis } from '../../../backends/redis/index.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
@@ -129,4 +129,20 @@ withRedis('a client with', standalone, (at) => {
 withRedis('a client of a cluster with', cluster, (at) => {
   it('stringNumbers does all that another does', () =>
     expectWorking(regionsOf(at(), { clusterOptions: { redisOptions: { stringNumbers: true } } as never })))
+})
+
+describe('an ioredis before version 5', () => {
+  afterEach(() => void vi.doUnmock('ioredis'))
+
+  it('is named as the reason, for one server and for a cluster', async () => {
+    vi.doMock('ioredis', () => ({ default: class {}, Redis: undefined, Cluster: undefined }))
+    for (const options of [{ url: 'redis://127.0.0.1:1' }, { cluster: ['127.0.0.1:1'] }]) {
+      const region = makeRegion({ name: 'old', backend: wrap(redis(options), json()) })
+      await expect(region.get('key')).rejects.toMatchObject({
+        code: 'ERR_UNSUPPORTED',
+        message: expect.stringContaining('Expected ioredis from version 5 on') as string,
+      })
+      await region.close()
+    }
+  })
 })
