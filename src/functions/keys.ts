@@ -218,13 +218,29 @@ function encode(value: unknown, step: string | number, around?: Place): string {
     if (outer.value === value) throw refusal(place, 'is part of itself')
     if (++depth > MAX_DEPTH) throw refusal(place, `is nested deeper than ${MAX_DEPTH}`)
   }
-  if (Array.isArray(value)) return `[${Array.from(value, (part, i) => encode(part, i, place)).join()}]`
+  if (Array.isArray(value)) return encodeElements(value, place)
   if (types.isDate(value)) {
     if (Number.isNaN(value.getTime())) throw refusal(place, 'is an invalid date')
     return `@${value.getTime()}`
   }
   if (isPlainObject(value)) return encodeFields(value, place)
   throw refusal(place, `is an instance of ${value.constructor?.name || 'an unnamed class'}`)
+}
+
+/** The elements of an array. A function can tell a hole from `undefined`, and reads properties that are no elements. */
+function encodeElements(value: readonly unknown[], place: Place): string {
+  const parts: string[] = []
+  let elements = 0
+  for (let i = 0; i < value.length; i++) {
+    const isHole = !Object.hasOwn(value, i)
+    if (!isHole) elements++
+    parts.push(isHole ? '_' : encode(value[i], i, place))
+  }
+  const names = Object.keys(value)
+  if (names.length === elements) return `[${parts.join()}]`
+  const remedy =
+    'Pass a plain array of its elements, such as [...match], and what else counts as arguments of their own'
+  throw refusal(place, `is an array with properties beside its elements, such as '${names.at(-1)}'`, remedy)
 }
 
 /** The fields of a plain object, sorted by name; only those that count. */
@@ -242,7 +258,7 @@ function encodeFields(
   return `{${fields.join()}}`
 }
 
-function refusal(refused: Place, reason: string): CorralError {
+function refusal(refused: Place, reason: string, remedy = 'Pass an id instead'): CorralError {
   // A refused promise has no other handler for its rejection.
   formatValue(refused.value)
   let path = ''
@@ -252,6 +268,6 @@ function refusal(refused: Place, reason: string): CorralError {
   return new CorralError(
     'ERR_KEY_ARGUMENT',
     `Expected argument ${place.step}${path && ` at ${shortPath(path)}`} to be a string, number, bigint, boolean, null, undefined, date, array or plain object; it ${reason}. ` +
-      'Pass an id instead, or give a `functionKeyGenerator` of your own.',
+      `${remedy}, or give a \`functionKeyGenerator\` of your own.`,
   )
 }

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import {
   functionKeyGenerator,
@@ -56,6 +57,11 @@ describe('the default key of a call', () => {
       [[[]]],
       [[undefined]],
       [[null]],
+      [new Array(1)],
+      [['_']],
+      [[undefined, undefined]],
+      [Object.assign(new Array<KeyPart>(2), { 0: undefined })],
+      [Object.assign(new Array<KeyPart>(2), { 1: undefined })],
       [{ a: 1 }],
       [{ a: '1' }],
       [{ a: undefined }],
@@ -130,6 +136,31 @@ describe('the default key of a call', () => {
       expect(() => key('fine', part)).toThrow('argument 1')
       expect(() => key({ deep: [part] })).toThrow('argument 0 at .deep[0]')
     }
+  })
+
+  it('cannot be made of an array with properties beside its elements, which the function would get', () => {
+    class Rows extends Array<number> {
+      total = 3
+    }
+    const parts: readonly (readonly unknown[])[] = [
+      /(?<letter>a)/.exec('xa') as unknown[],
+      Object.assign([1], { total: 3 }),
+      Object.assign([], { total: 3 }),
+      Object.assign(new Array(1), { total: 3 }),
+      Object.assign([1], { [2 ** 32 - 1]: 3 }),
+      Rows.from([1]),
+      runInNewContext('Object.assign([1], { total: 3 })'),
+    ]
+    const withOptions = optionsKeyGenerator()('ns', fn)
+    for (const part of parts) {
+      expect(() => key(part)).toThrow(refusal('ERR_KEY_ARGUMENT'))
+      expect(() => key('fine', { deep: [part] })).toThrow('argument 1 at .deep[0]')
+      expect(() => withOptions({ deep: part })).toThrow('Pass a plain array of its elements')
+      expect(() => functionMultiKeyGenerator('ns', fn)(1, part)).toThrow(refusal('ERR_KEY_ARGUMENT'))
+      expect(() => key([...part])).not.toThrow()
+    }
+    expect(key(runInNewContext('[1]'))).toBe('ns|[1]')
+    expect(key(Object.freeze([1]))).toBe('ns|[1]')
   })
 
   it('needs a namespace', () => {
