@@ -32,6 +32,14 @@ export interface Scope extends ContextFrame<Scope> {
 /** @param into - the scope of the creation around the caller */
 export type HandUp = (into: object) => void
 
+/** What the creation around a call learns of its failures. */
+export interface CallFailures {
+  /** Another creation gives the call no value. */
+  readonly onFailed: (error: unknown, handUp: HandUp | undefined) => void
+  /** The call ends with an error. If that of no creation, the value that it did not get may depend on anything. */
+  readonly onEnd: (error: unknown) => void
+}
+
 const scopes = asyncContext<Scope>('scopes')
 
 /** The innermost creation around the caller. */

@@ -186,7 +186,7 @@ export class Flight<V> {
       const { onFailed } = limits
       // Every end of a wait without a value: the caller may go on, and store what it makes of the failure.
       const reject = (error: unknown): void => {
-        onFailed?.(this.scope?.handUp)
+        onFailed?.(error, this.scope?.handUp)
         rejectCaller(error)
       }
       if (this.#ended !== undefined)

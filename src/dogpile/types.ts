@@ -181,7 +181,7 @@ export interface RunOptions<V> {
    * Called when this caller gets no value of a creation that it waits for.
    * @param handUp - see `DogpileDriver.failed`
    */
-  readonly onFailed?: ((handUp: ((into: object) => void) | undefined) => void) | undefined
+  readonly onFailed?: ((error: unknown, handUp: ((into: object) => void) | undefined) => void) | undefined
   /** This caller creates missing values for itself: it joins no creation, no caller joins its own, and nothing is stored. */
   readonly alone?: boolean
 }

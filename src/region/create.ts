@@ -1,7 +1,7 @@
 import type { CachedValue, NoValue } from '../backend/cached-value.js'
 import type { Arguments } from '../base/any-function.js'
 import { bindContext } from '../base/async-context.js'
-import { all, andThen, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { all, andThen, ignoreRejection, type MaybePromise, orElse } from '../base/maybe-promise.js'
 import { nextTick } from '../base/timers.js'
 import { type Begun, SINCE } from '../creation/create-options.js'
 import { renewalOnDemand, waitingCreation } from '../creation/renewal.js'
@@ -13,7 +13,7 @@ import type { CreatorOfCall, FunctionStore } from '../functions/types.js'
 import { hasVersions } from '../ledger/checked-names.js'
 import { checkCreateOptions, checkCreator, limitOf, NO_OPTIONS, withinOf } from './checks.js'
 import { driverOf, type RegionDriver } from './driver.js'
-import { onFailedOf } from './handing-up.js'
+import { callFailures } from './handing-up.js'
 import { deadlinesOf, mayFallBack, policyFor, withinLimits } from './policy.js'
 import { isAhead, renewAhead } from './refresh-ahead.js'
 import {
@@ -67,8 +67,10 @@ function getOrCreate<T>(
   args: Arguments | undefined,
 ): Promise<T> {
   let found: MaybePromise<CachedValue | undefined>
+  let region: RegionState | undefined
+  let plan: CreationPlan | undefined
   try {
-    const region = use()
+    region = use()
     checkKey(key)
     checkCreator(given)
     // Those of a cached function were checked when it was declared.
@@ -93,14 +95,30 @@ function getOrCreate<T>(
     }
     const joined = found === undefined ? joinTogether<T>(region, key, options) : undefined
     if (joined !== undefined) return joined
-    const plan = planOfCall(region, key, given, options, args)
+    plan = planOfCall(region, key, given, options, args)
     const created = createUnlessFresh<T>(region, key, stored, plan, found, 0)
-    return Promise.resolve(withinLimits(key, plan, created))
+    return Promise.resolve(ending(key, plan, created))
   } catch (error) {
+    const failures = plan === undefined ? region && callFailures(region) : plan.failures
+    failures?.onEnd(error)
     // Options may contradict those of the region after the read was sent.
     void ignoreRejection(found)
     return Promise.reject(error)
   }
+}
+
+/** The result of a call, within its limits. The creation around the call learns here that it got no value. */
+function ending<T>(key: string, plan: CreationPlan, result: MaybePromise<T>): MaybePromise<T> {
+  const { failures } = plan
+  const limited = withinLimits(key, plan, result)
+  if (failures === undefined) return limited
+  return orElse(
+    () => limited,
+    (error) => {
+      failures.onEnd(error)
+      throw error
+    },
+  )
 }
 
 /** Whether a call of this turn began with a lease. */
@@ -276,7 +294,7 @@ async function getOrCreateMulti<T>(
   checkCreator(creator)
   if (keys.length === 0) return []
   const plan = planOf(region, creator, options)
-  return withinLimits(keys[0] as string, plan, createMany(region, keys, plan, withinOf(options.maxStaleness)))
+  return ending(keys[0] as string, plan, createMany(region, keys, plan, withinOf(options.maxStaleness)))
 }
 
 async function createMany<T>(
@@ -317,8 +335,8 @@ async function createMany<T>(
 }
 
 /** A call that says `errorExpirationTime: 0` wants to know what the source says now. */
-function throwRemembered(region: RegionState, { options }: CreationPlan, key: string): void {
-  if (options.errorExpirationTime !== 0) region.errors.throwRemembered(key, onFailedOf(region))
+function throwRemembered({ errors }: RegionState, { options, failures }: CreationPlan, key: string): void {
+  if (options.errorExpirationTime !== 0) errors.throwRemembered(key, failures?.onFailed)
 }
 
 /** Creates again, in one creation. A value that could not be stored is removed, so that no older one outlives it. */
@@ -334,12 +352,12 @@ async function refreshMulti<T>(
   const inside = currentTransaction()
   const unique = [...new Set(keys)]
   const renew = async () => {
-    const all = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(region, plan))
+    const all = await region.dogpile.renewMulti(unique, driverOf(region, plan), runOptions(plan))
     const left = [...all].filter(([, { filled }]) => filled !== 'stored').map(([key]) => key)
     if (left.length > 0) await region.backend.deleteMulti(left)
     return all
   }
-  const renewed = await withinLimits(unique[0] as string, plan, renew())
+  const renewed = await ending(unique[0] as string, plan, renew())
   for (const [key, { value }] of renewed) recordRead(region, key, value.entry, plan, false, inside)
   return keys.map((key) => sharedPayload<T>(region, (renewed.get(key) as Renewed<Created>).value))
 }
@@ -354,12 +372,12 @@ async function renew<T>(
   checkKey(key)
   const plan = planOf(region, creator, options)
   const renewing = async () => {
-    const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(region, plan))
+    const { filled } = await region.dogpile.renew(key, driverOf(region, plan), runOptions(plan))
     // An older value must not outlive a value that is withheld by choice, such as NO_VALUE for a record that is gone.
     if (filled === 'withheld') await region.backend.delete(key)
     return filled
   }
-  const filled = await withinLimits(key, plan, renewing())
+  const filled = await ending(key, plan, renewing())
   return filled === 'stored' || filled === 'withheld'
 }
 
@@ -383,12 +401,13 @@ export function planOf(
     shouldCache,
     deadlines,
     signal,
+    failures: callFailures(region),
     options,
   }
 }
 
-function runOptions(region: RegionState, { deadlines, signal }: CreationPlan): RunOptions<Created> {
-  return { deadlines, signal, onFailed: onFailedOf(region) }
+function runOptions({ deadlines, signal, failures }: CreationPlan): RunOptions<Created> {
+  return { deadlines, signal, onFailed: failures?.onFailed }
 }
 
 /** A reader may share another caller's creation. A value created inside a transaction is never shared. */
@@ -399,7 +418,7 @@ function readOptions(
   seen: readonly Lookup<Created>[],
   reason?: (key: string, reason: StaleReason) => void,
 ): RunOptions<Created> {
-  const { deadlines, signal, policy } = plan
+  const { deadlines, signal, policy, failures } = plan
   const onStale = renewalOnDemand(region.calls ?? region)
   const { onJoin } = region.counters
   const alone = inside !== undefined
@@ -419,7 +438,6 @@ function readOptions(
         return true
       }
   const onHeldBack = reason && ((key: string) => reason(key, 'error'))
-  const onFailed = onFailedOf(region)
   return {
     deadlines,
     signal,
@@ -430,6 +448,6 @@ function readOptions(
     onHeldBack,
     fallsBack,
     seen,
-    onFailed,
+    onFailed: failures?.onFailed,
   }
 }

@@ -1,18 +1,24 @@
 /** A call that fails inside a creation: that creation may go on, so it depends on everything that the call had learnt. */
 import { innermostActive } from '../base/async-context.js'
-import { currentScope, forbidTracking, type HandUp, UNKNOWN } from '../creation/scope.js'
+import { type CallFailures, currentScope, forbidTracking, UNKNOWN } from '../creation/scope.js'
 import type { RegionState } from './state.js'
 
-/** The callback of a call inside a creation, for another creation that gives it no value. */
-export function onFailedOf({ tracker }: RegionState): ((handUp: HandUp | undefined) => void) | undefined {
+/** Those of a call that begins now. `undefined` outside of creations. */
+export function callFailures({ tracker }: RegionState): CallFailures | undefined {
   const around = currentScope()
-  return (
-    around &&
-    ((handUp) => {
-      const into = innermostActive(around)
-      if (into === undefined) return
-      if (handUp !== undefined) handUp(into)
-      else if (tracker?.tracksDependencies === true) forbidTracking(into, UNKNOWN)
-    })
-  )
+  if (around === undefined) return undefined
+  let last: { readonly error: unknown } | undefined
+  const onFailed: CallFailures['onFailed'] = (error, handUp) => {
+    last = { error }
+    const into = innermostActive(around)
+    if (into === undefined) return
+    if (handUp !== undefined) handUp(into)
+    else if (tracker?.tracksDependencies === true) forbidTracking(into, UNKNOWN)
+  }
+  return {
+    onFailed,
+    onEnd(error) {
+      if (last === undefined || last.error !== error) onFailed(error, undefined)
+    },
+  }
 }

@@ -5,7 +5,7 @@ import type { HandUp } from '../creation/scope.js'
 export interface RememberedErrors {
   remember(key: string, failure: Failure, ms: number): void
   /** @throws the remembered failure of the key, if there is one. */
-  throwRemembered(key: string, onFailed?: (handUp: HandUp | undefined) => void): void
+  throwRemembered(key: string, onFailed?: (error: unknown, handUp: HandUp | undefined) => void): void
   has(key: string): boolean
   /** A new value, or an invalidation of the key. */
   forget(key: string): void
@@ -46,7 +46,7 @@ export function rememberedErrors(clock: Clock, invalidated: InvalidationCount): 
     throwRemembered(key, onFailed) {
       const found = errors.get(key)
       if (found && isPausing(found, clock.now()) && found.of === invalidated.count) {
-        onFailed?.(found.handUp)
+        onFailed?.(found.error, found.handUp)
         throw found.error
       }
       errors.delete(key)

@@ -8,6 +8,7 @@ import type { FailureLog } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
 import { attempt } from '../base/maybe-promise.js'
+import type { CallFailures } from '../creation/scope.js'
 import type { CreateOptions, Creator, MultiCreator } from '../creation/types.js'
 import type { Deadlines, Dogpile } from '../dogpile/types.js'
 import type { CallsUnderWay } from './calls.js'
@@ -42,6 +43,8 @@ export interface CreationPlan {
   /** Absent where no option asks for one. */
   readonly deadlines: Deadlines | undefined
   readonly signal: AbortSignal | undefined
+  /** Absent outside of creations. */
+  readonly failures: CallFailures | undefined
   /** The options. Callers with the same object ask in the same way. */
   readonly options: CreateOptions<never>
 }

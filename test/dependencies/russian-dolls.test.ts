@@ -3,7 +3,16 @@ import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
 import { msgpack } from '../../proxies/msgpack.js'
-import { dep, dependsOn, intercept, type Ledger, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
+import {
+  dep,
+  dependsOn,
+  intercept,
+  type Ledger,
+  makeRegion,
+  NO_VALUE,
+  type Region,
+  wrap,
+} from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
 import { turn } from '../support/waiting.js'
 
@@ -301,4 +310,33 @@ describe('a part that fails, in a value that is stored without it', () => {
     expect(await region.getOrCreate('whole', () => part().catch(instead))).toBe('instead')
     expect(await region.get('whole')).toBe(NO_VALUE)
   })
+
+  it.each<[string, (region: Region<string>) => () => Promise<unknown>]>([
+    [
+      'a cached function',
+      (region) =>
+        region.cacheOnArguments(async () => 'part', { namespace: 'part', dependencies: () => 'name' }),
+    ],
+    ['a value', (region) => () => region.getOrCreate('part', () => 'part')],
+    ['values', (region) => () => region.getOrCreateMulti(['part', 'other'], (keys) => [...keys])],
+  ])(
+    'keeps it from being stored if the read failed that would have told its names: %s',
+    async (_, partOf) => {
+      const failures: Record<string, () => Promise<never>> = {
+        rejects: () => Promise.reject(AWAY),
+        throws: () => {
+          throw AWAY
+        },
+        hangs: () => new Promise<never>(() => {}),
+      }
+      for (const [name, failure] of Object.entries(failures)) {
+        const store = wrap(memory(), dependencies())
+        const region = makeRegion<string>({ name: 'home', backend: store })
+        const away = intercept((call, proceed) => (call.name.startsWith('get') ? failure() : proceed()))
+        const part = partOf(makeRegion<string>({ name: 'away', backend: wrap(store, away), hardTimeout: 20 }))
+        expect(await region.getOrCreate('whole', () => part().then(String, instead))).toBe('instead')
+        expect(await region.get('whole'), name).toBe(NO_VALUE)
+      }
+    },
+  )
 })
