@@ -96,9 +96,7 @@ function reserve<V>(
   }
   return new Promise((resolve, reject) => {
     const create = (creation: Creation): Promise<unknown> => {
-      const timer = setTimeout(() => end(undefined), milliseconds(hold ?? '10s', 'hold'))
-      // Who waits for a time of its own must not see the process end first.
-      if (hold === undefined) timer.unref()
+      const timer = endLater(hold, () => end(undefined))
       resolve({
         async fill(value, options = {}) {
           if (!end([value, checkFill(region, key, value, options)])) return 'lost'
@@ -141,6 +139,12 @@ function reserve<V>(
       })
       .finally(stay)
   })
+}
+
+/** Ends a reservation that its host leaves. Who waits for a time of its own must not see the process end first. */
+function endLater(hold: ReserveOptions['hold'], end: () => unknown): NodeJS.Timeout {
+  const timer = setTimeout(end, milliseconds(hold ?? '10s', 'hold'))
+  return hold === undefined ? timer.unref() : timer
 }
 
 /** It lasts as long as its host holds it: the region's timeouts are about creators. */
