@@ -13,6 +13,7 @@ import {
   rejectUnknownOptions,
 } from '../base/options.js'
 import { checkWhole, ignoreRejections } from '../base/parts.js'
+import { processGlobal } from '../base/process-global.js'
 import { UNCACHEABLE } from '../creation/collector.js'
 import { type IdPart, name, part, text } from '../ledger/names.js'
 
@@ -142,7 +143,7 @@ export interface Scopes<T, Described extends string = never> {
   /** Whether lists by exactly these fields are described. */
   isDescribed(fields: readonly string[]): boolean
   /**
-   * The names that a change of an item invalidates.
+   * The names that a change of an item invalidates, of the lists that are described here.
    * @param failed - gets in strict mode the error of an extractor, whose kind as a whole is then among the names; without
    *   it that is thrown
    * @throws CorralError `ERR_OPTION` for a change that cannot be right.
@@ -152,7 +153,8 @@ export interface Scopes<T, Described extends string = never> {
   /**
    * Invalidates the lists that the item enters or leaves. Call it after the change is committed. Say what the item was
    * `before`, or that it was `created`: else all lists of the kinds concerned are invalidated. They are as well where an
-   * extractor fails, the others as always, and only then strict mode throws the failure.
+   * extractor fails, the others as always, and only then strict mode throws the failure. Kinds that only another `dep.scopes` of
+   * the type describes are invalidated as a whole.
    * @throws CorralError `ERR_OPTION` for a change that cannot be right.
    * @throws the error of the invalidation or of an extractor.
    */
@@ -187,6 +189,9 @@ interface Description<T> {
 
 type Values = Readonly<Record<string, unknown>>
 
+/** The kinds of lists that any declaration of a type describes, by the name of the type, each with the fields watched for it. */
+const kindsOfTypes = processGlobal('kinds of lists', () => new Map<string, Map<string, Set<string>>>())
+
 /**
  * Declares the lists of a type. A list depends on its condition, and on the kind of the condition. The kind is invalidated
  * if the lists concerned are unknown: an extractor failed, or the caller did not pass the item as it was before.
@@ -200,6 +205,8 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
   const names = namesOfType(type)
   const descriptions: Description<T>[] = []
   const known = new Set<string>()
+  const kinds = kindsOfTypes.get(names.kind([])) ?? new Map<string, Set<string>>()
+  kindsOfTypes.set(names.kind([]), kinds)
   const survey = surveying({ type, mode, names, descriptions })
 
   const self = {
@@ -209,7 +216,9 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
       const { watchModified = sorted } = options
       const watched = new Set(checkTexts('watchModified', watchModified))
       expectFunction(extract, 'the extractor of describes()')
-      known.add(names.kind(sorted))
+      const kind = names.kind(sorted)
+      known.add(kind)
+      kinds.set(kind, new Set([...watched, ...(kinds.get(kind) ?? [])]))
       descriptions.push({ fields: sorted, watched, extract })
       return self
     },
@@ -236,7 +245,9 @@ export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> 
     async invalidateFor(item: T, region: Invalidates, change?: Change<T>) {
       const expected = `invalidateFor(item, region) of '${type}' to receive a region`
       expectMethods(region, ['invalidateDependencies'], expected)
-      const { invalid, failures } = survey(item, change)
+      const { invalid, failures, isConcerned } = survey(item, change)
+      // As kinds: the extractors of another declaration may expect items of another shape.
+      for (const [kind, watched] of kinds) if (!known.has(kind) && isConcerned(watched)) invalid.push(kind)
       if (invalid.length > 0) await region.invalidateDependencies(invalid)
       // The change is committed: invalidate the known names before any caller learns of the failures.
       if (failures.length > 0) throw failures[0]
@@ -277,8 +288,10 @@ function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
     }
     // A misspelt name may stand for any field.
     const changed = misspelt === undefined ? given : undefined
+    const isConcerned = (watched: ReadonlySet<string>) =>
+      changed === undefined || [...changed].some((field) => watched.has(field))
     for (const { fields, watched, extract } of descriptions) {
-      if (changed !== undefined && ![...changed].some((field) => watched.has(field))) continue
+      if (!isConcerned(watched)) continue
       if (images === undefined) invalid.add(names.kind(fields))
       for (const image of images ?? [])
         try {
@@ -292,7 +305,7 @@ function surveying<T>({ type, mode, names, descriptions }: Lists<T>) {
           else reportExtractor(type, names.kind(fields), fields, error)
         }
     }
-    return { invalid: [...invalid], failures }
+    return { invalid: [...invalid], failures, isConcerned }
   }
 }
 

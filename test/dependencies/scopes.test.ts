@@ -94,6 +94,44 @@ describe('scopes', () => {
     expect(await countIn.get('sci-fi')).toBe(1)
   })
 
+  it('invalidate the lists that another declaration of the type describes, and keep their own apart', async () => {
+    const { region } = shelf()
+    const declare = () => ({
+      // Each expects items of a shape of its own.
+      byShelf: dep.scopes<{ shelf: string }>('twice').describes(['shelf'], ({ shelf }) => ({ shelf })),
+      byAuthor: dep
+        .scopes<{ by: { name: string } }>('twice')
+        .describes(['author'], ({ by }) => ({ author: by.name }), { watchModified: ['by'] }),
+    })
+    const { byShelf, byAuthor } = declare()
+    const onShelf = region.cacheOnArguments(async (_: string) => 1, {
+      namespace: 'on shelf',
+      dependencies: (shelf: string) => byShelf.condition({ shelf }),
+    })
+    const ofAuthor = region.cacheOnArguments(async (_: string) => 1, {
+      namespace: 'of author',
+      dependencies: (author: string) => byAuthor.condition({ author }),
+    })
+    const other = dep.scopes<object>('twice or not').describes(['x'], () => undefined)
+    const look = async () => [await onShelf.get('b'), await ofAuthor.get('Herbert')]
+    const change = { before: { shelf: 'a' }, modified: ['shelf'] }
+    // Declared again, as by a module that is loaded again.
+    for (const again of [byShelf, declare().byShelf]) {
+      await Promise.all([onShelf('b'), ofAuthor('Herbert')])
+      await other.invalidateFor({}, region)
+      await again.invalidateFor({ shelf: 'a' }, region, change)
+      expect(await look()).toEqual([1, 1])
+      await again.invalidateFor({ shelf: 'a' }, region, { ...change, modified: ['by'] })
+      expect(await look()).toEqual([1, NO_VALUE])
+      await ofAuthor('Herbert')
+      await again.invalidateFor({ shelf: 'a' }, region, { created: true })
+      expect(await look()).toEqual([1, NO_VALUE])
+      expect(again.namesFor({ shelf: 'a' }, { created: true })).toEqual([
+        byShelf.condition({ shelf: 'a' })[1],
+      ])
+    }
+  })
+
   it('look at all kinds for an item that is created, for any list of modified fields', () => {
     const { scopes } = shelf()
     const names = scopes.namesFor(dune, { created: true, modified: ['title'] })
