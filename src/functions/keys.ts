@@ -229,15 +229,17 @@ function encode(value: unknown, step: string | number, around?: Place): string {
 
 /** The elements of an array. A function can tell a hole from `undefined`, and reads properties that are no elements. */
 function encodeElements(value: readonly unknown[], place: Place): string {
-  const parts: string[] = []
-  let elements = 0
-  for (let i = 0; i < value.length; i++) {
-    const isHole = !Object.hasOwn(value, i)
-    if (!isHole) elements++
-    parts.push(isHole ? '_' : encode(value[i], i, place))
-  }
   const names = Object.keys(value)
-  if (names.length === elements) return `[${parts.join()}]`
+  let others = names.length
+  let text = ''
+  for (let i = 0; i < value.length; i++) {
+    if (i > 0) text += ','
+    if (Object.hasOwn(value, i)) {
+      text += encode(value[i], i, place)
+      others--
+    } else text += '_'
+  }
+  if (others === 0) return `[${text}]`
   const remedy =
     'Pass a plain array of its elements, such as [...match], and what else counts as arguments of their own'
   throw refusal(place, `is an array with properties beside its elements, such as '${names.at(-1)}'`, remedy)
