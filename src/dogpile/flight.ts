@@ -216,7 +216,7 @@ export class Flight<V> {
         this.#timer?.ref()
       }
       leaves?.push((error) => {
-        if (this.#waits(waiter)) this.#giveUp(waiter, error)
+        if (this.#waits(waiter)) this.#giveUp(waiter, error, rejectCaller)
       })
       // The deadline of a leader counts only while it waits for a store or another process: then `watch` sets the timer.
       if (!leads || limits.late !== undefined) this.#arm(this.#endOf(waiter))
@@ -251,11 +251,11 @@ export class Flight<V> {
     return Math.min(isOver ? never : deadline, softAt, this.creating ? never : patience)
   }
 
-  #giveUp(waiter: Waiter<V>, error: unknown): void {
+  #giveUp(waiter: Waiter<V>, error: unknown, settle: (error: unknown) => void = waiter.reject): void {
     part(waiter)
     if (this.#leader === waiter) this.#leader = undefined
     this.#joined?.delete(waiter)
-    waiter.reject(error)
+    settle(error)
     if (holdsProcess(waiter) && --this.#holding === 0) this.#timer?.unref()
     if (!this.#isForsaken()) return
     clearTimeout(this.#timer)
@@ -285,8 +285,7 @@ export class Flight<V> {
     for (const waiter of this.#waiters()) {
       const { deadline, patience, wait, late } = waiter.limits
       if (patience <= now && !this.creating) {
-        waiter.resolve(undefined)
-        this.#giveUp(waiter, waitTimeout(this.key, wait))
+        this.#giveUp(waiter, waitTimeout(this.key, wait), () => waiter.resolve(undefined))
       } else if (late !== undefined && isHard(late) && deadline <= now) this.#readAgain(waiter, late, 'hard')
       else if (deadline <= now && !(waiter.leads && this.creating))
         this.#giveUp(waiter, waitTimeout(this.key, wait))
@@ -311,8 +310,7 @@ export class Flight<V> {
       if (!waits()) return
       if (isFallback(waiter.limits, found, undefined, this.key)) {
         late.leave(this)
-        waiter.resolve({ value: found.value, filled: 'lost' })
-        this.#giveUp(waiter, undefined)
+        this.#giveUp(waiter, undefined, () => waiter.resolve({ value: found.value, filled: 'lost' }))
       } else if (asked === 'hard')
         this.#giveUp(waiter, creationTimeout(this.key, late.hardTimeout, late.trouble))
     }

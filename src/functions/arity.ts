@@ -1,7 +1,7 @@
 import type { AnyFunction, Arguments } from '../base/any-function.js'
 
 /** White space and comments. */
-const GAP = '(?:\\s|/\\*(?:[^*]|\\*(?!/))*\\*/|//.*\\n)*'
+const GAP = '(?:\\s|/\\*(?:[^*]|\\*(?!/))*\\*/|//.*[\\r\\n])*'
 
 /** The word `arguments`, a source that is hidden, or `...` that may begin a rest parameter: a name before the body, or a pattern. */
 const MAY_COUNT = new RegExp(

@@ -20,6 +20,7 @@ import { checkKey } from '../functions/keys.js'
 import { checkValue, dependenciesOf, limitOf, RESERVE_OPTIONS } from './checks.js'
 import { planOf } from './create.js'
 import { driverOf } from './driver.js'
+import { callFailures } from './handing-up.js'
 import { deadlinesOf, policyOf, withinLimits } from './policy.js'
 import {
   countRead,
@@ -124,6 +125,7 @@ function reserve<V>(
         // Only the wait for the reservation has a deadline.
         ...{ wait, signal, accept: matchesSession, alone: !!inside, seen: [MISSING] },
         onJoin: region.counters.onJoin,
+        onFailed: callFailures(region)?.onFailed,
       }),
     )
     created

@@ -14,7 +14,7 @@ import {
   wrap,
 } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
-import { turn } from '../support/waiting.js'
+import { deferred, turn, until } from '../support/waiting.js'
 
 /** A region whose stale values are never renewed, so that they are served for as long as a test looks. */
 function standing() {
@@ -339,4 +339,84 @@ describe('a part that fails, in a value that is stored without it', () => {
       }
     },
   )
+
+  it('does not keep it from being stored while another process takes its time, and it is made here in the end', async () => {
+    const store = memory()
+    const open = () =>
+      makeRegion<string>({ name: 'dolls', backend: wrap(store, dependencies()), lease: { wait: 200 } })
+    const [here, there] = [open(), open()]
+    const made = deferred<string>()
+    const slow = there.getOrCreate('part', () => made.promise)
+    await turn()
+    const found = await here.getOrCreate('whole', () =>
+      here.getOrCreate('part', () => {
+        dependsOn('name')
+        return 'mine'
+      }),
+    )
+    expect(await here.get('whole')).toBe(found)
+    made.resolve('theirs')
+    await slow
+  })
+
+  it('does not keep it from being stored if a stale value takes its place in time', async () => {
+    const store = memory()
+    const leased = deferred()
+    let isSlow = false
+    const slow = intercept(({ name }, proceed) =>
+      isSlow && name === 'acquire' ? leased.promise.then(() => proceed()) : proceed(),
+    )
+    const region = makeRegion<string>({ name: 'home', backend: wrap(store, dependencies()), grace: '1h' })
+    const parts = makeRegion<string>({
+      ...{ name: 'parts', backend: wrap(store, slow, dependencies()) },
+      ...{ expirationTime: 1, grace: '1h', softTimeout: 20 },
+    })
+    await parts.getOrCreate('part', () => 'old')
+    await until(async () => (await parts.explain('part')).verdict === 'stale')
+    isSlow = true
+    expect(await region.getOrCreate('whole', () => parts.getOrCreate('part', () => 'new'))).toBe('old')
+    expect(await region.get('whole', { ignoreExpiration: true })).toBe('old')
+    leased.resolve()
+  })
+
+  it('hands up its own names in a batch, and nothing of keys that others create', async () => {
+    const store = memory()
+    const open = () => makeRegion<string>({ name: 'dolls', backend: wrap(store, dependencies()) })
+    const [here, there] = [open(), open()]
+    const made = deferred<string>()
+    const slow = there.getOrCreate('slow', () => made.promise)
+    await turn()
+    const parts = () =>
+      here.getOrCreateMulti(['bad', 'slow'], (keys, creation) => {
+        for (const key of keys) creation.dependsOn(key, `name of ${key}`)
+        throw AWAY
+      })
+    expect(await here.getOrCreate('whole', () => parts().then(String, instead))).toBe('instead')
+    expect(await here.get('whole')).toBe('instead')
+    expect((await here.explain('whole')).dependsOn).toContain('name of bad')
+    made.resolve('theirs')
+    await slow
+  })
+
+  it('hands up its names to a reservation that waited for it', async () => {
+    const { region, namesOfWhole } = dolls()
+    const failing = deferred<string>()
+    const part = region
+      .getOrCreate('part', () => {
+        dependsOn('name')
+        return failing.promise
+      })
+      .catch(instead)
+    await turn()
+    const reserved = () =>
+      region.reserve('part').then(
+        () => 'reserved',
+        () => 'instead',
+      )
+    const whole = region.getOrCreate('whole', reserved)
+    await turn()
+    failing.reject(AWAY)
+    expect([await part, await whole]).toEqual(['instead', 'instead'])
+    expect(await namesOfWhole()).toContain('name')
+  })
 })

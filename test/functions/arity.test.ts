@@ -14,6 +14,9 @@ const COUNTING: Readonly<Record<string, Listed>> = {
   'rest behind a regex literal': (async (first: unknown, _ = /[(]/, ...parts: unknown[]) =>
     JSON.stringify([first, parts.length])) as Listed,
   'rest as a pattern': async (...{ length }) => `${length}`,
+  'rest before a comment of a file with CRLF': new Function(
+    'return async (\r\n  ...parts // all\r\n) => JSON.stringify(parts)',
+  )(),
   'rest before comments': new Function(
     'return async (...parts /* all */) /* and */ => JSON.stringify(parts)',
   )(),
