@@ -114,7 +114,7 @@ function isLive({ end, life }: Mark): boolean {
   const now = epochNow()
   const isBeforeEnd = end > now * 1000
   if (life === undefined) return isBeforeEnd
-  return now < life.since + life.ms || (isBeforeEnd && end - life.ms * 1000 <= now * 1000)
+  return now < life.since + life.ms || (isBeforeEnd && end - life.ms * 1000 <= (now + SMALL_STEP) * 1000)
 }
 
 /**

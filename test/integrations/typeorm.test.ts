@@ -448,12 +448,13 @@ describe('a transaction', () => {
     typeOrm(source, { regions: region })
     other.afterUpdate = fails
     await expect(manager.update(Article, id, { title: 'x' })).rejects.toThrow('of another')
-    expect(count).toBe(1)
+    expect(count).toBeGreaterThan(0)
+    count = 0
     other.afterUpdate = () => {}
     other.afterTransactionCommit = fails
     const committed = source.transaction((own) => own.update(Article, id, { title: 'y' }))
     await expect(committed).rejects.toThrow('of another')
-    expect(count).toBe(2)
+    expect(count).toBe(1)
   })
 
   it('that is committed, but not invalidated, says so with a retry', async () => {

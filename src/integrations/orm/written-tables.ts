@@ -1,11 +1,13 @@
 /** The tables that a statement changes, by its words. */
 
-const NAME = /(?:["`[][^"`\]]+["`\]]|[\w$]+)/.source
+const NAME = /(?:"(?:[^"]|""){1,128}"|`[^`]{1,128}`|\[[^\]]{1,128}\]|[\p{L}\p{N}_$]+)/u.source
+const WORDS =
+  '(?:\\s+(?:ignore|low_priority|high_priority|delayed|quick|only|or\\s+\\w+|top\\s*\\([^)]{1,20}\\)|into|from|table))*'
 const WRITE = new RegExp(
-  `\\b(?:insert(?:\\s+ignore|\\s+or\\s+\\w+)?\\s+into|(?:replace|merge)\\s+into|update(?:\\s+or\\s+\\w+)?|delete\\s+from|` +
-    `truncate(?:\\s+table)?)\\s+(?:only\\s+)?(?:${NAME}\\.)*(${NAME})`,
-  'gi',
+  `\\b(?:insert|upsert|replace|merge|update|delete|truncate)${WORDS}\\s+(?:${NAME}\\s*\\.\\s*)*(${NAME})`,
+  'giu',
 )
+const COMMENT = /\/\*.*?\*\/|--[^\n]*/gs
 /** Most statements are of this kind. */
 const SELECT = /^\s*select\b[^;]*$/i
 
@@ -13,4 +15,6 @@ const SELECT = /^\s*select\b[^;]*$/i
 export const tablesWrittenBy = (sql: string): readonly string[] =>
   SELECT.test(sql)
     ? []
-    : Array.from(sql.matchAll(WRITE), ([, name = '']) => name.replace(/["`[\]]/g, '').toLowerCase())
+    : Array.from(sql.replace(COMMENT, ' ').matchAll(WRITE), ([, name = '']) =>
+        name.replace(/["`[\]]/g, '').toLowerCase(),
+      )

@@ -107,17 +107,20 @@ function addColumns({ columns }: Changed, { from, fields }: ForeignKey): void {
   for (const field of fields) columns.add(`${from}.${field}`)
 }
 
-const MODEL = /^\s*model\s+(\w+)\s*\{(.*?)^\s*\}/gms
-const RELATION = /^[ \t]*(\w+)[ \t]+(\w+)(\?)?[ \t]+[^\n]*?@relation\(([^)]*)\)/gm
+/** Of names and defaults: they may have brackets in them. */
+const TEXT = /"(?:[^"\\\n]|\\.)*"/g
+const MODEL = /^\s*model\s+([\p{L}\p{N}_]+)\s*\{(.*?)^\s*\}/gmsu
+const RELATION =
+  /^[ \t]*([\p{L}\p{N}_]+)[ \t]+([\p{L}\p{N}_]+)[ \t]*(\?)?[^\n]*?@relation[ \t]*\(([^)]*)\)/gmu
 
 /** The foreign keys of a schema, with the rules that they have by default. */
 function foreignKeysIn(schema: string): readonly ForeignKey[] {
-  const relations = Array.from(schema.matchAll(MODEL), ([, from = '', body = '']) =>
+  const relations = Array.from(schema.replace(TEXT, '""').matchAll(MODEL), ([, from = '', body = '']) =>
     Array.from(body.matchAll(RELATION), ([, name = '', to = '', optional, given = '']): ForeignKey => {
       const listed = (argument: string): readonly string[] =>
-        new RegExp(`\\b${argument}:\\s*\\[([^\\]]*)\\]`).exec(given)?.[1]?.match(/\w+/g) ?? []
+        new RegExp(`\\b${argument}\\s*:\\s*\\[([^\\]]*)\\]`).exec(given)?.[1]?.match(/[\p{L}\p{N}_]+/gu) ?? []
       const rule = (argument: string): string | undefined =>
-        new RegExp(`\\b${argument}:\\s*(\\w+)`).exec(given)?.[1]?.replace(/^Set/, 'Set ')
+        new RegExp(`\\b${argument}\\s*:\\s*(\\w+)`).exec(given)?.[1]?.replace(/^Set/, 'Set ')
       return {
         ...{ from, to, name, fields: listed('fields'), references: listed('references') },
         onDelete: rule('onDelete') ?? (optional === undefined ? 'Restrict' : 'Set Null'),

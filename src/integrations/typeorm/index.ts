@@ -298,7 +298,9 @@ function subscriberOf(
     afterTransactionRollback: ({ queryRunner }) => transactions.end(queryRunner)?.rollback(),
     async afterQuery({ queryRunner, query, success, error }) {
       if (success) {
-        const changes = statements.executed(queryRunner, query)
+        // Outside of a transaction nothing settles what an event was to follow, and never came.
+        const isAlone = transactions.of(queryRunner) === undefined
+        const changes = isAlone ? statements.changesOf(query) : statements.executed(queryRunner, query)
         if (changes.length > 0) await inside(queryRunner, changes)
         return
       }

@@ -134,6 +134,15 @@ it('a mark that was set while the clock was behind lives on once that is set rig
   expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
 })
 
+it.each([-500, 100])('so it does if the clock is set to %i ms of the last invalidation', async (to) => {
+  const on = opened({ pendingFor: '1m' })
+  await on.invalidate(['b'], 'hard')
+  time.ahead = -HOUR
+  await on.pending?.(['a'], 'hard', 'lives')
+  time.ahead = to
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+})
+
 it('a mark that was set while the clock was ahead ends with its transaction', async () => {
   const on = opened({ pendingFor: '1m' })
   time.ahead = HOUR
