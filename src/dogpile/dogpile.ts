@@ -67,16 +67,13 @@ class SharedCreations<V> implements Dogpile<V> {
   /** The flight of each key. It is closed, but still listed, while another process renews a stale value. */
   readonly #flights = new Map<string, Flight<V>>()
   readonly #wait: number
-  /** The owner chose it. */
-  readonly #given: unknown
   readonly #background: Background<V>
   readonly #creations: LeasedCreations<V>
   /** Leases are granted in a later turn. Callers that waited for the same reply then get a turn to join a flight first. */
   #grantsLater: boolean = false
 
-  constructor({ wait, renewEvery = '3s', runner, signal = never }: DogpileOptions) {
-    this.#wait = milliseconds(wait ?? '60s', 'wait')
-    this.#given = wait
+  constructor({ wait = '60s', renewEvery = '3s', runner, signal = never }: DogpileOptions) {
+    this.#wait = milliseconds(wait, 'wait')
     this.#creations = new LeasedCreations<V>(milliseconds(renewEvery, 'renewEvery'))
     this.#background = { owner: this, runner, creations: this.#creations, closing: signal }
   }
@@ -155,17 +152,15 @@ class SharedCreations<V> implements Dogpile<V> {
 
   /** One deadline for all waiting of a call, however often it starts over. */
   #limitsOf(
-    { wait: given, signal, fallsBack, deadlines, onFailed }: RunOptions<V>,
+    { wait: given = this.#wait, signal, fallsBack, deadlines, onFailed }: RunOptions<V>,
     driver: DogpileDriver<V> | (() => DogpileDriver<V>),
   ): Limits<V> {
     const now = performance.now()
     // The creator around this caller holds leases. Another process may wait for one of them in turn.
-    const deadline =
-      deadlines !== undefined && isHard(deadlines) ? deadlines.hardAt : now + (given ?? this.#wait)
+    const deadline = deadlines !== undefined && isHard(deadlines) ? deadlines.hardAt : now + given
     const wait = deadline - now
     const patience = waitingCreation() === undefined ? Number.POSITIVE_INFINITY : now + patienceOf(wait)
-    const holds = given ?? this.#given
-    const limits = { wait, deadline, patience, signal, fallsBack, onFailed, holds }
+    const limits = { wait, deadline, patience, signal, fallsBack, onFailed }
     if (deadlines === undefined) return limits
     const built = () => (typeof driver === 'function' ? driver() : driver)
     const readAgain = (key: string) => andThen(native(built().read([key])), ([found]) => found)

@@ -24,8 +24,6 @@ export interface Limits<V = never> extends Pick<RunOptions<V>, 'fallsBack' | 'on
   /** The moment at which the caller stops waiting for another process and starts over; Infinity: never. */
   readonly patience: number
   readonly signal?: AbortSignal | undefined
-  /** The caller chose how long it waits, so that the process goes on until then. */
-  readonly holds?: unknown
   /** Absent for a caller without deadlines of its own. */
   readonly late?: Late<V> | undefined
 }
@@ -79,8 +77,8 @@ export class Flight<V> {
   /** One timer for all waiters, set for the earliest deadline: a thousand joiners must not cost a thousand timers. */
   #timer: NodeJS.Timeout | undefined
   #armedFor = Number.POSITIVE_INFINITY
-  /** The waiters that keep the process running until their deadlines. */
-  #holding = 0
+  /** The waiters with deadlines of their own, which keep the process running. */
+  #late = 0
   #ended: Settle<V> | undefined
   #moment: { readonly readCount: number; readonly at: number } | undefined
   /** No caller may try: a creation failed not long ago. */
@@ -210,9 +208,9 @@ export class Flight<V> {
       if (signal !== undefined && waiter.abort !== undefined) addAbort(signal, waiter.abort)
       if (leads) this.#leader = waiter
       else (this.#joined ??= new Set()).add(waiter)
-      // The timer may stand already, for waiters that keep nothing running.
-      if (holdsProcess(waiter)) {
-        this.#holding++
+      if (limits.late !== undefined) {
+        this.#late++
+        // The timer may stand already, for waiters that keep nothing running.
         this.#timer?.ref()
       }
       leaves?.push((error) => {
@@ -256,7 +254,7 @@ export class Flight<V> {
     if (this.#leader === waiter) this.#leader = undefined
     this.#joined?.delete(waiter)
     settle(error)
-    if (holdsProcess(waiter) && --this.#holding === 0) this.#timer?.unref()
+    if (waiter.limits.late !== undefined && --this.#late === 0) this.#timer?.unref()
     if (!this.#isForsaken()) return
     clearTimeout(this.#timer)
     this.#abandon(error)
@@ -276,7 +274,7 @@ export class Flight<V> {
     const delay = Math.max(deadline - performance.now(), 0)
     this.#timer = setTimeout(() => this.#expire(), delay)
     // A creation that hangs must not keep the process running. The wait for another process does: its store sees to that.
-    if (this.#holding === 0) this.#timer.unref()
+    if (this.#late === 0) this.#timer.unref()
   }
 
   #expire(): void {
@@ -344,11 +342,6 @@ export class Flight<V> {
 /** Whether a caller has a deadline of its own. Without one, `lease.wait` bounds its wait. */
 export function isHard({ hardAt }: Pick<Deadlines, 'hardAt'>): boolean {
   return hardAt < Number.POSITIVE_INFINITY
-}
-
-/** `lease.wait` does not apply to a creator, which may hang. */
-function holdsProcess<V>({ limits, leads }: Waiter<V>): unknown {
-  return limits.late ?? (!leads && limits.holds)
 }
 
 function part<V>({ endWait, abort, limits }: Waiter<V>): void {

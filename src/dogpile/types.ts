@@ -129,8 +129,8 @@ export interface DogpileDriver<V> {
  * ```
  */
 export interface DogpileOptions {
-  /** How long a caller waits for another one's creation. If it is given, the wait keeps the process running. @default '60s' */
-  readonly wait?: Duration | undefined
+  /** How long a caller waits for another one's creation. @default '60s' */
+  readonly wait?: Duration
   /** How often leases are renewed while a creator runs. @default '3s' */
   readonly renewEvery?: Duration
   /** Takes renewals off the caller's hands when a stale value can be served. */

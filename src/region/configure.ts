@@ -156,7 +156,7 @@ function dogpileOf(
   leaseMs: number,
   signal: AbortSignal,
 ): Dogpile<Created> {
-  return dogpile({ wait: lease?.wait, renewEvery: leaseMs / 3, runner, signal })
+  return dogpile({ wait: lease?.wait ?? '60s', renewEvery: leaseMs / 3, runner, signal })
 }
 
 const unchanged: KeyMangler = (key) => key

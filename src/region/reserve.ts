@@ -124,8 +124,7 @@ function reserve<V>(
       region.dogpile.run(key, driver, {
         // Only the wait for the reservation has a deadline.
         ...{ wait, signal, accept: matchesSession, alone: !!inside, seen: [MISSING] },
-        onJoin: region.counters.onJoin,
-        onFailed: callFailures(region)?.onFailed,
+        ...{ onJoin: region.counters.onJoin, onFailed: callFailures(region)?.onFailed },
       }),
     )
     created

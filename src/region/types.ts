@@ -41,7 +41,6 @@ export interface LeaseOptions {
   readonly ms?: Duration
   /**
    * How long a caller without a `hardTimeout` waits for another one's creation before it fails with `ERR_WAIT_TIMEOUT`.
-   * If it is given, such a caller keeps the process running until then.
    * @default '60s'
    */
   readonly wait?: Duration
