@@ -40,6 +40,9 @@ interface Totals {
 
 const { redis: redisServer, memcached: memcachedServer } = inject('servers')
 
+/** One that has just been killed is past stopping. */
+const stop = (child: ChildProcess) => child.send('stop', () => {})
+
 describe.skipIf(redisServer === null || memcachedServer === null)(
   'the history of transactions over one database',
   () => {
@@ -87,7 +90,7 @@ describe.skipIf(redisServer === null || memcachedServer === null)(
             totals.stale.push(...stale)
           })
           const exit = once(child, 'exit')
-          if (over) child.send('stop')
+          if (over) stop(child)
           const [, signal] = (await exit) as [number | null, string | null]
           children.delete(child)
           if (signal === 'SIGKILL') totals.killed++
@@ -97,7 +100,7 @@ describe.skipIf(redisServer === null || memcachedServer === null)(
       const end = performance.now() + PATIENCE
       while (!isEnough(totals) && performance.now() < end) await sleep(50)
       over = true
-      for (const child of children) child.send('stop')
+      for (const child of children) stop(child)
       await lives
       totals.deaths = (
         database.prepare('SELECT COUNT(*) AS count FROM death').get() as { count: number }
