@@ -174,8 +174,8 @@ export function carriedKey(bytes: Buffer): string {
   return bytes.toString('utf16le', HEAD, HEAD + bytes.readUInt32LE(24))
 }
 
-/** ms by which a clock may be set back without an effect. */
-const SMALL_STEP = 1_000
+/** ms by which a clock may be set back without an effect: entries, leases and marks last that much longer. */
+export const SMALL_STEP = 1_000
 
 /** A copy of the payload, if the entry has not expired and is this key's. */
 export function payloadOf(bytes: Buffer, place: TreeKey, key: string, now: number): Buffer | undefined {

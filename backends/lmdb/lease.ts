@@ -9,7 +9,7 @@ import { ignoreRejection } from '../../src/base/maybe-promise.js'
 import { epochNow } from '../../src/base/timers.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import type { FileWaiters } from './client/waiters.js'
-import { encodeNumbers, newVersion, TAG, type TreeKey, taggedKey } from './format.js'
+import { encodeNumbers, newVersion, SMALL_STEP, TAG, type TreeKey, taggedKey } from './format.js'
 
 /** A lease in a snapshot; without `token` none is alive. */
 export interface LeaseRecord {
@@ -24,8 +24,6 @@ export interface LeaseRecord {
 }
 
 const TOKEN_AT = 16
-/** ms by which a clock may be set back without an effect on leases: they last that much longer. */
-const SMALL_STEP = 1_000
 /** The first letter of a lease that was kept after a failure; then the ledger's time, or nothing; then `/` and when it was kept. */
 const FAILED = '-'
 

@@ -23,7 +23,7 @@ import {
   readMarks,
   readStamp,
 } from './clock-records.js'
-import { stampKey } from './format.js'
+import { SMALL_STEP, stampKey } from './format.js'
 import { fileTail } from './tail.js'
 
 /** The freshness of a snapshot, with the records that it rests on: a write can depend on them. */
@@ -96,13 +96,10 @@ function nextTime(at = 0): number {
   return Math.max(at + 2, epochNow() * 1000)
 }
 
-/** ms by which a clock may be set back without an effect on marks: they live that much longer. */
-const SMALL_STEP = 1_000
-
 /** Whether a mark was set while the time of day was ahead, which has been set back: it would live for that much longer. */
 const isAhead = ({ life }: Mark): boolean => life !== undefined && life.since > epochNow() + SMALL_STEP
 
-/** Its life counts anew then, since its transaction may go on. */
+/** The mark, with a life that begins now if the clock was set back: its transaction may still run. */
 const corrected = (mark: Mark): Mark =>
   mark.life === undefined || !isAhead(mark) ? mark : { ...mark, life: { ...mark.life, since: epochNow() } }
 

@@ -11,7 +11,7 @@ const MAX_LOGGED_NAMES = 512
 const LOG_LIFETIME = 120
 
 /**
- * Tells whether a name may have been invalidated after a time, up to \`at\`. Each invalidation leaves an item under its own
+ * Tells whether a name may have been invalidated after a time, up to `at`. Each invalidation leaves an item under its own
  * time of the clock. If one is missing, it was not written yet, or is lost: then every name counts as invalidated.
  */
 export async function invalidatedSince(

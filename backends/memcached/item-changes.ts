@@ -46,7 +46,10 @@ export function itemChanges(commands: Commands): ChangeItem {
     })
 }
 
-/** @param batch - receives what is taken from the queue: only before the item is read, since one that was absent then may be there now */
+/**
+ * @param batch - receives the changes that this writes. It takes them from the queue before it reads the item: another process may
+ * create an absent item after that read
+ */
 async function makeChanges(
   commands: Commands,
   key: string,

@@ -36,9 +36,9 @@ export function seenItems(
 }
 
 /**
- * Marks names for a transaction. An item of its own tells, by the server's clock, how long the transaction's marks live. The clock moves
- * last. So a creation that begins after that finds the marks when it fills, and an entry from before is not taken unread for
- * what the clock proves.
+ * Marks names for a transaction. The transaction has an item of its own, which the server drops at the end of the marks' life. The clock
+ * moves after the marks are in place: a creation that begins later meets them when it fills, and a reader of an older entry sees that
+ * the clock has moved, and reads the stamps.
  */
 export async function markNames(
   { commands, changeItem, clock }: Parts,
@@ -71,9 +71,9 @@ export type EndMarks = (
 ) => Promise<boolean>
 
 /**
- * Until somebody ends them such marks count: a creation that began under one may fill long after. So do those whose life cannot be asked,
- * or whose end fails: that costs a creation, and no read. Those who meet the same ones at once end them together, since each end moves
- * the clock.
+ * A mark counts until somebody ends it: a creation that began under it may fill long after. If the server cannot say whether a mark
+ * lives, or its end fails, it goes on counting, which costs a creation and no read. Readers that meet a mark at once share one end,
+ * because each end moves the clock.
  */
 export function marksEnding(commands: Commands, changeItem: ChangeItem): EndMarks {
   const ending = new Map<string, Promise<boolean>>()

@@ -83,8 +83,9 @@ export function marked(mark: string): Change {
 }
 
 /**
- * The item after an invalidation, without the mark that this ends. A hard one removes the item, unless marks of others stay: then it
- * stamps it. Either way whoever is about to put a stamp there, and has read the clock before it moved, will not succeed.
+ * The item after an invalidation, without the mark that this ends. A hard invalidation removes the item; if marks of other transactions
+ * stay, it writes a stamp instead. Both give the item another version, so a creator that read the clock earlier cannot put its older
+ * stamp there.
  */
 export function invalidated({ epoch, at }: LedgerTime, mode: InvalidationMode, mark: string): Change {
   return (value) => {
@@ -102,7 +103,7 @@ export function invalidated({ epoch, at }: LedgerTime, mode: InvalidationMode, m
   }
 }
 
-/** The item after the end of a mark that outlived its transaction, unless somebody else has ended it. */
+/** Ends the mark of a transaction that is over, and leaves the item alone if somebody else has ended that mark. */
 export function outlived(at: LedgerTime, mark: string): Change {
   const [mode] = modeAndOwner(mark)
   const end = invalidated(at, mode, mark)

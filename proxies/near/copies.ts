@@ -40,7 +40,7 @@ export class Mark implements CopyMark {
   }
 }
 
-/** A copy as a caller gets it, who must not be able to change it for others. */
+/** The copy for one caller. Bytes cannot be frozen, so each caller gets its own. */
 export function forCaller(copy: CachedValue): CachedValue {
   const { payload, metadata } = copy
   return (metadata.near as Partial<Mark>).hasBytes ? { payload: frozen(cloned(payload)), metadata } : copy

@@ -197,7 +197,7 @@ export function localLeases(clock: Clock = performance): LocalLeases {
     drop(key, lease)
     return undefined
   }
-  /** ms. If the clock was set back, it was ahead for an unknown time: a failure is over, and a holder's lease counts anew. */
+  /** ms that are left. A clock that was set back was ahead for an unknown time: then a failure is over, and the lease of a holder begins anew. */
   const left = (lease: Lease): number => {
     const now = clock.now()
     if (lease.since > now) {

@@ -1,12 +1,12 @@
 /** Rows that go or change with a deleted one: those that TypeORM removes, and those that the database does, over sql.js. */
-import initSqlJs from 'sql.js'
-import { DataSource, type EntityManager, EntitySchema } from 'typeorm'
+import { type DataSource, type EntityManager, EntitySchema } from 'typeorm'
 import { afterEach, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, makeRegion, wrap } from '../../src/index.js'
 import { typeOrm } from '../../src/integrations/typeorm/index.js'
 import { type Named, standing } from './standing.js'
+import { openSqlJs } from './typeorm-source.js'
 
 class Shelf {
   declare id: number
@@ -71,13 +71,7 @@ let source: DataSource
 afterEach(() => source.destroy())
 
 async function library() {
-  source = new DataSource({
-    type: 'sqljs',
-    driver: await initSqlJs(),
-    entities: ENTITIES,
-    synchronize: true,
-  })
-  await source.initialize()
+  source = await openSqlJs(ENTITIES)
   const { manager } = source
   const shelf = await manager.save(new Shelf())
   const book = await manager.save(Object.assign(new Book(), { title: 'a', shelf }))

@@ -1,6 +1,5 @@
 /** Statements of TypeORM that no event of a row follows, and those whose event does not come because something fails, over sql.js. */
-import initSqlJs from 'sql.js'
-import { DataSource, type EntityManager, EntitySchema } from 'typeorm'
+import { type DataSource, type EntityManager, EntitySchema } from 'typeorm'
 import { afterEach, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -8,6 +7,7 @@ import { diagnostics } from '../../src/base/diagnostics.js'
 import { makeRegion, wrap } from '../../src/index.js'
 import { typeOrm } from '../../src/integrations/typeorm/index.js'
 import { replyLost } from './rows.js'
+import { openSqlJs } from './typeorm-source.js'
 
 class Shelf {
   declare id: number
@@ -64,13 +64,7 @@ afterEach(() => source.destroy())
 
 /** A shelf with a book and a label, and the names that are invalidated from then on. */
 async function library() {
-  source = new DataSource({
-    type: 'sqljs',
-    driver: await initSqlJs(),
-    entities: ENTITIES,
-    synchronize: true,
-  })
-  await source.initialize()
+  source = await openSqlJs(ENTITIES)
   const { manager } = source
   const labels = [await manager.save(new Label())]
   const shelf = await manager.save(Object.assign(new Shelf(), { name: 'a', labels }))

@@ -1,5 +1,4 @@
-import initSqlJs from 'sql.js'
-import { DataSource, type EntityManager, EntitySchema } from 'typeorm'
+import { type DataSource, type EntityManager, EntitySchema } from 'typeorm'
 import { afterEach, describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
@@ -7,6 +6,7 @@ import { diagnostics } from '../../src/base/diagnostics.js'
 import { dep, dependsOn, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { type TypeOrmCache, type TypeOrmDataSource, typeOrm } from '../../src/integrations/typeorm/index.js'
 import { drainRefreshes, isNotInvalidated } from '../../src/signals/index.js'
+import { openSqlJs } from './typeorm-source.js'
 
 class Author {
   declare id: number
@@ -100,13 +100,7 @@ afterEach(async () => {
 
 /** Names that were invalidated, call by call. */
 async function shop(options: { readonly fails?: () => boolean; readonly patch?: boolean } = {}) {
-  const source = new DataSource({
-    type: 'sqljs',
-    driver: await initSqlJs(),
-    entities: ENTITIES,
-    synchronize: true,
-  })
-  await source.initialize()
+  const source = await openSqlJs(ENTITIES)
   open.push(source)
   const region = makeRegion<unknown>({ name: 'shop', backend: wrap(memory(), dependencies()) })
   const articles = dep.scopes<Article>('Article').describes(['category'], ({ category }) => ({ category }))

@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest'
 import { tablesWrittenBy } from '../../src/integrations/orm/written-tables.js'
-import { cascadesIn } from '../../src/integrations/prisma/cascades.js'
 
 it.each<[sql: string, tables: readonly string[]]>([
   ['SELECT * FROM book', []],
@@ -24,24 +23,6 @@ it.each<[sql: string, tables: readonly string[]]>([
 })
 
 it('a statement of any text is read in time that grows with its length', () => {
-  const hostile = 'insert into [x '.repeat(20_000)
-  expect(tablesWrittenBy(hostile).length).toBeLessThanOrEqual(20_000)
-})
-
-it.each([
-  ['a text with brackets', 'Book', 'Post', ', map: "fk_(a)"'],
-  ['a name beyond ASCII', 'Bücher', 'Post', ''],
-])('cascades are read from a schema with %s', (_, parent, child, more) => {
-  const schema = `
-model ${parent} {
-  id    Int @id
-  posts ${child}[]
-}
-model ${child} {
-  id     Int @id
-  owner  ${parent} @relation (fields: [ownerId], references: [id]${more}, onDelete : Cascade)
-  ownerId Int
-}`
-  const cascades = cascadesIn(schema, () => undefined)
-  expect([...cascades(parent, 'delete', {})]).toEqual([child])
+  // If each name that does not end were looked for to the end of the text, this would take longer than a test may.
+  expect(tablesWrittenBy('insert into [x '.repeat(150_000))).not.toContain('x')
 })

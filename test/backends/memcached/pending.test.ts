@@ -177,6 +177,28 @@ withMemcached('names that a transaction marks in memcached', (bench) => {
     expect(await validate(direct, snapshot(await direct.now([name]), name))).toBe('fresh')
   })
 
+  it('do not hold a commit up longer than a timeout over a server that is frozen, and end by themselves if they come late', async () => {
+    const server = await startMemcached()
+    const open = () => memcached({ servers: `127.0.0.1:${server.port}`, timeout: '300ms', pendingFor: '1s' })
+    const [backend, later] = [open(), open()]
+    const on = backend.ledger?.open('frozen') as OpenLedger
+    await on.now(['a'])
+    await server.kill('SIGSTOP')
+    const marking = (async () => on.pending?.(['a'], 'hard', 'frozen'))()
+    await expect(marking).rejects.toMatchObject({
+      code: expect.stringMatching(/ERR_TIMEOUT|ERR_UNAVAILABLE/),
+    })
+    await server.kill('SIGCONT')
+    const again = later.ledger?.open('frozen') as OpenLedger
+    await until(
+      async () => (await validate(again, snapshot(await again.now(['a']), 'a'))) === 'fresh',
+      20_000,
+    )
+    await backend.close()
+    await later.close()
+    await server.stop()
+  })
+
   it('of one reading do not hide an end that came between its clock and its stamps', async () => {
     const { on, name, clock, stamp } = stage()
     const commands = connect()
