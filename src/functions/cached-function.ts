@@ -54,6 +54,7 @@ function cacher<V>(
       claimNamespace(store.home, namespace, fn, options.sharesNamespace, {
         ...(by ?? { called: declare }),
         perInstance: self !== undefined,
+        isMethod: place !== undefined,
         ...(typeof key === 'string' && { key }),
       })
     const arity = { exactArity: options.exactArity ?? mayCountArguments(fn) }

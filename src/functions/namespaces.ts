@@ -34,6 +34,8 @@ export interface Declaring {
   readonly inside?: number
   /** Whether its keys tell the instances of a function apart, as `self` says. @default false */
   readonly perInstance?: boolean
+  /** Whether it is a method, which all instances of its class have in common. @default false */
+  readonly isMethod?: boolean
   /** The one key of all its calls, so that others of its namespace may have other such keys. */
   readonly key?: string
 }
@@ -80,7 +82,9 @@ export function claimNamespace(
   const text = `${fn.name} ${source}${unique ? numberOf(fn) : ''}`
   const number = numberOf(fn)
   const shared = shares === true || former?.shares === true
-  const isAnother = former !== undefined && former.number !== number && !shared && by.perInstance !== true
+  // Each instance may have a function of its own. Another method is that of another class.
+  const ofInstance = by.perInstance === true && by.isMethod !== true
+  const isAnother = former !== undefined && former.number !== number && !shared && !ofInstance
   const claim: Claim = {
     text,
     unique,
@@ -102,7 +106,7 @@ export function claimNamespace(
       `Expected a namespace for each function of a region, got '${namespace}' for two of them: each would return the other's results. Rename one, or say sharesNamespace: true if they return the same values. A bound function, a proxy, or an arrow function that reads \`this\` can belong to one instance: give it \`self\`, or a namespace with the id of its instance.`,
     )
   if (isAnother && !former.told) {
-    const message = `Two functions have the namespace '${namespace}'. If they differ, be it only in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true.`
+    const message = `Two functions have the namespace '${namespace}'. If they differ, be it only in what they close over, each returns the other's results: give each a namespace of its own, or say sharesNamespace: true, also if \`self\` tells their classes apart.`
     report('notice', () => ({
       where: `namespace: ${namespace}`,
       region: (region as { readonly name?: string }).name,

@@ -236,6 +236,9 @@ describe('a module that is edited and loaded again', () => {
   it('declares its functions again', async () => {
     const file = join(folder, 'users.cjs')
     const require = createRequire(import.meta.url)
+    const notices: unknown[] = []
+    const listen = (message: unknown) => void notices.push(message)
+    diagnostics('notice').subscribe(listen)
     const region = open()
     const load = (text: string) => {
       writeFileSync(file, text)
@@ -250,6 +253,9 @@ describe('a module that is edited and loaded again', () => {
     load(
       `// moved\nmodule.exports = (region) => region.cacheOnArguments({ namespace: 'x' })(async (id) => 'edited' + id)`,
     )
+    diagnostics('notice').unsubscribe(listen)
+    // It may be another function too, which a timer declares at the same place.
+    expect(notices).toEqual([expect.objectContaining({ namespace: 'x' })])
   })
 })
 
@@ -268,6 +274,71 @@ describe('closures of one text', () => {
     for (let i = 0; i < 2; i++) void same.cacheOnArguments(one, { namespace: 'closure' })
     diagnostics('notice').unsubscribe(listen)
     expect(messages).toEqual(['namespace: closure'])
+  })
+})
+
+describe('methods of classes out of one factory', () => {
+  type Options = { readonly self?: 'shared' | ((of: unknown) => number); readonly sharesNamespace?: boolean }
+  type Factory = (table: string) => unknown
+  const standard = (region: Region<string>, options: Options) => (table: string) => {
+    class Repository {
+      @region.cacheOnArguments({ namespace: 'method', ...options })
+      async find(id: number): Promise<string> {
+        return `${table} ${id}`
+      }
+    }
+    return Repository
+  }
+  const statics = (region: Region<string>, options: Options) => (table: string) => {
+    class Repository {
+      readonly table = table
+      @region.cacheOnArguments({ namespace: 'method', ...options })
+      static async find(id: number): Promise<string> {
+        return `${table} ${id}`
+      }
+    }
+    return Repository
+  }
+  const legacy = (region: Region<string>, options: Options) => {
+    const decorate = region.cacheOnArguments({ namespace: 'method', ...options }) as (
+      ...of: unknown[]
+    ) => unknown
+    return (table: string) => {
+      const value = async (id: number) => `${table} ${id}`
+      decorate({}, 'find', { value })
+    }
+  }
+  const noticesOf = (act: () => void): string[] => {
+    const messages: string[] = []
+    const listen = (message: unknown) => void messages.push((message as { message: string }).message)
+    diagnostics('notice').subscribe(listen)
+    act()
+    diagnostics('notice').unsubscribe(listen)
+    return messages
+  }
+
+  it.each<[string, (region: Region<string>) => Factory]>([
+    ['shared by instances', (region) => standard(region, { self: 'shared' })],
+    ['by the id of an instance', (region) => standard(region, { self: () => 1 })],
+    ['legacy ones', (region) => legacy(region, { self: 'shared' })],
+    ['static ones', (region) => statics(region, {})],
+    ['static ones, shared', (region) => statics(region, { self: 'shared' })],
+  ])('are told once: %s', (_, factoryOf) => {
+    const messages = noticesOf(() => {
+      const factory = factoryOf(open())
+      for (const table of ['users', 'books', 'orders']) factory(table)
+    })
+    expect(messages).toEqual([expect.stringContaining('also if `self` tells their classes apart')])
+  })
+
+  it('are not told where they say that they share it, nor for the instances of one class', () => {
+    const messages = noticesOf(() => {
+      const sharing = standard(open(), { self: () => 1, sharesNamespace: true })
+      for (const table of ['users', 'books']) sharing(table)
+      const Repository = standard(open(), { self: 'shared' })('users')
+      for (const repository of [new Repository(), new Repository()]) void repository.find(1)
+    })
+    expect(messages).toEqual([])
   })
 })
 
