@@ -21,7 +21,7 @@ const steps = [
   ['build', 'npm', 'run', '-s', 'build'],
   ['exports and files', 'node', '.ci/exports.mjs'],
   ['publint', bin('publint'), '--strict'],
-  ['are the types wrong?', bin('attw'), '--pack', '.', '--profile', 'node16'],
+  ['are the types wrong?', bin('attw'), '--pack', '.'],
   ['size budgets', bin('size-limit')],
 ]
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { root } from '../../.ci/entries.mjs'
+import { entries, root } from '../../.ci/entries.mjs'
 import { makeProject, type Project, pack, peers } from './pack.js'
 
 const compilers = [
@@ -57,4 +57,17 @@ describe('a project that uses the packed package', () => {
     },
     120_000,
   )
+
+  // The resolution by default of `module: commonjs` until TypeScript 6. It does not read `exports`.
+  it('finds the types of every entry under TypeScript 5.4.5, node10', async () => {
+    const names = entries().map(({ specifier }, i) => ({ specifier, name: `entry${i}` }))
+    const imports = names.map(({ specifier, name }) => `import * as ${name} from '${specifier}'`)
+    const used = `export const all: object[] = [${names.map(({ name }) => name).join(', ')}]`
+    project.write('node10.ts', [...imports, used].join('\n'))
+    const options = { target: 'es2022', types: ['node'], strict: true, noEmit: true, module: 'commonjs' }
+    const files = ['node10.ts', 'right.cts', 'wrong.cts']
+    const file = project.write('tsconfig-node10.json', { compilerOptions: options, files })
+    const compiler = join(root, 'node_modules/typescript-5.4/bin/tsc')
+    expect(await project.node(compiler, '--project', file)).toEqual({ code: 0, output: '' })
+  }, 120_000)
 })
