@@ -2,6 +2,7 @@ import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
 import { completeBackend } from '../src/backend/define-backend.js'
 import { localLeases } from '../src/backend/lease.js'
+import { expectNoOptions } from '../src/base/options.js'
 
 /**
  * Stores nothing: switches a region off without touching its callers, which still share one creation at a time.
@@ -14,8 +15,10 @@ import { localLeases } from '../src/backend/lease.js'
  * const backend = process.env.CACHE === 'off' ? nullBackend() : memory()
  * const users = makeRegion<string>({ name: 'users', backend })
  * ```
+ * @throws CorralError `ERR_OPTION` for an option: it takes none.
  */
-export function nullBackend(): Backend<CachedValue> {
+export function nullBackend(...options: readonly []): Backend<CachedValue> {
+  expectNoOptions(options, 'nullBackend()')
   const leases = localLeases()
   return completeBackend<CachedValue>({
     name: 'null',

@@ -1,4 +1,4 @@
-import { expectText } from '../src/base/options.js'
+import { expectNoOptions, expectText } from '../src/base/options.js'
 import { isShared, noticeAbove, withKeys } from '../src/chain/map-keys.js'
 import type { TransparentProxy } from '../src/chain/proxy.js'
 
@@ -17,9 +17,10 @@ import type { TransparentProxy } from '../src/chain/proxy.js'
  * const store = wrap(redis('redis://localhost'), msgpack(), prefix('shop:'), dependencies())
  * const users = makeRegion({ name: 'users', backend: store })
  * ```
- * @throws CorralError `ERR_OPTION` unless `text` is a non-empty string.
+ * @throws CorralError `ERR_OPTION` unless `text` is a non-empty string, and for an option: it takes none.
  */
-export function prefix(text: string): TransparentProxy {
+export function prefix(text: string, ...options: readonly []): TransparentProxy {
+  expectNoOptions(options, 'prefix()')
   expectText(text, 'the text of prefix()', "a non-empty string such as 'users:'")
   return (next) => {
     if (isShared(next)) noticeAbove('prefix', text, `prefix('${text}')`)

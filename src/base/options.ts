@@ -131,9 +131,20 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
     if (!known.includes(name))
       throw new CorralError(
         'ERR_OPTION',
-        `Unknown option \`${name}\` of ${where}. ${didYouMean(name, known)}It takes: ${known.join(', ')}.`,
+        `Unknown option \`${name}\` of ${where}. ${didYouMean(name, known)}It takes${known.length > 0 ? `: ${known.join(', ')}` : ' none'}.`,
       )
   }
+}
+
+/**
+ * Refuses options of a function that takes none: its caller expects something of them.
+ * @param given - the arguments behind those that the function takes
+ * @throws CorralError `ERR_OPTION`
+ */
+export function expectNoOptions(given: readonly unknown[], where: string): void {
+  // Anything else, such as the index that map() passes, is no options.
+  for (const one of given)
+    if (typeof one === 'object' && one !== null && isPlainObject(one)) rejectUnknownOptions(one, [], where)
 }
 
 /**

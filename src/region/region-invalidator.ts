@@ -1,4 +1,5 @@
 import { type MaybePromise, native } from '../base/maybe-promise.js'
+import { expectNoOptions } from '../base/options.js'
 import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 
 /**
@@ -50,8 +51,10 @@ export function marksAfter(former: InvalidationMarks | undefined, own: Invalidat
  * const region = makeRegion<number>({ backend: memory(), regionInvalidator: localInvalidation() })
  * await region.invalidate('soft') // of this process alone
  * ```
+ * @throws CorralError `ERR_OPTION` for an option: it takes none.
  */
-export function localInvalidation(): RegionInvalidator {
+export function localInvalidation(...options: readonly []): RegionInvalidator {
+  expectNoOptions(options, 'localInvalidation()')
   return invalidationBy(noMarks())
 }
 

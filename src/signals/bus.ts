@@ -1,5 +1,5 @@
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectMethods } from '../base/options.js'
+import { expectMethods, expectNoOptions } from '../base/options.js'
 
 /**
  * The messages that a bus kept.
@@ -123,8 +123,10 @@ export interface LocalBus extends Bus {
  * await other.set('greeting', 'hello')
  * await one.delete('greeting') // the other one drops it too
  * ```
+ * @throws CorralError `ERR_OPTION` for an option: it takes none.
  */
-export function localBus(): LocalBus {
+export function localBus(...options: readonly []): LocalBus {
+  expectNoOptions(options, 'localBus()')
   const listeners = new Set<BusListener>()
   let whole = true
   return {

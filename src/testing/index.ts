@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectMethods, expectText, expectThat } from '../base/options.js'
+import { expectMethods, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
 import type { Case, Context, Need } from './context.js'
 import { entryCases } from './entry-cases.js'
 import { leaseCases } from './lease-cases.js'
@@ -49,6 +49,8 @@ export interface Skip {
   readonly case: string
   readonly reason: string
 }
+
+const OPTIONS = ['values', 'runner', 'ttlResolution', 'shares', 'skip']
 
 type Values<T> = readonly [T, T, ...T[]]
 
@@ -110,13 +112,14 @@ export interface ProxyContractOptions<Outer, Inner> extends CommonOptions<Outer>
  * const value = (payload: string) => ({ payload, metadata: { startedAt: 1, createdAt: 1 } })
  * export const test = () => backendContract('memory', () => memory(), { values: [value('a'), value('b')] })
  * ```
- * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
+ * @throws CorralError `ERR_OPTION` for an unknown option, when there is no test runner, or `skip` names a case that does not exist.
  */
 export function backendContract<T>(
   name: string,
   factory: () => MaybePromise<Backend<T>>,
   options: BackendContractOptions<T>,
 ): void {
+  rejectUnknownOptions(options, OPTIONS, 'backendContract()')
   describeContract(`${name} keeps the backend contract`, backendTests(factory, options), options)
 }
 
@@ -132,13 +135,14 @@ export function backendContract<T>(
  * const values = [value('a'), value('b')] as const
  * export const test = () => proxyContract('prefix', prefix('a:'), { over: () => memory(), values })
  * ```
- * @throws CorralError `ERR_OPTION` when there is no test runner, or `skip` names a case that does not exist.
+ * @throws CorralError `ERR_OPTION` for an unknown option, when there is no test runner, or `skip` names a case that does not exist.
  */
 export function proxyContract<Outer, Inner>(
   name: string,
   proxy: (next: Backend<Inner>) => Backend<Outer>,
   options: ProxyContractOptions<Outer, Inner>,
 ): void {
+  rejectUnknownOptions(options, [...OPTIONS, 'over', 'synchronous'], 'proxyContract()')
   const { over, synchronous = false } = options
   const context = { proxy, over, values: valuesOf(options), synchronous }
   const tests: Test[] = [

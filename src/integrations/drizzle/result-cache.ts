@@ -1,5 +1,5 @@
 /** The cache of Drizzle in a region. */
-import { expectOneOf } from '../../base/options.js'
+import { expectOneOf, rejectUnknownOptions } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Region } from '../../region/types.js'
 import { changesName } from '../orm/core.js'
@@ -61,8 +61,9 @@ export function drizzleResultCache(
   region: Region,
   options: DrizzleResultCacheOptions = {},
 ): DrizzleResultCache {
-  const { strategy = 'explicit', ...rest } = options
   const where = 'drizzleResultCache()'
+  rejectUnknownOptions(options, ['strategy', 'hold'], where)
+  const { strategy = 'explicit', ...rest } = options
   expectOneOf(strategy, `\`strategy\` of ${where}`, ['explicit', 'all'])
   const cache = queryCache(region, rest, where)
   const tagName = (tag: string) => dep.tag('drizzle', tag)

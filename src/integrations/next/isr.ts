@@ -1,3 +1,4 @@
+import { expectNoOptions } from '../../base/options.js'
 import { epochNow } from '../../base/timers.js'
 import type { Region } from '../../region/types.js'
 import { expectTrackingRegion } from './expect-region.js'
@@ -66,10 +67,16 @@ interface Stored extends TaggedEntry {
  * const region = makeRegion({ name: 'next', backend: wrap(memory(), dependencies()) })
  * export default nextIsrHandler(region)
  * ```
- * @throws CorralError `ERR_OPTION` without a region.
+ * @throws CorralError `ERR_OPTION` without a region, and for an option: it takes none.
  */
-export function nextIsrHandler(region: Region): new (context?: object) => NextIsrHandler {
+export function nextIsrHandler(
+  region: Region,
+  ...options: readonly []
+): new (
+  context?: object,
+) => NextIsrHandler {
   expectTrackingRegion(region, 'nextIsrHandler()')
+  expectNoOptions(options, 'nextIsrHandler()')
   const entries = taggedEntries<Stored>(region, 'isr')
   // Next calls `new`. All instances stand over one region, so there is nothing for them to keep.
   return class implements NextIsrHandler {

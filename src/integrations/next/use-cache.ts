@@ -1,4 +1,5 @@
 import { report } from '../../base/diagnostics.js'
+import { expectNoOptions } from '../../base/options.js'
 import { epochNow } from '../../base/timers.js'
 import type { Region } from '../../region/types.js'
 import { expectTrackingRegion } from './expect-region.js'
@@ -48,10 +49,11 @@ interface Stored extends TaggedEntry, Omit<UseCacheEntry, 'value' | 'tags'> {
  * const region = makeRegion({ name: 'next', backend: wrap(memory(), dependencies()) })
  * export default nextUseCacheHandler(region)
  * ```
- * @throws CorralError `ERR_OPTION` without a region.
+ * @throws CorralError `ERR_OPTION` without a region, and for an option: it takes none.
  */
-export function nextUseCacheHandler(region: Region): NextUseCacheHandler {
+export function nextUseCacheHandler(region: Region, ...options: readonly []): NextUseCacheHandler {
   expectTrackingRegion(region, 'nextUseCacheHandler()')
+  expectNoOptions(options, 'nextUseCacheHandler()')
   const entries = taggedEntries<Stored>(region, 'use-cache')
   /** Reads wait for the entry that is being rendered. */
   const pending = new Map<string, Promise<void>>()
