@@ -14,7 +14,7 @@ const KEPT = 'kept'
 const REFUSED = 'refused'
 const UNREADABLE = 'a miss'
 
-function outcome(encoding: Encoding, { value, also }: Sample): string {
+function outcome(encoding: Encoding, { value, here = value, also }: Sample): string {
   const bench = benchOf(encoding)
   let stored: Uint8Array
   try {
@@ -25,7 +25,7 @@ function outcome(encoding: Encoding, { value, also }: Sample): string {
   }
   const found = bench.read(stored)
   if (found === undefined) return UNREADABLE
-  const kept = difference(value, found.payload) === undefined && (also?.(found.payload as never) ?? true)
+  const kept = difference(here, found.payload) === undefined && (also?.(found.payload as never) ?? true)
   return kept ? KEPT : `→ \`${shown(found.payload)}\``
 }
 

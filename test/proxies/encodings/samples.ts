@@ -1,7 +1,11 @@
+import { runInNewContext } from 'node:vm'
+
 /** A kind of value that an encoding may or may not keep. */
 export interface Sample {
   readonly name: string
   readonly value: unknown
+  /** The value that comes back. @default value */
+  readonly here?: unknown
   /** A check beyond the comparison of parts. */
   readonly also?: (found: never) => boolean
   /** Properties that no encoding takes for data: they are left out silently. */
@@ -46,6 +50,11 @@ export const SAMPLES: readonly Sample[] = [
     ]),
   },
   { name: 'Set', value: new Set(['a', 1]) },
+  {
+    name: 'a Date, a Map and a Set of another realm, such as a `vm` context',
+    value: runInNewContext('[new Date(7), new Map([["a", 1]]), new Set([1])]'),
+    here: [new Date(7), new Map([['a', 1]]), new Set([1])],
+  },
   { name: 'Buffer', value: Buffer.from('abc') },
   { name: 'Uint8Array', value: Uint8Array.of(1, 2) },
   { name: 'Uint8ClampedArray', value: Uint8ClampedArray.of(1, 2) },
