@@ -20,7 +20,10 @@ export interface Creation {
   readonly key: string
   /** All keys of this creation, in the order in which values are expected. */
   readonly keys: readonly string[]
-  /** When this creation started: epoch ms. */
+  /**
+   * When this creation started: epoch ms, later than all that this process began before over the same backend. If a region
+   * of that backend has a clock ahead of this one, so is this time.
+   */
   readonly startedAt: number
   /** Aborted when no caller waits for the value any longer. */
   readonly signal: AbortSignal
