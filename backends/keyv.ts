@@ -10,7 +10,7 @@ import type { Bytes } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, isPromise, type MaybePromise } from '../src/base/maybe-promise.js'
-import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { expectMethods, expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { onePerObject } from '../src/base/process-global.js'
 import { epochNow } from '../src/base/timers.js'
 
@@ -112,6 +112,7 @@ function backendOver(store: KeyvStorage): Backend<Bytes> {
 }
 
 function expectStore(options: KeyvBackendOptions): KeyvStorage {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['store'], 'keyv()')
   const { store } = options
   expectMethods(store, ['get', 'set', 'delete'], '`store` of keyv() to be a store of Keyv')

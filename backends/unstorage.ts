@@ -9,7 +9,7 @@ import type { Backend } from '../src/backend/backend.js'
 import { fromBase64Text, toBase64Text } from '../src/backend/base64-text.js'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
-import { expectMethods, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { expectMethods, expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { onePerObject } from '../src/base/process-global.js'
 
 /**
@@ -102,6 +102,7 @@ function backendOver(storage: UnstorageStorage): Backend<Bytes> {
 }
 
 function expectStorage(options: UnstorageBackendOptions): UnstorageStorage {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['storage'], 'unstorage()')
   const { storage } = options
   const methods = ['getItem', 'getItems', 'setItem', 'removeItem']

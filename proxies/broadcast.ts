@@ -7,7 +7,7 @@ import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
 import { frozenCopy } from '../src/base/frozen.js'
 import { andThen, type MaybePromise, mapEach, mapLazily, orElse } from '../src/base/maybe-promise.js'
-import { expectMethods, expectText, rejectUnknownOptions } from '../src/base/options.js'
+import { expectMethods, expectText, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { bindLedger, type InvalidationMode, type Ledger, type OpenLedger } from '../src/ledger/ledger.js'
@@ -54,6 +54,7 @@ const STOLEN = 'stolen:'
  * Invalidations reject with `ERR_BUS` when they were done here but could not be told.
  */
 export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<CachedValue> {
+  options = ownOptions(options)
   expectMethods(bus, ['publish', 'subscribe'], 'broadcast() to receive a bus, such as redisBus()')
   rejectUnknownOptions(options, ['name', 'timeout'], 'broadcast()')
   const { name } = options

@@ -1,7 +1,13 @@
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
 import { andThen, type MaybePromise } from '../src/base/maybe-promise.js'
-import { expectInteger, expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import {
+  expectInteger,
+  expectOneOf,
+  expectThat,
+  ownOptions,
+  rejectUnknownOptions,
+} from '../src/base/options.js'
 import { mapValues } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { crc32 } from '../src/wire/crc.js'
@@ -75,6 +81,7 @@ const WORTHWHILE = 0.9
  * on writing `ERR_VALUE_TOO_LARGE` above `maxBytes`.
  */
 export function compress(options: CompressOptions = {}): BackendProxy<Bytes, Bytes> {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['algorithm', 'level', 'threshold', 'maxBytes'], 'compress()')
   const name = options.algorithm ?? 'deflate'
   expectOneOf(name, '`algorithm` of compress()', Object.keys(algorithms))

@@ -1,7 +1,7 @@
 import type { Backend } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
 import { CorralError } from '../src/base/errors.js'
-import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { remembered } from '../src/dependencies/call-registry.js'
@@ -30,6 +30,7 @@ import type { Ledger } from '../src/ledger/ledger.js'
  * or when the lent ledger is this process's own and that of the chain is not.
  */
 export function dependencies(options: { readonly ledger?: Ledger } = {}): BackendProxy<CachedValue> {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['ledger'], 'dependencies()')
   expectThat(
     options.ledger === undefined || typeof options.ledger?.open === 'function',

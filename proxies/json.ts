@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
 import { CorralError } from '../src/base/errors.js'
-import { expectFunction } from '../src/base/options.js'
+import { expectFunction, ownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import {
   CODEC_JSON,
@@ -59,6 +59,7 @@ const STAND_IN = `-0:${randomUUID()}`
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function json(options: JsonOptions = {}): BackendProxy<CachedValue, Bytes> {
+  options = ownOptions(options)
   const { lossy, maxBytes, maxDepth } = encodingOptions(options, 'json()', ['replacer', 'reviver'])
   const { replacer, reviver } = options
   if (replacer !== undefined) expectFunction(replacer, '`replacer` of json()')

@@ -1,6 +1,6 @@
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
 import { andThen } from '../src/base/maybe-promise.js'
-import { expectOneOf } from '../src/base/options.js'
+import { expectOneOf, ownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import {
   CODEC_MSGPACK,
@@ -59,6 +59,7 @@ export interface MsgpackOptions extends StructuredOptions {
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function msgpack(options: MsgpackOptions = {}): BackendProxy<CachedValue, Bytes> {
+  options = ownOptions(options)
   const settings = settingsOf(encodingOptions(options, 'msgpack()', ['profile', 'regExp']))
   const { profile = 'faithful' } = options
   expectOneOf(profile, '`profile` of msgpack()', ['faithful', 'records', 'bundled'])

@@ -3,7 +3,7 @@ import type { CachedValue } from '../src/backend/cached-value.js'
 import { expectBackend } from '../src/backend/expect-backend.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
 import { CorralError } from '../src/base/errors.js'
-import { expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { processGlobal } from '../src/base/process-global.js'
 import { staleness } from '../src/base/staleness.js'
 import { checkFit } from '../src/chain/map-values.js'
@@ -62,6 +62,7 @@ export interface NearOptions {
  * tell what changed in it, and for a near store that is shared, encodes, or has another near cache's copies.
  */
 export function near(store: Backend<CachedValue>, options: NearOptions): BackendProxy<CachedValue> {
+  options = ownOptions(options)
   const copies = expectBackend(
     store,
     'near() to receive a backend such as memory() for the copies',

@@ -11,7 +11,7 @@ import {
 import { types } from 'node:util'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
-import { expectOneOf, expectThat, rejectUnknownOptions } from '../src/base/options.js'
+import { expectOneOf, expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { mapValues } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { putLayer, takeLayer } from '../src/wire/layer.js'
@@ -92,6 +92,7 @@ interface DerivedKey {
  * @throws CorralError `ERR_OPTION` for unusable keys, context or mode. Messages never contain a secret.
  */
 export function seal(options: SealOptions): BackendProxy<Bytes, Bytes> {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['keys', 'context', 'mode'], 'seal()')
   const { keys, context, mode = 'encrypt' } = options
   expectOneOf(mode, '`mode` of seal()', ['encrypt', 'sign'])

@@ -1,6 +1,7 @@
 import { DefaultDeserializer, serialize } from 'node:v8'
 import type { Bytes, CachedValue } from '../src/backend/cached-value.js'
 import { CorralError } from '../src/base/errors.js'
+import { ownOptions } from '../src/base/options.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import {
   CODEC_V8,
@@ -45,6 +46,7 @@ const MAJOR = Uint8Array.of(Number.parseInt(process.versions.node, 10))
  *   naming the path of the part that would be lost, and with `ERR_VALUE_TOO_LARGE`.
  */
 export function v8(options: V8Options = {}): BackendProxy<CachedValue, Bytes> {
+  options = ownOptions(options)
   const settings = encodingOptions(options, 'v8()', ['regExp'])
   const { maxBytes } = settings
   const clone = cloning(settings)

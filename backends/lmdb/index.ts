@@ -1,6 +1,7 @@
 import type { RootDatabase } from 'lmdb'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
+import { ownOptions } from '../../src/base/options.js'
 import { backendOver } from './backend.js'
 import { openTarget } from './client/open-file.js'
 import { openStore } from './client/store.js'
@@ -28,6 +29,7 @@ export type { LmdbOptions }
  * ```
  */
 export function lmdb(target: string | RootDatabase, options: LmdbOptions = {}): Backend<Bytes> {
+  options = ownOptions(options)
   const settings = settingsOf(target, options)
   const file = openTarget(target, { ...options, timeout: settings.timeout })
   const store = openStore(file.entries, file.bookkeeping, settings.timeout, file.gate)

@@ -1,7 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { CorralError } from '../../src/base/errors.js'
-import { expectInteger, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { expectInteger, expectThat, ownOptions, rejectUnknownOptions } from '../../src/base/options.js'
 import { MAX_DELAY } from '../../src/base/timers.js'
 import type { Address, Credentials } from './client/connection.js'
 
@@ -88,7 +88,8 @@ const SERVERS =
 
 /** @throws CorralError `ERR_OPTION` */
 export function settingsOf(given: Servers | MemcachedOptions): Settings {
-  const options = isServers(given) ? { servers: given } : given
+  const own = ownOptions(given)
+  const options = isServers(own) ? { servers: own } : own
   rejectUnknownOptions(options, KNOWN, 'memcached()')
   const { servers, tls = false } = options
   const isTls = typeof tls === 'boolean' || (typeof tls === 'object' && !Array.isArray(tls))

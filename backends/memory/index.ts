@@ -9,6 +9,7 @@ import {
   expectInteger,
   expectOneOf,
   optionError,
+  ownOptions,
   rejectUnknownOptions,
 } from '../../src/base/options.js'
 import { validate } from '../../src/ledger/validate.js'
@@ -66,6 +67,7 @@ const SWEEP_EVERY = 64
 export function memory(options?: MemoryOptions & { readonly stores?: 'values' }): Backend<CachedValue>
 export function memory(options: MemoryOptions & { readonly stores: 'bytes' }): Backend<Bytes>
 export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Backend<Bytes> {
+  options = ownOptions(options)
   const { maxEntries, maxBytes, stores, clock, copies, sizeOf } = checked(options)
   const store = bounded<unknown>({
     maxEntries,

@@ -1,6 +1,6 @@
 import { failureLog } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
-import { expectText, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { expectText, expectThat, ownOptions, rejectUnknownOptions } from '../../src/base/options.js'
 import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
 import { newEpoch } from '../../src/ledger/snapshot.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
@@ -85,6 +85,7 @@ const RETRY_TO = 2_000
  * ```
  */
 export function redisBus(given: string | RedisClient, options: RedisBusOptions): RedisBus {
+  options = ownOptions(options)
   const channel = (options as RedisBusOptions | undefined)?.channel
   expectText(channel, '`channel` of redisBus()', 'a text that all processes share')
   rejectUnknownOptions(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')

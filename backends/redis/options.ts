@@ -5,6 +5,7 @@ import {
   expectInteger,
   expectThat,
   type OptionCheck,
+  ownOptions,
   rejectOptions,
 } from '../../src/base/options.js'
 import { copyPlain } from '../../src/base/parts.js'
@@ -129,7 +130,7 @@ const CHECKS: Readonly<Record<keyof RedisBackendOptions, OptionCheck>> = {
 /** @throws CorralError `ERR_OPTION` for an option that is invalid. */
 export function parseOptions(given: string | RedisClient | RedisBackendOptions) {
   const options: RedisBackendOptions =
-    typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : given
+    typeof given === 'string' ? { url: given } : isRedisClient(given) ? { client: given } : ownOptions(given)
   expectThat(
     typeof options === 'object' && options !== null,
     given,

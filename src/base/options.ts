@@ -137,6 +137,14 @@ export function rejectUnknownOptions(options: object, known: readonly string[], 
 }
 
 /**
+ * The options as they are at the call. A getter could return another value to the check than to the use, and a caller may change
+ * its object later. An object of a class is left to the check, which refuses it.
+ */
+export function ownOptions<O>(options: O): O {
+  return typeof options === 'object' && options !== null && isPlainObject(options) ? { ...options } : options
+}
+
+/**
  * Refuses options of a function that takes none: its caller expects something of them.
  * @param given - the arguments behind those that the function takes
  * @throws CorralError `ERR_OPTION`

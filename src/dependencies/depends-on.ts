@@ -1,5 +1,5 @@
 import { CorralError } from '../base/errors.js'
-import { checkOptions, expectOneOf } from '../base/options.js'
+import { checkOptions, expectOneOf, ownOptions } from '../base/options.js'
 import { declaredOutside } from '../creation/outside.js'
 import { currentScope } from '../creation/scope.js'
 import { refuseVersions } from '../ledger/checked-names.js'
@@ -48,7 +48,7 @@ export function dependsOn(
 ): void {
   const last = given.at(-1)
   // An object alone, without the option, was meant as a name.
-  const options = isOptions(last) && (given.length > 1 || 'outside' in last) ? last : undefined
+  const options = isOptions(last) && (given.length > 1 || 'outside' in last) ? ownOptions(last) : undefined
   const all = options === undefined ? given : given.slice(0, -1)
   // Not flat(): it passes over holes, and a hole is no name.
   const names = all.flatMap((one) => (Array.isArray(one) ? [...(one as readonly string[])] : [one as string]))

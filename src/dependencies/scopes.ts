@@ -9,6 +9,7 @@ import {
   expectOneOf,
   expectThat,
   optionError,
+  ownOptions,
   rejectOptions,
   rejectUnknownOptions,
 } from '../base/options.js'
@@ -198,6 +199,7 @@ const kindsOfTypes = processGlobal('kinds of lists', () => new Map<string, Map<s
  * @throws CorralError `ERR_OPTION` on an unknown option.
  */
 export function scopes<T>(type: string, options: ScopesOptions = {}): Scopes<T> {
+  options = ownOptions(options)
   checkOptions(options, 'dep.scopes()', {
     mode: (value, subject) => expectOneOf(value, subject, ['strict', 'lenient']),
   })

@@ -7,7 +7,7 @@ import { CorralError } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { settledInBatches } from '../base/in-batches.js'
 import { andThen, ignoreRejection, isPromise, type MaybePromise, native } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { ownOptions, rejectUnknownOptions } from '../base/options.js'
 import { performance } from '../base/timers.js'
 import { waitingCreation } from '../creation/renewal.js'
 import type { CreationNode } from '../creation/scope.js'
@@ -41,6 +41,7 @@ const ROUNDS = 3
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
 export function dogpile<V>(options: DogpileOptions = {}): Dogpile<V> {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['wait', 'renewEvery', 'runner', 'signal'], 'dogpile()')
   return new SharedCreations<V>(options)
 }

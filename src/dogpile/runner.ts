@@ -1,4 +1,4 @@
-import { expectInteger, factory, rejectUnknownOptions } from '../base/options.js'
+import { expectInteger, factory, ownOptions, rejectUnknownOptions } from '../base/options.js'
 import { queueMicrotask } from '../base/timers.js'
 
 /**
@@ -76,6 +76,7 @@ export interface BackgroundRunner extends AsyncCreationRunner {
 export const inBackground: (options?: { readonly concurrency?: number }) => BackgroundRunner =
   /* @__PURE__ */ factory({
     inBackground(options = {}) {
+      options = ownOptions(options)
       rejectUnknownOptions(options, ['concurrency'], 'inBackground()')
       const { concurrency = 8 } = options
       expectInteger(concurrency, '`concurrency`', 1, Number.POSITIVE_INFINITY)

@@ -3,7 +3,7 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
 import { MAX_DEPTH, shortPath } from '../base/nesting.js'
-import { expectThat, factory, optionError, rejectUnknownOptions } from '../base/options.js'
+import { expectThat, factory, optionError, ownOptions, rejectUnknownOptions } from '../base/options.js'
 import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { isPlainObject } from '../base/realms.js'
 import { mayCountArguments } from './arity.js'
@@ -125,6 +125,7 @@ export const optionsKeyGenerator: (options?: {
   readonly defaults?: Readonly<Record<string, KeyPart>>
 }) => FunctionKeyGenerator = /* @__PURE__ */ factory({
   optionsKeyGenerator(options = {}) {
+    options = ownOptions(options)
     rejectUnknownOptions(options, ['defaults'], 'optionsKeyGenerator()')
     const { defaults = {} } = options
     const fits = typeof defaults === 'object' && isPlainObject(defaults)

@@ -6,7 +6,7 @@
  */
 import { NO_VALUE } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
-import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { checkOptions, expectBoolean, expectMethods, ownOptions } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import type { Region } from '../region/types.js'
 
@@ -71,6 +71,7 @@ export function bentoDriver(
   region: Region,
   options: BentoDriverOptions = {},
 ): { options: Record<string, unknown>; factory: (config?: { prefix?: string | undefined }) => BentoDriver } {
+  options = ownOptions(options)
   expectMethods(region, ['get', 'set', 'invalidateDependencies'], 'bentoDriver() to receive a region')
   checkOptions(options, 'bentoDriver()', { closesRegion: expectBoolean })
   const { closesRegion = false } = options

@@ -2,7 +2,7 @@
  * A region as an engine of catbox, the cache of hapi. A policy of catbox creates and renews by rules of its own. The fence
  * of `getOrCreate` is out of its reach, so an invalidation between its read and its write is followed by the old value.
  */
-import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { checkOptions, expectBoolean, expectMethods, ownOptions } from '../base/options.js'
 import type { Region } from '../region/types.js'
 
 /**
@@ -62,6 +62,7 @@ export interface CatboxEngine {
  * @throws CorralError `ERR_OPTION` without a region.
  */
 export function catboxEngine(region: Region, options: CatboxEngineOptions = {}): CatboxEngine {
+  options = ownOptions(options)
   expectMethods(region, ['getValueMetadata', 'set', 'delete'], 'catboxEngine() to receive a region')
   checkOptions(options, 'catboxEngine()', { closesRegion: expectBoolean })
   const { closesRegion = false } = options

@@ -8,7 +8,7 @@
  */
 import { NO_VALUE } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
-import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { checkOptions, expectBoolean, expectMethods, ownOptions } from '../base/options.js'
 import { epochNow } from '../base/timers.js'
 import { dep } from '../dependencies/dep.js'
 import type { Region } from '../region/types.js'
@@ -197,6 +197,7 @@ export function keyv6Store(region: Region, options: KeyvStoreOptions = {}): Keyv
 }
 
 function checked(region: Region, options: KeyvStoreOptions, where: string): KeyvStoreOptions {
+  options = ownOptions(options)
   expectMethods(region, ['getMulti', 'set', 'invalidateDependencies'], `${where} to receive a region`)
   checkOptions(options, where, { closesRegion: expectBoolean })
   return options

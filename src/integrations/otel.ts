@@ -6,7 +6,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type CreationTrace, creationChannel } from '../base/diagnostics.js'
-import { checkOptions, expectMethods, expectThat } from '../base/options.js'
+import { checkOptions, expectMethods, expectThat, ownOptions } from '../base/options.js'
 import type { Region } from '../region/types.js'
 import {
   countOf,
@@ -125,6 +125,7 @@ const STATUS_ERROR = 2
  * @throws CorralError `ERR_OPTION`, also for a second set before the first one has ended: everything would count twice.
  */
 export function openTelemetry(options: OpenTelemetryOptions): () => void {
+  options = ownOptions(options)
   checkOpenTelemetry(options)
   const { api } = options
   const regions = Array.from(new Set(options.regions))

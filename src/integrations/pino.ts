@@ -5,7 +5,7 @@
  * Keys and names of dependencies may be personal data, so they are left out unless you ask for them.
  */
 import { diagnostics, type Messages } from '../base/diagnostics.js'
-import { checkOptions, expectBoolean, expectMethods } from '../base/options.js'
+import { checkOptions, expectBoolean, expectMethods, ownOptions } from '../base/options.js'
 import { claimReceivers } from './telemetry/once.js'
 
 /**
@@ -65,6 +65,7 @@ const PERSONAL = ['key', 'keys', 'names']
  * @throws CorralError `ERR_OPTION` for a logger without these methods, and for one that gets the lines already.
  */
 export function logTo(logger: PinoLogger, options: LogOptions = {}): () => void {
+  options = ownOptions(options)
   expectMethods(logger, ['error', 'warn', 'info', 'debug'], 'logTo() to receive a logger such as pino()')
   checkOptions(options, 'logTo()', { keys: expectBoolean })
   const { keys = false } = options

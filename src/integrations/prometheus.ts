@@ -5,7 +5,14 @@
  * No key and no name of a dependency becomes a label: they may be personal data, and each would be a time series of its own.
  */
 import type { Messages } from '../base/diagnostics.js'
-import { checkOptions, expectFunction, expectMethods, expectText, expectThat } from '../base/options.js'
+import {
+  checkOptions,
+  expectFunction,
+  expectMethods,
+  expectText,
+  expectThat,
+  ownOptions,
+} from '../base/options.js'
 import type { Region } from '../region/types.js'
 import { countOf, countsOf, EVENTS, labelsOf, on, outcomeOf, STATISTICS } from './telemetry/counts.js'
 
@@ -114,6 +121,7 @@ export interface PrometheusOptions {
  * @throws CorralError `ERR_OPTION`; an error of prom-client when a metric is registered already.
  */
 export function prometheus(options: PrometheusOptions): () => void {
+  options = ownOptions(options)
   checkPrometheus(options)
   const { client, registry = client.register, prefix = 'corral' } = options
   const regions = Array.from(new Set(options.regions))

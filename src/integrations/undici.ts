@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto'
 import { Writable } from 'node:stream'
 import { NO_VALUE } from '../backend/cached-value.js'
 import { report } from '../base/diagnostics.js'
-import { checkOptions, expectInteger, expectMethods } from '../base/options.js'
+import { checkOptions, expectInteger, expectMethods, ownOptions } from '../base/options.js'
 import { epochNow } from '../base/timers.js'
 import { dep } from '../dependencies/dep.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
@@ -98,6 +98,7 @@ const MOST_VARIATIONS = 8
  * @throws CorralError `ERR_OPTION` without a region.
  */
 export function undiciStore(region: Region, options: UndiciStoreOptions = {}): UndiciStore {
+  options = ownOptions(options)
   expectMethods(region, ['getMulti', 'set', 'invalidateDependencies'], 'undiciStore() to receive a region')
   checkOptions(options, 'undiciStore()', {
     maxEntrySize: (value, subject) => expectInteger(value, subject, 0),

@@ -5,7 +5,7 @@
 import { NO_VALUE } from '../backend/cached-value.js'
 import { reportOnce } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
-import { checkOptions, expectBoolean, expectMethods, expectText } from '../base/options.js'
+import { checkOptions, expectBoolean, expectMethods, expectText, ownOptions } from '../base/options.js'
 import { dep } from '../dependencies/dep.js'
 import type { Region } from '../region/types.js'
 
@@ -75,6 +75,7 @@ interface Lifetime {
  * @throws CorralError `ERR_OPTION` without a region.
  */
 export function unstorageDriver(region: Region, options: UnstorageDriverOptions = {}): UnstorageDriver {
+  options = ownOptions(options)
   expectMethods(region, ['get', 'set', 'invalidateDependencies'], 'unstorageDriver() to receive a region')
   checkOptions(options, 'unstorageDriver()', { base: expectText, closesRegion: expectBoolean })
   const { base = '', closesRegion = false } = options

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { checkOptions, expectBoolean, expectFunction } from '../base/options.js'
+import { checkOptions, expectBoolean, expectFunction, ownOptions } from '../base/options.js'
 import type { Ledger, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
 
@@ -44,6 +44,7 @@ const UNHARMED: Stamp = { hard: MOMENT, soft: MOMENT }
  * @throws CorralError `ERR_OPTION` when the store lacks one of its three functions, or on an unknown or invalid option.
  */
 export function epochLedger(store: EpochStore, options: { readonly shared?: boolean } = {}): Ledger {
+  options = ownOptions(options)
   checkOptions(options, 'epochLedger()', { shared: expectBoolean })
   const { shared = true } = options
   for (const name of ['get', 'set', 'add'] as const)

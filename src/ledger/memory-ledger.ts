@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Clock, expectClock } from '../base/clock.js'
-import { checkOptions, expectInteger } from '../base/options.js'
+import { checkOptions, expectInteger, ownOptions } from '../base/options.js'
 import { performance } from '../base/timers.js'
 import type { InvalidationMode, Ledger, LedgerReading, OpenLedger, Stamp } from './ledger.js'
 import type { LedgerTime } from './snapshot.js'
@@ -31,6 +31,7 @@ interface Mark {
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option.
  */
 export function memoryLedger(options: { readonly maxStamps?: number; readonly clock?: Clock } = {}): Ledger {
+  options = ownOptions(options)
   checkOptions(options, 'memoryLedger()', {
     maxStamps: (value, subject) => expectInteger(value, subject, 1, Number.POSITIVE_INFINITY),
     clock: expectClock,

@@ -17,6 +17,7 @@ import {
   expectText,
   expectThat,
   type OptionCheck,
+  ownOptions,
   rejectOptions,
 } from '../base/options.js'
 import { timersAreReal, withTimeout } from '../base/timers.js'
@@ -69,6 +70,7 @@ const AT_ONCE = {
  * @throws CorralError `ERR_OPTION` for an invalid option, whether or not a backend comes with it.
  */
 export function checkRegionOptions(options: RegionOptions): RegionOptions {
+  options = ownOptions(options)
   checkOptions(options, 'makeRegion()', { ...AT_ONCE, ...LATER })
   const { lease, breaker } = options
   return { ...options, ...(lease && { lease: { ...lease } }), ...(breaker && { breaker: { ...breaker } }) }

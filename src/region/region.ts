@@ -1,5 +1,6 @@
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
+import { ownOptions } from '../base/options.js'
 import { servingOptions } from '../creation/create-options.js'
 import type { ServingOptions } from '../creation/types.js'
 import { invalidationEvents } from '../events/invalidation-events.js'
@@ -66,7 +67,7 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
     },
     configure(more) {
       expectReplacing(handle, more)
-      const former = handle.replace(configureRegion(identity, options, more))
+      const former = handle.replace(configureRegion(identity, options, ownOptions(more)))
       // Creations under way still use the former backend. No caller awaits its end, so a failure of it is reported.
       const failed = (error: unknown) => report('failure', () => ({ where: 'close', region: name, error }))
       former?.release().catch(failed)

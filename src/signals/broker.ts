@@ -9,6 +9,7 @@ import {
   expectText,
   expectThat,
   type OptionCheck,
+  ownOptions,
   rejectOptions,
   rejectUnknownOptions,
 } from '../base/options.js'
@@ -217,6 +218,7 @@ export interface Broker<T> {
  * @throws CorralError `ERR_OPTION` for an option that cannot be right, or without an option that names the dependencies of an item.
  */
 export function broker<T>(type: string, options: BrokerOptions<T>): Broker<T> {
+  options = ownOptions(options)
   check(type, options)
   const regions = frozenCopy(options.regions)
   const events = emitter<BrokerEvents>("a broker's event", ['change', 'missed'])

@@ -2,7 +2,7 @@ import { failureLog, report } from '../base/diagnostics.js'
 import { type Duration, milliseconds } from '../base/duration.js'
 import { CorralError, messageOf } from '../base/errors.js'
 import { andThen, orElse } from '../base/maybe-promise.js'
-import { expectThat, rejectOptions, rejectUnknownOptions } from '../base/options.js'
+import { expectThat, ownOptions, rejectOptions, rejectUnknownOptions } from '../base/options.js'
 import { onePerObject } from '../base/process-global.js'
 import { sourceOf } from '../events/event-source.js'
 import type { InvalidationReason } from '../ledger/ledger.js'
@@ -61,6 +61,7 @@ export interface Relay {
  * before anything is done, when their metadata cannot travel.
  */
 export function relay(bus: Bus, sources: readonly object[], options: RelayOptions = {}): Relay {
+  options = ownOptions(options)
   expectBus(bus, 'relay()')
   rejectUnknownOptions(options, ['timeout', 'maxMeta'], 'relay()')
   const { maxMeta = 65_536 } = options

@@ -7,6 +7,7 @@ import {
   expectFunction,
   expectMethods,
   expectOneOf,
+  ownOptions,
   rejectUnknownOptions,
 } from '../base/options.js'
 import type { DependencyCollector } from '../creation/collector.js'
@@ -204,6 +205,7 @@ export interface TransactionOptions {
  * @throws CorralError `ERR_OPTION` for an option that cannot be right.
  */
 export function beginTransaction(options: TransactionOptions = {}): OpenTransaction {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['prepared'], 'beginTransaction()')
   const { prepared = false } = options
   expectBoolean(prepared, '`prepared` of beginTransaction()')
@@ -342,6 +344,7 @@ export async function invalidateAfterCommit(
   names: string | readonly string[],
   options: InvalidateOptions = {},
 ): Promise<void> {
+  options = ownOptions(options)
   const where = 'invalidateAfterCommit()'
   rejectUnknownOptions(options, ['mode', 'reason', 'meta'], where)
   const { mode = 'hard', ...given } = options

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Backend } from '../backend/backend.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectMethods, expectText, expectThat, rejectUnknownOptions } from '../base/options.js'
+import { expectMethods, expectText, expectThat, ownOptions, rejectUnknownOptions } from '../base/options.js'
 import type { Case, Context, Need } from './context.js'
 import { entryCases } from './entry-cases.js'
 import { leaseCases } from './lease-cases.js'
@@ -119,6 +119,7 @@ export function backendContract<T>(
   factory: () => MaybePromise<Backend<T>>,
   options: BackendContractOptions<T>,
 ): void {
+  options = ownOptions(options)
   rejectUnknownOptions(options, OPTIONS, 'backendContract()')
   describeContract(`${name} keeps the backend contract`, backendTests(factory, options), options)
 }
@@ -142,6 +143,7 @@ export function proxyContract<Outer, Inner>(
   proxy: (next: Backend<Inner>) => Backend<Outer>,
   options: ProxyContractOptions<Outer, Inner>,
 ): void {
+  options = ownOptions(options)
   rejectUnknownOptions(options, [...OPTIONS, 'over', 'synchronous'], 'proxyContract()')
   const { over, synchronous = false } = options
   const context = { proxy, over, values: valuesOf(options), synchronous }

@@ -5,6 +5,7 @@ import {
   expectFunction,
   expectText,
   expectThat,
+  ownOptions,
   rejectOptions,
 } from '../base/options.js'
 import { checkWhole } from '../base/parts.js'
@@ -36,6 +37,7 @@ export function version<const A extends readonly IdPart[] = []>(
   check: (...parts: A) => MaybePromise<Version>,
   options: VersionOptions = {},
 ): VersionDependency<A> {
+  options = ownOptions(options)
   checkOptions(options, 'dep.version()', { ...VERSION_OPTIONS, replace: expectBoolean })
   expectText(name, 'the name of a version')
   expectFunction(check, `the check of the version '${name}'`)

@@ -146,6 +146,10 @@ const TAKES: Readonly<Record<string, readonly [options: object, call: Call]>> = 
     { over: () => memory(), values, runner },
     (options) => proxyContract('own', (next) => next, options),
   ],
+  'region.configure': [
+    { backend: memory(), expirationTime: 5 },
+    (options) => makeRegion().configure(options),
+  ],
   redis: [{ url, timeout: 5 }, redis],
   redisBus: [{ channel: 'options', timeout: 5, maxDelay: 5 }, (options) => redisBus(url, options)],
   relay: [{ timeout: 5, maxMeta: 5 }, (options) => relay(localBus(), [region], options)],
@@ -186,6 +190,9 @@ const TAKE_NONE = [
   ],
 ]
 
+/** They take methods, which keep the object as their `this`. */
+const SPECS = ['defineBackend', 'defineCodec', 'delegate']
+
 async function errorOf(call: () => unknown): Promise<unknown> {
   try {
     await call()
@@ -217,4 +224,24 @@ describe('an option of a public function', () => {
     const listed = [...Object.keys(TAKES).filter((name) => !name.includes('.')), ...TAKE_NONE]
     expect([...functions].sort()).toEqual(listed.sort())
   })
+})
+
+describe('the options of a function', () => {
+  it.each(Object.entries(TAKES).filter(([name]) => !SPECS.includes(name)))(
+    'are read once by %s(), also where they are getters',
+    async (_, [options, call]) => {
+      const reads: Record<string, number> = {}
+      const given = Object.defineProperties(
+        {},
+        Object.fromEntries(
+          Object.entries(options).map(([name, value]) => [
+            name,
+            { enumerable: true, get: () => ((reads[name] = (reads[name] ?? 0) + 1), value) },
+          ]),
+        ),
+      )
+      await errorOf(() => call(given as never))
+      expect(reads).toEqual(Object.fromEntries(Object.keys(options).map((name) => [name, 1])))
+    },
+  )
 })

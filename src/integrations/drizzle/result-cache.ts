@@ -1,5 +1,5 @@
 /** The cache of Drizzle in a region. */
-import { expectOneOf, rejectUnknownOptions } from '../../base/options.js'
+import { expectOneOf, ownOptions, rejectUnknownOptions } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Region } from '../../region/types.js'
 import { changesName } from '../orm/core.js'
@@ -61,6 +61,7 @@ export function drizzleResultCache(
   region: Region,
   options: DrizzleResultCacheOptions = {},
 ): DrizzleResultCache {
+  options = ownOptions(options)
   const where = 'drizzleResultCache()'
   rejectUnknownOptions(options, ['strategy', 'hold'], where)
   const { strategy = 'explicit', ...rest } = options

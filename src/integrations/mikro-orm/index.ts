@@ -1,5 +1,11 @@
 import type { MaybePromise } from '../../base/maybe-promise.js'
-import { expectBoolean, expectFunction, expectMethods, rejectUnknownOptions } from '../../base/options.js'
+import {
+  expectBoolean,
+  expectFunction,
+  expectMethods,
+  ownOptions,
+  rejectUnknownOptions,
+} from '../../base/options.js'
 import type { IdPart } from '../../ledger/names.js'
 import { refreshAfterCommit } from '../../signals/refresh.js'
 import {
@@ -122,6 +128,7 @@ export interface MikroOrmOptions extends OrmOptions {
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
 export function mikroOrm(orm: MikroOrmHost, options: MikroOrmOptions): MikroOrmCache {
+  options = ownOptions(options)
   expectMethods(orm?.em, ['getEventManager'], 'mikroOrm() to get a MikroORM')
   const events = orm.em.getEventManager()
   expectMethods(events, ['registerSubscriber', 'dispatchEvent', 'clone'], 'mikroOrm() to get a MikroORM')

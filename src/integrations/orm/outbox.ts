@@ -9,6 +9,7 @@ import {
   expectMethods,
   expectOneOf,
   expectThat,
+  ownOptions,
   rejectOptions,
   rejectUnknownOptions,
 } from '../../base/options.js'
@@ -101,6 +102,7 @@ export interface Outbox {
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
 export function outbox(options: OutboxOptions): Outbox {
+  options = ownOptions(options)
   rejectUnknownOptions(options, ['regions', 'table', 'placeholder', 'claimFor'], 'outbox()')
   const { table = 'corral_outbox', placeholder = () => '?', claimFor = '30s' } = options
   const regions = Object.freeze([options.regions].flat())

@@ -5,7 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { report } from '../../base/diagnostics.js'
 import type { Duration } from '../../base/duration.js'
-import { checkOptions, expectMethods } from '../../base/options.js'
+import { checkOptions, expectMethods, ownOptions } from '../../base/options.js'
 import type { Region, Reservation } from '../../region/types.js'
 
 /**
@@ -55,6 +55,7 @@ export interface QueryCache {
 }
 
 export function queryCache(region: Region, options: ResultCacheOptions, where: string): QueryCache {
+  options = ownOptions(options)
   expectMethods(region, ['reserve', 'deleteMulti', 'invalidate'], `${where} to get a region`)
   checkOptions(options, where, { hold: () => {} })
   const { hold } = options

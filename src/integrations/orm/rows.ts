@@ -6,6 +6,7 @@ import {
   expectBoolean,
   expectText,
   expectThat,
+  ownOptions,
   rejectOptions,
   rejectUnknownOptions,
 } from '../../base/options.js'
@@ -130,6 +131,7 @@ export function rowInvalidation(
   where: string,
   seesStatements: boolean,
 ): RowInvalidation {
+  options = ownOptions(options)
   const more = seesStatements ? ['trackReads'] : []
   rejectUnknownOptions(options, ['regions', 'scopes', 'mode', 'tables', ...more], where)
   const { trackReads = false } = options

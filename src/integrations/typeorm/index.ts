@@ -4,6 +4,7 @@ import {
   expectFunction,
   expectMethods,
   expectThat,
+  ownOptions,
   rejectOptions,
   rejectUnknownOptions,
 } from '../../base/options.js'
@@ -130,6 +131,7 @@ export interface TypeOrmOptions extends OrmOptions {
  * @throws CorralError `ERR_OPTION` for options that cannot be right
  */
 export function typeOrm<M>(dataSource: TypeOrmDataSource<M>, options: TypeOrmOptions): TypeOrmCache<M> {
+  options = ownOptions(options)
   expectMethods(dataSource, ['getMetadata', 'hasMetadata', 'transaction'], 'typeOrm() to get a DataSource')
   expectThat(
     Array.isArray(dataSource.subscribers),
