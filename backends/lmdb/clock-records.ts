@@ -102,8 +102,12 @@ export interface Mark {
   readonly end: number
   /** A number drawn from its name. */
   readonly transaction: number
-  /** How long it lives by the time of day. In the clock's list only; absent in one of a former version. */
-  readonly life?: Pause
+}
+
+/** A mark in the list of a clock. */
+export interface ListedMark extends Mark {
+  /** By the machine's clock. */
+  readonly life: Pause
 }
 
 /** A stamp with its marks: `own` is the stamp without them. */
@@ -112,11 +116,10 @@ export interface MarkedStamp {
   readonly marks: readonly Mark[]
 }
 
-/** Numbers of a stamp's record before those of its marks, and of a mark. */
+/** Numbers of a stamp's record before those of its marks, of a mark, and of one in the list. */
 const HEAD = 5
 const MARK = 3
-/** In the place of a mode: the numbers are the life of the mark before. A former version takes them for a mark that is over. */
-const LIFE = 2
+const LISTED = 5
 
 export function readMarkedStamp(read: ReadRecord, clock: string, name: string, floor: number): MarkedStamp {
   let found: MarkedStamp = { own: { hard: floor, soft: floor }, marks: [] }
@@ -127,7 +130,7 @@ export function readMarkedStamp(read: ReadRecord, clock: string, name: string, f
       hard: Math.max(floor, bytes.readDoubleLE(at)),
       soft: Math.max(floor, bytes.readDoubleLE(at + 8)),
     }
-    found = { own, marks: isMarked ? decodeMarks(bytes, HEAD) : [] }
+    found = { own, marks: isMarked ? rowsOf(bytes, HEAD, MARK).map(markOf) : [] }
   })
   return found
 }
@@ -145,38 +148,41 @@ export function encodeStamp({ own, marks }: MarkedStamp): Buffer {
 export function readMarks(
   read: ReadRecord,
   { key }: ClockKeys,
-): { readonly record: RecordVersion; readonly marks: readonly Mark[] } {
-  let marks: readonly Mark[] = []
+): { readonly record: RecordVersion; readonly marks: readonly ListedMark[] } {
+  let marks: readonly ListedMark[] = []
   const record = read(clockOf(key, TAG.marks), (bytes) => {
-    marks = decodeMarks(bytes, 1)
+    marks = listedMarks(bytes)
   })
   return { record, marks }
 }
 
-export function encodeMarks({ key }: RecordVersion, marks: readonly Mark[]): Change {
-  return marks.length === 0 ? [key] : [key, encodeNumbers(newVersion(), ...marks.flatMap(numbersWithLife))]
+export function encodeMarks({ key }: RecordVersion, marks: readonly ListedMark[]): Change {
+  const numbers = marks.flatMap((mark) => [...numbersOf(mark), mark.life.since, mark.life.ms])
+  return marks.length === 0 ? [key] : [key, encodeNumbers(newVersion(), ...numbers)]
 }
 
 function numbersOf({ mode, end, transaction }: Mark): readonly number[] {
   return [mode === 'hard' ? 1 : 0, end, transaction]
 }
 
-function numbersWithLife(mark: Mark): readonly number[] {
-  const { life } = mark
-  return [...numbersOf(mark), ...(life === undefined ? [] : [LIFE, life.since, life.ms])]
+function markOf([mode, end, transaction]: readonly number[]): Mark {
+  return { mode: mode === 1 ? 'hard' : 'soft', end: end as number, transaction: transaction as number }
 }
 
-type Triple = [number, number, number]
+/** The marks in a record of `readMarks`. */
+export function listedMarks(record: Buffer): readonly ListedMark[] {
+  return rowsOf(record, 1, LISTED).map((row) => {
+    const [since, ms] = row.slice(MARK) as [number, number]
+    return { ...markOf(row), life: { since, ms } }
+  })
+}
 
-function decodeMarks(bytes: Buffer, from: number): readonly Mark[] {
-  const marks: Mark[] = []
-  for (let at = from * 8; at + MARK * 8 <= bytes.length; at += MARK * 8) {
-    const [kind, first, second] = [0, 8, 16].map((offset) => bytes.readDoubleLE(at + offset)) as Triple
-    const last = marks.at(-1)
-    if (kind !== LIFE) marks.push({ mode: kind === 1 ? 'hard' : 'soft', end: first, transaction: second })
-    else if (last !== undefined) marks[marks.length - 1] = { ...last, life: { since: first, ms: second } }
-  }
-  return marks
+/** The numbers of a record behind the first ones, in rows of a width. */
+function rowsOf(bytes: Buffer, from: number, width: number): readonly (readonly number[])[] {
+  const rows: number[][] = []
+  for (let at = from * 8; at + width * 8 <= bytes.length; at += width * 8)
+    rows.push(Array.from({ length: width }, (_, i) => bytes.readDoubleLE(at + i * 8)))
+  return rows
 }
 
 /** The later of the two times in a stamp's record. */

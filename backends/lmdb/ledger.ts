@@ -9,12 +9,14 @@ import {
   type WriteCondition,
 } from '../../src/ledger/ledger.js'
 import { type LedgerTime, namesOf } from '../../src/ledger/snapshot.js'
+import { machineNow } from './client/machine-clock.js'
 import type { Change, Plan, ReadRecord, RecordVersion, Store } from './client/store.js'
 import {
   type ClockKeys,
   clockKeys,
   encodeMarks,
   encodeStamp,
+  type ListedMark,
   type Mark,
   type MarkedStamp,
   moveClock,
@@ -23,7 +25,7 @@ import {
   readMarks,
   readStamp,
 } from './clock-records.js'
-import { SMALL_STEP, stampKey } from './format.js'
+import { stampKey } from './format.js'
 import { fileTail } from './tail.js'
 
 /** The freshness of a snapshot, with the records that it rests on: a write can depend on them. */
@@ -96,34 +98,25 @@ function nextTime(at = 0): number {
   return Math.max(at + 2, epochNow() * 1000)
 }
 
-/** Whether a mark was set while the time of day was ahead, which has been set back: it would live for that much longer. */
-const isAhead = ({ life }: Mark): boolean => life !== undefined && life.since > epochNow() + SMALL_STEP
-
-/** The mark, with a life that begins now if the clock was set back: its transaction may still run. */
-const corrected = (mark: Mark): Mark =>
-  mark.life === undefined || !isAhead(mark) ? mark : { ...mark, life: { ...mark.life, since: epochNow() } }
-
-/**
- * By the time of day, since a clock that was ahead once stays ahead of it. Also by the clock where the time of day has come to
- * it: the time of day was behind when the mark was set, if it has jumped since.
- */
-function isLive({ end, life }: Mark): boolean {
-  const now = epochNow()
-  const isBeforeEnd = end > now * 1000
-  if (life === undefined) return isBeforeEnd
-  return now < life.since + life.ms || (isBeforeEnd && end - life.ms * 1000 <= (now + SMALL_STEP) * 1000)
+/** ms that a mark has left. By the machine's clock: setting the time of day ends no transaction. */
+function timeLeft({ life: { since, ms } }: ListedMark): number {
+  const age = machineNow() - since
+  // A clock that reads less began anew, and the transaction ended with the machine.
+  return age < 0 ? 0 : ms - age
 }
 
+const isLive = (mark: ListedMark): boolean => timeLeft(mark) > 0
+
 /**
- * The marks of a clock that stay, and its next time. A mark may be over before the clock has come to its end. The clock moves
- * there if no mark lives: it would come too near to the end of one that does, and so end it early.
+ * The marks of a clock that stay, and its next time. While marks live, the clock moves as the machine's does and not by the time of
+ * day, so it comes to the end of none of them early. If no mark lives, it moves past the ends of all.
  */
-function advance(at: number | undefined, found: readonly Mark[]) {
-  const marks = found.map(corrected)
-  const time = nextTime(at)
-  if (marks.some(isLive))
-    return { left: marks.filter((mark) => isLive(mark) || mark.end >= time), next: time }
-  return { left: [], next: Math.max(time, ...marks.map(({ end }) => end + 2)) }
+function advance(at: number | undefined, marks: readonly ListedMark[]) {
+  const live = marks.filter(isLive)
+  if (live.length === 0) return { left: [], next: Math.max(nextTime(at), ...marks.map(({ end }) => end + 2)) }
+  const reached = Math.min(...live.map((mark) => mark.end - (timeLeft(mark) + 1) * 1000))
+  const next = Math.max((at ?? 0) + 2, reached)
+  return { left: marks.filter((mark) => isLive(mark) || mark.end >= next), next }
 }
 
 /** The time before a creation that begins now; `undefined` if the clock must be started, or moved past marks that are over. */
@@ -131,7 +124,6 @@ function startIn(read: ReadRecord, keys: ClockKeys): LedgerTime | undefined {
   const { now } = readClock(read, keys)
   const { marks } = readMarks(read, keys)
   if (now === undefined || marks.length === 0) return now
-  if (marks.some(isAhead)) return undefined
   return marks.some(isLive) ? { epoch: now.epoch, at: now.at - 1 } : undefined
 }
 
@@ -142,7 +134,7 @@ function planStart(read: ReadRecord, keys: ClockKeys): Plan<LedgerTime> {
   const { record, marks } = readMarks(read, keys)
   const { left, next } = advance(found.now?.at, marks)
   const { now, changes } = moveClock(found, next)
-  const isSame = left.length === marks.length && !marks.some(isAhead)
+  const isSame = left.length === marks.length
   return {
     result: left.length === 0 ? now : { epoch: now.epoch, at: now.at - 1 },
     conditions: [found.record, found.anchor, record],
@@ -175,11 +167,17 @@ function planStamps(read: ReadRecord, clock: string, batch: readonly Invalidatio
   const { now, changes } = moveClock(before, next)
   const at = now.at - 1
   const stamps = new Map<string, MarkedStamp>()
-  let left = living
+  let left: readonly ListedMark[] = living
   for (const { names, mode, transaction, ms } of batch) {
     const id = transaction === '' ? 0 : numberOf(transaction)
-    const mark: Mark = { mode, end: now.at + ms * 1000, transaction: id, life: { since: epochNow(), ms } }
-    const others = (all: readonly Mark[]) => all.filter((one) => one.transaction !== id || one.mode !== mode)
+    const mark: ListedMark = {
+      mode,
+      end: now.at + ms * 1000,
+      transaction: id,
+      life: { since: machineNow(), ms },
+    }
+    const others = <M extends Mark>(all: readonly M[]) =>
+      all.filter((one) => one.transaction !== id || one.mode !== mode)
     if (id !== 0) left = ms > 0 ? [...others(left), mark] : others(left)
     for (const name of names) {
       const found = stamps.get(name) ?? readMarkedStamp(read, clock, name, before.floor)

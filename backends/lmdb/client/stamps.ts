@@ -1,5 +1,5 @@
 import { epochNow, nextTurn } from '../../../src/base/timers.js'
-import { anchorClock, keysOf, latestInvalidation, readClock } from '../clock-records.js'
+import { anchorClock, keysOf, latestInvalidation, listedMarks, readClock } from '../clock-records.js'
 import { after, rangesOf, TAG } from '../format.js'
 import type { Row, Store } from './store.js'
 
@@ -17,7 +17,11 @@ export async function dropOldStamps(store: Store): Promise<void> {
   const middle = sample.sort((one, other) => one - other)[sample.length >> 1]
   if (middle === undefined) return
   // The stamp of a marked name is of the time at which its mark ends: it stays until then.
-  const cutoff = Math.min(middle, epochNow() * 1000)
+  let end = epochNow() * 1000
+  await eachRow(store, TAG.marks, async ({ record }) => {
+    for (const mark of listedMarks(record)) end = Math.min(end, mark.end - 1)
+  })
+  const cutoff = Math.min(middle, end)
   await eachRow(store, TAG.clock, ({ key }) => raiseFloor(store, key, cutoff))
   await removeRows(store, TAG.stamp, (record) => latestInvalidation(record) <= cutoff)
 }

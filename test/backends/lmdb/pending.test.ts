@@ -2,20 +2,29 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, it, vi } from 'vitest'
+import { openPath } from '../../../backends/lmdb/client/open-file.js'
+import { dropOldStamps } from '../../../backends/lmdb/client/stamps.js'
+import { openStore } from '../../../backends/lmdb/client/store.js'
 import { lmdb } from '../../../backends/lmdb/index.js'
+import { fileLedger } from '../../../backends/lmdb/ledger.js'
 import type { OpenLedger } from '../../../src/ledger/ledger.js'
 import type { DependencySnapshot, LedgerTime } from '../../../src/ledger/snapshot.js'
 import { validate } from '../../../src/ledger/validate.js'
 
-const time = vi.hoisted(() => ({ ahead: 0 }))
+/** ms by which the time of day is set forward, and for which the machine ran. */
+const time = vi.hoisted(() => ({ ahead: 0, passed: 0 }))
 vi.mock(import('../../../src/base/timers.js'), async (original) => {
   const timers = await original()
-  return { ...timers, epochNow: () => timers.epochNow() + time.ahead }
+  return { ...timers, epochNow: () => timers.epochNow() + time.ahead + time.passed }
+})
+vi.mock(import('../../../backends/lmdb/client/machine-clock.js'), async (original) => {
+  const { machineNow } = await original()
+  return { machineNow: () => machineNow() + time.passed }
 })
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {
-  time.ahead = 0
+  time.ahead = time.passed = 0
   for (const end of ends.splice(0)) await end()
 })
 
@@ -40,7 +49,7 @@ it('the marks of a transaction that died end by themselves, which invalidates wh
   expect(await on.pending?.(['a'], 'hard', 'died')).toBe(3_600_000)
   const during = snapshot(await on.now(['a']), 'a')
   expect(await validate(on, during)).toBe('invalid')
-  time.ahead = 3_600_000
+  time.passed = 3_600_000
   expect(await validate(on, during)).toBe('invalid')
   expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
   expect(await validate(on, during)).toBe('invalid')
@@ -52,98 +61,68 @@ it('the marks of a transaction that died end by themselves, which invalidates wh
 it('a mark that expires leaves those of transactions that live', async () => {
   const on = opened({ pendingFor: '1h' })
   await on.pending?.(['a', 'b'], 'hard', 'died')
-  time.ahead = 1_800_000
+  time.passed = 1_800_000
   await on.pending?.(['b'], 'hard', 'lives')
-  time.ahead = 3_600_000
+  time.passed = 3_600_000
   expect(await validate(on, snapshot(await on.now(['a', 'b']), 'b'))).toBe('invalid')
   await on.invalidate(['b'], 'hard', 'lives')
   expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
 })
 
 const HOUR = 3_600_000
+const MINUTE = 60_000
 
-it.each([
-  ['before it was asked again', false],
-  ['and a creation began before that', true],
-])(
-  'a mark that was set while the clock was ahead ends after its life, once that is set back (%s)',
-  async (_, during) => {
+/** Ways to set the time of day while a mark lives. */
+const STEPS: readonly [name: string, before: number, after: number][] = [
+  ['stays', 0, 0],
+  ['is set forward', 0, HOUR],
+  ['was behind and is set right', -HOUR, 0],
+  ['was ahead and is set back', HOUR, 0],
+]
+
+it.each(STEPS)(
+  'a mark lives for its life, and no longer, where the time of day %s',
+  async (_, before, after) => {
     const on = opened({ pendingFor: '1m' })
-    time.ahead = HOUR
-    await on.pending?.(['a'], 'hard', 'died')
-    const old = snapshot(await on.now(['a']), 'a')
-    time.ahead = 0
-    if (during) expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
-    else await on.invalidate(['b'], 'hard')
-    // Its transaction may go on: it lives for a minute from now on.
-    time.ahead = 59_000
-    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
-    time.ahead = 62_000
-    const later = snapshot(await on.now(['a', 'b']), 'a', 'b')
-    expect(await validate(on, later)).toBe('fresh')
-    expect(await validate(on, old)).toBe('invalid')
     await on.invalidate(['b'], 'hard')
-    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
-    expect(await validate(on, old)).toBe('invalid')
+    time.ahead = before
+    await on.pending?.(['a'], 'hard', 'died')
+    const during = snapshot(await on.now(['a']), 'a')
+    time.ahead = after
+    for (time.passed = 0; time.passed < MINUTE; time.passed += 29_000) {
+      expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+      // Invalidations move the clock, but not to the end of the mark.
+      for (const _ of [1, 2, 3]) await on.invalidate(['b'], 'hard')
+      expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
+    }
+    time.passed = MINUTE
+    expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
+    expect(await validate(on, during)).toBe('invalid')
   },
 )
 
-it('a mark lives for its life, though the clock of the ledger is ahead of the time of day', async () => {
-  const on = opened({ pendingFor: '1m' })
-  time.ahead = HOUR
-  await on.invalidate(['b'], 'hard')
-  time.ahead = 0
-  await on.pending?.(['a'], 'hard', 'died')
-  await on.pending?.(['c'], 'soft', 'committed')
-  await on.invalidate(['c'], 'soft', 'committed')
-  const during = snapshot(await on.now(['a']), 'a')
-  time.ahead = 59_000
-  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
-  time.ahead = 62_000
-  // It ends with the next invalidation, or the next creation.
-  await on.invalidate(['b'], 'hard')
-  expect(await validate(on, snapshot(await on.now(['a', 'c']), 'a', 'c'))).toBe('fresh')
-  expect(await validate(on, during)).toBe('invalid')
-})
+it.each(STEPS)(
+  'a mark that is over ends none that lives, where the time of day %s',
+  async (_, before, after) => {
+    const on = opened({ pendingFor: '1m' })
+    time.ahead = before
+    await on.pending?.(['a'], 'hard', 'died')
+    time.ahead = after
+    time.passed = 30_000
+    await on.pending?.(['b'], 'hard', 'lives')
+    time.passed = 62_000
+    const during = snapshot(await on.now(['a', 'b']), 'b')
+    for (const _ of [1, 2, 3]) await on.invalidate(['c'], 'hard')
+    expect(await validate(on, snapshot(await on.now(['b']), 'b'))).toBe('invalid')
+    // The clock has come to the end of the other one.
+    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+    time.passed = 92_000
+    expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
+    expect(await validate(on, during)).toBe('invalid')
+  },
+)
 
-it('a mark that is over ends none that lives, though the clock of the ledger is ahead', async () => {
-  const on = opened({ pendingFor: '1m' })
-  time.ahead = HOUR
-  await on.pending?.(['a'], 'hard', 'died')
-  time.ahead = 0
-  await on.now([])
-  time.ahead = 30_000
-  await on.pending?.(['b'], 'hard', 'lives')
-  time.ahead = 62_000
-  const during = snapshot(await on.now(['a', 'b']), 'b')
-  for (const _ of [1, 2, 3]) await on.invalidate(['c'], 'hard')
-  expect(await validate(on, snapshot(await on.now(['b']), 'b'))).toBe('invalid')
-  time.ahead = 92_000
-  expect(await validate(on, snapshot(await on.now(['a', 'b']), 'a', 'b'))).toBe('fresh')
-  expect(await validate(on, during)).toBe('invalid')
-})
-
-it('a mark that was set while the clock was behind lives on once that is set right', async () => {
-  const on = opened({ pendingFor: '1m' })
-  await on.invalidate(['b'], 'hard')
-  time.ahead = -HOUR
-  await on.pending?.(['a'], 'hard', 'lives')
-  for (time.ahead = 0; time.ahead < 60_000; time.ahead += 29_000)
-    expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
-  time.ahead = 62_000
-  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
-})
-
-it.each([-500, 100])('so it does if the clock is set to %i ms of the last invalidation', async (to) => {
-  const on = opened({ pendingFor: '1m' })
-  await on.invalidate(['b'], 'hard')
-  time.ahead = -HOUR
-  await on.pending?.(['a'], 'hard', 'lives')
-  time.ahead = to
-  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
-})
-
-it('a mark that was set while the clock was ahead ends with its transaction', async () => {
+it('a mark ends with its transaction, where the time of day was ahead and is set back', async () => {
   const on = opened({ pendingFor: '1m' })
   time.ahead = HOUR
   await on.pending?.(['a'], 'hard', 'lives')
@@ -152,6 +131,33 @@ it('a mark that was set while the clock was ahead ends with its transaction', as
   await on.invalidate(['a'], 'hard', 'lives')
   expect(await validate(on, during)).toBe('invalid')
   expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+})
+
+it('a mark ends with the machine, whose clock begins anew', async () => {
+  const on = opened({ pendingFor: '1m' })
+  await on.pending?.(['a'], 'hard', 'died')
+  const during = snapshot(await on.now(['a']), 'a')
+  time.passed = -1_000
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('fresh')
+  expect(await validate(on, during)).toBe('invalid')
+})
+
+it('the stamp of a marked name stays while its mark lives, where the time of day is set forward', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'corral-pending-'))
+  const { entries, bookkeeping, close } = openPath(join(folder, 'data'), { timeout: 10_000 })
+  const store = openStore(entries, bookkeeping, 10_000)
+  ends.push(async () => {
+    await close()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  const ledger = fileLedger(store, MINUTE, () => {})
+  const on = ledger.open('clock')
+  await on.pending?.(['a'], 'hard', 'lives')
+  time.ahead = HOUR
+  await ledger.open('other').invalidate(['b', 'c', 'd'], 'hard')
+  await dropOldStamps(store)
+  await on.invalidate(['b'], 'hard')
+  expect(await validate(on, snapshot(await on.now(['a']), 'a'))).toBe('invalid')
 })
 
 it('names are marked by default, and not with `pendingFor: false`', () => {
