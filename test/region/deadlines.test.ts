@@ -143,6 +143,16 @@ describe('a caller', () => {
     )
   })
 
+  it('of a refresh settles in time, also if the store hangs while it removes a value that is not replaced', async () => {
+    const { time, corral, open, settled } = await staged()
+    const store = { ...slowStore(time, () => 0), delete: () => hang<void>() }
+    const region = open({ backend: corral.defineBackend<CachedValue>(store) })
+    const load = region.cacheOnArguments(async () => 'new', { namespace: 'load', shouldCache: () => false })
+    const ended = settled(load.with({ hardTimeout: 50 }).refresh())
+    await time.advance(75)
+    expect(await Promise.race([ended, turn()])).toMatchObject({ error: expect.objectContaining(LATE) })
+  })
+
   it('gets the value that came in time while the process was busy', async () => {
     const { time, open, settled } = await staged()
     const region = open()
