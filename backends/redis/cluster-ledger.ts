@@ -9,6 +9,7 @@ import { isOne, type ScriptRunner } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { clockKeys, expectClock, parseStamp, stampKeys } from './format.js'
 import {
+  inSlices,
   type LedgerStore,
   type OpenRedisLedger,
   openedOnce,
@@ -77,7 +78,16 @@ class OpenClusterLedger implements OpenRedisLedger {
   }
 
   /** @param ms - for which the transaction marks the names; '' ends its marks */
-  async #stamp(names: readonly string[], mode: InvalidationMode, transaction = '', ms = ''): Promise<void> {
+  #stamp(names: readonly string[], mode: InvalidationMode, transaction = '', ms = ''): Promise<void> {
+    return inSlices(names, (slice) => this.#stampSlice(slice, mode, transaction, ms))
+  }
+
+  async #stampSlice(
+    names: readonly string[],
+    mode: InvalidationMode,
+    transaction: string,
+    ms: string,
+  ): Promise<void> {
     const stamps = stampKeys(this.storeClock, names)
     const sentAt = this.#journal.clock.now()
     const advanced = await this.#runner.runDurably({

@@ -104,18 +104,18 @@ interface SentWrite {
 function writeCall(store: RedisStore, { write, isInvalidation }: SentWrite): ScriptCall {
   const [key, value, { token, ttl, ifCurrent }] = write
   const isDurable = token === undefined
-  const keys = [valueKey(key), leaseKey(key)]
   const args = [token ?? '', store.channel, bytes(key, value, store.maxValueBytes), lifeOf(ttl)]
-  const condition: string[] = []
+  let keys = [valueKey(key), leaseKey(key)]
+  let condition: readonly string[] = []
   if (ifCurrent !== undefined && !store.clustered) {
     const { clock, ring } = clockKeys(ifCurrent.clock)
     const { stamps, asOf } = snapshotKeys(ifCurrent.clock, ifCurrent.snapshot)
-    keys.push(clock, ring, ...stamps)
-    condition.push(ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf)
+    keys = [...keys, clock, ring, ...stamps]
+    condition = [ifCurrent.snapshot.epoch, lifeOf(ttl, store.stampLifetime), ...asOf]
   }
   // On a Cluster the change is recorded in a step of its own.
   const journal = isInvalidation && !store.clustered ? store.journal : undefined
-  if (journal !== undefined) keys.push(...journal.keys)
+  if (journal !== undefined) keys = [...keys, ...journal.keys]
   // A token fences a fill for ever. Any other write is fenced by the time until which it may begin: thousands at once wait
   // for their turn, and their time begins with it.
   const deadline = (until: number) => (isDurable ? store.connection.writeDeadline(until) : '')

@@ -97,7 +97,7 @@ function acquireCall(
   mark: string,
   { steal = false, overFailed, ifAbsent = false, question }: AcquireOptions,
 ): ScriptCall {
-  const keys = [leaseKey(key), valueKey(key)]
+  let keys = [leaseKey(key), valueKey(key)]
   const args = [
     token,
     lifetimeArg(ms),
@@ -108,7 +108,7 @@ function acquireCall(
   if (question !== undefined && !clustered) {
     const { clock, names, expected } = question
     const { clock: key, pending } = clockKeys(clock)
-    keys.push(key, pending, ...stampKeys(clock, names), ...stampKeys(clock, expected))
+    keys = [...keys, key, pending, ...stampKeys(clock, names), ...stampKeys(clock, expected)]
     args.push(newEpoch(), `${stampLifetime}`, `${names.length}`)
   }
   // A stolen lease is an invalidation.

@@ -32,12 +32,13 @@ export function standaloneLedger({
   return openedOnce((clock) => {
     const { clock: key, ring, pending } = clockKeys(clock)
     /** @param ms - for which the transaction marks the names; '' ends its marks */
-    const stamp = async (names: readonly string[], mode: InvalidationMode, transaction = '', ms = '') => {
-      const keys = [key, ring, journal.keys[0], pending, ...stampKeys(clock, names)]
-      const args = [newEpoch(), mode, journal.channel, transaction, ms, lifetime]
-      const step = await runner.runDurably({ script: scripts.invalidate, keys, args })
-      journal.namesChanged(clock, names, step)
-    }
+    const stamp = (given: readonly string[], mode: InvalidationMode, transaction = '', ms = '') =>
+      inSlices(given, async (names) => {
+        const keys = [key, ring, journal.keys[0], pending, ...stampKeys(clock, names)]
+        const args = [newEpoch(), mode, journal.channel, transaction, ms, lifetime]
+        const step = await runner.runDurably({ script: scripts.invalidate, keys, args })
+        journal.namesChanged(clock, names, step)
+      })
     return {
       storeClock: clock,
       read: cachingLedgerReader(reads, clock),
@@ -64,6 +65,22 @@ export function standaloneLedger({
       tail: () => journal.tail(clock),
     }
   })
+}
+
+/** Names in one script: more would hold up the server, and all others who wait for it. */
+const MAX_NAMES = 10_000
+
+/**
+ * Invalidates or marks names, a slice after the other. Names of later slices that a transaction marked stay marked until
+ * then, although the first slice ends the transaction.
+ * @throws the first failure: the invalidation is then repeated as a whole
+ */
+export async function inSlices(
+  names: readonly string[],
+  change: (names: readonly string[]) => Promise<void>,
+): Promise<void> {
+  if (names.length <= MAX_NAMES) return change(names)
+  for (let at = 0; at < names.length; at += MAX_NAMES) await change(names.slice(at, at + MAX_NAMES))
 }
 
 /** A ledger that opens each clock once, so that all chains over it share its memory of stamps. */

@@ -324,7 +324,10 @@ function served(
   const { payload, metadata } = found
   const stale = { ...metadata, stale: true }
   if (reading !== undefined)
-    softTimes.set(stale, Math.max(...reading.stamps.map((stamp) => stamp?.soft ?? 0)))
+    softTimes.set(
+      stale,
+      reading.stamps.reduce((latest, stamp) => Math.max(latest, stamp?.soft ?? 0), 0),
+    )
   return ifVersionsStand({ payload, metadata: stale }, snapshot)
 }
 

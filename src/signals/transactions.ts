@@ -382,7 +382,7 @@ async function finish<R>(work: Work, done: Done<R>): Promise<R> {
   const around = joined(work)
   if (around !== undefined) {
     if (!work.isSavepoint) await invalidateUnmarked(debts)
-    around.marks.push(...marks)
+    for (const mark of marks) around.marks.push(mark)
     return leaveTo(around, debts, done)
   }
   return settleMarked(debts, done, marks)

@@ -145,7 +145,10 @@ export class PendingCommands {
     clearTimeout(this.#timer)
     const now = performance.now()
     const isEmpty = moment === Number.POSITIVE_INFINITY
-    this.#due = isEmpty ? moment : Math.min(moment, now + this.options.timeout / DEADLINE_PARTS)
+    // A deadline that is over already makes the timer no later than it is.
+    this.#due = isEmpty
+      ? moment
+      : Math.max(now, Math.min(moment, now + this.options.timeout / DEADLINE_PARTS))
     this.#timer = isEmpty
       ? undefined
       : // If this process itself was busy, the reply may have arrived unread: let the event loop read the network first.

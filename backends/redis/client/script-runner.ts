@@ -1,6 +1,6 @@
 import { CorralError, isError } from '../../../src/base/errors.js'
 import { inBatches } from '../../../src/base/in-batches.js'
-import type { RedisClient } from './client.js'
+import type { RedisClient, RedisPipeline } from './client.js'
 import type { RedisConnection } from './connection.js'
 import { asError, isUnreachable, redisError } from './errors.js'
 import type { Script } from './scripts.js'
@@ -74,12 +74,12 @@ export function scriptRunner(
 async function runOne(client: RedisClient, call: ScriptCall, until: number): Promise<unknown> {
   const { script, keys, repliesBytes } = call
   const args = argsOf(call, until)
-  const { evalsha, eval: evaluate } = repliesBytes ? bytesForms(client) : client
+  const { evalsha, eval: evaluate } = formsOf(client, repliesBytes)
   try {
-    return await evalsha.call(client, script.sha, keys.length, ...keys, ...args)
+    return await evalsha.call(client, script.sha, keys.length, keys, args)
   } catch (error) {
     if (!isUnknownScript(error)) throw error
-    return evaluate.call(client, script.lua, keys.length, ...keys, ...args)
+    return evaluate.call(client, script.lua, keys.length, keys, args)
   }
 }
 
@@ -95,12 +95,12 @@ async function pipeline(
   until: number,
   byText = false,
 ): Promise<readonly unknown[]> {
-  const pipe = client.pipeline()
+  const pipe = client.pipeline() as RedisPipeline & ListForms
   for (const call of calls) {
     const { script, keys } = call
     const args = argsOf(call, until)
-    if (byText) pipe.eval(script.lua, keys.length, ...keys, ...args)
-    else pipe.evalsha(script.sha, keys.length, ...keys, ...args)
+    if (byText) pipe.eval(script.lua, keys.length, keys, args)
+    else pipe.evalsha(script.sha, keys.length, keys, args)
   }
   const awaited = calls.some(({ isDurable }) => isDurable) ? replicas : undefined
   if (awaited !== undefined) pipe.wait(awaited.count, awaited.timeout)
@@ -149,9 +149,14 @@ function isUnknownScript(error: unknown): boolean {
   return isError(error) && error.message.startsWith('NOSCRIPT')
 }
 
-/** The forms that return Buffers. ioredis has them, and its types leave them out. */
-function bytesForms(client: RedisClient): Pick<RedisClient, 'evalsha' | 'eval'> {
-  const forms = client as unknown as Record<'evalshaBuffer', RedisClient['evalsha']> &
-    Record<'evalBuffer', RedisClient['eval']>
-  return { evalsha: forms.evalshaBuffer, eval: forms.evalBuffer }
+/** ioredis takes lists, which its types leave out. A list of many thousand names as parameters would overflow the stack. */
+type ListForm = (text: string, count: number, keys: readonly string[], args: Arguments) => Promise<unknown>
+type ListForms = { readonly [form in 'evalsha' | 'eval']: ListForm }
+
+/** The forms for a reply of text or of Buffers, which its types leave out as well. */
+function formsOf(client: RedisClient, repliesBytes: boolean | undefined): ListForms {
+  const forms = client as unknown as ListForms & {
+    readonly [form in keyof ListForms as `${form}Buffer`]: ListForm
+  }
+  return repliesBytes ? { evalsha: forms.evalshaBuffer, eval: forms.evalBuffer } : forms
 }

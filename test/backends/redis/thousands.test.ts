@@ -1,8 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { expect, it, vi } from 'vitest'
+import { clockKeys } from '../../../backends/redis/format.js'
+import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { performance as clock } from '../../../src/base/timers.js'
-import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { dependsOn, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { judge } from '../../support/ledgers.js'
 import { turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
@@ -52,6 +55,65 @@ for (const [where, start] of Object.entries({ 'a standalone Redis': standalone, 
           throw new Error('no')
         }),
       ).rejects.toThrow('no')
+      await region.close()
+    })
+  })
+
+for (const [where, start, count] of [
+  // More than one call of a function can take as parameters.
+  ['a standalone Redis', standalone, 150_000],
+  // Each name of a Cluster is a command of its own.
+  ['a Cluster', cluster, 10_001],
+] as const)
+  withRedis(`thousands of names at once, on ${where}`, start, (at) => {
+    const open = () =>
+      makeRegion<number>({
+        name: freshKey('names'),
+        backend: wrap(at().open({ timeout: '60s' }), json(), dependencies()),
+      })
+
+    it('are invalidated in slices, the first and the last of each', async () => {
+      const region = open()
+      const names = Array.from({ length: count }, (_, i) => `row:${i}`)
+      const bounds = [0, 9_999, 10_000, count - 1]
+      for (const mode of ['hard', 'soft'] as const) {
+        for (const i of bounds) await region.set(`of ${i}`, i, { dependencies: [`row:${i}`], asOf: 'now' })
+        await region.set('another', 1, { dependencies: ['another'], asOf: 'now' })
+        await region.invalidateDependencies(names, mode)
+        expect(await region.getMulti(bounds.map((i) => `of ${i}`)), mode).toEqual(bounds.map(() => NO_VALUE))
+        expect(await region.get('another'), mode).toBe(1)
+      }
+      await region.close()
+    })
+
+    it('are marked by a transaction until it ends', async () => {
+      const { ledger } = at().open({ timeout: '60s', pendingFor: '1h' })
+      const clock = freshKey('clock')
+      const on = ledger?.open(clock)
+      if (ledger === undefined || on === undefined) throw new Error('Expected a ledger')
+      const names = Array.from({ length: count }, (_, i) => `marked:${i}`)
+      const verdicts = (): Promise<string[]> =>
+        Promise.all(
+          ['marked:0', `marked:${count - 1}`].map(async (name) => {
+            const { epoch, at: asOf } = await on.now([name])
+            return judge(ledger, clock, { epoch, groups: [{ asOf, names: [name] }] })
+          }),
+        )
+      expect(await on.pending?.(names, 'hard', 'one')).toBe(3_600_000)
+      expect(await verdicts()).toEqual(['invalid', 'invalid'])
+      await on.invalidate(names, 'hard', 'one')
+      expect(await verdicts()).toEqual(['fresh', 'fresh'])
+      expect(await at().admin.exists(clockKeys(clock).pending)).toBe(0)
+    })
+
+    it('are those of one value', async () => {
+      const region = open()
+      const names = Array.from({ length: count }, (_, i) => `part:${i}`)
+      expect(await region.set('whole', 1, { dependencies: names, asOf: 'now' })).toBe('stored')
+      expect(await region.getOrCreate('made', () => (dependsOn(names), 2))).toBe(2)
+      expect(await region.getMulti(['whole', 'made'])).toEqual([1, 2])
+      await region.invalidateDependencies(`part:${count - 1}`)
+      expect(await region.getMulti(['whole', 'made'])).toEqual([NO_VALUE, NO_VALUE])
       await region.close()
     })
   })
@@ -125,7 +187,7 @@ withRedis('commands that wait for their turn', standalone, (at) => {
     const evalsha = client.evalsha.bind(client)
     const deadlines: number[] = []
     client.evalsha = (sha, count, ...given) => {
-      deadlines.push(Number(given[Number(count) + 4]))
+      deadlines.push(Number(given.flat()[Number(count) + 4]))
       return evalsha(sha, count, ...given)
     }
     clock.now = () => now() + ahead
