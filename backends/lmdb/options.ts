@@ -1,6 +1,7 @@
 import type { RootDatabase } from 'lmdb'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { expectInteger, expectThat, rejectUnknownOptions } from '../../src/base/options.js'
+import { MAX_DELAY } from '../../src/base/timers.js'
 
 /**
  * The options of `lmdb()`.
@@ -67,6 +68,13 @@ export function settingsOf(target: string | RootDatabase, options: LmdbOptions):
     maxBytes: expectInteger(options.maxBytes ?? 2 ** 28, '`maxBytes` of lmdb()', 65_536),
     timeout: milliseconds(options.timeout ?? '10s', 'timeout'),
     sweepEvery: milliseconds(options.sweepEvery ?? '30s', 'sweepEvery'),
-    pendingFor: options.pendingFor === false ? 0 : milliseconds(options.pendingFor ?? '30s', 'pendingFor'),
+    pendingFor: options.pendingFor === false ? 0 : markLife(options.pendingFor ?? '30s'),
   }
+}
+
+function markLife(given: Duration): number {
+  const ms = milliseconds(given, 'pendingFor')
+  const remedy = 'Nothing is stored under the marks of a process that died until they end.'
+  expectThat(ms <= MAX_DELAY, given, '`pendingFor` of lmdb() to be at most 24 days', remedy)
+  return ms
 }

@@ -146,3 +146,8 @@ export function parseStamp(stored: Buffer | null | undefined): Stamp | undefined
 function number(text: string): number | undefined {
   return /^\d{1,16}$/.test(text) ? Number(text) : undefined
 }
+
+/** Redis takes whole milliseconds above zero; a longer lifetime is a hundred years. */
+export function lifetimeArg(ms: number): string {
+  return `${Math.min(Math.max(1, Math.ceil(ms)), 3_153_600_000_000)}`
+}

@@ -14,7 +14,7 @@ import { mayRunLater } from './client/errors.js'
 import { isOne, type ScriptCall } from './client/script-runner.js'
 import * as scripts from './client/scripts.js'
 import { BY_CHANNEL, FAILED, IF_ABSENT, PRESENT, TOKEN_LENGTH } from './client/scripts.js'
-import { clockKeys, companion, expectClock, parseStamp, stampKeys, valueKey } from './format.js'
+import { clockKeys, companion, expectClock, lifetimeArg, parseStamp, stampKeys, valueKey } from './format.js'
 import type { RedisStore } from './store.js'
 import type { WakeSubscriptions } from './wake/subscriptions.js'
 
@@ -148,9 +148,4 @@ function failureIn(lease: Buffer): LeaseFailure {
 
 function isFailed(lease: Buffer): boolean {
   return lease[0] === FAILED.charCodeAt(0)
-}
-
-/** Redis takes whole milliseconds above zero; a longer lifetime is a hundred years. */
-export function lifetimeArg(ms: number): string {
-  return `${Math.min(Math.max(1, Math.ceil(ms)), 3_153_600_000_000)}`
 }

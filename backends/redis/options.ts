@@ -25,6 +25,7 @@ import {
   type RedisClient,
 } from './client/client.js'
 import type { Replicas } from './client/script-runner.js'
+import { lifetimeArg } from './format.js'
 
 /**
  * Where Redis is (one of `url`, `connection`, `cluster`, `client`), and the behaviour while it is away.
@@ -154,7 +155,7 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
   const source = parseSource(options)
   const life = options.pendingFor ?? (source.clustered ? false : '30s')
   const pendingFor = life === false ? 0 : milliseconds(life, 'pendingFor')
-  const stampLifetime = milliseconds(options.stampLifetime ?? '1d', 'stampLifetime')
+  const stampLifetime = Number(lifetimeArg(milliseconds(options.stampLifetime ?? '1d', 'stampLifetime')))
   // A mark that outlived its stamp could end without a trace.
   expectThat(
     stampLifetime >= pendingFor,
@@ -244,7 +245,8 @@ function parseReplicas(
   { count, timeout: given = '500ms' }: NonNullable<RedisBackendOptions['replicas']>,
   limit: number,
 ): Replicas {
-  const timeout = milliseconds(given, 'replicas.timeout')
+  // WAIT takes whole milliseconds.
+  const timeout = Math.ceil(milliseconds(given, 'replicas.timeout'))
   expectThat(
     timeout < limit,
     given,

@@ -1,5 +1,5 @@
 import { andThen, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
-import { rejectUnknownOptions } from '../base/options.js'
+import { expectThat, rejectUnknownOptions } from '../base/options.js'
 import { isPlainObject } from '../base/realms.js'
 import type { Backend } from './backend.js'
 import { mapAcquired } from './lease.js'
@@ -26,11 +26,16 @@ export type Overrides<T> = Partial<
  *
  * export const readOnly: TransparentProxy = (next) => delegate(next, { set: () => 'refused' })
  * ```
- * @throws CorralError `ERR_OPTION` for a member that no backend has.
+ * @throws CorralError `ERR_OPTION` for a member that no backend has, or without members.
  * @param bringsValues - the replaced `acquire` treats the value that a lease brings as `get` treats one that it reads.
  * `@default false`
  */
 export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsValues = false): Backend<T> {
+  expectThat(
+    typeof overrides === 'object' && overrides !== null,
+    overrides,
+    'delegate() to receive the members to replace',
+  )
   if (isPlainObject(overrides)) rejectUnknownOptions(overrides, MEMBERS, 'delegate()')
   const { get, set, delete: remove } = overrides
   const batches: Overrides<T> = {

@@ -109,7 +109,7 @@ function multiForm<V>(
       const result = (
         shape === 'array' ? original(Object.freeze(ids)) : original(...ids)
       ) as MaybePromise<unknown>
-      return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found) : (found as readonly V[])))
+      return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found, generate) : (found as readonly V[])))
     },
     create: async (keys, args, creatorOf, options) =>
       resultOf(args, await store.getOrCreateMulti(keys, creatorOf(keys, args), options)),
@@ -138,26 +138,43 @@ const CALL_IT = 'Call it as fn([1, 2]).'
 const SET_A_MAP = 'Call it as fn.set(new Map([[1, value]])).'
 
 /** The values of a map in the order of the ids. An id without a value gets `NO_VALUE`, which is not stored. */
-function fromMap<V>(ids: Arguments, result: unknown) {
+function fromMap<V>(ids: Arguments, result: unknown, generate: (...ids: Arguments) => readonly string[]) {
   if (!types.isMap(result))
     throw new CorralError(
       'ERR_CREATOR',
       `Expected the function to return a Map from id to value, as asMap says, got ${formatValue(result)}. Return a Map, or leave out asMap.`,
     )
   const values = ids.map((id) => (result.has(id) ? (result.get(id) as V) : NO_VALUE))
-  if (values.includes(NO_VALUE)) refuseOtherIds(ids, result)
+  if (values.includes(NO_VALUE)) refuseOtherIds(ids, result, generate)
   return values
 }
 
-/** An id of another type, such as the text of a number from a driver, would never be found, nor its value stored. */
-function refuseOtherIds(ids: Arguments, found: ReadonlyMap<unknown, unknown>): void {
-  const texts = new Map([...found.keys()].filter(isPlainId).map((id) => [String(id), id]))
-  for (const id of ids)
-    if (!found.has(id) && isPlainId(id) && texts.has(String(id)))
+/**
+ * An id of another type, such as the text of a number from a driver, or another object that is equal would never be found, nor
+ * its value stored.
+ */
+function refuseOtherIds(
+  ids: Arguments,
+  found: ReadonlyMap<unknown, unknown>,
+  generate: (...ids: Arguments) => readonly string[],
+): void {
+  const textOf = (id: unknown): unknown => {
+    if (isPlainId(id)) return String(id)
+    try {
+      return generate(id)[0]
+    } catch {
+      return id
+    }
+  }
+  const others = new Map([...found.keys()].map((id) => [textOf(id), id]))
+  for (const id of ids) {
+    const other = found.has(id) ? undefined : others.get(textOf(id))
+    if (other !== undefined)
       throw new CorralError(
         'ERR_CREATOR',
-        `Expected a Map whose keys are the ids of the call, got ${formatValue(texts.get(String(id)))} in place of ${formatValue(id)}. Give the Map the ids that the function received.`,
+        `Expected a Map whose keys are the ids of the call, got ${formatValue(other)} in place of ${formatValue(id)}. Give the Map the ids that the function received.`,
       )
+  }
 }
 
 function isPlainId(id: unknown): boolean {

@@ -12,6 +12,7 @@ import {
   type CachedValue,
   CorralError,
   defineBackend,
+  delegate,
   dep,
   inBackground,
   localInvalidation,
@@ -28,7 +29,19 @@ import { unstorageDriver } from '../../src/integrations/unstorage.js'
 import { broker, localBus, relay } from '../../src/signals/index.js'
 import { manualClock } from '../support/stage.js'
 
-const FACTORIES = { broadcast, compress, dependencies, json, mapKeys, mapValues, msgpack, prefix, seal, v8 }
+const FACTORIES = {
+  broadcast,
+  compress,
+  delegate,
+  dependencies,
+  json,
+  mapKeys,
+  mapValues,
+  msgpack,
+  prefix,
+  seal,
+  v8,
+}
 
 describe('wrap()', () => {
   it.each(Object.entries(FACTORIES))('given %s without () says to call it', (name, factory) => {

@@ -304,6 +304,38 @@ inEveryRegion('a cached function that answers a map', (open) => {
     await expect(big.refresh('7')).rejects.toMatchObject({ code: 'ERR_CREATOR' })
   })
 
+  it.each<[kind: string, ids: readonly unknown[], copy: (id: never) => unknown]>([
+    ['objects', [{ a: 1 }, { a: 2 }], (id: object) => ({ ...id })],
+    ['dates', [new Date(1), new Date(2)], (id: Date) => new Date(id)],
+    ['arrays', [[1], [2]], (id: number[]) => [...id]],
+  ])('rejects when the map has other %s that are equal, which it would never find', async (_, ids, copy) => {
+    const { region } = open<string>()
+    const loader = (of: (id: never) => unknown) =>
+      region.cacheMultiOnArguments(
+        (...given: unknown[]) => new Map(given.map((id) => [of(id as never), 'row'])) as never,
+        { namespace: `copies ${of === copy}`, asMap: true },
+      ) as (...ids: readonly unknown[]) => Promise<Map<unknown, unknown>>
+    await expect(loader(copy)(...ids)).rejects.toMatchObject({
+      code: 'ERR_CREATOR',
+      message: expect.stringContaining('Expected a Map whose keys are the ids of the call') as string,
+    })
+    expect([...(await loader((id) => id)(...ids)).keys()]).toEqual(ids)
+  })
+
+  it('finds no row for an id that is an object, although the map has others', async () => {
+    const { region } = open<string>()
+    const fn = region.cacheMultiOnArguments(
+      (...ids: { id: number }[]) =>
+        new Map<{ id: number }, string>(ids.filter(({ id }) => id === 1).map((id) => [id, 'row'])).set(
+          { id: 3 },
+          'another',
+        ),
+      { namespace: 'rows', asMap: true },
+    )
+    const [one, two] = [{ id: 1 }, { id: 2 }]
+    expect([...(await fn(one, two))]).toEqual([[one, 'row']])
+  })
+
   it('rejects when the function answers no map', async () => {
     const { region } = open<string>()
     const go = region.cacheMultiOnArguments({ namespace: 'go', asMap: true })(

@@ -37,6 +37,12 @@ test('a region over lmdb peeks, in whichever process the value was made', async 
   await two.close()
 })
 
+test.each([Number.POSITIVE_INFINITY, '25d'])('marks that would last %s are refused', (pendingFor) => {
+  const open = () => lmdb(join(folder, 'marks.mdb'), { pendingFor: pendingFor as '25d' })
+  expect(open).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }))
+  expect(open).toThrow('at most 24 days')
+})
+
 test('a region without a name is refused over a file that others share', () => {
   expect(() => makeRegion({ backend: wrap(lmdb(join(folder, 'unnamed.mdb')), json()) })).toThrow(
     expect.objectContaining({ code: 'ERR_OPTION' }),

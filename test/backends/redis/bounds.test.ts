@@ -1,9 +1,11 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { expect, it } from 'vitest'
-import { redis } from '../../../backends/redis/index.js'
+import { type RedisBackendOptions, redis } from '../../../backends/redis/index.js'
+import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
-import { type CorralError, makeRegion, wrap } from '../../../src/index.js'
+import { type CorralError, dependsOn, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { afterCommit, invalidateAfterCommit } from '../../../src/signals/index.js'
 import { freePort } from '../../support/servers.js'
 import { blockFor, sleep, turn, until } from '../../support/waiting.js'
 import { cluster, standalone } from './deployments.js'
@@ -32,6 +34,31 @@ withRedis('the time and the number of requests to Redis', standalone, (at) => {
       await server?.kill('SIGCONT')
     }
   }
+
+  it.each<[string, RedisBackendOptions]>([
+    ['stamps that are kept for ever', { stampLifetime: Number.POSITIVE_INFINITY }],
+    ['stamps that are kept beyond all times', { stampLifetime: 1e21 }],
+    ['stamps that are kept for part of a ms', { stampLifetime: 86_400_000.5 }],
+    ['marks that live for part of a ms', { pendingFor: 30_000.5 }],
+  ])('take any duration: %s', async (_, options) => {
+    const region = makeRegion<number>({
+      name: freshKey('durations'),
+      backend: wrap(at().open(options), json(), dependencies()),
+    })
+    expect(await region.set('a', 1, { dependencies: ['name'], asOf: 'now' })).toBe('stored')
+    expect(await region.getOrCreate('b', () => (dependsOn('name'), 2))).toBe(2)
+    expect(await region.getMulti(['a', 'b'])).toEqual([1, 2])
+    await afterCommit(() => invalidateAfterCommit(region, 'name'))
+    expect(await region.getMulti(['a', 'b'])).toEqual([NO_VALUE, NO_VALUE])
+    await region.close()
+  })
+
+  it('waits for replicas for whole ms, as WAIT takes them', async () => {
+    const backend = at().open({ replicas: { count: 1, timeout: 20.5 } })
+    await expect(Promise.resolve(backend.delete('k'))).rejects.toThrow(
+      'replicas to have the write within 21 ms',
+    )
+  })
 
   it('does not count the time for which this process was busy: the first call is in time', async () => {
     const backend = at().open({ timeout: '2s', breaker: false })
