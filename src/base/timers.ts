@@ -19,6 +19,7 @@ export const setInterval = (work: () => void, ms: number): NodeJS.Timeout =>
   repeat(work, Math.min(ms, MAX_DELAY))
 export const { clearTimeout, clearInterval, setImmediate } = nodeTimers
 export const { nextTick } = process
+export const hrtime = process.hrtime.bigint
 export const queueMicrotask = globalThis.queueMicrotask
 
 const sinceStart = nodePerformance.now.bind(nodePerformance)

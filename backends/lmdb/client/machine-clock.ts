@@ -1,5 +1,4 @@
-/** Taken once, as other timers are: fake timers of a caller's test must not end a mark. */
-const read = process.hrtime.bigint
+import { hrtime } from '../../../src/base/timers.js'
 
 /** The clock of the machine, in ms, which all its processes share. It never steps, and begins anew with the machine. */
-export const machineNow = (): number => Number(read() / 1_000_000n)
+export const machineNow = (): number => Number(hrtime() / 1_000_000n)
