@@ -48,6 +48,11 @@ export function untilAborted<T>(signal: AbortSignal | undefined, result: MaybePr
   })
 }
 
+/** The signals of jsdom before 25, which Jest's environment has, and those of `abort-controller` lack the method. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason
+}
+
 export interface Follower {
   readonly signal: AbortSignal
   /** From now on the signal stays as it is. */

@@ -1,5 +1,5 @@
 import type { Acquired, Denied } from '../backend/lease.js'
-import { untilAborted } from '../base/aborts.js'
+import { throwIfAborted, untilAborted } from '../base/aborts.js'
 import { bindContext } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { milliseconds } from '../base/duration.js'
@@ -185,7 +185,7 @@ class SharedCreations<V> implements Dogpile<V> {
         round === 1 && seen !== undefined
           ? seen
           : await untilAborted(signal, driver.read(frozenCopy(pending)))
-      if (lookups.some(({ state }) => state !== 'fresh')) signal?.throwIfAborted()
+      if (lookups.some(({ state }) => state !== 'fresh')) throwIfAborted(signal)
       const missing = pending.find((_, i) => lookups[i]?.state === 'missing')
       const late = missing === undefined ? undefined : tooLate(missing, limits)
       if (late !== undefined) throw late
@@ -412,7 +412,7 @@ class SharedCreations<V> implements Dogpile<V> {
     const keys = frozenCopy(given)
     const cycle = this.#cycleOf(keys)
     if (cycle !== undefined) throw cycle
-    options.signal?.throwIfAborted()
+    throwIfAborted(options.signal)
     const node = creationNode(this, keys)
     const limits = this.#limitsOf(options, driver)
     const flights = keys.map((key) => this.#startFlight(key, node))
