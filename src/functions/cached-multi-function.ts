@@ -109,7 +109,9 @@ function multiForm<V>(
       const result = (
         shape === 'array' ? original(Object.freeze(ids)) : original(...ids)
       ) as MaybePromise<unknown>
-      return andThen(native(result), (found) => (asMap ? fromMap<V>(ids, found, generate) : (found as readonly V[])))
+      return andThen(native(result), (found) =>
+        asMap ? fromMap<V>(ids, found, generate) : (found as readonly V[]),
+      )
     },
     create: async (keys, args, creatorOf, options) =>
       resultOf(args, await store.getOrCreateMulti(keys, creatorOf(keys, args), options)),
@@ -166,7 +168,8 @@ function refuseOtherIds(
       return id
     }
   }
-  const others = new Map([...found.keys()].map((id) => [textOf(id), id]))
+  const asked = new Set(ids)
+  const others = new Map([...found.keys()].filter((id) => !asked.has(id)).map((id) => [textOf(id), id]))
   for (const id of ids) {
     const other = found.has(id) ? undefined : others.get(textOf(id))
     if (other !== undefined)

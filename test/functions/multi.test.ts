@@ -322,6 +322,15 @@ inEveryRegion('a cached function that answers a map', (open) => {
     expect([...(await loader((id) => id)(...ids)).keys()]).toEqual(ids)
   })
 
+  it('finds no row for an id whose text is another id of the call', async () => {
+    const { region } = open<string>()
+    const fn = region.cacheMultiOnArguments(
+      (...ids: (number | string)[]) => new Map(ids.filter((id) => id === '1').map((id) => [id, 'row'])),
+      { namespace: 'texts', asMap: true },
+    )
+    expect(await fn(1, '1')).toEqual(new Map([['1', 'row']]))
+  })
+
   it('finds no row for an id that is an object, although the map has others', async () => {
     const { region } = open<string>()
     const fn = region.cacheMultiOnArguments(
