@@ -9,6 +9,7 @@ import {
   rejectOptions,
 } from '../../src/base/options.js'
 import { copyPlain } from '../../src/base/parts.js'
+import { MAX_DELAY } from '../../src/base/timers.js'
 import {
   type ClusterNode,
   type ClusterOptions,
@@ -248,9 +249,9 @@ function parseReplicas(
   // WAIT takes whole milliseconds.
   const timeout = Math.ceil(milliseconds(given, 'replicas.timeout'))
   expectThat(
-    timeout < limit,
+    timeout < limit && timeout <= MAX_DELAY,
     given,
-    `\`replicas.timeout\` to be less than \`timeout\` (${limit} ms)`,
+    `\`replicas.timeout\` to be less than \`timeout\` (${limit} ms), and at most 24 days`,
     'A command must not time out before its replicas do.',
   )
   return { count: expectInteger(count, '`replicas.count`'), timeout }

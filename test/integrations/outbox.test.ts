@@ -222,12 +222,28 @@ describe('outbox()', () => {
     expect(leftByTheDead).toBeGreaterThan(0)
   }, 30_000)
 
+  it('claims until a whole ms, as the column holds it', async () => {
+    const { region, run, stands } = await open()
+    const box = outbox({ regions: region, claimFor: 20.5 })
+    const times: unknown[] = []
+    await box.write(run, 'a')
+    await box.drain((sql, values) => {
+      times.push(...values.filter((value) => typeof value === 'number'))
+      return run(sql, values)
+    })
+    expect(times).toHaveLength(2)
+    expect(times.every(Number.isInteger)).toBe(true)
+    expect(await stands('a')).toBe(false)
+  })
+
   it.each([
     ['no regions', { regions: [] }],
     ['a table that is no name', { table: 'a; DROP TABLE b' }],
     ['an option that it does not know', { tabel: 'x' }],
     ['a placeholder that is no function', { placeholder: '?' }],
     ['a claim without a time', { claimFor: 0 }],
+    ['a claim that never ends', { claimFor: Number.POSITIVE_INFINITY }],
+    ['a claim that ends in centuries', { claimFor: 1e18 }],
   ])('refuses %s', async (_, options) => {
     const { region } = await open()
     expect(() => outbox({ regions: region, ...options } as never)).toThrow(

@@ -13,7 +13,7 @@ import {
   rejectOptions,
   rejectUnknownOptions,
 } from '../../base/options.js'
-import { epochNow } from '../../base/timers.js'
+import { epochNow, MAX_DELAY } from '../../base/timers.js'
 import { refuseVersions } from '../../ledger/checked-names.js'
 import type { InvalidationMode } from '../../ledger/ledger.js'
 import { listNames } from '../../ledger/names.js'
@@ -119,7 +119,14 @@ export function outbox(options: OutboxOptions): Outbox {
     table,
     "`table` of outbox() to be the name of a table, such as 'corral_outbox'",
   )
-  const lifetime = milliseconds(claimFor, 'claimFor')
+  // The column holds whole numbers.
+  const lifetime = Math.ceil(milliseconds(claimFor, 'claimFor'))
+  expectThat(
+    lifetime <= MAX_DELAY,
+    claimFor,
+    '`claimFor` of outbox() to be at most 24 days',
+    'The rows of a process that died are invalidated only after it.',
+  )
   const sql = statements(table, placeholder)
   /** The ids of the rows that are told. */
   const told = new Set<string>()

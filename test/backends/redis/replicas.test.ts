@@ -102,6 +102,13 @@ describe.skipIf(inject('servers').redis === null)('a Redis with a replica', () =
 
 it('has less time for replicas than for commands', () => {
   expect(() => redis({ url: 'redis://localhost', timeout: '400ms', replicas: { count: 1 } })).toThrow(
-    /`replicas.timeout` to be less than `timeout` \(400 ms\), got '500ms'/,
+    /`replicas.timeout` to be less than `timeout` \(400 ms\), and at most 24 days, got '500ms'/,
   )
+  expect(() =>
+    redis({
+      url: 'redis://localhost',
+      timeout: Number.POSITIVE_INFINITY,
+      replicas: { count: 1, timeout: '25d' },
+    }),
+  ).toThrow('at most 24 days')
 })
