@@ -33,15 +33,16 @@ export function regionWrites<V>({ operation }: RegionHandle): Pick<Region<V>, 's
       const pairs = checkPairs(given)
       const drafts = draftsOf(region, pairs, set)
       if (pairs.length === 0) return []
-      const storable = drafts.filter(({ dependencies }) => !dependencies.includes(UNCACHEABLE))
-      const refused = drafts.filter((draft) => !storable.includes(draft)).map(({ key }) => key)
+      const isRefused = drafts.map(({ dependencies }) => dependencies.includes(UNCACHEABLE))
+      const storable = drafts.filter((_, i) => !isRefused[i])
+      const refused = drafts.filter((_, i) => isRefused[i]).map(({ key }) => key)
       const removed = refused.length > 0 ? region.backend.deleteMulti(refused) : undefined
       const written = storable.length > 0 ? writeDrafts(region, storable) : []
       const [outcomes] = await Promise.all([written, removed])
       region.dogpile.detach(pairs.map(([key]) => key))
       for (const [key] of pairs) region.errors.forget(key)
       let next = 0
-      return drafts.map((draft) => (storable.includes(draft) ? (outcomes[next++] as Outcome) : 'refused'))
+      return isRefused.map((refused) => (refused ? 'refused' : (outcomes[next++] as Outcome)))
     })
 
   return {
