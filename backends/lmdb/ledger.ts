@@ -101,7 +101,7 @@ function nextTime(at = 0): number {
 /** ms that a mark has left. By the machine's clock: setting the time of day ends no transaction. */
 function timeLeft({ life: { since, ms } }: ListedMark): number {
   const age = machineNow() - since
-  // A clock that reads less began anew, and the transaction ended with the machine.
+  // The machine has booted since the mark was set, so the process of its transaction is gone.
   return age < 0 ? 0 : ms - age
 }
 

@@ -71,9 +71,9 @@ export type EndMarks = (
 ) => Promise<boolean>
 
 /**
- * A mark counts until somebody ends it: a creation that began under it may fill long after. If the server cannot say whether a mark
- * lives, or its end fails, it goes on counting, which costs a creation and no read. Readers that meet a mark at once share one end,
- * because each end moves the clock.
+ * A mark counts until a process removes it: a creation that began under it may fill long after. If the server cannot say whether the
+ * mark lives, or the removal fails, the mark stays. That costs a creation, and no read is wrong. Readers that meet a mark at the same
+ * moment share one removal, because each removal moves the clock.
  */
 export function marksEnding(commands: Commands, changeItem: ChangeItem): EndMarks {
   const ending = new Map<string, Promise<boolean>>()

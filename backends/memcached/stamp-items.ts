@@ -103,7 +103,7 @@ export function invalidated({ epoch, at }: LedgerTime, mode: InvalidationMode, m
   }
 }
 
-/** Ends the mark of a transaction that is over, and leaves the item alone if somebody else has ended that mark. */
+/** Removes the mark of a transaction that is over. If another process has removed it, the item stays as it is. */
 export function outlived(at: LedgerTime, mark: string): Change {
   const [mode] = modeAndOwner(mark)
   const end = invalidated(at, mode, mark)

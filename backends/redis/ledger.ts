@@ -67,13 +67,13 @@ export function standaloneLedger({
   })
 }
 
-/** Names in one script: more would hold up the server, and all others who wait for it. */
+/** The most names in one script: Redis serves nobody else while a script runs. */
 const MAX_NAMES = 10_000
 
 /**
- * Invalidates or marks names, a slice after the other. Names of later slices that a transaction marked stay marked until
- * then, although the first slice ends the transaction.
- * @throws the first failure: the invalidation is then repeated as a whole
+ * Invalidates or marks names, one slice after another. The first slice ends the transaction; its marks on the names of later
+ * slices count until those slices run.
+ * @throws the first failure: the recovery then repeats the whole invalidation
  */
 export async function inSlices(
   names: readonly string[],

@@ -197,7 +197,10 @@ export function localLeases(clock: Clock = performance): LocalLeases {
     drop(key, lease)
     return undefined
   }
-  /** ms that are left. A clock that was set back was ahead for an unknown time: then a failure is over, and the lease of a holder begins anew. */
+  /**
+   * ms that are left. If the clock was set back, nobody knows for how long it was ahead: a failure then counts as over, and a
+   * holder gets its whole lease again.
+   */
   const left = (lease: Lease): number => {
     const now = clock.now()
     if (lease.since > now) {

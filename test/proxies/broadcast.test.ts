@@ -26,7 +26,7 @@ import { judge } from '../support/ledgers.js'
 import { held, later } from '../support/stage.js'
 import { threeMethods } from '../support/three-methods.js'
 import { undecodableTotal } from '../support/undecodable.js'
-import { idle } from '../support/waiting.js'
+import { deferred, idle } from '../support/waiting.js'
 
 vi.mock(import('../../src/base/timers.js'), async (original) => {
   const { globalTimers } = await import('../support/global-timers.js')
@@ -81,6 +81,50 @@ async function fill(region: Region<string>, key: string, value: string): Promise
     return value
   })
 }
+
+describe('soft marks of one key at one moment', () => {
+  it('each wait until the other processes were told', async () => {
+    const bus = localBus()
+    let isHeld = false
+    const { promise, resolve } = deferred<void>()
+    const slow: Bus = {
+      ...bus,
+      publish: async (message) => (isHeld && (await promise), bus.publish(message)),
+    }
+    const [one, other] = two(slow)
+    await fill(one, 'key', 'old')
+    await fill(other, 'key', 'old')
+    isHeld = true
+    const acknowledged: number[] = []
+    const marks = [1, 2, 3, 4, 5].map(async (n) => {
+      await one.expire('key')
+      acknowledged.push(n)
+    })
+    await idle(20)
+    expect([other.peek('key'), acknowledged]).toEqual(['old', []])
+    resolve()
+    await Promise.all(marks)
+    expect(other.peek('key')).toBe(NO_VALUE)
+    // None of them took the value away from its own process.
+    expect(one.peek('key', { ignoreExpiration: true })).toBe('old')
+  })
+
+  it('each fail if the other processes could not be told', async () => {
+    const bus = localBus()
+    let fails = false
+    const broken: Bus = {
+      ...bus,
+      publish: (message) => (fails ? Promise.reject(new Error('no bus')) : bus.publish(message)),
+    }
+    const [one, other] = two(broken)
+    await fill(one, 'key', 'old')
+    await fill(other, 'key', 'old')
+    fails = true
+    const outcomes = await Promise.allSettled([1, 2, 3, 4, 5].map(() => one.expire('key')))
+    expect(outcomes.map(({ status }) => status)).toEqual([1, 2, 3, 4, 5].map(() => 'rejected'))
+    expect(other.peek('key')).toBe('old')
+  })
+})
 
 describe('stores of several processes, joined by broadcast()', () => {
   it.each<[string, (region: Region<string>) => Promise<unknown>, 'gone' | 'stale']>([

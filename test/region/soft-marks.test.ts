@@ -60,6 +60,16 @@ inEveryRegion('marks of one moment', (open) => {
     expect(await region.keyIsLocked('k')).toBe(false)
     expect(await region.getOrCreate('k', () => 'new')).toBe('new')
   })
+
+  it('reach what was created after another mark had begun', async () => {
+    const { region } = open<string>()
+    for (const value of ['one', 'two', 'three']) {
+      await region.set('k', value)
+      await Promise.all([region.expire('k'), region.expire('k'), region.expire('k', {}, { grace: '1h' })])
+      expect(await region.get('k'), value).toBe(NO_VALUE)
+      expect(await region.get('k', { ignoreExpiration: true })).toBe(value)
+    }
+  })
 })
 
 describe('a listener', () => {

@@ -1,4 +1,4 @@
 import { hrtime } from '../../../src/base/timers.js'
 
-/** The clock of the machine, in ms, which all its processes share. It never steps, and begins anew with the machine. */
+/** Reads the monotonic clock of the machine, in ms. All its processes read the same time, which starts again when the machine boots. */
 export const machineNow = (): number => Number(hrtime() / 1_000_000n)

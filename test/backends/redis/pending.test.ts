@@ -63,6 +63,20 @@ everywhere('names that a transaction marks', (at) => {
     expect(await at().admin.pttl(stampKey(clock, name))).toBeGreaterThan(0)
   })
 
+  it('count until each slice of a long list has ended its own', async () => {
+    const { ledger, clock, on, name } = opened(at(), { pendingFor: '1h' })
+    const [first, last] = [`${name} first`, `${name} last`]
+    await on.pending?.([first, last], 'hard', 'one')
+    await on.invalidate([first], 'hard', 'one')
+    // Between the slices the transaction is over, and the mark of the last name is not.
+    const between = snapshot(await on.now([last]), last)
+    expect(await judge(ledger, clock, between)).toBe('invalid')
+    expect(await judge(ledger, clock, snapshot(await on.now([first]), first))).toBe('fresh')
+    await on.invalidate([last], 'hard', 'one')
+    expect(await judge(ledger, clock, between)).toBe('invalid')
+    expect(await judge(ledger, clock, snapshot(await on.now([last]), last))).toBe('fresh')
+  })
+
   it('wait for a connection that is lost, but no longer than one timeout after its loss', async () => {
     // The proxy needs no names of nodes, keys or passwords.
     if (Object.keys(at().where).join() !== 'url' || !/^redis:\/\/[^@]+$/.test(at().where.url ?? '')) return

@@ -118,6 +118,41 @@ for (const [where, start, count] of [
     })
   })
 
+withRedis('an invalidation of thousands of names', standalone, (at) => {
+  it('is repeated whole if the server freezes between two slices', async () => {
+    const { admin } = at()
+    const [server] = at().servers
+    const client = admin as unknown as { evalsha(...given: unknown[]): Promise<unknown> }
+    const evalsha = client.evalsha.bind(client)
+    let slices = 0
+    client.evalsha = async (...given) => {
+      if (given.flat().length > 10_000 && ++slices === 2) await server?.kill('SIGSTOP')
+      return evalsha(...given)
+    }
+    const { redis } = await import('../../../backends/redis/index.js')
+    const region = makeRegion<number>({
+      name: freshKey('frozen'),
+      backend: wrap(redis({ client: admin as never, timeout: '1s', breaker: false }), json(), dependencies()),
+    })
+    try {
+      const names = Array.from({ length: 20_001 }, (_, i) => `row:${i}`)
+      for (const i of [0, 10_000, 20_000])
+        await region.set(`of ${i}`, i, { dependencies: [`row:${i}`], asOf: 'now' })
+      await region.set('another', 1, { dependencies: ['another'], asOf: 'now' })
+      await expect(region.invalidateDependencies(names)).rejects.toMatchObject({ code: 'ERR_TIMEOUT' })
+      await server?.kill('SIGCONT')
+      // Until the repetition is through, every read is a miss.
+      await until(async () => (await region.get('another')) === 1)
+      expect(slices).toBe(4)
+      expect(await region.getMulti(['of 0', 'of 10000', 'of 20000'])).toEqual([NO_VALUE, NO_VALUE, NO_VALUE])
+    } finally {
+      await server?.kill('SIGCONT')
+      client.evalsha = evalsha
+      await region.close()
+    }
+  })
+})
+
 withRedis('thousands of writes of one call', standalone, (at) => {
   it('go in slices, so that other callers come in between and each slice has a deadline of its own', async () => {
     const backend = at().open({ timeout: '60s' })
