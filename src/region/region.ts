@@ -21,7 +21,7 @@ import { functionReads, regionReads } from './read.js'
 import { regionReservations } from './reserve.js'
 import { fromSettings } from './settings-reader.js'
 import { countingApart, type RegionHandle, regionHandle, titleOf } from './state.js'
-import { closeUnused, type Identity, identify } from './stores.js'
+import { type Identity, identify } from './stores.js'
 import type { ConfigureOptions, Region, RegionOptions } from './types.js'
 import { regionWrites } from './write.js'
 
@@ -77,11 +77,11 @@ export function makeRegion<V = unknown>(given: RegionOptions = {}): Region<V> {
       const { buildBackend, ...more } = fromSettings(settings, prefix)
       // Before the backend is built: a second connection must not be left open.
       expectReplacing(handle, more)
-      const backend = buildBackend()
+      const { backend, discard } = buildBackend()
       try {
         return region.configure({ ...more, backend })
       } catch (error) {
-        closeUnused(backend)
+        discard()
         throw error
       }
     },

@@ -3,9 +3,15 @@ import { rejectOptions } from '../base/options.js'
 import { processGlobal } from '../base/process-global.js'
 import type { ConfigureOptions } from './types.js'
 
+export interface BuiltBackend {
+  readonly backend: NonNullable<ConfigureOptions['backend']>
+  /** Closes what was made for a region that refuses it, and nothing that other regions use. */
+  discard(): void
+}
+
 /** The options that settings ask for. Building the backend opens its connection, so the region decides when to do it. */
 export interface ReadSettings extends Omit<ConfigureOptions, 'backend'> {
-  buildBackend(): ConfigureOptions['backend']
+  buildBackend(): BuiltBackend
 }
 
 type Reader = (settings: Readonly<Record<string, unknown>>, prefix: string) => ReadSettings

@@ -1,7 +1,10 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
+import { delegate } from '../backend/delegate.js'
+import { attempt, ignoreRejection } from '../base/maybe-promise.js'
 import { processGlobal } from '../base/process-global.js'
 import { wrap } from '../chain/wrap.js'
+import type { BuiltBackend } from '../region/settings-reader.js'
 import { closeUnused, isInUse } from '../region/stores.js'
 
 /**
@@ -41,36 +44,55 @@ type Layer = (next: any) => Chain
 
 interface SharedChain {
   readonly chain: Chain
+  readonly below: Chain | undefined
   readonly make: ChainPart['make']
 }
 
 /** The chains that regions of this process share, by the settings of their parts. */
 const shared = processGlobal('chains', () => new Map<string, SharedChain>())
 
-/** Builds a chain of its parts. If one of them fails, those below it are closed. */
-export function buildChain(parts: readonly ChainPart[], share: boolean): Chain {
+/** Builds a chain of its parts. If one of them fails, those that were made for it are closed. */
+export function buildChain(parts: readonly ChainPart[], share: boolean): BuiltBackend {
   let chain: Chain | undefined
+  /** The part of the chain that other regions use. */
+  let used: Chain | undefined
   let settings = ''
+  const added: string[] = []
+  const discard = () => {
+    // No later region may find a layer that is closed here over a store that stays open.
+    for (const one of added) shared.delete(one)
+    if (used === undefined) closeUnused(chain)
+    else if (chain !== used) void ignoreRejection(attempt(() => chain?.close()))
+  }
   try {
     for (const { name, make, options } of parts) {
       settings += JSON.stringify([name, options])
       const found = share ? shared.get(settings) : undefined
       // The last region over a chain has closed it. A name that is registered again stands for another part.
-      if (
-        found?.make === make &&
-        isInUse(found.chain) &&
-        (chain?.actual ?? found.chain.actual) === found.chain.actual
-      )
-        chain = found.chain
+      if (found?.make === make && found.below === chain && isInUse(found.chain)) used = chain = found.chain
       else {
-        chain =
-          chain === undefined ? (make(options) as Chain) : (wrap(chain, make(options) as Layer) as Chain)
-        if (share) shared.set(settings, { chain, make })
+        const below = chain
+        chain = (
+          below === undefined
+            ? make(options)
+            : wrap(below === used ? keptOpen(below) : below, make(options) as Layer)
+        ) as Chain
+        // An application may make one backend once, and use it with its own hands elsewhere.
+        if (below === undefined && isInUse(chain)) used = chain
+        if (share) {
+          shared.set(settings, { chain, below, make })
+          added.push(settings)
+        }
       }
     }
-    return chain as Chain
+    return { backend: chain as Chain, discard }
   } catch (error) {
-    closeUnused(chain)
+    discard()
     throw error
   }
+}
+
+/** A chain that a layer above it does not close while a region uses its store. */
+function keptOpen(chain: Chain): Chain {
+  return delegate(chain, { close: () => (isInUse(chain) ? undefined : chain.close()) })
 }

@@ -5,6 +5,8 @@ import { prefix } from '../../proxies/prefix.js'
 import {
   type CachedValue,
   defineBackend,
+  delegate,
+  intercept,
   makeRegion,
   mapKeys,
   NO_VALUE,
@@ -299,8 +301,9 @@ describe('registering', () => {
 
 describe('a backend of settings', () => {
   let open: number
+  let layers: number
   beforeEach(() => {
-    open = 0
+    open = layers = 0
     const counted = () => {
       open++
       const entries = new Map<string, CachedValue>()
@@ -320,6 +323,15 @@ describe('a backend of settings', () => {
       throw new Error('broken')
     })
     registerProxy('json', () => json())
+    registerProxy('resource', () => (next) => {
+      layers++
+      return delegate(next, {
+        close: () => {
+          layers--
+          return next.close()
+        },
+      })
+    })
   })
   const settings = {
     backend: 'counted',
@@ -337,7 +349,7 @@ describe('a backend of settings', () => {
     ['a proxy fails', { proxies: 'broken' }],
     ['a proxy is none', { proxies: 'none' }],
     ['a layer does not fit', { proxies: 'prefix,json', 'proxies.prefix.text': 'p:' }],
-    ['the region refuses', { 'lease.ms': '0s' }],
+    ['the region refuses', { retryAfter: '5s', grace: '0' }],
     ['it comes later', { backend: 'late' }],
   ])('is closed where %s', async (_, more) => {
     for (const share of ['true', 'false']) {
@@ -357,12 +369,71 @@ describe('a backend of settings', () => {
     const { 'proxies.prefix.text': _, proxies: __, ...rest } = settings
     const other = makeRegion({ name: 'other' })
     expect(() => other.configureFromConfig({ ...rest, proxies: 'broken' }, '')).toThrow(/broken/)
-    expect(() => products({ 'lease.ms': '0s' })).toThrow(refusal('ERR_OPTION'))
+    expect(() => products({ retryAfter: '5s', grace: '0' })).toThrow(refusal('ERR_OPTION'))
     await turn()
     expect(open).toBe(1)
     await region.set('key', 1)
     expect(await region.get('key')).toBe(1)
     await region.close()
+  })
+
+  it.each<[string, object]>([
+    ['a later proxy fails', { proxies: 'resource,broken' }],
+    ['a later proxy does not fit', { proxies: 'resource,json' }],
+    ['the region refuses', { proxies: 'resource', retryAfter: '5s', grace: '0' }],
+  ])('stays open under layers that are closed where %s', async (_, more) => {
+    const shared = { backend: 'counted', share_backend: 'true' }
+    const region = makeRegion<number>({ name: 'users' }).configureFromConfig(shared, '')
+    const configure = (more: object) =>
+      makeRegion<number>({ name: 'other' }).configureFromConfig({ ...shared, ...more }, '')
+    expect(() => configure(more)).toThrow()
+    await turn()
+    expect([open, layers]).toEqual([1, 0])
+    await region.set('key', 1)
+    // What was closed is not shared.
+    const other = configure({ proxies: 'resource' })
+    expect([open, layers]).toEqual([1, 1])
+    await region.close()
+    await other.set('key', 2)
+    await other.close()
+    expect([open, layers]).toEqual([0, 0])
+  })
+
+  it('stays open where the application made it once for several regions', async () => {
+    const app = memory()
+    registerBackend('counted', () => app)
+    const region = makeRegion<number>({ name: 'users', backend: app })
+    const other = makeRegion({ name: 'other' })
+    expect(() => other.configureFromConfig({ backend: 'counted', proxies: 'resource,broken' }, '')).toThrow()
+    await turn()
+    expect(layers).toBe(0)
+    await region.set('key', 1)
+    expect(await region.get('key')).toBe(1)
+    await region.close()
+  })
+
+  it('shares no chain with a proxy whose name stands for another one since', async () => {
+    const chain = { backend: 'counted', share_backend: 'true', proxies: 'inner,outer' }
+    const configure = (name: string) => makeRegion<number>({ name }).configureFromConfig(chain, '')
+    registerProxy('outer', () => prefix('outer:'))
+    const sets: string[] = []
+    const inner = (version: string) =>
+      registerProxy('inner', () =>
+        intercept(({ name }, proceed) => {
+          if (name === 'set') sets.push(version)
+          return proceed()
+        }),
+      )
+    inner('old')
+    const one = configure('one')
+    inner('new')
+    const two = configure('two')
+    expect(one.actualBackend).toBe(two.actualBackend)
+    await one.set('key', 1)
+    await two.set('key', 2)
+    expect(sets).toEqual(['old', 'new'])
+    await one.close()
+    await two.close()
   })
 
   it('is one for all regions whose settings share it, and is closed by the last', async () => {
