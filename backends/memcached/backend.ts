@@ -6,7 +6,7 @@ import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { frozenCopy } from '../../src/base/frozen.js'
 import { inBatches, settledInBatches } from '../../src/base/in-batches.js'
 import { attempt, type MaybePromise } from '../../src/base/maybe-promise.js'
-import { turns } from '../../src/base/turns.js'
+import { type Turns, turns } from '../../src/base/turns.js'
 import type { Ledger, OpenLedger } from '../../src/ledger/ledger.js'
 import type { DependencySnapshot } from '../../src/ledger/snapshot.js'
 import type { Commands } from './client/commands.js'
@@ -26,7 +26,7 @@ const BOUNDED = new Set([
 /** memcached pushes nothing. ms */
 const POLL = { from: 3, to: 50, growth: 2 }
 
-/** Operations of several commands that run at one time: enough to fill every round trip. */
+/** Operations of several commands that run at one time, and single commands beside them: enough to fill every round trip. */
 const MAX_RUNNING = 256
 
 /** Names that are invalidated in one step, and those that may be checked in one `timeout`. */
@@ -39,15 +39,25 @@ export function backendOver(
   commands: Commands,
   { timeout, maxWaiting = Number.POSITIVE_INFINITY, pendingFor }: BackendSettings,
 ): Backend<Bytes> {
+  const turnsOf = (what: string) =>
+    turns({
+      maxRunning: MAX_RUNNING,
+      maxWaiting,
+      refuse: (waiting) => tooManyWait(`${what} wait for their turn at memcached`, waiting),
+    })
+  // The time of an operation begins with its turn: thousands at once do not make each other late.
+  const inTurn = turnsOf('operations')
+  const single = inTurns(commands, turnsOf('commands'))
   const items = entryItemsOf(commands)
-  const ledger = ledgerOf(commands, pendingFor)
+  const beside = entryItemsOf(single)
+  const ledger = ledgerOf(commands, pendingFor, single)
   const waiters = leaseWaiters({ store: 'memcached', poll: POLL })
-  const leases = leasesOf({ items, ledger, waiters })
+  const leases = leasesOf({ items, beside, ledger, waiters })
   const backend = completeBackend<Bytes>({
     name: 'memcached',
     stores: 'bytes',
     timeout: Number.POSITIVE_INFINITY,
-    ...entriesOf({ items, leases, ledger, waiters, timeout }),
+    ...entriesOf({ items, beside, leases, ledger, waiters, timeout }),
     ...leases,
     keepsFailures: true,
     ledger,
@@ -57,14 +67,23 @@ export function backendOver(
       commands.close()
     },
   })
-  // The time of an operation begins with its turn: thousands at once do not make each other late.
-  const refuse = (waiting: number) => tooManyWait('operations wait for their turn at memcached', waiting)
-  const inTurn = turns({ maxRunning: MAX_RUNNING, maxWaiting, refuse })
   return inSlices(
     aroundBackend(withDeadlinesByNames(backend, timeout), (operation, run) =>
       BOUNDED.has(operation) ? inTurn(run) : run(),
     ),
   )
+}
+
+/**
+ * The same commands, of which thousands at once are not in line together: a command of an operation whose time runs
+ * would wait for all of them.
+ */
+function inTurns(commands: Commands, turn: Turns): Commands {
+  return {
+    ...commands,
+    get: async (key) => turn(() => commands.get(key)),
+    delete: async (key, guard) => turn(() => commands.delete(key, guard)),
+  }
 }
 
 /** An operation has one `timeout` for each so many of the names that it checks: each of them is a command or more. */

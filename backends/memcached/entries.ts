@@ -12,6 +12,8 @@ import type { MemcachedLedger } from './ledger.js'
 
 interface Parts {
   readonly items: EntryItems
+  /** For operations of one command. */
+  readonly beside: Pick<EntryItems, 'get' | 'delete'>
   readonly leases: Pick<LeaseOperations, 'release'>
   readonly ledger: MemcachedLedger
   readonly waiters: LeaseWaiters
@@ -21,13 +23,13 @@ interface Parts {
 
 /** Entries in memcached: read with one command, written under lease and ledger. */
 export function entriesOf(parts: Parts): Pick<BackendSpec<Bytes>, 'get' | 'set' | 'delete'> {
-  const { items, leases, ledger, waiters } = parts
-  const remove = async (key: string): Promise<void> => {
-    await items.delete(key)
+  const { items, beside, leases, ledger, waiters } = parts
+  const remove = async (key: string, from: Pick<EntryItems, 'delete'> = items): Promise<void> => {
+    await from.delete(key)
     waiters.wake(key)
   }
   return {
-    get: async (key) => copiedValue(await items.get(key)),
+    get: async (key) => copiedValue(await beside.get(key)),
     async set(key, value, { ttl = Number.POSITIVE_INFINITY, token, ifCurrent }) {
       if (ifCurrent !== undefined && (await ledger.validate(ifCurrent)) !== 'fresh') {
         await (token === undefined ? remove(key) : leases.release(key, token))
@@ -36,7 +38,7 @@ export function entriesOf(parts: Parts): Pick<BackendSpec<Bytes>, 'get' | 'set' 
       const entry = { value, livesUntil: epochNow() + ttl }
       return token === undefined ? replace(parts, key, entry) : fill(parts, key, entry, token)
     },
-    delete: remove,
+    delete: (key) => remove(key, beside),
   }
 }
 

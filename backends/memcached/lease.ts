@@ -17,6 +17,8 @@ import type { MemcachedLedger } from './ledger.js'
 
 interface LeaseParts {
   readonly items: EntryItems
+  /** For what is no part of an operation whose time runs. */
+  readonly beside: Pick<EntryItems, 'get'>
   readonly ledger: MemcachedLedger
   readonly waiters: LeaseWaiters
 }
@@ -27,7 +29,7 @@ interface LeaseParts {
  * reason none of these writes can do harm when a frozen server executes it late.
  */
 export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
-  const { items, ledger, waiters } = parts
+  const { items, beside, ledger, waiters } = parts
   /** Leases without a holder: a slow server may grant one after its caller saw a failure. */
   const abandoned = new Set<string>()
   const release: LeaseOperations['release'] = async (key, token, failure) => {
@@ -73,7 +75,7 @@ export function leasesOf(parts: LeaseParts): LeaseOperations<Bytes> {
     },
     release,
     async held(key) {
-      const lease = liveLease(await items.get(key))
+      const lease = liveLease(await beside.get(key))
       return lease !== undefined && lease.failure === undefined
     },
   }
@@ -116,14 +118,14 @@ async function request(
 }
 
 function waitFor(
-  { items, waiters }: LeaseParts,
+  { beside, waiters }: LeaseParts,
   key: string,
   { id, until, failure }: StoredLease,
 ): Denied<Bytes> {
   const remaining = Math.max(0, until - epochNow())
   if (failure !== undefined) return { remaining, settled: Promise.resolve(), failure }
   const remainingNow = async () => {
-    const lease = liveLease(await items.get(key))
+    const lease = liveLease(await beside.get(key))
     return lease?.id.equals(id) ? lease.until - epochNow() : 0
   }
   // While the server is in trouble the lease may stand; the server's own notice reports that.

@@ -50,9 +50,14 @@ interface VersionedItem extends StampItem {
  * first and then removes the stamps: every other order lets stale entries through. Each invalidation leaves its names in a
  * log, under its time: a stamp that is created late may be as old as its entry where the log proves that nothing was missed.
  * @param pendingFor - ms for which transactions mark names; 0: they do not. Marks that others have set count either way
+ * @param beside - for `read`, whose time does not run
  */
-export function ledgerOf(commands: Commands, pendingFor = 0): MemcachedLedger {
-  const getShared = sharedGets(commands)
+export function ledgerOf(
+  commands: Commands,
+  pendingFor = 0,
+  beside: Pick<Commands, 'get'> = commands,
+): MemcachedLedger {
+  const getShared = sharedGets(beside)
   const changeItem = itemChanges(commands)
   const endMarks = marksEnding(commands, changeItem)
 
@@ -66,16 +71,20 @@ export function ledgerOf(commands: Commands, pendingFor = 0): MemcachedLedger {
    * An absent stamp is no obstacle to an entry of the clock's own time. So the clock counts as it is after that was seen: the end of a
    * mark moves it, and then removes the stamp.
    */
-  const proved = async (clock: string, reading: LedgerReading): Promise<LedgerReading> => {
+  const proved = async (
+    clock: string,
+    reading: LedgerReading,
+    get = commands.get,
+  ): Promise<LedgerReading> => {
     if (!reading.stamps.includes(undefined)) return reading
-    const { now } = await readItems(commands, clock, [])
+    const { now } = await readItems(commands, clock, [], get)
     return { ...reading, now: now?.epoch === reading.now?.epoch ? now : undefined }
   }
   const read = async (clock: string, names: readonly string[]): Promise<LedgerReading> => {
     const found = await readItems(commands, clock, names, getShared)
     // No read waits for that.
     if (found.items.some(isMarked)) void endMarks(clock, names, found.items)
-    return proved(clock, found)
+    return proved(clock, found, beside.get)
   }
   /** Creates the stamps of late names, which no other step creates: entries that depend on them were never stored. */
   const validate = async ({ clock, snapshot }: WriteCondition): Promise<Freshness> => {
@@ -143,7 +152,7 @@ function lacksStamp(item: StampItem | undefined): boolean {
 }
 
 /** Reads of one turn of the event loop that ask for the same key share a command: it was not sent yet when they join. */
-function sharedGets(commands: Commands): Commands['get'] {
+function sharedGets(commands: Pick<Commands, 'get'>): Commands['get'] {
   const turn = new Map<string, Promise<Item | undefined>>()
   return (key) => {
     let reading = turn.get(key)

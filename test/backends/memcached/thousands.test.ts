@@ -1,8 +1,12 @@
 import { expect, it, vi } from 'vitest'
+import { backendOver } from '../../../backends/memcached/backend.js'
+import { commandsOf } from '../../../backends/memcached/client/commands.js'
+import { openServer } from '../../../backends/memcached/client/server.js'
+import { settingsOf } from '../../../backends/memcached/options.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
-import { blockFor, turn } from '../../support/waiting.js'
+import { blockFor, type Gate, gate, sleep, turn, until } from '../../support/waiting.js'
 import { bytes, withMemcached } from './start.js'
 
 // Thousands of commands take their time on a busy machine.
@@ -48,6 +52,50 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
       expect(['stored', 'lost']).toContain(written)
       expect(time).toMatchObject({ at: expect.any(Number) })
     }
+  })
+
+  it('the commands of an operation whose time runs have few reads before them, however many there are', async () => {
+    const backend = bench().open({ timeout: '30s' })
+    const clock = backend.ledger?.open('line')
+    await clock?.now([])
+    let read = 0
+    const reading = Array.from({ length: 8_000 }, async (_, i) => {
+      await (i % 2 === 0 ? backend.get(`line ${i}`) : clock?.read([`line ${i}`]))
+      read++
+    })
+    expect(await backend.set('written', bytes('v'), {})).toBe('stored')
+    expect((await backend.acquire('leased', 10_000)).token).toBeDefined()
+    expect(read).toBeLessThan(4_000)
+    await Promise.all(reading)
+  })
+
+  it('nor has it the reads of thousands that wait for other processes', async () => {
+    const held = keys.slice(0, 600)
+    const holder = bench().open({ timeout: '30s' })
+    await Promise.all(held.map((key) => holder.acquire(key, 600_000)))
+    const commands = commandsOf(
+      settingsOf(bench().address).addresses.map((address) => openServer(address, 1_000)),
+    )
+    let inLine = 0
+    let line: Gate | undefined
+    const get = async (key: string) => {
+      if (line !== undefined) {
+        inLine++
+        await line.opened
+      }
+      return commands.get(key)
+    }
+    const backend = backendOver({ ...commands, get }, { timeout: 30_000 })
+    const denied = await Promise.all(held.map((key) => backend.acquire(key, 600_000)))
+    expect(denied.filter(({ token }) => token !== undefined)).toEqual([])
+    line = gate()
+    await until(() => inLine >= 256)
+    // Within it each of them would have read the lease of its key.
+    await sleep(100)
+    expect(inLine).toBe(256)
+    line.open()
+    await backend.close()
+    await holder.deleteMulti(held)
   })
 
   it('one call asks for them in slices', async () => {
