@@ -41,7 +41,7 @@ interface CreationRecord {
   readonly collector: DependencyCollector | undefined
   /** Names that the creator declared for single keys. */
   namesOfKeys: Map<string, readonly string[]> | undefined
-  known?: ReadonlySet<string>
+  known?: ReadonlyMap<string, number>
   /** The own times of all keys, and those of single keys. */
   readonly times: OwnTimes
   timesOf: Map<string, OwnTimes> | undefined
@@ -244,7 +244,7 @@ class RunningCreation implements Creation {
   get unchanged(): Creation['unchanged'] {
     return (key = this.key) => {
       this.#refuseOver('unchanged')
-      const previous = this.#leases[this.keys.indexOf(this.#expectKey(key))]?.found?.value?.entry
+      const previous = this.#leases[this.#placeOf(key)]?.found?.value?.entry
       if (previous === undefined)
         throw new CorralError(
           'ERR_CREATOR',
@@ -281,7 +281,8 @@ class RunningCreation implements Creation {
     if (key === undefined) Object.assign(record.times, times)
     else {
       const of = (record.timesOf ??= new Map())
-      of.set(this.#expectKey(key), { ...of.get(key), ...times })
+      this.#placeOf(key)
+      of.set(key, { ...of.get(key), ...times })
     }
   }
 
@@ -290,7 +291,7 @@ class RunningCreation implements Creation {
       const list = listNames(names, false)
       refuseVersions(list)
       if (this.#region.tracker?.tracksDependencies !== true) throw notTracked(key)
-      this.#expectKey(key)
+      this.#placeOf(key)
       this.#refuseOver('dependsOn')
       const named = (this.#record.namesOfKeys ??= new Map())
       named.set(key, [...(named.get(key) ?? []), ...list])
@@ -310,8 +311,10 @@ class RunningCreation implements Creation {
     this.#record.isCreation = isCreation
   }
 
-  #expectKey(key: string): string {
-    if ((this.#record.known ??= new Set(this.keys)).has(key)) return key
+  /** @throws CorralError `ERR_KEY` unless it is a key of this creation */
+  #placeOf(key: string): number {
+    const place = (this.#record.known ??= new Map(this.keys.map((one, i) => [one, i]))).get(key)
+    if (place !== undefined) return place
     throw new CorralError(
       'ERR_KEY',
       `Expected one of the keys of this creation, got ${formatValue(key)}. See creation.keys.`,
