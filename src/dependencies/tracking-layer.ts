@@ -118,6 +118,8 @@ function trackingLayer(
         ),
       )
     },
+    // No value is served without the ledger: a lent one has to answer as well.
+    ...(lent && { ping: () => andThen(next.ping(), () => andThen(opened.read([]), () => undefined)) }),
     ledger: undefined,
     tracker: trackerOf(next, opened, { shared: ledger.shared, calls }),
   }

@@ -3,9 +3,12 @@ import type { AnyFunction, Arguments } from '../base/any-function.js'
 /** White space and comments. */
 const GAP = '(?:\\s|/\\*(?:[^*]|\\*(?!/))*\\*/|//.*[\\r\\n])*'
 
-/** The word `arguments`, a source that is hidden, or `...` that may begin a rest parameter: a name before the body, or a pattern. */
+/**
+ * The word `arguments`, also with one of its letters escaped or in code that `eval` runs, a source that is hidden, or `...` that may begin a rest
+ * parameter: a name before the body, or a pattern.
+ */
 const MAY_COUNT = new RegExp(
-  `\\barguments\\b|\\[native code\\]|\\.\\.\\.${GAP}(?:[[{][^]*?|[\\w$\\\\\\x80-\\uffff]+${GAP})\\)${GAP}(?:=>|\\{)`,
+  `\\barguments\\b|\\beval\\b|\\\\u(?:00|\\{0*)(?:6[157deDE]|7[2-5])|\\[native code\\]|\\.\\.\\.${GAP}(?:[[{][^]*?|[\\w$\\\\\\x80-\\uffff]+${GAP})\\)${GAP}(?:=>|\\{)`,
 )
 
 /**

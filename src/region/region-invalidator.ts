@@ -1,5 +1,5 @@
-import { type MaybePromise, native } from '../base/maybe-promise.js'
-import { expectNoOptions } from '../base/options.js'
+import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
+import { expectNoOptions, expectOneOf } from '../base/options.js'
 import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 
 /**
@@ -21,7 +21,7 @@ import type { Freshness, InvalidationMode } from '../ledger/ledger.js'
 export interface RegionInvalidator {
   /** `at`: epoch ms, later than the `startedAt` of everything that this process began before. */
   invalidate(mode: InvalidationMode, at: number): MaybePromise<void>
-  /** `startedAt`: epoch ms before the value's creator ran, strictly increasing within a process. */
+  /** `startedAt`: epoch ms before the value's creator ran, strictly increasing within a process. Any other answer is `ERR_OPTION`. */
   judge(startedAt: number, key: string): MaybePromise<Freshness>
 }
 
@@ -68,6 +68,14 @@ function invalidationBy(marks: InvalidationMarks): RegionInvalidator {
   }
 }
 
+const VERDICTS: readonly Freshness[] = ['fresh', 'stale', 'invalid']
+
+/** An answer that is no verdict must not pass for 'fresh'. */
+function verdict(answer: Freshness): Freshness {
+  expectOneOf(answer, 'the answer of `judge` of `regionInvalidator`', VERDICTS)
+  return answer
+}
+
 /** The invalidator of an application, whose thenables may lack `catch` or return nothing; otherwise one over the marks. */
 export function invalidatorOf(
   given: RegionInvalidator | undefined,
@@ -76,6 +84,6 @@ export function invalidatorOf(
   if (given === undefined) return marks === false ? undefined : invalidationBy(marks)
   return {
     invalidate: (mode, at) => native(given.invalidate(mode, at)),
-    judge: (startedAt, key) => native(given.judge(startedAt, key)),
+    judge: (startedAt, key) => andThen(native(given.judge(startedAt, key)), verdict),
   }
 }

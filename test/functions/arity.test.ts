@@ -32,6 +32,18 @@ const COUNTING: Readonly<Record<string, Listed>> = {
     // biome-ignore lint/complexity/noArguments: the subject of the test
     return `${arguments.length}`
   } as Listed,
+  ...Object.fromEntries(
+    [
+      '\\u0061rguments',
+      'argum\\u{65}nts',
+      'a\\u{00072}guments',
+      'argu\\u006Dents',
+      `eval('argu' + 'ments')`,
+    ].map((word) => [
+      word,
+      new Function(`return async function () { return String(${word}.length) }`)() as Listed,
+    ]),
+  ),
 }
 
 const NOT_COUNTING: Readonly<Record<string, Listed>> = {
@@ -41,6 +53,7 @@ const NOT_COUNTING: Readonly<Record<string, Listed>> = {
     JSON.stringify([first, a, others])) as Listed,
   'spread in the body': async (first?) => JSON.stringify([...(first === undefined ? [] : [first])]),
   'dots in a string': async (first = '...') => `${first}`,
+  'an escape in a string': new Function(`return async (first = '\\u00a0') => String(first)`)() as Listed,
   single: async (first) => JSON.stringify([...[first]]),
 }
 

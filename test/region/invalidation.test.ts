@@ -226,6 +226,23 @@ describe('an invalidation strategy of one’s own', () => {
       expect(await leader).toBe('new')
     })
 
+  for (const [how, answer] of [
+    ['at once', <T>(value: T) => value],
+    ['later', <T>(value: T) => Promise.resolve(value)],
+  ] as const)
+    it.each([undefined, true, 'hard', null])(`is refused for the answer %s, given ${how}`, async (wrong) => {
+      let verdict: unknown = 'fresh'
+      const { region } = openMemory<string>({
+        regionInvalidator: { invalidate: () => {}, judge: () => answer(verdict as Freshness) },
+      })
+      await region.set('key', 'value')
+      verdict = wrong
+      const refused = { code: 'ERR_OPTION', message: expect.stringMatching(/`judge`.*'invalid'/) }
+      await expect(region.get('key')).rejects.toMatchObject(refused)
+      await expect(region.getMulti(['key'])).rejects.toMatchObject(refused)
+      await expect(region.getOrCreate('key', () => expect.unreachable())).rejects.toMatchObject(refused)
+    })
+
   it('is told the mode, and awaited', async () => {
     const modes: string[] = []
     const { region } = openMemory({

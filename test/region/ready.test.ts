@@ -16,7 +16,9 @@ import {
   type CachedValue,
   defineBackend,
   diagnostics,
+  epochLedger,
   intercept,
+  type Ledger,
   type Messages,
   makeRegion,
   wrap,
@@ -95,6 +97,23 @@ describe('ready()', () => {
     ])
   })
 
+  it('asks a lent ledger as well, of which every value needs an answer', async () => {
+    let away: Error | undefined
+    const answering = <T>(value: T) => {
+      if (away !== undefined) throw away
+      return value
+    }
+    const ledger = epochLedger({ get: () => answering(undefined), set: answering, add: answering })
+    const region = open(wrap(memory(), dependencies({ ledger })))
+    expect(await region.ready()).toBe(true)
+    away = new Error('away')
+    expect(await failuresOf(async () => expect(await region.ready()).toBe(false))).toMatchObject([
+      { code: 'ERR_BACKEND', cause: away },
+    ])
+    away = undefined
+    expect(await region.ready()).toBe(true)
+  })
+
   it('passes no layer as a read, and counts as none', async () => {
     const seen: string[] = []
     const watching = intercept(({ name }, proceed) => {
@@ -122,6 +141,18 @@ describe.skipIf(redisServer === null)('ready() over Redis', () => {
       await Promise.all([region.close(), away.close()])
     },
   )
+})
+
+describe.skipIf(redisServer === null)('ready() over a ledger that Redis lends', () => {
+  it.each([false, true])('is false once Redis is away; failOpen: %s', async (failOpen) => {
+    const server = await startRedis({})
+    const lender = redis({ url: `redis://127.0.0.1:${server.port}`, timeout: '1s', failOpen })
+    const region = open(wrap(memory(), dependencies({ ledger: lender.ledger as Ledger })))
+    expect(await region.ready()).toBe(true)
+    await server.stop()
+    expect(await region.ready()).toBe(failOpen)
+    await Promise.all([region.close(), lender.close()])
+  })
 })
 
 describe.skipIf(memcachedServer === null)('ready() over memcached', () => {
