@@ -59,7 +59,7 @@ async function makeChanges(
 ): Promise<void> {
   let hasFailed = false
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    batch.push(...queue.splice(0))
+    for (const asked of queue.splice(0)) batch.push(asked)
     const item = attempt === 0 && seen !== undefined ? seen : await commands.get(key)
     const next = batch.reduce<Buffer | undefined>((value, { change }) => change(value), item?.value)
     try {

@@ -131,7 +131,7 @@ function singleForm<V>(
 ): CallForm<V> {
   return {
     ...ways,
-    keysOf: (...args) => [keyOf(...args)],
+    keysOf: (args) => [keyOf(...args)],
     ...(hasForms && { otherKeys: (args) => keysOfForms(keyOf, args).slice(1) }),
     kept: (args) => args,
     argsPerKey: (args) => [args],

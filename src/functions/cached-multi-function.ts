@@ -11,7 +11,7 @@ import {
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
-import { ignoreRejections } from '../base/parts.js'
+import { checkWhole, ignoreRejections } from '../base/parts.js'
 import { showsRest } from './arity.js'
 import { expectNoDecorator, functionFirst } from './cached-method.js'
 import { areChangeable, capturing, isByNamespace } from './captured.js'
@@ -69,6 +69,9 @@ const OWN: Readonly<Record<string, OptionCheck>> = {
     expectThat(value === 'array', value, `${subject} to be 'array'`, 'Leave it out for (...ids).'),
 }
 
+/** Ids that a generator receives at once: they are parameters, of which the stack holds about 100,000. */
+const AT_ONCE = 5_000
+
 /** A call has one key for each id. */
 function multiForm<V>(
   store: FunctionStore<V>,
@@ -77,8 +80,7 @@ function multiForm<V>(
   { asMap = false, ids: shape }: CacheMultiOptions,
 ): CallForm<V> {
   const idsOf = (args: Arguments): Arguments => (shape === 'array' ? expectIds(args) : args)
-  const keysOf = (...args: Arguments): readonly string[] => {
-    const ids = idsOf(args)
+  const keysOfSome = (ids: Arguments): readonly string[] => {
     const keys = generate(...ids)
     // A generator may fill the same list at its next call.
     if (Array.isArray(keys) && keys.length === ids.length) return frozenCopy(keys)
@@ -87,6 +89,16 @@ function multiForm<V>(
       'ERR_KEY',
       `Expected the functionMultiKeyGenerator to make ${ids.length} keys for ${ids.length} ids, got ${Array.isArray(keys) ? keys.length : formatValue(keys)}. Return one key for each id, in their order.`,
     )
+  }
+  const keysOf = (args: Arguments): readonly string[] => {
+    const ids = idsOf(args)
+    if (ids.length <= AT_ONCE) return keysOfSome(ids)
+    return checkWhole(ids, () => {
+      const keys: string[] = []
+      for (let at = 0; at < ids.length; at += AT_ONCE)
+        for (const key of keysOfSome(ids.slice(at, at + AT_ONCE))) keys.push(key)
+      return Object.freeze(keys)
+    })
   }
   const resultOf: CallForm<V>['resultOf'] = (args, values) =>
     asMap
@@ -124,7 +136,7 @@ function multiForm<V>(
       return [shape === 'array' ? [ids] : ids, [...values.values()]]
     },
     outcomeOf: (outcomes) => outcomes,
-    members: { keys: keysOf },
+    members: { keys: (...args: Arguments) => keysOf(args) },
   }
 }
 

@@ -22,7 +22,8 @@ type Values<V> = readonly (V | NoValue)[]
 
 /** The parts in which functions of one value and of many ids differ. */
 export interface CallForm<V> {
-  keysOf(...args: Arguments): readonly string[]
+  /** A list, not parameters: thousands of ids as parameters overflow the stack. */
+  keysOf(args: Arguments): readonly string[]
   /** The keys of calls that may be the same one to the function: what ends the value of one ends theirs. */
   otherKeys?(args: Arguments): readonly string[]
   /** The arguments with a list of ids of their own, which the caller may use again. */
@@ -102,7 +103,11 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
       runUncached(store, names, namespace, original, capturedIfKeyed(form, args)),
     )
   }
-  const withKeys = keyedWork(store, options, form)
+  const ofArguments = keyedWork(store, options, form)
+  const withKeys = <R>(...given: Parameters<typeof ofArguments<R>>) => {
+    const run = ofArguments<R>(...given)
+    return (...args: Arguments): Promise<R> => run(args)
+  }
   const copyOf = <T>(value: T): T => (copy === 'share' || value === NO_VALUE ? value : cloned(value))
   const own = <T>(result: Promise<T>): Promise<T> => (copy === 'share' ? result : result.then(copyOf))
   const others = (args: Arguments) => form.otherKeys?.(args) ?? []
@@ -134,7 +139,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
         const put = (keys: readonly string[]) =>
           endingOthers(args, () => putValues(wrapped, create, keys, args, payloads.map(copyOf)))
         const withheld = () => form.outcomeOf(payloads.map(() => 'withheld'))
-        return withKeys<unknown>(put, withheld)(...args)
+        return ofArguments<unknown>(put, withheld)(args)
       }),
     refresh: withKeys<unknown>((keys, args) => {
       const refreshed = endingOthers(args, () => store.refreshMulti(keys, creatorOf(keys, args), create))
@@ -160,7 +165,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
 /** A copy of arguments that have a key. Without one, the function may need the very objects. */
 function capturedIfKeyed<V>(form: CallForm<V>, args: Arguments): Arguments {
   try {
-    form.keysOf(...args)
+    form.keysOf(args)
     return form.capture(args)
   } catch {
     return args
@@ -327,7 +332,7 @@ type Repeat = (key: string, args: Arguments) => Promise<boolean>
 function hasKey<V>(form: CallForm<V>, args: Arguments, key: string): boolean {
   if (!form.mayChange(args)) return true
   try {
-    return form.keysOf(...form.callOf(args))[0] === key
+    return form.keysOf(form.callOf(args))[0] === key
   } catch {
     return false
   }
@@ -354,7 +359,7 @@ function keyedWork<V>(
     if (!whileOff && enabled !== undefined && !expectSync('`enabled` of cacheOnArguments()', enabled()))
       return undefined
     try {
-      return keysOf(...args)
+      return keysOf(args)
     } catch (error) {
       if (onKeyError === 'throw' || !CorralError.is(error, 'ERR_KEY_ARGUMENT')) throw error
       const message = `Not cached. ${error.message}`
@@ -367,7 +372,7 @@ function keyedWork<V>(
     otherwise: (args: Arguments) => MaybePromise<R>,
     whileOff = false,
   ) =>
-    (...args: Arguments): Promise<R> => {
+    (args: Arguments): Promise<R> => {
       // Not `attempt`: a hit must not pay for its closure.
       try {
         const keys = usableKeys(args, whileOff)
@@ -399,7 +404,9 @@ async function putValues<V>(
     const [value, own] = [values[i] as V, each[i] as Arguments]
     const computed = lifetimes.ofArguments?.(...own) ?? lifetimes.ofResult?.(value, ...own)
     const lasts = call.expirationTime ?? lifetime(computed) ?? expirationTime
-    groups.set(lasts, [...(groups.get(lasts) ?? []), i])
+    const group = groups.get(lasts)
+    if (group === undefined) groups.set(lasts, [i])
+    else group.push(i)
   })
   const outcomes: SetOutcome[] = keys.map(() => 'withheld')
   await Promise.all(

@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { nullBackend } from '../../backends/null.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { dep, intercept, makeRegion, NO_VALUE, wrap } from '../../src/index.js'
 import { counting, held, inEveryRegion, manualClock, open as openMemory } from '../support/stage.js'
@@ -665,4 +666,54 @@ it('a key generator may fill the same list at each call', async () => {
   ])
   expect(keys).toEqual(['n/3', 'n/4'])
   expect(await region.getMulti(['n/1', 'n/2'])).toEqual(['value 1', 'value 2'])
+})
+
+describe('a cached function of 150,000 ids, which are too many for parameters', () => {
+  const ids = Array.from({ length: 150_000 }, (_, i) => i)
+  const values = new Map(ids.map((id) => [id, -id]))
+  const last = ids.length - 1
+
+  it('takes them as one array in every member', async () => {
+    const fn = makeRegion<number>({ backend: nullBackend() }).cacheMultiOnArguments(
+      (given: readonly number[]) => new Map(given.map((id) => [id, id])),
+      { namespace: 'many', ids: 'array', asMap: true },
+    )
+    expect(fn.keys(ids)[last]).toBe(`many|${last}`)
+    expect((await fn(ids)).get(last)).toBe(last)
+    expect((await fn.refresh(ids)).get(last)).toBe(last)
+    expect((await fn.get(ids))[last]).toBe(NO_VALUE)
+    expect((await fn.set(values)).length).toBe(ids.length)
+    await fn.invalidate.soft(ids)
+    await fn.invalidate(ids)
+  })
+
+  it('takes their values, also where it takes ids as parameters', async () => {
+    const fn = makeRegion<number>({ backend: memory() }).cacheMultiOnArguments(
+      (...given: readonly number[]) => [...given],
+      { namespace: 'many' },
+    )
+    await fn.set(values)
+    expect(await fn.get(0, last)).toEqual([-0, -last])
+  })
+
+  it('asks its key generator for a part of the keys at a time, and names a wrong part', () => {
+    const counts: number[] = []
+    const keysOf = (most: number) =>
+      makeRegion<number>({ backend: memory() }).cacheMultiOnArguments(
+        async (given: readonly number[]) => given,
+        {
+          namespace: 'many',
+          ids: 'array',
+          functionMultiKeyGenerator:
+            () =>
+            (...given) => {
+              counts.push(given.length)
+              return given.slice(0, most).map(String)
+            },
+        },
+      ).keys
+    expect(keysOf(ids.length)(ids)).toEqual(ids.map(String))
+    expect(counts.every((count) => count <= 10_000)).toBe(true)
+    expect(() => keysOf(1)(ids)).toThrow('keys for')
+  })
 })

@@ -180,7 +180,8 @@ function inSlices<R>(
   if (keys.length <= most) return read(keys)
   const rest = async () => {
     const found: R[] = []
-    for (let at = 0; at < keys.length; at += most) found.push(...(await read(keys.slice(at, at + most))))
+    for (let at = 0; at < keys.length; at += most)
+      for (const one of await read(keys.slice(at, at + most))) found.push(one)
     return found
   }
   return rest()
