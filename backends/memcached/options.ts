@@ -166,9 +166,10 @@ function deadline(name: string, value: Duration): number {
 
 function listOf(servers: Servers): readonly (string | MemjsServer)[] {
   if (typeof servers === 'string') return servers.split(',').map((one) => one.trim())
-  if (!('servers' in servers)) return servers
+  // Spread: map() passes over holes.
+  if (!('servers' in servers)) return [...servers]
   rejectClientOptions(servers)
-  return servers.servers
+  return [...servers.servers]
 }
 
 type Place = Pick<Address, 'name' | 'host' | 'port' | 'path' | 'credentials'>

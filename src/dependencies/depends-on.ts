@@ -1,4 +1,5 @@
 import { CorralError } from '../base/errors.js'
+import { oneOrMany } from '../base/one-or-many.js'
 import { checkOptions, expectOneOf, ownOptions } from '../base/options.js'
 import { declaredOutside } from '../creation/outside.js'
 import { currentScope } from '../creation/scope.js'
@@ -50,8 +51,7 @@ export function dependsOn(
   // An object alone, without the option, was meant as a name.
   const options = isOptions(last) && (given.length > 1 || 'outside' in last) ? ownOptions(last) : undefined
   const all = options === undefined ? given : given.slice(0, -1)
-  // Not flat(): it passes over holes, and a hole is no name.
-  const names = all.flatMap((one) => (Array.isArray(one) ? [...(one as readonly string[])] : [one as string]))
+  const names = all.flatMap((one) => oneOrMany<string>(one as Names))
   checkNames(names, false)
   if (options !== undefined) checkOptions(options, 'dependsOn()', OPTIONS)
   refuseVersions(names)

@@ -1,6 +1,7 @@
 import type { Arguments } from '../base/any-function.js'
 import { expectDuration } from '../base/duration.js'
 import { ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
+import { oneOrMany } from '../base/one-or-many.js'
 import {
   checkOptions,
   expectBoolean,
@@ -81,7 +82,7 @@ export function readOptions(
     fromArguments: (args) => [
       ...listNames(dependencies(...args), false),
       ...groups.flatMap(([name, member]) => {
-        const ids = [member(grouped(args))].flat() as readonly IdPart[]
+        const ids = oneOrMany(member(grouped(args)))
         // groupName() refuses a promise. Its rejection, and those of the others, must not end the process as well.
         return ids.map((id) => ignoreRejection(id)).map((id) => groupName(name, id as IdPart))
       }),

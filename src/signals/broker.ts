@@ -1,6 +1,7 @@
 import { expectAwaited, expectSync } from '../base/expect-sync.js'
 import { frozenCopy } from '../base/frozen.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { oneOrMany } from '../base/one-or-many.js'
 import {
   checkOptions,
   expectFunction,
@@ -282,7 +283,7 @@ const now = <V>(type: string, option: string, result: V): V =>
 
 /** Collects all names that the functions of a broker return, and the failures of the others. */
 function surveyOf<T>(type: string, { id, dependencies, scopes: given }: BrokerOptions<T>): Survey<T> {
-  const scopes = given === undefined ? [] : [given].flat()
+  const scopes = given === undefined ? [] : oneOrMany(given)
   return (item, change) => {
     expectAwaited(`an item of broker '${type}'`, item)
     const names = new Set<string>()
@@ -295,7 +296,8 @@ function surveyOf<T>(type: string, { id, dependencies, scopes: given }: BrokerOp
       }
     }
     for (const image of new Set([change.before ?? item, item])) {
-      if (id !== undefined) gather(() => [dep.id(type, ...([now(type, 'id', id(image))].flat() as [IdPart]))])
+      if (id !== undefined)
+        gather(() => [dep.id(type, ...(oneOrMany(now(type, 'id', id(image))) as [IdPart]))])
       gather(() => listed(now(type, 'dependencies', dependencies?.(image))))
     }
     for (const scope of scopes)
@@ -419,6 +421,6 @@ function check<T>(type: string, options: BrokerOptions<T>): void {
 }
 
 function checkScopes(scopes: unknown, subject: string): void {
-  for (const scope of [scopes].flat())
+  for (const scope of oneOrMany(scopes))
     expectMethods(scope, ['namesFor'], `${subject} to come from dep.scopes()`)
 }

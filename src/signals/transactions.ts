@@ -2,6 +2,7 @@ import { asyncContext, type ContextFrame } from '../base/async-context.js'
 import { report } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
+import { oneOrMany } from '../base/one-or-many.js'
 import {
   expectBoolean,
   expectFunction,
@@ -349,7 +350,7 @@ export async function invalidateAfterCommit(
   rejectUnknownOptions(options, ['mode', 'reason', 'meta'], where)
   const { mode = 'hard', ...given } = options
   expectOneOf(mode, `\`mode\` of ${where}`, ['hard', 'soft'])
-  const targets = [regions].flat()
+  const targets = oneOrMany(regions)
   for (const region of targets) expectMethods(region, ['invalidateDependencies'], `${where} to get regions`)
   const list = listNames(names)
   refuseVersions(list, true)

@@ -1,4 +1,5 @@
 /** The cache of Drizzle in a region. */
+import { oneOrMany } from '../../base/one-or-many.js'
 import { expectOneOf, ownOptions, rejectUnknownOptions } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Region } from '../../region/types.js'
@@ -78,8 +79,8 @@ export function drizzleResultCache(
     },
     // Drizzle calls it as a function of another object, too.
     async onMutate({ tags = [], tables = [] }) {
-      const changed = [tables].flat().map((table) => changesName(tableName(table)))
-      const names = [...changed, ...[tags].flat().map(tagName)]
+      const changed = oneOrMany(tables).map((table) => changesName(tableName(table)))
+      const names = [...changed, ...oneOrMany(tags).map(tagName)]
       if (names.length > 0) await region.invalidateDependencies(names)
     },
   }

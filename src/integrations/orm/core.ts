@@ -1,4 +1,5 @@
 /** From the changes that an ORM tells of to the names that they invalidate: the same for every ORM. */
+import { oneOrMany } from '../../base/one-or-many.js'
 import { didYouMean, expectMethods, expectOneOf, expectThat, optionError } from '../../base/options.js'
 import { dep } from '../../dependencies/dep.js'
 import type { Scopes } from '../../dependencies/scopes.js'
@@ -125,12 +126,12 @@ export function ormInvalidation(
   cascades: (change: EntityChange) => Iterable<string> = () => [],
 ): OrmInvalidation {
   const { mode = 'hard', scopes = {} } = options
-  const regions = Object.freeze([options.regions].flat())
+  const regions = Object.freeze(oneOrMany(options.regions))
   expectThat(regions.length > 0, regions, `\`regions\` of ${where} to list regions`)
   for (const region of regions)
     expectMethods(region, ['invalidateDependencies'], `\`regions\` of ${where} to list regions`)
   expectOneOf(mode, `\`mode\` of ${where}`, ['hard', 'soft'])
-  const lists = new Map(Object.entries(scopes).map(([type, one]) => [type, [one].flat()]))
+  const lists = new Map(Object.entries(scopes).map(([type, one]) => [type, oneOrMany(one)]))
   for (const [type, some] of lists) {
     // No change would ever reach the lists of another name.
     expectType(types, type, `\`scopes\` of ${where} to name types of entities`)

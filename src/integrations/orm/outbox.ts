@@ -4,6 +4,7 @@ import { report } from '../../base/diagnostics.js'
 import { type Duration, milliseconds } from '../../base/duration.js'
 import { CorralError } from '../../base/errors.js'
 import type { MaybePromise } from '../../base/maybe-promise.js'
+import { oneOrMany } from '../../base/one-or-many.js'
 import {
   expectFunction,
   expectMethods,
@@ -105,7 +106,7 @@ export function outbox(options: OutboxOptions): Outbox {
   options = ownOptions(options)
   rejectUnknownOptions(options, ['regions', 'table', 'placeholder', 'claimFor'], 'outbox()')
   const { table = 'corral_outbox', placeholder = () => '?', claimFor = '30s' } = options
-  const regions = Object.freeze([options.regions].flat())
+  const regions = Object.freeze(oneOrMany(options.regions))
   expectThat(regions.length > 0, regions, '`regions` of outbox() to list regions')
   for (const region of regions)
     expectMethods(region, ['invalidateDependencies'], '`regions` of outbox() to list regions')

@@ -1,6 +1,7 @@
 /** Rows of tables, for hosts that know no entities: the application says which columns are the key of each table. */
 import { reportOnce } from '../../base/diagnostics.js'
 import { formatValue } from '../../base/errors.js'
+import { oneOrMany } from '../../base/one-or-many.js'
 import {
   didYouMean,
   expectBoolean,
@@ -165,7 +166,7 @@ export function rowInvalidation(
     dependenciesOf: (table, rows, relations = {}) => [...namesOfRows(keyOf, table, rows, relations)],
     changed: async (table, rows, change = {}) => {
       rejectUnknownOptions(change, ['before', 'created', 'modified'], 'changed()')
-      const list = [rows].flat() as readonly object[]
+      const list = oneOrMany(rows)
       const changes = list.map((item) => ({ ...change, type: table, key: keyOf(table, item), item }))
       const former = keyIn(change.before, columnsOf(table))
       // The lists are those of the row, whatever its key was.
@@ -233,7 +234,7 @@ function keyColumns(tables: unknown, where: string): ReadonlyMap<string, readonl
     `\`tables\` of ${where} to name the key of each table`,
     "Such as { article: 'id', order_line: ['order', 'line'] }.",
   )
-  const columns = Object.entries(tables).map(([table, key]) => [table, [key].flat()] as const)
+  const columns = Object.entries(tables).map(([table, key]) => [table, oneOrMany(key)] as const)
   for (const [table, key] of columns) {
     expectThat(key.length > 0, key, `\`tables.${table}\` of ${where} to name columns`)
     for (const column of key) expectText(column, `\`tables.${table}\` of ${where}`, 'the name of a column')
