@@ -23,6 +23,9 @@ const BOUNDED = new Set([
   ...['ledger.now', 'ledger.invalidate', 'ledger.pending', 'ledger.restore'],
 ])
 
+/** The operations that end or keep a lease that was granted. So does a `set` with a token. */
+const OF_A_LEASE = new Set(['renew', 'release'])
+
 /** memcached pushes nothing. ms */
 const POLL = { from: 3, to: 50, growth: 2 }
 
@@ -67,11 +70,16 @@ export function backendOver(
       commands.close()
     },
   })
-  return inSlices(
-    aroundBackend(withDeadlinesByNames(backend, timeout), (operation, run) =>
-      BOUNDED.has(operation) ? inTurn(run) : run(),
-    ),
+  const timed = withDeadlinesByNames(backend, timeout)
+  // The time of a lease runs from its grant on: behind thousands that ask for one, its fill would come too late. The latter
+  // get their turn nevertheless: a fill, a release and the renewals need a lease, which had its turn before them.
+  const inOrder = aroundBackend(timed, (operation, run) =>
+    BOUNDED.has(operation) ? inTurn(run, OF_A_LEASE.has(operation)) : run(),
   )
+  return inSlices({
+    ...inOrder,
+    set: (key, value, options) => inTurn(() => timed.set(key, value, options), options.token !== undefined),
+  })
 }
 
 /**

@@ -29,6 +29,19 @@ it('so much work runs at one time, and the rest in order', async () => {
   expect(inTurn(() => 'at once')).toBe('at once')
 })
 
+it('work that goes first has its turn before the rest, and is counted by itself', async () => {
+  const inTurn = turns({ maxRunning: 1, maxWaiting: 2, refuse })
+  const running = deferred()
+  const begun: number[] = []
+  const works = [() => running.promise, ...[1, 2, 3, 4].map((i) => () => void begun.push(i))]
+  const results = works.map((work, i) => inTurn(work, i > 2))
+  await expect(async () => inTurn(() => 5)).rejects.toThrow('2 wait')
+  await expect(async () => inTurn(() => 5, true)).rejects.toThrow('2 wait')
+  running.resolve()
+  await Promise.all(results)
+  expect(begun).toEqual([3, 4, 1, 2])
+})
+
 it('work that throws or is done at once makes room', async () => {
   const inTurn = turns({ maxRunning: 1, maxWaiting: 1, refuse })
   const fail = () => {

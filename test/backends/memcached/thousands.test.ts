@@ -25,6 +25,9 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
       backend: wrap(bench().open({ timeout: '30s', maxWaiting }), json(), ...(more as [])),
     })
 
+  const openCommands = () =>
+    commandsOf(settingsOf(bench().address).addresses.map((address) => openServer(address, 1_000)))
+
   it('single calls wait for their turn', async () => {
     const region = open()
     const all = <R>(work: (i: number) => Promise<R>) => Promise.all(keys.map((_, i) => work(i)))
@@ -73,9 +76,7 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     const held = keys.slice(0, 600)
     const holder = bench().open({ timeout: '30s' })
     await Promise.all(held.map((key) => holder.acquire(key, 600_000)))
-    const commands = commandsOf(
-      settingsOf(bench().address).addresses.map((address) => openServer(address, 1_000)),
-    )
+    const commands = openCommands()
     let inLine = 0
     let line: Gate | undefined
     const get = async (key: string) => {
@@ -96,6 +97,42 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     line.open()
     await backend.close()
     await holder.deleteMulti(held)
+  })
+
+  it('the fill, the renewal and the release of a granted lease go before all leases that are asked for', async () => {
+    const commands = openCommands()
+    const began = new Set<string>()
+    let line: Gate | undefined
+    const inLine =
+      <A extends [string, ...unknown[]], R>(command: (...given: A) => Promise<R>) =>
+      async (...given: A) => {
+        if (line !== undefined) began.add(given[0])
+        await line?.opened
+        return command(...given)
+      }
+    const { get, set, delete: remove } = commands
+    const gated = { ...commands, get: inLine(get), set: inLine(set), delete: inLine(remove) }
+    const backend = backendOver(gated, { timeout: 30_000, maxWaiting: 256 })
+    const [filled = '', renewed = '', released = ''] = await Promise.all(
+      ['filled', 'renewed', 'released'].map(async (key) => (await backend.acquire(key, 600_000)).token),
+    )
+    line = gate()
+    const running = keys.slice(0, 256).map((key) => `running-${key}`)
+    const waiting = keys.slice(0, 255).map((key) => `waiting-${key}`)
+    const leases = [...running, ...waiting].map((key) => backend.acquire(key, 10_000))
+    const written = backend.set('written', bytes('v'), {})
+    // As many as may wait have come before them.
+    const done = [
+      backend.set('filled', bytes('v'), { token: filled }),
+      backend.renew('renewed', renewed, 600_000),
+      backend.release('released', released),
+    ]
+    const outcomes = Promise.all([...done, ...leases, written])
+    line.open()
+    expect((await outcomes).slice(0, 3)).toEqual(['stored', true, true])
+    const expected = ['filled', 'renewed', 'released', ...waiting, 'written']
+    expect([...began].slice(256)).toEqual(expected)
+    await backend.close()
   })
 
   it('one call asks for them in slices', async () => {
