@@ -255,6 +255,25 @@ describe('closing', () => {
     expect(closed()).toBe(1)
   })
 
+  it('closes the proxies of its chain, which another chain may contain, with the last region over the backend', async () => {
+    const { backend } = closing()
+    let open = 1
+    const shared = wrap(backend, (next) =>
+      delegate(next, {
+        close() {
+          open--
+          return next.close()
+        },
+      }),
+    )
+    const one = makeRegion({ name: 'one', backend: wrap(shared, prefix('p:')) as never })
+    const other = makeRegion({ name: 'other', backend: wrap(shared, prefix('q:')) as never })
+    await one.close()
+    expect(open).toBe(1)
+    await other.close()
+    expect(open).toBe(0)
+  })
+
   it('closes a backend that is replaced, once nothing is being created for it', async () => {
     const { backend, closed } = closing()
     const region = makeRegion({ backend })
