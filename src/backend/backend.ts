@@ -33,6 +33,8 @@ export interface WriteOptions {
   readonly token?: string
   /** Store only if no dependency of the value was invalidated, in the same step where the store can. */
   readonly ifCurrent?: WriteCondition
+  /** The entry is there already, and the write only marks it as stale. `dependencies()` then asks for no `ifCurrent`. */
+  readonly mark?: boolean
 }
 
 /**

@@ -69,10 +69,13 @@ function trackingLayer(
   const learn = learning(keys)
   const judge = judging(opened, keys, next.near?.keep)
   const reads = trackedReads({ next, opened, keys, judge, lent })
-  /** The options of a write, which the store checks against the ledger if the ledger is its own. */
+  /**
+   * The options of a write, which the store checks against the ledger if the ledger is its own. A mark is no value: refused because a
+   * name of the entry is invalidated, it would leave other values of the key unmarked, which other caches have.
+   */
   const conditional = (key: string, { metadata }: CachedValue, options: WriteOptions): WriteOptions => {
     const { snapshot } = metadata
-    if (snapshot === undefined) return options
+    if (snapshot === undefined || options.mark === true) return options
     learn(key, snapshot, reads.comeLater())
     if (lent) return options
     const { ttl, token } = options
@@ -355,7 +358,7 @@ function validateThenSet(
   [key, value, options]: Write<CachedValue>,
 ): ReturnType<Backend<CachedValue>['set']> {
   const { snapshot } = value.metadata
-  if (snapshot === undefined) return next.set(key, value, options)
+  if (snapshot === undefined || options.mark === true) return next.set(key, value, options)
   return andThen(validate(opened, snapshot), (freshness) => {
     if (freshness === 'fresh') return next.set(key, value, options)
     // A refused fill gives its lease back; a refused write leaves nothing older behind.

@@ -39,8 +39,12 @@ async function mark(
   grace: number | undefined,
   wish: number | undefined,
 ): Promise<void> {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++)
-    if ((await tryToMark(region, key, grace, wish)) !== 'lost') return
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const outcome = await tryToMark(region, key, grace, wish)
+    if (outcome === 'stored') return
+    // By a layer that stores no such value. The others must hear of the mark nevertheless.
+    if (outcome === 'refused') break
+  }
   await region.backend.delete(key)
 }
 
@@ -61,7 +65,8 @@ async function tryToMark(
       const { payload, metadata } = found
       const fresh = longestFresh(metadata, wish, region.expiration)
       const left = markedLifetime(fresh, grace, precise.now() - metadata.createdAt)
-      return await backend.set(key, { payload, metadata: { ...metadata, stale: true } }, { ...left, token })
+      const marked = { payload, metadata: { ...metadata, stale: true } }
+      return await backend.set(key, marked, { ...left, token, mark: true })
     }
     // Nothing is ever served stale. And an entry that cannot be read here may still exist: in another process's store, for a later
     // session, or for a newer version of the application.

@@ -103,6 +103,23 @@ for (const [where, start, isCluster] of DEPLOYMENTS)
           expect(await here.get(key)).not.toBe('old')
         })
 
+        it('by a soft mark reaches a copy of an older value, though a name of the newer one is invalidated', async () => {
+          const [here, there] = [open(), open()]
+          const key = freshKey()
+          await warm(here, key)
+          // A fill is no invalidation: the copy stands for those who want nothing newer.
+          const renew = () => {
+            dependsOn(dep.id('other', key))
+            return 'newer'
+          }
+          await until(async () => (await there.getOrCreate(key, renew, { expirationTime: 1 })) === 'newer')
+          await there.invalidateDependencies(dep.id('other', key), 'soft')
+          expect(copyOf(here, key)).toBe('old')
+          await there.expire(key)
+          await until(() => copyOf(here, key) !== 'old')
+          expect(await here.get(key)).toBe(NO_VALUE)
+        })
+
         it('by a process without a near cache arrives too', async () => {
           const here = open()
           const there = keep(
