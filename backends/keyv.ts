@@ -9,7 +9,7 @@ import { fromBase64Text, toBase64Text } from '../src/backend/base64-text.js'
 import type { Bytes } from '../src/backend/cached-value.js'
 import { defineBackend } from '../src/backend/define-backend.js'
 import { CorralError, formatValue } from '../src/base/errors.js'
-import { andThen, isPromise, type MaybePromise } from '../src/base/maybe-promise.js'
+import { andThen, type MaybePromise, native } from '../src/base/maybe-promise.js'
 import { expectMethods, expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { onePerObject } from '../src/base/process-global.js'
 import { epochNow } from '../src/base/timers.js'
@@ -150,6 +150,6 @@ function failuresOf(store: KeyvStorage): <R>(run: () => R) => MaybePromise<Await
       })
     }
     const running = run()
-    return isPromise(running) ? (running as Promise<Awaited<R>>).then(heed) : heed(running as Awaited<R>)
+    return andThen(native(running as MaybePromise<Awaited<R>>), heed)
   }
 }

@@ -1,6 +1,6 @@
 import type { Backend, Outcome, WriteOptions } from '../src/backend/backend.js'
 import type { CachedValue } from '../src/backend/cached-value.js'
-import { delegate } from '../src/backend/delegate.js'
+import { layerOver } from '../src/backend/delegate.js'
 import { preciseClock, stampsOf } from '../src/base/clock.js'
 import { report } from '../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../src/base/duration.js'
@@ -66,7 +66,7 @@ export function broadcast(bus: Bus, options: BroadcastOptions): BackendProxy<Cac
     const peers = joinPeers(next, bus, name, timeout)
     const { others, epochs, drop, current } = peers
 
-    return delegate(next, {
+    return layerOver(next, {
       get(key) {
         if (!others.live()) return undefined
         return mapLazily(next.get(key), current)

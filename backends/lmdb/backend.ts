@@ -2,7 +2,7 @@ import { aroundBackend } from '../../src/backend/around.js'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { completeBackend, withDeadlines } from '../../src/backend/define-backend.js'
-import { delegate } from '../../src/backend/delegate.js'
+import { layerOver } from '../../src/backend/delegate.js'
 import { andThen, mapEach } from '../../src/base/maybe-promise.js'
 import { turns } from '../../src/base/turns.js'
 import { byteBudget } from './client/budget.js'
@@ -65,7 +65,7 @@ function inTurns(backend: Backend<Bytes>, timeout: number): Backend<Bytes> {
     BOUNDED.has(operation) ? inTurn(run) : run(),
   )
   const { get, getMulti, held } = backend
-  return delegate(
+  return layerOver(
     single,
     {
       ...{ get, getMulti, held },

@@ -1,6 +1,6 @@
 import type { Backend, Outcome, Write, WriteOptions } from '../../src/backend/backend.js'
 import { type CachedValue, isCachedValue } from '../../src/backend/cached-value.js'
-import { delegate } from '../../src/backend/delegate.js'
+import { layerOver } from '../../src/backend/delegate.js'
 import { mapAcquired } from '../../src/backend/lease.js'
 import { isCopy } from '../../src/backend/near-cache.js'
 import { cloned } from '../../src/base/cloned.js'
@@ -36,7 +36,7 @@ export function nearLayer(
 ): Backend<CachedValue> {
   const { maxStaleness, blindFor } = bounds
   const layer = new NearLayer(store, next, tail, bounds)
-  return delegate(
+  return layerOver(
     next,
     {
       get: (key) => layer.get(key),

@@ -1,7 +1,7 @@
 import { andThen, type MaybePromise } from '../base/maybe-promise.js'
 import { bindLedger, type Ledger, type OpenLedger } from '../ledger/ledger.js'
 import type { Backend } from './backend.js'
-import { delegate, type OPERATIONS, type Overrides } from './delegate.js'
+import { layerOver, type OPERATIONS, type Overrides } from './delegate.js'
 import type { Tracker } from './tracker.js'
 
 /** Runs one operation of a backend. `settled` is the wait for a lease of another caller, which has no deadline. */
@@ -26,7 +26,7 @@ export function aroundBackend<T>(next: Backend<T>, around: Around): Backend<T> {
     ledger: next.ledger && aroundLedger(next.ledger, around),
     tracker: next.tracker && aroundTracker(next.tracker, around),
   }
-  return delegate(next, layer, true)
+  return layerOver(next, layer, true)
 }
 
 /** An operation on a key, or on the keys of a batch. */

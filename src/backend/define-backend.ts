@@ -1,8 +1,16 @@
-import type { AnyFunction, Arguments } from '../base/any-function.js'
+import type { AnyFunction } from '../base/any-function.js'
 import { milliseconds } from '../base/duration.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { frozenCopy } from '../base/frozen.js'
-import { andThen, isPromise, type MaybePromise, mapEach, native, orElse } from '../base/maybe-promise.js'
+import {
+  andThen,
+  isPromise,
+  type MaybePromise,
+  mapEach,
+  native,
+  orElse,
+  promising,
+} from '../base/maybe-promise.js'
 import {
   expectBoolean,
   expectFunction,
@@ -15,7 +23,7 @@ import { MAX_DELAY, withTimeout } from '../base/timers.js'
 import type { LedgerQuestion } from '../ledger/ledger.js'
 import { aroundBackend } from './around.js'
 import type { Backend, BackendSpec } from './backend.js'
-import { orGiveBack } from './delegate.js'
+import { asLayer, orGiveBack } from './delegate.js'
 import type { Acquired, Granted, PlainMutex } from './lease.js'
 import { leaseFor } from './local-lease.js'
 
@@ -61,7 +69,7 @@ export function defineBackend<T>(spec: BackendSpec<T>): Backend<T> {
 export function completeBackend<T>(spec: BackendSpec<T>, actual: object = spec): Backend<T> {
   const limit = milliseconds(spec.timeout ?? '10s', 'timeout')
   const backend = complete(spec, actual)
-  return limit > MAX_DELAY ? backend : withDeadlines(backend, limit)
+  return asLayer(limit > MAX_DELAY ? backend : withDeadlines(backend, limit))
 }
 
 /**
@@ -73,14 +81,12 @@ function withPromises<T>(spec: BackendSpec<T>): BackendSpec<T> {
   const members = spec as unknown as Readonly<Record<string, unknown>>
   const member = (name: string): unknown => {
     const given = members[name]
-    return typeof given === 'function' && ANSWERING.has(name) ? promising(given as AnyFunction, spec) : given
+    return typeof given === 'function' && ANSWERING.has(name)
+      ? promising(given as AnyFunction).bind(spec)
+      : given
   }
   const copy = Object.fromEntries(KNOWN.map((name) => [name, member(name)])) as unknown as BackendSpec<T>
   return mutex === undefined ? copy : { ...copy, mutex: (key) => promisingMutex(mutex.call(spec, key)) }
-}
-
-function promising(method: AnyFunction, of: object): (...given: Arguments) => unknown {
-  return (...given) => native(method.apply(of, given as never))
 }
 
 function promisingMutex(mutex: PlainMutex): PlainMutex {

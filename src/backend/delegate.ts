@@ -1,5 +1,5 @@
-import { andThen, type MaybePromise, mapEach, orElse } from '../base/maybe-promise.js'
-import { expectThat, rejectUnknownOptions } from '../base/options.js'
+import { andThen, type MaybePromise, mapEach, orElse, promising } from '../base/maybe-promise.js'
+import { expectFunction, expectThat, rejectUnknownOptions } from '../base/options.js'
 import { isPlainObject } from '../base/realms.js'
 import type { Backend } from './backend.js'
 import { mapAcquired } from './lease.js'
@@ -37,7 +37,35 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     'delegate() to receive the members to replace',
   )
   if (isPlainObject(overrides)) rejectUnknownOptions(overrides, MEMBERS, 'delegate()')
-  const { get, set, delete: remove } = overrides
+  for (const name of OPERATIONS)
+    if (overrides[name] !== undefined) expectFunction(overrides[name], `\`${name}\` of delegate()`)
+  return layerOver(next, overrides, bringsValues, withPromises(overrides))
+}
+
+const layers = new WeakSet<object>()
+
+/** Declares that the operations of a layer return promises of this realm. */
+export function asLayer<L extends object>(layer: L): L {
+  layers.add(layer)
+  return layer
+}
+
+/** The operations as an author wrote them, with promises of this realm: those of other libraries may lack `catch`. */
+function withPromises<T>(written: Overrides<T>): Overrides<T> {
+  const given = OPERATIONS.flatMap((name) =>
+    written[name] === undefined ? [] : [[name, written[name]] as const],
+  )
+  return Object.fromEntries(given.map(([name, method]) => [name, promising(method)]))
+}
+
+/** The same as `delegate` for overrides that return promises of this realm or values: a hit pays for nothing more. */
+export function layerOver<T>(
+  next: Backend<T>,
+  overrides: Overrides<T>,
+  bringsValues = false,
+  own: Overrides<T> = overrides,
+): Backend<T> {
+  const { get, set, delete: remove } = own
   const batches: Overrides<T> = {
     ...(get && { getMulti: (keys) => mapEach(keys, (key) => get(key)) }),
     ...(set && { setMulti: (writes) => mapEach(writes, (write) => set(...write)) }),
@@ -49,10 +77,7 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
         ),
     }),
   }
-  const operations = OPERATIONS.map((name) => [
-    name,
-    overrides[name] ?? batches[name] ?? next[name].bind(next),
-  ])
+  const operations = OPERATIONS.map((name) => [name, own[name] ?? batches[name] ?? next[name].bind(next)])
   const removable = REMOVABLE.map((name) => [name, name in overrides ? overrides[name] : next[name]])
   const layer: Backend<T> = {
     ...(Object.fromEntries(operations) as Pick<Backend<T>, (typeof OPERATIONS)[number]>),
@@ -65,7 +90,8 @@ export function delegate<T>(next: Backend<T>, overrides: Overrides<T>, bringsVal
     actual: next.actual,
   }
   const bypassed = !bringsValues && READS.some((name) => name in overrides)
-  return bypassed ? { ...layer, acquire: readingAgain(layer), ifAbsentFrom: undefined } : layer
+  if (!bypassed) return asLayer(layer)
+  return asLayer({ ...layer, acquire: readingAgain(layer), ifAbsentFrom: undefined })
 }
 
 /** All operations of a backend: every layer forwards those that it does not replace. */
@@ -92,11 +118,18 @@ const READS = ['get', 'getMulti', 'ledger', 'tracker'] as const
 
 /**
  * Completes a layer that was written as `{ ...next, get }`, without `delegate`: the value that a lease brings must not
- * bypass the reads that the layer replaces.
+ * bypass the reads that the layer replaces, and thenables of other libraries are promises.
  */
-export function governLeases<T>(layer: Backend<T>, next: Backend<T>): Backend<T> {
-  if (layer.acquire !== next.acquire || READS.every((name) => layer[name] === next[name])) return layer
-  return delegate(layer, { acquire: readingAgain(layer), ifAbsentFrom: undefined }, true)
+export function governLeases<T>(written: Backend<T>, next: Backend<T>): Backend<T> {
+  const isDone = written === next || layers.has(written)
+  const layer = isDone ? written : layerOver(written, withPromises(bound(written)), true)
+  if (written.acquire !== next.acquire || READS.every((name) => written[name] === next[name])) return layer
+  return layerOver(layer, { acquire: readingAgain(layer), ifAbsentFrom: undefined }, true)
+}
+
+/** The operations with the object that they are methods of. */
+function bound<T>(written: Backend<T>): Overrides<T> {
+  return Object.fromEntries(OPERATIONS.map((name) => [name, written[name].bind(written)]))
 }
 
 /** An `acquire` whose value comes from the layer's own `get`, and whose waiters read for themselves. */

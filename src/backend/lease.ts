@@ -97,7 +97,9 @@ export function mapAcquired<T, R>(
     const { token, asOf, stamps } = acquired
     return andThen(ofGranted(acquired), (found) => ({ token, found, asOf, stamps }))
   }
-  const settled = acquired.settled.then((value) => (value === undefined ? undefined : ofSettled(value)))
+  const settled = Promise.resolve(acquired.settled).then((value) =>
+    value === undefined ? undefined : ofSettled(value),
+  )
   return { ...acquired, settled }
 }
 

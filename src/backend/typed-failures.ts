@@ -1,5 +1,5 @@
 import { CorralError, messageOf } from '../base/errors.js'
-import { isPromise } from '../base/maybe-promise.js'
+import { recovered } from '../base/maybe-promise.js'
 import { aroundBackend } from './around.js'
 import type { Backend } from './backend.js'
 
@@ -10,8 +10,7 @@ export function withTypedFailures<T>(next: Backend<T>): Backend<T> {
   }
   return aroundBackend(next, (_, run) => {
     try {
-      const result = run()
-      return isPromise(result) ? result.catch(fail) : result
+      return recovered(run(), fail)
     } catch (error) {
       return fail(error)
     }

@@ -1,3 +1,5 @@
+import type { AnyFunction, Arguments } from './any-function.js'
+
 /**
  * A value now, or later. A store in memory returns at once, so that a chain over it costs one tick at any depth.
  * @example
@@ -59,9 +61,24 @@ export function orElse<T, R>(
 ): MaybePromise<T | R> {
   try {
     const value = attempt()
-    return isPromise(value) ? value.catch(recover) : value
+    return recovered(value, recover)
   } catch (error) {
     return recover(error)
+  }
+}
+
+/** The value, from which a rejection recovers. It may be of user code, whose thenables may lack `catch`. */
+export function recovered<T, R>(
+  value: MaybePromise<T>,
+  recover: (error: unknown) => MaybePromise<R>,
+): MaybePromise<T | R> {
+  return isPromise(value) ? (native(value) as Promise<T>).catch(recover) : value
+}
+
+/** The method of user code, whose thenables become promises. */
+export function promising(method: AnyFunction): (this: unknown, ...given: Arguments) => unknown {
+  return function (...given) {
+    return native(method.apply(this, given as never))
   }
 }
 

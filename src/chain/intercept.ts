@@ -1,5 +1,5 @@
 import { aroundOperations, type KeyedOperation } from '../backend/around.js'
-import { delegate } from '../backend/delegate.js'
+import { layerOver } from '../backend/delegate.js'
 import { frozenCopy } from '../base/frozen.js'
 import { type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectThat } from '../base/options.js'
@@ -48,7 +48,7 @@ export function intercept(
 ): TransparentProxy {
   expectThat(typeof around === 'function', around, 'intercept() to receive a function')
   return (next) =>
-    delegate(
+    layerOver(
       next,
       aroundOperations(next, (name, keys, proceed) =>
         native(around({ name, keys: typeof keys === 'string' ? [keys] : frozenCopy(keys) }, proceed)),

@@ -1,5 +1,5 @@
 import type { Backend } from '../backend/backend.js'
-import { delegate, type Overrides } from '../backend/delegate.js'
+import { layerOver, type Overrides } from '../backend/delegate.js'
 import type { Tracker } from '../backend/tracker.js'
 import { reportOnce } from '../base/diagnostics.js'
 import { CorralError, formatValue } from '../base/errors.js'
@@ -177,7 +177,7 @@ function keyLayer<T>(next: Backend<T>, map: KeyMap): Backend<T> {
     keys: keysThrough(next, map),
     storeKey: storeKey === undefined ? mangle : (key) => storeKey(mangle(key)),
   }
-  const keyed = delegate(next, layer, true)
+  const keyed = layerOver(next, layer, true)
   layers.set(keyed, { below: next, map })
   return keyed
 }

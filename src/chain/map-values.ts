@@ -1,5 +1,5 @@
 import type { Backend, Representation, Write } from '../backend/backend.js'
-import { delegate, type Overrides } from '../backend/delegate.js'
+import { layerOver, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import { reportUndecodable } from '../base/diagnostics.js'
 import { CorralError } from '../base/errors.js'
@@ -12,7 +12,8 @@ import {
   mapLazily,
   native,
 } from '../base/maybe-promise.js'
-import { expectMethods } from '../base/options.js'
+import { checkOptions, expectFunction, expectMethods, expectOneOf, expectText } from '../base/options.js'
+import { isPlainObject } from '../base/realms.js'
 import { capturedValues } from './captured-values.js'
 import type { BackendProxy, Codec } from './proxy.js'
 
@@ -27,10 +28,11 @@ import type { BackendProxy, Codec } from './proxy.js'
  *   decode: (stored) => stored,
  * })
  * ```
- * @throws CorralError `ERR_OPTION` unless the codec has `encode` and `decode`; the proxy throws `ERR_CHAIN` if it does not fit.
+ * @throws CorralError `ERR_OPTION` unless the codec has `encode` and `decode`, and nothing that is unknown; the proxy throws `ERR_CHAIN` if it does not fit.
  */
 export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProxy<Outer, Inner> {
   expectMethods(codec, ['encode', 'decode'], 'mapValues() to receive { encode, decode }')
+  if (isPlainObject(codec)) checkOptions(codec, 'mapValues()', MEMBERS)
   const layer = codec.name ?? 'codec'
   const failed = (key: string) => (error: unknown) => reportUndecodable(layer, key, 'decoding failed', error)
   const otherForm = (stored: Inner, key: string): undefined =>
@@ -80,8 +82,18 @@ export function mapValues<Outer, Inner>(codec: Codec<Outer, Inner>): BackendProx
       copyOut: undefined,
     }
     // Every operation that takes or returns a value is replaced; the others do not know its type.
-    return delegate(next as Backend<unknown> as Backend<Outer>, layerAbove, true)
+    return layerOver(next as Backend<unknown> as Backend<Outer>, layerAbove, true)
   }
+}
+
+const representation = (value: unknown, subject: string) => expectOneOf(value, subject, ['values', 'bytes'])
+const MEMBERS = {
+  name: expectText,
+  inner: representation,
+  outer: representation,
+  encode: expectFunction,
+  decode: expectFunction,
+  isOlder: expectFunction,
 }
 
 /** @throws CorralError `ERR_CHAIN` if a layer works on another representation than the backend below it holds. */

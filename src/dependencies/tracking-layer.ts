@@ -1,6 +1,6 @@
 import type { Backend, Write, WriteOptions } from '../backend/backend.js'
 import { type CachedValue, isCachedValue, type Metadata } from '../backend/cached-value.js'
-import { delegate, type Overrides } from '../backend/delegate.js'
+import { layerOver, type Overrides } from '../backend/delegate.js'
 import { mapAcquired } from '../backend/lease.js'
 import { discard, isCopy, type NearCache } from '../backend/near-cache.js'
 import type { CallRegistry, Tracker } from '../backend/tracker.js'
@@ -126,7 +126,7 @@ function trackingLayer(
     ledger: undefined,
     tracker: trackerOf(next, opened, { shared: ledger.shared, calls }),
   }
-  return delegate(next, layer, true)
+  return layerOver(next, layer, true)
 }
 
 interface TrackedReadsOptions {

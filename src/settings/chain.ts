@@ -1,6 +1,6 @@
 import type { Backend } from '../backend/backend.js'
 import type { CachedValue } from '../backend/cached-value.js'
-import { delegate } from '../backend/delegate.js'
+import { layerOver } from '../backend/delegate.js'
 import { attempt, ignoreRejection } from '../base/maybe-promise.js'
 import { processGlobal } from '../base/process-global.js'
 import { wrap } from '../chain/wrap.js'
@@ -94,5 +94,5 @@ export function buildChain(parts: readonly ChainPart[], share: boolean): BuiltBa
 
 /** A chain that a layer above it does not close while a region uses its store. */
 function keptOpen(chain: Chain): Chain {
-  return delegate(chain, { close: () => (isInUse(chain) ? undefined : chain.close()) })
+  return layerOver(chain, { close: () => (isInUse(chain) ? undefined : chain.close()) })
 }

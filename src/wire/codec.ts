@@ -1,5 +1,6 @@
 import { types } from 'node:util'
 import type { Bytes, CachedValue, Metadata } from '../backend/cached-value.js'
+import { asLayer } from '../backend/delegate.js'
 import { CorralError, formatValue } from '../base/errors.js'
 import { andThen, attempt, ignoreRejection, type MaybePromise } from '../base/maybe-promise.js'
 import { MAX_DEPTH } from '../base/nesting.js'
@@ -126,7 +127,7 @@ export function encoding(name: string, codec: PayloadEncoding): BackendProxy<Cac
     const encode = () => codec.encode({ payload: entry.payload, metadata: NO_METADATA }, '')
     captured.set(entry, ignoreRejection(attempt(encode)))
   }
-  return (next) => ({ ...layer(next), capture })
+  return (next) => asLayer({ ...layer(next), capture })
 }
 
 /** Of an entry that is framed again before it is stored. */

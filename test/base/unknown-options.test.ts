@@ -29,6 +29,7 @@ import {
   inBackground,
   localInvalidation,
   makeRegion,
+  mapValues,
   memoryLedger,
   optionsKeyGenerator,
   wrap,
@@ -117,6 +118,7 @@ const TAKES: Readonly<Record<string, readonly [options: object, call: Call]>> = 
     { name: 'own', expirationTime: 5, lease: { ms: 5 }, breaker: { failures: 1, cooldown: 5 } },
     makeRegion,
   ],
+  mapValues: [{ name: 'own', inner: 'bytes', outer: 'values', encode() {}, decode() {} }, mapValues],
   memcached: [{ servers: 'localhost:1', timeout: 5, maxWaiting: 5, pendingFor: 5 }, memcached],
   memory: [
     { maxEntries: 5, copy: 'clone', stores: 'values', sizeOf: () => 1, clock: { now: () => 1 } },
@@ -178,7 +180,7 @@ const TAKE_NONE = [
     'functionKeyGenerator',
     'functionMultiKeyGenerator',
   ],
-  ...['intercept', 'mapKeys', 'mapValues', 'methodOf', 'registerBackend', 'registerProxy', 'sha1', 'sha256'],
+  ...['intercept', 'mapKeys', 'methodOf', 'registerBackend', 'registerProxy', 'sha1', 'sha256'],
   ...[
     'whenLongerThan',
     'wrap',
@@ -191,7 +193,7 @@ const TAKE_NONE = [
 ]
 
 /** They take methods, which keep the object as their `this`. */
-const SPECS = ['defineBackend', 'defineCodec', 'delegate']
+const SPECS = ['defineBackend', 'defineCodec', 'delegate', 'mapValues']
 
 async function errorOf(call: () => unknown): Promise<unknown> {
   try {
@@ -245,3 +247,12 @@ describe('the options of a function', () => {
     },
   )
 })
+
+it.each([null, undefined, 5, 'text', { get: 5 }, { set: null }])(
+  'the members of a layer are an object of functions: delegate() refuses %j',
+  (members) => {
+    expect(() => delegate(memory(), members as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_OPTION' }),
+    )
+  },
+)

@@ -5,8 +5,13 @@ import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { dependencies } from '../../proxies/dependencies.js'
 import { json } from '../../proxies/json.js'
+import { prefix } from '../../proxies/prefix.js'
+import type { AnyFunction } from '../../src/base/any-function.js'
 import {
+  type Backend,
+  type CachedValue,
   type Clock,
+  delegate,
   dependsOn,
   intercept,
   type KeyPart,
@@ -18,6 +23,7 @@ import {
   memoryLedger,
   NO_VALUE,
   type Region,
+  type TransparentProxy,
   wrap,
 } from '../../src/index.js'
 import { versioned } from '../../src/session/index.js'
@@ -223,6 +229,52 @@ describe('a thenable of another library', () => {
         await region.delete('b')
         expect(await region.get('b')).toBe(NO_VALUE)
       }
+  })
+
+  const OPERATIONS = [
+    ...(['get', 'set', 'delete', 'getMulti', 'setMulti', 'deleteMulti'] as const),
+    ...(['acquire', 'renew', 'release', 'held', 'ping', 'close'] as const),
+  ]
+  /** A waiter of a lease gets a thenable, too. */
+  const waiting = (found: unknown) =>
+    typeof found === 'object' && found !== null && 'settled' in found
+      ? { ...found, settled: thenable(undefined) }
+      : found
+  const slowly = (next: Backend<CachedValue>, names: readonly (keyof Backend)[] = OPERATIONS) =>
+    Object.fromEntries(
+      names.map((name) => [
+        name,
+        (...given: unknown[]) => thenable(waiting((next[name] as AnyFunction)(...(given as never[])))),
+      ]),
+    )
+  const written: Readonly<Record<string, TransparentProxy>> = {
+    delegate: (next) => delegate(next, slowly(next as never)),
+    'delegate of single forms': (next) => delegate(next, slowly(next as never, ['get', 'set', 'delete'])),
+    'a layer by hand': (next) => ({ ...next, ...slowly(next as never) }),
+    'a read by hand': (next) => ({ ...next, ...slowly(next as never, ['get']) }),
+  }
+
+  it.each(Object.entries(written))('counts as a promise where %s returns it', async (_, layer) => {
+    for (const layers of [[layer], [layer, prefix('p:'), dependencies()]]) {
+      const backend = wrap(memory(), ...(layers as [TransparentProxy]))
+      const region = makeRegion<number>({ name: 'one', backend })
+      const other = makeRegion<number>({ name: 'one', backend })
+      expect(await region.ready()).toBe(true)
+      const both = [region.getOrCreate('a', async () => 1), other.getOrCreate('a', async () => 2)]
+      expect(await Promise.all(both)).toEqual([1, 1])
+      expect(await region.set('b', 2)).toBe('stored')
+      expect(await region.setMulti([['c', 3]])).toEqual(['stored'])
+      expect(await region.getMulti(['a', 'b', 'c'])).toEqual([1, 2, 3])
+      await region.deleteMulti(['b'])
+      await region.delete('c')
+      expect([await region.get('a'), await region.get('b'), await region.get('c')]).toEqual([
+        1,
+        NO_VALUE,
+        NO_VALUE,
+      ])
+      await other.close()
+      await region.close()
+    }
   })
 
   it('counts as a promise where a ledger of the application returns it', async () => {
