@@ -1,17 +1,19 @@
 import { types } from 'node:util'
 import { CorralError } from './errors.js'
 import { ignoreRejection } from './maybe-promise.js'
+import { processGlobal } from './process-global.js'
 import { type ReadOnceKind, readOnceKind } from './read-once-kind.js'
 
 /**
- * Freezes objects and all of their parts, those of frozen objects included. Maps, sets and dates keep their content
- * elsewhere, so their methods that change it throw. Bytes cannot be frozen, and are left as they are.
+ * Freezes objects and all of their parts, those of frozen objects included. Maps, dates, URLs and the like keep their content
+ * elsewhere, so their methods and setters that change it throw. Bytes cannot be frozen, and are left as they are.
  * @param onBytes - called if there are any
- * @throws CorralError `ERR_UNENCODABLE` for a promise, a stream or an iterator at any depth: frozen inside it would fail later
+ * @throws CorralError `ERR_UNENCODABLE` at any depth for a promise, a stream or an iterator, which frozen inside would fail later,
+ *   and for a map, a URL and the like that the caller froze: their content stays open
  */
 export function frozen<T>(root: T, onBytes?: () => void): T {
   for (const part of freezableParts(root, onBytes)) {
-    if (types.isMap(part) || types.isSet(part) || types.isDate(part)) forbidChanges(part)
+    if (keepsElsewhere(part)) forbidChanges(part)
     Object.freeze(part)
   }
   return root
@@ -29,7 +31,7 @@ function freezableParts(root: unknown, onBytes?: () => void): Iterable<object> {
       onBytes?.()
       continue
     }
-    const kind = readOnceKind(value)
+    const kind = readOnceKind(value) ?? openKind(value)
     if (kind !== undefined) {
       refused ??= kind
       // All promises of a refused value: no other code handles their rejections.
@@ -37,8 +39,12 @@ function freezableParts(root: unknown, onBytes?: () => void): Iterable<object> {
       continue
     }
     seen.add(value)
+    // Nothing changes their content, and a part of theirs looks like a stream.
+    if (/^(?:Blob|File)$/.test(tagOf(value))) continue
     if (types.isMap(value)) for (const pair of value) open.push(...pair)
     else if (types.isSet(value)) for (const part of value) open.push(part)
+    // They are kept elsewhere, too, and change the URL.
+    else if (tagOf(value) === 'URL') open.push((value as URL).searchParams)
     for (const name of Reflect.ownKeys(value)) {
       const part = Object.getOwnPropertyDescriptor(value, name)
       if (part !== undefined && 'value' in part) open.push(part.value)
@@ -52,19 +58,46 @@ function freezableParts(root: unknown, onBytes?: () => void): Iterable<object> {
   )
 }
 
-const CHANGING = /^(?:set|add|delete|clear)/
+/** Objects that keep their content where freezing does not reach, by their tags: other packages have such classes, too. */
+const ELSEWHERE: ReadonlySet<string> = new Set([
+  ...['Map', 'Set', 'WeakMap', 'WeakSet', 'Date'],
+  ...['URL', 'URLSearchParams', 'Headers', 'FormData'],
+])
 
-/** Does nothing for an object that is frozen already: its methods cannot be replaced. */
+function tagOf(value: object): string {
+  return Object.prototype.toString.call(value).slice(8, -1)
+}
+
+/** A subclass of a map, a set or a date may have a tag of its own. */
+function keepsElsewhere(value: object): boolean {
+  return types.isMap(value) || types.isSet(value) || types.isDate(value) || ELSEWHERE.has(tagOf(value))
+}
+
+/** What the caller froze: its methods cannot be replaced any more. Libraries that freeze maps and sets have replaced them. */
+function openKind(value: object): ReadOnceKind | undefined {
+  if (Object.isExtensible(value) || !keepsElsewhere(value) || closed.has(value)) return undefined
+  if (Object.getOwnPropertyNames(value).some((name) => CHANGING.test(name))) return undefined
+  return [`a frozen ${tagOf(value)}, whose content can still be changed`, 'Leave the freezing to the store.']
+}
+
+/** The objects that were closed here, or by another copy of the package. */
+const closed = processGlobal('closed values', () => new WeakSet<object>())
+
+const CHANGING = /^(?:set|add|delete|clear|append|sort|getOrInsert)/
+
 function forbidChanges(value: object): void {
   if (!Object.isExtensible(value)) return
+  closed.add(value)
   for (
     let from: object | null = value;
     from !== null && from !== Object.prototype;
     from = Object.getPrototypeOf(from)
   )
-    for (const name of Object.getOwnPropertyNames(from))
-      if (CHANGING.test(name) && !Object.hasOwn(value, name))
-        Object.defineProperty(value, name, { value: refuse })
+    for (const [name, own] of Object.entries(Object.getOwnPropertyDescriptors(from)))
+      if (Object.hasOwn(value, name)) continue
+      else if (own.set !== undefined)
+        Object.defineProperty(value, name, { ...own, enumerable: false, set: refuse })
+      else if (CHANGING.test(name)) Object.defineProperty(value, name, { value: refuse })
 }
 
 function refuse(): never {

@@ -105,6 +105,76 @@ describe("copy: 'freeze'", () => {
     expect([found.map.size, found.set.size]).toEqual([1, 1])
   })
 
+  it('leaves nothing open that keeps its content elsewhere, and reads it as before', async () => {
+    const region = over('freeze')
+    const form = new FormData()
+    form.set('file', new Blob(['text']), 'a.txt')
+    const value = {
+      ...{ url: new URL('http://user@a:81/b?c=1#d'), params: new URLSearchParams('b=1&a=2') },
+      ...{ headers: new Headers({ a: 'b' }), form, weak: new WeakMap([[form, 1]]) },
+    }
+    for (let i = 0; i < 2; i++) await region.set('k', value)
+    const { url, params, headers, weak, ...found } = (await region.get('k')) as typeof value
+    const changes: (() => unknown)[] = [
+      ...[
+        'href',
+        'protocol',
+        'username',
+        'password',
+        'host',
+        'hostname',
+        'port',
+        'pathname',
+        'search',
+        'hash',
+      ].map((part) => () => Object.assign(url, { [part]: 'x' })),
+      () => url.searchParams.set('c', '2'),
+      () => url.searchParams.append('c', '2'),
+      () => params.sort(),
+      () => params.delete('a'),
+      () => headers.append('a', 'c'),
+      () => headers.set('a', 'c'),
+      () => found.form.append('a', 'c'),
+      () => found.form.delete('file'),
+      () => weak.set(form, 2),
+    ]
+    for (const change of changes) expect(change, String(change)).toThrow(TypeError)
+    expect([url.href, url.pathname, url.searchParams.get('c')]).toEqual([
+      'http://user@a:81/b?c=1#d',
+      '/b',
+      '1',
+    ])
+    expect([[...params], [...headers], weak.get(form)]).toEqual([
+      [
+        ['b', '1'],
+        ['a', '2'],
+      ],
+      [['a', 'b']],
+      1,
+    ])
+    expect(await (found.form.get('file') as Blob).text()).toBe('text')
+    expect([new URL(url).href, new Headers(headers).get('a'), new URLSearchParams(params).get('a')]).toEqual([
+      url.href,
+      'b',
+      '2',
+    ])
+  })
+
+  const OPEN = [new Map(), new Set(), new Date(5), new URL('http://a/'), new URLSearchParams(), new Headers()]
+  it.each(OPEN.map((part) => [part.constructor.name, part]))(
+    'refuses a %s that the caller froze, because its content stays open',
+    async (_, part) => {
+      const region = over('freeze')
+      const refused = { code: 'ERR_UNENCODABLE', message: expect.stringContaining('can still be changed') }
+      await expect(region.set('k', { rows: [Object.freeze(part)] })).rejects.toMatchObject(refused)
+    },
+  )
+
+  it('takes a frozen map whose methods were replaced, as by a library that freezes', async () => {
+    const closed = Object.freeze(Object.assign(new Map([['a', 1]]), { set: undefined, clear: undefined }))
+    expect(await over('freeze').set('k', closed)).toBe('stored')
+  })
+
   it('refuses a promise, a stream or an iterator at any depth, and freezes nothing of that value', async () => {
     const region = over('freeze')
     const deep = [
