@@ -1,12 +1,15 @@
 import { Packr } from 'msgpackr'
+import { cloned } from '../../src/base/cloned.js'
 import { CorralError } from '../../src/base/errors.js'
 import { refuseLarge } from '../../src/wire/codec.js'
 import { encoderFailed, faithfulEncoder, lossyEncoder } from '../../src/wire/fidelity.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
 import type { FidelityRules } from '../../src/wire/keeps.js'
+import { FAITHFUL } from './faithful.js'
 import { replaceNegativeZeros } from './negative-zero.js'
 import { mayHoldLoneSurrogate, mayHoldRegExp, mendNegativeZeros, mentionsProto, STAND_IN } from './packed.js'
-import { FAITHFUL, type Settings } from './settings.js'
+import type { Settings } from './settings.js'
+import { standInOf } from './views.js'
 
 /** Packs a payload. */
 export type Pack = (payload: unknown) => Buffer
@@ -25,7 +28,7 @@ export function packing({ lossy, regExp, maxBytes, keeps }: Settings, more: obje
     encode,
     mentionsProto,
     mayHoldLoneSurrogate,
-    tellsRealms: true,
+    ofThisRealm: (payload) => cloned(payload, standInOf),
     encodeNegativeZeros: (payload) => packNegativeZeros(packr, payload, keeps),
   })
 }

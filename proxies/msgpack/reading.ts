@@ -4,9 +4,10 @@ import { Unpackr as UncompiledUnpackr } from 'msgpackr/unpack-no-eval'
 import type { CachedValue } from '../../src/backend/cached-value.js'
 import type { Entry } from '../../src/wire/frame.js'
 import { hasProtoKey, hasRegExp } from '../../src/wire/guards.js'
+import { FAITHFUL } from './faithful.js'
 import { OTHER, readFlat } from './flat.js'
 import { countProto, definesMany, mayDefineWide, mayHoldRegExp, mentionsProto } from './packed.js'
-import { FAITHFUL, type Settings } from './settings.js'
+import type { Settings } from './settings.js'
 import type { Shape } from './shapes.js'
 
 /** Reads the payload of an entry, after `skip` bytes of something else. */

@@ -1,5 +1,6 @@
 import type { StructuredOptions } from '../../src/wire/codec.js'
 import { type FidelityRules, structuredClasses } from '../../src/wire/keeps.js'
+import { foreignViews } from './views.js'
 
 /** The result of the options of `msgpack()`. */
 export interface Settings {
@@ -8,9 +9,6 @@ export interface Settings {
   readonly maxBytes: number
   readonly keeps: FidelityRules
 }
-
-/** The settings of both directions, so that a decoded value equals the encoded one. */
-export const FAITHFUL = { moreTypes: true, structuredClone: true, copyBuffers: true }
 
 /** Completes the options with the kinds of values that msgpackr keeps in its faithful mode. */
 export function settingsOf({ maxDepth, ...options }: Required<StructuredOptions>): Settings {
@@ -21,7 +19,7 @@ export function settingsOf({ maxDepth, ...options }: Required<StructuredOptions>
       structured: true,
       holes: false,
       loneSurrogates: false,
-      classes: structuredClasses(options.regExp),
+      classes: new Map([...structuredClasses(options.regExp), ...foreignViews]),
       maxDepth,
     },
   }

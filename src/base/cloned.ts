@@ -5,11 +5,14 @@ import { prototypeHere } from './realms.js'
 /**
  * A deep copy of data, in which everything is of this realm and shared parts stay shared. Unlike `structuredClone` it keeps
  * Buffers, and refuses values that would become something else, such as an instance of a class or a URL.
+ * @param standInOf - what takes the place of a part instead of its copy, if anything does
  * @throws CorralError `ERR_UNENCODABLE` naming the part
  */
-export function cloned<T>(value: T): T {
-  return new Copy().of(value) as T
+export function cloned<T>(value: T, standInOf?: StandInOf): T {
+  return new Copy(standInOf).of(value) as T
 }
+
+type StandInOf = (part: object) => object | undefined
 
 type Maker = new (...args: readonly unknown[]) => object
 type Fill = (copy: Copy, from: never, into: never) => void
@@ -43,11 +46,16 @@ const CLASSES = new Map<object | null, readonly [empty: (from: never) => object,
 class Copy {
   readonly #copies = new Map<object, object>()
   readonly #path: string[] = []
+  readonly #standInOf: StandInOf | undefined
+
+  constructor(standInOf?: StandInOf) {
+    this.#standInOf = standInOf
+  }
 
   of(part: unknown): unknown {
     if (typeof part === 'function' || typeof part === 'symbol') throw this.#refusal(`a ${typeof part}`)
     if (typeof part !== 'object' || part === null) return part
-    const known = this.#copies.get(part)
+    const known = this.#copies.get(part) ?? this.#standInOf?.(part)
     if (known !== undefined) return known
     const prototype = prototypeHere(part)
     const way = CLASSES.get(prototype)

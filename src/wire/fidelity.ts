@@ -1,4 +1,3 @@
-import { cloned } from '../base/cloned.js'
 import { CorralError, messageOf } from '../base/errors.js'
 import { prototypeHere } from '../base/realms.js'
 import type { FidelityRules } from './keeps.js'
@@ -12,8 +11,11 @@ export interface Encoder<Encoded extends { readonly length: number }> {
   mentionsProto(encoded: Encoded): boolean
   /** Whether half a surrogate pair may have been in there; absent where the encoding keeps it. */
   mayHoldLoneSurrogate?(encoded: Encoded): boolean
-  /** Encodes wrongly a value of another realm: the encoder tells classes by their identity. */
-  readonly tellsRealms?: boolean
+  /**
+   * A copy that the encoder encodes rightly of a payload with something of another realm in it. Absent where the encoder does not tell
+   * classes by their identity.
+   */
+  ofThisRealm?(payload: unknown): unknown
   /** Encodes a payload with a −0 in it; absent where the encoding keeps it. */
   encodeNegativeZeros?(payload: unknown): Encoded
 }
@@ -37,7 +39,7 @@ export function faithfulEncoder<Encoded extends { readonly length: number }>(
     const encoded = encodeForeign(keeps, encoder, payload)
     const { negativeZero, foreign } = checked(payload, encoded)
     if (!negativeZero && !foreign) return encoded
-    const mended = foreign && encoder.tellsRealms === true ? cloned(payload) : payload
+    const mended = foreign && encoder.ofThisRealm !== undefined ? encoder.ofThisRealm(payload) : payload
     if (negativeZero && encoder.encodeNegativeZeros !== undefined) return encoder.encodeNegativeZeros(mended)
     return mended === payload ? encoded : encoder.encode(mended)
   })
@@ -52,8 +54,8 @@ function encodeForeign<Encoded extends { readonly length: number }>(
   try {
     return encoder.encode(payload)
   } catch (error) {
-    if (!CorralError.is(error) && carefulCheck(keeps, payload).foreign && encoder.tellsRealms === true)
-      return encoder.encode(cloned(payload))
+    if (!CorralError.is(error) && carefulCheck(keeps, payload).foreign && encoder.ofThisRealm !== undefined)
+      return encoder.encode(encoder.ofThisRealm(payload))
     throw error
   }
 }
@@ -164,6 +166,9 @@ function keepsInstance(look: QuickLook, value: object, prototype: object, depth:
   const isList = Array.isArray(value)
   if (prototype === Array.prototype) return isList && keepsElements(look, value as readonly unknown[], depth)
   switch (isList ? undefined : look.keeps.classes.get(prototype)) {
+    case 'foreign':
+      look.foreign = true
+      return true
     case 'whole':
       return true
     case 'map':

@@ -1,5 +1,8 @@
-/** How the inside of a kept object is visited; `whole` has nothing inside that could be lost. */
-export type Visit = 'whole' | 'map' | 'set' | 'error'
+/**
+ * How the inside of a kept object is visited; `whole` has nothing inside that could be lost, and neither has `foreign`, which the
+ * encoder takes for something else as long as it is not copied.
+ */
+export type Visit = 'whole' | 'foreign' | 'map' | 'set' | 'error'
 
 /** The kinds of values that an encoding keeps beyond null, booleans, strings, finite numbers, arrays and plain objects. */
 export interface FidelityRules {

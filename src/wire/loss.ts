@@ -121,6 +121,7 @@ function lookInside(look: Look, part: object): void {
 
 const VISITS: Record<Visit, (look: Look, part: never) => void> = {
   whole() {},
+  foreign: (look) => void (look.foreign = true),
   map: lookAtEntries,
   set: lookAtMembers,
   error: lookAtError,

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { Packr, Unpackr } from 'msgpackr'
 import { describe, expect, it } from 'vitest'
+import { FAITHFUL } from '../../../proxies/msgpack/faithful.js'
 import { OTHER, readFlat } from '../../../proxies/msgpack/flat.js'
-import { FAITHFUL } from '../../../proxies/msgpack/settings.js'
 
 const packr = new Packr(FAITHFUL)
 const unpackr = new Unpackr(FAITHFUL)
