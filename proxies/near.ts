@@ -6,6 +6,7 @@ import { CorralError } from '../src/base/errors.js'
 import { expectThat, ownOptions, rejectUnknownOptions } from '../src/base/options.js'
 import { processGlobal } from '../src/base/process-global.js'
 import { staleness } from '../src/base/staleness.js'
+import { MAX_DELAY } from '../src/base/timers.js'
 import { checkFit } from '../src/chain/map-values.js'
 import type { BackendProxy } from '../src/chain/proxy.js'
 import { wrap } from '../src/chain/wrap.js'
@@ -95,9 +96,9 @@ function blindTime({ staleWhileAway }: NearOptions, maxStaleness: number): numbe
   )
   const ms = milliseconds(staleWhileAway, 'staleWhileAway')
   expectThat(
-    ms > maxStaleness && ms < Number.POSITIVE_INFINITY,
+    ms > maxStaleness && ms <= MAX_DELAY,
     staleWhileAway,
-    '`staleWhileAway` of near() to be finite, and longer than `maxStaleness`',
+    '`staleWhileAway` of near() to be longer than `maxStaleness`, and at most 24 days',
     "Say how old the last proof may be, such as '10m'.",
   )
   return ms

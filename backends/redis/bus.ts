@@ -1,7 +1,7 @@
 import { failureLog } from '../../src/base/diagnostics.js'
 import { type Duration, milliseconds } from '../../src/base/duration.js'
 import { expectText, expectThat, ownOptions, rejectUnknownOptions } from '../../src/base/options.js'
-import { clearTimeout, performance, setTimeout } from '../../src/base/timers.js'
+import { clearTimeout, MAX_DELAY, performance, setTimeout } from '../../src/base/timers.js'
 import { newEpoch } from '../../src/ledger/snapshot.js'
 import type { Bus, BusListener } from '../../src/signals/bus.js'
 import { type Announcement, announce, announced } from './client/announcements.js'
@@ -91,7 +91,7 @@ export function redisBus(given: string | RedisClient, options: RedisBusOptions):
   rejectUnknownOptions(options, ['channel', 'timeout', 'maxDelay'], 'redisBus()')
   const timeout = milliseconds(options.timeout ?? '2s', 'timeout')
   const maxDelay = milliseconds(options.maxDelay ?? '2s', 'maxDelay')
-  expectThat(maxDelay < Number.POSITIVE_INFINITY, maxDelay, '`maxDelay` to be finite')
+  expectThat(maxDelay <= MAX_DELAY, maxDelay, '`maxDelay` of redisBus() to be at most 24 days')
   const passed = typeof given === 'string' ? undefined : given
   if (passed === undefined) checkUrl(given)
   else expectThat(isRedisClient(passed), passed, 'redisBus() to receive a URL or a client of ioredis 5 or 6')

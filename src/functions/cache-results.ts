@@ -1,6 +1,6 @@
 import type { AnyFunction, ArgumentsOf } from '../base/any-function.js'
 import type { MaybePromise } from '../base/maybe-promise.js'
-import { expectMethods } from '../base/options.js'
+import { didYouMean, expectMethods, rejectOptions } from '../base/options.js'
 import { expectFunctionFirst, expectNoDecorator } from './cached-method.js'
 import { checkNamespace } from './keys.js'
 import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf } from './types.js'
@@ -67,11 +67,9 @@ export function cacheResults<V, const O extends CacheOptions>(
 export function cacheResults(...given: readonly unknown[]): unknown {
   expectNoDecorator('cacheResults()', given)
   const fn = typeof given[0] === 'function' ? given[0] : undefined
-  const {
-    region,
-    onKeyError = 'bypass',
-    ...others
-  } = Object(fn === undefined ? given[0] : given[1]) as CacheResultsOptions<unknown>
+  const options = Object(fn === undefined ? given[0] : given[1]) as CacheResultsOptions<unknown>
+  const { region, onKeyError = 'bypass', ...others } = options
+  refuseMisspelt(others, region === undefined ? 'region' : 'namespace')
   checkNamespace(others.namespace)
   expectRegion(region, '`region` of cacheResults()')
   const cached = region.cacheOnArguments({ ...others, onKeyError })
@@ -82,6 +80,15 @@ export function cacheResults(...given: readonly unknown[]): unknown {
 
 /** The region decides what it holds: the type of its values is not inferred from the function. */
 type Holds<V, T> = [T] extends [V] ? unknown : 'the region does not hold the result of this function'
+
+/** An option that is needed is not only missing where another name is near. @throws CorralError `ERR_OPTION` */
+function refuseMisspelt(given: object, needed: string): void {
+  if (needed in given) return
+  for (const name of Object.keys(given)) {
+    const question = didYouMean(name, [needed])
+    if (question !== '') rejectOptions(`Unknown option \`${name}\` of cacheResults(). ${question.trim()}`)
+  }
+}
 
 /** @throws CorralError `ERR_OPTION` unless it is a region. */
 export function expectRegion(value: unknown, subject: string): void {

@@ -256,3 +256,10 @@ it.each([null, undefined, 5, 'text', { get: 5 }, { set: null }])(
     )
   },
 )
+
+it.each([
+  ['region', { regoin: region, namespace: 'n' }],
+  ['namespace', { region, namspace: 'n' }],
+])('a misspelt `%s` of cacheResults() is found, though it is needed', (name, options) => {
+  expect(() => cacheResults(async () => 1, options as never)).toThrow(`Did you mean \`${name}\`?`)
+})

@@ -310,6 +310,7 @@ describe('redisBus()', () => {
       { channel: 'c', maxDelay: Number.POSITIVE_INFINITY },
       /maxDelay/,
     ],
+    ['a delay of an age', 'redis://localhost', { channel: 'c', maxDelay: 1e18 }, /maxDelay/],
   ])('refuses %s', (_, where, options, message) => {
     const make = () => redisBus(where as never, options as never)
     expect(make).toThrow(message)
