@@ -56,7 +56,7 @@ export interface Creation {
    * @throws CorralError `ERR_NO_LEDGER` where the region does not track dependencies; `ERR_KEY` for a key of no creation;
    *   `ERR_OUTSIDE_CREATION` after the end of the creation.
    */
-  dependsOn(key: string, names: string | readonly string[]): void
+  dependsOn(key: string, ...names: readonly (string | readonly string[])[]): void
 }
 
 /**

@@ -62,7 +62,8 @@ function cacher<V>(
     const keysIn = (space: string) => {
       const keyOf = expectKeysOf(generator(space, fn, arity))
       if (key === undefined) return keyOf
-      return (...args: Arguments) => keyOf(typeof key === 'string' ? key : key(...(args as never)))
+      return (...args: Arguments) =>
+        keyOf(typeof key === 'string' ? key : expectTold(key(...(args as never))))
     }
     const shared = keysIn(namespace)
     const capture = capturing(key === undefined ? generator : keysIn)
@@ -96,6 +97,15 @@ function asId(self: KeyPart, keyOf: (id: KeyPart) => string): string {
   throw new CorralError(
     'ERR_KEY_ARGUMENT',
     `Expected \`self\` to return the id of the instance, got ${formatValue(self)}: such instances would share their entries. Give the instance an id before its method is called, or say self: 'shared'.`,
+  )
+}
+
+/** @throws CorralError `ERR_KEY_ARGUMENT` for a key without a value: all such calls would share one entry. */
+function expectTold(key: string): string {
+  if (!isMissing(key)) return key
+  throw new CorralError(
+    'ERR_KEY_ARGUMENT',
+    `Expected \`key\` to return a text for the arguments, got ${formatValue(key)}: all such calls would share an entry.`,
   )
 }
 

@@ -100,8 +100,10 @@ function reserve<V>(
       const timer = endLater(hold, () => end(undefined))
       resolve({
         async fill(value, options = {}) {
-          if (!end([value, checkFill(region, key, value, options)])) return 'lost'
-          filling.draft = captured(region, key, value)
+          const checked = checkFill(region, key, value, options)
+          const draft = captured(region, key, value)
+          if (!end([draft.payload, checked])) return 'lost'
+          filling.draft = draft
           stay()
           received(await created)
           return filling.outcome ?? 'lost'
@@ -202,12 +204,18 @@ interface Filling {
   outcome?: Outcome
 }
 
-/** The value as it is at the call: it is encoded in a later step, and the host may use it again. */
+/** The value as it is at the call: it is encoded or copied in a later step, and the host may use it again. */
 function captured({ backend }: RegionState, key: string, payload: unknown): Draft {
+  const { capture, copyOut } = backend
+  if (capture === undefined && copyOut !== undefined)
+    return { payload: copyOut({ payload, metadata }).payload }
   const draft: Draft = { payload }
-  backend.capture?.(draft as CachedValue, () => key)
+  capture?.(draft as CachedValue, () => key)
   return draft
 }
+
+/** Of a value that has none yet. */
+const metadata: Metadata = { startedAt: 1, createdAt: 1 }
 
 /** The same driver, which stores the draft and keeps the outcome. A stale value is a miss to it. */
 function driverFor(filling: Filling, driver: DogpileDriver<Created>): DogpileDriver<Created> {

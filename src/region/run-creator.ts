@@ -287,8 +287,8 @@ class RunningCreation implements Creation {
   }
 
   get dependsOn(): Creation['dependsOn'] {
-    return (key, names) => {
-      const list = listNames(names, false)
+    return (key, ...given) => {
+      const list = given.flatMap((names) => listNames(names, false))
       refuseVersions(list)
       if (this.#region.tracker?.tracksDependencies !== true) throw notTracked(key)
       this.#placeOf(key)

@@ -27,15 +27,16 @@ export interface Identity {
   readonly declared: Set<ServingOptions>
 }
 
-const shared = processGlobal('regions', () => ({ unnamed: 0 }))
+const count = processGlobal('regions', () => ({ unnamed: 0 }))
 
 /** A region's entries are its own: its keyspace, by default its name, is in front of every key. */
-export function identify(name: string | undefined, keyspace = name): Identity {
+export function identify(name: string | undefined, shared: string | undefined): Identity {
+  const keyspace = shared ?? name
   return {
-    own: `region:${keyspace ?? `~${++shared.unnamed}`}`,
+    own: `region:${keyspace ?? `~${++count.unnamed}`}`,
     prefix: keyspace === undefined ? '' : `${escaped(keyspace)}:`,
     name,
-    sharing: keyspace !== name,
+    sharing: shared !== undefined,
     marks: noMarks(),
     stats: statsKeeper(),
     declared: new Set(),

@@ -10,6 +10,7 @@ import {
   expectBoolean,
   expectFunction,
   expectInteger,
+  expectText,
   type OptionCheck,
   rejectOptions,
 } from '../base/options.js'
@@ -289,7 +290,10 @@ function versionedFunction(
       original: fn,
       with: (more: CallOptions<unknown>) => membersOf(inner.with(more), { ...given, ...more }),
       version: async (...args: Arguments) => (await current(args)).token,
-      key: inner.key,
+      key(version: string, ...args: Arguments) {
+        expectText(version, '`version` of key()', 'the text that version() of the function returns')
+        return inner.key(version, ...args)
+      },
       get: untimed(
         given,
         withVersion<unknown>(

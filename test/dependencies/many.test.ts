@@ -88,6 +88,25 @@ describe('a function of many ids', () => {
     expect(await region.get('b')).toBe(NO_VALUE)
   })
 
+  it('takes several names, and lists of them, like dependsOn()', async () => {
+    const region = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
+    for (const name of ['a', 'b', 'c', 'd']) {
+      await region.getOrCreate('k', (creation) => {
+        creation.dependsOn('k', 'a', ['b', 'c'], 'd')
+        return 1
+      })
+      await region.invalidateDependencies(name)
+      expect(await region.get('k'), name).toBe(NO_VALUE)
+    }
+    for (const wrong of [[undefined], ['a', 5], [['a'], null]])
+      await expect(
+        region.getOrCreate('wrong', (creation) => {
+          creation.dependsOn('wrong', ...(wrong as never[]))
+          return 1
+        }),
+      ).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
   it('refuses names of a key that is not created, or not tracked', async () => {
     const tracking = makeRegion<number>({ name: 'r', backend: wrap(memory(), dependencies()) })
     await expect(

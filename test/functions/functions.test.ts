@@ -521,6 +521,23 @@ describe('an option of a cached function', () => {
     expect(await load.get(1)).toBe(NO_VALUE)
   })
 
+  it.each([undefined, null, Number.NaN])(
+    'is needed where `key` answers %s, which all such calls would share',
+    async (id) => {
+      const region = open()
+      const options = { namespace: 'load', key: (order: { id: unknown }) => order.id as string }
+      const order = { id, of: 'Ann' }
+      const strict = region.cacheOnArguments(async (one: typeof order) => one.of, options)
+      await expect(strict(order)).rejects.toMatchObject({ code: 'ERR_KEY_ARGUMENT' })
+      const lenient = region.cacheOnArguments(async (one: typeof order) => one.of, {
+        ...options,
+        namespace: 'lenient',
+        onKeyError: 'bypass',
+      })
+      expect([await lenient(order), await lenient({ id, of: 'Bob' })]).toEqual(['Ann', 'Bob'])
+    },
+  )
+
   it('is needed to run it uncached: without onKeyError it rejects arguments without a key', async () => {
     const load = open().cacheOnArguments({ namespace: 'load' })((_: unknown) => 'value')
     await expect(load(() => 1)).rejects.toMatchObject({ code: 'ERR_KEY_ARGUMENT' })

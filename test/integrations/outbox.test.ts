@@ -87,6 +87,19 @@ describe('outbox()', () => {
     expect([await stands('a'), await stands('b'), await stands('c')]).toEqual([false, false, true])
   })
 
+  it('takes what a process claimed whose clock was ahead, and leaves it what others hold by a clock that is near', async () => {
+    const { run, box, left, stands, file } = await open()
+    await box.write(run, 'a')
+    const until = (ms: number) =>
+      file
+        .prepare("UPDATE corral_outbox SET claim = 'another', claimed_until = ?")
+        .run(Math.round(Date.now() + ms))
+    until(40_000)
+    expect([await box.drain(run), left(), await stands('a')]).toEqual([0, 1, true])
+    until(3_600_000)
+    expect([await box.drain(run), left(), await stands('a')]).toEqual([1, 0, false])
+  })
+
   it('keeps the rows whose invalidation fails, free for the next call', async () => {
     const { region, run, left } = await open()
     let away = true
@@ -231,7 +244,7 @@ describe('outbox()', () => {
       times.push(...values.filter((value) => typeof value === 'number'))
       return run(sql, values)
     })
-    expect(times).toHaveLength(2)
+    expect(times).toHaveLength(3)
     expect(times.every(Number.isInteger)).toBe(true)
     expect(await stands('a')).toBe(false)
   })

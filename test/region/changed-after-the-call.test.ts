@@ -144,6 +144,20 @@ onStores('all', 'values and options', (at) => {
     }
   })
 
+  it.each(['clone', 'freeze'] as const)('of a reservation over memory() that copies: %s', async (copy) => {
+    for (const backend of [memory({ copy }), wrap(memory({ copy }), dependencies())]) {
+      const region = makeRegion<{ n: number }>({ name: 'r', backend })
+      const found = await region.reserve('k')
+      if (!('fill' in found)) throw new Error('Expected a reservation')
+      const value = { n: 1 }
+      const filled = found.fill(value)
+      if (copy === 'freeze') expect(Object.isFrozen(value)).toBe(true)
+      else value.n = 2
+      expect(await filled).toBe('stored')
+      expect(await region.get('k')).toEqual({ n: 1 })
+    }
+  })
+
   it('that are changed after the call to a store in use are stored as they were', async () => {
     const [region] = at().regions<{ n: number }>()
     if (at().spoil === undefined) return

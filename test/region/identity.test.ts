@@ -195,6 +195,14 @@ describe('two regions of one name', () => {
     expect(notices).toEqual([expect.objectContaining({ where: 'region twin' })])
   })
 
+  it('are no twins if both say a keyspace, though it is the name', () => {
+    const backend = memory()
+    for (let i = 0; i < 2; i++) makeRegion({ name: 'said', keyspace: 'said', backend })
+    expect(notices).toEqual([])
+    makeRegion({ name: 'said', backend })
+    expect(notices).toHaveLength(1)
+  })
+
   it('are no twins under different prefixes, nor over different stores, nor once the first is closed', async () => {
     twins('apart', (store) => [
       wrap(store, prefix('a:'), dependencies()),

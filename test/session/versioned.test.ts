@@ -385,6 +385,10 @@ describe('a versioned function', () => {
     expect([cached.name, cached.length]).toEqual(['readRow', 2])
     expect(cached.original('a', 1)).toBe('v')
     expect(cached.key('v', 'a', 1)).toBe('n|"a",1@"v"')
+    for (const version of [7, 7n, undefined, new Date(7)])
+      expect(() => cached.key(version as never, 'a', 1)).toThrow(
+        expect.objectContaining({ code: 'ERR_OPTION' }),
+      )
   })
 
   it('takes the function first, and gives it as the original', async () => {

@@ -142,10 +142,11 @@ export function outbox(options: OutboxOptions): Outbox {
         await run(sql.insert, [randomUUID(), JSON.stringify(some), mode, '', 0])
     },
     async drain(run) {
+      // A claim from the future is one of a clock that was ahead: its process may have died since.
       expectFunction(run, 'the statements of drain()', 'a function that runs one on a connection')
       const claim = randomUUID()
       const now = epochNow()
-      await run(sql.claim, [claim, now + lifetime, now])
+      await run(sql.claim, [claim, now + lifetime, now, now + 2 * lifetime])
       const found = await run(sql.select, [claim])
       try {
         const rows = expectRows(found)
@@ -207,7 +208,7 @@ function statements(table: string, at: (place: number) => string) {
   return {
     create: `CREATE TABLE ${table} (id VARCHAR(36) PRIMARY KEY, names TEXT NOT NULL, invalidation VARCHAR(4) NOT NULL, claim VARCHAR(36) NOT NULL, claimed_until BIGINT NOT NULL)`,
     insert: `INSERT INTO ${table} (id, names, invalidation, claim, claimed_until) VALUES (${at(1)}, ${at(2)}, ${at(3)}, ${at(4)}, ${at(5)})`,
-    claim: `UPDATE ${table} SET claim = ${at(1)}, claimed_until = ${at(2)} WHERE claimed_until <= ${at(3)}`,
+    claim: `UPDATE ${table} SET claim = ${at(1)}, claimed_until = ${at(2)} WHERE claimed_until <= ${at(3)} OR claimed_until > ${at(4)}`,
     select: `SELECT id, names, invalidation FROM ${table} WHERE claim = ${at(1)}`,
     skip: `UPDATE ${table} SET claim = '', claimed_until = 0 WHERE claim = ${at(1)} AND id = ${at(2)}`,
     free: `UPDATE ${table} SET claimed_until = 0 WHERE claim = ${at(1)}`,
