@@ -201,10 +201,21 @@ type MethodContext<This> = Pick<
   'kind' | 'name' | 'static' | 'addInitializer'
 >
 type MethodOptions<F extends AnyOf, This> = CacheOptions<ArgumentsOf<F>, ResultOf<F>, This>
+/**
+ * A generic or an overloaded function keeps its whole type for calls, because its arguments and result alone would lose type parameters and
+ * overloads. Not one with members, which a cached function does not have, nor one that returns more than a promise.
+ */
+export type Typed<F extends AnyOf, Cached> = [keyof F] extends [never]
+  ? ((...args: ArgumentsOf<F>) => ReturnType<F>) extends F
+    ? Cached
+    : Promise<ResultOf<F>> extends ReturnType<F>
+      ? F & { readonly original: F; with(options: CallOptions<ResultOf<F>>): Typed<F, Cached> } & Cached
+      : Cached
+  : Cached
 /** A function that declares `this` is a method: its members are those of `methodOf`. */
 export type CachedFunctionOf<F extends AnyOf> =
   unknown extends ThisParameterType<F>
-    ? CachedFunction<ArgumentsOf<F>, ResultOf<F>>
+    ? Typed<F, CachedFunction<ArgumentsOf<F>, ResultOf<F>>>
     : (this: ThisParameterType<F>, ...args: ArgumentsOf<F>) => Promise<ResultOf<F>>
 
 /** Whether it is a list of any length whose first elements are of the type of all others. */
@@ -246,8 +257,8 @@ export type MultiOptionsOf<F extends AnyOf> = Omit<CacheMultiOptions<IdOf<F>, Va
   MapMode<F>
 export type CachedMultiFunctionOf<F extends AnyOf> =
   ResultOf<F> extends ReadonlyMap<unknown, unknown>
-    ? CachedMapFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>
-    : CachedMultiFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>
+    ? Typed<F, CachedMapFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>>
+    : Typed<F, CachedMultiFunction<IdOf<F>, ValueOf<F>, IdArguments<F>>>
 
 /** Refuses the options that `E` does not have: a type parameter would take them. */
 export type Known<O, E> = { readonly [K in Exclude<keyof O, keyof E>]: never }

@@ -15,6 +15,7 @@ import {
   type SetOutcome,
   type ValueMetadata,
 } from '../../src/index.js'
+import { versioned } from '../../src/session/index.js'
 import { cacheResults } from '../../src/signals/index.js'
 
 interface User {
@@ -206,6 +207,47 @@ describe('a readonly rest parameter', () => {
       },
     )
     expectTypeOf(find).toEqualTypeOf<CachedMultiFunction<number, number>>()
+  })
+})
+
+describe('a generic or overloaded function', () => {
+  const any = makeRegion<unknown>({ backend: memory() })
+  const list = async <T>(of: T): Promise<T[]> => [of]
+  function load(id: number): Promise<{ id: number }>
+  function load(name: string): Promise<{ name: string }>
+  async function load(of: unknown): Promise<unknown> {
+    return of
+  }
+  const many = async <T extends string>(...ids: T[]): Promise<T[]> => ids
+
+  it('keeps its type for calls and as `original`', () => {
+    const options = { namespace: 'list' }
+    const first = any.cacheOnArguments(list, options)
+    expectTypeOf(first(1)).toEqualTypeOf<Promise<number[]>>()
+    expectTypeOf(first.original('a')).toEqualTypeOf<Promise<string[]>>()
+    expectTypeOf(first.with({ reason: 'r' })('a')).toEqualTypeOf<Promise<string[]>>()
+    expectTypeOf(any.cacheOnArguments(options)(list)(1)).toEqualTypeOf<Promise<number[]>>()
+    expectTypeOf(versioned(list, { ...options, version: () => 1 })('a')).toEqualTypeOf<Promise<string[]>>()
+    const loaded = any.cacheOnArguments(load, { namespace: 'load' })
+    expectTypeOf(loaded(1)).toEqualTypeOf<Promise<{ id: number }>>()
+    expectTypeOf(loaded('a')).toEqualTypeOf<Promise<{ name: string }>>()
+    const original: typeof load = loaded.original
+    void [original, loaded.get('a'), loaded.invalidate('a')]
+    expectTypeOf(any.cacheMultiOnArguments(many, { namespace: 'many' })('a')).toEqualTypeOf<Promise<'a'[]>>()
+    // @ts-expect-error the function takes no boolean
+    void loaded(true)
+  })
+
+  it('and no other function: the cached one has no members of it', () => {
+    const named = Object.assign(async (id: number) => id, { label: 'own' })
+    const cached = any.cacheOnArguments(named, { namespace: 'named' })
+    expectTypeOf(cached).toEqualTypeOf<CachedFunction<[id: number], number>>()
+    expectTypeOf(
+      any.cacheOnArguments(async (a: number, b?: string, ...c: boolean[]) => `${a}${b}${c}`, {
+        namespace: 'plain',
+        key: (a, b, ...c) => `${a.toFixed()}${b?.length}${c.length}`,
+      }),
+    ).toEqualTypeOf<CachedFunction<[a: number, b?: string, ...c: boolean[]], string>>()
   })
 })
 
