@@ -1,5 +1,6 @@
 import { expectNoOptions } from '../../base/options.js'
 import { epochNow } from '../../base/timers.js'
+import type { LedgerTime } from '../../ledger/snapshot.js'
 import type { Region } from '../../region/types.js'
 import { expectTrackingRegion } from './expect-region.js'
 import { type TagDurations, type TaggedEntry, taggedEntries } from './tagged-entries.js'
@@ -22,6 +23,13 @@ interface IsrValue {
 interface ReadContext {
   readonly tags?: readonly string[]
   readonly softTags?: readonly string[]
+  /** Seconds, of a reader of a response of `fetch`. */
+  readonly revalidate?: number | false
+}
+
+/** The member of Next's context of an instance that matters here. */
+interface InstanceContext {
+  readonly _requestHeaders?: Readonly<Record<string, unknown>>
 }
 
 /** The members of Next's context of a write that matter here. */
@@ -46,6 +54,9 @@ export interface NextIsrHandler {
   revalidateTag(tags: string | string[], durations?: TagDurations): Promise<void>
   resetRequestCache(): void
 }
+
+/** The header of a request by which Next renders a page on demand, as at `res.revalidate()`: then each read is followed by a rendering. */
+const ON_DEMAND = 'x-prerender-revalidate'
 
 interface Stored extends TaggedEntry {
   readonly value: IsrValue
@@ -78,22 +89,33 @@ export function nextIsrHandler(
   expectTrackingRegion(region, 'nextIsrHandler()')
   expectNoOptions(options, 'nextIsrHandler()')
   const entries = taggedEntries<Stored>(region, 'isr')
-  // Next calls `new`. All instances stand over one region, so there is nothing for them to keep.
+  // Next calls `new` for each request. So the moment of a read is not taken for that of another request's rendering.
   return class implements NextIsrHandler {
-    async get(key: string, { tags = [], softTags = [] }: ReadContext = {}) {
+    readonly #moments = momentsOfRenderings()
+    readonly #isOnDemand: boolean
+
+    constructor({ _requestHeaders: headers }: InstanceContext = {}) {
+      this.#isOnDemand = headers?.[ON_DEMAND] !== undefined
+    }
+
+    async get(key: string, { tags = [], softTags = [], revalidate: wanted }: ReadContext = {}) {
       const others = [...tags, ...softTags]
       const found = await entries.read(key, others)
-      if (found === undefined || found.isStale || isPast(found.entry)) await entries.begin(key, others)
+      const revalidate = found && (wanted || revalidateOf(found.entry))
+      if (this.#isOnDemand || found === undefined || found.isStale || isPast(found.entry, revalidate))
+        this.#moments.keep(key, await entries.begin(others))
       if (found === undefined) return null
       const { value, cacheControl } = found.entry
-      const lastModified = found.isStale ? asIfPast(found.entry) : found.entry.lastModified
+      const lastModified = found.isStale ? asIfPast(found.entry, revalidate) : found.entry.lastModified
       return { value, lastModified, ...(cacheControl && { cacheControl }) }
     }
 
     async set(key: string, value: IsrValue | null, { tags = [], cacheControl }: WriteContext = {}) {
+      const asOf = this.#moments.use(key)
       if (value === null) return entries.delete(key)
       const stored = { value, lastModified: epochNow(), tags: [...new Set([...tags, ...tagsOf(value)])] }
-      await entries.write(key, { ...stored, ...(cacheControl && { cacheControl }) }, cacheControl?.expire)
+      const entry = { ...stored, ...(cacheControl && { cacheControl }) }
+      await entries.write(key, entry, asOf, cacheControl?.expire)
     }
 
     async revalidateTag(tags: string | string[], durations?: TagDurations) {
@@ -109,15 +131,32 @@ function revalidateOf({ cacheControl, value }: Stored): number | false {
   return cacheControl?.revalidate ?? value.revalidate ?? false
 }
 
-function isPast(entry: Stored): boolean {
-  const revalidate = revalidateOf(entry)
-  return revalidate !== false && epochNow() > entry.lastModified + revalidate * 1_000
+function isPast({ lastModified }: Stored, revalidate: number | false | undefined): boolean {
+  return typeof revalidate === 'number' && epochNow() > lastModified + revalidate * 1_000
 }
 
 /** A time by which Next renders an entry again behind its visitor. With -1 the visitor waits, which an entry without such a time has to. */
-function asIfPast(entry: Stored): number {
-  const revalidate = revalidateOf(entry)
-  return revalidate === false ? -1 : Math.min(entry.lastModified, epochNow() - revalidate * 1_000 - 1)
+function asIfPast({ lastModified }: Stored, revalidate: number | false | undefined): number {
+  return typeof revalidate === 'number' ? Math.min(lastModified, epochNow() - revalidate * 1_000 - 1) : -1
+}
+
+/** The moments before the renderings of one request. A rendering that fails leaves its moment, which ends with the instance. */
+function momentsOfRenderings() {
+  const moments = new Map<string, { readonly asOf: LedgerTime; renderings: number }>()
+  return {
+    /** Of renderings at once the earliest moment holds for all: a later one would hide a change from the first. */
+    keep(key: string, asOf: LedgerTime): void {
+      const kept = moments.get(key)
+      if (kept !== undefined) kept.renderings++
+      else moments.set(key, { asOf, renderings: 1 })
+    },
+    /** The moment for a rendering that has ended. */
+    use(key: string): LedgerTime | undefined {
+      const kept = moments.get(key)
+      if (kept !== undefined && --kept.renderings === 0) moments.delete(key)
+      return kept?.asOf
+    },
+  }
 }
 
 /** The tags of a page stand in a header of it, those of a response of `fetch` in the value. */

@@ -1,8 +1,9 @@
 /**
- * Entries with the tags of Next.js. Next reads, renders and then writes, so the moment before the rendering is kept from the
- * read to the write. If a tag was invalidated in between, the entry is not stored.
+ * Entries with the tags of Next.js. Next reads, renders and then writes, so the handlers keep the moment before the rendering
+ * from the read to the write. If a tag was invalidated in between, the entry is not stored.
  */
 import { NO_VALUE } from '../../backend/cached-value.js'
+import { report } from '../../base/diagnostics.js'
 import { dep } from '../../dependencies/dep.js'
 import type { LedgerTime } from '../../ledger/snapshot.js'
 import type { Region } from '../../region/types.js'
@@ -21,16 +22,19 @@ export interface TaggedEntry {
 export interface TaggedEntries<E extends TaggedEntry> {
   /** The entry unless one of its tags, or of the others, was invalidated hard. */
   read(key: string, others: readonly string[]): Promise<{ entry: E; isStale: boolean } | undefined>
-  /** Keeps the moment before a rendering that may follow. */
-  begin(key: string, others: readonly string[]): Promise<void>
-  /** Stores an entry, unless its read came too long ago to be known. @param expire - seconds; absent: the region's */
-  write(key: string, entry: Omit<E, 'asOf'>, expire: number | undefined): Promise<void>
+  /** The moment before a rendering that may follow. */
+  begin(others: readonly string[]): Promise<LedgerTime>
+  /**
+   * Stores an entry as of the moment before its rendering. Whatever it does not store leaves nothing older behind either:
+   * Next may have rendered it on demand, and then its caller knows that the old one is over.
+   * @param asOf - absent: unknown, so that no invalidation could be noticed, and the entry is not stored
+   * @param expire - seconds; absent: the region's
+   */
+  write(key: string, entry: Omit<E, 'asOf'>, asOf: LedgerTime | undefined, expire?: number): Promise<void>
   delete(key: string): Promise<void>
   invalidate(tags: string | readonly string[], durations?: TagDurations): Promise<void>
 }
 
-/** Renderings whose moment is kept. The oldest is forgotten, and its result is not stored. */
-const MOST_RENDERINGS = 10_000
 /** Seconds. Next's word for a lifetime without an end is a little more. */
 const ENDLESS = 0xfffffffe
 
@@ -38,7 +42,6 @@ const namesOf = (tags: readonly string[]): readonly string[] => tags.map((tag) =
 
 /** @param kind - tells the keys of one host interface from those of another */
 export function taggedEntries<E extends TaggedEntry>(region: Region, kind: string): TaggedEntries<E> {
-  const moments = new Map<string, LedgerTime>()
   const keyOf = (key: string) => `${kind}:${key}`
   return {
     async read(key, others) {
@@ -47,24 +50,18 @@ export function taggedEntries<E extends TaggedEntry>(region: Region, kind: strin
       const freshness = await region.freshnessOf(namesOf([...entry.tags, ...others]), entry.asOf)
       return freshness === 'invalid' ? undefined : { entry, isStale: freshness === 'stale' }
     },
-    async begin(key, others) {
-      // Of two renderings at once the earlier moment holds for both: a later one would hide a change from the first.
-      if (moments.has(key)) return
-      const asOf = await region.asOf(namesOf(others))
-      if (moments.has(key)) return
-      moments.set(key, asOf)
-      for (const oldest of moments.keys()) {
-        if (moments.size <= MOST_RENDERINGS) break
-        moments.delete(oldest)
+    begin: (others) => region.asOf(namesOf(others)),
+    async write(key, entry, asOf, expire) {
+      if (asOf === undefined || expire === 0) {
+        await region.delete(keyOf(key))
+        if (expire !== 0) tellUnstored(region, keyOf(key), 'the moment before its rendering is not known')
+        return
       }
-    },
-    async write(key, entry, expire) {
-      const asOf = moments.get(key)
-      moments.delete(key)
-      if (asOf === undefined || expire === 0) return
       const expirationTime = expire === undefined ? undefined : expire >= ENDLESS ? Infinity : expire * 1_000
       const dependencies = namesOf(entry.tags)
-      await region.set(keyOf(key), { ...entry, asOf }, { asOf, dependencies, expirationTime })
+      const outcome = await region.set(keyOf(key), { ...entry, asOf }, { asOf, dependencies, expirationTime })
+      if (outcome !== 'stored')
+        tellUnstored(region, keyOf(key), 'one of its tags was revalidated after its rendering began')
     },
     async delete(key) {
       await region.delete(keyOf(key))
@@ -77,4 +74,8 @@ export function taggedEntries<E extends TaggedEntry>(region: Region, kind: strin
       await region.invalidateDependencies(namesOf(tags), mode)
     },
   }
+}
+
+function tellUnstored(region: Region, key: string, reason: string): void {
+  report('unstored', () => ({ region: region.name, key, reason }))
 }

@@ -1,6 +1,7 @@
 import { report } from '../../base/diagnostics.js'
 import { expectNoOptions } from '../../base/options.js'
-import { epochNow } from '../../base/timers.js'
+import { epochNow, preciseEpochNow } from '../../base/timers.js'
+import type { LedgerTime } from '../../ledger/snapshot.js'
 import type { Region } from '../../region/types.js'
 import { expectTrackingRegion } from './expect-region.js'
 import { type TagDurations, type TaggedEntry, taggedEntries } from './tagged-entries.js'
@@ -10,6 +11,7 @@ interface UseCacheEntry {
   value: ReadableStream<Uint8Array>
   tags: string[]
   stale: number
+  /** Epoch ms at which its rendering began. */
   timestamp: number
   expire: number
   revalidate: number
@@ -55,6 +57,7 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
   expectTrackingRegion(region, 'nextUseCacheHandler()')
   expectNoOptions(options, 'nextUseCacheHandler()')
   const entries = taggedEntries<Stored>(region, 'use-cache')
+  const moments = momentsBeforeRenderings()
   /** Reads wait for the entry that is being rendered. */
   const pending = new Map<string, Promise<void>>()
   return {
@@ -63,7 +66,7 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
       await pending.get(key)
       const found = await entries.read(key, softTags)
       const isRenewed = found === undefined || found.isStale || isPast(found.entry)
-      if (isRenewed) await entries.begin(key, softTags)
+      if (isRenewed) moments.keep(key, await entries.begin(softTags))
       if (found === undefined) return undefined
       const { body, asOf: _, tags, ...rest } = found.entry
       const value = new Blob([body as Uint8Array<ArrayBuffer>]).stream()
@@ -82,7 +85,7 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
           const tags = [...rest.tags]
           // A stream that breaks off rejects here: a part of a page is not stored.
           const body = new Uint8Array(await new Response(value).arrayBuffer())
-          await entries.write(key, { ...rest, tags, body }, rest.expire)
+          await entries.write(key, { ...rest, tags, body }, moments.before(key, rest.timestamp), rest.expire)
         } catch (error) {
           // Next has shown the error of the rendering. A store that fails must not fail the page.
           report('failure', () => ({ where: 'next', region: region.name, key, error }))
@@ -99,4 +102,27 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
 /** Next renders again behind such an entry. */
 function isPast({ timestamp, revalidate }: Stored): boolean {
   return epochNow() > timestamp + revalidate * 1_000
+}
+
+/** Moments that are kept. A rendering that began before all of them is not stored. */
+const MOST_MOMENTS = 10_000
+
+/**
+ * The moments that reads took, each with the time by which it was known. Next writes under keys that it did not read, as on
+ * demand and for functions that read root parameters. So a rendering is given a moment by the time at which it began: no
+ * later one, which would hide a change from it.
+ */
+function momentsBeforeRenderings() {
+  const moments: { readonly key: string; readonly asOf: LedgerTime; readonly at: number }[] = []
+  return {
+    keep(key: string, asOf: LedgerTime): void {
+      moments.push({ key, asOf, at: preciseEpochNow() })
+      if (moments.length > MOST_MOMENTS) moments.shift()
+    },
+    /** That of the key, whose read told the ledger its soft tags, or else of any. */
+    before(key: string, began: number): LedgerTime | undefined {
+      const earlier = moments.filter(({ at }) => at <= began)
+      return (earlier.findLast((moment) => moment.key === key) ?? earlier.at(-1))?.asOf
+    },
+  }
 }

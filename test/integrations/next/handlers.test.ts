@@ -8,12 +8,23 @@ import { diagnostics, makeRegion, type Region } from '../../../src/index.js'
 import { nextIsrHandler, nextUseCacheHandler } from '../../../src/integrations/next/index.js'
 import { type Place, places } from '../../support/regions.js'
 
-const NOW = Date.now()
 const HOUR = 3_600
 
+/** An entry whose rendering begins now, by the clock of Next. */
 function rendered(text: string, more: Partial<CacheEntry> = {}): CacheEntry {
   const value = new Response(text).body as ReadableStream<Uint8Array>
-  return { value, tags: ['articles'], stale: 30, timestamp: NOW, revalidate: HOUR, expire: 2 * HOUR, ...more }
+  const timestamp = performance.timeOrigin + performance.now()
+  return { value, tags: ['articles'], stale: 30, timestamp, revalidate: HOUR, expire: 2 * HOUR, ...more }
+}
+
+/** The keys and reasons of `corral:unstored` while the work runs. */
+async function unstored(work: () => unknown): Promise<unknown[]> {
+  const told: unknown[] = []
+  const listen = ({ key, reason }: { key: string; reason: string }) => void told.push([key, reason])
+  diagnostics('unstored').subscribe(listen as never)
+  await work()
+  diagnostics('unstored').unsubscribe(listen as never)
+  return told
 }
 
 const SOFT = ['_N_T_/layout', '_N_T_/page']
@@ -38,32 +49,63 @@ describe.each(Object.entries(places))('Next.js over %s', (_, open) => {
     it('returns what was rendered, with a stream for each read', async () => {
       const handler = handlerOf(place.region)
       expect(await handler.get('k', SOFT)).toBeUndefined()
-      await handler.set('k', Promise.resolve(rendered('one')))
+      const entry = rendered('one')
+      await handler.set('k', Promise.resolve(entry))
       expect(await textOf(handler, 'k')).toBe('one')
       const { value, ...rest } = (await handler.get('k', SOFT)) as CacheEntry
       expect(await new Response(value).text()).toBe('one')
-      const { value: _, ...given } = rendered('one')
+      const { value: _, ...given } = entry
       expect(rest).toEqual(given)
     })
 
     it('does not store a rendering that began before its tag was revalidated', async () => {
       const handler = handlerOf(place.region)
       await handler.get('k', SOFT)
+      const old = rendered('old')
       await handlerOf(place.region).updateTags(['articles'])
-      await handler.set('k', Promise.resolve(rendered('old')))
+      await handler.set('k', Promise.resolve(old))
       expect(await textOf(handler, 'k')).toBeUndefined()
       await render(handler, 'k', 'new')
       expect(await textOf(handler, 'k')).toBe('new')
     })
 
-    it('does not store the later of two renderings as of the later moment', async () => {
+    it('gives no rendering a moment after it began, be it of a later visitor', async () => {
       const handler = handlerOf(place.region)
       await handler.get('k', SOFT)
-      await handler.updateTags(['articles'])
-      // Another visitor comes before the first rendering ends.
       await handler.get('k', SOFT)
-      await handler.set('k', Promise.resolve(rendered('of the first visitor')))
+      const [first, second, third] = ['first', 'second', 'third'].map((text) => rendered(text))
+      await handler.set('k', Promise.resolve(first as CacheEntry))
+      await handler.updateTags(['articles'])
       expect(await textOf(handler, 'k')).toBeUndefined()
+      for (const late of [second, third]) {
+        await handler.set('k', Promise.resolve(late as CacheEntry))
+        expect(await textOf(handler, 'k')).toBeUndefined()
+      }
+    })
+
+    it('replaces on demand, without a read, an entry that is fresh', async () => {
+      const handler = handlerOf(place.region)
+      await render(handler, 'k', 'old')
+      await handler.set('k', Promise.resolve(rendered('new')))
+      expect(await textOf(handler, 'k')).toBe('new')
+    })
+
+    it('loses on demand an entry if it cannot know of changes since the rendering began, and says so', async () => {
+      await render(handlerOf(place.region), 'k', 'old')
+      const other = handlerOf(place.region)
+      const told = await unstored(() => other.set('k', Promise.resolve(rendered('new'))))
+      expect(told).toEqual([['use-cache:k', 'the moment before its rendering is not known']])
+      expect(await textOf(other, 'k')).toBeUndefined()
+    })
+
+    it('stores under a key that a function with root parameters did not read', async () => {
+      const handler = handlerOf(place.region)
+      expect(await handler.get('k', SOFT)).toBeUndefined()
+      await Promise.all([
+        handler.set('k:en', Promise.resolve(rendered('page'))),
+        handler.set('k', Promise.resolve(rendered('redirect'))),
+      ])
+      expect([await textOf(handler, 'k'), await textOf(handler, 'k:en')]).toEqual(['redirect', 'page'])
     })
 
     it.each([
@@ -173,8 +215,7 @@ describe.each(Object.entries(places))('Next.js over %s', (_, open) => {
     it('renews an entry that is past its time to revalidate', async () => {
       const handler = handlerOf(place.region)
       await handler.get('k', SOFT)
-      const past = rendered('old', { timestamp: NOW - 2 * HOUR * 1_000 })
-      await handler.set('k', Promise.resolve(past))
+      await handler.set('k', Promise.resolve(rendered('old', { revalidate: -1 })))
       expect(await textOf(handler, 'k')).toBe('old')
       await handler.set('k', Promise.resolve(rendered('new')))
       expect(await textOf(handler, 'k')).toBe('new')
@@ -217,6 +258,38 @@ describe.each(Object.entries(places))('Next.js over %s', (_, open) => {
       expect((await handler.get('/p', read))?.value).toEqual(page('new'))
       await handler.revalidateTag(['_N_T_/page'])
       expect(await handler.get('/p', read)).toBeNull()
+    })
+
+    it('does not take the moment of another request’s rendering', async () => {
+      const [first, second, third] = [1, 2, 3].map(() => isrOf(place.region)) as IsrHandler[]
+      for (const handler of [first, second]) await handler?.get('/p', read)
+      await first?.set('/p', page('old'), control)
+      await third?.revalidateTag('articles')
+      expect(await third?.get('/p', read)).toBeNull()
+      const told = await unstored(() => second?.set('/p', page('old'), control))
+      expect(told).toEqual([['isr:/p', 'one of its tags was revalidated after its rendering began']])
+      expect(await third?.get('/p', read)).toBeNull()
+    })
+
+    it('does not take the moment of a later rendering of the same request', async () => {
+      const handler = isrOf(place.region)
+      await handler.get('/p', read)
+      await handler.revalidateTag('articles')
+      expect(await handler.get('/p', read)).toBeNull()
+      await handler.set('/p', page('old'), control)
+      expect(await isrOf(place.region).get('/p', read)).toBeNull()
+    })
+
+    it('stores both of two renderings of one request, and loses what one without a read replaces', async () => {
+      const handler = isrOf(place.region)
+      for (let i = 0; i < 2; i++) await handler.get('/p', read)
+      for (const html of ['one', 'two']) {
+        await handler.set('/p', page(html), control)
+        expect((await isrOf(place.region).get('/p', read))?.value).toEqual(page(html))
+      }
+      const told = await unstored(() => handler.set('/p', page('three'), control))
+      expect(told).toEqual([['isr:/p', 'the moment before its rendering is not known']])
+      expect(await isrOf(place.region).get('/p', read)).toBeNull()
     })
 
     it('says of a page whose tag was revalidated softly that its time is past, not over', async () => {
@@ -269,9 +342,10 @@ describe('handlers of Next.js over two regions on one store', () => {
     const place = await places.Redis()
     const [one, other] = [nextUseCacheHandler(place.region), nextUseCacheHandler(place.region)]
     await one.get('k', SOFT)
+    const old = rendered('old')
     await pause(5)
     await other.updateTags(['articles'])
-    await one.set('k', Promise.resolve(rendered('old')))
+    await one.set('k', Promise.resolve(old))
     expect(await other.get('k', SOFT)).toBeUndefined()
     await place.end()
   })
