@@ -71,6 +71,12 @@ export interface UndiciStore {
   delete(key: UndiciKey): Promise<void>
 }
 
+/** The moment before a request, and the number of deletions before it. */
+interface Moment {
+  readonly asOf: Promise<LedgerTime | undefined>
+  readonly deletions: number
+}
+
 /** A response as the region stores it. */
 interface Stored extends UndiciValue {
   readonly body: Uint8Array
@@ -105,23 +111,22 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   })
   const { maxEntrySize = 5_242_880 } = options
   /** By the key object that undici also passes to `createWriteStream`: nothing is left behind if it never does. */
-  const moments = new WeakMap<UndiciKey, Promise<LedgerTime | undefined>>()
+  const moments = new WeakMap<UndiciKey, Moment>()
   const pending = pendingResponses()
+  /** Invalidations under way. undici waits for none, and nor does the caller of the request that it made. */
+  const invalidations = new Map<string, Promise<unknown>>()
+  let deletions = 0
   const failed = (error: unknown): undefined => {
     report('failure', () => ({ where: 'undici', region: region.name, error }))
     return undefined
   }
-  const momentOf = (key: UndiciKey): Promise<LedgerTime | undefined> => {
-    const moment = region.asOf().catch(failed)
+  const momentOf = (key: UndiciKey): Moment => {
+    const moment = { asOf: region.asOf().catch(failed), deletions }
     moments.set(key, moment)
     return moment
   }
-  const store = async (
-    key: UndiciKey,
-    response: Stored,
-    moment: Promise<LedgerTime | undefined>,
-  ): Promise<void> => {
-    const asOf = await moment
+  const store = async (key: UndiciKey, response: Stored, moment: Moment): Promise<void> => {
+    const asOf = await moment.asOf
     // Without the moment an invalidation since then would be unknown.
     if (asOf === undefined) return
     const expirationTime = response.deleteAt - epochNow()
@@ -135,12 +140,15 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   }
   return {
     async get(given) {
-      const now = epochNow()
       const key = copyOf(given)
+      const invalidation = invalidations.get(nameOf(key))
+      // Else the caller of a POST that was answered would get the response from before it.
+      if (invalidation !== undefined) await invalidation
+      const now = epochNow()
       // Also for a fresh response: the request may demand another one. In the turn of the read it is part of its command.
       const moment = momentOf(given)
       const response = pending.find(key, now) ?? (await read(region, key, now).catch(failed))
-      await moment
+      await moment.asOf
       return response && resultOf(response)
     },
     createWriteStream(given, value) {
@@ -151,13 +159,20 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
       const head = structuredClone(value)
       return collect(maxEntrySize, (body) => {
         const response = { ...head, body }
-        const done = pending.add(key, response)
+        // One that was asked for before a deletion is left to the ledger, which judges by the address.
+        const done = moment.deletions === deletions ? pending.add(key, response) : undefined
         void store(key, response, moment).catch(failed).finally(done)
       })
     },
     async delete(key) {
+      deletions++
       pending.remove(key)
-      await region.invalidateDependencies(nameOf(key)).catch(failed)
+      const name = nameOf(key)
+      // undici deletes an address once for each method.
+      const all = Promise.all([invalidations.get(name), region.invalidateDependencies(name).catch(failed)])
+      invalidations.set(name, all)
+      await all
+      if (invalidations.get(name) === all) invalidations.delete(name)
     },
   }
 }

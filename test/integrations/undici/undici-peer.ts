@@ -229,6 +229,54 @@ describe('undiciStore()', () => {
     await place.end()
   })
 
+  it('answers a request after a POST from behind its invalidation, for which undici does not wait', async () => {
+    const place = await places.memory()
+    let release!: () => void
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const invalidateDependencies: Region['invalidateDependencies'] = async (names) => {
+      await held
+      await place.region.invalidateDependencies(names)
+    }
+    const request = clientOf(undiciStore(counted({ ...place.region, invalidateDependencies })))
+    state.answer = cacheable
+    const old = await text(request('/late'))
+    for (let i = 0; i < 20; i++) await turn()
+    assert.equal(await text(request('/late')), old)
+    await request('/late', 'POST')
+    const next = text(request('/late'))
+    for (let i = 0; i < 20; i++) await turn()
+    release()
+    const renewed = await next
+    assert.notEqual(renewed, old)
+    await settled()
+    assert.equal(await text(request('/late')), renewed)
+    await place.end()
+  })
+
+  it('does not find a response on its way that was asked for before a deletion', async () => {
+    const place = await places.memory()
+    const store = undiciStore(place.region)
+    const key = { origin, method: 'GET', path: '/before' }
+    assert.equal(await store.get(key), undefined)
+    const now = Date.now()
+    const times = { cachedAt: now, staleAt: now + 60_000, deleteAt: now + 60_000 }
+    const stream = store.createWriteStream(key, {
+      statusCode: 200,
+      statusMessage: 'OK',
+      headers: {},
+      ...times,
+    })
+    stream?.write('old')
+    await store.delete(key)
+    stream?.end()
+    assert.equal(await store.get({ ...key }), undefined)
+    await settled()
+    assert.equal(await store.get({ ...key }), undefined)
+    await place.end()
+  })
+
   it('stores a response as it was passed, and reads for the key of the call', async () => {
     const place = await places.memory()
     const store = undiciStore(place.region)
