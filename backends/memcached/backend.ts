@@ -1,7 +1,7 @@
-import { aroundBackend } from '../../src/backend/around.js'
 import type { Backend } from '../../src/backend/backend.js'
 import type { Bytes } from '../../src/backend/cached-value.js'
 import { completeBackend, withDeadlines } from '../../src/backend/define-backend.js'
+import type { AcquireOptions } from '../../src/backend/lease.js'
 import { leaseWaiters } from '../../src/backend/lease-waiters.js'
 import { frozenCopy } from '../../src/base/frozen.js'
 import { inBatches, settledInBatches } from '../../src/base/in-batches.js'
@@ -23,14 +23,14 @@ const BOUNDED = new Set([
   ...['ledger.now', 'ledger.invalidate', 'ledger.pending', 'ledger.restore'],
 ])
 
-/** The operations that end or keep a lease that was granted. So does a `set` with a token. */
-const OF_A_LEASE = new Set(['renew', 'release'])
-
 /** memcached pushes nothing. ms */
 const POLL = { from: 3, to: 50, growth: 2 }
 
 /** Operations of several commands that run at one time, and single commands beside them: enough to fill every round trip. */
 const MAX_RUNNING = 256
+
+/** Names whose commands count as one operation that runs. */
+const NAMES_OF_ONE = 8
 
 /** Names that are invalidated in one step, and those that may be checked in one `timeout`. */
 const MAX_NAMES = 500
@@ -70,16 +70,49 @@ export function backendOver(
       commands.close()
     },
   })
-  const timed = withDeadlinesByNames(backend, timeout)
-  // The time of a lease runs from its grant on: behind thousands that ask for one, its fill would come too late. The latter
-  // get their turn nevertheless: a fill, a release and the renewals need a lease, which had its turn before them.
-  const inOrder = aroundBackend(timed, (operation, run) =>
-    BOUNDED.has(operation) ? inTurn(run, OF_A_LEASE.has(operation)) : run(),
-  )
-  return inSlices({
-    ...inOrder,
-    set: (key, value, options) => inTurn(() => timed.set(key, value, options), options.token !== undefined),
-  })
+  return inSlices(operationsInTurns(withDeadlinesByNames(backend, timeout), inTurn))
+}
+
+/**
+ * What ends or keeps a lease that was granted goes first. The time of a lease runs from its grant on: behind thousands that ask
+ * for one, its fill would come too late. The latter get their turn nevertheless: a fill, a release and the renewals need a lease,
+ * which had its turn before them.
+ */
+function operationsInTurns(timed: Backend<Bytes>, turn: Turns): Backend<Bytes> {
+  // Each name is a command or more, and too many commands in line are refused.
+  const inTurn = <R>(names: number, work: () => MaybePromise<R>, goesFirst = false) =>
+    turn(work, { goesFirst, weight: Math.max(1, Math.ceil(names / NAMES_OF_ONE)) })
+  const { ledger } = timed
+  return {
+    ...timed,
+    set: (key, value, options) =>
+      inTurn(
+        namesIn(options.ifCurrent?.snapshot),
+        () => timed.set(key, value, options),
+        options.token !== undefined,
+      ),
+    acquire: (key, ms, options) => inTurn(namesOf(options), () => timed.acquire(key, ms, options)),
+    renew: (key, token, ms) => inTurn(0, () => timed.renew(key, token, ms), true),
+    release: (key, token, failure) => inTurn(0, () => timed.release(key, token, failure), true),
+    ledger: ledger && {
+      ...ledger,
+      open(clock) {
+        const opened = ledger.open(clock)
+        const { pending, restore } = opened
+        return {
+          ...opened,
+          now: (names) => inTurn(names.length, () => opened.now(names)),
+          invalidate: (names, ...rest) => inTurn(names.length, () => opened.invalidate(names, ...rest)),
+          ...(pending && {
+            pending: (names, ...rest) => inTurn(names.length, () => pending(names, ...rest)),
+          }),
+          ...(restore && {
+            restore: (snapshot) => inTurn(namesIn(snapshot), () => restore(snapshot)),
+          }),
+        }
+      },
+    },
+  }
 }
 
 /**
@@ -104,10 +137,7 @@ function withDeadlinesByNames(backend: Backend<Bytes>, timeout: number): Backend
   return {
     ...usual,
     set: (key, value, options) => of(namesIn(options.ifCurrent?.snapshot)).set(key, value, options),
-    acquire(key, ms, options) {
-      const { names = [], expected = [] } = options?.question ?? {}
-      return of(names.length + expected.length).acquire(key, ms, options)
-    },
+    acquire: (key, ms, options) => of(namesOf(options)).acquire(key, ms, options),
     ledger: ledger && {
       ...ledger,
       open(clock) {
@@ -125,6 +155,10 @@ function withDeadlinesByNames(backend: Backend<Bytes>, timeout: number): Backend
 
 function openedBy({ ledger }: Backend<Bytes>, clock: string): OpenLedger {
   return (ledger as Ledger).open(clock)
+}
+
+function namesOf({ question }: AcquireOptions = {}): number {
+  return question === undefined ? 0 : question.names.length + (question.expected?.length ?? 0)
 }
 
 function namesIn(snapshot: DependencySnapshot | undefined): number {

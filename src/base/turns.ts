@@ -10,40 +10,58 @@ export interface TurnsOptions {
 
 /**
  * Runs work, so much of it at one time; further work waits for its turn, in order.
- * @param goesFirst - before all work that does not. `@default false`
+ * @param options.goesFirst - before all work that does not. `@default false`
+ * @param options.weight - the works of the usual size that it stands for; more than run at one time run alone. `@default 1`
  */
-export type Turns = <R>(work: () => MaybePromise<R>, goesFirst?: boolean) => MaybePromise<R>
+export type Turns = <R>(
+  work: () => MaybePromise<R>,
+  options?: { readonly goesFirst?: boolean; readonly weight?: number },
+) => MaybePromise<R>
+
+interface Waiting {
+  readonly weight: number
+  begin(): void
+}
 
 export function turns({ maxRunning, maxWaiting, refuse }: TurnsOptions): Turns {
-  const first = new Fifo<() => void>()
-  const usual = new Fifo<() => void>()
+  const first = new Fifo<Waiting>()
+  const usual = new Fifo<Waiting>()
   let running = 0
-  const leave = () => {
-    const next = first.shift() ?? usual.shift()
-    // The place goes on to the next one.
-    if (next === undefined) running--
-    else next()
+  const fits = (weight: number) => running + weight <= maxRunning
+  const leave = (weight: number) => {
+    running -= weight
+    for (;;) {
+      const line = first.size > 0 ? first : usual
+      if (line.first === undefined || !fits(line.first.weight)) return
+      const next = line.shift() as Waiting
+      running += next.weight
+      next.begin()
+    }
   }
-  const run = <R>(work: () => MaybePromise<R>): MaybePromise<R> => {
+  const run = <R>(work: () => MaybePromise<R>, weight: number): MaybePromise<R> => {
+    const end = () => leave(weight)
     let result: MaybePromise<R>
     try {
       result = work()
     } catch (error) {
-      leave()
+      end()
       throw error
     }
-    if (isPromise(result)) result.then(leave, leave)
-    else leave()
+    if (isPromise(result)) result.then(end, end)
+    else end()
     return result
   }
-  return (work, goesFirst = false) => {
-    if (running < maxRunning) {
-      running++
-      return run(work)
+  return (work, { goesFirst = false, weight: wanted = 1 } = {}) => {
+    const weight = Math.min(wanted, maxRunning)
+    if (fits(weight) && first.size === 0 && (goesFirst || usual.size === 0)) {
+      running += weight
+      return run(work, weight)
     }
     const waiting = goesFirst ? first : usual
     if (waiting.size >= maxWaiting) return Promise.reject(refuse(waiting.size))
     // A promise, so that the work goes on in the asynchronous context of its own caller.
-    return new Promise<void>((resolve) => waiting.push(resolve)).then(() => run(work))
+    return new Promise<void>((resolve) => waiting.push({ weight, begin: resolve })).then(() =>
+      run(work, weight),
+    )
   }
 }

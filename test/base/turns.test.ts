@@ -34,12 +34,45 @@ it('work that goes first has its turn before the rest, and is counted by itself'
   const running = deferred()
   const begun: number[] = []
   const works = [() => running.promise, ...[1, 2, 3, 4].map((i) => () => void begun.push(i))]
-  const results = works.map((work, i) => inTurn(work, i > 2))
+  const results = works.map((work, i) => inTurn(work, { goesFirst: i > 2 }))
   await expect(async () => inTurn(() => 5)).rejects.toThrow('2 wait')
-  await expect(async () => inTurn(() => 5, true)).rejects.toThrow('2 wait')
+  await expect(async () => inTurn(() => 5, { goesFirst: true })).rejects.toThrow('2 wait')
   running.resolve()
   await Promise.all(results)
   expect(begun).toEqual([3, 4, 1, 2])
+})
+
+it('work of more weight takes as many places, and none that comes later goes before it', async () => {
+  const inTurn = turns({ maxRunning: 4, maxWaiting: 10, refuse })
+  const begun: string[] = []
+  const ends = new Map<string, () => void>()
+  const start = (name: string, weight: number, goesFirst = false) =>
+    inTurn(
+      () => {
+        begun.push(name)
+        const { promise, resolve } = deferred<void>()
+        ends.set(name, resolve)
+        return promise
+      },
+      { weight, goesFirst },
+    )
+  const end = async (name: string) => {
+    ends.get(name)?.()
+    await idle()
+    return begun.splice(0).join(' ')
+  }
+  const all = [start('three', 3), start('two', 2), start('one', 1), start('many', 100)]
+  await idle()
+  expect(begun.splice(0).join(' ')).toBe('three')
+  expect(await end('three')).toBe('two one')
+  all.push(start('first', 2, true))
+  expect(await end('one')).toBe('first')
+  expect(await end('two')).toBe('')
+  expect(await end('first')).toBe('many')
+  all.push(start('last', 1))
+  expect(await end('many')).toBe('last')
+  await end('last')
+  await Promise.all(all)
 })
 
 it('work that throws or is done at once makes room', async () => {

@@ -135,6 +135,14 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     await backend.close()
   })
 
+  it('invalidations of many names do not make each other late', async () => {
+    const region = open(10_000, dependencies())
+    await region.set('k', 1, { dependencies: ['n7-7'], asOf: 'now' })
+    const lists = Array.from({ length: 100 }, (_, j) => Array.from({ length: 500 }, (_, i) => `n${j}-${i}`))
+    await Promise.all(lists.map((names) => region.invalidateDependencies(names)))
+    expect(await region.get('k')).toBe(NO_VALUE)
+  })
+
   it('one call asks for them in slices', async () => {
     const region = open()
     expect(await region.getOrCreateMulti(keys, (missing) => missing.map(() => 1))).toEqual(keys.map(() => 1))
