@@ -32,9 +32,9 @@ export interface Creation {
   /**
    * Returns the value that stands, for the creator to return: the source says that it did not change. It is then stored as
    * new, and depends on the same names. If an invalidation came meanwhile it is not stored.
-   * @param key - one key of the creation. @default the first
-   * @throws CorralError `ERR_CREATOR` if no value stands; `ERR_KEY` for a key of no creation; `ERR_OUTSIDE_CREATION` after
-   *   the end of the creation.
+   * @param key - one key of the creation; needed if there are several. @default the only one
+   * @throws CorralError `ERR_CREATOR` if no value stands; `ERR_KEY` for a key of no creation, and for none of several;
+   *   `ERR_OUTSIDE_CREATION` after the end of the creation.
    */
   unchanged<T = never>(key?: string): T
   /**

@@ -24,6 +24,7 @@ interface Running<V> {
   ticks: number
   forsaken: number
   readonly since: number
+  isFilling?: boolean
 }
 
 /** Ticks between renewals, and in the time of a lease, of which renewals are a third. */
@@ -59,6 +60,7 @@ export class LeasedCreations<V> {
       const values = await this.#create(leases, driver, node)
       if (values === undefined) return
       for (const { flight } of leases) flight.open = false
+      running.isFilling = true
       const filled = driver.fill?.(leases.map(({ flight, token }, i) => [flight.key, values[i] as V, token]))
       const outcomes = isPromise(filled) ? await filled : filled
       leases.forEach(({ flight }, i) => flight.complete(values[i] as V, outcomes?.[i] ?? 'stored'))
@@ -175,7 +177,7 @@ export class LeasedCreations<V> {
       )
         void this.#giveUp(running)
       else if (++running.ticks % TICKS.renewal === 0)
-        void inBatches(leases, (lease) => this.#renewOne(lease, driver))
+        void inBatches(leases, (lease) => this.#renewOne(lease, running))
     }
   }
 
@@ -206,11 +208,14 @@ export class LeasedCreations<V> {
       for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
-  async #renewOne(lease: HeldLease<V>, driver: DogpileDriver<V>): Promise<void> {
+  async #renewOne(lease: HeldLease<V>, running: Running<V>): Promise<void> {
     const { flight, token } = lease
+    const { driver } = running
     const { key } = flight
     try {
       if (lease.isLost || driver.renew === undefined || (await driver.renew(key, token))) return
+      // The fill ends the lease, and its outcome tells what became of the value.
+      if (running.isFilling === true) return
       lease.isLost = true
       // Its value is for its own callers. A later one must not wait for it, which may take for ever.
       flight.close()

@@ -242,8 +242,14 @@ class RunningCreation implements Creation {
   }
 
   get unchanged(): Creation['unchanged'] {
-    return (key = this.key) => {
+    return (given) => {
       this.#refuseOver('unchanged')
+      if (given === undefined && this.keys.length > 1)
+        throw new CorralError(
+          'ERR_KEY',
+          `Expected a key of the creation, such as '${this.key}', for creation.unchanged(key), got none: the creation is of ${this.keys.length} keys.`,
+        )
+      const key = given ?? this.key
       const previous = this.#leases[this.#placeOf(key)]?.found?.value?.entry
       if (previous === undefined)
         throw new CorralError(

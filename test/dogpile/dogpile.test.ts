@@ -365,6 +365,38 @@ describe('a failure in a dogpile', () => {
     expect(told).toEqual([expect.objectContaining({ key: 'lost' })])
   })
 
+  it('to keep a lease that the fill has ended is told nobody', async () => {
+    const at = resource()
+    const [renewing, filling, asked] = [deferred<boolean>(), deferred(), deferred()]
+    const told: unknown[] = []
+    const listen = (message: unknown) => void told.push(message)
+    diagnostics('notice').subscribe(listen)
+    let renewals = 0
+    const creator = held<string>()
+    const steps: DogpileDriver<string> = {
+      ...at.steps(creator.create),
+      renew() {
+        // One that was sent before the fill, and others behind it.
+        renewals++
+        asked.resolve()
+        return renewals === 1 ? renewing.promise : false
+      },
+      fill: async () => {
+        await filling.promise
+        return ['stored']
+      },
+    }
+    const caller = dogpile<string>({ renewEvery: 1 }).run('key', steps)
+    await asked.promise
+    creator.resolve('made')
+    await until(() => renewals > 3)
+    renewing.resolve(false)
+    filling.resolve()
+    expect(await caller).toBe('made')
+    diagnostics('notice').unsubscribe(listen)
+    expect(told).toEqual([])
+  })
+
   it('of the driver to judge a failure does not leave callers waiting', async () => {
     const at = resource()
     const steps: DogpileDriver<string> = {

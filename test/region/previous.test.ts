@@ -146,6 +146,24 @@ inEveryRegion('the previous value', (open) => {
 })
 
 describe('unchanged()', () => {
+  it('needs a key in a creation of several', async () => {
+    const clock = manualClock()
+    const region = makeRegion<string>({ backend: memory({ clock }), clock, expirationTime: 100 })
+    await region.setMulti([
+      ['a', 'of a'],
+      ['b', 'of b'],
+    ])
+    clock.tick(101)
+    await region.getOrCreateMulti(['a', 'b'], (keys, creation) => {
+      expect(() => creation.unchanged()).toThrow(expect.objectContaining({ code: 'ERR_KEY' }))
+      return keys.map((key) => creation.unchanged<string>(key))
+    })
+    expect(await region.getMulti(['a', 'b'])).toEqual(['of a', 'of b'])
+    clock.tick(101)
+    await region.getOrCreateMulti(['a'], (_, creation) => [creation.unchanged<string>()])
+    expect(await region.get('a')).toBe('of a')
+  })
+
   it('keeps the dependencies of the value', async () => {
     const clock = manualClock()
     const region = makeRegion<string>({
