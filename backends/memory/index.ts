@@ -2,7 +2,7 @@ import type { Backend, Outcome, Write, WriteOptions } from '../../src/backend/ba
 import type { Bytes, CachedValue } from '../../src/backend/cached-value.js'
 import { completeBackend } from '../../src/backend/define-backend.js'
 import { localLeases } from '../../src/backend/lease.js'
-import { type Clock, coarseClock, expectClock } from '../../src/base/clock.js'
+import { type Clock, checkedClock, coarseClock, expectClock } from '../../src/base/clock.js'
 import { report } from '../../src/base/diagnostics.js'
 import {
   expectFunction,
@@ -91,7 +91,8 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     const held = facts === NO_FACTS ? kept : (kept as CachedValue).payload
     if (!store.set(key, held, expiresAt, size, facts))
       report('evict', () => ({ backend: 'memory', key, reason: 'oversized' }))
-    if (ttl !== undefined && !sweeps.running) sweeps = startSweeps(store, clock)
+    // It runs behind a timer, where nobody handles an error.
+    if (ttl !== undefined && !sweeps.running) sweeps = startSweeps(store, options.clock ?? clock)
     if (--untilSweep === 0) {
       untilSweep = SWEEP_EVERY
       store.sweep(clock.now(), SWEEP_LIMIT)
@@ -163,7 +164,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
 
 function checked(options: MemoryOptions) {
   rejectUnknownOptions(options, KNOWN, 'memory()')
-  const { maxEntries = Infinity, maxBytes = Infinity, stores = 'values', clock = coarseClock } = options
+  const { maxEntries = Infinity, maxBytes = Infinity, stores = 'values' } = options
   expectInteger(maxEntries, '`maxEntries`', 1, Infinity)
   expectInteger(maxBytes, '`maxBytes`', 1, Infinity)
   expectOneOf(stores, '`stores`', ['values', 'bytes'])
@@ -172,5 +173,6 @@ function checked(options: MemoryOptions) {
   const measure = (options.sizeOf ?? estimate) as (value: unknown, key: string) => number
   // Sizes that no limit needs are not measured.
   const sizeOf = maxBytes === Infinity ? () => 0 : measure
+  const clock = checkedClock(options.clock, '`clock` of memory()') ?? coarseClock
   return { maxEntries, maxBytes, stores, clock, copies: copier(options.copy ?? 'share'), sizeOf }
 }

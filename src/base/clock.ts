@@ -19,9 +19,25 @@ export interface Clock {
 /** @throws CorralError `ERR_OPTION` unless it is a clock. */
 export function expectClock(value: unknown, subject: string): void {
   expectMethods(value, ['now'], `${subject} to have now()`)
-  const now: unknown = (value as Clock).now()
-  // With another value no comparison of times would hold, so every read would be a miss.
+  expectTime((value as Clock).now(), subject)
+}
+
+function expectTime(now: unknown, subject: string): void {
+  // With another value no comparison of times holds: nothing would expire.
   expectThat(Number.isFinite(now), now, `now() of ${subject} to return epoch ms`)
+}
+
+/** An application's clock, each of whose answers is checked; `undefined`: there is none. */
+export function checkedClock(clock: Clock | undefined, subject: string): Clock | undefined {
+  return (
+    clock && {
+      now() {
+        const now = clock.now()
+        if (!Number.isFinite(now)) expectTime(now, subject)
+        return now
+      },
+    }
+  )
 }
 
 /** A time in which something is not tried again. ms. */

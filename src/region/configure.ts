@@ -3,7 +3,7 @@ import type { CachedValue } from '../backend/cached-value.js'
 import { expectBackend } from '../backend/expect-backend.js'
 import { backendError, withTypedFailures } from '../backend/typed-failures.js'
 import { type CircuitBreaker, circuitBreaker } from '../base/breaker.js'
-import { coarseClock, expectClock, preciseClock, stampsOf } from '../base/clock.js'
+import { checkedClock, coarseClock, expectClock, preciseClock, stampsOf } from '../base/clock.js'
 import { failureLog, report } from '../base/diagnostics.js'
 import { expectDuration, milliseconds } from '../base/duration.js'
 import { CorralError } from '../base/errors.js'
@@ -98,6 +98,7 @@ export function configureRegion(
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const policy = policyOf(servingOptions(options))
   for (const own of identity.declared) policyFor({ policy }, own)
+  const clock = checkedClock(options.clock, '`clock`')
   const closing = new AbortController()
   const limits = limitsOf(backend)
   const { leave, calling, invalidated } = joinStore(chain, identity)
@@ -119,15 +120,15 @@ export function configureRegion(
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     policy,
     terms: { expiration: undefined, policy },
-    clock: options.clock ?? coarseClock,
-    precise: options.clock ?? preciseClock,
+    clock: clock ?? coarseClock,
+    precise: clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.
     stamp: stampsOf(chain.actual, options.regionInvalidator ?? identity),
     leaseMs,
     dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
-    errors: rememberedErrors(options.clock ?? preciseClock, invalidated),
-    breaker: breakerOf(options),
+    errors: rememberedErrors(clock ?? preciseClock, invalidated),
+    breaker: breakerOf(options.breaker, clock),
     ahead: new Map(),
     calling,
     counters: identity.stats.own,
@@ -147,7 +148,7 @@ function troubleOf(actual: Partial<Pick<BackendSpec<never>, 'trouble'>>): () => 
     )
 }
 
-function breakerOf({ breaker, clock = preciseClock }: RegionOptions): CircuitBreaker | undefined {
+function breakerOf(breaker: RegionOptions['breaker'], clock = preciseClock): CircuitBreaker | undefined {
   if (breaker === undefined) return undefined
   const cooldown = milliseconds(breaker.cooldown, 'breaker.cooldown')
   return circuitBreaker({ failures: breaker.failures, cooldown }, () => clock.now())

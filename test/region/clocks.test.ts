@@ -172,3 +172,29 @@ describe('a clock of the store that was ahead and is set back', () => {
     expect(leases.acquire('key', 200).token).toBeDefined()
   })
 })
+
+describe.each([Number.NaN, undefined, 'x', 5n, Number.POSITIVE_INFINITY])(
+  'a clock that answers %s later on',
+  (wrong) => {
+    const refused = { code: 'ERR_OPTION', message: expect.stringContaining('to return epoch ms') }
+
+    it.each<[string, (clock: Clock) => Parameters<typeof makeRegion<string>>[0]]>([
+      ['of a region', (clock) => ({ clock, backend: plain() })],
+      ['of memory()', (clock) => ({ backend: memory({ clock }) })],
+      ['of both', (clock) => ({ clock, backend: wrap(memory({ clock }), dependencies()) })],
+    ])('%s fails calls, and lets no value live longer', async (_, options) => {
+      let now: unknown = Date.now()
+      const clock = { now: () => now as number }
+      const region = makeRegion<string>({ name: 'r', expirationTime: '1m', ...options(clock) })
+      await region.set('key', 'old', { grace: 0 })
+      const right = Date.now() + 60_000
+      now = wrong
+      await expect(region.get('key')).rejects.toMatchObject(refused)
+      await expect(region.set('key', 'new')).rejects.toMatchObject(refused)
+      await expect(region.getOrCreate('key', () => 'new')).rejects.toMatchObject(refused)
+      now = right + 60_000
+      const left = await region.get('key')
+      if (options(clock)?.clock !== undefined) expect(left).toBe(NO_VALUE)
+    })
+  },
+)
