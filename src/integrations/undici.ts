@@ -113,8 +113,7 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   /** By the key object that undici also passes to `createWriteStream`: nothing is left behind if it never does. */
   const moments = new WeakMap<UndiciKey, Moment>()
   const pending = pendingResponses()
-  /** Invalidations under way. undici waits for none, and nor does the caller of the request that it made. */
-  const invalidations = new Map<string, Promise<unknown>>()
+  const invalidations = invalidationsUnderWay()
   let deletions = 0
   const failed = (error: unknown): undefined => {
     report('failure', () => ({ where: 'undici', region: region.name, error }))
@@ -141,7 +140,7 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
   return {
     async get(given) {
       const key = copyOf(given)
-      const invalidation = invalidations.get(nameOf(key))
+      const invalidation = invalidations.of(nameOf(key))
       // Else the caller of a POST that was answered would get the response from before it.
       if (invalidation !== undefined) await invalidation
       const now = epochNow()
@@ -168,11 +167,7 @@ export function undiciStore(region: Region, options: UndiciStoreOptions = {}): U
       deletions++
       pending.remove(key)
       const name = nameOf(key)
-      // undici deletes an address once for each method.
-      const all = Promise.all([invalidations.get(name), region.invalidateDependencies(name).catch(failed)])
-      invalidations.set(name, all)
-      await all
-      if (invalidations.get(name) === all) invalidations.delete(name)
+      await invalidations.add(name, region.invalidateDependencies(name).catch(failed))
     },
   }
 }
@@ -190,6 +185,21 @@ async function read(region: Region, key: UndiciKey, now: number): Promise<Stored
     (one): one is Stored => one !== NO_VALUE && fits(key, one, now),
   )
   return fitting.sort((one, other) => other.cachedAt - one.cachedAt)[0]
+}
+
+/** By name. undici waits for none of them, and nor does the caller of the request that made it. */
+function invalidationsUnderWay() {
+  const running = new Map<string, Promise<unknown>>()
+  return {
+    of: (name: string) => running.get(name),
+    async add(name: string, work: Promise<unknown>): Promise<void> {
+      // undici deletes an address once for each method.
+      const all = Promise.all([running.get(name), work])
+      running.set(name, all)
+      await all
+      if (running.get(name) === all) running.delete(name)
+    },
+  }
 }
 
 /** Responses on their way into the region, so that a request in the same turn finds them. */
