@@ -3,7 +3,7 @@ import type { MaybePromise } from '../base/maybe-promise.js'
 import { didYouMean, expectMethods, rejectOptions } from '../base/options.js'
 import { expectFunctionFirst, expectNoDecorator } from './cached-method.js'
 import { checkNamespace } from './keys.js'
-import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf } from './types.js'
+import type { CachedFunctionOf, CacheOnArguments, CacheOptions, Known, OptionsOf, SelfOf } from './types.js'
 
 /**
  * Options of `cacheResults`: those of `region.cacheOnArguments`, and the region.
@@ -59,7 +59,7 @@ interface CachingRegion<V> {
  */
 export function cacheResults<V, F extends AnyFunction>(
   fn: F & Holds<V, Awaited<ReturnType<F>>>,
-  options: CacheResultsOptions<V, ArgumentsOf<F>, Awaited<ReturnType<F>>, ThisParameterType<F>>,
+  options: CacheResultsOptions<V, ArgumentsOf<F>, Awaited<ReturnType<F>>, ThisParameterType<F>> & SelfOf<F>,
 ): CachedFunctionOf<F>
 export function cacheResults<V, const O extends CacheOptions>(
   options: O & Known<O, CacheResultsOptions<V>> & Pick<CacheResultsOptions<V>, 'region' | 'namespace'>,

@@ -71,7 +71,7 @@ function cacher<V>(
     const ways = { hasForms, capture, mayChange: ofInstance ? () => true : areChangeable }
     const cached = (keyOf = shared, instance?: object) =>
       withMembers(store, options, names, fn, singleForm(store, keyOf, ways), instance)
-    if (place === undefined && !ofInstance) return cached()
+    if (place === undefined && self === undefined) return cached()
     const method = cachedMethod(fn, self, place, (instance) => {
       if (!ofInstance) return cached(shared, instance)
       // The instance belongs to the namespace: a generator may expect the method's own arguments only.

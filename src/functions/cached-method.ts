@@ -161,19 +161,28 @@ export function cachedMethod(
     return found
   }
   // A function in a class field takes its instance from its closure, and may be called without one.
-  const unbound =
-    place === undefined && typeof self === 'function' && self.length === 0 ? cachedFor(undefined) : undefined
+  const isInstanceKnown = self === 'shared' || self?.length === 0
+  const unbound = place === undefined && isInstanceKnown ? cachedFor(undefined) : undefined
+  if (unbound !== undefined && isArrow(fn)) {
+    methods.set(unbound, () => unbound)
+    return unbound
+  }
   const method = function (this: unknown, ...args: Arguments) {
     return attempt(() => {
-      if (unbound !== undefined) return unbound(...args)
+      if (unbound !== undefined && Object(this) !== this) return unbound(...args)
       const onInstance = `the cached method '${name}' to be called on its instance`
       expectThat(Object(this) === this, this, onInstance, `Call it as instance.${name}(…).`)
       return bind(this as object)(...args)
     })
   }
   // Found by methodOf().
-  methods.set(method, unbound === undefined ? bind : () => unbound)
+  methods.set(method, bind)
   return dress(method, fn, { ...unbound })
+}
+
+/** Whether a function has the `this` of its surroundings, however it is called. One that is not recognized is only bound in vain. */
+function isArrow(fn: AnyFunction): boolean {
+  return /^(?:async\b\s*)?(?:\(|[\w$\x80-\uffff]+\s*=>)/.test(Function.prototype.toString.call(fn))
 }
 
 /** A derived class calls an inherited static method on itself, and would get the entries of the class that declares it. */

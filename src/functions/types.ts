@@ -165,8 +165,8 @@ export interface CacheOnArguments<V, O = CacheOptions> {
     name: string | symbol,
     method: TypedPropertyDescriptor<F & Fits<O, MethodOptions<F, This>, CacheOptions>>,
   ): TypedPropertyDescriptor<F>
-  <F extends (...args: never[]) => MaybePromise<V>>(
-    fn: F & Fits<O, OptionsOf<F>, CacheOptions>,
+  <F extends (this: ThisOf<O>, ...args: never[]) => MaybePromise<V>>(
+    fn: F & Fits<O, MethodOptions<F, ThisParameterType<F>>, CacheOptions>,
   ): CachedFunctionOf<F>
 }
 
@@ -187,14 +187,22 @@ export interface CacheMultiOnArguments<V, O = CacheMultiOptions> {
   ): CachedMultiFunctionOf<F>
 }
 
-/** A function of many ids, which returns values in the order of the ids, or a Map. */
-export type MultiFunction<V> = (...args: never[]) => MaybePromise<readonly V[] | ReadonlyMap<unknown, V>>
+/** A function of many ids, which returns values in the order of the ids, or a Map. It is no method: no `self` tells instances apart. */
+export type MultiFunction<V> = (
+  this: void,
+  ...args: never[]
+) => MaybePromise<readonly V[] | ReadonlyMap<unknown, V>>
 
 type AnyOf = (...args: never[]) => unknown
 type ResultOf<F extends AnyOf> = Awaited<ReturnType<F>>
 
 /** The options that fit a function. */
-export type OptionsOf<F extends AnyOf> = CacheOptions<ArgumentsOf<F>, ResultOf<F>, ThisParameterType<F>>
+export type OptionsOf<F extends AnyOf> = MethodOptions<F, ThisParameterType<F>> & SelfOf<F>
+/** A function that declares `this` is a method: without `self`, all instances would share its entries unsaid. */
+export type SelfOf<F extends AnyOf> = IsMethod<F> extends true ? { readonly self: unknown } : unknown
+type IsMethod<F extends AnyOf> = [void] extends [ThisParameterType<F>] ? false : true
+/** Without `self` a function must not declare `this`. */
+type ThisOf<O> = 'self' extends keyof O ? never : void
 /** Without `access`, whose `any` makes a decorator prefer the signature of functions. */
 type MethodContext<This> = Pick<
   ClassMethodDecoratorContext<This>,
@@ -214,9 +222,9 @@ export type Typed<F extends AnyOf, Cached> = [keyof F] extends [never]
   : Cached
 /** A function that declares `this` is a method: its members are those of `methodOf`. */
 export type CachedFunctionOf<F extends AnyOf> =
-  unknown extends ThisParameterType<F>
-    ? Typed<F, CachedFunction<ArgumentsOf<F>, ResultOf<F>>>
-    : (this: ThisParameterType<F>, ...args: ArgumentsOf<F>) => Promise<ResultOf<F>>
+  IsMethod<F> extends true
+    ? (this: ThisParameterType<F>, ...args: ArgumentsOf<F>) => Promise<ResultOf<F>>
+    : Typed<F, CachedFunction<ArgumentsOf<F>, ResultOf<F>>>
 
 /** Whether it is a list of any length whose first elements are of the type of all others. */
 type IsList<A> = A extends readonly unknown[]

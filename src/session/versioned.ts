@@ -149,7 +149,7 @@ export type Versioned<A extends readonly unknown[], V, R = never> = <
   B extends readonly unknown[],
   T extends V,
 >(
-  fn: ((...args: B) => MaybePromise<T>) & VersionFits<A, B> & ResultFits<R, T>,
+  fn: ((this: void, ...args: B) => MaybePromise<T>) & VersionFits<A, B> & ResultFits<R, T>,
 ) => VersionedFunction<B, T>
 
 type VersionFits<A extends readonly unknown[], B extends readonly unknown[]> = ((
@@ -196,7 +196,7 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
  * ```
  * @throws CorralError `ERR_OPTION` on an unknown or invalid option, `ERR_NAMESPACE` without a namespace.
  */
-export function versioned<F extends (...args: never[]) => MaybePromise<V>, V = unknown>(
+export function versioned<F extends (this: void, ...args: never[]) => MaybePromise<V>, V = unknown>(
   fn: F,
   options: VersionedOptions<ArgumentsOf<F>, V, Awaited<ReturnType<F>>>,
 ): Typed<F, VersionedFunction<ArgumentsOf<F>, Awaited<ReturnType<F>>>>

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
 import { makeRegion, methodOf, NO_VALUE } from '../../src/index.js'
+import { cacheResults } from '../../src/signals/index.js'
 import { counting } from '../support/stage.js'
 
 const open = () => makeRegion<string>({ backend: memory() })
@@ -272,5 +273,50 @@ describe('a cached function that declares `this`', () => {
     expect([await one.price('tea'), await two.price('tea')]).toEqual(['tea in 1', 'tea in 2'])
     expect(await methodOf(two, 'price').get('tea')).toBe('tea in 2')
     await expect(Reflect.apply(price, undefined, ['tea'])).rejects.toMatchObject({ code: 'ERR_OPTION' })
+  })
+
+  it('runs on its caller where instances share its entries, or `self` takes none', async () => {
+    const region = open()
+    interface Shop {
+      readonly id: number
+    }
+    async function load(this: Shop, article: string) {
+      return `${article} by ${this.id}`
+    }
+    for (const [i, name] of [
+      region.cacheOnArguments(load, { namespace: 'shared', self: 'shared' }),
+      region.cacheOnArguments({ namespace: 'curried', self: 'shared' })(load),
+      region.cacheOnArguments(load, { namespace: 'constant', self: () => 'all' }),
+      cacheResults(load, { region, namespace: 'results', self: 'shared' }),
+    ].entries()) {
+      const [one, two] = [
+        { id: 1, name },
+        { id: 2, name },
+      ]
+      expect([await one.name('tea'), await two.name('tea')], `${i}`).toEqual(['tea by 1', 'tea by 1'])
+      expect(await methodOf(two, 'name').refresh('tea')).toBe('tea by 2')
+      expect(await methodOf(one, 'name').original('tea')).toBe('tea by 1')
+      expect(await one.name('tea')).toBe('tea by 2')
+      await methodOf(one, 'name').invalidate('tea')
+      expect(await name.call({ id: 3 }, 'tea')).toBe('tea by 3')
+    }
+  })
+
+  it('keeps its own members where it may be called on anything', async () => {
+    const region = open()
+    const options = { namespace: 'plain', self: 'shared', sharesNamespace: true } as const
+    async function load(article: string) {
+      return article
+    }
+    for (const plain of [
+      region.cacheOnArguments(load, options),
+      region.cacheOnArguments(async (article: string) => article, options),
+    ]) {
+      const shelf = { plain }
+      expect([await shelf.plain('tea'), await shelf.plain.get('tea')]).toEqual(['tea', 'tea'])
+      expect(await methodOf(shelf, 'plain').get('tea')).toBe('tea')
+      await plain.invalidate('tea')
+      expect(await plain.get('tea')).toBe(NO_VALUE)
+    }
   })
 })

@@ -251,6 +251,57 @@ describe('a generic or overloaded function', () => {
   })
 })
 
+describe('a function that declares `this`', () => {
+  const any = makeRegion<unknown>({ backend: memory() })
+  interface Shop {
+    readonly id: number
+  }
+  async function price(this: Shop, article: string): Promise<string> {
+    return `${article} ${this.id}`
+  }
+  async function prices(this: Shop, ...articles: string[]): Promise<string[]> {
+    return articles.map((article) => `${article} ${this.id}`)
+  }
+  const versions = { namespace: 'versions', version: () => 1 }
+
+  it('is a method, whose instances `self` tells apart or shares', () => {
+    const cached = any.cacheOnArguments(price, { namespace: 'price', self: 'shared' })
+    expectTypeOf(cached).toEqualTypeOf<(this: Shop, article: string) => Promise<string>>()
+    expectTypeOf(any.cacheOnArguments({ namespace: 'two', self: 'shared' })(price)).toEqualTypeOf(cached)
+    // @ts-expect-error without `self`
+    any.cacheOnArguments(price, { namespace: 'none' })
+    // @ts-expect-error without `self`
+    void any.cacheOnArguments({ namespace: 'none' })(price)
+    // @ts-expect-error without `self`
+    cacheResults(price, { region: any, namespace: 'none' })
+    // @ts-expect-error without `self`
+    cacheResults({ region: any, namespace: 'none' })(price)
+  })
+
+  it('is refused where there is no `self`', () => {
+    // @ts-expect-error its `this` would be lost
+    any.cacheMultiOnArguments(prices, { namespace: 'many' })
+    // @ts-expect-error its `this` would be lost
+    any.cacheMultiOnArguments({ namespace: 'many' })(prices)
+    // @ts-expect-error its `this` would be lost
+    versioned(price, versions)
+    // @ts-expect-error its `this` would be lost
+    versioned(versions)(price)
+  })
+
+  it('is a function where it wants none, or is of any kind', () => {
+    async function free(this: void, article: string): Promise<string> {
+      return article
+    }
+    expectTypeOf(any.cacheOnArguments(free, { namespace: 'free' })).toEqualTypeOf<
+      CachedFunction<[article: string], string>
+    >()
+    const cachedAny = <F extends (...args: never[]) => Promise<unknown>>(fn: F) =>
+      any.cacheOnArguments(fn, { namespace: 'any' })
+    void cachedAny(free)
+  })
+})
+
 describe('a decorated method', () => {
   it('keeps its type parameters and overloads', () => {
     const any = makeRegion<unknown>({ backend: memory() })
