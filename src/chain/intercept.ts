@@ -1,7 +1,7 @@
 import { aroundOperations, type KeyedOperation } from '../backend/around.js'
 import { layerOver } from '../backend/delegate.js'
 import { frozenCopy } from '../base/frozen.js'
-import { type MaybePromise, native } from '../base/maybe-promise.js'
+import { andThen, type MaybePromise, native } from '../base/maybe-promise.js'
 import { expectThat } from '../base/options.js'
 import type { TransparentProxy } from './proxy.js'
 
@@ -50,8 +50,33 @@ export function intercept(
   return (next) =>
     layerOver(
       next,
-      aroundOperations(next, (name, keys, proceed) =>
-        native(around({ name, keys: typeof keys === 'string' ? [keys] : frozenCopy(keys) }, proceed)),
-      ),
+      aroundOperations(next, (name, given, proceed) => {
+        const keys = typeof given === 'string' ? [given] : frozenCopy(given)
+        const fits = FITS[name]
+        const answer = native(around({ name, keys }, proceed))
+        return fits === undefined
+          ? answer
+          : andThen(answer, (result) => {
+              expectThat(
+                fits(result, keys),
+                result,
+                `the function of intercept() to return a result of ${name}()`,
+                'Return what proceed() returned.',
+              )
+              return result
+            })
+      }),
     )
+}
+
+const isOutcome = (result: unknown) => result === 'stored' || result === 'lost' || result === 'refused'
+const isOfEach = (result: unknown, keys: readonly string[]) =>
+  Array.isArray(result) && result.length === keys.length
+
+/** A forgotten `return` must not pass for a result. That of `get` is a miss like any other. */
+const FITS: Partial<Record<OperationName, (result: unknown, keys: readonly string[]) => boolean>> = {
+  set: isOutcome,
+  setMulti: isOfEach,
+  getMulti: isOfEach,
+  acquire: (result) => typeof result === 'object' && result !== null,
 }

@@ -189,7 +189,7 @@ export function mayFallBack(region: Counted, call: Asking, error: unknown): bool
   if (verdict === undefined || verdict.error !== error) {
     let may = false
     try {
-      may = expectSync('`serveStaleIf`', serveStaleIf(error))
+      may = Boolean(expectSync('`serveStaleIf`', serveStaleIf(error)))
     } catch (failure) {
       report('failure', () => ({ where: 'serveStaleIf', ...originOf(region), error: failure }))
     }

@@ -1,7 +1,8 @@
 import { bindContext } from '../base/async-context.js'
-import { report, reportUndecodable } from '../base/diagnostics.js'
+import { report, reportOnce, reportUndecodable } from '../base/diagnostics.js'
 import { CorralError, formatValue, messageOf } from '../base/errors.js'
 import { andThen, attempt, isPromise, type MaybePromise, orElse } from '../base/maybe-promise.js'
+import { ignoreRejections } from '../base/parts.js'
 import { clearTimeout, performance, setTimeout, withTimeout } from '../base/timers.js'
 import type { Bus } from './bus.js'
 
@@ -74,8 +75,20 @@ export function link({ bus, address, timeout, onMessage, onGap }: LinkOptions): 
   // An earlier message found no listener here, so none was missed.
   began = true
 
+  /** Anything but an answer counts as no: taken for yes, messages may be lost unnoticed. */
+  const isLive = () => {
+    const answer: unknown = subscription.live()
+    if (typeof answer === 'boolean') return answer
+    ignoreRejections(answer)
+    reportOnce('notice', `live ${address}`, () => ({
+      where: `bus: ${address}`,
+      message: `Expected live() of a subscription to return true or false, got ${formatValue(answer)}. Until it does, messages count as lost.`,
+    }))
+    return false
+  }
+
   return {
-    live: () => !closed && !resumption.isCatchingUp() && subscription.live(),
+    live: () => !closed && !resumption.isCatchingUp() && isLive(),
     send,
     close() {
       closed = true

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { memory } from '../../backends/memory/index.js'
+import { dependencies } from '../../proxies/dependencies.js'
 import {
   type Backend,
   type CachedValue,
@@ -290,5 +291,30 @@ describe('an encoding written by hand', () => {
     expect(await region.getMulti(['a', 'b'])).toEqual(['old', 'old'])
     await expect(region.getOrCreate('c', () => 'bad')).rejects.toThrow('cannot encode')
     expect(await region.keyIsLocked('c')).toBe(false)
+  })
+})
+
+describe('the function of intercept()', () => {
+  const forgetting = (forgotten: OperationName, answer?: unknown) =>
+    intercept(async ({ name }, proceed) => {
+      const result = await proceed()
+      return name === forgotten ? (answer as typeof result) : result
+    })
+  const regionOf = (...given: Parameters<typeof forgetting>) =>
+    makeRegion<number>({ name: 'r', backend: wrap(memory(), forgetting(...given), dependencies()) })
+  const refused = { code: 'ERR_OPTION', message: expect.stringContaining('Return what proceed() returned.') }
+
+  it('has to return the result of a write, a batch and a lease', async () => {
+    for (const answer of [undefined, null, 'weird', {}]) {
+      await expect(regionOf('set', answer).set('k', 1)).rejects.toMatchObject(refused)
+      const pairs = [['a', 1] as const, ['b', 2] as const]
+      await expect(regionOf('setMulti', answer).setMulti(pairs)).rejects.toMatchObject(refused)
+    }
+    for (const answer of [undefined, []]) {
+      await expect(regionOf('getMulti', answer).getMulti(['a', 'b'])).rejects.toMatchObject(refused)
+      const fills = regionOf('setMulti', answer).getOrCreateMulti(['a', 'b'], (keys) => keys.map(() => 1))
+      await expect(fills).rejects.toMatchObject(refused)
+    }
+    await expect(regionOf('acquire').getOrCreate('k', () => 1)).rejects.toMatchObject(refused)
   })
 })

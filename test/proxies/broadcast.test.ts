@@ -258,6 +258,23 @@ describe('stores of several processes, joined by broadcast()', () => {
     expect(one.peek('key')).toBe('new')
   })
 
+  it.each([Promise.resolve(true), undefined, 1, 'yes'])(
+    'take an answer of live() that is none for no: %s',
+    async (answer) => {
+      const notices = listenTo<{ message: string }>('notice')
+      const bus = localBus()
+      const vague: Bus = {
+        ...bus,
+        subscribe: (listener) => ({ ...bus.subscribe(listener), live: () => answer as never }),
+      }
+      const region = processOn(vague, { name: `vague ${String(answer)}` })
+      await fill(region, 'key', 'old')
+      expect(await region.get('key')).toBe(NO_VALUE)
+      const told = notices.filter(({ message }) => message.includes('live() of a subscription'))
+      expect(told).toHaveLength(1)
+    },
+  )
+
   it('have dropped everything older when messages arrive again', async () => {
     const bus = localBus()
     const [one] = two(bus)

@@ -173,6 +173,11 @@ inEveryRegion('a source that fails', (open) => {
     expect(asked).toEqual([AWAY, AWAY])
   })
 
+  it.each([undefined, null, 0, ''])('is not hidden where serveStaleIf answers %s', async (answer) => {
+    const { region } = await expired({ serveStaleIf: () => answer as never })
+    await expect(region.getOrCreate('key', source().create)).rejects.toBe(AWAY)
+  })
+
   it('is not hidden where serveStaleIf says that the failure is an answer', async () => {
     const { region } = await expired({ serveStaleIf: (error) => (error as Error).message !== 'not found' })
     const gone = new Error('not found')
