@@ -19,7 +19,11 @@ export interface CreationJob {
   readonly key: string
   readonly keys: readonly string[]
   readonly signal: AbortSignal
-  /** Creates, stores under the lease and gives it back. Never rejects: failures go to the `failure` channel. */
+  /**
+   * Creates, stores under the lease and gives it back. If the job waited for longer than `lease.ms`, another caller may have renewed
+   * the value by now: it creates nothing, and the next reader of a stale value asks for another job. Never rejects: failures go to the
+   * `failure` channel.
+   */
   run(): Promise<void>
 }
 

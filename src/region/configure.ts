@@ -76,6 +76,12 @@ export function checkRegionOptions(options: RegionOptions): RegionOptions {
   return { ...options, ...(lease && { lease: { ...lease } }), ...(breaker && { breaker: { ...breaker } }) }
 }
 
+function together(base: RegionOptions, more: ConfigureOptions) {
+  const options = { ...defined(base), ...defined(more) }
+  const clock = checkedClock(options.clock, '`clock`')
+  return { ...options, ...(clock && { clock }) }
+}
+
 /** Builds the state of a region, or throws and leaves nothing half-done. */
 export function configureRegion(
   identity: Identity,
@@ -83,7 +89,7 @@ export function configureRegion(
   more: ConfigureOptions,
 ): RegionState {
   checkOptions(more, 'configure()', { ...LATER, replaceExistingBackend: expectBoolean })
-  const options = { ...defined(base), ...defined(more) }
+  const options = together(base, more)
   const { own, name, prefix } = identity
   const chain = expectChain(more.backend, prefix !== '')
   const tracked =
@@ -98,7 +104,6 @@ export function configureRegion(
   const leaseMs = milliseconds(options.lease?.ms ?? '10s', 'lease.ms')
   const policy = policyOf(servingOptions(options))
   for (const own of identity.declared) policyFor({ policy }, own)
-  const clock = checkedClock(options.clock, '`clock`')
   const closing = new AbortController()
   const limits = limitsOf(backend)
   const { leave, calling, invalidated } = joinStore(chain, identity)
@@ -120,15 +125,15 @@ export function configureRegion(
     expiration: milliseconds(options.expirationTime ?? Number.POSITIVE_INFINITY, 'expirationTime'),
     policy,
     terms: { expiration: undefined, policy },
-    clock: clock ?? coarseClock,
-    precise: clock ?? preciseClock,
+    clock: options.clock ?? coarseClock,
+    precise: options.clock ?? preciseClock,
     // Regions over one store, or with one strategy, judge each other's entries.
     stamp: stampsOf(chain.actual, options.regionInvalidator ?? identity),
     leaseMs,
     dogpile: dogpileOf(options, leaseMs, closing.signal),
     releases: failureLog(),
-    errors: rememberedErrors(clock ?? preciseClock, invalidated),
-    breaker: breakerOf(options.breaker, clock),
+    errors: rememberedErrors(options.clock ?? preciseClock, invalidated),
+    breaker: breakerOf(options),
     ahead: new Map(),
     calling,
     counters: identity.stats.own,
@@ -148,7 +153,7 @@ function troubleOf(actual: Partial<Pick<BackendSpec<never>, 'trouble'>>): () => 
     )
 }
 
-function breakerOf(breaker: RegionOptions['breaker'], clock = preciseClock): CircuitBreaker | undefined {
+function breakerOf({ breaker, clock = preciseClock }: RegionOptions): CircuitBreaker | undefined {
   if (breaker === undefined) return undefined
   const cooldown = milliseconds(breaker.cooldown, 'breaker.cooldown')
   return circuitBreaker({ failures: breaker.failures, cooldown }, () => clock.now())

@@ -100,8 +100,7 @@ function reserve<V>(
       const timer = endLater(hold, () => end(undefined))
       resolve({
         async fill(value, options = {}) {
-          const checked = checkFill(region, key, value, options)
-          const draft = captured(region, key, value)
+          const { draft, checked } = atTheCall(region, key, value, options)
           if (!end([draft.payload, checked])) return 'lost'
           filling.draft = draft
           stay()
@@ -184,6 +183,12 @@ function checkFill(region: RegionState, key: string, value: unknown, options: Fi
   const { expirationTime } = options
   limitOf(expirationTime)
   return { expirationTime, dependencies: dependenciesOf(region, { ...options, asOf: 'now' }) }
+}
+
+/** What a fill brings, as it is at the call. */
+function atTheCall(region: RegionState, key: string, value: unknown, options: FillOptions) {
+  const checked = checkFill(region, key, value, options)
+  return { draft: captured(region, key, value), checked }
 }
 
 function deliver(
