@@ -211,6 +211,8 @@ const OWN_DEFAULTS = {
   retryStrategy: (times: number) => Math.min(times * 50, 1_000) * (0.5 + Math.random() / 2),
   // ms for which ioredis waits for the end of a socket. Between two attempts to connect it has ended, and the wait holds the process.
   disconnectTimeout: 100,
+  // ms. Without it ioredis waits for ever for a Sentinel that is frozen, asks no other one, and holds the process.
+  sentinelCommandTimeout: 2_000,
   // A demoted primary keeps its connections: find the new one.
   reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
 } as const

@@ -6,6 +6,7 @@ import { json } from '../../../proxies/json.js'
 import { type Backend, type Bytes, makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
 import { judge } from '../../support/ledgers.js'
 import { bundleProgram } from '../../support/programs.js'
+import { startRedis } from '../../support/servers.js'
 import { cluster, standalone } from './deployments.js'
 import { bytes, freshKey, withRedis } from './suite.js'
 
@@ -59,4 +60,16 @@ it('lets the process end soon after it was closed, also while nothing listens at
   program.end()
   // ioredis waits for two seconds of its own accord.
   expect(Number(stdout)).toBeLessThan(1_500)
+})
+
+it('lets the process end after it was closed, though a Sentinel that took the connection is frozen', async () => {
+  const server = await startRedis({})
+  await server.kill('SIGSTOP')
+  const program = await bundleProgram('test/backends/redis/closing-peer.ts')
+  const { stdout } = await promisify(execFile)(process.execPath, [program.path, `${server.port}`], {
+    timeout: 60_000,
+  })
+  expect(Number(stdout)).toBeGreaterThan(0)
+  program.end()
+  await server.stop()
 })
