@@ -182,7 +182,7 @@ export function cachedMethod(
 
 /** Whether a function has the `this` of its surroundings, however it is called. One that is not recognized is only bound in vain. */
 function isArrow(fn: AnyFunction): boolean {
-  return /^(?:async\b\s*)?(?:\(|[\w$\x80-\uffff]+\s*=>)/.test(Function.prototype.toString.call(fn))
+  return /^(async\b\s*)?(\(|[^\s(]+\s*=>)/.test(Function.prototype.toString.call(fn))
 }
 
 /** A derived class calls an inherited static method on itself, and would get the entries of the class that declares it. */

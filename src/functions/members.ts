@@ -119,7 +119,7 @@ function membersOf<V>(wrapped: Wrapped<V>): (...args: Arguments) => Promise<unkn
     return result
   }
   const nothing = () => undefined
-  const creatorOf: CreatorOfCall<V> = (keys, args) => wrapped.creatorOf(keys, args, given.expirationTime)
+  const creatorOf: CreatorOfCall<V> = (keys, args) => wrapped.creatorOf(keys, args, create)
 
   const call = withKeys<unknown>((keys, args) => own(form.create(keys, args, creatorOf, create)), uncached)
   return dress(call, fn, {
@@ -231,13 +231,13 @@ function trackedCreator<V>(
   own: CreateOptions<V>,
   self: object | undefined,
 ): Wrapped<V>['creatorOf'] {
-  const creatorOf: CreatorOfCall<V> = (keys, given, fixed) => {
+  const creatorOf: CreatorOfCall<V> = (keys, given, options = own) => {
     const args = form.capture(given)
     return (missing, creation) => {
       const each = form.argsPerKey(args)
       const argsOf = new Map(keys.map((key, i) => [key, each[i]]))
       const wanted = missing.map((key) => argsOf.get(key) as Arguments)
-      return lasting(fixed ? {} : lifetimes, wanted, creation, () =>
+      return lasting(lifetimes, options, wanted, creation, () =>
         names === undefined ? run(wanted, creation) : declaring(names, wanted, creation),
       )
     }
@@ -306,10 +306,13 @@ function checkedRun<V>(form: CallForm<V>, original: (...args: Arguments) => unkn
 /** Gives each entry its own lifetime. One that cannot be is refused before the function does its work. */
 function lasting<V>(
   { ofArguments, ofResult }: Lifetimes<V>,
+  { expirationTime: fixed, shouldCache }: CreateOptions<V>,
   wanted: readonly Arguments[],
-  { keys, expireIn }: Creation,
+  creation: Creation,
   run: () => MaybePromise<Values<V>>,
 ): MaybePromise<Values<V>> {
+  if (fixed !== undefined) return run()
+  const { keys, expireIn } = creation
   const last = (given: Duration | undefined, i: number) => {
     const ms = lifetime(given)
     if (ms !== undefined) expireIn(ms, keys[i])
@@ -320,7 +323,11 @@ function lasting<V>(
     // Values of a wrong number are refused by the region, with the number in the message.
     if (values?.length === wanted.length)
       wanted.forEach((args, i) => {
-        if (values[i] !== NO_VALUE) last(ofResult(values[i] as V, ...args), i)
+        const [value, key] = [values[i] as V, keys[i] as string]
+        if (value === NO_VALUE) return
+        // The answer that keeps a value out is the last one: without its lifetime it must not be stored.
+        if (shouldCache && !shouldCache(value, key)) keepForCaller(creation, 'shouldCache said no', true, key)
+        else last(ofResult(value, ...args), i)
       })
     return values
   })

@@ -468,8 +468,12 @@ export interface FunctionStore<V> {
   recordCall(key: string, names: readonly string[], renew: () => Promise<boolean>): void
 }
 
-/** Makes the creator of a call. `fixed`: the lifetime that the call asks for, in place of the function's own. */
-export type CreatorOfCall<V> = (keys: readonly string[], args: Arguments, fixed?: Duration) => MultiCreator<V>
+/** Makes the creator of a call. @param options - those of the call. @default the function's own */
+export type CreatorOfCall<V> = (
+  keys: readonly string[],
+  args: Arguments,
+  options?: CreateOptions<V>,
+) => MultiCreator<V>
 
 type CreateMulti<V> = <T extends V>(
   keys: readonly string[],

@@ -32,8 +32,8 @@ import { originOf } from './stats.js'
 /** ms. A grace from here on is one without end. */
 const LONGEST = 2 ** 50
 
-/** ms that a creator gives its values. */
-type OwnTimes = { -readonly [time in 'expiresIn' | 'standsFor']?: Metadata[time] }
+/** The ms that a creator gives its values, and why it keeps one from being stored. */
+type OwnFacts = { -readonly [time in 'expiresIn' | 'standsFor']?: Metadata[time] } & { withheld?: string }
 
 /** The facts that a running creator leaves behind beside its values. */
 interface CreationRecord {
@@ -43,8 +43,8 @@ interface CreationRecord {
   namesOfKeys: Map<string, readonly string[]> | undefined
   known?: ReadonlyMap<string, number>
   /** The own times of all keys, and those of single keys. */
-  readonly times: OwnTimes
-  timesOf: Map<string, OwnTimes> | undefined
+  readonly times: OwnFacts
+  timesOf: Map<string, OwnFacts> | undefined
   untracked: boolean
   /** Why the values are for the caller that leads the creation alone. */
   own: string | undefined
@@ -269,7 +269,7 @@ class RunningCreation implements Creation {
     return (duration, key) => {
       const expiresIn = milliseconds(duration, 'expireIn')
       this.#refuseOver('expireIn')
-      this.#setTimes({ expiresIn }, key)
+      this.#setOwn({ expiresIn }, key)
     }
   }
 
@@ -278,11 +278,11 @@ class RunningCreation implements Creation {
       const ms = duration === 0 ? 0 : milliseconds(duration, 'grace')
       const standsFor = ms < LONGEST ? Math.round(ms) : Number.POSITIVE_INFINITY
       this.#refuseOver('grace')
-      this.#setTimes({ standsFor }, key)
+      this.#setOwn({ standsFor }, key)
     }
   }
 
-  #setTimes(times: OwnTimes, key: string | undefined): void {
+  #setOwn(times: OwnFacts, key: string | undefined): void {
     const record = this.#record
     if (key === undefined) Object.assign(record.times, times)
     else {
@@ -312,9 +312,9 @@ class RunningCreation implements Creation {
       )
   }
 
-  [KEEP](reason: string, isCreation: boolean): void {
-    this.#record.own = reason
-    this.#record.isCreation = isCreation
+  [KEEP](reason: string, isCreation: boolean, key?: string): void {
+    if (key !== undefined) this.#setOwn({ withheld: reason }, key)
+    else Object.assign(this.#record, { own: reason, isCreation })
   }
 
   /** @throws CorralError `ERR_KEY` unless it is a key of this creation */
@@ -429,7 +429,8 @@ function entriesOf(
       collected?.snapshot,
       ofKey?.standsFor ?? times.standsFor,
     )
-    const withheld = payload === NO_VALUE ? 'the creator returned NO_VALUE' : collected?.unstorable
+    const withheld =
+      payload === NO_VALUE ? 'the creator returned NO_VALUE' : (collected?.unstorable ?? ofKey?.withheld)
     return { entry: { payload, metadata }, withheld }
   })
 }

@@ -112,6 +112,32 @@ inEveryRegion('a cached function', (open) => {
     expect((await go(1_000)).no).toBe(6)
   })
 
+  it('asks for no lifetime of a result that `shouldCache` keeps out, which it then asks once', async () => {
+    const { region } = open<{ lasts: number } | null>()
+    const expirationTime = {
+      ofResult: (found: { lasts: number } | null) => (found as { lasts: number }).lasts,
+    }
+    const load = async (id: number) => (id === 0 ? null : { lasts: id })
+    const answers = [false, true]
+    const go = region.cacheOnArguments(load, {
+      namespace: 'go',
+      expirationTime,
+      shouldCache: () => answers.shift() ?? false,
+    })
+    expect([await go(0), answers]).toEqual([null, [true]])
+    expect(await go.get(0)).toBe(NO_VALUE)
+    const many = region.cacheMultiOnArguments(async (...ids: number[]) => Promise.all(ids.map(load)), {
+      namespace: 'many',
+      expirationTime,
+      shouldCache: (found) => found !== null,
+    })
+    expect([await many(0, 5_000), await many.refresh(0)]).toEqual([[null, { lasts: 5_000 }], [null]])
+    expect(await many.get(0, 5_000)).toEqual([NO_VALUE, { lasts: 5_000 }])
+    expect((await region.explain(many.keys(5_000)[0] as string)).expiresIn).toBe(5_000)
+    expect(await go.with({ shouldCache: () => true, expirationTime: 50 })(0)).toBe(null)
+    expect(await go.get(0)).toBe(null)
+  })
+
   it('with a lifetime of its own is renewed with the lifetime of its new result', async () => {
     const { region, clock } = open<number>({ expirationTime: 250 })
     const calls = counting()
