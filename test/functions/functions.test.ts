@@ -440,9 +440,11 @@ describe('the wrapper of a function', () => {
       backend: wrap(
         memory(),
         intercept((operation, proceed) =>
-          operation.name === 'set' || operation.name === 'setMulti'
-            ? (operation.keys.map(() => 'refused') as never)
-            : proceed(),
+          operation.name === 'set'
+            ? ('refused' as never)
+            : operation.name === 'setMulti'
+              ? (operation.keys.map(() => 'refused') as never)
+              : proceed(),
         ),
       ),
     })
