@@ -79,6 +79,7 @@ interface ClientOptions {
   readonly monitor?: boolean
   readonly enableOfflineQueue?: boolean
   readonly shardedSubscribers?: boolean
+  readonly sentinels?: readonly unknown[] | null
   readonly redisOptions?: { readonly keyPrefix?: string | Buffer }
 }
 

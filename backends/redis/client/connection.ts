@@ -337,7 +337,16 @@ export class RedisConnection {
   }
 
   #listenTo(client: RedisClient): void {
+    // A client that no Sentinel answers stays connecting, and closes nothing.
+    let unanswered = 0
+    const withoutSentinel = (error: Error) => {
+      if (++unanswered < (optionsOf(client).sentinels?.length ?? 0)) return
+      unanswered = 0
+      this.#lastError = error
+      lost()
+    }
     const ready = () => {
+      unanswered = 0
       // It may be another server now, with another clock.
       if (this.#verified === client) void this.#learnTime(client).catch(() => {})
       this.#lost = false
@@ -359,7 +368,11 @@ export class RedisConnection {
           ({ patient }) => !patient,
         )
     }
-    const stops = [listenTo(client, 'ready', ready), listenTo(client, 'close', lost)]
+    const stops = [
+      listenTo(client, 'ready', ready),
+      listenTo(client, 'close', lost),
+      listenTo(client, 'sentinelError', withoutSentinel),
+    ]
     // A cluster's client stays, and loses the connections to its nodes one by one.
     if (isCluster(client))
       stops.push(listenTo(client, '+node', relinked), listenTo(client, '-node', relinked))

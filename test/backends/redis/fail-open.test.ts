@@ -76,6 +76,15 @@ withRedis('failOpen', standalone, (at) => {
     client.disconnect()
   })
 
+  it('serves misses at once where every Sentinel refuses the connection, with a client of the caller too', async () => {
+    const sentinels = [{ port: await freePort() }, { port: await freePort() }]
+    await touchAll(open({ connection: { sentinels, name: 'primary' }, timeout: FOR_EVER }))
+    const client = new Redis({ sentinels, name: 'primary' })
+    client.on('error', () => {})
+    await touchAll(open({ client, timeout: FOR_EVER }))
+    client.disconnect()
+  })
+
   it('serves misses at once after the connection was closed, and finds the server again', async () => {
     const proxy = await faultProxy({ port: at().servers[0]?.port ?? 0 })
     const region = open({ url: `redis://127.0.0.1:${proxy.port}`, timeout: FOR_EVER })
