@@ -41,7 +41,7 @@ export interface UnstorageDriver {
   getItem(key: string): Promise<Stored>
   getItems(items: { key: string }[]): Promise<{ key: string; value: Stored }[]>
   getItemRaw(key: string): Promise<unknown>
-  /** `ttl` in seconds. */
+  /** `ttl` in seconds. `0`, `null` or none: as long as values of the region last. */
   setItem(key: string, value: string, options?: Lifetime): Promise<void>
   setItemRaw(key: string, value: unknown, options?: Lifetime): Promise<void>
   removeItem(key: string): Promise<void>
@@ -55,7 +55,7 @@ export interface UnstorageDriver {
 
 type Stored = null | string | number | boolean | object
 interface Lifetime {
-  readonly ttl?: number
+  readonly ttl?: number | null | undefined
 }
 
 /**
@@ -82,7 +82,8 @@ export function unstorageDriver(region: Region, options: UnstorageDriverOptions 
   const path = (key: string) => [base, key].filter((part) => part !== '').join(':')
   const get = async (key: string) => found(await region.get(path(key)))
   const set = async (key: string, value: unknown, { ttl }: Lifetime = {}) => {
-    const expirationTime = ttl === undefined ? undefined : ttl * 1_000
+    // As for other drivers of unstorage, 0 and `null` say nothing of the end.
+    const expirationTime = (ttl ?? 0) === 0 ? undefined : Number(ttl) * 1_000
     if (expirationTime !== undefined && expirationTime <= 0) await region.delete(path(key))
     else await region.set(path(key), value, { dependencies: basesOf(path(key)), asOf: 'now', expirationTime })
   }

@@ -49,8 +49,13 @@ for (const [name, open] of Object.entries(places))
         const { mtime, ttl } = await storage.getMeta('ttl')
         expect(mtime).toBeInstanceOf(Date)
         expect(ttl).toBeGreaterThan(0)
-        await storage.setItem('ttl', 'v', { ttl: 0 })
+        await storage.setItem('ttl', 'v', { ttl: -1 })
         expect(await place.region.get('ttl')).toBe(NO_VALUE)
+        for (const none of [0, null]) {
+          await storage.setItem('ttl', `v${none}`, { ttl: none })
+          expect(await storage.getItem('ttl')).toBe(`v${none}`)
+          expect(await storage.getMeta('ttl')).not.toHaveProperty('ttl')
+        }
       })
 
       it('clears a mount by one write, and leaves the others', async () => {
