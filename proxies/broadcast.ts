@@ -28,7 +28,7 @@ export interface BroadcastOptions {
   /** Tells the store from others on the same bus; the same in all processes. */
   readonly name: string
   /** For a message to be taken by the bus. @default '5s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
 }
 
 /** Marks the tokens of stolen leases: their fills replace a value that other processes may have. */

@@ -40,13 +40,13 @@ export interface CompressOptions {
    * The algorithm of new entries. `zstd` needs Node 22.15 or the package zstd-napi, `lz4` the package lz4-napi,
    * `snappy` the package snappy; the others are in every Node. @default 'deflate'
    */
-  readonly algorithm?: CompressionAlgorithm
+  readonly algorithm?: CompressionAlgorithm | undefined
   /** Deflate and gzip 1–9, brotli 0–11, zstd 1–19; lz4 and snappy have none. @default 3, and 2 for brotli */
-  readonly level?: number
+  readonly level?: number | undefined
   /** Entries of fewer bytes are stored as they are. @default 1024 */
-  readonly threshold?: number
+  readonly threshold?: number | undefined
   /** The largest entry, in bytes before compression, that is written or unpacked. @default 33_554_432 (32 MiB) */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
 }
 
 const LAYER = 1

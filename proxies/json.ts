@@ -35,9 +35,9 @@ export type { JsonTransform }
  */
 export interface JsonOptions extends EncodingOptions {
   /** As the function of `JSON.stringify`. Together with `reviver` it keeps values that JSON alone does not. */
-  readonly replacer?: JsonTransform
+  readonly replacer?: JsonTransform | undefined
   /** As the function of `JSON.parse`. */
-  readonly reviver?: JsonTransform
+  readonly reviver?: JsonTransform | undefined
 }
 
 /** `JSON.stringify` writes −0 as 0, although `JSON.parse` reads it. No value has this text by chance. */

@@ -40,7 +40,7 @@ export interface MsgpackOptions extends StructuredOptions {
    * which makes small objects much smaller and faster to read. `bundled`: strings stand together, which is faster
    * for much text. Each reads the entries of `faithful` and `bundled`. @default 'faithful'
    */
-  readonly profile?: 'faithful' | 'records' | 'bundled'
+  readonly profile?: 'faithful' | 'records' | 'bundled' | undefined
 }
 
 /**

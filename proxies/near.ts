@@ -33,7 +33,7 @@ export interface NearOptions {
    * While the store cannot be read: how long after its last proof a copy may still be served, as stale. An invalidation by another
    * process is not seen in that time. Longer than `maxStaleness`, which then is at least 100 ms. A number is ms. @default not at all
    */
-  readonly staleWhileAway?: Duration
+  readonly staleWhileAway?: Duration | undefined
 }
 
 /**

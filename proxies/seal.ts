@@ -55,7 +55,7 @@ export interface SealOptions {
   /** The purpose of the entries, such as `'users'`: those of another context do not open. At most 256 characters. */
   readonly context: string
   /** `'encrypt'` hides and authenticates (AES-256-GCM), `'sign'` only authenticates (HMAC-SHA256). @default 'encrypt' */
-  readonly mode?: 'encrypt' | 'sign'
+  readonly mode?: 'encrypt' | 'sign' | undefined
 }
 
 const LAYER = 2

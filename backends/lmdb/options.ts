@@ -18,24 +18,24 @@ export interface LmdbOptions {
    * Bytes that entries and bookkeeping may take, in pages of the file. Beyond it the oldest entries are evicted first;
    * an entry that this process has read lately gets a second chance. @default 268_435_456 (256 MiB)
    */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
   /** How often expired entries are swept. @default '30s' */
-  readonly sweepEvery?: Duration
+  readonly sweepEvery?: Duration | undefined
   /**
    * How long an operation may take before it rejects with `ERR_TIMEOUT`. It is not carried out later, unless the file was
    * waiting for it already. @default '10s'
    */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
   /**
    * Before a transaction commits, the names that it is about to change are marked, so that they are invalidated also if its
    * process dies between the commit and the invalidation. For how long, if nothing ends the mark: it must exceed the commit.
    * `false`: they are not marked. @default '30s'
    */
-  readonly pendingFor?: Duration | false
+  readonly pendingFor?: Duration | false | undefined
   /** Bytes of address space to begin with; it grows by itself. For a path only. @default lmdb's own */
-  readonly mapSize?: number
+  readonly mapSize?: number | undefined
   /** Processes that may use the file at a time. For a path only. @default 126 */
-  readonly maxReaders?: number
+  readonly maxReaders?: number | undefined
 }
 
 export interface LmdbSettings {

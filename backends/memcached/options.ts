@@ -49,24 +49,24 @@ export interface MemcachedOptions {
   /** As `'host:port'`, `'user:password@host:port'` or `'/path/of/a.sock'`, in a list or separated by commas; or a client of memjs. */
   readonly servers: string | readonly string[] | MemjsClient
   /** For SASL PLAIN, on all servers that have no user of their own. */
-  readonly username?: string
-  readonly password?: string
+  readonly username?: string | undefined
+  readonly password?: string | undefined
   /** True, or the options of `node:tls`. The server's certificate is verified unless they forbid it. @default false */
-  readonly tls?: boolean | ConnectionOptions
+  readonly tls?: boolean | ConnectionOptions | undefined
   /** How long an operation may take from its turn on, connecting included. @default '1s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
   /** The longest pause between two probes of a server that is down. @default '2s' */
-  readonly probe?: Duration
+  readonly probe?: Duration | undefined
   /**
    * Operations, and beside them commands, that wait for their turn; more are refused at once. The bound protects the memory
    * of this process. @default 100_000
    */
-  readonly maxWaiting?: number
+  readonly maxWaiting?: number | undefined
   /**
    * How long names stay marked whose transaction never ended, because its process died. False: transactions do not mark their names
    * before the commit. @default false
    */
-  readonly pendingFor?: Duration | false
+  readonly pendingFor?: Duration | false | undefined
 }
 
 export interface Settings {

@@ -31,20 +31,20 @@ import { ledgerWithTail } from './tail.js'
  */
 export interface MemoryOptions {
   /** How many entries to hold at most. @default Infinity */
-  readonly maxEntries?: number
+  readonly maxEntries?: number | undefined
   /** How many bytes to hold at most, by `sizeOf`. @default Infinity */
-  readonly maxBytes?: number
+  readonly maxBytes?: number | undefined
   /** The size of an entry in bytes. @default an estimate of its heap; the exact length for bytes */
-  readonly sizeOf?: (value: never, key: string) => number
+  readonly sizeOf?: ((value: never, key: string) => number) | undefined
   /**
    * `'share'`: callers get the stored object itself. `'clone'`: a copy on the way in and out. `'freeze'`:
    * the stored object, deeply frozen. @default 'share'
    */
-  readonly copy?: CopyMode
+  readonly copy?: CopyMode | undefined
   /** `'bytes'` makes a store for chains with an encoding. @default 'values' */
-  readonly stores?: 'values' | 'bytes'
+  readonly stores?: 'values' | 'bytes' | undefined
   /** Where expiry reads the time. @default the time of day */
-  readonly clock?: Clock
+  readonly clock?: Clock | undefined
 }
 
 const KNOWN = ['maxEntries', 'maxBytes', 'sizeOf', 'copy', 'stores', 'clock']

@@ -31,12 +31,12 @@ export interface RedisBusOptions {
   /** The channel that all processes share. */
   readonly channel: string
   /** For a message to be taken by Redis, waiting for a connection included. @default '2s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
   /**
    * How late a message may be. Redis is asked for a sign of life four times as often; when the last one is older than
    * this, the subscription is not trusted. @default '2s'
    */
-  readonly maxDelay?: Duration
+  readonly maxDelay?: Duration | undefined
 }
 
 /**

@@ -40,52 +40,55 @@ import { lifetimeArg } from './format.js'
  */
 export interface RedisBackendOptions {
   /** `redis://user:password@host:6379/0`, `rediss://…` for TLS, or the path of a socket. */
-  readonly url?: string
+  readonly url?: string | undefined
   /** The options of ioredis' `new Redis(…)`: `host`, `tls`, `username`, `sentinels` and `name`, … Goes together with `url` and `cluster`. */
-  readonly connection?: Connection
+  readonly connection?: Connection | undefined
   /** Start-up nodes of Redis Cluster: `'host:port'`, `'rediss://…'`, or both apart. */
-  readonly cluster?: readonly ClusterNode[]
+  readonly cluster?: readonly ClusterNode[] | undefined
   /** The options of ioredis' `new Cluster(…)` except `redisOptions`. */
-  readonly clusterOptions?: ClusterOptions
+  readonly clusterOptions?: ClusterOptions | undefined
   /** A client of yours, ioredis 5 or 6. It is never closed here. */
-  readonly client?: RedisClient
+  readonly client?: RedisClient | undefined
   /** For a command, waiting for a connection included; while it waits for its turn it counts from the latest reply. @default '2s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
   /** Commands under way at one time, on a Cluster for each node; more wait for their turn. @default 1_000 */
-  readonly maxPending?: number
+  readonly maxPending?: number | undefined
   /**
    * Commands that wait for their turn, and beside them keys of reads; more are refused at once. The bound protects the
    * memory of this process. @default 100_000
    */
-  readonly maxWaiting?: number
+  readonly maxWaiting?: number | undefined
   /** Keys in one `MGET`. @default 512 */
-  readonly maxBatch?: number
+  readonly maxBatch?: number | undefined
   /** Larger values are refused before they are sent. @default 512 MiB, the server's own limit */
-  readonly maxValueBytes?: number
+  readonly maxValueBytes?: number | undefined
   /**
    * A failing read is a miss, and a creation goes on without the store: at once if Redis refuses the connection or has
    * closed it, and after one `timeout` if it does not reply. @default false: it rejects
    */
-  readonly failOpen?: boolean
+  readonly failOpen?: boolean | undefined
   /**
    * Invalidations that failed are done again when Redis is back; until then their keys are misses in this process. How
    * many are kept: `max`. They reject all the same. @default { max: 10_000 }
    */
-  readonly recovery?: boolean | { readonly max: number }
+  readonly recovery?: boolean | { readonly max: number } | undefined
   /** After so many failures in a row nothing is sent until a probe succeeds. @default { failures: 5, cooldown: '1s' } */
-  readonly breaker?: false | { readonly failures?: number; readonly cooldown?: Duration }
+  readonly breaker?:
+    | false
+    | { readonly failures?: number | undefined; readonly cooldown?: Duration | undefined }
+    | undefined
   /**
    * Invalidations and plain writes count only when so many replicas have them (`WAIT`); else they reject after its own
    * `timeout`, which is shorter than that of commands. @default none; its timeout '500ms' */
-  readonly replicas?: { readonly count: number; readonly timeout?: Duration }
+  readonly replicas?: { readonly count: number; readonly timeout?: Duration | undefined } | undefined
   /** How long the stamp of a dependency is kept after it was last needed; entries that live longer keep theirs longer. @default '1d' */
-  readonly stampLifetime?: Duration
+  readonly stampLifetime?: Duration | undefined
   /**
    * Before a transaction commits, the names that it is about to change are marked, so that they are invalidated also if its
    * process dies between the commit and the invalidation. For how long, if nothing ends the mark: it must exceed the commit.
    * `false`: they are not marked. @default '30s'; with a Cluster, where it is a command for each name, false
    */
-  readonly pendingFor?: Duration | false
+  readonly pendingFor?: Duration | false | undefined
 }
 
 /** The server, and the way to reach it. */
@@ -180,7 +183,10 @@ export function parseOptions(given: string | RedisClient | RedisBackendOptions) 
   }
 }
 
-function parseBreaker({ failures = 5, cooldown = '1s' }: { failures?: number; cooldown?: Duration }) {
+function parseBreaker({
+  failures = 5,
+  cooldown = '1s',
+}: Exclude<RedisBackendOptions['breaker'], false | undefined>) {
   return { failures, cooldown: milliseconds(cooldown, 'breaker.cooldown') }
 }
 

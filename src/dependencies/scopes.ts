@@ -44,7 +44,7 @@ export interface ScopesOptions {
    * `'strict'`: a condition that no extractor describes, or an extractor that fails, is an error. `'lenient'`: it is
    * reported, and the type as a whole stands in for the unknown part. @default 'strict'
    */
-  readonly mode?: 'strict' | 'lenient'
+  readonly mode?: 'strict' | 'lenient' | undefined
 }
 
 /**
@@ -64,7 +64,7 @@ export interface DescribeOptions {
    * Fields of the item whose change can change its conditions. Needed if the extractor reads other fields than it returns.
    * @default the described fields
    */
-  readonly watchModified?: readonly string[]
+  readonly watchModified?: readonly string[] | undefined
 }
 
 /**

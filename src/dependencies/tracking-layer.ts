@@ -39,8 +39,8 @@ const REPORTED = 1_000
 
 export interface TrackingOptions {
   /** The ledger is not the store's own. Validating and writing are then two steps; the next read catches a change between. */
-  readonly lent?: boolean
-  readonly calls?: () => CallRegistry
+  readonly lent?: boolean | undefined
+  readonly calls?: (() => CallRegistry) | undefined
 }
 
 /**

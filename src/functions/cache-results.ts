@@ -26,7 +26,7 @@ export interface CacheResultsOptions<
   /** Tells this function's results from those of others. */
   readonly namespace: string
   /** @default 'bypass' */
-  readonly onKeyError?: 'bypass' | 'throw'
+  readonly onKeyError?: 'bypass' | 'throw' | undefined
 }
 
 interface CachingRegion<V> {

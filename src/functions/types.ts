@@ -31,14 +31,14 @@ export interface ResultLifetime<T, A extends readonly unknown[]> {
 
 interface CommonOptions<T> extends ServingOptions {
   /** Tells this function's keys from others'. Optional only with a key generator of yours that needs none. */
-  readonly namespace?: string
+  readonly namespace?: string | undefined
   /**
    * Says that another function of the region has the same namespace on purpose: both return the same values for the same
    * arguments, and share their entries. @default false
    */
-  readonly sharesNamespace?: boolean
+  readonly sharesNamespace?: boolean | undefined
   /** Whether to store a value. The caller gets it either way. @default always */
-  readonly shouldCache?: (value: T, key: string) => boolean
+  readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
 }
 
 /**
@@ -70,40 +70,44 @@ export interface CacheOptions<
    * How long a result is fresh. A function of the arguments, or `{ ofResult }`, is called once for each entry, when it is
    * created; the entry keeps its lifetime. A number is ms. @default the region's
    */
-  readonly expirationTime?: Duration | ((...args: A) => Duration | undefined) | ResultLifetime<T, A>
+  readonly expirationTime?:
+    | Duration
+    | ((...args: A) => Duration | undefined)
+    | ResultLifetime<T, A>
+    | undefined
   /** @default the region's */
-  readonly functionKeyGenerator?: FunctionKeyGenerator
+  readonly functionKeyGenerator?: FunctionKeyGenerator | undefined
   /** One key for all arguments, or a function of them. @default a key of all arguments */
-  readonly key?: string | ((...args: A) => string)
+  readonly key?: string | ((...args: A) => string) | undefined
   /**
    * Whether `f()` and `f(undefined)` have different keys.
    * @default they have for functions whose source may have rest parameters or `arguments`, or is hidden, and an invalidation
    * of one call ends both
    */
-  readonly exactArity?: boolean
+  readonly exactArity?: boolean | undefined
   /** Called at every call. While it returns `false` the function runs uncached. @default always */
-  readonly enabled?: () => boolean
+  readonly enabled?: (() => boolean) | undefined
   /**
    * If no key can be made of the arguments: `'throw'` rejects, `'bypass'` runs the function uncached and reports it on
    * `corral:notice`. @default 'throw'
    */
-  readonly onKeyError?: 'bypass' | 'throw'
+  readonly onKeyError?: 'bypass' | 'throw' | undefined
   /** `'clone'` gives every caller a separate copy, which it may change. @default 'share' */
-  readonly copy?: 'share' | 'clone'
+  readonly copy?: 'share' | 'clone' | undefined
   /**
    * The part of the key that tells instances apart, those of derived classes included, or `'shared'` if all instances share
    * their entries. A function in a class field takes it from its closure: `self: () => this.id`.
    */
-  readonly self?: ((instance: This) => KeyPart) | 'shared'
+  readonly self?: ((instance: This) => KeyPart) | 'shared' | undefined
   /** Names that a result depends on, by its arguments. Needs `dependencies()` in the region's chain. */
-  readonly dependencies?: (...args: A) => string | readonly string[]
+  readonly dependencies?: ((...args: A) => string | readonly string[]) | undefined
   /** Names that a result depends on, by the result: as safe as those known before. */
-  readonly resultDependencies?: (result: T, ...args: A) => string | readonly string[]
+  readonly resultDependencies?: ((result: T, ...args: A) => string | readonly string[]) | undefined
   /**
    * Groups of the results: `{ user: ([id]) => id }`. `region.invalidateDependencies(dep.group('user', 5))` then reaches all
    * results of user 5, in every process. Needs `dependencies()` in the region's chain.
    */
-  readonly group?: Readonly<Record<string, (args: A) => IdPart | readonly IdPart[]>>
+  readonly group?: Readonly<Record<string, (args: A) => IdPart | readonly IdPart[]>> | undefined
 }
 
 /**
@@ -120,19 +124,23 @@ export interface CacheMultiOptions<Id = never, T = never> extends CommonOptions<
    * How long a value is fresh. A function of the id, or `{ ofResult }`, is called once for each entry, when it is created.
    * A number is ms. @default the region's
    */
-  readonly expirationTime?: Duration | ((id: Id) => Duration | undefined) | ResultLifetime<T, [id: Id]>
+  readonly expirationTime?:
+    | Duration
+    | ((id: Id) => Duration | undefined)
+    | ResultLifetime<T, [id: Id]>
+    | undefined
   /** @default the region's */
-  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
+  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator | undefined
   /** The function returns a Map from id to value. Ids without a value are not stored, and absent from the result. @default false */
-  readonly asMap?: boolean
+  readonly asMap?: boolean | undefined
   /** `'array'`: the function takes its ids as one array. @default it takes them as `(...ids)` */
   readonly ids?: 'array' | undefined
   /** Names that the value of an id depends on, by the id. Needs `dependencies()` in the region's chain. */
-  readonly dependencies?: (id: Id) => string | readonly string[]
+  readonly dependencies?: ((id: Id) => string | readonly string[]) | undefined
   /** Names that the value of an id depends on, by the value. */
-  readonly resultDependencies?: (value: T, id: Id) => string | readonly string[]
+  readonly resultDependencies?: ((value: T, id: Id) => string | readonly string[]) | undefined
   /** Groups of the values: `{ user: (id) => id }`. Needs `dependencies()` in the region's chain. */
-  readonly group?: Readonly<Record<string, (id: Id) => IdPart | readonly IdPart[]>>
+  readonly group?: Readonly<Record<string, (id: Id) => IdPart | readonly IdPart[]>> | undefined
 }
 
 /**
@@ -199,7 +207,8 @@ type ResultOf<F extends AnyOf> = Awaited<ReturnType<F>>
 /** The options that fit a function. */
 export type OptionsOf<F extends AnyOf> = MethodOptions<F, ThisParameterType<F>> & SelfOf<F>
 /** A function that declares `this` is a method: without `self`, all instances would share its entries unsaid. */
-export type SelfOf<F extends AnyOf> = IsMethod<F> extends true ? { readonly self: unknown } : unknown
+export type SelfOf<F extends AnyOf> =
+  IsMethod<F> extends true ? { readonly self: NonNullable<unknown> } : unknown
 type IsMethod<F extends AnyOf> = [void] extends [ThisParameterType<F>] ? false : true
 /** Without `self` a function must not declare `this`. */
 type ThisOf<O> = 'self' extends keyof O ? never : void

@@ -21,7 +21,7 @@ import type { Region } from '../region/types.js'
  */
 export interface BentoDriverOptions {
   /** `disconnect()` closes the region. @default false */
-  readonly closesRegion?: boolean
+  readonly closesRegion?: boolean | undefined
 }
 
 /**

@@ -16,7 +16,7 @@ import type { Region } from '../region/types.js'
  */
 export interface CatboxEngineOptions {
   /** `stop()` closes the region; the engine cannot start again. @default false */
-  readonly closesRegion?: boolean
+  readonly closesRegion?: boolean | undefined
 }
 
 interface CatboxKey {

@@ -24,7 +24,7 @@ import type { Region } from '../region/types.js'
  */
 export interface KeyvStoreOptions {
   /** `disconnect()` closes the region. @default false */
-  readonly closesRegion?: boolean
+  readonly closesRegion?: boolean | undefined
 }
 
 type Emitted = (...values: never[]) => void

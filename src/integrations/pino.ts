@@ -36,7 +36,7 @@ export interface PinoLogger {
  */
 export interface LogOptions {
   /** Also log keys and names of dependencies. @default false */
-  readonly keys?: boolean
+  readonly keys?: boolean | undefined
 }
 
 type Level = keyof PinoLogger

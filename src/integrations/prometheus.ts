@@ -84,11 +84,11 @@ export interface PrometheusOptions {
   /** The regions whose reads and creations are counted. */
   readonly regions: readonly Region[]
   /** @default the default registry of `client` */
-  readonly registry?: PrometheusRegistry
+  readonly registry?: PrometheusRegistry | undefined
   /** The text before the name of each metric. @default 'corral' */
-  readonly prefix?: string
+  readonly prefix?: string | undefined
   /** The bounds of the histogram of creations, in seconds. @default those of prom-client */
-  readonly buckets?: readonly number[]
+  readonly buckets?: readonly number[] | undefined
 }
 
 /**

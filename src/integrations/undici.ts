@@ -26,7 +26,7 @@ import type { Region } from '../region/types.js'
  */
 export interface UndiciStoreOptions {
   /** Bytes of a body above which a response is not stored. @default 5_242_880, as in undici */
-  readonly maxEntrySize?: number
+  readonly maxEntrySize?: number | undefined
 }
 
 type Headers = Record<string, string | string[]>

@@ -20,9 +20,9 @@ import type { Region } from '../region/types.js'
  */
 export interface UnstorageDriverOptions {
   /** Put before every key, so that several mounts share a region. @default none */
-  readonly base?: string
+  readonly base?: string | undefined
   /** `dispose()` closes the region. @default false */
-  readonly closesRegion?: boolean
+  readonly closesRegion?: boolean | undefined
 }
 
 /**

@@ -27,7 +27,7 @@ export type InvalidationMode = 'hard' | 'soft'
  * ```
  */
 export interface InvalidationReason {
-  readonly reason?: string
+  readonly reason?: string | undefined
   /** Data for the listeners, as it is at the call: they get a frozen copy of lists, plain objects and dates. Between processes it travels as JSON. */
   readonly meta?: unknown
 }

@@ -38,12 +38,12 @@ import type { RegionStats } from './stats.js'
  */
 export interface LeaseOptions {
   /** How long a lease lives without renewal, and so how long a creator that died blocks its key. @default '10s' */
-  readonly ms?: Duration
+  readonly ms?: Duration | undefined
   /**
    * How long a caller without a `hardTimeout` waits for another one's creation before it fails with `ERR_WAIT_TIMEOUT`.
    * @default '60s'
    */
-  readonly wait?: Duration
+  readonly wait?: Duration | undefined
 }
 
 /**
@@ -80,18 +80,18 @@ export interface ConfigureOptions extends ServingOptions {
   /** A backend, or the result of `wrap`; it must hold values, so a store of bytes needs an encoding around it. */
   readonly backend: Backend<CachedValue>
   /** How long a value is fresh. After that it is renewed by one caller while the others get the old one. @default Infinity */
-  readonly expirationTime?: Duration
+  readonly expirationTime?: Duration | undefined
   /** Where renewals run while a stale value is served. @default the caller that found it stale */
-  readonly asyncCreationRunner?: AsyncCreationRunner
+  readonly asyncCreationRunner?: AsyncCreationRunner | undefined
   /** Replaces the shared or local strategy of `region.invalidate()`. */
-  readonly regionInvalidator?: RegionInvalidator
+  readonly regionInvalidator?: RegionInvalidator | undefined
   /** Where the region reads the time. @default the time of day */
-  readonly clock?: Clock
-  readonly lease?: LeaseOptions
+  readonly clock?: Clock | undefined
+  readonly lease?: LeaseOptions | undefined
   /** Stops the region's creators while many of them fail, in this process. @default none */
-  readonly breaker?: CreatorBreakerOptions
+  readonly breaker?: CreatorBreakerOptions | undefined
   /** Allows a second configuration. Creations under way finish against the former backend. @default false */
-  readonly replaceExistingBackend?: boolean
+  readonly replaceExistingBackend?: boolean | undefined
 }
 
 /**
@@ -111,14 +111,14 @@ export interface RegionOptions extends Partial<Omit<ConfigureOptions, 'replaceEx
    * Tells the region from others: over one store, regions of different names share no entries, in one process and across
    * processes. Required where several regions use one store, or processes share its ledger.
    */
-  readonly name?: string
+  readonly name?: string | undefined
   /**
    * The text before the region's keys in the store. Regions with one keyspace share their entries, and their invalidations.
    * @default the name
    */
-  readonly keyspace?: string
-  readonly functionKeyGenerator?: FunctionKeyGenerator
-  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator
+  readonly keyspace?: string | undefined
+  readonly functionKeyGenerator?: FunctionKeyGenerator | undefined
+  readonly functionMultiKeyGenerator?: FunctionMultiKeyGenerator | undefined
 }
 
 /**
@@ -136,7 +136,7 @@ export interface ReadOptions {
   /** Overrides the entry's and the region's own, for this call. */
   readonly expirationTime?: Duration | undefined
   /** Also return expired and softly invalidated values, never hard-invalidated ones. @default false */
-  readonly ignoreExpiration?: boolean
+  readonly ignoreExpiration?: boolean | undefined
   /**
    * With `near()` in the chain: how late this call may see an invalidation of another process; `0` is never. It can ask for less
    * than the near cache's own bound, not for more. A number is ms. @default the bound of `near()`; 0 inside a creator
@@ -160,17 +160,17 @@ export interface SetOptions {
   /** The entry's own expiration time, kept with it. */
   readonly expirationTime?: Duration | undefined
   /** Names that the value was made from. */
-  readonly dependencies?: string | readonly string[]
+  readonly dependencies?: string | readonly string[] | undefined
   /**
    * The moment before the value was loaded, from `region.asOf()`: required with `dependencies`. `'now'`: the moment of the call,
    * for values that come from no source that is invalidated, or whose caller cannot tell. An invalidation between the load
    * and the call is then not noticed.
    */
-  readonly asOf?: LedgerTime | 'now'
+  readonly asOf?: LedgerTime | 'now' | undefined
   /** How long this value may be served stale after its expiry. `0`: never. @default as the region and its callers say */
-  readonly grace?: ServingOptions['grace']
+  readonly grace?: ServingOptions['grace'] | undefined
   /** The part by which the lifetime is shortened at most, from 0 to 1. @default the region's */
-  readonly jitter?: ServingOptions['jitter']
+  readonly jitter?: ServingOptions['jitter'] | undefined
 }
 
 /**
@@ -198,7 +198,7 @@ export interface ExpireOptions extends Pick<ServingOptions, 'grace'> {
  */
 export interface ReserveOptions extends Pick<CreateOptions<never>, 'expirationTime' | 'hardTimeout'> {
   /** Ends the wait, or gives the reservation back unless it is filled by then. */
-  readonly signal?: CreateOptions<never>['signal']
+  readonly signal?: CreateOptions<never>['signal'] | undefined
   /** How long a reservation lasts that is neither filled nor released. Then the next caller gets it. @default '10s' */
   readonly hold?: Duration | undefined
 }

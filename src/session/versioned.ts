@@ -69,22 +69,26 @@ export interface VersionedOptions<A extends readonly unknown[], V = unknown, T =
   /** Tells this function's entries from others'. */
   readonly namespace: string
   /** Says that another function of the region has the same namespace on purpose. @default false */
-  readonly sharesNamespace?: boolean
+  readonly sharesNamespace?: boolean | undefined
   /** Where results are kept, over any backend. @default a store in this process for `maxSize` results */
-  readonly region?: Region<V>
+  readonly region?: Region<V> | undefined
   /** How many results to keep in this process, of all arguments and versions; with a `region` its backend says so. @default 1000 */
-  readonly maxSize?: number
+  readonly maxSize?: number | undefined
   /**
    * How long a result of an unchanged version is fresh, from its creation. A function of the arguments, or `{ ofResult }`,
    * is called once for each entry. @default '1h'
    */
-  readonly expirationTime?: Duration | ((...args: A) => Duration | undefined) | ResultLifetime<T, A>
+  readonly expirationTime?:
+    | Duration
+    | ((...args: A) => Duration | undefined)
+    | ResultLifetime<T, A>
+    | undefined
   /** Makes the keys; it sees the arguments without the version. */
-  readonly functionKeyGenerator?: FunctionKeyGenerator
+  readonly functionKeyGenerator?: FunctionKeyGenerator | undefined
   /** Whether `f()` and `f(undefined)` have different keys. @default as for `region.cacheOnArguments` */
-  readonly exactArity?: boolean
+  readonly exactArity?: boolean | undefined
   /** Whether to store the function's result. */
-  readonly shouldCache?: (value: T, key: string) => boolean
+  readonly shouldCache?: ((value: T, key: string) => boolean) | undefined
 }
 
 /**

@@ -54,13 +54,16 @@ export interface BrokerOptions<T> {
   /** Where its entities are cached, inner ones first. Regions over the same ledger need only one of them. */
   readonly regions: readonly Target[]
   /** The id of an item, or the parts of its composite key: `dep.id(type, …)` is invalidated. */
-  readonly id?: (item: T) => IdPart | readonly [IdPart, ...IdPart[]]
+  readonly id?: ((item: T) => IdPart | readonly [IdPart, ...IdPart[]]) | undefined
   /** Other names that concern an item: its lists, its children. */
-  readonly dependencies?: (item: T) => string | readonly string[]
+  readonly dependencies?: ((item: T) => string | readonly string[]) | undefined
   /** Lists that items enter and leave. */
-  readonly scopes?: Pick<Scopes<T, never>, 'namesFor'> | readonly Pick<Scopes<T, never>, 'namesFor'>[]
+  readonly scopes?:
+    | Pick<Scopes<T, never>, 'namesFor'>
+    | readonly Pick<Scopes<T, never>, 'namesFor'>[]
+    | undefined
   /** @default 'hard' */
-  readonly mode?: InvalidationMode
+  readonly mode?: InvalidationMode | undefined
 }
 
 /**

@@ -20,9 +20,9 @@ import { type Body, isBody, isNames, link, portions } from './bus-link.js'
  */
 export interface RelayOptions {
   /** For a message to be taken by the bus. @default '5s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
   /** Characters that reason and metadata may take as JSON. @default 65_536 */
-  readonly maxMeta?: number
+  readonly maxMeta?: number | undefined
 }
 
 /**

@@ -182,7 +182,7 @@ export interface TransactionOptions {
    * The names of all changes are marked together by `prepare()`, which the caller calls before the commit.
    * @default false: each change marks its names, before it is made where they are known
    */
-  readonly prepared?: boolean
+  readonly prepared?: boolean | undefined
 }
 
 /**
@@ -323,7 +323,7 @@ export function insideTransaction(): boolean {
  */
 export interface InvalidateOptions extends InvalidationReason {
   /** @default 'hard' */
-  readonly mode?: InvalidationMode
+  readonly mode?: InvalidationMode | undefined
 }
 
 /**

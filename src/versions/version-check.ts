@@ -36,13 +36,13 @@ export interface CheckOptions {
    * The session of the call, as an object; versions are kept by it as long as it lives. @default the one that
    * `session.run` or a middleware started
    */
-  readonly session?: () => object | undefined
+  readonly session?: (() => object | undefined) | undefined
   /** For a call outside of a session: run the check each time, or fail with `ERR_NO_SESSION`. @default 'compute' */
-  readonly withoutSession?: 'compute' | 'throw'
+  readonly withoutSession?: 'compute' | 'throw' | undefined
   /** Stands for a version that is `undefined`, `null` or `''`; no other version is taken for it. @default '-1' */
-  readonly defaultVersion?: string
+  readonly defaultVersion?: string | undefined
   /** How long to wait for a version; then it is as if the check had failed with `ERR_TIMEOUT`. @default '10s' */
-  readonly timeout?: Duration
+  readonly timeout?: Duration | undefined
 }
 
 type Ask = () => MaybePromise<Version>

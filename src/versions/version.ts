@@ -15,7 +15,7 @@ import { openName, readName, register, registered } from './version-names.js'
 
 export interface VersionOptions extends CheckOptions {
   /** Takes the place of a check of the same name: for modules that are loaded again while the process runs. @default false */
-  readonly replace?: boolean
+  readonly replace?: boolean | undefined
 }
 
 /** A version as a dependency: an entry with another version is a miss. */

@@ -145,6 +145,28 @@ describe('unknown options', () => {
     expect(region(options).isConfigured).toBe(false)
     expect(region({ backend: memory(), lease: { ms: undefined, wait: undefined } }).isConfigured).toBe(true)
   })
+
+  it('may be undefined where an application passes its own settings on, to the compiler too', async () => {
+    const none: { readonly [name in 'text' | 'ms' | 'count' | 'flag']?: never } = {}
+    const { text, ms, count, flag } = none
+    const backend = wrap(memory({ maxEntries: count, copy: text }), dependencies())
+    const open = makeRegion<number>({ name: text, expirationTime: ms, backend })
+    await open.set('key', 1, { dependencies: text, asOf: text, expirationTime: ms })
+    expect(await open.get('key', { ignoreExpiration: flag })).toBe(1)
+    const load = open.cacheOnArguments(async (id: number) => id, {
+      namespace: 'load',
+      expirationTime: ms,
+      self: text,
+      key: text,
+      copy: text,
+      exactArity: flag,
+      shouldCache: flag,
+      dependencies: text,
+    })
+    expect([await load(1), await load.with({ reason: text }).get(1)]).toEqual([1, 1])
+    await open.delete('key', { reason: text })
+    expect(await open.get('key')).toBe(NO_VALUE)
+  })
 })
 
 describe('options of the wrong kind', () => {

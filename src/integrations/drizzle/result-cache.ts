@@ -42,7 +42,7 @@ export interface DrizzleResultCache {
  */
 export interface DrizzleResultCacheOptions extends ResultCacheOptions {
   /** `'explicit'`: queries with `$withCache()`; `'all'`: every query of a builder. @default 'explicit' */
-  readonly strategy?: 'explicit' | 'all'
+  readonly strategy?: 'explicit' | 'all' | undefined
 }
 
 /**

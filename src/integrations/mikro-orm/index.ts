@@ -104,13 +104,13 @@ export interface MikroOrmOptions extends OrmOptions {
    * tell enough, such as raw SQL, is not stored, and `corral:unstored` has the reason. Replaces methods of the driver and of
    * the managers. @default false
    */
-  readonly trackReads?: boolean
+  readonly trackReads?: boolean | undefined
   /**
    * Replaces `em.transactional`, so that each is a `unitOfWork`: cached functions inside it store nothing. A transaction by hand,
    * between `em.begin()` and `em.commit()`, is not. Replaces `em.nativeUpdate`, `em.nativeDelete`, `em.insert` and `em.insertMany`, so that
    * they invalidate everything of their type. @default false
    */
-  readonly patch?: boolean
+  readonly patch?: boolean | undefined
 }
 
 /**

@@ -33,9 +33,9 @@ export interface OrmOptions {
   /** Where values depend on the entities. Regions over the same ledger need only one of them. */
   readonly regions: Target | readonly Target[]
   /** Lists that entities enter and leave, by the name of their type: `{ Article: dep.scopes('Article').describes(…) }`. */
-  readonly scopes?: Readonly<Record<string, EntityLists | readonly EntityLists[]>>
+  readonly scopes?: Readonly<Record<string, EntityLists | readonly EntityLists[]>> | undefined
   /** @default 'hard' */
-  readonly mode?: InvalidationMode
+  readonly mode?: InvalidationMode | undefined
 }
 
 /** A change of an entity, as far as an ORM tells it. */

@@ -47,11 +47,11 @@ export interface OutboxOptions {
   /** Where values depend on the names. Regions over the same ledger need only one of them. */
   readonly regions: Target | readonly Target[]
   /** The name of the table. @default 'corral_outbox' */
-  readonly table?: string
+  readonly table?: string | undefined
   /** The place of a value in a statement, counted from 1: `$1` for PostgreSQL. @default a question mark */
-  readonly placeholder?: (at: number) => string
+  readonly placeholder?: ((at: number) => string) | undefined
   /** After so long the rows that a process has taken and not deleted are free for others: it may have died. @default '30s' */
-  readonly claimFor?: Duration
+  readonly claimFor?: Duration | undefined
 }
 
 /**

@@ -23,7 +23,7 @@ export interface ResultCacheOptions {
    * How long the other callers of a query wait for the one that sent it, also if it fails, as no ORM tells of that. A result
    * that comes later is not stored. A number is ms. @default '10s'
    */
-  readonly hold?: Duration
+  readonly hold?: Duration | undefined
 }
 
 type Reserved = Extract<Reservation<unknown>, { fill: unknown }>

@@ -51,7 +51,7 @@ export interface StatementOptions extends RowOptions {
    * Cached functions depend on the tables that they read, without saying it: on all changes of them. A value that was made from a
    * statement of which nothing tells the tables, such as raw SQL, is not stored, and `corral:unstored` has the reason. @default false
    */
-  readonly trackReads?: boolean
+  readonly trackReads?: boolean | undefined
 }
 
 /**

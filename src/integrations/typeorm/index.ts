@@ -107,12 +107,12 @@ export interface TypeOrmOptions extends OrmOptions {
    * tell enough, such as raw SQL, is not stored, and `corral:unstored` has the reason. Replaces methods of the query
    * builder. @default false
    */
-  readonly trackReads?: boolean
+  readonly trackReads?: boolean | undefined
   /**
    * Replaces `transaction` of the data source and its managers, so that each is a `unitOfWork`: cached functions inside it store
    * nothing. A transaction by hand, with a query runner, is not. @default false
    */
-  readonly patch?: boolean
+  readonly patch?: boolean | undefined
 }
 
 /**
