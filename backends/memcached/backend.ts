@@ -50,7 +50,7 @@ export function backendOver(
     })
   // The time of an operation begins with its turn: thousands at once do not make each other late.
   const inTurn = turnsOf('operations')
-  const single = inTurns(commands, turnsOf('commands'))
+  const single = inTurns(commands, () => turnsOf('commands'))
   const items = entryItemsOf(commands)
   const beside = entryItemsOf(single)
   const ledger = ledgerOf(commands, pendingFor, single)
@@ -117,13 +117,20 @@ function operationsInTurns(timed: Backend<Bytes>, turn: Turns): Backend<Bytes> {
 
 /**
  * The same commands, of which thousands at once are not in line together: a command of an operation whose time runs
- * would wait for all of them.
+ * would wait for all of them. Each server has a line of its own: one that is frozen holds up no other.
  */
-function inTurns(commands: Commands, turn: Turns): Commands {
+function inTurns(commands: Commands, newLine: () => Turns): Commands {
+  const lines = new Map<object | undefined, Turns>()
+  const lineOf = (key: string): Turns => {
+    const place = commands.placeOf?.(key)
+    const line = lines.get(place) ?? newLine()
+    lines.set(place, line)
+    return line
+  }
   return {
     ...commands,
-    get: async (key) => turn(() => commands.get(key)),
-    delete: async (key, guard) => turn(() => commands.delete(key, guard)),
+    get: async (key) => lineOf(key)(() => commands.get(key)),
+    delete: async (key, guard) => lineOf(key)(() => commands.delete(key, guard)),
   }
 }
 

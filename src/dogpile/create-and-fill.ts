@@ -214,11 +214,11 @@ export class LeasedCreations<V> {
     const { key } = flight
     try {
       if (lease.isLost || driver.renew === undefined || (await driver.renew(key, token))) return
-      // The fill ends the lease, and its outcome tells what became of the value.
-      if (running.isFilling === true) return
       lease.isLost = true
       // Its value is for its own callers. A later one must not wait for it, which may take for ever.
       flight.close()
+      // The fill ends the lease, and its outcome tells what became of the value.
+      if (running.isFilling === true) return
       const message = 'the lease was lost while the creator ran'
       report('notice', () => ({ where: 'dogpile', ...driver.origin, key, message }))
     } catch (error) {

@@ -191,7 +191,10 @@ export interface CacheOnArguments<V, O = CacheOptions> {
  */
 export interface CacheMultiOnArguments<V, O = CacheMultiOptions> {
   <F extends MultiFunction<V>>(
-    fn: F & Fits<O, CacheMultiOptions<IdOf<F>, ValueOf<F>>, CacheMultiOptions> & ModesFit<O, F>,
+    fn: F &
+      Fits<O, CacheMultiOptions<IdOf<F>, ValueOf<F>>, CacheMultiOptions> &
+      ModesFit<O, F> &
+      ReturningMany<F, V>,
   ): CachedMultiFunctionOf<F>
 }
 
@@ -203,6 +206,16 @@ export type MultiFunction<V> = (
 
 type AnyOf = (...args: never[]) => unknown
 type ResultOf<F extends AnyOf> = Awaited<ReturnType<F>>
+
+/** A type parameter in the result fits each type of values, and what it stands for need not: so the result as a whole has to. */
+export type Returning<F extends AnyOf, V> = ResultFits<ResultOf<F>, V>
+export type ReturningMany<F extends AnyOf, V> = ResultFits<
+  ResultOf<F>,
+  readonly V[] | ReadonlyMap<unknown, V>
+>
+type ResultFits<R, V> = [R] extends [V]
+  ? unknown
+  : { readonly 'the function returns values that the region does not take': R }
 
 /** The options that fit a function. */
 export type OptionsOf<F extends AnyOf> = MethodOptions<F, ThisParameterType<F>> & SelfOf<F>

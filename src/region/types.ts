@@ -19,6 +19,8 @@ import type {
   MultiFunction,
   MultiOptionsOf,
   OptionsOf,
+  Returning,
+  ReturningMany,
 } from '../functions/types.js'
 import type { Freshness, InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import type { LedgerTime } from '../ledger/snapshot.js'
@@ -425,14 +427,14 @@ export interface Region<V = unknown> {
   /** Caches a function by its arguments. May be used before the region is configured. */
   cacheOnArguments<F extends (...args: never[]) => MaybePromise<V>>(
     fn: F,
-    options: OptionsOf<F>,
+    options: OptionsOf<F> & Returning<F, V>,
   ): CachedFunctionOf<F>
   /** The same in two steps; the result is also a method decorator, standard or legacy. */
   cacheOnArguments<const O extends CacheOptions>(options: O & Known<O, CacheOptions>): CacheOnArguments<V, O>
   /** Caches a function of many ids, calling it only with those that are missing. */
   cacheMultiOnArguments<F extends MultiFunction<V>>(
     fn: F,
-    options: MultiOptionsOf<F>,
+    options: MultiOptionsOf<F> & ReturningMany<F, V>,
   ): CachedMultiFunctionOf<F>
   /** The same in two steps. */
   cacheMultiOnArguments<const O extends CacheMultiOptions>(

@@ -32,7 +32,14 @@ import {
 } from '../functions/keys.js'
 import { dress, reasonOf } from '../functions/members.js'
 import { claimNamespace, type Declaring } from '../functions/namespaces.js'
-import type { CachedFunction, CacheOptions, CallOptions, ResultLifetime, Typed } from '../functions/types.js'
+import type {
+  CachedFunction,
+  CacheOptions,
+  CallOptions,
+  ResultLifetime,
+  Returning,
+  Typed,
+} from '../functions/types.js'
 import type { InvalidationMode, InvalidationReason } from '../ledger/ledger.js'
 import { name, text } from '../ledger/names.js'
 import { deadlinesOf, hardTimeoutOf, policyOf, withinLimits } from '../region/policy.js'
@@ -202,7 +209,7 @@ const OPTIONS: Readonly<Record<string, OptionCheck>> = {
  */
 export function versioned<F extends (this: void, ...args: never[]) => MaybePromise<V>, V = unknown>(
   fn: F,
-  options: VersionedOptions<ArgumentsOf<F>, V, Awaited<ReturnType<F>>>,
+  options: VersionedOptions<ArgumentsOf<F>, V, Awaited<ReturnType<F>>> & Returning<F, V>,
 ): Typed<F, VersionedFunction<ArgumentsOf<F>, Awaited<ReturnType<F>>>>
 export function versioned<A extends readonly unknown[], V = unknown, R = never>(
   options: VersionedOptions<A, V, R>,

@@ -238,6 +238,24 @@ describe('a generic or overloaded function', () => {
     void loaded(true)
   })
 
+  it('has to return what the region takes', () => {
+    const texts = makeRegion<string>({ name: 'texts', backend: memory() })
+    const field = async <K extends 'id' | 'name'>(key: K) => ({ id: 5, name: 'Ada' })[key]
+    const same = async <T>(of: T): Promise<T> => of
+    const all = async <T>(...of: T[]): Promise<T[]> => of
+    // @ts-expect-error a number, too
+    texts.cacheOnArguments(field, { namespace: 'field' })
+    // @ts-expect-error anything
+    texts.cacheOnArguments(same, { namespace: 'same' })
+    // @ts-expect-error anything
+    texts.cacheMultiOnArguments(all, { namespace: 'all' })
+    // @ts-expect-error anything
+    versioned(same, { namespace: 'same', version: () => 1, region: texts })
+    const short = async <T extends string>(of: T): Promise<T> => of
+    expectTypeOf(texts.cacheOnArguments(short, { namespace: 'short' })('a')).toEqualTypeOf<Promise<'a'>>()
+    expectTypeOf(texts.cacheOnArguments({ namespace: 'short' })(short)('a')).toEqualTypeOf<Promise<'a'>>()
+  })
+
   it('and no other function: the cached one has no members of it', () => {
     const named = Object.assign(async (id: number) => id, { label: 'own' })
     const cached = any.cacheOnArguments(named, { namespace: 'named' })

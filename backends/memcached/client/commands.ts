@@ -33,6 +33,8 @@ export interface Commands {
   /** Rejects unless every server replies. */
   ping(): Promise<void>
   close(): void
+  /** The server of a key. Absent: there is one. */
+  placeOf?(key: string): object
 }
 
 /** A key that no entry has: theirs are encoded. */
@@ -48,6 +50,7 @@ const UNGUARDED: readonly number[] = [STATUS.exists, STATUS.notFound, STATUS.not
 export function commandsOf(servers: readonly Server[]): Commands {
   const serverOf = ring(servers)
   return {
+    placeOf: serverOf,
     async get(key) {
       const { reply, connection } = await serverOf(key).call({ op: OP.get, key }, true)
       if (reply.status === STATUS.notFound) return undefined

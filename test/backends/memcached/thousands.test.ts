@@ -2,10 +2,12 @@ import { expect, it, vi } from 'vitest'
 import { backendOver } from '../../../backends/memcached/backend.js'
 import { commandsOf } from '../../../backends/memcached/client/commands.js'
 import { openServer } from '../../../backends/memcached/client/server.js'
+import { memcached } from '../../../backends/memcached/index.js'
 import { settingsOf } from '../../../backends/memcached/options.js'
 import { dependencies } from '../../../proxies/dependencies.js'
 import { json } from '../../../proxies/json.js'
 import { makeRegion, NO_VALUE, wrap } from '../../../src/index.js'
+import { startMemcached } from '../../support/servers.js'
 import { blockFor, type Gate, gate, sleep, turn, until } from '../../support/waiting.js'
 import { bytes, withMemcached } from './start.js'
 
@@ -97,6 +99,22 @@ withMemcached('thousands of keys at once over memcached', (bench) => {
     line.open()
     await backend.close()
     await holder.deleteMulti(held)
+  })
+
+  it('a server that is frozen holds up no reads of another one', async () => {
+    const frozen = await startMemcached()
+    const servers = [bench().address, `127.0.0.1:${frozen.port}`]
+    const backend = memcached({ servers, timeout: '120s' })
+    await backend.ping?.()
+    await frozen.kill('SIGSTOP')
+    let read = 0
+    const reads = keys.map((key) => Promise.resolve(backend.get(`of two ${key}`)).then(() => read++))
+    const settled = Promise.allSettled(reads)
+    // A half of them is on either server.
+    await until(() => read > MANY / 3)
+    await backend.close()
+    await frozen.stop()
+    await settled
   })
 
   it('the fill, the renewal and the release of a granted lease go before all leases that are asked for', async () => {
