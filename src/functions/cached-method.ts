@@ -180,9 +180,12 @@ export function cachedMethod(
   return dress(method, fn, { ...unbound })
 }
 
-/** Whether a function has the `this` of its surroundings, however it is called. One that is not recognized is only bound in vain. */
+/**
+ * Whether a function has the `this` of its surroundings, however it is called. One that is not recognized is only bound in vain.
+ * A method named `async` looks like an arrow function.
+ */
 function isArrow(fn: AnyFunction): boolean {
-  return /^(async\b\s*)?(\(|[^\s(]+\s*=>)/.test(Function.prototype.toString.call(fn))
+  return fn.name !== 'async' && /^(async\b\s*)?(\(|[^\s(]+\s*=>)/.test(Function.prototype.toString.call(fn))
 }
 
 /** A derived class calls an inherited static method on itself, and would get the entries of the class that declares it. */
