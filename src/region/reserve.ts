@@ -117,9 +117,8 @@ function reserve<V>(
         return given === undefined ? keepForCaller(creation, RELEASED, false) : deliver(creation, given)
       })
     }
-    const plan = planOfReservation(region, create, expiration)
     const wait = hardTimeout === undefined ? undefined : milliseconds(hardTimeout, 'hardTimeout')
-    const driver = driverFor(filling, driverOf(region, plan))
+    const driver = driverFor(filling, driverOf(region, planOfReservation(region, create, expiration)))
     // Begun in a later step: a creator that runs at once hands out functions that wait for this very creation.
     const created = Promise.resolve().then(() =>
       region.dogpile.run(key, driver, {
