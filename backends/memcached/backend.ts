@@ -75,8 +75,7 @@ export function backendOver(
 
 /**
  * What ends or keeps a lease that was granted goes first. The time of a lease runs from its grant on: behind thousands that ask
- * for one, its fill would come too late. The latter get their turn nevertheless: a fill, a release and the renewals need a lease,
- * which had its turn before them.
+ * for one, its fill would come too late.
  */
 function operationsInTurns(timed: Backend<Bytes>, turn: Turns): Backend<Bytes> {
   // Each name is a command or more, and too many commands in line are refused.

@@ -74,7 +74,7 @@ export function memory(options: MemoryOptions = {}): Backend<CachedValue> | Back
     maxWeight: maxBytes,
     onEvict: (key, reason) => report('evict', () => ({ backend: 'memory', key, reason })),
   })
-  const leases = localLeases(options.clock)
+  const leases = localLeases(options.clock && clock)
   const { ledger, keyChanged } = ledgerWithTail()
 
   let untilSweep = SWEEP_EVERY

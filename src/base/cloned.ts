@@ -55,8 +55,13 @@ class Copy {
   of(part: unknown): unknown {
     if (typeof part === 'function' || typeof part === 'symbol') throw this.#refusal(`a ${typeof part}`)
     if (typeof part !== 'object' || part === null) return part
-    const known = this.#copies.get(part) ?? this.#standInOf?.(part)
+    const known = this.#copies.get(part)
     if (known !== undefined) return known
+    const standIn = this.#standInOf?.(part)
+    if (standIn !== undefined) {
+      this.#copies.set(part, standIn)
+      return standIn
+    }
     const prototype = prototypeHere(part)
     const way = CLASSES.get(prototype)
     if (way === undefined || Array.isArray(part) !== (prototype === Array.prototype))

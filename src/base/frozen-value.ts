@@ -65,7 +65,12 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
 ])
 
 function tagOf(value: object): string {
-  return Object.prototype.toString.call(value).slice(8, -1)
+  try {
+    return Object.prototype.toString.call(value).slice(8, -1)
+  } catch {
+    // A tag may be the result of an application's getter.
+    return ''
+  }
 }
 
 /** A subclass of a map, a set or a date may have a tag of its own. */

@@ -23,17 +23,25 @@ interface Waiting {
   begin(): void
 }
 
+/** So often as many as run at one time may go before the usual line. */
+const IN_A_ROW = 4
+
 export function turns({ maxRunning, maxWaiting, refuse }: TurnsOptions): Turns {
   const first = new Fifo<Waiting>()
   const usual = new Fifo<Waiting>()
   let running = 0
+  /** Works that went before the usual line since it had its turn. */
+  let passed = 0
   const fits = (weight: number) => running + weight <= maxRunning
+  /** So many in a row, and the usual line has a turn in between: it never waits for ever. */
+  const mayPass = () => usual.size === 0 || passed < IN_A_ROW * maxRunning
   const leave = (weight: number) => {
     running -= weight
     for (;;) {
-      const line = first.size > 0 ? first : usual
+      const line = first.size > 0 && mayPass() ? first : usual
       if (line.first === undefined || !fits(line.first.weight)) return
       const next = line.shift() as Waiting
+      passed = line === first ? passed + 1 : 0
       running += next.weight
       next.begin()
     }
@@ -53,7 +61,8 @@ export function turns({ maxRunning, maxWaiting, refuse }: TurnsOptions): Turns {
   }
   return (work, { goesFirst = false, weight: wanted = 1 } = {}) => {
     const weight = Math.min(wanted, maxRunning)
-    if (fits(weight) && first.size === 0 && (goesFirst || usual.size === 0)) {
+    if (fits(weight) && first.size === 0 && (usual.size === 0 || (goesFirst && mayPass()))) {
+      if (usual.size > 0) passed++
       running += weight
       return run(work, weight)
     }

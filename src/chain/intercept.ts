@@ -61,7 +61,7 @@ export function intercept(
                 fits(result, keys),
                 result,
                 `the function of intercept() to return a result of ${name}()`,
-                'Return what proceed() returned.',
+                'Return what proceed() returned; if that is none, the layer below forgot it.',
               )
               return result
             })

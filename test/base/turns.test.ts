@@ -75,6 +75,23 @@ it('work of more weight takes as many places, and none that comes later goes bef
   await Promise.all(all)
 })
 
+it('work that goes first, without end, lets the rest have its turn now and then', async () => {
+  const inTurn = turns({ maxRunning: 4, maxWaiting: 100, refuse })
+  let begun = 0
+  let isOver = false
+  const renewing = Array.from({ length: 12 }, async () => {
+    while (!isOver) await inTurn(async () => void (await idle(1), begun++), { goesFirst: true })
+  })
+  const rest = Promise.all([
+    inTurn(async () => begun, { weight: 3 }),
+    inTurn(async () => begun, { weight: 100 }),
+    inTurn(async () => begun),
+  ])
+  for (const before of await rest) expect(before).toBeLessThan(100)
+  isOver = true
+  await Promise.all(renewing)
+})
+
 it('work that throws or is done at once makes room', async () => {
   const inTurn = turns({ maxRunning: 1, maxWaiting: 1, refuse })
   const fail = () => {

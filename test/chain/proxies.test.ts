@@ -302,7 +302,7 @@ describe('the function of intercept()', () => {
     })
   const regionOf = (...given: Parameters<typeof forgetting>) =>
     makeRegion<number>({ name: 'r', backend: wrap(memory(), forgetting(...given), dependencies()) })
-  const refused = { code: 'ERR_OPTION', message: expect.stringContaining('Return what proceed() returned.') }
+  const refused = { code: 'ERR_OPTION', message: expect.stringContaining('Return what proceed() returned') }
 
   it('has to return the result of a write, a batch and a lease', async () => {
     for (const answer of [undefined, null, 'weird', {}]) {

@@ -82,6 +82,11 @@ for (const [how, given] of Object.entries(CONTEXTS)) {
     it.each(Object.entries(VIEWS))(`msgpack, ${profile}, ${how}: keeps %s`, async (_, code) => {
       for (const value of [make(code), vm.runInThisContext(code)]) {
         await region.set('key', value)
+        const found = await region.get('key')
+        if (code === VIEWS.shared) {
+          const { list, again } = found as { list: unknown; again: readonly unknown[] }
+          expect(again[0]).toBe(list)
+        }
         expect(inspect(await region.get('key'))).toBe(inspect(vm.runInThisContext(code)))
       }
     })

@@ -66,7 +66,7 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
       await pending.get(key)
       const found = await entries.read(key, softTags)
       const isRenewed = found === undefined || found.isStale || isPast(found.entry)
-      if (isRenewed) moments.keep(key, await entries.begin(softTags))
+      if (isRenewed) moments.keep(await entries.begin(softTags))
       if (found === undefined) return undefined
       const { body, asOf: _, tags, ...rest } = found.entry
       const value = new Blob([body as Uint8Array<ArrayBuffer>]).stream()
@@ -85,7 +85,7 @@ export function nextUseCacheHandler(region: Region, ...options: readonly []): Ne
           const tags = [...rest.tags]
           // A stream that breaks off rejects here: a part of a page is not stored.
           const body = new Uint8Array(await new Response(value).arrayBuffer())
-          await entries.write(key, { ...rest, tags, body }, moments.before(key, rest.timestamp), rest.expire)
+          await entries.write(key, { ...rest, tags, body }, moments.before(rest.timestamp), rest.expire)
         } catch (error) {
           // Next has shown the error of the rendering. A store that fails must not fail the page.
           report('failure', () => ({ where: 'next', region: region.name, key, error }))
@@ -113,16 +113,13 @@ const MOST_MOMENTS = 10_000
  * later one, which would hide a change from it.
  */
 function momentsBeforeRenderings() {
-  const moments: { readonly key: string; readonly asOf: LedgerTime; readonly at: number }[] = []
+  const moments: { readonly asOf: LedgerTime; readonly at: number }[] = []
   return {
-    keep(key: string, asOf: LedgerTime): void {
-      moments.push({ key, asOf, at: preciseEpochNow() })
+    keep(asOf: LedgerTime): void {
+      moments.push({ asOf, at: preciseEpochNow() })
       if (moments.length > MOST_MOMENTS) moments.shift()
     },
-    /** That of the key, whose read told the ledger its soft tags, or else of any. */
-    before(key: string, began: number): LedgerTime | undefined {
-      const earlier = moments.filter(({ at }) => at <= began)
-      return (earlier.findLast((moment) => moment.key === key) ?? earlier.at(-1))?.asOf
-    },
+    /** The latest one. An older one of the key itself would have the rendering refused for changes that came before it. */
+    before: (began: number): LedgerTime | undefined => moments.findLast(({ at }) => at <= began)?.asOf,
   }
 }
